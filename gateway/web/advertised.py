@@ -1,7 +1,7 @@
-"""The compatibility flags (API formats) and paths that the gateway lists for launchers, that is, for programs that
+"""The compatibility flags (API formats) and paths that the gateway lists for launchers. Launchers are programs that
 configure and start clients.
 
-A provider's `advertise` setting decides which flags are listed.
+A provider's setting `advertise` decides which flags are listed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from gateway.upstream.catalog import Offer
 
 
 def advertised(registry: Registry, provider: Provider, models: Iterable[Caps]) -> list[str]:
-    """Return the compatibility flags to list, the provider's own first.
+    """Return the compatibility flags (API formats) to list for a provider, the provider's own first.
 
-    Another flag is listed only if its requests can be converted for one of the models.
+    A flag of another format is listed only if its requests can be translated for one of the models.
     """
     if provider.advertise == ("native",):
         return list(provider.flags)
@@ -29,16 +29,13 @@ def advertised(registry: Registry, provider: Provider, models: Iterable[Caps]) -
 
 
 def endpoints(registry: Registry, offer: Offer) -> list[str]:
-    """Return the paths to which clients send requests to a model, with `{model}` in place of the model's name."""
+    """Return the paths for a model's clients, with `{model}` in place of the model's name."""
     flags = advertised(registry, offer.provider, [offer.caps])
     return [path for flag in flags if flag in registry.flags for path in _paths(registry.flags[flag])]
 
 
 def _paths(plugin: Plugin) -> list[str]:
-    """Return the paths at which an API generates text.
-
-    If an API serves the same path under several base URLs, only the path under the most common base URL is returned.
-    """
+    """Return the paths at which an API generates text, below the API's usual base URL only."""
     base = plugin.client_api.bases[0] if plugin.client_api else ""
     paths = [route.path for route in plugin.routes if route.operation == GENERATE]
     usual = [path for path in paths if path.startswith(f"{base}/")]

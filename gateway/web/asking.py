@@ -1,4 +1,4 @@
-"""Questions of commands to a running gateway: one GET request, whose answer is JSON or CSV."""
+"""Sends a command's request to a running gateway: one GET request. The answer is JSON or CSV."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 SECONDS: Final = 30.0
-"""Maximum number of seconds to wait for the gateway. The sums of a year take the gateway only milliseconds."""
+"""Maximum number of seconds to wait for the gateway. Even the sums of a year take it only milliseconds."""
 MAX_ANSWER: Final = 64 * 1024 * 1024
 """Maximum number of bytes of an answer. The gateway's longest answer has 5,000 rows and a few megabytes."""
 MAX_REASON: Final = 300
-"""Maximum number of characters of the gateway's error message that are shown."""
+"""Maximum number of characters of the gateway's error message that a command shows."""
 
 
 class NoAnswer(Exception):
-    """The error if a gateway cannot be asked. The message gives the reason in one line."""
+    """The error for a gateway that does not answer. The message gives the reason in one line."""
 
 
 def ask(url: str, path: str) -> bytes:
@@ -49,7 +49,7 @@ def ask(url: str, path: str) -> bytes:
 
 
 def _reason(error: HTTPError) -> str:
-    """Return the message of a gateway's error response, or else its status, in one printable line."""
+    """Return the message of a gateway's error response, or else its status, as one printable line."""
     try:
         message = json.loads(error.read(MAX_ANSWER))["error"]
     except (ValueError, OSError, HTTPException, KeyError, TypeError):

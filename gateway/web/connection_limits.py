@@ -1,8 +1,8 @@
-"""Limits on the connections of clients: the total number, the number for each address, and the time of being idle.
+"""Limits on client connections: their total number, their number per address, and their idle time.
 
-- If there are too many connections, the one that has been idle for longest is closed, to make room for a new one. A
+- If there are too many connections, the one that has been idle for longest is closed to make room for a new one. A
   connection with a call in flight is never closed for this reason.
-- The limits are read from the current configuration, so a reload changes them for open connections too.
+- The limits are read from the current configuration. A reload changes them for open connections too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ tailscaled."""
 MAX_CONNECTIONS: Final = 20_000
 """Maximum number of connections if no limit is configured. An idle connection takes about 20 KB of memory."""
 SWEEP_SECONDS: Final = 1.0
-"""Maximum number of seconds between two searches for connections that have been idle for too long."""
+"""Maximum number of seconds between two searches for idle connections."""
 
 
 def peer_of(transport: asyncio.BaseTransport) -> Any:
@@ -38,11 +38,11 @@ class Connection(Protocol):
 
     @property
     def awaits_head(self) -> bool:
-        """True if there is no request on the connection. A part of the next request's head may have arrived."""
+        """True if no request is in progress. A part of the next request's head may have arrived."""
 
     @property
     def has_no_head(self) -> bool:
-        """True if there is no request on the connection, and no part of the next request's head has arrived."""
+        """True if no request is in progress, and no part of the next request's head has arrived."""
 
     def abort(self) -> None: ...
 
@@ -113,11 +113,11 @@ class Connections:
             self._idle.move_to_end(connection)
 
     def late(self, connection: Connection) -> None:
-        """Count a connection that is closed because the head of a request, or a TLS handshake, did not come in time."""
+        """Count a connection that is closed because a request's head or a TLS handshake did not come in time."""
         self._refuse("head_seconds", self._open.get(connection, ""))
 
     def malformed(self, kind: str, request_id: str, failure: BaseException | None) -> None:
-        """Log a request that cannot be answered. `failure` is the exception if the gateway itself failed."""
+        """Log a malformed request. `failure` is the exception if the gateway itself failed, else None."""
         if count := self._http_errors.due(kind):
             trace = {"exc_info": failure} if failure else {}
             self._log.warning("http.error", kind=kind, request_id=request_id, count=count, **trace)
@@ -128,9 +128,9 @@ class Connections:
             self._log.warning("tls.failed", reason=reason, peer=_remote_host(peer), count=count)
 
     def _sweep(self) -> None:
-        """Close the connections that have been idle for too long. Repeat this as long as there are connections.
+        """Close the connections that have been idle for too long. Repeat this while there are connections.
 
-        All connections share one timer, which uses the current limits. So a reload also applies to open connections.
+        All connections share one timer. It uses the current limits, so a reload also applies to open connections.
         """
         now, seconds = monotonic(), self.limits().idle_seconds
         while self._idle and next(iter(self._idle.values())) < now - seconds:
@@ -144,7 +144,7 @@ class Connections:
             self._sweep_timer = asyncio.get_running_loop().call_later(min(SWEEP_SECONDS, seconds), self._sweep)
 
     def _close_one(self, among: Mapping[Connection, object]) -> bool:
-        """Close the first idle connection of `among`. Return False if no connection is idle."""
+        """Close the first idle connection in `among`. Return False if there is none."""
         connection = next((one for one in among if one.awaits_head), None)
         if connection is None:
             return False
@@ -160,10 +160,7 @@ class Connections:
 
 
 def most_connections(limits: Limits) -> int:
-    """Return the maximum number of connections.
-
-    Without a configured limit, half of the process's descriptors are left for connections to providers.
-    """
+    """Return the maximum number of connections. By default it leaves half of the file descriptors for providers."""
     usable = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS)
     return min(limits.connections or min(usable // 2, MAX_CONNECTIONS), usable)
 

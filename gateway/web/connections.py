@@ -1,10 +1,10 @@
-"""The connections of clients: time limits for a request's head and for clients that do not read, and replies to
-malformed requests.
+"""The connections of clients: time limits for request heads and for reading replies, and error pages for malformed
+requests.
 
-- aiohttp accepts connections without a limit, and waits for a head without a deadline. So `Connection` extends
-  aiohttp's protocol object. This file alone uses members of aiohttp that are not part of its public API:
-  `_waiter`, `_messages`, `_force_close`, `_current_request`, `_task_handler` and `_process_keepalive` of
-  `RequestHandler`, `_ErrInfo`, `_cache` of a request, `_kwargs` of `Server`, and `_make_server` of `AppRunner`.
+- aiohttp limits neither the number of connections nor the time for a head. So `Connection` extends aiohttp's protocol
+  object. Only this file uses private attributes of aiohttp: `_waiter`, `_messages`, `_force_close`, `_current_request`,
+  `_task_handler` and `_process_keepalive` of `RequestHandler`, `_ErrInfo`, `_cache` of a request, `_kwargs` of
+  `Server`, and `_make_server` of `AppRunner`.
 - The gateway replies to a malformed request with its own error page, and not with aiohttp's.
 
 `connection_limits.py` counts the connections. Bodies are read in `call/server.py`. `call/guard.py` identifies callers,
@@ -27,7 +27,7 @@ from gateway.call.request_body import MalformedBody
 from gateway.web.connection_limits import Connections
 
 UNREAD_SECONDS: Final = 120.0
-"""Seconds after which the connection is closed if the client has not read enough of a reply (`MIN_READ_BYTES`)."""
+"""Seconds in which a client must read `MIN_READ_BYTES` of a reply. Otherwise the connection is closed."""
 MIN_READ_BYTES: Final = 1024 * 1024
 """Minimum number of bytes that a client must read of a long reply in `UNREAD_SECONDS`.
 
@@ -40,8 +40,8 @@ FRAMING_RATIO: Final = 8
 """Maximum number of bytes on the wire for each byte of content. The smallest legitimate chunks, with one byte of
 content, take six bytes."""
 CLOSE_SECONDS: Final = 5.0
-"""Seconds after which a connection that is being closed is aborted, even if its reply is not completely sent. For the
-same time, the rest of a refused request's body is read, so that the client can read the reply."""
+"""Seconds until a closing connection is aborted, even if its reply is not completely sent. For as long, the rest of a
+refused request's body is read, so that the client can read the reply."""
 _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 _LATE: Final = b'{"error":"the head of the request came too slowly"}'
 _LATE_HEAD: Final = (
@@ -84,19 +84,18 @@ class Connection(web.RequestHandler):
 
     @property
     def awaits_head(self) -> bool:
-        """True if aiohttp waits for the head of a request, and the last request and its reply are complete."""
+        """True if aiohttp waits for the head of a request, after the last request and its reply are complete."""
         return self._waiter is not None and not self._waiter.done()
 
     @property
     def has_no_head(self) -> bool:
-        """True if aiohttp waits for the head of a request, and nothing of this head has come."""
+        """True if aiohttp waits for the head of a request, and no byte of it has arrived."""
         return self.awaits_head and self._head_timer is None
 
     def close(self) -> None:
         """Accept no further request.
 
-        If the head of a request was read, its body is read and its reply sent before the connection is closed, because
-        aiohttp ignores all bytes after a close.
+        If a request has begun, the connection closes after its reply, because aiohttp reads no byte after a close.
         """
         if self._current_request is None and not self._messages:
             super().close()
@@ -213,9 +212,9 @@ class Connection(web.RequestHandler):
         return response
 
     def _check_body(self, request: web.BaseRequest, size: int) -> None:
-        """Make the handler's read of the body fail if the framing is malformed or is far longer than the content.
+        """Make reading the body fail if its framing is malformed or much longer than its content.
 
-        Without this check, the handler would wait for the rest of the body.
+        Otherwise the handler would wait for the rest of the body.
         """
         content = request.content
         if content.is_eof():
@@ -235,7 +234,7 @@ class Connection(web.RequestHandler):
         self._keepalive_handle = None
 
     def _goes_on(self) -> bool:
-        """Return whether the call in flight, if any, continues without its client (`call/middleware/read_on.py`)."""
+        """Return whether a call is in flight that continues without its client (`call/middleware/read_on.py`)."""
         call = None if self._current_request is None else self._current_request.get(CALL)
         return call is not None and call.goes_on is not None and call.goes_on()
 
@@ -252,7 +251,7 @@ class Connection(web.RequestHandler):
         self._unread_timer = asyncio.get_running_loop().call_later(UNREAD_SECONDS, self._check_reading, raw, unread)
 
     def _check_reading(self, raw: asyncio.Transport, unread: int) -> None:
-        """Abort the connection if the client has read too little. `unread` bytes were unread at the last check."""
+        """Abort the connection if the client has read too little. `unread` is the earlier number of unread bytes."""
         if unread - raw.get_write_buffer_size() < MIN_READ_BYTES:
             raw.abort()
         else:
@@ -270,7 +269,7 @@ class Connection(web.RequestHandler):
 
 
 class HttpServer(web.Server):
-    """A server of aiohttp whose connections are limited."""
+    """An aiohttp server that limits its connections."""
 
     def __init__(self, connections: Connections, server: web.Server) -> None:
         super().__init__(
@@ -286,7 +285,7 @@ class HttpServer(web.Server):
 
 
 class Runner(web.AppRunner):
-    """A runner of aiohttp whose server limits the connections."""
+    """An aiohttp runner whose server limits its connections."""
 
     def __init__(self, app: web.Application, connections: Connections, **options: Any) -> None:
         super().__init__(app, access_log=None, **options)

@@ -1,6 +1,6 @@
-"""The health check, the redirect of the root, and the functions that all lists of models use.
+"""The health check, the redirect of the root, and functions for lists of models.
 
-These lists are those in `model_lists.py`, and `/api/providers` in `providers_list.py`.
+The lists are in `model_lists.py` and `providers_list.py`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def access_of(request: web.Request) -> Access | web.Response:
 
 
 async def encoded(request: web.Request, words: Hashable, make: Callable[[], bytes]) -> bytes:
-    """Return a list that `make` makes of a caller's models, or that it has made before for the same `words`.
+    """Return the list that `make` makes. For the same `words`, the list is made once and then kept.
 
     `words` are all values on which the list depends, except for the configuration. Raises the exceptions of `make`.
     """

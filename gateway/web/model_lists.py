@@ -1,6 +1,6 @@
-"""The routes of model lists, in the formats of all flags. A list has only the models that are granted to the caller.
+"""The routes of model lists, in each API format. A list has only the models that are granted to the caller.
 
-`contract/model_lists.py` says what a flag declares.
+A flag is the plugin of one API format. It declares its lists by the types in `contract/model_lists.py`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from gateway.web.wrong_paths import in_dialect
 
 
 def routes(registry: Registry) -> list[web.RouteDef]:
-    """Return two routes for each path of a list: one for the whole list, and one for the entry of a single model.
+    """Return two routes for each path: the whole list, and the entry of a single model.
 
-    A flag without routes has no clients, so its lists are left out.
+    Flags without routes have no clients, so their lists are left out.
     """
     lists: dict[str, list[tuple[Plugin, ModelList]]] = {}
     for flag in registry.flags.values():
@@ -76,9 +76,9 @@ class _Lists:
             return _failed(request, flag, error)
 
     def _flag(self, request: web.Request) -> Plugin:
-        """Return the flag whose client sent the request, which is recognized by a header.
+        """Return the flag (the plugin of an API format) whose client sent the request. A header of the client shows it.
 
-        If no flag is recognized, return a flag whose list names no headers, since its clients send none.
+        Without such a header, return the first flag whose list needs no header.
         """
         marked = [flag for flag, one in self.choices if any(name in request.headers for name in one.headers)]
         others = [flag for flag, one in self.choices if not one.headers]
@@ -88,7 +88,7 @@ class _Lists:
 def _list(flag: Plugin, query: Mapping[str, str], registry: Registry, runtime: Runtime, access: Access) -> bytes:
     """Return the list of the granted models, and of the aliases with a granted target.
 
-    An alias replaces a model of the same name.
+    If an alias and a model have the same name, only the alias is listed.
     """
     listed = partial(_listed, registry, runtime.prices)
     of_model: dict[str, list[Offer]] = {}
@@ -101,7 +101,7 @@ def _list(flag: Plugin, query: Mapping[str, str], registry: Registry, runtime: R
 
 
 def _named(registry: Registry, runtime: Runtime, access: Access, name: str) -> ListedModel | None:
-    """Return the alias of this name if it has a granted target, otherwise the granted model; None if there is none."""
+    """Return the list's entry with this name: an alias with a granted target, else a granted model, else None."""
     alias, listed = runtime.catalog.aliases.get(name), partial(_listed, registry, runtime.prices)
     if alias is not None and (targets := _granted(access, alias.offers)):
         return listed(name, targets, tuple(offer.name for offer in targets))
@@ -145,7 +145,7 @@ def _unknown(request: web.Request, name: str) -> Problem:
 
 
 def _failed(request: web.Request, flag: Plugin, error: GatewayError) -> web.Response:
-    """Return the response for a flag that fails to write its list."""
+    """Return an error response if a flag fails to write its list."""
     request_id = request[REQUEST_ID]
     report = partial(request.app[GATEWAY].reports.report, request_id=request_id)
     status, headers, body = error_reply(flag, request_id, error, report)

@@ -1,7 +1,7 @@
 """The health of models at providers in words and numbers, for the API, the command `irisgate providers` and the page.
 
-The health of this process knows each attempt since the start. The store knows the last success and the last error of
-calls at any time. Both are combined: the later moment counts.
+This process knows every attempt since its start. The store knows the last success and the last error of all times. The
+later of the two is shown.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _STATES: Final[Mapping[str, str]] = {
 
 
 class KnownHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """The health of one model at one provider, with its last success and error at any time."""
+    """The health of one model at one provider, with its last success and its last error of all times."""
 
     standing: Standing
     last_success_at: float | None
@@ -40,11 +40,11 @@ class KnownHealth(msgspec.Struct, frozen=True, kw_only=True):
     """Code of the last error; "" if there was none."""
     last_error_message: str
     last_error_call: str
-    """Id of the call with the last error; "" if it is not known, or if another provider has served the call."""
+    """Id of the call with the last error; "" if the id is unknown or another provider served the call afterwards."""
 
     @property
     def is_used(self) -> bool:
-        """Whether anything is known of the model."""
+        """Whether the model was ever called."""
         return self.last_success_at is not None or self.last_error_at is not None or self.standing.calls > 0
 
     @property
@@ -53,7 +53,7 @@ class KnownHealth(msgspec.Struct, frozen=True, kw_only=True):
         return state_words(self.standing) if self.is_used or self.standing.state != "closed" else "not called yet"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the form that the API shows."""
+        """Return the health as the API shows it."""
         standing = self.standing
         error = {"at": _time(self.last_error_at), "code": self.last_error, "message": self.last_error_message}
         return {
@@ -77,8 +77,8 @@ class KnownHealth(msgspec.Struct, frozen=True, kw_only=True):
 def known_health(standings: Iterable[Standing], stored: Iterable[ModelHealth], *, messages: bool) -> list[KnownHealth]:
     """Return the health of each model at each provider, in the order of `standings`.
 
-    `messages` tells whether the result has the messages and calls of errors. They may be about other callers' requests,
-    so that only admins may see them.
+    `messages` adds the messages and call ids of errors. Only admins may see them, because they may belong to other
+    callers.
     """
     records = {(each.provider, each.model): each for each in stored}
     known = [_known(standing, records.get((standing.provider, standing.model))) for standing in standings]
@@ -86,7 +86,7 @@ def known_health(standings: Iterable[Standing], stored: Iterable[ModelHealth], *
 
 
 def state_words(standing: Standing) -> str:
-    """Return the state of a circuit in words, such as "rests for 12 s: its attempts failed"."""
+    """Return the state of a circuit breaker in words, such as "rests for 12 s: its attempts failed"."""
     if standing.state != "open":
         return _STATES[standing.state]
     wait = f"rests for {standing.retry_in:.0f} s" if standing.retry_in and standing.retry_in >= 1 else "rests"

@@ -1,4 +1,4 @@
-"""The command `irisgate providers`, which prints the health of each model at each provider of a running gateway.
+"""The command `irisgate providers`: prints the health of each model at each provider of a running gateway.
 
 Unprintable characters in messages of providers are shown as "?", because they could move a terminal's cursor. The
 caller of `answer` prints the result.
@@ -44,7 +44,7 @@ def answer(options: argparse.Namespace) -> bytes:
 
 
 def table(rows: Sequence[Mapping[str, Any]], now: float) -> str:
-    """Return the table of the rows of an answer, without a newline at the end. `now` is in seconds of Unix time."""
+    """Return the table of an answer's rows, without a newline at the end. `now` is a Unix time in seconds."""
     if not rows:
         return "no models"
     lines = [_HEAD, *(_line(row, now) for row in rows)]
@@ -65,7 +65,7 @@ def _line(row: Mapping[str, Any], now: float) -> tuple[str, ...]:
 
 
 def _ago(at: str | None, now: float) -> str:
-    """Return the age of a moment in words."""
+    """Return the age of a time in words."""
     if at is None:
         return "never"
     age = max(0, int(now - datetime.fromisoformat(at).timestamp()))
@@ -81,7 +81,7 @@ def _printable(text: str, most: int) -> str:
 
 
 def _rows(body: bytes) -> list[Mapping[str, Any]]:
-    """Return the rows of an answer. Raises `NoHealth` if it is none of a gateway of this release."""
+    """Return the rows of an answer. Raises `NoHealth` if the answer is not from a gateway of this release."""
     try:
         rows = json.loads(body)["providers"]
         # the columns of the table are the ones that must be there

@@ -1,8 +1,8 @@
 """GET /api/providers: the providers with a model that is granted to the caller, in the format that launchers read.
 
-A launcher is a program that configures and starts clients. It uses the compatibility flags (API formats) in
-`compatibility` to decide which clients it offers. `speaks` has the flags that the provider itself supports. The
-provider's `advertise` setting may add others to `compatibility`.
+A launcher is a program that configures and starts clients. It offers the clients whose API format is in
+`compatibility`. `speaks` has the formats that the provider itself supports. The provider's setting `advertise` may add
+others to `compatibility`.
 """
 
 from __future__ import annotations

@@ -25,14 +25,14 @@ from gateway.call.context import Gateway
 from gateway.store.base import rfc3339
 
 WATCH_SECONDS: Final = 5.0
-"""Seconds between two checks if no monitor asks. A fault may be noticed this many seconds after it began."""
+"""Seconds between two checks without a monitor. A fault may stay unnoticed for as long."""
 IDENTITY_SECONDS: Final = 1.0
-"""Seconds for which an answer of tailscaled is reused, so that many monitors do not cause many lookups."""
+"""Seconds for which tailscaled's answer is reused, so that many monitors do not cause many lookups."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A part of the gateway that may fail, with the texts for its two states."""
+    """A check of one part of the gateway, with a text for each of its two states."""
 
     name: str
     good: str
@@ -99,13 +99,13 @@ class Readiness:
         gateway.metrics.checks(self._failing, lambda: self._is_ready(self._current(gateway.follower.disk_fault())))
 
     async def watch(self) -> None:
-        """Run the checks again and again, so that a change is noticed without a monitor."""
+        """Run the checks again and again, so that changes are noticed without a monitor."""
         while True:
             await self.look()
             await asyncio.sleep(WATCH_SECONDS)
 
     def close(self) -> None:
-        """Let the thread end, without waiting for a current test of the disk."""
+        """Let the thread end, without waiting for a running test of the disk."""
         self._thread.shutdown(wait=False)
 
     async def look(self) -> Mapping[str, Fault]:
@@ -159,7 +159,7 @@ class Readiness:
         return {check.name: float(check.name in faults) for check in CHECKS}
 
     def _note(self, faults: Mapping[str, Fault]) -> None:
-        """Keep the failing checks with the times at which they were first seen. Log a change of the readiness."""
+        """Keep the failing checks with the times at which they began to fail. Log a change of the readiness."""
         now = time()
         self._faults = {
             name: replace(fault, since=self._faults[name].since if name in self._faults else now)
@@ -174,7 +174,7 @@ class Readiness:
                 self._gateway.log.info("gateway.ready")
 
     async def _ask_tailscaled(self) -> None:
-        """Update whether callers can be identified, by asking tailscaled. Concurrent requests share one question."""
+        """Ask tailscaled whether callers can be identified. Concurrent requests share one lookup."""
         if self._identifying is None:
             if monotonic() - self._identified_at < IDENTITY_SECONDS:
                 return
@@ -192,7 +192,7 @@ class Readiness:
 def _refused_key(gateway: Gateway) -> str:
     """Return the reason of the check `keys`; "" if no key is refused.
 
-    Everybody may read it, so of several keys it tells the number, and not the name.
+    Everybody may read the reason. So it has the number of a key, and no name.
     """
     for provider in gateway.runtime.config.providers.values():
         refused = gateway.keys.names(provider)
@@ -206,7 +206,7 @@ def _refused_key(gateway: Gateway) -> str:
 
 
 def _refusals(faults: Mapping[str, Fault]) -> dict[str, str]:
-    """Return the reasons of the faults that cause calls to be refused, by the name of the check."""
+    """Return the reasons of the faults that make the gateway refuse calls, by check."""
     return {name: fault.reason for name, fault in faults.items() if fault.refuses_calls}
 
 

@@ -1,9 +1,9 @@
 """TLS of clients' connections: the handshake, and then HTTP over the encrypted connection.
 
-- asyncio's servers know a connection only after its handshake. Many connections that never complete it could then use
-  up the file descriptors. So this file uses `asyncio.sslproto.SSLProtocol`, which is not documented, and counts a
-  connection from its first moment on (`connection_limits.py`).
-- Each connection uses the certificate of the current configuration. Open connections keep theirs after a change.
+- asyncio's servers know a connection only after its handshake. Connections that never complete the handshake could use
+  up the file descriptors. So this file uses the undocumented `asyncio.sslproto.SSLProtocol`, and counts a connection
+  from its first moment on (`connection_limits.py`).
+- A new connection uses the certificate of the current configuration. An open connection keeps its certificate.
 - A client that speaks plain HTTP gets a reply that says to use `https://`.
 
 `config/sections/tls.py` reads the certificates.
@@ -23,9 +23,9 @@ from gateway.web.connection_limits import Connections
 from gateway.web.connections import Connection
 
 CLOSE_SECONDS: Final = 5.0
-"""Maximum number of seconds to wait for a client's reply to the end of TLS."""
+"""Maximum number of seconds to wait for a client to confirm the end of TLS (close_notify)."""
 BUFFER_BYTES: Final = 32 * 1024
-"""Size in bytes of the buffer for received bytes that each connection has. asyncio's default is 256 KB."""
+"""Size of a connection's buffer for received bytes. asyncio's default is 256 KB."""
 _HANDSHAKE: Final = 0x16
 """The first byte of a TLS connection: the type of a handshake record (RFC 8446, 5.1)."""
 _PLAIN: Final = b'{"error":"this address speaks TLS; call it by https://"}'
@@ -36,12 +36,11 @@ _PLAIN_HEAD: Final = (
 
 
 class TlsConnection(SSLProtocol):
-    """The TLS of one connection. It is the protocol of the socket, and HTTP is the protocol above it."""
+    """The TLS layer of one connection, between the socket and HTTP."""
 
     max_size = BUFFER_BYTES
     awaits_head = has_no_head = True
-    """True, because the connection has no request during the handshake. `Connections` may therefore close it to make
-    room for another connection."""
+    """True, because there is no request during the handshake. `Connections` may close the connection to make room."""
 
     def __init__(self, connections: Connections, http: Connection, context: ssl.SSLContext) -> None:
         loop = asyncio.get_running_loop()
@@ -96,7 +95,7 @@ class TlsConnection(SSLProtocol):
         self._raw = None
 
     def leave(self) -> None:
-        """Stop counting the connection here, because it has ended or HTTP counts it."""
+        """Stop counting the connection here. It has ended, or the HTTP layer counts it from now on."""
         self._connections.remove(self)
 
     def abort(self) -> None:
@@ -108,7 +107,7 @@ class TlsConnection(SSLProtocol):
     force_close = abort
 
     def _report(self, done: asyncio.Future[None]) -> None:
-        """Log a handshake that failed, unless the client has just closed the connection."""
+        """Log a failed handshake, unless the client has simply closed the connection."""
         failure = None if done.cancelled() else done.exception()
         if self._is_plain:
             self._connections.no_tls("the client speaks plain HTTP", self._peer)
@@ -119,8 +118,8 @@ class TlsConnection(SSLProtocol):
 def over_tls(
     http: Callable[[], asyncio.BaseProtocol], connections: Connections, context: Callable[[], ssl.SSLContext]
 ) -> Callable[[], asyncio.BaseProtocol]:
-    """Return the factory of the protocols for a listener's new connections. `http` makes those above TLS.
+    """Return a factory of TLS protocols for a listener's new connections. `http` makes the protocol above TLS.
 
-    `context` returns the settings with the certificate that is used now.
+    `context` returns the TLS settings with the current certificate.
     """
     return lambda: TlsConnection(connections, cast("Connection", http()), context())

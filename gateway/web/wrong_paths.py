@@ -27,7 +27,7 @@ MAX_SHOWN: Final = 200
 
 @web.middleware
 async def wrong_paths(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer in the client's dialect if aiohttp has no route for the path or the method."""
+    """Answer in the client's dialect if no route matches the path or the method."""
     try:
         return await handler(request)
     except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
@@ -45,7 +45,7 @@ async def wrong_paths(request: web.Request, handler: Handler) -> web.StreamRespo
 
 
 def in_dialect(request: web.Request, problem: Problem, otherwise: Plugin) -> web.Response:
-    """Return the problem in the dialect of the client's API. If no header shows this API, `otherwise` is used."""
+    """Return the problem in the dialect of the client's API, or of `otherwise` if no header shows the API."""
     flags = request.app[GATEWAY].registry.flags.values()
     shown = (
         flag for flag in flags if flag.client_api and any(name in request.headers for name in flag.client_api.headers)
@@ -77,7 +77,7 @@ def _answer(request: web.Request, error: web.HTTPException) -> web.Response | No
 def _recognized(registry: Registry, path: str, headers: Mapping[str, str]) -> tuple[Plugin | None, Slip | None]:
     """Return the plugin whose client sent the request, and the correction of the path.
 
-    If the request has a header that only the clients of one API send, that API is chosen. Otherwise the path decides.
+    If only the clients of one API send one of the request's headers, that API is chosen. Otherwise the path decides.
     """
     known = [(plugin, plugin.client_api) for plugin in registry.flags.values() if plugin.client_api is not None]
     marked = [(plugin, api) for plugin, api in known if any(name in headers for name in api.headers)]
@@ -91,7 +91,7 @@ def _recognized(registry: Registry, path: str, headers: Mapping[str, str]) -> tu
 
 
 def _served(registry: Registry, api: ClientApi) -> list[str]:
-    """Return the method and path of each route that the clients of an API use, under the usual base URL of the API."""
+    """Return the method and path of each route for the clients of an API, below the API's usual base URL."""
     routes = [route for plugin in registry.flags.values() if plugin.client_api == api for route in plugin.routes]
     served = (f"{route.method} {route.path}" for route in routes if route.path.startswith(f"{api.bases[0]}/"))
     return list(dict.fromkeys(text.replace("{model:.+}", "MODEL") for text in served))

@@ -2,9 +2,10 @@
 
 The paths are those of Aperture's documentation.
 
-- Keys are never shown. Marks replace them (`config/document/redact.py`), and a configuration with marks can be saved.
-- A request to save must have the entity tag of the configuration that was edited (`If-Match`), so that nobody
-  overwrites a change unseen. With `If-Match: *`, the current configuration is overwritten in any case.
+- Secrets are never shown. Marks (placeholders, `config/document/redact.py`) replace them. A text with marks can be
+  saved.
+- A save needs the entity tag of the edited configuration (`If-Match`), so that nobody overwrites a change unseen.
+  `If-Match: *` overwrites whatever is there.
 
 `config_edits.py` checks and saves the texts, for these routes and for the page.
 """
@@ -86,7 +87,7 @@ async def _admin_and_text(request: web.Request) -> tuple[Identity, ConfigReloade
 
 
 async def _text(request: web.Request) -> str:
-    """Return the member `config` of the body. Raises `Refusal` if the body cannot be used."""
+    """Return the value of `config` in the body. Raises `Refusal` if the body cannot be used."""
     if request.content_type != "application/json" or is_compressed(request):
         # a browser sends this content type, and PUT, to another site only after a CORS preflight request
         headers = {"accept-encoding": "identity"}
@@ -107,9 +108,9 @@ async def _text(request: web.Request) -> str:
 
 
 async def _read(request: web.Request) -> bytes:
-    """Return the body. Raises `Refusal` if it is larger than `MAX_BODY`.
+    """Return the body. Raises `Refusal` if the body is larger than `MAX_BODY`.
 
-    The configured limit for bodies of calls does not apply. Otherwise a limit that is too low could not be corrected.
+    The configured limit for bodies of calls is ignored here. Otherwise nobody could correct a limit that is too low.
     """
     body = bytearray()
     if (request.content_length or 0) <= MAX_BODY:

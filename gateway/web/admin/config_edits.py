@@ -1,9 +1,10 @@
 """Reads, checks and saves the configuration for an admin, for the API (`config.py`) and for the page.
 
-- Keys are never shown. Marks replace them (`config/document/redact.py`), and a configuration with marks can be saved.
+- Secrets are never shown. Marks (placeholders, `config/document/redact.py`) replace them. A text with marks can be
+  saved.
 - If the caller loses the admin role while a save runs, nothing is saved.
 - `config/edit.py` checks the new text. The reloader writes the text to the file and applies the new configuration.
-- Nothing here reads a body or answers a request.
+- This file reads no body and answers no request.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from gateway.config.model import active_secrets
 from gateway.web.admin.problems import REPLACED, Refusal
 
 MAX_PATHS: Final = 100
-"""Maximum number of faults whose paths are logged when a configuration is refused."""
+"""Maximum number of findings whose paths are logged when a configuration is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class ConfigView:
     data: bytes
     """The content of the file, with its secrets."""
     text: str
-    """The text with marks in place of the secrets."""
+    """The text in which marks (placeholders) replace the secrets."""
     error: str
     """The reason why the text differs from the configuration in use; "" if the text is in use."""
     etag: str
@@ -50,7 +51,7 @@ class ConfigView:
 
 
 def admin_of(request: web.Request) -> tuple[Identity, ConfigReloader]:
-    """Return the caller, who is an admin, and the reloader. Raises `Refusal` for others, or if there is no file."""
+    """Return the caller and the reloader. Raises `Refusal` if the caller is no admin or there is no file."""
     gateway = request.app[GATEWAY]
     identity = identity_of(request)
     role = gateway.runtime.grants.access(identity).role if identity else None
@@ -64,7 +65,7 @@ def admin_of(request: web.Request) -> tuple[Identity, ConfigReloader]:
 
 
 async def admin_view(reloader: ConfigReloader) -> ConfigView:
-    """Return what an admin may see of the file, or of the text in use if the file is not valid HuJSON.
+    """Return the configuration as an admin may see it: the file, or the text in use if the file is not valid HuJSON.
 
     Raises `Refusal` if the file cannot be read.
     """
@@ -104,7 +105,7 @@ def _scrub(text: str, active: frozenset[str], known: Mapping[str, Known]) -> str
 def proposal_of(
     text: str, view: ConfigView, request: web.Request, identity: Identity, reloader: ConfigReloader
 ) -> Proposal:
-    """Return the proposal to save a text, with what stands against it. Called in a thread, because it takes time."""
+    """Return the proposal to save a text, with the errors that prevent the save. Takes long, so call it in a thread."""
 
     def judge(loaded: Loaded) -> dict[str, str]:
         """Return an error, by path, for each setting that would remove the caller's own access to the configuration."""
@@ -121,7 +122,7 @@ def proposal_of(
 
 
 async def save_text(request: web.Request, text: str, view: ConfigView) -> None:
-    """Save a text in the place of the file that `view` shows. Raises `Refusal` if it is not saved."""
+    """Write the text to the configuration file that `view` shows. Raises `Refusal` if the text is not saved."""
     identity, reloader = admin_of(request)
     if reloader.gateway.follower.is_replaced:
         raise Refusal(503, REPLACED)

@@ -1,8 +1,8 @@
 """GET /api/explain and /api/whoami: why a caller may or may not use a model, and the identity of a caller.
 
-Both routes also serve callers without a role, because these callers need an explanation most. This file decides who may
-ask about whom, and `gateway.call.explain.explain` makes the explanation. Requests of unidentified callers do not reach
-these routes, because `call/guard.py` refuses them.
+This file decides who may ask about whom, and `gateway.call.explain.explain` makes the explanation. Callers without a
+role may use both routes, because they need an explanation most. Unidentified callers do not reach them, because
+`call/guard.py` refuses their requests.
 """
 
 from __future__ import annotations
@@ -67,15 +67,15 @@ async def show_explanation(request: web.Request) -> web.Response:
 
 
 async def _whole(runtime: Runtime, identity: Identity, model: str, *, note: str = "") -> Explanation:
-    """Return the full explanation, for admins only. A thread makes it, because checking every grant takes time."""
+    """Return the full explanation, for admins only. A thread makes it, because checking all grants takes long."""
     return await asyncio.to_thread(explain, runtime, identity, model, note=note)
 
 
 def _is_self(request: web.Request, caller: Identity) -> bool:
     """Return whether the question is about the caller.
 
-    This is true if `group` and `tag` are absent, and `as` is absent or has the caller's own login. Only then does the
-    gateway know groups, tags and tailnet grants.
+    The query must not have `group` or `tag`. If it has `as`, the value must be the caller's own login. The gateway
+    knows groups, tags and tailnet grants of the caller only, and not of others.
     """
     named = {"group", "tag"} & set(request.query)
     return not named and request.query.get("as", caller.login) == caller.login

@@ -1,4 +1,4 @@
-"""Query parameters of lists that filter rows.
+"""Query parameters that filter the rows of lists.
 
 `sessions.scope` decides whose rows a caller may see.
 """
@@ -19,7 +19,7 @@ _STATUS: Final = re.compile(r"[1-5][0-9]{2}")
 
 
 def filters(query: Mapping[str, str], names: Sequence[str]) -> dict[str, str | int]:
-    """Return the values that rows must have, by column. An empty parameter counts as absent.
+    """Return the required value of each column. Empty parameters are ignored.
 
     Raises `BadQuery` if `status` is not an HTTP status.
     """

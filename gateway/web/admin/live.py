@@ -20,7 +20,7 @@ class LiveCall:
     identity: str
     agent: str
     provider: str
-    """Provider of the present attempt; "" before the first one."""
+    """The provider of the current attempt; "" before the first attempt."""
     model: str
     """The model; "" before the request's model is looked up."""
     api: str
@@ -29,14 +29,14 @@ class LiveCall:
     """Unix time in seconds at which the request arrived."""
     age_ms: float
     first_event_ms: float | None
-    """Time from the request's arrival to the first event of its stream; None before it."""
+    """Milliseconds from the request's arrival to the first event of the reply; None before that event."""
     output_tokens: int
     """Estimated number of tokens that the provider has sent so far."""
     attempts: int
 
 
 def live_calls(gateway: Gateway, may_see: Callable[[str], bool]) -> tuple[LiveCall, ...]:
-    """Return the calls in flight of the callers that the reader may see, oldest first."""
+    """Return the calls in flight whose callers the reader may see, oldest first."""
     calls = [_live(call) for call in gateway.calls.values() if may_see(call.identity.login)]
     return tuple(sorted(calls, key=lambda call: call.at))
 

@@ -1,8 +1,8 @@
 """GET /metrics, for callers with a grant of `read_metrics`. The admin role is not enough (Aperture's documentation).
 
-A separate listener (`"metrics": {"listen": ...}`) needs no grant, because only this machine can reach its address. The
-listener serves only metrics and health checks. It refuses requests from web pages of other sites. It also refuses
-connections that are forwarded by a proxy, or by a tailscaled without a network device (`access/identity/loopback.py`).
+A separate listener (`"metrics": {"listen": ...}`) needs no grant, because only this machine can reach its address. It
+serves only metrics and health checks. It refuses requests from web pages of other sites. It also refuses connections
+that are forwarded by a proxy, or by a tailscaled without a network device (`access/identity/loopback.py`).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ async def _render(request: web.Request) -> web.Response:
 async def serving(
     gateway: Gateway, listening: socket, modes: Modes, connections: Connections, readiness: Readiness
 ) -> AsyncIterator[None]:
-    """Serve only the metrics and health checks on a listening socket that `modes` knows."""
+    """Serve only the metrics and health checks, on a separate listening socket."""
     app = web.Application(middlewares=[_own_machine(modes)])
     app[GATEWAY] = gateway
     app[READINESS] = readiness

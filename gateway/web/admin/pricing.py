@@ -1,4 +1,4 @@
-"""GET /aperture/pricing and /aperture/pricing/{model}: prices of the models that a caller is granted.
+"""GET /aperture/pricing and /aperture/pricing/{model}: prices of the caller's granted models.
 
 Callers need a grant of `read_pricing`; the admin role is not enough (Aperture's documentation). `gateway/money/prices`
 finds the price of a model.

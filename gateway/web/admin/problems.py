@@ -1,7 +1,7 @@
-"""Error responses of /aperture/*, in the form of RFC 9457, `application/problem+json`.
+"""Error responses of /aperture/* in the form of RFC 9457, `application/problem+json`.
 
-Handlers answer with a `Refusal`. The outermost middleware, `problems`, converts the errors of the guard and of aiohttp
-to the same form. Errors of other paths stay `{"error": ...}` (`guard.json_error`).
+Handlers raise a `Refusal`. The outermost middleware, `problems`, converts errors of the guard and of aiohttp to the
+same form. Errors of other paths stay `{"error": ...}` (`guard.json_error`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from aiohttp import web
 
 PREFIX: Final = "/aperture/"
 REPLACED: Final = "another process is taking the place of this gateway; try again"
-"""The error message for an administrator's request that would change something in a process that is being replaced."""
+"""The error message if an admin requests a change while another process replaces this one."""
 CONTENT_TYPE: Final = "application/problem+json"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -1,8 +1,8 @@
-"""GET /api/quotas and POST /api/quotas/refill: balances of buckets, and refills.
+"""GET /api/quotas and POST /api/quotas/refill: the quota buckets with their balances, and refills.
 
-Users see the buckets that their own calls are charged to. Admins also see the buckets that all callers share, every
-bucket that is not full, and any bucket whose name is given in the request. Only an admin may refill a bucket.
-The balances are kept in `gateway.money.quotas`.
+A bucket has the amount that calls may still use. Users see the buckets that their own calls are charged to. Admins also
+see shared buckets, every bucket that is not full, and any bucket that the request names. Only an admin may refill a
+bucket. `gateway.money.quotas` keeps the balances.
 """
 
 from __future__ import annotations
@@ -31,11 +31,9 @@ MAX_ROWS: Final = 1_000
 """Maximum number of buckets in one answer. The emptiest buckets come first."""
 MAX_BODY: Final = 4_096
 MAX_BUCKET: Final = 2_048
-"""Maximum number of characters of a bucket's name, which consists of a definition's name and a login."""
+"""Maximum number of characters of a bucket's name. The name consists of a quota's name and a login."""
 LATEST: Final = 250_000_000_000.0
-"""Latest Unix time in seconds, in the year 9892, that `refills_at` shows. A bucket that becomes full later is shown as
-never full.
-"""
+"""Latest Unix time in seconds that `refills_at` shows, in the year 9892. A later time is shown as never."""
 BODY_SECONDS: Final = 10.0
 PARAMETERS: Final = frozenset({"bucket"})
 
@@ -93,7 +91,7 @@ async def refill(request: web.Request) -> web.Response:
 def add(gateway: Gateway, identity: Identity, request_id: str, bucket: str, amount: int) -> None:
     """Add an amount in nanodollars to a bucket, and log who did it.
 
-    Raises `UnknownBucket`, and `WrongRefill` if another process is taking the place of this one.
+    Raises `UnknownBucket` if there is no such bucket. Raises `WrongRefill` if another process is replacing this one.
     """
     if gateway.follower.is_replaced:
         raise WrongRefill(REPLACED, 503)
@@ -110,7 +108,7 @@ def add(gateway: Gateway, identity: Identity, request_id: str, bucket: str, amou
 
 
 class WrongRefill(ValueError):
-    """An error for a refill that cannot be done. The message says what is wrong."""
+    """The error for a refill that cannot be done. The message says what is wrong."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -161,13 +159,13 @@ def parse_amount(text: Any) -> int:
 def levels_of(gateway: Gateway, identity: Identity, *, everybody: bool) -> Sequence[Level]:
     """Return the balances of the caller's own buckets, or of everybody's, the emptiest first.
 
-    Callers run this function in a thread, since many buckets would block the event loop for too long.
+    Call this function in a thread, because many buckets would block the event loop for too long.
     """
     return _levels(gateway.quotas, _mine(gateway, identity), everybody=everybody)
 
 
 def _mine(gateway: Gateway, identity: Identity) -> dict[str, None]:
-    """Return the names of the buckets that the caller's own requests are charged to, for at least one model."""
+    """Return the names of the buckets to which the caller's own calls are charged, for at least one model."""
     access = gateway.runtime.grants.access(identity)
     return dict.fromkeys(
         bucket_of(name, identity.login, identity.node) for name in access.all_quotas if name in gateway.quotas.rules

@@ -1,9 +1,8 @@
-"""GET /api/reports/totals, /chart, /table and /errors: what the pages of figures show, as JSON.
+"""GET /api/reports/totals, /chart, /table and /errors: the figures of the pages, as JSON.
 
-- The query has the filter of the pages (`web/reports/page_filter.py`), such as `?range=7d&model=`, so the address of a
-  page and that of its figures differ in their paths alone.
-- Users read the figures of their own calls, admins those of all calls (`reports.py`).
-- Money is in dollars. Moments are in UTC, but days are those of the filter's zone.
+- The query has the same filter as the pages (`web/reports/page_filter.py`), such as `?range=7d&model=`.
+- Users read the figures of their own calls, and admins those of all calls (`reports.py`).
+- Money is in dollars. Times are in UTC, but days begin at midnight of the filter's zone.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from gateway.web.query_parameters import MAX_SHOWN, BadQuery
 from gateway.web.reports.page_filter import PageFilter, parse_filter
 
 _IN_DOLLARS: Final = frozenset({"cost", "saved"})
-"""Measures whose amounts are money."""
+"""Measures in money."""
 
 
 def routes() -> list[web.RouteDef]:
@@ -36,7 +35,7 @@ def routes() -> list[web.RouteDef]:
 
 
 async def totals(request: web.Request) -> web.Response:
-    """Return the sums of the range, and with `?compare=1` those of the previous range."""
+    """Return the sums of the range. With `?compare=1`, the sums of the previous range are added."""
     reports, wanted = _asked(request)
     report = await reports.totals(wanted)
     before = None if report.before is None else _summary(report.before)
@@ -44,7 +43,7 @@ async def totals(request: web.Request) -> web.Response:
 
 
 async def chart(request: web.Request) -> web.Response:
-    """Return amounts over time, by a dimension. The line without a name has the amounts of all other names."""
+    """Return amounts over time, one line for each name of a dimension. The smallest names share a nameless line."""
     reports, wanted = _asked(request, "by", "measure")
     measure = _measure(request.query.get("measure") or MEASURES[0])
     report = await reports.chart(wanted, dimension_of(request.query.get("by") or "model"), measure)
@@ -68,7 +67,7 @@ async def chart(request: web.Request) -> web.Response:
 
 
 async def table(request: web.Request) -> web.Response:
-    """Return the figures of each value of a dimension, the highest first."""
+    """Return a row of figures for each name of a dimension, such as each model. The highest row comes first."""
     reports, wanted = _asked(request, "by", "sort", "limit")
     by, sort = dimension_of(request.query.get("by") or "model"), request.query.get("sort") or "cost"
     report = await reports.table(wanted, by, sort=sort, limit=limit_of(request.query))
@@ -76,7 +75,7 @@ async def table(request: web.Request) -> web.Response:
 
 
 async def errors(request: web.Request) -> web.Response:
-    """Return errors by code and provider over time, and the most frequent messages."""
+    """Return the errors over time by code and provider, and the most frequent messages."""
     reports, wanted = _asked(request, "limit")
     report = await reports.errors(wanted, limit=limit_of(request.query))
     return _json({
@@ -91,9 +90,9 @@ async def errors(request: web.Request) -> web.Response:
 
 
 def _asked(request: web.Request, *own: str) -> tuple[Reports, PageFilter]:
-    """Return the caller's reports and the filter. Raises `Denied` and `BadQuery` as for the pages.
+    """Return the caller's reports and the filter. Raises `Denied` or `BadQuery` if the request is refused.
 
-    Sums have no sessions, so a filter by session is refused here.
+    A filter by session is refused, because sums are not kept by session.
     """
     reports, wanted = reports_of(request), parse_filter(request.query, now=time(), others=own)
     if wanted.session is not None:

@@ -1,6 +1,6 @@
 """The reports that one reader may see. An admin sees the calls of all callers, and any other reader only their own.
 
-For a reader who is no admin, each method adds the reader's login to the page's filter before it reads from the store.
+If the reader is no admin, each method first restricts the page's filter to the reader's login.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ SORTS: Final[Mapping[str, Callable[[Row], float]]] = {
     "cache_read": lambda row: row.figures.usage.cache_read,
     "last": lambda row: row.last_at,
 }
-"""Amounts by which the rows of a table are sorted, the highest first."""
+"""Sort keys of a table, by name. The highest amount comes first."""
 BY_NAME: Final = "name"
-"""The value of `sort` for the alphabetical order of a table."""
+"""The value of `sort` for alphabetical order."""
 ACTIVE_DAYS: Final = 4
-"""Minimum number of days with calls, out of seven consecutive days, for a person to count as regularly active."""
+"""Minimum number of days with calls in a week for a person to count as regularly active."""
 WEEK: Final = 7
 
 
 def reports_of(request: web.Request) -> Reports:
-    """Return the reports of the caller of a request.
+    """Return the reports that the caller may see.
 
-    Raises `Denied` if the caller has no role, or is no admin and the address names another login as `user`.
+    Raises `Denied` if the caller has no role. Raises it also if `user` names another login and the caller is no admin.
     """
     seen = scope(request, "user")
     return Reports(request.app[GATEWAY].store, seen.login, admin=seen.admin)
@@ -91,7 +91,7 @@ class Reports:
         return wanted.of_user(self.login)
 
     async def totals(self, wanted: PageFilter) -> Comparison:
-        """Return the summary of the range, and that of the previous range if the filter asks for the comparison."""
+        """Return the summary of the range, and of the previous range if the filter asks for a comparison."""
         wanted = self.scoped(wanted)
         (now,) = await self.store.reports.summaries(wanted.selection(), [wanted.range.span])
         if not wanted.compare:
@@ -101,14 +101,14 @@ class Reports:
         return Comparison(now=now, before=earlier)
 
     async def trend(self, wanted: PageFilter) -> tuple[Point, ...]:
-        """Return the summary of each bucket of the range, for sparklines."""
+        """Return the summary of each time bucket of the range, for sparklines."""
         wanted = self.scoped(wanted)
         buckets = wanted.range.buckets()
         summaries = await self.store.reports.summaries(wanted.selection(), buckets)
         return tuple(Point(span=span, summary=summary) for span, summary in zip(buckets, summaries, strict=True))
 
     async def chart(self, wanted: PageFilter, by: Dimension, measure: Measure, *, lines: int = 7) -> Chart:
-        """Return amounts over time, stacked by a dimension. The smaller amounts beyond `lines` lines are added up."""
+        """Return amounts over time, a line for each name of a dimension. Names beyond `lines` lines share one line."""
         wanted = self.scoped(wanted)
         buckets = wanted.range.buckets()
         stack = await self.store.reports.stack(wanted.selection(), buckets, by, measure)
@@ -132,7 +132,7 @@ class Reports:
     async def table(
         self, wanted: PageFilter, by: Dimension, *, sort: str = "cost", limit: int = 10, offset: int = 0
     ) -> Table:
-        """Return the figures of each value of a dimension, the highest first.
+        """Return a row of figures for each name of a dimension, the highest first.
 
         Raises `BadQuery` if `sort` is neither a key of `SORTS` nor `BY_NAME`.
         """
@@ -145,12 +145,12 @@ class Reports:
         return Table(by=by, rows=tuple(rows[offset : offset + limit]), size=len(rows))
 
     async def errors(self, wanted: PageFilter, *, limit: int = 100) -> Errors:
-        """Return errors by code and provider over time, and the most frequent messages."""
+        """Return the errors over time by code and provider, and the most frequent messages."""
         wanted = self.scoped(wanted)
         return await self.store.reports.errors(wanted.selection(), wanted.range.buckets(), limit)
 
     async def models(self, wanted: PageFilter) -> Models:
-        """Return the models that were called, with their figures, errors over time and health.
+        """Return the called models, with their figures, errors over time and health.
 
         A reader who is no admin does not see the message and the id of a failed call.
         """
@@ -170,9 +170,7 @@ class Reports:
         return health if self.admin else tuple(map(_without_call, health))
 
     async def activity(self, wanted: PageFilter) -> Activity:
-        """Return the numbers of active people by day, week and month. The days are those of the range's last two
-        months.
-        """
+        """Return the numbers of active people by day, week and month. A long range has days for its last two months."""
         wanted = self.scoped(wanted)
         zone, span = wanted.zone, wanted.range.span
         first = datetime.fromtimestamp(max(span.since, span.until - DAYS_UNTIL), zone).date()
@@ -200,11 +198,11 @@ class Reports:
         return tuple(zip(buckets, counts, strict=True))
 
     async def tools(self, wanted: PageFilter, *, limit: int = 50) -> tuple[ToolRow, ...]:
-        """Return the tools that models called, the most used first."""
+        """Return the tools that models called, the most frequent first."""
         return await self.store.reports.tools(self.scoped(wanted).selection(), limit)
 
     async def names(self) -> Names:
-        """Return all values of each dimension, for the filters' fields and the command palette."""
+        """Return all names of each dimension, for the filter's fields and the command palette."""
         return await self.store.reports.names(None if self.admin else self.login)
 
     async def sessions(self, wanted: PageFilter, *, limit: int, cursor: str | None = None) -> Page[Session]:
@@ -219,13 +217,13 @@ class Reports:
         return await self.store.sessions(wanted.user, limit, cursor, wanted.of_calls, wanted.range.span)
 
     async def timeline(self, wanted: PageFilter, session: str, *, limit: int = 500) -> tuple[Record, ...]:
-        """Return the calls of a session in the order of their beginning, at most the last `limit` of them."""
+        """Return the last `limit` calls of a session, the oldest first."""
         page = await self.store.calls(self.scoped(wanted).user, session, limit)
         return page.rows[::-1]
 
 
 def dimension_of(text: str) -> Dimension:
-    """Return the dimension of a name in an address. Raises `BadQuery` if there is no such dimension."""
+    """Return the dimension that a parameter names. Raises `BadQuery` if there is no such dimension."""
     for dimension in DIMENSIONS:
         if dimension == text:
             return dimension
@@ -233,7 +231,7 @@ def dimension_of(text: str) -> Dimension:
 
 
 def _lines(amounts: Mapping[str, tuple[int, ...]], buckets: int, most: int) -> tuple[Line, ...]:
-    """Return the lines of a chart, with the smaller amounts beyond `most` lines in one line of others."""
+    """Return the lines of a chart: the `most` largest names, and one line for the sum of all others."""
     ordered = sorted(amounts.items(), key=lambda item: (-abs(sum(item[1])), item[0]))
     lines = [Line(name=name, amounts=each, total=sum(each)) for name, each in ordered[:most]]
     if len(ordered) > most:
@@ -247,7 +245,7 @@ def _added(rows: Sequence[Sequence[int]], buckets: int) -> tuple[int, ...]:
 
 
 def _all(by_day: Sequence[set[str]], number: int) -> set[str]:
-    """Return the logins that are active on one of the seven days from the position `number` on."""
+    """Return the logins that are active on one of the seven days from index `number` on."""
     return set().union(*by_day[number : number + WEEK])
 
 
@@ -256,5 +254,5 @@ def _days_of(login: str, days: Sequence[set[str]]) -> int:
 
 
 def _without_call(health: ModelHealth) -> ModelHealth:
-    """Return health without the message and the id of the failed call, which may be somebody else's."""
+    """Return the health without the message and the id of the failed call. The call may be somebody else's."""
     return replace(health, last_error_message="", last_error_call="")

@@ -3,7 +3,7 @@
 - Lists are `{"sessions": [...], "next": CURSOR | null}`, newest first, with `?limit=` and `?cursor=`.
 - An admin may restrict a list to one login by `?identity=`. Every caller may filter by fields such as `?model=`
   (`filters.py`).
-- `scope` decides who may see which rows, for these routes, for usage and for the pages.
+- `scope` decides who may see which rows. The usage route and the pages use it too.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Missing(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The caller of a request for rows, and the login whose rows the request reads."""
+    """The caller of a request, and the login whose rows the request may read."""
 
     login: str
     role: str
@@ -66,9 +66,9 @@ class Scope:
 
 
 def scope(request: web.Request, parameter: str = "identity") -> Scope:
-    """Return the scope of a request. The query parameter called `parameter` has the login whose rows are requested.
+    """Return the scope of a request. The query parameter `parameter` names the login whose rows are requested.
 
-    Raises `Denied` if the caller has no role, or is no admin and requests somebody else's rows.
+    Raises `Denied` if the caller has no role. Raises it also for another login if the caller is no admin.
     """
     identity = identity_of(request)
     role = request.app[GATEWAY].runtime.grants.access(identity).role if identity else None
@@ -93,7 +93,7 @@ def limit_of(query: Mapping[str, str]) -> int:
 def _api_scope(request: web.Request) -> Scope:
     """Return the scope of a request to the API. Raises `Denied` in the same cases as `scope`.
 
-    Raises `BadQuery` for an empty login, which only the pages accept, because their forms may send it.
+    Raises `BadQuery` for an empty login. Only the pages accept one, because their forms send empty fields.
     """
     if request.query.get("identity") == "":
         raise BadQuery("identity: is empty; name a login, or leave it out")

@@ -1,7 +1,7 @@
 """GET /api/usage: sums over calls, grouped by user, model, provider, agent, day or hour.
 
-Users see sums over their own calls, and admins see sums over all calls. `sessions.scope` decides this, as for every
-list. `gateway/web/usage/parameters.py` reads the parameters, and `gateway/web/usage/formats.py` writes the answer.
+Users see sums over their own calls, and admins see sums over all calls (`sessions.scope`).
+`gateway/web/usage/parameters.py` reads the parameters, and `gateway/web/usage/formats.py` writes the answer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
 """The HTML pages, rendered on the server.
 
-`pages.py` has the routes, `views.py` the values that templates show. A page never shows more than the API.
+`pages.py` has the routes. `views.py` has the values that templates show. A page shows no data that the API hides.
 """

@@ -1,4 +1,4 @@
-"""The page Access: whether a login may use a model, by which grant, and the grant to copy if not."""
+"""The page Access: whether a login may use a model, and by which grant. If not, it shows a grant to copy."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from gateway.web.query_parameters import check_names
 async def access(request: web.Request) -> web.Response:
     """Return the page. Only an admin may ask about others.
 
-    An explanation about others uses only the grants of the configuration. The gateway learns the tailnet policy's
-    grants of a caller only from that caller's connection.
+    An explanation about others uses only the grants of the configuration. The gateway learns a caller's grants in the
+    tailnet policy only from that caller's connection.
     """
     seen = scope(request)
     check_names(request.query, ("as", "model"))
@@ -44,7 +44,7 @@ async def access(request: web.Request) -> web.Response:
 
 
 async def _explain(request: web.Request, caller: Identity, login: str, model: str, *, admin: bool) -> Explanation:
-    """Return the explanation. For an admin, a thread makes it, because checking every grant takes time."""
+    """Return the explanation. For an admin, a thread makes it, because checking all grants takes long."""
     runtime = request.app[GATEWAY].runtime
     if not admin:
         return own_view(runtime, caller, model)

@@ -1,7 +1,8 @@
-"""The arithmetic of a call's cost: tokens of each kind times their price, for each part that is billed separately.
+"""The arithmetic of a call's cost: the tokens of each kind times their price, for each part of the call that is billed
+separately.
 
-The computation is that of `call/cost_of_call.py`, with the present prices. It is shown only if it leads to the recorded
-cost, so the page never explains an amount by other prices than those it was made of.
+`call/cost_of_call.py` computes the same with the prices at the time of the call. The page shows the arithmetic only if
+today's prices lead to the recorded cost.
 """
 
 from __future__ import annotations
@@ -26,28 +27,28 @@ _KINDS: Final = (
     ("reasoning", "Output for reasoning"),
 )
 OTHER: Final = "Tools, media and factors"
-"""Label of what a part costs beyond its tokens: fees of tools, other prices of media, and the factor of a geography."""
+"""Label of costs other than tokens: fees of tools, other prices of media, and the factor of a geography."""
 _DIGITS: Final = 60
-"""Number of digits with which amounts are added. They have at most 30."""
+"""Precision, in decimal digits, of the sums of amounts. An amount has at most 30 digits."""
 
 
 class PriceLine(NamedTuple):
-    """Tokens of a kind, times their price."""
+    """The tokens of one kind, times their price."""
 
     kind: str
     tokens: int | None
-    """The number of tokens; None for an amount that is no price of tokens."""
+    """The number of tokens; None if the amount is not for tokens."""
     price: str
-    """Dollars for 1M tokens; "" if the amount is no price of tokens."""
+    """Dollars for 1M tokens; "" if the amount is not for tokens."""
     amount: str
     """Exact dollars."""
 
 
 class PartSum(NamedTuple):
-    """The computation of the cost of a part."""
+    """The cost of one part of a call."""
 
     name: str
-    """The kind of work and the model; "" for the only part of a call."""
+    """The kind of work and the model; "" if the call has no other part."""
     row: str
     """The row of the price list."""
     lines: tuple[PriceLine, ...]
@@ -59,15 +60,15 @@ class Arithmetic(NamedTuple):
     """The computation of a call's cost from the price list."""
 
     parts: tuple[PartSum, ...]
-    """The parts of the attempt that served the call."""
+    """The parts of the last attempt."""
     earlier: int
-    """The nanodollars that the attempts before it cost."""
+    """The cost of the earlier attempts, in nanodollars."""
     adjustment: str
-    """The factor of the configuration that the prices contain; "" if there is none."""
+    """The price factor of the configuration; "" if there is none."""
 
 
 def arithmetic(gateway: Gateway, record: Record) -> Arithmetic | None:
-    """Return the computation of a call's cost; None if the present price list does not lead to the recorded cost."""
+    """Return the arithmetic of a call's cost; None if today's price list does not lead to the recorded cost."""
     provider = gateway.runtime.config.providers.get(record.provider)
     own = record.tried[-1].cost if record.tried else record.cost
     if provider is None or record.cost is None or own is None:
@@ -122,7 +123,7 @@ def _lines(priced: Priced, part: Part, amount: Amount, at: float) -> Iterator[Pr
 
 
 def _count(usage: Usage, kind: str, units: Units) -> int:
-    """Return the tokens of a kind. Reasoning is a kind of its own if it has a price of its own."""
+    """Return the number of tokens of a kind. Output includes reasoning, unless reasoning has a price of its own."""
     reasoning = min(usage.reasoning, usage.output) if units.reasoning is not None else 0
     match kind:
         case "reasoning":

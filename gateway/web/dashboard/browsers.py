@@ -18,7 +18,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _JSON_PATHS: Final = ("/api/", "/aperture/", "/v1/")
 _KEPT: Final = ("x-request-id", "server", "allow", "retry-after", "connection")
-"""Headers that are copied from the JSON response to the page."""
+"""Headers that the page copies from the JSON response."""
 _TITLES: Final[Mapping[int, str]] = {403: "Refused", 404: "Not found"}
 
 

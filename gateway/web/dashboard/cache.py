@@ -1,4 +1,4 @@
-"""The page Cache: how much of the input is read from caches, what that saves, and who wastes it."""
+"""The page Cache: how much input is read from caches, what that saves, and whose calls could use caches better."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def cache(request: web.Request) -> web.StreamResponse:
 
 
 def _can_ask(gateway: Gateway) -> list[str]:
-    """Return the names of the providers whose key `auto_cache` would have an effect, and is not set."""
+    """Return the names of the providers that could use the setting `auto_cache` and do not have it."""
     flags = gateway.registry.flags
     return [
         provider.id

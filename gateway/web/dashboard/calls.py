@@ -1,8 +1,9 @@
-"""The page of one call: its way through the gateway, its times, the arithmetic of its cost, and what was said.
+"""The page of one call: its attempts, its times, the arithmetic of its cost, and the conversation.
 
-- The id is a parameter of the address, because a request that was refused early has the id that its client chose.
-- The bodies of somebody else's call are shown to an admin only if the address asks for them, and reading them is
-  logged, as in `web/admin/bodies.py`.
+- The call's id is a query parameter, because clients may choose an id with any characters for a request that is refused
+  early.
+- An admin sees the bodies of somebody else's call only if the address asks for them. Reading them is logged, as in
+  `web/admin/bodies.py`.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from gateway.web.query_parameters import BadQuery, check_names
 
 
 class Granted(NamedTuple):
-    """The grants that cover the call's model at its provider, by the present configuration."""
+    """The present grants for the call's model at its provider."""
 
     offer: Offered | None
-    """The call's model at its provider; None if it is not configured any more, or not granted."""
+    """The call's model at its provider; None if it is no longer configured or not granted."""
     note: str
 
 
@@ -36,9 +37,9 @@ class Said(NamedTuple):
     """The bodies of the call, as the page shows them."""
 
     conversation: Conversation | None
-    """The conversation in the bodies; None if the bodies are not shown."""
+    """The conversation; None if the bodies are not shown."""
     href: str
-    """The address of the page with the bodies; "" if there are none, or they are shown."""
+    """The address of the page with the bodies; "" if there are none or they are shown already."""
 
 
 async def call(request: web.Request) -> web.Response:
@@ -71,9 +72,9 @@ def _session_href(record: Record, *, admin: bool) -> str:
 
 
 def _granted(gateway: Gateway, caller: Identity, record: Record, *, admin: bool) -> Granted | None:
-    """Return the grants of the call; None for a call that reached no provider. Called in a thread.
+    """Return the present grants for a call's model; None if the call reached no provider. Call this in a thread.
 
-    A user learns of the own grants alone, as on the page Access.
+    A user sees only the own grants, as on the page Access.
     """
     if not record.provider or not record.model:
         return None

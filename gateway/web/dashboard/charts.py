@@ -1,9 +1,8 @@
-"""Geometry of the charts, which templates draw as SVG.
+"""Geometry of the charts. Templates draw them as SVG.
 
-- The server makes the charts, because a page must be complete without a script. A library of charts would need one, and
-  would draw what a screen reader cannot read.
-- Horizontal positions are percentages, so a chart fills any width and its text is never stretched.
-- This file knows no store and no template. Amounts are integers; a function that is passed in makes their text.
+- The server makes the charts, so that a page is complete without a script and readable for a screen reader.
+- Horizontal positions are percentages. So a chart fills any width, and its text is never stretched.
+- This file knows no store and no template. Amounts are integers, and the caller passes a function that formats them.
 """
 
 from __future__ import annotations
@@ -18,20 +17,20 @@ from gateway.web.dashboard.words import Text
 PLOT: Final = 200
 """Height of the plot in pixels."""
 TOP: Final = 12
-"""Pixels above the plot, for the upper half of the highest label."""
+"""Pixels above the plot. The upper half of the highest label is there."""
 BOTTOM: Final = 26
-"""Pixels below the plot, for the labels of the columns."""
+"""Pixels below the plot. The labels of the columns are there."""
 COLOURS: Final = 6
-"""Number of series with a colour of their own. Further series are added up as one."""
+"""Number of series with a colour of their own. The sum of all further series is one more."""
 _TICKS: Final = 4
 """Approximate number of steps of the vertical axis."""
 _STEPS: Final = (1, 2, 5, 10)
 _LABELS: Final = 8
-"""Maximum number of labels below the columns of a wide chart. A narrow chart shows every second one."""
+"""Maximum number of labels below a wide chart. A narrow chart shows every second one."""
 _GAP: Final = 0.2
 """Share of a column's width that stays empty between two columns."""
 _MARK: Final = 7
-"""Height in pixels of the mark for calls whose cost is unknown."""
+"""Height in pixels of the mark on a column with calls of unknown cost."""
 
 
 class Slot(NamedTuple):
@@ -42,11 +41,11 @@ class Slot(NamedTuple):
     short: str
     """The label on the axis."""
     since: str
-    """The first day, as a parameter of the page's address."""
+    """The first day, as a query parameter of the page."""
     until: str
-    """The last day, as a parameter of the page's address."""
+    """The last day, as a query parameter of the page."""
     href: str
-    """The address of the page with the slot as its range."""
+    """The address of the page with this slot as its range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class Series:
     href: str = ""
     """The address of the page with the series switched on or off."""
     note: str = ""
-    """Text in the legend in place of the total."""
+    """Text that the legend shows instead of the total."""
 
     @property
     def total(self) -> int:
@@ -89,7 +88,7 @@ class Column(NamedTuple):
     unpriced_y: float | None
     """Position of the mark for unknown costs; None if the cost of every call is known."""
     lines: tuple[tuple[str, str], ...]
-    """Names and values that are shown when the column is chosen, with the total first."""
+    """Names and values shown for the selected column, the total first."""
 
 
 class Tick(NamedTuple):
@@ -128,7 +127,7 @@ class Stacked:
     labels: tuple[Label, ...]
     legend: tuple[Key, ...]
     before: str
-    """Points of the line of the previous range, in a box of 1000 by `PLOT`; "" if there is no such line."""
+    """Points of the line for the previous range, in a box of 1000 by `PLOT`; "" for no line."""
     unpriced: bool
     """Whether any column has calls with an unknown cost."""
     height: int = TOP + PLOT + BOTTOM
@@ -151,10 +150,10 @@ def stacked(
     before: Sequence[int] = (),
     unpriced: Sequence[int] = (),
 ) -> Stacked:
-    """Return the chart of several series. `text` and `axis` make the text of amounts and of the axis's labels.
+    """Return the chart of several series. `text` formats amounts, and `axis` formats the labels of the axis.
 
-    `before` has the totals of the previous range, by slot. `unpriced` has the numbers of calls whose cost is unknown,
-    by slot.
+    `before` has the totals of the previous range, by slot. `unpriced` has the numbers of calls with an unknown cost, by
+    slot.
     """
     shown = [one for one in series if not one.hidden]
     totals = [sum(one.amounts[at] for one in shown) for at in range(len(slots))]
@@ -187,7 +186,7 @@ def stacked(
 
 
 def scale(highest: int) -> tuple[int, int]:
-    """Return the end of an axis from 0, which is at least `highest`, and the step between two of its labels."""
+    """Return the upper end of an axis from 0 to at least `highest`, and the step between two labels."""
     rough = max(1, -(-highest // _TICKS))
     power = 10 ** (len(str(rough)) - 1)
     step = next(factor * power for factor in _STEPS if factor * power >= rough)
@@ -256,7 +255,7 @@ def _at(amounts: Sequence[int], at: int) -> int:
 
 
 def _labels(slots: Sequence[Slot]) -> tuple[Label, ...]:
-    """Return the labels of some columns, at equal distances. The outer ones do not reach beyond the chart."""
+    """Return labels for every n-th column. The first and the last label stay inside the chart."""
     every = max(1, -(-len(slots) // _LABELS))
     width = 100 / max(1, len(slots))
     chosen = range(0, len(slots), every)

@@ -1,4 +1,4 @@
-"""Charts whose columns are buckets of time: slots with labels in the reader's zone, and drawings of reports."""
+"""Charts over time, in the reader's zone. Each column is a time bucket, such as a day."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_HIDDEN: Final = 20
 
 
 def slots(seen: Visit, buckets: Sequence[Span], unit: str) -> list[charts.Slot]:
-    """Return one column for each bucket of time. It links to the page with the days, or the hour, of the bucket."""
+    """Return one column for each time bucket. The column links to the page with the bucket as its range."""
     zone = seen.filter.zone
     made = []
     for span in buckets:
@@ -46,7 +46,7 @@ def _labels(since: datetime, last: datetime, unit: str) -> tuple[str, str]:
 
 
 def draw(seen: Visit, chart: Chart) -> charts.Stacked:
-    """Return the drawing of a chart, with links that switch series on and off, and that select a column's time."""
+    """Return the drawing of a chart. Its links switch series on and off, and select a column's time."""
     hidden = hidden_series(seen)
     series = [
         charts.Series(
@@ -72,7 +72,7 @@ def draw(seen: Visit, chart: Chart) -> charts.Stacked:
 def draw_series(
     seen: Visit, buckets: Sequence[Span], amounts: Mapping[str, Sequence[int]], text: Text, axis: Text
 ) -> charts.Stacked:
-    """Return the drawing of named amounts by bucket. Names beyond the number of colours are added up."""
+    """Return the drawing of amounts by name and time bucket. Names without a colour of their own are added up."""
     named, others = charts.largest({name: tuple(values) for name, values in amounts.items()})
     hidden = hidden_series(seen)
     series = [
@@ -86,7 +86,7 @@ def draw_series(
 
 
 def hidden_series(seen: Visit) -> set[int]:
-    """Return the positions of the series that are switched off. Text that is no position is ignored."""
+    """Return the indexes of the series that the address switches off. Text that is no index is ignored."""
     parts = seen.own.get("hide", "").split(",")[:MAX_HIDDEN]
     return {int(part) for part in parts if part.isascii() and part.isdigit() and len(part) < 3}
 

@@ -1,9 +1,9 @@
-"""The page Configuration: the file as text, findings in place, changes before they are saved, and the last versions.
+"""The page Configuration: the file as text, findings beside their lines, a review of changes, and the last versions.
 
-- The page is one form. Its buttons check a text, show what it changes, or save it. `web/admin/config_edits.py` does all
-  three, as for the API, so keys are marks here too. The guard refuses forms of other sites by their `Origin`.
-- The form has the entity tag of the file that was edited. If the file has changed since, both texts are shown.
-- An earlier version is undone by opening it as an edit, looking at what it changes, and saving it.
+- The page is one form. Its buttons check a text, show its changes, or save it (`web/admin/config_edits.py`). Marks
+  replace secrets here too. The guard refuses forms of other sites by their `Origin`.
+- The form has the entity tag of the edited file. If the file has changed since, both texts are shown.
+- To undo a change, the reader opens the earlier version as an edit, reviews it and saves it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from gateway.web.dashboard.frame import page, problem_page
 from gateway.web.query_parameters import BadQuery, check_names
 
 MAX_FORM: Final = 4 * 1024 * 1024
-"""Maximum number of bytes of the form. A configuration of 1 MB may take three times as many in a form."""
+"""Maximum number of bytes of the form. A configuration of 1 MB may take 3 MB in a form."""
 MAX_FIELDS: Final = 10
 """Maximum number of fields of the form, which has four."""
 FORM_SECONDS: Final = 30.0
@@ -47,7 +47,7 @@ STEPS: Final = ("check", "review", "save")
 
 
 class Found(NamedTuple):
-    """A finding with the line that it is about."""
+    """A finding with its line."""
 
     finding: Finding
     excerpt: str
@@ -55,7 +55,7 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """The changes of a text against the present file, without secrets."""
+    """The differences between a text and the present file, without secrets."""
 
     values: Sequence[Change]
     lines: Sequence[Line]
@@ -69,12 +69,12 @@ class Form:
     text: str
     etag: str
     reviewed: str
-    """The digest of the text whose changes the page has shown; "" if it has shown none."""
+    """The digest of the text whose changes the page has already shown; "" if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Editor:
-    """The request of an admin for the page, and the file as the page shows it."""
+    """An admin's request for the page, and the file as the page shows it."""
 
     request: web.Request
     identity: Identity
@@ -163,14 +163,14 @@ async def _save(editor: Editor, text: str) -> web.Response:
 
 
 async def _conflict(editor: Editor, text: str) -> web.Response:
-    """Return the page that shows the text beside the file, which somebody else has changed in the meantime."""
+    """Return the page that shows the text beside the file. Somebody else has changed the file meanwhile."""
     proposal = await editor.proposal(text)
     review = await asyncio.to_thread(review_of, text, editor.view, editor.reloader.key)
     return await editor.page(text, status=409, findings=proposal.errors, review=review, step="conflict")
 
 
 async def _editor(request: web.Request) -> Editor | web.Response:
-    """Return what the page needs, or the page that says why there is no configuration to show."""
+    """Return the values for the page, or an error page if there is no configuration to show."""
     try:
         identity, reloader = admin_of(request)
         view = await admin_view(reloader)
@@ -217,10 +217,9 @@ def _digest(text: str) -> str:
 
 
 def review_of(text: str, view: ConfigView, key: bytes) -> Review | None:
-    """Return the changes of a text against the present file; None if the text is not valid HuJSON.
+    """Return the differences between a text and the present file; None if the text is not valid HuJSON.
 
-    Called in a thread. Marks stay marks. A key that somebody has typed is shown as a mark too, which differs from that
-    of the present key.
+    Call this in a thread. Marks for secrets are kept. A new secret in the text is shown as a mark too.
     """
     try:
         redacted = redact(parse(text), key, view.active)
@@ -234,7 +233,7 @@ def review_of(text: str, view: ConfigView, key: bytes) -> Review | None:
 
 
 def with_present_keys(text: str, view: ConfigView) -> str:
-    """Return an earlier text with the marks of the present keys where the keys have changed since."""
+    """Return an earlier text. A mark for a secret that has changed since is replaced by the present secret's mark."""
     try:
         earlier, present = parse(text), parse(view.text)
     except HujsonError:

@@ -19,14 +19,14 @@ from gateway.web.dashboard.samples import PLACEHOLDER, granted
 from gateway.web.query_parameters import BadQuery, check_names
 
 _ADDRESS: Final = re.compile(r"http://ai(?![\w.-])")
-"""The sample address in the settings, in place of which the page shows this gateway's address."""
+"""The sample address in the settings. The page replaces it by this gateway's address."""
 _MODEL: Final = re.compile(
     r"us\.anthropic\.claude-sonnet-4-5-20250929-v1:0|us\.anthropic\.claude-haiku-4-5-20251001-v1:0|gemini-2\.5-pro"
 )
-"""The sample models in the settings, in place of which the page shows a model that the reader may use."""
+"""The sample models in the settings. The page replaces them by a model that the reader may use."""
 
 _TWICE: Final = re.compile(r'(\n *)("[^"\n]+": \{\}),\1\2(?=\n)')
-"""A member of a JSON object that occurs twice, because two sample models were replaced by the same model."""
+"""A JSON key that occurs twice, after two sample models were replaced by the same model."""
 
 
 class Part(NamedTuple):
@@ -34,7 +34,7 @@ class Part(NamedTuple):
 
     code: str
     texts: tuple[str, ...]
-    """The texts of a paragraph, of which every second one is code."""
+    """The texts of a paragraph: plain text and code in turn."""
 
 
 async def connect(request: web.Request) -> web.Response:

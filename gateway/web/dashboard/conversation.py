@@ -1,8 +1,8 @@
-"""The stored bodies of a call as a conversation: who said what, thinking, tool calls and results.
+"""The stored bodies of a call as a conversation: messages, thinking, tool calls and results.
 
-- The compatibility flag of the client finds the texts (`places`) and reads streams (`decoder`), as for filters. So
-  every API is shown by its own reader, also that of a plugin from outside, and nothing here knows a dialect.
-- A body that was cut, or that the reader refuses, is shown as far as it can be read. The raw body is shown beside it.
+- The plugin of the client's API format finds the texts (`places`) and reads streams (`decoder`). So every format is
+  shown, also that of an installed plugin.
+- A body that was cut, or that the plugin refuses, is shown as far as it can be read. The raw body is shown beside it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gateway.contract.registry import Plugin
 from gateway.store.captured import CapturedBodies, CapturedBody
 
 MAX_TURNS: Final = 400
-"""Maximum number of pieces on the page. A long conversation is shown from its end."""
+"""Maximum number of pieces on the page. Only the last pieces of a long conversation are shown."""
 MAX_TEXT: Final = 20_000
 """Maximum number of characters of a piece."""
 MAX_RAW: Final = 200_000
@@ -33,12 +33,12 @@ class Turn(NamedTuple):
     """A piece of the conversation: one text of one author."""
 
     role: str
-    """The author: `system`, `user`, `assistant` or `tool`; "" if it is none of them."""
+    """The author: `system`, `user`, `assistant` or `tool`; "" for any other."""
     kind: str
-    """The kind of text, as in `Place.kind`."""
+    """The kind of text, such as `arguments` (`Place.kind`)."""
     text: str
     tool: str = ""
-    """The name of the tool that is called with `text` as its arguments; "" if it is not known."""
+    """The name of the called tool if `text` has its arguments; "" if the name is not known."""
     cut: int = 0
     """Number of characters that are left out at the end."""
 
@@ -48,17 +48,17 @@ class Conversation(NamedTuple):
 
     turns: tuple[Turn, ...]
     left_out: int
-    """Number of pieces at the beginning that are left out."""
+    """Number of earlier pieces that are not shown."""
     request: str
     reply: str
-    """The raw bodies as text."""
+    """The raw body of the reply, as text."""
     request_cut: bool
     reply_cut: bool
-    """Whether the stored body, or what is shown of it, is not the whole body."""
+    """True if `reply` is not the whole body."""
 
 
 def conversation(flag: Plugin | None, record: Record, stored: CapturedBodies) -> Conversation:
-    """Return the conversation of a call. `flag` is the flag of the client's API; None if it is not there any more."""
+    """Return the conversation of a call. `flag` is the plugin of the client's API format; None if it is not loaded."""
     turns: list[Turn] = []
     if flag is not None and flag.places is not None:
         turns = [*_request_turns(flag, stored.request.body), *_reply_turns(flag, record, stored)]
@@ -88,7 +88,7 @@ def _request_turns(flag: Plugin, body: bytes) -> list[Turn]:
 
 
 def _reply_turns(flag: Plugin, record: Record, stored: CapturedBodies) -> list[Turn]:
-    """Return the pieces of the reply, by the first reading that finds any text."""
+    """Return the pieces of the reply. Each possible reading is tried until one finds text."""
     body, head = stored.reply.body, Head(record.status, stored.reply.headers)
     for request, target in _readings(flag, record, stored):
         turns: list[Turn] = []
@@ -105,10 +105,10 @@ def _reply_turns(flag: Plugin, record: Record, stored: CapturedBodies) -> list[T
 
 
 def _readings(flag: Plugin, record: Record, stored: CapturedBodies) -> Iterator[tuple[ClientRequest, Target]]:
-    """Yield the requests and targets for which the flag may have written the reply.
+    """Yield possible requests for the reply, each with its target. The most probable ones of a dialect come first.
 
-    The path and the query of the request are not stored. They may decide about the dialect, and about the form of a
-    stream, which the content type of the reply tells.
+    The request's path and query are not stored, but they may decide about the dialect and the form of a stream. The
+    reply's content type tells the form of a stream.
     """
     content_type = stored.reply.headers.get("content-type", "").partition(";")[0]
     try:
@@ -149,7 +149,7 @@ def _whole(flag: Plugin, event: Event, role: str) -> Iterator[Turn]:
 
 
 def _tool(event: Event, place: Place) -> str:
-    """Return the name beside the arguments of a tool call; "" if there is none."""
+    """Return the tool name that stands beside the arguments of a tool call; "" if there is none."""
     if place.kind != "arguments":
         return ""
     around = value_at(event.data, place.path[:-1])
@@ -158,7 +158,7 @@ def _tool(event: Event, place: Place) -> str:
 
 
 def _blocks(flag: Plugin, events: Iterable[Event], tools: Iterable[str]) -> Iterator[Turn]:
-    """Yield the texts of a stream, each block as one piece. Tools are named in the order in which they were called."""
+    """Yield the texts of a stream, each block as one piece. `tools` names the called tools in order."""
     texts: dict[Any, list[str]] = {}
     for event in events:
         if not event.kind or not event.payload:

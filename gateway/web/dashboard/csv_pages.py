@@ -1,4 +1,4 @@
-"""The tables of pages as CSV files, with the filter of the page and its whole table."""
+"""CSV files of the tables on pages. A file has all rows, and the same filter as its page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gateway.web.reports.csv_files import Cell, as_csv
 FORMAT: Final = "format"
 """Name of the parameter in the address."""
 MOST: Final = 10_000
-"""Maximum number of rows of a file whose rows are not those of people or models."""
+"""Maximum number of rows of a file, except for people and models."""
 
 
 def wants_csv(seen: Visit) -> bool:
@@ -24,6 +24,6 @@ def wants_csv(seen: Visit) -> bool:
 
 
 async def csv_page(seen: Visit, name: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> web.Response:
-    """Return the file of a page, which is named after the page and the range of days. A thread writes it."""
+    """Return the CSV file of a page. Its name has the page's name and the range of days. A thread writes the file."""
     body = await asyncio.to_thread(as_csv, columns, list(rows))
     return csv_response(f"irisgate-{name}-{seen.filter.range.first}-{seen.filter.range.last}", body)

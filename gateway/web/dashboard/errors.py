@@ -1,4 +1,4 @@
-"""The page Errors: errors by code and provider over time, their messages with an example, and what to do."""
+"""The page Errors: errors by code and provider over time, the messages with an example call, and advice."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ADVICE: Final = {
 
 
 COLUMNS: Final = ("code", "native", "provider", "message", "calls", "last_at", "example")
-"""Columns of the file."""
+"""Columns of the CSV."""
 
 
 class Message(NamedTuple):
@@ -52,7 +52,7 @@ class Message(NamedTuple):
     row: MessageRow
     advice: str
     example: str
-    """The address of the page of the last such call."""
+    """The address of the page of the last call with the error."""
 
 
 async def errors(request: web.Request) -> web.StreamResponse:

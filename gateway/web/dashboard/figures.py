@@ -1,4 +1,4 @@
-"""Figures of tiles with their change, and rows of lists with bars."""
+"""Figures in tiles, each with its change, and lists whose rows have bars."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OTHERS_TEXT: Final = "All others"
 
 
 class Change(NamedTuple):
-    """The difference between a figure and that of the previous range."""
+    """The change of a figure since the previous range."""
 
     text: str
     css: str
@@ -62,7 +62,7 @@ class Bar(NamedTuple):
 
 
 def label(by: Dimension, name: str) -> str:
-    """Return the text that is shown for a name. The name may be "" or `OTHERS`."""
+    """Return the text that a page shows for a name. The name may be "" or `OTHERS`."""
     if name == OTHERS:
         return OTHERS_TEXT
     return name or NAMELESS.get(by, "–")

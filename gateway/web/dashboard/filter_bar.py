@@ -1,4 +1,4 @@
-"""The bar with the filter of a page: ranges of time, values by which calls are filtered, and the zone."""
+"""The filter bar of a page: the range of time, the values that calls must have, and the zone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LABELS: Final = {
     "outcome": "Outcome",
     "session": "Session",
 }
-"""Labels of the values by which calls are filtered."""
+"""Labels of the filter's values."""
 _FIELDS: Final[tuple[Dimension, ...]] = ("user", "model", "provider", "agent", "status")
 """Values that the form asks for as text."""
 _MOST_NAMES: Final = 200
@@ -49,7 +49,7 @@ class Choice(NamedTuple):
 
 
 class Chip(NamedTuple):
-    """A value by which calls are filtered."""
+    """A value of the filter."""
 
     label: str
     value: str
@@ -81,15 +81,15 @@ class FilterBar:
     last: date
     begin: str
     end: str
-    """The begin and the end of the range as the address has them."""
+    """The end of the range, as in the address."""
     custom: bool
     days: str
-    """The days of the range, and its times if it has some."""
+    """The days of the range, with the times of day if the range does not begin and end at midnight."""
     zone: str
     utc: str
-    """The address of the page with times in UTC; "" if times are in UTC."""
+    """The address of the page with all times in UTC; "" if they are in UTC already."""
     kept: tuple[tuple[str, str], ...]
-    """Parameters that the forms send unchanged."""
+    """Parameters that the forms send again unchanged."""
     csv: str
     """The address of the page's figures as CSV; "" if the page has none."""
 
@@ -130,7 +130,7 @@ async def filter_bar(seen: Visit, *, csv: str = "") -> FilterBar:
 
 
 def _kept(seen: Visit) -> tuple[tuple[str, str], ...]:
-    """Return the parameters that a form sends unchanged, in addition to its fields."""
+    """Return the parameters that a form sends again unchanged, in addition to its fields."""
     wanted = seen.filter
     given = {"api": wanted.api, "session": wanted.session, "zone": wanted.zone.key if wanted.zone_in_address else None}
     return (*seen.own.items(), *((name, value) for name, value in given.items() if value))

@@ -71,7 +71,7 @@ class Entry(NamedTuple):
     label: str
     icon: str
     filtered: bool = True
-    """Whether the page has the filter of calls, so that links to the page keep the filter."""
+    """True if the page has the call filter. Links to the page then keep the filter."""
     admins: bool = False
     """Whether only admins may see the page."""
 

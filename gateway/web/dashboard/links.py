@@ -1,4 +1,4 @@
-"""The addresses of pages of sessions and calls. Links are made here alone, because ids may contain any character."""
+"""The addresses of the pages of sessions and calls. Ids may contain any character, so all such links are made here."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from gateway.contract.session_ids import valid_id
 def session_href(session_id: str, identity: str | None = None, cursor: str = "") -> str:
     """Return the address of a session's page.
 
-    `identity` is the login whose session it is. Admins need it, because two callers may use the same id. `cursor` is
-    the place in the list of calls, "" for the newest calls. An id with characters such as `/` is a parameter of the
-    address: browsers shorten paths that contain `..`, and proxies decode `%2F` in paths.
+    `identity` is the session's login. Admins need it, because two callers may use the same id. `cursor` is the position
+    in the list of calls, "" for the newest calls.
+
+    An id with characters such as `/` becomes a query parameter. In a path, browsers would shorten `..`, and proxies
+    would decode `%2F`.
     """
     parameters = {} if identity is None else {"identity": identity}
     if cursor:

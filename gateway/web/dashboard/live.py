@@ -19,7 +19,7 @@ LOOK_SECONDS: Final = 1.0
 OPEN_CALLS_SECONDS: Final = 3.0
 """Seconds between two events while calls are in flight."""
 PING_SECONDS: Final = 15.0
-"""Seconds without an event after which a comment is sent, which shows whether the reader is still there."""
+"""Seconds without an event after which a comment is sent, to find out whether the reader is still there."""
 RETRY_MILLISECONDS: Final = 3_000
 """Milliseconds after which a browser connects again."""
 

@@ -1,4 +1,4 @@
-"""The page Now: the calls in flight, the last five minutes, and whether a restart would end a call."""
+"""The page Now: the calls in flight, the last five minutes, and whether a restart must wait for calls."""
 
 from __future__ import annotations
 

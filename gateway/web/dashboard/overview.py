@@ -28,7 +28,7 @@ DIMENSIONS: Final[tuple[tuple[Dimension, str, str], ...]] = (
     ("provider", "Provider", "Providers"),
     ("agent", "Client", "Clients"),
 )
-"""Dimensions of the chart and of the lists: the name in the address, and the word in singular and in plural."""
+"""Dimensions of the chart and of the lists, each with its parameter value, its singular and its plural."""
 TOP: Final = 6
 """Number of rows in a list of the largest values."""
 
@@ -77,7 +77,7 @@ def _before(seen: Visit) -> str:
 
 
 async def _own_quotas(seen: Visit) -> list[Bucket]:
-    """Return the buckets of a reader who is no admin. An admin has a page of all buckets."""
+    """Return the reader's own buckets; none for an admin, who has a page with all buckets."""
     identity = identity_of(seen.request)
     if seen.reports.admin or identity is None:
         return []

@@ -1,7 +1,7 @@
-"""The page of models and providers: prices, what each model did in a range of time, its state, and its last success
-and error.
+"""The page of models and providers: prices, the figures of each model in a range of time, its state, and its last
+success and error.
 
-If the store cannot be read, the page shows what is configured.
+If the store cannot be read, the page shows only the configuration.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COLUMNS: Final = (
     "cost_unknown_calls", "first_event_p50_ms", "first_event_p95_ms", "state", "last_success_at", "last_error_at",
     "last_error", "last_error_message",
 )  # fmt: skip
-"""Columns of the file."""
+"""Columns of the CSV."""
 
 
 async def providers(request: web.Request) -> web.StreamResponse:
@@ -77,7 +77,7 @@ def _bar(seen: Visit) -> Awaitable[FilterBar]:
 
 
 async def _reports(seen: Visit) -> tuple[Models, Iterable[ModelHealth], FilterBar | None]:
-    """Return what the models did, and the filter. A failure of the store is logged."""
+    """Return the models' figures, their health, and the filter bar; empty values if the store cannot be read."""
     try:
         return await asyncio.gather(seen.reports.models(seen.filter), seen.reports.health(), _bar(seen))
     except StoreFailed as error:

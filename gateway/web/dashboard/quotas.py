@@ -1,4 +1,4 @@
-"""The page Quotas: levels of buckets, which buckets refuse calls, when each is full again, and a refill for admins.
+"""The page Quotas: the levels of buckets, which buckets refuse calls, when they are full again, and refills by admins.
 
 The guard refuses forms of other sites by their `Origin`.
 """
@@ -20,7 +20,7 @@ from gateway.web.dashboard.frame import page
 from gateway.web.query_parameters import BadQuery, check_names
 
 LOW: Final = 0.8
-"""Used fraction of the capacity from which a level is shown as low."""
+"""Used fraction of a bucket at which the page shows it as low."""
 
 
 class Bucket(NamedTuple):
@@ -36,7 +36,7 @@ class Bucket(NamedTuple):
     css: str
     state: str
     refill: str
-    """The rate or the window by which the bucket fills, in words."""
+    """The rate or the window of the refill, in words."""
     full_at: float | None
 
 
@@ -56,7 +56,7 @@ async def quotas(request: web.Request) -> web.Response:
 
 
 async def refill(request: web.Request) -> web.Response:
-    """Add the amount of a form to a bucket, and redirect to the page."""
+    """Add the form's amount to a bucket, and redirect to the page."""
     if not scope(request).admin:
         raise Denied("access denied: only an admin may refill a quota")
     gateway, identity = request.app[GATEWAY], identity_of(request)

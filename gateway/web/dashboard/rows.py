@@ -1,4 +1,4 @@
-"""Tables of figures by person, model or client: their rows, their sortable heads, and their cells in CSV."""
+"""Tables of figures by person, model or client: rows, sortable column heads, and CSV cells."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.web.dashboard import figures
 from gateway.web.dashboard.visit import Visit
 
 SORTS: Final = ("cost", "calls", "errors", "tokens", "saved", "wasted", "cache_read", "last", "name")
-"""Orders of a table, by the name in the address. The first is the default."""
+"""Orders of a table, by their name in the address. The first is the default."""
 COLUMNS: Final = (
     "calls", "errors", "cancelled", "input", "output", "cache_read", "cache_written", "cost_usd", "cost_unknown_calls",
     "saved_usd", "duration_p50_ms", "duration_p95_ms", "first_event_p95_ms",
@@ -51,7 +51,7 @@ def head(seen: Visit, sort: str) -> list[Head]:
 
 
 def table_rows(seen: Visit, by: Dimension, rows: Sequence[Row], path: str) -> list[TableRow]:
-    """Return the rows of a table. Each links to the page at `path`, filtered by the row's name."""
+    """Return the rows of a table. Each row links to the page at `path`, filtered by the row's name."""
     return [
         TableRow(figures.label(by, row.name), f"{path}?{seen.filter.query(**{by: row.name})}" if row.name else "", row)
         for row in rows

@@ -36,7 +36,7 @@ COLUMNS: Final = (
     "session", "login", "agent", "providers", "models", "calls", "failed", "input", "output", "cache_read",
     "cache_written", "cost_usd", "cost_unknown_calls", "saved_usd", "started_at", "last_at",
 )  # fmt: skip
-"""Columns of the file."""
+"""Columns of the CSV."""
 
 
 class Spent(NamedTuple):
@@ -62,11 +62,11 @@ class Step(NamedTuple):
     pause: str
     """The time without a call before this one; "" if it is short."""
     wait: float
-    """Width of the bar until the first event, in percent."""
+    """Width of the part of the bar before the first event, in percent."""
     reply: float
-    """Width of the bar from the first event, in percent."""
+    """Width of the part of the bar after the first event, in percent."""
     spent: Spent | None
-    """The cost of the session up to and including this call; None on pages with older calls."""
+    """The session's cost up to and including this call; None if the page shows older calls only."""
 
 
 async def sessions(request: web.Request) -> web.StreamResponse:
@@ -96,7 +96,7 @@ def _cells(row: Session) -> tuple[Cell, ...]:
 
 
 async def session(request: web.Request) -> web.Response:
-    """Return the page of a session. The newest calls are on the first page, in the order of their beginning."""
+    """Return the page of a session. The first page has the newest calls, in the order of their beginning."""
     seen = scope(request)
     store = request.app[GATEWAY].store
     name = request.match_info.get("id") or request.query.get("id", "")
@@ -117,7 +117,7 @@ async def session(request: web.Request) -> web.Response:
 
 
 def timeline(session: Session, newest_first: Sequence[Record], *, newest: bool) -> Iterator[Step]:
-    """Yield the steps of a timeline, the oldest first. `newest` says whether the last step is the session's last."""
+    """Yield the steps of a timeline, the oldest first. `newest` is True if the session's last call is among them."""
     calls = newest_first[::-1]
     longest = max((call.duration_ms for call in calls), default=0) or 1
     spent = _before(session, calls) if newest else None
@@ -140,7 +140,7 @@ def timeline(session: Session, newest_first: Sequence[Record], *, newest: bool) 
 
 
 def _before(session: Session, calls: Sequence[Record]) -> Spent:
-    """Return the cost of a session's calls before its last calls, `calls`."""
+    """Return the cost of all calls of a session before `calls`, which are its last calls."""
     costs = [call.cost for call in calls]
     return Spent(session.known_cost - sum(filter(None, costs)), session.cost_unknown_calls - costs.count(None))
 

@@ -39,7 +39,7 @@ class ModelLine:
     course: str = ""
     """Points of the line that shows the number of errors over time; "" if there was no error."""
     state: str = ""
-    """The state of the circuit breaker in words; "" if the model gets all of its calls."""
+    """The state of the circuit breaker in words; "" if calls are sent to the model as usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,11 @@ class ProviderCard:
     """The names of the refused keys, if the provider has several."""
     models: tuple[ModelLine, ...]
     discovers: bool = False
-    """Whether the provider is asked for its models."""
+    """Whether the gateway asks the provider for its models."""
     listed: KnownList | None = None
     """The provider's own list of models; None if it is not known."""
     search_failure: str = ""
-    """The reason why the provider did not list its models when it was last asked; "" if it did."""
+    """The reason why the last request for the provider's models failed; "" if it did not fail."""
 
 
 def provider_cards(
@@ -79,10 +79,10 @@ def provider_cards(
 ) -> list[ProviderCard]:
     """Return the cards of providers, in the order of the configuration.
 
-    `granted` has the pairs (provider id, model) that the caller may use. It has no pairs of disabled providers. If
-    `everything` is true, all providers and models are shown. Otherwise only the granted models and their providers are
-    shown. `keys` has the keys that providers refuse. `models` has the figures of models in the range of
-    time, and `health` the state, the last success and the last error of each model.
+    If `everything` is true, all providers and models are shown. Otherwise only the models in `granted` and their
+    providers are shown. `granted` has pairs (provider id, model), without disabled providers. `keys` knows the keys
+    that providers refuse. `models` has the figures in the range of time. `health` has the state, the last success and
+    the last error of each model.
     """
     rows = {(row.provider, row.model): row for row in models.rows}
     states = {(state.standing.provider, state.standing.model): state for state in health}
@@ -108,7 +108,7 @@ def provider_cards(
 def with_lists(
     cards: Iterable[ProviderCard], providers: Mapping[str, Provider], discovered: DiscoveredModels
 ) -> list[ProviderCard]:
-    """Return the cards with what is known of the providers' own lists of models. Only admins may see it."""
+    """Return the cards with the providers' own lists of models and failed requests for them. For admins only."""
     return [
         replace(
             card,

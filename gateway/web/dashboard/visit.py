@@ -33,11 +33,11 @@ class Visit:
         return self.request.path
 
     def href(self, **changes: str | None) -> str:
-        """Return the address of this page with some parameters changed, or removed by None."""
+        """Return the address of this page with changed parameters. None removes a parameter."""
         return f"{self.path}?{self.filter.query(**{**self.own, **changes})}"
 
     def choice(self, name: str, known: tuple[str, ...]) -> str:
-        """Return the value of a parameter of the page, by default the first of `known`. Raises `BadQuery` if wrong."""
+        """Return the value of a page's parameter, by default the first of `known`. Raises `BadQuery` if unknown."""
         value = self.own.get(name, known[0])
         if value not in known:
             raise BadQuery(f'{name}: "{value[:50]}" is none of {", ".join(known)}')
@@ -45,7 +45,7 @@ class Visit:
 
 
 def visit(request: web.Request, *own: str) -> Visit:
-    """Return the visit of a page with some parameters of its own.
+    """Return the visit of a page. `own` names the page's own parameters.
 
     Raises `Denied` if the caller has no role, and `BadQuery` if a parameter is wrong.
     """

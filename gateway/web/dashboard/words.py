@@ -21,9 +21,9 @@ _AGES: Final = (
     (86400, 3600, "h"),
     (30 * 86400, 86400, "d"),
 )
-"""Units of ages: the age in seconds below which a unit is used, the unit in seconds, and the unit's name."""
+"""Units of ages as (limit, seconds, name). A unit of `seconds` is used for ages below `limit` seconds."""
 _NOW: Final = 5
-"""Age in seconds below which a moment is "just now"."""
+"""Age in seconds below which the text is "just now"."""
 
 
 def money(nanodollars: int | None) -> str:
@@ -70,7 +70,7 @@ def count(number: int) -> str:
 _SHORT: Final = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
 """Units of short numbers."""
 _WHOLE: Final = 10_000
-"""Numbers below this one are written out."""
+"""Numbers below this are written in full."""
 
 
 def short(number: int) -> str:
@@ -116,7 +116,7 @@ def percent(share: float | None) -> str:
 
 
 def brief(name: str, most: int = 72) -> str:
-    """Return a name without its middle if it is longer than `most` characters."""
+    """Return a name. If it is longer than `most` characters, its middle is left out."""
     return name if len(name) <= most else f"{name[: most - 17]}…{name[-16:]}"
 
 
@@ -125,7 +125,7 @@ def utc(at: float) -> str:
 
 
 def ago(at: float, now: float) -> str:
-    """Return the approximate age of a moment, or its date if the moment is 30 days ago or more."""
+    """Return the approximate age of a time, or its date if it is 30 days ago or more."""
     age = now - at
     if age < _NOW:
         return "just now"
@@ -136,11 +136,11 @@ def ago(at: float, now: float) -> str:
 
 
 _OUTCOMES: Final = {"ok": "good", "cancelled": "ended"}
-"""Classes of the chips of outcomes other than failures."""
+"""CSS classes of outcomes. All other outcomes are failures."""
 
 
 def outcome_css(outcome: str) -> str:
-    """Return the class of a chip with an outcome. A call that its client cancelled has not failed."""
+    """Return the CSS class for an outcome. A call that its client cancelled has not failed."""
     return _OUTCOMES.get(outcome, "off")
 
 
@@ -159,7 +159,7 @@ def span(seconds: float) -> str:
 
 
 def percentile(milliseconds: float | None) -> str:
-    """Return an estimated percentile of durations. It is not known exactly outside the bounds of the histogram."""
+    """Return the text of an estimated percentile. Beyond the histogram's bounds it is a limit, such as "≥ 500 s"."""
     if milliseconds is None or BOUNDS[0] < milliseconds < BOUNDS[-1]:
         return seconds(milliseconds)
     return f"≤ {seconds(BOUNDS[0])}" if milliseconds <= BOUNDS[0] else f"≥ {seconds(BOUNDS[-1])}"

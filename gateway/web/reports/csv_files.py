@@ -1,7 +1,7 @@
 """Tables as CSV files (RFC 4180), safe to open in a spreadsheet.
 
-Cells may have text chosen by clients. A cell that a spreadsheet would interpret as a formula gets an apostrophe in
-front (OWASP, CSV injection).
+Cells may have text chosen by clients. If a spreadsheet would interpret a cell as a formula, the cell gets an apostrophe
+in front (OWASP, CSV injection).
 """
 
 from __future__ import annotations

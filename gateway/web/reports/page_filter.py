@@ -1,7 +1,7 @@
 """The filter in the address of a page: a range of time, a zone, and values that calls must have.
 
-All pages share the parameters, and links between pages keep them. This file does not decide whose calls a caller may
-see (`gateway/web/admin/reports.py`).
+All pages share the parameters, and links between pages keep them. `gateway/web/admin/reports.py` decides which calls a
+caller may see.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from gateway.web.reports.ranges import PRESETS, UTC_ZONE, Preset, Range, custom_
 
 OUTCOMES: Final = ("ok", "refused", "failed", "cancelled", LOST)
 VALUES: Final = ("user", "model", "provider", "agent", "api", "status", "outcome", "session")
-"""Parameters that restrict the calls, in the order of their chips."""
+"""Parameters for values that calls must have, in the order of the page."""
 PARAMETERS: Final = ("range", "from", "to", "zone", "compare", *VALUES)
 DEFAULT_RANGE: Final = "7d"
 MAX_VALUE: Final = 1024
-"""Maximum number of characters of a value, as long as the longest text that the store keeps."""
+"""Maximum number of characters of a value. The store keeps no longer text."""
 MAX_DAYS: Final = 5 * 366
 """Maximum number of days of a range."""
 _FIRST_YEAR: Final = 2000
-"""The first year of a range. Offsets of zones in earlier years are not all multiples of a quarter of an hour."""
+"""The first year of a range. In earlier years, some zones had offsets that are no multiple of a quarter of an hour."""
 _LAST_YEAR: Final = 9000
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MOMENT: Final = re.compile(_DAY.pattern + r"T[0-9]{2}:[0-9]{2}(?:Z|[+-][0-9]{2}:[0-9]{2})?")
@@ -40,7 +40,7 @@ _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
 
 class Chip(NamedTuple):
-    """A value by which calls are filtered, and the query string of the page without the value."""
+    """A value of the filter, and the query string of the page without it."""
 
     name: str
     value: str
@@ -63,7 +63,7 @@ class PageFilter:
     outcome: str | None = None
     session: str | None = None
     compare: bool = False
-    """Whether figures are compared with those of the previous range."""
+    """Whether the page compares its figures with the previous range."""
     zone_in_address: bool = False
     """Whether the address names the zone."""
 
@@ -72,7 +72,7 @@ class PageFilter:
         return self.range.zone
 
     def selection(self, span: Span | None = None) -> Selection:
-        """Return the selected calls in the filter's range, or in another range of time."""
+        """Return the selection of the store's calls: the filter's values and its range, or another `span`."""
         return Selection(
             span=span or self.range.span,
             user=self.user,
@@ -86,7 +86,7 @@ class PageFilter:
 
     @property
     def of_calls(self) -> dict[str, str | int]:
-        """The values that a call must have, without the login, by the names in `CALL_FILTERS` of `store/rows.py`."""
+        """The values that a call must have, except for the login. The keys are in `CALL_FILTERS` of `store/rows.py`."""
         names = ("provider", "model", "agent", "api", "outcome")
         values: dict[str, str | int] = {name: value for name in names if (value := getattr(self, name)) is not None}
         if self.status is not None:
@@ -95,7 +95,7 @@ class PageFilter:
         return values
 
     def query(self, **changes: str | None) -> str:
-        """Return the query string of a page with this filter, with some parameters changed, or removed by None."""
+        """Return the query string of a page with this filter and changed parameters. None removes a parameter."""
         parameters: dict[str, str | None] = {"range": self.range.preset}
         if self.range.preset == "custom":
             parameters |= {"from": self.range.begin_text, "to": self.range.end_text}
@@ -109,7 +109,7 @@ class PageFilter:
 
     @property
     def chips(self) -> tuple[Chip, ...]:
-        """The values by which calls are filtered, in the order of `VALUES`."""
+        """The values of the filter, in the order of `VALUES`."""
         given = ((name, getattr(self, name)) for name in VALUES)
         return tuple(Chip(name, value, self.query(**{name: None})) for name, value in given if value is not None)
 
@@ -163,7 +163,7 @@ def _range(given: Mapping[str, str], zone: ZoneInfo, now: float) -> Range:
 
 
 def _moments(given: Mapping[str, str], zone: ZoneInfo) -> Range:
-    """Return the range between two moments. Moments without an offset are times of the zone."""
+    """Return the range between two moments. A moment without an offset is in the zone's time."""
     since, until = (_moment(name, given, zone) for name in ("from", "to"))
     if since >= until:
         raise BadQuery(f'from: "{given["from"]}" is not before "to", which is "{given["to"]}"; exchange them')
@@ -208,7 +208,7 @@ def _zone_of(given: Mapping[str, str], default: str) -> ZoneInfo:
 
 
 def _zone(name: str) -> ZoneInfo | None:
-    """Return the zone of a name in the IANA database; None if there is none."""
+    """Return the zone with a name of the IANA database; None if there is none."""
     try:
         return ZoneInfo(name) if name else None
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -237,5 +237,5 @@ def _flag(name: str, given: Mapping[str, str]) -> bool:
 
 
 def _statuses(status: str) -> tuple[int, int]:
-    """Return the lowest and the highest status of a status or a class, such as (500, 599) for "5xx"."""
+    """Return the lowest and the highest status that match, such as (500, 599) for "5xx" or (429, 429) for "429"."""
     return (int(status[0]) * 100, int(status[0]) * 100 + 99) if status.endswith("xx") else (int(status), int(status))

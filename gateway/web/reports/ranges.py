@@ -1,7 +1,7 @@
 """Ranges of time in a reader's zone, and their buckets: hours, days, weeks or months.
 
-Midnights and the beginnings of hours are moments of the zone's own clock, so a day in which the clocks change has 23 or
-25 hours. All moments are multiples of a quarter of an hour, because the offset of every zone is such a multiple today.
+Days and hours follow the zone's own clock, so a day on which the clocks change has 23 or 25 hours. Every bound is a
+multiple of a quarter of an hour, as are the offsets of all zones today.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ PRESETS: Final[tuple[Preset, ...]] = get_args(Preset)
 _DAYS: Final = {"7d": 7, "30d": 30, "90d": 90}
 HOUR: Final = 3600
 HOURS_UNTIL: Final = 49 * HOUR
-"""Length of a range in seconds up to which its buckets are hours. Two days have 49 hours if the clocks are set back."""
+"""Longest range in seconds with a bucket for each hour. Two days have 49 hours if the clocks are set back."""
 DAYS_UNTIL: Final = 62 * 86_400 + HOUR
-"""Length of a range in seconds up to which its buckets are days: two months, and an hour if the clocks are set back."""
+"""Longest range in seconds with a bucket for each day: two months, and an hour if the clocks are set back."""
 WEEKS_UNTIL: Final = 190 * 86_400
-"""Length of a range in seconds up to which its buckets are weeks."""
+"""Longest range in seconds with a bucket for each week."""
 UTC_ZONE: Final = ZoneInfo("UTC")
 
 
@@ -35,7 +35,7 @@ class Range:
     preset: Preset
     span: Span
     before: Span
-    """The previous range, with which figures are compared. It has as many days or hours."""
+    """The previous range, for comparison, such as the day before or the month before."""
     first: date
     """The first day."""
     last: date
@@ -46,12 +46,12 @@ class Range:
 
     @property
     def begin_text(self) -> str:
-        """The begin of a custom range as the address has it: the first day, or a moment."""
+        """The begin of a custom range as in the address: the first day, or a moment."""
         return moment_text(self.span.since, self.zone) if self.has_times else self.first.isoformat()
 
     @property
     def end_text(self) -> str:
-        """The end of a custom range as the address has it: the last day, or the moment after the range."""
+        """The end of a custom range as in the address: the last day, or the moment after the range."""
         return moment_text(self.span.until, self.zone) if self.has_times else self.last.isoformat()
 
     @property
@@ -65,7 +65,7 @@ class Range:
         return "week" if seconds <= WEEKS_UNTIL else "month"
 
     def buckets(self, unit: Unit | None = None) -> tuple[Span, ...]:
-        """Return the buckets of the range in their order. The first and the last may be cut by the range."""
+        """Return the buckets of the range in order. The first and the last bucket may be shorter than their unit."""
         return cut(self.span, unit or self.unit, self.zone)
 
     def buckets_before(self, unit: Unit | None = None) -> tuple[Span, ...]:
@@ -76,7 +76,7 @@ class Range:
 def preset_range(preset: Preset, zone: ZoneInfo, now: float) -> Range:
     """Return the range of a preset other than `custom`.
 
-    A range that includes today ends with the present quarter of an hour, and `24h` with the present hour.
+    A range that includes today ends with the current quarter of an hour. The preset `24h` ends with the current hour.
     """
     until = (now // QUARTER + 1) * QUARTER
     today = datetime.fromtimestamp(now, zone).date()
@@ -113,7 +113,7 @@ def preset_range(preset: Preset, zone: ZoneInfo, now: float) -> Range:
 def custom_range(first: date, last: date, zone: ZoneInfo, *, preset: Preset = "custom") -> Range:
     """Return the range from the first to the last day.
 
-    The previous range has as many days, or is the previous month if the range is a month.
+    If the range is a month, the previous range is the month before. Otherwise it has the same number of days.
     """
     begin, end = midnight(first, zone), midnight(last + timedelta(1), zone)
     is_month = first.day == 1 and (last + timedelta(1)) == _months_before(first, -1)
@@ -122,9 +122,9 @@ def custom_range(first: date, last: date, zone: ZoneInfo, *, preset: Preset = "c
 
 
 def moments_range(since: float, until: float, zone: ZoneInfo) -> Range:
-    """Return the range between two moments, which are multiples of a quarter of an hour.
+    """Return the range between two moments. Both are multiples of a quarter of an hour.
 
-    The previous range is as long.
+    The previous range has the same length.
     """
     before = Span(since - (until - since), since)
     return Range(
@@ -133,17 +133,17 @@ def moments_range(since: float, until: float, zone: ZoneInfo) -> Range:
 
 
 def moment_text(at: float, zone: ZoneInfo) -> str:
-    """Return a moment as an address has it, with the offset, since an hour repeats if the clocks are set back."""
+    """Return a moment as an address has it. It has an offset, because an hour repeats if the clocks are set back."""
     return datetime.fromtimestamp(at, zone).isoformat(timespec="minutes")
 
 
 def midnight(day: date, zone: ZoneInfo) -> float:
-    """Return the Unix time at which a day begins in a zone, also if the clocks have no 00:00 on this day."""
+    """Return the Unix time at which a day begins in a zone, even if the zone's clocks skip 00:00 on this day."""
     return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()
 
 
 def cut(span: Span, unit: Unit, zone: ZoneInfo) -> tuple[Span, ...]:
-    """Return the hours, days, weeks or months of a zone in a range. The first and the last may be cut by the range."""
+    """Return the hours, days, weeks or months of a zone in a range. The range may cut the first and the last short."""
     bounds = [span.since]
     while (following := _next(bounds[-1], unit, zone)) < span.until:
         bounds.append(following)
@@ -169,7 +169,7 @@ def _next(at: float, unit: Unit, zone: ZoneInfo) -> float:
 
 
 def _months_before(day: date, months: int) -> date:
-    """Return the same day of a month that is `months` earlier, or the last day of that month if it is shorter."""
+    """Return the same day `months` months earlier, or the last day of that month if the month is shorter."""
     number = day.year * 12 + day.month - 1 - months
     first = date(number // 12, number % 12 + 1, 1)
     following = date((number + 1) // 12, (number + 1) % 12 + 1, 1)

@@ -1,7 +1,7 @@
-"""The command `irisgate usage`, which asks a running gateway, or reads the database of a gateway that is down.
+"""The command `irisgate usage`: asks a running gateway, or reads the database of a gateway that is down.
 
-Both sources give the same output as /api/usage. The database file is opened read-only. It must have the schema of this
-release, because only the gateway itself migrates an older file. The caller of `answer` prints the result.
+Both sources give the same output as /api/usage. The database is opened read-only. It must have the schema of this
+release, because only the gateway itself migrates an older database. The caller of `answer` prints the result.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def ask(url: str, parameters: Mapping[str, str]) -> bytes:
 
 
 def read(path: Path, parameters: Mapping[str, str]) -> bytes:
-    """Return the usage in a store's file, in the form in which its gateway would answer an admin.
+    """Return the usage in a store's file, as its gateway would answer an admin.
 
     Raises `BadUsage` if a parameter is wrong, and `NoUsage` if the file cannot be read or has another schema.
     """

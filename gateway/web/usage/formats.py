@@ -1,7 +1,7 @@
 """Usage as JSON and as CSV, for the API and the command.
 
-The CSV follows RFC 4180, with exact decimals for money. Cells may have text chosen by clients. A cell that a
-spreadsheet would interpret as a formula gets an apostrophe in front (OWASP, CSV injection).
+The CSV follows RFC 4180, with exact decimals for money. Cells may have text chosen by clients. If a spreadsheet would
+interpret a cell as a formula, the cell gets an apostrophe in front (OWASP, CSV injection).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SUMS: Final = (
 
 
 def truncated(rows: Sequence[UsageRow]) -> bool:
-    """Return whether the answer has the maximum number of rows, so that further rows may be missing."""
+    """Return whether the answer has the maximum number of rows. Further rows may then be missing."""
     return len(rows) >= MAX_ROWS
 
 

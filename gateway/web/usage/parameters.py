@@ -1,7 +1,7 @@
-"""The parameters of a request for usage, parsed to a query: groups, days or hours, and filters.
+"""The parameters of a request for usage: groups, days or hours, and filters.
 
-The HTTP API and the command use the same parser. Days and hours are in UTC, and a range includes its first and its last
-day or hour. This file does not decide whose calls a caller may see.
+The HTTP API and the command use the same parser. Days and hours are in UTC. A range includes its first and its last day
+or hour. This file does not decide whose calls a caller may see.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Format = Literal["json", "csv"]
 PARAMETERS: Final = ("by", "from", "to", "user", "model", "provider", "agent", "format")
 FORMATS: Final = ("json", "csv")
 HOURS_OF_DAYS: Final = 7
-"""Number of days in a report by hour if `from` is missing. A report of every hour of a year would be too long."""
+"""Number of days in a report by hour without `from`. A whole year by hour would be too long."""
 MAX_SHOWN: Final = 50
-"""Maximum number of characters of a wrong value that an error message repeats."""
+"""Maximum number of characters of a wrong value in an error message."""
 
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HOUR: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2})(?::00Z?|Z)?")
@@ -32,7 +32,7 @@ _SAMPLE_HOUR: Final = "2026-11-23T12:00Z"
 
 
 class BadUsage(ValueError):
-    """An error for a wrong parameter. The message begins with the parameter's name and says which values are right."""
+    """The error for a wrong parameter. The message begins with the parameter's name and says which values are right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,10 @@ class UsageRequest:
 
 
 def parse_parameters(parameters: Mapping[str, str], *, now: float | None = None) -> UsageRequest:
-    """Return the request in the parameters. An empty parameter counts as absent. Raises `BadUsage` if one is wrong.
+    """Return the parsed request. Empty parameters are ignored. Raises `BadUsage` if a parameter is wrong.
 
-    A request by hour without `from` begins with the day `HOURS_OF_DAYS` days before the end of `to`. Without `to`, that
-    end is `now` (Unix time in seconds). If `now` is None too, the request has no start.
+    Without `from`, a request by hour begins `HOURS_OF_DAYS` days before the end of `to`, or before `now` (Unix time in
+    seconds) if `to` is missing too. If `now` is None, such a request has no start.
     """
     if unknown := sorted(set(parameters) - set(PARAMETERS)):
         raise BadUsage(f"{unknown[0][:MAX_SHOWN]}: is no parameter; there are {_list(PARAMETERS)}")

@@ -1,7 +1,7 @@
 """Usage as a table for a terminal: the rows of the API's answer in aligned columns, with totals.
 
-Names are chosen by clients, so unprintable characters, such as control characters of terminals, are shown as "?". An
-unknown cost is shown as "unknown", with the number of calls whose cost is unknown.
+Clients choose names, so unprintable characters, such as a terminal's control characters, are shown as "?". An unknown
+cost is shown as "unknown", with the number of calls without a known cost.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _total(rows: Sequence[Row]) -> Row:
 
 
 def _align(lines: Sequence[Line], texts: int) -> str:
-    """Return the lines with aligned columns: the first `texts` columns to the left, the numbers to the right."""
+    """Return the lines with aligned columns. The first `texts` columns are aligned left, and the others right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(

@@ -1,4 +1,4 @@
-"""A header: tells the provider which user a request is for, without the user's name.
+"""A header: identifies the user of each request to the provider by a hash of the login.
 
 "plugins": { "call_header": { "key": "env:USER_HASH_KEY" } }
 """

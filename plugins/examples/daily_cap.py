@@ -1,8 +1,8 @@
-"""A cap: each caller has a number of tokens a day. The counts are in memory, so a restart forgets them.
+"""A cap: limits the tokens of each caller per day. The counts are in memory, so a restart forgets them.
 
     "plugins": { "daily_cap": { "tokens": 1000000 } }
 
-Each token of a call counts, also those that are read from a cache or written to one. Reasoning is a part of the output.
+Tokens that are read from a cache or written to one count too. Reasoning is a part of the output.
 A quota limits money instead, and survives a restart (deploy/README.md).
 """
 

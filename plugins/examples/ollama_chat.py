@@ -1,4 +1,4 @@
-"""A format: Ollama's own chat API (POST /api/chat), whose streams are lines of JSON (NDJSON).
+"""A format: Ollama's own chat API (POST /api/chat). Its streams are lines of JSON (NDJSON).
 
     "providers": { "ollama": { "baseurl": "http://127.0.0.1:11434", "models": ["qwen3"],
                                "compatibility": { "ollama_chat": true } } }

@@ -1,4 +1,4 @@
-"""A cache: if a caller repeats a request with the same body, the stored reply is sent, and no provider is called.
+"""A cache: if a caller repeats a request, the stored reply is sent, and no provider is called.
 
 "plugins": { "response_cache": { "replies": 100 } }
 """
@@ -11,7 +11,7 @@ from gateway.contract import filter as filters
 api = 1
 
 REPLIES = OrderedDict()
-"""Replies by caller, format, path, query and hash of the body. The least recently used one is dropped first."""
+"""Replies by caller, format, path, query and hash of the body. The least recently used reply is dropped first."""
 
 
 class Settings(filters.Settings):

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _status(arguments: Sequence[str] | None) -> int:
-    """Run a command and return its exit status. Print the error if the command ends with one."""
+    """Run a command and return its exit status. Print the error if the command fails."""
     try:
         return _run(arguments)
     except OutputFailed as error:
@@ -187,7 +187,7 @@ def _explaining(parser: argparse.ArgumentParser) -> None:
 
 
 def _asking(parser: argparse.ArgumentParser, command: ModuleType) -> None:
-    """Add the options of `command` to the parser. Commands of this kind send requests to a running gateway."""
+    """Add the options of a command that sends requests to a running gateway, such as `usage`."""
     command.arguments(parser)
     parser.set_defaults(run=_ask, answer=command.answer)
 

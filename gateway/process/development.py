@@ -4,7 +4,8 @@
   takes over from the first (`handover`). Calls in flight keep the code with which they began.
 - If a child process cannot start, for example because of a mistake in a plugin, it prints the reason to standard error,
   and the earlier child process continues to serve.
-- Each child process has its own process group, so that Ctrl-C in a terminal does not reach it twice.
+- Each child process has its own process group. So Ctrl-C in a terminal reaches only this process, which passes the
+  signal on.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ RETRY_SECONDS: Final = 60.0
 AT_ONCE: Final = 4
 """Maximum number of providers that are asked at the same time."""
 SHOWN_NAMES: Final = 50
-"""Maximum number of added models in a log line; the same for removed models."""
+"""Maximum number of added models that a log line names. Removed models have the same limit."""
 
 
 class ModelRefresh:
@@ -39,7 +39,7 @@ class ModelRefresh:
         self._gateway = gateway
         self._searcher = searcher
         self._due: dict[str, float] = {}
-        """The time of each provider's next question, by the monotonic clock."""
+        """Monotonic time in seconds of the next request to each provider."""
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._saving = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -67,7 +67,7 @@ class ModelRefresh:
                 self._due.clear()
 
     async def _guarded(self, work: Awaitable[None]) -> None:
-        """Await `work`, and log its exception. So a fault of one provider does not stop the requests to others."""
+        """Await `work`, and log its exception, so that the requests to other providers continue."""
         try:
             await work
         except Exception:

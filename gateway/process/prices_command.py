@@ -50,7 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def differences(files: Sequence[Path]) -> tuple[str, Differences]:
     """Return the differences of two price lists, as text and as values.
 
-    An operator's file has only some rows, so a row missing there is no difference. Raises `NoPrices` if a file is not a
+    An operator's file has only some rows, so missing rows in it are not reported. Raises `NoPrices` if a file is not a
     price list.
     """
     before = read(files[-2]) if len(files) > 1 else read(BUILTIN_FILE, BUILT_IN)

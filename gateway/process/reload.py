@@ -42,7 +42,7 @@ WATCH_AGAIN_SECONDS: Final = 1.0
 
 _KEPT_CODE: Final = "the code of the start serves on"
 FILE: Final = Who("file")
-"""The author of a change to the configuration's file or a secret's file. The file system does not record the person."""
+"""The author of a change in a file of the configuration. The file system does not record who made it."""
 
 START: Final = Who("start")
 """The author of the version that a starting process adds to the history."""
@@ -66,7 +66,7 @@ class _Ready(NamedTuple):
 
 @dataclass(slots=True)
 class Reloader:
-    """Replaces the configuration in use. If a new one is refused, it keeps the old one and reports the reason."""
+    """Replaces the configuration in use by a valid new one. If a new one is invalid, the old one stays in use."""
 
     path: Path
     gateway: Gateway
@@ -75,8 +75,8 @@ class Reloader:
     loaded: Loaded
     """The configuration in use, as it was loaded from the file."""
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
-    """The secret key of the entity tags, and of the marks that stand for secrets in texts. With the same key after a
-    restart, tags and marks stay valid."""
+    """The secret key of the entity tags and of the marks (placeholders for secrets). A restart with the same key keeps
+    both valid."""
     history: History | None = None
     """The last versions of the configuration; None if they are not kept."""
     seen: Mapping[Path, Stamp] = field(init=False)
@@ -203,10 +203,7 @@ class Reloader:
         history.add(Version(at=time(), who=who.login, etag=tag, changed=changed, text=text))
 
     async def _put_back(self, old: bytes, new: bytes) -> None:
-        """Restore the old content of the configuration's file.
-
-        Only log a failure: somebody else has changed the file, or the file cannot be written.
-        """
+        """Restore the old content of the configuration's file. Log a failure, such as a change by somebody else."""
         try:
             await asyncio.to_thread(atomic_file.replace, self.path, old, new)
         except (atomic_file.CannotReplace, OSError):

@@ -79,7 +79,7 @@ class Running:
     hurry: asyncio.Event
     """An event that ends the wait for calls in flight. The second signal sets it."""
     metrics: AsyncExitStack = field(default_factory=AsyncExitStack)
-    """The clean-up of the separate listener of the metrics."""
+    """The clean-up of the metrics listener."""
     metrics_bounds: list[Bound] = field(default_factory=list)
     metrics_url: str = ""
     """The URL of the metrics on a separate listener; "" if there is no such listener."""

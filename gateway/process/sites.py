@@ -76,7 +76,7 @@ class Sites:
     def __init__(self, bounds: list[Bound], modes: Modes) -> None:
         self._modes = modes
         self._served: tuple[web.AppRunner, Connections, Configured] | None = None
-        """The arguments of `start`; None before it."""
+        """The arguments of `start`; None before `start`."""
         self._sites: list[Site] = []
         self.bounds: Final = bounds
         self._has_files = True

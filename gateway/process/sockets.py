@@ -1,7 +1,7 @@
 """Opens the listening sockets of the configuration, and removes the files of unix sockets.
 
 - A socket that another process opened and passed to this process is used instead of a new one.
-- A unix socket's file is removed only if it is still the file that this process created.
+- A unix socket's file is removed only if no other process has replaced it.
 - `access/identity/endpoints.py` makes the names of endpoints. `serve.py` decides what is served on a socket.
 """
 
@@ -61,8 +61,8 @@ class Passed:
 def bind(listener: Listener, passed: list[Passed]) -> Bound:
     """Return the listener's socket.
 
-    A socket in `passed` with the listener's name or address is taken out of `passed`. Otherwise a new socket is opened.
-    Raises `CannotListen` if it cannot be opened.
+    If `passed` has a socket with the listener's name or address, the socket is taken from there. Otherwise a new one is
+    opened. Raises `CannotListen` if that fails.
     """
     try:
         for index, one in enumerate(passed):

@@ -2,8 +2,8 @@
 
 The modules for plugin authors and the demo:
 
-- `bedrock`, `anthropic`, `openai`, `gemini`: the simulated providers. For example, `async with BedrockSim() as
-  upstream:` starts one with the address `upstream.url`.
+- `bedrock`, `anthropic`, `openai`, `gemini`: the simulated providers. Use them as `async with BedrockSim() as
+  upstream`.
 - `scenarios`: predefined replies and faults. A prompt can name a scenario too: `[[scenario: throttle]]`.
 - `simulator`: the base class for a simulated provider of your own, and the record of a received request (`Seen`).
 - `localapi`: the simulated tailscaled, which says who a caller is.

@@ -38,7 +38,7 @@ class AnthropicSim(Simulator):
         super().__init__(keys)
         self.listed: list[str] = []
         self.per_page = _MAX_LISTED
-        """Maximum number of models on a page of the list, if the request allows more."""
+        """Maximum number of models on a page of the list. A request may ask for fewer."""
 
     def failure(self, name: str, message: str) -> Refusal:
         status, kind = _ERRORS.get(name, (500, "api_error"))

@@ -69,9 +69,7 @@ class AwsSim(Simulator):
         self._imds_token = secrets.token_urlsafe(20)
 
     def environment(self, *services: str) -> dict[str, str]:
-        """Return the environment variables by which botocore finds these services: `sts`, `sso`, `metadata`,
-        `container`.
-        """
+        """Return environment variables with which botocore finds `sts`, `sso`, `metadata` and `container`."""
         settings = {
             "sts": {"AWS_ENDPOINT_URL_STS": self.url},
             "sso": {"AWS_ENDPOINT_URL_SSO": self.url},

@@ -92,8 +92,7 @@ class BedrockSim(Simulator):
         """The models and profiles in the lists of the control plane."""
         self._any_signature = any_signature
         self.account: AwsAccount | None = None
-        """The account whose access keys sign the requests, or make their short-term API keys; None for keys in
-        `keys`."""
+        """The account whose access keys sign requests or make short-term API keys; None to accept `keys` instead."""
 
     def failure(self, name: str, message: str) -> Refusal:
         return aws_error(name, message)
@@ -202,7 +201,7 @@ def _fault(operation: str, body: Any, caps: Caps) -> str | None:
 
 
 def _counted_request(body: dict[str, Any]) -> dict[str, Any]:
-    """Return the request inside a CountTokens body. Raises `Refusal` if an InvokeModel body inside is no object."""
+    """Return the request inside a CountTokens body. Raises `Refusal` for an InvokeModel body that is no object."""
     given = body["input"]
     if "converse" in given:
         return dict(given["converse"])

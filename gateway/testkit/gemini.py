@@ -41,7 +41,7 @@ class GeminiSim(Simulator):
         super().__init__(keys)
         self.listed: dict[str, list[str]] = {}
         self.per_page = _MAX_LISTED
-        """Maximum number of models on a page of the list, if the request allows more."""
+        """Maximum number of models on a page of the list. A request may ask for fewer."""
 
     def failure(self, name: str, message: str) -> Refusal:
         status, kind = _ERRORS.get(name, (500, "INTERNAL"))

@@ -1,8 +1,8 @@
 """Validation of a JSON body by botocore's service model of bedrock-runtime. It reports the first fault in AWS's words.
 
-The simulated Bedrock is therefore as strict as the model that AWS publishes. The service model has no rules about turns
-or about differences between models; those rules are in `gateway/testkit/rules/`. The real service accepts some unknown
-fields. Here every unknown field is a fault, because the gateway should not send any.
+The simulated Bedrock is therefore as strict as AWS's published service model. The service model has no rules about
+turns or about differences between models; those rules are in `gateway/testkit/rules/`. The real service accepts some
+unknown fields. Here every unknown field is a fault, because the gateway should not send any.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ def _broken(value: Any, at: Path, constraint: str) -> str:
 
 
 def _pointer(at: Path) -> str:
-    """Return a path as a JSON pointer, as AWS's messages about malformed input have it.
+    """Return a path as a JSON pointer, the form in AWS's messages about malformed input.
 
     The pointer counts items from 0. `at` has the other form of AWS: it counts items from 1 and has `member` after each
     number.

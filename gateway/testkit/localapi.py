@@ -110,10 +110,10 @@ class Node:
     stable_id: str = ""
     """The node's stable id; "" to compute it from the name."""
     caps: Caps = field(default_factory=dict, hash=False)
-    """Capabilities that the policy grants to this node on the gateway's machine."""
+    """Capabilities that the policy grants to this node for the gateway's machine."""
     service_caps: Mapping[str, Caps] = field(default_factory=dict, hash=False)
-    """Capabilities that the policy grants to this node on the Tailscale Services of the gateway's machine, by
-    `svc:NAME`. They are not part of `caps`."""
+    """Capabilities that the policy grants to this node for Tailscale Services of the gateway's machine, by `svc:NAME`.
+    They are not part of `caps`."""
 
     def __post_init__(self) -> None:
         if self.user is None and not self.tags:
@@ -208,10 +208,10 @@ class LocalApiSim:
         self.tun = False
         """True if tailscaled has a network device. Without a network device, it forwards connections from 127.0.0.1."""
         self.late_seconds = LATE_SECONDS
-        """Seconds for which whois waits for the registration of an unknown address with a port."""
+        """Seconds for which whois waits for the late registration of an unknown address with a port."""
         self._table = asyncio.Lock()
         self.services: dict[str, str] = {}
-        """The addresses of the Tailscale Services on this machine, by `svc:NAME`; `dst_ip` may be such an address."""
+        """The addresses of the Tailscale Services on this machine, by `svc:NAME`. `dst_ip` may be one of them."""
         self._nodes: dict[Address, Node] = {}
         self._keys: dict[str, Node] = {}
         self._proxied: dict[int, Node] = {}
@@ -326,7 +326,7 @@ class LocalApiSim:
     async def _by_pair(self, pair: _Pair, query: Mapping[str, str]) -> Node | None:
         """Return the node behind an address and port, or None.
 
-        An address of the tailnet is enough, with any port. The address 127.0.0.1 needs a port that is registered.
+        A tailnet address belongs to one node, whatever the port. With 127.0.0.1, the port must be registered.
         """
         if (node := self._nodes.get(pair.address)) is not None:
             return node

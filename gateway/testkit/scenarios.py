@@ -123,7 +123,7 @@ class Scenario:
     """The name of an AWS exception (a key of `bedrock.STATUS`) that is sent instead of the reply; "" for none."""
     message: str = "simulated"
     fail_after: int | None = None
-    """Number of streamed events before `error` is sent; None to send `error` instead of a stream."""
+    """Number of streamed events before `error` is sent; None to send `error` instead of the reply."""
     stall_after: int | None = None
     """Number of streamed events before a pause of `stall_seconds`."""
     stall_seconds: float = 3600
@@ -219,7 +219,7 @@ NAMED: Final[Mapping[str, Scenario]] = {
     "cut": Scenario(_PLAIN, cut_at=400),
     "no_end": Scenario(_PLAIN, end_after=3),
 }  # fmt: skip
-"""The scenarios that a prompt can name. It can also name `tools`, a reply that calls the request's first two tools."""
+"""The scenarios that a prompt can name, besides `tools`. That one calls the request's first two tools."""
 
 
 def named_scenario(prompt: str, offered: list[str]) -> Scenario | None:

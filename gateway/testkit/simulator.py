@@ -54,7 +54,7 @@ class Seen:
     refused: str = ""
     """The body of the error response if the simulator refused the request; else ""."""
     closed: asyncio.Event = field(default_factory=asyncio.Event)
-    """An event that is set if the caller disconnects early."""
+    """An event that is set if the caller disconnects before the reply ends."""
 
     @property
     def json(self) -> Any:
@@ -85,8 +85,8 @@ class Refusal(Exception):
 class Simulator(ABC):
     """A provider on a port of its own.
 
-    `url` is its address, and `requests` has the received requests. `default` is the scenario if none is queued; None
-    for a reply that quotes the prompt.
+    `url` is its address, and `requests` has the received requests. `default` is used if no scenario is queued; None for
+    a reply that quotes the prompt.
 
     >>> async with irisgate_upstream("anthropic") as upstream:
     ...     upstream.default = scenarios.error("ThrottlingException")
@@ -100,8 +100,8 @@ class Simulator(ABC):
         self.requests: list[Seen] = []
         self.default: Scenario | None = None
         self.prompt_cache: PromptCache | None = None
-        """The cache that decides which tokens of a prompt are reported as read and written; None for the tokens of the
-        scenario. Bedrock's and Anthropic's simulators use it."""
+        """The cache that computes the reported token counts; None for the counts of the scenario. Only Bedrock's and
+        Anthropic's simulators use it."""
         self.url = ""
         self._scripted: deque[Scenario] = deque()
         self._runner: web.AppRunner | None = None
@@ -189,7 +189,7 @@ class Simulator(ABC):
     async def stream(
         self, request: web.Request, scenario: Scenario, frames: Sequence[bytes], failure: bytes, headers: dict[str, str]
     ) -> web.StreamResponse:
-        """Send the frames, each of which is one event, with the faults of the scenario.
+        """Send the frames with the scenario's faults. Each frame is one event.
 
         `failure` is the frame that reports the scenario's error.
         """

@@ -1,4 +1,4 @@
-"""Sends a command's request to a running gateway: one GET request. The answer is JSON or CSV."""
+"""Sends the GET request of a command to a running gateway. The answer is JSON or CSV."""
 
 from __future__ import annotations
 

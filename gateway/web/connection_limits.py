@@ -68,7 +68,7 @@ class Connections:
         """The open connections, each with the address of the client; "" for a unix socket and for this machine."""
         self._by_peer: dict[str, dict[Connection, None]] = {}
         self._idle: OrderedDict[Connection, float] = OrderedDict()
-        """Connections without a request, each with the time at which it became idle, in the order of these times."""
+        """Idle connections, each with the time at which it became idle. The longest idle one is first."""
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._refusals = Throttle()
         self._http_errors = Throttle()
@@ -173,7 +173,7 @@ def raise_descriptor_limit() -> None:
 
 
 def _remote_host(peer: Any) -> str:
-    """Return the host of a client on another machine; "" for this machine, where one proxy may serve many callers."""
+    """Return the host of a client; "" for this machine, because a local proxy may serve many callers."""
     if not isinstance(peer, tuple):
         return ""
     host = str(peer[0]).partition("%")[0]

@@ -33,15 +33,19 @@ MIN_READ_BYTES: Final = 1024 * 1024
 
 This is about 8 KB per second, like the minimum rate of request bodies (`Limits.body_bytes_per_second`)."""
 MAX_FRAMING_BYTES: Final = 64 * 1024
-"""Maximum number of bytes for the chunked framing of a request's body, such as chunk sizes and chunk extensions. A body
-may have this number of bytes in addition to `FRAMING_RATIO` times its content. Without this limit, chunk extensions
-could be endless (CVE-2024-22019 in Node)."""
+"""Number of bytes for the chunked framing of a request's body, such as chunk sizes and chunk extensions.
+
+On the wire, a body may have this number of bytes more than `FRAMING_RATIO` times its content. Without this limit, chunk
+extensions could be endless (CVE-2024-22019 in Node).
+"""
 FRAMING_RATIO: Final = 8
 """Maximum number of bytes on the wire for each byte of content. The smallest legitimate chunks, with one byte of
 content, take six bytes."""
 CLOSE_SECONDS: Final = 5.0
-"""Seconds until a closing connection is aborted, even if its reply is not completely sent. For as long, the rest of a
-refused request's body is read, so that the client can read the reply."""
+"""Seconds until a closing connection is aborted, even if its reply is not completely sent.
+
+The rest of a refused request's body is read for at most the same time, so that the client can read the reply.
+"""
 _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 _LATE: Final = b'{"error":"the head of the request came too slowly"}'
 _LATE_HEAD: Final = (
@@ -74,9 +78,9 @@ class Connection(web.RequestHandler):
         self._is_malformed = False
         """Whether a part of the current request's body is not valid HTTP. The rest of the body is then not read."""
         self._body_bytes = 0
-        """The number of bytes on the wire that have come for the body of the current request."""
+        """Number of received bytes of the current request's body, with its framing."""
         self._is_last = False
-        """Whether the connection is to be closed after the reply to the current request."""
+        """Whether the connection closes after the current reply."""
         self._raw: asyncio.Transport | None = None
         """The transport. It is kept here, because aiohttp drops its own reference when it closes the connection."""
         self.handshake: Callable[[], None] | None = None
@@ -204,7 +208,7 @@ class Connection(web.RequestHandler):
         return self._page(status, text, request_id)
 
     def _page(self, status: int, text: str, request_id: str = "") -> web.Response:
-        """Return the gateway's own error page. The connection is closed after it is sent."""
+        """Return the gateway's own error page. The connection closes after the page is sent."""
         response = json_error(status, text)
         response.headers["x-request-id"] = request_id or new_id()
         response.headers["server"] = "irisgate"

@@ -192,7 +192,7 @@ class Readiness:
 def _refused_key(gateway: Gateway) -> str:
     """Return the reason of the check `keys`; "" if no key is refused.
 
-    Everybody may read the reason. So it has the number of a key, and no name.
+    Everybody may read the reason, so it has a key's number and not its name.
     """
     for provider in gateway.runtime.config.providers.values():
         refused = gateway.keys.names(provider)

@@ -40,8 +40,8 @@ class Departure:
     async def begin(self) -> State:
         """Stop accepting connections, stop writing the journal and the store, and return the state in memory.
 
-        Calls continue, and their records go to the spool. Raises `StoreFailed` if the journal or the spool cannot be
-        written.
+        Calls continue, and their records go to the spool (a separate journal). Raises `StoreFailed` if the journal or
+        the spool cannot be written.
         """
         gateway = self._gateway
         gateway.keeper.begin()
@@ -69,7 +69,7 @@ class Departure:
         )
 
     async def undo(self) -> None:
-        """Reverse `begin`: write the journal and the store again, apply the spool, and accept connections."""
+        """Reverse `begin`: write the journal and the store again, add the spool's records, and accept connections."""
         gateway = self._gateway
         await self._until_done(gateway.follower.resume)
         await self._until_done(self._take_back)

@@ -74,7 +74,7 @@ class Giver:
         self._gateway = gateway
         self._sites = sites
         self._metrics = metrics
-        """The listener of the metrics, which is handed over too."""
+        """The sockets of the metrics listener. They are handed over too."""
         self._replaced = replaced
         self._listening: socket.socket | None = None
         self._file: tuple[int, int] = (0, 0)

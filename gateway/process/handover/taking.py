@@ -148,7 +148,7 @@ class RemoteQuotas:
         self._state = state
         self._spool = spool
         self._local = local
-        """The function that reserves from this process's own balances, if the other process does not answer."""
+        """Reserves from this process's own balances. Used if the other process does not answer."""
 
     def reserve(self, call: str, claims: Sequence[Claim]) -> Mapping[Kind, Reservation]:
         """Reserve the claims of a call in the other process. Raises `Exceeded` if the other process refuses them."""

@@ -63,8 +63,8 @@ class Sockets(msgspec.Struct, frozen=True, tag=True):
     """The listening sockets whose descriptors come with the message."""
 
     sockets: tuple[tuple[str, tuple[int, int] | None], ...]
-    """Pairs (listener, file). The listener is its text in the configuration. The file is the device and inode of a unix
-    socket's file; None for a TCP socket."""
+    """The sockets as pairs (listener, file). The listener is its text in the configuration. The file is the device and
+    inode of a unix socket's file; None for TCP."""
 
 
 class Commit(msgspec.Struct, frozen=True, tag=True):

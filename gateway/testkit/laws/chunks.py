@@ -1,4 +1,4 @@
-"""Divides a stream into chunks, and finds the smallest set of chunk borders with which a law fails."""
+"""Divides a stream into chunks, and finds the fewest chunk borders with which a law (a rule for plugins) fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sample of a compatibility flag, with the calls of the flag's hooks that laws need. No socket is used."""
+"""A sample of a compatibility flag, and functions that call the flag's hooks for the laws. No socket is used."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def ignored(path: str) -> None:
 
 
 def stepped(flag: Plugin, request: ClientRequest, target: Target, drop: Drop) -> ClientRequest:
-    """Return the request after the flag's hook `steps`. Raises `Untried` if the hook sends a request or answers."""
+    """Return the request as the flag's hook `steps` changes it. Raises `Untried` if the hook sends something."""
     steps = flag.steps(request, target, drop)
     if isinstance(steps, ClientRequest):
         return steps

@@ -117,7 +117,7 @@ async def _records_are_taken(subject: FilterSubject) -> None:
 
 
 async def _text_of(subject: FilterSubject, settings: Settings, kind: str, pieces: Sequence[str]) -> str:
-    """Return the text that a client gets for a block in these pieces; `BLOCKED_OUTCOME` if the call is blocked."""
+    """Return the text that a client gets if a block comes in these pieces; `BLOCKED_OUTCOME` for a blocked call."""
     request = next(request for _, request, _ in subject.opened())
     opened = await subject.open(settings, request)
     if opened is None or not hasattr(opened, "text"):
@@ -187,7 +187,7 @@ async def _reads_text(subject: FilterSubject) -> bool:
 async def _require_same_in_pieces(
     subject: FilterSubject, settings: Settings, kind: str, text: str, expected: str
 ) -> None:
-    """Raise `Broken` if the result for some division of the text is not `expected`."""
+    """Raise `Broken` if the text, divided into pieces, gives another result than `expected`."""
     for size in CHUNK_SIZES:
         pieces = [text[at : at + size] for at in range(0, len(text), size)] or [""]
         got = await _text_of(subject, settings, kind, pieces)
@@ -196,9 +196,9 @@ async def _require_same_in_pieces(
 
 
 async def _report(subject: FilterSubject, settings: Settings, kind: str, pieces: Sequence[str], expected: str) -> None:
-    """Raise `Broken` with an example: few pieces for which the filter's result is not `expected`.
+    """Raise `Broken` with an example in few pieces for which the filter's result is not `expected`.
 
-    Neighbouring pieces are joined as long as the result is still wrong.
+    Neighbouring pieces are joined while the result stays wrong.
     """
     at = 0
     while at + 1 < len(pieces):

@@ -22,7 +22,7 @@ HOSTILE_BODIES: Final = (
 """Request or reply bodies that no API expects: not JSON, not an object, empty, or odd."""
 
 Pointer = tuple[str | int, ...]
-"""The names and indexes that lead to a value within a JSON value."""
+"""The keys and indexes that lead to a value within a JSON value."""
 
 
 def pointers(value: Any, at: Pointer = ()) -> Iterator[Pointer]:
@@ -53,7 +53,7 @@ def without(value: Any, at: Pointer) -> Any:
 
 
 def replaced(value: Any, at: Pointer, new: Any) -> Any:
-    """Return a copy of a JSON value with another value at a path."""
+    """Return a copy of a JSON value with `new` at a path."""
     value = copy.deepcopy(value)
     holder = value
     for step in at[:-1]:

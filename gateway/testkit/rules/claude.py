@@ -29,7 +29,7 @@ _NO_SAMPLING_SINCE: Final = "2026-10-21"
 
 
 def claude_fault(body: Any, caps: Caps, *, bedrock: bool) -> str | None:
-    """Return the first fault of a body for api.anthropic.com, or for InvokeModel if `bedrock` is True, or None."""
+    """Return the first fault of a body, or None. `bedrock` is True for InvokeModel, False for api.anthropic.com."""
     platform = claude_members.BEDROCK if bedrock else claude_members.ANTHROPIC
     caps = rules.permitting(caps)
     return rules.first(fault for rule in _RULES for fault in rule(body, caps, platform))

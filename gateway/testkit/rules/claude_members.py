@@ -1,8 +1,8 @@
 """Tables of the fields that Anthropic's Messages API accepts on api.anthropic.com and on Bedrock.
 
-`Known.faults` checks a value against a table. Anthropic refuses unknown fields ("Extra inputs are not permitted"). A
-field of which this is not certain is in the tables, so it is accepted here. Rules about several fields are in
-`claude.py`. Sources: Anthropic's API reference, LiteLLM's lists for Bedrock, and the requests of Claude Code 2.1.
+`Known.faults` checks a value against a table. Anthropic refuses unknown fields ("Extra inputs are not permitted").
+Doubtful fields are in the tables, so that they are accepted here. Rules about several fields are in `claude.py`.
+Sources: Anthropic's API reference, LiteLLM's lists for Bedrock, and the requests of Claude Code 2.1.
 """
 
 from __future__ import annotations

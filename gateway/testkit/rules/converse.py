@@ -21,7 +21,7 @@ from gateway.testkit.rules import converse_tools as rules_converse_tools
 from gateway.testkit.rules.common import AGAIN, MODEL_SAYS, Block, Body, Rule
 
 _NO_POINT_BEHIND: Final = frozenset({"csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md"})
-"""Formats of documents that are converted to text. No cache point may follow such a document (opencode#17300)."""
+"""Formats of documents that are converted to text. No cache point may directly follow them (opencode#17300)."""
 _DOCUMENT_NAME: Final = re.compile(r"(?:[A-Za-z0-9_\-()\[\]]|\s(?!\s))+", re.ASCII)
 """The allowed names of documents. The underscore is not documented, but the real service accepted it."""
 _CLAUDE_FIELDS: Final = frozenset(

@@ -68,4 +68,4 @@ TYPES: Final[Mapping[str, Mapping[str, Any]]] = {
         "maximum": NUMBER,
     },
 }  # fmt: skip
-"""The type of each field, by message type. A type with the only field "" is a map with values of the field's type."""
+"""The type of each field, by message type. A message type `{"": T}` is a map whose values have the type `T`."""

@@ -3,7 +3,7 @@
 The paths are those of Aperture's documentation.
 
 - Secrets are never shown. Marks (placeholders, `config/document/redact.py`) replace them. A text with marks can be
-  saved.
+  saved, and keeps the secrets.
 - A save needs the entity tag of the edited configuration (`If-Match`), so that nobody overwrites a change unseen.
   `If-Match: *` overwrites whatever is there.
 

@@ -1,7 +1,7 @@
 """GET /api/providers/health: the state of each model at each provider, with its last success and error.
 
-Callers see the models that are granted to them, and admins all. Only admins see the messages of errors. If
-the store cannot be read, the answer has what this process knows.
+Callers see their granted models, and admins see all models. Only admins see the messages of errors. If the store cannot
+be read, the answer has what this process knows.
 """
 
 from __future__ import annotations

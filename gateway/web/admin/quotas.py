@@ -157,7 +157,7 @@ def parse_amount(text: Any) -> int:
 
 
 def levels_of(gateway: Gateway, identity: Identity, *, everybody: bool) -> Sequence[Level]:
-    """Return the balances of the caller's own buckets, or of everybody's, the emptiest first.
+    """Return the caller's own buckets with their balances, or all buckets if `everybody` is True, the emptiest first.
 
     Call this function in a thread, because many buckets would block the event loop for too long.
     """

@@ -35,7 +35,7 @@ def routes() -> list[web.RouteDef]:
 
 
 async def totals(request: web.Request) -> web.Response:
-    """Return the sums of the range. With `?compare=1`, the sums of the previous range are added."""
+    """Return the sums of the range. With `?compare=1`, return those of the previous range too."""
     reports, wanted = _asked(request)
     report = await reports.totals(wanted)
     before = None if report.before is None else _summary(report.before)
@@ -43,7 +43,7 @@ async def totals(request: web.Request) -> web.Response:
 
 
 async def chart(request: web.Request) -> web.Response:
-    """Return amounts over time, one line for each name of a dimension. The smallest names share a nameless line."""
+    """Return amounts over time, one line for each name of a dimension. Small amounts share a line without a name."""
     reports, wanted = _asked(request, "by", "measure")
     measure = _measure(request.query.get("measure") or MEASURES[0])
     report = await reports.chart(wanted, dimension_of(request.query.get("by") or "model"), measure)
@@ -67,7 +67,7 @@ async def chart(request: web.Request) -> web.Response:
 
 
 async def table(request: web.Request) -> web.Response:
-    """Return a row of figures for each name of a dimension, such as each model. The highest row comes first."""
+    """Return a row of figures for each name of a dimension, such as each model, in the order of `?sort=`."""
     reports, wanted = _asked(request, "by", "sort", "limit")
     by, sort = dimension_of(request.query.get("by") or "model"), request.query.get("sort") or "cost"
     report = await reports.table(wanted, by, sort=sort, limit=limit_of(request.query))

@@ -108,7 +108,7 @@ class Reports:
         return tuple(Point(span=span, summary=summary) for span, summary in zip(buckets, summaries, strict=True))
 
     async def chart(self, wanted: PageFilter, by: Dimension, measure: Measure, *, lines: int = 7) -> Chart:
-        """Return amounts over time, a line for each name of a dimension. Names beyond `lines` lines share one line."""
+        """Return amounts over time: a line for each of the `lines` largest names, and a line for the rest."""
         wanted = self.scoped(wanted)
         buckets = wanted.range.buckets()
         stack = await self.store.reports.stack(wanted.selection(), buckets, by, measure)
@@ -132,7 +132,7 @@ class Reports:
     async def table(
         self, wanted: PageFilter, by: Dimension, *, sort: str = "cost", limit: int = 10, offset: int = 0
     ) -> Table:
-        """Return a row of figures for each name of a dimension, the highest first.
+        """Return a row of figures for each name of a dimension, in the order `sort`.
 
         Raises `BadQuery` if `sort` is neither a key of `SORTS` nor `BY_NAME`.
         """

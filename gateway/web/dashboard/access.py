@@ -18,8 +18,8 @@ from gateway.web.query_parameters import check_names
 async def access(request: web.Request) -> web.Response:
     """Return the page. Only an admin may ask about others.
 
-    An explanation about others uses only the grants of the configuration. The gateway learns a caller's grants in the
-    tailnet policy only from that caller's connection.
+    An explanation about others uses only the grants of the configuration. The gateway learns a caller's tailnet grants
+    only from that caller's connection.
     """
     seen = scope(request)
     check_names(request.query, ("as", "model"))

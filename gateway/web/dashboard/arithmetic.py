@@ -1,8 +1,7 @@
-"""The arithmetic of a call's cost: the tokens of each kind times their price, for each part of the call that is billed
-separately.
+"""The arithmetic of a call's cost: the tokens of each kind times their price, for each part of the call.
 
-`call/cost_of_call.py` computes the same with the prices at the time of the call. The page shows the arithmetic only if
-today's prices lead to the recorded cost.
+`call/cost_of_call.py` has computed the recorded cost, with the prices at the time of the call. The page shows the
+arithmetic only if today's prices lead to the same cost.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The page of one call: its attempts, its times, the arithmetic of its cost, and the conversation.
 
-- The call's id is a query parameter, because clients may choose an id with any characters for a request that is refused
+- The call's id is a query parameter, because it may have any character. The client chose it if the request was refused
   early.
 - An admin sees the bodies of somebody else's call only if the address asks for them. Reading them is logged, as in
   `web/admin/bodies.py`.
@@ -74,7 +74,7 @@ def _session_href(record: Record, *, admin: bool) -> str:
 def _granted(gateway: Gateway, caller: Identity, record: Record, *, admin: bool) -> Granted | None:
     """Return the present grants for a call's model; None if the call reached no provider. Call this in a thread.
 
-    A user sees only the own grants, as on the page Access.
+    A user sees only their own grants, as on the page Access.
     """
     if not record.provider or not record.model:
         return None

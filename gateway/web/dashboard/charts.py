@@ -194,7 +194,7 @@ def scale(highest: int) -> tuple[int, int]:
 
 
 def spark(amounts: Sequence[int | float | None]) -> str:
-    """Return the points of a small line in a box of 100 by 30; "" for less than two amounts. None is drawn as 0."""
+    """Return the points of a small line in a box of 100 by 30; "" for less than two amounts. None counts as 0."""
     values = [value or 0 for value in amounts]
     if len(values) < 2:
         return ""

@@ -13,13 +13,13 @@ from gateway.web.dashboard.visit import Visit
 from gateway.web.reports.csv_files import Cell, as_csv
 
 FORMAT: Final = "format"
-"""Name of the parameter in the address."""
+"""Name of the query parameter that asks for CSV."""
 MOST: Final = 10_000
 """Maximum number of rows of a file, except for people and models."""
 
 
 def wants_csv(seen: Visit) -> bool:
-    """Return whether the address asks for a file. Raises `BadQuery` for another format."""
+    """Return whether the address asks for CSV. Raises `BadQuery` for another format."""
     return seen.choice(FORMAT, ("html", "csv")) == "csv"
 
 

@@ -108,7 +108,7 @@ def provider_cards(
 def with_lists(
     cards: Iterable[ProviderCard], providers: Mapping[str, Provider], discovered: DiscoveredModels
 ) -> list[ProviderCard]:
-    """Return the cards with the providers' own lists of models and failed requests for them. For admins only."""
+    """Return the cards with the providers' own lists of models, or the failure to get a list. For admins only."""
     return [
         replace(
             card,

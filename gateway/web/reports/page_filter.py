@@ -208,7 +208,7 @@ def _zone_of(given: Mapping[str, str], default: str) -> ZoneInfo:
 
 
 def _zone(name: str) -> ZoneInfo | None:
-    """Return the zone with a name of the IANA database; None if there is none."""
+    """Return the zone called `name` in the IANA database; None if there is none."""
     try:
         return ZoneInfo(name) if name else None
     except (ZoneInfoNotFoundError, ValueError, OSError):

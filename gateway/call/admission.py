@@ -72,7 +72,8 @@ class Admission:
         """Reserve bytes for a caller. Raises `Refused` if too few bytes of the budget are left.
 
         All reservations of one caller may add up to at most half of the budget. Otherwise, a caller could announce
-        large bodies, send nothing, and so block all other callers. A single reservation may be larger.
+        large bodies, send nothing, and so block all other callers. The exception is the first reservation, which may be
+        larger.
         """
         most = self._limits().buffer_bytes
         if self._all_held + size > most or (self._held[login] and self._held[login] + size > most // 2):

@@ -22,7 +22,7 @@ _SECRET_NAMED: Final = re.compile(
 )
 """Pattern for names of headers and URL parameters whose values are removed.
 
-It has more words than the pattern of the log. Clients choose the names of headers freely, and it is better to hide a
+The pattern that the log uses has fewer words. Clients choose the names of headers freely, and it is better to hide a
 harmless header than to store a key."""
 _IN_ADDRESS: Final = re.compile(r"(?P<login>(?<=//)[^/?#\s@]+(?=@))|(?<=[?&;])(?P<name>[^=?&;\s]*)=[^?&;#\s]+")
 """Pattern for the login (`user:password`) of a URL, or a query parameter of a URL.

@@ -4,7 +4,7 @@ The cost is computed once, when the call has ended. The record tells whether the
 with several attempts is the sum of the attempts' costs. Each attempt is charged at the price of its own model. Prices
 of tokens are in `money/prices/rates.py`. `settlement.py` decides the amount that a quota reserves before a call.
 
-- Some replies have several parts that are billed separately. The price of a part depends on the model that did the
+- Some replies have several parts that are billed separately. The price of a part is the price of the model that did the
   work, in the provider's price list.
 - If the provider reports that another model did the work (a fallback, an advisor), and that model has no price, the
   cost is unknown.
@@ -185,7 +185,7 @@ def price_of_part(prices: Prices, provider: Provider, model: str, part: Part) ->
 def _is_unbilled(call: Call, attempt: Attempt) -> bool:
     """Return whether the provider refused the request before a model ran, and so charges nothing.
 
-    The status of the reply tells this, or the first event of a stream.
+    The status of the reply shows this, or the first event of a stream.
     """
     if attempt.head is None or attempt.delivered is not None:
         return False

@@ -134,7 +134,7 @@ class Texts:
 async def filtered_body(filters: CallFilters, places: Hook, body: bytes, pool: ProcessPool, turns: Turns) -> bytes:
     """Return the body of a reply that is not a stream, with its texts filtered. Raises the exceptions of `Texts.feed`.
 
-    `places` is the hook that finds the texts in a body, from the plugin of the client's API format.
+    `places` is the hook that finds the texts. It belongs to the plugin of the client's API format.
     """
     texts = Texts(filters, pool)
     changes: dict[int, str] = {}

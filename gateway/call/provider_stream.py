@@ -31,7 +31,7 @@ LONG_READ_BYTES: Final = 16 * 1024
 """Minimum size in bytes of a long read. The stream waits for its turn (`call/turns.py`) before it decodes a long read.
 Most reads are shorter."""
 UNCOUNTED_BYTES: Final = 32 * 1024
-"""Size in bytes of an incomplete event up to which it does not count in the memory budget. Most events are smaller."""
+"""Maximum size in bytes of an incomplete event that is left out of the memory budget. Most events are smaller."""
 
 
 class Reads(Protocol):

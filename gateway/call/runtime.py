@@ -42,7 +42,7 @@ class Current:
 def runtime(config: Config, registry: Registry | None = None) -> Runtime:
     """Return the runtime of a configuration: its grants, its catalog of models, its prices and its filters.
 
-    `registry` has the plugins, for the filters. It may be None if no calls are made.
+    `registry` contains the plugins from which the filters are taken. It may be None if no calls are made.
     """
     prices = Prices.load(config.prices, infer=config.auto_cost_basis)
     filters = () if registry is None else active_filters(config.plugins, registry.filters)

@@ -57,7 +57,7 @@ def _lines(explanation: Explanation) -> Iterator[str]:
 
 
 def _who(explanation: Explanation) -> str:
-    """Return the caller's login, groups and tags. Tags that are the login already are not repeated."""
+    """Return the caller's login, groups and tags. The tags are omitted if the login consists of them."""
     more = [f"group {group}" for group in explanation.groups]
     more += [] if explanation.login == ",".join(explanation.tags) else [f"tag {tag}" for tag in explanation.tags]
     return explanation.login + (f" ({', '.join(more)})" if more else "")

@@ -1,4 +1,4 @@
-"""Readers and writers of each dialect, that is, of the request and reply format of one API.
+"""Readers and writers for each dialect. A dialect is the request and reply format of one API.
 
 Each dialect has one folder. Files with the same purpose have the same name in every folder:
 
@@ -7,7 +7,8 @@ Each dialect has one folder. Files with the same purpose have the same name in e
 
 Imports:
 
-- The folders of dialects do not import each other, with these exceptions: Chat and Responses import `openai`, Responses
-  imports Chat, and `bedrock` imports Messages. Code that several dialects need is in `shared/`.
+- `openai_chat` and `openai_responses` import `openai`. `openai_responses` imports `openai_chat`.
+- `bedrock` imports `anthropic_messages`. No other folder imports another. Code that several dialects need is in
+  `shared/`.
 - No folder imports `mappings/` or `translators/`.
 """

@@ -1,7 +1,8 @@
-"""The gateway's own cache marks in a Messages body (`cache_control`). The rules are in `shared/auto_cache.py`.
+"""Cache breakpoints (`cache_control`) that the gateway itself sets in a Messages body.
 
-Marks are inserted into the JSON text, so that every other byte of a body stays as it is. Only a text that is not yet a
-list of blocks, which cannot carry a mark, becomes such a list.
+The rules are in `shared/auto_cache.py`. Breakpoints are inserted into the JSON text, so that no other byte of the body
+changes. There is one exception: a content that is a string becomes a list with one text block, because a string cannot
+have a breakpoint.
 """
 
 from __future__ import annotations
@@ -24,18 +25,20 @@ from gateway_plugins.shared.members_in_place import EditedMembers
 from gateway_plugins.shared.raw_lists import RawList
 
 _MEMBERS: Final = ("tools", "system", "messages")
-"""The members that make the prompt, in the order in which the API reads them."""
+"""Fields that make up the prompt, in the order in which the API reads them."""
 _NAME: Final = "cache_control"
 _POSSIBLE: Final = re.compile(rb'(?<!\\)"cache_control"|\\u00[4-7]')
-"""A pattern for a member of this name, also if the name has escaped letters. In a text, a quote is escaped."""
+"""Pattern that finds `"cache_control"` as a JSON string, but not between escaped quotes inside a longer string.
+
+It also finds any escaped ASCII letter, because a key may be written with escaped letters."""
 _OWN: Final = re.compile(rb',"cache_control":\{"type":"ephemeral"(?:,"ttl":"1h")?\}\}$')
 _MARKED_TYPES: Final = frozenset({"text", "image", "document", "tool_result", "search_result"})
-"""Types of the blocks in a turn of the user that can carry a mark."""
+"""Types of blocks in a user message that can have a breakpoint."""
 _Change = Callable[[bytes], bytes | None]
 
 
 def mark_cache(request: ClientRequest, target: Target, lifetime: str) -> ClientRequest | None:
-    """Return the request with the gateway's marks; None if none is placed (`Flag.mark_cache`)."""
+    """Return the request with the gateway's breakpoints; None if the gateway sets none."""
     if OPAQUE in (request.dialect, target.dialect) or not auto_cache.is_possible(request, target.caps):
         return None
     try:
@@ -71,15 +74,15 @@ def _with(top: Members, changes: dict[str, bytes | None]) -> Members:
 
 
 class _Marks:
-    """Puts a mark into the members of a body. `mark` is the text that ends a block with a mark."""
+    """Adds breakpoints to the fields of a body. `mark` is the JSON text that replaces the closing brace of a block."""
 
     def __init__(self, mark: bytes) -> None:
         self._mark = mark
 
     def in_tools(self, raw: bytes) -> bytes | None:
-        """Return the tools with a mark on the last of them; None without tools.
+        """Return `tools` with a breakpoint on the last tool that can have one; None without such a tool.
 
-        A tool that is loaded later (`defer_loading`) cannot carry a mark.
+        A tool with `defer_loading` cannot have a breakpoint.
         """
         tools = RawList(raw)
         for index in reversed(range(len(tools.items))):
@@ -89,11 +92,14 @@ class _Marks:
         return None
 
     def in_system(self, raw: bytes) -> bytes | None:
-        """Return the system prompt with a mark on its last block that can carry one; None if there is no such block."""
+        """Return `system` with a breakpoint on the last block that can have one; None without such a block."""
         return self._content(raw, lambda block: _type(block) == "text")
 
     def in_messages(self, raw: bytes) -> bytes | None:
-        """Return the messages with marks at the ends of two turns (`Turns`); None if none can carry a mark."""
+        """Return `messages` with a breakpoint in up to two user messages; None if none can have one.
+
+        `auto_cache.Turns` chooses the messages.
+        """
         return marked_turns(raw, lambda content: self._content(content, lambda block: _type(block) in _MARKED_TYPES))
 
     def _content(self, raw: bytes, can_carry: Callable[[Members], bool]) -> bytes | None:
@@ -115,12 +121,12 @@ def _type(block: Members) -> str:
 
 
 def _is_blank(value: bytes) -> bool:
-    """Return whether JSON text is a string of only white space, on which the API accepts no mark."""
+    """Return whether a JSON string is only white space. The API refuses a breakpoint on such a text."""
     return len(value) <= MAX_SMALL and not text(lenient_json.loads(value)).strip()
 
 
 def has_marks(top: Members) -> bool:
-    """Return whether a body has cache marks. Raises `Refused` for a member that is nested too deeply."""
+    """Return whether a body has breakpoints. Raises `Refused` for a value that is nested too deeply."""
     if _NAME in top:
         return True
     edited = EditedMembers(top)
@@ -128,14 +134,14 @@ def has_marks(top: Members) -> bool:
 
 
 def _is_marked(value: Any) -> bool:
-    """Return whether a block, or a block or message inside a list or a content, has a mark."""
+    """Return whether a block has a breakpoint, or any block inside it has one. `value` may also be a list of blocks."""
     if isinstance(value, list):
         return any(map(_is_marked, value))
     return isinstance(value, dict) and (_NAME in value or _is_marked(value.get("content")))
 
 
 def unmarked(top: Members) -> Members:
-    """Return the body without the gateway's marks."""
+    """Return the body without the breakpoints that the gateway set."""
     changes: dict[str, bytes | None] = {}
     for name in _MEMBERS:
         raw = top.get(name, b"")

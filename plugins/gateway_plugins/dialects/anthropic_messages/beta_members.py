@@ -1,13 +1,13 @@
-"""The members of a Messages request that need a beta (a feature under test).
+"""Fields of a Messages request that need a beta (an Anthropic feature that must be requested by name).
 
-A beta and its members are sent together or left out together.
+A beta and its fields are sent together or left out together.
 
-- The file `betas.json` lists which members need which beta (`features`).
-- The provider refuses a member without its beta ("Extra inputs are not permitted"). So if a beta is left out, its
-  members are removed and reported as dropped.
-- Some members are essential: leaving them out would change the meaning of the request. Their beta is never left out.
+- The file `betas.json` lists the fields of each beta (`features`).
+- The provider refuses a field without its beta ("Extra inputs are not permitted"). So if a beta is left out, its fields
+  are removed and reported as dropped.
+- Some fields are essential: leaving them out would change the meaning of the request. Their beta is never left out.
 
-The members are in the body of a Messages or InvokeModel request, or in `additionalModelRequestFields` of Converse.
+The fields are in the body of a Messages or InvokeModel request, or in `additionalModelRequestFields` of Converse.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from gateway_plugins.shared.turns import NO_OUTPUT
 Block = dict[str, Any]
 
 _REFERENCE: Final = "tool_reference"
-"""Type of a block in a tool's result that names a tool found by a tool search."""
+"""Type of a block in a tool search's result. It names one tool that the search found."""
 _SEARCH: Final = "tool_search_tool"
-"""Beginning of the names of Anthropic's tools that search for tools."""
+"""Prefix of the names of Anthropic's tool-search tools."""
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A beta, and the members of a request that need it, listed by their place. Most of the lists are empty."""
+    """A beta, and what in a request needs it: fields, types of tools, types of blocks and types of edits."""
 
     beta: str
     also: tuple[str, ...] = ()
-    """Other betas, any of which makes the provider accept the members too."""
+    """Other betas that make the provider accept the same fields. One of them is enough."""
     top: tuple[str, ...] = ()
-    """Names of members at the top of the request that need the beta."""
+    """Top-level fields of the request that need the beta."""
     thinking: tuple[str, ...] = ()
-    """Names of members of `thinking` that need the beta."""
+    """Fields of `thinking` that need the beta."""
     value: str = ""
-    """The only value of the members in `thinking` that needs the beta; "" if every value needs it."""
+    """Value of a field of `thinking` that needs the beta; "" if every value needs it."""
     tool: tuple[str, ...] = ()
-    """Names of members of a tool's definition that need the beta."""
+    """Fields of a tool's definition that need the beta."""
     tool_types: tuple[str, ...] = ()
     """Types of tools that need the beta. Globs are allowed."""
     edits: tuple[str, ...] = ()
@@ -57,39 +57,39 @@ class Feature:
     blocks: tuple[str, ...] = ()
     """Types of message blocks that need the beta."""
     message: tuple[str, ...] = ()
-    """Names of members of a message that need the beta."""
+    """Fields of a message that need the beta."""
     cache: tuple[str, ...] = ()
-    """Names of members of a cache breakpoint that need the beta. A breakpoint can be on any block and on a tool."""
+    """Fields of `cache_control` that need the beta, on blocks and on tools."""
     essential: bool = False
-    """True if leaving out the members would change the meaning of the request."""
+    """True if leaving out the fields would change the meaning of the request."""
     only_with_member: bool = False
-    """True if a provider refuses the beta in a request that has none of the members."""
+    """True if a provider refuses the beta in a request without any of the fields."""
 
     @property
     def betas(self) -> frozenset[str]:
-        """The betas, any of which makes the provider accept the members."""
+        """The beta and its alternatives. The provider accepts the fields if the request has one of these betas."""
         return frozenset((self.beta, *self.also))
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Words that a provider's error message may use for the members."""
+        """Words that a provider's error message may use for the fields."""
         members = (*self.top, *self.thinking, *self.tool, *self.message, *self.cache)
         return (*members, "context_management") if self.edits else members
 
 
 @cache
 def features() -> tuple[Feature, ...]:
-    """Return every beta that some members of a request need, with the places of these members in a request."""
+    """Return the betas that have fields, from `betas.json`."""
     return tuple(msgspec.convert(rule, Feature) for rule in messages_betas.features())
 
 
 def complete(edited: EditedMembers, betas: list[str], target: Target, without: Collection[str], drop: Drop) -> None:
-    """Append the missing betas to `betas`, the list of betas that will be sent to Bedrock's InvokeModel.
+    """Add and remove betas in `betas`, the betas to send to Bedrock's InvokeModel, so that they fit the request.
 
-    - A beta is missing if a member of the request needs this beta and `betas` does not have it. If InvokeModel does not
-      accept the beta, the members that need it are removed from the request.
-    - The provider refuses some betas in a request that has none of their members. If the request has none of these
-      members, the beta is removed from `betas`.
+    - If the request has fields of a beta that is missing in `betas`, the beta is added. If InvokeModel does not accept
+      the beta, its fields are removed instead.
+    - The provider refuses some betas in a request without their fields (`Feature.only_with_member`). Such a beta is
+      removed.
     """
     missing = []
     for feature in features():
@@ -106,10 +106,10 @@ def complete(edited: EditedMembers, betas: list[str], target: Target, without: C
 
 
 def remove(edited: EditedMembers, betas: Collection[str], sent: Collection[str], drop: Drop, at: str = "") -> None:
-    """Remove the members that need one of `betas`, and report each as dropped.
+    """Remove the fields that need one of `betas`, and report each as dropped.
 
-    `sent` are the betas of the request that will be sent. A member is kept if one of these makes the provider accept
-    it. `at` is the JSON pointer of the object that has the members.
+    `sent` are the betas that will be sent. A field stays if one of `sent` makes the provider accept it. `at` is the
+    JSON pointer of the object that has the fields.
     """
     for feature in features():
         if feature.essential or not feature.betas & {*betas} or feature.betas & {*sent}:
@@ -124,12 +124,12 @@ def remove(edited: EditedMembers, betas: Collection[str], sent: Collection[str],
 def native_changes(
     top: Members, options: Settings, without: Collection[str], drop: Drop, at: str = ""
 ) -> dict[str, bytes | None]:
-    """Return the changes that remove unwanted betas from a body, and with them the members that need these betas.
+    """Return the changes that remove unwanted betas, and the fields of these betas, from a body.
 
-    The body names its betas in the member `anthropic_beta`. Unwanted betas are those that the configuration drops, and
-    those that the provider has refused (`without`).
+    A beta is unwanted if the configuration drops it or the provider has refused it (`without`). The body names its
+    betas in `anthropic_beta`.
 
-    `at` is the JSON pointer of the object whose members `top` are.
+    `at` is the JSON pointer of the object whose fields are in `top`.
     """
     if not messages_betas.drops_any(options, without):
         return {}
@@ -143,14 +143,14 @@ def native_changes(
 
 
 _Place = tuple[str, Callable[[], None]]
-"""The JSON pointer of a member, and a function that removes the member from the decoded body."""
+"""JSON pointer of a field or block, and a function that removes it from the decoded body."""
 
 
 @cache
 def _marks(feature: Feature) -> dict[str, list[bytes]]:
-    """Return byte strings to search for in each part of the body before it is decoded.
+    """Return byte strings that show, before decoding, where a body may have fields of the beta.
 
-    A part that contains none of its byte strings has no members of the feature.
+    If a part of the body (`tools`, `messages`, cache breakpoints) contains none of its strings, it has no such field.
     """
     return {
         "tools": [f'"{name}'.rstrip("*").encode() for name in (*feature.tool, *feature.tool_types)],
@@ -176,7 +176,10 @@ def _members(edited: EditedMembers, feature: Feature) -> Iterator[_Place]:
 
 
 def _in_breakpoints(edited: EditedMembers, feature: Feature, marks: Sequence[bytes]) -> Iterator[_Place]:
-    """Yield the members of cache breakpoints that need the beta. Only body parts with one of `marks` are decoded."""
+    """Yield the fields of cache breakpoints that need the beta.
+
+    `marks` are byte strings. A part of the body is decoded only if it contains one of them.
+    """
     for member in ("system", "messages", "tools"):
         if any(mark in edited.raw(member) for mark in marks):
             yield from _below(edited, member, edited[member], f"/{member}", feature)
@@ -234,7 +237,7 @@ def _in_content(edited: EditedMembers, content: Any, at: str, feature: Feature) 
 
 
 def _is_search(block: Block, feature: Feature) -> bool:
-    """Return whether a block calls a tool search, and the beta of `feature` is for the results of such searches."""
+    """Return whether a block calls a tool search, if `feature` is the beta for results of tool searches."""
     name = text(block.get("name"))
     return _REFERENCE in feature.blocks and block.get("type") == "server_tool_use" and name.startswith(_SEARCH)
 
@@ -258,9 +261,9 @@ def _removing(edited: EditedMembers, member: str, items: list[Any], item: Block)
 
 
 def _replacing(edited: EditedMembers, content: list[Any], block: Block) -> Callable[[], None]:
-    """Return a function that removes a block from its content.
+    """Return a function that removes a block from `content`.
 
-    If the block is a reference to a tool, a text with the tool's name takes its place.
+    A `tool_reference` block is replaced by a text with the tool's name.
     """
 
     def take_out() -> None:

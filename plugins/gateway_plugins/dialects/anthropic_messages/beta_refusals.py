@@ -1,11 +1,11 @@
 """Reads a provider's refusal of a beta, and chooses the betas to leave out of the next attempt.
 
-- The beta that the error message names is left out. If the message names none, a beta is left out that `betas.json`
-  does not list for the provider's API, or else the newest beta.
+- If the error message names a beta, this beta is left out.
+- If the message names a field that the provider does not know, the beta of this field is left out.
+- If the message names neither, one beta is left out: one that `betas.json` does not list for the provider's API, or
+  else the newest.
 - Each attempt costs time. So after `_SINGLE` betas have been left out one by one, all others are left out at once.
-- With a beta, the members that need the beta are left out (`beta_members.py`). A beta with essential members is never
-  left out.
-- If the message names a member that the provider does not know, the beta that this member needs is left out.
+- A beta's fields are left out with it (`beta_members.py`). A beta with essential fields is never left out.
 """
 
 from __future__ import annotations
@@ -22,22 +22,21 @@ from gateway_plugins.dialects.anthropic_messages import beta_members
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 
 _SINGLE: Final = 3
-"""Number of betas that are left out one by one. Then all others are left out at once. Claude Code sends up to ten
-betas."""
+"""Number of betas that are left out one by one, before all others are left out at once. Claude Code sends up to ten."""
 _UNKNOWN_MEMBER: Final = "extra inputs are not permitted"
-"""Part of the error message of Anthropic and Bedrock for a member that they do not know."""
+"""Text in the error message of Anthropic and Bedrock for an unknown field."""
 _DATE: Final = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})$")
 
 
 def is_refusal(problem: Problem) -> bool:
-    """Return whether a beta, or a member that needs a beta, may be the reason of a provider's refusal."""
+    """Return whether an error may be the refusal of a beta or of a beta's field."""
     message = problem.message.lower()
     words = (_UNKNOWN_MEMBER, *messages_betas.refusal_words())
     return problem.code == errors.INVALID_REQUEST and any(word in message for word in words)
 
 
 def retry(request: ClientRequest, sent: Sequence[str], envelope: str, problem: Problem) -> ClientRequest | None:
-    """Return the request without the betas that the provider refused; None if it refused no beta that was sent.
+    """Return the request without the betas that the provider refused; None if nothing more can be left out.
 
     `sent` are the betas of the refused request.
     """
@@ -64,6 +63,6 @@ def _names(message: str, words: Sequence[str]) -> bool:
 
 
 def _age(name: str) -> tuple[int, ...]:
-    """Return a sort key with which newer betas come first. A beta without a date counts as the newest."""
+    """Return a sort key that puts newer betas first. A beta without a date counts as the newest."""
     date = _DATE.search(name)
     return tuple(-int(part) for part in date.groups()) if date else (-9999,)

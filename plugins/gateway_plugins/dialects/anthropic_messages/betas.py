@@ -1,14 +1,15 @@
-"""Anthropic's betas (names of features under test): those that a client requests, and those that a provider accepts.
+"""Anthropic's betas: the names that a client sends, and the names that a provider accepts.
+
+A beta is a feature that must be requested by name.
 
 - A client of the Messages API names betas in the header `anthropic-beta`. A client of Bedrock can also name them in the
-  member `anthropic_beta`. Claude Code names different betas in the header and in the member.
-- An envelope is the API in which a provider accepts a Messages request: Anthropic's API, InvokeModel, Converse, or
-  Bedrock's Messages API ("mantle"). Each envelope accepts certain betas and answers 400 to others. The lists of
-  accepted betas change over time, so they are data in `betas.json`. A provider's options (`BetaOptions`) override the
-  data.
+  field `anthropic_beta` of the body. Claude Code names different betas in the header and in the body.
+- An envelope is the API that carries a Messages request to the model: Anthropic's API, InvokeModel, Converse, or
+  Bedrock's Messages API ("mantle"). Each envelope accepts certain betas and answers 400 to others. The file
+  `betas.json` lists the accepted betas. A provider's options (`BetaOptions`) override it.
 - `ClientRequest.without` has the betas that the provider has already refused for the model. These betas are left out.
 - The provider's plugin decides whether the betas are sent in the header or in the body. `beta_members.py` keeps each
-  beta and the members that need it together; `beta_refusals.py` reads a provider's refusal.
+  beta together with its fields. `beta_refusals.py` reads a provider's refusal.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from gateway.contract.flag import ClientRequest, Drop, Headers, Members, Setting
 HEADER: Final = "anthropic-beta"
 MEMBER: Final = "anthropic_beta"
 INTERLEAVED: Final = "interleaved-thinking-2025-05-14"
-"""The beta for thinking between tool calls, for a request with a thinking budget."""
+"""Beta for thinking between tool calls, in a request with a thinking budget."""
 
 
 _Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class BetaOptions(Settings):
-    """Corrections of what the gateway knows about the betas of Anthropic that a provider accepts."""
+    """Options of a provider that override the list of accepted betas in `betas.json`."""
 
     allow_betas: _Names = Field(
         default=(), description='Betas that are sent as they are, by name or pattern: ["context-1m-*"].'
@@ -52,16 +53,16 @@ _NO_CORRECTIONS: Final = BetaOptions()
 @dataclass(frozen=True, slots=True)
 class _Envelope:
     take: tuple[str, ...]
-    """Names of the betas that the envelope accepts. Globs are allowed."""
+    """Names or globs of the betas that this API accepts."""
     rewrite: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The betas of a request after the provider's rules are applied."""
+    """The betas of a request, after the provider's rules are applied."""
 
     sent: list[str]
-    """Betas to send, under the names that they have in the envelope."""
+    """Betas to send, under the names that the provider's API has for them."""
     removed: list[str]
     """Betas that are left out."""
 
@@ -81,13 +82,13 @@ def _envelope(name: str) -> _Envelope:
 
 
 def features() -> list[dict[str, Any]]:
-    """Return the rules in `betas.json` that say which members need which beta."""
+    """Return the rules in `betas.json`: the fields that need each beta."""
     rules: list[dict[str, Any]] = _data()["features"]["rules"]
     return rules
 
 
 def refusal_words() -> list[str]:
-    """Return words that an error message has if the provider refused the request because of a beta."""
+    """Return words that occur in the error message if a provider refuses a beta."""
     words: list[str] = _data()["refusals"]["words"]
     return words
 
@@ -99,7 +100,7 @@ def is_listed(name: str, envelope: str) -> bool:
 
 
 def able(target: Target, without: Collection[str]) -> Target:
-    """Return the target. If the provider has refused the beta for efforts, the returned target supports no efforts."""
+    """Return the target, without support for efforts if the provider has refused the beta for efforts."""
     caps = target.caps
     return replace(target, caps=replace(caps, effort_beta="")) if caps.effort_beta in without else target
 
@@ -115,23 +116,27 @@ def body_betas(top: Members) -> list[str]:
 
 
 def header_betas(headers: Headers) -> list[str]:
-    """Return the betas in the header: a list with commas, or a JSON array. The header may occur several times."""
+    """Return the betas in the header. The value is a comma-separated list or a JSON array, and the header may be
+    repeated.
+    """
     names = (part.strip(' "[]') for part in headers.get(HEADER, "").split(","))
     return list(dict.fromkeys(name for name in names if name))
 
 
 def request_betas(request: ClientRequest) -> list[str]:
-    """Return the betas of the body, then those of the header. Raises `Refused` if the body's betas are malformed."""
+    """Return the betas of the body, then the betas of the header. Raises `Refused` if the betas in the body are
+    malformed.
+    """
     return list(dict.fromkeys([*body_betas(request.top), *header_betas(request.headers)]))
 
 
 def select_betas(
     names: Iterable[str], envelope: str, options: Settings, drop: Drop, *, without: Collection[str] = ()
 ) -> list[str]:
-    """Return the betas that the envelope accepts, under their names there. Other betas are reported as dropped.
+    """Return the betas that the envelope (the provider's API) accepts, under its names. Report the others as dropped.
 
-    `envelope` is a key of `envelopes` in `betas.json`. `options` are the target's options; if they are `BetaOptions`,
-    they override the data. `without` are betas that the provider has refused before.
+    `envelope` is a key of `envelopes` in `betas.json`. If `options` are `BetaOptions`, they override this file.
+    `without` are betas that the provider has already refused.
     """
     return selection(names, envelope, options, drop, without=without).sent
 
@@ -139,7 +144,7 @@ def select_betas(
 def selection(
     names: Iterable[str], envelope: str, options: Settings, drop: Drop, *, without: Collection[str] = ()
 ) -> Selection:
-    """Return the betas that the envelope accepts, as `select_betas` does, and the betas that are left out."""
+    """Return the betas to send and the betas that are left out. The parameters are the same as in `select_betas`."""
     rules, own = _envelope(envelope), _corrections(options)
     sent: dict[str, None] = {}
     removed: dict[str, None] = {}
@@ -162,9 +167,9 @@ def selection(
 
 
 def remove_dropped(names: Iterable[str], options: Settings, drop: Drop, *, without: Collection[str] = ()) -> list[str]:
-    """Return the betas, except those that the configuration drops and those that the provider has refused before.
+    """Return the betas without those that the configuration drops, and without those that the provider has refused.
 
-    This does not check whether the envelope accepts them.
+    This does not check whether the provider's API accepts the rest.
     """
     selected, own = [], _corrections(options)
     for name in names:
@@ -176,12 +181,14 @@ def remove_dropped(names: Iterable[str], options: Settings, drop: Drop, *, witho
 
 
 def drops_any(options: Settings, without: Collection[str] = ()) -> bool:
-    """Return whether some beta may have to be left out. If not, the betas in a body need not be read."""
+    """Return whether the configuration drops any beta, or the provider has refused any. Otherwise a body stays as it
+    is.
+    """
     return bool(without or _corrections(options).drop_betas)
 
 
 def _corrections(options: Settings) -> BetaOptions:
-    """Return the target's options if they are `BetaOptions`. Otherwise return `BetaOptions` that correct nothing."""
+    """Return the target's options if they are `BetaOptions`; otherwise `BetaOptions` without any entry."""
     return options if isinstance(options, BetaOptions) else _NO_CORRECTIONS
 
 

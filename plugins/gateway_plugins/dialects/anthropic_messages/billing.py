@@ -1,4 +1,4 @@
-"""The parts of a Messages request that are not billed as text: images, documents, and the tools that Anthropic runs."""
+"""The parts of a Messages request that are not billed as text: images, documents, and web searches."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
 
 
 def of_tools(holder: Any) -> Iterator[BilledPart]:
-    """Yield the searches that Anthropic's web tools may make. `holder` is the object with the member `tools`.
+    """Yield one entry for each web tool: the searches that it may make.
 
-    If the request has tools, also yield the instructions about tools, which the provider adds to the prompt.
+    If the request has any tool, also yield the instructions about tools that the provider adds to the prompt. `holder`
+    is the object with the field `tools`.
     """
     tools = billing.tools_of(holder)
     for tool in tools:

@@ -1,8 +1,8 @@
-"""Rules of the Messages dialect for every conversion to it: turns, tool results, cache breakpoints.
+"""Rules for the messages of a Messages request that the gateway converts from another dialect.
 
-A conversion maps its client's messages to `Turn`s of Messages blocks, with the client's own tool ids. `arrange` turns
-these turns into a list of messages that the API accepts. The rules are the same for all clients' dialects. They depend
-on the model only through its capabilities (`Caps`).
+The converting code passes the client's messages as `Turn`s, with Messages blocks and the client's tool ids. `arrange`
+makes a list of messages that the API accepts. The rules are the same for all clients' dialects. They depend on the
+model only through its capabilities (`Caps`).
 
 Sources: Anthropic's API reference, and issues of other gateways, named at the rules.
 """
@@ -42,7 +42,7 @@ def text(value: str) -> Block:
 
 
 def is_blank(block: Block) -> bool:
-    """Return whether a block is a text of only white space, which the API refuses."""
+    """Return whether a block is a text of only white space. The API refuses such a block."""
     return block.get("type") == "text" and not block["text"].strip()
 
 
@@ -50,9 +50,9 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
     """Return the value of `messages` for these turns.
 
     - User and assistant alternate, and the user begins.
-    - Each tool call has its result in the next user turn.
-    - After a last turn of the assistant, a user turn is added. The exception is a turn without tool calls if `prefill`
-      is true: the model then continues that turn.
+    - Each tool call has its result in the next user message.
+    - If the last turn is the assistant's, a user message is added. It is not added if `prefill` is true and the turn
+      has no tool calls: then the model continues that turn.
     """
     runs = _runs(turns, drop)
     if not runs or runs[0][0] == "assistant":  # Claude accepts an assistant's first turn on Converse, but not here
@@ -72,7 +72,7 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 
 
 def is_unsigned_loop(messages: Sequence[Block]) -> bool:
-    """Return whether the request ends with tool results for an assistant turn that does not begin with thinking."""
+    """Return whether the last message has tool results and the calling assistant message begins without thinking."""
     turns = [message for message in messages if message["role"] != "system"]
     if turns[-1]["role"] != "user" or turns[-1]["content"][0]["type"] != "tool_result":
         return False
@@ -80,10 +80,9 @@ def is_unsigned_loop(messages: Sequence[Block]) -> bool:
 
 
 def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
-    """Group consecutive turns of the same side (user or assistant).
+    """Group consecutive turns of the same side: the assistant, or the user with the system.
 
-    A system turn belongs to the user's side. Blank blocks, and thinking at the end of the assistant's turns, are
-    removed. Turns that have no blocks left are left out.
+    Blank blocks are removed, and thinking at the end of an assistant's group. Turns without blocks are left out.
     """
     filled = []
     for turn in turns:
@@ -119,7 +118,7 @@ def _calls(run: Sequence[Turn]) -> bool:
 
 
 def _strip_end(blocks: list[Block]) -> None:
-    """Remove white space from the end of a turn that the model is to continue. The API refuses such white space."""
+    """Remove white space from the end of a turn that the model continues. The API refuses white space there."""
     if blocks[-1]["type"] == "text":
         blocks[-1]["text"] = blocks[-1]["text"].rstrip()
 
@@ -134,10 +133,10 @@ def _assistant(run: Sequence[Turn], ids: ToolIds) -> Block:
 
 
 def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
-    """Return one user message that begins with the tool results, and the system message that may follow it.
+    """Return one user message that begins with the tool results. A system message may follow it.
 
-    System turns at the end of `run` become a system message if the model accepts one there. All other system turns
-    become text in the user message (`reminder`).
+    System turns at the end of `run` become this system message, if the model accepts one there. Any other system turn
+    becomes text in the user message (`reminder`).
     """
     results: list[Block] = []
     content: list[Block] = []
@@ -177,7 +176,7 @@ class CacheBreakpoints:
         self._marked: dict[str, list[tuple[Block, str]]] = {"tools": [], "system": [], "messages": []}
 
     def put(self, ttl: Ttl, blocks: Sequence[Block], section: str, path: str) -> None:
-        """Put a breakpoint on the last of the `blocks` that can have one. Thinking and blank text cannot.
+        """Put a breakpoint on the last of the `blocks` that can have one. Thinking and blank text cannot have one.
 
         `section` is tools, system or messages. `path` is the JSON pointer of the client's breakpoint.
         """
@@ -223,11 +222,11 @@ class CacheBreakpoints:
 
 
 def thinking_blocks(thinking: Reasoning, caps: Caps, maker: Maker, drop: Drop) -> list[Block]:
-    """Return the blocks for thinking of an earlier turn.
+    """Return the blocks for the thinking of an earlier turn, without the gateway's tag.
 
-    The gateway's tag is removed from the signature or redacted data. Thinking that the model wrote between tags in its
-    text becomes text again. Thinking is left out and reported as dropped if another model family wrote it, if the model
-    does not accept it, or if it is unsigned although the model signs its thinking.
+    - Thinking that the model wrote as text, such as between `<think>` tags, becomes text again.
+    - Thinking is reported as dropped if another model family wrote it, or if the model does not accept it.
+    - Unsigned thinking is also reported as dropped if the model signs its thinking.
     """
     if (written := original_text(thinking, maker)) is not None:
         return [text(written)]

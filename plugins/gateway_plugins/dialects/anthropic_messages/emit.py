@@ -1,12 +1,12 @@
-"""Writes replies in the Messages dialect (`shared/reply_events.py`): the events of a stream, and the whole message.
+"""Writes replies in the Messages dialect (`shared/reply_events.py`): the events of a stream, or the whole message.
 
 - Clients read all token counts, also those of the cache, from `message_delta` (GoModel#726, new-api#2881). Most
-  providers report counts after the stop reason. So the stop reason is held back until the counts are known, and both
-  are written in one `message_delta`.
+  providers report the counts after the stop reason. So the stop reason waits for the counts, and one `message_delta`
+  has both.
 - Blocks are numbered from 0 without gaps. Each block is closed before the next one begins.
 
-Source: Anthropic's API reference (Messages, Streaming, Citations). The encoder of the plugin writes pings and the
-framing of events. The readers of other dialects interpret the provider's events.
+The plugin's encoder adds pings and the framing of events. Source: Anthropic's API reference (Messages, Streaming,
+Citations).
 """
 
 from __future__ import annotations
@@ -40,13 +40,14 @@ _TIERS: Final[Mapping[str, str]] = {
     "priority": "priority",
     "batch": "batch",
 }
-"""Anthropic's names of service tiers, by the names that providers report. Any other tier is left out."""
+"""Anthropic's service tier for each tier that a provider may report. Any other tier is left out of the reply."""
 _AT_START: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
-"""Names of the counts in `message_start`. SDKs later replace them by the counts in `message_delta`."""
+"""Names of the counts in `message_start`. SDKs later overwrite them with the counts in `message_delta`."""
 _PROMPT: Final = ("tools", "system", "messages")
 _NOT_TEXT: Final = (b'"image"', b'"document"', b'"web_search', b'"web_fetch', b"\\u00")
-"""Byte strings that show that a prompt may have images, documents or web tools. The tokens of any other prompt are
-estimated from its length, because decoding takes a millisecond for 100 kB."""
+"""Byte strings that may belong to an image, a document or a web tool.
+
+A prompt without them is estimated from its length. Decoding it would take a millisecond for 100 kB."""
 _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
     # kind of a citation: (its type in the API, names of its members for index, start and end)
     "char": ("char_location", "document_index", "start_char_index", "end_char_index"),
@@ -57,10 +58,7 @@ _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
 
 
 def prompt_estimate(request: ClientRequest) -> int:
-    """Return an estimate of the input tokens, from the members that a model reads.
-
-    It is 0 if no stream is requested.
-    """
+    """Return an estimate of the input tokens of the system prompt, messages and tools; 0 if no stream is requested."""
     if not request.stream:
         return 0
     members = (b'"%b":%b' % (name.encode(), request.top[name]) for name in _PROMPT if name in request.top)
@@ -71,7 +69,7 @@ def prompt_estimate(request: ClientRequest) -> int:
 
 
 def usage_dict(usage: Usage, tier: str = "") -> dict[str, Any]:
-    """Return usage in Anthropic's form. Its `input_tokens` exclude tokens read from the cache or written to it."""
+    """Return usage in Anthropic's form. Its `input_tokens` exclude the tokens read from the cache or written to it."""
     counts: dict[str, Any] = {
         "input_tokens": usage.input,
         "cache_creation_input_tokens": usage.cache_write_5m + usage.cache_write_1h,
@@ -129,9 +127,9 @@ def _tool_use(tool_id: str, name: str) -> Block:
 class Stream:
     """Writes the events of one streamed reply (`reply_events.StreamWriter`).
 
-    `message_start` has an estimate of the input tokens, because most providers report counts only at the end of the
-    stream, and Claude Code shows this first count as the size of its context (CLIProxyAPI#1700). The counts in
-    `message_delta` replace the estimate.
+    `message_start` has an estimate of the input tokens, because most providers report counts only at the end. Claude
+    Code shows this first count as the size of its context (CLIProxyAPI#1700). The counts in `message_delta` replace the
+    estimate.
     """
 
     def __init__(self, model: str, estimate: int = 0) -> None:
@@ -212,7 +210,7 @@ class Stream:
         self._stop = self._stop or stop
 
     def close(self) -> None:
-        """Write `message_delta`, with the counts so far, and `message_stop`. Do nothing if both were written before."""
+        """Write `message_delta` with the counts so far, and `message_stop`, if they are not written yet."""
         if self._stop is None or self._ended:
             return
         self.block_end()
@@ -223,7 +221,7 @@ class Stream:
         self._ended = True
 
     def _ensure_open(self, kind: str, **empty: str) -> None:
-        """Begin a block of this type, if the open block is of another type or no block is open."""
+        """Begin a block of type `kind`, unless the open block is of this type."""
         if self._open != kind:
             self._begin({"type": kind, **empty})
 

@@ -1,7 +1,7 @@
-"""The facts of a reply in Anthropic's dialect: billed parts, stop reason, models and called tools.
+"""Reads the facts of a reply in Anthropic's dialect: billed parts, stop reason, models and called tools.
 
-The reader of replies (`walk.py`) also uses `usage.Reports`, so that clients get the same counts as the record of the
-call. A member of a wrong type is ignored.
+`walk.py` counts tokens with the same class (`usage.Reports`). So the client gets the counts that the gateway records. A
+field of a wrong type is ignored.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from gateway_plugins.shared.cache_marks import Marks
 from gateway_plugins.shared.lenient import mapping, sequence, text
 
 INVOCATION_METRICS: Final = "amazon-bedrock-invocationMetrics"
-"""Name of the member with the counts in InvokeModel's last chunk. It is also the kind of the event that passes these
-counts to the meter (usage reader)."""
+"""Field with the token counts in InvokeModel's last chunk. The event that passes on these counts has the same name as
+its kind."""
 CODE_EXECUTION: Final = "code_execution"
-"""Suffix of the names of the tools that run in a container, such as `bash_code_execution`.
+"""Suffix of the names of tools that run in a container, such as `bash_code_execution`.
 
-A container is billed by its running time, which the reply does not report."""
+A container is billed by its running time. The reply does not report this time."""
 _FREE_WITH: Final = ("web_search_2026", "web_fetch_2026")
 """Prefixes of types of web tools. In a request with such a tool, code execution is free (Anthropic's price page)."""
 
@@ -92,7 +92,7 @@ class Meter:
 
 
 def _is_code_free(request: ClientRequest | None) -> bool:
-    """Return whether code execution is free, because the request has a web tool of a type in `_FREE_WITH`."""
+    """Return whether the request has a web tool that makes code execution free (`_FREE_WITH`)."""
     if request is None:
         return False
     try:

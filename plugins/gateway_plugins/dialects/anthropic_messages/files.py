@@ -1,6 +1,6 @@
-"""Writers of files for a Messages request: images, PDFs, and texts as documents. Any other file is refused with a 400.
+"""Writers of files for a Messages request: images, PDFs, and text documents. Any other file is refused with a 400.
 
-The readers of the clients' dialects read the files, and `shared/media.py` recognises their types. Source: Anthropic's
+The files come from the readers of the clients' dialects. `shared/media.py` recognises their types. Source: Anthropic's
 API reference (Vision, PDF support, Citations).
 """
 
@@ -20,7 +20,7 @@ _MAX_TITLE: Final = 500
 
 
 def media_block(media: Media, caps: Caps, field: str) -> Block:
-    """Return an image or document block. Raises `Refused`, naming `field`, if the model does not accept such a file."""
+    """Return an image or document block. Raises `Refused`, naming `field`, if the model does not accept the file."""
     if media.kind == "image" and caps.images:
         return {"type": "image", "source": _base64(media.mime, media.base64)}
     if media.kind != "document":
@@ -29,7 +29,7 @@ def media_block(media: Media, caps: Caps, field: str) -> Block:
 
 
 def text_document(texts: Sequence[str], name: str, caps: Caps, field: str, *, is_split: bool) -> Block:
-    """Return a document block with `texts`. If `is_split` is true, the model can cite each text separately."""
+    """Return a document block with these texts. If `is_split` is true, the model can cite each text separately."""
     if not any(map(str.strip, texts)):
         raise invalid(f"{field}: the document is blank", field)
     if is_split:

@@ -1,9 +1,9 @@
 """Changes to the parameters of a Messages request that is not translated, so that the model accepts them.
 
-- The request comes from a client of the Messages API or of InvokeModel, and goes to one of these two. Translated
-  requests come here too, but are not changed, because their translation has made the same decisions.
-- `shared/settings.py` and `shared/thinking.py` make the decisions. This module reads the client's members and writes
-  the result. Only members with a changed value are rewritten.
+- The request comes from a client of the Messages API or InvokeModel, and goes to a provider with one of these APIs.
+- Translated requests pass through here too, but nothing changes: their translation has already followed the same rules.
+- `shared/settings.py` and `shared/thinking.py` make the decisions. This module reads the client's fields and writes the
+  result. Only fields with a changed value are rewritten.
 - If the model's family is not known, only sampling parameters are changed.
 - Values that are not known here, such as a new type of thinking, are left to the provider.
 """
@@ -34,15 +34,15 @@ from gateway_plugins.shared.turns import CONTINUE
 
 _TYPES: Final = ("enabled", "adaptive", "disabled", BETWEEN_TOOLS)
 _PLANNED: Final = ("type", "budget_tokens")
-"""Members of `thinking` that this module writes. Other members are left as the client sent them."""
+"""Fields of `thinking` that this module writes. Other fields keep the client's values."""
 _FORCED: Final = ("any", "tool")
 
 
 def apply(edited: EditedMembers, target: Target, given: Collection[str], drop: Drop, *, on_bedrock: bool) -> list[str]:
-    """Fit the members of a request to the model, and return the betas that the fitted members need.
+    """Fit the fields of a request to the model. Return the betas that the written fields need.
 
-    `given` are the betas that the client names. `on_bedrock` is true if the request goes to Bedrock, which supports
-    JSON schemas and strict tools for fewer models than Anthropic's own API. Raises `Refused` for a malformed sampling
+    `given` are the betas that the client names. `on_bedrock` is true if the request goes to Bedrock. There, fewer
+    models support JSON schemas and strict tools than in Anthropic's own API. Raises `Refused` for a malformed sampling
     parameter or thinking budget.
     """
     caps = target.caps
@@ -64,9 +64,9 @@ def apply(edited: EditedMembers, target: Target, given: Collection[str], drop: D
 
 
 def _thinking(edited: EditedMembers, caps: Caps, betas: list[str], drop: Drop, *, interleaves: bool) -> bool:
-    """Change `thinking` and `output_config.effort` so that the model accepts them.
+    """Change `thinking` and `output_config.effort` so that the model accepts them. Return whether the model may think.
 
-    Returns whether the model will think, or may think because the type of `thinking` is not known here.
+    An unknown type of `thinking` counts as thinking.
     """
     raw, config = edited["thinking"], mapping(edited["output_config"])
     effort = str(config["effort"]) if config.get("effort") in EFFORTS else ""
@@ -91,10 +91,10 @@ def _thinking(edited: EditedMembers, caps: Caps, betas: list[str], drop: Drop, *
 
 
 def _write_thinking(edited: EditedMembers, request: ThinkingRequest, plan: ThinkingPlan, caps: Caps) -> None:
-    """Write the plan into the member `thinking`.
+    """Write the plan into the field `thinking`.
 
-    The client's `display` is kept, because the client knows this dialect. A client's `disabled` is kept if the model
-    accepts it, even if the model does not think by default.
+    The client's `display` is kept. The client's type `disabled` is kept if the model accepts it, even if the model does
+    not think by default.
     """
     given = mapping(edited["thinking"])
     made: dict[str, Any]
@@ -115,7 +115,7 @@ def _write_thinking(edited: EditedMembers, request: ThinkingRequest, plan: Think
 
 
 def _is_unsigned_loop(edited: EditedMembers) -> bool:
-    """Return whether the request ends with tool results for an assistant turn that does not begin with thinking."""
+    """Return whether the last message has tool results and the calling assistant message begins without thinking."""
     if b'"tool_result"' not in edited.raw("messages"):
         return False
     turns = [mapping(turn) for turn in sequence(edited["messages"]) if mapping(turn).get("role") != "system"]
@@ -144,7 +144,7 @@ def _stops(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
 
 
 def _strict_tools(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
-    """Remove `strict` from the tools for a model that enforces no schemas at all."""
+    """Remove `strict` from the tools, if the model enforces neither the schemas of tools nor JSON schemas."""
     if caps.strict_tools or caps.json_schema or b'"strict"' not in edited.raw("tools"):
         return
     for index, tool in enumerate(map(mapping, sequence(edited["tools"]))):
@@ -154,8 +154,9 @@ def _strict_tools(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
 
 
 def _format(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
-    """Write the client's JSON format as `output_config.format`, or into the system prompt if the model accepts no
-    schemas.
+    """Move the requested JSON format to `output_config.format`.
+
+    If the model accepts no schemas, write the format into the system prompt instead.
     """
     config = mapping(edited["output_config"])
     older = edited["output_format"]
@@ -177,9 +178,10 @@ def _format(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
 
 
 def _end(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) -> None:
-    """Add a user turn at the end, if the last turn is the assistant's, has no calls, and the model cannot continue it.
+    """Add a user message if the conversation ends with an assistant message that the model cannot continue.
 
-    The assistant's turn is reported as dropped. If that turn is empty, it is removed instead, without a report.
+    The assistant message is reported as dropped. An empty one is removed instead, without a report. Nothing is done if
+    the assistant message has tool calls.
     """
     enforced = mapping(edited["output_config"]).get("format") is not None
     if (caps.prefill and not thinks and not enforced) or not _may_end_with_assistant(edited.raw("messages")):
@@ -197,9 +199,9 @@ def _end(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) -> None
 
 
 def _may_end_with_assistant(raw: bytes) -> bool:
-    """Return whether the last turn may be the assistant's.
+    """Return whether the last message may be the assistant's.
 
-    This is decided by the last role in the JSON text, because decoding a long conversation would take milliseconds.
+    The last role in the JSON text decides, because decoding a long conversation would take milliseconds.
     """
     return raw.rfind(b'"assistant"') > raw.rfind(b'"user"')
 
@@ -213,19 +215,19 @@ def _sampling(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) ->
 
 
 def system_blocks(value: Any) -> list[Any]:
-    """Return the `system` member as blocks."""
+    """Return the field `system` as blocks."""
     if isinstance(value, str):
         return [{"type": "text", "text": value}] if text(value).strip() else []
     return value if isinstance(value, list) else []
 
 
 def min_limit(edited: EditedMembers) -> int:
-    """Return the smallest `max_tokens` that is allowed together with the thinking budget, for a request to count
-    tokens.
-    """
+    """Return the smallest `max_tokens` that the thinking budget allows. Requests to count tokens use this value."""
     return _budget(edited) + 1
 
 
 def _budget(edited: EditedMembers) -> int:
-    """Return the thinking budget, limited to 32 bits, because nothing has checked the budget of an unknown type."""
+    """Return the thinking budget; at most 32 bits. A budget in an unknown type of `thinking` has not been checked
+    before.
+    """
     return min(max(0, whole_number(mapping(edited["thinking"]).get("budget_tokens"))), numbers.MAX_INT32)

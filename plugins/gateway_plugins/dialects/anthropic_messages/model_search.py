@@ -1,6 +1,6 @@
-"""The search for the models of a provider with Anthropic's list of models: `GET /v1/models`, in pages.
+"""Finds the models that a provider offers, with Anthropic's paged list `GET /v1/models`.
 
-Source: the reference of Anthropic's API (Models, List models).
+Source: Anthropic's API reference (Models, List models).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _HEADERS: Final = {"anthropic-version": "2023-06-01"}
 
 
 def discover_models(_host: str) -> ModelSearch:
-    """Return the search at the provider's own address."""
+    """Return the search for models. It uses the provider's own host."""
     return ModelSearch(_pages())
 
 

@@ -1,4 +1,7 @@
-"""Finds the places of text in requests, replies and events of Anthropic's dialect (API reference, Messages)."""
+"""Finds every text in requests, replies and events of Anthropic's Messages API, for filters of text.
+
+A `Place` names the JSON path of one text. Source: Anthropic's API reference (Messages).
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,8 @@ _WITHOUT_TEXT = {
     "text", "thinking", "tool_use", "server_tool_use", "mcp_tool_use", "image", "redacted_thinking", "container_upload",
     "tool_reference",
 }  # fmt: skip
-"""Known types of blocks. A block of such a type has no further text. All strings of other blocks are texts."""
+"""Types of blocks that need no search for further texts. In a block of an unknown type, every string counts as a
+text."""
 
 
 def _delta(delta: dict[str, Any], index: int) -> Iterator[Place]:
@@ -69,7 +73,7 @@ def _request(data: dict[str, Any]) -> Iterator[Place]:
 
 
 def _blocks(content: Any, path: Path, role: str, within: Path = ()) -> Iterator[Place]:
-    """Yield the places in blocks. `within` is the name of the block that contains the blocks; () for a message."""
+    """Yield the places of the texts in a content. `within` names the block around the content; () in a message."""
     if isinstance(content, str):
         yield Place(path, "text", within, role=role)
     for number, block in enumerate(sequence(content)):
@@ -105,7 +109,7 @@ def _text(block: dict[str, Any], path: Path, name: Any, role: str) -> Iterator[P
 
 
 def _cited(citation: dict[str, Any], path: Path, role: str) -> Iterator[Place]:
-    """Yield the place of a citation's text, which is always complete in one event."""
+    """Yield the place of the text that a citation quotes. One event has the whole text."""
     if isinstance(citation.get("cited_text"), str):
         yield Place((*path, "cited_text"), "text", ("cited", citation["cited_text"]), repeats=True, role=role)
 
@@ -121,7 +125,7 @@ def _document(block: dict[str, Any], path: Path, name: Any, role: str) -> Iterat
 
 
 def _server_result(content: Any, path: Path, name: Path) -> Iterator[Place]:
-    """Yield the places of the result of a tool that the provider has run: a fetched document, or a program's output."""
+    """Yield the places of texts in the result of a tool that the provider ran, such as a fetched document."""
     yield from _blocks(content, path, "tool", name)
     result = mapping(content)
     for member in ("stdout", "stderr", "content", "text"):

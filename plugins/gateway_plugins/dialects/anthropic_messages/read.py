@@ -1,12 +1,13 @@
-"""Readers that turn the conversation in a Messages request into plain values, for any conversion from Messages.
+"""Readers that turn the conversation in a Messages request into plain values, for every translation from Messages.
 
 - A value that cannot be read is refused with a 400 that names its field.
-- A member that no other dialect has is reported as dropped.
-- A block that only Anthropic's servers understand is left out and reported as dropped. A block of an unknown type in an
-  answer of the model is left out too, because a 400 would end a session that began with another provider. A block of an
-  unknown type in a user message is refused, because it may be the question that the model must answer.
+- A field that no other dialect has is reported as dropped.
+- A block that only Anthropic's servers understand is left out and reported as dropped.
+- A block of an unknown type in an assistant message is left out and reported too. A 400 would end a session that began
+  with another provider.
+- A block of an unknown type in a user message is refused, because it may be the question that the model must answer.
 
-The conversions decide which values a provider accepts. Tools and parameters are read in `read_options.py`. Sources:
+The translations decide which values a provider accepts. Tools and parameters are read in `read_options.py`. Sources:
 Anthropic's API reference (Messages) and the types of Anthropic's SDK.
 """
 
@@ -40,7 +41,7 @@ _LOCATIONS: Final[Mapping[str, tuple[str, str, str, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text block. A text in an earlier answer of the model may have citations."""
+    """A text block. Only a text in an assistant message may have citations."""
 
     at: str
     """JSON pointer of the block in the client's body. `at` means the same in every class here."""
@@ -59,9 +60,10 @@ class File:
     title: str = ""
     context: str = ""
     texts: tuple[str, ...] = ()
-    """The parts of a text document, which the model can cite separately; () if the document is in `media`."""
+    """Texts of a document with `source.content`, which the model can cite one by one; () if the document is in
+    `media`."""
     citations: bool = False
-    """True if the model is to cite the document."""
+    """True if the model shall cite the document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A tool call of an earlier assistant turn."""
+    """A tool call in an assistant message."""
 
     at: str
     id: str
@@ -115,7 +117,10 @@ def system(top: Members, drop: Drop) -> list[Text]:
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
-    """Return the conversation. Raises `Refused` for a tool result without a call in the preceding assistant turn."""
+    """Return the conversation.
+
+    Raises `Refused` for a tool result if the preceding assistant message has no call with its id.
+    """
     raws = member(top, "messages")
     if not isinstance(raws, list) or not raws:
         raise invalid('"messages" must be a list with at least one message', "messages")
@@ -134,9 +139,9 @@ def messages(top: Members, drop: Drop) -> list[Message]:
 
 
 def ttl_of(raw: Raw, at: str, drop: Drop) -> Ttl:
-    """Return the lifetime in `cache_control`: None if that member is missing, "" if it names no lifetime.
+    """Return the lifetime in `cache_control`: None without `cache_control`, "" if it names no lifetime.
 
-    Other members of `cache_control`, such as `scope`, are reported as dropped.
+    Its other fields, such as `scope`, are reported as dropped.
     """
     mark = raw.get("cache_control")
     if mark is None:
@@ -150,9 +155,9 @@ def ttl_of(raw: Raw, at: str, drop: Drop) -> Ttl:
 
 
 def _uncited(blocks: Iterable[Block], drop: Drop) -> list[Block]:
-    """Return the blocks of a message that the model did not write. Citations are removed and reported as dropped.
+    """Return blocks of the user or the system without citations, and report the citations as dropped.
 
-    Only answers of the model may have citations.
+    In other dialects, only answers of the model may have citations.
     """
     uncited: list[Block] = []
     for block in blocks:
@@ -165,7 +170,7 @@ def _uncited(blocks: Iterable[Block], drop: Drop) -> list[Block]:
 
 
 def _check_results(conversation: list[Message]) -> None:
-    """Raise `Refused` for a tool result without a call in the preceding assistant turn."""
+    """Raise `Refused` for a tool result if the preceding assistant message has no call with its id."""
     calls: set[str] = set()
     before = ""
     for message in conversation:
@@ -181,7 +186,7 @@ def _check_results(conversation: list[Message]) -> None:
 
 
 def _blocks(content: Any, at: str, drop: Drop, allowed: Collection[str]) -> list[Block]:
-    """Return the blocks of a content, which is a string or a list. `allowed` are the types of blocks that may occur."""
+    """Return the blocks of a content, which is a string or a list. `allowed` are the accepted types of blocks."""
     if content is None:
         return []
     if isinstance(content, str):
@@ -193,7 +198,7 @@ def _blocks(content: Any, at: str, drop: Drop, allowed: Collection[str]) -> list
 
 
 def _block(raw: Any, at: str, drop: Drop, allowed: Collection[str]) -> Block | None:
-    """Return a block, or None for a block that is left out and reported as dropped."""
+    """Return a block; None for a block that is left out and reported as dropped."""
     kind = raw.get("type") if isinstance(raw, dict) else None
     if isinstance(kind, str) and kind not in allowed and _is_foreign(kind, allowed):
         drop(at)
@@ -207,9 +212,7 @@ def _block(raw: Any, at: str, drop: Drop, allowed: Collection[str]) -> Block | N
 
 
 def _is_foreign(kind: str, allowed: Collection[str]) -> bool:
-    """Return whether a block type is left out, instead of refused, in a message in which the types in `allowed` may
-    occur.
-    """
+    """Return whether a block of a type that is not in `allowed` is left out; otherwise it is refused."""
     if allowed is _ALLOWED["assistant"]:
         return kind not in _READERS
     return allowed is _ALLOWED["user"] and (kind in _SERVERS_INPUT or kind.endswith("_tool_result"))
@@ -226,7 +229,7 @@ def _text(raw: Raw, at: str, drop: Drop) -> Text:
 
 
 def _citation(value: Any) -> Citation | None:
-    """Return the citation in an earlier answer; None if its value is malformed."""
+    """Return a citation of an earlier answer; None if it is malformed."""
     raw = value if isinstance(value, dict) else {}
     if (location := _LOCATIONS.get(str(raw.get("type")))) is None:
         return None
@@ -336,12 +339,12 @@ def _compaction(raw: Raw, at: str, drop: Drop) -> Text:
 
 
 def _reference(raw: Raw, at: str, drop: Drop) -> Text:
-    """Return a text in place of a block that names a tool found by a tool search. Other dialects have no such block."""
+    """Return a text in place of a `tool_reference` block. Other dialects have no such block."""
     return Text(at, f"Found the tool {_string(raw, 'tool_name', at)}.", ttl_of(raw, at, drop))
 
 
 def _string(raw: Raw, name: str, at: str) -> str:
-    """Return the value of a member. Raises `Refused` if it is not a string."""
+    """Return the value of a field. Raises `Refused` if the value is not a string."""
     value = raw.get(name)
     if not isinstance(value, str):
         raise invalid(f"{param(at)}.{name} must be a string", f"{param(at)}.{name}")
@@ -355,9 +358,9 @@ _ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
     "assistant": ("text", "thinking", "redacted_thinking", "tool_use", "compaction"),
     "system": _SYSTEM,
 }
-"""Types of blocks that a message may have, by its role. Only Anthropic's own servers understand other types."""
+"""Types of blocks that are read in a message, by the message's role."""
 _SERVERS_INPUT: Final = frozenset({"container_upload", "tool_addition", "tool_removal", "mcp_approval_response"})
-"""Types of blocks in a message of the user that only Anthropic's servers can use."""
+"""Types of blocks that only Anthropic's own servers can use, although a user message has them."""
 _READERS: Final[Mapping[str, tuple[Callable[[Raw, str, Drop], Block], tuple[str, ...]]]] = {
     # type: (reader, members that the reader knows)
     "text": (_text, ("text", "cache_control", "citations")),

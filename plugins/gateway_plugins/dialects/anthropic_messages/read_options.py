@@ -1,4 +1,4 @@
-"""Readers of the tools and parameters in a Messages request, for any conversion from Messages.
+"""Readers of the tools and parameters in a Messages request, for every translation from Messages.
 
 Values are refused or reported as dropped by the rules at the beginning of `read.py`. `shared/settings.py` decides which
 settings are sent to a model.
@@ -27,7 +27,7 @@ _CARRIED: Final = frozenset(
         "thinking", "tool_choice", "tools", "top_k", "top_p",
     }
 )  # fmt: skip
-"""Members of a request that are read, so that `leftovers` does not report them."""
+"""Fields of a request that are read. `leftovers` does not report them as dropped."""
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     # member: values without effect. A member with such a value is left out without a report
     "speed": ("standard",),
@@ -43,27 +43,27 @@ REFUSED_MEMBERS: Final[Mapping[str, str]] = {
     "mcp_servers": "only Anthropic's own servers call MCP servers: leave it out, and offer their tools yourself",
 }
 MEMBERS: Final = frozenset({*_CARRIED, *_NEUTRAL, *REFUSED_MEMBERS, "betas", "container", "inference_geo"})
-"""All members of a request that Anthropic's APIs know."""
+"""All fields of a request that Anthropic's APIs know."""
 _USUAL_TIERS: Final = (None, "auto", "standard_only")
 _TIERS: Final = ("flex", "priority")
-"""Bedrock's names of service tiers, which a client may send if it knows that its provider is Bedrock."""
+"""Bedrock's names of service tiers. A client may send them if it knows that its provider is Bedrock."""
 _MODES: Final = ("auto", "any", "tool", "none")
 _TOOL_MEMBERS: Final = (
     "type", "name", "description", "input_schema", "strict", "cache_control", "allowed_callers",
     "eager_input_streaming",
 )  # fmt: skip
-"""Members of a tool that are not reported as dropped, because they are read or have no effect on the answer.
-`eager_input_streaming`, which opencode and the AI SDK send with every tool, only makes a call's input stream sooner.
-"""
+"""Fields of a tool that are read, or that have no effect on the answer. They are not reported as dropped.
+
+`eager_input_streaming` only makes a call's input stream sooner. opencode and the AI SDK send it with every tool."""
 _PARALLEL_AT: Final = "/tool_choice/disable_parallel_tool_use"
 EFFORT_AT: Final = "/output_config/effort"
 _DIRECT_CALLERS: Final[tuple[Any, ...]] = (None, [], ["direct"])
 
 
 def leftovers(top: Members, drop: Drop) -> None:
-    """Report every member that no conversion from Messages passes on, except members with a value in `_NEUTRAL`.
+    """Report the fields that are lost in every translation. Fields with a value in `_NEUTRAL` are not reported.
 
-    Raises `Refused` if the request has a member in `REFUSED_MEMBERS`.
+    Raises `Refused` if the request has a field of `REFUSED_MEMBERS`.
     """
     checks.refuse(top, REFUSED_MEMBERS, _NEUTRAL)
     checks.leftovers(top, _CARRIED, _NEUTRAL, drop)
@@ -72,7 +72,7 @@ def leftovers(top: Members, drop: Drop) -> None:
 def tools(top: Members, drop: Drop) -> OfferedTools:
     """Return the offered tools and the tool choice.
 
-    Raises `Refused` for a tool that Anthropic's servers would run, and for a choice that the tools cannot satisfy.
+    Raises `Refused` for a tool that runs on Anthropic's servers, and for a choice that the tools cannot satisfy.
     """
     raws = checks.list_of(member(top, "tools"), "/tools")
     offered = [_tool(raw, f"/tools/{index}", drop) for index, raw in enumerate(raws)]
@@ -114,7 +114,7 @@ def _tool(raw: Any, at: str, drop: Drop) -> Tool:
 
 
 def ttl(top: Members, drop: Drop) -> Ttl:
-    """Return the lifetime in the top-level `cache_control`, which applies to the whole prompt."""
+    """Return the lifetime in the top-level `cache_control`. It applies to the whole prompt."""
     return ttl_of({"cache_control": member(top, "cache_control")}, "", drop)
 
 
@@ -131,7 +131,7 @@ def parameters(top: Members, caps: Caps, drop: Drop) -> Parameters:
 
 
 def _stops(top: Members) -> list[str]:
-    """Return the non-empty stop sequences. An empty one has no effect, and providers refuse it."""
+    """Return the stop sequences without empty ones. Providers refuse these, and they have no effect."""
     stops = checks.list_of(member(top, "stop_sequences"), "/stop_sequences")
     if not all(isinstance(stop, str) for stop in stops):
         raise invalid("stop_sequences must be a list of strings", "stop_sequences")
@@ -152,11 +152,11 @@ def _thinking(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
 
 
 def thinking_request(raw: Any, effort: str, caps: Caps, drop: Drop) -> ThinkingRequest:
-    """Return the thinking that a request asks for by its member `thinking` (`raw`) and its effort in `output_config`.
+    """Return the requested thinking, from the field `thinking` (`raw`) and from `effort` in `output_config`.
 
-    For most models, an effort is a request to think. For Claude, it is left out if the request has no thinking, or if
-    the model needs a beta for efforts: it then applies to the whole answer (`answer_effort`). The effort `none` is
-    never left out.
+    Most models think if the request has an effort. For Claude, the effort is used here only if the request has thinking
+    too, and if the model needs no beta for efforts. Otherwise `answer_effort` applies the effort to the whole answer.
+    The effort `none` is always used here.
     """
     if isinstance(raw, dict) and raw.get("type") == BETWEEN_TOOLS:
         if caps.thinking_off != BETWEEN_TOOLS:  # adaptive thinking is the nearest
@@ -170,9 +170,9 @@ def thinking_request(raw: Any, effort: str, caps: Caps, drop: Drop) -> ThinkingR
 
 
 def answer_effort(top: Members, thinking: ThinkingRequest, caps: Caps, drop: Drop) -> str:
-    """Return the effort to request from Claude for the whole answer; "" to request none.
+    """Return the effort to request from Claude for the whole answer; "" for none.
 
-    If `thinking` already requests the effort, it is not requested again.
+    It is "" if `thinking` has the effort already.
     """
     effort = _effort(top)
     if not effort or thinking.effort:
@@ -181,9 +181,7 @@ def answer_effort(top: Members, thinking: ThinkingRequest, caps: Caps, drop: Dro
 
 
 def output_format(top: Members, drop: Drop) -> JsonFormat | None:
-    """Return the answer's format from `output_config.format`, or from the older member `output_format`; None without
-    either.
-    """
+    """Return the answer's format from `output_config.format` or the older `output_format`; None without either."""
     config = checks.object_of(member(top, "output_config"), "/output_config")
     checks.inner_leftovers(config, ("effort", "format"), "/output_config", drop)
     at = "/output_config/format" if config.get("format") is not None else "/output_format"
@@ -197,9 +195,7 @@ def output_format(top: Members, drop: Drop) -> JsonFormat | None:
 
 
 def service_tier(top: Members) -> str:
-    """Return Bedrock's tier `flex` or `priority`; "" for Anthropic's `auto` and `standard_only`, and for a missing
-    tier.
-    """
+    """Return Bedrock's tier `flex` or `priority`; "" for `auto`, `standard_only` or no tier."""
     tier = member(top, "service_tier")
     if tier in _USUAL_TIERS:
         return ""

@@ -1,7 +1,7 @@
-"""The session that a Messages request names.
+"""Reads the session that a Messages request names.
 
-Claude Code sends `metadata.user_id`: JSON text with a `session_id` (captured from Claude Code 2.1.197) or, in older
-releases, `user_..._session_<uuid>`.
+Claude Code sends `metadata.user_id`. It is JSON text with a `session_id` (captured from Claude Code 2.1.197), or, in
+older releases, `user_..._session_<uuid>`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Writer of the thinking in a Messages request, and `merge`, which joins the members that several writers return.
+"""Writes the fields for thinking in a Messages request. `merge` joins the fields that several writers return.
 
-`shared/thinking.py` decides which thinking to request. Turns and cache breakpoints are in `demand.py`, tools and the
+`shared/thinking.py` decides which thinking to request. Messages and cache breakpoints are in `demand.py`, tools and the
 answer's format in `tools.py`. Sources: Anthropic's API reference (Messages, Extended thinking, Structured outputs).
 """
 
@@ -17,9 +17,7 @@ RULES: Final = UpstreamRules(needs_limit=True, always_thinking_restricts=True)
 
 
 def thinking(plan: ThinkingPlan) -> Body:
-    """Return the members `thinking` and `output_config` for a plan; {} if the plan is not in Anthropic's form of
-    thinking.
-    """
+    """Return the fields `thinking` and `output_config`; {} if the model does not think in Anthropic's form."""
     if plan.off:
         return {"thinking": {"type": plan.off}}
     if not plan.is_anthropic:
@@ -32,10 +30,9 @@ def thinking(plan: ThinkingPlan) -> Body:
 
 
 def merge(*bodies: Body) -> Body:
-    """Return one body with the members of all bodies.
+    """Return one body with the fields of all bodies.
 
-    The values of `output_config` and of `anthropic_beta` are joined. Any other member has the value of the last body
-    that has this member.
+    The values of `output_config` and of `anthropic_beta` are joined. For any other field, the last body wins.
     """
     merged: Body = {}
     for body in bodies:

@@ -1,10 +1,10 @@
 """Writers of tools for a Messages request: definitions, the tool choice, the answer's format.
 
-Every conversion to Messages uses these writers, whatever the client's dialect. The model's capabilities (`Caps`)
-determine which members are written. Turns are in `demand.py`.
+Every translation to Messages uses these writers, whatever the client's dialect. The model's capabilities (`Caps`)
+determine which fields are written. Messages are in `demand.py`.
 
-Sources: Anthropic's API reference (Tool use, Structured outputs, Extended thinking), and
-issues of other gateways, named at the rules.
+Sources: Anthropic's API reference (Tool use, Structured outputs, Extended thinking), and issues of other gateways,
+named at the rules.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SCHEMA_TOOL_DESCRIPTION: Final = "Give the final answer to the user as the inpu
 def build_tools(
     offered: Sequence[Tool], names: Names, breakpoints: CacheBreakpoints, caps: Caps, drop: Drop
 ) -> list[Block]:
-    """Return the definitions of the tools, with the cache breakpoints that the client put on them."""
+    """Return the definitions of the tools, with the client's cache breakpoints."""
     tools = []
     for tool in offered:
         schema = fit_schema(tool.schema, tool.name, tool.schema_at, caps, drop)
@@ -49,10 +49,9 @@ def _definition(name: str, description: str, schema: Block) -> Block:
 
 
 def _make_strict(made: Block, tool: Tool, caps: Caps, drop: Drop) -> None:
-    """Set `strict` on a tool, or report it as dropped if the model does not accept it or the tool's schema is
-    recursive.
+    """Set `strict` on a tool, and remove the schema keywords that the API then refuses (`restrict_schema`).
 
-    The schema of a strict tool is restricted to keywords that the API accepts (`restrict_schema`).
+    If the model does not accept `strict`, or the schema is recursive, `strict` is reported as dropped instead.
     """
     if not caps.strict_tools or is_recursive(made["input_schema"]):
         drop(tool.strict_at)
@@ -64,9 +63,9 @@ def _make_strict(made: Block, tool: Tool, caps: Caps, drop: Drop) -> None:
 def choose(
     tools: Sequence[Block], choice: ToolChoice, messages: Sequence[Block], caps: Caps, drop: Drop, *, thinks: bool
 ) -> Body:
-    """Return the members `tools` and `tool_choice`.
+    """Return the fields `tools` and `tool_choice`.
 
-    `thinks` has the meaning of `settings.Plan.thinks`. Some models then refuse a forced tool choice.
+    `thinks` is true if the model thinks in Anthropic's form. Some models then refuse a forced tool choice.
     """
     if not tools:
         return _unoffered(messages)
@@ -84,11 +83,10 @@ def choose(
 
 
 def _unoffered(messages: Sequence[Block]) -> Body:
-    """Return the members `tools` and `tool_choice` for a request that offers no tools although its earlier turns call
-    tools.
+    """Return definitions of the tools that earlier messages call, and the tool choice `none`.
 
-    These are definitions of the called tools, and the choice `none`. Without the definitions, the request would be
-    refused (agentgateway#2192).
+    This is for a request that offers no tools. Without the definitions, the API would refuse the calls
+    (agentgateway#2192).
     """
     called = {
         block["name"]: {"name": block["name"], "input_schema": {"type": "object", "properties": {}}}
@@ -100,7 +98,7 @@ def _unoffered(messages: Sequence[Block]) -> Body:
 
 
 def build_output(wanted: JsonFormat | None, chosen: Body, caps: Caps, drop: Drop, *, thinks: bool) -> FormattedOutput:
-    """Return `chosen`, the result of `choose`, together with the members that request the answer's format."""
+    """Return the fields `chosen` (from `choose`), and the fields that request the answer's format."""
     if wanted is None:
         return FormattedOutput(chosen)
     if caps.json_schema and not is_recursive(wanted.schema):
@@ -115,11 +113,10 @@ def build_output(wanted: JsonFormat | None, chosen: Body, caps: Caps, drop: Drop
 
 
 def _schema_tool_output(wanted: JsonFormat, chosen: Body, caps: Caps, drop: Drop) -> FormattedOutput:
-    """Return the members with the schema tool added, that is, with a tool whose input is the answer in the requested
-    format.
+    """Return the fields with the schema tool added. The input of the schema tool is the answer in the requested format.
 
-    The model must call this tool, or any tool if the client offers tools too. If the client forces a tool choice, that
-    choice is kept.
+    The tool choice forces a call: of the schema tool, or of any tool if the client offers tools too. A forced choice of
+    the client is kept.
     """
     tools = chosen.get("tools", [])
     name = unused(SCHEMA_TOOL, {tool["name"] for tool in tools})

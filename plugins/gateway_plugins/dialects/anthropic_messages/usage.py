@@ -1,12 +1,12 @@
-"""The separately billed parts of a call in Anthropic's dialect, from the usage reports of the reply.
+"""Reads the separately billed parts of a call from the usage reports of a reply in Anthropic's dialect.
 
-- Reports follow each other in `message_start`, `message_delta` and Bedrock's metrics (`shared/usage_counts.py`).
-- The counts directly in `usage` ("at the top") are the sum of the iterations of the model that answered. Iterations of
-  compaction and of an advisor are billed in addition (Anthropic's SDK, BetaUsage; anthropics/claude-code#81620).
-- After a fallback, the counts at the top are those of the model that answered. A model that declined without output is
-  not billed (Anthropic's documentation, refusals and fallback). A model that declined after some output is billed, and
-  the documentation does not say whether the top includes that output. So the output of the model that declined is added
-  to the counts at the top. The cost is then marked as an estimate.
+- Reports come in `message_start`, in `message_delta`, and in Bedrock's metrics (`shared/usage_counts.py`).
+- The top-level counts of `usage` are the sum over the iterations of the model that answered. Iterations for compaction
+  and for an advisor are billed in addition (Anthropic's SDK, BetaUsage; anthropics/claude-code#81620).
+- After a fallback, the top-level counts are for the model that answered. A model that declined without output is not
+  billed (Anthropic's documentation, refusals and fallback).
+- A model that declined after some output is billed too. The documentation does not say whether the top-level counts
+  include this output. So it is added as a part, and the cost is marked as an estimate.
 """
 
 from __future__ import annotations
@@ -36,21 +36,20 @@ _METRICS: Final[Mapping[str, tuple[str, ...]]] = {
     "cache_write": ("cacheWriteInputTokenCount",),
 }
 _TOOLS: Final[Mapping[str, tuple[str, ...]]] = {"web_search": ("server_tool_use", "web_search_requests")}
-"""Path in `usage` to the number of uses, for each tool that has a fee. Fetching web pages is free (Anthropic's price
-page)."""
+"""Path in `usage` of the number of uses, for each tool with a fee. Web fetches are free (Anthropic's price page)."""
 _TEXTS: Final = ("service_tier", "speed", "inference_geo")
 _NO_GEOS: Final = frozenset({"global", "not_available"})
 """Values of `inference_geo` that do not affect the price (Anthropic's documentation, data residency)."""
 _MESSAGE: Final = "message"
 _FALLBACK: Final = "fallback_message"
 _KINDS: Final[Mapping[str, str]] = {"compaction": "compaction", "advisor_message": "advisor"}
-"""The kinds of separately billed parts, by the `type` of an iteration in `usage.iterations`."""
+"""Kind of a separately billed part, for each `type` in `usage.iterations`."""
 MAX_PARTS: Final = 32
 """Maximum number of parts of a call. The tokens of further iterations are added to the last part."""
 _MAX_KIND: Final = 64
 """Maximum number of characters of a provider's own name for the kind of a part."""
 MAX_ITERATIONS: Final = 1024
-"""Maximum number of iterations that are read. Turns have far fewer. If there are more, the cost is only an estimate."""
+"""Maximum number of iterations that are read. If a reply has more, the cost is only an estimate."""
 
 NO_BILL: Final[Mapping[str, int]] = {}
 
@@ -68,8 +67,8 @@ def _counts(report: Any, paths: Mapping[str, tuple[str, ...]]) -> dict[str, int 
 class Reports:
     """The usage of one reply, as far as it has been reported.
 
-    `billed` has the counts in the reply's headers, by the names in `shared/usage_counts.py`. Such a count is used if
-    the body does not report it. `tier` is the service tier in the headers.
+    `billed` has the counts in the reply's headers, by the names in `shared/usage_counts.py`. A count in the body
+    replaces the same count in the headers. `tier` is the service tier in the headers.
     """
 
     def __init__(self, billed: Mapping[str, int] = NO_BILL, tier: str = "") -> None:
@@ -87,9 +86,10 @@ class Reports:
 
     @property
     def _known(self) -> Counts:
-        """The counts directly in `usage`.
+        """The top-level counts of `usage`.
 
-        Missing counts are taken from the headers. If the output is missing there too, it is taken from `message_start`.
+        Missing counts are taken from the headers. If the output count is missing there too, it is taken from
+        `message_start`.
         """
         known = self._counts.copy()
         known.complete(self._billed)
@@ -110,7 +110,7 @@ class Reports:
     def begin(self, report: Any) -> None:
         """Add the `usage` of `message_start`.
 
-        Its output count is only a guess, and is used if no later report has that count.
+        Its output count is only a guess. It is used if no later report has an output count.
         """
         usage = mapping(report)
         if not self._has_output:
@@ -118,7 +118,7 @@ class Reports:
         self.add({name: value for name, value in usage.items() if name != "output_tokens"})
 
     def add(self, report: Any) -> None:
-        """Add a `usage` object in Anthropic's form. Any value that is no object is ignored."""
+        """Add a `usage` object in Anthropic's form. A value that is not an object is ignored."""
         usage = mapping(report)
         self._counts.add(_counts(usage, _COUNTS))
         self._has_output = self._has_output or count(usage.get("output_tokens")) is not None
@@ -131,28 +131,28 @@ class Reports:
         self._repriced = self._repriced or credit.get("type") == "redeemed"
 
     def add_metrics(self, metrics: Any) -> None:
-        """Add Bedrock's invocation metrics.
+        """Add Bedrock's invocation metrics. A value that is not an object is ignored.
 
-        They have a single count for cache writes of all lifetimes. A value that is not an object is ignored. AWS bills
-        by the metrics, so their counts replace those in `usage`. But a 0 in the metrics replaces nothing, because the
-        cache counts of some replies are only in `usage` (litellm#34373). Those of others are only in the metrics
-        (new-api#2881).
+        - AWS bills by the metrics, so their counts replace the counts in `usage`.
+        - A 0 replaces nothing. Some replies have their cache counts only in `usage` (litellm#34373), others only in the
+          metrics (new-api#2881).
+        - The metrics have one count for the cache writes of all lifetimes.
         """
         counts = _counts(metrics, _METRICS)
         self._counts.correct(counts)
         self._has_output = self._has_output or bool(counts["output"])
 
     def top(self) -> dict[str, int]:
-        """Return the reported counts in `usage` itself, without those of objects in it, by the API's names."""
+        """Return the top-level counts of `usage` that the provider reported, by Anthropic's names."""
         known, names = self._known, ("input", "cache_read", "cache_write", "output")
         return {_COUNTS[name][0]: number for name in names if (number := known.get(name))}
 
     def parts(self, marks: Marks, model: str = "") -> tuple[list[Part], bool]:
-        """Return the parts of the call, and whether they are exactly what the provider bills.
+        """Return the parts of the call. The second value is true if they are exactly what the provider bills.
 
-        `marks` are the cache marks of the request, and `model` is the model that the reply names. All parts have the
-        geography of the call. A part that names a model of its own, such as an advisor, has the service tier of the
-        call. Any other part has it too, or `fast` if the call is in fast mode.
+        `marks` has the cache breakpoints of the request. `model` is the model that the reply names. All parts have the
+        same geography. The tier is the service tier of the call, or `fast` in fast mode. Iterations that name their
+        model, such as an advisor's, are never `fast`.
         """
         known = self._known
         tier, geo = self._texts["service_tier"], self._texts.get("inference_geo", "")
@@ -182,9 +182,9 @@ class Reports:
 
 
 def _kind(iteration: Mapping[str, Any], fallback: str) -> str | None:
-    """Return the kind of the part for an iteration.
+    """Return the kind of the billed part for an iteration.
 
-    Returns None for an iteration that is not billed, or whose tokens are counted directly in `usage`.
+    Returns None if the iteration is not billed, or if the top-level counts include its tokens.
     """
     kind = text(iteration.get("type")) or _MESSAGE
     if kind == _FALLBACK:
@@ -197,7 +197,7 @@ def _kind(iteration: Mapping[str, Any], fallback: str) -> str | None:
 
 
 def _with(parts: list[Part], part: Part) -> list[Part]:
-    """Return the parts and `part`. If there are `MAX_PARTS` already, the tokens of `part` are added to the last one."""
+    """Return `parts` with `part` appended. If there are already `MAX_PARTS`, add its tokens to the last part."""
     if len(parts) < MAX_PARTS:
         return [*parts, part]
     *others, last = parts

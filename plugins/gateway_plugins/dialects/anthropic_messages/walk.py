@@ -1,7 +1,7 @@
-"""Reads replies in the Messages dialect, streamed or whole, for the writer of any client (`shared/reply_events.py`).
+"""Reads replies in the Messages dialect, streamed or whole, and calls the writer of the client's reply.
 
-The replies come from the Messages API, or from Claude on InvokeModel, whose chunks the plugin's decoder unpacks before.
-The writers decide the form of the client's reply.
+The replies come from the Messages API, or from Claude on InvokeModel (the plugin's decoder unpacks the chunks first).
+`shared/reply_events.py` defines the writers.
 
 Source: Anthropic's API reference (Messages, Streaming, Citations).
 """
@@ -45,7 +45,7 @@ _ROLES: Final[Mapping[str, Role]] = {
     "content_block_stop": Role.END,
 }
 _GUARDRAIL: Final = "amazon-bedrock-guardrailAction"
-"""Member in which InvokeModel reports that a guardrail intervened. The stop reason does not show this."""
+"""Field in which InvokeModel reports that a guardrail intervened. The stop reason does not show this."""
 _INTERVENED: Final = "guardrail_intervened"
 """Converse's stop reason for a reply in which a guardrail intervened."""
 _WITHOUT_COUNTERPART: Final[Mapping[str, tuple[Any, ...]]] = {
@@ -54,7 +54,7 @@ _WITHOUT_COUNTERPART: Final[Mapping[str, tuple[Any, ...]]] = {
     "context_management": (None, {}, {"applied_edits": []}),
     "stop_details": (None, {}),
 }
-"""Members of a reply that no other dialect has. They are reported as dropped, unless they have one of these values."""
+"""Fields of a reply that no other dialect has. They are reported as dropped, except with one of these values."""
 _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
     # type in the API: (kind of citation, names of its members for index, start and end)
     "char_location": ("char", "document_index", "start_char_index", "end_char_index"),
@@ -66,7 +66,7 @@ _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
 
 
 class Reader:
-    """Reads one reply of the model `maker`. Signatures get the tag of the model family (`Maker.tagged`)."""
+    """Reads one reply. Each signature gets the tag of the model's family (`maker.tagged`)."""
 
     def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -107,7 +107,7 @@ class Reader:
                     self._block_event(each, writer)
 
     def _release(self, writer: Writer) -> None:
-        """Read the events of blocks that were held back because an earlier block had not ended."""
+        """Read the events that were held back because an earlier block had not ended."""
         for _, each in self._order.rest():
             self._block_event(each, writer)
 
@@ -149,9 +149,9 @@ class Reader:
             raise BadFrame("the provider's stream begins a second message before the end of the first")
 
     def _begin_block(self, block: Mapping[str, Any], writer: Writer) -> None:
-        """Begin a block, and read the content that `block` has.
+        """Begin a block, and read the content that `block` has already.
 
-        In a stream, the start of a block usually has no content. In a reply that is not streamed, it has all.
+        The first event of a streamed block usually has no content. A block of a whole reply is complete.
         """
         self._kind = lenient.text(block.get("type"))
         match self._kind:

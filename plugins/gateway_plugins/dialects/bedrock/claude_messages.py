@@ -1,13 +1,11 @@
-"""Changes to the `messages` of a Messages request for Bedrock, which accepts less than Anthropic's own API.
+"""Changes to the field `messages` of a Messages request for Bedrock. Bedrock accepts less than Anthropic's own API.
 
 - A system message between turns is kept if the model accepts it there. Otherwise it becomes text of the user at the
-  same place (`reminder`). It is not moved to the system prompt, because this would change the cached prefix of the
-  prompt (bifrost#5931).
+  same position (`reminder`). Moving it to the system prompt would change the cached prefix (bifrost#5931).
 - Images and documents that are given by URL or file id are refused, because Bedrock fetches neither.
 - Blocks that only Anthropic's own servers understand are left out and reported as dropped. A conversation has such
-  blocks if these servers answered its earlier turns.
-- `messages` are decoded only if their bytes may contain a system message, a URL or file id, or a block of Anthropic's
-  own servers.
+  blocks if these servers answered earlier turns.
+- `messages` are decoded only if their bytes may contain one of these.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ _REFUSED_SOURCES: Final = {
     "file": "lives on Anthropic's own servers, which Bedrock does not ask; send the data itself, as base64",
 }
 SOURCE_MARKS: Final = (b'"url"', b'"file"')
-"""Byte strings to search for: a body that names a file by URL or file id contains one of them."""
+"""Byte strings for a quick search. A body that names a file by URL or file id contains one of them."""
 SYSTEM_MARK: Final = b'"system"'
 _SERVERS_BLOCKS: Final = frozenset({
     "advisor_tool_result", "bash_code_execution_tool_result", "code_execution_tool_result", "container_upload",
@@ -35,13 +33,12 @@ _SERVERS_BLOCKS: Final = frozenset({
 })  # fmt: skip
 """Types of blocks that only Anthropic's own servers understand (anthropic SDK, `BetaContentBlockParam`).
 
-Bedrock has no tools that create such blocks. Blocks of compaction, tool search and changes of tools are not listed,
-because Bedrock has these features."""
+Blocks for compaction, tool search and changes of tools are not listed, because Bedrock has these features."""
 _SERVER_CALL: Final = "server_tool_use"
 _TOOL_SEARCH: Final = "tool_search_tool"
-"""Beginning of the names of tool-search tools. Bedrock's servers run no other tools for Claude."""
+"""Prefix of the names of tool-search tools. Tool search is the only tool that Bedrock runs itself for Claude."""
 SERVERS_MARKS: Final = (b'_tool_result"', b'"mcp_tool_', b'"server_tool_use"', b'"container_upload"', b'"fallback"')
-"""Byte strings to search for: a body with a block that only Anthropic's own servers understand contains one of them."""
+"""Byte strings for a quick search. A body with a block that Bedrock does not understand contains one of them."""
 _OWN_MEMBERS: Final = frozenset({"role", "content"})
 
 
@@ -57,8 +54,8 @@ def refuse_sources(messages: Any) -> None:
 def without_servers_blocks(messages: Any, drop: Drop) -> bool:
     """Remove the blocks that only Anthropic's own servers understand. Return whether anything changed.
 
-    A message that has no content left is removed too, because Claude refuses it. Raises `Refused` if no message is
-    left.
+    A message without remaining blocks is removed too, because Claude refuses it. Raises `Refused` if no message
+    remains.
     """
     emptied = []
     changed = False
@@ -86,7 +83,10 @@ def _is_servers(block: Block) -> bool:
 
 
 def _blocks(value: Any, at: str) -> Iterator[tuple[str, Block]]:
-    """Yield each content block with its field name, including the blocks inside tool results and documents."""
+    """Yield each content block with its path, such as `messages[0].content[2]`.
+
+    The blocks inside tool results and documents are included.
+    """
     for index, item in enumerate(sequence(value)):
         here = f"{at}[{index}]"
         inner = mapping(item)
@@ -97,9 +97,9 @@ def _blocks(value: Any, at: str) -> Iterator[tuple[str, Block]]:
 
 
 class PlacedMessages:
-    """Messages of a conversation, in which each system message is moved to a place where the model accepts it.
+    """A conversation whose system messages are where the model accepts them.
 
-    `leading` are the blocks of system messages before the first turn, which belong to the member `system`.
+    `leading` has the blocks of system messages before the first turn. They belong to the field `system`.
     """
 
     def __init__(self, messages: list[Any], caps: Caps, drop: Drop) -> None:
@@ -128,7 +128,7 @@ class PlacedMessages:
     def _release(self, following: Any) -> None:
         """Add the waiting system messages to `messages`, as one system message or as text of the user.
 
-        `following` is the role of the next turn; None at the end of the conversation.
+        `following` is the role of the next message; None at the end of the conversation.
         """
         waiting, self._waiting = self._waiting, []
         if not waiting:
@@ -143,10 +143,7 @@ class PlacedMessages:
             self.messages.append({"role": "user", "content": reminders})
 
     def _blocks(self, number: int, message: Block) -> list[Block]:
-        """Return the non-blank text blocks of a system message.
-
-        Its other blocks and members are reported as dropped.
-        """
+        """Return the non-blank text blocks of a system message. Report its other blocks and fields as dropped."""
         for name in message.keys() - _OWN_MEMBERS:
             self._drop(f"/messages/{number}/{escape_step(name)}")
         blocks = []
@@ -159,7 +156,7 @@ class PlacedMessages:
 
 
 def _join(messages: list[Block]) -> Block:
-    """Join system messages into one, because two in a row are refused (maximhq/bifrost#3945)."""
+    """Join system messages into one. The model refuses two in a row (maximhq/bifrost#3945)."""
     if len(messages) == 1:
         return messages[0]
     merged: Block = {}

@@ -1,12 +1,12 @@
-"""Changes to Anthropic's dialect for InvokeModel.
+"""Changes to a request in Anthropic's dialect for InvokeModel.
 
 - The model's name and the choice to stream move from the body to the path. The API version and the betas move from the
-  headers into the body.
-- Bedrock refuses members that it does not know ("Extra inputs are not permitted"). Such a member is removed and
-  reported as dropped, or the request is refused if removing the member would change its meaning.
-- All other members are passed on byte for byte.
+  headers to the body.
+- Bedrock refuses fields that it does not know ("Extra inputs are not permitted"). Such a field is removed and reported
+  as dropped. If removing the field would change the meaning of the request, the request is refused.
+- All other fields are passed on byte for byte.
 
-The changes to messages are in `claude_messages.py`, those to parameters in `dialects/anthropic_messages/fit.py`.
+`claude_messages.py` changes the messages. `dialects/anthropic_messages/fit.py` changes the parameters.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ _UNKNOWN: Final[Mapping[str, tuple[Any, ...]]] = {
 _ADVICE: Final = {name: REFUSED_MEMBERS[name] for name in ("mcp_servers", "thread")}
 _UNKNOWN_EDITS: Final = ("clear_thinking_20251015",)
 _WITHOUT_BREAKPOINTS: Final = ("thinking", "redacted_thinking")
-"""Types of blocks on which the API accepts no cache breakpoint."""
+"""Types of blocks that cannot have a cache breakpoint."""
 _DEFAULT_TTL: Final = "5m"
 _SERVER_TOOLS: Final = ("advisor_", "code_execution_", "mcp_toolset", "web_fetch_", "web_search_")
 _TIERS: Final = ("flex", "priority", "reserved")
 
 
 def native_body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
-    """Return the body of a client that uses InvokeModel too, with few changes.
+    """Return the body of an InvokeModel client, with few changes.
 
-    - An API version that the model does not accept is replaced. Anthropic's SDKs from 2.0 on send "2026-10-21", which
-      Claude 4.6 and older refuse on Bedrock.
-    - Betas that the configuration drops, or that Bedrock has refused before, are removed with their members.
+    - An API version that the model does not accept is replaced. Anthropic's SDKs from 2.0 on send "2026-10-21". Claude
+      4.6 and older refuse this version on Bedrock.
+    - Betas that the configuration drops, or that Bedrock has refused before, are removed with their fields.
     - The gateway's tags on thinking are removed (`tagged_history.py`).
     """
     top = request.top
@@ -74,8 +74,11 @@ def native_body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
 def body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
     """Return the InvokeModel body of a Messages request.
 
-    Raises `Refused` for tools that run on Anthropic's servers, for a conversation that is stored there (`thread`), for
-    files that Bedrock would have to fetch, and for members of a wrong type.
+    Raises `Refused` for:
+
+    - a tool that runs on Anthropic's servers, or a conversation that is stored there (`thread`);
+    - a file that Bedrock would have to fetch;
+    - a field of a wrong type.
     """
     top = request.top
     refuse(top, _ADVICE, _UNKNOWN)
@@ -109,7 +112,9 @@ def body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
 
 
 def headers(request: ClientRequest) -> dict[str, str]:
-    """Return the header with the service tier. Bedrock does not accept the tier in the body."""
+    """Return the header for the service tier; {} without a tier that Bedrock knows. Bedrock accepts no tier in the
+    body.
+    """
     tier = _tier(request.top)
     return {"x-amzn-bedrock-service-tier": tier} if tier else {}
 
@@ -120,12 +125,12 @@ def _tier(top: Members) -> str:
 
 
 def _betas(request: ClientRequest, target: Target, edited: EditedMembers, drop: Drop) -> list[str]:
-    """Return the betas of the body, and then those betas of the header that Bedrock accepts.
-
-    The header's beta for interleaved thinking is sent only for a request with a thinking budget and tools, because it
-    has no effect on others. In the body, this beta is kept (`dialects/anthropic_messages/betas.json`).
+    """Return the betas of the body, and then the betas of the header that Bedrock accepts.
 
     Betas that the configuration drops, or that Bedrock has refused before, are left out.
+
+    Interleaved thinking in the header is sent only if the request has a thinking budget and tools. Otherwise it has no
+    effect. In the body, this beta is always kept (`dialects/anthropic_messages/betas.json`).
     """
     options, without = target.options, request.without
     betas = messages_betas.remove_dropped(messages_betas.body_betas(request.top), options, drop, without=without)
@@ -179,7 +184,7 @@ def _tools(edited: EditedMembers) -> None:
 
 
 def _context_management(edited: EditedMembers, drop: Drop) -> None:
-    """Remove those edits of `context_management` that Bedrock does not know."""
+    """Remove the edits of `context_management` that Bedrock does not know."""
     management = mapping(edited["context_management"])
     edits = sequence(management.get("edits"))
     known = [edit for edit in edits if mapping(edit).get("type") not in _UNKNOWN_EDITS]
@@ -191,7 +196,7 @@ def _context_management(edited: EditedMembers, drop: Drop) -> None:
 def _cache_controls(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
     """Remove `scope` and `ttl` from cache breakpoints if Bedrock refuses them.
 
-    A body in whose bytes neither name occurs is not decoded.
+    A body without these two names is not decoded.
     """
     suspects = (b'"scope"',) if caps.cache_ttl else (b'"scope"', b'"ttl"')
     members = ("system", "messages", "tools")
@@ -203,7 +208,7 @@ def _cache_controls(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
 
 
 def _clean_inside(value: Any, path: str, caps: Caps, drop: Drop) -> bool:
-    """Apply `_clean` to all cache breakpoints in a member of the body. Return whether any changed."""
+    """Apply `_clean` to all cache breakpoints in a value. Return whether any changed."""
     changed = False
     if isinstance(value, dict):
         control = value.get("cache_control")
@@ -217,7 +222,7 @@ def _clean_inside(value: Any, path: str, caps: Caps, drop: Drop) -> bool:
 
 
 def _clean(control: dict[str, Any], path: str, caps: Caps, drop: Drop) -> bool:
-    """Remove the members of a cache breakpoint that Bedrock refuses. Return whether any was removed.
+    """Remove the fields of a cache breakpoint that Bedrock refuses. Return whether any was removed.
 
     Bedrock always refuses `scope`. It refuses `ttl` for models that support only the default lifetime.
     """
@@ -229,9 +234,9 @@ def _clean(control: dict[str, Any], path: str, caps: Caps, drop: Drop) -> bool:
 
 
 def _automatic_cache(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
-    """Replace a top-level `cache_control` by a cache breakpoint on the last block.
+    """Replace the top-level `cache_control` by a cache breakpoint on the last block.
 
-    This is how Anthropic's own API interprets the member, which Bedrock does not know.
+    Bedrock does not know the top-level field. Anthropic's own API treats it as a breakpoint on the last block.
     """
     control = edited["cache_control"]
     if control is None:
@@ -253,10 +258,9 @@ def _automatic_cache(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
 
 
 def _last_block(messages: Any) -> dict[str, Any] | None:
-    """Return the last block that can have a cache breakpoint.
+    """Return the last block that can have a cache breakpoint. Thinking and blank text cannot have one.
 
-    Thinking and blank text cannot. Content that is a string is replaced by a text block first, because only a block can
-    have a breakpoint.
+    Only a block can have a breakpoint. So a content that is a string is replaced by a text block first.
     """
     for message in map(mapping, reversed(sequence(messages))):
         content = message.get("content")
@@ -278,7 +282,7 @@ def _breakpoints(value: Any) -> int:
 
 
 def with_counts(event: Event, counts: Mapping[str, int]) -> Event:
-    """Return a `message_delta` with all token counts, as Anthropic sends it (new-api#2881).
+    """Return a `message_delta` event with all token counts, because Anthropic sends all of them there (new-api#2881).
 
     Bedrock may report some counts only in `message_start` or in its metrics.
     """

@@ -1,13 +1,12 @@
-"""Bedrock's CountTokens: reads a client's body, writes the request to Bedrock, and counts in another way if Bedrock
-refuses.
+"""Counts tokens with Bedrock's CountTokens, and in another way if Bedrock refuses.
 
-- A CountTokens body contains a whole request of InvokeModel or Converse. The gateway unpacks that request, so that any
-  provider can count it and filters can read it, and packs it again for Bedrock.
-- An InvokeModel body of an unknown dialect is not unpacked. Only its base64 is replaced by the JSON inside, so that
+- A CountTokens body contains a whole InvokeModel or Converse request. The gateway unpacks this request, so that any
+  provider can count it and filters can read it. For Bedrock, the gateway packs it again.
+- An InvokeModel body of an unknown dialect is not unpacked. Only its base64 is replaced by the decoded JSON, so that
   filters can read it.
-- CountTokens accepts only base model ids, and does not support every model. So the gateway first tries CountTokens with
-  the base id, and then (for Anthropic's dialect) the Messages API of Bedrock. If both fail, the gateway sends its own
-  estimate, marked as such (litellm#32683, litellm#34272).
+- CountTokens accepts only base model ids, and does not support every model. So the gateway tries up to three ways:
+  first CountTokens with the base id, then Bedrock's Messages API (only for Anthropic's dialect), then its own estimate
+  (litellm#32683, litellm#34272). The reply marks an estimate.
 - Any other error of CountTokens goes to the client.
 """
 
@@ -48,27 +47,26 @@ MESSAGES: Final = "anthropic_messages"
 _UNCOUNTED: Final = re.compile(
     r"(not|n't) support|identifier is invalid|inference profile|on-demand throughput", re.IGNORECASE
 )
-"""Pattern for errors about a model that CountTokens does not support, such as "identifier is invalid" for an unknown
-id."""
+"""Pattern for the error messages of CountTokens about a model that it does not support."""
 _CONVERSE_COUNTED: Final = frozenset({"messages", "system", "toolConfig", "additionalModelRequestFields"})
-"""Members of a Converse request that CountTokens accepts (botocore service model, ConverseTokensRequest)."""
+"""Fields of a Converse request that CountTokens accepts (botocore service model, ConverseTokensRequest)."""
 _MESSAGES_COUNTED: Final = frozenset(
     {
         "model", "messages", "system", "tools", "tool_choice", "thinking", "cache_control", "context_management",
         "mcp_servers", "output_config", "output_format", "speed",
     }
 )  # fmt: skip
-"""Members that Anthropic's count_tokens accepts (anthropic SDK 2.12, beta MessageCountTokensParams)."""
+"""Fields that Anthropic's count_tokens accepts (anthropic SDK 2.12, beta MessageCountTokensParams)."""
 _MESSAGES_PATH: Final = "/anthropic/v1/messages/count_tokens"
 _MESSAGES_VERSION: Final = "2023-06-01"
 _BODY_PATH: Final = "input.invokeModel.body"
 
 
 def parse(flag: str, request: HttpRequest) -> ClientRequest:
-    """Return the request inside a CountTokens body.
+    """Return the request inside a CountTokens body. If its dialect is unknown, return an opaque (uninterpreted)
+    request.
 
-    It is opaque (not interpreted) if the model's dialect is not known. Raises `Refused` for an InvokeModel body that is
-    not base64 of a JSON object, because filters could not read it.
+    Raises `Refused` if the body of `invokeModel` is not base64 of a JSON object. Filters could not read such a body.
     """
     top = Members(request.body)
     dialect, inner = _inside(top)
@@ -89,7 +87,7 @@ def _inside(top: Members) -> tuple[str, Members]:
 
 
 def _object(top: Members, name: str) -> Members:
-    """Return a member that is an object; an empty object for anything else."""
+    """Return the value of a field that is an object; an empty object for any other value."""
     value = top.get(name, b"")
     return Members(value if value.startswith(b"{") else b"{}")
 
@@ -102,12 +100,15 @@ def _decoded(body: str) -> Members:
 
 
 def _with_body(top: Members, given: Members, invoke: Members, body: bytes) -> bytes:
-    """Return a CountTokens body in which `body` is the new value of the member `body` of `invokeModel`."""
+    """Return the CountTokens body `top` with a new value of `input.invokeModel.body`.
+
+    `given` is the value of `input`, and `invoke` is the value of `invokeModel`.
+    """
     return top.spliced({"input": given.spliced({"invokeModel": invoke.spliced({"body": body})})})
 
 
 def _with_base64(top: Members) -> bytes:
-    """Return an opaque CountTokens body with the base64 of the body in it, as Bedrock expects it."""
+    """Return an opaque CountTokens body for Bedrock. Bedrock expects the inner body as base64."""
     given = _object(top, "input")
     invoke = _object(given, "invokeModel")
     body = invoke.get("body", b"")
@@ -117,14 +118,16 @@ def _with_base64(top: Members) -> bytes:
 
 
 def without_uncounted(top: Members) -> dict[str, bytes | None]:
-    """Return the changes that remove members that Anthropic's count_tokens refuses, such as `max_tokens` and
+    """Return changes that remove the fields that Anthropic's count_tokens refuses, such as `max_tokens` and
     `stream`.
     """
     return {name: None for name in top if name not in _MESSAGES_COUNTED}
 
 
 def count_request(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
-    """Return the request to CountTokens, with the base model id, because CountTokens refuses inference profiles."""
+    """Return the request to CountTokens. Its path has the base model id, because CountTokens refuses inference
+    profiles.
+    """
     base = replace(target, model=base_id(target.base or target.model))
     return runtime_api.upstream_request(
         base, "count-tokens", _body(request, target, drop), runtime_api.request_headers(request.headers)
@@ -146,10 +149,10 @@ def _body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
 
 
 def steps(request: ClientRequest, target: Target, drop: Drop, billed_parts: BilledParts) -> Steps:
-    """Return the count in the form of a CountTokens reply.
+    """Return the number of tokens as a CountTokens reply.
 
-    If CountTokens does not support the model, the tokens are counted by the Messages API, or else estimated. For the
-    estimate, `billed_parts` finds the parts of the request that are not billed as text.
+    If CountTokens does not support the model, Bedrock's Messages API counts the tokens. If that fails, they are
+    estimated. For the estimate, `billed_parts` finds the parts of the request that are not billed as text.
 
     Raises `UpstreamFailed` for any other error of CountTokens.
     """
@@ -170,9 +173,7 @@ def steps(request: ClientRequest, target: Target, drop: Drop, billed_parts: Bill
 
 
 def neutral_count(body: bytes) -> dict[str, int]:
-    """Return the count in a reply as `{"input_tokens": n}`, which is the form of counts between decoders and
-    encoders.
-    """
+    """Return the count in a reply as `{"input_tokens": n}`. Every encoder for clients reads this form."""
     data = json_api.json_object(body)
     return {"input_tokens": _tokens(data.get("inputTokens")) or _tokens(data.get("input_tokens"))}
 
@@ -183,7 +184,7 @@ def _tokens(value: Any) -> int:
 
 
 def _checked(body: bytes) -> bytes:
-    """Return `body` if it is a CountTokens reply. Raises `UpstreamFailed` for a body without a count."""
+    """Return `body` if it is a CountTokens reply. Raises `UpstreamFailed` if it has no count."""
     try:
         if _tokens(json_api.json_object(body).get("inputTokens")) > 0:
             return body
@@ -199,7 +200,7 @@ def _is_uncounted(problem: Problem) -> bool:
 
 
 def _messages_api_request(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
-    """Return a request to count_tokens of Bedrock's Messages API, which supports models that CountTokens does not."""
+    """Return a request to count_tokens of Bedrock's Messages API. This API counts for models that CountTokens lacks."""
     changes: dict[str, bytes | None] = without_uncounted(request.top)
     changes |= tagged_history.of_messages(request.top, target, drop)
     changes["model"] = orjson.dumps(base_id(target.base or target.model))
@@ -210,7 +211,7 @@ def _messages_api_request(request: ClientRequest, target: Target, drop: Drop) ->
 def _counted_tokens(reply: StepResponse) -> int:
     """Return the count in a reply; 0 if there is none.
 
-    Even a reply with status 200 may have none, because Bedrock sends this status for unknown paths too.
+    Bedrock sends status 200 for unknown paths too. So a reply with status 200 may have no count.
     """
     try:
         return _tokens(mapping(json_api.json_object(reply.body)).get("input_tokens")) if reply.status == 200 else 0
@@ -226,5 +227,5 @@ _CLIENT_HEADERS: Final = ("x-amzn-requestid", "x-amzn-errortype")
 
 
 def _client_headers(headers: Any) -> dict[str, str]:
-    """Return the headers of the provider that clients read: the request's id, and the name of an error."""
+    """Return the provider's headers that clients read: the request's id and the name of an error."""
     return {name: value for name, value in headers.items() if name in _CLIENT_HEADERS and value.isprintable()}

@@ -1,4 +1,4 @@
-"""Bedrock's ListInferenceProfiles and GetInferenceProfile, with which Claude Code discovers models.
+"""Bedrock's ListInferenceProfiles and GetInferenceProfile. Claude Code uses them to find models.
 
 Source: botocore's service model of bedrock (InferenceProfileSummary).
 """
@@ -22,7 +22,7 @@ _TYPE: Final = "SYSTEM_DEFINED"
 
 
 def model_list(models: Sequence[ListedModel], query: Mapping[str, str]) -> bytes:
-    """Return the profiles of the models on Bedrock. All are of one type; a request for another type gets none."""
+    """Return the models on Bedrock as inference profiles; none if `query` names another type than `SYSTEM_DEFINED`."""
     of_type = query.get("type", _TYPE) == _TYPE
     profiles = [_profile(model) for model in models if of_type and _is_profile(model)]
     return orjson.dumps({"inferenceProfileSummaries": profiles})
@@ -37,7 +37,7 @@ def _is_profile(model: ListedModel) -> bool:
 
 
 def _profile(model: ListedModel) -> dict[str, Any]:
-    """Return an InferenceProfileSummary with the members that botocore's service model requires."""
+    """Return an InferenceProfileSummary with the required fields (botocore's service model)."""
     arn = model.name if model.name.startswith("arn:") else f"arn:aws:bedrock:::inference-profile/{model.name}"
     return {
         "inferenceProfileName": model.name,

@@ -1,12 +1,13 @@
-"""The search for the models of an account at Amazon Bedrock: ListFoundationModels and ListInferenceProfiles.
+"""Finds the models of an Amazon Bedrock account, with ListFoundationModels and ListInferenceProfiles.
 
-- Both are operations of Bedrock's control plane, which has a host of its own in each region. Any other host, such as
-  that of a proxy, is asked itself.
+- Bedrock's control plane has these operations. Each region has its own host for the control plane. Any other host, such
+  as a proxy, gets the requests itself.
 - A foundation model is offered if it writes text and can be called on demand.
-- An inference profile is offered if it is active and its model writes text. A profile that AWS defines is called by its
-  id, and an application profile by its ARN.
-- An application profile does not name the model that decides its price. It has the same foundation models as the
-  profile from which it was copied. If no profile of AWS has the same ones, it was made from a foundation model.
+- An inference profile is offered if it is active and its model writes text. Clients call a profile of AWS by its id,
+  and an application profile by its ARN.
+- The price depends on the model, but an application profile does not name the profile of AWS that it was copied from.
+  Both have the same foundation models. If no profile of AWS has the same ones, the application profile was made from a
+  foundation model.
 
 Source: botocore's service model of bedrock.
 """
@@ -30,7 +31,7 @@ _Profiles = Generator[UpstreamRequest, StepResponse, list[dict[str, Any]]]
 
 
 def discover_models(host: str) -> ModelSearch:
-    """Return the search at the control plane of the region, which has the host `bedrock.` beside `bedrock-runtime.`."""
+    """Return the search for models. For a host of bedrock-runtime, it uses the region's control plane (`bedrock.…`)."""
     runtime = _RUNTIME.fullmatch(host)
     return ModelSearch(_pages(), "" if runtime is None else f"bedrock{runtime[1] or ''}")
 
@@ -45,7 +46,7 @@ def _pages() -> ModelPages:
 
 
 def _profiles(kind: str) -> _Profiles:
-    """Return all profiles of a type. Without a type, Bedrock lists only the profiles that AWS defines."""
+    """Return all profiles of one type. Bedrock lists application profiles only if the type is requested."""
     profiles: list[dict[str, Any]] = []
     token = ""
     while True:
@@ -80,18 +81,18 @@ def _applications(
 
 
 def _is_usable(profile: Mapping[str, Any], texts: Mapping[str, bool]) -> bool:
-    """Return whether a profile is active and its model writes text. A model that is not listed is taken for one."""
+    """Return whether a profile is active and its model writes text. An unlisted model is assumed to write text."""
     return profile.get("status") == _ACTIVE and texts.get(_model(profile), True)
 
 
 def _identity(profile: Mapping[str, Any]) -> frozenset[str]:
-    """Return the ARNs of the profile's foundation models: the same model in each region to which the profile routes."""
+    """Return the ARNs of the profile's foundation models: one model, in each region that the profile uses."""
     arns = (lenient.mapping(model).get("modelArn") for model in lenient.sequence(profile.get("models")))
     return frozenset(filter(None, map(lenient.text, arns)))
 
 
 def _model(profile: Mapping[str, Any]) -> str:
-    """Return the id of the profile's foundation model, which is the last part of its ARN; "" if there is none."""
+    """Return the id of the profile's foundation model, from the end of its ARN; "" if there is none."""
     return min(_identity(profile), default="").rpartition("/")[2]
 
 

@@ -1,8 +1,7 @@
-"""Token counts of InvokeModel replies with opaque bodies.
+"""Reads the token counts of an InvokeModel reply whose body is opaque (not interpreted).
 
-Counts come from three places: the usage members in the bodies of some model families, the metrics in the last chunk of
-a stream, and the reply's headers. AWS bills by the metrics, so they replace the counts in the body. A count that the
-body lacks is taken from the headers.
+Some model families report usage in the body. The last chunk of a stream has metrics, and replies have headers with
+counts. AWS bills by the metrics, so they replace the counts in the body. A missing count is taken from the headers.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _HEADERS: Final[Mapping[str, str]] = {
     "cache_read": "x-amzn-bedrock-cache-read-input-token-count",
     "cache_write": "x-amzn-bedrock-cache-write-input-token-count",
 }
-"""Name of the header with each count, by the names in `shared/usage_counts.py`."""
+"""Name of the header for each count. The keys are names of counts in `shared/usage_counts.py`."""
 _MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
     # name of a count: members in usage objects (Nova), in bodies (Llama, DeepSeek, Titan) and in the metrics
     "input": ("inputTokens", "inputTokenCount", "prompt_tokens", "prompt_token_count", "inputTextTokenCount"),
@@ -40,7 +39,9 @@ _NO_BILL: Final[Mapping[str, int]] = {}
 
 
 def tier_of_headers(headers: Headers) -> str:
-    """Return "optimized" if a reply's headers report optimized latency. Otherwise return their service tier, or ""."""
+    """Return "optimized" if the headers report optimized latency. Otherwise return the service tier in the headers, or
+    "".
+    """
     if headers.get("x-amzn-bedrock-performanceconfig-latency") == "optimized":
         return "optimized"
     return headers.get("x-amzn-bedrock-service-tier", "")
@@ -52,10 +53,7 @@ def counts_of_headers(headers: Headers) -> dict[str, int]:
 
 
 def headers_of(usage: Usage) -> dict[str, str]:
-    """Return the counts as headers, in the form that `counts_of_headers` reads.
-
-    One header has the sum of all cache writes.
-    """
+    """Return the counts as headers that `counts_of_headers` can read. One header has the sum of all cache writes."""
     counts = {**usage.as_dict(), "cache_write": usage.cache_write_5m + usage.cache_write_1h}
     return {name: str(counts[kind]) for kind, name in _HEADERS.items()}
 
@@ -63,7 +61,7 @@ def headers_of(usage: Usage) -> dict[str, str]:
 def output_bytes(event: Event) -> int:
     """Return the number of bytes of all strings in an event.
 
-    All strings count, because the member with the text differs by family.
+    All strings count, because each model family has another field for the text.
     """
     size, values = 0, [event.data]
     while values:
@@ -78,10 +76,9 @@ def output_bytes(event: Event) -> int:
 
 
 def checked(body: bytes) -> bytes:
-    """Return `body` if it is a reply.
+    """Return `body` if it is a reply: a JSON object, or a list. Some custom models answer with a list.
 
-    Raises `BadFrame` if it is an error, is empty, or is neither an object nor a list. Custom models may answer with a
-    list, as SageMaker's containers do.
+    Raises `BadFrame` if the body is an error, is empty, or is any other value.
     """
     data = _decoded(body)
     if not data or not isinstance(data, dict | list) or is_error(data):
@@ -131,10 +128,10 @@ def _counts(source: Mapping[str, Any]) -> dict[str, int | None]:
 
 
 def _usage_counts(usage: Mapping[str, Any], billed: Mapping[str, int]) -> dict[str, int | None]:
-    """Return the counts of a usage member.
+    """Return the counts of the field `usage`.
 
-    In OpenAI's form, the prompt count includes tokens that were read from a cache. `billed`, the counts in the headers,
-    may have the number of these tokens if `usage` lacks it.
+    In OpenAI's form, the prompt count includes the tokens read from a cache. If `usage` does not report them, they are
+    taken from `billed`, the counts in the headers.
     """
     if "prompt_tokens" not in usage:
         return _counts(usage)

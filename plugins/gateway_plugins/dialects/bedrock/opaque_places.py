@@ -1,6 +1,6 @@
-"""Finds the places of text in bodies of InvokeModel whose dialect is unknown: each string is a text.
+"""Finds the texts in InvokeModel bodies of an unknown dialect. Every string counts as a text.
 
-It is not known which members have the text, so a filter that searches for secrets or words gets all strings.
+It is not known which fields have text. So a filter gets all strings.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from gateway_plugins.shared.unknown_texts import strings
 
 
 def places(event: Event) -> Iterator[Place]:
-    """Yield a place for each string. In the events of a stream, strings of the same member form a block."""
+    """Yield a place for each string. In a stream, strings of the same field form one block."""
     return _places(event, event.data)
 
 
 def places_in(event: Event, names: Iterable[str]) -> Iterator[Place]:
-    """Yield a place for each string in the top-level members with these names."""
+    """Yield a place for each string in these top-level fields."""
     return _places(event, {name: event.data[name] for name in names})
 
 

@@ -1,6 +1,7 @@
-"""Metadata of a request, which AWS writes into its logs of model invocations: InvokeModel's header, Converse's member.
+"""Metadata of a request. AWS writes it into its logs of model invocations.
 
-Source: botocore's service model of bedrock-runtime (`RequestMetadata`).
+InvokeModel has it in a header, Converse in a field. Source: botocore's service model of bedrock-runtime
+(`RequestMetadata`).
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from gateway.contract.errors import invalid
 from gateway.contract.flag import Members
 
 METADATA: Final = "x-amzn-bedrock-request-metadata"
-"""The header of InvokeModel that means the same as the member `requestMetadata` of a Converse body."""
+"""InvokeModel's header for the metadata. Converse has the field `requestMetadata` for it."""
 MAX_METADATA: Final = 16
-"""Maximum number of entries of a request's metadata."""
+"""Maximum number of entries in the metadata of a request."""
 
 
 def read_metadata(header: str) -> Any:
@@ -26,10 +27,10 @@ def read_metadata(header: str) -> Any:
 
 
 def metadata_member(header: str, top: Members) -> dict[str, bytes | None]:
-    """Return the change of a Converse body that adds the entries of the header to its member `requestMetadata`.
+    """Return the change that adds the header's entries to `requestMetadata` of a Converse body.
 
-    If both have an entry of the same name, the header's is used. If there are more than `MAX_METADATA` entries, the
-    last ones of the body are left out. Return {} if header or member is not an object, so that Bedrock refuses it.
+    An entry of the header replaces an entry of the same name in the body. Beyond `MAX_METADATA` entries, the last ones
+    of the body are left out. Returns {} if one of the two values is not an object. Bedrock then refuses the request.
     """
     added, given = read_metadata(header), orjson.loads(top.get("requestMetadata", b"{}"))
     if not isinstance(added, dict) or not isinstance(given, dict):

@@ -1,7 +1,7 @@
 """Paths, headers, errors and event-stream messages that all operations of bedrock-runtime have in common.
 
-Sources: botocore's service model of bedrock-runtime for operations and statuses of exceptions. litellm#3805 and
-vercel/ai#17523 for the suffix in the error header, and for errors that come with status 200.
+Sources: botocore's service model of bedrock-runtime (operations, statuses of exceptions); litellm#3805 (the suffix in
+the error header); vercel/ai#17523 (errors with status 200).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ CLIENT_API: Final = ClientApi(
     headers=("amz-sdk-invocation-id", "amz-sdk-request"),
 )  # fmt: skip
 STREAMING: Final = frozenset({"converse-stream", "invoke-with-response-stream"})
-"""Last part of the path of each operation that streams."""
+"""Last path segment of each streaming operation."""
 
 _HOST: Final = re.compile(r"bedrock-[a-z-]+\.[a-z0-9-]+\.(amazonaws\.com(\.cn)?|api\.aws)")
 """Pattern for the hosts of Bedrock's endpoints."""
@@ -98,7 +98,7 @@ _IN_STREAM: Final[Mapping[str, str]] = {
     "ModelErrorException": "ModelStreamErrorException",
 }
 _IN_CONVERSE: Final[Mapping[str, str]] = {"ModelTimeoutException": "ModelStreamErrorException"}
-"""Exceptions that only InvokeModel's stream has, each with the exception that ConverseStream sends instead."""
+"""Exceptions that ConverseStream does not have, each with the exception that it sends instead."""
 _KEY_FAULTS: Final = frozenset(
     {
         "ExpiredTokenException", "IncompleteSignature", "InvalidClientTokenId", "InvalidSignatureException",
@@ -108,16 +108,18 @@ _KEY_FAULTS: Final = frozenset(
 _KEY_REFUSED: Final = re.compile(
     "API Key|bearer token|security token|Authentication failed|CallWithBearerToken", re.IGNORECASE
 )
-"""Pattern for the message of a 403 for a bad key. The exception alone does not show that the key is bad: AWS raises
-the same exception if the account has no access to the model, or if `bedrock:InvokeModel` is denied."""
+"""Pattern for the message of a 403 that is about a bad key.
+
+The exception's name does not show this. AWS uses the same exception if the account has no access to the model, or if
+`bedrock:InvokeModel` is denied."""
 _PADDING: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
 def routes(*operations: tuple[str, str]) -> tuple[Route, ...]:
     """Return two routes for each operation: Bedrock's own path, and the same path below /bedrock.
 
-    Each of `operations` is a pair of the path's last part and the operation's name. The routes accept slashes in a
-    model id, because some clients do not escape the slashes of an ARN.
+    Each operation is a pair of its last path segment and its name. The routes accept slashes in a model id, because
+    some clients do not escape the slashes of an ARN.
     """
     return tuple(
         Route("POST", f"{prefix}/model/{{model:.+}}/{last}", operation)
@@ -134,7 +136,7 @@ def base_url_fault(url: str) -> str:
 
 
 def last_part(path: str) -> str:
-    """Return the last part of a path, such as `converse-stream`."""
+    """Return the last segment of a path, such as `converse-stream`."""
     return path.rpartition("/")[2]
 
 
@@ -153,18 +155,18 @@ def upstream_request(target: Target, operation: str, body: bytes, headers: Heade
 
 @lru_cache(256)
 def _segment(model: str) -> str:
-    """Return a model's id as one segment of a path. Slashes of an ARN are escaped."""
+    """Return a model's id as one path segment. The slashes of an ARN are escaped."""
     return quote(model, safe="")
 
 
 def request_headers(client: Headers) -> dict[str, str]:
-    """Return the headers to send. Of the client's headers, only `accept` and the options of Bedrock are passed on."""
+    """Return the headers to send. Only `accept` and `x-amzn-bedrock-*` are passed on from the client."""
     options = {name: value for name, value in client.items() if name.startswith("x-amzn-bedrock-")}
     return {"content-type": "application/json", "accept": client.get("accept", "application/json"), **options}
 
 
 _PROJECT: Final = "x-amzn-bedrock-projectidentifier"
-"""The header of InvokeModel that means the same as the member `projectIdentifier` of a Converse body."""
+"""InvokeModel's header for the project. Converse has the field `projectIdentifier` for it."""
 _GUARDRAIL: Final = "x-amzn-bedrock-guardrailidentifier"
 _HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
     # header of InvokeModel: values that request nothing, and are therefore not reported
@@ -180,10 +182,10 @@ _TRACES: Final = {"ENABLED": "enabled", "ENABLED_FULL": "enabled_full", "DISABLE
 
 
 def drop_headers(client: Headers, upstream: str, drop: Drop) -> None:
-    """Report InvokeModel's options in headers as dropped if the provider's API does not have them.
+    """Report InvokeModel's options in headers as dropped, unless the request goes to Converse.
 
-    `upstream` is the compatibility flag of that API. Converse has a member for each of these options (`as_members`).
-    Raises `Refused` for a guardrail, which must not be dropped.
+    Converse has a field for each of these options (`as_members`). `upstream` names the API format of the provider.
+    Raises `Refused` for a guardrail, because it must not be dropped.
     """
     if upstream == "bedrock_converse":
         return
@@ -195,10 +197,9 @@ def drop_headers(client: Headers, upstream: str, drop: Drop) -> None:
 
 
 def as_members(headers: Mapping[str, str], top: Members) -> tuple[dict[str, str], dict[str, bytes | None]]:
-    """Move InvokeModel's options from the headers to members of a Converse body.
+    """Turn InvokeModel's options in headers into fields of a Converse body (hermes#52179).
 
-    Return the other headers, and the changes of the body. A member that the body has already is not replaced. Source:
-    hermes#52179.
+    Returns the remaining headers, and the changes of the body. A field that the body already has is not replaced.
     """
     rest = {name: value for name, value in headers.items() if name not in _HEADERS}
     given = {name: headers[name] for name in _HEADERS if headers.get(name)}
@@ -222,7 +223,7 @@ def as_members(headers: Mapping[str, str], top: Members) -> tuple[dict[str, str]
 
 
 MAX_FAILURE: Final = 64 * 1024
-"""Maximum number of bytes of an exception frame that are read. Messages of exceptions have a few hundred bytes."""
+"""Maximum number of bytes that are read of an exception frame. Messages of exceptions have a few hundred bytes."""
 _ERROR_HEADER: Final = "x-amzn-errortype"
 _UNKNOWN_NAME: Final = "UnknownOperationException"
 _UNKNOWN_MESSAGE: Final = "the provider does not know this operation or path"
@@ -230,15 +231,17 @@ _EXCEPTION: Final = re.compile(
     rb'\s*\{\s*(?:"Output"\s*:\s*\{\s*"__type"\s*:\s*"[^"]*%b"|"__type"\s*:\s*"[^"]*(?:Exception|Error)")'
     % _UNKNOWN_NAME.encode()
 )
-"""Pattern for the beginning of a body with an exception. For an unknown path, AWS sends `Output` with status 200."""
+"""Pattern for the beginning of a body that reports an exception.
+
+For an unknown path, AWS answers with status 200 and an exception in the field `Output`."""
 
 
 def problem_for(head: Head, body: bytes) -> Problem | None:
     """Return the problem in an error reply; None if the reply is no error.
 
-    The problem is named by the error header, by `__type` or `code` in the body, or else by the status. A reply with
-    status 200 is an error if it has the error header, or if its body begins with an exception. The member `Output`
-    alone does not prove an error, because a model's reply may have it too.
+    The error header names the problem, or else `__type` or `code` in the body, or else the status. A reply with status
+    200 is an error if it has the error header, or if its body begins with an exception. A field `Output` without an
+    exception is no error, because a model's reply may have this field.
     """
     if head.status < 400 and _ERROR_HEADER not in head.headers and _EXCEPTION.match(body) is None:
         return None
@@ -276,14 +279,14 @@ class EventStreamReader(ABC):
         self.framing: eventstream.Decoder | None = eventstream.Decoder()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state for pickling. The parser of frames, with its buffered bytes, is left out."""
+        """Return the state for pickling, without the parser of frames and its buffered bytes."""
         return {**self.__dict__, "framing": None}
 
     def frames(self, data: bytes) -> Iterator[Frame]:
         """Yield the frames that `data` completes.
 
-        Raises the failure that a frame reports, and `BadFrame` for invalid bytes. After the end of a complete reply,
-        errors and invalid bytes are ignored.
+        Raises `UpstreamFailed` for a frame that reports a failure, and `BadFrame` for invalid bytes. Neither is raised
+        after a complete reply.
         """
         assert self.framing is not None
         try:
@@ -323,14 +326,14 @@ def stream_failure(frame: Frame) -> UpstreamFailed | None:
 
 
 def exception_of(problem: Problem) -> tuple[int, str]:
-    """Return the status and the exception name to send to a Bedrock client. An exception of Bedrock is not changed."""
+    """Return the status and the exception name for a Bedrock client. A Bedrock exception is passed on unchanged."""
     if problem.native in _EXCEPTIONS:
         return problem.status or _EXCEPTIONS[problem.native][1], problem.native
     return _BY_CODE[problem.code]
 
 
 def reply_headers(request_id: str, _usage: Usage | None) -> dict[str, str]:
-    """Return the header from which botocore reads the `RequestId`, which is often logged."""
+    """Return the header with the request's id. botocore reads it as `RequestId`."""
     return {"x-amzn-requestid": request_id}
 
 
@@ -341,7 +344,10 @@ def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
 
 
 def failure_frame(problem: Problem, *, converse: bool = False) -> bytes:
-    """Return the exception frame that ends a failed stream, for ConverseStream if `converse` is true."""
+    """Return the exception frame that ends a failed stream.
+
+    ConverseStream and InvokeModel name some exceptions differently. `converse` is true for ConverseStream.
+    """
     exception = exception_of(problem)[1]
     exception = _IN_STREAM.get(exception, exception)
     if converse:
@@ -352,10 +358,11 @@ def failure_frame(problem: Problem, *, converse: bool = False) -> bytes:
 
 
 def padded(payload: bytes) -> bytes:
-    """Return an event's payload with the padding member `p`, so that the length of a frame does not reveal its text.
+    """Return an event's payload with the padding field `p`. Without it, the length of a frame would reveal the text's
+    length.
 
-    As on Bedrock (recorded traffic), `p` has a varying number of the first characters of `_PADDING`. A payload that
-    already has `p` is unchanged.
+    Bedrock does the same (recorded traffic). The value of `p` is a beginning of `_PADDING`, of varying length. A
+    payload that already has `p` is unchanged.
     """
     if b'"p":' in payload or payload[-1:] != b"}":
         return payload
@@ -371,7 +378,7 @@ def message(kind: str, payload: bytes) -> bytes:
 
 
 def limit(request: ClientRequest, *path: str) -> int | None:
-    """Return the integer at a path of member names in the body; None if there is no integer there."""
+    """Return the integer in the body at a path of field names; None if there is no integer."""
     top = request.top
     try:
         for name in path[:-1]:

@@ -1,14 +1,14 @@
 """Removes the gateway's tags on thinking from requests that are not translated.
 
-In translated replies, the gateway tags the signatures of thinking with the model family (`shared/reasoning.py`). A
-later request of the same conversation may go to a provider with the client's own dialect. Such a request is not
-translated, so the tags are removed here.
+In a translated reply, the gateway adds a tag with the model family to each signature of thinking
+(`shared/reasoning.py`). The client sends the tag back. A later request of the conversation may go to a provider with
+the client's own dialect. Such a request is not translated, so its tags are removed here.
 
 - Thinking of the target's model family is sent without the tag.
 - Thinking of another family is removed and reported as dropped. Unsigned thinking is removed too if the model does not
   accept it.
-- A body without a tag is not decoded, except a Chat body with `thinking_blocks`. These may have Claude's signatures,
-  which get no tag. They are not sent to a model of another known family.
+- A body without a tag is not decoded. A Chat body with `thinking_blocks` is an exception: it may have Claude's
+  signatures, which have no tag. They are not sent to a model of another known family.
 
 Code that translates requests reads the tags itself.
 """
@@ -29,20 +29,22 @@ from gateway_plugins.shared.reasoning import PREFIX, Maker, is_claudes
 Changes = dict[str, bytes | None]
 
 _IN_BASE64: Final = base64.b64encode(PREFIX.encode()[:9])
-"""The beginning of every tagged text in base64. The first nine characters of a tag are always encoded alike, because
-base64 encodes three characters at a time."""
+"""Beginning of every tagged text in base64. Base64 encodes three characters at a time, so nine of a tag are always
+alike."""
 
 MARKS: Final = (PREFIX.encode(), _IN_BASE64)
-"""The beginning of a tag, plain and in base64. A body with a tag contains at least one of the two."""
+"""Beginning of a tag, plain and in base64. A body with a tag contains one of them."""
 _CONTENT: Final = "content"
 _THINKING_BLOCKS: Final = "thinking_blocks"
 _SIGNED: Final = {"thinking": "signature", "redacted_thinking": "data"}
-"""The member that has the tag, by the type of a Messages block."""
+"""Field with the tag, for each type of a Messages block."""
 
 _Block = dict[str, Any]
 _Untag = Callable[[_Block, Maker], bool | None]
-"""A function that removes the gateway's tag from a block. It returns True if it removed a tag, False if there is none,
-and None if the block must be dropped because the target cannot use it."""
+"""A function that removes the gateway's tag from a block.
+
+It returns True if it removed a tag, and False if there is none. It returns None if the block must be dropped, because
+the target cannot use it."""
 
 
 def is_tagged(body: bytes) -> bool:
@@ -82,10 +84,10 @@ def _changes(top: Members, target: Target, drop: Drop, untag: _Untag, inside: st
 
 
 def _untag(messages: Any, maker: Maker, drop: Drop, untag: _Untag, inside: str = _CONTENT) -> bool:
-    """Remove the tags, and messages that have no content left.
+    """Remove the tags, and the blocks that the target cannot use. Return whether anything changed.
 
-    Return whether anything changed. `inside` is the member of a message that has the blocks with thinking. If it is not
-    the content and has no block left, it is removed, because servers refuse members that they do not know.
+    `inside` is the field of a message with the thinking blocks: `content` or `thinking_blocks`. A message with an empty
+    `content` is removed. An empty `thinking_blocks` is removed from its message, because servers refuse unknown fields.
     """
     changed = False
     emptied = []
@@ -139,7 +141,7 @@ def _member(holder: _Block, name: str, maker: Maker) -> bool | None:
 
 
 def _redacted(holder: _Block, redacted: str, maker: Maker) -> bool | None:
-    """Remove the tag from redacted thinking. In Converse, the whole tagged text is encoded in base64."""
+    """Remove the tag from redacted thinking of Converse. There, the tag and the data are encoded together in base64."""
     try:
         value = base64.b64decode(redacted).decode()
     except (binascii.Error, UnicodeDecodeError):

@@ -1,7 +1,8 @@
-"""The gateway's own cache marks in a Converse body (`cachePoint`). The rules are in `shared/auto_cache.py`.
+"""Cache points (`cachePoint`) that the gateway itself sets in a Converse body.
 
-A mark is a block of its own, after the block that it is about. It must not follow thinking or a document other than a
-PDF directly (opencode#17300). Marks are inserted into the JSON text, so that every other byte of a body stays as it is.
+The rules are in `shared/auto_cache.py`. A cache point is a separate block after the text, file or tool to cache. It
+must not directly follow thinking, or a document that is not a PDF (opencode#17300). Cache points are inserted into the
+JSON text, so that no other byte of the body changes.
 """
 
 from __future__ import annotations
@@ -22,16 +23,18 @@ from gateway_plugins.shared.members_in_place import EditedMembers
 from gateway_plugins.shared.raw_lists import RawList
 
 _MEMBERS: Final = ("toolConfig", "system", "messages")
-"""The members that make the prompt, in the order in which the model reads them."""
+"""Fields that make up the prompt, in the order in which the model reads them."""
 _NAME: Final = "cachePoint"
 _POSSIBLE: Final = re.compile(rb'(?<!\\)"cachePoint"|\\u00[4-7]')
-"""A pattern for a member of this name, also if the name has escaped letters. In a text, a quote is escaped."""
+"""Pattern that finds `"cachePoint"` as a JSON string, but not between escaped quotes inside a longer string.
+
+It also finds any escaped ASCII letter, because a key may be written with escaped letters."""
 _POINTS: Final = tuple(orjson.dumps({_NAME: {"type": "default", **ttl}}) for ttl in ({}, {"ttl": "1h"}))
 _Change = Callable[[bytes], bytes | None]
 
 
 def mark_cache(request: ClientRequest, target: Target, lifetime: str) -> ClientRequest | None:
-    """Return the request with the gateway's marks; None if none is placed (`Flag.mark_cache`)."""
+    """Return the request with the gateway's cache points; None if the gateway sets none."""
     if not auto_cache.is_possible(request, target.caps):
         return None
     try:
@@ -55,7 +58,7 @@ def _marked(request: ClientRequest, caps: Caps, lifetime: str) -> ClientRequest 
 
 
 def _with_points(name: str, raw: bytes, point: bytes, caps: Caps) -> bytes | None:
-    """Return a member of the body with the marks that it can carry; None if it can carry none."""
+    """Return the value `raw` of the field `name` with cache points; None if it can have none."""
     if name == "messages":
         return marked_turns(raw, lambda content: _in_content(content, point))
     if name == "system":
@@ -68,7 +71,7 @@ def _with_points(name: str, raw: bytes, point: bytes, caps: Caps) -> bytes | Non
 
 
 def _in_content(raw: bytes, point: bytes) -> bytes | None:
-    """Return a list of blocks with a mark after the last block that a mark may follow; None without such a block."""
+    """Return a list of blocks with a cache point after the last block that accepts one; None without such a block."""
     blocks = RawList(raw)
     for index in reversed(range(len(blocks.items))):
         if _takes_point(Members(blocks.items[index])):
@@ -83,7 +86,7 @@ def _takes_point(block: Members) -> bool:
 
 
 def has_marks(top: Members) -> bool:
-    """Return whether a body has cache marks. Raises `Refused` for a member that is nested too deeply."""
+    """Return whether a body has cache points. Raises `Refused` for a value that is nested too deeply."""
     edited = EditedMembers(top)
     return any(_POSSIBLE.search(edited.raw(name)) and _is_marked(name, edited[name]) for name in _MEMBERS)
 
@@ -99,7 +102,7 @@ def _has_point(blocks: Any) -> bool:
 
 
 def unmarked(top: Members) -> Members:
-    """Return the body without the gateway's marks."""
+    """Return the body without the cache points that the gateway set."""
     if config := top.get("toolConfig"):
         members = Members(config)
         if "tools" in members:

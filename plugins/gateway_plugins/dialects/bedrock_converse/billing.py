@@ -1,4 +1,6 @@
-"""The parts of a Converse request that are not billed as text: images, documents, media, and Nova's grounding."""
+"""The parts of a Converse request that are not billed as text: images, documents, audio, video, and Nova's web
+searches.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,11 @@ from gateway.contract.billing import TOOL_INSTRUCTIONS, BilledPart, File, FileFo
 from gateway_plugins.shared.lenient import mapping
 
 _GROUNDING: Final = "nova_grounding"
-"""The name of Nova's tool that searches the web."""
+"""Name of Nova's tool that searches the web."""
 
 
 def _reader(kind: Literal["image", "document", "video", "audio"]) -> Callable[[Any], Iterator[File]]:
-    """Return a reader of the file in the member `kind` of a block.
+    """Return a reader of the files in one kind of block.
 
     A document whose source is `text` or `content` has no file.
     """
@@ -30,7 +32,7 @@ def _reader(kind: Literal["image", "document", "video", "audio"]) -> Callable[[A
 
 
 def wrapped(block: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return the values of `toolResult` and `guardContent` in a block, because these values have further content."""
+    """Return the values of `toolResult` and `guardContent` in a block. These values have more content."""
     return mapping(block.get("toolResult")), mapping(block.get("guardContent"))
 
 
@@ -52,9 +54,9 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
 
 
 def of_tools(body: Mapping[str, Any]) -> Iterator[BilledPart]:
-    """Yield the searches that Nova's grounding may make.
+    """Yield one entry for each use of Nova's grounding tool: the searches that it may make.
 
-    If the request has tools, also yield the instructions about tools, which the provider adds to the prompt.
+    If the request has any tool, also yield the instructions about tools that the provider adds to the prompt.
     """
     tools = billing.tools_of(body.get("toolConfig"))
     for tool in tools:

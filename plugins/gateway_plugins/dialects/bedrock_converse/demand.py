@@ -1,10 +1,10 @@
-"""Rules of Converse for the messages of a request: turns, tool results, files, cache points.
+"""Rules for the messages of a Converse request that the gateway converts from another dialect.
 
-Every conversion of a request to Converse uses these rules. The conversion maps the client's messages to `Turn`s of
-Converse blocks, with the client's own tool ids. From these turns, `arrange` makes a list of messages that Bedrock
-accepts. Nothing here depends on the client's dialect. It depends on the model only through the model's capabilities
-(`Caps`). Tools and parameters are in `tools.py` and `options.py`. Sources: botocore's service model; recorded traffic;
-the issues of other projects to which the rules refer.
+The converting code passes the client's messages as `Turn`s, with Converse blocks and the client's tool ids. `arrange`
+makes a list of messages that Bedrock accepts. The rules are the same for all clients' dialects. They depend on the
+model only through its capabilities (`Caps`). Tools and parameters are in `tools.py` and `options.py`.
+
+Sources: botocore's service model; recorded traffic; issues of other projects, named at the rules.
 """
 
 from __future__ import annotations
@@ -36,28 +36,26 @@ from gateway_plugins.shared.turns import (
 )
 
 FILLER: Final = "."
-"""Text of a turn that is added only because Bedrock requires a turn there. In recorded traffic, models ignore this
-text."""
+"""Text of a turn that is added only because Bedrock requires a turn there. In recorded traffic, models ignore it."""
 ATTACHED: Final = "(attached)"
-"""Text added to a turn that has a document but no text, because Bedrock refuses such a turn (archestra#4220)."""
+"""Text for a message that has a document but no text. Bedrock refuses such a message (archestra#4220)."""
 
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9\-()\[\] ]+")
 _EXTENSION: Final = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
-"""Pattern of a file name's extension. It does not match other dots in a title, as in "Dr. Who" or "Release 1.2"."""
+"""Pattern for the extension of a file name. It matches no other dot, as in "Dr. Who" or "Release 1.2"."""
 _TEXT_FORMATS: Final = frozenset({"txt", "csv", "md", "html"})
 """Formats of documents that are plain text."""
 _MAX_NAME: Final = 190
-"""Maximum length of a document's name. Bedrock allows 200 characters, of which a few are reserved for a number like "
-(2)"."""
+"""Maximum length of a document's name in characters. Bedrock allows 200; the rest is for a number such as " (2)"."""
 
 
 def is_blank(block: Block) -> bool:
-    """Return whether a block is a text without a visible character, which Bedrock refuses (hermes#63983)."""
+    """Return whether a block is a text without a visible character. Bedrock refuses such a block (hermes#63983)."""
     return "text" in block and not block["text"].strip()
 
 
 def media_block(media: Media, names: DocumentNames, caps: Caps, param: str) -> Block:
-    """Return an image, document or audio block. Raises `Refused` if the model does not accept such files."""
+    """Return an image, document or audio block. Raises `Refused` if the model does not accept the file."""
     offered = {"image": caps.images, "document": caps.documents, "audio": True}
     if not offered[media.kind]:
         raise invalid(f"{param}: this model takes no {media.kind}s", param)
@@ -88,12 +86,12 @@ class DocumentNames:
 
 
 def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> list[Block]:
-    """Return the member `messages` of the request.
+    """Return the value of `messages`.
 
     - The roles user and assistant alternate.
-    - The user's turn after a tool call has the result of the call.
-    - After a last turn of the assistant, a user turn is added. The exception is a turn without tool calls if `prefill`
-      is true: the model then continues that turn.
+    - The user's message after a tool call has the result of the call.
+    - If the last turn is the assistant's, a user message is added. It is not added if `prefill` is true and the turn
+      has no tool calls: then the model continues that turn.
     """
     runs = _runs(turns, drop)
     if not runs or (runs[0][0] == "assistant" and not caps.leading_assistant):
@@ -116,9 +114,9 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 
 
 def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
-    """Group consecutive turns of the same side (user or assistant), and remove blank blocks.
+    """Group consecutive turns of the same side: the assistant, or the user with the system.
 
-    A system turn belongs to the user's side. A turn that has no blocks left, or only cache points, is removed.
+    Blank blocks are removed. A turn without blocks, or with nothing but cache points, is removed too.
     """
     filled = []
     for turn in turns:
@@ -133,7 +131,7 @@ def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
 
 
 def _drop_last_thinking(turn: Turn, drop: Drop) -> None:
-    """Remove thinking at the end of an assistant's turn. Bedrock refuses a turn that ends with thinking."""
+    """Remove thinking from the end of an assistant's turn. Bedrock refuses thinking there."""
     answers = [
         index for index, block in enumerate(turn.blocks) if not ("reasoningContent" in block or "cachePoint" in block)
     ]
@@ -149,7 +147,9 @@ def _calls(run: Sequence[Turn]) -> bool:
 
 
 def _strip_end(content: list[Block]) -> None:
-    """Remove white space from the end of an assistant's last message, because Bedrock refuses white space there."""
+    """Remove white space from the end of the last message, if it is the assistant's. Bedrock refuses white space
+    there.
+    """
     if "text" in content[-1]:
         content[-1]["text"] = content[-1]["text"].rstrip()
 
@@ -164,10 +164,10 @@ def _assistant(run: Sequence[Turn], ids: ToolIds) -> Block:
 
 
 def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
-    """Return the messages for consecutive turns of the user's side.
+    """Return the messages for consecutive turns of the user and the system.
 
-    The result is one user message with the tool results first (camel#3954). If the model does not accept all its blocks
-    in one message, it is split into several messages.
+    Normally this is one user message, with the tool results first (camel#3954). It is split in two if the model refuses
+    the other blocks beside tool results. A system message may follow it.
     """
     results: list[Block] = []
     others: list[Block] = []
@@ -200,9 +200,9 @@ def _missing(made: str) -> Block:
 
 
 def _suited(result: Block, caps: Caps) -> list[Block]:
-    """Change a tool result to a form that the model accepts.
+    """Change a tool result so that the model accepts it.
 
-    Returns the files that the model does not accept inside a result, which the caller must place after the results.
+    Returns the files that the model does not accept inside a tool result. The caller must add them after the results.
     """
     content = [block for block in result["content"] if not is_blank(block)]
     beside = [block for block in content if not _fits_result(block, caps)]
@@ -237,10 +237,11 @@ def _as_json(block: Block) -> Block:
 
 
 def _split(results: list[Block], others: list[Block], caps: Caps) -> list[Block]:
-    """Return tool results and other blocks in one user message, or in two with an assistant message between them.
+    """Return one user message with the tool results and the other blocks, or two with an assistant message between
+    them.
 
-    Model families differ in the blocks that they accept besides tool results (pydantic-ai#6081, langchain-aws#141).
-    Claude refuses a message that has both documents and tool results.
+    Some model families refuse other blocks beside tool results (pydantic-ai#6081, langchain-aws#141). Claude refuses
+    documents beside tool results.
     """
     others = _with_text(others)
     apart = caps.tool_result_alone or any("document" in block for block in others)
@@ -258,7 +259,7 @@ def _with_text(content: list[Block]) -> list[Block]:
 
 
 class CachePoint(Block):
-    """A cache point block, with the JSON pointer of the client's breakpoint in `path`."""
+    """A `cachePoint` block. `path` is the JSON pointer of the client's breakpoint."""
 
     def __init__(self, ttl: str, path: str) -> None:
         super().__init__(cachePoint={"type": "default", "ttl": ttl} if ttl else {"type": "default"})
@@ -266,20 +267,19 @@ class CachePoint(Block):
 
 
 class CacheBreakpoints:
-    """Writes the cache points of one request. Those that the model or Bedrock would refuse are left out."""
+    """Writes the cache points of one request. Cache points that the model or Bedrock would refuse are left out."""
 
     MAX: Final = 4
-    """Maximum number of cache points that Bedrock accepts in one request."""
+    """Maximum number of cache points in one request. Bedrock refuses more."""
 
     def __init__(self, caps: Caps, drop: Drop) -> None:
         self._caps = caps
         self._drop = drop
 
     def mark(self, blocks: list[Block], ttl: str | None, at: str, *, tool: bool = False) -> None:
-        """Append a cache point to the blocks.
+        """Append a cache point to `blocks`. If `ttl` is None, the client set no breakpoint, and nothing happens.
 
-        Do nothing if `ttl` is None: the client set no breakpoint. `at` is the JSON pointer of the value that has the
-        client's breakpoint.
+        `at` is the JSON pointer of the client's value that has the breakpoint.
         """
         path = f"{at}/cache_control"
         if ttl is None:
@@ -292,9 +292,7 @@ class CacheBreakpoints:
         blocks.append(CachePoint(ttl if self._caps.cache_ttl else "", path))
 
     def mark_last(self, turns: Sequence[Turn], ttl: str | None) -> None:
-        """Append a cache point to the last turn that has blocks, if this turn does not end with a cache point
-        already.
-        """
+        """Append a cache point to the last turn with blocks, unless one is there already."""
         blocks = next((turn.blocks for turn in reversed(turns) if turn.blocks), [])
         if not (blocks and isinstance(blocks[-1], CachePoint)):
             self.mark(blocks, ttl, "")
@@ -302,9 +300,8 @@ class CacheBreakpoints:
     def limit(self, tools: list[Block], system: list[Block], messages: list[Block]) -> None:
         """Remove cache points until at most `MAX` are left, and shorten lifetimes that Bedrock would refuse.
 
-        The earliest cache points in the messages are removed first, because a later cache point covers everything
-        before it. A cache point of 1h that comes after a cache point of 5m is changed to 5m, because Bedrock refuses
-        this order.
+        The earliest cache points in the messages are removed first, because a later one covers everything before it. A
+        lifetime of 1h is changed to 5m if a lifetime of 5m comes before it, because Bedrock refuses this order.
         """
         contents = [message["content"] for message in messages]
         points = [*((content, block) for content in contents for block in content if isinstance(block, CachePoint))]
@@ -321,10 +318,10 @@ class CacheBreakpoints:
 
 
 def place_cache_points(content: list[Block], drop: Drop) -> list[Block]:
-    """Return the blocks with every cache point in a place that Bedrock accepts (opencode#17300).
+    """Return the blocks with every cache point where Bedrock accepts it (opencode#17300).
 
-    A cache point must not directly follow thinking or a document other than a PDF. It is moved before these blocks. A
-    cache point at the beginning, or directly after another cache point, is left out and reported as dropped.
+    A cache point must not directly follow thinking, or a document that is not a PDF. It is moved before such blocks. At
+    the beginning of the list, or after another cache point, it is dropped and reported.
     """
     placed: list[Block] = []
     for block in content:
@@ -346,9 +343,9 @@ def _takes_no_point(block: Block) -> bool:
 
 
 def is_unsigned_loop(turns: Sequence[Turn]) -> bool:
-    """Return whether the last assistant turn calls tools but does not begin with thinking.
+    """Return whether the last assistant turn calls tools and begins without thinking.
 
-    A client that does not send thinking back produces such turns. A model with a thinking budget refuses to think after
+    Such turns come from clients that do not send thinking back. A model with a thinking budget refuses to think after
     them (RooCode#11238).
     """
     first: list[Block] = []
@@ -363,11 +360,11 @@ def is_unsigned_loop(turns: Sequence[Turn]) -> bool:
 
 
 def thinking_blocks(thinking: Reasoning, caps: Caps, maker: Maker, drop: Drop) -> list[Block]:
-    """Return the blocks for thinking of an earlier turn.
+    """Return the blocks for the thinking of an earlier turn, without the gateway's tag.
 
-    The gateway's tag is removed from the signature or redacted data. Thinking that the model wrote between tags in its
-    text becomes text again. Thinking is left out and reported as dropped if another model family wrote it, if it has
-    neither signature nor data, or if the model does not accept it.
+    - Thinking that the model wrote as text, such as between `<think>` tags, becomes text again.
+    - Thinking is reported as dropped if another model family wrote it, if it has neither signature nor data, or if the
+      model does not accept it.
     """
     if (written := original_text(thinking, maker)) is not None:
         return [{"text": written}]

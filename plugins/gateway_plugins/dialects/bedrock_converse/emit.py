@@ -1,12 +1,12 @@
-"""Writers of replies in the Converse dialect (`shared/reply_events.py`): the events of a stream, or the whole body.
+"""Writes replies in the Converse dialect (`shared/reply_events.py`): the events of a stream, or the whole body.
 
 - Text and thinking begin with a `contentBlockDelta`. Only a tool call has a `contentBlockStart`.
 - `metadata` comes after `messageStop`.
 - botocore's service model requires `usage` and `latencyMs`, and clients rely on both. If the provider sends no usage,
-  the counts are 0. The latency is measured from the translation of the request to the end of the reply.
+  the counts are 0. The latency is the time from the request's translation to the end of the reply.
 
-Sources: botocore's service model, and recorded streams. The readers (`walk.py` of each dialect) read the events of
-providers. The encoder of Converse's plugin writes the frames and the padding.
+The encoder of Converse's plugin writes the frames and the padding. Sources: botocore's service model, and recorded
+streams.
 """
 
 from __future__ import annotations
@@ -25,10 +25,8 @@ from gateway_plugins.shared.reply_events import Citation, Stop
 Block = dict[str, Any]
 
 FIELD_PATHS: Final = ("/stop_sequence", "/delta/stop_sequence", "/usage/output_tokens_details")
-"""Paths in `additionalModelResponseFieldPaths` whose values the gateway can write.
-
-Vercel's AI SDK sends the second path for streams.
-"""
+"""Paths of `additionalModelResponseFieldPaths` that the gateway can answer. Vercel's AI SDK sends the second for
+streams."""
 
 _STOPS: Final[Mapping[str, str]] = {
     reply_events.END_TURN: "end_turn",
@@ -40,7 +38,7 @@ _STOPS: Final[Mapping[str, str]] = {
     reply_events.MALFORMED: "malformed_model_output",
 }
 _INTERVENED: Final = "guardrail_intervened"
-"""Stop reason of a reply that Bedrock's guardrails ended. For any other content filter it is `content_filtered`."""
+"""Stop reason if Bedrock's guardrails ended the reply. If another content filter did, it is `content_filtered`."""
 _TIERS: Final[Mapping[str, str]] = {
     "default": "default",
     "standard": "default",
@@ -48,7 +46,7 @@ _TIERS: Final[Mapping[str, str]] = {
     "flex": "flex",
     "reserved": "reserved",
 }
-"""Bedrock's name of each service tier, by the provider's name. A tier with another name is left out of the reply."""
+"""Bedrock's service tier for each tier that a provider may report. Any other tier is left out of the reply."""
 PLACES: Final[Mapping[str, tuple[str, str]]] = {
     # kind: (location, member with the index)
     "char": ("documentChar", "documentIndex"),
@@ -56,17 +54,17 @@ PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "block": ("documentChunk", "documentIndex"),
     "search_result": ("searchResultLocation", "searchResultIndex"),
 }
-"""Names of Converse's location and of its member with the index, by the kind of a citation. Citations of web pages have
-another form.
-"""
+"""For each kind of citation: the key inside Converse's `location`, and the key of the document's index below it.
+
+Citations of web pages have another form."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyOptions:
-    """Facts about a client's request that are needed to write its reply."""
+    """What the writer of a reply must know about the client's request."""
 
     paths: tuple[str, ...] = ()
-    """JSON pointers in `additionalModelResponseFieldPaths`. They refer to members of a reply in Anthropic's own API."""
+    """JSON pointers in `additionalModelResponseFieldPaths`. They refer to fields of a reply in Anthropic's own API."""
     started: float = field(default_factory=monotonic)
     """Time of the request on the monotonic clock, in seconds."""
 
@@ -74,11 +72,7 @@ class ReplyOptions:
         return {"latencyMs": round((monotonic() - self.started) * 1000)}
 
     def fields(self, stop: Stop, usage: Usage | None) -> Block:
-        """Return the member `additionalModelResponseFields`: the requested fields whose values are known, each at its
-        path.
-
-        Returns {} if no value is known.
-        """
+        """Return `additionalModelResponseFields` with each requested value that is known; {} without any."""
         known: dict[str, Any] = {}
         if stop.sequence:
             known |= {"/stop_sequence": stop.sequence, "/delta/stop_sequence": stop.sequence}
@@ -136,7 +130,7 @@ class Stream:
         return events
 
     def close(self) -> None:
-        """Write `messageStop` and `metadata` if the reply has ended and they were not written before."""
+        """Write `messageStop` and `metadata`, if the reply has ended and they are not written yet."""
         if self._stop is None or self._ended:
             return
         self._ended = True
@@ -145,7 +139,7 @@ class Stream:
         self._put("metadata", _ending(self._options, self._usage, self._tier))
 
     def start(self, _reply_id: str = "") -> None:
-        """Write `messageStart`, once. Converse has no member for the id of a reply."""
+        """Write `messageStart`, once. Converse has no field for the id of a reply."""
         if not self._started:
             self._started = True
             self._put("messageStart", {"role": "assistant"})
@@ -217,7 +211,7 @@ class Stream:
 
 @dataclass(slots=True)
 class _Open:
-    """A block of a whole reply that is being collected."""
+    """A block of a reply that is not streamed, while its pieces come."""
 
     kind: str
     pieces: list[str] = field(default_factory=list)
@@ -226,7 +220,9 @@ class _Open:
     call: Block = field(default_factory=dict)
 
     def block(self) -> Block | None:
-        """Return the block; None for an empty text. Clients would send it back, and Bedrock refuses empty texts."""
+        """Return the block; None for an empty text. Clients would send an empty text back, and Bedrock would refuse
+        it.
+        """
         text = "".join(self.pieces)
         if self.kind == "tool":
             return {"toolUse": {**self.call, "input": checks.arguments(text)}}
@@ -253,7 +249,7 @@ class Whole:
         self._tier = ""
 
     def start(self, _reply_id: str = "") -> None:
-        """Do nothing: Converse has no member for the id of a reply."""
+        """Do nothing: Converse has no field for the id of a reply."""
 
     def text(self, piece: str) -> None:
         self._block("text").pieces.append(piece)
@@ -304,7 +300,7 @@ class Whole:
         })  # fmt: skip
 
     def _block(self, kind: str) -> _Open:
-        """Return the open block if it is of this kind. Otherwise end the open block, and return a new one."""
+        """Return the open block if it is of this kind. Otherwise end it, and return a new one."""
         if self._open is None or self._open.kind != kind:
             self.block_end()
             self._open = _Open(kind)
@@ -316,7 +312,7 @@ def _reason(stop: Stop) -> str:
 
 
 def _ending(options: ReplyOptions, usage: Usage | None, tier: str) -> Block:
-    """Return the members for usage, latency and service tier. In a stream, the event `metadata` has them."""
+    """Return the fields for usage, latency and service tier. In a stream, they are in the event `metadata`."""
     members: Block = {"usage": usage_dict(usage or Usage()), "metrics": options.metrics()}
     if tier in _TIERS:
         members["serviceTier"] = {"type": _TIERS[tier]}
@@ -326,7 +322,8 @@ def _ending(options: ReplyOptions, usage: Usage | None, tier: str) -> Block:
 def _redacted(data: str) -> Block:
     """Return a block of redacted thinking.
 
-    Anthropic's data, which is base64 text already, is encoded in base64 once more, as Bedrock does (recorded traffic).
+    Bedrock encodes Anthropic's data in base64, although it is base64 text already (recorded traffic). So this does the
+    same.
     """
     return {"redactedContent": b64encode(data.encode("latin-1", "replace")).decode()}
 

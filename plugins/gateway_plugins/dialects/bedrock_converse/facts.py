@@ -1,7 +1,7 @@
 """Readers of usage, service tier and model in a Converse reply.
 
-Sources: botocore's service model (TokenUsage, CacheDetail, PromptRouterTrace) and recorded traffic. These readers do
-not check the kind of an event: the caller passes only events that can have usage.
+The caller passes only events that can have usage. Sources: botocore's service model (TokenUsage, CacheDetail,
+PromptRouterTrace) and recorded traffic.
 """
 
 from __future__ import annotations
@@ -49,10 +49,7 @@ class Reports:
         return self._tier
 
     def part(self, marks: Marks) -> Part:
-        """Return the only part of the call.
-
-        Its model is known only if a prompt router chose the model and reported it.
-        """
+        """Return the only part of the call. Its model is known only if a prompt router reported it."""
         return Part(usage=self._counts.usage(marks), model=self._model, tier=self._tier)
 
     def is_exact(self, marks: Marks) -> bool:
@@ -62,8 +59,8 @@ class Reports:
 def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
     """Return the counts of a `usage` object.
 
-    Its member `cacheDetails` has the cache writes of each ttl. Some counts can be in several members; the first member
-    above 0 is used.
+    Some counts can be in several fields. The first one above 0 is used. `cacheDetails` has the cache writes for each
+    ttl.
     """
     counts: dict[str, int] = {}
     for member, name in _COUNTS.items():
@@ -78,11 +75,10 @@ def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
 
 
 def tier_of(data: Mapping[str, Any]) -> str:
-    """Return "optimized" if the reply was made with optimized latency, which has its own price.
+    """Return "optimized" for a reply with optimized latency, because it has its own price. Otherwise return the service
+    tier.
 
-    Otherwise return the service tier, or "".
-
-    `data` is the event `metadata` or a whole reply.
+    The tier is "" if the reply has none. `data` is the event `metadata` or a whole reply.
     """
     latency = lenient.text(lenient.mapping(data.get("performanceConfig")).get("latency"))
     if latency == "optimized":

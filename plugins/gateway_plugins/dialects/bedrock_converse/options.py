@@ -1,8 +1,8 @@
 """Writers of the parameters of a Converse request: output limit, sampling, stop sequences, thinking.
 
-Every conversion of a request to Converse uses these writers. `shared/settings.py` decides which settings to send. Each
-model family has its own member for thinking, and answers 400 to another family's (agentgateway#3442). The forms in this
-file come from recorded traffic and LiteLLM's per-model data.
+Every translation to Converse uses these writers. `shared/settings.py` decides which settings to send. Each model family
+has its own field for thinking, and answers 400 to the field of another family (agentgateway#3442). The fields are known
+from recorded traffic and LiteLLM's per-model data.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RULES: Final = UpstreamRules()
 
 
 def thinking(plan: ThinkingPlan) -> Block:
-    """Return the members of `additionalModelRequestFields` that ask for thinking, or switch it off."""
+    """Return the fields of `additionalModelRequestFields` that request thinking or switch it off."""
     effort, display = plan.effort, {"display": plan.display} if plan.display else {}
     forms: dict[str, Block] = {
         "": {},
@@ -43,7 +43,7 @@ def thinking(plan: ThinkingPlan) -> Block:
 
 
 def inference(settings: Settings, caps: Caps, drop: Drop) -> tuple[Block, Block]:
-    """Return `inferenceConfig`, and the members for top_k in `additionalModelRequestFields`."""
+    """Return `inferenceConfig`, and the fields for top_k in `additionalModelRequestFields`."""
     members = {
         "maxTokens": settings.limit,
         "temperature": settings.sampling.get("temperature"),
@@ -64,11 +64,11 @@ def inference(settings: Settings, caps: Caps, drop: Drop) -> tuple[Block, Block]
 
 
 def response_fields(stops: Sequence[str], caps: Caps, *, stream: bool) -> Block:
-    """Return `additionalModelResponseFieldPaths`, which asks for the stop sequence that ended the reply.
+    """Return `additionalModelResponseFieldPaths` with the path of the stop sequence; {} if the model cannot name it.
 
-    Without this member, the reply does not name the stop sequence (litellm#40064). The path refers to a reply of
-    Anthropic's own API or, for a stream, to its event `message_delta`. Vercel's AI SDK and opencode send the same path
-    for streams. Returns {} if there are no stop sequences, or if the model cannot name them.
+    The reply names the stop sequence only if the request has this field (litellm#40064). The path is valid for a reply
+    of Anthropic's own API, or for its event `message_delta` in a stream. Vercel's AI SDK and opencode send the same
+    path for streams. Returns {} also for a request without stop sequences.
     """
     if not (stops and caps.stop_sequence_named):
         return {}

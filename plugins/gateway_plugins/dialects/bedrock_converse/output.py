@@ -1,7 +1,6 @@
 """Writer of the answer's format (a JSON schema) in a Converse request: natively, by a tool, or by a hint in the prompt.
 
-Every conversion of a request to Converse uses this writer. `shared/output_format.py` explains the three ways. Nothing
-here knows the client's dialect.
+Every translation to Converse uses this writer. `shared/output_format.py` explains the three ways.
 """
 
 from __future__ import annotations
@@ -24,26 +23,26 @@ _SCHEMA_TOOL_HINT: Final = "Give your final answer by calling the tool "
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """The tools, the tool choice, and the members of a request that require the answer's format."""
+    """The parts of a request that enforce the answer's format, with the client's own tools."""
 
     choice: ToolChoice
-    """The tool choice, which may force a call of the schema tool."""
+    """The tool choice. It may force a call of the schema tool."""
     specs: Sequence[Block]
     """The specs of the tools, including the schema tool."""
     config: Block = field(default_factory=dict)
-    """The member `outputConfig`; {} if there is none."""
+    """The field `outputConfig`; {} for none."""
     schema_tool: str = ""
-    """Name of the schema tool, whose input is the answer; "" if there is none."""
+    """Name of the schema tool; "" for none. The input of the schema tool is the answer."""
     hint: str = ""
-    """Text for the system prompt; "" if there is none."""
+    """Text for the system prompt; "" for none."""
 
 
 def build_output(
     wanted: JsonFormat | None, specs: Sequence[Block], choice: ToolChoice, caps: Caps, drop: Drop, *, thinks: bool
 ) -> Output:
-    """Return the members that require the format `wanted`, with the tools and the tool choice.
+    """Return the parts of a request that enforce the format `wanted`, with the client's own tools.
 
-    `thinks` has the meaning of `settings.Plan.thinks`. Some models then refuse a forced tool choice.
+    `thinks` is true if the model thinks in Anthropic's form. Some models then refuse a forced tool choice.
     """
     if wanted is None:
         return Output(choice, specs)

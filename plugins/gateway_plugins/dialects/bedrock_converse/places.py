@@ -1,4 +1,7 @@
-"""Finds the places of text in requests, replies and events of Converse (AWS API reference: Converse)."""
+"""Finds every text in requests, replies and events of Converse, for filters of text.
+
+A `Place` names the JSON path of one text. Source: AWS API reference (Converse).
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ _DELTAS: Final[tuple[tuple[tuple[str, ...], Kind], ...]] = (
 
 
 _MEMBERS: Final = frozenset({"messages", "system", "inferenceConfig", "toolConfig", "schemaVersion"})
-"""Members of requests in the form of Converse. `schemaVersion` is Nova's (Amazon Nova user guide, request schema)."""
+"""Fields of a request in Converse's form. Nova adds `schemaVersion` (Amazon Nova user guide, request schema)."""
 _BLOCKS: Final = frozenset({
     "text", "image", "document", "video", "audio", "toolUse", "toolResult", "reasoningContent", "guardContent",
     "cachePoint", "citationsContent", "searchResult",
@@ -31,7 +34,7 @@ _BLOCKS: Final = frozenset({
 
 
 def is_request(data: dict[str, Any]) -> bool:
-    """Return whether a request has the form of Converse throughout, so that `places` finds all of its texts."""
+    """Return whether every part of a request has Converse's form. Only then does `places` find all of its texts."""
     messages = [mapping(message) for message in sequence(data.get("messages"))]
     contents = [data.get("system") or [], *(message.get("content") for message in messages)]
     return (
@@ -88,13 +91,13 @@ def _request(data: dict[str, Any]) -> Iterator[Place]:
 
 
 def _trace(data: dict[str, Any]) -> Iterator[Copy]:
-    """Yield the copy of the reply's text in the trace of a guardrail."""
+    """Yield the copy of the reply's text in a guardrail's trace."""
     if mapping(mapping(data.get("trace")).get("guardrail")).get("modelOutput"):
         yield Copy(("trace", "guardrail", "modelOutput"))
 
 
 def _citation(citation: dict[str, Any], path: Path) -> Iterator[Place]:
-    """Yield the places of the cited text. It is whole in one event."""
+    """Yield the places of the quoted texts of a citation. Each is complete in one event."""
     for number, source in enumerate(map(mapping, sequence(citation.get("sourceContent")))):
         cited = source.get("text")
         if isinstance(cited, str):
@@ -118,7 +121,7 @@ def _blocks(blocks: Any, path: Path, role: str) -> Iterator[Place]:
 
 
 def _sources(block: dict[str, Any], path: Path, name: Any, role: str) -> Iterator[Place]:
-    """Yield the places of the texts of a document and of a search result."""
+    """Yield the places of the texts in a document and in a search result."""
     document = mapping(block.get("document"))
     source = mapping(document.get("source"))
     if isinstance(source.get("text"), str):

@@ -1,13 +1,13 @@
 """Readers of the messages and system prompt of a Converse request.
 
-The conversions from Converse to other dialects use the values that these readers return (see `values.py`).
+They return the values of `values.py`, for every translation from Converse.
 
 - A malformed value is refused with a 400 that names the field.
-- A member that botocore's service model does not have is reported as dropped. A block of an unknown kind in an answer
-  of the model is left out and reported too, because a 400 would end the session.
+- A field that botocore's service model does not have is reported as dropped.
+- A block of an unknown kind in an assistant message is left out and reported, because a 400 would end the session.
 - The client must send a file as bytes, because the gateway cannot read S3 buckets.
 
-Each conversion decides which values its provider accepts. Parameters are read in `read_options.py`. Source: botocore's
+The translation decides which values the provider accepts. Parameters are read in `read_options.py`. Source: botocore's
 service model (Message, ContentBlock and the shapes inside them).
 """
 
@@ -43,22 +43,22 @@ from gateway_plugins.shared.reply_events import Citation
 _ROLES: Final = ("user", "assistant", "system")
 _TTLS: Final = ("5m", "1h")
 _SOUNDS: Final[Mapping[str, str]] = {"mpeg": "mp3", "mpga": "mp3"}
-"""The gateway's names of audio formats, for formats that Converse accepts under several names."""
+"""The gateway's name for an audio format, if Converse has several names for the format."""
 _LOCATIONS: Final[Mapping[str, tuple[str, str]]] = {name: (kind, index) for kind, (name, index) in PLACES.items()}
-"""Kind of a citation, and name of the member with its index, by the name of Converse's location."""
+"""For each key inside Converse's `location`: the kind of citation, and the key of the index below it."""
 _ANYWHERE: Final = (Text, CachePoint, ToolChange)
 _SIDES: Final[Mapping[str, tuple[type, ...]]] = {
     "user": (*_ANYWHERE, File, Document, SearchResult, Result),
     "assistant": (*_ANYWHERE, Reasoning, Call),
     "system": _ANYWHERE,
 }
-"""Types of the values that a message may have, by its role. Other dialects have no place for other types."""
+"""Types of the values that a message may have, by the message's role. Any other value is refused."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
     """Return the messages.
 
-    Calls of tools that a provider ran itself, and their results, are left out and reported as dropped.
+    Calls of tools that a provider ran on its own servers are left out and reported as dropped, with their results.
     """
     servers: set[str] = set()
     conversation = []
@@ -82,9 +82,8 @@ def system(top: Members, drop: Drop) -> list[Block]:
 
 
 def _known(raw: Any, at: str, drop: Drop) -> Any:
-    """Return `raw`, a block of an earlier answer.
-
-    If the kind of the block is unknown, report the block as dropped, and return an empty text instead.
+    """Return a block of an assistant message. A block of an unknown kind is reported as dropped and replaced by an
+    empty text.
     """
     members = {name for name, value in raw.items() if value is not None} if isinstance(raw, dict) else set()
     if not members or members & _BLOCKS.keys():
@@ -94,9 +93,10 @@ def _known(raw: Any, at: str, drop: Drop) -> Any:
 
 
 def _without_servers(blocks: list[Block], servers: set[str], drop: Drop) -> list[Block]:
-    """Return the blocks, except calls of tools that a provider ran itself, and the results of such calls.
+    """Return the blocks without calls of tools that ran on a provider's servers, and without the results of these
+    calls.
 
-    The ids of the calls are added to `servers`, which all messages share.
+    `servers` has the ids of such calls in all messages so far. This function adds ids.
     """
     carried = []
     for block in blocks:
@@ -118,9 +118,7 @@ def _placed(blocks: list[Block], role: str) -> list[Block]:
 
 
 def union(value: Any, at: str, known: Collection[str]) -> tuple[str, Any]:
-    """Return the name and value of the only member of a union, that is, an object with exactly one member of
-    `known`.
-    """
+    """Return the name and value of the only field of an object. Raises `Refused` unless it is one of `known`."""
     members = {name: inner for name, inner in value.items() if inner is not None} if isinstance(value, dict) else {}
     if len(members) != 1 or not members.keys() <= set(known):
         others = f", not {', '.join(members)}" if members else ""
@@ -129,7 +127,7 @@ def union(value: Any, at: str, known: Collection[str]) -> tuple[str, Any]:
 
 
 def cache_point(value: Any, at: str, drop: Drop) -> CachePoint:
-    """Return a cache point. `at` is the JSON pointer of the block that has the member `cachePoint`."""
+    """Return a cache point. `at` is the JSON pointer of the block with the field `cachePoint`."""
     inner = struct(value, f"{at}/cachePoint", ("type", "ttl"), drop)
     ttl = inner.get("ttl")
     if ttl not in (None, *_TTLS):
@@ -154,9 +152,9 @@ def _text(value: Any, at: str, _drop: Drop) -> Text:
 
 
 def _bytes(value: Any, at: str, others: Collection[str] = ()) -> tuple[str, Any]:
-    """Return the name and value of the only member of a file's `source`.
+    """Return the name and value of the only field of a file's `source`: `bytes`, or one of `others`.
 
-    Raises `Refused` for a file in an S3 bucket. `others` are the names that are allowed besides `bytes`.
+    Raises `Refused` for a file in an S3 bucket.
     """
     kind, inner = union(value, f"{at}/source", ("bytes", *others, "s3Location"))
     if kind == "s3Location":
@@ -229,7 +227,7 @@ def _search_result(value: Any, at: str, drop: Drop) -> SearchResult:
 
 
 def _guarded(value: Any, at: str, drop: Drop) -> Block:
-    """Return the text or image in `guardContent`, marked as content that the guardrail must check."""
+    """Return the text or image in `guardContent`, marked for the guardrail."""
     at = f"{at}/guardContent"
     kind, inner = union(value, at, ("text", "image"))
     if kind == "image":
@@ -255,7 +253,7 @@ def _thinking(value: Any, at: str, drop: Drop) -> Reasoning:
 
 
 def _cited(value: Any, at: str, drop: Drop) -> Text:
-    """Return a text with citations from an earlier answer, as one `Text`."""
+    """Return a text with its citations, from an earlier answer."""
     at = f"{at}/citationsContent"
     inner = struct(value, at, ("content", "citations"), drop)
     answer = "".join(_texts(inner.get("content"), f"{at}/content", drop))
@@ -267,7 +265,7 @@ def _cited(value: Any, at: str, drop: Drop) -> Text:
 def _citation(value: Any, at: str, drop: Drop) -> Citation | None:
     """Return a citation.
 
-    Return None for a citation without a location, and report it: only Bedrock has such citations.
+    Only Bedrock has citations without a location. For such a citation, return None and report it as dropped.
     """
     inner = struct(value, at, ("title", "source", "sourceContent", "location"), drop)
     cited = "".join(_texts(inner.get("sourceContent"), f"{at}/sourceContent", drop))

@@ -1,11 +1,11 @@
-"""Readers of the parameters of a Converse request: every member except `messages` and `system`.
+"""Readers of the parameters of a Converse request: every field except `messages` and `system`.
 
-Malformed values and unknown members are treated as in `read.py`.
+Malformed values and unknown fields are treated as in `read.py`.
 
-- `additionalModelRequestFields` holds members of the model's own API. These members are called extra fields here.
+- `additionalModelRequestFields` has fields of the model's own API. They are called extra fields here.
 - Several model families have their own extra fields for thinking, effort or top_k. All of them are read here, because
-  the client may use the fields of a family other than the one that answers.
-- Each conversion has a table of the other extra fields that it passes on.
+  the client may send the fields of one family while a model of another family answers.
+- Each translation has a table of the other extra fields that it passes on.
 
 Sources: botocore's service model; AWS's user guide on each family's parameters; recorded traffic.
 """
@@ -40,9 +40,8 @@ MEMBERS: Final = frozenset(
         "outputConfig", "projectIdentifier", "modelId",
     }
 )  # fmt: skip
-"""Members of a request in botocore's service model. `modelId` belongs in the URL, but some clients repeat it in the
-body.
-"""
+"""Fields of a request in botocore's service model. `modelId` belongs in the URL, but some clients also put it in the
+body."""
 _READ: Final = (
     frozenset({"output_config", "top_k", "inferenceConfig", "tool_choice", "anthropic_beta"}) | THINKING_MEMBERS
 )
@@ -53,7 +52,7 @@ LIMIT_AT: Final = "/inferenceConfig/maxTokens"
 STOPS_AT: Final = "/inferenceConfig/stopSequences"
 """JSON pointer of the stop sequences."""
 _PROJECT: Final = re.compile("[a-zA-Z0-9:/_-]{1,2048}")
-"""Pattern of a project's id or ARN. Other characters are refused, because the value may be sent as a header."""
+"""Pattern for a project's id or ARN. Other characters are refused, because the value may be sent as a header."""
 _TIERS: Final = ("default", "priority", "flex", "reserved")
 _LATENCIES: Final = ("standard", "optimized")
 _EFFORTS: Final = (
@@ -70,15 +69,15 @@ _CHECKS: Final[Mapping[str, numbers.Check]] = {
     "top_p": partial(numbers.real, highest=1),
     "top_k": partial(numbers.whole, highest=500),
 }
-"""The check of each sampling parameter. The maxima of temperature and top_p are from botocore's service model, that of
-top_k is Claude's."""
+"""The check of each sampling parameter.
+
+The maxima of temperature and top_p are from botocore's service model. The maximum of top_k is from Claude's API."""
 
 
 def refuse_unservable(top: Members) -> None:
-    """Raise `Refused` for a request that only Bedrock could serve, or that is empty.
+    """Raise `Refused` for a request without messages and system prompt, or with `promptVariables`.
 
-    The request could be served only by Bedrock if it has `promptVariables`. It is empty if it has neither messages nor
-    a system prompt.
+    Only Bedrock could answer a request with `promptVariables`.
     """
     if member(top, "promptVariables"):
         message = "promptVariables: prompts that Bedrock manages are not known here; send messages with the text itself"
@@ -88,20 +87,20 @@ def refuse_unservable(top: Members) -> None:
 
 
 def leftovers(top: Members, drop: Drop) -> None:
-    """Report as dropped each member of the request that botocore's service model does not have."""
+    """Report as dropped each field of the request that botocore's service model does not have."""
     for name in top:
         if name not in MEMBERS and top.decode(name) is not None:
             drop(f"/{escape_step(name)}")
 
 
 def refuse_guardrail(top: Members, drop: Drop) -> None:
-    """Raise `Refused` if the request names a guardrail. This is called for providers without guardrails."""
+    """Raise `Refused` if the request names a guardrail. Call this for a provider without guardrails."""
     if read_guardrail(top, drop):
         raise unguarded()
 
 
 def extras(top: Members) -> dict[str, Any]:
-    """Return the non-null extra fields (members of `additionalModelRequestFields`)."""
+    """Return the non-null extra fields (the fields of `additionalModelRequestFields`)."""
     value = member(top, "additionalModelRequestFields")
     if value is not None and not isinstance(value, dict):
         raise invalid("additionalModelRequestFields must be an object", "additionalModelRequestFields")
@@ -137,7 +136,7 @@ def _stops(config: Mapping[str, Any]) -> list[str]:
 
 
 def _sampling(config: Mapping[str, Any], extra: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, str]]:
-    """Return the values of temperature, top_p and top_k that the client sets, and their JSON pointers.
+    """Return the client's temperature, top_p and top_k, and the JSON pointer of each.
 
     top_k is an extra field: `top_k` for Claude, and `inferenceConfig.topK` for Nova.
     """
@@ -153,9 +152,9 @@ def _sampling(config: Mapping[str, Any], extra: Mapping[str, Any]) -> tuple[dict
 
 
 def _thinking(top: Members, extra: Mapping[str, Any], drop: Drop) -> ThinkingRequest:
-    """Return the thinking that the client requests, in the form of any model family or as Converse's own effort.
+    """Return the requested thinking, from Converse's own effort or from the extra fields of any model family.
 
-    If several efforts are set, the first is used, and others that differ from it are reported as dropped.
+    If there are several efforts, the first one is used. Efforts that differ from it are reported as dropped.
     """
     efforts = {}
     for steps in _EFFORTS:
@@ -176,7 +175,7 @@ def betas(extra: Mapping[str, Any]) -> list[str]:
 
 
 def tools(top: Members, drop: Drop) -> list[Tool]:
-    """Return the offered tools. Raises `Refused` for a `systemTool`, which only Bedrock can run."""
+    """Return the offered tools. Raises `Refused` for a `systemTool`, because only Bedrock can run it."""
     offered: list[Tool] = []
     for index, raw in enumerate(list_of(_tool_config(top, drop).get("tools"), "/toolConfig/tools")):
         at = f"/toolConfig/tools/{index}"
@@ -223,7 +222,7 @@ _MODES: Final = ("auto", "any", "tool", "none")
 
 
 def choice(top: Members, extra: Mapping[str, Any]) -> ToolChoice:
-    """Return the tool choice from Converse's `toolChoice`, or from Claude's own `tool_choice`, which is an extra field.
+    """Return the tool choice from Converse's `toolChoice`, or from Claude's `tool_choice` among the extra fields.
 
     Only Claude's `tool_choice` can be "none" or forbid parallel calls.
     """
@@ -244,8 +243,8 @@ def choice(top: Members, extra: Mapping[str, Any]) -> ToolChoice:
 
 
 def output_format(top: Members, extra: Mapping[str, Any], drop: Drop) -> JsonFormat | None:
-    """Return the answer's format from `outputConfig.textFormat`, or from Claude's own `output_config.format`, or
-    None.
+    """Return the answer's format from `outputConfig.textFormat` or Claude's `output_config.format`; None without
+    either.
     """
     output = member(top, "outputConfig")
     output = {} if output is None else struct(output, "/outputConfig", ("textFormat", "effort"), drop)
@@ -288,7 +287,7 @@ def service_tier(top: Members, drop: Drop) -> str:
 
 
 def latency(top: Members, drop: Drop) -> str:
-    """Return the latency that the request asks for: "standard" or "optimized"; "" if it does not say."""
+    """Return the requested latency: "standard" or "optimized"; "" if the request does not name one."""
     return _word(top, "performanceConfig", "latency", _LATENCIES, drop)
 
 
@@ -315,7 +314,7 @@ def field_paths(top: Members, known: Collection[str], drop: Drop) -> tuple[str, 
 
 
 def metadata(top: Members) -> dict[str, str]:
-    """Return `requestMetadata`, which AWS writes into its logs of model invocations."""
+    """Return `requestMetadata`. AWS writes it into its logs of model invocations."""
     value = member(top, "requestMetadata")
     if value is not None and not (isinstance(value, dict) and all(isinstance(each, str) for each in value.values())):
         raise invalid("requestMetadata must be an object of strings", "requestMetadata")
@@ -323,7 +322,7 @@ def metadata(top: Members) -> dict[str, str]:
 
 
 def project(top: Members) -> str:
-    """Return `projectIdentifier`, the project to which AWS attributes the call, or "" if it is missing."""
+    """Return `projectIdentifier`, the project to which AWS attributes the call; "" if it is missing."""
     value = member(top, "projectIdentifier")
     if value is not None and not (isinstance(value, str) and _PROJECT.fullmatch(value)):
         raise invalid("projectIdentifier must be the id or the ARN of a project", "projectIdentifier")
@@ -331,17 +330,17 @@ def project(top: Members) -> str:
 
 
 def report_extras(extra: Mapping[str, Any], carried: Collection[str], drop: Drop) -> None:
-    """Report as dropped each extra field that this file does not read and that is not in `carried`."""
+    """Report as dropped each extra field that is neither read here nor passed on (`carried`)."""
     for name in extra:
         if name not in _READ and name not in carried:
             drop(f"{EXTRAS}/{escape_step(name)}")
 
 
 def check_extras(extra: Mapping[str, Any], carried: Collection[str], drop: Drop) -> None:
-    """Report as dropped each extra field that is neither read here nor in `carried`, and each beta.
+    """Report as dropped each beta, and each extra field that is neither read here nor passed on (`carried`).
 
-    Called for providers that are not Claude's. Raises `Refused` for Anthropic's own tools, because the model could not
-    call them.
+    Call this for models other than Claude. Raises `Refused` for Anthropic's own tools, because the model cannot call
+    them.
     """
     if extra.get("tools"):
         field = f"{EXTRAS[1:]}.tools"
@@ -352,7 +351,7 @@ def check_extras(extra: Mapping[str, Any], carried: Collection[str], drop: Drop)
 
 
 def report_settings(top: Members, drop: Drop) -> None:
-    """Report as dropped the members that only Bedrock has and that do not change the answer."""
+    """Report as dropped the metadata, the optimized latency and the project. Only Bedrock has these fields."""
     if metadata(top):
         drop("/requestMetadata")
     if latency(top, drop) == "optimized":

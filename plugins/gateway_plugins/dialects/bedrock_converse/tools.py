@@ -1,7 +1,7 @@
 """Writers of the tools of a Converse request: tool specs, their input schemas, the tool choice.
 
-Every conversion of a request to Converse uses these writers. Nothing here depends on the client's dialect. The model's
-capabilities decide which keywords a schema may have. Messages are in `demand.py`, the answer's format in `output.py`.
+Every translation to Converse uses these writers, whatever the client's dialect. The model's capabilities decide which
+keywords a schema may have. Messages are in `demand.py`, the answer's format in `output.py`.
 """
 
 from __future__ import annotations
@@ -23,19 +23,17 @@ _LISTS: Final = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
 _SINGLE: Final = frozenset(
     {"items", "additionalProperties", "not", "contains", "if", "then", "else", "propertyNames", "unevaluatedProperties"}
 )
-"""Keywords of JSON Schema whose value is a single schema.
+"""Keywords of JSON Schema whose value is one schema.
 
-`_MAPS` has the keywords whose value is an object of schemas, `_LISTS` those whose value is a list of schemas.
-"""
+The value of a keyword in `_MAPS` is an object of schemas. The value of a keyword in `_LISTS` is a list of schemas."""
 
 
 def build_tools(
     offered: Sequence[Tool], names: Names, breakpoints: CacheBreakpoints, caps: Caps, drop: Drop
 ) -> list[Block]:
-    """Return the specs of the tools.
+    """Return the specs of the tools, each followed by a cache point if the client put a breakpoint on the tool.
 
-    A cache point follows each tool that has a cache breakpoint of the client. Raises `Refused` if tools are offered to
-    a model that cannot call tools.
+    Raises `Refused` if tools are offered to a model that cannot call tools.
     """
     if offered and not caps.tools:
         raise invalid("tools: this model calls no tools; leave them out", "tools")
@@ -69,10 +67,9 @@ def tool_spec(name: str, description: str, schema: Any, at: str, caps: Caps, dro
 
 
 def _make_strict(spec: Block, tool: Tool, caps: Caps, drop: Drop) -> None:
-    """Set `strict` on a tool's spec, or report it as dropped if the model does not accept it or the schema is
-    recursive.
+    """Set `strict` on a tool's spec, and remove the schema keywords that Bedrock then refuses (`restrict_schema`).
 
-    The schema of a strict tool is restricted to keywords that Bedrock accepts (`restrict_schema`).
+    If the model does not accept `strict`, or the schema is recursive, `strict` is reported as dropped instead.
     """
     if not caps.strict_tools or is_recursive(spec["inputSchema"]["json"]):
         drop(tool.strict_at)
@@ -82,7 +79,7 @@ def _make_strict(spec: Block, tool: Tool, caps: Caps, drop: Drop) -> None:
 
 
 def _map_schemas(schema: Any, change: Callable[[Block, str], Block], at: str) -> Any:
-    """Return a copy of the schema with `change` applied to the schema and to every schema inside it.
+    """Return a copy of the schema, with `change` applied to the schema and to every schema inside it.
 
     The schemas `true` and `false` are replaced by objects with the same meaning.
     """
@@ -109,13 +106,14 @@ def _map_schemas(schema: Any, change: Callable[[Block, str], Block], at: str) ->
 def tool_config(
     specs: list[Block], history: Sequence[str], choice: ToolChoice, caps: Caps, drop: Drop, *, thinks: bool
 ) -> tuple[Block | None, Block]:
-    """Return `toolConfig`, and the members for the tool choice in `additionalModelRequestFields`.
+    """Return `toolConfig`, and the fields for the tool choice in `additionalModelRequestFields`.
 
-    `history` has the names of the tools that were called earlier in the conversation. Messages with calls need a
-    `toolConfig` even if no tool is offered any more (vercel/ai#7528). The `toolConfig` then has the tools in `history`.
-    Converse has no tool choice "none". Models that accept Claude's own `tool_choice` get "none" in that member.
+    - `history` has the names of the tools that earlier messages call. Converse requires `toolConfig` for such messages,
+      even if no tool is offered (vercel/ai#7528). Then `toolConfig` has the tools in `history`.
+    - Converse has no tool choice "none". It is sent in Claude's own field `tool_choice`, if the model accepts this
+      field.
 
-    `thinks` has the meaning of `settings.Plan.thinks`. Some models then refuse a forced tool choice.
+    `thinks` is true if the model thinks in Anthropic's form. Some models then refuse a forced tool choice.
     """
     mode = choice.mode
     if not specs:

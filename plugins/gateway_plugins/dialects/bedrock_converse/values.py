@@ -1,7 +1,7 @@
 """Values of the content blocks and messages in a Converse request.
 
-`read.py` creates them, each with its JSON pointer in the client's request. `mappings/converse_to_*.py` map them to the
-dialects of providers. Source: botocore's service model (ContentBlock).
+`read.py` creates them, each with its JSON pointer in the client's request. `mappings/converse_to_*.py` turn them into
+the dialects of providers. Source: botocore's service model (ContentBlock).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gateway_plugins.shared.reply_events import Citation
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text. A text in an earlier answer of the model may have citations."""
+    """A text block. Only a text in an assistant message may have citations."""
 
     at: str
     """JSON pointer of the block in the client's request. `at` means the same in every class of this file."""
@@ -40,7 +40,7 @@ class File:
 class Document:
     """A document: a file in `media`, or else `texts`.
 
-    `is_split` is true if each of the texts is a part that can be cited separately.
+    If `is_split` is true, the model can cite each text separately.
     """
 
     at: str
@@ -68,7 +68,7 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A tool call in an earlier turn. `is_servers` is true if a provider ran the tool on its own servers."""
+    """A tool call in an earlier turn. `is_servers` is true if the tool ran on a provider's servers."""
 
     at: str
     id: str
@@ -103,9 +103,9 @@ class CachePoint:
 
 @dataclass(frozen=True, slots=True)
 class ToolChange:
-    """A change of the offered tools: from this block on, a tool is offered (`added`) or is no longer offered.
+    """A change of the offered tools in the middle of a conversation. `added` is false if the tool is removed.
 
-    `server` is the name of the tool's MCP server; "" if it has none.
+    `server` is the name of the tool's MCP server; "" for none.
     """
 
     at: str

@@ -1,4 +1,4 @@
-"""Reader of Converse replies, streamed or whole. It calls the writer of the client's reply (`shared/reply_events.py`).
+"""Reads Converse replies, streamed or whole, and calls the writer of the client's reply (`shared/reply_events.py`).
 
 - In a stream, text and thinking begin with a `contentBlockDelta`. Only tool calls have a `contentBlockStart`.
 - `metadata` should come after `messageStop`, but some providers send it first.
@@ -50,7 +50,7 @@ _EVENTS: Final = frozenset({
 
 
 class Reader:
-    """Reader of one reply of the model `maker`. Signatures get the tag of the model family (`Maker.tagged`)."""
+    """Reads one reply. Each signature gets the tag of the model's family (`maker.tagged`)."""
 
     def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -233,9 +233,9 @@ class Reader:
 
 
 def _role(kind: str, data: Mapping[str, Any]) -> Role:
-    """Return the place of an event in its content block: first, later or last.
+    """Return whether an event begins, continues or ends its content block.
 
-    Text and thinking have no start event in Converse. Their block begins with its first delta.
+    Text and thinking have no start event in Converse. So their first delta begins the block.
     """
     if kind == "contentBlockStart":
         return Role.BEGIN
@@ -247,7 +247,7 @@ def _role(kind: str, data: Mapping[str, Any]) -> Role:
 def _sequence(fields: Any) -> str:
     """Return the stop sequence that ended the reply, or "".
 
-    A reply names it only if the request asked for it in `additionalModelResponseFieldPaths`.
+    A reply names it only if `additionalModelResponseFieldPaths` of the request has its path.
     """
     given = lenient.mapping(fields)
     return lenient.text(given.get("stop_sequence") or lenient.mapping(given.get("delta")).get("stop_sequence"))

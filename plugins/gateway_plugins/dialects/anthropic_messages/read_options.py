@@ -131,7 +131,7 @@ def parameters(top: Members, caps: Caps, drop: Drop) -> Parameters:
 
 
 def _stops(top: Members) -> list[str]:
-    """Return the stop sequences without empty ones. Providers refuse these, and they have no effect."""
+    """Return the stop sequences that are not empty. Providers refuse empty ones."""
     stops = checks.list_of(member(top, "stop_sequences"), "/stop_sequences")
     if not all(isinstance(stop, str) for stop in stops):
         raise invalid("stop_sequences must be a list of strings", "stop_sequences")

@@ -1,8 +1,8 @@
-"""Answers that must match a JSON schema whose type is not object, such as a list.
+"""Wraps an answer that is not an object, such as a list, in an object.
 
-Other APIs accept only schemas of type object, both for an answer and for the input of a tool. So the provider is asked
-for an object with one member, which has the answer. The answer is then taken out of the reply. google-genai's own
-examples ask for a list.
+A Gemini client may give a JSON schema of any type. google-genai's own examples ask for a list. Other APIs accept only
+schemas of type object. So the provider gets the schema of an object whose only field is the answer. The answer is then
+taken out of the reply.
 """
 
 from __future__ import annotations
@@ -16,17 +16,14 @@ Schema = dict[str, Any]
 
 _MEMBER: Final = "answer"
 _BEFORE: Final = f'{{"{_MEMBER}":'
-"""Text before the answer, without white space."""
+"""Beginning of the object around an answer, without white space."""
 _MAX_BEFORE: Final = 200
-"""Maximum number of characters that are held back until it is known whether the answer is in an object."""
+"""Maximum number of characters that are held back until it is known whether the text is such an object."""
 _DEFINITIONS: Final = ("$defs", "definitions")
 
 
 def in_object(schema: Schema) -> Schema | None:
-    """Return the schema of an object that has the answer as its member.
-
-    Return None if the given schema already is of type object, or has no type.
-    """
+    """Return the schema of an object around the answer. None if `schema` has no type, or already allows an object."""
     kind = schema.get("type")
     if kind is None or kind == "object" or (isinstance(kind, list) and "object" in kind):
         return None
@@ -37,9 +34,9 @@ def in_object(schema: Schema) -> Schema | None:
 
 @dataclass(frozen=True, slots=True)
 class DropInAnswer:
-    """A `flag.Drop` for losses in the schema that `in_object` returned.
+    """A `flag.Drop` for a schema that `in_object` returned.
 
-    It reports each loss under the JSON pointer that the lost value has in the client's request.
+    It changes each JSON pointer to the pointer in the client's own schema, and reports it to `drop`.
     """
 
     drop: Drop
@@ -51,7 +48,9 @@ class DropInAnswer:
 
 
 class AnswerText:
-    """Takes the answer out of the text of an object, piece by piece. Any other text stays as it is."""
+    """Takes the answer out of the object around it, while the text comes piece by piece. Any other text stays as it
+    is.
+    """
 
     def __init__(self) -> None:
         self._held = ""
@@ -60,7 +59,7 @@ class AnswerText:
         """True inside the object, false if the text is not such an object, None before it is known."""
 
     def feed(self, piece: str) -> str:
-        """Return the text that is known to belong to the answer."""
+        """Return the text of the answer that is certain after this piece."""
         if self._is_inside is False:
             return piece
         self._held += piece
@@ -69,13 +68,13 @@ class AnswerText:
         return self._known()
 
     def close(self) -> str:
-        """Return the rest of the answer. Called at the end of the text; the next text begins anew."""
+        """Return the rest of the answer, at the end of the text. The next piece then begins a new text."""
         held, inside = self._held, self._is_inside
         self._held, self._is_inside = "", None
         return "" if inside and held.strip() == "}" else held
 
     def _begin(self) -> bool:
-        """Read the beginning of the text. Return whether it is now known if the text is an object with the answer."""
+        """Read the beginning of the text. Return whether it is now known if the text is an object around an answer."""
         plain = "".join(self._held.split())
         if plain.startswith(_BEFORE) and plain != _BEFORE:
             self._is_inside = True

@@ -1,4 +1,4 @@
-"""The parts of a request of generateContent that are not billed as text: files, several answers, and searches."""
+"""The parts of a generateContent request that are not billed as text: files, several answers, and searches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.contract.billing import TOOL_INSTRUCTIONS, Answers, BilledPart, Fil
 from gateway_plugins.shared.lenient import mapping, positive
 
 _SEARCHES: Final = ("googleSearch", "google_search")
-"""Beginnings of the names of Google's tools that search the web."""
+"""Prefixes of the names of Google's tools that search the web."""
 
 
 def _blob(blob: Any) -> Iterator[File]:
@@ -22,7 +22,7 @@ def _blob(blob: Any) -> Iterator[File]:
 
 
 def _content_of(block: Mapping[str, Any]) -> Iterable[Any]:
-    """Return the parts of a content, and of a function's response."""
+    """Return the parts of a content, and the parts of a function response in it."""
     response = mapping(block.get("functionResponse") or block.get("function_response"))
     return block.get("parts"), response.get("parts")
 

@@ -1,9 +1,9 @@
-"""Gemini's thought signatures, carried through clients of other dialects.
+"""Gemini's thought signatures, sent to clients of other dialects and back.
 
 - Gemini signs a part of its reply, and wants the signature back on the same part. Gemini 3 refuses a function call
-  whose signature is missing. Other dialects have no member for a signature on a text or on a call.
+  without its signature. Other dialects have no field for a signature on a text or on a call.
 - So the reader of the reply encodes the signature as the signature of a thinking block, or as redacted thinking. The
-  encoded value also has the kind of part to which the signature belongs.
+  encoded value also names the kind of the signed part.
 - A signature goes back only to the model family that made it. A value that a client changed or forged is ignored, and
   reported as dropped.
 
@@ -32,12 +32,12 @@ class Signature(NamedTuple):
 
 
 def encode(signature: Signature, maker: Maker) -> str:
-    """Return a signature as the client gets it; "" if the signature is too large."""
+    """Return a signature, encoded for the client; "" if it is too large."""
     return maker.encoded(FORM, [signature.kind, signature.value])
 
 
 def decode(value: str, maker: Maker) -> Signature | None:
-    """Return the signature that `encode` wrote for the same model family; None for any other value."""
+    """Return the signature in a value that `encode` made for the same model family; None for any other value."""
     match maker.decoded(FORM, value):
         case [str(kind), str(signature)] if kind in _KINDS and signature:
             return Signature(kind, signature)

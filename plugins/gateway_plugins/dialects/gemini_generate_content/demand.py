@@ -1,9 +1,11 @@
-"""Rules of Gemini's generateContent for every conversion to it: contents, results of function calls, files.
+"""Rules for the contents of a generateContent request that the gateway converts from another dialect.
 
-A conversion adds its client's messages to a `Conversation`, in order and with the client's own tool ids. `Conversation`
-turns them into the members `systemInstruction` and `contents`. Functions and parameters are in `options.py`. The rules
-are the same for all clients' dialects. They depend on the model only through its capabilities (`Caps`) and its
-generation (`models.py`). Sources: Google's API reference (GenerateContent) and the issues to which the rules refer.
+The converting code adds the client's messages to a `Conversation`, in order and with the client's tool ids.
+`Conversation` makes the fields `systemInstruction` and `contents`. The rules are the same for all clients' dialects.
+They depend on the model only through its capabilities (`Caps`) and its generation (`models.py`). Functions and
+parameters are in `options.py`.
+
+Sources: Google's API reference (GenerateContent), and issues of other projects, named at the rules.
 """
 
 from __future__ import annotations
@@ -22,12 +24,12 @@ from gateway_plugins.shared.tools import ToolIds
 from gateway_plugins.shared.turns import CONTINUE, NO_OUTPUT, NO_RESULT, Block, frame_document, reminder
 
 FILLER: Final = "."
-"""Text of a user's turn before a conversation that the assistant begins.
+"""Text of a user's content before a conversation that begins with the assistant.
 
-Gemini refuses a function call that does not come after a user's turn."""
+Gemini refuses a function call that does not follow a user's content."""
 ATTACHED: Final = "(the files of this result follow in the next message)"
 _FILE_OF_NAME: Final = 'The file "{}":'
-"""Text before a file. The API has no member for the name of a file."""
+"""Text before a file. The API has no field for the name of a file."""
 _FILES_OF: Final = "The files of the result of {}:"
 _TEXTS: Final = frozenset({"txt", "md", "csv", "html"})
 _OFFICE: Final = frozenset({"doc", "docx", "xls", "xlsx"})
@@ -35,7 +37,7 @@ _OFFICE: Final = frozenset({"doc", "docx", "xls", "xlsx"})
 _MP3: Final = "audio/mp3"
 """Gemini's name for the type `audio/mpeg`."""
 _IN_RESULTS: Final = frozenset({"image/png", "image/jpeg", "image/webp", "application/pdf"})
-"""Types of the files that the result of a function may have (Gemini API, Multimodal function responses)."""
+"""Types of files that a function response may have (Gemini API, Multimodal function responses)."""
 
 
 def text(value: str) -> Block:
@@ -49,7 +51,7 @@ def is_blank(part: Block) -> bool:
 def media_part(media: Media, caps: Caps, field: str) -> Block:
     """Return a file as a part. Raises `Refused`, naming `field`, if the model cannot read the file.
 
-    A document of text becomes a text part, in which the document keeps its name.
+    A text document becomes a text part that begins with the document's name.
     """
     offered = {"image": caps.images, "document": caps.documents, "audio": True}
     if not offered[media.kind]:
@@ -99,7 +101,7 @@ class Conversation:
         return [text(_FILE_OF_NAME.format(media.name.strip())), part] if named else [part]
 
     def system(self, value: str) -> None:
-        """Add system text. After the conversation has begun, it becomes text of the user."""
+        """Add a system text. Within the conversation, it is sent as text of the user."""
         if not value.strip():
             return
         if self._contents or self._results or self._others:
@@ -110,7 +112,7 @@ class Conversation:
             self._others.append(text(value))
 
     def hint(self, value: str) -> None:
-        """Add an instruction of the gateway to the system instruction. "" adds nothing."""
+        """Add an instruction of the gateway itself. "" adds nothing."""
         if value and self._caps.system:
             self._system.append(value)
         elif value:
@@ -120,7 +122,7 @@ class Conversation:
         self._others += [part for part in parts if not is_blank(part)]
 
     def assistant(self, pieces: Sequence[Piece], at: str) -> None:
-        """Add a turn of the assistant. Consecutive turns become one content, with all calls before all results."""
+        """Add an assistant turn. Consecutive turns become one content, so that all calls come before all results."""
         turn = ModelTurn(self._maker, self._drop)
         turn.add(pieces)
         turn.report()
@@ -146,7 +148,7 @@ class Conversation:
     def result(self, call_id: str, parts: Sequence[Block], at: str, *, is_error: bool = False) -> None:
         """Add the result of a call. Raises `Refused` if the last assistant turn has no call with this id.
 
-        `at` is the JSON pointer of the client's member that names the call.
+        `at` is the JSON pointer of the client's field that names the call.
         """
         content = [part for part in parts if not is_blank(part)]
         made: Block = {"id": call_id, "content": content, "is_error": is_error}
@@ -154,10 +156,12 @@ class Conversation:
             self._results.append(made)
 
     def members(self) -> Block:
-        """Return `contents`, and `systemInstruction` if there is any. A call without a result gets an error as result.
+        """Return `contents`, and `systemInstruction` if there is any.
 
-        A user's turn is added at the end if there is none, or if the last turn is the assistant's and the model cannot
-        continue it. In the second case, the assistant's turn is reported as dropped.
+        - A call without a result gets an error as its result.
+        - If there are no contents, a user's content is added.
+        - A user's content is also added after an assistant turn that the model cannot continue. This turn is reported
+          as dropped.
         """
         self._flush()
         trailing = self._contents and self._contents[-1]["role"] == "model" and not self._caps.prefill
@@ -171,15 +175,17 @@ class Conversation:
         return system | {"contents": self._contents}
 
     def _sign(self, parts: Sequence[Block]) -> None:
-        """Sign the first call, if it has no signature, with the one that the model accepts on calls of other models."""
+        """Add a signature to the first call if it has none, if the model accepts a placeholder
+        (`Caps.call_signature`).
+        """
         call = next((part for part in parts if "functionCall" in part), None)
         if call is not None and self._caps.call_signature:
             call.setdefault("thoughtSignature", self._caps.call_signature)
 
     def _flush(self) -> None:
-        """Move all that follows the last assistant turn into the contents: results, their files, then the rest.
+        """Move everything after the last assistant turn into the contents: results, then their files, then the rest.
 
-        One content has the results of all calls of the turn and nothing else (cloudwego/eino-ext#571).
+        All results are in one content, with nothing else (cloudwego/eino-ext#571).
         """
         missing: list[Block] = [
             {"id": made, "content": [text(NO_RESULT)], "is_error": True} for made in self._ids.unanswered()
@@ -196,10 +202,10 @@ class Conversation:
         self._ids.assistant_turn()
 
     def _function_response(self, result: Block, beside: list[Block]) -> Block:
-        """Return the part with a result.
+        """Return the part with a function response.
 
-        Files that such a part may not have are added to `beside`, after a text with the function's name. The output is
-        sent as text even if it is JSON, because Gemini would interpret a member `$ref` in JSON (vercel/ai#14369).
+        Files that are not allowed in it are added to `beside`, after a text with the function's name. The output is
+        sent as text even if it is JSON. In JSON, Gemini would interpret a field `$ref` (vercel/ai#14369).
         """
         name = self._names[result["id"]]
         content = result["content"]

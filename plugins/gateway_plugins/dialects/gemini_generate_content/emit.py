@@ -1,12 +1,13 @@
-"""Writers of replies in Google's generateContent dialect (`shared/reply_events.py`): chunks of a stream, whole replies.
+"""Writes replies in Google's generateContent dialect (`shared/reply_events.py`): the chunks of a stream, or a whole
+reply.
 
-- Each chunk of a stream is a whole response with the new parts. The last one has the finish reason and the usage.
+- Each chunk of a stream is a complete response with the new parts. The last one has the finish reason and the usage.
 - A function call is one part, so its arguments are collected first.
-- Thinking is written only for a client that asks for it. Signed thinking is put, with its text, into the signature of
-  the next part (`signatures.py`), because the client must send it back.
-- Token counts of thinking and of the answer are separate, and the prompt count includes cached tokens.
+- Thinking is written only for a client that requests it.
+- Signed thinking must come back from the client. So it is encoded in the signature of the next part (`signatures.py`).
+- The answer's count excludes thinking tokens. The prompt count includes cached tokens.
 
-The encoder of the plugin frames the chunks. Source: Google's API reference (GenerateContentResponse, UsageMetadata).
+The plugin's encoder frames the chunks. Source: Google's API reference (GenerateContentResponse, UsageMetadata).
 """
 
 from __future__ import annotations
@@ -33,14 +34,16 @@ _REASONS: Final[Mapping[str, str]] = {
     reply_events.REFUSAL: SAFETY,
     reply_events.MALFORMED: "MALFORMED_FUNCTION_CALL",
 }
-"""Google's finish reasons, by the constants in `reply_events`. Any other reason becomes `STOP`."""
+"""Google's finish reason for a stop reason of `reply_events`. Any other reason becomes `STOP`."""
 _TEXT: Final = "text"
 _THOUGHT: Final = "thought"
 _CALL: Final = "call"
 
 
 def usage_dict(usage: Usage) -> Json:
-    """Return usage in Google's form: the prompt's count includes cached tokens, the answer's excludes thoughts."""
+    """Return usage in Google's form. The prompt count includes cached tokens. The answer's count excludes thinking
+    tokens.
+    """
     prompt = usage.input + usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
     counts = {
         "promptTokenCount": prompt,
@@ -56,16 +59,16 @@ def usage_dict(usage: Usage) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class ReplyOptions:
-    """The facts about a client's request that are needed to write the reply."""
+    """What the writer of a reply must know about the client's request."""
 
     include_thoughts: bool = False
-    """True if the client wants to see thoughts."""
+    """True if the client requests the text of the thinking."""
     in_object: bool = False
-    """True if the provider was asked for an object with the answer (`answers.py`)."""
+    """True if the provider was asked for an object around the answer (`answers.py`)."""
 
 
 class _Writer(ABC):
-    """Turns a reader's method calls into parts. A subclass receives each part in `_put`."""
+    """Turns a reply into parts. A subclass writes each part with `_put`."""
 
     def __init__(self, model: str, drop: Drop, options: ReplyOptions) -> None:
         self._model = model
@@ -150,7 +153,7 @@ class _Writer(ABC):
         self._usage = usage
 
     def finish(self, stop: Stop) -> None:
-        """End the reply. Thinking after the last part is written as the signature of an empty text."""
+        """End the reply. If signed thinking is left, write it as the signature of an empty text."""
         if self._stop is not None:
             return
         self.block_end()
@@ -159,7 +162,7 @@ class _Writer(ABC):
         self._stop = stop
 
     def _begin(self, kind: str) -> None:
-        """Begin a block of this kind, unless the open block is of this kind."""
+        """Begin a block of type `kind`, unless the open block is of this type."""
         if self._open != kind:
             self.block_end()
             self._open = kind
@@ -182,7 +185,7 @@ class _Writer(ABC):
         return {"candidates": [candidate], "modelVersion": self._model, "responseId": self._id}
 
     def _last(self, parts: list[Json], stop: Stop) -> Json:
-        """Return a response with the members that belong to the end of a reply."""
+        """Return the last response of a reply, with the finish reason, citations and usage."""
         reason = _REASONS.get(stop.reason, STOP)
         ending: Json = {"finishReason": reason}
         if reason != STOP and stop.native:
@@ -209,7 +212,7 @@ class Stream(_Writer):
         return events
 
     def close(self) -> None:
-        """Write the last chunk, if the reply has ended and it is not written yet.
+        """Write the last chunk, if the reply has ended and the chunk is not written yet.
 
         It has an empty text, as in Google's streams.
         """
@@ -233,7 +236,9 @@ class Whole(_Writer):
         return lenient_json.dumps(self._last(self._parts, self._stop or Stop(reply_events.END_TURN)))
 
     def _put(self, part: Json) -> None:
-        """Add a part. A text without a signature continues the text before it, if both are of the same kind."""
+        """Add a part. Text without a signature is appended to the previous part, if both are answer text or both are
+        thinking.
+        """
         last = self._parts[-1] if self._parts else {}
         continues = "text" in part and "text" in last and "thoughtSignature" not in part
         if continues and part.get("thought") == last.get("thought"):

@@ -1,9 +1,11 @@
-"""Errors in Google's form: statuses, codes and details. Source: Google's API design guide (AIP-193), google.rpc.Code.
+"""Errors in Google's form: statuses, codes and details.
 
-An error is `{"error": {"code": 429, "message": "...", "status": "RESOURCE_EXHAUSTED", "details": [...]}}`. A client
-that reads its stream as a JSON array gets a list with one such object, even if the error is the whole reply
-(googleapis/python-aiplatform#5010; caugner/gemdn, `src/fixtures.rs`: a 503). It gets the object alone if its request
-could not be parsed.
+An error is `{"error": {"code": 429, "message": "...", "status": "RESOURCE_EXHAUSTED", "details": [...]}}`. Some clients
+read a stream as a JSON array. They get a list with one such object, even if the whole reply is an error
+(googleapis/python-aiplatform#5010; caugner/gemdn, `src/fixtures.rs`: a 503). If the request cannot be parsed, they get
+the object without the list.
+
+Sources: Google's API design guide (AIP-193), google.rpc.Code.
 """
 
 from __future__ import annotations
@@ -71,25 +73,26 @@ _KEY_FAULTS: Final = frozenset(
         "ACCESS_TOKEN_TYPE_UNSUPPORTED", "CREDENTIALS_MISSING",
     }
 )  # fmt: skip
-"""Values of `reason` in the details of an error about a refused key (google.api.ErrorReason). The status for an invalid
-key is 400, and not 401."""
+"""Values of `reason` in the details of an error about a bad key (google.api.ErrorReason).
+
+The status of such an error may be 400 instead of 401."""
 _SECONDS: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 """A duration in ProtoJSON: `34.074824224s`."""
 
 
 def problem_for(head: Head, body: bytes) -> Problem | None:
-    """Return the problem that a provider's reply reports, or None."""
+    """Return the problem that a provider's reply reports; None if the reply is no error."""
     problem = provider_errors.problem_of(head, body)
     return problem if problem is None else _refined(problem, _decoded(body))
 
 
 def problem_in_event(data: Any) -> Problem:
-    """Return the problem in a chunk of a stream that has an `error` in place of candidates."""
+    """Return the problem in a chunk of a stream that has the field `error`."""
     return _refined(provider_errors.reported_problem(data), data)
 
 
 def _refined(problem: Problem, data: Any) -> Problem:
-    """Return the problem, with what Google's name and the details of the error add to it."""
+    """Return the problem, completed by Google's error name and the error's details."""
     data = data[0] if isinstance(data, list) and data else data
     inner = mapping(mapping(data).get("error"))
     name, details = text(inner.get("status")), [mapping(detail) for detail in sequence(inner.get("details"))]
@@ -120,14 +123,14 @@ def inner(problem: Problem) -> dict[str, Any]:
 
 
 def _status_of(problem: Problem) -> tuple[int, str]:
-    """Return the status and Google's name of an error. An error of Google is not changed."""
+    """Return the HTTP status and Google's error name for a client. An error from Google is passed on unchanged."""
     if problem.native in _BY_NAME and problem.status >= 400 and not problem.key_refused:
         return problem.status, problem.native
     return _BY_CODE[problem.code]
 
 
 def _details(problem: Problem) -> list[dict[str, Any]]:
-    """Return the details of an error for Google's clients: which field is wrong, and how many seconds to wait."""
+    """Return the details of an error: the wrong field, and the seconds to wait before a retry."""
     details: list[dict[str, Any]] = []
     if problem.param:
         violation = {"field": problem.param, "description": problem.message}

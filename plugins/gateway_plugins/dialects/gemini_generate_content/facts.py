@@ -1,8 +1,8 @@
-"""Names of members and of finish reasons, and a reader of a reply's facts, for the plugin and for both readers.
+"""Names of fields and finish reasons, and a reader of a reply's facts (usage, stop reason, called tools).
 
 - A stream has chunks of one kind (`CHUNK`). Each chunk is a whole `GenerateContentResponse`.
 - A stream has no terminal event. It is complete if every candidate has a finish reason, or if the prompt was blocked.
-- A part is thinking if its `thought` is true. A signature may come with any part (`thoughtSignature`).
+- A part is thinking if its `thought` is true. Any part may have a signature (`thoughtSignature`).
 
 Sources: the Gemini API's reference (GenerateContentResponse, Candidate), and the google-genai SDK's types.
 """
@@ -18,7 +18,7 @@ from gateway_plugins.dialects.gemini_generate_content.usage import Reports
 from gateway_plugins.shared.lenient import encoded, mapping, sequence, text
 
 CHUNK: Final = "chunk"
-"""The kind of every event of a stream."""
+"""Kind of every event of a stream."""
 
 CANDIDATES: Final = "candidates"
 CONTENT: Final = "content"
@@ -45,20 +45,20 @@ REFUSALS: Final = frozenset(
         "PUP_LIMITED_DISABLED",
     }
 )  # fmt: skip
-"""Finish reasons and block reasons of a reply that a content filter has ended or prevented."""
+"""Finish reasons and block reasons that report a content filter."""
 FAULTS: Final = frozenset(
     {
         "OTHER", "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE",
         "MALFORMED_RESPONSE", "NO_IMAGE", "IMAGE_OTHER",
     }
 )  # fmt: skip
-"""Finish reasons of a reply that the model or the server failed to complete."""
+"""Finish reasons that report a failure of the model or the server."""
 CONTINUATION: Final = "CONTINUATION"
-"""The finish reason of a reply that is incomplete, because one request cannot write more tokens."""
+"""Finish reason of a reply that is cut off, because one request cannot write more tokens."""
 
 
 def finish_reason(candidate: Mapping[str, Any]) -> str:
-    """Return the reason why a candidate has ended; "" if it has not."""
+    """Return the finish reason of a candidate; "" if the candidate has not ended."""
     reason = text(candidate.get(FINISH_REASON))
     return "" if reason == UNSPECIFIED else reason
 
@@ -118,14 +118,14 @@ class Meter:
 
 
 def _called(candidate: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names of called functions. If a call's arguments are streamed, its later chunks have no name."""
+    """Yield the names of called functions. If arguments are streamed, only the first chunk of a call has the name."""
     for part in parts_of(candidate):
         if CALL in part and (name := text(mapping(part[CALL]).get("name"))):
             yield name
 
 
 def output_bytes(event: Event) -> int:
-    """Return the number of bytes of text, thinking, code and arguments of calls in a chunk."""
+    """Return the number of bytes of text, thinking, code and call arguments in a chunk."""
     if not event.payload:
         return 0
     return sum(_part_bytes(part) for candidate in candidates(event.data) for part in parts_of(candidate))
@@ -141,7 +141,7 @@ def _part_bytes(part: Mapping[str, Any]) -> int:
 
 
 def _arguments_bytes(call: Mapping[str, Any]) -> int:
-    """Return the number of bytes of a call's arguments, which may be complete or be pieces of strings."""
+    """Return the number of bytes of a call's arguments: complete (`args`), or pieces of strings (`partialArgs`)."""
     size = len(encoded(call["args"])) if call.get("args") else 0
     pieces = (mapping(piece).get("stringValue") for piece in sequence(call.get("partialArgs")))
     return size + json_api.text_bytes(*pieces)

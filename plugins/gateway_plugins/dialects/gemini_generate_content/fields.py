@@ -1,11 +1,12 @@
-"""Members of the JSON objects in a generateContent request. Each object is a protocol buffer message as JSON.
+"""Reads the fields of the JSON objects in a generateContent request. Each object is a protocol buffer message as JSON.
 
-- A member may have its name in lowerCamelCase or the name of the proto field (snake_case). Clients send both.
-- A number may be a string, and a list with one element may be that element.
-- A member that is null counts as missing.
+- A field may be in lowerCamelCase or in snake_case (the proto field's name). Clients send both.
+- A number may be sent as a string.
+- A list with one element may be sent as the element alone.
+- A field that is null counts as missing.
 
-Pointers in errors and reports have the client's own spelling. Sources: the ProtoJSON format of protocol buffers, and
-Google's own examples, which have `system_instruction` and a single object for `parts`.
+JSON pointers in errors and reports have the client's own spelling. Sources: the ProtoJSON format of protocol buffers,
+and Google's own examples, which have `system_instruction` and a single object for `parts`.
 """
 
 from __future__ import annotations
@@ -21,44 +22,44 @@ from gateway_plugins.shared import numbers
 from gateway_plugins.shared.fields import escape_step, member, param
 
 _NO_EFFECT: Final[tuple[Any, ...]] = (None, "", [], {}, False)
-"""Values without effect. An unknown member with one of these values is ignored without a report."""
+"""Values without effect. An unknown field with such a value is ignored without a report."""
 
 
 def camel_case(name: str) -> str:
-    """Return a member's name in lowerCamelCase. Underscores at its beginning are removed (`_responseJsonSchema`)."""
+    """Return a field's name in lowerCamelCase. Leading underscores are removed, as in `_responseJsonSchema`."""
     first, *words = name.lstrip("_").split("_")
     return first + "".join(word[:1].upper() + word[1:] for word in words)
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The known members of one object, by their names in lowerCamelCase."""
+    """The known fields of one object, by their names in lowerCamelCase."""
 
     pointer: str
     """JSON pointer of the object; "" for the request itself."""
     _value: Callable[[str], Any]
     _spelled: Mapping[str, str]
-    """The client's name of each known member that the object has, by the name in lowerCamelCase."""
+    """The client's spelling of each known field, by the field's name in lowerCamelCase."""
 
     def __contains__(self, name: str) -> bool:
         return name in self._spelled
 
     def get(self, name: str) -> Any:
-        """Return the value of a member; None if it is missing."""
+        """Return the value of a field; None if it is missing."""
         spelled = self._spelled.get(name)
         return None if spelled is None else self._value(spelled)
 
     def number(self, name: str) -> Any:
-        """Return the value of a member. A number in a string is returned as a number."""
+        """Return the value of a field. A number in a string is returned as a number."""
         return numbers.parsed(self.get(name))
 
     def at(self, name: str) -> str:
-        """Return the JSON pointer of a member in the client's spelling."""
+        """Return the JSON pointer of a field in the client's spelling."""
         return f"{self.pointer}/{self._spelled.get(name, name)}"
 
 
 def fields(value: Any, at: str, known: Collection[str], drop: Drop) -> Fields:
-    """Return the members of an object that are in `known`. Report the others as dropped, if they have an effect.
+    """Return the fields of an object that are in `known`. Report the others as dropped, if they have an effect.
 
     Raises `Refused` for a value that is not an object. `at` is the JSON pointer of the value.
     """
@@ -68,7 +69,7 @@ def fields(value: Any, at: str, known: Collection[str], drop: Drop) -> Fields:
 
 
 def request_fields(top: Members, known: Collection[str], drop: Drop) -> Fields:
-    """Return the members of the request that are in `known`. Report the others as dropped, if they have an effect."""
+    """Return the fields of the request that are in `known`. Report the others as dropped, if they have an effect."""
     return _known(top, partial(member, top), "", known, drop)
 
 
@@ -84,7 +85,7 @@ def _known(names: Iterable[str], value: Callable[[str], Any], at: str, known: Co
 
 
 def repeated(value: Any, at: str) -> list[tuple[Any, str]]:
-    """Return the elements of a list with their JSON pointers. A value that is not a list is the only element."""
+    """Return the elements of a list with their JSON pointers. Any other value counts as a list with one element."""
     if value is None:
         return []
     if not isinstance(value, list):
@@ -93,9 +94,9 @@ def repeated(value: Any, at: str) -> list[tuple[Any, str]]:
 
 
 def enum_value(value: Any, at: str, known: Mapping[str, str]) -> str:
-    """Return the gateway's word for the name of an enum value; "" for null. Case is ignored.
+    """Return the gateway's name for Google's name of an enum value; "" for null. Case is ignored.
 
-    `known` has the gateway's word by Google's name. Raises `Refused` for any other name.
+    `known` maps Google's names to the gateway's. Raises `Refused` for any other name.
     """
     if value is None:
         return ""

@@ -1,7 +1,7 @@
-"""The search for the models of a provider with Gemini's list of models: `GET /v1beta/models`, in pages.
+"""Finds the models that a provider offers, with Gemini's paged list `GET /v1beta/models`.
 
-A model is offered if its methods include generateContent. It is called by its name without the prefix `models/`.
-Source: the reference of the Gemini API (models.list).
+A model is offered if it supports generateContent. The prefix `models/` is removed from its name. Source: Gemini API
+reference (models.list).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _PREFIX: Final = "models/"
 
 
 def discover_models(_host: str) -> ModelSearch:
-    """Return the search at the provider's own address."""
+    """Return the search for models. It uses the provider's own host."""
     return ModelSearch(_pages())
 
 

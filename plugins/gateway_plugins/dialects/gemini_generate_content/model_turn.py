@@ -1,7 +1,7 @@
-"""The parts of a turn of the model in a Gemini request, built from text, thinking and calls in the order they came.
+"""Builds the parts of one model turn in a Gemini request from text, thinking and calls, in their order.
 
-Gemini signs parts of its replies. A signature comes back from the client with a block of thinking (`carried.py`),
-and is put on the part to which it belongs. The rules are the same for all clients' dialects.
+Gemini signs parts of its replies. The client sends a signature back in a thinking block (`carried.py`). It is put on
+the part that Gemini signed. The rules are the same for all clients' dialects.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from gateway_plugins.shared.turns import Block
 
 @dataclass(slots=True)
 class ModelTurn:
-    """Builder of the parts of one turn."""
+    """Builds the parts of one turn."""
 
     maker: Maker
     drop: Drop
     parts: list[Block] = field(default_factory=list)
     _waiting: list[tuple[str, str]] = field(default_factory=list)
-    """Signatures of calls that have not come yet, each with the JSON pointer of the thinking that carried it."""
+    """Signatures for later calls, each with the JSON pointer of the thinking block that had the signature."""
     _thinking_at: list[str] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
-        """True if there is neither a call nor a visible text. Thinking alone makes no turn."""
+        """True if there is neither a call nor a visible text. Thinking alone is not sent."""
         return not any("functionCall" in part or self._is_text(part) for part in self.parts)
 
     def add(self, pieces: Sequence[Piece]) -> None:
@@ -44,7 +44,10 @@ class ModelTurn:
                 self._call(piece)
 
     def report(self) -> None:
-        """Report the thinking that is not sent: all thinking of an empty turn, and signatures without their call."""
+        """Report the thinking that is not sent as dropped.
+
+        If the turn is empty, this is all of its thinking. Otherwise it is each signature for a call that did not come.
+        """
         for at in self._thinking_at if self.is_empty else [at for _, at in self._waiting]:
             self.drop(at)
 

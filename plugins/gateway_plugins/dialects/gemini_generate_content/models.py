@@ -1,4 +1,4 @@
-"""Differences between Gemini's model generations that only this dialect shows. Other capabilities are in `Caps`.
+"""Differences between generations of Gemini models that matter only in this dialect. Other capabilities are in `Caps`.
 
 Sources: Gemini API, Thinking (levels and budgets) and Structured outputs; google-gemini/gemini-cli#16135.
 """
@@ -15,11 +15,11 @@ class Generation:
     """The rules of one generation of models."""
 
     budget: tuple[int, int] | None = None
-    """Smallest and largest thinking budget in tokens; None if the models take a thinking level instead."""
+    """Smallest and largest thinking budget in tokens; None if the models accept a thinking level instead."""
     json_with_tools: bool = True
-    """True if a request may ask for JSON and offer functions."""
+    """True if one request may both require a JSON answer and offer functions."""
     result_files: bool = True
-    """True if the result of a function may have files."""
+    """True if a function response may have files."""
 
 
 _CURRENT: Final = Generation()
@@ -28,7 +28,7 @@ _OLDER: Final = (
     ("gemini-2.5-flash-lite*", Generation((512, 24_576), json_with_tools=False, result_files=False)),
     ("gemini-[12]*", Generation((1, 24_576), json_with_tools=False, result_files=False)),
 )
-"""Generations before Gemini 3, by a glob for their models. The first glob that matches is used."""
+"""Rules for models before Gemini 3, with a glob for the models. The first glob that matches decides."""
 
 
 def generation(model: str) -> Generation:

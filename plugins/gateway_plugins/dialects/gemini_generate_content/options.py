@@ -1,6 +1,6 @@
 """Writers of a generateContent request's functions, tool choice, output limit, thinking, sampling and answer format.
 
-Every conversion to Gemini uses these writers, whatever the client's dialect. `shared/settings.py` decides which
+Every translation to Gemini uses these writers, whatever the client's dialect. `shared/settings.py` decides which
 settings to request. Contents are in `demand.py`. Source: Google's API reference (GenerationConfig, Tool, ToolConfig).
 """
 
@@ -28,11 +28,11 @@ _MAX_STOPS: Final = 5
 _BUDGETS: Final = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24_576}
 """Thinking budget in tokens for each effort (Gemini API, OpenAI compatibility)."""
 _USUAL_EFFORT: Final = "high"
-"""Effort for thinking that is requested without an effort or a budget. Anthropic's default is the same."""
+"""Effort if thinking is requested without an effort or a budget. Anthropic's default is the same."""
 _SCHEMA_TOOL_DESCRIPTION: Final = "Give the final answer to the user as the arguments of this function."
 _MODES: Final[Mapping[str, str]] = {"auto": "VALIDATED", "none": "NONE", "any": "ANY", "tool": "ANY"}
-"""Mode in `functionCallingConfig`, by the mode of the tool choice. VALIDATED is AUTO with calls that match their
-schema."""
+"""`functionCallingConfig.mode` for each mode of the tool choice. VALIDATED is AUTO, but calls must match their
+schemas."""
 _JSON: Final = {"responseMimeType": "application/json"}
 _NUMBERS: Final[Mapping[str, str]] = {
     "temperature": "temperature",
@@ -42,21 +42,21 @@ _NUMBERS: Final[Mapping[str, str]] = {
     "frequency_penalty": "frequencyPenalty",
     "presence_penalty": "presencePenalty",
 }
-"""Names in `generationConfig` of sampling parameters, seed and penalties."""
+"""Google's name for each sampling parameter, for the seed and for each penalty."""
 _DISPLAYS: Final = ("summarized", "omitted")
-"""Displays of thinking that `includeThoughts` can request."""
+"""Values of Anthropic's `thinking.display` that `includeThoughts` can express."""
 CHAT_NUMBERS: Final = frozenset({"seed", "frequency_penalty", "presence_penalty"})
-"""Names in Chat of the numbers that `penalties` writes."""
+"""Numbers that `penalties` writes, by their names in Chat."""
 _PENALTIES: Final = ("frequency_penalty", "presence_penalty")
 
 
 def function_names() -> Names:
-    """Return the table of names for one request. A function's name must begin with a letter or an underscore."""
+    """Return an empty table of function names. A name must begin with a letter or an underscore."""
     return Names(leading_digits=False)
 
 
 def merge(*members: Block) -> Block:
-    """Return the members of a request as one object, in which the objects `generationConfig` are joined."""
+    """Return one request with all fields. The objects `generationConfig` are joined."""
     body: Block = {}
     for each in members:
         body |= each | {
@@ -68,23 +68,25 @@ def merge(*members: Block) -> Block:
 def for_operation(body: Block, operation: str) -> Block:
     """Return the body for an operation.
 
-    countTokens accepts members other than `contents` only inside the member `generateContentRequest`.
+    countTokens accepts only `contents` at the top. So it gets the whole request in the field `generateContentRequest`.
     """
     return {"generateContentRequest": body} if operation == COUNT_TOKENS else body
 
 
 @dataclass(frozen=True, slots=True)
 class _Functions:
-    """The declarations of functions, and how the model may call them."""
+    """Declarations of functions, and how the model may call them."""
 
     declarations: Sequence[Block]
     choice: ToolChoice
     strict: bool = False
-    """True if the client wants calls that match the schema of their function exactly."""
+    """True if calls must match the schema of their function exactly."""
 
 
 def _functions(offered: OfferedTools, names: Names, drop: Drop) -> _Functions:
-    """Return the functions for the offered tools. Cache breakpoints are reported as dropped: Gemini has none."""
+    """Return the functions for the offered tools. Cache breakpoints are reported as dropped, because Gemini has
+    none.
+    """
     declarations = []
     for tool in offered.tools:
         schema = json_schema(tool_schema(tool.schema, tool.name, tool.schema_at, drop), tool.schema_at, drop)
@@ -97,8 +99,8 @@ def _functions(offered: OfferedTools, names: Names, drop: Drop) -> _Functions:
 def _declaration(name: str, description: str, schema: Block) -> Block:
     """Return the declaration of a function.
 
-    `parametersJsonSchema` takes all of JSON Schema, `parameters` only a part of it. A function without parameters has
-    neither, because Gemini refused objects without properties for a long time.
+    The field `parametersJsonSchema` accepts every JSON schema, and `parameters` does not. It is left out for a function
+    without parameters: Gemini refused objects without properties for a long time.
     """
     made: Block = {"name": name}
     if description.strip():
@@ -111,7 +113,7 @@ def _declaration(name: str, description: str, schema: Block) -> Block:
 def _tool_members(functions: _Functions, caps: Caps, drop: Drop) -> Block:
     """Return `tools` and `toolConfig`; {} if no function is offered.
 
-    Gemini may always call several functions at once. So a request for one call at a time is reported as dropped.
+    Gemini cannot be limited to one call at a time. So such a request is reported as dropped.
     """
     choice = functions.choice
     if not functions.declarations:
@@ -132,7 +134,7 @@ def _tool_members(functions: _Functions, caps: Caps, drop: Drop) -> Block:
 
 
 def plan(requested: Parameters, caps: Caps, generation: Generation, drop: Drop) -> Plan:
-    """Return the planned settings. A budget or display that `thinkingConfig` can request is not reported as dropped."""
+    """Return the planned settings. The budget and display are not reported as dropped if `thinkingConfig` has them."""
     thinking = requested.thinking
     if thinking.anthropic is not None:
         budget = None if generation.budget else thinking.budget
@@ -142,7 +144,10 @@ def plan(requested: Parameters, caps: Caps, generation: Generation, drop: Drop) 
 
 
 def parameters(requested: Parameters, planned: Plan, caps: Caps, generation: Generation, drop: Drop) -> Block:
-    """Return `generationConfig` with limit, thinking, sampling and stop sequences. Excess stops are reported."""
+    """Return `generationConfig` with limit, thinking, sampling and stop sequences.
+
+    If there are too many stop sequences, the last ones are left out and reported as dropped.
+    """
     decided = settings.decide(requested, caps, RULES, drop, planned=planned)
     if len(decided.stops) > _MAX_STOPS:
         drop(requested.stops_at)
@@ -156,10 +161,10 @@ def parameters(requested: Parameters, planned: Plan, caps: Caps, generation: Gen
 
 
 def penalties(given: Mapping[str, Any], pointer: Callable[[str], str], caps: Caps, drop: Drop) -> Block:
-    """Return `generationConfig` with seed and penalties. Models without sampling parameters refuse penalties.
+    """Return `generationConfig` with the seed and the penalties that Gemini accepts.
 
-    Gemini refuses a seed of more than 32 bits. `pointer` returns the JSON pointer of the client's member, by the name
-    of Chat's member.
+    Penalties are dropped for a model without sampling parameters, and a seed of more than 32 bits is dropped for every
+    model. `given` has the names of Chat. `pointer` returns the JSON pointer of the client's field for such a name.
     """
     refused = [name for name in _PENALTIES if name in given and caps.sampling == "none"]
     if not -numbers.MAX_INT32 <= given.get("seed", 0) <= numbers.MAX_INT32:
@@ -170,9 +175,9 @@ def penalties(given: Mapping[str, Any], pointer: Callable[[str], str], caps: Cap
 
 
 def _thinking(requested: ThinkingRequest, planned: Plan, generation: Generation, drop: Drop) -> Block:
-    """Return `thinkingConfig`, with a level or a budget as the model's generation takes it; {} if none is planned.
+    """Return `thinkingConfig`, with a level or a budget as the model requires; {} if no thinking is planned.
 
-    Gemini returns its thoughts only on request. They are not requested if the client switches thinking off.
+    Gemini returns its thoughts only on request. They are requested if the client wants thinking and does not hide it.
     """
     effort = planned.thinking.effort
     if not planned.thinking.form:
@@ -196,7 +201,7 @@ def _thinking(requested: ThinkingRequest, planned: Plan, generation: Generation,
 
 
 def _effort_budget(effort: str, limit: int | None) -> int:
-    """Return the thinking budget for an effort, which leaves half of the output limit for the answer."""
+    """Return the thinking budget for an effort. It is at most half of the output limit, so that the answer has room."""
     tokens = _BUDGETS.get(effort or _USUAL_EFFORT, _BUDGETS[_USUAL_EFFORT])
     return tokens if limit is None else min(tokens, limit // 2)
 
@@ -204,9 +209,10 @@ def _effort_budget(effort: str, limit: int | None) -> int:
 def build_output(
     wanted: JsonFormat | None, offered: OfferedTools, names: Names, caps: Caps, generation: Generation, drop: Drop
 ) -> FormattedOutput:
-    """Return the members for the functions, the tool choice and the answer's format.
+    """Return the fields for the functions, the tool choice and the answer's format.
 
-    Models before Gemini 3 refuse a format together with functions. They get a schema tool instead.
+    Models before Gemini 3 refuse a format together with functions. They get a schema tool instead: its arguments are
+    the answer.
     """
     functions = _functions(offered, names, drop)
     declarations, choice = functions.declarations, functions.choice
@@ -227,7 +233,7 @@ def build_output(
 
 
 def _response_format(wanted: JsonFormat, drop: Drop) -> Block:
-    """Return `generationConfig` with the schema of the answer. A schema without description gets the format's."""
+    """Return `generationConfig` with the answer's schema. The format's description is added if the schema has none."""
     schema = json_schema(wanted.schema, wanted.schema_at, drop)
     if wanted.description:
         schema = {"description": wanted.description, **schema}
@@ -235,7 +241,7 @@ def _response_format(wanted: JsonFormat, drop: Drop) -> Block:
 
 
 def json_object(at: str, offered: OfferedTools, generation: Generation, drop: Drop) -> FormattedOutput:
-    """Return the member, or the hint, that asks for a JSON object without a schema."""
+    """Return the field that requires a JSON object without a schema, or a hint for the prompt instead."""
     if generation.json_with_tools or not offered.tools:
         return FormattedOutput({"generationConfig": dict(_JSON)})
     drop(at)

@@ -1,6 +1,7 @@
-"""Finds the places of text in requests, replies and events of Gemini's API (its reference, GenerateContentResponse).
+"""Finds every text in requests, replies and events of the Gemini API, for filters of text.
 
-A candidate's thinking ends where its answer begins, and its texts end where a call of a function begins.
+A `Place` names the JSON path of one text. A candidate's thinking ends where its answer begins. Its text ends where a
+function call begins. Source: Gemini API reference (GenerateContentResponse).
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ _CODE: dict[tuple[str, str, str], Kind] = {
     ("executableCode", "executable_code", "code"): "arguments",
     ("codeExecutionResult", "code_execution_result", "output"): "text",
 }
-"""Kind of the text in a part, by the two spellings of the part's name and the name of its member with the text."""
+"""Kind of text in a code part. The key has both spellings of the part's name, and the name of the field with the
+text."""
 
 
 def places(event: Event) -> Iterable[Place | End | Copy]:
-    """Return the places. An event of a stream has the form of a whole reply, and continues its candidates' texts."""
+    """Return the places of an event's texts. Each chunk of a stream has the form of a reply, and continues earlier
+    texts.
+    """
     data = mapping(event.data)
     if event.kind == REQUEST:
         return _requests(data)
@@ -38,10 +42,7 @@ def _requests(data: dict[str, Any]) -> Iterator[Place | End]:
 
 
 def _answer(data: dict[str, Any]) -> tuple[Place | End, ...]:
-    """Return the places of an event that is only a piece of one answer; () for any other event.
-
-    Nearly all events are such pieces.
-    """
+    """Return the places of a chunk that only continues one answer; () for any other event. Nearly all chunks do so."""
     try:
         (candidate,) = data["candidates"]
         (part,) = candidate["content"]["parts"]
@@ -60,7 +61,9 @@ def _piece(block: int) -> tuple[Place | End, ...]:
 
 
 _PLAIN: Final = {"content", "index", "safetyRatings"}
-"""Members of a candidate that is only a piece of an answer. Any other member may end the candidate or have a text."""
+"""Fields of a candidate that may occur in a chunk that only continues an answer.
+
+A candidate with any other field may end, or may have another text."""
 
 
 def _candidates(candidates: list[Any]) -> Iterator[Place | End | Copy]:
@@ -82,7 +85,7 @@ def _request(data: dict[str, Any], path: Path) -> Iterator[Place | End]:
 
 
 def _grounding(candidate: dict[str, Any], path: Path) -> Iterator[Place | Copy]:
-    """Yield the places of texts in a candidate's grounding, and of its members that repeat the candidate's text."""
+    """Yield the places of the texts in a candidate's grounding, and the fields that repeat the candidate's text."""
     grounding = mapping(candidate.get("groundingMetadata"))
     where = (*path, "groundingMetadata")
     for number, query in enumerate(sequence(grounding.get("webSearchQueries"))):
@@ -122,11 +125,11 @@ _PARTS: Final = frozenset({
     "codeExecutionResult", "code_execution_result", "videoMetadata", "video_metadata", "mediaResolution",
     "media_resolution", "partMetadata", "part_metadata",
 })  # fmt: skip
-"""Members of parts (Gemini API reference, Part)."""
+"""Fields of parts (Gemini API reference, Part)."""
 
 
 def _code(part: dict[str, Any], where: Path, role: str) -> Iterator[Place]:
-    """Yield the places of code that the provider has run, and of what the code has printed, each complete."""
+    """Yield the places of code that the provider ran, and of the code's output. Each is complete in one event."""
     for names, kind in _CODE.items():
         for name in names[:2]:
             found = mapping(part.get(name)).get(names[2])

@@ -2,12 +2,14 @@
 
 They return values of `shared/plain_request.py`.
 
-- Consecutive contents of the model become one message, and consecutive texts in it one text. google-genai stores each
-  chunk of a stream as a content of its own.
-- A call without an id gets one from its number in the conversation. A function response belongs to the call of the
-  model's last turn with the same id. If there is none, it belongs to the first unanswered call with the same name.
-- A malformed value is refused with a 400 that names the field. A part in a turn of the model that only Google's servers
-  understand is left out and reported as dropped, because a 400 would end the session.
+- Consecutive contents of the model become one message, because google-genai stores each chunk of a stream as a content.
+  Consecutive texts of the model become one text.
+- A call without an id gets an id from its number in the conversation.
+- A function response belongs to the call with its id in the last turn of the model. Without such a call, it belongs to
+  the first unanswered call with its name.
+- A malformed value is refused with a 400 that names the field.
+- In a turn of the model, a part that only Google's servers understand is left out and reported as dropped. A 400 would
+  end the session.
 
 Tools are in `read_tools.py`, parameters in `read_options.py`. Sources: Google's API reference (Content, Part) and the
 types of google-genai.
@@ -34,9 +36,9 @@ from gateway_plugins.shared.reasoning import Reasoning
 _ROLES: Final = {"USER": "user", "MODEL": "model", "FUNCTION": "user"}
 _CONTENT: Final = ("role", "parts")
 _SERVERS: Final = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
-"""Kinds of parts that are in a turn of the model if Google's servers ran a tool."""
+"""Kinds of parts that report a tool run by Google's servers. They occur only in turns of the model."""
 _DATA: Final = ("text", "inlineData", "fileData", "functionCall", "functionResponse", *_SERVERS)
-"""Kinds of parts. A part has exactly one of these members."""
+"""Kinds of parts. A part has exactly one of these fields."""
 _PART: Final = frozenset({*_DATA, "thought", "thoughtSignature"})
 _SOUNDS: Final[Mapping[str, str]] = {
     "audio/wav": "wav",
@@ -45,9 +47,9 @@ _SOUNDS: Final[Mapping[str, str]] = {
     "audio/mp3": "mp3",
     "audio/mpeg": "mp3",
 }
-"""The gateway's names of audio formats, by the media types that clients send."""
+"""The gateway's name of an audio format, for each media type that clients send."""
 _OWN_ID: Final = "gemini_call_"
-"""Beginning of the ids that the gateway gives to calls without an id."""
+"""Prefix of the ids that the gateway gives to calls without an id."""
 _OUTPUT: Final = "output"
 _ERROR: Final = "error"
 
@@ -66,7 +68,7 @@ def messages(top: Fields, drop: Drop) -> list[Message]:
 
 @dataclass(slots=True)
 class _Contents:
-    """Reader of contents, which collects the messages."""
+    """Reads contents, and collects the messages."""
 
     drop: Drop
     _conversation: list[Message] = field(default_factory=list)
@@ -74,8 +76,9 @@ class _Contents:
     """Content of the model's turn that is being read."""
     _turn_at: str = ""
     _thoughts: list[Reasoning] = field(default_factory=list)
-    """Thinking since the last part of another kind. If a signature that the gateway wrote follows, the thinking inside
-    that signature is used instead."""
+    """Unsigned thinking that is not in the turn yet.
+
+    If a signature that the gateway wrote follows, this thinking is discarded, because the signature contains it."""
     _calls: list[Call] = field(default_factory=list)
     """The calls of the model's last turn."""
     _answered: set[str] = field(default_factory=set)
@@ -129,13 +132,13 @@ class _Contents:
         self._conversation.append(Message("assistant", self._turn_at, turn))
 
     def _add_thoughts(self) -> None:
-        """Add the thinking that has no signature to the turn."""
+        """Add the waiting unsigned thinking to the turn, as one block."""
         thoughts, self._thoughts = self._thoughts, []
         if thoughts:
             self._turn.append(replace(thoughts[0], text="".join(thought.text for thought in thoughts)))
 
     def _users(self, content: Fields) -> None:
-        """Read a content of the user: first each function response as a separate message, then the other parts."""
+        """Read a content of the user. Each function response becomes a message of its own, before the other parts."""
         parts: list[Part] = []
         for part in self._parts(content):
             match _kind(part):
@@ -233,9 +236,9 @@ class _Contents:
 
 
 def _kind(part: Fields, *, needed: bool = True) -> str:
-    """Return the kind of a part, or "" for a part of no known kind if `needed` is false.
+    """Return the kind of a part. Raises `Refused` for several kinds, and for no kind if `needed` is true.
 
-    Raises `Refused` if the part has several kinds.
+    Returns "" for no kind if `needed` is false.
     """
     kinds = [name for name in _DATA if part.get(name) is not None]
     if len(kinds) > 1 or (needed and not kinds):
@@ -266,7 +269,7 @@ def _not_here(part: Fields) -> Refused:
 def _output(response: Fields) -> tuple[str, bool]:
     """Return the output of a function as text, and whether it is an error.
 
-    The output is the member `output` or `error` of the response, or else the whole response (Google's API reference,
+    The output is the field `output` or `error` of the response, or else the whole response (Google's API reference,
     FunctionResponse).
     """
     value = object_of(response.get("response"), response.at("response"))
@@ -304,4 +307,4 @@ _FAMILIES: Final[Mapping[str, Callable[[str, str, str], Media]]] = {
     "audio/": _sound,
     "video/": _video,
 }
-"""The readers of files, by the beginning of the declared media type. Any other file is read as a document."""
+"""Reader of a file, for each beginning of the media type. Any other file is read as a document."""

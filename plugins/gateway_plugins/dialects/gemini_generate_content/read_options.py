@@ -1,7 +1,7 @@
 """Readers of the parameters of a generateContent request, and of the whole request.
 
-Every member is read, refused, or reported as dropped. Malformed values are refused as in `read.py`. The safety settings
-are reported as dropped, because only Google's models have them.
+Every field is read, refused, or reported as dropped. The safety settings are dropped, because only Google's models have
+them. Malformed values are refused as in `read.py`.
 
 Sources: Google's API reference (GenerateContentRequest, GenerationConfig, ThinkingConfig), google-genai's types.
 """
@@ -43,7 +43,7 @@ _CHAT: Final[Mapping[str, str]] = {
     "presence_penalty": "presencePenalty",
     "frequency_penalty": "frequencyPenalty",
 }
-"""Google's names of members that, in other dialects, only Chat has."""
+"""Google's names of the parameters that exist in Chat but in no other dialect."""
 _CONFIG: Final = frozenset({
     *_SAMPLING.values(), *_CHAT.values(), "maxOutputTokens", "stopSequences", "candidateCount", "responseMimeType",
     "responseSchema", "responseJsonSchema", "responseModalities", "responseLogprobs", "logprobs", "thinkingConfig",
@@ -66,13 +66,13 @@ _LEVELS: Final[Mapping[str, str]] = {
     "HIGH": "high",
 }
 _DYNAMIC: Final = -1
-"""The thinking budget that lets the model decide how much it thinks."""
+"""Thinking budget with which the model itself decides how much it thinks."""
 _TEXT: Final = "text/plain"
 _JSON: Final = "application/json"
 
 
 def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, ReplyOptions]:
-    """Return the values of the request, and the facts about it that are needed to write the reply.
+    """Return the values of the request, and what the writer of the reply must know.
 
     Raises `Refused` for a request that is malformed or cannot be served.
     """
@@ -111,7 +111,7 @@ def _refuse_cache(request: Fields) -> None:
 
 
 def _refuse_replies(config: Fields) -> None:
-    """Raise `Refused` if the client wants a reply that no other dialect can give."""
+    """Raise `Refused` for several candidates, log probabilities, or an output other than text."""
     if numbers.whole(config.number("candidateCount"), config.at("candidateCount")) not in (None, 0, 1):
         field = param(config.at("candidateCount"))
         raise invalid(f"{field}: only one candidate can be made; send 1, or the request several times", field)
@@ -124,19 +124,22 @@ def _refuse_replies(config: Fields) -> None:
 
 
 def _numbers(config: Fields, names: Mapping[str, str], checks: Mapping[str, numbers.Check]) -> dict[str, float]:
-    """Return the numbers that have an effect. `names` has Google's name of each number in `checks`."""
+    """Return the checked numbers in `generationConfig`. `names` has Google's name of each number in `checks`."""
     values = {name: config.number(member) for name, member in names.items()}
     return numbers.checked(checks, values, {name: config.at(member) for name, member in names.items()})
 
 
 def _stops(config: Fields) -> list[str]:
-    """Return the non-empty stop sequences. An empty one has no effect, and providers refuse it."""
+    """Return the stop sequences that are not empty. Providers refuse empty ones."""
     stops = repeated(config.get("stopSequences"), config.at("stopSequences"))
     return [stop for stop in (text_of(value, at) for value, at in stops) if stop]
 
 
 def _format(config: Fields, drop: Drop) -> tuple[Format, bool]:
-    """Return the format of the answer, and whether the answer is put into an object (`answers.py`)."""
+    """Return the answer's format. The second value is true if the provider must put an object around the answer.
+
+    See `answers.py`.
+    """
     mime = text_of(config.get("responseMimeType"), config.at("responseMimeType")) or _TEXT
     if mime not in (_TEXT, _JSON):
         field = param(config.at("responseMimeType"))
@@ -156,9 +159,9 @@ def _format(config: Fields, drop: Drop) -> tuple[Format, bool]:
 
 
 def _thinking(config: Fields, drop: Drop) -> tuple[ThinkingRequest, bool]:
-    """Return the thinking that the client requests, and whether it wants to see thoughts.
+    """Return the requested thinking, and whether the client wants to see it (`includeThoughts`).
 
-    A client that only wants to see thoughts requests thinking too, because Google's models think by default.
+    Google's models think by default. So a client with `includeThoughts` also requests thinking, unless its budget is 0.
     """
     known = ("includeThoughts", "thinkingBudget", "thinkingLevel")
     thinking = fields(config.get("thinkingConfig") or {}, config.at("thinkingConfig"), known, drop)

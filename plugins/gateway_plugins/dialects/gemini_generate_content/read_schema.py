@@ -1,9 +1,9 @@
-"""Conversion of Google's `Schema` to JSON Schema.
+"""Converts Google's `Schema` to JSON Schema.
 
 - A type is the name of an enum value in capitals, and `nullable` adds the type null.
-- Members may have names in snake_case, and numbers may be strings, as everywhere in this API. The names in
-  `properties` are the client's own and are not changed.
-- Clients also send keywords of JSON Schema here, which are not changed.
+- A field may be in snake_case, and a number may be a string, as everywhere in this API. The names in `properties` are
+  the client's own and are not changed.
+- Clients also send keywords of JSON Schema here. They are not changed.
 
 A schema in `parametersJsonSchema` or `responseJsonSchema` is JSON Schema already. Source: Google's API reference
 (Schema).
@@ -25,23 +25,24 @@ _UNSPECIFIED: Final = "type_unspecified"
 _NULL: Final = "null"
 _NULL_SCHEMA: Final[Mapping[str, str]] = {"type": _NULL}
 _ELSEWHERE: Final = frozenset({"$ref", "allOf", "const", "not"})
-"""Keywords that may forbid null. It is then allowed by an alternative."""
+"""Keywords that may forbid null. A nullable schema with such a keyword becomes `anyOf` this schema or null."""
 _ABOUT: Final = frozenset({"title", "description", "default", "examples", "$defs", "definitions"})
-"""Keywords that restrict nothing by themselves."""
+"""Keywords that do not restrict values by themselves."""
 _NOT_KEYWORDS: Final = frozenset({"nullable", "propertyOrdering", "example"})
-"""Members that JSON Schema does not have. `propertyOrdering` determines the order of the properties."""
+"""Fields of Google's `Schema` that JSON Schema does not have. `propertyOrdering` determines the order of the
+properties."""
 _COUNTS: Final = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
 _NUMBERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
     **dict.fromkeys(_COUNTS, partial(numbers.whole, highest=numbers.MAX_INT64)),
     **dict.fromkeys(("minimum", "maximum"), lambda value, _at: value),
 }
-"""Members that are numbers, and the check of each. A check gets the number and its JSON pointer."""
+"""Fields that are numbers, each with its check. A check gets the number and its JSON pointer."""
 _NAMED: Final = frozenset({"properties", "$defs", "definitions", "patternProperties"})
 _INNER: Final = frozenset({"items", "anyOf", "oneOf", "allOf", "additionalProperties", "prefixItems", "not"})
 _SPELLED: Final = {"defs": "$defs", "ref": "$ref"}
-"""Keywords of JSON Schema whose name is not allowed for a proto field."""
+"""JSON Schema's names for Google's `defs` and `ref`. A proto field cannot begin with "$"."""
 _STRING_FORMATS: Final = frozenset({"enum"})
-"""Formats that JSON Schema does not have and that only repeat what other members say."""
+"""Formats that are left out, because JSON Schema does not have them. The schema says the same in other fields."""
 
 
 def json_schema(value: Any, at: str) -> Any:
@@ -88,14 +89,14 @@ def _type(value: Any) -> Schema:
 
 
 def _ordered(properties: Schema, given: Schema) -> Schema:
-    """Return the properties in the order of `propertyOrdering`. Models write them in the order of the schema."""
+    """Return the properties in the order of `propertyOrdering`. Models write properties in the order of the schema."""
     order = given.get("propertyOrdering")
     first = [name for name in order if isinstance(name, str) and name in properties] if isinstance(order, list) else []
     return {name: properties[name] for name in dict.fromkeys([*first, *properties])}
 
 
 def _nullable(schema: Schema) -> Schema:
-    """Return the schema with null as an additional allowed value."""
+    """Return the schema with null as an additional value."""
     if schema.keys() & _ELSEWHERE:
         about = {name: value for name, value in schema.items() if name in _ABOUT}
         return {**about, "anyOf": [{name: value for name, value in schema.items() if name not in _ABOUT}, _NULL_SCHEMA]}

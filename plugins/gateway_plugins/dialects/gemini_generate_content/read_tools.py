@@ -28,17 +28,17 @@ _BEHAVIORS: Final = {"UNSPECIFIED": "", "BLOCKING": "", "NON_BLOCKING": "non_blo
 _CALLING: Final = "functionCallingConfig"
 _ALLOWED: Final = "allowedFunctionNames"
 _VALIDATED: Final = "validated"
-"""The mode in which calls must match their schemas exactly. It becomes `auto`, which is reported as dropped."""
+"""Mode in which calls must match their schemas exactly. It is replaced by `auto` and reported as dropped."""
 _MODES: Final = {
     "MODE_UNSPECIFIED": "auto", "AUTO": "auto", "ANY": "any", "NONE": "none", "VALIDATED": _VALIDATED,
 }  # fmt: skip
-"""The gateway's mode of tool choice, by Google's mode."""
+"""The gateway's mode of tool choice, for each mode of Google."""
 
 
 def offered_tools(top: Fields, drop: Drop) -> OfferedTools:
     """Return the tools that may be called, and the tool choice.
 
-    Raises `Refused` for a tool of Google's servers, and for a choice that the offered tools cannot satisfy.
+    Raises `Refused` for a tool that runs on Google's servers, and for a choice that the offered tools cannot satisfy.
     """
     tools: list[Tool] = []
     for raw, at in repeated(top.get("tools"), top.at("tools")):

@@ -1,12 +1,12 @@
 """JSON schemas in the form that Gemini accepts, for `parametersJsonSchema` and `responseJsonSchema`.
 
-- References are replaced by their definitions. Gemini refuses other keywords beside `$ref`, and definitions in some
-  places (anomalyco/opencode#12295, google-gemini/gemini-cli#13326).
-- Gemini reads no `const`. It becomes an `enum` with one value.
+- References are replaced by their definitions. Gemini refuses other keywords beside `$ref`, and refuses definitions in
+  some positions (anomalyco/opencode#12295, google-gemini/gemini-cli#13326).
+- Gemini does not read `const`. It becomes an `enum` with one value.
 - Gemini refuses null and "" in `enum` (router-for-me/CLIProxyAPI#4545, anomalyco/opencode#33316).
 - Gemini ignores `allOf`, so its parts are merged.
-- Gemini reads only objects as schemas. The schema `true` becomes `{}`, and a property or an alternative that is `false`
-  is left out.
+- Gemini reads only objects as schemas. The schema `true` becomes `{}`. A property or an alternative that is `false` is
+  left out.
 
 Source: Gemini API, Structured outputs (JSON Schema support).
 """
@@ -29,7 +29,7 @@ _VALUES: Final = frozenset({"enum", "default", "examples", "example", "required"
 
 
 def json_schema(schema: Any, at: str, drop: Drop) -> Any:
-    """Return the schema in Gemini's form. What is lost is reported. `at` is the JSON pointer of the schema."""
+    """Return the schema in Gemini's form, and report lost parts as dropped. `at` is the JSON pointer of the schema."""
     made = merge_all_of(_to_gemini(inline_references(schema, at, drop), at, drop), at, drop)
     _report_all_of(made, at, drop)
     return made
@@ -61,7 +61,9 @@ def _inner(schema: Any, at: str, drop: Drop) -> Any:
 
 
 def _with_values(schema: dict[str, Any], at: str, drop: Drop) -> dict[str, Any]:
-    """Return the schema with an `enum` that Gemini accepts. Null becomes an alternative, and "" is left out."""
+    """Return the schema with an `enum` that Gemini accepts. Null becomes an alternative. "" is left out and
+    reported.
+    """
     values = schema.get("enum")
     if not isinstance(values, list):
         return schema
@@ -80,7 +82,7 @@ def _with_values(schema: dict[str, Any], at: str, drop: Drop) -> dict[str, Any]:
 
 
 def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a schema that accepts null too. What describes the schema stays beside the alternatives."""
+    """Return a schema that also accepts null, as `anyOf`. Title, description and the like stay outside `anyOf`."""
     about = {name: value for name, value in schema.items() if name in _ABOUT}
     rest = {name: value for name, value in schema.items() if name not in _ABOUT}
     if isinstance(rest.get("type"), list):
@@ -90,7 +92,7 @@ def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _report_all_of(schema: Any, at: str, drop: Drop) -> None:
-    """Report each `allOf` that could not be merged, because Gemini ignores it."""
+    """Report each `allOf` that could not be merged as dropped, because Gemini ignores it."""
     if isinstance(schema, list):
         for index, each in enumerate(schema):
             _report_all_of(each, f"{at}/{index}", drop)

@@ -1,8 +1,8 @@
-"""Encodes thinking blocks into the member `thoughtSignature` of the parts that the gateway writes for Gemini's clients.
+"""Encodes thinking blocks into the field `thoughtSignature` of the parts that the gateway writes for Gemini's clients.
 
-- Clients send a part back with its signature, but some leave out parts with thinking (Gemini CLI). So the gateway puts
-  the text of the thinking into the signature too, and the signature into the part that follows the thinking.
-- The value is base64, because the member is of type bytes. SDKs decode it, and encode it with either alphabet.
+- Clients send a part back with its signature, but some leave out parts with thinking (Gemini CLI). So the signature of
+  the part after the thinking contains both the text and the signature of the thinking.
+- The value is base64, because the field is of type bytes. SDKs decode it. They encode it again with either alphabet.
 - The value may have several blocks, readable or redacted. Each signature has the tag of the model family that made it
   (`shared/reasoning.py`).
 
@@ -19,7 +19,7 @@ from typing import Final
 import orjson
 
 _MARK: Final = b"irisgate1+"
-"""Beginning of the decoded value. A value that begins differently comes from another server."""
+"""Beginning of the decoded value. A value with another beginning comes from another server."""
 _MARK_CHARACTERS: Final = 16
 """Number of base64 characters that contain `_MARK`."""
 _STANDARD: Final = str.maketrans("-_", "+/")
@@ -28,22 +28,21 @@ _PLACEHOLDERS: Final = frozenset({
     for plain in ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
     for text in (plain.translate(_STANDARD), base64.b64encode(plain.encode()).decode().rstrip("="))
 })  # fmt: skip
-"""Values that clients send in place of a signature that they do not have, in base64's standard alphabet.
-
-Google's guide to thought signatures names them.
-"""
+"""Values that clients send if they have no signature, in base64's standard alphabet (Google's guide to thought
+signatures)."""
 
 
 def packed(blocks: Sequence[Mapping[str, str]]) -> str:
-    """Return the signature for thinking blocks, each with `thinking` and `signature`, or with `data`.
+    """Return the `thoughtSignature` for thinking blocks.
 
-    Each signature, and `data`, must already have the tag of its model family.
+    Each block has `thinking` and `signature`, or has `data`. The signature or data must already have the tag of its
+    model family.
     """
     return base64.b64encode(_MARK + orjson.dumps(blocks)).decode()
 
 
 def unpacked(value: str) -> list[dict[str, str]] | None:
-    """Return the blocks from which `packed` made the signature, or None if `packed` did not make it."""
+    """Return the blocks in a value that `packed` made; None for any other value."""
     plain = value.translate(_STANDARD).rstrip("=")
     try:
         if not base64.b64decode(plain[:_MARK_CHARACTERS]).startswith(_MARK):
@@ -58,7 +57,7 @@ def unpacked(value: str) -> list[dict[str, str]] | None:
 
 
 def is_placeholder(value: str) -> bool:
-    """Return whether a value is a placeholder that clients send if they do not have the signature."""
+    """Return whether a client sent a placeholder, because it has no signature."""
     return value.translate(_STANDARD).rstrip("=") in _PLACEHOLDERS
 
 

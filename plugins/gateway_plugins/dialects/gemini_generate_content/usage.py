@@ -29,9 +29,9 @@ _COUNTS: Final = (_PROMPT, _CACHED, _TOOLS, _OUTPUT, _THOUGHTS, _TOTAL)
 _DETAILS: Final = ("promptTokensDetails", "toolUsePromptTokensDetails", "cacheTokensDetails", "candidatesTokensDetails")
 _AUDIO: Final = "AUDIO"
 _PRICED_APART: Final = {_AUDIO: "audio", "IMAGE": "image"}
-"""Modalities whose tokens may have their own price, and the names of these tokens in `Part.extra`."""
+"""Modalities that may have their own price. The values are prefixes of names in `Part.extra`, such as `audio_input`."""
 _TRAFFIC: Final = {"ON_DEMAND_PRIORITY": "priority", "ON_DEMAND_FLEX": "flex"}
-"""Service tiers by `trafficType`, which Vertex reports. Any other type has the standard price."""
+"""Service tier for Vertex's `trafficType`. Any other type has the standard price."""
 
 
 class Reports:
@@ -84,20 +84,17 @@ class Reports:
 
     @property
     def is_exact(self) -> bool:
-        """Whether the cost follows exactly from the counts.
+        """True if the cost follows exactly from the counts.
 
-        It does not if there are searches, because some models charge a fee per search and others a fee per prompt. It
-        also does not if audio was cached, because cached audio costs more than other cached tokens.
+        It is false with searches, because some models charge a fee per search and others a fee per prompt. It is also
+        false with cached audio, because it costs more than other cached tokens.
         """
         cached_audio = self._modalities.get("cacheTokensDetails", {}).get(_AUDIO, 0)
         return not (self._is_grounded or cached_audio or self._unexplained or self._has_unknown_cache)
 
     @property
     def _candidates(self) -> int:
-        """The tokens of the candidates.
-
-        If only the total is reported, it is what remains after subtracting the other counts.
-        """
+        """Number of tokens of the candidates. If it is not reported, it is the total minus the other counts."""
         counts = self._counts
         known = counts[_PROMPT] + counts[_TOOLS] + counts[_THOUGHTS]
         return counts[_OUTPUT] or max(0, counts[_TOTAL] - known)
@@ -109,14 +106,16 @@ class Reports:
 
     @property
     def _unexplained(self) -> int:
-        """The number of tokens in the total that no other count includes."""
+        """Number of tokens in the total that are in no other count."""
         counts = self._counts
         known = counts[_PROMPT] + counts[_TOOLS] + counts[_THOUGHTS] + counts[_OUTPUT]
         return max(0, counts[_TOTAL] - known) if counts[_OUTPUT] else 0
 
     @property
     def _has_unknown_cache(self) -> bool:
-        """Whether the prompt has audio and was partly cached, and it is unknown whether the cached part is audio."""
+        """True if the prompt has audio and was partly cached, but the reply does not say whether the audio was
+        cached.
+        """
         audio = self._modalities.get("promptTokensDetails", {}).get(_AUDIO, 0)
         return bool(audio and self._counts[_CACHED] and "cacheTokensDetails" not in self._modalities)
 

@@ -1,12 +1,13 @@
-"""Reads replies of Gemini, streamed or whole, for the writer of any client (`shared/reply_events.py`).
+"""Reads replies of Gemini, streamed or whole, and calls the writer of the client's reply (`shared/reply_events.py`).
 
-- Each chunk of a stream is a whole response, with the parts that are new. A text part continues the text part before
-  it. A function call comes whole in one part.
-- Older models send a finish reason with every chunk. So the reply is finished only when the last chunk has come.
-- A signature comes with the part to which it belongs, or in a part without text after a text (`carried.py`).
-- If Gemini blocks the prompt, the reply has no candidates. Its member `promptFeedback` has the reason.
+- Each chunk of a stream is a complete response with the new parts. A text part continues the previous text part. A
+  function call is complete in one part.
+- Older models send a finish reason with every chunk. So the reply ends only with the last chunk.
+- A signature is on the part that it signs. The signature of a text may also come later, in a part without text
+  (`carried.py`).
+- If Gemini blocks the prompt, the reply has no candidates. Its field `promptFeedback` has the reason.
 
-The writers decide the form of a client's reply. Source: Google's API reference (GenerateContentResponse).
+Source: Google's API reference (GenerateContentResponse).
 """
 
 from __future__ import annotations
@@ -33,19 +34,20 @@ _REASONS: Final[Mapping[str, str]] = {
     **dict.fromkeys(facts.REFUSALS, reply_events.REFUSAL),
     **dict.fromkeys(facts.FAULTS, reply_events.MALFORMED),
 }
-"""Stop reasons by Gemini's finish reasons. Any other finish reason counts as the end of the turn."""
+"""Stop reason for each finish reason of Gemini. Any other finish reason counts as the end of the turn."""
 _DESCRIBING: Final = frozenset({
     "thought", "thoughtSignature", "partMetadata", "mediaResolution", "videoMetadata",
 })  # fmt: skip
-"""Members of a part that only describe its content."""
+"""Fields of a part that only describe its content."""
 _CALL: Final = b"functionCall"
-"""The member of a part whose arguments may have numbers of any size."""
+"""Byte string of the field `functionCall`. Arguments may have numbers of any size, and all their digits must be
+kept."""
 _UNMAPPED: Final = ("groundingMetadata", "urlContextMetadata", "logprobsResult")
-"""Members of a candidate that no other dialect has. They are reported as dropped."""
+"""Fields of a candidate that no other dialect has. They are reported as dropped."""
 
 
 class Reader:
-    """Reads one reply of the model `maker`. Thinking is passed on with the tag that `Maker.tagged` adds."""
+    """Reads one reply. Thinking is passed on with the tag of the model's family (`maker.tagged`)."""
 
     def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -133,9 +135,10 @@ class Reader:
             self._carry(carried.TEXT, signature, writer)
 
     def _call(self, call: Mapping[str, Any], signature: str, writer: Writer) -> None:
-        """Write a call. The signature of a call of the schema tool is dropped, because the client gets no call.
+        """Write a call.
 
-        A call without a name is a later piece of a call whose arguments are streamed, which no conversion requests.
+        The client gets no call of the schema tool, so the signature of such a call is dropped. Calls without a name are
+        later pieces of streamed arguments. The gateway never requests streamed arguments, so they are dropped.
         """
         name = lenient.text(call.get("name"))
         if not name:
@@ -153,7 +156,7 @@ class Reader:
         writer.block_end()
 
     def _carry(self, kind: str, signature: str, writer: Writer) -> None:
-        """Write a signature into the open thinking block, or as redacted thinking if no such block is open."""
+        """Write a signature into the open thinking block. If no such block is open, write it as redacted thinking."""
         token = carried.encode(Signature(kind, signature), self._maker)
         if not token:
             self._drop(f"/reply/{facts.SIGNATURE}")
@@ -166,7 +169,9 @@ class Reader:
             writer.redacted(token)
 
     def _settle(self, writer: Writer) -> None:
-        """End the open block of thinking. Its signature is only a tag, which names the model family that wrote it."""
+        """End the open thinking block. Gemini did not sign it, so its signature is only the tag with the model's
+        family.
+        """
         if self._thinks:
             self._thinks = False
             writer.signature(self._maker.tagged(""))
@@ -178,7 +183,7 @@ class Reader:
             writer.block_end()
 
     def _cite(self, entry: Mapping[str, Any], writer: Writer) -> None:
-        """Write a citation of a web page once. Citations come again with every chunk."""
+        """Write the citation of a web page once, although every chunk repeats it."""
         source = lenient.text(entry.get("uri"))
         if not source or not self._in_text:
             self._drop("/reply/citationMetadata")

@@ -11,14 +11,15 @@ from gateway.contract.hook_results import MAX_COUNT
 from gateway_plugins.shared.lenient import positive
 
 _STORED: Final = ("previous_response_id", "conversation")
-"""Top-level members of a Responses request that name a conversation stored by the provider."""
+"""Fields of a Responses request that name a conversation stored by the provider."""
 _FEES: Final[Mapping[str, int]] = {
     "code_interpreter": 30_000_000,
     "file_search": 2_500_000,
     "image_generation": 250_000_000,
 }
-"""Fees in nanodollars of OpenAI's tools: for a container, for a search in files, and for the most expensive image of
-gpt-image-1 (platform.openai.com/docs/pricing)."""
+"""Fees of OpenAI's tools in nanodollars (platform.openai.com/docs/pricing).
+
+They are the fees for one container, for one search in files, and for the most expensive image of gpt-image-1."""
 
 
 def _image(block: Mapping[str, Any]) -> Iterator[File]:
@@ -30,7 +31,7 @@ def _generated(block: Mapping[str, Any]) -> Iterator[File]:
 
 
 def _content_of(block: Mapping[str, Any]) -> Iterable[Any]:
-    """Return the content of a message, and the output of a tool's result."""
+    """Return the content of a message and the output of a tool."""
     return block.get("content"), block.get("output")
 
 

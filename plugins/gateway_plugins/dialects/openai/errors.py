@@ -1,7 +1,7 @@
 """Errors in OpenAI's form, for Chat Completions and Responses: statuses, types and codes.
 
-An error within a stream is an event whose form differs between the two, so their plugins write it. Source: OpenAI's API
-reference (Errors).
+Within a stream, Chat Completions and Responses have different error events. Their plugins write these. Source: OpenAI's
+API reference (Errors).
 """
 
 from __future__ import annotations
@@ -34,18 +34,19 @@ _ERRORS: Final = {
     errors.PLUGIN: (500, "server_error", "plugin"),
     errors.INTERNAL: (500, "server_error", None),
 }
-"""HTTP status, type and code of an error in OpenAI's form, by the gateway's error code."""
+"""HTTP status, type and code of an OpenAI error, for each error code of the gateway."""
 _TOO_LONG: Final = re.compile(
     "input is too long|prompt is too long|exceeds? context limit|too many total text bytes|maximum context length"
     "|token count .{1,40}exceeds the maximum number of tokens",
     re.IGNORECASE,
 )
-"""Pattern for error messages about a prompt that is too long, from providers that have no error code for it. Clients
-get OpenAI's code for it, because agents then shorten their history."""
+"""Pattern for error messages about a prompt that is too long.
+
+Some providers have no error code for this. Clients get OpenAI's code, because agents then shorten their history."""
 
 
 def is_too_long(problem: Problem) -> bool:
-    """Return whether the problem is a prompt that does not fit into the model's context."""
+    """Return whether the prompt does not fit into the model's context."""
     return problem.code == errors.INVALID_REQUEST and _TOO_LONG.search(problem.message) is not None
 
 

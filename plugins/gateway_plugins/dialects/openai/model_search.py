@@ -1,7 +1,7 @@
-"""The search for the models of a provider with OpenAI's list of models: `GET /v1/models`.
+"""Finds the models that a provider offers, with OpenAI's list `GET /v1/models`.
 
-The list is not divided into pages, and does not say what a model can do. So it may have models for images or sound,
-which are offered too. Source: the reference of OpenAI's API (Models, List models).
+The list has no pages, and does not say what a model can do. So models for images or sound are offered too. Source:
+OpenAI's API reference (Models, List models).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from gateway_plugins.shared import lenient, model_pages
 
 
 def discover_models(_host: str) -> ModelSearch:
-    """Return the search at the provider's own address."""
+    """Return the search for models. It uses the provider's own host."""
     return ModelSearch(_pages())
 
 

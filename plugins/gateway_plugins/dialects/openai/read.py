@@ -1,7 +1,6 @@
-"""Readers for requests of both Chat Completions and Responses: the service tier, the tool choice, misplaced files.
+"""Readers that requests of Chat Completions and of Responses share: service tier, tool choice, misplaced files.
 
-Code for only one of the two dialects is in that dialect's own readers. General checks are in `shared/checks.py`. The
-classes of the values that are read are in `shared/plain_request.py`.
+General checks are in `shared/checks.py`. The classes of the returned values are in `shared/plain_request.py`.
 """
 
 from __future__ import annotations
@@ -20,21 +19,21 @@ from gateway_plugins.shared.plain_request import Part
 
 _TIERS: Final = ("flex", "priority")
 MODES: Final[Mapping[str, str]] = {"auto": "auto", "none": "none", "required": "any", "any": "any"}
-"""The gateway's mode of tool choice, by the words that clients send in `tool_choice`."""
+"""The gateway's mode of tool choice, for each word that clients send in `tool_choice`."""
 MAX_TEMPERATURE: Final = 2
 """Maximum temperature in OpenAI's API."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChoiceMember:
-    """The client's `tool_choice`, before the tools that it does not allow are removed from the offered tools."""
+    """The value of the client's `tool_choice`. The list of allowed tools is not applied yet."""
 
     mode: str = "auto"
-    """One of `auto`, `none`, `any` and `tool`, with the meanings in `shared/offered_tools.py`."""
+    """`auto`, `none`, `any` or `tool` (`shared/offered_tools.py`)."""
     name: str = ""
     """Name of the tool that must be called; "" if the mode is not `tool`."""
     allowed: tuple[str, ...] | None = None
-    """Names of the only tools that may be called (`allowed_tools`); None if all tools may be called."""
+    """Names of the tools that may be called (`allowed_tools`); None if all tools may be called."""
 
 
 def refuse_files(parts: Iterable[Part], role: str) -> None:
@@ -45,9 +44,7 @@ def refuse_files(parts: Iterable[Part], role: str) -> None:
 
 
 def service_tier(top: Members) -> str:
-    """Return the service tier to request; "" for `auto` (bifrost#7266) and `default`, which mean the same as no
-    tier.
-    """
+    """Return the service tier to request; "" for none, `auto` (bifrost#7266) or `default`. All three mean the same."""
     tier = member(top, "service_tier")
     if tier in (None, "auto", "default"):
         return ""
@@ -59,7 +56,7 @@ def service_tier(top: Members) -> str:
 def offer(tools: Sequence[Tool], choice: ChoiceMember, top: Members, field: str = "tool_choice") -> OfferedTools:
     """Return the tools that may be called, and the tool choice.
 
-    Raises `Refused` for a choice that the offered tools cannot satisfy. `field` is the name of the member in the error.
+    Raises `Refused` for a choice that the offered tools cannot satisfy. The error names `field`.
     """
     if choice.allowed is not None:
         tools = [tool for tool in tools if tool.name in choice.allowed]

@@ -1,8 +1,8 @@
-"""The assistant's message of a Chat request, built from text, thinking and calls in the order in which they came.
+"""Builds the assistant's message of a Chat request from text, thinking and calls, in their order.
 
-A Chat message has one field for the text, one for thinking, and a list of calls. Thinking is sent back in the form in
-which the provider sent it (`carried.py`): as text in `reasoning_content` or a similar field, as a part of `content`, or
-between tags in the text. The rules are the same for all clients' dialects.
+A Chat message has one field for the text, one for thinking, and a list of calls. Thinking is sent back as the provider
+sent it (`carried.py`): as text in `reasoning_content` or a similar field, as a part of `content`, or between tags in
+the text. The rules are the same for all clients' dialects.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from gateway_plugins.shared.reasoning import Maker, Reasoning
 from gateway_plugins.shared.turns import Block
 
 PLACEHOLDER: Final = " "
-"""Thinking that is added to a message that has none. Moonshot refuses "" (earendil-works/pi#4178)."""
+"""Thinking for a message without thinking. Moonshot refuses "" (earendil-works/pi#4178)."""
 _TURNS_APART: Final = "\n\n"
 
 
 @dataclass(slots=True)
 class AssistantMessage:
-    """Builder of one message. It puts `glue` between two consecutive texts."""
+    """Builds one message. `glue` is put between two consecutive texts."""
 
     caps: Caps
     maker: Maker
@@ -37,15 +37,15 @@ class AssistantMessage:
     _parts: list[Block] = field(default_factory=list)
     """The content, as parts."""
     _members: Block = field(default_factory=dict)
-    """Fields of the message, by name: thinking, or opaque reasoning tokens (`carried.py`)."""
+    """Fields of the message for thinking or opaque reasoning tokens (`carried.py`), by name."""
     _tokens: dict[str, Block] = field(default_factory=dict)
     """Fields with opaque reasoning tokens for each call, by the client's id of the call."""
     _tokens_at: dict[str, str] = field(default_factory=dict)
     """JSON pointer of the thinking block that had a call's reasoning tokens, by the client's id of the call."""
     _thinking_at: list[str] = field(default_factory=list)
-    """JSON pointers of the thinking that was added to the message."""
+    """JSON pointers of the thinking that the message has."""
     _after_text: bool = False
-    """True if the last piece was a text from the client."""
+    """True if the last piece was a text of the client."""
 
     def add(self, pieces: Sequence[Piece]) -> None:
         for piece in pieces:
@@ -58,7 +58,7 @@ class AssistantMessage:
             self._after_text = isinstance(piece, str)
 
     def write(self, message: Block, call_id: Callable[[Call], str], refusal: str = "") -> None:
-        """Write all added pieces into `message`. If `message` has an earlier turn already, append them to this turn.
+        """Write all added pieces into `message`. If `message` has pieces of an earlier turn, append to them.
 
         `call_id` returns the provider's id of a call.
         """
@@ -82,7 +82,7 @@ class AssistantMessage:
         return not self.calls and not any(part["type"] != "text" or part["text"].strip() for part in self._parts)
 
     def report(self) -> None:
-        """Report the thinking as dropped. This is called if the message is left out."""
+        """Report the thinking as dropped. Call this if the message is left out."""
         for at in dict.fromkeys(self._thinking_at):
             self.drop(at)
 
@@ -142,10 +142,10 @@ class AssistantMessage:
 
 
 def complete(messages: Sequence[Block], caps: Caps) -> None:
-    """Add thinking or signatures to assistant messages, if the model requires them in every history.
+    """Add missing thinking and signatures to assistant messages, if the model requires them.
 
-    - A model that thinks between its calls may require thinking in messages with calls. DeepSeek requires it in every
-      message of the assistant (openclaw#73417, opencode#25000).
+    - Some models require thinking in messages with calls. DeepSeek requires it in every assistant message
+      (openclaw#73417, opencode#25000).
     - Gemini may require a signature on the first call of a message.
     """
     for message in (message for message in messages if message["role"] == "assistant"):
@@ -166,9 +166,9 @@ def _joined(before: str | list[Block], after: str | list[Block]) -> str | list[B
 
 
 def _merge(members: Block, name: str, value: Any) -> None:
-    """Set the field `name`, and combine its value with an earlier value.
+    """Set the field `name`. Combine the value with an earlier value of the field.
 
-    Lists are joined, objects are merged, and texts of two turns are separated by a blank line.
+    Lists are joined, objects are merged, and texts are separated by a blank line.
     """
     known = members.get(name)
     if not value:

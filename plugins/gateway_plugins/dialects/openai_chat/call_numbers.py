@@ -8,8 +8,8 @@ A piece has an index, and the first piece of a call has an id and a name (OpenAI
 - the name is repeated in every piece, or only the name shows that a new call begins;
 - `{}` comes before the real arguments, or the whole call is sent again at the end.
 
-So a piece is assigned by the first of these signs that it has: a known id, a new id or another name, the index. A piece
-with an id or a name never continues a call whose arguments are complete JSON.
+So a known id decides first, then a new id or another name, then the index. A piece with an id or a name never continues
+a call whose arguments are complete JSON.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gateway_plugins.shared import lenient
 
 @dataclass(slots=True)
 class _Known:
-    """A call that has begun, as described by its pieces so far."""
+    """A call that has begun, with its pieces so far."""
 
     number: int
     index: int | None
@@ -40,7 +40,7 @@ class _Known:
 
 
 def is_complete(pieces: Sequence[str]) -> bool:
-    """Return whether the pieces of arguments, joined, are a complete JSON value."""
+    """Return whether the joined pieces of arguments are a complete JSON value."""
     if not pieces or pieces[-1].rstrip()[-1:] != "}":  # avoids parsing after most pieces
         return False
     try:
@@ -67,7 +67,7 @@ class CallNumbers:
         self._by_index: dict[int, _Known] = {}
 
     def read(self, entries: Iterable[Any], *, whole: bool = False) -> list[tuple[int, dict[str, Any]]]:
-        """Return pairs of a call's number and an entry of `tool_calls` with a piece of this call.
+        """Return the number of the call for each entry of `tool_calls`, as pairs (number, entry).
 
         If `whole` is true, each entry is a separate call. In a stream, an entry that repeats a complete call is left
         out.
@@ -87,7 +87,7 @@ class CallNumbers:
     def _find(self, piece: _Piece, seen: set[int]) -> _Known | None:
         """Return the call to which a piece belongs; None if the piece repeats a complete call.
 
-        `seen` has the numbers of the calls that had pieces in the same delta before.
+        `seen` has the numbers of calls with an earlier piece in the same delta.
         """
         call = self._call_of(piece, seen)
         if call is not None and piece.name and is_complete(call.pieces) and piece.arguments.strip():
@@ -149,7 +149,7 @@ def _piece(entry: Mapping[str, Any]) -> _Piece:
 
 
 def _index(value: Any) -> int | None:
-    """Return the index as an integer if it is an integer or a string of digits; None for any other value."""
+    """Return the index as an integer; None for any other value. A string of digits counts as an integer."""
     if isinstance(value, str) and value.isdecimal() and len(value) < len("1000"):
         return int(value)
     if isinstance(value, float) and value.is_integer():

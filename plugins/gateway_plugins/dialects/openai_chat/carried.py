@@ -3,11 +3,11 @@
 - Some providers add opaque tokens to messages and tool calls, and require them back unchanged. Examples are Gemini's
   thought signatures and OpenRouter's `reasoning_details`. Other dialects have no fields for such tokens.
 - So the reader of the reply encodes the tokens as the signature of a thinking block, or as redacted thinking. Clients
-  of every dialect send signatures and redacted thinking back.
+  of every dialect send these back.
 - Clients also send back the id of a tool call. But the tokens do not fit into an id: they have 1,000 to 100,000
   characters, and providers and clients limit the length of ids.
-- The tokens go back only to the model family that made them. Fields that only one provider understands go back only to
-  this provider.
+- The tokens go back only to the model family that made them. A field that only one provider understands goes back only
+  to this provider.
 - A value that a client changed or forged is ignored, and reported as dropped.
 
 Sources: Google's guide to thought signatures (OpenAI compatibility), OpenRouter's guide to reasoning tokens, LiteLLM's
@@ -38,22 +38,22 @@ CALL: Final = frozenset({"extra_content", "provider_specific_fields", "thought_s
 _OF_FAMILY: Final = frozenset({"extra_content"})
 """Fields that are sent back to every provider of the model's family. Other fields go back to one provider only."""
 _MARKS: Final = frozenset({"thought"})
-"""Fields inside `extra_content` that describe only the delta. They are not sent back."""
+"""Fields inside `extra_content` that are not sent back, because they describe only the delta."""
 _LITELLMS: Final = "provider_specific_fields"
 _TOKENS: Final = frozenset({"thought_signature", "thought_signatures"})
 """Fields inside LiteLLM's `provider_specific_fields` that have reasoning tokens.
 
-Its other fields repeat what is elsewhere in the reply."""
+Its other fields repeat other parts of the reply."""
 TEXT: Final = "reasoning_content"
 """The most common field for thinking as text."""
 PART: Final = "thinking"
-"""Type of a part of `content` with thinking, as Mistral sends it."""
+"""Type of a part of `content` that has thinking, in Mistral's form."""
 BLOCKS: Final = "thinking_blocks"
-"""LiteLLM's field for thinking blocks with Anthropic's signature."""
+"""LiteLLM's field for thinking blocks with Anthropic's signatures."""
 _TEXTS: Final = frozenset({TEXT, "reasoning", PART, BLOCKS, DETAILS})
 _SIGNED: Final = ("signature", "data")
 _JOINED: Final = {"reasoning.text": "text", "reasoning.summary": "summary"}
-"""Field that a stream sends in pieces, by the type of an entry in `reasoning_details`."""
+"""Field to join from the pieces in a stream, for each `type` of an entry in `reasoning_details`."""
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ class Gathered:
     _calls: dict[str, Json] = field(default_factory=dict)
 
     def add(self, delta: Mapping[str, Any]) -> None:
-        """Add the reasoning tokens of a delta, or of a message of a reply that is not streamed."""
+        """Add the reasoning tokens of a delta."""
         for name in MESSAGE & delta.keys():
             if name == DETAILS:
                 entries = self._message.setdefault(DETAILS, [])
@@ -78,9 +78,8 @@ class Gathered:
                     self.drop(f"/reply/{name}")
 
     def add_whole(self, message: Mapping[str, Any]) -> None:
-        """Add the reasoning tokens of a message that is not streamed.
-
-        Its entries in `reasoning_details` are complete.
+        """Add the reasoning tokens of a message that is not streamed. Its entries in `reasoning_details` are
+        complete.
         """
         self.add({name: value for name, value in message.items() if name != DETAILS})
         if entries := sequence(message.get(DETAILS)):
@@ -91,9 +90,9 @@ class Gathered:
             self._calls[call_id] = {**self._calls.get(call_id, {}), **members}
 
     def take(self, thinking: str = "", **signed: str) -> str:
-        """Return the gathered tokens, encoded for the client; "" if there are none.
+        """Return and forget the gathered tokens, encoded for the client; "" if there are none.
 
-        `thinking` is the name of the provider's field with the thinking to which the tokens belong. `signed` has the
+        If the tokens belong to a thinking block, `thinking` is the provider's field of its text. `signed` has the
         signature or the data of a block in LiteLLM's `thinking_blocks`.
         """
         message = {name: value for name, value in self._message.items() if value}
@@ -123,7 +122,7 @@ def call_members(entry: Mapping[str, Any]) -> Json:
 
 
 def _add(members: Json, name: str, value: Any) -> None:
-    """Set the field `name`. If the value is an object, merge it with the object from an earlier delta."""
+    """Set the field `name`. An object is merged with the object from an earlier delta."""
     if isinstance(value, dict):
         inner = dict(mapping(members.get(name)))
         for key, each in value.items():
@@ -135,7 +134,7 @@ def _add(members: Json, name: str, value: Any) -> None:
 
 
 def _add_entry(entries: list[Json], entry: Json) -> None:
-    """Add an entry of `reasoning_details` in a stream, or a piece that continues the last entry.
+    """Add an entry of `reasoning_details` in a stream. A piece of the last entry is joined with this entry.
 
     The pieces of one entry are consecutive and share an index.
     """
@@ -155,19 +154,19 @@ class Returned:
     """Reasoning tokens that a client sent back with a thinking block."""
 
     text: str
-    """Name of the provider's field from which the block's thinking came (one of `_TEXTS`)."""
+    """Name of the provider's field with the block's thinking (one of `_TEXTS`)."""
     message: Json
     """Fields with reasoning tokens for the assistant's message."""
     calls: dict[str, Json]
     """Fields with reasoning tokens for each tool call, by the id of the call."""
     signed: Json
-    """The `signature` or `data` of a block in LiteLLM's `thinking_blocks`; {} if there is none."""
+    """The `signature` or `data` of a block in LiteLLM's `thinking_blocks`; {} for none."""
     is_complete: bool = True
-    """False if some fields are left out because another provider made them."""
+    """False if fields of another provider were left out."""
 
 
 def returned(value: str, maker: Maker) -> Returned | None:
-    """Return the reasoning tokens in a signature or in redacted data, without those that must not be sent to `maker`.
+    """Return the reasoning tokens in a signature or in redacted data. Tokens that `maker` must not get are left out.
 
     Returns None if `Gathered.take` did not make the value, or made it for another model family.
     """
@@ -191,7 +190,7 @@ def _of_family(members: Json) -> Json:
 
 
 def _is_sound(decoded: Json) -> bool:
-    """Return whether a decoded value has only fields that `Gathered.take` writes."""
+    """Return whether a decoded value has the form that `Gathered.take` writes."""
     message, calls = decoded.get("message", {}), decoded.get("calls", {})
     if not isinstance(message, dict) or not isinstance(calls, dict) or not message.keys() <= MESSAGE:
         return False

@@ -1,9 +1,9 @@
-"""Rules of Chat Completions for converted requests: results of tool calls, parts that each role may have, files.
+"""Rules for the messages of a Chat request that the gateway converts from another dialect.
 
-A conversion adds the client's messages to a `Conversation`, in order and with the client's own tool ids. `Conversation`
-turns them into `messages` that OpenAI and compatible servers accept. The rules are the same for all clients' dialects.
-They depend on the model only through its capabilities (`Caps`). Tools and parameters are in `options.py`. Source:
-OpenAI's API reference (Chat).
+The converting code adds the client's messages to a `Conversation`, in order and with the client's tool ids.
+`Conversation` makes `messages` that OpenAI and compatible servers accept. The rules are the same for all clients'
+dialects. They depend on the model only through its capabilities (`Caps`). Tools and parameters are in `options.py`.
+Source: OpenAI's API reference (Chat).
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from gateway_plugins.shared.tools import ToolIds, is_own_id, tool_id
 from gateway_plugins.shared.turns import CONTINUE, NO_OUTPUT, NO_RESULT, Block, frame_document
 
 BETWEEN: Final = "."
-"""Text of an assistant message that is added between tool results and a user message.
+"""Text of an assistant message between tool results and a user message.
 
-Some models do not accept a user message right after tool results."""
+It is added because some models do not accept a user message right after tool results."""
 ATTACHED: Final = "(the files of this result follow in the next message)"
 _FILES_OF: Final = "The files of the tool result {}:"
 _FAILED: Final = "Error: "
-"""Beginning of the text of a failed tool result. Chat has no field that marks a result as failed."""
+"""Beginning of the text of a failed tool result. Chat has no field for the failure."""
 
 _ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,40}")
-"""Pattern of a tool call's id. OpenAI refuses an id of more than 40 characters."""
+"""Pattern for the id of a tool call. OpenAI refuses an id of more than 40 characters."""
 _TEXTS: Final = frozenset({"txt", "md", "csv", "html"})
 
 
@@ -40,14 +40,14 @@ def text(value: str) -> Block:
 
 
 def is_blank(part: Block) -> bool:
-    """Return whether a part is a text of white space only, which some servers refuse."""
+    """Return whether a part is a text of only white space. Some servers refuse such a part."""
     return part.get("type") == "text" and not part["text"].strip()
 
 
 def media_part(media: Media, caps: Caps, field: str) -> Block:
     """Return a file as a part of a user message. Raises `Refused`, naming `field`, if the model cannot read the file.
 
-    A document of text becomes a text part, because every server reads text. Any other document becomes a `file` part.
+    A text document becomes a text part, because every server reads text. Any other document becomes a `file` part.
     """
     offered = {"image": caps.images, "document": caps.documents, "audio": True}
     if not offered[media.kind]:
@@ -71,7 +71,7 @@ def document_text(media: Media, field: str) -> Block:
 
 
 def _filename(media: Media) -> str:
-    """Return the file's name with its extension, from which OpenAI recognises the type of the file."""
+    """Return the file's name with its extension. OpenAI recognises the type of the file from the extension."""
     name = media.name.strip() or "document"
     return name if name.lower().endswith(f".{media.format}") else f"{name}.{media.format}"
 
@@ -108,10 +108,7 @@ class Conversation:
             self._others.append({"role": role, "content": value})
 
     def hint(self, value: str) -> None:
-        """Add an instruction of the gateway to the system text at the beginning of the conversation.
-
-        "" adds nothing.
-        """
+        """Add an instruction of the gateway itself to the system text at the beginning. "" adds nothing."""
         if not value:
             return
         self._flush()
@@ -122,16 +119,13 @@ class Conversation:
             self._messages.insert(0, {"role": "system" if self._caps.system else "user", "content": value})
 
     def user(self, parts: Sequence[Block]) -> None:
-        """Add a user message with these parts, which have the form of Chat."""
+        """Add a user message with these parts of Chat."""
         visible = [part for part in parts if not is_blank(part)]
         if visible:
             self._others.append({"role": "user", "content": _content(visible)})
 
     def assistant(self, pieces: Sequence[Piece], at: str, refusal: str = "") -> None:
-        """Add a turn of the assistant.
-
-        Consecutive turns become one message, so that all calls come before all results.
-        """
+        """Add an assistant turn. Consecutive turns become one message, so that all calls come before all results."""
         turn = AssistantMessage(self._caps, self._maker, self._drop, self._glue)
         turn.add(pieces)
         if turn.is_empty() and not refusal.strip():
@@ -149,7 +143,7 @@ class Conversation:
         return self._messages[-1]
 
     def result(self, call_id: str, parts: Sequence[Block], at: str, *, is_error: bool = False) -> None:
-        """Add a tool result with these parts, which have the form of Chat.
+        """Add a tool result with these parts of Chat.
 
         `at` is the JSON pointer of the client's field that names the call. Raises `Refused` if the last assistant turn
         has no call with this id.
@@ -165,9 +159,9 @@ class Conversation:
         """Return the messages, completed so that providers accept them.
 
         - A call without a result gets an error as its result.
-        - A user message is added at the end if there are only system messages.
-        - A user message is also added if the last message is the assistant's and the model cannot continue it. The
-          assistant's message is then reported as dropped.
+        - If there are only system messages, a user message is added at the end.
+        - A user message is also added after an assistant message that the model cannot continue. The assistant message
+          is reported as dropped.
         """
         self._flush()
         complete(self._messages, self._caps)
@@ -179,14 +173,14 @@ class Conversation:
         return self._messages
 
     def _short(self, client_id: str) -> str:
-        """Return the id of a call for the provider: the client's id, or a derived id if that would be refused."""
+        """Return the provider's id of a call: the client's id, or a derived id if the provider would refuse the
+        client's id.
+        """
         is_taken = _ID.fullmatch(client_id) or is_own_id(client_id, self._caps.own_tool_ids)
         return client_id if is_taken else tool_id(f"{client_id}\n")
 
     def _flush(self) -> None:
-        """Move everything since the last assistant turn into the messages: first the results, then their files, then
-        the rest.
-        """
+        """Move everything after the last assistant turn into the messages: results, then their files, then the rest."""
         files: list[Block] = []
         results = [*self._results, *map(_missing, self._ids.unanswered())]
         for result in results:
@@ -214,7 +208,7 @@ def _names_error(content: Sequence[Block]) -> bool:
 
 
 def _content(parts: list[Block]) -> str | list[Block]:
-    """Return the parts. A single text is returned as a string, because some servers do not read lists of parts."""
+    """Return the parts. A single text is returned as a string, because some servers read no list of parts."""
     return str(parts[0]["text"]) if len(parts) == 1 and parts[0]["type"] == "text" else parts
 
 

@@ -1,16 +1,15 @@
-"""Writes replies in the Chat dialect (`shared/reply_events.py`): the chunks of a stream, and the whole completion.
+"""Writes replies in the Chat dialect (`shared/reply_events.py`): the chunks of a stream, or the whole completion.
 
 - Tool calls are numbered from 0 without gaps, and the choice has the index 0 (agentgateway#2965, litellm#19506).
 - A call without arguments has `{}`, never "" (vercel/ai#10859).
 - A Chat client gets text, thinking and calls in three separate fields, without their order. So a thinking block after
-  text or calls states the numbers of characters and of calls before it (`PLACE`). When the client sends the block back,
-  the reader restores the order from these numbers.
+  text or calls has the number of characters and the number of calls before it (`PLACE`). When the client sends the
+  block back, the gateway restores the order from these numbers.
 - Three fields are not in OpenAI's reference, but other gateways have them: `reasoning_content` (thinking as text),
   `thinking_blocks` (thinking with its signature, which a client must send back), and `native_finish_reason` (the
   provider's own stop reason).
 
-The encoder of the plugin adds framing and `[DONE]`. The readers of other dialects interpret the provider's events.
-Source: OpenAI's API reference (Chat, Streaming).
+The plugin's encoder adds framing and `[DONE]`. Source: OpenAI's API reference (Chat, Streaming).
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from gateway_plugins.shared.reply_events import Citation, Stop
 from gateway_plugins.shared.reply_ids import reply_id as own_id
 
 PLACE: Final = ("text_offset", "call_offset")
-"""Fields that give the place of a thinking block: the numbers of characters of text and of calls before the block."""
+"""Fields of a thinking block: the number of characters of text before it, and the number of calls before it."""
 CHUNK: Final = "chat.completion.chunk"
 
 
@@ -37,11 +36,11 @@ _REASONS: Final[Mapping[str, str]] = {
     reply_events.CONTEXT: "length",
     reply_events.REFUSAL: "content_filter",
 }
-"""Finish reasons of Chat, by the constants in `reply_events`. Any other reason becomes "stop"."""
+"""Chat's finish reason for a stop reason of `reply_events`. Any other reason becomes "stop"."""
 
 
 def usage_dict(usage: Usage) -> dict[str, Any]:
-    """Return usage in OpenAI's form. Its `prompt_tokens` include tokens read from the cache and written to it."""
+    """Return usage in OpenAI's form. Its `prompt_tokens` include the tokens read from the cache or written to it."""
     written = usage.cache_write_5m + usage.cache_write_1h
     prompt = usage.input + usage.cache_read + written
     counts: dict[str, Any] = {
@@ -125,10 +124,10 @@ class Stream(_OpenBlock):
         return events
 
     def close(self) -> None:
-        """Do nothing: this writer holds back no event that would have to be written at the end."""
+        """Do nothing. This writer has nothing left to write at the end."""
 
     def start(self, reply_id: str = "") -> None:
-        """Write the first chunk, which has the role."""
+        """Write the first chunk. It has the role."""
         if not self._base["id"]:
             self._base["id"] = own_id("chatcmpl-", reply_id)
             self._chunk({"role": "assistant", "content": ""})
@@ -145,10 +144,7 @@ class Stream(_OpenBlock):
             self._entry("annotations", annotation)
 
     def thinking(self, piece: str) -> None:
-        """Write a piece of thinking as text.
-
-        `signature` later writes the whole block, which the client must send back.
-        """
+        """Write a piece of thinking as text. `signature` later writes the whole block."""
         if piece:
             self._unsigned.append(piece)
             self._delta({"reasoning_content": piece})
@@ -176,7 +172,7 @@ class Stream(_OpenBlock):
         self._fill_arguments()
 
     def finish(self, stop: Stop) -> None:
-        """Write the chunk with the finish reason, once. If the usage is known already, write the usage chunk too."""
+        """Write the chunk with the finish reason, once. If the usage is already known, write the usage chunk too."""
         if self._finished:
             return
         self._fill_arguments()

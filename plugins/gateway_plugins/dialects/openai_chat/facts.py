@@ -1,4 +1,4 @@
-"""Reader of texts, thinking and the finish reason of a Chat reply, for the plugin and for the reader in `walk.py`."""
+"""Reads texts, thinking and the finish reason of a Chat reply, for the plugin and for `walk.py`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ THINKING: Final = "thinking"
 def ordered_parts(content: Any) -> list[tuple[str, str]]:
     """Return the parts of a `content` in order, each as a pair.
 
-    The pair is (`TEXT` or `THINKING`, the text), or (the type of another part, ""). A content is a string, or from some
-    servers a list of parts. In Mistral's replies, a part of thinking contains a list of parts itself.
+    A text is (`TEXT`, the text), thinking is (`THINKING`, the text), and any other part is (its type, ""). Normally a
+    content is a string, but some servers send a list of parts. In Mistral's replies, a thinking part has a list of
+    parts itself.
     """
     if not isinstance(content, list):
         return [(TEXT, text(content))]
@@ -41,7 +42,7 @@ def parts_of(content: Any) -> tuple[list[str], list[str], list[str]]:
 
 
 def finish_reason(choice: Mapping[str, Any]) -> str:
-    """Return the reason why a choice has ended; "" if it has not.
+    """Return the finish reason of a choice; "" if the choice has not ended.
 
     Some servers send the text "null" until a choice has ended (AIShell#350).
     """

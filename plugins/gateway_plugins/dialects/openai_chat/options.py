@@ -1,6 +1,6 @@
 """Writers of a Chat Completions request's tools, tool choice, output limit, effort, sampling and answer format.
 
-Every conversion to Chat uses these writers, whatever the client's dialect. `shared/settings.py` decides which settings
+Every translation to Chat uses these writers, whatever the client's dialect. `shared/settings.py` decides which settings
 to send. Messages are in `demand.py`. Source: OpenAI's API reference (Chat, Structured outputs, Function calling).
 """
 
@@ -22,7 +22,7 @@ from gateway_plugins.shared.tools import Block, Names, fit_schema, unused
 RULES: Final = UpstreamRules(max_temperature=2)
 
 _USUAL_EFFORT: Final = "high"
-"""Effort for thinking that is requested without an effort or a token budget. It is also Anthropic's default."""
+"""Effort if thinking is requested without an effort or a token budget. Anthropic's default is the same."""
 _NOT_STRICT: Final = ("allOf", "oneOf", "not", "if", "patternProperties", "dependentRequired", "dependentSchemas")
 """Keywords that OpenAI refuses in a strict schema (Structured outputs, supported schemas)."""
 _PENALTIES: Final = ("frequency_penalty", "presence_penalty")
@@ -35,7 +35,7 @@ _MAX_NAME: Final = 64
 
 
 def stream_members() -> Block:
-    """Return the fields that request a stream with a usage report, which clients of other dialects expect."""
+    """Return the fields that request a stream with a usage report. Clients of other dialects expect usage."""
     return {"stream": True, "stream_options": {"include_usage": True}}
 
 
@@ -64,8 +64,9 @@ def _function(name: str, description: str, schema: Block) -> Block:
 
 
 def is_strict_schema(schema: Any) -> bool:
-    """Return whether OpenAI accepts the schema as strict: it has no refused keyword and no optional or additional
-    properties.
+    """Return whether OpenAI accepts the schema as strict.
+
+    Then it has no keyword of `_NOT_STRICT`, no optional properties, and forbids additional properties.
     """
     if isinstance(schema, list):
         return all(map(is_strict_schema, schema))
@@ -88,8 +89,7 @@ def _values(named: Any) -> list[Any]:
 def _tool_members(functions: Sequence[Block], choice: ToolChoice, caps: Caps, drop: Drop) -> Block:
     """Return `tools`, `tool_choice` and `parallel_tool_calls`; {} if no function is offered.
 
-    Tools that are only called in earlier turns are not added: unlike Anthropic's API, Chat accepts calls of tools that
-    are not offered.
+    Earlier messages may call tools that are not offered. Chat accepts such calls, unlike Anthropic's API.
     """
     if not functions:
         return {}
@@ -112,8 +112,8 @@ def _tool_members(functions: Sequence[Block], choice: ToolChoice, caps: Caps, dr
 def parameters(settings: Settings, caps: Caps, drop: Drop, *, stops_at: str) -> Block:
     """Return the fields for limit, effort, sampling and stop sequences.
 
-    `stops_at` is the JSON pointer of the stop sequences in the client's body. Too many stop sequences, and any `top_k`,
-    are reported as dropped.
+    Any `top_k`, and stop sequences beyond the limit, are reported as dropped. `stops_at` is the JSON pointer of the
+    stop sequences in the client's body.
     """
     return (
         _limit(settings.limit, caps)
@@ -124,10 +124,9 @@ def parameters(settings: Settings, caps: Caps, drop: Drop, *, stops_at: str) -> 
 
 
 def penalties(given: Mapping[str, Any], pointer: Callable[[str], str], caps: Caps, drop: Drop) -> Block:
-    """Return seed and penalties. A model without sampling parameters gets no penalties, and they are reported as
-    dropped.
+    """Return the seed and the penalties. Penalties are dropped for a model without sampling parameters.
 
-    `pointer` returns the JSON pointer in the client's request for a field name of Chat.
+    `pointer` returns the JSON pointer of the client's field for one of Chat's names.
     """
     refused = [name for name in _PENALTIES if name in given and caps.sampling == "none"]
     for name in refused:
@@ -136,16 +135,16 @@ def penalties(given: Mapping[str, Any], pointer: Callable[[str], str], caps: Cap
 
 
 def _limit(tokens: int | None, caps: Caps) -> Block:
-    """Return the output limit, under the field name that the model accepts; {} if there is no limit."""
+    """Return the output limit in the field that the model accepts; {} without a limit."""
     if tokens is None:
         return {}
     return {"max_completion_tokens" if caps.max_completion_tokens else "max_tokens": tokens}
 
 
 def _thinking(plan: ThinkingPlan, caps: Caps) -> Block:
-    """Return the fields that ask for thinking or switch it off; {} if the plan does neither.
+    """Return the fields that request thinking or switch it off; {} if the plan does neither.
 
-    Most servers have only the field `reasoning_effort`. Some models have a field of their own (`Caps.reasoning`).
+    Most servers have only the field `reasoning_effort`. Some models have their own field (`Caps.reasoning`).
     """
     if not plan.form:
         return {}

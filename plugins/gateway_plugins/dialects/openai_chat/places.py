@@ -1,8 +1,8 @@
-"""Finds the places of text in requests, replies and chunks of Chat Completions (OpenAI's API reference, Chat).
+"""Finds every text in requests, replies and chunks of Chat Completions, for filters of text.
 
-Chunks mark only the end of a whole choice, by `finish_reason`. So the end of a text is derived from what follows:
-thinking ends where the answer begins, and any text ends where a tool call begins. The field `reasoning_details` is
-described in OpenRouter's API reference.
+A `Place` names the JSON path of one text. Chunks report only the end of a whole choice (`finish_reason`). So thinking
+ends where the answer begins, and any text ends where a tool call begins. Sources: OpenAI's API reference (Chat), and
+OpenRouter's API reference for `reasoning_details`.
 """
 
 from __future__ import annotations
@@ -47,10 +47,7 @@ def _whole(event: Event) -> Iterator[Place | Copy]:
 
 
 def _answer(data: Any) -> tuple[Place | End, ...]:
-    """Return the places of a chunk that has only a piece of an answer's text; () for any other chunk.
-
-    Nearly all chunks have only such a piece.
-    """
+    """Return the places of a chunk that only continues one answer; () for any other chunk. Nearly all chunks do so."""
     try:
         (choice,) = data["choices"]
         delta = choice["delta"]
@@ -120,7 +117,7 @@ def _message(message: dict[str, Any], path: Path, role: str, answer: Any = "") -
 
 
 def _more_texts(message: dict[str, Any], path: Path, role: str, answer: Any) -> Iterator[Place]:
-    """Yield the places of an audio's transcript and of OpenRouter's thinking (`reasoning_details`)."""
+    """Yield the places of the transcript of an audio reply, and of OpenRouter's thinking (`reasoning_details`)."""
     if isinstance(mapping(message.get("audio")).get("transcript"), str):
         yield Place((*path, "audio", "transcript"), "text", (answer, "transcript"), role=role)
     for number, detail in enumerate(map(mapping, sequence(message.get("reasoning_details")))):
@@ -131,7 +128,7 @@ def _more_texts(message: dict[str, Any], path: Path, role: str, answer: Any) -> 
 
 
 _PARTS = {"text", "refusal", "thinking", "image_url", "input_audio", "file", "video_url", "audio_url"}
-"""Fields that parts of known kinds have. A part without any of them is of an unknown kind."""
+"""Fields of the known kinds of parts. A part without any of them is of an unknown kind."""
 
 
 def _parts(parts: list[Any], path: Path, role: str, answer: Any) -> Iterator[Place]:

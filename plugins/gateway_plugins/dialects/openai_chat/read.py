@@ -3,7 +3,7 @@
 - A value that cannot be read is refused with a 400 that names its field.
 - Two extensions of OpenAI's API are read: `cache_control` as opencode sends it, and LiteLLM's `thinking_blocks`.
 
-Tools and parameters are read in `read_options.py`. The conversions decide which values a provider accepts. Source:
+Tools and parameters are read in `read_options.py`. The translations decide which values a provider accepts. Source:
 OpenAI's API reference (Chat).
 """
 
@@ -43,10 +43,9 @@ _CARRIED: Final[Mapping[str, frozenset[str]]] = {
 }
 _BLOCKS: Final = ("thinking", "redacted_thinking")
 _UNSIGNED: Final = frozenset({"reasoning_content", "reasoning"})
-"""Fields with thinking as unsigned text. No conversion from Chat sends them to a provider.
+"""Fields with thinking as unsigned text. They are not sent to a provider of another dialect.
 
-If the message has `thinking_blocks`, they are not reported as dropped, because they only repeat the text of these
-blocks."""
+If the message has `thinking_blocks`, they are not reported as dropped, because these blocks have the same text."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
@@ -88,9 +87,9 @@ def _message(role: str, raw: dict[str, Any], at: str, drop: Drop) -> Message:
 
 
 def _with_blocks(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return an assistant's message with all thinking moved to `thinking_blocks`.
+    """Return an assistant message with all thinking in `thinking_blocks`.
 
-    Some clients send thinking blocks as parts of the content, instead of or in addition to `thinking_blocks`
+    Some clients send thinking blocks as parts of the content, instead of `thinking_blocks` or in addition
     (BerriAI/litellm#23137). Mistral's clients send thinking as parts too.
     """
     content: list[Any] = []
@@ -111,10 +110,10 @@ def _with_blocks(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _modern(raw: dict[str, Any], index: int, legacy: dict[str, str]) -> dict[str, Any]:
-    """Return a message in the newer form: `tool_calls` instead of `function_call`, and results with `tool_call_id`.
+    """Return a message in the newer form. The older form has `function_call`, and results with the role `function`.
 
-    The gateway makes the ids, because the older form has none. `legacy` has the id of the last call of each function. A
-    result names only the function, and gets this id.
+    The older form has no ids, so the gateway makes them. A result names only its function. It gets the id in `legacy`,
+    which maps each function to the id of its last call.
     """
     call = raw.get("function_call")
     if isinstance(call, dict) and not raw.get("tool_calls"):
@@ -128,9 +127,9 @@ def _modern(raw: dict[str, Any], index: int, legacy: dict[str, str]) -> dict[str
 
 
 def cache_ttl(raw: dict[str, Any], at: str) -> Ttl:
-    """Return the lifetime in `cache_control`: None if that field is missing, "" if it names no lifetime.
+    """Return the lifetime in `cache_control`: None without `cache_control`, "" if it names no lifetime.
 
-    opencode sends this field, which is Anthropic's, on messages, parts and tools.
+    opencode sends this field of Anthropic's API on messages, parts and tools.
     """
     mark = raw.get("cache_control")
     if mark is None:
@@ -154,10 +153,9 @@ def _parts(content: Any, at: str, drop: Drop) -> list[Part]:
 
 
 def _answered(raw: Any, at: str, drop: Drop) -> Any:
-    """Return a part of an earlier answer, or a blank text if the part is not text.
+    """Return a part of an assistant message. A part that is not text is replaced by a blank text.
 
-    A part that is not text, such as a picture that the model made, is reported as dropped. It is not refused, because a
-    400 would end the session.
+    Such a part, for example a picture that the model made, is reported as dropped. A 400 would end the session.
     """
     if not isinstance(raw, dict) or str(raw.get("type")) in {"text", "refusal"}:
         return raw
@@ -208,9 +206,9 @@ _FILES: Final = {"image_url": _image, "file": _file, "input_audio": _audio}
 
 
 def _thinking(raw: dict[str, Any], message: str) -> Iterator[tuple[Reasoning, int, int]]:
-    """Yield the blocks in `thinking_blocks`, which the client copied from an earlier reply.
+    """Yield the blocks in `thinking_blocks`. The client copied them from an earlier reply.
 
-    Each block comes with two numbers: the characters of text before it, and the calls before it.
+    Each comes with two numbers: the characters of text before it, and the calls before it.
     """
     for index, block in enumerate(list_of(raw.get("thinking_blocks"), f"{message}/thinking_blocks")):
         at = f"{message}/thinking_blocks/{index}"
@@ -229,8 +227,8 @@ def _ordered(
 ) -> list[Part | Call | Reasoning]:
     """Return thinking, text and calls in the order in which the model wrote them.
 
-    Only thinking has a place. Thinking without a place comes first. Text and calls after the last thinking have no
-    known order, so the text comes before the calls.
+    Only thinking blocks have numbers that tell their position. Without numbers, they come first. After the last
+    thinking block, text comes before the calls.
     """
     content: list[Part | Call | Reasoning] = []
     written = called = 0
@@ -262,7 +260,7 @@ def _calls(raw: dict[str, Any], message: str) -> Iterator[Call]:
 
 
 def _tool_call_id(raw: dict[str, Any], at: str) -> str:
-    """Return the id of the call that a tool's message answers."""
+    """Return the id of the call that a tool message answers."""
     call_id = raw.get("tool_call_id")
     if not isinstance(call_id, str) or not call_id:
         field = f"{param(at)}.tool_call_id"

@@ -1,6 +1,6 @@
 """Readers of the tools and parameters in a Chat Completions request, and of the whole request.
 
-Every field of the body is read, refused, or reported as dropped, except fields with a value in `_NEUTRAL`.
+Every field of the body is read, refused, or reported as dropped. Fields with a value in `_NEUTRAL` are ignored.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ _ALLOWED_MODES: Final = ("auto", "required")
 
 
 def read_request(top: Members, drop: Drop) -> PlainRequest:
-    """Return the request. Raises `Refused` if it is malformed or asks for something that cannot be converted."""
+    """Return the request. Raises `Refused` if it is malformed, or if ignoring one of its fields would change the
+    reply.
+    """
     checks.refuse(top, _REFUSED_MEMBERS, _NEUTRAL)
     checks.leftovers(top, _CARRIED, _NEUTRAL, drop)
     return PlainRequest(
@@ -95,7 +97,7 @@ def stream_options(top: Members) -> dict[str, Any]:
 
 
 def include_usage(top: Members, drop: Drop) -> bool:
-    """Return whether the client asks for the usage chunk. Report other stream options as dropped."""
+    """Return whether the client requests the usage chunk. Report other stream options as dropped."""
     options = stream_options(top)
     for name, value in options.items():
         if name != "include_usage" and value:
@@ -110,7 +112,7 @@ def _limit(top: Members) -> tuple[int | None, str]:
 
 
 def _stops(top: Members) -> list[str]:
-    """Return the non-empty stop sequences. An empty one has no effect, and providers refuse it."""
+    """Return the stop sequences that are not empty. Providers refuse empty ones."""
     value = member(top, "stop")
     stops = [value] if isinstance(value, str) else value or []
     if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
@@ -172,7 +174,7 @@ def _tool(raw: Any, at: str) -> Tool:
 
 
 def _tool_choice(top: Members) -> tuple[openai_read.ChoiceMember, str]:
-    """Return the choice in `tool_choice` or in the older `function_call`, and the name of that field."""
+    """Return the choice in `tool_choice` or the older `function_call`, and the name of that field."""
     older = top.decode("tool_choice") is None and "function_call" in top
     field = "function_call" if older else "tool_choice"
     value = member(top, field)

@@ -2,12 +2,11 @@
 
 - A stream may have several reports. Each is cumulative, so the last one has the whole usage (OpenAI's API reference:
   `stream_options`; vLLM's `continuous_usage_stats`; can1357/oh-my-pi#5022).
-- If the last report lacks a count, the count is taken from an earlier report. For cache tokens, both reports must have
-  the same prompt tokens.
+- A count that the last report lacks is taken from an earlier report. A count of cache tokens is taken only if both
+  reports have the same prompt count.
 - A report that is empty, null, or has only zeros replaces nothing.
-- The prompt count includes tokens that were read from a cache or written to it. Servers that pass on Anthropic's counts
-  exclude these tokens. Their reports are recognised by the total, or by a prompt count that is smaller than the cached
-  part.
+- Normally the prompt count includes the tokens read from a cache or written to it. Servers that pass on Anthropic's
+  counts exclude these tokens. The total shows this, or a prompt count that is smaller than the count of cache tokens.
 - xAI and Gemini do not count thinking as completion tokens, but include it in the total
   (UKGovernmentBEIS/inspect_ai#5528).
 - Servers name the cached tokens differently: see `_READ` and `_WRITTEN`.
@@ -37,7 +36,7 @@ _READ: Final[tuple[Path, ...]] = (
     ("cache_read_input_tokens",),  # LiteLLM
     ("cache_read_tokens",),
 )
-"""Paths of the number of tokens that were read from a cache. Some servers fill several; the first count above 0 is
+"""Paths of the count of tokens that were read from a cache. If a server fills several, the first count above 0 is
 used."""
 _WRITTEN: Final[tuple[Path, ...]] = (
     ("prompt_tokens_details", "cache_write_tokens"),  # OpenAI, OpenRouter
@@ -47,14 +46,14 @@ _WRITTEN: Final[tuple[Path, ...]] = (
     ("prompt_tokens_details", "cache_creation_input_tokens"),  # DashScope
     ("cache_creation_input_tokens",),  # LiteLLM
 )
-"""Paths of the number of tokens that were written to a cache."""
+"""Paths of the count of tokens that were written to a cache."""
 _WRITTEN_1H: Final[tuple[Path, ...]] = (
     ("prompt_tokens_details", "cache_creation_token_details", "ephemeral_1h_input_tokens"),  # LiteLLM
     ("prompt_tokens_details", "cache_creation", "ephemeral_1h_input_tokens"),  # DashScope
     ("cache_creation", "ephemeral_1h_input_tokens"),
     ("claude_cache_creation_1_h_tokens",),  # new-api
 )
-"""Paths of the number of tokens that were written to a cache for an hour. `_WRITTEN` includes these tokens."""
+"""Paths of the count of tokens that were written to a cache for an hour. `_WRITTEN` includes these tokens."""
 _WRITTEN_5M: Final[tuple[Path, ...]] = (
     ("prompt_tokens_details", "cache_creation_token_details", "ephemeral_5m_input_tokens"),
     ("prompt_tokens_details", "cache_creation", "ephemeral_5m_input_tokens"),
@@ -74,19 +73,18 @@ _MEDIA: Final[Mapping[str, Path]] = {
     "image_output": ("completion_tokens_details", "image_tokens"),
     "audio_output": ("completion_tokens_details", "audio_tokens"),
 }
-"""Paths of the numbers of image and audio tokens. The prompt and completion counts include these tokens."""
+"""Paths of the counts of image and audio tokens. The prompt and completion counts include these tokens."""
 _SEARCHES: Final[tuple[Path, ...]] = (
     ("server_tool_use", "web_search_requests"),  # OpenRouter
     ("server_tool_use_details", "web_search_requests"),
     ("num_search_queries",),  # Perplexity
     ("num_sources_used",),  # xAI
 )
-"""Paths of the number of web searches, which are billed in addition to the tokens."""
+"""Paths of the number of web searches. They are billed in addition to the tokens."""
 _NANO: Final = 9
-"""Number of decimal places of a dollar amount in nanodollars."""
+"""Decimal places between dollars and nanodollars."""
 _MAX_CHARGE: Final = 1_000_000
-"""Maximum amount in dollars that a provider charges for one call. A larger amount is a mistake and must not be
-billed."""
+"""Maximum plausible charge for one call in dollars. A larger amount is a mistake and must not be billed."""
 
 
 def _at(report: Any, path: Path) -> Any:
@@ -135,7 +133,7 @@ class Reports:
         self.charged = self.charged if charged is None else charged
 
     def part(self, marks: Marks, model: str = "", tier: str = "") -> Part:
-        """Return the usage of the call, which has only one part."""
+        """Return the only part of the call."""
         read, written = self._cached.get("read", 0), self._written
         is_outside = self._is_cache_outside
         hour = min(self._cached.get("written_1h", 0), written)
@@ -153,7 +151,7 @@ class Reports:
         return Part(usage=usage, model=model, tier=tier, extra=dict(self.extra))
 
     def is_exact(self, marks: Marks) -> bool:
-        """Return whether the provider reported every count on which the price depends. Otherwise a count is assumed."""
+        """Return whether the provider reported every count that decides the price. If not, the gateway had to guess."""
         unknown = self._written > self._cached.get("written_1h", 0) + self._cached.get("written_5m", 0)
         assumed = self._more_output and self._more_output != self._reasoning
         return not assumed and not (unknown and marks.lifetime == MIXED)
@@ -171,12 +169,12 @@ class Reports:
 
     @property
     def _beyond(self) -> int:
-        """The number of tokens in the total beyond the prompt count and the completion count."""
+        """Number of tokens in the total that are in neither the prompt count nor the completion count."""
         return max(0, (self._total or 0) - self._prompt - self._completion)
 
     @property
     def _more_output(self) -> int:
-        """The number of output tokens that `completion_tokens` does not include, limited to `MAX_COUNT`."""
+        """Number of output tokens that `completion_tokens` does not include; at most `MAX_COUNT`."""
         if self._is_cache_outside:
             return max(0, min(self._beyond - self._cached.get("read", 0) - self._written, MAX_COUNT))
         if not self._total and self._reasoning > self._completion:
@@ -185,11 +183,11 @@ class Reports:
 
 
 def _charged(usage: Mapping[str, Any]) -> int | None:
-    """Return the amount in nanodollars that the provider reports as charged; None if it reports no amount.
+    """Return the amount in nanodollars that the provider charges; None if it reports no amount.
 
-    OpenRouter may call another provider with the caller's own key. Then OpenRouter charges only a fee, and the other
-    provider charges the rest; the amount is the sum. OpenRouter's credits are US dollars (OpenRouter's documentation,
-    usage accounting).
+    OpenRouter may call another provider with the user's own key. Then OpenRouter charges a fee, the other provider
+    charges the rest, and the amount is the sum. OpenRouter's credits are US dollars (OpenRouter's documentation, usage
+    accounting).
     """
     amounts = [usage.get("cost")]
     if usage.get("is_byok") is True:

@@ -1,14 +1,14 @@
-"""Reads replies in the Chat dialect, streamed or whole, for the writer of any client (`shared/reply_events.py`).
+"""Reads replies in the Chat dialect, streamed or whole, and calls the writer of the client's reply.
 
 - Some fields are not in OpenAI's reference: `reasoning_content` and `reasoning` (vLLM, DeepSeek, OpenRouter),
   `thinking_blocks` (LiteLLM), `stop_reason` with the stop sequence that ended the text (vLLM), and fields with opaque
   tokens that the provider requires back (`carried.py`).
-- The pieces of several calls may come interleaved (`call_numbers.py` tells the calls apart), but a writer must get the
-  calls one after the other. So only the first call is written while its pieces come. Each later call is held back until
-  the arguments of the call before it are complete JSON, or until the reply ends.
-- For the same reason, text between two pieces of a call is held back until the call ends.
+- The pieces of several calls may come interleaved, but a writer must get one call after the other. So only the first
+  call is written while its pieces come. Each later call waits until the call before it is complete, or until the reply
+  ends. `call_numbers.py` tells the calls apart.
+- For the same reason, text between two pieces of a call waits until the call ends.
 
-The writers decide the form of a client's reply. Source: OpenAI's API reference (Chat, Streaming).
+`shared/reply_events.py` defines the writers. Source: OpenAI's API reference (Chat, Streaming).
 """
 
 from __future__ import annotations
@@ -69,8 +69,7 @@ class _Call:
     ended: bool = False
     """True if the complete call has been written."""
     is_empty: bool = False
-    """True if the arguments are `{}` so far. This is not written yet, because some servers send `{}` before the
-    arguments."""
+    """True if the arguments are `{}` so far. Some servers send `{}` before the arguments, so it is not written yet."""
     carried: dict[str, Any] = field(default_factory=dict)
     """Fields with opaque reasoning tokens that have not been written yet."""
 
@@ -86,7 +85,7 @@ class _Call:
 
 
 class Reader:
-    """Reads one reply of a model. Signatures of thinking get the tag of the model's family (`Maker.tagged`)."""
+    """Reads one reply. Each signature of thinking gets the tag of the model's family (`maker.tagged`)."""
 
     def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -161,7 +160,7 @@ class Reader:
                 self._drop(f"/reply/{name}")
 
     def _is_inside_call(self, writer: Writer) -> bool:
-        """Return whether a call is open and its arguments are incomplete. If they are complete, end the call."""
+        """Return whether a call with incomplete arguments is open. If the open call is complete, end it."""
         call = self._current
         if call is None or call.ended:
             return False
@@ -202,16 +201,15 @@ class Reader:
     def _before_text(self, writer: Writer) -> None:
         """End the open thinking block, because text follows.
 
-        Reasoning tokens that come between two pieces of text do not divide the text. They are written after it.
+        Reasoning tokens between two pieces of text do not divide the text. They are written after it.
         """
         if self._thinking or not self._in_text:
             self._settle(writer)
         self._in_text = True
 
     def _reasoning(self, delta: Mapping[str, Any], writer: Writer) -> None:
-        """Read the thinking in a delta.
-
-        Some servers send the same thinking in several fields. Only one of these fields is used.
+        """Read the thinking in a delta. If a server sends the same thinking in several fields, only one of them is
+        used.
         """
         texts = {name: lenient.text(delta.get(name)) for name in (carried.TEXT, "reasoning")}
         texts[carried.DETAILS] = _text_of_details(delta)
@@ -241,8 +239,8 @@ class Reader:
         """Write the reasoning tokens that have come so far, before other content begins.
 
         The tokens become the signature of the open thinking block. If no block is open, they become redacted thinking.
-        If there are no tokens, the signature of the block is only the tag of the model's family. When the client sends
-        such a block back, the gateway knows from the tag alone that the provider did not sign it.
+        If there are no tokens, the signature is only the tag of the model's family. When the client sends the block
+        back, the bare tag shows that the provider did not sign the block.
         """
         thinking, self._thinking = self._thinking, ""
         token = self._gathered.take(thinking)
@@ -277,7 +275,7 @@ class Reader:
         self._write_calls(writer, at_end=False)
 
     def _write_calls(self, writer: Writer, *, at_end: bool) -> None:
-        """Write the pieces of the calls that have come. A later call is written only when all calls before it are
+        """Write the pieces of the calls that have come. A call is written only when all calls before it are
         complete.
         """
         calls = [call for call in self._by_number.values() if not call.ended]
@@ -304,7 +302,7 @@ class Reader:
     def _carry(self, call: _Call) -> None:
         """Gather the reasoning tokens of a call for the client.
 
-        The client gets no call of the schema tool, so the tokens of such a call are reported as dropped.
+        The client gets no call of the schema tool. So the tokens of such a call are reported as dropped.
         """
         if not self._schema_tool or call.name != self._schema_tool:
             self._gathered.add_call(call.id, call.carried)
@@ -339,6 +337,6 @@ class Reader:
 
 
 def _text_of_details(delta: Mapping[str, Any]) -> str:
-    """Return the thinking in `reasoning_details`, for servers that send it in no other field."""
+    """Return the thinking in `reasoning_details`. Some servers send thinking only in this field."""
     entries = map(lenient.mapping, lenient.sequence(delta.get(carried.DETAILS)))
     return "".join(lenient.text(entry.get("text")) or lenient.text(entry.get("summary")) for entry in entries)

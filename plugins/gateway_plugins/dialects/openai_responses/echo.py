@@ -1,7 +1,7 @@
 """The response object at the beginning of a reply. Its fields repeat the settings of the request.
 
 - A setting that the gateway has dropped is not repeated, because it has no effect.
-- Numbers are never null, and every field is present, as the Open Responses specification demands (ResponseResource).
+- Every field is present, and numbers are never null, as the Open Responses specification demands (ResponseResource).
   OpenAI's own responses have the same fields.
 """
 
@@ -38,7 +38,7 @@ _ECHOED: Final[Mapping[str, tuple[Any, tuple[type, ...]]]] = {
     "user": (None, (str,)),
 }
 _NOT_IN_FORCE: Final = ("auto",)
-"""Values of `service_tier` that leave the choice of a tier to the provider. The response has "default" instead."""
+"""Values of `service_tier` that name no tier. The response has "default" instead."""
 
 
 def blank(request: ClientRequest, dropped: Collection[str] = ()) -> Json:
@@ -71,7 +71,7 @@ def blank(request: ClientRequest, dropped: Collection[str] = ()) -> Json:
 def _given(request: ClientRequest, name: str, dropped: Collection[str], usual: Any, types: tuple[type, ...]) -> Any:
     """Return the request's field `name`, or `usual` if the field is missing, dropped, malformed or nested too deeply.
 
-    A malformed field raises no error, because replies that report an error need the response object too.
+    A malformed field raises no error here, because error replies need the response object too.
     """
     if f"/{name}" in dropped:
         return usual
@@ -106,7 +106,7 @@ def _tools(request: ClientRequest, dropped: Collection[str]) -> list[Any]:
 
 
 def _tool(tool: Any, at: str, dropped: Collection[str]) -> Any:
-    """Return a tool as OpenAI's responses repeat it: with every field of a function, even if the client left it out."""
+    """Return a tool as OpenAI's responses repeat it. A function has every field, even if the client left it out."""
     if not isinstance(tool, dict):
         return tool
     tool = {name: value for name, value in tool.items() if f"{at}/{name}" not in dropped}

@@ -1,7 +1,6 @@
 """Writers of replies in the Responses dialect (`shared/reply_events.py`): the events of a stream, or a whole reply.
 
-- Both writers use the same code, so the response in the last event of a stream is the same as in a reply that is not
-  streamed.
+- Both writers use the same code. So the last event of a stream has the same response as a reply that is not streamed.
 - The values of `output_index` and of `sequence_number` begin at 0 and have no gaps.
 
 Single items are written in `items.py`, and the fields that repeat the request in `echo.py`. Sources: OpenAI's API
@@ -37,7 +36,7 @@ _INCOMPLETE: Final[Mapping[str, str]] = {
 
 
 def usage_dict(usage: Usage) -> Json:
-    """Return OpenAI's `usage`. Its input tokens include the tokens that were read from or written to a cache."""
+    """Return OpenAI's `usage`. Its input tokens include the tokens read from a cache or written to it."""
     written = usage.cache_write_5m + usage.cache_write_1h
     total = usage.input + usage.cache_read + written
     return {
@@ -106,8 +105,8 @@ class Whole:
     def block_end(self) -> None:
         """End the block.
 
-        If it is a call, its item ends too, so that the client can run the call at once. A message or reasoning item
-        stays open, because the next block may belong to it.
+        If the block is a call, its item ends too, so that the client can run the call at once. A message or reasoning
+        item stays open, because the next block may belong to it.
         """
         if isinstance(self._item, Call):
             self._close(COMPLETED)
@@ -183,10 +182,9 @@ class Stream(Whole):
         self._end()
 
     def _end(self) -> None:
-        """Write the last event, if it is not written yet.
+        """Write the last event once, when the usage comes or the stream ends.
 
-        This is called when the usage comes, and at the end of the stream. Before `finish`, nothing is written, because
-        some servers report usage with every chunk.
+        Nothing is written before `finish`, because some servers report usage with every chunk.
         """
         if self._finished and not self._over:
             self._over = True

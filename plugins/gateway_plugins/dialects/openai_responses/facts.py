@@ -1,4 +1,4 @@
-"""Readers of usage, tool names and stop reason in a Responses reply, and of the text in its events.
+"""Reads usage, tool names and stop reason in a Responses reply, and counts the output bytes of its events.
 
 In a stream, the last event has the usage, and the events `response.output_item.done` have the tool calls. Source:
 OpenAI's API reference (Responses, usage).
@@ -26,7 +26,7 @@ _OUTPUT_DELTAS: Final = frozenset(
         "custom_tool_call_input", "mcp_call_arguments", "code_interpreter_call_code",
     )
 )  # fmt: skip
-"""Kinds of events that have a piece of the model's output in `delta`."""
+"""Kinds of events with a piece of the model's output in `delta`."""
 _CALLS: Final = frozenset({"function_call", "custom_tool_call"})
 _UNNAMED: Final = frozenset({"local_shell_call", "shell_call", "apply_patch_call"})
 """Types of calls without the field `name`. The tool's name is the type without "_call"."""
@@ -38,9 +38,10 @@ _FEES: Final[Mapping[str, str]] = {
     "code_interpreter_call": "code_interpreter",
     "image_generation_call": "image_generation",
 }
-"""Names of the tools whose calls are billed, by the types of the calls (OpenAI's price page, built-in tools)."""
+"""Name of the billed tool, for each type of call (OpenAI's price page, built-in tools)."""
 _UNTOLD: Final = frozenset({"code_interpreter", "image_generation"})
-"""Tools whose fee the gateway cannot know: it depends on the size and time of a container, or on the image."""
+"""Tools with a fee that the reply does not determine. It depends on the size and time of a container, or on the
+image."""
 
 
 class Meter:
@@ -98,7 +99,7 @@ _AS_CHAT: Final = {
     "input_tokens_details": "prompt_tokens_details",
     "output_tokens_details": "completion_tokens_details",
 }
-"""Names of usage fields in Chat Completions, by their names in Responses."""
+"""Name of a usage field in Chat Completions, for each name in Responses."""
 
 
 def as_chat(usage: Mapping[str, Any]) -> dict[str, Any]:

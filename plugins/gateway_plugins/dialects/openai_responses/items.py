@@ -1,11 +1,11 @@
 """Writers of the items in a Responses reply: message, reasoning, and three kinds of call.
 
-- An item sends its events with `send(kind, members)`. If the reply is not streamed, `send` does nothing. The `body` of
-  the item becomes an element of `output` in the response. So the same code writes both kinds of replies.
+- An item sends its events with `send(kind, members)`. If the reply is not streamed, `send` does nothing. At the end,
+  `body` of the item becomes an element of `output`. So the same code writes both kinds of replies.
 - Ids of items are created here, because replies in other dialects have none.
 
-`emit.py` chooses the item to which a piece of a reply belongs, and sends the events of the response itself. Source: the
-openai SDK's types of items and stream events.
+`emit.py` chooses the item for each piece of a reply, and sends the events of the response itself. Source: the openai
+SDK's types of items and stream events.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gateway_plugins.shared.reply_events import Citation
 
 Json = dict[str, Any]
 Send = Callable[[str, Json], None]
-"""A function that sends an event with the given type and fields. The function adds the field `output_index`."""
+"""A function that sends an event with this type and these fields. It adds the field `output_index`."""
 
 IN_PROGRESS: Final = "in_progress"
 COMPLETED: Final = "completed"
@@ -35,7 +35,7 @@ def new_id(prefix: str) -> str:
 
 
 class Item:
-    """An item of a reply. `body` is its form in the client's response."""
+    """An item of a reply. `body` is the item in the client's response."""
 
     def __init__(self, body: Json, send: Send) -> None:
         self.body = body
@@ -57,7 +57,7 @@ class Item:
 
 
 class Message(Item):
-    """A message of the assistant. It has one part for each block of text, and one for each refusal."""
+    """A message of the assistant, with one part for each block of text and each refusal."""
 
     def __init__(self, send: Send) -> None:
         body = {"id": new_id("msg"), "type": "message", "status": IN_PROGRESS, "role": "assistant", "content": []}
@@ -77,10 +77,7 @@ class Message(Item):
         self._event("response.refusal.delta", {"delta": piece})
 
     def citation(self, citation: Citation) -> None:
-        """Add a citation.
-
-        Its event is sent only at the end of the text, because the event has the length of the text.
-        """
+        """Add a citation. Its event is sent at the end of the text, because it has the length of the text."""
         self._open("output_text", {"text": "", "annotations": [], "logprobs": []})
         self._citations.append(citation)
 
@@ -124,9 +121,9 @@ class Message(Item):
 
 
 class Reasoning(Item):
-    """A reasoning item. Its summary has one part for each thinking block that has text.
+    """A reasoning item. Its summary has one part for each thinking block with text.
 
-    `encrypted_content` has all signed and redacted blocks, which the client must send back in the next turn.
+    `encrypted_content` has all signed and redacted blocks. The client must send it back in the next turn.
     """
 
     def __init__(self, send: Send) -> None:
@@ -159,7 +156,7 @@ class Reasoning(Item):
         self._event("response.reasoning_summary_part.done", {"part": part})
 
     def _finish(self, _status: str) -> None:
-        """Write `encrypted_content`. No status is written, because OpenAI's reasoning items have none either."""
+        """Write `encrypted_content`. OpenAI's reasoning items have no status."""
         if self._blocks:
             self.body["encrypted_content"] = responses_reasoning.packed(self._blocks)
 
@@ -185,10 +182,10 @@ class Call(Item):
         super().__init__(body, send)
 
     def arguments(self, fragment: str) -> None:
-        """Add a piece of the arguments, which are JSON text.
+        """Add a piece of the arguments (JSON text).
 
-        Only a function's arguments are sent at once. The input of a custom tool and the action of the local shell are
-        read from this JSON when it is complete.
+        A function's arguments are sent piece by piece. The input of a custom tool, and the action of the local shell,
+        are read from the complete JSON.
         """
         self._pieces.append(fragment)
         if self._kind == FUNCTION:
@@ -197,7 +194,7 @@ class Call(Item):
     def _finish(self, status: str) -> None:
         """Finish the call.
 
-        If the arguments are not a JSON object, they are sent unchanged, with the status incomplete.
+        If the arguments are not a JSON object, they are sent unchanged, with the status `incomplete`.
         """
         if self._kind == FUNCTION and not self._pieces:
             self.arguments("{}")
@@ -228,7 +225,7 @@ _PREFIXES: Final[Mapping[str, str]] = {FUNCTION: "fc", CUSTOM: "ctc", LOCAL_SHEL
 
 
 def _as_object(text: str) -> Json | None:
-    """Return the arguments as an object, or None if the text is not a JSON object."""
+    """Return the arguments as an object; None if the text is not a JSON object."""
     try:
         value = lenient_json.loads(text or "{}")
     except orjson.JSONDecodeError:
@@ -237,7 +234,7 @@ def _as_object(text: str) -> Json | None:
 
 
 def _action(given: Mapping[str, Any]) -> Json:
-    """Return the field `action` of a local shell call. A command that is a single string is run with `sh -c`."""
+    """Return the field `action` of a local shell call. A command that is one string is run with `sh -c`."""
     command, env = given.get("command"), given.get("env")
     if isinstance(command, str):
         command = ["sh", "-c", command]

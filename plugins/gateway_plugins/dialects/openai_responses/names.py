@@ -3,7 +3,6 @@
 In other dialects, every tool is a function with a single name. The Responses API also has functions in a `namespace`
 (Codex uses these for MCP servers), custom tools whose input is free text, and the client's local shell. Each of these
 gets a flat name here. When the model calls a tool, its `Origin` tells the form in which the client expects the call.
-Nothing here reads a request or writes a reply.
 """
 
 from __future__ import annotations
@@ -27,14 +26,13 @@ class Origin:
 
 
 Origins = Mapping[str, Origin]
-"""The tools by flat name. A flat name that is missing here is the name of a function without a namespace."""
+"""The client's tools by flat name. If a flat name is missing, it is the name of a function without a namespace."""
 
 
 def flat(namespace: str, name: str) -> str:
     """Return a tool's flat name: namespace and name, joined by "__".
 
-    It does not depend on other tools, so that a tool has the same flat name among the offered tools and in earlier
-    calls.
+    It does not depend on other tools. So a tool has the same flat name among the offered tools and in earlier calls.
     """
     if not namespace:
         return name

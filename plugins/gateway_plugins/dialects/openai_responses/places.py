@@ -1,7 +1,7 @@
-"""Finds the places of text in requests, replies and events of Responses (OpenAI API reference).
+"""Finds every text in requests, replies and events of Responses, for filters of text.
 
-A stream has each text in pieces (`….delta`), and then four more times as a whole: at the end of the text, of its part,
-of its item, and of the response.
+A `Place` names the JSON path of one text. A stream has each text in pieces (`….delta`), and then four more times as a
+whole: at the end of the text, of its part, of its item, and of the response. Source: OpenAI API reference.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _TEXTS: Final[dict[str, tuple[Kind, str, str]]] = {
 }
 _INDEXES: Final = {"content": "content_index", "summary": "summary_index"}
 _MEMBERS: Final = ("arguments", "input", "code")
-"""Fields of an item that are texts by themselves: arguments of calls, and code."""
+"""Fields of an item that are a text: arguments or input of calls, and code."""
 _FOUND: Final = {
     "results": ("text",), "outputs": ("logs",), "operation": ("diff",),
     "action": ("query", "queries", "command", "commands", "text"),
 }  # fmt: skip
-"""Names of fields with text, by the name of the field around them, in items of the provider's own tools.
+"""For each field of an item of the provider's own tools: the fields inside it that have text.
 
-The texts are results of a search in files, logs of code, patches, and queries, commands and typed text."""
+They are results of file searches, logs of code, patches, queries, commands, and typed text."""
 _OWN: Final = ("queries", "revised_prompt")
-"""Fields of items of the provider's own tools. Each is a text, or a list of texts."""
+"""Fields of items of the provider's own tools. Each is a text or a list of texts."""
 _ITEMS: Final = frozenset({
     "message", "reasoning", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output",
     "file_search_call", "web_search_call", "code_interpreter_call", "computer_call", "computer_call_output",
@@ -76,7 +76,7 @@ def _piece(item: int, part: int) -> tuple[Place, ...]:
 
 
 def _wholes(event: Event, name: str, last: str) -> Iterator[Place | Copy]:
-    """Yield the places of texts in an event with a whole part, a whole item or the whole response."""
+    """Yield the places of texts in an event with a complete part, item or response."""
     if name in {"response.content_part", "response.reasoning_summary_part"}:
         data = mapping(event.data)
         where = "content" if "content_index" in data else "summary"
@@ -163,8 +163,7 @@ def _tool_texts(
 ) -> Iterator[Place]:
     """Yield the place of each string in the fields `names` of a tool's call or result, including strings in lists.
 
-    The texts belong to blocks whose names begin with `block`. `repeats` is true if the texts repeat texts of earlier
-    events.
+    `block` is the beginning of the name of each text's block. `repeats` is true if earlier events had the same texts.
     """
     for name in names:
         kind: Kind = "text" if name in {"text", "logs"} else "arguments"

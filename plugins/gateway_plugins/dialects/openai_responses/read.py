@@ -1,11 +1,12 @@
 """Readers of `instructions` and `input` in a Responses request. They return values of `shared/plain_request.py`.
 
-- The items of one turn of the assistant, such as reasoning, text and calls, become one message.
+- The items of one assistant turn, such as reasoning, text and calls, become one message.
 - A malformed value is refused with a 400 that names the field.
-- An item that only another server understands, or whose type is unknown, is left out and reported as dropped. It is not
-  refused, because a 400 would end a session that was resumed with another model (openai/codex#45401). But the request
-  is refused if the provider is configured with `"on_loss": "refuse"`, or if an item of an unknown type has content of
-  the user, which the model must answer.
+- An item that only another server understands, or an item of an unknown type, is left out and reported as dropped. A
+  400 would end a session that was resumed with another model (openai/codex#45401).
+- An item of an unknown type with content of the user is refused, because the model must answer it.
+
+If the provider is configured with `"on_loss": "refuse"`, the gateway refuses every request with a dropped item.
 
 Tools are in `read_tools.py`, parameters in `read_options.py`. Sources: OpenAI's API reference (Responses, create), the
 openai SDK's types of input items, and recorded requests of Codex.
@@ -35,16 +36,16 @@ _ROLES: Final = {"system": "system", "developer": "system", "user": "user", "ass
 _TEXTS: Final = frozenset({"input_text", "output_text", "text", "refusal"})
 _ITEM: Final = frozenset({"type", "id", "status"})
 _ADDED: Final = "additional_tools"
-"""Type of an item that offers more tools. `read_tools.py` reads the tools."""
+"""Type of an item that offers more tools. `read_tools.py` reads these tools."""
 _COMPACTED: Final = frozenset({"compaction", "compaction_summary", "context_compaction"})
 """Types of items that summarise earlier turns. Only the server that made such an item can read it."""
 _NOTE: Final = "Earlier turns of this conversation were compacted. Their content is not available here."
 _OPENAIS_IDS: Final = ("rs_", "ws_", "fs_", "ci_", "ig_", "mcp_", "mcpl_", "mcpr_", "tsc_", "cmp_")
-"""Prefixes of the ids of items that are always left out. References to such items are left out too."""
+"""Id prefixes of items that are always left out. A reference to such an item is left out too."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
-    """Return the messages. Each result of a call comes directly after the assistant's turn that made the call."""
+    """Return the messages. The result of a call comes directly after the assistant message with the call."""
     reader = _Items(drop)
     if instructions := text_of(member(top, "instructions"), "/instructions"):
         reader.add(Message("system", "/instructions", [Part("/instructions", instructions)]))
@@ -67,11 +68,11 @@ class _Items:
     _turn: list[Part | Call | Reasoning] = field(default_factory=list)
     """Content of the assistant's turn that is being read."""
     _results: dict[str, list[Message]] = field(default_factory=dict)
-    """The list for the result of each call, by call id. Calls in the same turn of the assistant share one list."""
+    """For each call id, the list to which the result is added. All calls of one assistant message share a list."""
     _groups: dict[int, list[Message]] = field(default_factory=dict)
-    """Results of the calls in each message of the assistant, by the index of the message in `conversation`."""
+    """For each assistant message, the results of its calls. The key is the index of the message in `conversation`."""
     _shells: dict[str, str] = field(default_factory=dict)
-    """The `call_id` of each local shell call, by its item id. Some outputs name the call by its item id."""
+    """The `call_id` of each local shell call, by its item id. Some outputs name only the item id."""
 
     def read(self, raw: Any, at: str) -> None:
         if not isinstance(raw, dict):
@@ -206,9 +207,9 @@ class _Items:
         group.append(Message("tool", at, parts, call_id=call_id, call_at=f"{at}/call_id"))
 
     def reference(self, raw: dict[str, Any], at: str) -> None:
-        """Report a reference as dropped if it names an item that would be left out.
+        """Report a reference to an item as dropped, if the item itself would be left out.
 
-        Raises `Refused` for any other reference, because a turn of the conversation would be lost.
+        Raises `Refused` for any other reference, because a part of the conversation would be lost.
         """
         if str(raw.get("id")).startswith(_OPENAIS_IDS):
             self.drop(at)
@@ -222,7 +223,7 @@ class _Items:
     def configuration(self, raw: dict[str, Any], at: str) -> None:
         """Read a change of settings within the conversation. A change of the effort is reported as dropped.
 
-        Raises `Refused` for a change of the answer's format, because the client relies on this format.
+        Raises `Refused` for a change of the answer's format, because the client relies on the format.
         """
         form = object_of(object_of(raw.get("text"), f"{at}/text").get("format"), f"{at}/text/format")
         if form.get("type") not in (None, "text"):
@@ -270,7 +271,9 @@ def _parts(content: Any, at: str, drop: Drop) -> list[Part]:
 
 
 def _answer(content: Any, at: str, drop: Drop) -> list[Part]:
-    """Return the texts of an earlier answer. Report other parts as dropped, such as a picture that the model made."""
+    """Return the texts of an assistant message. Report other parts, such as a picture that the model made, as
+    dropped.
+    """
     if not isinstance(content, list):
         return _parts(content, at, drop)
     parts = []

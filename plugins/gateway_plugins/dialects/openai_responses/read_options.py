@@ -1,7 +1,7 @@
 """Readers of the parameters of a Responses request, and of the whole request.
 
 Malformed values are refused as in `read.py`. The gateway stores no responses, conversations or prompts. A field that
-refers to one of these is refused with a 400 that tells the client to send the items themselves.
+refers to one of these is refused with a 400. The error tells the client to send the items themselves.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ _REFUSED_MEMBERS: Final = {
     "top_logprobs": "log probabilities are not available from this model: leave it out",
 }
 _SAMPLING: Final = {name: numbers.SAMPLING[name] for name in ("temperature", "top_p")}
-"""The checks of the sampling parameters that this API has."""
+"""Checks of the sampling parameters that this API has."""
 _ENCRYPTED: Final = "reasoning.encrypted_content"
 _LOGPROBS: Final = "message.output_text.logprobs"
 _FORMAT_AT: Final = "/text/format"
 
 
 def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, Origins]:
-    """Return the values of the request, and its tools by flat name, which the writer of the reply needs.
+    """Return the values of the request, and the client's tools by flat name. The writer of the reply needs these tools.
 
     Raises `Refused` for a request that is malformed or cannot be served.
     """
@@ -80,7 +80,7 @@ def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, Origins]:
 
 
 def _include(top: Members, drop: Drop) -> None:
-    """Report as dropped the names in `include`, except encrypted reasoning, which every reply has.
+    """Report the names in `include` as dropped. Encrypted reasoning is not reported, because every reply has it.
 
     Raises `Refused` for log probabilities, because the client would rely on them.
     """

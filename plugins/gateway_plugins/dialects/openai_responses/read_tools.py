@@ -1,12 +1,15 @@
 """Readers of the tools and the tool choice in a Responses request. Malformed values are refused as in `read.py`.
 
-- Every tool becomes a function. A function in a namespace gets a flat name. The input of a custom tool becomes a
-  property with text, and the fields of the local shell's action become properties. In the reply, a call gets the form
-  of the client's tool again (`names.py`).
-- A tool that runs on OpenAI's servers is refused with a 400. The tools of this kind that Codex offers in every request
-  are left out and reported as dropped instead.
+Every tool becomes a function:
 
-Source: the openai SDK's types of tools.
+- A function in a namespace gets a flat name.
+- A custom tool has one property with its input as text.
+- The local shell has the fields of its action as properties.
+
+In the reply, a call gets the form of the client's own tool again (`names.py`).
+
+A tool that runs on OpenAI's servers is refused with a 400. Codex offers some of them in every request. These are left
+out and reported as dropped instead. Source: the openai SDK's types of tools.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from gateway_plugins.shared.offered_tools import OfferedTools, Tool
 _ALWAYS_OFFERED: Final = frozenset({"web_search", "tool_search"})
 """Types of OpenAI's own tools that Codex offers in every request. They are left out and reported as dropped."""
 _COMMON: Final = frozenset({"type", "name", "description", "defer_loading"})
-"""Fields that every type of tool may have. `defer_loading` is ignored, because its only purpose is to save tokens."""
+"""Fields that every type of tool may have. `defer_loading` is ignored, because it only saves tokens."""
 _CARRIED: Final = {
     FUNCTION: _COMMON | {"parameters", "strict"},
     CUSTOM: _COMMON | {"format"},
@@ -114,10 +117,10 @@ class _Offered:
         return f"{description}\n\n{_GRAMMAR.format(syntax, definition)}".strip()
 
     def _add(self, origin: Origin, tool: Tool) -> None:
-        """Add a tool.
+        """Add a tool. A tool from an item of `input`, such as a tool search's output, is ignored if it was added
+        before.
 
-        Raises `Refused` if a tool with the same flat name was added before. A repeated tool that comes from the
-        conversation, such as from the output of a tool search, is ignored instead.
+        Raises `Refused` for any other tool with a flat name that was added before.
         """
         if tool.name in self.origins and tool.at.startswith(_CONVERSATION_AT):
             return
@@ -147,9 +150,7 @@ def tools(top: Members, drop: Drop) -> tuple[OfferedTools, Origins]:
 
 
 def _raws(top: Members) -> Iterator[tuple[Any, str]]:
-    """Yield each tool with its JSON pointer: first those in the field `tools`, then those in items of the
-    conversation.
-    """
+    """Yield each tool with its JSON pointer: first from the field `tools`, then from items of `input`."""
     for index, raw in enumerate(list_of(member(top, "tools"), "/tools")):
         yield raw, f"/tools/{index}"
     items = member(top, "input")

@@ -1,11 +1,11 @@
-"""The field `encrypted_content` of reasoning items that the gateway writes: a list of thinking blocks, encoded.
+"""The encrypted part (`encrypted_content`) of reasoning items that the gateway writes: a list of thinking blocks.
 
 - Clients of the Responses API store this string and send it back unchanged. Without it, a thinking model cannot
   continue after a tool call (litellm#36197).
 - The list may have several blocks, readable or redacted. Each signature has the tag of the model family that made it
   (`shared/reasoning.py`).
-- A readable block in the string has both text and signature. The text is included because the provider requires it
-  exactly, and the client may shorten the item's summary.
+- A readable block has both text and signature. The provider requires the exact text, and the client may shorten the
+  item's summary.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gateway_plugins.shared.lenient import text
 MARK: Final = "irisgate1+"
 """Beginning of the string. A string with another beginning comes from another server, and cannot be read here."""
 ID: Final = "rs_irisgate"
-"""Beginning of the ids of reasoning items that the gateway writes. OpenAI's ids begin with "rs_" too."""
+"""Prefix of the ids of reasoning items that the gateway writes. OpenAI's ids begin with "rs_" too."""
 
 
 def packed(blocks: Sequence[Mapping[str, str]]) -> str:
@@ -53,8 +53,8 @@ def without_ours(top: Members, drop: Drop) -> dict[str, bytes | None]:
     """Return the field `input` without the reasoning items that the gateway wrote; {} if there are none.
 
     A conversation has such items if a provider with another dialect answered earlier turns. OpenAI's own models refuse
-    encrypted content that they did not write. Removing only this content is not enough: OpenAI would then look up the
-    item by its id, which it does not know (farion1231/cc-switch#5825). The bytes of all other items stay the same.
+    encrypted content that they did not write. An item without it would be looked up by its id, which OpenAI does not
+    know (farion1231/cc-switch#5825). So the whole item is removed. The bytes of all other items stay the same.
     """
     if not _may_be_ours(top.get("input", b"")):
         return {}
@@ -67,7 +67,7 @@ def without_ours(top: Members, drop: Drop) -> dict[str, bytes | None]:
 
 
 def _is_marked(item: bytes, index: int, drop: Drop) -> bool:
-    """Return whether `item` is a reasoning item that the gateway wrote. If so, report the item as dropped."""
+    """Return whether the gateway wrote `item` as a reasoning item. If so, report it as dropped."""
     if not _may_be_ours(item):
         return False
     value = lenient_json.loads(item)

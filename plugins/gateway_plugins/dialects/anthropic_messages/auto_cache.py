@@ -28,12 +28,12 @@ _MEMBERS: Final = ("tools", "system", "messages")
 """Fields that make up the prompt, in the order in which the API reads them."""
 _NAME: Final = "cache_control"
 _POSSIBLE: Final = re.compile(rb'(?<!\\)"cache_control"|\\u00[4-7]')
-"""Pattern that finds `"cache_control"` as a JSON string, but not between escaped quotes inside a longer string.
+"""Pattern for the key `"cache_control"`. Within a string, quotes are escaped, so a text does not match.
 
 It also finds any escaped ASCII letter, because a key may be written with escaped letters."""
 _OWN: Final = re.compile(rb',"cache_control":\{"type":"ephemeral"(?:,"ttl":"1h")?\}\}$')
 _MARKED_TYPES: Final = frozenset({"text", "image", "document", "tool_result", "search_result"})
-"""Types of blocks in a user message that can have a breakpoint."""
+"""Block types that can have a breakpoint in a user message."""
 _Change = Callable[[bytes], bytes | None]
 
 

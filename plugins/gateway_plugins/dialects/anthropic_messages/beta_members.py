@@ -47,7 +47,7 @@ class Feature:
     thinking: tuple[str, ...] = ()
     """Fields of `thinking` that need the beta."""
     value: str = ""
-    """Value of a field of `thinking` that needs the beta; "" if every value needs it."""
+    """The fields of `thinking` need the beta only with this value; "" if they need it with every value."""
     tool: tuple[str, ...] = ()
     """Fields of a tool's definition that need the beta."""
     tool_types: tuple[str, ...] = ()
@@ -148,9 +148,9 @@ _Place = tuple[str, Callable[[], None]]
 
 @cache
 def _marks(feature: Feature) -> dict[str, list[bytes]]:
-    """Return byte strings that show, before decoding, where a body may have fields of the beta.
+    """Return byte strings to search for in the undecoded `tools`, `messages` and cache breakpoints.
 
-    If a part of the body (`tools`, `messages`, cache breakpoints) contains none of its strings, it has no such field.
+    A part without any of its byte strings has no field of the beta.
     """
     return {
         "tools": [f'"{name}'.rstrip("*").encode() for name in (*feature.tool, *feature.tool_types)],
@@ -237,7 +237,10 @@ def _in_content(edited: EditedMembers, content: Any, at: str, feature: Feature) 
 
 
 def _is_search(block: Block, feature: Feature) -> bool:
-    """Return whether a block calls a tool search, if `feature` is the beta for results of tool searches."""
+    """Return whether a block calls a tool search.
+
+    It is always false unless `feature` is the beta for results of tool searches.
+    """
     name = text(block.get("name"))
     return _REFERENCE in feature.blocks and block.get("type") == "server_tool_use" and name.startswith(_SEARCH)
 

@@ -181,8 +181,8 @@ def remove_dropped(names: Iterable[str], options: Settings, drop: Drop, *, witho
 
 
 def drops_any(options: Settings, without: Collection[str] = ()) -> bool:
-    """Return whether the configuration drops any beta, or the provider has refused any. Otherwise a body stays as it
-    is.
+    """Return whether the configuration drops any beta, or the provider has refused any. If not, a body needs no
+    change.
     """
     return bool(without or _corrections(options).drop_betas)
 

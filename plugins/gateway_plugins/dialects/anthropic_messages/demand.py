@@ -82,7 +82,7 @@ def is_unsigned_loop(messages: Sequence[Block]) -> bool:
 def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
     """Group consecutive turns of the same side: the assistant, or the user with the system.
 
-    Blank blocks are removed, and thinking at the end of an assistant's group. Turns without blocks are left out.
+    Blank blocks, and thinking at the end of an assistant's group, are removed. Turns without blocks are left out.
     """
     filled = []
     for turn in turns:

@@ -212,7 +212,7 @@ def _block(raw: Any, at: str, drop: Drop, allowed: Collection[str]) -> Block | N
 
 
 def _is_foreign(kind: str, allowed: Collection[str]) -> bool:
-    """Return whether a block of a type that is not in `allowed` is left out; otherwise it is refused."""
+    """Return whether a block is left out instead of refused. Its type `kind` is not in `allowed`."""
     if allowed is _ALLOWED["assistant"]:
         return kind not in _READERS
     return allowed is _ALLOWED["user"] and (kind in _SERVERS_INPUT or kind.endswith("_tool_result"))
@@ -360,7 +360,7 @@ _ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Types of blocks that are read in a message, by the message's role."""
 _SERVERS_INPUT: Final = frozenset({"container_upload", "tool_addition", "tool_removal", "mcp_approval_response"})
-"""Types of blocks that only Anthropic's own servers can use, although a user message has them."""
+"""Types of blocks in user messages. Only Anthropic's own servers can use these blocks."""
 _READERS: Final[Mapping[str, tuple[Callable[[Raw, str, Drop], Block], tuple[str, ...]]]] = {
     # type: (reader, members that the reader knows)
     "text": (_text, ("text", "cache_control", "citations")),

@@ -129,8 +129,8 @@ def _betas(request: ClientRequest, target: Target, edited: EditedMembers, drop: 
 
     Betas that the configuration drops, or that Bedrock has refused before, are left out.
 
-    Interleaved thinking in the header is sent only if the request has a thinking budget and tools. Otherwise it has no
-    effect. In the body, this beta is always kept (`dialects/anthropic_messages/betas.json`).
+    If the header has the beta for interleaved thinking, it is sent only with a thinking budget and tools. Otherwise it
+    has no effect. In the body, this beta is always kept (`dialects/anthropic_messages/betas.json`).
     """
     options, without = target.options, request.without
     betas = messages_betas.remove_dropped(messages_betas.body_betas(request.top), options, drop, without=without)

@@ -118,9 +118,7 @@ def _with_base64(top: Members) -> bytes:
 
 
 def without_uncounted(top: Members) -> dict[str, bytes | None]:
-    """Return changes that remove the fields that Anthropic's count_tokens refuses, such as `max_tokens` and
-    `stream`.
-    """
+    """Return changes that remove all fields refused by Anthropic's count_tokens, such as `max_tokens` and `stream`."""
     return {name: None for name in top if name not in _MESSAGES_COUNTED}
 
 

@@ -5,8 +5,8 @@
 - A foundation model is offered if it writes text and can be called on demand.
 - An inference profile is offered if it is active and its model writes text. Clients call a profile of AWS by its id,
   and an application profile by its ARN.
-- The price depends on the model, but an application profile does not name the profile of AWS that it was copied from.
-  Both have the same foundation models. If no profile of AWS has the same ones, the application profile was made from a
+- An application profile is made from a profile of AWS or from a foundation model. It does not name its origin, but the
+  price depends on the origin. So the gateway takes the AWS profile with the same foundation models, or else the
   foundation model.
 
 Source: botocore's service model of bedrock.

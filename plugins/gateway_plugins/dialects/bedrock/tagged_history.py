@@ -29,8 +29,9 @@ from gateway_plugins.shared.reasoning import PREFIX, Maker, is_claudes
 Changes = dict[str, bytes | None]
 
 _IN_BASE64: Final = base64.b64encode(PREFIX.encode()[:9])
-"""Beginning of every tagged text in base64. Base64 encodes three characters at a time, so nine of a tag are always
-alike."""
+"""Beginning of every tagged text in base64.
+
+Base64 encodes three characters at a time, so the first nine characters of a tag always give the same text."""
 
 MARKS: Final = (PREFIX.encode(), _IN_BASE64)
 """Beginning of a tag, plain and in base64. A body with a tag contains one of them."""

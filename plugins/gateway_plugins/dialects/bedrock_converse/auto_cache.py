@@ -26,7 +26,7 @@ _MEMBERS: Final = ("toolConfig", "system", "messages")
 """Fields that make up the prompt, in the order in which the model reads them."""
 _NAME: Final = "cachePoint"
 _POSSIBLE: Final = re.compile(rb'(?<!\\)"cachePoint"|\\u00[4-7]')
-"""Pattern that finds `"cachePoint"` as a JSON string, but not between escaped quotes inside a longer string.
+"""Pattern for the key `"cachePoint"`. Within a string, quotes are escaped, so a text does not match.
 
 It also finds any escaped ASCII letter, because a key may be written with escaped letters."""
 _POINTS: Final = tuple(orjson.dumps({_NAME: {"type": "default", **ttl}}) for ttl in ({}, {"ttl": "1h"}))

@@ -54,7 +54,7 @@ PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "block": ("documentChunk", "documentIndex"),
     "search_result": ("searchResultLocation", "searchResultIndex"),
 }
-"""For each kind of citation: the key inside Converse's `location`, and the key of the document's index below it.
+"""For each kind of citation: the key inside Converse's `location`, and the key of the index below it.
 
 Citations of web pages have another form."""
 
@@ -211,7 +211,7 @@ class Stream:
 
 @dataclass(slots=True)
 class _Open:
-    """A block of a reply that is not streamed, while its pieces come."""
+    """The open block of a reply that is not streamed."""
 
     kind: str
     pieces: list[str] = field(default_factory=list)

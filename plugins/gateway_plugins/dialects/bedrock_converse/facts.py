@@ -75,10 +75,9 @@ def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
 
 
 def tier_of(data: Mapping[str, Any]) -> str:
-    """Return "optimized" for a reply with optimized latency, because it has its own price. Otherwise return the service
-    tier.
+    """Return "optimized" or the service tier; "" if the reply has none. Optimized latency has its own price.
 
-    The tier is "" if the reply has none. `data` is the event `metadata` or a whole reply.
+    `data` is the event `metadata` or a whole reply.
     """
     latency = lenient.text(lenient.mapping(data.get("performanceConfig")).get("latency"))
     if latency == "optimized":

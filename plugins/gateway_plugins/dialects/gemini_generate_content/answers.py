@@ -23,7 +23,7 @@ _DEFINITIONS: Final = ("$defs", "definitions")
 
 
 def in_object(schema: Schema) -> Schema | None:
-    """Return the schema of an object around the answer. None if `schema` has no type, or already allows an object."""
+    """Return the schema of an object around the answer; None if `schema` has no type, or already allows an object."""
     kind = schema.get("type")
     if kind is None or kind == "object" or (isinstance(kind, list) and "object" in kind):
         return None
@@ -59,7 +59,7 @@ class AnswerText:
         """True inside the object, false if the text is not such an object, None before it is known."""
 
     def feed(self, piece: str) -> str:
-        """Return the text of the answer that is certain after this piece."""
+        """Add a piece of text. Return the part of the answer that is known by now."""
         if self._is_inside is False:
             return piece
         self._held += piece
@@ -74,7 +74,7 @@ class AnswerText:
         return "" if inside and held.strip() == "}" else held
 
     def _begin(self) -> bool:
-        """Read the beginning of the text. Return whether it is now known if the text is an object around an answer."""
+        """Read the beginning of the text. Return whether enough has come to tell if an object surrounds the answer."""
         plain = "".join(self._held.split())
         if plain.startswith(_BEFORE) and plain != _BEFORE:
             self._is_inside = True

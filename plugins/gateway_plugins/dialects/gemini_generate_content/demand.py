@@ -175,8 +175,8 @@ class Conversation:
         return system | {"contents": self._contents}
 
     def _sign(self, parts: Sequence[Block]) -> None:
-        """Add a signature to the first call if it has none, if the model accepts a placeholder
-        (`Caps.call_signature`).
+        """Add `Caps.call_signature` to the first call, if it has no signature and the model accepts this
+        placeholder.
         """
         call = next((part for part in parts if "functionCall" in part), None)
         if call is not None and self._caps.call_signature:

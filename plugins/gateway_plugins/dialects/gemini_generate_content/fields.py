@@ -94,7 +94,7 @@ def repeated(value: Any, at: str) -> list[tuple[Any, str]]:
 
 
 def enum_value(value: Any, at: str, known: Mapping[str, str]) -> str:
-    """Return the gateway's name for Google's name of an enum value; "" for null. Case is ignored.
+    """Return the gateway's name of an enum value, from Google's name; "" for null. Case is ignored.
 
     `known` maps Google's names to the gateway's. Raises `Refused` for any other name.
     """

@@ -44,7 +44,7 @@ class ModelTurn:
                 self._call(piece)
 
     def report(self) -> None:
-        """Report the thinking that is not sent as dropped.
+        """Report as dropped the thinking that is not sent.
 
         If the turn is empty, this is all of its thinking. Otherwise it is each signature for a call that did not come.
         """

@@ -99,8 +99,8 @@ def _functions(offered: OfferedTools, names: Names, drop: Drop) -> _Functions:
 def _declaration(name: str, description: str, schema: Block) -> Block:
     """Return the declaration of a function.
 
-    The field `parametersJsonSchema` accepts every JSON schema, and `parameters` does not. It is left out for a function
-    without parameters: Gemini refused objects without properties for a long time.
+    The schema is sent as `parametersJsonSchema`, because `parameters` supports only a part of JSON Schema. A function
+    without parameters has no schema: Gemini refused objects without properties for a long time.
     """
     made: Block = {"name": name}
     if description.strip():
@@ -113,7 +113,7 @@ def _declaration(name: str, description: str, schema: Block) -> Block:
 def _tool_members(functions: _Functions, caps: Caps, drop: Drop) -> Block:
     """Return `tools` and `toolConfig`; {} if no function is offered.
 
-    Gemini cannot be limited to one call at a time. So such a request is reported as dropped.
+    Gemini cannot be limited to one call at a time. If the client requires this limit, it is reported as dropped.
     """
     choice = functions.choice
     if not functions.declarations:
@@ -134,7 +134,9 @@ def _tool_members(functions: _Functions, caps: Caps, drop: Drop) -> Block:
 
 
 def plan(requested: Parameters, caps: Caps, generation: Generation, drop: Drop) -> Plan:
-    """Return the planned settings. The budget and display are not reported as dropped if `thinkingConfig` has them."""
+    """Return the planned settings. The budget and display are not reported as dropped if `thinkingConfig` can express
+    them.
+    """
     thinking = requested.thinking
     if thinking.anthropic is not None:
         budget = None if generation.budget else thinking.budget
@@ -163,8 +165,8 @@ def parameters(requested: Parameters, planned: Plan, caps: Caps, generation: Gen
 def penalties(given: Mapping[str, Any], pointer: Callable[[str], str], caps: Caps, drop: Drop) -> Block:
     """Return `generationConfig` with the seed and the penalties that Gemini accepts.
 
-    Penalties are dropped for a model without sampling parameters, and a seed of more than 32 bits is dropped for every
-    model. `given` has the names of Chat. `pointer` returns the JSON pointer of the client's field for such a name.
+    Penalties are dropped for a model without sampling parameters. A seed of more than 32 bits is always dropped.
+    `given` has the names of Chat. `pointer` returns the JSON pointer of the client's field for such a name.
     """
     refused = [name for name in _PENALTIES if name in given and caps.sampling == "none"]
     if not -numbers.MAX_INT32 <= given.get("seed", 0) <= numbers.MAX_INT32:
@@ -241,7 +243,10 @@ def _response_format(wanted: JsonFormat, drop: Drop) -> Block:
 
 
 def json_object(at: str, offered: OfferedTools, generation: Generation, drop: Drop) -> FormattedOutput:
-    """Return the field that requires a JSON object without a schema, or a hint for the prompt instead."""
+    """Return the field that requires a JSON object without a schema.
+
+    If the model refuses this field together with functions, return a hint for the prompt instead.
+    """
     if generation.json_with_tools or not offered.tools:
         return FormattedOutput({"generationConfig": dict(_JSON)})
     drop(at)

@@ -236,9 +236,9 @@ class _Contents:
 
 
 def _kind(part: Fields, *, needed: bool = True) -> str:
-    """Return the kind of a part. Raises `Refused` for several kinds, and for no kind if `needed` is true.
+    """Return the kind of a part; "" for no kind if `needed` is false.
 
-    Returns "" for no kind if `needed` is false.
+    Raises `Refused` for several kinds, and for no kind if `needed` is true.
     """
     kinds = [name for name in _DATA if part.get(name) is not None]
     if len(kinds) > 1 or (needed and not kinds):
@@ -307,4 +307,4 @@ _FAMILIES: Final[Mapping[str, Callable[[str, str, str], Media]]] = {
     "audio/": _sound,
     "video/": _video,
 }
-"""Reader of a file, for each beginning of the media type. Any other file is read as a document."""
+"""Reader of a file, by prefix of the media type. Any other file is read as a document."""

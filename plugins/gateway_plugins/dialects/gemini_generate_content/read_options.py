@@ -43,7 +43,7 @@ _CHAT: Final[Mapping[str, str]] = {
     "presence_penalty": "presencePenalty",
     "frequency_penalty": "frequencyPenalty",
 }
-"""Google's names of the parameters that exist in Chat but in no other dialect."""
+"""Google's names of parameters that Chat also has, but no other dialect."""
 _CONFIG: Final = frozenset({
     *_SAMPLING.values(), *_CHAT.values(), "maxOutputTokens", "stopSequences", "candidateCount", "responseMimeType",
     "responseSchema", "responseJsonSchema", "responseModalities", "responseLogprobs", "logprobs", "thinkingConfig",

@@ -92,7 +92,7 @@ def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _report_all_of(schema: Any, at: str, drop: Drop) -> None:
-    """Report each `allOf` that could not be merged as dropped, because Gemini ignores it."""
+    """Report as dropped each `allOf` that could not be merged. Gemini ignores it."""
     if isinstance(schema, list):
         for index, each in enumerate(schema):
             _report_all_of(each, f"{at}/{index}", drop)

@@ -87,7 +87,7 @@ class Reports:
         """True if the cost follows exactly from the counts.
 
         It is false with searches, because some models charge a fee per search and others a fee per prompt. It is also
-        false with cached audio, because it costs more than other cached tokens.
+        false with cached audio, because cached audio costs more than other cached tokens.
         """
         cached_audio = self._modalities.get("cacheTokensDetails", {}).get(_AUDIO, 0)
         return not (self._is_grounded or cached_audio or self._unexplained or self._has_unknown_cache)

@@ -1,4 +1,4 @@
-"""Readers that requests of Chat Completions and of Responses share: service tier, tool choice, misplaced files.
+"""Readers that Chat Completions and Responses share: service tier, tool choice, misplaced files.
 
 General checks are in `shared/checks.py`. The classes of the returned values are in `shared/plain_request.py`.
 """

@@ -53,7 +53,7 @@ BLOCKS: Final = "thinking_blocks"
 _TEXTS: Final = frozenset({TEXT, "reasoning", PART, BLOCKS, DETAILS})
 _SIGNED: Final = ("signature", "data")
 _JOINED: Final = {"reasoning.text": "text", "reasoning.summary": "summary"}
-"""Field to join from the pieces in a stream, for each `type` of an entry in `reasoning_details`."""
+"""For each `type` of an entry in `reasoning_details`: the field that a stream sends in pieces."""
 
 
 @dataclass(slots=True)
@@ -92,7 +92,7 @@ class Gathered:
     def take(self, thinking: str = "", **signed: str) -> str:
         """Return and forget the gathered tokens, encoded for the client; "" if there are none.
 
-        If the tokens belong to a thinking block, `thinking` is the provider's field of its text. `signed` has the
+        If the tokens belong to a thinking block, `thinking` names the provider's field with its text. `signed` has the
         signature or the data of a block in LiteLLM's `thinking_blocks`.
         """
         message = {name: value for name, value in self._message.items() if value}

@@ -119,7 +119,7 @@ class Conversation:
             self._messages.insert(0, {"role": "system" if self._caps.system else "user", "content": value})
 
     def user(self, parts: Sequence[Block]) -> None:
-        """Add a user message with these parts of Chat."""
+        """Add a user message. `parts` have Chat's form."""
         visible = [part for part in parts if not is_blank(part)]
         if visible:
             self._others.append({"role": "user", "content": _content(visible)})
@@ -143,7 +143,7 @@ class Conversation:
         return self._messages[-1]
 
     def result(self, call_id: str, parts: Sequence[Block], at: str, *, is_error: bool = False) -> None:
-        """Add a tool result with these parts of Chat.
+        """Add a tool result. `parts` have Chat's form.
 
         `at` is the JSON pointer of the client's field that names the call. Raises `Refused` if the last assistant turn
         has no call with this id.

@@ -66,7 +66,7 @@ def _function(name: str, description: str, schema: Block) -> Block:
 def is_strict_schema(schema: Any) -> bool:
     """Return whether OpenAI accepts the schema as strict.
 
-    Then it has no keyword of `_NOT_STRICT`, no optional properties, and forbids additional properties.
+    A strict schema has no keyword of `_NOT_STRICT` and no optional properties, and forbids additional properties.
     """
     if isinstance(schema, list):
         return all(map(is_strict_schema, schema))

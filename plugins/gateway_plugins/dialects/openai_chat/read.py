@@ -112,8 +112,8 @@ def _with_blocks(raw: dict[str, Any]) -> dict[str, Any]:
 def _modern(raw: dict[str, Any], index: int, legacy: dict[str, str]) -> dict[str, Any]:
     """Return a message in the newer form. The older form has `function_call`, and results with the role `function`.
 
-    The older form has no ids, so the gateway makes them. A result names only its function. It gets the id in `legacy`,
-    which maps each function to the id of its last call.
+    The older form has no ids, so the gateway makes them. A result names only its function. So it gets the id of the
+    last call of this function (`legacy`).
     """
     call = raw.get("function_call")
     if isinstance(call, dict) and not raw.get("tool_calls"):
@@ -227,8 +227,8 @@ def _ordered(
 ) -> list[Part | Call | Reasoning]:
     """Return thinking, text and calls in the order in which the model wrote them.
 
-    Only thinking blocks have numbers that tell their position. Without numbers, they come first. After the last
-    thinking block, text comes before the calls.
+    Only thinking blocks have numbers that tell their position. Thinking blocks without numbers come first. After the
+    last thinking block, text comes before the calls.
     """
     content: list[Part | Call | Reasoning] = []
     written = called = 0

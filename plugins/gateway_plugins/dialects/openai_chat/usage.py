@@ -82,7 +82,7 @@ _SEARCHES: Final[tuple[Path, ...]] = (
 )
 """Paths of the number of web searches. They are billed in addition to the tokens."""
 _NANO: Final = 9
-"""Decimal places between dollars and nanodollars."""
+"""Number of decimal places between dollars and nanodollars."""
 _MAX_CHARGE: Final = 1_000_000
 """Maximum plausible charge for one call in dollars. A larger amount is a mistake and must not be billed."""
 

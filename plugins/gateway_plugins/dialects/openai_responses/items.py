@@ -77,7 +77,7 @@ class Message(Item):
         self._event("response.refusal.delta", {"delta": piece})
 
     def citation(self, citation: Citation) -> None:
-        """Add a citation. Its event is sent at the end of the text, because it has the length of the text."""
+        """Add a citation. Its event is sent at the end of the text, because the event has the length of the text."""
         self._open("output_text", {"text": "", "annotations": [], "logprobs": []})
         self._citations.append(citation)
 

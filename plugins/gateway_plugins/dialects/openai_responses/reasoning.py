@@ -53,8 +53,8 @@ def without_ours(top: Members, drop: Drop) -> dict[str, bytes | None]:
     """Return the field `input` without the reasoning items that the gateway wrote; {} if there are none.
 
     A conversation has such items if a provider with another dialect answered earlier turns. OpenAI's own models refuse
-    encrypted content that they did not write. An item without it would be looked up by its id, which OpenAI does not
-    know (farion1231/cc-switch#5825). So the whole item is removed. The bytes of all other items stay the same.
+    encrypted content that they did not write. Without this content, OpenAI would look up the item by its id and not
+    find it (farion1231/cc-switch#5825). So the whole item is removed. The bytes of all other items stay the same.
     """
     if not _may_be_ours(top.get("input", b"")):
         return {}

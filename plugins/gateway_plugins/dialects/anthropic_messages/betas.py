@@ -37,7 +37,9 @@ _Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class BetaOptions(Settings):
-    """Options of a provider that override the list of accepted betas in `betas.json`."""
+    """Betas (optional features of Anthropic's API) that are always or never sent. They override the gateway's own
+    list.
+    """
 
     allow_betas: _Names = Field(
         default=(), description='Betas that are sent as they are, by name or pattern: ["context-1m-*"].'

@@ -54,14 +54,14 @@ PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "block": ("documentChunk", "documentIndex"),
     "search_result": ("searchResultLocation", "searchResultIndex"),
 }
-"""For each kind of citation: the key inside Converse's `location`, and the key of the index below it.
+"""Keys of a citation in Converse, by kind: the key inside `location`, and the key of the index below it.
 
 Citations of web pages have another form."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyOptions:
-    """What the writer of a reply must know about the client's request."""
+    """Facts about the client's request that the writer of the reply needs."""
 
     paths: tuple[str, ...] = ()
     """JSON pointers in `additionalModelResponseFieldPaths`. They refer to fields of a reply in Anthropic's own API."""

@@ -45,7 +45,7 @@ _TTLS: Final = ("5m", "1h")
 _SOUNDS: Final[Mapping[str, str]] = {"mpeg": "mp3", "mpga": "mp3"}
 """The gateway's name for an audio format, if Converse has several names for the format."""
 _LOCATIONS: Final[Mapping[str, tuple[str, str]]] = {name: (kind, index) for kind, (name, index) in PLACES.items()}
-"""For each key inside Converse's `location`: the kind of citation, and the key of the index below it."""
+"""Kind of a citation, and key of its index, by the key inside Converse's `location`."""
 _ANYWHERE: Final = (Text, CachePoint, ToolChange)
 _SIDES: Final[Mapping[str, tuple[type, ...]]] = {
     "user": (*_ANYWHERE, File, Document, SearchResult, Result),

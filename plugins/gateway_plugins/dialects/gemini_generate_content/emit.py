@@ -59,7 +59,7 @@ def usage_dict(usage: Usage) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class ReplyOptions:
-    """What the writer of a reply must know about the client's request."""
+    """Facts about the client's request that the writer of the reply needs."""
 
     include_thoughts: bool = False
     """True if the client requests the text of the thinking."""

@@ -72,7 +72,7 @@ _JSON: Final = "application/json"
 
 
 def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, ReplyOptions]:
-    """Return the values of the request, and what the writer of the reply must know.
+    """Return the values of the request, and the facts about it that the writer of the reply needs.
 
     Raises `Refused` for a request that is malformed or cannot be served.
     """

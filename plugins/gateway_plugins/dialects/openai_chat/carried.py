@@ -53,7 +53,7 @@ BLOCKS: Final = "thinking_blocks"
 _TEXTS: Final = frozenset({TEXT, "reasoning", PART, BLOCKS, DETAILS})
 _SIGNED: Final = ("signature", "data")
 _JOINED: Final = {"reasoning.text": "text", "reasoning.summary": "summary"}
-"""For each `type` of an entry in `reasoning_details`: the field that a stream sends in pieces."""
+"""Field that a stream sends in pieces, for each `type` of an entry in `reasoning_details`."""
 
 
 @dataclass(slots=True)

@@ -36,9 +36,9 @@ _FOUND: Final = {
     "results": ("text",), "outputs": ("logs",), "operation": ("diff",),
     "action": ("query", "queries", "command", "commands", "text"),
 }  # fmt: skip
-"""For each field of an item of the provider's own tools: the fields inside it that have text.
+"""Fields with text inside the fields of an item of the provider's own tools.
 
-They are results of file searches, logs of code, patches, queries, commands, and typed text."""
+The texts are results of file searches, logs of code, patches, queries, commands, and typed text."""
 _OWN: Final = ("queries", "revised_prompt")
 """Fields of items of the provider's own tools. Each is a text or a list of texts."""
 _ITEMS: Final = frozenset({

@@ -68,9 +68,9 @@ class _Items:
     _turn: list[Part | Call | Reasoning] = field(default_factory=list)
     """Content of the assistant's turn that is being read."""
     _results: dict[str, list[Message]] = field(default_factory=dict)
-    """For each call id, the list to which the result is added. All calls of one assistant message share a list."""
+    """List for the result of each call, by call id. All calls of one assistant message share a list."""
     _groups: dict[int, list[Message]] = field(default_factory=dict)
-    """For each assistant message, the results of its calls. The key is the index of the message in `conversation`."""
+    """Results of the calls in each assistant message, by the index of the message in `conversation`."""
     _shells: dict[str, str] = field(default_factory=dict)
     """The `call_id` of each local shell call, by its item id. Some outputs name only the item id."""
 

@@ -29,8 +29,8 @@ class Offer:
     model: str
     caps: Caps
     base: str
-    """Name of the underlying model: `model`'s entry in the provider's `base_models`, or `model` without such an
-    entry."""
+    """Name of the underlying model: the entry of `model` in the provider's `base_models`; `model` itself if there is
+    none."""
 
     @property
     def provider_id(self) -> str:

@@ -7,8 +7,8 @@
 - A refused key rests for all models. After some time, a call probes the key. This time doubles with each failed probe.
 - If all keys rest, the key that will be free first is chosen. The provider's error then tells the client the reason.
 
-Each process has its own state, of bounded size. A change of the provider's configuration ends all rests. No I/O is done
-here, and no text of a key is given to a log, a record or a metric.
+Each process has its own state, of bounded size. If the provider's configuration changes, all its keys are free again.
+No I/O is done here, and no text of a key is given to a log, a record or a metric.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from gateway.upstream.health.circuit import MAX_DOUBLINGS
 from gateway.upstream.health.circuits import MAX_HELD
 
 THROTTLED_SECONDS: Final = 5.0
-"""Seconds for which a throttled key rests if the provider's reply has no `Retry-After`."""
+"""Seconds for which a throttled key is not used if the provider's reply has no `Retry-After`."""
 DENIED_SECONDS: Final = 60.0
-"""Seconds for which a key rests for a model if the provider refuses the model for this key (402, 403)."""
+"""Seconds for which a key is not used for a model if the provider refuses the model for this key (402, 403)."""
 MAX_SESSIONS: Final = 10_000
 """Maximum number of sessions whose key is remembered. The least recently used session is forgotten first."""
 
@@ -36,7 +36,9 @@ Session = tuple[str, str]
 
 
 class KeyState:
-    """One of several keys of a provider, with the number of its calls in flight and the times until which it rests."""
+    """One of several keys of a provider, with the number of its calls in flight and the times until which it is not
+    used.
+    """
 
     def __init__(self, key: PooledKey, pool: KeyPool) -> None:
         self.name = key.name
@@ -57,12 +59,12 @@ class KeyState:
         return self._refused_at is not None
 
     def rest(self, model: str, seconds: float) -> None:
-        """Let the key rest for a model: for `seconds`, but at most for `MAX_HELD` seconds."""
+        """Do not use the key for a model: for `seconds`, but at most for `MAX_HELD` seconds."""
         until = self.pool.clock() + min(seconds, MAX_HELD)
         self._rests[model] = max(until, self._rests.get(model, 0.0))
 
     def refused(self) -> None:
-        """Let the key rest for all models, because the provider refused it."""
+        """Do not use the key for any model for some time, because the provider refused it."""
         now, seconds = self.pool.clock(), self.pool.provider.circuit_breaker.open_seconds
         if self._refused_at is None:
             self._refused_at, self._probe_at, self._doublings, self._is_probed = now, now + seconds, 0, False
@@ -80,7 +82,7 @@ class KeyState:
         return not self.is_refused
 
     def forgive(self) -> None:
-        """End all rests."""
+        """Let the key be used again for all models."""
         self._rests.clear()
         self._refused_at = None
 
@@ -129,7 +131,7 @@ class KeyPool:
         self.provider = provider
 
     def free(self, model: str, session: Session, sticky_seconds: float) -> KeyState | None:
-        """Choose a free key for a call, and return it; None if all keys rest.
+        """Choose a free key for a call, and return it; None if no key is free.
 
         The caller must increase the key's `in_flight`, and decrease it when the call ends.
         """
@@ -137,7 +139,7 @@ class KeyPool:
         return self._take(self._of_session(free, session, sticky_seconds), session) if free else None
 
     def next_free(self, model: str, session: Session) -> KeyState:
-        """Choose the key that will be free first, and return it. This is for a call that comes while all keys rest."""
+        """Choose the key that will be free first, and return it. This is for a call that comes while no key is free."""
         return self._take(min(self.states, key=lambda state: (state.is_refused, state.free_in(model))), session)
 
     @property

@@ -15,7 +15,7 @@ RETRY_AFTER_BUSY: Final = 5
 """Maximum `retry_after` in seconds if only the reservations of calls in flight stop a new call. Most of these calls
 will have ended by then.
 
-It is also the `retry_after` if memory has no room for a new bucket."""
+The same number is the `retry_after` if memory has no room for a new bucket."""
 MAX_RETRY_AFTER: Final = 86_400
 """Maximum `retry_after` in seconds, and the `retry_after` of a bucket that is never refilled.
 

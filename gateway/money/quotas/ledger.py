@@ -265,7 +265,7 @@ class Ledger:
         return Level(name, rule, rule.capacity, 0, None) if bucket is None else bucket.level(name, now)
 
     def used(self, now: int) -> dict[str, float]:
-        """Return the used fraction of each quota's emptiest bucket. It is above 1 for an overdrawn bucket.
+        """Return the used fraction of each quota's emptiest bucket. The fraction of an overdrawn bucket is above 1.
 
         Reserved amounts count as used. A bucket with a capacity of 0 is used completely. No bucket is changed.
         """

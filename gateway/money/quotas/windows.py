@@ -40,7 +40,7 @@ class Window:
     """Name of the time zone in the IANA database, such as `Europe/Berlin`."""
 
     def after(self, at: int) -> int:
-        """Return the start of the first window after the time `at`. Both are in nanoseconds of Unix time."""
+        """Return the start of the first window after the time `at`. Both times are in nanoseconds of Unix time."""
         zone = time_zone(self.zone)
         second = at // _SECOND
         try:

@@ -18,8 +18,8 @@ AGAIN_SECONDS: Final = 5.0
 """Minimum number of seconds between two tries to obtain a credential, so that an unavailable service is not flooded.
 For a credential that is valid for less than 20 seconds, the minimum is a quarter of this time."""
 MAX_AHEAD_SECONDS: Final = 600.0
-"""Number of seconds before its expiry at which a credential is renewed. It is less for a credential with a short
-life, which is renewed in the last quarter of its life."""
+"""Maximum number of seconds by which a renewal precedes the expiry of a credential. A credential with a short life
+is renewed in the last quarter of its life."""
 REREAD_SECONDS: Final = 300.0
 """Seconds after which a credential without an expiry is read again, because its file may have been changed."""
 

@@ -112,7 +112,7 @@ class Circuit:
                 self._close(now)
 
     def failed(self, now: float, seconds: float | None) -> None:
-        """Count a failed attempt. It began `seconds` ago; None if the time is not known."""
+        """Count a failed attempt. `seconds` is the time since the attempt began; None if it is not known."""
         if seconds is not None and now - seconds < self._epoch:
             return
         self.window.add(now, failed=True)

@@ -26,8 +26,8 @@ from gateway.config.model import CircuitBreaker, Config, Provider
 from gateway.upstream.health.circuit import MAX_DOUBLINGS, Cause, Circuit, State
 
 MAX_HELD: Final = 60.0
-"""Maximum number of seconds for which a model rests because of a provider's `Retry-After`. Some providers send hours
-because of a quota that does not concern all calls."""
+"""Maximum number of seconds for which a model gets no attempts because of a provider's `Retry-After`. Some providers
+send hours because of a quota that does not concern all calls."""
 OUTLIER_CALLS: Final = 4
 """Minimum number of attempts on each side of a comparison of a model with its peers, as a multiple of
 `CircuitBreaker.calls`. With fewer attempts, a difference between the shares of failures may be chance."""
@@ -107,7 +107,7 @@ class _Memory:
 Key = tuple[str, str]
 """A provider's id and a model's name."""
 Peers = Mapping[Key, Sequence[Key]]
-"""The other models that can serve the calls of a model, by model."""
+"""Mapping from each model to the other models that can serve its calls."""
 
 
 class Health:
@@ -132,7 +132,7 @@ class Health:
     def configured(self, config: Config, peers: Peers | None = None) -> None:
         """Use another configuration. A provider with another address or key starts as healthy.
 
-        `peers` is the result of `peers_of(config)`. It is computed here if it is None.
+        `peers` is the result of `peers_of(config)`. If `peers` is None, it is computed here.
         """
         former, self._providers = self._providers, config.providers
         self._peers = peers_of(config) if peers is None else peers
@@ -200,8 +200,8 @@ class Health:
                     self._report(provider_id, model, circuit)
 
     def throttled(self, provider_id: str, model: str, retry_after: float | None) -> None:
-        """Count an attempt that the provider throttled. If `retry_after` is given, the model rests for this number of
-        seconds.
+        """Count an attempt that the provider throttled. If `retry_after` is given, the model gets no attempts for this
+        time, in seconds.
 
         A throttled attempt is no failure, so `ended` is not called for it.
         """
@@ -209,7 +209,9 @@ class Health:
         memory.circuit.throttled(self._clock(), min(retry_after or 0.0, MAX_HELD))
 
     def key_refused(self, provider_id: str) -> None:
-        """Note that a provider refused the gateway's key. All its models rest until an attempt succeeds."""
+        """Note that a provider refused the gateway's key. Its models get no attempts, except probes, until an
+        attempt succeeds.
+        """
         breaker, now = self._breaker(provider_id), self._clock()
         if not breaker.enabled:
             return
@@ -235,7 +237,8 @@ class Health:
         return [self._standing(key, now, wall) for key in self._peers]
 
     def resting(self) -> tuple[int, int]:
-        """Return the number of models that rest because of failures, and how many of these have no other provider.
+        """Return the number of models that get no attempts because of failures, and how many of these have no other
+        provider.
 
         This may be called from any thread. A model that was only throttled is not counted.
         """

@@ -67,8 +67,8 @@ class Words:
     def _end(self, piece: str) -> int:
         """Return the index before which all words and phrases of a text are complete.
 
-        It is usually just after a blank. It leaves out the last characters of the text, because they may begin a
-        phrase.
+        This index is usually just after a blank. The last characters of the text come after it, because they may begin
+        a phrase.
         """
         kept = len(piece) - self._longest - 1
         blank = max(piece.rfind(" ", 0, max(0, kept)), piece.rfind("\n", 0, max(0, kept)))

@@ -46,7 +46,7 @@ class Turns(NamedTuple):
     last: int | None
     """Index of the user's last message."""
     before: int | None
-    """Index of the user's last message before the model's last turn. It ended the prompt of the previous call."""
+    """Index of the user's last message before the model's last turn. The prompt of the previous call ended there."""
 
     @classmethod
     def of(cls, roles: Sequence[object]) -> Turns:

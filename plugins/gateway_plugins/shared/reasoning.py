@@ -67,7 +67,7 @@ class Maker:
     is_known: bool = True
     """True if the model's family is known."""
     portable: bool = False
-    """True if the family's signatures are valid at every provider of its models. They get no tag."""
+    """True if the family's signatures are valid at every provider of its models. Such signatures get no tag."""
     inline: bool = False
     """True if the model may write its thinking between tags in its text."""
     unsigned: bool = False

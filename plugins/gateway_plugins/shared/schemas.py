@@ -32,7 +32,7 @@ _REFUSED: Final = frozenset({
 _FORMATS: Final = frozenset(
     {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"}
 )
-"""String formats that Anthropic and Bedrock enforce. They refuse other formats."""
+"""String formats that Anthropic and Bedrock enforce. Other formats are refused."""
 _NAMED: Final = frozenset({"properties", "$defs", "definitions"})
 _LISTS: Final = frozenset({"anyOf", "oneOf", "allOf"})
 _LOOKAROUND: Final = ("(?=", "(?!", "(?<=", "(?<!")

@@ -172,8 +172,8 @@ def _plan_without(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingP
     """Return the plan for a client that requests no thinking.
 
     If the client switches thinking off, and the model thinks by default, the plan switches thinking off. If the model
-    cannot do this, the plan has the weakest effort, and the client's fields are reported as dropped. They are also
-    reported for an unknown model, because it may think by default.
+    cannot do this, the plan has the weakest effort, and the client's fields are reported as dropped. The fields are
+    also reported for an unknown model, because it may think by default.
     """
     if not request.is_off or (caps.reasoning == "none" and caps.family):
         return ThinkingPlan()

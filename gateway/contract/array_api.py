@@ -1,6 +1,6 @@
 """An encoder for API formats whose streams are JSON arrays.
 
-The decoder for such a format is `sse_api.SseDecoder` with the argument `framing`:
+To decode such a stream, use `sse_api.SseDecoder` with the argument `framing`:
 
     def decoder(request, target, head):
         return SseDecoder(kind_of, is_last, framing=json_array.Decoder())
@@ -15,7 +15,7 @@ from gateway.contract.framing import json_array
 
 
 class ArrayEncoder:
-    r"""An encoder of a JSON array that is sent as a stream. Each event is an object of the array.
+    r"""An encoder that sends the events of a stream as the objects of one JSON array.
 
     >>> encoder = array_api.ArrayEncoder()
     >>> encoder.feed(event("chunk", {"text": "hi"})) + encoder.feed(event("chunk", {"text": "!"})) + encoder.close()
@@ -35,7 +35,7 @@ class ArrayEncoder:
         return body
 
     def ping(self) -> bytes:
-        """Return a line end, to keep the stream open. JSON allows it between any two tokens (RFC 8259, 2)."""
+        """Return a line end, which keeps the connection open. JSON allows it between two objects (RFC 8259, 2)."""
         return b"\n"
 
     def fail(self, problem: Problem) -> bytes:

@@ -1,11 +1,12 @@
 """The parts of a request that are not billed by the length of their text, such as images and web searches.
 
-- Quotas reserve the possible cost of a call before it is sent. For this, a function `billed_parts` yields these parts
-  of the request's body. Everything else in the body counts as text.
-- A file is recognised only where an API has files. Anywhere else, text that looks like base64 counts as text, because
-  the model reads it as text.
-- The plugin of the client's API format has the function. The default is `common_parts`, which reads the most common
-  forms. A function for other forms can search the messages with `FileForms`:
+Quotas reserve the possible cost of a call before the gateway sends the call. To estimate this cost, the gateway calls
+the hook `billed_parts` of the compatibility flag (plugin of an API format). The hook yields the parts of the request's
+body that are not billed as text. Everything else in the body counts as text.
+
+- The default hook is `common_parts`. It reads the forms that most APIs use.
+- Only a known field for files counts as a file. Any other base64 counts as text, because the model reads it as text.
+- A hook for another API can use `FileForms`. This example is for blocks with a key `picture`:
 
     FORMS = FileForms(turns=("messages",), members={"picture": lambda picture: [File("image", length(picture))]})
 
@@ -20,16 +21,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
 FileKind = Literal["image", "document", "packed", "audio", "video"]
-"""Kinds of files. `packed` is a document with compressed text, such as a PDF or a DOCX. A `document` is plain text."""
+"""The kind of a file. `document` is a plain text file. `packed` is a file with compressed text, such as a PDF."""
 
 SEARCHES: Final = 10
-"""Number of searches that is assumed if the request sets no limit. Models hardly ever make more in one call."""
+"""Number of searches that is assumed if the request sets no limit. Models hardly ever make more."""
 _PACKED: Final = ("pdf", "docx", "xlsx", "pptx", "officedocument", "opendocument")
-"""Words in the formats, types and file names by which packed documents are recognised."""
+"""Words in the media types and file names of packed documents."""
 
 
 class File(NamedTuple):
-    """A file in a request. Its base64 is not billed as text. Its tokens are estimated from its kind and its size.
+    """A file in a request. Its tokens are estimated from its kind and size.
 
     >>> File("image", 40_000).kind
     'image'
@@ -37,7 +38,7 @@ class File(NamedTuple):
 
     kind: FileKind
     size: int = 0
-    """Number of bytes of base64 in the body; 0 for a file that is named by a URL or an id."""
+    """Number of bytes of base64 in the body; 0 if the body has only a URL or an id of the file."""
 
 
 class Search(NamedTuple):
@@ -48,13 +49,13 @@ class Search(NamedTuple):
     """
 
     most: int = SEARCHES
-    """Maximum number of searches."""
+    """The maximum number of searches."""
     is_paid: bool = True
-    """Whether the provider charges a fee for each search, in addition to the tokens of the results."""
+    """True if the provider charges a fee for each search, besides the tokens of its results."""
 
 
 class Fee(NamedTuple):
-    """A fee for other work of the provider, such as running code.
+    """A fee that is not charged by tokens, such as the fee for running code.
 
     >>> Fee(30_000_000).nanodollars
     30000000
@@ -64,7 +65,7 @@ class Fee(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """A number of answers that the request asks for. Each may be as long as the output limit allows.
+    """The number of answers that the request asks for. The output limit applies to each answer.
 
     >>> Answers(3).number
     3
@@ -83,7 +84,7 @@ class AddedTokens(NamedTuple):
     usual: int
     """The typical number of tokens."""
     most: int
-    """A number of tokens that is hardly ever exceeded."""
+    """The number of tokens in an expensive call. Hardly any call has more."""
 
 
 BilledPart = File | Search | Fee | Answers | AddedTokens
@@ -92,8 +93,9 @@ BilledParts = Callable[[Mapping[str, Any]], Iterable[BilledPart]]
 Read = Callable[[Any], Iterable[File]]
 
 TOOL_INSTRUCTIONS: Final = AddedTokens(usual=0, most=1_000)
-"""The instructions that a provider adds to a request with tools. The number is the maximum on Anthropic's page on tool
-use.
+"""Tokens of the instructions that a provider adds to a request with tools.
+
+`most` is the largest number on Anthropic's page on tool use.
 
 >>> TOOL_INSTRUCTIONS.most
 1000
@@ -106,7 +108,7 @@ def _inner_content(block: Mapping[str, Any]) -> Iterable[Any]:
 
 @dataclass(frozen=True, slots=True)
 class FileForms:
-    """The forms of files in the messages of an API.
+    """A search for the files in the messages of an API.
 
     >>> forms = FileForms(turns=("messages",), members={"picture": lambda picture: [File("image", length(picture))]})
     >>> list(forms.files({"messages": [{"content": [{"picture": "iVBORw0K"}]}]}))
@@ -114,17 +116,16 @@ class FileForms:
     """
 
     turns: tuple[str, ...]
-    """Keys of the body under which the messages are, such as `messages` and `system`."""
+    """Keys of the body that have messages, such as `messages` and `system`."""
     types: Mapping[str, Read] = field(default_factory=dict)
-    """A function for each `type` of block that can have a file. It gets the block and yields its files."""
+    """A function for each `type` of block with files. It gets a block and yields the files in it."""
     members: Mapping[str, Read] = field(default_factory=dict)
-    """A function for each key of a block that can have a file. It gets the value of the key and yields its files."""
+    """A function for each key whose value has files. It gets the value and yields the files in it."""
     inner: Callable[[Mapping[str, Any]], Iterable[Any]] = _inner_content
-    """A function that returns the content of a message or a block. The default returns the value of the key `content`.
-    """
+    """A function that yields the contents of a message or a block. The default yields the value of `content`."""
 
     def files(self, body: Mapping[str, Any]) -> Iterator[File]:
-        """Yield the files in the messages of a decoded body, in no particular order."""
+        """Yield the files in the messages of a decoded body, in any order."""
         names, types, inner = self.members.keys(), self.types, self.inner
         level: list[Any] = [body[name] for name in self.turns if name in body]
         while level:
@@ -141,7 +142,7 @@ class FileForms:
 
 
 def common_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
-    """Yield the files in the most common forms and, if the body has tools, `TOOL_INSTRUCTIONS`.
+    """Yield the files that `COMMON` finds, and `TOOL_INSTRUCTIONS` if the body has tools.
 
     >>> link = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
     >>> list(billing.common_parts({"messages": [{"role": "user", "content": [link]}]}))
@@ -163,7 +164,7 @@ def tools_of(holder: Any) -> list[Mapping[str, Any]]:
 
 
 def sourced(block: Mapping[str, Any]) -> Iterator[File]:
-    """Yield the file of an `image` or `document` block, which has a `source`. A source of the type `text` has no file.
+    """Yield the file in the `source` of an `image` or `document` block. A source with plain text is no file.
 
     >>> list(billing.sourced({"type": "image", "source": {"type": "url", "url": "https://example.com/cat.png"}}))
     [File(kind='image', size=0)]
@@ -180,9 +181,9 @@ def sourced(block: Mapping[str, Any]) -> Iterator[File]:
 
 
 def linked(kind: FileKind, link: Any, block: Mapping[str, Any]) -> Iterator[File]:
-    """Yield the file that `link` names. `link` is a URL, a data URL, or an object with a URL, base64 or a file id.
+    """Yield the file of a block. `link` is a URL, a data URL, or an object with a URL, base64 or a file id.
 
-    If `link` is anything else, the same keys of `block` are read instead.
+    If `link` is none of these, the function reads the URL, base64 or file id from the keys of `block`.
 
     >>> list(billing.linked("image", {"url": "data:image/png;base64,iVBORw0K"}, {}))
     [File(kind='image', size=30)]
@@ -207,7 +208,7 @@ def sounded(block: Mapping[str, Any]) -> Iterator[File]:
 
 
 def kind_of(media_type: str) -> FileKind:
-    """Return the kind of a file with this media type. For a video, this is "audio", because both cost alike.
+    """Return the kind of a file. A video counts as "audio", because both cost about the same.
 
     >>> billing.kind_of("image/png"), billing.kind_of("application/pdf")
     ('image', 'packed')
@@ -220,7 +221,7 @@ def kind_of(media_type: str) -> FileKind:
 
 
 def document(named: str) -> Literal["document", "packed"]:
-    """Return the kind of a document. `named` is a text that contains its format, media type or file name.
+    """Return the kind of a document. `named` contains its media type, its file name or its file extension.
 
     >>> billing.document("report.docx"), billing.document("text/csv")
     ('packed', 'document')
@@ -229,7 +230,7 @@ def document(named: str) -> Literal["document", "packed"]:
 
 
 def length(data: Any) -> int:
-    """Return the length of a base64 string; 0 for a JSON value of another type.
+    """Return the length of a base64 string; 0 if `data` is not a string.
 
     >>> billing.length("iVBORw0K"), billing.length(None)
     (8, 0)
@@ -238,7 +239,7 @@ def length(data: Any) -> int:
 
 
 def _content_of(block: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the `content` of a block. Also yield the `source` of a document block if the source has blocks."""
+    """Yield the `content` of a block. A document block may also have a `source` with blocks: yield this too."""
     yield block.get("content")
     source = block.get("source")
     if block.get("type") == "document" and isinstance(source, dict) and source.get("type") == "content":
@@ -259,7 +260,7 @@ COMMON: Final = FileForms(
     },
     inner=_content_of,
 )
-"""The forms of files that most APIs with `messages` have in common.
+"""The search for files in the forms that most APIs use.
 
 Sources: the API references of OpenAI and Anthropic, of Mistral (`document_url`) and of vLLM (`video_url`, `audio_url`).
 

@@ -1,13 +1,13 @@
-"""Capabilities of models, as plain values that plugins read instead of the model's name.
+"""Capabilities of models. Plugins read these values and never the model's name.
 
-- `capabilities.json` is a list of rules. Each rule has globs for base ids of models, the values of some fields, and the
-  source of these facts. A later rule overrides an earlier one, so general rules come first.
-- A model that no rule matches gets the defaults of `Caps`. The defaults permit almost everything, because a provider's
-  own error explains more than a refusal by the gateway.
-- A base id is a model's id without its region, so that one rule matches all regions. On Bedrock, a base id begins with
-  a company's name (`anthropic.`, `meta.`). Globs for Claude and GPT begin with `*`, so that they also match ids without
-  this name.
-- No code compares a model's name with a constant. Only this module parses the region and the ARN in a model's name.
+- `capabilities.json` is a list of rules. Each rule has globs for base ids of models, values of `Caps`, and their
+  source. A later rule overrides an earlier one, so general rules come first.
+- A base id is a model's id without its region, so that one rule matches all regions.
+- On Bedrock, a base id begins with a company's name, such as `anthropic.`. Globs for Claude and GPT begin with `*`,
+  because other providers leave out the company.
+- A model that no rule matches gets the defaults of `Caps`. They permit almost everything, because a provider's own
+  error explains more than a refusal by the gateway.
+- Only this module parses the region and the ARN in a model's name.
 """
 
 from __future__ import annotations
@@ -65,18 +65,20 @@ class Caps:
     min_max_tokens: int = 1
     """The smallest output limit, in tokens, that the model accepts."""
     max_completion_tokens: bool = False
-    """True if OpenAI Chat refuses `max_tokens` for this model and accepts `max_completion_tokens` instead."""
+    """True if the output limit in OpenAI Chat must be `max_completion_tokens`, because `max_tokens` is refused."""
     sampling: str = "both"
-    """The sampling parameters that the model accepts: `both` (temperature and top_p), `one` (either of the two),
-    `none` (neither of the two, and no top_k)."""
+    """The sampling parameters that the model accepts.
+
+    - `both`: temperature and top_p. `one`: temperature or top_p, but not both.
+    - `none`: neither temperature nor top_p nor top_k."""
     top_k: str = ""
     """The field for top_k in a Converse request; "" if top_k cannot be sent.
 
-    `field`: additionalModelRequestFields.top_k. `inference_config` (Nova):
-    additionalModelRequestFields.inferenceConfig.topK."""
+    - `field`: additionalModelRequestFields.top_k.
+    - `inference_config` (Nova): additionalModelRequestFields.inferenceConfig.topK."""
     stop_sequences: bool = True
     blank_stops: bool = True
-    """True if the model accepts a stop sequence that has only white space."""
+    """True if the model accepts a stop sequence of white space only."""
 
     reasoning: str = "none"
     """The form in which a request asks for thinking.
@@ -84,72 +86,67 @@ class Caps:
     - `none`: the model does not think. `always`: the model always thinks, and no field changes that.
     - `budget`: Anthropic's budget_tokens. `adaptive`: Anthropic's adaptive thinking with an effort.
     - `nova`: reasoningConfig.
-    - `reasoning_effort`, `reasoning.effort`, `reasoning_config`: the field of additionalModelRequestFields so named.
-    - `thinking.type`, `enable_thinking`, `chat_template_kwargs`: a field of OpenAI Chat with that name, which switches
-      thinking on and off."""
+    - `reasoning_effort`, `reasoning.effort`, `reasoning_config`: this field of additionalModelRequestFields.
+    - `thinking.type`, `enable_thinking`, `chat_template_kwargs`: this field of OpenAI Chat, which switches thinking on
+      and off."""
     thinks_by_default: bool = False
     """True if the model thinks unless the request switches thinking off."""
     thinking_off: str = "disabled"
-    """The value of `thinking.type` that switches thinking off: `disabled`, or `between_tools` for Claude Sonnet 5.5.
-
-    It is "" if thinking cannot be switched off. Models whose `efforts` include `none` do not use it."""
+    """The value of `thinking.type` that switches thinking off, such as `disabled`; "" if no value does."""
     effort_without_thinking: str = ""
-    """The strongest effort that is accepted while thinking is switched off; "" if every effort is accepted."""
+    """The strongest effort that the model accepts while thinking is off; "" if it accepts every effort."""
     efforts: tuple[str, ...] = ("low", "medium", "high")
-    """Thinking efforts that the model accepts, weakest first; another effort is replaced by the nearest of these. () if
-    the model accepts no effort."""
+    """Thinking efforts that the model accepts, weakest first; () if it accepts none.
+
+    The gateway replaces any other effort by the nearest of these."""
     effort_beta: str = ""
-    """The Anthropic beta that a request must name to send `output_config.effort` without adaptive thinking, that is,
-    with a thinking budget or without thinking; "" if there is no such beta."""
+    """The Anthropic beta that allows `output_config.effort` without adaptive thinking; "" if there is no such beta."""
     thinking_display: bool = False
-    """True if a request must ask for thinking text with `display`. Without `display`, the reply has no such text."""
+    """True if the reply has thinking text only if the request asks for it with `display`."""
     signed_reasoning: bool = False
-    """True if the model signs its reasoning. It accepts earlier reasoning only unchanged and with the signature."""
+    """True if the model signs its reasoning, and accepts earlier reasoning only with its signature."""
     redacted_reasoning: bool = False
     portable_signatures: str = ""
-    """The model family, such as `claude`, whose signatures of thinking are valid at every provider; "" for none.
+    """The model's family if its signatures of thinking are valid at every provider, such as `claude`; "" otherwise.
 
-    The gateway sends these signatures to clients unchanged. It marks all others with the name of their family."""
+    Clients get such signatures unchanged. To any other signature, the gateway adds the name of the family."""
     reasoning_content: bool = False
-    """True if the model takes its earlier thinking back as text.
+    """True if a request may contain the model's earlier thinking as plain text.
 
-    In OpenAI Chat, the text is the assistant message's `reasoning_content`. In Messages, it is thinking without a
+    In OpenAI Chat, the text is in `reasoning_content`. In Anthropic Messages, it is a `thinking` block without a
     signature."""
     needs_reasoning_content: bool = False
-    """True if an assistant message with tool calls is refused without `reasoning_content` in OpenAI Chat."""
+    """True if OpenAI Chat requires `reasoning_content` in each assistant message that has tool calls."""
     call_signature: str = ""
-    """The signature that the gateway adds to the first tool call of an earlier turn if the call has none.
+    """A signature that the model accepts on any tool call; "" if the model needs no signatures.
 
-    Gemini accepts this signature for any tool call. The value is "" for models that need no signature."""
+    Gemini requires a signature on the first tool call of each turn. If there is none, the gateway adds this one."""
     inline_reasoning: tuple[str, ...] = ()
-    """Names of the tags in which the model may enclose thinking at the start of its text, such as `think`."""
+    """Names of the tags around thinking that the model may write at the start of its text, such as `think`."""
     own_tool_ids: str = ""
-    """A glob for the special ids that the model gives to its tool calls; "" if its ids are not special.
+    """A glob for ids of tool calls that the model needs back unchanged; "" if there are none.
 
-    The model requires these ids back unchanged, and other providers refuse them."""
+    Other providers refuse such ids."""
 
     tools: bool = True
     strict_tools: bool = False
-    """True if the model accepts the field `strict` in a tool's definition."""
+    """True if a tool's definition may have the field `strict`."""
     forced_tool_choice: bool = True
     """True if a request may force the model to call a tool (`any`, or one tool by name)."""
     forced_tool_choice_with_thinking: bool = False
-    """True if a request may ask for Anthropic's thinking (`budget` or `adaptive`) and also force a tool call."""
+    """True if a request with Anthropic's thinking (`budget` or `adaptive`) may force a tool call."""
     tool_choice_fields: bool = False
     """True if a Converse request may have Anthropic's tool_choice in additionalModelRequestFields.
 
-    Converse itself has no equivalent of the options `none` and `disable_parallel_tool_use` of tool_choice."""
+    Converse's own field lacks the options `none` and `disable_parallel_tool_use`."""
     additional_properties: bool = True
     """True if a tool's schema may have `additionalProperties`."""
     schema_references: bool = True
-    """True if a tool's schema may have definitions and references to them (`$ref`). For other models, the gateway
-    replaces each reference by the definition."""
+    """True if a tool's schema may have references (`$ref`). Otherwise the gateway replaces each by its definition."""
     plain_properties: bool = False
-    """True if the names of a tool's top-level properties must match [a-zA-Z0-9_.-]{1,64}.
-
-    The model refuses a request with any other property name."""
+    """True if the names of a tool's top-level properties must match [a-zA-Z0-9_.-]{1,64}."""
     tool_result_alone: bool = False
-    """True if the model refuses text or images in a turn that has tool results."""
+    """True if a turn with tool results may have no text and no images."""
     tool_result_status: bool = True
     tool_result_json: bool = False
     """True if tool results are sent as `json` instead of `text`."""
@@ -157,39 +154,40 @@ class Caps:
     tool_result_documents: str = "all"
     """The documents that a tool's result may contain: `all`, `text` (only csv, txt, md and html) or `none`."""
     tool_id_alphanumeric: int = 0
-    """The exact length of a tool call's id, if it must consist of letters and digits; 0 if any id of the form
-    [a-zA-Z0-9_-]{1,64} is accepted."""
+    """The length of a tool call's id for a model that requires this length, and only letters and digits.
+
+    0 if the model accepts any id that matches [a-zA-Z0-9_-]{1,64}."""
 
     system: bool = True
     mid_system: bool = False
-    """True if a system message is also accepted between turns."""
+    """True if a request may have system messages between turns."""
     leading_assistant: bool = False
-    """True if the first turn may be the assistant's."""
+    """True if the first turn may have the role `assistant`."""
     prefill: bool = True
-    """True if the last turn may be the assistant's. The model then continues the text of this turn."""
+    """True if the last turn may have the role `assistant`. The model then continues its text."""
     images: bool = True
     documents: bool = True
     citations: bool = False
-    """True if the model cites documents and search results on request, and accepts search results as blocks."""
+    """True if the model accepts search results as blocks, and can cite them and documents."""
     remote_media: bool = True
-    """True if the provider itself downloads the images and documents that a request names by URL, in dialects that
-    allow URLs."""
+    """True if the provider itself downloads images and documents from URLs in the request."""
     stop_sequence_named: bool = False
-    """True if a Converse reply names the matched stop sequence when `additionalModelResponseFieldPaths` asks for it."""
+    """True if a Converse request may ask for the matched stop sequence (`additionalModelResponseFieldPaths`)."""
     json_schema: bool = False
-    """True if the model supports a JSON schema for its output (outputConfig.textFormat on Converse,
-    output_config.format on Messages)."""
+    """True if a request may have a JSON schema for the output.
+
+    The field is outputConfig.textFormat in Converse and output_config.format in Anthropic Messages."""
 
     cache_points: bool = False
     tool_cache_points: bool = False
     cache_ttl: bool = False
     """True if a cache point may have a ttl (5m, 1h)."""
     cache_min_tokens: int = 1024
-    """The minimum number of tokens before a cache point. The model ignores a cache point after fewer tokens."""
+    """The minimum number of tokens before a cache point. The model ignores an earlier cache point."""
 
 
 def capabilities(model: str, overrides: Mapping[str, Any] = _NO_OVERRIDES) -> Caps:
-    """Return a model's capabilities, with the fields in `overrides` replaced.
+    """Return a model's capabilities. `overrides` has fields that replace those of the rules.
 
     Raises `ValueError` for an unknown field or a value of the wrong type.
 
@@ -204,10 +202,10 @@ def capabilities(model: str, overrides: Mapping[str, Any] = _NO_OVERRIDES) -> Ca
 
 
 def fits(pattern: str, model: str, base: str) -> bool:
-    """Return whether a pattern of the configuration matches a model.
+    """Return whether a glob in the configuration matches `model`, `base` or `base_id(base)`.
 
-    `model` is the model's name. Some names, such as certain ARNs, do not contain the model's id. Then `base` is the id;
-    otherwise it equals `model`. The pattern must match `model`, `base` or `base_id(base)`.
+    `base` is the model's id if the name `model` does not contain it, such as an ARN of an application inference
+    profile. Otherwise `base` is the same as `model`.
 
     >>> model = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
     >>> capabilities.fits("anthropic.claude-*", model, model), capabilities.fits("nova-*", model, model)
@@ -217,7 +215,7 @@ def fits(pattern: str, model: str, base: str) -> bool:
 
 
 def base_id(model: str) -> str:
-    """Return a model's id without region, ARN and context suffix. An ARN without a model's id stays unchanged.
+    """Return a model's id without ARN prefix, region and context suffix. An ARN without a model's id is returned whole.
 
     >>> capabilities.base_id("us.anthropic.claude-sonnet-4-5-20250929-v1:0")
     'anthropic.claude-sonnet-4-5-20250929-v1:0'

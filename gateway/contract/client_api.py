@@ -1,8 +1,9 @@
-"""Facts about the clients of an API. With them, the gateway recognises a wrong base URL and names the correct one.
+"""Facts about the clients of an API, with which the gateway corrects a wrong base URL.
 
-A client appends a path of its API to its base URL. If the base URL is wrong, the end of the requested path still shows
-which API the client uses. Each compatibility flag (the plugin of one API format) has these facts as data. This module
-names no flag.
+A client appends a path of its API, such as `/chat/completions`, to its base URL. Even if the base URL is wrong, the
+end of the requested path shows which API the client uses.
+
+The facts are data of each compatibility flag (the plugin of one API format). This module names no flag.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ _PLACEHOLDER: Final = re.compile(r"\{[^{}]+\}")
 
 @dataclass(frozen=True, slots=True)
 class ClientApi:
-    """Facts about the clients of one API. The gateway recognises a wrong base URL by them, and names the correct one.
+    """Facts about the clients of one API, for the error message about a wrong base URL.
 
     >>> ClientApi(("/acme/v1",), "ACME_BASE_URL", paths=("/acme/v1/embeddings",)).bases
     ('/acme/v1',)
     """
 
     bases: tuple[str, ...]
-    """Correct paths of a client's base URL, such as `("/v1",)`. The most common path is first. "" is the root."""
+    """Correct paths of a client's base URL, such as `("/v1",)`, the most common first. "" is the root."""
     setting: str
-    """The setting of clients that has the base URL, as text in a message: `base_url or OPENAI_BASE_URL`."""
+    """The name of the setting for the base URL, as text for a message: `base_url or OPENAI_BASE_URL`."""
     paths: tuple[str, ...] = ()
     """Paths of the API that the gateway does not serve, such as `/v1/embeddings`.
 
-    They begin with the most common base path, and have braces for placeholders."""
+    Each begins with the first of `bases`. Placeholders are in braces."""
     headers: tuple[str, ...] = ()
     """Names of headers that only these clients send, in lower case."""
 
@@ -46,15 +47,15 @@ class Slip(NamedTuple):
     base: str
     """The correct path of the client's base URL."""
     template: str
-    """The path that the client would request with the correct base URL. It has placeholders."""
+    """The path that the client would request with the correct base URL, with placeholders in braces."""
 
 
 def slip_of(path: str, templates: Sequence[str], bases: Sequence[str]) -> Slip | None:
     """Return the correction of a wrong path, or None.
 
-    `templates` are the paths of the API, and `bases` the correct paths of the base URL. A template without its base is
-    an ending, such as `/text` for the template `/acme/v1/text` and the base `/acme/v1`. A path that has the ending of a
-    template can be corrected. Templates that begin with none of the bases are ignored.
+    `templates` are the paths of the API, and `bases` are the correct paths of the base URL. A path is corrected if it
+    ends like a template without its base. For example, the template `/acme/v1/text` with the base `/acme/v1` corrects
+    all paths that end in `/text`.
 
     >>> client_api.slip_of("/text", ["/acme/v1/text"], ["/acme/v1"])
     Slip(base='/acme/v1', template='/acme/v1/text')
@@ -69,6 +70,6 @@ def slip_of(path: str, templates: Sequence[str], bases: Sequence[str]) -> Slip |
 
 @lru_cache(maxsize=512)
 def _ending(template: str) -> re.Pattern[str]:
-    """Return a pattern for the end of a path. A placeholder matches any text, also across slashes."""
+    """Return a pattern for the end of a path. A placeholder matches any text, even with slashes."""
     texts = (re.escape(text) for text in _PLACEHOLDER.split(template))
     return re.compile("[^?]+".join(texts) + r"/?\Z")

@@ -1,6 +1,7 @@
-"""The protocols of decoders, meters and encoders. Each object of these protocols handles one reply.
+"""The protocols of decoders, meters and encoders. Each object handles one reply.
 
-A compatibility flag (the plugin of one API format) makes the objects. Plugins import the protocols from `flag.py`.
+The hooks `decoder`, `meter` and `encoder` of a compatibility flag (plugin of an API format) return these objects.
+Plugins import the protocols from `flag.py`.
 """
 
 from __future__ import annotations
@@ -14,9 +15,7 @@ from gateway.contract.messages import Event, Frame
 
 
 class Drop(Protocol):
-    """A callback by which plugins report that a field of the request or the reply is left out.
-
-    `path` is the JSON pointer of the field.
+    """A callback with which a plugin reports that it leaves out a field. `path` is the field's JSON pointer.
 
     >>> drop("/prompt/0/image")
     >>> dropped
@@ -27,7 +26,7 @@ class Drop(Protocol):
 
 
 class Decoder(Protocol):
-    r"""A decoder from the provider's bytes to events of the dialect in which the request was sent.
+    r"""A decoder of the provider's bytes to events in the dialect (format of bodies) of the request to the provider.
 
     The example uses the decoder of server-sent events. `plugins/examples/ollama_chat.py` has a decoder of JSON lines.
 
@@ -41,26 +40,22 @@ class Decoder(Protocol):
     """
 
     done: bool
-    """True after the terminal event. A decoder may set it back to False when later events show that the stream goes
-    on."""
+    """True after the terminal event. If more events follow, the decoder may set this to False again."""
 
     def feed(self, data: bytes) -> Iterable[Event]:
         """Yield the events that `data` completes.
 
-        Raises `UpstreamFailed` for an error event and `BadFrame` for invalid bytes. Earlier events are yielded first.
+        Raises `UpstreamFailed` for an error event and `BadFrame` for invalid bytes, after yielding the earlier events.
         """
 
     def close(self) -> Iterable[Event]:
-        """Yield the events that are known only at the end of the stream.
+        """Yield the last events, if the decoder needs the end of the stream to know them.
 
-        Raises `Truncated` if the stream ended too early.
+        Raises `Truncated` if the stream ended before its terminal event.
         """
 
     def whole(self, body: bytes) -> bytes:
-        """Return the body of an unstreamed reply as JSON of the dialect in which the request was sent.
-
-        Raises `BadFrame` if it is invalid.
-        """
+        """Return the JSON of a reply that is not a stream. Raises `BadFrame` if the body is invalid."""
 
 
 class FrameDecoder(Decoder, Protocol):
@@ -75,8 +70,7 @@ class FrameDecoder(Decoder, Protocol):
     """
 
     framing: Any
-    """The parser of frames, which stays in the gateway's process. It is None in a copy that was sent to a worker
-    process."""
+    """The parser of frames. A copy of the decoder in a worker process has None."""
 
     def frames(self, data: bytes) -> Iterable[Frame]:
         """Yield the frames that `data` completes. Raises the exceptions of `feed`."""
@@ -86,7 +80,7 @@ class FrameDecoder(Decoder, Protocol):
 
 
 class Meter(Protocol):
-    """A reader of tokens and other facts from the provider's reply. It does not change the reply.
+    """A reader of the tokens and other facts in the provider's reply.
 
     >>> class StopMeter:
     ...     def __init__(self):
@@ -106,22 +100,19 @@ class Meter(Protocol):
     def feed(self, event: Event) -> None:
         """Read one event of the stream.
 
-        Raises `BadFrame` if the event cannot be read. The reply then ends with an error, unless the client gets the
+        Raises `BadFrame` if the event cannot be read. Then the client gets an error, unless the gateway forwards the
         provider's bytes unchanged.
         """
 
     def whole(self, body: bytes) -> None:
-        """Read a reply that is not a stream, as the provider sent it. Raises `BadFrame` if it cannot be read."""
+        """Read a reply that is not a stream. Raises `BadFrame` if the body cannot be read."""
 
     def facts(self) -> Facts:
-        """Return the facts that were read so far.
-
-        The gateway may call this method at any time, also after a reply that broke off.
-        """
+        """Return the facts that were read so far. The gateway may call this at any time, even after a cut reply."""
 
 
 class Encoder(Protocol):
-    r"""An encoder of events of the client's dialect to the bytes that the client receives.
+    r"""An encoder that makes the client's bytes from events of the client's dialect (format of bodies).
 
     >>> encoder = sse_api.SseEncoder()
     >>> encoder.feed(event("chunk", {"text": "hi"})), encoder.ping(), encoder.close()
@@ -135,20 +126,17 @@ class Encoder(Protocol):
     def feed(self, event: Event) -> bytes:
         """Return the bytes of one event that the gateway made or changed.
 
-        Events that keep the provider's bytes (`Event.raw`) are not encoded.
+        The gateway forwards all other events as the provider's bytes (`Event.raw`).
         """
 
     def whole(self, body: bytes) -> bytes:
-        """Return the body that the client gets for an unstreamed reply. `body` is JSON of the client's dialect."""
+        """Return the body of a reply that is not a stream. `body` is JSON of the client's dialect."""
 
     def ping(self) -> bytes:
         """Return the bytes that keep an idle stream open; b"" if the format has no such bytes."""
 
     def fail(self, problem: Problem) -> bytes:
-        """Return the bytes that report an error within a stream and end the stream.
-
-        `close` is not called afterwards.
-        """
+        """Return the bytes that end a stream with an error. `close` is not called afterwards."""
 
     def close(self) -> bytes:
         """Return the bytes that end a stream without an error."""

@@ -1,8 +1,7 @@
 """The possible conversions between API formats, as `irisgate plugins list` prints them.
 
-A compatibility flag is the plugin of one API format. A conversion is listed if at least one model can be called with
-it. `call/middleware/route.py` chooses the conversion of a call. `losses.py` says how much each conversion loses. This
-module names no flag and no dialect.
+A compatibility flag is the plugin of one API format. A dialect is a format of bodies. This module names none of them.
+`losses.py` says how much each conversion loses. `call/middleware/route.py` chooses the conversion of a call.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def serves(flag: Plugin, operation: str) -> bool:
 
 
 def conversions(registry: Registry) -> Iterator[Conversion]:
-    """Yield all possible conversions, sorted by client, dialect of the client, loss, and provider."""
+    """Yield all possible conversions, sorted by client, client's dialect, loss and provider."""
     unsorted = [
         conversion
         for client in registry.flags.values()
@@ -57,10 +56,10 @@ def conversions(registry: Registry) -> Iterator[Conversion]:
 
 
 def missing(registry: Registry) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Yield each pair of API formats between which `generate` cannot be converted.
+    """Yield each pair of API formats that lacks a conversion of `generate`.
 
-    Each item has the client's format, the provider's format, and names such as `openai_chat__bedrock_converse`. A
-    translator with one of these names would make a conversion possible.
+    Each item has the client's format, the provider's format, and the names of translators that would convert between
+    them, such as `openai_chat__bedrock_converse`.
     """
     for client in registry.flags.values():
         if not any(route.operation == GENERATE for route in client.routes):
@@ -74,10 +73,9 @@ def missing(registry: Registry) -> Iterator[tuple[str, str, tuple[str, ...]]]:
 
 
 def reachable(registry: Registry, enabled: Sequence[str], caps: Caps) -> tuple[str, ...]:
-    """Return the names of the APIs through which clients can have a model generate text.
+    """Return the compatibility flags, such as `openai_chat`, whose clients can have a model generate text.
 
-    APIs are named by their compatibility flags, such as `openai_chat`. `enabled` are the flags of the model's provider,
-    and `caps` the model's capabilities.
+    `enabled` are the flags of the model's provider, and `caps` are the model's capabilities.
     """
     providers = [registry.flags[name] for name in enabled if name in registry.flags]
     return tuple(
@@ -107,10 +105,9 @@ def _between(registry: Registry, client: Plugin, provider: Plugin) -> Iterator[C
 def _way(
     registry: Registry, client: Plugin, provider: Plugin, dialect: str, upstream: str
 ) -> tuple[Way | None, tuple[str, ...]]:
-    """Return the kind of conversion between two compatibility flags (plugins of API formats), and its operations.
+    """Return the kind of the conversion, and the operations that it serves; None and () if there is no conversion.
 
-    `dialect` is the client's format of bodies, and `upstream` the provider's. The kind is None if there is no
-    conversion.
+    `dialect` is the client's dialect, and `upstream` is the provider's.
     """
     if dialect == upstream:
         if client.name == provider.name:

@@ -1,8 +1,8 @@
 """Defaults for compatibility flags (plugins of API formats). They suit a JSON API with server-sent events.
 
-- `Defaults` has every optional function and value of `Flag`, with the same name.
-- If a plugin's module does not define one of them, the registry takes it from here.
-- The defaults call functions that plugins call too, such as those of `json_api.py`. Plugins do not import this module.
+- `Defaults` has every optional function and value of `Flag`. The registry uses it if a plugin's module does not define
+  the name.
+- Plugins do not import this module. They call the functions that the defaults call, such as `json_api.parse`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from gateway.contract.settings import Settings
 class Defaults:
     """The default functions and values of one compatibility flag (plugin of an API format).
 
-    They use the flag's name, its first dialect and, if it has one, its function `places`.
+    They use the flag's name, its first dialect and its function `places`.
     """
 
     accepts: tuple[tuple[str, str], ...] = ()
@@ -69,7 +69,7 @@ class Defaults:
         return model_lists.model_entry(model)
 
     def discover_models(self, _host: str) -> ModelSearch | None:
-        """Return None, so that the models must be named in the configuration."""
+        """Return None: the API has no list of models."""
         return None
 
     def parse(self, request: HttpRequest) -> ClientRequest:
@@ -85,7 +85,7 @@ class Defaults:
         return None if request.dialect == OPAQUE else openings.chat(request.top)
 
     def base_url_fault(self, _url: str) -> str:
-        """Return "", so that every base URL is accepted."""
+        """Return "": every base URL is right."""
         return ""
 
     def dialect_for(self, _caps: Caps) -> str:
@@ -93,15 +93,15 @@ class Defaults:
         return self._dialect
 
     def steps(self, request: ClientRequest, _target: Target, _drop: Drop) -> ClientRequest:
-        """Return the request, because nothing must be done."""
+        """Return the request: there are no steps."""
         return request
 
     def mark_cache(self, _request: ClientRequest, _target: Target, _lifetime: str) -> ClientRequest | None:
-        """Return None, so that the request gets no marks."""
+        """Return None: the request stays unchanged."""
         return None
 
     def retry(self, _request: ClientRequest, _target: Target, _problem: Problem, _drop: Drop) -> ClientRequest | None:
-        """Return None, so that the client gets the provider's refusal."""
+        """Return None: the request is not sent again."""
         return None
 
     def stream_type(self, _request: ClientRequest) -> str:
@@ -113,7 +113,7 @@ class Defaults:
         return json_api.limit(request)
 
     def problem(self, head: Head, body: bytes) -> Problem | None:
-        """Return the problem in a reply with an error status or an error as its body (`provider_errors.problem_of`)."""
+        """Return the problem that the status or the body reports (`provider_errors.problem_of`)."""
         return provider_errors.problem_of(head, body)
 
     def decoder(self, _request: ClientRequest, _target: Target, _head: Head) -> sse_api.SseDecoder:
@@ -128,7 +128,7 @@ class Defaults:
         return sse_api.SseEncoder()
 
     def output_bytes(self, event: Event) -> int:
-        """Return the number of bytes of text in the event. The flag's `places` finds the text; without it, return 0."""
+        """Return the number of bytes of text in the event; 0 if the flag has no function `places`, which finds text."""
         return 0 if self._places is None else output_bytes(self._places, event)
 
     def samples(self) -> tuple[Sample, ...]:

@@ -1,8 +1,7 @@
 """The exceptions of the gateway, and the `Problem` that each of them carries.
 
-A `Problem` is independent of dialects. The plugin of the client's API writes the error reply from it: with `Flag.error`
-before the first byte of the reply is sent, and with `Encoder.fail` afterwards. Providers' status codes and the forms of
-error bodies are not defined here.
+A `Problem` is the same for all API formats. The plugin of the client's API format makes the client's error from it:
+with `Flag.error` if nothing of the reply has been sent, and with `Encoder.fail` within a stream.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from typing import Any, Final
 INVALID_REQUEST: Final = "invalid_request"
 """The client's request is wrong. The message names the field, its value and a valid value."""
 PERMISSION: Final = "permission"
-"""The caller is unknown or has no role, or the provider refuses the client's own key or denies access to the model."""
+"""The gateway denies access to the caller, or the provider denies access to the model or refuses the client's key."""
 BLOCKED: Final = "blocked"
-"""A filter does not let the call pass. The problem's `reason` is the filter's own code."""
+"""A filter blocks the call. The problem's `reason` is the filter's own code."""
 NOT_FOUND: Final = "not_found"
-"""The model is unknown or not granted. The client cannot tell which."""
+"""The model is unknown or not granted. The client does not learn which of the two is true."""
 NO_ROUTE: Final = "no_route"
 """The gateway does not serve this path or method. The message names the correct base URL."""
 TOO_LARGE: Final = "too_large"
@@ -30,19 +29,19 @@ REQUEST_TIMEOUT: Final = "request_timeout"
 TIMEOUT: Final = "timeout"
 """The provider took too long."""
 RATE_LIMIT: Final = "rate_limit"
-"""There were too many requests. `retry_after` may have the seconds to wait."""
+"""There are too many requests. The problem's `retry_after` may have the seconds to wait."""
 QUOTA: Final = "quota"
-"""A quota of the caller, or the credit at the provider, is used up."""
+"""A quota of the caller is used up, or the account at the provider has no more credit."""
 OVERLOADED: Final = "overloaded"
 """The provider is busy or warming up."""
 UNAVAILABLE: Final = "unavailable"
-"""The gateway cannot serve now, or cannot reach the provider."""
+"""The gateway cannot serve calls at the moment, or cannot reach the provider."""
 UPSTREAM: Final = "upstream"
-"""The provider refuses the gateway's key, or sends a reply that is broken or cut."""
+"""The provider refuses the gateway's key, or its reply is invalid or cut."""
 PLUGIN: Final = "plugin"
 """A plugin's code failed. The message names the plugin and the hook."""
 INTERNAL: Final = "internal"
-"""The gateway has a fault, or the provider reports a fault that no other code describes."""
+"""The gateway has a fault, or the provider reports an error that no other code describes."""
 
 STATUS: Final[Mapping[str, int]] = {
     INVALID_REQUEST: 400,
@@ -67,7 +66,7 @@ STATUS: Final[Mapping[str, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error, independent of any dialect.
+    """An error in the form that all API formats share.
 
     >>> problem = Problem(RATE_LIMIT, "slow down", native="ThrottlingException", status=429, retry_after=3.0)
     >>> problem.code, problem.retry_after
@@ -75,20 +74,21 @@ class Problem:
     """
 
     code: str
-    """The kind of the error: one of the codes that this module defines, such as `INVALID_REQUEST`."""
+    """The kind of the error: one of the codes of this module, such as `INVALID_REQUEST`."""
     message: str
-    """The message for the client. A provider's own message is passed on, because clients search it for known texts."""
+    """The message for the client. A provider's message stays unchanged, because some clients search it for keywords."""
     native: str = ""
     """The provider's own name for the error, such as `ThrottlingException`; "" for an error of the gateway."""
     status: int = 0
-    """The provider's HTTP status; 0 for an error of the gateway. An error within a stream has the status that it would
-    have as a reply of its own."""
+    """The provider's HTTP status; 0 for an error of the gateway.
+
+    For an error within a stream, this is the status that the provider would use for the same error without a stream."""
     retry_after: float | None = None
     """Seconds that the client should wait before it tries again; None if unknown."""
     retryable: bool = False
     """True if the same request may succeed later."""
     should_retry: bool | None = None
-    """The provider's advice whether the client should try again (`x-should-retry`); None without this header."""
+    """The value of the provider's header `x-should-retry`; None without this header."""
     reason: str = ""
     """The cause in one word, such as `no_such_host`. The call's record shows this word if `native` is ""."""
     key_refused: bool = False
@@ -96,8 +96,9 @@ class Problem:
     param: str = ""
     """The wrong field of the request, such as `messages[0].content`; "" if the error is not in one field."""
     accept_encoding: str = ""
-    """The value of the header `accept-encoding` in the error reply; "" if the body's content coding is not the
-    problem."""
+    """The content codings that the gateway accepts, for an error with the code `UNSUPPORTED_CODING`; "" otherwise.
+
+    The error reply has this value in its header `accept-encoding`."""
 
 
 class GatewayError(Exception):
@@ -115,7 +116,7 @@ class GatewayError(Exception):
         self.problem = problem
 
     def __reduce__(self) -> tuple[Callable[..., GatewayError], tuple[type[GatewayError], dict[str, Any]]]:
-        """Return the type and the attributes for pickling, because constructors of subclasses take other arguments."""
+        """Return the type and the attributes for pickling, because each subclass has other constructor arguments."""
         return _restored, (type(self), self.__dict__)
 
 
@@ -126,7 +127,7 @@ def _restored(kind: type[GatewayError], state: dict[str, Any]) -> GatewayError:
 
 
 class Refused(GatewayError):
-    """A refusal by the gateway itself, before anything is sent to a provider.
+    """A refusal by the gateway or a plugin.
 
     >>> raise Refused(Problem(TOO_LARGE, "send at most 10 images"))
     Traceback (most recent call last):
@@ -138,8 +139,9 @@ class Refused(GatewayError):
 class PluginFailed(GatewayError):
     """A failure of a plugin: an exception that the contract does not allow, or a result of a wrong type.
 
-    Only the gateway raises it. `place` is the file and line that raised the exception. For a wrong result, it is where
-    the function is defined. `trace` is a traceback; "" for a wrong result. The client sees neither.
+    Only the gateway raises this error. `place` is the file and line that raised the exception, or in which the function
+    with the wrong result is defined. `trace` is a traceback; "" for a wrong result. The client sees neither `place` nor
+    `trace`.
 
     >>> PluginFailed("guard", "request", "KeyError: 'word'", "guard.py:7").problem.reason
     'guard.request'
@@ -156,17 +158,14 @@ class PluginFailed(GatewayError):
 
 
 MAX_RAW: Final = 1024 * 1024
-"""Maximum number of bytes of a provider's error that is passed on unchanged.
-
-For a larger error, the plugin of the client's API writes a new one."""
+"""Maximum size in bytes of a provider's error body that clients get unchanged. A larger body is replaced."""
 
 
 class UpstreamFailed(GatewayError):
     """An error that the provider reported, or a reply that ended too early.
 
-    `raw` is the body of an error reply, or the frame of an error in a stream. A client that uses the provider's format
-    gets `raw` unchanged. `headers` and `status` are those of an error reply. For any other failure, `headers` is empty
-    and `status` is 0.
+    `raw` is the provider's error: the body of an error reply, or a frame of a stream. A client with the provider's API
+    format gets `raw` unchanged. An error reply also has its `status` and `headers` here.
 
     >>> failed = UpstreamFailed(Problem(OVERLOADED, "try later", status=503), raw=b'{"error": "busy"}', status=503)
     >>> failed.problem.message, failed.raw
@@ -183,9 +182,9 @@ class UpstreamFailed(GatewayError):
 
 
 class NotReached(UpstreamFailed):
-    """A connection that failed before the request was sent, so that the provider cannot have charged anything.
+    """A connection that failed before the request was sent. The provider cannot have charged anything.
 
-    Only the gateway raises it.
+    Only the gateway raises this error.
 
     >>> NotReached(Problem(UNAVAILABLE, "the provider cannot be reached", reason="no_such_host")).problem.reason
     'no_such_host'
@@ -193,7 +192,7 @@ class NotReached(UpstreamFailed):
 
 
 class Truncated(UpstreamFailed):
-    """A stream that ended before its terminal event or inside a frame. This is an error, never a normal end.
+    """A stream that ended before its terminal event or inside a frame.
 
     >>> raise Truncated
     Traceback (most recent call last):
@@ -206,7 +205,7 @@ class Truncated(UpstreamFailed):
 
 
 class Stalled(UpstreamFailed):
-    """A reply that stopped before its end: nothing more of it came in time. Only the gateway raises it.
+    """A reply of which no more bytes came before the timeout. Only the gateway raises this error.
 
     >>> Stalled(Problem(TIMEOUT, "the provider sent nothing for 60 s")).problem.code
     'timeout'
@@ -229,7 +228,7 @@ class BadFrame(UpstreamFailed):
 def invalid(message: str, param: str = "") -> Refused:
     """Return the exception that refuses a wrong request.
 
-    `message` tells the client how to correct the request; `param` is the name of the wrong field.
+    `message` says how to correct the request. `param` is the name of the wrong field.
 
     >>> raise invalid("n must be 1", "n")
     Traceback (most recent call last):

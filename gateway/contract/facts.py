@@ -1,7 +1,6 @@
 """The facts that the gateway records about a reply: tokens, stop reason, tools and models.
 
-The classes are the same for all dialects. Plugins import them from `flag.py`, with the rest of the contract. Prices and
-totals are computed elsewhere.
+The classes are the same for all API formats. Plugins import them from `flag.py`.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ import msgspec
 class Usage(msgspec.Struct, frozen=True, gc=False):
     """Numbers of tokens by kind.
 
-    `input` includes neither cache reads nor cache writes, as in the reports of Bedrock and Anthropic. OpenAI's
-    `prompt_tokens` includes cache reads, so the plugins of OpenAI's APIs subtract them. `reasoning` is a part of
-    `output`.
+    - `input` includes neither cache reads nor cache writes. A plugin subtracts them if the provider's number includes
+      them, as OpenAI's `prompt_tokens` does.
+    - `output` includes `reasoning`.
 
     >>> Usage(input=3, output=2) + Usage(output=1, cache_read=5)
     Usage(input=3, output=3, cache_read=5, cache_write_5m=0, cache_write_1h=0, reasoning=0)
@@ -44,18 +43,18 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
         )
 
     def as_dict(self) -> dict[str, int]:
-        """Return the numbers by the names of `USAGE_KINDS`."""
+        """Return the numbers by kind."""
         return {name: getattr(self, name) for name in USAGE_KINDS}
 
 
 USAGE_KINDS: Final = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning")
 """The names of the fields of `Usage`."""
 MESSAGE: Final = "message"
-"""The `kind` of the `Part` that is the reply itself."""
+"""The `Part.kind` of the reply itself."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """A separately billed part of a call: the reply, or other work that a model did for the reply.
+    """A separately billed part of a call: the reply itself, or other work of a model, such as a compaction.
 
     >>> part = Part(usage=Usage(input=3, output=2), model="acme-1", extra={"image": 1})
     >>> part.kind, part.as_dict()["tokens"]["input"]
@@ -64,17 +63,17 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
     usage: Usage = Usage()
     kind: str = MESSAGE
-    """The kind of work: `message`, `fallback`, `declined`, `compaction`, `advisor`, or the provider's own name of
-    another kind.
+    """The kind of work. A kind that is not in this list has the provider's own name.
 
-    A `fallback` is a message by a model that replaced the called model. `declined` is output of a model that then
-    declined to answer."""
+    - `message`: the reply. `fallback`: a reply by a model that replaced the requested model.
+    - `declined`: output that the model wrote before it declined to answer.
+    - `compaction`: a summary of the earlier conversation. `advisor`: advice by another model."""
     model: str = ""
     """The model that did the work, as the provider names it; "" if the provider names none."""
     tier: str = ""
     """The service tier, as the provider names it; "" if the provider names none."""
     geo: str = ""
-    """The geography in which the model ran, if the provider names it (Anthropic's `inference_geo`); else ""."""
+    """The region in which the model ran (Anthropic's `inference_geo`); "" if the provider names none."""
     extra: Mapping[str, int] = {}
     """Counts of billed items other than tokens, such as `web_search` or `image`."""
 
@@ -101,20 +100,15 @@ class Facts:
     """
 
     parts: Sequence[Part] = (Part(),)
-    """The separately billed parts of the call, at least one.
-
-    The first part is the reply itself, and has the reply's tier and geography. A model that was tried but not billed
-    has no part."""
+    """The separately billed parts of the call. The first one is the reply itself."""
     reported: bool = False
-    """True if the provider reported tokens. If False, zeros in `usage` do not mean that the call was free."""
+    """True if the provider reported tokens. If it is False, the numbers of tokens are unknown, and not 0."""
     inexact: bool = False
-    """True if the provider may bill more or less than the parts say, so that the cost is an estimate.
-
-    An example is a tool whose fee depends on its running time."""
+    """True if the cost is an estimate, for example because a tool's fee depends on its running time."""
     charged: int | None = None
-    """The cost of the call in nanodollars, as the provider reports it (OpenRouter); None if it reports none."""
+    """The cost in nanodollars that the provider reports, as OpenRouter does; None if it reports none."""
     stop: str = ""
-    """The provider's own stop reason; "" if there is none yet."""
+    """The provider's stop reason, unchanged; "" if there is none yet."""
     tools: list[str] = field(default_factory=list)
     """Names of the tools that the model called, in order."""
 

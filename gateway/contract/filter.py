@@ -1,13 +1,13 @@
 """Filters: plugins that can read and change calls, block them, or answer them.
 
-A filter is a module with `api = 1` and a function `open(call, settings)`. It is off until the configuration names it
-under `plugins`. The order there is the order in which calls pass the filters. `open` runs once for each call. It
-returns None if the call does not concern the filter. Otherwise it returns an object with any of the methods of
-`Filter`.
-
-`open` and the methods may be `async`. Such a function may wait for its own HTTP requests (`call.http`), at most
-`SECONDS`. All other methods must return at once, because they run on the event loop. Only with a large request, reply
-or text do they run in a thread.
+- A filter is a module with `api = 1` and a function `open(call, settings)`. It is used only if the configuration names
+  it under `plugins`. Calls pass the filters in the order of the configuration.
+- The gateway calls `open` once for each call. `open` returns an object with any of the methods of `Filter`, or None if
+  the call does not concern the filter.
+- `open` and the methods may be `async`, for example to send HTTP requests (`call.http`). An `async` function must end
+  within `SECONDS`.
+- A function that is not `async` runs on the event loop, so it must not wait. With a large request, reply or text, it
+  runs in a thread.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from gateway.contract.places import Kind, Text
 from gateway.contract.settings import Settings
 
 SECONDS: Final = 10.0
-"""Seconds for which a call waits for one `async` method of a filter. After this time, the method counts as failed."""
+"""Maximum number of seconds that one `async` method of a filter may take. After this time, the filter has failed."""
 
 
 class Filter(Protocol):
     """The object that `open` returns for one call.
 
-    In requests and in replies, each filter sees the changes of the filters that precede it in the configuration.
-
-    Every method is optional and may be `async`. Every method except `done` may raise `Refused` to end the call with an
-    error. `blocked` and `limited` make such exceptions. A filter fails if it raises any other exception, or if an
-    `async` method takes longer than `SECONDS`. If its module has `blocks = True`, the call is then refused. Of a failed
-    filter, only `done` is called.
+    - Every method is optional and may be `async`.
+    - Each filter sees the changes of the filters before it in the configuration, in requests and in replies.
+    - Every method except `done` may raise `Refused` to end the call with an error. The functions `blocked` and
+      `limited` make this exception.
+    - Any other exception is a failure of the filter. An `async` method that takes longer than `SECONDS` is a failure
+      too. After a failure, the gateway refuses the call if the module has `blocks = True`. Otherwise the call goes on
+      without the filter. In both cases, `done` is still called.
 
     >>> class Stars:
     ...     def text(self, kind, piece, last):
@@ -42,10 +43,10 @@ class Filter(Protocol):
     """
 
     def request(self, asked: Asked) -> Asked | Reply | Awaitable[Asked | Reply | None] | None:
-        """Check the request before anything is sent.
+        """Check the request before it is sent to a provider.
 
-        Returns None to send it unchanged, a changed `Asked` to send that instead, or a `Reply` to answer without a
-        provider.
+        Return None to leave the request unchanged, or a changed `Asked`. Return a `Reply` to answer the client without
+        a provider.
 
         >>> class Guard:
         ...     def request(self, asked):
@@ -61,7 +62,8 @@ class Filter(Protocol):
     def headers(self) -> Mapping[str, str] | Awaitable[Mapping[str, str]]:
         """Return headers to add to the request to the provider.
 
-        The credential and configured headers take precedence. Headers about the connection or the body cannot be set.
+        A header of the configuration, or one with the credential, is not replaced. Headers of the connection and the
+        body, such as `host`, are not allowed.
 
         >>> class Tenant:
         ...     def headers(self):
@@ -71,11 +73,11 @@ class Filter(Protocol):
         """
 
     def text(self, kind: Kind, piece: str, last: bool) -> str | Hold | Awaitable[str | Hold]:
-        """Return the text that replaces `piece`, or a `Hold`.
+        """Return the text that replaces `piece`, or a `Hold` to keep back the end of the text.
 
-        A piece may end anywhere in a word. After a `Hold`, the next piece begins with the text that was held. `last` is
-        true at the end of a block, and for each text of an unstreamed reply. The filter cannot hold text then. Blocks
-        of a stream may be interleaved, so text is held separately for each block and kind of text.
+        - In a stream, a piece may end inside a word. A block, such as one answer or one tool call, has many pieces.
+        - The text that was held back is the beginning of the next piece of the same block.
+        - `last` is true for the last piece of a block, and if the reply is not a stream. Then no text can be held back.
 
         >>> class Stars:
         ...     def text(self, kind, piece, last):
@@ -87,8 +89,8 @@ class Filter(Protocol):
     def replied(self, reply: Reply) -> Awaitable[None] | None:
         """Receive the complete reply of a successful call, with the changes of the filters.
 
-        For a stream, this is called after the last event was sent, but not if the stream is larger than
-        `REPLIED_BYTES`. It is not called for a count of tokens.
+        For a stream, the gateway calls this after the last event. It does not call this for a stream larger than
+        `REPLIED_BYTES`, or for a count of tokens.
 
         >>> class Cache:
         ...     def replied(self, reply):
@@ -100,7 +102,7 @@ class Filter(Protocol):
         """
 
     def done(self, record: Mapping[str, Any]) -> Awaitable[None] | None:
-        """Receive the record of the call. This is called once for each opened object, however the call ended.
+        """Receive the record of the call. The gateway calls this once, however the call ended.
 
         >>> class Bill:
         ...     async def done(self, record):
@@ -132,17 +134,17 @@ class FilterModule(Protocol):
 
     @property
     def blocks(self) -> bool:
-        """Whether a call is refused if the filter fails. `on_error` in the configuration takes precedence.
+        """True if a call is refused when the filter fails. The configuration can override this with `on_error`.
 
         >>> blocks = True
         """
 
     @property
     def Settings(self) -> type[Settings]:  # noqa: N802 (a class of the module)
-        """The class of the filter's settings; the base class if the filter has none.
+        """The class of the filter's settings. A filter without settings needs no such class.
 
-        In the configuration, the settings are under `plugins` and the filter's name. The key `on_error` there is for
-        the gateway, so it cannot be a field of this class.
+        The configuration has the settings under `plugins` and the filter's name. No field may have the name `on_error`,
+        because the gateway reads this key itself.
 
         >>> class Settings(filters.Settings):
         ...     word: str
@@ -153,7 +155,7 @@ class FilterModule(Protocol):
     def open(self, call: CallView, settings: Any) -> Filter | Awaitable[Filter | None] | None:
         """Return the object that handles the call; None if the call does not concern the filter.
 
-        `settings` is an instance of the module's `Settings`. Raises `Refused`, by `blocked`, to end the call.
+        `settings` is an instance of the module's `Settings`. To refuse the call, the function raises `blocked(...)`.
 
         >>> class Quota:
         ...     def __init__(self, login, usd):
@@ -165,9 +167,7 @@ class FilterModule(Protocol):
         """
 
     def samples(self) -> Sequence[Any]:
-        """Return settings with which `irisgate plugins check NAME` tests the filter: `Settings` or `FilterSample`.
-
-        A running gateway does not call this function.
+        """Return instances of `Settings` or `FilterSample`, with which `irisgate plugins check NAME` tests the filter.
 
         >>> def samples():
         ...     return [FilterSample(Settings(), texts=("a falcon flies",))]
@@ -177,14 +177,13 @@ class FilterModule(Protocol):
 
 
 REPLIED_BYTES: Final = 8 * 1024 * 1024
-"""Maximum number of bytes of a stream's events that are kept for `replied`."""
+"""Maximum size in bytes of a stream that is kept in memory for `replied`."""
 
 
 def blocked(code: str, message: str) -> Refused:
     """Return the exception that ends a call with the status 403.
 
-    `code` is for programs, and `message` for the client. The record and the log have both, so `message` must not quote
-    a secret.
+    `code` is a short name for programs. `message` is for the client. Both are logged, so they must not have a secret.
 
     >>> raise blocked("forbidden_word", "this word is not allowed here")
     Traceback (most recent call last):
@@ -195,9 +194,9 @@ def blocked(code: str, message: str) -> Refused:
 
 
 def limited(code: str, message: str, retry_after: float) -> Refused:
-    """Return the exception that ends a call because of a limit, with the seconds after which it may be tried again.
+    """Return the exception that ends a call because of a limit.
 
-    The client gets the status 429 and `retry-after`, so that SDKs try again by themselves.
+    The client gets the status 429 and the header `retry-after`, in seconds. SDKs then try again by themselves.
 
     >>> refusal = limited("budget", "your budget of today is spent", retry_after=60)
     >>> refusal.problem.code, refusal.problem.retry_after
@@ -207,10 +206,9 @@ def limited(code: str, message: str, retry_after: float) -> Refused:
 
 
 def hold(text: str, size: int, last: bool) -> str | Hold:
-    """Return `text`, but hold back its last `size` characters if it is not the last piece.
+    """Return `text`, with its last `size` characters held back. If `last` is true, return the whole text.
 
-    A filter that searches for words of at most N characters must hold N - 1, to find words that are split between
-    pieces.
+    To find words of up to N characters that are split between two pieces, a filter holds back N - 1 characters.
 
     >>> hold("the fal", 5, last=False)
     Hold(text='th', rest='e fal')

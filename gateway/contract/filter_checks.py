@@ -1,6 +1,6 @@
 """Checks of the object that a filter's `open` returns.
 
-All methods of the object are optional. Without a check, a method with a misspelt name would silently never run.
+All methods of the object are optional. So a method with a misspelt name would never run, without any error.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from gateway.contract.plugin_functions import arguments_of, function_fault
 from gateway.contract.plugin_source import is_slip, is_used
 
 METHODS: Final = arguments_of(Filter)
-"""The names of the arguments of each method of a filter, by the method's name."""
+"""The arguments of each method of a filter, by the method's name."""
 _CHECKED: Final[WeakSet[type]] = WeakSet()
-"""Classes that were checked and have no mistake. A check in every call would take too long."""
+"""Classes that were checked and have no mistake, because a check at every call would take too long."""
 
 
 def opened_fault(opened: Any) -> str:
-    """Return what is wrong with the result of a filter's `open`, and what is right; "" if nothing is wrong."""
+    """Return the fault of the object that `open` returned, and the correction; "" if there is no fault."""
     kind = type(opened)
     if opened is None or kind in _CHECKED:
         return ""
@@ -43,10 +43,7 @@ def opened_fault(opened: Any) -> str:
 
 
 def _fits(opened: Any, own: str, name: str) -> bool:
-    """Return whether `own` may be a misspelling of the method `name`.
-
-    It may be one if it has the arguments of `name`, and no code of the filter's package uses it.
-    """
+    """Return whether `own` may be a misspelt `name`: it has the arguments of `name`, and no code calls it."""
     module = sys.modules.get(type(opened).__module__)
     is_right = not function_fault(name, METHODS[name], getattr(opened, own), may_wait=True)
     return is_right and (module is None or not is_used(module, own))

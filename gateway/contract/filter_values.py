@@ -1,7 +1,4 @@
-"""The values that filters take and return: the call, the request with its texts, replies, and a client for requests.
-
-Filters import these classes from `filter.py`.
-"""
+"""The arguments and results of filters' methods. Filters import these classes from `filter.py`."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from gateway.contract.messages import ClientRequest, Event
 from gateway.contract.places import REQUEST, Copy, End, Place, Places, Text, json_bytes, put_texts, text_at
 
 UNREADABLE: Final = "no filter can read the body: a number in it is too large, or it is nested too deeply"
-"""The error message for a body that cannot be decoded for filters. Without filters, it could be passed on unchanged."""
+"""The error message for a body that filters cannot read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +26,7 @@ class Caller:
     """
 
     login: str
-    """The login of the user, or the name of the client; `(loopback)` for a client on the loopback address."""
+    """The login of the user, or the tags of a tagged node; `(loopback)` for a listener in mode `loopback`."""
     groups: tuple[str, ...] = ()
     """The groups of the user in the configuration, such as `group:dev`."""
     tags: tuple[str, ...] = ()
@@ -56,7 +53,7 @@ class HttpReply:
 
 
 class HttpClient(Protocol):
-    """A client for a filter's own requests. It is closed when the call has ended.
+    """An HTTP client for a filter's own requests. It is closed when the call ends.
 
     >>> reply = await call.http.send("POST", "https://moderation.example.com/check", json={"input": "hi"})
     >>> reply.status, reply.json()
@@ -66,43 +63,42 @@ class HttpClient(Protocol):
     async def send(
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, json: Any = None, body: bytes = b""
     ) -> HttpReply:
-        """Send a request and return the whole reply. `json` is encoded as the body, unless it is None.
+        """Send a request, and return the whole reply. If `json` is not None, its JSON is the body.
 
-        Raises `OSError` if the host cannot be reached or its address is not allowed, and `TimeoutError` if it does not
-        reply in time. Only public addresses and the hosts in `server.fetch.private_hosts` are allowed.
+        Allowed hosts are those with a public address and those in `server.fetch.private_hosts`. Raises `OSError` if the
+        host is not allowed or cannot be reached, and `TimeoutError` if the reply takes too long.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class CallView:
-    """The facts of a call that a filter may know.
+    """The facts of a call that a filter can read.
 
     >>> call.caller.login, call.provider, call.model, call.request.headers["user-agent"]
     ('ada@example.com', 'acme', 'acme-1', 'acme/1.0')
     """
 
     id: str
-    """The id of the request, which the client gets as `x-request-id`."""
+    """The id of the call. The client gets it in the header `x-request-id`."""
     caller: Caller
     session: str
-    """The id of the session to which the call belongs."""
+    """The id of the call's session."""
     provider: str
-    """The provider that the call is meant for, by its key in the configuration."""
+    """The provider's key in the configuration. If the call can go to several providers, this is the first one."""
     model: str
     """The provider's name of the model."""
     flag: str
     """The compatibility flag (API format) of the client, such as `openai_chat`."""
     operation: str
-    """The operation of the route: `generate`, `count_tokens`, or another name that the flag has chosen."""
+    """The operation of the client's route, such as `generate` or `count_tokens`."""
     request: ClientRequest = field(repr=False)
-    """The client's request, unchanged. The request that is sent may be different, because earlier filters may have
-    changed it."""
+    """The client's request, without the changes of other filters."""
     http: HttpClient = field(repr=False)
-    """A client for the filter's own requests."""
+    """An HTTP client for the filter's own requests."""
 
 
 class Asked:
-    """A client's request with its texts. It is immutable: `with_texts` and `with_body` return a changed copy.
+    """A client's request and its texts. The object is immutable: `with_texts` and `with_body` return a changed copy.
 
     >>> asked.texts
     (Text(text='hi', kind='text', role='user'),)
@@ -121,22 +117,22 @@ class Asked:
 
     @property
     def request(self) -> ClientRequest:
-        """The request with the changes of this copy."""
+        """The request, with all changes by filters."""
         return self._request
 
     @property
     def texts(self) -> tuple[Text, ...]:
-        """The texts of the request: instructions, messages, and results and arguments of tools, in their order.
+        """The texts of the request in their order: instructions, messages, tool arguments and tool results.
 
-        Raises `PluginFailed` if the client's compatibility flag does not define where text is, and `Refused` for a body
-        that cannot be decoded.
+        Raises `Refused` for a body that cannot be decoded. Raises `PluginFailed` if the plugin of the client's API
+        format has no function `places`, which finds texts.
         """
         return self._read()[2]
 
     def with_texts(self, texts: Sequence[str]) -> Asked:
-        """Return the request with new texts in place of `self.texts`, in the same order.
+        """Return the request with new texts, in the order of `self.texts`.
 
-        Fields of the body without a changed text keep their bytes. Raises `ValueError` for a wrong number of texts.
+        Fields of the body without changes keep their bytes. Raises `ValueError` if the number of texts is wrong.
         """
         data, places, old = self._read()
         changes = [(place.path, new) for place, text, new in zip(places, old, texts, strict=True) if new != text.text]
@@ -148,7 +144,7 @@ class Asked:
         return Asked(replace(self.request, top=Members(body)), self._places)
 
     def with_body(self, body: Any) -> Asked:
-        """Return the request with another body, a JSON value of the client's dialect."""
+        """Return the request with another body. `body` is a decoded JSON value in the client's API format."""
         return Asked(self.request.with_body(self.request.dialect, body), self._places)
 
     def _read(self) -> tuple[Any, Sequence[Place], tuple[Text, ...]]:
@@ -173,10 +169,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete reply in the client's dialect: a body, or the events of a stream.
+    """A complete reply in the client's API format.
 
-    A filter gets it in `replied`, and may return one from `request` to answer a call itself. The reply needs `events`
-    if the client asked for a stream, and `body` otherwise.
+    The method `replied` receives a `Reply`. The method `request` may return a `Reply` to answer the client without a
+    provider. It has `events` if the client asked for a stream, and a `body` otherwise.
 
     >>> Reply(body=b'{"text": "from the cache"}')
     Reply(body=b'{"text": "from the cache"}', events=())
@@ -185,19 +181,19 @@ class Reply:
     """
 
     body: bytes = b""
-    """The body as JSON; b"" for a stream."""
+    """The JSON body; b"" for a stream."""
     events: tuple[Event, ...] = ()
     """The events of a stream; () for a reply that is not a stream."""
 
 
 class Hold(NamedTuple):
-    """A result of the method `text` that holds back the end of a piece until more text has come.
+    """A result of the method `text` that holds back the end of the text until the next piece comes.
 
     >>> Hold("the fal", rest="con").rest
     'con'
     """
 
     text: str
-    """The text to pass on to the client now."""
+    """The text that the client gets now."""
     rest: str
-    """The text that is held back. The filter gets it again at the beginning of the block's next piece."""
+    """The text that is held back. The next piece begins with this text."""

@@ -1,17 +1,15 @@
 """The plugin contract: protocols of compatibility flags, translators and observers, and the types that they use.
 
-- A compatibility flag is a plugin for one API format. Its module's name is a key in the `compatibility` object of
-  providers. It implements the routes for clients of this API, and the requests to providers with this API. The format
-  of the bodies is called a *dialect*.
-- A translator is a module named `<client dialect>__<upstream dialect>`. An observer is a module with a function `seen`.
-- Plugins are pure: they do not use the network, do not await, and get their configuration only from the target
-  (`Target.options`).
-- `FlagFacts` (`flag_facts.py`) has the functions and values of a flag that depend on no call. `Flag` adds the hooks, in
-  the order in which a call runs them.
-- The values that plugins take and return are in `messages.py` and `facts.py`. Plugins import them from here.
+- A compatibility flag is the plugin of one API format. It serves the clients of this API, and makes the requests to
+  providers with this API. The name of its module is a key in the `compatibility` object of a provider.
+- A dialect is a format of bodies, such as `openai_chat`. Several flags may use the same dialect.
+- A translator is a module named `<client dialect>__<provider dialect>`. An observer is a module with a function `seen`.
+- Plugins do not use the network and do not await. They get their configuration as `Target.options`.
+- `FlagFacts` has the functions and values of a flag that do not depend on a call. `Flag` has the hooks of calls, in the
+  order of their use.
+- A flag must define `api`, `dialects`, `routes`, `build` and `meter`. Everything else has a default (`defaults.py`).
 
-`registry.py` checks modules against these protocols. A flag must define `api`, `dialects`, `routes`, `build` and
-`meter`. Everything else has a default in `defaults.py`.
+Plugins import all these types from this module. `registry.py` checks plugins against the protocols.
 """
 
 from __future__ import annotations
@@ -55,29 +53,26 @@ API: Final = 1
 """The major version of this contract. Every plugin declares it as `api = 1`."""
 
 API_VERSION: Final = "1.0"
-"""The version of this contract by the rules of semantic versioning (2.0.0), without a patch number.
+"""The version of this contract (semantic versioning 2.0.0), without a patch number.
 
-A new name or field makes the next minor version. A change that breaks a plugin makes the next major version. A name is
-removed only in a major version, after a minor version in which its docstring and CHANGELOG.md call it deprecated. A
-deprecated name works as before."""
+- A new name or field raises the minor version. A change that breaks a plugin raises the major version.
+- Before a name is removed, it is deprecated: it still works, and its docstring and CHANGELOG.md say so."""
 
 OPAQUE: Final = "opaque"
-"""The dialect of bodies that are never translated. They are only forwarded, and the reported tokens are recorded."""
+"""The dialect of bodies that are forwarded and never translated. The gateway only records the reported tokens."""
 
 BY_REGION: Final = "by region"
-"""The value of `price_list` for an API whose providers have different prices in different regions."""
+"""The value of `price_list` for an API whose prices differ by region."""
 
 COUNT_TOKENS: Final = "count_tokens"
-"""The operation that returns the number of tokens of a prompt.
+"""The operation that counts the tokens of a prompt.
 
-The reply has the form `{"input_tokens": N}` in every dialect: `Decoder.whole` returns it, and `Encoder.whole` takes it.
-So the reply needs no translator."""
+`Decoder.whole` returns the provider's reply as `{"input_tokens": N}`. `Encoder.whole` converts this JSON to the reply
+to the client. So the reply needs no translator."""
 
 
 class Flag(FlagFacts, Protocol):
-    """A compatibility flag, that is, the plugin of an API format.
-
-    The module of a plugin defines these functions and values. The gateway has defaults for the optional ones.
+    """A compatibility flag, that is, the plugin of an API format. Its module defines these functions and values.
 
     >>> api = 1
     >>> dialects = ("acme_text",)
@@ -101,7 +96,7 @@ class Flag(FlagFacts, Protocol):
         """
 
     def session_ids(self, request: ClientRequest) -> SessionIds:
-        """Return the ids by which the body names its session. The gateway reads the headers of known clients itself.
+        """Return the session ids in the body. The gateway itself reads the session ids in headers.
 
         >>> def session_ids(request):
         ...     return SessionIds(request.top.small("chat_id"))
@@ -112,8 +107,8 @@ class Flag(FlagFacts, Protocol):
     def opening(self, request: ClientRequest) -> Opening | None:
         """Return the system prompt and the first user message; None if the request is no chat.
 
-        If the client names no session, its session is found by this opening. Raises `Refused` if the opening cannot be
-        read.
+        If the client sends no session id, the gateway finds the session by these two texts. Raises `Refused` if they
+        cannot be read.
 
         >>> def opening(request):
         ...     return openings.text_of(request.top, "system"), openings.text_of(request.top, "prompt")
@@ -123,10 +118,10 @@ class Flag(FlagFacts, Protocol):
 
     @property
     def billed_parts(self) -> BilledParts:
-        """A function that yields the parts of a request that are not billed as text, such as images (`billing.py`).
+        """A function that yields the parts of a decoded body that are not billed as text, such as images.
 
-        Quotas need these parts to reserve the possible cost of a call. The function gets the decoded body. For a large
-        body, it runs in a worker process. By default, it reads the forms that most APIs have in common.
+        Quotas use these parts to reserve the possible cost of a call (`billing.py`). A large body is read in a worker
+        process. The default function reads the forms that most APIs use.
 
         >>> def billed_parts(body):
         ...     for picture in body.get("pictures", ()):
@@ -136,7 +131,7 @@ class Flag(FlagFacts, Protocol):
         """
 
     def limit(self, request: ClientRequest) -> int | None:
-        """Return the maximum number of output tokens that the request allows, or None. Estimates use this number.
+        """Return the request's limit on output tokens; None without a limit. Estimates of cost use this number.
 
         >>> def limit(request):
         ...     return json_api.limit_of(request, "max_tokens")
@@ -145,9 +140,9 @@ class Flag(FlagFacts, Protocol):
         """
 
     def dialect_for(self, caps: Caps) -> str:
-        """Return the one of `dialects` in which a model with these capabilities gets its requests.
+        """Return the dialect of requests to a model with these capabilities.
 
-        This is `opaque` if the model's dialect is unknown.
+        It is one of `dialects`. A flag whose models have different dialects returns `opaque` for an unknown model.
 
         >>> dialects = ("acme_text", "acme_chat")
         >>> def dialect_for(caps):
@@ -159,14 +154,13 @@ class Flag(FlagFacts, Protocol):
     def steps(self, request: ClientRequest, target: Target, drop: Drop) -> Steps | ClientRequest:
         """Yield the requests, downloads and computations that must be done before `build`.
 
-        `yield` returns the reply to a request or download, or the result of a computation. The code between two `yield`
-        runs on the event loop, so it must not loop over a body. The generator returns the request to continue with. If
-        it instead returns a reply in the request's dialect, such as an estimate, the provider is not called.
-
-        If nothing must be done, the function returns the request instead of a generator, which takes less time.
-
-        First, the steps of the client's compatibility flag run with the client's request. Then the steps of the
-        provider's flag run with the request in the provider's dialect. If both have the same flag, its steps run once.
+        - `yield` returns the reply to a request or download, or the result of a computation.
+        - The generator returns the request to continue with. It may instead return a reply, such as an estimate. Then
+          the provider is not called.
+        - The generator runs on the event loop, so it must not loop over a body. It yields such work as a computation.
+        - If there is nothing to do, return the request and no generator. This takes less time.
+        - The steps of the client's flag run before the request is translated, and those of the provider's flag run
+          afterwards. If both flags are the same, the steps run once.
 
         >>> def steps(request, target, drop):
         ...     image = yield Fetch(request.top.decode("image_url"), max_bytes=1_000_000, param="image_url")
@@ -176,11 +170,10 @@ class Flag(FlagFacts, Protocol):
         """
 
     def mark_cache(self, request: ClientRequest, target: Target, lifetime: str) -> ClientRequest | None:
-        """Return the request with marks that make the provider cache the prompt; None to leave the request unchanged.
+        """Return the request with cache marks, which make the provider cache the prompt; None to change nothing.
 
-        The gateway calls this if the flag has `has_cache_marks`, the provider is configured with `auto_cache`, the
-        model can cache (`Caps.cache_points`), and the call is not the first one of its session. `lifetime` is `5m` or
-        `1h`. The function must return None if the client has set marks itself.
+        Return None if the client itself has set cache marks. `lifetime` is `5m` or `1h`. The gateway calls this for
+        providers with `auto_cache`, from the second call of a session, if the model has `Caps.cache_points`.
 
         >>> def mark_cache(request, target, lifetime):
         ...     if "cache" in request.top:
@@ -194,8 +187,8 @@ class Flag(FlagFacts, Protocol):
     def build(self, request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
         """Return the request to the provider.
 
-        Raises `Refused` if a field cannot be sent to the provider, and leaving it out would change the meaning of the
-        request.
+        If the provider does not accept a field, leave it out and report it with `drop`. If this would change the
+        meaning of the request, raise `Refused`.
 
         >>> def build(request, target, drop):
         ...     changes = {"model": orjson.dumps(target.model)}
@@ -208,11 +201,12 @@ class Flag(FlagFacts, Protocol):
         """
 
     def retry(self, request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
-        """Return a changed request to send after the provider's refusal, or None to give up.
+        """Return a changed request to send after the provider has refused `request`; None to send none.
 
-        The gateway calls `build` for the changed request, at most five times in a call. `request.without` has the names
-        of features that `build` leaves out. Each changed request after the first must name more of them than the one
-        before. If the provider accepts a changed request, later calls of the same model leave out the same features.
+        - `request.without` names the features that `build` leaves out. A changed request usually adds a name to them.
+          The second and each later change must add one.
+        - The gateway sends at most five changed requests in a call.
+        - If the provider accepts a changed request, later calls of the same model leave out the same features.
 
         >>> def retry(request, target, problem, drop):
         ...     if "max_tokens" not in problem.message:
@@ -224,10 +218,10 @@ class Flag(FlagFacts, Protocol):
         """
 
     def stream_type(self, request: ClientRequest) -> str:
-        """Return the content type of the provider's stream, and of the stream to a client, for this request.
+        """Return the content type of a stream, both from the provider and to the client.
 
-        If the type does not depend on the request, a compatibility flag has a `content_type` instead. A stream of type
-        `application/json` is a JSON array. The client then also gets an error reply as an array, with one item.
+        A flag defines this function only if the type depends on the request. Otherwise it defines `content_type`. A
+        stream of the type `application/json` is a JSON array. Then an error reply is an array with one item.
 
         >>> def stream_type(request):
         ...     return "application/json" if "array" in request.query else "text/event-stream"
@@ -236,7 +230,7 @@ class Flag(FlagFacts, Protocol):
         """
 
     def problem(self, head: Head, body: bytes) -> Problem | None:
-        """Return the problem that a provider's reply reports, or None. A reply with status 200 can report one too.
+        """Return the problem that a provider's reply reports, or None. Even a reply with status 200 can report one.
 
         >>> def problem(head, body):
         ...     if head.status == 418:
@@ -279,7 +273,7 @@ class Flag(FlagFacts, Protocol):
 
     @property
     def places(self) -> Places | None:
-        """A function that finds the texts in events and bodies; None if filters cannot read the texts of this API.
+        """A function that finds the texts in events and bodies, for filters; None if there is no such function.
 
         >>> def places(event):
         ...     if event.kind == "request":
@@ -291,10 +285,10 @@ class Flag(FlagFacts, Protocol):
         """
 
     def output_bytes(self, event: Event) -> int:
-        """Return the number of bytes that the model wrote in this event: text, thinking and arguments of tool calls.
+        """Return the number of bytes of the model's text, thinking and tool arguments in this event.
 
-        If a stream ends before the provider reports tokens, the charge is estimated from this number. Raises `BadFrame`
-        for an event that is not JSON.
+        If a stream ends before the provider reports tokens, the gateway estimates the cost from these numbers. Raises
+        `BadFrame` for an event that is not JSON.
 
         >>> def output_bytes(event):
         ...     return json_api.text_bytes(json_api.event_object(event).get("text"))
@@ -312,10 +306,10 @@ class Flag(FlagFacts, Protocol):
         """
 
     def reply_headers(self, request_id: str, usage: Usage | None) -> dict[str, str]:
-        """Return the headers that clients expect in every reply. They replace no header that the reply already has.
+        """Return the headers that clients of this API expect in every reply.
 
-        `usage` has the tokens that the provider reported. It is None for a stream, and for a reply that is forwarded
-        unchanged.
+        If the reply already has a header, the gateway does not replace it. `usage` has the reported tokens. It is None
+        for a stream, and for a reply that is forwarded unchanged.
 
         >>> def reply_headers(request_id, usage):
         ...     return {"acme-request-id": request_id}

@@ -1,4 +1,4 @@
-"""Facts about a compatibility flag (the plugin of one API format) that depend on no call, such as its routes."""
+"""The functions and values of a compatibility flag (the plugin of one API format) that do not depend on a call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.contract.settings import Settings
 
 
 class FlagFacts(Protocol):
-    """The functions and values of a compatibility flag that do not depend on a call. `Flag` has the others.
+    """The functions and values of a compatibility flag that do not depend on a call. `Flag` has the hooks of calls.
 
     >>> api = 1
     >>> dialects = ("acme_text",)
@@ -29,41 +29,41 @@ class FlagFacts(Protocol):
 
     @property
     def dialects(self) -> tuple[str, ...]:
-        """The dialects (formats of bodies) of requests from clients and of requests to providers.
+        """The dialects (formats of bodies) that the flag uses for clients and providers.
 
         >>> dialects = ("acme_text",)
         """
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """The routes for clients; () for a compatibility flag that is used for providers only.
+        """The routes for clients; () if only providers use this flag.
 
         >>> routes = (Route("POST", "/acme/v1/text", "generate"),)
         """
 
     @property
     def accepts(self) -> tuple[tuple[str, str], ...]:
-        """Requests of other API formats that providers of this flag accept unchanged: pairs of format and operation.
+        """Pairs of another flag and an operation. The providers of this flag accept such requests unchanged.
 
         >>> accepts = (("openai_chat", "generate"),)
         """
 
     @property
     def slow_marks(self) -> tuple[bytes, ...]:
-        """Byte strings by which the gateway recognises a body for which `build` takes long.
+        """Byte strings that mark a body for which `build` is slow, because it must decode large fields.
 
-        `build` takes long if it must decode more than a few small fields of the body. If a large body contains one of
-        these byte strings, `build` runs in a worker process. This applies to requests without translation.
+        If a large body contains one of these byte strings, `build` runs in a worker process. A translated body needs no
+        such mark.
 
         >>> slow_marks = (b'"document"',)
         """
 
     @property
     def has_cache_marks(self) -> bool:
-        """Whether requests of this API can have marks that ask for prompt caching, such as Anthropic's `cache_control`.
+        """True if requests of this API can have cache marks, such as Anthropic's `cache_control`.
 
-        If it is true, a client that sets no marks has chosen not to cache. So `"auto_cache": true` does not change the
-        requests of this API.
+        Clients of such an API decide themselves what is cached. So `"auto_cache": true` adds no cache marks to their
+        requests. Only `"auto_cache": "all"` does.
 
         >>> has_cache_marks = True
         """
@@ -77,30 +77,30 @@ class FlagFacts(Protocol):
 
     @property
     def passed_headers(self) -> tuple[str, ...]:
-        """Names, in lower case, of reply headers that the gateway passes on from the provider to the client.
+        """Names, in lower case, of headers of the provider's reply that clients get too.
 
-        Clients always get the headers that the gateway knows, such as `retry-after` and `request-id`. All others are
-        left out, because some describe the gateway's account at the provider.
+        Clients get well-known headers, such as `retry-after`, in any case. The gateway removes all other headers,
+        because some describe the account at the provider.
 
         >>> passed_headers = ("acme-request-id",)
         """
 
     @property
     def price_list(self) -> str:
-        """The price list, such as "openai", of a provider for which the configuration names no list.
+        """The price list of a provider for which the configuration names none.
 
-        It is "" if any company may run providers of this flag, so that no list can be assumed. It is `BY_REGION` if the
-        configuration must name the list.
+        It is "" if the flag does not show which company runs the provider. It is `BY_REGION` if prices differ by
+        region, so that the configuration must name the list.
 
         >>> price_list = "openai"
         """
 
     @property
     def Options(self) -> type[Settings]:  # noqa: N802 (a class of the module)
-        """The class of the options that the configuration may set for a provider with this compatibility flag.
+        """The class of the options that a provider with this flag may have. A flag without options needs no such class.
 
-        The configuration has them in the provider's `options`, under the flag's name. The hooks get them as
-        `Target.options`. A flag without options has the base class `Settings`.
+        The configuration has the options in the provider's `options`, under the flag's name. Hooks get an instance as
+        `Target.options`.
 
         >>> class Options(Settings):
         ...     tier: str = "economy"
@@ -109,9 +109,7 @@ class FlagFacts(Protocol):
         """
 
     def base_url_fault(self, url: str) -> str:
-        """Return what is wrong with a provider's base URL, and what would be right; "" if nothing is wrong.
-
-        The check of the configuration shows this text as a warning.
+        """Return the fault of a provider's base URL and its correction, as a warning for users; "" if it has no fault.
 
         >>> def base_url_fault(url):
         ...     return 'end the address before "/acme"' if url.endswith("/acme") else ""
@@ -121,7 +119,7 @@ class FlagFacts(Protocol):
 
     @property
     def client_api(self) -> ClientApi | None:
-        """Facts about the API's clients, with which the gateway explains a wrong path; None if there are no facts.
+        """Facts about the API's clients, for the error message about a wrong base URL; None for no such message.
 
         >>> client_api = ClientApi(bases=("/acme/v1",), setting="ACME_BASE_URL")
         """
@@ -134,7 +132,7 @@ class FlagFacts(Protocol):
         """
 
     def model_list(self, models: Sequence[ListedModel], query: Mapping[str, str]) -> bytes:
-        """Return the JSON of a list of models. `query` has the parameters of the request.
+        """Return the JSON of a list of models. `query` has the parameters of the client's request.
 
         >>> def model_list(models, query):
         ...     return orjson.dumps({"models": [model.name for model in models]})
@@ -154,9 +152,10 @@ class FlagFacts(Protocol):
     def discover_models(self, host: str) -> ModelSearch | None:
         """Return a search for the models of a provider; None if the API has no list of models.
 
-        The gateway calls this for providers with `"models": "discover"`, at its start, every hour and after a reload.
-        `host` is the host in the provider's base URL, in lower case. The generator raises `BadFrame` if a reply is no
-        list. The checks of a configuration call the function without running the generator.
+        - The gateway searches at its start, after a reload and every hour, if a provider has `"models": "discover"`.
+        - `host` is the host in the provider's base URL, in lower case.
+        - The generator raises `BadFrame` if a reply is no list.
+        - The check of a configuration calls this function only to see if it returns None.
 
         >>> def discover_models(host):
         ...     return ModelSearch(pages())
@@ -169,9 +168,7 @@ class FlagFacts(Protocol):
         """
 
     def samples(self) -> Sequence[Sample]:
-        """Return samples of requests and replies, with which `irisgate plugins check NAME` tests the flag.
-
-        A running gateway does not call this function.
+        """Return requests and replies with which `irisgate plugins check NAME` tests the flag.
 
         >>> def samples():
         ...     return [Sample(request=b'{"model": "small", "prompt": "hi"}', whole=b'{"text": "hello"}')]

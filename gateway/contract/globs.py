@@ -1,9 +1,8 @@
-"""Patterns of grants, which match names of the form "provider/model".
+"""Patterns for names of the form "provider/model", as grants use them.
 
-- Segments are separated by "/". `*` matches any text within one segment. A segment `**` matches any number of segments,
-  even none.
-- A model's id may contain "/" and ":". ARNs contain "/", so `bedrock/**` matches them and `bedrock/*` does not.
-- This module only matches names; `access/grants.py` decides which callers may use a model.
+- `*` matches any text without "/". `**` between slashes matches any number of segments, even none.
+- A model's id may contain "/". For example, ARNs do, so `bedrock/**` matches an ARN and `bedrock/*` does not.
+- `access/grants.py` decides which callers may use a model.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Return whether the pattern matches `name`, which is "provider/model".
+    """Return whether the pattern matches a name of the form "provider/model".
 
     >>> [globs.matches(pattern, "acme/small-1") for pattern in ("acme/small-*", "**", "*")]
     [True, True, False]
@@ -22,7 +21,7 @@ def matches(pattern: str, name: str) -> bool:
 
 
 def covers_provider(pattern: str, provider: str) -> bool:
-    """Return whether the pattern could match at least one model of the provider.
+    """Return whether the pattern can match a model of the provider.
 
     >>> globs.covers_provider("acme/*", "acme"), globs.covers_provider("acme/*", "bedrock")
     (True, False)
@@ -36,10 +35,10 @@ def _segment_matches(pattern: str, text: str) -> bool:
 
 
 def _glob(pattern: Sequence[str], text: Sequence[str], star: str, same: Callable[[str, str], bool]) -> bool:
-    """Return whether the sequence `text` matches the sequence `pattern`.
+    """Return whether the items of `text` match the items of `pattern`.
 
-    `same` compares two items. The item `star` of the pattern matches any number of items. The match is greedy and
-    retries only from the last star. So the time never grows exponentially, as it could with a regex.
+    The item `star` matches any number of items. For other items, `same` compares the two. After a mismatch, only the
+    last star is tried again, so the time never grows exponentially.
     """
     at = seen = resume = 0
     last_star = -1

@@ -1,7 +1,7 @@
 """Checks of the results of plugins' hooks, and of the errors that hooks raise.
 
-A check raises `WrongResult`. It examines types, statuses, characters of headers, and numbers of tokens. The gateway
-later uses these values without another check.
+A check raises `WrongResult`. It examines types, statuses, headers and numbers of tokens, which the gateway then uses
+without another check.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from gateway.contract.plugin_functions import is_async
 from gateway.contract.session_ids import SessionIds
 
 MAX_COUNT: Final = 2**53
-"""Maximum number of tokens or nanodollars in a report. JSON of the API cannot represent larger integers exactly."""
+"""Maximum number of tokens or nanodollars in a report. JavaScript cannot represent larger integers exactly."""
 
 
 class WrongResult(Exception):
-    """A result that the contract does not allow. The message says what was returned."""
+    """A result that the contract does not allow."""
 
 
 def is_valid_error(error: GatewayError) -> bool:
-    """Return whether an error that a plugin raised is well-formed, so that the gateway can report it."""
+    """Return whether the values of an error that a plugin raised have the right types."""
     if not _is_problem(getattr(error, "problem", None)):
         return False
     if not isinstance(error, UpstreamFailed):
@@ -43,7 +43,7 @@ def is_valid_error(error: GatewayError) -> bool:
 
 
 def require(is_right: bool, result: Any, expected: str) -> None:
-    """Raise `WrongResult` if `is_right` is false. The message says what was returned, and what is `expected`."""
+    """Raise `WrongResult` if `is_right` is false. `expected` describes a right result."""
     if not is_right:
         raise wrong_result(result, expected)
 
@@ -67,7 +67,7 @@ def _of_type(kind: type, *others: type | None) -> Callable[[Any], None]:
 
 
 def _with_methods(*names: str) -> Callable[[Any], None]:
-    """Return a function that checks that an object made by a plugin has these methods. Each class is checked once."""
+    """Return a check for an object that must have these methods. Each class is checked once."""
     checked: WeakSet[type] = WeakSet()
 
     def check(result: Any) -> None:
@@ -134,9 +134,9 @@ _CLIENT_REQUEST: Final = {
 
 
 def _wrong_field(result: Any, types: Mapping[str, type], otherwise: str = _HEADERS) -> WrongResult:
-    """Return the error for the first field of `result` whose type differs from `types`.
+    """Return the error for the first field of `result` that has a wrong type.
 
-    If no type is wrong, a value is. Then the error says that the result needs `otherwise`.
+    `types` has the right type of each field. If all types are right, the error says that the result needs `otherwise`.
     """
     kind = type(result).__name__
     for name, expected in types.items():
@@ -172,7 +172,7 @@ def _steps(result: Any) -> None:
 
 
 def _step(result: Any) -> None:
-    """Check what the generator of `steps` yields."""
+    """Check a value that the generator of `steps` yields."""
     match result:
         case UpstreamRequest():
             _upstream_request(result)
@@ -186,7 +186,7 @@ def _step(result: Any) -> None:
 
 
 def _step_result(result: Any) -> None:
-    """Check what the generator of `steps` returns at its end."""
+    """Check the value that the generator of `steps` returns."""
     if not isinstance(result, StepResponse):
         _client_request(result)
         return
@@ -204,7 +204,7 @@ def _search(result: Any) -> None:
 
 
 def _models(result: Any) -> None:
-    """Check what the generator of a `ModelSearch` returns at its end."""
+    """Check the value that the generator of a `ModelSearch` returns."""
     require(isinstance(result, Sequence), result, "a sequence of DiscoveredModel")
     for model in result:
         require(isinstance(model, DiscoveredModel), model, "DiscoveredModel for each model")
@@ -213,7 +213,7 @@ def _models(result: Any) -> None:
 
 
 class Checks(NamedTuple):
-    """The checks of a generator: of each value that it yields, and of the value that it returns."""
+    """The checks of a generator's yielded values and of its result."""
 
     yielded: Callable[[Any], None]
     result: Callable[[Any], None]
@@ -299,7 +299,7 @@ _tokens_of: Final = attrgetter(*USAGE_KINDS)
 
 
 def _nothing(result: Any) -> None:
-    """Raise `WrongResult` if a hook that should return nothing returned a coroutine, which nobody would await."""
+    """Raise `WrongResult` for an awaitable, because nobody would await it. Ignore any other result."""
     require(not inspect.isawaitable(result), result, "None")
 
 
@@ -314,7 +314,7 @@ def _is_problem(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    """Return whether a value is a number of tokens or nanodollars."""
+    """Return whether a value is an integer from 0 to `MAX_COUNT`."""
     return type(value) is int and 0 <= value <= MAX_COUNT
 
 
@@ -323,7 +323,7 @@ def _is_status(value: Any, lowest: int) -> bool:
 
 
 def _joined(values: Iterable[Any]) -> str | None:
-    """Return the joined strings; None if a value is no string. This is faster than a check of each value's type."""
+    """Return the joined strings; None if a value is no string. Joining is faster than a check of each type."""
     try:
         return "".join(values)
     except TypeError:
@@ -331,13 +331,13 @@ def _joined(values: Iterable[Any]) -> str | None:
 
 
 def _are_utf8(values: Iterable[Any]) -> bool:
-    """Return whether all values are strings that UTF-8 can encode. It cannot encode a lone surrogate."""
+    """Return whether all values are strings without lone surrogates, which UTF-8 cannot encode."""
     text = _joined(values)
     return text is not None and (text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text))
 
 
 def _are_headers(headers: Any) -> bool:
-    """Return whether headers are strings without characters that would end a header."""
+    """Return whether names and values are strings without line ends and zero characters."""
     if not isinstance(headers, _MAPPINGS):
         return False
     text = _joined(chain.from_iterable(headers.items()))
@@ -345,7 +345,7 @@ def _are_headers(headers: Any) -> bool:
 
 
 _MAPPINGS: Final = (dict, Mapping)
-"""The types of mappings. `dict` comes first, because a check for the abstract class is slow."""
+"""The types of mappings. `dict` is first, because a check for the abstract class is slow."""
 
 
 def _opened(result: Any) -> None:
@@ -361,7 +361,7 @@ def _asked(result: Any) -> None:
 
 
 def _added_headers(result: Any) -> None:
-    """Check the headers that a filter adds. Headers about the connection or the body are refused."""
+    """Check the headers that a filter adds. Headers of the connection and the body are not allowed."""
     _headers(result)
     own = sorted(_OWN_HEADERS & {name.lower() for name in result})
     if own or not all(map(HEADER_NAME.fullmatch, result)):
@@ -420,4 +420,4 @@ RESULTS: Final[Mapping[str, Callable[[Any], None]]] = {
     "translation.whole": _bytes,
     "translation.close": _events,
 }
-"""The check of each hook's result, by the name of the hook. Hooks whose results the gateway does not use have none."""
+"""The check of each hook's result, by the hook's name. A hook without a check returns nothing that the gateway uses."""

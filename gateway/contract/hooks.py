@@ -1,14 +1,14 @@
 """Calls of plugins. This module alone checks the exceptions, the results and the running times of plugins.
 
-- A `Hook` is one function of one plugin, or one method of an object that a plugin made, such as `meter.feed`.
-- The contract allows a plugin to raise a `GatewayError`. Any other exception, even `SystemExit`, becomes a
-  `PluginFailed`, which names the plugin, the hook, the file and the line. A result of a wrong type, such as a
-  coroutine, becomes a `PluginFailed` too.
-- Hooks that run once per call are called through `Hook.run`. The loops over the events of a stream call the plugin's
-  methods directly and use `Hook.failure` and `Hook.ran`, because one more call per event would slow down streams.
-- Each hook counts its calls and the time that they took. The metrics read these numbers.
+- A hook is one function of a plugin, such as `build`, or one method of the objects that the plugin makes, such as
+  `meter.feed`.
+- A plugin may raise a `GatewayError`. Any other exception, even `SystemExit`, becomes a `PluginFailed` with the plugin,
+  the hook, the file and the line. A result of a wrong type becomes a `PluginFailed` too.
+- `Hook.run` calls a function that runs once per call. Functions that run for every event are called in loops of
+  `Hook`, such as `Hook.feed`, without a `run` for each event. This keeps streams fast.
+- Each hook counts its calls and adds up their time, for the metrics.
 
-The types of results are in `hook_results.py`.
+`hook_results.py` has the checks of results.
 """
 
 from __future__ import annotations
@@ -32,29 +32,28 @@ R = TypeVar("R")
 V = TypeVar("V")
 
 SLOW_SECONDS: Final = 0.1
-"""Seconds for which a hook may block the event loop before a warning is logged: the limit in asyncio's debug mode."""
+"""Seconds for which a hook may block the event loop without a warning. asyncio's debug mode has the same limit."""
 OBSERVER_SECONDS: Final = 1.0
-"""Seconds that an observer may take for one record before a warning is logged. Observers run in a thread of their
-own."""
+"""Seconds that an observer may take for one record without a warning. Observers run in threads of their own."""
 MAX_CAUSE: Final = 300
 """Maximum number of characters of the cause in a log line."""
 SHOWN_FRAMES: Final = 10
-"""Number of innermost frames in the traceback of a failure. A failed recursion would have a thousand frames."""
+"""Number of innermost frames in the traceback of a failure. A recursion could have a thousand frames."""
 
 
 class HookTooSlow(BaseException):
-    """The exception that interrupts a hook that takes too long."""
+    """The exception that interrupts a slow hook."""
 
 
 def _ignored(_hook: Hook, _seconds: float, _place: str) -> None:
-    """Do nothing. This is the default of `Hook.report_slow`, for hooks that are used without a gateway."""
+    """Do nothing. This is the default of `Hook.report_slow`."""
 
 
 class Hook:
-    """One hook of one plugin: a function of the plugin, or a method of the objects that it makes.
+    """One hook of one plugin: a function of the plugin, or a method of the objects that the plugin makes.
 
-    For a function of the plugin, `function` is this function, and `call` calls it. For a method, `function` is None,
-    because every object has its own bound method. The caller then passes the bound method to `run`.
+    A function of the plugin is in `function`, and `call(*args)` calls it. A method is not stored here, because each
+    object has its own bound method. The caller passes it: `run(meter.facts)`.
     """
 
     __slots__ = (
@@ -65,31 +64,29 @@ class Hook:
         self.plugin = plugin
         self.name = name
         self.home = home
-        """The top-level package of the plugin's code. The reported place of a failure is the innermost frame in this
-        package."""
+        """The top-level package of the plugin. A failure is reported with the innermost line of this package."""
         self.function = function
         self.call: Callable[..., Any] = self.run if function is None else partial(self.run, function)
         """A callable that calls `function` through `run`. For a hook without a function, it is `run` itself.
 
-        It is a `partial`, because calling a method `__call__` would take three times as long."""
+        A `partial` is three times as fast as a method `__call__`."""
         self.check = RESULTS.get(name)
         """The function that checks the hook's results; None if the gateway does not use the results."""
         self.calls = 0
         self.seconds = 0.0
-        """The time that all calls took together, in seconds."""
+        """The sum of the times of all calls, in seconds."""
         self.slow_seconds = SLOW_SECONDS
         self.report_slow: Callable[[Hook, float, str], None] = _ignored
         """A callback for a slow call. It gets the call's seconds, and the file and line of the plugin's function."""
 
     def __reduce__(self) -> tuple[type[Hook], tuple[Any, ...]]:
-        """Return the parts for pickling. The counters are left out, because worker processes do not report them."""
+        """Return the parts for pickling, without the counters, which worker processes do not report."""
         return Hook, (self.plugin, self.name, self.home, self.function)
 
     def run(self, function: Callable[..., R], *args: Any) -> R:
-        """Return `function(*args)`, where `function` is a method of an object that the plugin made.
+        """Return `function(*args)`.
 
-        Raises the `GatewayError` that the function raises, and `PluginFailed` for any other exception and for a result
-        of a wrong type.
+        Raises `PluginFailed` if the result has a wrong type, or if the function raises anything but a `GatewayError`.
         """
         began = perf_counter()
         try:
@@ -108,7 +105,7 @@ class Hook:
         return result
 
     async def settled(self, function: Callable[..., Any], *args: Any, seconds: float) -> Any:
-        """Return what `function(*args)` returns. If that is an awaitable, await it for at most `seconds`.
+        """Return `function(*args)`, and await it if it is an awaitable, for at most `seconds`.
 
         Raises the exceptions of `run`.
         """
@@ -128,7 +125,7 @@ class Hook:
         return result
 
     def each(self, function: Callable[..., Iterable[Event]], *args: Any) -> Iterator[Event]:
-        """Yield the events of `function(*args)`. If it fails, raises an exception of `run` after the events so far."""
+        """Yield the events of `function(*args)`. Raises the exceptions of `run`."""
         try:
             events = function(*args)
             if not hasattr(events, "__iter__"):
@@ -169,8 +166,8 @@ class Hook:
     ) -> tuple[int, GatewayError | None]:
         """Call `feed` with each event until it fails.
 
-        Return the number of events before the failure, and the failure or None. An exception of the type `tolerated`
-        does not count as a failure.
+        Return the number of events before the failure, and the failure or None. Exceptions of the type `tolerated` are
+        ignored.
         """
         for at, event in enumerate(events):
             try:
@@ -182,7 +179,7 @@ class Hook:
         return len(events), None
 
     def as_list(self, *args: Any) -> list[Any]:
-        """Return what the function yields, as a list. Raises the exceptions of `run`."""
+        """Return a list of the values that the function yields. Raises the exceptions of `run`."""
         function = self.function
         assert function is not None
         began = perf_counter()
@@ -197,10 +194,10 @@ class Hook:
         return result
 
     def total(self, events: Sequence[Event]) -> tuple[int, int, GatewayError | None]:
-        """Call the hook with each event until it fails, and add up the numbers that it returns.
+        """Call the hook with each event until it fails, and add up the returned numbers.
 
-        Return the sum, the number of events before the failure, and the failure or None. An event that cannot be read
-        (`BadFrame`) adds nothing.
+        Return the sum, the number of events before the failure, and the failure or None. An event for which the hook
+        raises `BadFrame` counts as 0.
         """
         function = self.function
         assert function is not None
@@ -218,7 +215,7 @@ class Hook:
         return total, len(events), None
 
     def joined(self, function: Callable[[Event], bytes], events: Iterable[Event]) -> tuple[bytes, GatewayError | None]:
-        """Call `function` with each event until it fails. Return its joined bytes, and the failure or None."""
+        """Call `function` with each event until it fails. Return the joined results, and the failure or None."""
         parts: list[bytes] = []
         fault = None
         began = perf_counter()
@@ -237,7 +234,7 @@ class Hook:
     def advance(self, steps: Steps | ModelPages, value: Any, checks: Checks = OF_STEPS) -> tuple[Any, bool]:
         """Send `value` into the generator `steps`. Return the yielded value and False, or the result and True.
 
-        `checks` examine the yielded values and the result.
+        Raises the exceptions of `run`.
         """
         began = perf_counter()
         try:
@@ -261,16 +258,16 @@ class Hook:
             raise self.failure(wrong, steps) from wrong
 
     def ran(self, seconds: float, function: Any = None) -> None:
-        """Count a call that took `seconds` on the event loop, and report a call that took too long."""
+        """Count a call that took `seconds`. Report it if it was too slow."""
         self.calls += 1
         self.seconds += seconds
         if seconds > self.slow_seconds:
             self.report_slow(self, seconds, definition(function or self.function))
 
     def failure(self, error: BaseException, function: Any) -> GatewayError:
-        """Return `error` if the contract allows it, and otherwise a `PluginFailed` to raise in its place.
+        """Return `error` if the contract allows this exception, and otherwise a `PluginFailed` for it.
 
-        `error` comes from a call of `function`, or from the check of the function's result.
+        `error` was raised by `function`, or by the check of its result.
         """
         if isinstance(error, PluginFailed):
             return error
@@ -285,9 +282,9 @@ class Hook:
         return PluginFailed(self.plugin, self.name, cause, self._place(error.__traceback__, function), trace)
 
     def _place(self, trace: TracebackType | None, function: Any) -> str:
-        """Return the file and line of the innermost frame in the plugin's code.
+        """Return the innermost file and line of the plugin's code in a traceback.
 
-        If there is no such frame, return the file and line of the definition of `function`.
+        If the traceback has no such line, return the file and line in which `function` is defined.
         """
         place = ""
         for frame, line in traceback.walk_tb(trace):
@@ -297,16 +294,13 @@ class Hook:
 
 
 def _is_cancelled() -> bool:
-    """Return whether the current task is being cancelled. If it is not, a `CancelledError` comes from the plugin."""
+    """Return whether the current task is being cancelled. Otherwise the plugin itself raised `CancelledError`."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 def running_hook(frame: FrameType | None) -> FrameType | None:
-    """Return the stack frame of the method of `Hook` that called the plugin's code in `frame`.
-
-    Return None if no plugin's code runs in `frame`.
-    """
+    """Return the stack frame of the method of `Hook` that called the code in `frame`; None if no hook called it."""
     own = frame
     while frame is not None and frame.f_code.co_filename != __file__:
         frame = frame.f_back
@@ -326,7 +320,7 @@ def definition(function: Any) -> str:
 
 
 def flag_hooks(plugin: str, module: Any, members: Mapping[str, Any]) -> Mapping[str, Hook]:
-    """Return the hooks of a compatibility flag, and of its decoders, encoders and meters, by name.
+    """Return the hooks of a compatibility flag (plugin of an API format), and of the objects that it makes, by name.
 
     `members` has the flag's functions.
     """
@@ -343,7 +337,7 @@ def translator_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
 
 
 def observer_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
-    """Return the hooks of an observer by name. An observer may lack `seen_event`."""
+    """Return the hooks of an observer by name. The hook `seen_event` is optional."""
     home = _package_of(module)
     functions = {name: getattr(module, name, None) for name in ("seen", "seen_event")}
     hooks = {name: Hook(plugin, name, home, function) for name, function in functions.items() if function is not None}
@@ -361,7 +355,6 @@ def filter_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
 
 
 def _package_of(module: Any) -> str:
-    """Return the top-level package of a module."""
     return _package(getattr(module, "__name__", ""))
 
 
@@ -375,21 +368,19 @@ _GUARDS: Final = frozenset(
         Hook.run, Hook.settled, Hook.as_list, Hook.each, Hook.listed, Hook.feed, Hook.total, Hook.joined, Hook.advance,
     )
 )  # fmt: skip
-"""The functions of `Hook` that call plugins and catch their exceptions, as code objects."""
+"""Code objects of the methods of `Hook` that call plugins."""
 WRAPPED: Final = (
     "parse", "session_ids", "opening", "dialect_for", "mark_cache", "build", "steps", "retry", "limit", "problem",
     "decoder", "meter", "encoder", "error", "reply_headers", "stream_type", "model_list", "model_entry",
     "base_url_fault", "discover_models",
 )  # fmt: skip
-"""The functions of a compatibility flag that run at most a few times per call. Every call of them goes through a hook,
-which checks it.
-"""
+"""The functions of a compatibility flag that are always called through their hook.
+
+They run at most a few times per call."""
 NEVER_REFUSES: Final = frozenset(
     {"meter.facts", "error", "reply_headers", "encoder.ping", "encoder.fail", "seen", "seen_event", "filter.done"}
 )
-"""Hooks that must not raise an error for the client.
-
-They run at the end of a call, or not on behalf of a client."""
+"""Hooks that must not raise a `GatewayError`, because the client can get no error reply at that time."""
 _OF_FLAGS: Final = (
     "decoder.feed", "decoder.close", "decoder.whole", "encoder.feed", "encoder.whole", "encoder.ping", "encoder.fail",
     "encoder.close", "meter.feed", "meter.whole", "meter.facts", "output_bytes", "places", "billed_parts",

@@ -1,8 +1,7 @@
 """Functions for compatibility flags (plugins of API formats) with JSON bodies.
 
-- Most APIs differ from a plain JSON API in some details only. Their flags use this module for the rest.
-- Functions that read a client's request raise `Refused`; functions that read a provider's reply raise `BadFrame`.
-- This module names no flag and no event of a dialect. The defaults of flags are in `defaults.py`.
+- Functions that read a client's request raise `Refused`. Functions that read a provider's reply raise `BadFrame`.
+- This module names no flag and no event of a dialect.
 """
 
 from __future__ import annotations
@@ -22,19 +21,16 @@ from gateway.contract.hook_results import MAX_COUNT
 R = TypeVar("R")
 
 MAX_MODEL: Final = 2048
-"""Maximum number of characters of a model's name: the limit of Bedrock's `modelId` (botocore's service model)."""
+"""Maximum number of characters of a model's name. It is Bedrock's limit for `modelId` (botocore's service model)."""
 _UNNAMABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""Pattern for characters that a model's name may not contain: control characters, line ends and lone surrogates.
-
-They would break a log line, a header or a table."""
+"""Control characters, line ends and lone surrogates. In a model's name, they would break a log line or a header."""
 _SHOWN: Final = 100
 """Maximum number of characters of a refused name in the error message."""
 
 UNLIMITED: Final = 64_000
-"""Number of output tokens, including thinking, that is assumed for a request without an output limit.
+"""Number of output tokens, with thinking, that is assumed for a request without an output limit.
 
-No Claude model writes more. A translator may add a limit to the request (`Caps.max_output` plus a thinking budget), but
-this limit is lower."""
+No Claude model writes more."""
 
 
 def parse(
@@ -48,8 +44,11 @@ def parse(
 ) -> ClientRequest:
     """Return a client's request, parsed from its JSON body.
 
-    `model` is the key of the model's name in the body. `stream` is the key of a boolean: whether to stream the reply.
-    If the body lacks this key, `streams` is used instead. Raises `Refused` if a value is not valid.
+    - `model` is the body's key for the model's name.
+    - `stream` is the body's key for a boolean: true if the client asks for a stream. `streams` is used if the key is
+      missing.
+
+    Raises `Refused` if a value is not valid.
 
     >>> json_api.parse("acme_text", "acme_text", http_request).model
     'small'
@@ -65,7 +64,7 @@ def parse(
 def client_request(
     flag: str, dialect: str, request: HttpRequest, top: Members, *, model: str, stream: bool
 ) -> ClientRequest:
-    """Return a client's parsed request, with a `model` and a `stream` that the caller has found, such as in the path.
+    """Return a client's parsed request. Use this if `model` or `stream` is not in the body, but, say, in the path.
 
     >>> top = Members(http_request.body)
     >>> json_api.client_request("acme_text", "acme_text", http_request, top, model="small", stream=True).stream
@@ -86,9 +85,7 @@ def client_request(
 
 
 def known_query(query: str, names: Collection[str]) -> str:
-    """Return the parameters of a query string whose names are in `names`, as a query string.
-
-    Other parameters are left out, because they may contain the client's credentials.
+    """Return a query string with only the parameters in `names`. Others may contain the client's credentials.
 
     >>> json_api.known_query("alt=sse&key=secret", {"alt"})
     'alt=sse'
@@ -97,10 +94,10 @@ def known_query(query: str, names: Collection[str]) -> str:
 
 
 def model_of(top: Members, member: str = "model") -> str:
-    """Return the model's name, which the body has under the key `member`.
+    """Return the model's name from the key `member` of the body.
 
-    Raises `Refused` if there is no valid name. A key that differs only in case, such as `Model`, is refused too,
-    because providers that ignore case might use it.
+    Raises `Refused` if there is no valid name. Also raises `Refused` for a key such as `Model`, because a provider that
+    ignores case might use it.
 
     >>> json_api.model_of(Members(b'{"engine": "small"}'), "engine")
     'small'
@@ -138,12 +135,13 @@ def model_name(name: str) -> str:
 
 
 LARGE_BODY: Final = 1024 * 1024
-"""Minimum size in bytes of a body that a worker process handles. Handling a megabyte blocks the event loop for about 10
-ms; sending it to a worker process takes 3 ms."""
+"""Minimum size in bytes of a body that is handled in a worker process.
+
+Handling a megabyte blocks the event loop for about 10 ms. Sending it to a worker process takes 3 ms."""
 
 
 def compute(request: ClientRequest, function: Callable[..., R], *args: Any) -> Generator[Work, Any, R]:
-    """Return the result of `function(*args)`, for use in `steps`. A worker process computes it if the body is large.
+    """Return `function(*args)`, for use in the hook `steps`. If the body is large, a worker process calls the function.
 
     >>> def steps(request, target, drop):
     ...     data = yield from json_api.compute(request, json_api.json_object, request.top.body)
@@ -158,7 +156,7 @@ def compute(request: ClientRequest, function: Callable[..., R], *args: Any) -> G
 
 
 def limit(request: ClientRequest) -> int | None:
-    """Return the output limit of a body, under OpenAI's or Anthropic's name for it; None without a limit.
+    """Return the limit on output tokens in a body of OpenAI's or Anthropic's APIs; None without a limit.
 
     >>> json_api.limit(request)
     9
@@ -167,10 +165,9 @@ def limit(request: ClientRequest) -> int | None:
 
 
 def limit_of(request: ClientRequest, *names: str) -> int | None:
-    """Return the largest integer among the named fields of the body, or None if no field is an integer.
+    """Return the largest integer among the named fields of the body; None if no field is an integer (`integer`).
 
-    The largest is taken because it is unknown which of several limits the provider obeys. Integers are read with
-    `integer`.
+    The largest is safe if the body has several limits and the provider may use any of them.
 
     >>> json_api.limit_of(request, "max_tokens"), json_api.limit_of(request, "maxOutputTokens")
     (9, None)
@@ -180,10 +177,9 @@ def limit_of(request: ClientRequest, *names: str) -> int | None:
 
 
 def integer(value: Any) -> int | None:
-    """Return the integer that a JSON value stands for; None if it stands for none.
+    """Return a JSON value as an integer, such as 16 for 16.0 or "16"; None for a value that is no integer.
 
-    The number 16.0 and the string "16" stand for 16, because the encoders of some languages write integers so, and many
-    servers accept them. A number above 2**53 counts as 2**53.
+    Some clients write 16.0 or "16", and many servers accept this. A number above 2**53 is returned as 2**53.
 
     >>> [json_api.integer(value) for value in (16, 16.0, "16", 16.5, True, None)]
     [16, 16, 16, None, None, None]
@@ -204,9 +200,9 @@ def _number_in(text: str) -> Any:
 
 
 class DecodedOnce(bytes):
-    """The body of a provider's reply.
+    """The body of a provider's reply. Its JSON is decoded at most once.
 
-    Its JSON is decoded at most once, and all users of this object share the decoded value, so they must not change it.
+    All users of this object share the decoded value, so they must not change it.
 
     >>> body = json_api.DecodedOnce(b'{"text": "hi"}')
     >>> body.data is body.data
@@ -243,9 +239,9 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 
 def event_object(event: Event) -> dict[str, Any]:
-    """Return an event's decoded JSON object; {} for an event without a payload, such as a comment of a stream.
+    """Return an event's decoded JSON object; {} if the event has no payload, as a comment has none.
 
-    Raises `BadFrame` for any other payload.
+    Raises `BadFrame` if the payload is not a JSON object.
 
     >>> json_api.event_object(event("chunk", {"text": "hi"})), json_api.event_object(Event("", b""))
     ({'text': 'hi'}, {})
@@ -257,7 +253,7 @@ def event_object(event: Event) -> dict[str, Any]:
 
 
 def token_count(usage: Any, name: str) -> int:
-    """Return the number of tokens in the field `name` of a usage report; 0 if there is none.
+    """Return the number of tokens in the field `name` of a usage report; 0 if the field is not such a number.
 
     >>> json_api.token_count({"read": 7, "written": "9"}, "read"), json_api.token_count({"written": "9"}, "written")
     (7, 0)
@@ -279,7 +275,7 @@ def json_members(body: bytes) -> Members:
 
 
 def reply_member(members: Members, name: str) -> Any:
-    """Return the decoded value of a field of a provider's reply; None if there is no such field.
+    """Return the decoded value of a field of a provider's reply; None if the field is missing.
 
     Raises `BadFrame` if the value is not JSON.
 
@@ -309,11 +305,11 @@ def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
 
 
 ESTIMATED: Final = "x-irisgate-estimated"
-"""The header that marks a reply to `count_tokens` as an estimate of the gateway."""
+"""The header of a reply to `count_tokens` whose number is the gateway's own estimate."""
 
 
 def estimated_count(tokens: int) -> StepResponse:
-    """Return the gateway's own reply to `count_tokens`. The header `ESTIMATED` says that its number is an estimate.
+    """Return a reply to `count_tokens` with the gateway's own estimate, and with the header `ESTIMATED`.
 
     >>> json_api.estimated_count(12).body
     b'{"input_tokens":12}'

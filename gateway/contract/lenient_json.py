@@ -1,15 +1,10 @@
-r"""A JSON parser that replaces an incomplete character by U+FFFD instead of raising an error, and a JSON encoder.
+r"""A JSON parser that accepts incomplete characters, and a parser and an encoder for large integers.
 
-- A client that cuts a text between two UTF-16 units sends `"\ud83d"`, the first half of a character, in this and all
-  later turns. Python's and JavaScript's JSON parsers accept such a half, and so do providers
-  (anthropics/claude-code#60394, anomalyco/opencode#17758). orjson and msgspec do not.
-- Some servers split a stream's text between bytes or UTF-16 units, so that one event has the first part of a character
-  and the next event has the rest.
-
-A text is parsed strictly first, and repaired only if that fails. Bytes that are forwarded unchanged are not repaired.
-
-orjson rounds whole numbers of more than 64 bits, such as amounts of a cryptocurrency, and cannot write them. `exact`
-and `dumps` keep all their digits.
+- Some clients cut a text inside a character and send half of a surrogate pair, such as `"\ud83d"`. Some servers split a
+  character between two events. Python's and JavaScript's parsers accept such text (anthropics/claude-code#60394,
+  anomalyco/opencode#17758), but orjson and msgspec do not. `loads` replaces an incomplete character by U+FFFD.
+- orjson rounds integers of more than 64 bits, and cannot write them. `exact` and `dumps` keep all digits.
+- Bytes that are forwarded unchanged are not repaired.
 """
 
 from __future__ import annotations
@@ -24,25 +19,23 @@ _HALF: Final = re.compile(
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     rb"|[c-fC-F][0-9a-fA-F]{2}(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}))"
 )
-"""The escape of one half of a character, without the other half beside it. Escaped backslashes must be masked before
-the search.
+"""Pattern for the escape of a lone half of a surrogate pair, in a text whose escaped backslashes are masked.
 
 Both alternatives begin with the same bytes, which makes the search fast."""
 _BOM: Final = b"\xef\xbb\xbf"
 _BACKSLASH: Final = b"\\\\"
 _MASK: Final = b"\0\0"
-"""Bytes that replace an escaped backslash during a search. Valid JSON has no zero bytes."""
+"""Bytes that replace an escaped backslash during a search. They cannot occur in valid JSON."""
 _RAWS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _SPACE: Final = re.compile(rb"[\s,]*")
 
 
 def loads(text: bytes | str, *, utf8: bool = False) -> Any:
-    r"""Return the decoded value, with incomplete characters replaced.
+    r"""Return the decoded value, with U+FFFD in place of incomplete characters.
 
-    Raises `orjson.JSONDecodeError` for text with other faults. If `utf8` is true, bytes that are not UTF-8 are a fault
-    too. So a client that uses another encoding gets an error, and its text is not changed silently.
-
-    A byte order mark before the bytes of a reply is ignored (RFC 8259, 8.1).
+    - Raises `orjson.JSONDecodeError` for any other fault.
+    - By default, invalid UTF-8 is replaced by U+FFFD, and a byte order mark is ignored (RFC 8259, 8.1). If `utf8` is
+      true, both are faults.
 
     >>> lenient_json.loads(rb'"half \ud83d"')
     'half �'
@@ -63,10 +56,10 @@ _TOO_LARGE: Final = "Integer exceeds 64-bit range"
 
 
 def exact(text: bytes | str) -> Any:
-    """Return the decoded value. Whole numbers keep all their digits, however large they are.
+    """Return the decoded value. Integers of any size keep all their digits.
 
-    Only in a text with incomplete characters are large numbers rounded, as by `loads`. This function is slower than
-    `loads`, and raises the same exception.
+    There is one exception: a text with incomplete characters is decoded by `loads`, which rounds large integers. This
+    function is slower than `loads`, and raises the same error.
 
     >>> lenient_json.exact(b"[18446744073709551617]"), lenient_json.loads(b"[18446744073709551617]")
     ([18446744073709551617], [1.8446744073709552e+19])
@@ -78,7 +71,7 @@ def exact(text: bytes | str) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """Return a value as JSON. Raises `orjson.JSONEncodeError` if it is nested too deeply or is no JSON value.
+    """Return a value as JSON. Raises `orjson.JSONEncodeError` for a value that is nested too deeply or not JSON.
 
     >>> lenient_json.dumps({"amount": 18446744073709551617})
     b'{"amount":18446744073709551617}'
@@ -92,7 +85,7 @@ def dumps(value: Any) -> bytes:
 
 
 def repaired(text: bytes) -> bytes:
-    r"""Return JSON text in which the escape `\ufffd` replaces each lone half of a surrogate pair.
+    r"""Return JSON text with the escape `\ufffd` in place of each lone half of a surrogate pair.
 
     >>> lenient_json.repaired(rb'"half \ud83d"')
     b'"half \\ufffd"'
@@ -101,10 +94,10 @@ def repaired(text: bytes) -> bytes:
 
 
 def without_surrogates(text: bytes) -> bytes:
-    r"""Return JSON text without escapes of UTF-16 surrogates: every `\ud` or `\uD` is replaced by `\ue`.
+    r"""Return JSON text that a strict parser accepts: `\ue` replaces `\ud` and `\uD` in each escape of a surrogate.
 
-    The length does not change, so all offsets stay valid. The new characters are for private use, so a changed name
-    cannot equal the name of a known member. This is faster than `repaired`, especially with millions of halves.
+    All offsets in the text stay valid. Use the result only to find offsets, because its texts are changed. This is
+    faster than `repaired`.
 
     >>> lenient_json.without_surrogates(rb'"half \ud83d"')
     b'"half \\ue83d"'
@@ -114,15 +107,15 @@ def without_surrogates(text: bytes) -> bytes:
 
 
 def _with_masks(text: bytes) -> bytes:
-    """Return JSON text with `_MASK` in place of each escaped backslash. Every other backslash begins an escape.
+    """Return JSON text with `_MASK` in place of each escaped backslash. All other backslashes begin an escape.
 
-    Text with zero bytes is returned unchanged, because a mask consists of zero bytes. Such text is not JSON.
+    Text that already has zero bytes is no valid JSON, and is returned unchanged.
     """
     return text if _MASK[:1] in text else text.replace(_BACKSLASH, _MASK)
 
 
 def raw_items(text: bytes) -> list[bytes]:
-    """Return the items of a JSON list, each as its undecoded bytes. Raises `ValueError` for anything else.
+    """Return the undecoded items of a JSON list. Raises `ValueError` if the text is not a JSON list.
 
     >>> lenient_json.raw_items(b'[1.0, {"a": 2}]')
     [b'1.0', b'{"a": 2}']

@@ -1,8 +1,8 @@
-"""The loss of each conversion between two dialects: how much of a request cannot be translated.
+"""The loss of each conversion between two dialects (formats of bodies), that is, what cannot be translated.
 
-- The losses are read from `conversions.json`. A translator that is not in this file states its loss as `loses`.
-- `call/middleware/route.py` uses the conversion with the least loss; `irisgate plugins list` prints the losses.
-- This module names no compatibility flag and no dialect.
+- `conversions.json` has the losses of the built-in conversions. Any other translator has a number `loses`.
+- `call/middleware/route.py` uses the conversion with the least loss. `irisgate plugins list` prints the losses.
+- This module names no dialect.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.contract.flag import Translator
 
 
 class Way(StrEnum):
-    """The kind of a conversion between a client's and a provider's format."""
+    """The kind of a conversion between the client's format and the provider's format."""
 
     NATIVE = "native"
     """Client and provider use the same format, so the bytes of the provider's reply are forwarded unchanged."""
@@ -35,14 +35,11 @@ _DATA: Final = Path(__file__).with_name("conversions.json")
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The loss of a conversion.
-
-    If there are several conversions to a provider, the one with the lowest `order` is used.
-    """
+    """The loss of a conversion. The gateway prefers the conversion with the lowest `order`."""
 
     order: int
     loses: str
-    """A description of what is lost, for people; "" if there is no description."""
+    """A description of the loss for users; "" if there is none."""
 
 
 @cache
@@ -59,7 +56,7 @@ def is_known(translator: str) -> bool:
 
 
 def loss(way: Way, dialect: str, upstream: str, translator: Translator | None = None) -> Loss:
-    """Return the loss of a conversion between two dialects. `translator` is given only for `Way.TRANSLATED`."""
+    """Return the loss of a conversion between two dialects. Only `Way.TRANSLATED` has a `translator`."""
     same, conversions = _data()
     if translator is None:
         return same[way]

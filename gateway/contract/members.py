@@ -1,11 +1,10 @@
-"""The members (pairs of key and value) of a JSON object, located without decoding their values.
+"""The top-level keys and values of a JSON body, without decoding the whole body.
 
-- The gateway changes two or three members of a body and must send all other bytes unchanged. Decoding and encoding the
-  whole body would turn 1.0 into 1, lose digits of big integers and take milliseconds for a body with images.
-- So the offsets of a body's members are found once, and a changed body is joined from slices of the old body.
-- A body may contain incomplete characters, that is, lone halves of surrogate pairs (`lenient_json.py`). They are
-  repaired in decoded values only.
-- Nothing here depends on the meaning of a member.
+- The gateway changes a few keys of a body and must send all other bytes unchanged. Decoding and encoding the body would
+  turn 1.0 into 1, lose digits of large integers, and take milliseconds for a body with images.
+- So the gateway finds the offsets of all keys and values once. A changed body is joined from slices of the old body.
+- A body may have lone halves of surrogate pairs. They are repaired only in decoded values (`lenient_json.py`).
+- This module knows the meaning of no key.
 """
 
 from __future__ import annotations
@@ -27,23 +26,19 @@ _KEY: Final = re.compile(rb'[{,]\s*("[^"\\]*+(?:\\.[^"\\]*+)*+")\s*:\s*')
 _GAP: Final = re.compile(rb"\s*")
 
 MAX_MEMBERS: Final = 1_000
-"""Maximum number of keys at the top level of a body, because each costs a step of a Python loop. Real bodies have at
-most about fifty."""
+"""Maximum number of top-level keys. Real bodies have at most about fifty."""
 MAX_SMALL: Final = 64 * 1024
-"""Maximum number of bytes of a value that may be decoded on the event loop, such as a number, a name or some
-options."""
+"""Maximum size in bytes of a value that is decoded on the event loop."""
 _SHOWN: Final = 100
 """Maximum number of characters of a key in an error message."""
 
 
 class Members(Mapping[str, bytes]):
-    """A mapping from each top-level key of a JSON body to the bytes of its value, in the order of the body.
+    """A mapping from each top-level key of a JSON body to its undecoded value, in the order of the body.
 
-    The constructor raises `Refused` if the body is not a JSON object or has a key twice. JSON parsers disagree on which
-    of the two values counts, so the provider might use one that the gateway has not authorised (agentrouter
-    GHSA-4gph-2hhr-5mwg).
-
-    `has_halves` is true if a text of the body has a lone half of a surrogate pair, which some providers refuse.
+    - The constructor raises `Refused` if the body is not a JSON object or has a key twice. With two values, the
+      provider might use the value that the gateway has not checked (agentrouter GHSA-4gph-2hhr-5mwg).
+    - `has_halves` is true if the body has a lone half of a surrogate pair. Some providers refuse such a body.
 
     >>> top = Members(b'{"model": "small", "n": 1.0}')
     >>> top["n"], top.get("top_p"), top.decode("n"), top.small("model")
@@ -69,9 +64,7 @@ class Members(Mapping[str, bytes]):
     @overload
     def get(self, name: str, default: bytes | T) -> bytes | T: ...
     def get(self, name: str, default: Any = None) -> Any:
-        """Return the bytes of a value, or `default` if the key is missing. This is faster than the method of `Mapping`,
-        which raises and catches an exception for a missing key.
-        """
+        """Return the undecoded value of a key, or `default`. This is faster than the method of `Mapping`."""
         span = self._spans.get(name)
         return default if span is None else self.body[span[1] : span[2]]
 
@@ -99,10 +92,10 @@ class Members(Mapping[str, bytes]):
             raise invalid(f'the body\'s "{name}" is not valid JSON: {error}', name) from None
 
     def small(self, name: str, default: Any = None) -> Any:
-        """Return the decoded value of a key, of at most `MAX_SMALL` bytes, or `default` if the key is missing.
+        """Return the decoded value of a key, or `default` if the key is missing.
 
-        Raises `Refused` for a larger value and for invalid JSON. Functions that run on the event loop use this method,
-        because decoding a list of megabytes takes a second.
+        Raises `Refused` if the value has more than `MAX_SMALL` bytes or is not valid JSON. Use this method on the event
+        loop, because decoding megabytes takes up to a second.
         """
         if (span := self._spans.get(name)) is None:
             return default
@@ -112,10 +105,7 @@ class Members(Mapping[str, bytes]):
         return self.decode(name, default)
 
     def spliced(self, changes: Mapping[str, bytes | None]) -> bytes:
-        """Return the body with the keys in `changes` replaced, added or removed.
-
-        A value in `changes` is the new JSON text for the key, or None to remove the key.
-        """
+        """Return the body with changed keys. `changes` has the new JSON text of each key, or None to remove the key."""
         parts = []
         for name, (key, start, end) in self._spans.items():
             if name not in changes:
@@ -130,7 +120,7 @@ class Members(Mapping[str, bytes]):
         return b"{" + b",".join(parts) + b"}"
 
     def replaced(self, name: str, value: bytes) -> Members:
-        """Return a copy in which an existing key has another value. `value` must be JSON; this is not checked."""
+        """Return a copy with another value for an existing key. `value` must be JSON, but this is not checked."""
         _, start, end = self._spans[name]
         growth = len(value) - (end - start)
 
@@ -148,13 +138,13 @@ class Members(Mapping[str, bytes]):
 
 
 _Spans = dict[str, tuple[int, int, int]]
-"""The offsets of each member, by its name: start of the key, start of the value, end of the value."""
+"""The offsets of each key: start of the key, start of its value, end of its value."""
 
 
 def _spans(body: bytes) -> tuple[_Spans, bool]:
-    """Return the offsets of the members, and whether the body has lone halves of surrogate pairs.
+    """Return the offsets of all keys, and whether the body has lone halves of surrogate pairs.
 
-    Raises `Refused` if the body is not a JSON object, has too many members, or has two members of the same name.
+    Raises `Refused` if the body is not a JSON object, has too many keys, or has a key twice.
     """
     try:
         raws = _DECODER.decode(body)
@@ -164,10 +154,7 @@ def _spans(body: bytes) -> tuple[_Spans, bool]:
 
 
 def _lenient_spans(body: bytes) -> _Spans:
-    """Return the offsets of the members of a body that has lone halves of surrogate pairs.
-
-    Raises `Refused` as `_spans` does.
-    """
+    """Return the offsets of all keys of a body with lone halves of surrogate pairs. Raises the errors of `_spans`."""
     whole = lenient_json.without_surrogates(body)
     try:
         spans = _located(whole, _DECODER.decode(whole))
@@ -185,10 +172,10 @@ def _lenient_spans(body: bytes) -> _Spans:
 
 
 def _located(body: bytes, raws: Mapping[str, msgspec.Raw]) -> _Spans:
-    """Return the offsets of the members in `raws`, which msgspec has read from the body.
+    """Return the offsets of all keys. `raws` has the keys and values that msgspec has read from the body.
 
-    msgspec is fast, but keeps only the last of several members with the same name. A loop compares its result with the
-    text, member by member, and so finds a name that occurs twice.
+    If a key occurs twice, msgspec keeps only the last value. The function finds this by comparing `raws` with the body,
+    key by key. Raises `Refused` for such a key.
     """
     if len(raws) > MAX_MEMBERS:
         raise invalid(f"the body has {len(raws)} members at its top; at most {MAX_MEMBERS} are taken")
@@ -218,11 +205,11 @@ def _name(key: re.Match[bytes]) -> str:
 
 
 def _twice(body: bytes, at: int, passed: _Spans) -> Refused:
-    """Return the error for a member name that occurs twice.
+    """Return the error for a key that occurs twice. `at` is the first offset at which the body differs from msgspec's
+    result.
 
-    `at` is the first offset at which the text differs from the decoder's result. Usually the repeated name starts
-    there. Otherwise `at` is inside a number. For example, the decoder reads `{"a": 12, "a": 1}` as 1, and the first
-    value, 12, begins with a 1 too. Then `at` is before the 2, and the repeated name is the last in `passed`.
+    Usually the repeated key begins at this offset. Otherwise the offset is inside a number, and the repeated key is the
+    last one in `passed`. For example, msgspec reads `{"a": 12, "a": 1}` as 1, which differs from the body at the 2.
     """
     key = _KEY.match(body, at)
     return _repeated(next(reversed(passed), "") if key is None else _name(key))

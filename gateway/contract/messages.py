@@ -1,7 +1,7 @@
-"""The values that compatibility flags and translators take and return: frames, events, routes, requests and replies.
+"""The arguments and results of compatibility flags (plugins of API formats) and translators.
 
-All of them are immutable except `Event`, which caches its decoded payload. Plugins import these classes from `flag.py`,
-with the rest of the contract.
+All objects are immutable, except that an `Event` caches its decoded payload. Plugins import these classes from
+`flag.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.contract.members import Members
 from gateway.contract.settings import NO_OPTIONS
 
 Headers = Mapping[str, str]
-"""The values of headers by name, in lower case. The values of a repeated header are joined by ", " (RFC 9110, 5.3)."""
+"""Values of headers by lower-case name. The values of a repeated header are joined by ", " (RFC 9110, 5.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +32,19 @@ class Frame:
     """
 
     headers: Mapping[str, str]
-    """Headers of the frame, unchanged, such as `event` and `id`, or `:message-type`."""
+    """Headers of the frame, such as `event` of a server-sent event or `:message-type` of an event-stream message."""
     payload: bytes
     raw: bytes
-    """The frame's bytes, unchanged. The concatenated `raw` of all frames is the whole stream."""
+    """The bytes of the frame. The `raw` bytes of all frames, joined, are the whole stream."""
 
 
 class Event:
     r"""One event of a stream.
 
-    `kind` is the name that the decoder gave to the event; "" for bytes that are no event, such as a comment. `payload`
-    is JSON of the dialect. `raw` has the bytes of the provider's frame around the payload. A client with the provider's
-    format gets them unchanged; it gets nothing if `raw` is b"". If the gateway made or changed the event, `raw` is
-    None. Then the encoder of the client's API writes the event.
+    - `kind` is the event's name, as the decoder of the API format defines it; "" for a comment and the like.
+    - `payload` is JSON in the dialect (format of bodies) of the API.
+    - `raw` is the provider's frame. The gateway forwards it if client and provider use the same API format. b"" sends
+      nothing. If the gateway has made or changed the event, `raw` is None, and the client's encoder writes the frame.
 
     >>> Event("chunk", b'{"text": "hi"}', raw=b'data: {"text": "hi"}\n\n').data
     {'text': 'hi'}
@@ -69,7 +69,7 @@ class Event:
         return self._data
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return the event for pickling, without its decoded payload."""
+        """Return the parts for pickling, without the decoded payload."""
         return Event, (self.kind, self.payload, self.raw)
 
     def __repr__(self) -> str:
@@ -84,7 +84,7 @@ def _lenient(payload: bytes) -> Any:
 
 
 def event(kind: str, data: Any) -> Event:
-    """Return a new event of the gateway. Its payload is `data` as JSON.
+    """Return a new event. Its payload is `data` as JSON.
 
     >>> event("chunk", {"text": "hi"}).payload
     b'{"text":"hi"}'
@@ -94,7 +94,7 @@ def event(kind: str, data: Any) -> Event:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route for clients. `path` is in aiohttp's resource syntax; `{model:.+}` matches ARNs, which contain "/".
+    """A route for clients. The path has placeholders in aiohttp's syntax. `{model:.+}` also matches ids with "/".
 
     >>> Route("POST", "/acme/v1/models/{model:.+}/text", "generate").operation
     'generate'
@@ -103,12 +103,12 @@ class Route:
     method: str
     path: str
     operation: str
-    """The name of the operation: `generate`, `count_tokens`, or another name that the compatibility flag has chosen."""
+    """The name of the operation: `generate`, `count_tokens`, or any other name."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A client's complete request, which is the argument of `Flag.parse`.
+    """A client's complete request, as `Flag.parse` gets it.
 
     >>> http_request.route.operation, http_request.path, http_request.headers["user-agent"]
     ('generate', '/acme/v1/text', 'acme/1.0')
@@ -119,7 +119,7 @@ class HttpRequest:
     """The path as the client sent it, percent-encoded."""
     query: str
     headers: Headers = field(repr=False)
-    """The request's headers. The repr leaves them out, because they contain the client's credentials."""
+    """The headers. They are not in the repr, because they contain the client's credentials."""
     params: Mapping[str, str]
     """The values of the route's placeholders, percent-decoded once."""
     body: bytes
@@ -146,19 +146,18 @@ class ClientRequest:
     query: str
     headers: Headers = field(repr=False)
     top: Members
-    """The keys and undecoded values at the top level of the body. `top.body` has all bytes of the body."""
+    """The top-level keys of the body with their undecoded values. `top.body` is the whole body."""
     model: str
     """The name of the model, as the client wrote it."""
     stream: bool
     """True if the client asked for a stream."""
     without: tuple[str, ...] = ()
-    """Names of features, such as betas, that the provider refused for this model in earlier calls. `build` leaves them
-    out."""
+    """Names of features, such as betas, that the provider refuses for this model. `build` must leave them out."""
     auto_cached: bool = False
-    """True if the gateway has put cache marks into the body (`Flag.mark_cache`). Then the client set none."""
+    """True if the gateway has put cache marks into the body (`Flag.mark_cache`)."""
 
     def with_body(self, dialect: str, body: Any) -> ClientRequest:
-        """Return a copy of the request with another dialect and with `body`, a JSON value that is encoded here."""
+        """Return a copy of the request with another dialect and body. `body` is a decoded JSON value."""
         return replace(self, dialect=dialect, top=Members(lenient_json.dumps(body)))
 
 
@@ -173,24 +172,23 @@ class Target:
     provider: str
     """The provider's key in the configuration."""
     flag: str
-    """The compatibility flag (plugin of an API format) by which the provider is called."""
+    """The compatibility flag (plugin of an API format) that makes the request to the provider."""
     model: str
     """The provider's name of the model."""
     dialect: str
-    """The dialect of the request to the provider. This is the result of `dialect_for(caps)` of the provider's
-    plugin."""
+    """The dialect of the request to the provider, as `Flag.dialect_for` returned it."""
     caps: Caps
     options: Any = NO_OPTIONS
-    """The provider's options for the flag, an instance of the flag's class `Options`."""
+    """The configured options, an instance of the flag's class `Options`."""
     base: str = ""
-    """The configured id of a model whose name, such as an ARN, does not contain its id; "" if no id is configured."""
+    """The model's id, as the configuration gives it for a name without the id, such as an ARN; "" otherwise."""
     host: str = ""
     """The host in the provider's base URL, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """A request to a provider. `path` is percent-encoded and is appended to the provider's base URL.
+    """A request to a provider. The percent-encoded `path` is appended to the provider's base URL.
 
     >>> UpstreamRequest("POST", "/v1/text", b"{}", headers={"content-type": "application/json"}).path
     '/v1/text'
@@ -205,11 +203,11 @@ class UpstreamRequest:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """A file at a URL in the client's request, which the gateway downloads with protection against SSRF.
+    """A download of a file from a URL in the client's request. `steps` yields it.
 
-    `steps` gets a `StepResponse` with status 200 and the `content-type` that the host sent. If the download fails, the
-    gateway refuses the client's request with an error that names `param`. Within one call, the same URL is downloaded
-    only once.
+    - `steps` gets a `StepResponse` with status 200 and the host's `content-type`.
+    - If the download fails or the address is not allowed, the client gets an error that names `param`.
+    - In one call, the same URL is downloaded only once.
 
     >>> Fetch("https://example.com/cat.png", max_bytes=1_000_000, param="image").param
     'image'
@@ -218,17 +216,17 @@ class Fetch:
     url: str
     max_bytes: int
     param: str = ""
-    """The field of the client's request that names the URL."""
+    """The field of the client's request that has the URL."""
     ahead: tuple[Fetch, ...] = ()
-    """Further files that `steps` will ask for next. They can be downloaded at the same time."""
+    """The downloads that `steps` yields next. The gateway starts them at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A computation that `steps` yields: the gateway calls `function(*args)` and sends the result into `steps`.
+    """A computation that `steps` yields. `steps` gets the result of `function(*args)`.
 
-    If the request's body is large, a worker process calls the function, so that the event loop stays free. Therefore
-    the function must be importable, and its arguments and result must be picklable.
+    If the request's body is large, a worker process calls the function. So the function must be importable, and its
+    arguments and result must be picklable.
 
     >>> work = Work(json_api.json_object, (b'{"a": 1}',))
     >>> work.function(*work.args)
@@ -241,7 +239,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class StepResponse:
-    """The reply to an `UpstreamRequest` or a `Fetch` that `steps` has yielded.
+    """The reply to an `UpstreamRequest` or a `Fetch` of `steps`.
 
     >>> StepResponse(200, {"content-type": "image/png"}, b"...").headers["content-type"]
     'image/png'
@@ -265,4 +263,4 @@ class Head:
 
 
 Steps = Generator[UpstreamRequest | Fetch | Work, Any, ClientRequest | StepResponse]
-"""The generator that `steps` of a compatibility flag returns."""
+"""The generator that the hook `Flag.steps` returns."""

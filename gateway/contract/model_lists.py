@@ -3,8 +3,8 @@
 - A compatibility flag (the plugin of one API format) declares the paths of its lists (`ModelList`). Its hooks
   `model_list` and `model_entry` write the JSON.
 - The default format has the fields of OpenAI's list and of Anthropic's list, so that the SDKs of both can read it.
-- A list has the models and aliases that the caller may use. The gateway selects them.
-- In the other direction, the hook `discover_models` asks a provider for its models (`ModelSearch`).
+- The gateway selects the models and aliases that the caller may use.
+- The hook `discover_models` requests the list of a provider's models (`ModelSearch`).
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ import orjson
 from gateway.contract.messages import StepResponse, UpstreamRequest
 
 RELEASED: Final = "2026-01-01T00:00:00Z"
-"""The release date of every model in the lists. The formats require a date, but the gateway does not know the real
-dates."""
+"""The release date of every model in the lists. The formats require a date, but the gateway knows none."""
 _RELEASED_UNIX: Final = 1767225600
 
 
 @dataclass(frozen=True, slots=True)
 class ModelList:
-    """A path with which clients fetch the list of models. Below it, `/NAME` is the entry of one model.
+    """A path of the list of models. The path with `/NAME` appended has the entry of one model.
 
     >>> ModelList("/acme/v1/models", headers=("x-acme-version",)).path
     '/acme/v1/models'
@@ -35,8 +34,8 @@ class ModelList:
     headers: tuple[str, ...] = ()
     """Names of headers, in lower case, that only the clients of this API send.
 
-    Several flags (plugins of APIs) may have a list at the same path. Then a request gets the list of the flag whose
-    headers it has. A request with no such header gets the list of the flag that names no headers."""
+    They decide if several flags (plugins of API formats) have a list at the same path. A request without any of these
+    headers gets the list whose `headers` are ()."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,41 +48,40 @@ class ListedModel:
 
     name: str
     provider: str
-    """The id of the provider. If several providers have the model, it is the id of the provider that is called
-    first."""
+    """The provider's key in the configuration. If several providers have the model, it is the preferred one."""
     provider_name: str
     description: str
-    """A sentence about the provider; "" if the configuration has none."""
+    """The provider's description in the configuration."""
     flags: frozenset[str]
-    """The compatibility flags (API formats) of all providers that offer the model."""
+    """The compatibility flags (API formats) of all providers that have the model."""
     endpoints: tuple[str, ...]
     """The paths to which clients send requests to the model, with `{model}` in place of its name."""
     alias_of: tuple[str, ...] = ()
-    """The models that the alias stands for, as `provider/model`; () if the name is that of a model."""
+    """The models of an alias, each as `provider/model`; () if `name` is not an alias."""
     prices: Mapping[str, str] | None = None
-    """The prices of one token in USD; None if they are unknown. The keys are those of Aperture's API."""
+    """The prices of one token in USD, with the keys of Aperture's API; None if they are unknown."""
     needs_own_key: bool = False
-    """Whether the caller must send a key of the provider."""
+    """True if the caller must send the provider's API key."""
     max_output: int = 0
     """The maximum number of output tokens; 0 if it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiscoveredModel:
-    """A model that a provider has in its own list.
+    """A model in a provider's own list.
 
     >>> DiscoveredModel("team-a-profile", base="acme-1").base
     'acme-1'
     """
 
     name: str
-    """The name with which the model is called."""
+    """The name of the model in requests."""
     base: str = ""
-    """The id of the model behind the name, by which its price and its capabilities are known; "" if it is `name`."""
+    """The model's id, if `name` is another name of the model; "" otherwise. Price and capabilities depend on the id."""
 
 
 ModelPages = Generator[UpstreamRequest, StepResponse, Sequence[DiscoveredModel]]
-"""The generator of a `ModelSearch`."""
+"""The generator in a `ModelSearch`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +96,14 @@ class ModelSearch:
     """
 
     pages: ModelPages
-    """A generator that yields requests and returns the models.
+    """A generator that yields requests and returns the models. `yield` returns the reply.
 
-    `yield` returns the reply. If the reply is an error, the search ends before the generator gets it."""
+    The search ends at an error reply. The generator does not get this reply."""
     subdomain: str = ""
-    """The first part of the name of the host that is asked, in place of the first part of the provider's host.
+    """The first label of the host with the list, if it differs from the provider's host; "" otherwise.
 
-    It is for APIs that have their lists at another host, such as `lists.us.example.com` beside `models.us.example.com`.
-    The path of the base URL is then left out. If it is "", the provider's base URL is asked."""
+    For example, `lists` sends the requests to `lists.us.example.com` and not to `models.us.example.com`. The path of
+    the base URL is then left out."""
 
 
 def model_list(models: Sequence[ListedModel]) -> bytes:
@@ -134,7 +132,7 @@ def model_entry(model: ListedModel) -> bytes:
 
 
 def _entry(model: ListedModel) -> dict[str, Any]:
-    """Return the entry of a model. Without known prices there is no `pricing`, because clients expect numbers there."""
+    """Return the entry of a model. If the prices are unknown, it has no key `pricing`, because null is not allowed."""
     metadata: dict[str, Any] = {
         "provider": {
             "id": model.provider,

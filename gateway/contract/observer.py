@@ -1,6 +1,6 @@
 """The protocol of observers, which receive the record of every call.
 
-Plugins import it from `flag.py`, with the rest of the contract.
+Plugins import the protocol from `flag.py`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any, Protocol
 class Observer(Protocol):
     """A receiver of call records.
 
-    The gateway calls `seen` once for each call, in a separate thread, so that observers delay no call. If they are so
-    slow that the queue of records is full, further records are lost.
+    The gateway calls `seen` once for each call, in the observer's own thread. The records wait in a queue. If the
+    observer is so slow that the queue is full, it does not get further records.
 
     >>> api = 1
     >>> def seen(record):
@@ -30,9 +30,7 @@ class Observer(Protocol):
         """
 
     def seen(self, record: Mapping[str, Any]) -> None:
-        """Receive the record of one call. Each observer has its own copy.
-
-        If the function raises an exception, the gateway logs it.
+        """Receive the record of one call, as the observer's own copy. The gateway logs an exception of this function.
 
         >>> def seen(record):
         ...     if record["status"] < 500:
@@ -42,10 +40,10 @@ class Observer(Protocol):
         """
 
     def seen_event(self, event: Mapping[str, Any]) -> None:
-        """Receive an event that is no call. `event` has its name as `event`, and the Unix time as `at`.
+        """Receive an event of the gateway, with its name in the key `event` and its Unix time in seconds in `at`.
 
-        At present, the only event is `quota.nearly_used`. It is sent once when calls have used 80 % of a bucket. It has
-        `bucket`, `definition`, `capacity_usd`, `balance_usd`, `used`, `on_exceed` and `full_at`.
+        There is one event, `quota.nearly_used`: calls have used 80 % of a quota bucket. Its other keys are `bucket`,
+        `definition`, `capacity_usd`, `balance_usd`, `used`, `on_exceed` and `full_at`.
 
         >>> def seen_event(event):
         ...     print(event["event"], event["bucket"])

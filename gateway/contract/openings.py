@@ -1,9 +1,9 @@
-"""The opening of a chat (its system prompt and its first user message), by which the gateway recognises the chat.
+"""The opening of a chat: its system prompt and its first user message.
 
-- All turns of a chat have the same opening, so calls with the same opening belong to the same session.
-- Only texts are read. Settings such as `cache_control` are ignored, because clients move them from turn to turn.
-- Only the beginning of a body is read, so a large body costs no more time than a body of `WINDOW` bytes.
-- `chat` reads the most common form, and is the default of compatibility flags (plugins of API formats). A flag for
+- All requests of a chat have the same opening. So the gateway assigns calls with the same opening to one session.
+- Only texts are read. Fields such as `cache_control` are ignored, because they change from request to request.
+- Only the first `WINDOW` bytes of a field are read, so a large body takes no more time.
+- `chat` reads the most common form. It is the default hook of compatibility flags (plugins of API formats). A flag for
   another form calls `of_turns`:
 
     def opening(request):
@@ -20,12 +20,13 @@ from typing import Any, Final
 from gateway.contract.members import Members
 
 WINDOW: Final = 1024 * 1024
-"""Number of bytes that are read of a field of the body. Reading this many takes less than 30 ms."""
+"""Maximum number of bytes that are read of a field of the body. Reading so many takes less than 30 ms."""
 MAX_ITEMS: Final = 1_000
-"""Maximum number of messages, and of blocks of a message, that are read. In real chats, the first user message comes
-after a few system messages. The limit bounds the work for hostile requests."""
+"""Maximum number of messages, and of blocks of a message, that are read.
+
+In real chats, only a few system messages are before the first user message. Hostile requests could have millions."""
 MAX_CUT: Final = 64 * 1024
-"""Number of characters that are used of a message that does not end within `WINDOW`."""
+"""Number of characters that are read of a message that does not end within `WINDOW`."""
 
 _GAP: Final = re.compile(r"[\s,]*")
 _DECODER: Final = json.JSONDecoder()
@@ -35,9 +36,9 @@ Opening = tuple[str, str]
 
 
 def chat(top: Members) -> Opening | None:
-    """Return the opening of a chat in OpenAI's chat API, Anthropic's API or Bedrock's Converse API.
+    """Return the opening of a chat in OpenAI's Chat API, Anthropic's API or Bedrock's Converse API.
 
-    The system prompt is in the field `system`, in the first messages of the role `system` or `developer`, or in both.
+    The system prompt is the field `system` and the first messages with the role `system` or `developer`.
 
     >>> top = Members(b'{"system": "be brief", "messages": [{"role": "user", "content": "hi"}]}')
     >>> openings.chat(top)
@@ -49,7 +50,7 @@ def chat(top: Members) -> Opening | None:
 def of_turns(top: Members, name: str, system: str = "") -> Opening | None:
     """Return the opening of a chat whose turns are in the list `name`; None if there is no user message.
 
-    `system` is the system prompt outside of the list. A turn without a role counts as the user's.
+    `system` is a system prompt outside of the list. A turn without a role counts as a user message.
 
     >>> openings.of_turns(Members(b'{"contents": [{"parts": [{"text": "hi"}]}]}'), "contents", "be brief")
     ('be brief', 'hi')
@@ -66,7 +67,7 @@ def of_turns(top: Members, name: str, system: str = "") -> Opening | None:
 
 
 def text_of(top: Members, name: str) -> str:
-    """Return the text of a field of the body. For a field larger than `WINDOW`, return the beginning of its JSON.
+    """Return the text of a field of the body. For a field larger than `WINDOW`, return its first `WINDOW` bytes.
 
     >>> openings.text_of(Members(b'{"system": [{"type": "text", "text": "be brief"}]}'), "system")
     'be brief'
@@ -82,8 +83,7 @@ def text_of(top: Members, name: str) -> str:
 def _items(top: Members, name: str) -> Iterator[tuple[Any, str]]:
     """Yield the first items of a list, each as a pair of the decoded value and its JSON text.
 
-    An item that does not end within the first `WINDOW` bytes cannot be decoded. In its place, `{"role": "user"}` is
-    yielded with the beginning of the item's JSON.
+    An item that does not end within `WINDOW` is yielded as `{"role": "user"}` with the first characters of its JSON.
     """
     text = _window(top, name)
     at = _gap(text, 1)
@@ -109,7 +109,7 @@ def _gap(text: str, at: int) -> int:
 
 
 def _decoded(text: str, at: int) -> tuple[Any, int]:
-    """Return the JSON value at an offset, and the offset of its end. The end is -1 if the value cannot be read."""
+    """Return the JSON value at an offset, and the offset of its end. The end is -1 if the value is not valid."""
     try:
         return _DECODER.raw_decode(text, at)
     except (ValueError, RecursionError):
@@ -118,9 +118,9 @@ def _decoded(text: str, at: int) -> tuple[Any, int]:
 
 
 def _text(value: Any, depth: int = 4) -> str:
-    """Return the joined texts of a message or of its content, in any dialect: a string, blocks with `text`, or `parts`.
+    """Return the joined texts of a message or of its content, in any API format.
 
-    `depth` is the number of levels that are searched. No dialect nests texts deeper than 4 levels.
+    `depth` is the number of levels of lists and objects to search. No API format has texts below level 4.
     """
     if isinstance(value, str):
         return value
@@ -134,4 +134,4 @@ def _text(value: Any, depth: int = 4) -> str:
 
 
 _TEXTS: Final = ("content", "parts", "text")
-"""Keys under which a message or a block has its text."""
+"""Keys for the text of a message or a block."""

@@ -1,24 +1,19 @@
-"""Places of text in requests, replies and events.
+"""The paths of texts in the JSON of requests, replies and events, so that filters can read any API format.
 
-Compatibility flags (plugins of API formats) define these places, so that filters need not know dialects.
-
-A flag's function `places(event)` yields a `Place` for each text of an event's payload. A whole request is an event of
-the kind `REQUEST`, and a whole reply one of the kind `REPLY`. The smallest function, for a stream of `{"text": "…"}`,
-is:
+A compatibility flag (the plugin of one API format) has a function `places(event)`. It yields a `Place` for each text in
+the event's payload. A whole request is an event of the kind `REQUEST`. A whole reply is an event of the kind `REPLY`.
+This function is for a stream of `{"text": "…"}`:
 
     def places(event):
         yield Place(("text",))
 
-The texts of a stream that belong together form a *block*, such as one answer, or the arguments of one tool call. For an
-event that ends a block, `places` also yields `End(block)`. A block without an `End` ends with the stream.
-
-The name of a block may be a tuple. `End("a")` also ends the block `("a", 0)`. `End(("a", 0))` also ends `("a", 0, 1)`.
-
-One event may end the thinking and begin the answer. Then `places` yields the `End` of the thinking before the `Place`
-of the answer. Otherwise, a filter that holds the last words of the thinking would delay the answer.
-
-Some values repeat a text in a form that no filter can change, such as the log probabilities of its tokens. `places`
-yields a `Copy` for each such value. If a filter changes the text, the gateway empties the value.
+- A block is a sequence of texts in a stream, such as one answer, or the arguments of one tool call.
+- For an event that ends a block, `places` also yields `End(block)`. A block without an `End` ends with the stream.
+- A block's name may be a tuple. `End("a")` also ends the block `("a", 0)`. `End(("a", 0))` also ends `("a", 0, 1)`.
+- If one event ends a block and begins the next one, the `End` comes first. Then a filter releases the text that it
+  holds back before the new block begins.
+- For a value that repeats a text in another form, such as log probabilities of its tokens, `places` yields a `Copy`. If
+  a filter changes the text, the gateway empties this value.
 """
 
 from __future__ import annotations
@@ -33,38 +28,36 @@ from gateway.contract.errors import BadFrame
 from gateway.contract.messages import Event
 
 REQUEST: Final = "request"
-"""The kind of the event whose payload is a client's whole request."""
+"""The kind of an event whose payload is a client's whole request."""
 REPLY: Final = "reply"
-"""The kind of the event whose payload is a whole reply."""
+"""The kind of an event whose payload is a whole reply."""
 
 Kind = Literal["text", "thinking", "arguments"]
-"""The kind of a text: an answer or prompt (`text`), a model's thinking, or the arguments of a tool call as JSON."""
+"""The kind of a text: an answer or a prompt (`text`), a model's thinking, or the JSON of tool arguments."""
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
-    """The place of one text in a JSON value.
+    """The path of one text in a JSON value, and the facts that filters need about the text.
 
     >>> Place(("choices", 0, "delta", "content"), block=("choice", 0))
     Place(path=('choices', 0, 'delta', 'content'), kind='text', block=('choice', 0), repeats=False, role='')
     """
 
     path: tuple[str | int, ...]
-    """The names and indexes that lead to the text, such as `("choices", 0, "delta", "content")`.
+    """The keys and indexes that lead to the text, such as `("choices", 0, "delta", "content")`.
 
-    If the value is not a string, such as the arguments of a call in an unstreamed reply, the text is its JSON."""
+    If the value is not a string but, say, an object with tool arguments, the text is the value's JSON."""
     kind: Kind = "text"
     block: Hashable = ""
-    """The block of a stream to which the text belongs. A text continues the earlier texts of the same block."""
+    """The name of the block in the stream. The text continues the earlier texts of this block."""
     repeats: bool = False
-    """Whether this text repeats a whole block that earlier events had in pieces.
-
-    An example is OpenAI's event `response.output_text.done`."""
+    """True if the text is the whole block again, as in OpenAI's event `response.output_text.done`."""
     role: str = ""
-    """The author of a text in a request: `system`, `user`, `assistant` or `tool`; "" if it is none of them."""
+    """The author of a text in a request: `system`, `user`, `assistant` or `tool`; "" for any other text."""
 
 
 class End(msgspec.Struct, frozen=True, gc=False):
-    """The end of a block: no later event continues it, so that a filter need not hold its last words any more.
+    """The end of a block: no later event has a text of this block.
 
     >>> End(("choice", 0)).block
     ('choice', 0)
@@ -74,9 +67,9 @@ class End(msgspec.Struct, frozen=True, gc=False):
 
 
 class Copy(msgspec.Struct, frozen=True, gc=False):
-    """The place of a value that repeats text in another form, such as token by token with log probabilities.
+    """The path of a value that repeats text in another form, such as log probabilities of each token.
 
-    If a filter has changed or held back text of this event or an earlier one, the gateway empties the value. A list
+    If a filter changes text or holds text back, in this event or an earlier one, the gateway empties the value. A list
     becomes `[]`, and any other value becomes null.
 
     >>> Copy(("choices", 0, "logprobs")).path
@@ -84,11 +77,11 @@ class Copy(msgspec.Struct, frozen=True, gc=False):
     """
 
     path: tuple[str | int, ...]
-    """The names and indexes that lead to the value, as in `Place.path`."""
+    """The keys and indexes that lead to the value, as in `Place.path`."""
 
 
 Places = Callable[[Event], Iterable[Place | End | Copy]]
-"""A compatibility flag's function `places`."""
+"""The function `places` of a compatibility flag."""
 
 
 class Text(msgspec.Struct, frozen=True, gc=False):
@@ -105,7 +98,7 @@ class Text(msgspec.Struct, frozen=True, gc=False):
 
 
 def value_at(data: Any, path: Sequence[str | int]) -> Any:
-    """Return the value at a place. Raises `LookupError` or `TypeError` if there is none.
+    """Return the value at a path. Raises `LookupError` or `TypeError` if there is none.
 
     >>> places.value_at({"choices": [{"text": "hi"}]}, ("choices", 0, "text"))
     'hi'
@@ -116,7 +109,7 @@ def value_at(data: Any, path: Sequence[str | int]) -> Any:
 
 
 def json_text(value: Any) -> str:
-    """Return the text of a value that is not a string: its JSON.
+    """Return the JSON of a decoded value as text.
 
     >>> places.json_text({"city": "Rome"})
     '{"city":"Rome"}'
@@ -125,9 +118,9 @@ def json_text(value: Any) -> str:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Return a decoded value as JSON, whatever its depth.
+    """Return the JSON of a decoded value of any depth.
 
-    orjson reads up to 1,024 levels of lists and objects, but writes only 254. So msgspec encodes deeper values.
+    orjson writes only 254 levels of lists and objects. msgspec writes deeper values.
 
     >>> places.json_bytes({"city": "Rome"})
     b'{"city":"Rome"}'
@@ -139,7 +132,9 @@ def json_bytes(value: Any) -> bytes:
 
 
 def text_at(data: Any, path: Sequence[str | int]) -> str:
-    """Return the text at a place. Raises `LookupError` or `TypeError` if there is none.
+    """Return the text at a path. For a value that is not a string, return its JSON.
+
+    Raises `LookupError` or `TypeError` if there is no value.
 
     >>> places.text_at({"arguments": {"city": "Rome"}}, ("arguments",))
     '{"city":"Rome"}'
@@ -149,7 +144,9 @@ def text_at(data: Any, path: Sequence[str | int]) -> str:
 
 
 def put_text(data: Any, path: Sequence[str | int], text: str) -> None:
-    """Replace the text at a place. If the old value is no string, `text` must be JSON. Raises `ValueError` otherwise.
+    """Replace the text at a path. If the old value is not a string, `text` is decoded as JSON.
+
+    Raises `ValueError` if `text` is not valid JSON then.
 
     >>> data = {"arguments": {"city": "Rome"}}
     >>> places.put_text(data, ("arguments",), '{"city": "Oslo"}')
@@ -161,9 +158,9 @@ def put_text(data: Any, path: Sequence[str | int], text: str) -> None:
 
 
 def put_texts(data: Any, changes: Iterable[tuple[Sequence[str | int], str]]) -> Any:
-    """Return a copy of a JSON value in which some texts are replaced. It shares the unchanged parts with the original.
+    """Return a copy of a JSON value with other texts. `changes` are pairs of a path and a new text.
 
-    Raises the exceptions of `put_text`.
+    Raises the exceptions of `put_text`. The copy shares its unchanged parts with the original.
 
     >>> places.put_texts({"a": "x", "b": ["y"]}, [(("b", 0), "z")])
     {'a': 'x', 'b': ['z']}
@@ -180,7 +177,7 @@ def put_texts(data: Any, changes: Iterable[tuple[Sequence[str | int], str]]) -> 
 
 
 def empty(data: Any, path: Sequence[str | int]) -> None:
-    """Replace the value at a place by an empty one: `[]` for a list, and null for anything else.
+    """Empty the value at a path: a list becomes `[]`, and any other value becomes null.
 
     >>> data = {"text": "hi", "logprobs": [-0.1]}
     >>> places.empty(data, ("logprobs",))
@@ -192,7 +189,7 @@ def empty(data: Any, path: Sequence[str | int]) -> None:
 
 
 def output_bytes(places: Places, event: Event) -> int:
-    """Return the number of bytes of the texts in an event. Texts that repeat earlier events do not count.
+    """Return the number of bytes of the texts in an event, without the texts that repeat a block.
 
     >>> places.output_bytes(lambda event: [Place(("text",))], event("chunk", {"text": "hi"}))
     2

@@ -1,6 +1,6 @@
 """Finds the modules that may be plugins: built-in modules, entry points of installed packages, and files in a folder.
 
-`registry.py` checks them. A module that cannot be imported is reported as a `Mistake`.
+`registry.py` checks the modules. A failed import is reported as a `Mistake`.
 """
 
 from __future__ import annotations
@@ -24,16 +24,14 @@ _BUILT_IN: Final = "gateway_plugins"
 
 
 class PluginError(Exception):
-    """All errors that were found in plugins. Each argument is a `Mistake`, or a text that names the fault and a
-    correction.
-    """
+    """The faults that were found in plugins. Each argument is a `Mistake`, or a text with a fault and a correction."""
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.args))
 
 
 class NoFolder(PluginError):
-    """The error for a folder of plugins that cannot be listed. The message gives the folder and the reason."""
+    """The error for a folder of plugins that cannot be listed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,16 +40,16 @@ class Candidate:
 
     name: str
     origin: str
-    """The file, the package with its version, or "the gateway itself"."""
+    """The plugin's file, its package with the version, or "the gateway itself"."""
     place: str
-    """The file or the entry point."""
+    """The plugin's file or its entry point."""
     load: Callable[[], ModuleType | Mistake]
     group: str = ""
     """The group of the entry point; "" for a plugin without an entry point."""
 
 
 def candidates(folder: Path | None, installed: Sequence[tuple[Package, Sequence[EntryPoint]]]) -> Iterator[Candidate]:
-    """Yield the plugins of the gateway, of installed packages, and of a folder, if there is one."""
+    """Yield the plugins of the gateway, of installed packages and of the folder."""
     for package in (_BUILT_IN, f"{_BUILT_IN}.translators", f"{_BUILT_IN}.filters"):
         path = importlib.import_module(package).__path__
         for info in pkgutil.iter_modules(path):
@@ -66,9 +64,9 @@ def candidates(folder: Path | None, installed: Sequence[tuple[Package, Sequence[
 
 
 def clashes(every: Sequence[Candidate]) -> Mapping[Candidate, Mistake]:
-    """Return a mistake for each plugin of an installed package if another package has a plugin of the same name.
+    """Return a mistake for each plugin whose name two installed packages use.
 
-    None of these plugins is used. Otherwise a package that is installed later could replace a plugin of another one.
+    Neither plugin is used. Otherwise, a new package could replace the plugin of another package.
     """
     packages: dict[str, set[str]] = {}
     for candidate in every:

@@ -2,15 +2,14 @@
 
 Each mistake is reported with its file, its line and the correct form.
 
-- A `Kind` says which functions and values a compatibility flag (the plugin of an API format), a translator, an observer
-  or a filter has. The functions come from the protocols of the contract, such as `Flag`. The rules for the values are
-  in this module.
-- Arguments are passed by position, so a plugin may choose their names. But if it uses names of the contract, they must
-  be in the order of the contract.
-- A function that nobody uses is a mistake if its name is that of a missing hook with one typing error.
+- A `Kind` has the functions and values of one kind of plugin: compatibility flags (plugins of API formats),
+  translators, observers or filters. The functions come from the protocols of the contract, such as `Flag`. This module
+  has the rules for the values.
+- A plugin may choose the names of arguments, because they are passed by position. If it uses names of the contract,
+  they must be in the right order.
+- A name that is a misspelt hook, such as `smaples`, is a mistake, unless the plugin's code uses the name.
 
-`hook_results.py` checks the results of hooks when they are called. `plugin_conflicts.py` finds conflicts between
-plugins.
+`hook_results.py` checks the results of hooks at each call. `plugin_conflicts.py` finds conflicts between plugins.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ MAX_SHOWN: Final = 80
 """Maximum number of characters of a wrong value in a message."""
 
 _NEVER_PASSED: Final = FRAMING | {"set-cookie", "keep-alive", "content-encoding"}
-"""Headers of a reply that concern the connection to the provider, or that would set a cookie for this gateway."""
+"""Reply headers that a plugin must not pass on. They describe the connection to the provider or set a cookie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class Mistake:
 
     plugin: str
     message: str
-    """The message. It says what is wrong and what would be correct."""
+    """The message, with the fault and a correction."""
     place: str = ""
     """The file and the line; "" if the plugin has no file."""
 
@@ -75,19 +74,18 @@ class Kind:
     rules: Mapping[str, Rule]
     members: tuple[str, ...]
     functions: Mapping[str, tuple[str, ...]]
-    """The names of the arguments of each function, by the function's name."""
+    """The arguments of each function, by the function's name."""
 
 
 def _kind(name: str, protocol: type, required: tuple[str, ...], rules: Mapping[str, Rule]) -> Kind:
-    """Return the kind of plugin that a protocol describes."""
     return Kind(name, required, rules, tuple(members_of(protocol)), arguments_of(protocol))
 
 
 def kind_of(name: str, module: Any) -> Kind:
     """Return the kind of a plugin.
 
-    A translator is recognised by its name, an observer by its function `seen`, and a filter by its function `open`. Any
-    other plugin is a compatibility flag.
+    The name of a translator has `__`. An observer has a function `seen`, and a filter has a function `open`. Any other
+    plugin is a compatibility flag.
     """
     if "__" in name:
         return TRANSLATOR
@@ -98,7 +96,7 @@ def kind_of(name: str, module: Any) -> Kind:
 
 
 def has_members(kind: Kind, module: Any) -> bool:
-    """Return whether a module defines a required name of this kind of plugin. The name `api` does not count."""
+    """Return whether a module defines any name, except `api`, that this kind of plugin requires."""
     return any(hasattr(module, member) for member in kind.required if member != "api")
 
 
@@ -123,7 +121,7 @@ def mistakes(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
 
 
 def _own_rules(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
-    """Yield the mistakes that only one kind of plugin can have."""
+    """Yield the mistakes by rules that apply to one kind of plugin only."""
     if kind is FLAG:
         yield from _routes(name, module)
         yield from _settings(name, "Options", module)
@@ -134,7 +132,7 @@ def _own_rules(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
 
 
 def _missing(kind: Kind, member: str, module: Any) -> str:
-    """Return the message about a missing function or value. It quotes a similar name of the module, if there is one."""
+    """Return the message about a missing function or value, with a similar name in the module as a hint."""
     own = [name for name, value in vars(module).items() if not name.startswith("_") and not inspect.isclass(value)]
     others = [name for name in own if name not in kind.members]
     similar = next((f'; did you mean it by "{name}"?' for name in get_close_matches(member, others, 1)), "")
@@ -144,7 +142,7 @@ def _missing(kind: Kind, member: str, module: Any) -> str:
 
 
 def _no_plugin(module: Any) -> str:
-    """Return the message about a module without any required function or value of a plugin."""
+    """Return the message about a module that is no plugin."""
     if hasattr(module, "operations") or hasattr(module, "loses"):
         return "is a translator by its members; name it <client dialect>__<provider dialect>"
     needs = "; ".join(f"{kind.name} needs {', '.join(kind.required)}" for kind in KINDS)
@@ -155,10 +153,7 @@ def _no_plugin(module: Any) -> str:
 
 
 def _slips(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
-    """Yield a mistake for each public name in the module that is probably a misspelling of an optional name.
-
-    The optional names are those of functions and values of this kind of plugin that the module lacks.
-    """
+    """Yield a mistake for each public name in the module that is probably a misspelt optional function or value."""
     if not isinstance(module, types.ModuleType):
         return
     lacking = [member for member in kind.members if member not in kind.required and not _is_own(module, member)]
@@ -171,7 +166,7 @@ def _slips(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
 
 
 def _fits(kind: Kind, hook: str, module: types.ModuleType, own: str, value: Any) -> bool:
-    """Return whether `value`, which the module calls `own`, would be valid under the name `hook`."""
+    """Return whether `value` would be valid under the name `hook`. In the module, its name is `own`."""
     if hook in kind.rules:
         return kind.rules[hook].is_right(value)
     is_function = hook in kind.functions and inspect.isfunction(value) and _is_own(module, own)
@@ -179,7 +174,7 @@ def _fits(kind: Kind, hook: str, module: types.ModuleType, own: str, value: Any)
 
 
 def _is_own(module: types.ModuleType, member: str) -> bool:
-    """Return whether a module has this name. A function counts only if the module or its submodule defines it."""
+    """Return whether a module defines a name. An imported function does not count, unless a submodule defines it."""
     value = getattr(module, member, None)
     home = getattr(value, "__module__", module.__name__) if inspect.isfunction(value) else module.__name__
     return value is not None and (home == module.__name__ or home.startswith(f"{module.__name__}."))
@@ -214,7 +209,7 @@ def _translator(name: str, module: Any) -> Iterator[Mistake]:
 
 
 def _settings(name: str, member: str, module: Any) -> Iterator[Mistake]:
-    """Yield a mistake if a plugin's settings have a field that the JSON Schema of the configuration cannot describe."""
+    """Yield a mistake if a plugin's settings have a field that the configuration cannot have."""
     model: Any = getattr(module, member, None)
     try:
         if _are_options(model) and (_has_inner_secret(model.model_json_schema()) or _has_secret_without_key(model)):
@@ -230,14 +225,14 @@ def _settings(name: str, member: str, module: Any) -> Iterator[Mistake]:
 def _has_inner_secret(schema: Mapping[str, Any]) -> bool:
     """Return whether a field has a secret inside of its value, such as in a list.
 
-    There, the gateway would not replace `env:NAME` by the secret.
+    The gateway replaces `env:NAME` by a secret only if it is the whole value of a field.
     """
     fields = [*schema.get("properties", {}).values()]
     return _secrets_in(schema) > sum(_is_secret(form) for field in fields for form in (field, *field.get("anyOf", ())))
 
 
 def _has_secret_without_key(model: type[Settings]) -> bool:
-    """Return whether a field for a secret has no key of its own, but only a path of several keys (`AliasPath`)."""
+    """Return whether a field for a secret is read from a path of several keys (pydantic's `AliasPath`) only."""
     secrets = {name for name, info in model.model_fields.items() if is_secret(info.annotation)}
     return not secrets <= {*fields_by_key(model).values()}
 
@@ -248,7 +243,7 @@ def _secrets_in(value: Any) -> int:
 
 
 def _is_secret(value: Any) -> bool:
-    """Return whether a schema is that of pydantic's `SecretStr`."""
+    """Return whether `value` is the JSON Schema of pydantic's `SecretStr`."""
     return isinstance(value, dict) and value.get("format") == "password" and value.get("writeOnly") is True
 
 

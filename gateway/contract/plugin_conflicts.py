@@ -1,4 +1,4 @@
-"""Checks of plugins against one another: two may claim the same route, and a translator may name unknown dialects."""
+"""Checks for conflicts between plugins: two plugins with the same route, and translators for unknown dialects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.contract.route_paths import normal_path, serves_path
 
 
 class _NamedFlag(Flag, Protocol):
-    """A compatibility flag (plugin of an API format) that knows its own name."""
+    """A compatibility flag (plugin of an API format) with its name."""
 
     @property
     def name(self) -> str: ...
@@ -22,9 +22,9 @@ class _NamedFlag(Flag, Protocol):
 def claimed_routes(
     name: str, module: Any, flags: Collection[_NamedFlag], own: Sequence[tuple[str, str]]
 ) -> Iterator[Mistake]:
-    """Yield a mistake for each route of a compatibility flag that is already taken.
+    """Yield a mistake for each route of a compatibility flag that already exists.
 
-    The gateway, another flag, or an earlier route of the same flag may have taken it.
+    It may be a route of the gateway, of another flag, or of the same flag.
     """
     others = {_key(route.method, route.path): f"{flag.name} claims" for flag in flags for _, route in _routes(flag)}
     for member, route in _routes(module):
@@ -40,10 +40,10 @@ def claimed_routes(
 
 
 def _routes(flag: Any) -> Iterator[tuple[str, Route]]:
-    """Yield the routes of a compatibility flag, each with the name that declares it: `routes` or `model_lists`.
+    """Yield the routes that no other flag may have, each with `routes` or `model_lists`, the name that declares it.
 
-    A list of models for requests with certain headers is left out, because several flags may have such lists at one
-    path. The lists of a flag without routes are left out too, because such a flag has no clients.
+    Two kinds of lists of models are left out. Lists for certain headers may share a path. The lists of a flag without
+    routes are not used, because it has no clients.
     """
     for route in flag.routes:
         yield "routes", route

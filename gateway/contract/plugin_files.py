@@ -1,10 +1,10 @@
 """Loads plugins from a folder of files.
 
-- Files and packages of the folder are modules of the package `irisgate_folder`, so that dataclasses, pickle and
-  relative imports (`from ._shared import x`) work.
+- Files and packages of the folder become modules of the package `irisgate_folder`. So dataclasses, pickle and relative
+  imports (`from ._shared import x`) work.
 - A file or package whose name begins with an underscore is not a plugin. Plugins may import it.
-- All sources are read before the first of them runs, and modules are imported from this copy. Worker processes get the
-  copy too, so they run the same code as the gateway even if a file has changed since.
+- All files are read before any code runs. Modules are then imported from this copy, also in worker processes. So all
+  processes run the same code, even if a file changes later.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ FOLDER_PACKAGE: Final = "irisgate_folder"
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The sources of a folder of plugins, as of the time when they were read."""
+    """A copy of the source files in a folder of plugins."""
 
     folder: str
     files: Mapping[str, bytes]
     """The content of each file by its path."""
 
     def changed(self) -> list[str]:
-        """Return the paths of the files that are new, different or missing in the folder now."""
+        """Return the paths of the files that were added, changed or removed since the copy was made."""
         try:
             now = read_sources(Path(self.folder)).files
         except OSError:
@@ -44,7 +44,7 @@ class Sources:
 
 
 def read_sources(folder: Path) -> Sources:
-    """Return the sources of the files and packages in a folder. Files that cannot be read are left out."""
+    """Return a copy of the source files in a folder. Files that cannot be read are left out."""
     files = {}
     for path in python_files(folder):
         try:
@@ -57,8 +57,7 @@ def read_sources(folder: Path) -> Sources:
 def python_files(folder: Path, above: Sequence[Path] = ()) -> Iterator[Path]:
     """Yield the Python files of a folder and of the packages in it.
 
-    `above` are the folders that contain this folder. A link to one of them is not followed, because the search would
-    never end.
+    `above` has the parent folders. A link to one of them is not followed, because the search would never end.
     """
     # the folder is listed first: for a loop of links, that raises an OSError, but `resolve` raises another exception
     paths = sorted(folder.iterdir())
@@ -71,12 +70,12 @@ def python_files(folder: Path, above: Sequence[Path] = ()) -> Iterator[Path]:
 
 
 def sources_in_use() -> Sources | None:
-    """Return the sources from which plugins of a folder were last loaded; None if there is no folder."""
+    """Return the sources that `use_sources` has set; None if there is no folder of plugins."""
     return _FINDER.sources
 
 
 def use_sources(sources: Sources | None) -> None:
-    """Import plugins from these sources. Modules of an earlier load are discarded, so that new code runs."""
+    """Make later imports of plugins use these sources. Modules that were imported before are discarded."""
     if sources is None:
         return
     for name in [name for name in sys.modules if name.partition(".")[0] == FOLDER_PACKAGE]:
@@ -99,9 +98,7 @@ def plugin_paths(folder: Path) -> Iterator[Path]:
 
 
 def _is_file(path: Path) -> bool:
-    """Return whether a path is a file. Return False for a path in a folder that may not be entered, such as
-    `lost+found`.
-    """
+    """Return whether a path is a file. A path in a folder without permission, such as `lost+found`, is none."""
     try:
         return path.is_file()
     except OSError:
@@ -116,7 +113,7 @@ def _has_misspelt_init(folder: Path) -> bool:
 
 
 def name_fault(path: Path) -> str:
-    """Return the reason why a file or package cannot be a plugin, by its name or its type; "" if it can be one."""
+    """Return why a file or package cannot be a plugin, such as a wrong name; "" if it can be one."""
     name = path.stem if path.suffix == ".py" else path.name
     if not name.isidentifier() or keyword.iskeyword(name):
         return f'"{name}" is no name for a plugin; write letters, digits and underscores, such as acme_text.py'
@@ -126,15 +123,14 @@ def name_fault(path: Path) -> str:
 
 
 def import_plugin(path: Path) -> Any:
-    """Return the module of a file or package in the folder of plugins. Raises what the plugin's code raises."""
+    """Import a file or package in the folder of plugins. Raises any exception of the plugin's code."""
     return importlib.import_module(f"{FOLDER_PACKAGE}.{path.stem}")
 
 
 class HeldLoader(SourceFileLoader):
-    """A loader that imports a module from a source that was read earlier.
+    """A loader that imports a module from a copy of its source.
 
-    It uses a bytecode file only if that file was compiled from a source with the same size and the same time of change
-    (`mtime`). It writes no bytecode file.
+    It reads a bytecode file only if the file's source had the same size and the same `mtime`. It writes none.
     """
 
     def __init__(self, fullname: str, path: str, source: bytes, mtime: int | None = None) -> None:
@@ -151,11 +147,11 @@ class HeldLoader(SourceFileLoader):
         return self._source if path == self.path else super().get_data(path)
 
     def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
-        """Write no bytecode file. Python might use it for a newer source that has the same size and time of change."""
+        """Write no bytecode file, because Python might use it for a newer source with the same size and `mtime`."""
 
 
 class _Finder(MetaPathFinder):
-    """The finder of modules in the sources of a folder."""
+    """The finder of modules in the folder of plugins."""
 
     def __init__(self) -> None:
         self.sources: Sources | None = None

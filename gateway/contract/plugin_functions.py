@@ -1,4 +1,4 @@
-"""Checks of functions and methods of plugins: their arguments, and whether they may be `async` or generators."""
+"""Checks of the arguments of plugins' functions and methods, and of the use of `async` and `yield` in them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def arguments_of(protocol: type) -> Mapping[str, tuple[str, ...]]:
-    """Return the names of the arguments of each method of a protocol, by the method's name."""
+    """Return the arguments of each method of a protocol, by the method's name."""
     return {
         name: tuple(inspect.signature(method).parameters)[1:]
         for name, method in members_of(protocol).items()
@@ -25,7 +25,7 @@ def members_of(protocol: type) -> Mapping[str, Any]:
 
 
 def function_fault(name: str, arguments: tuple[str, ...], function: Any, *, may_wait: bool) -> str:
-    """Return what is wrong with a function or method, and what is right; "" if nothing is wrong.
+    """Return the fault of a function or method, and the correction; "" if there is no fault.
 
     `may_wait` is true if the function may be `async`.
     """

@@ -1,6 +1,6 @@
-"""Imports a plugin's module, and finds out why it cannot be imported: the line in the plugin's code, and a correction.
+"""Imports a plugin's module. A failed import is reported with the line in the plugin's code and a correction.
 
-What an import prints goes to standard error, because standard output is for the results of a command and for the log.
+During an import, printed text goes to standard error, because standard output is for the log and results of commands.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ from gateway.contract.plugin_checks import Mistake
 from gateway.contract.plugin_files import FOLDER_PACKAGE, sources_in_use
 
 MAX_CAUSE: Final = 300
-"""Maximum number of characters of the cause."""
+"""Maximum number of characters of the cause of a failed import."""
 
 
 _LASTING: Final[set[threading.Thread]] = set()
-"""Threads that imports of plugins have started and that are not daemons. Python waits for their end before the process
-ends."""
+"""Threads that imports of plugins started. They are not daemons, so Python waits for them before the process ends."""
 
 
 def import_or_mistake(name: str, load: Callable[[], Any], package: str, place: str) -> Any:
-    """Return what `load()` returns, or a `Mistake` if it fails. `import_mistake` explains the other arguments."""
+    """Return `load()`, or a `Mistake` if it fails. The other arguments are those of `import_mistake`."""
     before = set(threading.enumerate())
     try:
         with redirect_stdout(sys.stderr):
@@ -43,15 +42,14 @@ def import_or_mistake(name: str, load: Callable[[], Any], package: str, place: s
 
 
 def has_lasting_threads() -> bool:
-    """Return whether a thread that the import of a plugin has started would keep the process from ending."""
+    """Return whether a plugin's import started a thread that would now keep the process from ending."""
     return any(thread.is_alive() for thread in _LASTING)
 
 
 def import_mistake(name: str, error: BaseException, package: str, place: str) -> Mistake:
-    """Return an exception of an import as a `Mistake`, with the file and line that raised it.
+    """Return a `Mistake` for an exception of an import, with the file and line of the plugin's code.
 
-    `package` is the top-level package of the plugin's code. If no line of this package raised the exception, the
-    mistake has `place` instead.
+    `package` is the top-level package of the plugin. If none of its code ran, the mistake has `place` instead.
     """
     cause = " ".join(f"{type(error).__name__}: {_text(error)}".split())[:MAX_CAUSE]
     line = _line(error, package)
@@ -63,7 +61,7 @@ def import_mistake(name: str, error: BaseException, package: str, place: str) ->
 
 
 def _text(error: BaseException) -> str:
-    """Return the text of an exception, whose own `__str__` may fail."""
+    """Return the text of an exception, even if its `__str__` fails."""
     try:
         return str(error)
     except Exception:  # noqa: BLE001 (whatever a plugin raises)
@@ -71,7 +69,7 @@ def _text(error: BaseException) -> str:
 
 
 def _line(error: BaseException, package: str) -> str:
-    """Return the file and line of the innermost frame in a package; "" if there is no such frame."""
+    """Return the innermost file and line of a package in an exception's traceback; "" if there is none."""
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"{error.filename}:{error.lineno or 1}"
     frames = [
@@ -83,7 +81,7 @@ def _line(error: BaseException, package: str) -> str:
 
 
 def _advice(error: BaseException) -> str:
-    """Return advice for a correction, as the end of a message; "" if the exception says enough."""
+    """Return a correction, as the end of the error message; "" if the exception says enough."""
     if isinstance(error, SystemExit):
         return "; a plugin must not end the process"
     if not isinstance(error, ModuleNotFoundError) or not error.name:

@@ -1,9 +1,9 @@
-"""Holds the code of installed packages with plugins, so that an upgrade while the gateway runs changes nothing.
+"""Copies the code of installed packages with plugins, so that an upgrade does not change a running gateway.
 
-- The sources of such a package are read before the first of its plugins runs, and its modules are imported from this
-  copy. Worker processes get the copy too. So a module that is first imported after an upgrade still has the old code.
-- A restart takes the new version. A reload reports the differences (`changes`).
-- There is no copy of compiled modules, data files, modules in archives, and other packages that a plugin imports.
+- All source files of such a package are read before any of its code runs. Modules are imported from this copy, also in
+  worker processes and after an upgrade.
+- A restart uses the new version. A reload only reports the differences (`changes`).
+- Compiled modules, data files, modules in archives, and other packages that a plugin imports are not copied.
 
 `plugin_files.py` does the same for the folder of plugins.
 """
@@ -34,26 +34,26 @@ GROUPS: Final = {
     "irisgate.observers": OBSERVER,
     "irisgate.filters": FILTER,
 }
-"""The groups of entry points, and the kind of the plugins in each."""
+"""The kind of plugin for each group of entry points."""
 _NOT_HELD: Final = frozenset({"gateway", "gateway_plugins", *sys.stdlib_module_names})
-"""Top-level names of modules that never belong to a package of plugins, even if an entry point names one of them."""
+"""Modules that are never copied, even if an entry point names one of them."""
 _DAMAGED: Final = (OSError, ValueError, TypeError, LookupError, AttributeError, csv.Error)
-"""Exceptions that `importlib.metadata` raises for damaged or missing files, such as after an interrupted upgrade."""
+"""Exceptions of `importlib.metadata` for damaged or missing files, such as after an interrupted upgrade."""
 _INIT: Final = "__init__.py"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The source of a module, as of the time when it was read."""
+    """A copy of a module's source file."""
 
     path: str
     data: bytes
     mtime: int = field(compare=False)
-    """The time of the file's last change, in seconds since 1970."""
+    """The Unix time of the file's last change, in seconds."""
 
     @property
     def folder(self) -> list[str] | None:
-        """A list with the package's folder, if the source is that of a package; None for any other module."""
+        """A list with the folder of a package, if the file is its `__init__.py`; None for any other file."""
         folder, name = os.path.split(self.path)
         return [folder] if name == _INIT else None
 
@@ -67,14 +67,14 @@ class Package:
     plugins: tuple[str, ...]
     """The names of the package's plugins."""
     modules: Mapping[str, Source] = field(repr=False)
-    """The sources of the package's modules, by the modules' full names."""
+    """The source of each module of the package, by the module's full name."""
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}".rstrip()
 
 
 def installed_packages() -> Sequence[tuple[Package, Sequence[EntryPoint]]]:
-    """Return the installed packages with plugins, sorted by name, each with the entry points of its plugins."""
+    """Return the installed packages with plugins and the entry points of their plugins, sorted by name."""
     # folders of packages are cached by time, and a second change within a tick of the clock would not be noticed
     importlib.invalidate_caches()
     packages: dict[str, tuple[Package, Sequence[EntryPoint]]] = {}
@@ -90,7 +90,7 @@ def installed_packages() -> Sequence[tuple[Package, Sequence[EntryPoint]]]:
 
 
 def _described(distribution: Distribution, member: str) -> str:
-    """Return the `name` or `version` of a package; "" if an interrupted installation has left none."""
+    """Return the `name` or `version` of a package; "" if it is missing, as after an interrupted installation."""
     try:
         return getattr(distribution, member) or ""
     except _DAMAGED:
@@ -98,7 +98,7 @@ def _described(distribution: Distribution, member: str) -> str:
 
 
 def _first(name: str) -> Distribution | None:
-    """Return the first package with this name on Python's path. Imports use the modules of this package."""
+    """Return the first package with this name on Python's path, whose modules Python imports."""
     try:
         return Distribution.from_name(name) if name else None
     except PackageNotFoundError:
@@ -123,7 +123,7 @@ def _package(distribution: Distribution, name: str, entries: Sequence[EntryPoint
 
 
 def module_of(entry: EntryPoint) -> str:
-    """Return the full name of an entry point's module; "" if the entry point has none."""
+    """Return the full name of an entry point's module; "" if the entry point is not valid."""
     try:
         return entry.module
     except AttributeError:
@@ -132,10 +132,10 @@ def module_of(entry: EntryPoint) -> str:
 
 
 def _module_names(distribution: Distribution) -> set[tuple[str, ...]]:
-    """Return the names of the modules that a package's installation lists, such as `("acme", "text")` for `acme.text`.
+    """Return the names of a package's modules, such as `("acme", "text")` for `acme.text`, from its list of files.
 
-    An editable installation (`pip install -e`) lists only the names at the top level. A listed module is left out if an
-    import would find another file.
+    An editable installation (`pip install -e`) lists only top-level names. A module is left out if Python would import
+    another file for its name.
     """
     try:
         files = distribution.files or ()
@@ -167,10 +167,10 @@ def _is_below(folder: Path, spec: ModuleSpec | None) -> bool:
 def _sources(
     prefix: str, names: Collection[tuple[str, ...]], path: Sequence[str] | None
 ) -> Iterator[tuple[str, Source]]:
-    """Yield the full name and the source of each module in `names`, and of all other modules of their packages.
+    """Yield the full name and the source of each module in `names`, and of all other modules in the same packages.
 
-    If the modules are in a namespace package, `prefix` is its name with a dot, such as `acme.`. Other modules of the
-    namespace package are left out, because they may belong to other installed packages.
+    For modules in a namespace package, `prefix` is its name with a dot, such as `acme.`. Only the modules in `names`
+    are yielded then, because others may belong to another installed package.
     """
     for first in sorted({parts[0] for parts in names if parts} - {""} - (frozenset() if prefix else _NOT_HELD)):
         spec = _spec(f"{prefix}{first}", path)
@@ -187,7 +187,7 @@ def _sources(
 
 
 def _below(package: str, top: str) -> Iterator[tuple[str, Source]]:
-    """Yield the sources of all modules in a package's folder and the folders below it."""
+    """Yield the sources of all modules in the folder `top` of a package and in the folders below it."""
     for folder, folders, files in os.walk(top):
         folders[:] = sorted(filter(str.isidentifier, folders))
         for file in sorted(files):
@@ -198,7 +198,7 @@ def _below(package: str, top: str) -> Iterator[tuple[str, Source]]:
 
 
 def _read(name: str, path: str) -> Iterator[tuple[str, Source]]:
-    """Yield the source of a module; nothing if the module has no source that can be read."""
+    """Yield the source of a module, unless it cannot be read."""
     if not path.endswith(".py"):
         return
     try:
@@ -210,7 +210,7 @@ def _read(name: str, path: str) -> Iterator[tuple[str, Source]]:
 
 
 def _spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
-    """Return the spec that an import of a module would find if this module's finder did not exist."""
+    """Return the spec that Python finds for a module without the finder of the copies."""
     for finder in sys.meta_path:
         spec = None
         with suppress(Exception):
@@ -222,7 +222,7 @@ def _spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
 
 
 def use_packages(packages: Sequence[Package]) -> None:
-    """Make later imports read the modules of these packages from the copies. Imported modules stay as they are."""
+    """Make later imports use the copies of these packages. Modules that are already imported do not change."""
     modules = {name: source for package in packages for name, source in package.modules.items()}
     around = {name[:at] for name in modules for at, letter in enumerate(name) if letter == "."}
     _FINDER.packages, _FINDER.modules, _FINDER.namespaces = tuple(packages), modules, frozenset(around - set(modules))
@@ -231,12 +231,12 @@ def use_packages(packages: Sequence[Package]) -> None:
 
 
 def packages_in_use() -> tuple[Package, ...]:
-    """Return the packages whose sources are held."""
+    """Return the packages whose copies are in use."""
     return _FINDER.packages
 
 
 def changes(running: Sequence[Package]) -> list[str]:
-    """Return the differences between the installed packages and those that run, as one text for each package."""
+    """Return a text for each package whose installed version differs from the running copy."""
     now = {package.name: package for package, _ in installed_packages()}
     differences = []
     for package in running:
@@ -251,13 +251,13 @@ def changes(running: Sequence[Package]) -> list[str]:
 
 
 class _Finder(MetaPathFinder):
-    """The finder of modules in held sources."""
+    """The finder of modules in the copies."""
 
     def __init__(self) -> None:
         self.packages: tuple[Package, ...] = ()
         self.modules: Mapping[str, Source] = {}
         self.namespaces: frozenset[str] = frozenset()
-        """The names of namespace packages around the modules."""
+        """The names of the namespace packages that contain the modules."""
 
     def find_spec(
         self,

@@ -1,10 +1,9 @@
 """Reads the source of a plugin's module.
 
-The checks of plugins need the line in which a name is defined. They also need to know whether the plugin's code uses a
-function: a function that seems to be a misspelt hook may be only a helper.
+The checks in `plugin_checks.py` need the line of a name's definition, for messages. They also need the names that the
+plugin's code uses: a function that looks like a misspelt hook may be a helper of the plugin.
 
-A source is parsed only if a check of `plugin_checks.py` needs a line or a name, so a plugin without mistakes costs
-nothing.
+A source is parsed only when a check needs it.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import Any
 
 
 def place_of(module: Any, member: str) -> str:
-    """Return the file and line at which a module defines a name; "" if the module has no file.
+    """Return the file and line of a name's definition in a module; "" if the module has no file.
 
     The line is 1 if the module does not define the name.
     """
@@ -30,14 +29,14 @@ def place_of(module: Any, member: str) -> str:
 
 
 def is_used(module: types.ModuleType, name: str) -> bool:
-    """Return whether a module, or another loaded module of the same top-level package, uses a name."""
+    """Return whether a module, or another loaded module of its top-level package, uses a name."""
     package = module.__name__.partition(".")[0]
     near = [other for key, other in list(sys.modules.items()) if key.partition(".")[0] == package]
     return any(name in _uses(other) for other in {id(each): each for each in (module, *near)}.values())
 
 
 def is_slip(name: str, hook: str) -> bool:
-    """Return whether a name is a hook's name with one typing error, or differs only in capitals and underscores."""
+    """Return whether a name is a misspelt hook: one typing error, or different capitals or underscores."""
     if name == hook:
         return False
     if name.replace("_", "").lower() == hook.replace("_", "").lower():
@@ -75,7 +74,7 @@ def _names(statement: ast.stmt) -> set[str]:
 
 
 def _uses(module: Any) -> set[str]:
-    """Return the names that the code of a module reads, as a variable, as an attribute or by an import."""
+    """Return the names that a module's code uses: variables, attributes and imported names."""
     return set(_read_names(_tree(module)))
 
 

@@ -1,11 +1,11 @@
-"""Reads errors in providers' replies: the message, the kind of the error, and the seconds to wait before a retry.
+"""Reads errors in providers' replies: the message, the error code, and the seconds to wait before a retry.
 
-- `problem_of` reads the reply to a request that failed: its status decides the class of the error.
-- `reported_problem` reads an error that has no error status: an event of a stream, or a body with status 200. The
-  number or the name in the error decides its class.
-- `not_a_reply` makes the error for a successful reply whose body does not belong to the dialect.
+- `problem_of` reads a reply with an error status. The status decides the error code.
+- `reported_problem` reads an error in a stream or in a body with status 200. The number or name in the error decides
+  the error code.
+- `not_a_reply` makes the error for a reply with status 200 that cannot be read.
 
-The names of errors are those of OpenAI's and Anthropic's API references, which most compatible servers use.
+The names of errors come from OpenAI's and Anthropic's API references. Most compatible servers use them.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ from gateway.contract.errors import BadFrame, Problem, UpstreamFailed
 from gateway.contract.flag import Head
 
 MAX_RETRY_AFTER: Final = 86_400
-"""Maximum `Retry-After` of a provider, in seconds, that is passed on to clients. A provider may send any number, and
-clients would wait that long."""
+"""Maximum seconds of a provider's `Retry-After` that clients get. A larger number is reduced to this one."""
 LONGEST_RETRY_AFTER: Final = 32 * 86_400
-"""Maximum `Retry-After`, in seconds, in a reply to a client. A quota by calendar month refills within 32 days."""
+"""Maximum seconds of a `Retry-After` to a client. A quota for a calendar month refills within 32 days."""
 
 MAX_WORDS: Final = 500
-"""Maximum number of characters of a provider's plain text in an error message."""
+"""Maximum number of characters that an error message quotes from a provider's plain text."""
 
 _UNAUTHORIZED: Final = 401
-"""The status for invalid credentials (RFC 9110, 15.5.2). Status 403 means valid credentials without the permission."""
+"""The status for invalid credentials (RFC 9110, 15.5.2)."""
 _ERROR_STATUSES: Final = range(400, 600)
 _CODES: Final[Mapping[int, str]] = {
     401: errors.PERMISSION,
@@ -68,21 +67,19 @@ _CODES_BY_NAME: Final[Mapping[str, str]] = {
     "timeout": errors.TIMEOUT,
     "timeout_error": errors.TIMEOUT,
 }
-"""The gateway's error code, by the name that a provider sends in `code` or `type`."""
+"""The gateway's error code for each name that a provider sends in `code` or `type`."""
 _KEY_FAULTS: Final = frozenset({"authentication_error", "invalid_api_key"})
 _FINAL: Final = frozenset({errors.INVALID_REQUEST, errors.PERMISSION, errors.NOT_FOUND, errors.TOO_LARGE})
-"""Codes of errors for which a retry is useless, because the same request would get the same error."""
+"""Error codes for which a retry is useless, because the same request would get the same error."""
 _MESSAGES: Final = (
     "message", "Message", "msg", "detail", "error_msg", "errorMessage", "error_message", "error_description",
     "status_msg",
 )  # fmt: skip
-"""Keys under which OpenAI, Anthropic, AWS, FastAPI (`detail`) and other servers write the message of an error."""
+"""Keys for the message of an error at OpenAI, Anthropic, AWS, FastAPI (`detail`) and other servers."""
 _NAMES: Final = ("code", "status_code", "error_code", "status", "type")
-"""Keys under which servers write the name or the number of an error, the most specific first."""
+"""Keys for the name or number of an error, the most specific first."""
 _ENVELOPES: Final = ("error", "errors", "base_resp", "Output")
-"""Keys that contain an error: `error` in most APIs, `errors` in JSON:API, `base_resp` at MiniMax. AWS uses `Output` for
-unknown operations.
-"""
+"""Keys for an error: `error` in most APIs, `errors` in JSON:API, `base_resp` at MiniMax, `Output` at AWS."""
 _ERROR_MEMBERS: Final = frozenset({*_MESSAGES, *_NAMES, *_ENVELOPES, "object", "success", "request_id", "requestId"})
 _ERROR_FIRST: Final = re.compile(rb'\s*\{\s*(?:"type"\s*:\s*"error"\s*,\s*)?"error"\s*:\s*[{"]')
 """Pattern for a body that begins with an error: `{"error": ...` or `{"type": "error", "error": ...`."""
@@ -94,8 +91,8 @@ _TAG: Final = re.compile(r"<(script|style).*?</\1\s*>|<[^>]*>", re.IGNORECASE | 
 def problem_of(head: Head, body: bytes) -> Problem | None:
     """Return the problem that a provider's reply reports, or None.
 
-    Every reply with a status of 400 or above is a problem. With a lower status, a body that begins with `{"error": ...`
-    is a problem too: some aggregators send it when the provider behind them has failed.
+    Every reply with a status of 400 or above is a problem. A reply with a lower status is a problem if its body begins
+    with `{"error": ...`. Some aggregators of providers send such replies.
 
     >>> problem = provider_errors.problem_of(Head(429, {"retry-after": "3"}), b'{"error": {"message": "slow down"}}')
     >>> problem.code, problem.message, problem.retry_after
@@ -117,9 +114,9 @@ def problem_of(head: Head, body: bytes) -> Problem | None:
 
 
 def reported_problem(value: Any, otherwise: str = errors.INTERNAL) -> Problem:
-    """Return the problem in an error without an error status: in an event of a stream, or in a body with status 200.
+    """Return the problem in an error of a stream, or in a body with status 200.
 
-    `otherwise` is the code to use if the error's number and names are unknown, or only say that something failed.
+    `otherwise` is the code for an error without a known number or name.
 
     >>> provider_errors.reported_problem({"error": {"type": "overloaded_error", "message": "busy"}}).code
     'overloaded'
@@ -143,7 +140,7 @@ def reported_problem(value: Any, otherwise: str = errors.INTERNAL) -> Problem:
 
 
 def problem_in_event(payload: bytes) -> Problem:
-    """Return the problem in the payload of an error event, which is JSON or plain text.
+    """Return the problem in the payload of an error event. The payload may be JSON or plain text.
 
     >>> provider_errors.problem_in_event(b'{"error": {"code": 429, "message": "slow down"}}').code
     'rate_limit'
@@ -162,7 +159,7 @@ def is_error(data: Any) -> bool:
 
 
 def is_cut(body: bytes) -> bool:
-    """Return whether a body is a JSON text that was cut off. It is then probably a model's output, and not an error.
+    """Return whether a body is JSON without its end. Such a body is probably a model's output, and no error.
 
     >>> provider_errors.is_cut(b'{"text": "h'), provider_errors.is_cut(b"hi")
     (True, False)
@@ -171,9 +168,9 @@ def is_cut(body: bytes) -> bool:
 
 
 def not_a_reply(body: bytes, fault: BadFrame) -> UpstreamFailed:
-    """Return the error (502) for a reply with a success status whose body does not belong to the dialect.
+    """Return the error (502) for a reply with status 200 whose body cannot be read.
 
-    `fault` says what is wrong with the body. The message also quotes the provider's own text, if the body has any.
+    `fault` has the reason. If the body has a text, such as "upstream is down", the message quotes it.
 
     >>> provider_errors.not_a_reply(b"upstream is down", BadFrame("the provider's reply is not JSON")).problem.message
     "the provider's reply is not JSON: upstream is down"
@@ -188,7 +185,7 @@ def not_a_reply(body: bytes, fault: BadFrame) -> UpstreamFailed:
 
 
 def code_of(status: int) -> str:
-    """Return the problem code for a provider's HTTP status.
+    """Return the error code for a provider's HTTP status.
 
     >>> provider_errors.code_of(404), provider_errors.code_of(418), provider_errors.code_of(500)
     ('not_found', 'invalid_request', 'internal')
@@ -197,7 +194,7 @@ def code_of(status: int) -> str:
 
 
 def waits(head: Head) -> dict[str, Any]:
-    """Return the fields of a `Problem` that tell a client whether to try again, and when.
+    """Return the fields of a `Problem` about retries: the seconds to wait, and the provider's advice.
 
     >>> provider_errors.waits(Head(429, {"retry-after": "3"}))
     {'retry_after': 3.0, 'should_retry': None}
@@ -206,16 +203,15 @@ def waits(head: Head) -> dict[str, Any]:
 
 
 def _should_retry(head: Head) -> bool | None:
-    """Return the value of the header `x-should-retry`, which OpenAI's and Anthropic's SDKs obey; None without it."""
+    """Return the value of `x-should-retry`, a header for OpenAI's and Anthropic's SDKs; None without this header."""
     return {"true": True, "false": False}.get(head.headers.get("x-should-retry", "").strip().lower())
 
 
 def retry_after(head: Head) -> float | None:
-    """Return the seconds that a client should wait, between 0 and `MAX_RETRY_AFTER`; None if the reply does not say.
+    """Return the seconds that a client should wait, from 0 to `MAX_RETRY_AFTER`; None if the reply names none.
 
-    `retry-after-ms` is read before `Retry-After`, as OpenAI's and Anthropic's SDKs do, because it is more precise. If
-    `Retry-After` is a date, the date of the reply is subtracted, because the provider's clock may differ from this one
-    (RFC 9110, 10.2.3).
+    `retry-after-ms` has priority over `Retry-After`, as in OpenAI's and Anthropic's SDKs. If `Retry-After` is a date
+    (RFC 9110, 10.2.3), the header `Date` is subtracted, because the provider's clock may be wrong.
 
     >>> provider_errors.retry_after(Head(429, {"retry-after-ms": "1500"}))
     1.5
@@ -246,10 +242,10 @@ def _date(text: str | None) -> float | None:
 
 
 def error_headers(problem: Problem) -> dict[str, str]:
-    """Return the headers of an error reply: its content type and the time to wait before a retry.
+    """Return the headers of an error reply, such as its content type and the time to wait before a retry.
 
-    `Retry-After` has whole seconds, which every client reads. If the time is not a whole number of seconds, it is also
-    sent as `retry-after-ms`, which OpenAI's and Anthropic's SDKs prefer.
+    `Retry-After` is rounded up to whole seconds. If this changes the number, the exact time is sent as
+    `retry-after-ms`, for OpenAI's and Anthropic's SDKs.
 
     >>> provider_errors.error_headers(Problem(RATE_LIMIT, "slow down", retry_after=1.5))
     {'content-type': 'application/json', 'retry-after': '2', 'retry-after-ms': '1500'}
@@ -269,9 +265,9 @@ def error_headers(problem: Problem) -> dict[str, str]:
 
 
 def message_of(body: bytes) -> tuple[str, str]:
-    """Return the message of an error body and the provider's name for the error, each "" if missing.
+    """Return the message and the provider's name of an error; "" for each that is missing.
 
-    Reads the JSON of OpenAI, Anthropic, AWS and FastAPI, the title of a page, and plain text.
+    `body` may be JSON of OpenAI, Anthropic, AWS or FastAPI, an HTML page, or plain text.
 
     >>> provider_errors.message_of(b'{"error": {"type": "overloaded_error", "message": "busy"}}')
     ('busy', 'overloaded_error')
@@ -292,7 +288,7 @@ def _decoded(body: bytes) -> Any:
 
 
 def _plain(body: bytes) -> str:
-    """Return the message of a body that is not JSON: the title of a page, or the beginning of the text."""
+    """Return the message of a body that is not JSON: the title of an HTML page, or the beginning of the text."""
     text = body[: MAX_WORDS * 20].decode("utf-8", "replace")
     if "\ufffd" in text[:MAX_WORDS]:  # compressed, or another binary format
         return ""
@@ -303,9 +299,9 @@ def _plain(body: bytes) -> str:
 
 
 def _words(value: Any, members: tuple[str, ...] = _NAMES) -> tuple[str, list[str]]:
-    """Return the message of a decoded error, and the names and numbers in it as text, the innermost first.
+    """Return the message of a decoded error, and its names and numbers as text.
 
-    `members` are the keys whose values are such names and numbers, in the order of the result.
+    `members` has the keys for names and numbers. They are read in this order, from the innermost object outwards.
     """
     message, names = "", []
     for part in reversed(_layers(value)):
@@ -318,7 +314,7 @@ def _words(value: Any, members: tuple[str, ...] = _NAMES) -> tuple[str, list[str
 
 
 def _layers(value: Any) -> list[Any]:
-    """Return an error and the errors inside it, the outermost first. Of a list of errors, only the first is used."""
+    """Return an error and the errors inside it, the outermost first. Only the first item of a list is read."""
     layers = [value]
     while len(layers) <= len(_ENVELOPES):
         last = layers[-1]
@@ -335,7 +331,7 @@ def _layers(value: Any) -> list[Any]:
 
 
 def _text(value: Any) -> str:
-    """Return the text of a value. FastAPI's `detail` is a list of faults, whose texts are joined."""
+    """Return the text of a value. For a list of faults, such as FastAPI's `detail`, return the joined texts."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, dict):

@@ -1,7 +1,6 @@
-"""The record of a call. The log line, the store, the metrics and the API use the field names of the record.
+"""The record of a call. The log, the store, the metrics and the API use the names of its fields.
 
-`tests/test_vocabulary.py` checks that all four use the same words. `Record.as_dict` returns the form that the log and
-the API show.
+`tests/test_vocabulary.py` checks this. `Record.as_dict` returns the form for the log and the API.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ NANODOLLARS = 1_000_000_000
 
 
 LOST: Final = "lost"
-"""Outcome of a call that was sent to a provider but never ended, because the gateway was killed."""
+"""Outcome of a call that was running when the gateway was killed."""
 
 _LAST: Final = 253_402_300_799
 """The last second of the year 9999 in Unix time. Python's `datetime` has no later date."""
@@ -28,8 +27,8 @@ Small = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 Milliseconds = Annotated[float, msgspec.Meta(ge=-_MOST, le=_MOST)]
 """A duration in milliseconds.
 
-msgspec checks the bounds of `Moment`, `Small` and `Milliseconds` when it decodes a record. The store and the pages
-cannot represent larger numbers."""
+`Moment`, `Small` and `Milliseconds` have bounds, because the store and the pages cannot represent larger numbers.
+msgspec checks the bounds when it decodes a record."""
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -42,14 +41,14 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     provider: str
     key: str = ""
-    """The name of the key, if the provider has several (`apikeys`)."""
+    """The name of the provider's API key, if the provider has several (`apikeys`)."""
     model: str
     status: Small = 0
     """The provider's HTTP status; 0 if there was no reply."""
     error: str = ""
-    """The code of the problem (`errors.py`); "" for the attempt that served the call."""
+    """The error code (`errors.py`); "" for a successful attempt."""
     error_native: str = ""
-    """The provider's own name for the error, or the reason why the provider could not be reached."""
+    """The provider's own name for the error, or the cause of a failed connection, such as `no_such_host`."""
     cost: int | None
     """The cost of the attempt in nanodollars; None if unknown."""
     estimated: bool = False
@@ -74,88 +73,88 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The record of one call, however the call ended."""
 
     id: str
-    """The id of the call. The reply has it in the header `x-request-id`."""
+    """The id of the call. The client gets it in the header `x-request-id`."""
     session_id: str
     at: Moment
     """The time at which the request arrived, in seconds of Unix time."""
     identity: str
     node: str = ""
-    """The stable id of the calling node, if the listener's identity mode knows it."""
+    """The stable id of the caller's node in the tailnet; "" if unknown."""
     provider: str
     """The provider's name; "" if the call was refused before a provider was chosen."""
     model: str
-    """The model that served the call, without a provider prefix. If the call was refused before the grants were checked
-    (`call/middleware/grants.py`), this is the name that the client sent; "" if the request could not be read."""
+    """The name of the model at the provider; "" if the request could not be read.
+
+    If the call was refused before a provider was chosen, this is the name that the client sent."""
     served_model: str = ""
     """The model that wrote the reply, as the reply names it; "" if the reply names none."""
     api: str
     """The compatibility flag (API format) whose route the client used."""
     upstream_api: str
-    """The compatibility flag (API format) by which the provider was called."""
+    """The compatibility flag (API format) of the request to the provider."""
     operation: str
     stream: bool
     status: Small
     """The HTTP status of the reply; 499 if the client closed the connection before the end of the reply."""
     outcome: str
-    """The outcome of the call: `ok`, `refused`, `failed`, `cancelled` or `lost`.
+    """The outcome of the call.
 
-    The gateway refuses calls, the provider fails, and the client cancels. A call is lost if it was sent to the provider
-    but never ended, because the gateway was killed."""
+    - `ok`: success. `refused`: the gateway refused the call. `failed`: the provider failed.
+    - `cancelled`: the client closed the connection.
+    - `lost`: the gateway was killed while the call was running."""
     error: str
-    """The code of the problem (`errors.py`); "" if there was no problem."""
+    """The error code (`errors.py`); "" without an error."""
     error_native: str
-    """The provider's own name for the error, or the reason why the provider could not be reached: `no_such_host`, `tls`
-    ..."""
+    """The provider's own name for the error, or the cause of a failed connection, such as `no_such_host`."""
     error_message: str = ""
-    """The first 500 characters of the error's message, even if the client had already left."""
+    """The first 500 characters of the error message."""
     upstream_request_id: str = ""
-    """The provider's own id of the request (`x-amzn-requestid`), which the provider's support asks for."""
+    """The provider's id of the request, such as `x-amzn-requestid`, for the provider's support."""
     usage: Usage
     extra: Mapping[str, int] = {}
     """Counts of billed items other than tokens, such as `web_search`."""
     tier: str = ""
     """The service tier that served the call, as the provider names it; "" if the provider names none."""
     geo: str = ""
-    """The geography in which the model ran, if the provider names it and it affects the price; else ""."""
+    """The region in which the model ran, if it affects the price; "" otherwise."""
     parts: tuple[Part, ...] = ()
-    """The separately billed parts of the call, with the reply first; () if there is only one part."""
+    """The separately billed parts of the call, the reply first; () if the reply is the only part."""
     reported: bool
-    """True if `usage` is what the provider reported."""
+    """True if the provider reported `usage`."""
     cost: int | None
     """The cost in nanodollars; None if unknown."""
     cache_saved: int | None = None
-    """The nanodollars that caching saved, compared with the price of fresh input; None if unknown.
+    """The nanodollars that prompt caching saved, compared with the price of uncached input; None if unknown.
 
-    It is negative if writing to the cache cost more than reading from it saved."""
+    It is negative if writing to the cache cost more than reading saved."""
     cost_basis: str
     """The row of the price table that gave the cost, as `book/model`; "" if no row was used.
 
-    A row that is valid from a certain day is written as `book/model@day`. A call with several parts has several rows,
-    separated by commas. For an amount that OpenRouter reported, this is `openrouter/usage.cost`."""
+    - A row that is valid from a certain day has the form `book/model@day`.
+    - Several rows, for several parts of a call, are separated by commas.
+    - A cost that OpenRouter reported has `openrouter/usage.cost`."""
     estimated: bool
     charges: Mapping[str, int] = {}
-    """Charges in nanodollars, by the name of the quota bucket."""
+    """The nanodollars that each quota bucket was charged, by the bucket's name."""
     stop: str
     tools: tuple[str, ...]
     duration_ms: Milliseconds
     first_event_ms: Milliseconds | None
     attempts: Small
-    """The number of requests that providers may have received for the call."""
+    """The number of requests that were sent to providers for the call."""
     tried: tuple[Tried, ...] = ()
-    """The attempts of a call that took several, in their order; () for a single attempt.
-
-    The last of them served the call, or none did. `cost` is the sum of their costs."""
+    """The attempts in their order, if there were several; () otherwise. `cost` is the sum of their costs."""
     key: str = ""
-    """The name of the key of the last attempt, if its provider has several (`apikeys`)."""
+    """The name of the API key of the last attempt, if the provider has several (`apikeys`)."""
     auto_cached: bool = False
-    """True if the gateway has put cache marks into the request, because the client set none."""
+    """True if the gateway has put cache marks into the request (`auto_cache`)."""
     dropped: tuple[str, ...]
-    """JSON pointers of fields that the gateway left out when it translated the request or the reply."""
+    """JSON pointers of fields of the request or the reply that the gateway left out."""
     agent: str
-    """The kind of client program, by its user agent, such as `claude-cli`."""
+    """The client program, such as `claude-cli`, from the header `user-agent`."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the record as the API and the log show it: money in dollars, tokens by kind."""
+        """Return the record in the form for the API and the log, with money in dollars."""
         return {
             "id": self.id,
             "session_id": self.session_id,
@@ -200,5 +199,5 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def dollars(nanodollars: int | None) -> float | None:
-    """Return nanodollars as dollars; None stays None. Amounts below 9 million dollars are exact to the nanodollar."""
+    """Return nanodollars as dollars, exact up to 9 million dollars. None stays None."""
     return None if nanodollars is None else nanodollars / NANODOLLARS

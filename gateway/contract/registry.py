@@ -1,11 +1,10 @@
 """Loads the plugins that `plugin_candidates.py` finds.
 
-- A plugin is checked once, when it is loaded (`plugin_checks.py`), and then against the other plugins.
-- Optional functions and values that a compatibility flag (the plugin of an API format) does not define are taken from
-  `defaults.py`.
-- Functions of plugins are wrapped in hooks, which name the plugin that failed (`hooks.py`).
-- A mistake in the folder is an error. A mistake in an installed package is kept in `Registry.skipped`, and the plugin
-  is left out.
+- A plugin is checked when it is loaded (`plugin_checks.py`, `plugin_conflicts.py`).
+- `defaults.py` has the functions and values that a compatibility flag (the plugin of an API format) does not define.
+- The gateway calls plugins through hooks, which report failures (`hooks.py`).
+- A mistake in the folder of plugins is an error. A plugin of an installed package with a mistake is left out
+  (`Registry.skipped`).
 
 This module names no flag.
 """
@@ -37,16 +36,16 @@ class Plugin(Flag, Protocol):
 
     @property
     def name(self) -> str:
-        """The name of the compatibility flag, which is its key in a provider's `compatibility`."""
+        """The name of the compatibility flag, as in a provider's `compatibility`."""
 
     @property
     def hooks(self) -> Mapping[str, Hook]:
-        """The hooks of the compatibility flag and of the objects that it makes, such as `build` and `meter.feed`."""
+        """The hooks of the flag, such as `build`, and of the objects that it makes, such as `meter.feed`."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedTranslator:
-    """A loaded translator, as the rest of the gateway uses it."""
+    """A loaded translator."""
 
     name: str
     api: int
@@ -54,7 +53,7 @@ class LoadedTranslator:
     operations: tuple[str, ...]
     open: Callable[..., Translation]
     hooks: Mapping[str, Hook]
-    """The hook `open`, and the hooks of translations, such as `translation.feed`."""
+    """The hook `open`, and the hooks of its results, such as `translation.feed`."""
     samples: Callable[[], Sequence[Sample]]
 
 
@@ -65,26 +64,21 @@ class LoadedFilter:
     name: str
     settings: type[Settings]
     blocks: bool
-    """Whether a call is refused if the filter fails. The configuration's `on_error` can override this."""
+    """True if a call is refused when the filter fails. The configuration's `on_error` can override this."""
     hooks: Mapping[str, Hook]
-    """The hook `filter.open`, and those of the objects that it opens, such as `filter.text`."""
+    """The hook `filter.open`, and the hooks of its results, such as `filter.text`."""
     samples: Callable[[], Sequence[Settings | FilterSample]]
 
 
 SLOW_IMPORT_SECONDS: Final = 2.0
-"""Seconds that the import of a plugin may take before the gateway warns. Each start of the gateway, and of a worker
-process, waits for all imports.
-"""
+"""Seconds that the import of a plugin may take without a warning. The gateway and its worker processes wait for it."""
 _MEMBERS: Final = FLAG.members
 _COMPLETED: Final = make_dataclass("Completed", ("name", "hooks", *_MEMBERS), frozen=True, slots=True)
-"""The class of loaded compatibility flags. A name that the flag's module does not define comes from `Defaults`."""
+"""The class of loaded compatibility flags."""
 
 
 def load_plugin(name: str, module: Any) -> Plugin:
-    """Check a compatibility flag's module. Return the flag with all functions and values of `Flag`.
-
-    Raises `PluginError` if a check fails.
-    """
+    """Check a compatibility flag's module, and return the flag. Raises `PluginError` if a check fails."""
     _require_none(mistakes(FLAG, name, module))
     return _flag(name, module)
 
@@ -95,7 +89,7 @@ def _require_none(wrong: Iterator[Mistake]) -> None:
 
 
 def _flag(name: str, module: Any) -> Plugin:
-    """Return a checked compatibility flag with all functions and values of `Flag`."""
+    """Return the compatibility flag of a checked module, with the defaults of optional functions and values."""
     defaults = Defaults(name, module)
     members = {
         member: getattr(module, member) if hasattr(module, member) else getattr(defaults, member) for member in _MEMBERS
@@ -105,12 +99,15 @@ def _flag(name: str, module: Any) -> Plugin:
 
 
 def _called(hooks: Mapping[str, Hook]) -> dict[str, Callable[..., Any]]:
-    """Return the callables that a loaded flag has in place of its module's functions, by the functions' names."""
+    """Return the callables that replace a flag's functions, by name. They call the functions through hooks."""
     return {name: hooks[name].call for name in WRAPPED if name in hooks}
 
 
 def _translator(name: str, module: Any) -> LoadedTranslator:
-    """Return a checked translator. For a built-in one, `loses` is 0 and not used: `conversions.json` has its loss."""
+    """Return the translator of a checked module.
+
+    Built-in translators have no `loses`, because their losses are in `conversions.json`. They get 0 here.
+    """
     hooks = translator_hooks(name, module)
     loses = getattr(module, "loses", 0)
     samples = getattr(module, "samples", tuple)
@@ -118,7 +115,6 @@ def _translator(name: str, module: Any) -> LoadedTranslator:
 
 
 def _filter(name: str, module: Any) -> LoadedFilter:
-    """Return a checked filter."""
     hooks = filter_hooks(name, module)
     settings, blocks = getattr(module, "Settings", Settings), getattr(module, "blocks", False)
     return LoadedFilter(name, settings, blocks, hooks, getattr(module, "samples", tuple))
@@ -126,7 +122,7 @@ def _filter(name: str, module: Any) -> LoadedFilter:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A plugin of an installed package that is not used because of its mistakes."""
+    """A plugin of an installed package that is left out because of its mistakes."""
 
     name: str
     package: str
@@ -135,7 +131,7 @@ class Skipped:
 
     @property
     def reason(self) -> str:
-        """The package and its first mistake."""
+        """The package and the first mistake of the plugin."""
         return f"{self.package}: {self.mistakes[0]}"
 
 
@@ -145,7 +141,7 @@ class KnownPlugins:
 
     flags: Collection[str]
     unusable: Mapping[str, str] = field(default_factory=dict)
-    """The reasons why broken plugins cannot be used, by the plugin's name. A configuration may still name them."""
+    """The mistakes of the plugins that cannot be used, by the plugin's name. A configuration may still name them."""
     filters: Mapping[str, type[Settings]] = field(default_factory=dict)
     """The settings of each filter, by the filter's name."""
     left_out: Collection[str] = ()
@@ -172,16 +168,16 @@ class Registry:
     translators: Mapping[tuple[str, str], LoadedTranslator]
     """Translators by the pair of the client's dialect and the upstream's dialect."""
     observers: Mapping[str, Mapping[str, Hook]]
-    """The hooks of each observer: `seen`, and `seen_event` if the observer has this function."""
+    """The hooks of each observer: `seen`, and `seen_event` if it is defined."""
     filters: Mapping[str, LoadedFilter] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
-    """Plugins of installed packages that are left out."""
+    """Plugins of installed packages that are left out because of mistakes."""
     sources: Sources | None = None
     """The sources of the folder of plugins; None if there is no folder."""
     packages: tuple[Package, ...] = ()
     """The installed packages with plugins."""
     slow_imports: Mapping[str, float] = field(default_factory=dict)
-    """The import times in seconds of plugins that took longer than `SLOW_IMPORT_SECONDS`, by the plugin's name."""
+    """The import times in seconds of slow plugins (`SLOW_IMPORT_SECONDS`), by the plugin's name."""
     left_out: tuple[str, ...] = ()
     """Names of plugins that were switched off on the command line."""
 
@@ -221,11 +217,12 @@ class Registry:
 def discover(
     folder: Path | None = None, *, own: Sequence[tuple[str, str]] = (), without: Collection[str] = ()
 ) -> Registry:
-    """Return all plugins: built-in modules, entry points, and the files in `folder`, except those named in `without`.
+    """Return the plugins of the gateway, of installed packages and of `folder`, except those with a name in `without`.
 
-    `own` has the methods and paths of the gateway's own API, which plugins may not claim. Raises `NoFolder` if `folder`
-    cannot be listed, and `PluginError` if a plugin of the folder or of the gateway has a mistake. Plugins of installed
-    packages with mistakes are skipped.
+    `own` has the method and path of each route of the gateway's own API, which no plugin may have.
+
+    Raises `NoFolder` if `folder` cannot be listed. Raises `PluginError` if a plugin of the folder or of the gateway has
+    a mistake. A plugin of an installed package with a mistake is left out.
     """
     try:
         sources = None if folder is None else read_sources(folder.absolute())
@@ -249,7 +246,7 @@ def discover(
 
 @dataclass(slots=True)
 class _Search:
-    """The state of a search for plugins: the plugins found so far, and the mistakes in broken ones."""
+    """The state of a search for plugins: the plugins and the mistakes that were found so far."""
 
     own: Sequence[tuple[str, str]]
     flags: dict[str, Plugin] = field(default_factory=dict)
@@ -263,10 +260,10 @@ class _Search:
     slow_imports: dict[str, float] = field(default_factory=dict)
 
     def add(self, candidate: Candidate, module: ModuleType | Mistake) -> None:
-        """Add a plugin that has no mistakes.
+        """Check a plugin, and add it if it has no mistakes.
 
-        A plugin of an installed package is skipped if it has mistakes. The mistakes of any other plugin are errors. If
-        a file in the folder is also a plugin of an installed package, as after `pip install -e`, it is added only once.
+        A plugin of an installed package with mistakes is left out. For any other plugin, mistakes are errors. A file in
+        the folder that is also a plugin of an installed package (`pip install -e`) is added only once.
         """
         other, other_module = self.taken.get(candidate.name, (candidate, module))
         if other.group and not candidate.group and _is_same_file(other_module, module):
@@ -280,7 +277,7 @@ class _Search:
             self.errors += wrong
 
     def _checked(self, candidate: Candidate, module: ModuleType) -> tuple[Mistake, ...]:
-        """Return the mistakes of a plugin. An exception that its code raises during the checks is a mistake too."""
+        """Return the mistakes of a plugin. An exception of the plugin's code during the checks is a mistake too."""
         try:
             return tuple(self._mistakes(candidate, module))
         except Exception as error:  # noqa: BLE001 (whatever a plugin raises)
@@ -288,7 +285,7 @@ class _Search:
             return (import_mistake(candidate.name, error, home, candidate.place),)
 
     def load(self, candidate: Candidate) -> ModuleType | Mistake:
-        """Import a plugin, and note the time if it is long."""
+        """Import a plugin. If the import is slow, note its time."""
         start = perf_counter()
         module = candidate.load()
         if (seconds := perf_counter() - start) > SLOW_IMPORT_SECONDS:

@@ -1,6 +1,6 @@
 """Paths of routes, in aiohttp's resource syntax: `/models/{model}` or, with a pattern, `/models/{model:.+}`.
 
-The web server does the routing. This module only finds mistakes in paths, and conflicts between routes.
+This module finds mistakes in paths, and conflicts between routes. It does no routing.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ import re
 from typing import Any, Final
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
-"""The methods that a route of a plugin may have."""
+"""The HTTP methods that a plugin's route may have."""
 _PART: Final = re.compile(r"(\{[_a-zA-Z][^{}]*(?:\{[^{}]*\}[^{}]*)*\})")
-"""Pattern for a placeholder. Its own pattern may contain braces (aiohttp's `web_urldispatcher.ROUTE_RE`)."""
+"""Pattern for a placeholder, even with braces inside (aiohttp's `web_urldispatcher.ROUTE_RE`)."""
 _NAME: Final = re.compile(r"\{([_a-zA-Z][_a-zA-Z0-9]*)(?::(.+))?\}", re.DOTALL)
 _ANY: Final = "[^{}/]+"
-"""The pattern of a placeholder without a pattern of its own."""
+"""The pattern of a placeholder that gives none."""
 
 
 def path_fault(path: Any) -> str:
-    """Return what is wrong with the path of a route, and the correct form; "" if it is correct."""
+    """Return the fault of a route's path, and the correction; "" if there is no fault."""
     if not isinstance(path, str) or not path.startswith("/") or re.search("[?# ]", _PART.sub("", path)):
         return 'write a path that begins with "/", without a query: "/acme/v1/text"'
     try:
@@ -29,17 +29,17 @@ def path_fault(path: Any) -> str:
 
 
 def serves_path(path: str, other: str) -> bool:
-    """Return whether a route with this path also serves requests for another route's path."""
+    """Return whether a route with the path `path` also serves requests for the path `other`."""
     return _pattern(path).fullmatch(_PART.sub("x", other)) is not None
 
 
 def normal_path(path: str) -> str:
-    """Return a path without the names of its placeholders, which do not distinguish routes."""
+    """Return a path without the names of its placeholders, for comparison with other paths."""
     return "".join(f"{{{match[2] or ''}}}" if (match := _NAME.fullmatch(part)) else part for part in _PART.split(path))
 
 
 def _pattern(path: str) -> re.Pattern[str]:
-    """Return the pattern of the paths of a route. Raises `ValueError` or `re.error` for a wrong placeholder."""
+    """Return a pattern for the paths that a route serves. Raises `ValueError` or `re.error` for a wrong placeholder."""
     parts = _PART.split(path)
     for at, part in enumerate(parts):
         if placeholder := _NAME.fullmatch(part):

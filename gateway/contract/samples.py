@@ -17,8 +17,10 @@ A sample of a filter has settings, and texts that the filter changes or blocks:
     def samples():
         return [FilterSample(Settings(word="falcon"), texts=("a falcon flies",))]
 
-The texts are optional for a filter that acts on the words in its settings, or that changes no text of replies. A
-running gateway never calls `samples`.
+A filter that changes no text of replies needs no texts. If the settings have the words that the filter acts on, as
+here, the test itself makes texts from them.
+
+Only this command calls `samples`.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from gateway.contract.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    r"""A client's request, and the provider's replies to it. For a translator, they are in different dialects.
+    r"""A client's request, and the provider's replies. For a translator, request and replies have different dialects.
 
     >>> Sample(
     ...     request=b'{"model": "small", "prompt": "hi"}',
@@ -46,24 +48,24 @@ class Sample:
     whole: bytes = b""
     """The provider's whole reply; b"" if the format has none."""
     stream: bytes = b""
-    """The provider's streamed reply with the same content; b"" if the format has none."""
+    """The provider's streamed reply with the same content as `whole`; b"" if the format has none."""
     name: str = "sample"
     """The name of the sample in the report of `irisgate plugins check NAME`."""
     path: str = ""
-    """The path of the request. If it is "", the test uses the path of the first route for `generate`."""
+    """The path of the request; "" for the path of the first route for `generate`."""
     headers: Headers = field(default_factory=dict)
-    """The headers of the request, by names in lower case."""
+    """The headers of the request, by lower-case name."""
     neutral: tuple[str, ...] = ()
-    """JSON pointers of fields that the translator may ignore without a call of `drop`, such as `/metadata`.
+    """JSON pointers of fields that the translator may ignore without calling `drop`, such as `/metadata`.
 
-    `*` in a pointer stands for any key or index, as in `/messages/*/name`."""
+    A `*` stands for any key or index: `/messages/*/name`."""
     options: Settings | None = None
-    """The provider's options for the flag, an instance of its class `Options`; None for the default options."""
+    """The options of the provider, an instance of the flag's class `Options`; None for the default options."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilterSample:
-    """Settings of a filter, and texts of replies that the filter changes or blocks with these settings.
+    """Settings of a filter, and texts that the filter changes or blocks with these settings.
 
     >>> class Settings(filters.Settings):
     ...     word: str
@@ -73,5 +75,4 @@ class FilterSample:
 
     settings: Settings
     texts: tuple[str, ...] = ()
-    """Texts with which the filter is tested. Each text is tried whole and in pieces. It is tried as an answer, as
-    thinking, and in the arguments of a tool call."""
+    """Texts for the test. Each text is tested whole and in pieces, as an answer, as thinking and in tool arguments."""

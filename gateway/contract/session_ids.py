@@ -1,9 +1,10 @@
-"""The ids by which the body of a request names its session.
+"""Session ids in the body of a request.
 
-- The gateway looks for a session id in the headers of known clients first. The hook `session_ids` of the client's
-  compatibility flag reads the body. If no id is found, the session is found by the opening of the chat (`openings.py`).
-- `in_body` reads the keys that tracing tools use with any API. It is the default of compatibility flags (plugins of API
-  formats). A flag whose clients use another key calls `small_member`:
+- The gateway first reads the headers of known clients. Then the hook `session_ids` of the client's compatibility flag
+  (plugin of an API format) reads the body. If both have no id, the gateway finds the session by the opening of the chat
+  (`openings.py`).
+- The default hook is `in_body`. It reads the keys that tracing tools use with any API. For another key, a flag calls
+  `small_member`:
 
     def session_ids(request):
         return SessionIds(session_ids.small_member(request.top, "chat_id"))
@@ -22,19 +23,18 @@ _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 
 
 class SessionIds(NamedTuple):
-    """The ids in a request's body. The gateway ignores an id that is not valid (`valid_id`).
+    """The ids in a request's body. The gateway ignores invalid ids (`valid_id`).
 
     >>> SessionIds("chat-7")
     SessionIds(session='chat-7', cache_key='')
     """
 
     session: Any = ""
-    """The id of the session; "" if the body names no session."""
+    """The id of the session; "" if the body has none."""
     cache_key: Any = ""
     """The key of a prompt cache; "" if the body has none.
 
-    Few clients use a separate key for each session. So the gateway uses the key only for clients that are known to do
-    so."""
+    Some known clients use one key for each session. The gateway uses only the keys of these clients."""
 
 
 def in_body(top: Members) -> SessionIds:
@@ -51,7 +51,7 @@ def in_body(top: Members) -> SessionIds:
 
 
 def in_object(value: Any, name: str) -> str:
-    """Return the id in a field of a JSON object; "" if there is none.
+    """Return a valid id from a field of a JSON object; "" if there is none.
 
     >>> session_ids.in_object({"id": "chat-7"}, "id"), session_ids.in_object("chat-7", "id")
     ('chat-7', '')
@@ -60,7 +60,7 @@ def in_object(value: Any, name: str) -> str:
 
 
 def small_member(top: Members, name: str) -> Any:
-    """Return the value of a field of the body; None if it is missing, too large, or not strictly valid JSON.
+    """Return the value of a field of the body; None if it is missing, too large or not valid JSON.
 
     >>> session_ids.small_member(Members(b'{"chat_id": "chat-7"}'), "chat_id")
     'chat-7'
@@ -72,7 +72,7 @@ def small_member(top: Members, name: str) -> Any:
 
 
 def valid_id(value: Any) -> str:
-    """Return `value` if it is a valid session id, which is safe in a path, a log and a table; "" otherwise.
+    """Return `value` if it is a valid session id; "" otherwise. A valid id is safe in a path and in a log.
 
     >>> session_ids.valid_id("chat-7"), session_ids.valid_id("../chat")
     ('chat-7', '')

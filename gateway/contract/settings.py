@@ -1,4 +1,4 @@
-"""The base class for the settings that a plugin has in the configuration."""
+"""The base class for the settings of plugins."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from pydantic import BaseModel, ConfigDict
 class Settings(BaseModel):
     """The base class of a filter's `Settings`, and of the `Options` of a compatibility flag (plugin of an API format).
 
-    Each field is a key of the plugin's object in the configuration, and its `description` is shown to users. The
-    gateway checks the object against the fields when it reads the configuration, and reports a fault with file, line
-    and column. The value of a field of pydantic's type `SecretStr` may be written as `env:NAME` or `file:PATH`, like
-    the key of a provider.
+    - Each field is a key in the configuration. Its `description` is shown to users.
+    - The gateway checks the values when it reads the configuration. It reports faults with file, line and column.
+    - In the configuration, the value of a `SecretStr` field may be `env:NAME` or `file:PATH`.
 
     >>> class Options(Settings):
     ...     tier: str = "economy"
@@ -25,4 +24,4 @@ class Settings(BaseModel):
 
 
 NO_OPTIONS: Final = Settings()
-"""The options of a compatibility flag that has none."""
+"""The options of a compatibility flag without options."""

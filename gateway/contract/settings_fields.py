@@ -1,4 +1,4 @@
-"""Reads the fields of a plugin's `Settings`: the keys under which pydantic reads each field, and its secrets."""
+"""Functions that read the fields of a plugin's `Settings`: their keys in the configuration, and which are secrets."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from pydantic.fields import FieldInfo
 
 
 def fields_by_key(model: type[BaseModel]) -> Mapping[str, str]:
-    """Return a mapping from each key that pydantic reads to the name of its field.
-
-    A field with aliases may have several keys.
-    """
+    """Return the name of the field for each key in the configuration. A field with aliases has several keys."""
     return {key: name for name, info in model.model_fields.items() for key in _keys(name, info, model.model_config)}
 
 
@@ -28,5 +25,5 @@ def _keys(name: str, info: FieldInfo, config: ConfigDict) -> Iterator[str]:
 
 
 def is_secret(annotation: Any) -> bool:
-    """Return whether a field's type is pydantic's `SecretStr`, or has it as one of several types."""
+    """Return whether a field's type is `SecretStr` or contains `SecretStr`, such as `SecretStr | None`."""
     return annotation is SecretStr or any(map(is_secret, get_args(annotation)))

@@ -1,6 +1,4 @@
-"""A cache of results for texts from clients or providers. The number of entries and the length of each text are
-limited.
-"""
+"""A cache for functions of texts from clients or providers, with a limited size in memory."""
 
 from __future__ import annotations
 
@@ -12,9 +10,9 @@ R = TypeVar("R")
 
 
 def small_cache(entries: int, characters: int) -> Callable[[Callable[[str], R]], Callable[[str], R]]:
-    """Return a decorator that caches the results of a function for texts of at most `characters` characters.
+    """Return a decorator that caches the results of a function of a text.
 
-    At most `entries` results are cached. The result for a longer text is computed at every call.
+    It caches at most `entries` results, and only those for texts of at most `characters` characters.
     """
 
     def decorated(function: Callable[[str], R]) -> Callable[[str], R]:

@@ -1,6 +1,6 @@
 """A decoder and an encoder for API formats whose streams are server-sent events.
 
-For example, this is the decoder of an API with named events, a terminal event `end`, and error events:
+This is the decoder of an API with named events, a terminal event `end`, and error events:
 
     def decoder(request, target, head):
         return SseDecoder(lambda name, payload: name, lambda event: event.kind == "end", failure_of)
@@ -20,9 +20,9 @@ from gateway.contract.flag import Event, Frame
 from gateway.contract.framing import json_array, sse
 
 MAX_START: Final = 65_536
-"""Number of bytes to keep from the start of a stream until its first event. If none comes, the error quotes them."""
+"""Number of bytes that are kept from the start of a stream, for the error about a stream without events."""
 SHORTEST_WORDS: Final = 8
-"""Minimum number of bytes that the error about a stream without events quotes. Fewer may be a cut field's name."""
+"""Minimum number of bytes that the error about a stream without events quotes. Fewer may be a cut event."""
 NO_EVENTS: Final = "the provider's stream has no events"
 """The error message for a stream without any server-sent event."""
 _SSE_LINE: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:data|event|id|retry)?:")
@@ -31,10 +31,10 @@ _TYPE_FIRST: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([^"\\]*)"')
 
 
 def typed_kind(name: str, payload: bytes, is_kind: Callable[[str], bool]) -> str:
-    """Return the kind of an event for an API that writes it twice: as the event's name and as `type` in the payload.
+    """Return the kind of an event that has a `name`, and a `type` in its payload.
 
-    If `is_kind(type)` is true, `type` is the kind, because servers and proxies often omit the name or write the default
-    name, `message`. Otherwise the name is the kind. If it is missing or `message`, even an unknown `type` is used.
+    The kind is the `type`, if `is_kind(type)` is true. Otherwise it is the name. The `type` is preferred because some
+    servers and proxies omit the name, or write the default name, `message`. With such a name, any `type` is used.
 
     >>> sse_api.typed_kind("message", b'{"type": "delta"}', {"delta", "end"}.__contains__)
     'delta'
@@ -65,19 +65,17 @@ def _type_of(payload: bytes) -> str:
 
 
 class SseDecoder:
-    r"""A decoder of server-sent events. Three functions define what is specific to a dialect.
+    r"""A decoder of server-sent events. Its arguments are:
 
-    - `kind` returns the kind of an event, given its SSE name and its payload.
-    - `is_last` returns whether an event is the terminal event. The reply is then complete. Later events have no bytes
-      for the client, but the meter (usage reader) still reads them. Errors in them are ignored.
-    - `failure` returns the problem that an event reports, or None.
+    - `kind(name, payload)` returns the kind of an event. `name` is the event's SSE name.
+    - `is_last(event)` returns whether an event is the terminal event. Later events are still read for usage, but the
+      client does not get them, and their errors are ignored.
+    - `failure(event)` returns the problem that an event reports, or None.
+    - `named` is true if clients need the name of each event. If a name is missing or wrong, the encoder then writes the
+      event again, with the kind as its name.
+    - `framing` is a `json_array.Decoder` for a stream that is a JSON array.
 
-    For a stream that is a JSON array, `framing` is a `json_array.Decoder`.
-
-    `named` is true if clients read the kind from the event's name. The encoder then writes each event anew whose name
-    is missing or wrong.
-
-    The blank line after the last event may be missing. The event is yielded nevertheless if its payload is complete.
+    If only the blank line after the last event is missing, the event still counts.
 
     >>> decoder = sse_api.SseDecoder(lambda name, payload: name or "message", lambda event: event.kind == "end")
     >>> [event.kind for event in decoder.feed(b'data: {"text": "hi"}\n\nevent: end\ndata: {}\n\n')]
@@ -107,13 +105,13 @@ class SseDecoder:
         is_array = isinstance(framing, json_array.Decoder)
         self._first = _JSON if is_array else _SSE_LINE
         self._end = json_array.END if is_array else b""
-        """The bytes that must follow an error event, because the error ends the stream."""
+        """The bytes that end the stream after an error event."""
         self._start = b""
         """The first bytes of the stream; b"" after the first event."""
         self._begun = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state for pickling, without the bytes of the frames."""
+        """Return the state for pickling, without the parser of frames."""
         return {**self.__dict__, "framing": None}
 
     def frames(self, data: bytes) -> Iterator[Frame]:
@@ -155,7 +153,7 @@ class SseDecoder:
         return event
 
     def _is_complete(self, frame: Frame) -> bool:
-        """Return whether the payload of the stream's last frame is complete. A cut JSON object is not valid JSON."""
+        """Return whether the payload of the stream's last frame is complete. A cut JSON object is not."""
         payload = frame.payload
         if payload.lstrip()[:1] != b"{":
             kind = self._kind("", payload) if payload else ""
@@ -167,7 +165,7 @@ class SseDecoder:
         return True
 
     def _truncated(self) -> UpstreamFailed:
-        """Return the error for a stream that ended too early. For a stream without events, it quotes the stream."""
+        """Return the error for a stream that ended too early. If the stream has no events, quote its text."""
         start = self._start.lstrip()
         if self._begun or len(start) < SHORTEST_WORDS or self._first.match(start):
             return Truncated()

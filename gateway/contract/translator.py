@@ -1,6 +1,6 @@
-"""The protocol of translators, which convert the requests and replies of one dialect into another.
+"""The protocol of translators, which convert requests and replies from one dialect (format of bodies) to another.
 
-Plugins import these protocols from `flag.py`, with the rest of the contract.
+Plugins import the protocols from `flag.py`.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Translation(Protocol):
         """Return a whole reply as JSON of the client's dialect. Raises `BadFrame` if it cannot be read."""
 
     def close(self) -> Sequence[Event]:
-        """Return the translated events that are known only at the stream's end."""
+        """Return the last translated events, if the translation needs the end of the stream to know them."""
 
 
 class Translator(Protocol):
-    """A translator of requests from a client's dialect to an upstream dialect, and of replies in reverse.
+    """A translator of requests from a client's dialect to a provider's dialect, and of replies in reverse.
 
     >>> api = 1
     >>> operations = ("generate",)
@@ -58,23 +58,25 @@ class Translator(Protocol):
 
     @property
     def loses(self) -> int:
-        """A number for how much the translation loses.
+        """A number for the loss of the translation. The built-in translators have 20 to 40 (`conversions.json`).
 
-        Among several possible conversions, the gateway uses the one with the lowest number. The numbers of the built-in
-        translators are from 20 to 40 (`conversions.json`).
+        If several conversions are possible, the gateway uses the one with the lowest number.
 
         >>> loses = 40
         """
 
     @property
     def operations(self) -> tuple[str, ...]:
-        """The operations whose requests are translated.
+        """The operations that can be translated.
 
         >>> operations = ("generate",)
         """
 
     def open(self, request: ClientRequest, target: Target, drop: Drop) -> Translation:
-        """Return the translation of one attempt. Raises `Refused` if dropping a field would change the meaning.
+        """Return the translation for one attempt, which sends the request to `target`.
+
+        If the target's dialect lacks a field, leave it out and report it with `drop`. If this would change the meaning
+        of the request, raise `Refused`.
 
         >>> class Renaming:
         ...     def __init__(self, request):
@@ -93,9 +95,7 @@ class Translator(Protocol):
         """
 
     def samples(self) -> Sequence[Sample]:
-        """Return samples with which `irisgate plugins check NAME` tests the translator.
-
-        A running gateway does not call this function.
+        """Return requests and replies with which `irisgate plugins check NAME` tests the translator.
 
         >>> def samples():
         ...     return [Sample(request=b'{"model": "small", "prompt": "hi"}', whole=b'{"output": "hello"}')]

@@ -17,25 +17,20 @@ from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Frame
 
 MAX_MESSAGE: Final = 25_165_824 + 131_072 + 16
-"""Maximum number of bytes of a message: botocore's limits of payload and headers, plus the lengths and checksums.
-
-If the length at the beginning of a message is larger, the data are invalid."""
+"""Maximum number of bytes of a message: botocore's limits for payload and headers, plus the lengths and checksums."""
 
 _OVERHEAD: Final = 16
 _PRELUDE: Final = struct.Struct("!III")
 _WORD: Final = struct.Struct("!I")
 _STRING: Final = 7
 _WIDTHS: Final[Mapping[int, int]] = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
-"""Number of bytes of a header's value, by the number of its type. Types 6 (bytes) and 7 (string) have variable
-length."""
+"""Number of bytes of a header's value, by its type. Values of the types 6 (bytes) and 7 (string) have any length."""
 _MAX_CACHED_HEADERS: Final = 256
-"""Maximum number of encoded header blocks whose decoded form a decoder caches. A stream has about six of them."""
+"""Maximum number of decoded header blocks in a decoder's cache. A stream has about six different blocks."""
 
 
 class Decoder:
-    """A decoder from chunks of any size to frames.
-
-    If a message is invalid, `feed` first yields the frames before that message and then raises `BadFrame`.
+    """A decoder from chunks of any size to frames. `feed` raises `BadFrame` for an invalid message.
 
     >>> decoder = eventstream.Decoder()
     >>> message = eventstream.encode({":event-type": "chunk"}, b"{}")
@@ -51,7 +46,7 @@ class Decoder:
 
     @property
     def pending(self) -> int:
-        """The number of received bytes that belong to an incomplete frame."""
+        """The number of received bytes of an incomplete message."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
@@ -117,7 +112,7 @@ def _headers(block: bytes) -> Mapping[str, str]:
 
 
 def encode(headers: Mapping[str, str], payload: bytes) -> bytes:
-    """Return the bytes of one message. All header values have the type string, as in Bedrock's messages.
+    """Return the bytes of one message. All header values are strings, as in Bedrock's messages.
 
     >>> len(eventstream.encode({":event-type": "chunk"}, b"{}"))
     38

@@ -1,10 +1,9 @@
-"""Parser and encoder of a JSON array that is sent as a stream, as by Google's APIs: each object in the array is an
-event.
+"""Decoder and encoder of a stream that is one JSON array, as in Google's APIs. Each object in the array is an event.
 
-- Every byte of the stream belongs to exactly one frame. The payload of a frame is one object of the array. The frame's
-  raw bytes begin with the bracket or the comma in front of the object.
-- The closing bracket is a frame with an empty payload. Bytes after it are in frames with an empty payload too.
-- An object outside of any array is a frame, because some servers send an error in this form.
+- Every byte of the stream belongs to exactly one frame. The payload of a frame is one object of the array. Its raw
+  bytes also have the bracket or comma before the object.
+- The closing bracket, and anything after it, are frames without a payload.
+- An object without an array is a frame too, because some servers send an error in this form.
 """
 
 from __future__ import annotations
@@ -24,13 +23,12 @@ END: Final = b"]"
 MAX_ITEM: Final = 32 * 1024 * 1024
 """Maximum number of bytes of one object. A provider that sends a longer object is broken or hostile."""
 MAX_MARKS: Final = 1_000_000
-"""Maximum number of strings and brackets in one object. Reading one of them takes less than a microsecond."""
+"""Maximum number of strings and brackets in one object. Reading so many takes less than a second."""
 
 _MARK: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\]]', re.DOTALL)
 """Pattern for a complete string, the first quote of an incomplete string, or a bracket."""
 _STRING: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
-"""Pattern for the rest of a string before its last quote. It ends before a backslash whose next character has not
-come."""
+"""Pattern for the rest of a string, without its last quote and without an incomplete escape."""
 _QUOTE: Final = ord('"')
 _OPENING: Final = frozenset(b"{[")
 _ARRAY: Final = ord("[")
@@ -62,7 +60,7 @@ class Decoder:
 
     @property
     def pending(self) -> int:
-        """The number of received bytes that belong to an incomplete object."""
+        """The number of received bytes of an incomplete object."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
@@ -88,11 +86,11 @@ class Decoder:
             raise BadFrame(f"the provider's stream has an object of more than {MAX_ITEM} bytes")
 
     def rest(self) -> None:
-        """Return None, because an object that is incomplete at the end of the stream is not an event."""
+        """Return None. An incomplete object at the end of the stream is no event."""
         return
 
     def _next_item(self) -> bool:
-        """Read to the end of the next object, or of the array. Return False if more bytes are needed for this."""
+        """Read the next object, or the end of the array. Return False if more bytes are needed."""
         while bracket := self._next_bracket():
             if bracket in _OPENING:
                 if bracket == _ARRAY and self._depth == self._base == 0:
@@ -113,7 +111,7 @@ class Decoder:
         return False
 
     def _next_bracket(self) -> int:
-        """Return the next bracket outside of strings; 0 if the received bytes have no further bracket."""
+        """Return the next bracket outside of strings; 0 if the received bytes have none."""
         buffer = self._buffer
         while not self._in_string or self._ends_string():
             mark = _MARK.search(buffer, self._at)
@@ -131,7 +129,7 @@ class Decoder:
         return 0
 
     def _ends_string(self) -> bool:
-        """Read to the end of the current string. Return False if more bytes are needed for this."""
+        """Read to the end of the current string. Return False if more bytes are needed."""
         rest = _STRING.match(self._buffer, self._at)
         self._at = rest.end() if rest else self._at
         if self._at == len(self._buffer) or self._buffer[self._at] != _QUOTE:
@@ -142,7 +140,7 @@ class Decoder:
 
 
 def encode(payload: bytes, *, first: bool) -> bytes:
-    r"""Return the bytes of one object of the array, with the bracket or the comma in front of it.
+    r"""Return the bytes of one object of the array, with the bracket or comma before it.
 
     >>> json_array.encode(b'{"a": 1}', first=True) + json_array.encode(b'{"b": 2}', first=False) + json_array.END
     b'[{"a": 1},\n{"b": 2}]'

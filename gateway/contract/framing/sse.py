@@ -1,8 +1,7 @@
 """Server-sent events (WHATWG HTML, 9.2). Every byte of the stream belongs to exactly one frame.
 
-A frame ends with a blank line. Lines end with CR LF, LF or CR, and one stream may use all three. Comments and
-keep-alives are frames with an empty payload, so that they can be forwarded unchanged to a client with the same API
-format.
+- A frame ends with a blank line. Lines end with CR LF, LF or CR, and one stream may use all three.
+- A comment is a frame without a payload, so that it can be forwarded unchanged.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ MAX_EVENT: Final = 32 * 1024 * 1024
 """Maximum number of bytes of one event. A provider that sends a longer event is broken or hostile."""
 
 LARGE: Final = 64 * 1024
-"""Minimum number of bytes of an event whose lines are read one by one, which saves a copy of the event."""
+"""Minimum number of bytes of an event whose lines are read one by one. This saves a copy of the event."""
 MAX_LINES: Final = 20_000
-"""Maximum number of lines of one event. Reading a line takes a microsecond, and most events have two lines."""
+"""Maximum number of lines of one event. Most events have two lines."""
 MAX_FIELD: Final = 4096
-"""Maximum number of bytes that are read of one line. Lines with `data` have no such limit."""
+"""Maximum number of bytes that are read of a line, unless the line is `data`."""
 _DATA: Final = b"data:"
 _END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
 """A pattern for the end of an event: two line ends in a row. CR followed by LF is one line end, not two."""
@@ -34,8 +33,7 @@ _LONGEST_END: Final = 4
 LF: Final = b"\n"
 """The raw bytes of a frame that is only an LF.
 
-An event is yielded as soon as the CR of its last line end has come. If the next chunk begins with an LF, this LF
-belongs to the same line end. It is yielded as a frame of its own."""
+If a chunk ends with the CR of a CR LF, the event is yielded without waiting for the LF. The LF then becomes a frame."""
 
 
 class Decoder:
@@ -56,7 +54,7 @@ class Decoder:
 
     @property
     def pending(self) -> int:
-        """The number of received bytes that belong to an incomplete event."""
+        """The number of received bytes of an incomplete event."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
@@ -86,10 +84,9 @@ class Decoder:
             raise BadFrame(f"the provider's stream has an event of more than {MAX_EVENT} bytes")
 
     def rest(self) -> Frame | None:
-        """Return the last event of a stream if its final blank line is missing; None if there is no such event.
+        """Return the last event of a stream if the blank line after it is missing; None if there is no such event.
 
-        The blank line is added to `raw`, because a client ignores an event without it. The caller decides whether the
-        event is complete.
+        The blank line is added to `raw`, because a client ignores an event without it. The event may be cut.
         """
         raw = bytes(self._buffer)
         return _frame(raw + _BLANK) if raw else None
@@ -125,7 +122,7 @@ def _lines(raw: bytes) -> Iterator[bytes]:
 
 
 def encode(payload: bytes, event: str = "") -> bytes:
-    r"""Return the bytes of one event. Every line of the payload becomes a `data:` field, as the format requires.
+    r"""Return the bytes of one event. Each line of the payload becomes a `data` line.
 
     >>> sse.encode(b'{"a": 1}', "chunk")
     b'event: chunk\ndata: {"a": 1}\n\n'

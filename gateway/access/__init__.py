@@ -1,5 +1,4 @@
-"""Identities of callers (`identity/`) and their access (`grants.py`).
+"""Identities of callers (`identity/`) and their access to models (`grants.py`).
 
-Other packages import `Grants` and `Access` from `grants.py`, and `Identity` from `identity/caller.py`. Nothing here
-reads bodies, calls providers, or writes the error message for a refused model.
+Other packages import `Grants` and `Access` from `grants.py`, and `Identity` from `identity/caller.py`.
 """

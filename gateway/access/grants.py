@@ -1,23 +1,17 @@
 """The access of each caller, computed from the grants of the configuration and of the tailnet policy.
 
-- Access is denied unless a grant allows it. A grant only ever adds access, and the role `admin` outranks `user`.
-- To use a model, a caller needs both a role and a pattern that matches the model. The two may come from different
-  grants.
-- A permission, such as `read_metrics`, must be granted by its own name. Roles do not include permissions, and a caller
-  with a permission needs no role. For example, a scraper of metrics has only a permission.
-- A changed configuration makes a new `Grants`, so the caches here never need to be invalidated.
+- A caller has no access without a grant. Grants never take access away.
+- To use a model, a caller needs a role and a pattern that matches the model. Two different grants may give them.
+- The role `admin` outranks `user`. No role includes a permission, such as `read_metrics`. A caller with a permission
+  needs no role.
+- Each configuration has its own `Grants`, so a cached result is never outdated.
 
-The identification of callers, the wording of refusals and the list of models are elsewhere.
+Aperture's documentation defines the sources (`src`) of a grant:
 
-Sources of a grant (`src`), as Aperture's documentation defines them:
-
-* `*` matches every caller, including `(loopback)`, the caller of a listener in mode `loopback`.
-* Any other source must equal the whole login. The login of a tagged node is all its tags, sorted and joined by ",". So
-  `tag:api,tag:prod` matches a node with exactly these two tags, and `tag:api` matches a node that has no other tag
-  (Aperture's documentation: "src must equal that whole string"). A node that gets another tag becomes a different
-  caller, and loses its former access.
-* `group:x` also matches the members of a group that the identity names `x` or `group:x`. A group may be named by its
-  mail address (SCIM).
+* `*` matches every caller.
+* A login matches the caller with exactly this login. The login of a tagged node is all its tags, sorted and joined by
+  ",". So `tag:api,tag:prod` matches a node with exactly these two tags. A node that gets another tag has another login.
+* `group:x` matches every caller in the group `x` or `group:x`. A group's name may be its mail address (SCIM).
 """
 
 from __future__ import annotations
@@ -32,9 +26,9 @@ from gateway.contract.globs import matches
 from gateway.money.quotas.definitions import Chain, RateLimit, merged_chains
 
 MAX_CALLERS: Final = 1024
-"""Maximum number of callers whose access is cached. Even a large tailnet has fewer callers active at once."""
+"""Maximum number of callers whose access is cached."""
 MAX_MODELS: Final = 64
-"""Maximum number of models for which a caller's terms (`_Terms`) are cached. Few callers use more models at once."""
+"""Maximum number of models in each caller's cache. Few callers use more."""
 
 Headers = tuple[tuple[str, str], ...]
 Limits = tuple[tuple[RateLimit, tuple[str, ...]], ...]
@@ -43,13 +37,13 @@ Limits = tuple[tuple[RateLimit, tuple[str, ...]], ...]
 class Patterns:
     """Globs that match names of the form "provider/model".
 
-    The globs are indexed by their text before the first star, so that each name is compared with few globs.
+    Globs are found by their text before the first star, so that a name is compared with few globs.
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._exact: set[str] = set()
         self._prefixes: set[str] = set()
-        """Prefixes of globs that match every name with that prefix: "bedrock/" for `bedrock/**`, and "" for `**`."""
+        """Prefixes that are enough for a match: "bedrock/" for the glob `bedrock/**`, and "" for `**`."""
         self._globs: dict[str, list[str]] = {}
         for pattern in dict.fromkeys(patterns):
             start, star, rest = pattern.partition("*")
@@ -70,7 +64,7 @@ class Patterns:
 
 
 class _Terms(NamedTuple):
-    """A caller's access to one model: whether it is allowed, and the headers, quotas and rate limits of the calls."""
+    """The grants of one caller for one model."""
 
     allowed: bool
     headers: Headers
@@ -88,16 +82,16 @@ class Access:
         roles = {capability.role for capability in capabilities}
         self.capabilities = capabilities
         self.role: Role | None = "admin" if "admin" in roles else "user" if "user" in roles else None
-        """The highest granted role; None for a caller without a role, who may use no model."""
+        """The highest granted role; None for a caller without a role. Such a caller may use no model."""
         self.permissions: frozenset[Permission] = frozenset(
             name for capability in capabilities for name in capability.permissions
         )
         self.all_quotas = tuple(
             dict.fromkeys(name for capability in capabilities for chain in capability.quotas for name in chain)
         )
-        """The names of all quotas to which requests of this caller may be charged."""
+        """The names of all quotas that may be charged for this caller's requests."""
         self.metered = bool(self.all_quotas) or any(capability.rate_limits for capability in capabilities)
-        """Whether some quota or rate limit applies to requests of this caller."""
+        """True if the caller has a quota or a rate limit."""
         self._providers = providers
         self._patterns = Patterns(pattern for capability in capabilities for pattern in capability.models)
         self._with_terms = tuple(
@@ -112,25 +106,25 @@ class Access:
         return self._terms(provider, model).allowed
 
     def select(self, models: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Return those of the (provider, model) pairs that the caller may use.
+        """Return the (provider, model) pairs in `models` that the caller may use.
 
-        The cache is bypassed, because a list of all models would evict the models that the caller uses.
+        The cache is not used, because a list of all models would fill it.
         """
         return {model for model in models if self._is_allowed(*model)}
 
     def headers(self, provider: str, model: str) -> Headers:
-        """Return the headers that grants add to a request for a model, in the order of the capabilities."""
+        """Return the headers that the caller's grants add to requests for a model."""
         return self._terms(provider, model).headers
 
     def quotas(self, provider: str, model: str) -> tuple[Chain, ...]:
-        """Return the quotas to which requests for a model are charged, without duplicates.
+        """Return the quotas that are charged for requests for a model.
 
-        Each item is a quota, followed by its overdraft quotas.
+        Each item has the name of a quota, and then the names of its overdraft quotas.
         """
         return self._terms(provider, model).quotas
 
     def rate_limits(self, provider: str, model: str) -> Limits:
-        """Return the rate limits for a model, each with the model patterns of the capability that sets the limit."""
+        """Return the rate limits for a model. Each limit has the patterns of the models that share it."""
         return self._terms(provider, model).rate_limits
 
     def _is_allowed(self, provider: str, model: str) -> bool:
@@ -148,7 +142,7 @@ class Access:
 
 
 class Grants:
-    """The grants of one configuration, and a cache of the access that callers have by these grants."""
+    """The grants of one configuration, and a cache of the callers' access."""
 
     def __init__(self, grants: Sequence[Grant], provider_ids: Iterable[str]) -> None:
         # not a bound method: grants in no cycle of references are freed as soon as no call uses them
@@ -174,10 +168,9 @@ def _find_access(by_source: _BySource, providers: frozenset[str], identity: Iden
 
 
 def _by_source(grants: Sequence[Grant]) -> _BySource:
-    """Return, for each source, the capabilities by their position in the configuration.
+    """Return the capabilities of each source, so that not every grant must be checked for a caller.
 
-    A position is a pair: the index of the grant, and the index of the capability in this grant. With this mapping, a
-    caller's access can be computed without checking every grant.
+    The key of a capability is its position in the configuration: the index of the grant, and its index in this grant.
     """
     by_source: _BySource = {}
     for outer, grant in enumerate(grants):
@@ -188,7 +181,7 @@ def _by_source(grants: Sequence[Grant]) -> _BySource:
 
 
 def sources(identity: Identity) -> frozenset[str]:
-    """Return all values of a grant's `src` that match this caller."""
+    """Return the values of a grant's `src` that match this caller."""
     joined = ",".join(sorted(identity.tags))
     groups = identity.groups
     return frozenset({"*", identity.login, *groups, *(f"group:{group}" for group in groups)} | ({joined} - {""}))

@@ -211,7 +211,7 @@ def retry_after(head: Head) -> float | None:
     """Return the seconds that a client should wait, from 0 to `MAX_RETRY_AFTER`; None if the reply names none.
 
     `retry-after-ms` has priority over `Retry-After`, as in OpenAI's and Anthropic's SDKs. If `Retry-After` is a date
-    (RFC 9110, 10.2.3), the header `Date` is subtracted, because the provider's clock may be wrong.
+    (RFC 9110, 10.2.3), the date of the reply is subtracted, because the provider's clock may be wrong.
 
     >>> provider_errors.retry_after(Head(429, {"retry-after-ms": "1500"}))
     1.5

@@ -1,7 +1,4 @@
-"""The normal form of IP addresses, for comparisons and for questions to tailscaled.
-
-Nothing here decides who has an address, or whether an address is trusted.
-"""
+"""The normal form of IP addresses, for comparisons and for requests to tailscaled."""
 
 from __future__ import annotations
 
@@ -11,9 +8,9 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def bare(text: str) -> Address:
-    """Return the address in `text`, without a zone such as `%eth0`.
+    """Return the address in `text`, without a zone such as `%eth0`. An IPv4-mapped address becomes an IPv4 address.
 
-    An IPv4-mapped IPv6 address is returned as an IPv4 address. Raises `ValueError` if `text` is not an IP address.
+    Raises `ValueError` if `text` is not an IP address.
     """
     address = ipaddress.ip_address(text.partition("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None

@@ -1,4 +1,4 @@
-"""The identity of a caller, in one form for all modes of listeners."""
+"""The identity of a caller, which is the same for all modes of listeners."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ LOCAL_LOGIN: Final = "(loopback)"
 TAGGED: Final = "tagged-devices"
 """The login that tailscaled reports for every tagged node (Tailscale's package `tailcfg`). It identifies no caller."""
 LONGEST_LOGIN: Final = 1024
-"""Maximum length of a login in characters. The login of a tagged node can be long, because it consists of all its
-tags."""
+"""Maximum number of characters of a login. The login of a tagged node consists of all its tags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +21,17 @@ class Identity:
     """An identified caller."""
 
     login: str
-    """The login name of a user; never "". For a tagged node, this is all its tags, sorted and joined by ",". In mode
-    `loopback`, this is `(loopback)`."""
+    """The login name of a user; `(loopback)` in mode `loopback`. It is never "".
+
+    The login of a tagged node is all its tags, sorted and joined by ","."""
     groups: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     node: str = ""
-    """The stable id of the caller's node in the tailnet; "" if the listener's mode does not give the id."""
+    """The stable id of the caller's node in the tailnet; "" if unknown."""
     capabilities: tuple[Capability, ...] = ()
-    """Capabilities that the tailnet policy grants to this caller, in addition to those of the configuration."""
+    """The capabilities that the tailnet policy grants to this caller."""
     _hash: int = field(init=False, repr=False, compare=False)
-    """The hash of the identity. It is computed only once, because every call looks up the access of an identity."""
+    """The cached hash of the identity. Every call uses it."""
 
     def __post_init__(self) -> None:
         value = hash((self.login, self.groups, self.tags, self.node, self.capabilities))
@@ -46,41 +46,41 @@ LOOPBACK: Final = Identity(LOCAL_LOGIN)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The facts of a request from which a listener's mode identifies the caller."""
+    """The facts of a request that identify its caller."""
 
     connection: object
-    """An object that identifies the connection. It is the same for all requests of a connection."""
+    """An object that is the same for all requests of one connection, and different for other connections."""
     peer: Any
     """The address of the client's end of the connection, as `socket.getpeername` returns it."""
     local: Any
     """The address of the gateway's end of the connection, as `socket.getsockname` returns it."""
     headers: Sequence[tuple[str, str]]
-    """The headers of the request, unchanged, with repeated headers."""
+    """The headers of the request, unchanged. A name may be repeated."""
 
 
 class Identify(Protocol):
-    """The interface of a listener's mode, which identifies the callers of the listener."""
+    """The interface of a mode, by which a listener identifies its callers."""
 
     async def __call__(self, caller: Caller) -> Identity:
         """Return the caller's identity.
 
-        Raises `Refused`: with the code `PERMISSION` if the caller is unknown, and with `UNAVAILABLE` if callers cannot
-        be identified at the moment.
+        Raises `Refused` with the code `PERMISSION` for an unknown caller, and with `UNAVAILABLE` if no caller can be
+        identified at the moment.
         """
 
 
 def unknown(message: str) -> Refused:
-    """Return the refusal of an unknown caller."""
+    """Return the error for an unknown caller."""
     return Refused(Problem(PERMISSION, f"access denied: {message}"))
 
 
 def user(
     login: str, *, groups: Sequence[str] = (), node: str = "", capabilities: Sequence[Capability] = ()
 ) -> Identity:
-    """Return the identity of a user. Groups whose names have another meaning in the `src` of a grant are left out.
+    """Return the identity of a user.
 
-    Raises `Refused` if the login is empty, too long or not printable. A login that has another meaning in the `src` of
-    a grant is refused too: a tag, a group, everybody, tagged nodes or the local machine.
+    Some names have another meaning in the `src` of a grant, such as `*`, `group:x` or `(loopback)`. Raises `Refused` if
+    the login is such a name, or if it is empty, too long or not printable. A group with such a name is left out.
     """
     if not login:
         raise unknown("the tailnet names no user for this caller")
@@ -91,12 +91,12 @@ def user(
 
 
 def _reserved(name: str) -> bool:
-    """Return whether `name` means everybody, the local machine or tagged nodes in the `src` of a grant."""
+    """Return whether `name` stands for all callers, the local machine or tagged nodes in the `src` of a grant."""
     return name in {"*", LOCAL_LOGIN, TAGGED} or name.startswith("tag:")
 
 
 def tagged(tags: Sequence[str], *, node: str = "", capabilities: Sequence[Capability] = ()) -> Identity:
-    """Return the identity of a node with tags. The login consists of the tags, and the user of the node is ignored.
+    """Return the identity of a node with tags. Its login consists of the tags.
 
     Raises `Refused` if a tag does not begin with `tag:`, or if the login is too long or not printable.
     """

@@ -1,7 +1,7 @@
-"""The names of listening sockets, by which the listener of a connection is found.
+"""The names of listening sockets, such as `127.0.0.1:8080`.
 
-A name is made from the address of the gateway's end of a connection. It has both host and port, because two listeners
-may use the same port on different hosts. `process/sockets.py` opens the sockets.
+The gateway finds the listener of a connection by such a name. It is made from the address of the gateway's end of the
+connection. `process/sockets.py` opens the sockets.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from functools import lru_cache
 from typing import Any, Final
 
 _WILDCARDS: Final[Mapping[int, str]] = {2: "0.0.0.0", 4: "::"}  # noqa: S104 (compared with, not listened on)
-"""The wildcard address of each address family. The key is the length of the tuple that Python gives as a socket's
-address."""
+"""The wildcard addresses of IPv4 and IPv6. A socket's address is a tuple of 2 items in IPv4, and of 4 items in IPv6."""
 
 
 def endpoint(name: Any) -> str:
     """Return the name of a socket, such as `127.0.0.1:8080`, `[::1]:8080` or `unix:/path`.
 
-    The argument is the address that `getsockname` returned for the socket.
+    `name` is the address that `getsockname` returns.
     """
     if not isinstance(name, tuple):
         return f"unix:{name}"
@@ -29,12 +28,10 @@ def endpoint(name: Any) -> str:
 def endpoints(name: Any) -> tuple[str, ...]:
     """Return the names that the listener of a connection may have.
 
-    `name` is the address of the gateway's end of the connection. The first name has exactly this address. The second
-    has the wildcard address, for a listener that accepts connections to all addresses. A unix socket has no second
-    name.
+    `name` is the address of the gateway's end of the connection. The first result has exactly this address. The second
+    one has the wildcard address, as for a listener on `0.0.0.0`. A unix socket has only one name.
 
-    An IPv4-mapped address (`::ffff:127.0.0.1`) is not converted to IPv4. A connection with such an address came through
-    an IPv6 listener, and must not be assigned to an IPv4 listener of the same address.
+    An IPv4-mapped address (`::ffff:127.0.0.1`) stays an IPv6 address, because its connection came to an IPv6 listener.
     """
     if not isinstance(name, tuple):
         return (endpoint(name),)
@@ -42,5 +39,5 @@ def endpoints(name: Any) -> tuple[str, ...]:
 
 
 def address(host: str, port: int) -> str:
-    """Return host and port in the form of a URL, with brackets around an IPv6 address."""
+    """Return host and port as in a URL, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

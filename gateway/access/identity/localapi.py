@@ -1,9 +1,11 @@
-"""A client of tailscaled's LocalAPI. It asks tailscaled who has an address, and what the status of tailscaled is.
+"""A client of tailscaled's LocalAPI, for the status of tailscaled and the identity behind an address (`whois`).
 
-Facts about the API (tailscale/tailscale, ipn/localapi and client/tailscale/apitype): the request needs the Host
-`local-tailscaled.sock` and must have neither Origin nor Referer. `whois` answers with 404 for an address that nobody
-has, otherwise with 200 and `{Node, UserProfile, CapMap}`. Every user of the machine may ask. Other code asks through
-`lookups.py`; the answer is interpreted in `whois.py`.
+- A request needs the header Host `local-tailscaled.sock`, and must have neither Origin nor Referer.
+- `whois` replies with 200 and `{Node, UserProfile, CapMap}`, or with 404 if nobody has the address.
+- Every user of the machine may send requests.
+
+The source is tailscale/tailscale, ipn/localapi and client/tailscale/apitype. Other code uses `lookups.py`. `whois.py`
+reads the reply.
 """
 
 from __future__ import annotations
@@ -16,24 +18,20 @@ import msgspec
 from gateway.access.identity.endpoints import address
 
 ANSWER_SECONDS: Final = 2.0
-"""Maximum seconds for a complete answer. This is short, because tailscaled answers from memory, and calls wait for
-it."""
+"""Maximum seconds for a complete reply. tailscaled replies from memory, and calls wait for it."""
 MAX_ANSWER: Final = 4 * 1024 * 1024
-"""Maximum number of bytes of an answer. An answer can be long, because it contains the policy's grants."""
+"""Maximum number of bytes of a reply. It can be long, because it contains the grants of the tailnet policy."""
 _WHOIS: Final = "http://local-tailscaled.sock/localapi/v0/whois"
 _ABSENT: Final = (ConnectionRefusedError, FileNotFoundError)
 _STATUS: Final = "http://local-tailscaled.sock/localapi/v0/status"
 
 
 class LocalApiFailed(Exception):
-    """The error for a tailscaled that gives no usable answer.
-
-    The message has the reason, but does not quote the answer.
-    """
+    """The error for a missing or invalid reply of tailscaled. The message does not quote the reply."""
 
 
 class NotRunning(LocalApiFailed):
-    """The error for a socket on which no tailscaled listens."""
+    """The error if no tailscaled listens on the socket."""
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -47,16 +45,16 @@ class UserProfile(msgspec.Struct, frozen=True):
 
 
 class WhoIs(msgspec.Struct, frozen=True):
-    """The fields of tailscaled's answer that the gateway uses. The names are those of tailscaled."""
+    """The fields that the gateway reads from the reply to `whois`, with tailscaled's names."""
 
     Node: Node
     UserProfile: UserProfile
     CapMap: dict[str, msgspec.Raw] | None = None
-    """The undecoded JSON values of each capability in the tailnet policy, by the capability's name."""
+    """The undecoded values of each capability in the tailnet policy, by the capability's name."""
 
 
 class Status(msgspec.Struct, frozen=True):
-    """The fields of tailscaled's status that the gateway uses. The names are those of tailscaled."""
+    """The fields that the gateway reads from tailscaled's status, with tailscaled's names."""
 
     TUN: bool = False
     """True if tailscaled has a network device."""
@@ -65,24 +63,24 @@ class Status(msgspec.Struct, frozen=True):
 
 
 class LocalApi:
-    """A client of one tailscaled. Connections are reused; after a restart of tailscaled the next request reconnects."""
+    """A client of one tailscaled. It reuses connections, and reconnects after a restart of tailscaled."""
 
     def __init__(self, socket: str) -> None:
         self.socket = socket
         self._session: aiohttp.ClientSession | None = None
 
     async def whois(self, host: str, port: int, service: str = "") -> WhoIs | None:
-        """Return who has an address on the tailnet; None if nobody has it.
+        """Return the identity behind an address on the tailnet; None if nobody has the address.
 
-        The answer has the grants for the Tailscale service `service`, or for this node if `service` is "". Raises
-        `LocalApiFailed` if tailscaled gives no usable answer.
+        The identity has the grants for the Tailscale service `service`, or for this node if `service` is "". Raises
+        `LocalApiFailed` for a missing or invalid reply.
         """
         query = {"addr": address(host, port), "proto": "tcp"} | ({"svc_name": service} if service else {})
         status, body = await self._get(_WHOIS, query)
         return None if status == 404 else _decoded(status, body, WhoIs, "whois")
 
     async def status(self) -> Status:
-        """Return tailscaled's status. Raises `LocalApiFailed` if tailscaled gives no usable answer."""
+        """Return tailscaled's status. Raises `LocalApiFailed` for a missing or invalid reply."""
         return _decoded(*await self._get(_STATUS, {"peers": "false"}), Status, "status")
 
     async def _get(self, url: str, query: dict[str, str]) -> tuple[int, bytes]:

@@ -1,13 +1,12 @@
-"""Limits on the gateway's questions to a tailscaled, so that callers from outside the tailnet do not delay others.
+"""Limits for the requests to tailscaled, so that callers from outside the tailnet do not delay others.
 
-- tailscaled answers at once for an address of the tailnet. For another address, it holds a global lock while it waits
-  up to 0.4 seconds for a late registration of the address (tailscale/tailscale, net/proxymap). So only a few questions
-  about addresses outside the tailnet are asked at the same time.
-- Callers with the same address of the tailnet share one question. If tailscaled answers that nobody has a tailnet
-  address, it is not asked about this address again for some seconds.
-- An answer for 127.0.0.1 is never shared, because with userspace networking every caller has this address.
+- tailscaled replies at once for an address of the tailnet. For any other address, it waits up to 0.4 seconds, and holds
+  a global lock (tailscale/tailscale, net/proxymap). So only few requests for such addresses are sent at the same time.
+- Callers with the same tailnet address share one request. The reply "nobody has this address" is reused for some
+  seconds.
+- A reply for 127.0.0.1 is never shared. If tailscaled has no network device, every caller has this address.
 
-`whois.py` interprets the answers.
+`whois.py` reads the replies.
 """
 
 from __future__ import annotations
@@ -23,49 +22,42 @@ from gateway.access.identity.addresses import bare
 from gateway.access.identity.localapi import LocalApi, LocalApiFailed, NotRunning, WhoIs
 
 UNCERTAIN_AT_ONCE: Final = 2
-"""Maximum number of simultaneous questions about addresses outside the tailnet.
+"""Maximum number of simultaneous requests for addresses outside the tailnet.
 
-Each such question may hold tailscaled's lock for 0.18 s. A question about a tailnet address waits for the same lock,
-and must be answered within `ANSWER_SECONDS`.
+Each of them may hold tailscaled's lock for 0.18 s. Requests for tailnet addresses wait for the same lock.
 """
 WAIT_SECONDS: Final = 10.0
-"""Maximum number of seconds for which a question waits for its turn."""
+"""Maximum seconds for which a request waits until it is sent."""
 NOBODY_SECONDS: Final = 5.0
-"""Seconds for which the answer that nobody has an address is reused. A node that has just joined the tailnet may be
-refused for this long."""
+"""Seconds for which the reply "nobody has this address" is reused. A new node may be refused for so long."""
 MAX_WAITING: Final = 64
-"""Maximum number of waiting questions. Further questions about addresses outside the tailnet are refused.
+"""Maximum number of waiting requests. Further requests for addresses outside the tailnet are refused.
 
-With more waiting questions, the last could wait longer than `WAIT_SECONDS`: only `UNCERTAIN_AT_ONCE` questions are
-asked at the same time, and each takes 0.18 to 0.4 s.
+With more, the last one could wait longer than `WAIT_SECONDS`, because each request takes 0.18 to 0.4 s.
 """
 STATUS_SECONDS: Final = 0.5
-"""Maximum number of seconds to wait for tailscaled's status, because a monitor may wait for one second only."""
+"""Maximum seconds to wait for tailscaled's status. Health checks may have a timeout of one second."""
 MAX_NOBODIES: Final = 4096
-"""Maximum number of remembered tailnet addresses that belong to nobody."""
+"""Maximum number of cached tailnet addresses that nobody has."""
 
 _TAILNET: Final = (
     ipaddress.ip_network("100.64.0.0/10"),
     ipaddress.ip_network("fd7a:115c:a1e0::/48"),
 )
-"""The networks in which nodes and services of a tailnet have their addresses (tailscale.com/kb/1015)."""
+"""The networks with the addresses of all tailnets (tailscale.com/kb/1015)."""
 
 
 @dataclass(slots=True)
 class _Question:
-    """A question to tailscaled that waits for its turn or its answer."""
+    """A request to tailscaled that waits or runs."""
 
     task: asyncio.Task[WhoIs | None]
     callers: int = 0
-    """The number of callers that wait for the answer."""
+    """The number of callers that wait for the reply."""
 
 
 class Lookups:
-    """A client of one tailscaled.
-
-    The number of questions at the same time is limited. Callers with the same address share one question and its
-    answer.
-    """
+    """A client of one tailscaled, with the limits of this module."""
 
     def __init__(self, socket: str) -> None:
         self.socket = socket
@@ -74,15 +66,14 @@ class Lookups:
         self._pending: dict[tuple[str, str], _Question] = {}
         self._nobodies: dict[tuple[str, str], float] = {}
         self._instance: tuple[int, ...] | None = None
-        """The identity of the socket's file when `_userspace` was determined. It changes when tailscaled is
-        restarted."""
+        """The socket's file when `_userspace` was read. A restart of tailscaled makes a new file."""
         self._userspace = True
 
     async def whois(self, host: str, port: int, service: str = "") -> WhoIs | None:
-        """Return who has an address on the tailnet; None if nobody has it.
+        """Return the identity behind an address on the tailnet; None if nobody has the address.
 
-        The answer has the grants for the Tailscale service `service`, or for this node if `service` is "". Raises
-        `LocalApiFailed` if tailscaled gives no usable answer, or too many other questions wait for their turn.
+        The identity has the grants for the Tailscale service `service`, or for this node if `service` is "". Raises
+        `LocalApiFailed` for a missing or invalid reply, and if too many requests wait.
         """
         certain = in_tailnet(host)
         key = (host if certain else f"{host} {port}", service)
@@ -105,10 +96,9 @@ class Lookups:
                 question.task.cancel()
 
     async def is_userspace(self) -> bool:
-        """Return whether tailscaled runs without a network device, so that it forwards connections from 127.0.0.1.
+        """Return whether tailscaled runs without a network device. Then connections of nodes come from 127.0.0.1.
 
-        Return False if no tailscaled is running. Raises `LocalApiFailed` if a tailscaled may be running but does not
-        report whether it has a device.
+        Return False if no tailscaled is running. Raises `LocalApiFailed` if tailscaled does not report this.
         """
         instance = _instance(self.socket)
         if instance is None:
@@ -124,8 +114,8 @@ class Lookups:
     async def fault(self, *, is_needed: bool) -> str:
         """Return why callers cannot be identified at the moment; "" if they can.
 
-        `is_needed` is True if tailscaled identifies the callers. If it is False, a tailscaled that does not answer is a
-        fault only if it may forward connections from 127.0.0.1.
+        `is_needed` is true if tailscaled identifies the callers. Otherwise tailscaled is needed only if it has no
+        network device, because then nodes of the tailnet connect from 127.0.0.1.
         """
         try:
             async with asyncio.timeout(STATUS_SECONDS):
@@ -140,7 +130,7 @@ class Lookups:
     async def machine(self) -> WhoIs | None:
         """Return the identity of this machine on the tailnet; None if it has no address there.
 
-        Raises `LocalApiFailed` if tailscaled gives no usable answer.
+        Raises `LocalApiFailed` for a missing or invalid reply.
         """
         addresses = (await self._api.status()).TailscaleIPs
         return await self.whois(addresses[0], 0) if addresses else None
@@ -176,9 +166,9 @@ class Lookups:
 
 
 def _instance(socket: str) -> tuple[int, ...] | None:
-    """Return a value that identifies the socket's file; None if there is no file.
+    """Return a value that differs for each new file at the socket's path; None if there is no file.
 
-    Raises `LocalApiFailed` if the gateway cannot determine whether the file exists.
+    Raises `LocalApiFailed` if the path cannot be read.
     """
     try:
         status = Path(socket).stat()
@@ -190,9 +180,9 @@ def _instance(socket: str) -> tuple[int, ...] | None:
 
 
 def in_tailnet(host: str) -> bool:
-    """Return whether `host`, an IP address, is in the networks of tailnets.
+    """Return whether an IP address is in the networks of tailnets.
 
-    This is no proof that it is in a tailnet: network carriers use 100.64.0.0/10 too.
+    Such an address may also be outside of a tailnet, because network carriers use 100.64.0.0/10 too.
     """
     address = bare(host)
     return any(address in network for network in _TAILNET if network.version == address.version)

@@ -1,14 +1,12 @@
 """The mode `loopback`: every caller is `(loopback)`, because only this machine can connect to 127.0.0.1 and ::1.
 
-Two kinds of callers from elsewhere can still reach such a listener. They are refused:
+Two kinds of callers on other machines can still reach such a listener. The gateway refuses them:
 
-- Callers behind a proxy on this machine, such as `tailscale serve`. These callers are recognized by the headers that
-  proxies add.
+- Callers behind a proxy on this machine, such as `tailscale serve`. They are recognized by headers of the proxy, such
+  as `x-forwarded-for`. A proxy that adds no such header is not recognized.
 - Nodes of the tailnet. If tailscaled has no network device, their connections come from tailscaled at 127.0.0.1
-  (tailscale.com/kb/1112). Therefore tailscaled is asked who has the address of each new connection.
-
-Callers behind a proxy are not recognized if the proxy adds no such header. Nodes of the tailnet are not recognized if
-the gateway does not know the socket of their tailscaled.
+  (tailscale.com/kb/1112). So the gateway asks tailscaled for the identity behind each new connection. A tailscaled
+  whose socket the gateway does not know is not recognized.
 """
 
 from __future__ import annotations
@@ -27,11 +25,11 @@ from gateway.contract.small_cache import small_cache
 
 _NAMES: Final = frozenset({"forwarded", "x-real-ip", "x-client-ip", "cf-connecting-ip", "true-client-ip"})
 _PREFIXES: Final = ("x-forwarded-", "tailscale-")
-"""Prefixes of headers that proxies add, in lower case. `_NAMES` has the other such headers."""
+"""Prefixes, in lower case, of headers that proxies add. `_NAMES` has names of such headers."""
 
 
 class Loopback:
-    """The mode `loopback`. `daemons` returns the tailscaled processes that may forward connections to the gateway."""
+    """The mode `loopback`. `daemons` returns the clients of all known tailscaled processes."""
 
     def __init__(self, daemons: Callable[[], Iterable[Lookups]]) -> None:
         self._daemons = daemons
@@ -47,7 +45,7 @@ class Loopback:
         return LOOPBACK
 
     async def _refuse_tailnet(self, host: str, port: int) -> None:
-        """Raise `Refused` if a node of the tailnet has the address, or if tailscaled gives no usable answer."""
+        """Raise `Refused` if a node of the tailnet has the address, or if tailscaled does not reply."""
         for daemon in tuple(self._daemons()):
             try:
                 forwarded = await daemon.is_userspace() and await daemon.whois(host, port) is not None
@@ -59,16 +57,13 @@ class Loopback:
 
 
 def forwarding_header(headers: Sequence[tuple[str, str]]) -> str:
-    """Return the name of the first header that shows that a proxy forwarded the request; "" if there is none."""
+    """Return the name of the first header that only proxies add; "" if there is none."""
     return _forwarding("\n".join([name for name, _ in headers]))
 
 
 @small_cache(64, 1024)
 def _forwarding(names: str) -> str:
-    """Return the first of `names` that is a header added by proxies; "" if there is none.
-
-    `names` has one name on each line.
-    """
+    """Return the first name of a header that only proxies add; "" if there is none. `names` has one name per line."""
     return next(
         (name for name in names.split("\n") if (low := name.lower()) in _NAMES or low.startswith(_PREFIXES)), ""
     )

@@ -1,7 +1,7 @@
 """The listeners of the process, and the mode by which each listener identifies its callers.
 
-The listener of a connection is found by the address of the gateway's end of the connection. The configuration
-alone sets the mode of a listener; the mode does not depend on whether tailscaled is running.
+A connection's listener is found by the address of the gateway's end. Only the configuration sets a listener's mode. The
+mode is the same whether tailscaled runs or not.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from gateway.telemetry.log import Logger
 
 
 class Modes:
-    """The modes of all listeners of a process. Listeners that use the same tailscaled share one client."""
+    """The modes of all listeners of a process. Listeners with the same tailscaled share one client of it."""
 
     def __init__(self, log: Logger) -> None:
         self._log = log
         self._lookups = {TAILSCALED: Lookups(TAILSCALED)}
-        """The client of each tailscaled, by the path of its socket. The default socket is always included, because the
-        tailscaled behind it may forward connections even if no listener is configured to use it."""
+        """The client of each tailscaled, by the path of its socket.
+
+        The default socket is always included, because its tailscaled may forward connections to any listener."""
         self._sources = Sources()
         self._proxy_refusals = ProxyRefusals(log)
         self._by_endpoint: dict[str, tuple[Listener, Identify]] = {}
@@ -46,17 +47,14 @@ class Modes:
         }
 
     def listen(self, endpoint: str, listener: Listener, *, calls: bool = True) -> None:
-        """Record that connections to `endpoint` (a name as in `endpoints.py`) belong to `listener`.
-
-        `calls` is False if the listener serves no calls.
-        """
+        """Add a listener. `endpoint` is its socket's name (`endpoints.py`). `calls` is false if it serves no calls."""
         self._at_socket(listener.tailscaled)
         if calls:
             self._call_listeners.append(listener)
         self._by_endpoint[endpoint] = (listener, self._modes[listener.identity](listener))
 
     def listener(self, local: object) -> Listener | None:
-        """Return the listener of a connection, or None if no listener is known for it.
+        """Return the listener of a connection; None if there is none.
 
         `local` is the address of the gateway's end of the connection.
         """
@@ -82,29 +80,27 @@ class Modes:
     def protocol(
         self, listener: Listener, server: Callable[[], asyncio.BaseProtocol], room: Room | None = None
     ) -> Callable[[], asyncio.BaseProtocol]:
-        """Return the factory of the asyncio protocol objects for new connections of a listener.
+        """Return a factory of asyncio protocols for new connections of a listener.
 
-        In all modes except `proxy-protocol`, this is `server`, the factory for HTTP. In mode `proxy-protocol`, it makes
-        objects that first read the PROXY header and then hand the connection over to HTTP. `room` is the limit on
-        connections, in which a connection counts until it is handed over.
+        This is `server`, the factory of the HTTP protocol, in every mode except `proxy-protocol`. In this mode, a
+        `Handover` first reads the PROXY header. Until then, the connection counts in `room`, the limit on connections.
         """
         if listener.identity != "proxy-protocol":
             return server
         return lambda: Handover(server, self._sources, listener.proxies, self._proxy_refusals, room)
 
     def client(self, transport: asyncio.BaseTransport) -> Any:
-        """Return the client's address, for the limit of connections per address; "" if no such limit applies.
+        """Return the client's address, for the limit on connections per address; "" if this limit does not apply.
 
-        In mode `proxy-protocol`, this is the address in the PROXY header. For connections of `tailscale serve`, it is
-        "", because they all come from the same address.
+        In mode `proxy-protocol`, the address is from the PROXY header. The limit does not apply to connections of
+        `tailscale serve`, because they all come from the same address.
         """
         return "" if self.is_served(transport.get_extra_info("sockname")) else self._sources.peer(transport)
 
     async def machines(self) -> list[Identity]:
-        """Return the identities of this machine's own processes as callers of listeners in mode `whois`.
+        """Return the identities that this machine itself has as a caller of the listeners in mode `whois`.
 
-        There are no duplicates. A listener is left out if its tailscaled does not answer, or if no grant can name this
-        machine.
+        A listener is left out if its tailscaled does not reply, or if no grant can name this machine.
         """
         identities: list[Identity] = []
         for _, mode in self._by_endpoint.values():
@@ -114,10 +110,7 @@ class Modes:
         return list(dict.fromkeys(identities))
 
     async def faults(self) -> tuple[str, bool]:
-        """Return why callers cannot be identified at the moment, and whether this affects all listeners of calls.
-
-        The reason is "" if there is no fault.
-        """
+        """Return why callers cannot be identified at the moment, or "", and whether no listener can identify them."""
         reasons = await asyncio.gather(*map(self._fault, self._call_listeners))
         return next(filter(None, reasons), ""), all(reasons)
 

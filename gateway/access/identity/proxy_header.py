@@ -1,8 +1,8 @@
-"""A parser of the PROXY protocol's header, in which a proxy names the caller at the beginning of a connection.
+"""A parser of the PROXY header, with which a proxy gives the caller's address at the beginning of a connection.
 
 The parser reads versions 1 (a line of text) and 2 (binary), as specified in
-haproxy.org/download/3.0/doc/proxy-protocol.txt. The parser does no I/O. `proxy_protocol.py` decides which proxies may
-send a header.
+haproxy.org/download/3.0/doc/proxy-protocol.txt. It does no I/O. `proxy_protocol.py` decides which proxies may send a
+header.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 LONGEST_LINE: Final = 107
-"""Maximum number of bytes of a version 1 header, including the line end. The specification gives this number."""
+"""Maximum number of bytes of a version 1 header with its line end, by the specification."""
 LONGEST: Final = 16 + 4096
 """Maximum number of bytes of a version 2 header: 16 fixed bytes, then the addresses and optional fields. No known proxy
 sends more."""
@@ -34,16 +34,15 @@ class ProxyHeader(NamedTuple):
     """The contents of a PROXY header."""
 
     source: tuple[str, int] | None
-    """The caller's (address, port). It is None if the proxy itself is the caller, or gives no TCP address of the
-    caller."""
+    """The address and port of the caller; None if the header has none, for example in the proxy's health checks."""
     length: int
-    """The number of bytes of the header. The connection's own data follow it."""
+    """The number of bytes of the header."""
 
 
 def read(data: bytes) -> ProxyHeader | None:
-    """Return the header at the beginning of `data`, or None if the header is incomplete.
+    """Return the header at the beginning of `data`; None if more bytes are needed.
 
-    Raises `BadProxyHeader` if `data` does not begin with a valid header or a part of one.
+    Raises `BadProxyHeader` if `data` cannot be the beginning of a valid header.
     """
     if data[: len(SIGNATURE)] == SIGNATURE[: len(data)]:
         return _binary(data)

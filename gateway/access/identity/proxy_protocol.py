@@ -1,13 +1,12 @@
 """Connections that a trusted proxy forwards with a PROXY header, such as `tailscale serve --tcp --proxy-protocol`.
 
-- The PROXY header is read first. Then the connection is handed over to the HTTP protocol.
-- The header has the address of the caller. tailscaled is asked who has that address, as in mode `whois`.
-- A proxy can state any address as the caller's. So only the proxies that the listener's configuration names may
-  connect. If it names none, every process of this machine may connect and state any address. `config/advice.py` warns
-  the operator of this.
-- If tailscaled has no network device, connections of tailnet nodes come from 127.0.0.1 too, and a node could send a
-  PROXY header of its own. So tailscaled is asked about each connection from this machine. If tailscaled names a node,
-  the connection is refused. It names none for a connection of `tailscale serve`.
+- `Handover` reads the PROXY header and then hands the connection over to HTTP.
+- The header has the caller's address. tailscaled gives the identity behind this address, as in mode `whois`.
+- A header can have any address. So only the proxies in the listener's configuration may connect. If it names none,
+  every process of this machine may connect. `config/advice.py` warns about this.
+- If tailscaled has no network device, nodes of the tailnet connect from 127.0.0.1, as a proxy does. A node could send a
+  PROXY header itself. So the gateway asks tailscaled about each connection from this machine, and refuses those of
+  nodes. A connection of `tailscale serve` belongs to no node.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ from gateway.telemetry.log import Logger
 from gateway.telemetry.throttle import Throttle
 
 HEADER_SECONDS: Final = 5.0
-"""Maximum seconds to wait for a proxy's header. A proxy knows the header before it connects."""
+"""Maximum seconds to wait for a PROXY header. A proxy can send it at once."""
 
 Source = tuple[str, int] | None
 
 
 class Sources:
-    """The addresses of callers, by the connection from the proxy. An entry is kept while the connection is open."""
+    """The callers' addresses from PROXY headers, by connection. An entry is kept while the connection is open."""
 
     def __init__(self) -> None:
         self._sources: WeakKeyDictionary[object, Source] = WeakKeyDictionary()
@@ -43,19 +42,16 @@ class Sources:
         self._sources[connection] = source
 
     def peer(self, connection: Any) -> Any:
-        """Return the address of the caller; "" if the proxy named none.
+        """Return the address in the PROXY header; "" if the header has none.
 
-        If the connection has no PROXY header, this is the address of its peer.
+        For a connection without a PROXY header, return the address of its peer.
         """
         if connection in self._sources:
             return self._sources[connection] or ""
         return connection.get_extra_info("peername")
 
     def of(self, caller: Caller) -> Source:
-        """Return the address that the proxy named for the caller.
-
-        Raises `Refused` if the proxy named none. A proxy names none in its own health checks.
-        """
+        """Return the caller's address from the PROXY header. Raises `Refused` if the header has none."""
         source = self._sources.get(caller.connection)
         if source is None:
             raise unknown("the proxy does not say whose connection this is")
@@ -63,16 +59,13 @@ class Sources:
 
 
 class Proxied:
-    """The mode `proxy-protocol`.
-
-    The caller's address comes from the PROXY header, and tailscaled is asked who has this address.
-    """
+    """The mode `proxy-protocol`: tailscaled identifies the caller by the address in the PROXY header."""
 
     def __init__(self, whois: Whois, daemons: Callable[[], Iterable[Lookups]]) -> None:
         self._whois = whois
         self._daemons = daemons
         self._proxies: WeakSet[object] = WeakSet()
-        """The connections that were found to come from a proxy and not from a node of the tailnet."""
+        """The checked connections, which come from a proxy and not from a node of the tailnet."""
 
     async def __call__(self, caller: Caller) -> Identity:
         if caller.connection not in self._proxies:
@@ -101,7 +94,7 @@ class Proxied:
 
 
 class ProxyRefusals:
-    """A logger of refused connections. All connections share it, so that the number of log lines is limited."""
+    """A logger of refused connections, with a limit on the number of log lines."""
 
     def __init__(self, log: Logger) -> None:
         self._log = log
@@ -113,7 +106,7 @@ class ProxyRefusals:
 
 
 class Room(Protocol):
-    """The limit on the connections of the process. Connections that still wait for a PROXY header count too."""
+    """The limit on connections. A connection that waits for its PROXY header counts too."""
 
     def admit(self, connection: Handover, peer: object) -> bool: ...
 
@@ -121,11 +114,10 @@ class Room(Protocol):
 
 
 class Handover(asyncio.Protocol):
-    """A protocol that reads the PROXY header, and then hands the connection to another protocol as a new connection."""
+    """An asyncio protocol that reads the PROXY header, and then hands the connection over to another protocol."""
 
     awaits_head = has_no_head = True
-    """True, because the connection has no request yet. `Room` may therefore close it to make room for another
-    connection."""
+    """True, because the connection has no request yet. So `Room` may close it in favour of another connection."""
 
     def __init__(
         self,
@@ -193,7 +185,7 @@ class Handover(asyncio.Protocol):
         self.abort()
 
     def _leave(self) -> None:
-        """Cancel the deadline for the header, and stop counting the connection."""
+        """Cancel the deadline for the header, and remove the connection from the `Room`."""
         if self._room is not None:
             self._room.remove(self)
         if self._deadline is not None:
@@ -204,7 +196,7 @@ class Handover(asyncio.Protocol):
 def trusted(peer: Any, proxies: Collection[str]) -> bool:
     """Return whether `peer` is a trusted proxy: one of `proxies`, or this machine if `proxies` is empty.
 
-    The peer of a unix socket is always trusted, because the permissions of the socket's file decide who may connect.
+    On a unix socket, every peer is trusted. The permissions of the socket's file decide who may connect.
     """
     if not isinstance(peer, tuple):
         return True

@@ -1,13 +1,13 @@
 """Identity by the headers that `tailscale serve` adds.
 
 - This mode is safe only on a unix socket to which only `tailscale serve` connects.
-- `tailscale serve` removes these headers from a client's request, and adds its own (tailscale.com/kb/1312). One has the
-  login, encoded as in RFC 2047 if it is not ASCII. Another has the grants of the capabilities that `--accept-app-caps`
-  names.
-- `tailscale serve` adds no login for tagged nodes, and no login for requests from the internet (Tailscale Funnel).
-- A request is refused if a Tailscale header is repeated, or has "_" instead of "-" in its name, because other software
-  may not distinguish the two characters.
-- In this mode callers have no groups, because no header names the groups of a user.
+- `tailscale serve` removes Tailscale's headers from a client's request and adds its own (tailscale.com/kb/1312). One
+  header has the login. Another has the grants of the capabilities in `--accept-app-caps`. A value that is not ASCII is
+  encoded (RFC 2047).
+- There is no login for tagged nodes and for requests from the internet (Tailscale Funnel). Such requests are refused.
+- A request with a repeated Tailscale header is refused. "_" in such a header's name is refused too, because some
+  software treats it as "-".
+- Callers have no groups, because no header has the groups of a user.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ LOGIN: Final = "tailscale-user-login"
 CAPABILITIES: Final = "tailscale-app-capabilities"
 FUNNEL: Final = "tailscale-funnel-request"
 REMEMBERED: Final = 1024
-"""Maximum number of cached identities. The key of an identity is the values of Tailscale's headers in a request."""
+"""Maximum number of cached identities. The cache key is the values of Tailscale's headers."""
 _OURS: Final = "tailscale"
-"""Prefix of the names of Tailscale's headers. It has no hyphen, so that names with "_" are found too."""
+"""Prefix of the names of Tailscale's headers. Without a hyphen, it also finds names with "_"."""
 _PLAIN: Final = re.compile(r"[\x20-\x7e]*")
 _WORD: Final = r"=\?[!->@-~]+\?[bBqQ]\?[!->@-~]*\?="
 _ENCODED: Final = re.compile(rf"{_WORD}(?: +{_WORD})*")
@@ -43,11 +43,7 @@ _ENCODED: Final = re.compile(rf"{_WORD}(?: +{_WORD})*")
 
 
 class ServeHeaders:
-    """The mode `serve-headers`.
-
-    Each request is identified separately, because `tailscale serve` sends requests of several callers over one
-    connection.
-    """
+    """The mode `serve-headers`. It identifies each request, because many callers may use the same connection."""
 
     def __init__(self, log: Logger) -> None:
         self._log = log
@@ -82,7 +78,7 @@ class ServeHeaders:
 def _headers(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Return the values of Tailscale's headers by lower-case name.
 
-    Raises `Refused` if one of these headers is repeated, or has "_" in its name.
+    Raises `Refused` if such a header is repeated or has "_" in its name.
     """
     ours: dict[str, str] = {}
     for written, value in headers:
@@ -98,11 +94,9 @@ def _headers(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
 def _decode(value: str) -> str:
     """Return the text of a header's value. Raises `Refused` for a value that is not ASCII or cannot be decoded.
 
-    - A value is decoded only if it consists entirely of encoded words. A mail address never does, because a host name
-      does not end in "?=".
-    - `tailscale serve` encodes a login only if the login is not printable ASCII (Go's `mime.QEncoding`). So if the
-      decoded text is printable ASCII, somebody else encoded the value. Then the value itself is used as the login,
-      because the decoded text may be the login of another caller.
+    - Only a value that consists entirely of encoded words (RFC 2047) is decoded. A mail address is never such a value.
+    - `tailscale serve` encodes only texts that are not printable ASCII (Go's `mime.QEncoding`). So an encoded text of
+      printable ASCII is a caller's attempt to get another login. Such a value is returned without decoding.
     """
     if not _PLAIN.fullmatch(value):
         raise unknown("a Tailscale header is no ASCII text")

@@ -1,6 +1,6 @@
-"""The mode `static`: all callers of a listener have the identity in the configuration, whatever they send.
+"""The mode `static`: all callers of a listener have the identity in the configuration.
 
-This is useful if only one service can reach the listener.
+It is for a listener that only one service can reach.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from gateway.access.identity.caller import Caller, Identity
 
 
 class Static:
-    """The mode `static`, with the identity of every caller."""
+    """The mode `static`, in which every caller has the same identity."""
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity

@@ -1,10 +1,10 @@
-"""Identity by tailscaled: the gateway asks tailscaled who has the address from which a connection comes.
+"""Identity by tailscaled: tailscaled gives the identity behind the address of a connection.
 
-- An answer is used for one connection only. With userspace networking, all callers come from 127.0.0.1 and differ only
-  by port, and ports are soon reused. So an answer must not be used for a later connection.
-- An answer expires after `LIFE_SECONDS`, so that a caller that is removed from the tailnet soon loses access.
-- If tailscaled does not answer, the request is refused. An expired answer is never used.
-- An address in 100.64.0.0/10 does not prove that the caller is in the tailnet: network carriers use this range too.
+- An identity is used for one connection only. If tailscaled has no network device, all callers come from 127.0.0.1 and
+  differ only by port. A port is soon used by another caller.
+- An identity expires after `LIFE_SECONDS`, so that a caller who is removed from the tailnet loses access.
+- If tailscaled does not reply, the request is refused. An expired identity is never used.
+- An address in 100.64.0.0/10 does not prove that the caller is in the tailnet, because network carriers use it too.
 """
 
 from __future__ import annotations
@@ -29,26 +29,23 @@ from gateway.contract.errors import UNAVAILABLE, Problem, Refused
 from gateway.telemetry.log import Logger
 
 LIFE_SECONDS: Final = 60.0
-"""Seconds for which an answer is used. A caller that is removed from the tailnet keeps its access over an open
-connection for at most this long."""
+"""Seconds for which an identity is used. A caller who is removed from the tailnet has access for at most so long."""
 POLICIES: Final = 256
-"""Maximum number of cached sets of grants of the tailnet policy. Many callers have the same set."""
+"""Maximum number of cached sets of grants from the tailnet policy. Many callers have the same set."""
 VALIDATION_CHUNK_BYTES: Final = 16 * 1024
-"""Maximum number of bytes of a set of grants that is validated on the event loop. A larger set is validated in a
-thread, because its validation takes milliseconds."""
+"""Maximum size in bytes of grants that are validated on the event loop. Larger ones are validated in a thread."""
 RETRY_SECONDS: Final = 2
-"""Value of `Retry-After` in seconds if tailscaled does not answer. A restart of tailscaled takes about 2 s."""
+"""Seconds in `Retry-After` if tailscaled does not reply. A restart of tailscaled takes about 2 s."""
 
 Peer = Callable[[Caller], Any]
-"""A function that returns the address of a caller: the peer of the connection, or the address that a proxy names."""
+"""A function that returns the address of a caller: the connection's peer, or the address in a PROXY header."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The result of asking tailscaled about the address of one connection.
+    """The identity behind the address of one connection, and its time.
 
-    A refusal is stored as `identity=None` and not as the exception `Refused`, because the traceback of an exception
-    would keep the connection in memory.
+    A refusal is stored as None. A stored exception would keep the connection in memory by its traceback.
     """
 
     identity: Identity | None
@@ -57,7 +54,7 @@ class _Known:
 
 
 class Whois:
-    """The mode `whois`. The mode `proxy-protocol` (`Proxied`) uses it too, with another function `peer`."""
+    """The mode `whois`. The mode `proxy-protocol` (`Proxied`) uses this class with another function `peer`."""
 
     def __init__(self, lookups: Lookups, log: Logger, *, service: str, peer: Peer) -> None:
         self._lookups = lookups
@@ -79,9 +76,9 @@ class Whois:
         return known.identity
 
     async def machine(self) -> Identity | None:
-        """Return the identity that processes of this machine have as callers over the tailnet; None if they have none.
+        """Return the identity that this machine itself has as a caller; None if it is not in the tailnet.
 
-        Raises `LocalApiFailed` if tailscaled gives no usable answer, and `Refused` if no grant can name this machine.
+        Raises `LocalApiFailed` if tailscaled does not reply, and `Refused` if no grant can name this machine.
         """
         if await self._lookups.is_userspace():
             return None
@@ -89,9 +86,9 @@ class Whois:
         return None if answer is None else await self._read(answer)
 
     async def _identify(self, caller: Caller) -> _Known:
-        """Ask tailscaled who has the caller's address, and return the result.
+        """Ask tailscaled for the identity behind the caller's address, and return it.
 
-        Raises `Refused` if there is no usable answer, for example because tailscaled is down.
+        Raises `Refused` if tailscaled does not reply.
         """
         host, port = host_and_port(self._peer(caller))
         until = monotonic() + LIFE_SECONDS
@@ -123,7 +120,7 @@ class Whois:
         return user(profile.LoginName, groups=profile.Groups or (), node=node.StableID, capabilities=capabilities)
 
     async def _capabilities(self, answer: WhoIs) -> tuple[Capability, ...]:
-        """Return the capabilities that the tailnet policy grants. Callers with the same grants get the same objects."""
+        """Return the capabilities that the tailnet policy grants. Callers with the same grants share the objects."""
         given = answer.CapMap or {}
         policy = tuple((name, bytes(given[name])) for name in CAPABILITIES if name in given)
         if sum(len(values) for _, values in policy) > VALIDATION_CHUNK_BYTES:
@@ -146,8 +143,8 @@ class Whois:
 def connecting(caller: Caller) -> Any:
     """Return the address of the client's end of the connection.
 
-    Raises `Refused` if the connection did not come through tailscaled. This is so if the address of the gateway's end
-    is neither in the tailnet nor a loopback address. On another network, a sender could forge any tailnet address.
+    Raises `Refused` if the gateway's end is neither a tailnet address nor a loopback address. Such a connection did not
+    come through tailscaled, so the client's address may be forged.
     """
     if not isinstance(caller.local, tuple) or not arrived_by_tailnet(caller.local[0]):
         raise unknown("the connection did not come by the tailnet; call the gateway by its tailnet name or address")
@@ -155,15 +152,15 @@ def connecting(caller: Caller) -> Any:
 
 
 def arrived_by_tailnet(local: str) -> bool:
-    """Return whether tailscaled delivers connections to `local`, an address of the gateway.
+    """Return whether tailscaled may deliver connections to the address `local` of the gateway.
 
-    tailscaled delivers connections to addresses of the tailnet and, in userspace mode, to loopback addresses.
+    It delivers them to tailnet addresses or, if it has no network device, to loopback addresses.
     """
     return bare(local).is_loopback or in_tailnet(local)
 
 
 def host_and_port(name: Any) -> tuple[str, int]:
-    """Return a socket's address as an IP address without a zone, and the port.
+    """Return the IP address, without a zone, and the port of a socket.
 
     Raises `Refused` for a socket without an IP address.
     """

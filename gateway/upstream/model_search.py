@@ -34,9 +34,9 @@ from gateway.upstream.subjects import Subject
 R = TypeVar("R")
 
 SEARCH_SECONDS: Final = 60.0
-"""Maximum number of seconds for all requests to one provider."""
+"""Maximum number of seconds for all requests of one search for models."""
 MAX_REQUESTS: Final = 50
-"""Maximum number of requests to one provider. With pages of 1,000 models, this is enough for `MAX_MODELS`."""
+"""Maximum number of requests of one search for models. With pages of 1,000 models, this is enough for `MAX_MODELS`."""
 MAX_BYTES: Final = 8 * 1024 * 1024
 """Maximum number of bytes of all replies. The lists of the largest resellers have less than 2 MB."""
 MAX_MODELS: Final = 5000
@@ -111,8 +111,8 @@ class ModelSearcher:
     def search(self, provider: Provider) -> tuple[Plugin, ModelSearch]:
         """Return the compatibility flag that can request the list of models, and its search.
 
-        Of several, the first search with a `subdomain` is used, because that flag knows the host. Without a
-        `subdomain`, the first one is used. Raises `SearchFailed` if no enabled flag can request the list.
+        If several flags can, the first search with a `subdomain` is used, because such a search fits the provider's
+        host. Without one, the first search is used. Raises `SearchFailed` if no enabled flag can request the list.
         """
         flags = [self.flags[name] for name in provider.flags]
         searches = [(flag, search) for flag in flags if (search := flag.discover_models(provider.host)) is not None]

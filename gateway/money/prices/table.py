@@ -202,7 +202,9 @@ class Prices:
 
 
 def _places(basis: str, model: str) -> list[tuple[str, str, str]]:
-    """Return the triples (book, region, model's name) under which to look for the rows of a model, the best first."""
+    """Return the triples (book of a seller, region, model's name) under which to look for the rows of a model, the
+    best first.
+    """
     if basis not in BASES:
         return []
     book, region = BASES[basis]
@@ -275,7 +277,7 @@ def _is_meant(priced: Priced, name: str) -> bool:
 
 
 def _bare(row: str) -> str:
-    """Return the model's name in the name of a row, without book, region and vendor."""
+    """Return the model's name in the name of a row, without seller, region and vendor."""
     model = base_id(row.partition("/")[2])
     maker = _MAKER.match(model)
     return model[maker.end() :] if maker else model

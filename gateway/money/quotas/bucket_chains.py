@@ -49,8 +49,8 @@ def split(chain: Links, amount: int, *, unreserved: bool = False) -> Iterator[tu
     """Yield each bucket of a chain with the part of the amount that it pays.
 
     Each bucket in turn pays what it can of the rest. The last bucket, or the first one that never refuses a call
-    (`notify`), pays the whole rest. If `unreserved` is true, no bucket pays with an amount that calls in flight have
-    reserved.
+    (`notify`), pays the whole rest. If `unreserved` is true, amounts that calls in flight have reserved are not
+    available.
     """
     left = amount
     for place, (name, bucket) in enumerate(chain, 1):

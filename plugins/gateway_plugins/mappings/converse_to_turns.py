@@ -47,7 +47,7 @@ class Mapper:
         """Return the system prompt and the turns.
 
         System messages before the first turn belong to the system prompt. Later system messages become turns of their
-        own, in the same places.
+        own.
         """
         system = self._content(converse_read.system(top, self.drop), "system")
         turns: list[Turn] = []

@@ -50,7 +50,7 @@ class FormattedOutput:
     body: dict[str, Any]
     """Fields of the request, including the tools and the tool choice."""
     schema_tool: str = ""
-    """Name of the tool whose input is the answer; "" if the request has no such tool."""
+    """Name of the schema tool, the tool whose input is the answer; "" if the request has no such tool."""
     hint: str = ""
     """Text for the system prompt; "" if there is none."""
 

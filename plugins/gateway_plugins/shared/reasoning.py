@@ -115,7 +115,9 @@ class Maker:
         return f"{PREFIX}{self.family}+{form}:{text}" if len(text) <= MAX_VALUE else ""
 
     def decoded(self, form: str, value: str) -> Any:
-        """Return the JSON value that `encoded` wrote; None if `value` is damaged or has another maker or form."""
+        """Return the JSON value that `encoded` wrote; None if `value` is damaged, or has another model family or
+        form.
+        """
         start = f"{PREFIX}{self.family}+{form}:"
         if not value.startswith(start) or len(value) > len(start) + MAX_VALUE:
             return None

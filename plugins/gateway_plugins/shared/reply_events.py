@@ -165,7 +165,7 @@ class Calls:
 
     names: Names
     schema_tool: str
-    """Name of the schema tool; "" if there is none."""
+    """Name of the schema tool, the tool whose input is the answer; "" if there is none."""
     is_open: bool = False
     """True if a call has begun and has not ended."""
     _count: int = 0

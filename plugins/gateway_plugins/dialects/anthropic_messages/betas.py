@@ -37,9 +37,7 @@ _Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class BetaOptions(Settings):
-    """Betas (optional features of Anthropic's API) that are always or never sent. They override the gateway's own
-    list.
-    """
+    """Betas (optional features of Anthropic's API) to send always or never. They override the gateway's own list."""
 
     allow_betas: _Names = Field(
         default=(), description='Betas that are sent as they are, by name or pattern: ["context-1m-*"].'
@@ -118,17 +116,13 @@ def body_betas(top: Members) -> list[str]:
 
 
 def header_betas(headers: Headers) -> list[str]:
-    """Return the betas in the header. The value is a comma-separated list or a JSON array, and the header may be
-    repeated.
-    """
+    """Return the betas in the header: a comma-separated list or a JSON array. The header may be repeated."""
     names = (part.strip(' "[]') for part in headers.get(HEADER, "").split(","))
     return list(dict.fromkeys(name for name in names if name))
 
 
 def request_betas(request: ClientRequest) -> list[str]:
-    """Return the betas of the body, then the betas of the header. Raises `Refused` if the betas in the body are
-    malformed.
-    """
+    """Return the betas of the body, then the betas of the header. Raises `Refused` for malformed betas in the body."""
     return list(dict.fromkeys([*body_betas(request.top), *header_betas(request.headers)]))
 
 
@@ -183,9 +177,7 @@ def remove_dropped(names: Iterable[str], options: Settings, drop: Drop, *, witho
 
 
 def drops_any(options: Settings, without: Collection[str] = ()) -> bool:
-    """Return whether the configuration drops any beta, or the provider has refused any. If not, a body needs no
-    change.
-    """
+    """Return whether the configuration drops any beta, or the provider has refused any."""
     return bool(without or _corrections(options).drop_betas)
 
 

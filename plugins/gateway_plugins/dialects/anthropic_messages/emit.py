@@ -49,7 +49,7 @@ _NOT_TEXT: Final = (b'"image"', b'"document"', b'"web_search', b'"web_fetch', b"
 
 A prompt without them is estimated from its length. Decoding it would take a millisecond for 100 kB."""
 _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
-    # kind of a citation: (its type in the API, names of its members for index, start and end)
+    # kind of a citation: (its type in the API, names of its fields for index, start and end)
     "char": ("char_location", "document_index", "start_char_index", "end_char_index"),
     "page": ("page_location", "document_index", "start_page_number", "end_page_number"),
     "block": ("content_block_location", "document_index", "start_block_index", "end_block_index"),
@@ -145,7 +145,7 @@ class Stream:
         self._usage: Usage | None = None
         self._tier = ""
         self._stop: Stop | None = None
-        """The stop reason, held back until the counts are known; None before `finish`."""
+        """The stop reason; None before `finish`. It is written when the counts are known."""
         self._ended = False
 
     def take(self) -> list[Event]:

@@ -227,7 +227,7 @@ def min_limit(edited: EditedMembers) -> int:
 
 
 def _budget(edited: EditedMembers) -> int:
-    """Return the thinking budget, limited to 32 bits. In an unknown type of `thinking`, nothing has checked it
-    before.
+    """Return the thinking budget, limited to 32 bits. Nothing has checked the budget of an unknown type of
+    `thinking`.
     """
     return min(max(0, whole_number(mapping(edited["thinking"]).get("budget_tokens"))), numbers.MAX_INT32)

@@ -30,7 +30,7 @@ Raw = dict[str, Any]
 
 _ROLES: Final = ("user", "assistant", "system")
 _LOCATIONS: Final[Mapping[str, tuple[str, str, str, str]]] = {
-    # type in the API: (kind of citation, names of its members for index, start and end)
+    # type in the API: (kind of citation, names of its fields for index, start and end)
     "char_location": ("char", "document_index", "start_char_index", "end_char_index"),
     "page_location": ("page", "document_index", "start_page_number", "end_page_number"),
     "content_block_location": ("block", "document_index", "start_block_index", "end_block_index"),
@@ -60,8 +60,7 @@ class File:
     title: str = ""
     context: str = ""
     texts: tuple[str, ...] = ()
-    """Texts of a document with `source.content`, which the model can cite one by one; () if the document is in
-    `media`."""
+    """Texts of a document with `source.content`; () if the document is in `media`. The model can cite each text."""
     citations: bool = False
     """True if the model shall cite the document."""
 
@@ -362,7 +361,7 @@ _ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
 _SERVERS_INPUT: Final = frozenset({"container_upload", "tool_addition", "tool_removal", "mcp_approval_response"})
 """Types of blocks in user messages. Only Anthropic's own servers can use these blocks."""
 _READERS: Final[Mapping[str, tuple[Callable[[Raw, str, Drop], Block], tuple[str, ...]]]] = {
-    # type: (reader, members that the reader knows)
+    # type: (reader, fields that the reader knows)
     "text": (_text, ("text", "cache_control", "citations")),
     "image": (_image, ("source", "cache_control")),
     "document": (_document, ("source", "cache_control", "title", "context", "citations")),

@@ -29,7 +29,7 @@ _CARRIED: Final = frozenset(
 )  # fmt: skip
 """Fields of a request that are read. `leftovers` does not report them as dropped."""
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
-    # member: values without effect. A member with such a value is left out without a report
+    # field: values without effect. A field with such a value is left out without a report
     "speed": ("standard",),
     "mcp_servers": ([],),
     "context_management": ({}, {"edits": []}),
@@ -37,7 +37,7 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "metadata": ({}, {"user_id": None}),
 }
 REFUSED_MEMBERS: Final[Mapping[str, str]] = {
-    # member that cannot be ignored, because the reply would not be what the client wants: the advice in the error
+    # field that cannot be ignored, because the reply would not be what the client wants: the advice in the error
     "thread": "no conversations are stored here: send the whole conversation as messages",
     "compaction": "only Anthropic's own servers compact a conversation: leave it out",
     "mcp_servers": "only Anthropic's own servers call MCP servers: leave it out, and offer their tools yourself",

@@ -49,14 +49,14 @@ _GUARDRAIL: Final = "amazon-bedrock-guardrailAction"
 _INTERVENED: Final = "guardrail_intervened"
 """Converse's stop reason for a reply in which a guardrail intervened."""
 _WITHOUT_COUNTERPART: Final[Mapping[str, tuple[Any, ...]]] = {
-    # member of a message or of `message_delta`: values without information, which are not reported
+    # field of a message or of `message_delta`: values without information, which are not reported
     "container": (None,),
     "context_management": (None, {}, {"applied_edits": []}),
     "stop_details": (None, {}),
 }
 """Fields of a reply that no other dialect has. They are reported as dropped, except with one of these values."""
 _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
-    # type in the API: (kind of citation, names of its members for index, start and end)
+    # type in the API: (kind of citation, names of its fields for index, start and end)
     "char_location": ("char", "document_index", "start_char_index", "end_char_index"),
     "page_location": ("page", "document_index", "start_page_number", "end_page_number"),
     "content_block_location": ("block", "document_index", "start_block_index", "end_block_index"),
@@ -80,7 +80,7 @@ class Reader:
         self._kind = ""
         """Type of the open block; "" if none is open."""
         self._input: Any = None
-        """The input that the start of the open call had; None after the first piece of input, which replaces it."""
+        """Input in the first event of the open call; None after a piece of input, because pieces replace it."""
         self._signature = ""
         self._thought = False
         """True if the open block has had a piece of readable thinking."""

@@ -106,7 +106,7 @@ class PlacedMessages:
         self.leading: list[Block] = []
         self.messages: list[Any] = []
         self._waiting: list[tuple[int, Block]] = []
-        """The system messages since the last turn, each with its index, until their place is known."""
+        """System messages since the last turn, each with its index. Their position depends on the next turn."""
         self._caps = caps
         self._drop = drop
         for number, message in enumerate(messages):

@@ -30,7 +30,7 @@ from gateway_plugins.shared.members_in_place import EditedMembers
 BEDROCK_VERSION: Final = "bedrock-2023-05-31"
 
 _UNKNOWN: Final[Mapping[str, tuple[Any, ...]]] = {
-    # top-level member that InvokeModel refuses: values without effect, whose removal is not reported
+    # top-level field that InvokeModel refuses: values without effect, whose removal is not reported
     "container": (),
     "mcp_servers": ([],),
     "speed": ("standard",),
@@ -112,9 +112,7 @@ def body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
 
 
 def headers(request: ClientRequest) -> dict[str, str]:
-    """Return the header for the service tier; {} without a tier that Bedrock knows. Bedrock accepts no tier in the
-    body.
-    """
+    """Return the header for the service tier; {} without a tier that Bedrock knows. The body must not have the tier."""
     tier = _tier(request.top)
     return {"x-amzn-bedrock-service-tier": tier} if tier else {}
 

@@ -63,8 +63,7 @@ _BODY_PATH: Final = "input.invokeModel.body"
 
 
 def parse(flag: str, request: HttpRequest) -> ClientRequest:
-    """Return the request inside a CountTokens body. If its dialect is unknown, return an opaque (uninterpreted)
-    request.
+    """Return the request inside a CountTokens body. It is opaque (not interpreted) if its dialect is unknown.
 
     Raises `Refused` if the body of `invokeModel` is not base64 of a JSON object. Filters could not read such a body.
     """
@@ -123,9 +122,7 @@ def without_uncounted(top: Members) -> dict[str, bytes | None]:
 
 
 def count_request(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
-    """Return the request to CountTokens. Its path has the base model id, because CountTokens refuses inference
-    profiles.
-    """
+    """Return the request to CountTokens. It has the base model id, because CountTokens refuses inference profiles."""
     base = replace(target, model=base_id(target.base or target.model))
     return runtime_api.upstream_request(
         base, "count-tokens", _body(request, target, drop), runtime_api.request_headers(request.headers)

@@ -29,7 +29,7 @@ _HEADERS: Final[Mapping[str, str]] = {
 }
 """Name of the header for each count. The keys are names of counts in `shared/usage_counts.py`."""
 _MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
-    # name of a count: members in usage objects (Nova), in bodies (Llama, DeepSeek, Titan) and in the metrics
+    # name of a count: fields in usage objects (Nova), in bodies (Llama, DeepSeek, Titan) and in the metrics
     "input": ("inputTokens", "inputTokenCount", "prompt_tokens", "prompt_token_count", "inputTextTokenCount"),
     "output": ("outputTokens", "outputTokenCount", "completion_tokens", "generation_token_count"),
     "cache_read": ("cacheReadInputTokenCount", "cacheReadInputTokens"),
@@ -39,9 +39,7 @@ _NO_BILL: Final[Mapping[str, int]] = {}
 
 
 def tier_of_headers(headers: Headers) -> str:
-    """Return "optimized" if the headers report optimized latency. Otherwise return the service tier in the headers, or
-    "".
-    """
+    """Return "optimized" if the headers report optimized latency; otherwise their service tier, or "" without one."""
     if headers.get("x-amzn-bedrock-performanceconfig-latency") == "optimized":
         return "optimized"
     return headers.get("x-amzn-bedrock-service-tier", "")

@@ -275,7 +275,7 @@ class EventStreamReader(ABC):
 
     def __init__(self) -> None:
         self.done = False
-        """Whether the reply is complete."""
+        """True if the reply is complete."""
         self.framing: eventstream.Decoder | None = eventstream.Decoder()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -358,8 +358,7 @@ def failure_frame(problem: Problem, *, converse: bool = False) -> bytes:
 
 
 def padded(payload: bytes) -> bytes:
-    """Return an event's payload with the padding field `p`. Without it, the length of a frame would reveal the text's
-    length.
+    """Return an event's payload with the padding field `p`. The length of a frame then does not reveal its text.
 
     Bedrock does the same (recorded traffic). The value of `p` is a beginning of `_PADDING`, of varying length. A
     payload that already has `p` is unchanged.

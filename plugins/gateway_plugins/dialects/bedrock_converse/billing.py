@@ -1,6 +1,4 @@
-"""The parts of a Converse request that are not billed as text: images, documents, audio, video, and Nova's web
-searches.
-"""
+"""The parts of a Converse request that are not billed as text: images, documents, audio, video, web searches."""
 
 from __future__ import annotations
 

@@ -147,9 +147,7 @@ def _calls(run: Sequence[Turn]) -> bool:
 
 
 def _strip_end(content: list[Block]) -> None:
-    """Remove white space from the end of the last message, if it is the assistant's. Bedrock refuses white space
-    there.
-    """
+    """Remove white space from the end of the assistant's last message. Bedrock refuses white space there."""
     if "text" in content[-1]:
         content[-1]["text"] = content[-1]["text"].rstrip()
 
@@ -237,11 +235,10 @@ def _as_json(block: Block) -> Block:
 
 
 def _split(results: list[Block], others: list[Block], caps: Caps) -> list[Block]:
-    """Return one user message with the tool results and the other blocks, or two with an assistant message between
-    them.
+    """Return the tool results and the other blocks in one user message, or in two with a filler between them.
 
     Some model families refuse other blocks beside tool results (pydantic-ai#6081, langchain-aws#141). Claude refuses
-    documents beside tool results.
+    documents beside tool results. The filler is an assistant message.
     """
     others = _with_text(others)
     apart = caps.tool_result_alone or any("document" in block for block in others)

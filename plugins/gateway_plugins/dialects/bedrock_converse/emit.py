@@ -25,8 +25,9 @@ from gateway_plugins.shared.reply_events import Citation, Stop
 Block = dict[str, Any]
 
 FIELD_PATHS: Final = ("/stop_sequence", "/delta/stop_sequence", "/usage/output_tokens_details")
-"""Paths of `additionalModelResponseFieldPaths` that the gateway can answer. Vercel's AI SDK sends the second for
-streams."""
+"""Paths in `additionalModelResponseFieldPaths` that the gateway supports. It reports all others as dropped.
+
+Vercel's AI SDK sends the second path for streams."""
 
 _STOPS: Final[Mapping[str, str]] = {
     reply_events.END_TURN: "end_turn",
@@ -48,7 +49,7 @@ _TIERS: Final[Mapping[str, str]] = {
 }
 """Bedrock's service tier for each tier that a provider may report. Any other tier is left out of the reply."""
 PLACES: Final[Mapping[str, tuple[str, str]]] = {
-    # kind: (location, member with the index)
+    # kind: (location, field with the index)
     "char": ("documentChar", "documentIndex"),
     "page": ("documentPage", "documentIndex"),
     "block": ("documentChunk", "documentIndex"),
@@ -220,8 +221,8 @@ class _Open:
     call: Block = field(default_factory=dict)
 
     def block(self) -> Block | None:
-        """Return the block; None for an empty text. Clients would send an empty text back, and Bedrock would refuse
-        it.
+        """Return the block; None for an empty text. Bedrock would refuse an empty text when the client sends it
+        back.
         """
         text = "".join(self.pieces)
         if self.kind == "tool":

@@ -15,7 +15,7 @@ from gateway_plugins.shared.cache_marks import Marks
 from gateway_plugins.shared.usage_counts import Counts
 
 _COUNTS: Final[Mapping[str, str]] = {
-    # member of `usage`: name of the count. In some replies the names of the cache counts end with "Count"
+    # field of `usage`: name of the count. In some replies the names of the cache counts end with "Count"
     "inputTokens": "input",
     "outputTokens": "output",
     "cacheReadInputTokens": "cache_read",

@@ -82,9 +82,7 @@ def system(top: Members, drop: Drop) -> list[Block]:
 
 
 def _known(raw: Any, at: str, drop: Drop) -> Any:
-    """Return a block of an assistant message. A block of an unknown kind is reported as dropped and replaced by an
-    empty text.
-    """
+    """Return a block of an assistant message. An unknown block is dropped, reported, and replaced by an empty text."""
     members = {name for name, value in raw.items() if value is not None} if isinstance(raw, dict) else set()
     if not members or members & _BLOCKS.keys():
         return raw
@@ -93,8 +91,7 @@ def _known(raw: Any, at: str, drop: Drop) -> Any:
 
 
 def _without_servers(blocks: list[Block], servers: set[str], drop: Drop) -> list[Block]:
-    """Return the blocks without calls of tools that ran on a provider's servers, and without the results of these
-    calls.
+    """Return the blocks without calls of tools that a provider ran itself, and without the results of these calls.
 
     `servers` has the ids of such calls in all messages so far. This function adds ids.
     """

@@ -40,8 +40,7 @@ MEMBERS: Final = frozenset(
         "outputConfig", "projectIdentifier", "modelId",
     }
 )  # fmt: skip
-"""Fields of a request in botocore's service model. `modelId` belongs in the URL, but some clients also put it in the
-body."""
+"""Fields of a request in botocore's service model. `modelId` belongs in the URL, but some clients send it here too."""
 _READ: Final = (
     frozenset({"output_config", "top_k", "inferenceConfig", "tool_choice", "anthropic_beta"}) | THINKING_MEMBERS
 )
@@ -243,9 +242,7 @@ def choice(top: Members, extra: Mapping[str, Any]) -> ToolChoice:
 
 
 def output_format(top: Members, extra: Mapping[str, Any], drop: Drop) -> JsonFormat | None:
-    """Return the answer's format from `outputConfig.textFormat` or Claude's `output_config.format`; None without
-    either.
-    """
+    """Return the format in `outputConfig.textFormat` or in Claude's `output_config.format`; None without either."""
     output = member(top, "outputConfig")
     output = {} if output is None else struct(output, "/outputConfig", ("textFormat", "effort"), drop)
     if (wanted := output.get("textFormat")) is not None:

@@ -35,7 +35,7 @@ _REASONS: Final[Mapping[str, str]] = {
     "malformed_tool_use": reply_events.MALFORMED,
 }
 _PLACES: Final[Mapping[str, tuple[str, str]]] = {
-    # location: (kind, member with the index)
+    # location: (kind, field with the index)
     "documentChar": ("char", "documentIndex"),
     "documentPage": ("page", "documentIndex"),
     "documentChunk": ("block", "documentIndex"),

@@ -48,15 +48,13 @@ class DropInAnswer:
 
 
 class AnswerText:
-    """Takes the answer out of the object around it, while the text comes piece by piece. Any other text stays as it
-    is.
-    """
+    """Takes the answer out of the object around it, piece by piece. Any other text stays as it is."""
 
     def __init__(self) -> None:
         self._held = ""
-        """Text that is held back, because only later text tells whether it belongs to the answer."""
+        """Text that may or may not belong to the answer. Later text decides."""
         self._is_inside: bool | None = None
-        """True inside the object, false if the text is not such an object, None before it is known."""
+        """True if an object surrounds the answer, false if not, None before it is known."""
 
     def feed(self, piece: str) -> str:
         """Add a piece of text. Return the part of the answer that is known by now."""

@@ -88,7 +88,7 @@ class Conversation:
         self._assistant_at = ""
         """JSON pointer of the assistant's last turn."""
         self._results: list[Block] = []
-        """Results since the assistant's last turn. Each has the members `id`, `content` and `is_error`."""
+        """Results since the assistant's last turn. Each has the keys `id`, `content` and `is_error`."""
         self._others: list[Block] = []
         """Other parts of the user since the assistant's last turn. They come after the results."""
 
@@ -175,9 +175,7 @@ class Conversation:
         return system | {"contents": self._contents}
 
     def _sign(self, parts: Sequence[Block]) -> None:
-        """Add `Caps.call_signature` to the first call, if it has no signature and the model accepts this
-        placeholder.
-        """
+        """Add the placeholder signature `Caps.call_signature` to the first call, if the call has no signature."""
         call = next((part for part in parts if "functionCall" in part), None)
         if call is not None and self._caps.call_signature:
             call.setdefault("thoughtSignature", self._caps.call_signature)

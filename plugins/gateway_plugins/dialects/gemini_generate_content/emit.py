@@ -1,5 +1,4 @@
-"""Writes replies in Google's generateContent dialect (`shared/reply_events.py`): the chunks of a stream, or a whole
-reply.
+"""Writes replies in Google's generateContent dialect: the chunks of a stream, or a whole reply.
 
 - Each chunk of a stream is a complete response with the new parts. The last one has the finish reason and the usage.
 - A function call is one part, so its arguments are collected first.
@@ -7,7 +6,8 @@ reply.
 - Signed thinking must come back from the client. So it is encoded in the signature of the next part (`signatures.py`).
 - The answer's count excludes thinking tokens. The prompt count includes cached tokens.
 
-The plugin's encoder frames the chunks. Source: Google's API reference (GenerateContentResponse, UsageMetadata).
+`shared/reply_events.py` defines the writers. The plugin's encoder frames the chunks. Source: Google's API reference
+(GenerateContentResponse, UsageMetadata).
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ _CALL: Final = "call"
 
 
 def usage_dict(usage: Usage) -> Json:
-    """Return usage in Google's form. The prompt count includes cached tokens. The answer's count excludes thinking
-    tokens.
-    """
+    """Return usage in Google's form. The prompt count includes cached tokens. The answer's count excludes thinking."""
     prompt = usage.input + usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
     counts = {
         "promptTokenCount": prompt,
@@ -86,7 +84,7 @@ class _Writer(ABC):
         """The open function call, without its arguments."""
         self._arguments: list[str] = []
         self._bytes = self._block_start = 0
-        """Length of the reply's text so far, and at the start of the open block, in bytes of UTF-8."""
+        """Bytes of text (UTF-8) in the reply so far, and at the start of the open block."""
         self._citations: list[Json] = []
         self._has_parts = False
         self._stop: Stop | None = None
@@ -236,9 +234,7 @@ class Whole(_Writer):
         return lenient_json.dumps(self._last(self._parts, self._stop or Stop(reply_events.END_TURN)))
 
     def _put(self, part: Json) -> None:
-        """Add a part. Text without a signature is appended to the previous part, if both are answer text or both are
-        thinking.
-        """
+        """Add a part. Unsigned text is appended to the previous part, if both are answer text or both are thinking."""
         last = self._parts[-1] if self._parts else {}
         continues = "text" in part and "text" in last and "thoughtSignature" not in part
         if continues and part.get("thought") == last.get("thought"):

@@ -31,8 +31,7 @@ _USUAL_EFFORT: Final = "high"
 """Effort if thinking is requested without an effort or a budget. Anthropic's default is the same."""
 _SCHEMA_TOOL_DESCRIPTION: Final = "Give the final answer to the user as the arguments of this function."
 _MODES: Final[Mapping[str, str]] = {"auto": "VALIDATED", "none": "NONE", "any": "ANY", "tool": "ANY"}
-"""`functionCallingConfig.mode` for each mode of the tool choice. VALIDATED is AUTO, but calls must match their
-schemas."""
+"""Google's mode for each mode of the tool choice. VALIDATED is AUTO, but calls must match their schemas."""
 _JSON: Final = {"responseMimeType": "application/json"}
 _NUMBERS: Final[Mapping[str, str]] = {
     "temperature": "temperature",
@@ -84,9 +83,7 @@ class _Functions:
 
 
 def _functions(offered: OfferedTools, names: Names, drop: Drop) -> _Functions:
-    """Return the functions for the offered tools. Cache breakpoints are reported as dropped, because Gemini has
-    none.
-    """
+    """Return the functions for the offered tools. Cache breakpoints are reported as dropped: Gemini has none."""
     declarations = []
     for tool in offered.tools:
         schema = json_schema(tool_schema(tool.schema, tool.name, tool.schema_at, drop), tool.schema_at, drop)
@@ -134,9 +131,7 @@ def _tool_members(functions: _Functions, caps: Caps, drop: Drop) -> Block:
 
 
 def plan(requested: Parameters, caps: Caps, generation: Generation, drop: Drop) -> Plan:
-    """Return the planned settings. The budget and display are not reported as dropped if `thinkingConfig` can express
-    them.
-    """
+    """Return the planned settings. A budget or display is not reported as dropped if `thinkingConfig` has it."""
     thinking = requested.thinking
     if thinking.anthropic is not None:
         budget = None if generation.budget else thinking.budget

@@ -21,12 +21,11 @@ _CODE: dict[tuple[str, str, str], Kind] = {
     ("executableCode", "executable_code", "code"): "arguments",
     ("codeExecutionResult", "code_execution_result", "output"): "text",
 }
-"""Kind of text in a code part. The key has both spellings of the part's name, and the name of the field with the
-text."""
+"""Kind of text in a code part, by both spellings of the part's name and the name of its field with the text."""
 
 
 def places(event: Event) -> Iterable[Place | End | Copy]:
-    """Return the places of an event's texts. Each chunk of a stream has the form of a reply, and continues earlier
+    """Return the places of an event's texts. A chunk of a stream has the form of a reply, and continues earlier
     texts.
     """
     data = mapping(event.data)

@@ -29,8 +29,7 @@ _ELSEWHERE: Final = frozenset({"$ref", "allOf", "const", "not"})
 _ABOUT: Final = frozenset({"title", "description", "default", "examples", "$defs", "definitions"})
 """Keywords that do not restrict values by themselves."""
 _NOT_KEYWORDS: Final = frozenset({"nullable", "propertyOrdering", "example"})
-"""Fields of Google's `Schema` that JSON Schema does not have. `propertyOrdering` determines the order of the
-properties."""
+"""Fields that JSON Schema does not have. `propertyOrdering` determines the order of the properties."""
 _COUNTS: Final = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
 _NUMBERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
     **dict.fromkeys(_COUNTS, partial(numbers.whole, highest=numbers.MAX_INT64)),

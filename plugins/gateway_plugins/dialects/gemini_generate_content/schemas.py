@@ -61,9 +61,7 @@ def _inner(schema: Any, at: str, drop: Drop) -> Any:
 
 
 def _with_values(schema: dict[str, Any], at: str, drop: Drop) -> dict[str, Any]:
-    """Return the schema with an `enum` that Gemini accepts. Null becomes an alternative. "" is left out and
-    reported.
-    """
+    """Return the schema with an `enum` that Gemini accepts. Null becomes an alternative. "" is dropped and reported."""
     values = schema.get("enum")
     if not isinstance(values, list):
         return schema

@@ -113,9 +113,7 @@ class Reports:
 
     @property
     def _has_unknown_cache(self) -> bool:
-        """True if the prompt has audio and was partly cached, but the reply does not say whether the audio was
-        cached.
-        """
+        """True if the prompt has audio and was partly cached, and the reply does not say if the audio was cached."""
         audio = self._modalities.get("promptTokensDetails", {}).get(_AUDIO, 0)
         return bool(audio and self._counts[_CACHED] and "cacheTokensDetails" not in self._modalities)
 

@@ -40,8 +40,7 @@ _DESCRIBING: Final = frozenset({
 })  # fmt: skip
 """Fields of a part that only describe its content."""
 _CALL: Final = b"functionCall"
-"""Byte string of the field `functionCall`. Arguments may have numbers of any size, and all their digits must be
-kept."""
+"""Key of a function call, as bytes. In a chunk with this key, numbers keep all their digits."""
 _UNMAPPED: Final = ("groundingMetadata", "urlContextMetadata", "logprobsResult")
 """Fields of a candidate that no other dialect has. They are reported as dropped."""
 
@@ -169,7 +168,7 @@ class Reader:
             writer.redacted(token)
 
     def _settle(self, writer: Writer) -> None:
-        """End the open thinking block. Gemini did not sign it, so its signature is only the tag with the model's
+        """End the open thinking block. Gemini did not sign it, so its signature is only the tag of the model's
         family.
         """
         if self._thinks:

@@ -78,9 +78,7 @@ class Gathered:
                     self.drop(f"/reply/{name}")
 
     def add_whole(self, message: Mapping[str, Any]) -> None:
-        """Add the reasoning tokens of a message that is not streamed. Its entries in `reasoning_details` are
-        complete.
-        """
+        """Add the reasoning tokens of a whole message. Its entries in `reasoning_details` are complete."""
         self.add({name: value for name, value in message.items() if name != DETAILS})
         if entries := sequence(message.get(DETAILS)):
             self._message[DETAILS] = [*entries]

@@ -173,9 +173,7 @@ class Conversation:
         return self._messages
 
     def _short(self, client_id: str) -> str:
-        """Return the provider's id of a call: the client's id, or a derived id if the provider would refuse the
-        client's id.
-        """
+        """Return the client's id of a call, or a derived id if the provider would refuse the client's id."""
         is_taken = _ID.fullmatch(client_id) or is_own_id(client_id, self._caps.own_tool_ids)
         return client_id if is_taken else tool_id(f"{client_id}\n")
 

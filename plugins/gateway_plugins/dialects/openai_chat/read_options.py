@@ -28,7 +28,7 @@ _CARRIED: Final = frozenset({
     *numbers.CHAT,
 })  # fmt: skip
 _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
-    # member: values without effect. A member with such a value is left out without a report
+    # field: values without effect. A field with such a value is left out without a report
     "logit_bias": ({},),
     "metadata": ({},),
     "modalities": (["text"],),
@@ -39,7 +39,7 @@ _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "verbosity": ("medium",),
 }
 _REFUSED_MEMBERS: Final = {
-    # member that cannot be ignored, because the reply would not be what the client wants: the advice in the error
+    # field that cannot be ignored, because the reply would not be what the client wants: the advice in the error
     "n": "only one choice can be made: send n=1, or the request several times",
     "logprobs": "log probabilities are not available from this model: leave it out",
     "top_logprobs": "log probabilities are not available from this model: leave it out",
@@ -54,8 +54,8 @@ _ALLOWED_MODES: Final = ("auto", "required")
 
 
 def read_request(top: Members, drop: Drop) -> PlainRequest:
-    """Return the request. Raises `Refused` if it is malformed, or if ignoring one of its fields would change the
-    reply.
+    """Return the request. Raises `Refused` if it is malformed or cannot be served, such as a request for several
+    choices.
     """
     checks.refuse(top, _REFUSED_MEMBERS, _NEUTRAL)
     checks.leftovers(top, _CARRIED, _NEUTRAL, drop)

@@ -36,8 +36,7 @@ _READ: Final[tuple[Path, ...]] = (
     ("cache_read_input_tokens",),  # LiteLLM
     ("cache_read_tokens",),
 )
-"""Paths of the count of tokens that were read from a cache. If a server fills several, the first count above 0 is
-used."""
+"""Paths of the count of tokens that were read from a cache. The first count above 0 is used."""
 _WRITTEN: Final[tuple[Path, ...]] = (
     ("prompt_tokens_details", "cache_write_tokens"),  # OpenAI, OpenRouter
     ("prompt_tokens_details", "cache_creation_tokens"),  # LiteLLM

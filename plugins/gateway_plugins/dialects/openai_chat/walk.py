@@ -208,9 +208,7 @@ class Reader:
         self._in_text = True
 
     def _reasoning(self, delta: Mapping[str, Any], writer: Writer) -> None:
-        """Read the thinking in a delta. If a server sends the same thinking in several fields, only one of them is
-        used.
-        """
+        """Read the thinking in a delta. If several fields have the same thinking, only one of them is used."""
         texts = {name: lenient.text(delta.get(name)) for name in (carried.TEXT, "reasoning")}
         texts[carried.DETAILS] = _text_of_details(delta)
         name, text = next(((name, text) for name, text in texts.items() if text), ("", ""))
@@ -275,9 +273,7 @@ class Reader:
         self._write_calls(writer, at_end=False)
 
     def _write_calls(self, writer: Writer, *, at_end: bool) -> None:
-        """Write the pieces of the calls that have come. A call is written only when all calls before it are
-        complete.
-        """
+        """Write the pieces that have come. A call is written only when all calls before it are complete."""
         calls = [call for call in self._by_number.values() if not call.ended]
         for position, call in enumerate(calls):
             if call is not self._current:

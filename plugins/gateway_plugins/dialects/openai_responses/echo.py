@@ -20,7 +20,7 @@ from gateway_plugins.shared.fields import is_deep
 
 _NUMBER: Final = (int, float)
 _ECHOED: Final[Mapping[str, tuple[Any, tuple[type, ...]]]] = {
-    # member of the request that the response repeats: (value without it, types that it may have)
+    # field of the request that the response repeats: (value without it, types that it may have)
     "frequency_penalty": (0.0, _NUMBER),
     "instructions": (None, (str, list)),
     "max_output_tokens": (None, (int,)),

@@ -40,8 +40,7 @@ _FEES: Final[Mapping[str, str]] = {
 }
 """Name of the billed tool, for each type of call (OpenAI's price page, built-in tools)."""
 _UNTOLD: Final = frozenset({"code_interpreter", "image_generation"})
-"""Tools with a fee that the reply does not determine. It depends on the size and time of a container, or on the
-image."""
+"""Tools whose fee is not known from the reply. It depends on the container's size and time, or on the image."""
 
 
 class Meter:

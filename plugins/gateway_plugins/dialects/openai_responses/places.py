@@ -18,7 +18,7 @@ from gateway_plugins.shared.unknown_texts import unknown_texts
 Path = tuple[str | int, ...]
 
 _TEXTS: Final[dict[str, tuple[Kind, str, str]]] = {
-    # beginning of the event's name: kind, list of the item, and member with the whole text at the end
+    # beginning of the event's name: kind, list of the item, and field with the whole text at the end
     "response.output_text": ("text", "content", "text"),
     "response.refusal": ("text", "content", "refusal"),
     "response.audio.transcript": ("text", "content", "transcript"),

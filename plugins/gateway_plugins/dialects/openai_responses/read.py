@@ -232,7 +232,7 @@ class _Items:
 
 
 _CLIENT_CALLS: Final[Mapping[str, tuple[str, ...]]] = {
-    # type: members that have the arguments; the first that is set counts
+    # type: fields that have the arguments; the first that is set counts
     "shell_call": ("action",),
     "apply_patch_call": ("operation",),
     "computer_call": ("action", "actions"),
@@ -271,9 +271,7 @@ def _parts(content: Any, at: str, drop: Drop) -> list[Part]:
 
 
 def _answer(content: Any, at: str, drop: Drop) -> list[Part]:
-    """Return the texts of an assistant message. Report other parts, such as a picture that the model made, as
-    dropped.
-    """
+    """Return the texts of an assistant message. Report other parts as dropped, such as a picture by the model."""
     if not isinstance(content, list):
         return _parts(content, at, drop)
     parts = []

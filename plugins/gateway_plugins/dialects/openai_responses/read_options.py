@@ -27,7 +27,7 @@ _CARRIED: Final = frozenset({
     "max_output_tokens", "temperature", "top_p", "service_tier", "include", *THINKING_MEMBERS, *numbers.CHAT,
 })  # fmt: skip
 _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
-    # member: values without effect. A member with such a value is left out without a report
+    # field: values without effect. A field with such a value is left out without a report
     "background": (False,),
     "store": (False,),
     "metadata": ({},),
@@ -37,7 +37,7 @@ _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "stream_options": ({}, {"include_obfuscation": False}),
 }
 _REFUSED_MEMBERS: Final = {
-    # member that cannot be ignored, because the client would get something else: the advice in the error
+    # field that cannot be ignored, because the client would get something else: the advice in the error
     "previous_response_id": "no responses are stored here: send the whole conversation as input",
     "conversation": "no conversations are stored here: send the whole conversation as input",
     "background": "no responses are stored here to be asked for later: leave it out",

@@ -117,8 +117,8 @@ class _Offered:
         return f"{description}\n\n{_GRAMMAR.format(syntax, definition)}".strip()
 
     def _add(self, origin: Origin, tool: Tool) -> None:
-        """Add a tool. A tool from an item of `input`, such as a tool search's output, is ignored if it was added
-        before.
+        """Add a tool. A tool from an item of `input`, such as a tool search's output, is ignored if it is known
+        already.
 
         Raises `Refused` for any other tool with a flat name that was added before.
         """

@@ -1,5 +1,4 @@
-"""Logs, metrics and observers: the gateway's reports about its calls to other programs.
+"""Logs, metrics and observers, with which the gateway reports its calls to other programs.
 
-Other packages import `Logger`, `Metrics` and `Observers`. This package does not decide how long data are kept, and it
-must not delay calls.
+Other packages import `Logger`, `Metrics` and `Observers`. Nothing here may delay calls.
 """

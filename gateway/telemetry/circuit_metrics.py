@@ -1,4 +1,4 @@
-"""Metrics of the circuit breakers: the present state of each model at each provider, and how often it has changed."""
+"""Metrics of the circuit breakers: the state of each model at each provider, and the number of openings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 
 class Standing(Protocol):
-    """The health of one model at one provider (`upstream/health/circuits.py`)."""
+    """The state of the circuit breaker of one model at one provider (`upstream/health/circuits.py`)."""
 
     @property
     def provider(self) -> str: ...
@@ -34,19 +34,16 @@ class CircuitMetrics:
         )
 
     def opened(self, provider: str, cause: str) -> None:
-        """Count a circuit that opened."""
+        """Count the opening of a circuit."""
         self._openings.labels(provider, cause).inc()
 
     def watch(self, standings: Callable[[], Iterable[Standing]], states: Sequence[str]) -> None:
-        """Add the metric of the present states. `standings` is called in the thread that renders the metrics."""
+        """Add the metric of the states. `standings` is called at every scrape, in the thread of the scrape."""
         self._registry.register(_States(standings, states))
 
 
 class _States(Collector):
-    """A collector that reads the states at every scrape.
-
-    Each model has one series for each state. The series of the present state is 1, and the others are 0.
-    """
+    """A collector with one series for each model and state: 1 for the present state, and 0 for the others."""
 
     def __init__(self, standings: Callable[[], Iterable[Standing]], states: Sequence[str]) -> None:
         self._standings = standings

@@ -1,6 +1,6 @@
 """Writes aiohttp's errors about malformed requests to the gateway's log, without any text of the request.
 
-aiohttp's own error log prints a traceback with the malformed line, which may contain the client's credential.
+aiohttp itself would log the malformed line, which may contain the client's credential.
 """
 
 from __future__ import annotations
@@ -25,10 +25,7 @@ class _Handler(logging.Handler):
 
 
 def server_logger(log: Logger) -> logging.Logger:
-    """Return a logger for aiohttp's server that writes only to `log`.
-
-    It has no parent in the logging hierarchy, so that no other handler prints its lines.
-    """
+    """Return a logger for aiohttp's server that writes only to `log`. It has no parent logger."""
     logger = logging.Logger("irisgate.http", logging.WARNING)  # noqa: LOG001 (kept apart on purpose)
     logger.addHandler(_Handler(log))
     return logger

@@ -1,6 +1,6 @@
-"""The label values that metrics may have: the names in a configuration.
+"""The label values of metrics: the names in a configuration.
 
-Any other name is counted as `other`, so that clients cannot create new series.
+Any other name gets the label `other`, so that clients cannot create new series.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class HasUsers(Protocol):
 
 
 class Bounds(Protocol):
-    """The part of a configuration that limits the label values."""
+    """The part of a configuration that has the label values."""
 
     @property
     def providers(self) -> Mapping[str, HasModels]: ...
@@ -33,7 +33,7 @@ class Bounds(Protocol):
 @dataclass(frozen=True, slots=True)
 class LabelNames:
     max_users: int
-    """Maximum number of callers with series of their own."""
+    """Maximum number of callers that have a label of their own."""
     models: frozenset[tuple[str, str]]
     """Pairs of a provider and a model."""
     any_model: frozenset[str]
@@ -41,9 +41,6 @@ class LabelNames:
 
     @classmethod
     def of(cls, config: Bounds) -> Self:
-        """Return the names in a configuration that may be values of labels.
-
-        For 10,000 models this takes some milliseconds.
-        """
+        """Return the label values of a configuration. For 10,000 models, this takes some milliseconds."""
         models = [(name, model) for name, provider in config.providers.items() for model in provider.models]
         return cls(config.metrics.users, frozenset(models), frozenset(model for _, model in models))

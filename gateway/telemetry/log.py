@@ -1,14 +1,10 @@
 """Structured logs: one JSON object per line on standard output, or readable text if the output is a terminal.
 
-- A thread writes the lines, because standard output can block (a full pipe, a stopped terminal) and the event loop must
-  not block.
-- In every line, the value of a key that suggests a secret is replaced by `[redacted]`, unless it is a number, a boolean
-  or null.
-- Lines that cannot be written (a full disk, a closed pipe) are lost and counted. The count is logged when writing
-  succeeds again. The thread runs until the process ends.
+- A thread writes the lines, because standard output can block (a full pipe, a stopped terminal).
+- If a key suggests a secret, its value is replaced by `[redacted]`, unless it is a number, a boolean or null.
+- Lines that cannot be written (a full disk, a closed pipe) are lost and counted. Their number is logged when a write
+  succeeds again.
 - Names of events have dots: `call.finished`, `config.reloaded`.
-
-The callers decide which events are logged.
 """
 
 from __future__ import annotations
@@ -30,14 +26,13 @@ import structlog
 from gateway.contract.small_cache import small_cache
 
 MAX_LINES: Final = 10_000
-"""Maximum number of lines that are queued while the output blocks, about 10 MB. Further lines are lost and counted."""
+"""Maximum number of queued lines, about 10 MB. If the queue is full, further lines are lost and counted."""
 MAX_TEXT: Final = 8192
-"""Maximum number of characters of one value. It is enough for a traceback, and bounds names that clients choose."""
+"""Maximum number of characters of one value. It is enough for a traceback."""
 GATHER_SECONDS: Final = 0.01
-"""Seconds for which lines are collected before they are written together. One write and one thread switch per line
-would slow down calls."""
+"""Seconds for which lines are collected before they are written together, because a write for each line is slow."""
 CLOSE_SECONDS: Final = 2.0
-"""Maximum number of seconds for which the process waits at its end if the output blocks."""
+"""Maximum seconds for which the process waits at its end if the output blocks."""
 REDACTED: Final = "[redacted]"
 _LINE_END: Final = ord("\n")
 
@@ -52,7 +47,7 @@ Level = Literal["info", "warning", "error"]
 
 
 class Output(Protocol):
-    """A binary output. `write` returns the number of bytes that were written, or None if the write would block."""
+    """A binary output. `write` returns the number of written bytes, or None if the write would block."""
 
     def write(self, data: memoryview, /) -> int | None: ...
 
@@ -60,7 +55,7 @@ class Output(Protocol):
 
 
 class Logger(Protocol):
-    """A logger of structured lines. Each keyword argument is one key and value of the line."""
+    """A logger of structured lines. Each keyword argument becomes a key of the line."""
 
     def debug(self, event: str, **fields: Any) -> None: ...
 
@@ -71,17 +66,17 @@ class Logger(Protocol):
     def error(self, event: str, **fields: Any) -> None: ...
 
     def exception(self, event: str, **fields: Any) -> None:
-        """Log an error, with the traceback of the exception that is being handled."""
+        """Log an error with the traceback of the current exception."""
 
     def later(self, event: str, fields: Callable[[], Mapping[str, Any]], level: Level = "info") -> None:
-        """Log a line whose fields are computed later, in the writing thread. This is for lines that every call logs."""
+        """Log a line. The writing thread calls `fields`, which makes this faster for lines that every call logs."""
 
 
 def configure(stream: Output | None = None, *, json: bool | None = None) -> Logger:
     """Return a logger that writes to `stream`, or to standard output if `stream` is None.
 
-    The lines are JSON if `json` is true, and readable text if it is false. If `json` is None, the lines are
-    readable text on a terminal and JSON on any other output.
+    The lines are JSON if `json` is true, and readable text if it is false. By default, they are readable text on a
+    terminal and JSON on any other output.
     """
     lines = Lines(_standard_output() if stream is None else stream)
     atexit.register(lines.close)
@@ -133,12 +128,12 @@ def _processors(as_json: bool) -> list[Callable[..., Any]]:
 
 
 def redact(_logger: object, _method: str, entry: Entry) -> Entry:
-    """Return an entry with its secrets replaced. This is a last safeguard: no code should log a secret."""
+    """Return an entry without its secrets. This is a safeguard only: no code should log a secret."""
     return {key: value if type(value) in _PLAIN else _clean(key, value) for key, value in entry.items()}
 
 
 _PLAIN: Final = frozenset({int, float, bool, type(None)})
-"""Types whose values are never redacted: a number under a key such as `token` is a count, not a secret."""
+"""Types of values that are never secrets. For example, a number with a key such as `token` is a count."""
 
 
 def _clean(key: str, value: Any) -> Any:
@@ -168,7 +163,7 @@ def _is_secret(key: str) -> bool:
 
 
 def render_json(_logger: object, _method: str, entry: Entry) -> bytes:
-    """Return an entry as JSON. Time, level and event come first, so that the line is easy to read."""
+    """Return an entry as JSON, with time, level and event first."""
     ordered = {key: entry.pop(key, None) for key in ("timestamp", "level", "event")} | dict(entry)
     try:
         return orjson.dumps(ordered)
@@ -184,7 +179,7 @@ def _encode(_logger: object, _method: str, text: str) -> bytes:
 class Lines:
     """A queue of log lines, and the thread that writes the lines.
 
-    structlog calls a method with the name of the line's level, such as `info`. All these methods are the same as `put`.
+    structlog calls a method with the name of the level, such as `info`. All these methods are `put`.
     """
 
     def __init__(self, stream: Output) -> None:
@@ -236,8 +231,7 @@ class Lines:
     def _write(self, data: bytes) -> bool:
         """Write bytes, and return False if the output fails.
 
-        If a write ends in the middle of a line, the next write begins with a line end, so that later lines can be
-        parsed.
+        If a write fails inside a line, the next write begins with a line end, so that later lines can be parsed.
         """
         if self._broken_line:
             data = b"\n" + data
@@ -260,7 +254,7 @@ class Lines:
 def _standard_output() -> Output:
     """Return standard output without a buffer.
 
-    While a thread blocks in a write to a buffered file, it holds the buffer's lock, and the interpreter could not exit.
+    If a write to a buffered file blocks, its thread holds the buffer's lock. Then the interpreter could not exit.
     """
     return open(1, "wb", buffering=0, closefd=False)
 

@@ -1,11 +1,11 @@
 """Prometheus metrics of the gateway, in a separate registry.
 
-- The configuration bounds the number of label values. A model that is not configured has the label `other`. A call
-  without a provider has the provider label `none`. There are labels for callers only if the configuration enables them,
-  and only up to a configured number of callers.
-- The series (metrics with fixed label values) of a call are cached by provider, model and API, because `labels()`
-  takes longer than counting.
-- Calls are counted from their records. Other parts of the gateway only count events that are not in a record.
+- The configuration limits the number of label values. A model that is not configured has the label `other`. A call
+  without a provider has the label `none`.
+- Callers have labels only if the configuration sets a maximum number of such callers.
+- A series is a metric with fixed label values. The series of a call are cached by provider, model and API, because
+  `labels()` takes longer than counting.
+- Calls are counted from their records. Other code counts only events that no record has.
 - `deploy/vocabulary.md` defines the names of the labels.
 """
 
@@ -42,14 +42,14 @@ from gateway.telemetry.recent_calls import RecentCalls
 DURATION_BUCKETS: Final = (
     *(0.01 * 2**power for power in range(14)), 163.84, 327.68, 600.0,
 )  # fmt: skip
-"""Bounds of the buckets for a call's duration, in seconds: from a refusal to the longest turn of an agent."""
+"""Bounds of the buckets for a call's duration, in seconds. A refusal takes the least, an agent's turn the most."""
 FIRST_EVENT_BUCKETS: Final = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0,
     60.0,
 )  # fmt: skip
 """Bounds of the buckets for the time to the first event, in seconds.
 
-Envoy AI Gateway's time_to_first_token has the same bounds, so that one dashboard can compare both metrics."""
+They are the bounds of Envoy AI Gateway's time_to_first_token, so that a dashboard can compare the two metrics."""
 OVERHEAD_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 """Bounds of the buckets for the time that the gateway adds to a call, in seconds."""
 OTHER: Final = "other"
@@ -61,7 +61,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's own 
 
 
 class Journalling(Protocol):
-    """The state of the journal, which is read in the thread that runs `Metrics.render`."""
+    """The state of the journal. `Metrics.render` reads it in its own thread."""
 
     @property
     def lag(self) -> int: ...
@@ -189,9 +189,7 @@ class Metrics:
         return Gauge(f"irisgate_{name}", text, registry=self.registry)
 
     def journal(self, follower: Journalling) -> None:
-        """Add the metrics of the journal: the bytes that wait for the store and for the disk, and whether the store or
-        the disk fails.
-        """
+        """Add the metrics of the journal: waiting bytes, and faults of the store and of the disk."""
         gauges: tuple[tuple[str, str, Callable[[], float]], ...] = (
             ("journal_lag_bytes", "Bytes of the journal that the store has not taken over.", lambda: follower.lag),
             ("journal_waiting_bytes", "Bytes of records that wait in memory for the disk.", lambda: follower.waiting),
@@ -202,7 +200,7 @@ class Metrics:
             self._gauge(name, text).set_function(read)
 
     def checks(self, failing: Callable[[], Mapping[str, float]], ready: Callable[[], bool]) -> None:
-        """Add the metrics of readiness. The functions are called in the thread that runs `render`."""
+        """Add the metrics of readiness. `render` calls the functions."""
         self._gauge("ready", "1 while /readyz answers 200, else 0.").set_function(ready)
         text = "1 while a check of /readyz fails, else 0."
         self.registry.register(_Values("irisgate_check_failing", text, "check", failing))
@@ -210,37 +208,31 @@ class Metrics:
     def admission(
         self, calls: Callable[[], int], held: Callable[[], int], by_provider: Callable[[], Mapping[str, float]]
     ) -> None:
-        """Add the metrics of calls in flight, in total and by provider, and of the bytes reserved for these calls."""
+        """Add the metrics of running calls: their number, their number by provider, and the bytes reserved for them."""
         text = "Calls in flight that go to a provider."
         self.registry.register(_Values("irisgate_provider_calls_in_flight", text, "provider", by_provider))
         self._gauge("calls_in_flight", "Calls that have begun and not ended.").set_function(calls)
         self._gauge("buffered_bytes", "Bytes of bodies and buffered replies of calls in flight.").set_function(held)
 
     def call_refused(self, limit: str) -> None:
-        """Count a call that was refused by a limit.
-
-        `limit` is a key of `server.limits`, or the path of a provider's own limit.
-        """
+        """Count a call that a limit refused. `limit` is a key of `server.limits`, or the path of a provider's limit."""
         self._refused_calls.labels(limit).inc()
 
     def connections(self, count: Callable[[], int]) -> None:
-        """Add the metric of clients' connections. `count` returns their present number."""
+        """Add the metric of clients' connections. `render` calls `count`."""
         self._gauge("connections", "Connections of clients.").set_function(count)
 
     def connection_refused(self, limit: str) -> None:
-        """Count a connection that was closed because of a limit. `limit` is the limit's key in `server.limits`."""
+        """Count a connection that was closed because of a limit. `limit` is a key of `server.limits`."""
         self._refused_connections.labels(limit).inc()
 
     def quotas(self, used: Callable[[], Mapping[str, float]]) -> None:
-        """Add the metric of the used fraction of each quota.
-
-        `used` returns the fractions by quota name. It is called in the thread that runs `render`.
-        """
+        """Add the metric of the used fraction of each quota. `render` calls `used`."""
         text = "The used part of a quota, of its emptiest bucket; above 1 where more was spent than was there."
         self.registry.register(_Values("irisgate_quota_used_ratio", text, "quota", used))
 
     def configured(self, names: LabelNames) -> None:
-        """Allow the names in a configuration as label values. Series of names from earlier configurations are kept."""
+        """Allow the label values of a configuration. Series of earlier configurations are kept."""
         self._names = names
 
     def observe(self, record: Record) -> None:
@@ -278,7 +270,7 @@ class Metrics:
             self._active.note((record.identity, record.session_id))
 
     def _count_keys(self, record: Record) -> None:
-        """Count the attempts of a call by the names of their keys. The configuration bounds the number of names."""
+        """Count the attempts of a call by the names of the provider's API keys."""
         attempts = [(one.provider, one.key, one.error, one.cost) for one in record.tried]
         for provider, key, error, cost in attempts or [(record.provider, record.key, record.error, record.cost)]:
             if key:
@@ -305,7 +297,7 @@ class Metrics:
         return series
 
     def _count_user(self, record: Record) -> None:
-        """Count a call for its user. Users beyond the configured number are counted as `other`."""
+        """Count a call for its user. If there are more users than configured, further ones have the label `other`."""
         user = record.identity
         if user not in self._users and len(self._users) >= self._names.max_users:
             user = OTHER
@@ -331,11 +323,11 @@ class Metrics:
         series.observe(seconds)
 
     def upstream_error(self, provider: str, code: str) -> None:
-        """Count a failed attempt. `code` is a problem's code from `contract/errors.py`."""
+        """Count a failed attempt. `code` is an error code (`contract/errors.py`)."""
         self._upstream_errors.labels(provider, code if code in STATUS else OTHER).inc()
 
     def fetched(self, outcome: str) -> None:
-        """Count a file that a client's request names by URL. `outcome` is `ok` or `refused`."""
+        """Count the download of a file from a URL in a client's request. `outcome` is `ok` or `refused`."""
         self._fetches.labels(outcome).inc()
 
     def upstream_auth_failure(self, provider: str) -> None:
@@ -356,7 +348,7 @@ _RESULTS: Final = {True: "success", False: "failure"}
 
 
 class _Values(Collector):
-    """A collector of a metric with one label. At every scrape, a function returns the value for each label value."""
+    """A collector of a metric with one label. At every scrape, a function returns a number for each label value."""
 
     def __init__(self, name: str, text: str, label: str, values: Callable[[], Mapping[str, float]]) -> None:
         self._name = name

@@ -1,11 +1,10 @@
-"""Delivers the record of every call, and events of the gateway, to the observers.
+"""Delivers the records of calls, and events of the gateway, to the observers.
 
 - Each observer has its own thread and bounded queue, so that it delays neither calls nor other observers.
-- Each observer gets its own copy. An exception of an observer, even `SystemExit`, is logged, and the observer still
-  gets the next record.
-- Records and events that do not fit into the queue of an observer are lost for that observer, and counted in the log.
-- An event is a mapping. Its key `event` has the name of the event, and its key `at` the Unix time in seconds. Observers
-  without the function `seen_event` get no events.
+- Each observer gets its own copies. After an exception, even `SystemExit`, it still gets the next record.
+- If an observer's queue is full, further records and events are lost for this observer. Their number is logged.
+- An event is a mapping with its name in the key `event`, and its Unix time in seconds in `at`. An observer without the
+  function `seen_event` gets no events.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from gateway.contract.record import Record
 from gateway.telemetry.log import Logger
 
 MAX_WAITING: Final = 10_000
-"""Maximum number of records and events in the queue of an observer, about 10 MB."""
+"""Maximum number of records and events in an observer's queue, about 10 MB."""
 CLOSE_SECONDS: Final = 5.0
-"""Maximum number of seconds that the process waits at its end for all threads to deliver their queues."""
+"""Maximum seconds for which the process waits at its end for the observers to read their queues."""
 
 Item = Record | Mapping[str, Any]
 Report = Callable[[PluginFailed, str], None]
-"""A function that logs and counts a plugin's failure. It gets the failure and the id of the call; "" for an event."""
+"""A function that reports a plugin's failure. Its second argument is the id of the call; "" for an event."""
 
 
 class Observers:
@@ -38,12 +37,12 @@ class Observers:
         self._deliveries = [_Delivery(name, hooks, log, report) for name, hooks in observers.items()]
 
     def put(self, item: Item) -> None:
-        """Append a record or an event to the queue of each observer. This never blocks."""
+        """Append a record or an event to each observer's queue. This never blocks."""
         for delivery in self._deliveries:
             delivery.put(item)
 
     def close(self) -> None:
-        """Deliver the rest of the queues and end the threads, or give up after `CLOSE_SECONDS`."""
+        """Deliver the rest of the queues and end the threads. Give up after `CLOSE_SECONDS`."""
         give_up = monotonic() + CLOSE_SECONDS
         for delivery in self._deliveries:
             delivery.end()
@@ -72,10 +71,7 @@ class _Delivery:
             self._lost += 1
 
     def end(self) -> None:
-        """Make the thread end when its queue is empty.
-
-        This never blocks. A thread that waits for an item is woken. A busy thread finds out itself.
-        """
+        """Make the thread end when its queue is empty. This never blocks."""
         self._ending = True
         with suppress(Full):
             self._queue.put_nowait(None)

@@ -1,4 +1,4 @@
-"""Metrics of plugins' hooks: their failures, their calls, and the time for which they occupied their thread."""
+"""Metrics of plugins' hooks: failures, calls and running times."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class PluginMetrics:
         self._failures.labels(plugin, hook).inc()
 
     def watch(self, hooks: Iterable[Timed]) -> None:
-        """Add the metrics of the calls of hooks, and of the time that the calls took."""
+        """Add the metrics of the calls and running times of hooks."""
         self._registry.register(_Hooks(tuple(hooks)))
 
 
 class _Hooks(Collector):
-    """A collector that reads the counters of hooks at every scrape. Hooks that were never called have no series."""
+    """A collector that reads the counters of hooks at every scrape. A hook without calls has no series."""
 
     def __init__(self, hooks: Sequence[Timed]) -> None:
         self._hooks = hooks

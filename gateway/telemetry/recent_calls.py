@@ -11,7 +11,7 @@ from typing import Final
 from gateway.contract.record import Record
 
 MINUTES: Final = 5
-"""Number of minutes for which sums are kept, including the current one."""
+"""Number of minutes with sums. The current minute is one of them."""
 _SECONDS: Final = 60
 
 
@@ -20,14 +20,14 @@ class Minute:
     """Sums over the calls that ended in one minute."""
 
     at: float
-    """Unix time in seconds at which the minute begins."""
+    """The Unix time in seconds at which the minute begins."""
     calls: int = 0
     errors: int = 0
-    """Number of calls that were refused, failed or lost."""
+    """The number of calls that were refused, failed or lost."""
     tokens: int = 0
-    """Number of tokens of all kinds. Reasoning tokens are a part of the output."""
+    """The number of input, output and cache tokens. The output includes reasoning."""
     cost: int = 0
-    """Nanodollars of the calls whose cost is known."""
+    """The nanodollars of the calls whose cost is known."""
     cost_unknown_calls: int = 0
 
 
@@ -37,10 +37,10 @@ class RecentCalls:
     def __init__(self, now: Callable[[], float] = time) -> None:
         self._now = now
         self._minutes: dict[int, defaultdict[str, Minute]] = {}
-        """Sums by number of the minute and by login. A login without a call in a minute has no entry there."""
+        """The sums by minute and login. The key is the Unix time in minutes. A login without a call has no entry."""
 
     def observe(self, record: Record) -> None:
-        """Count a call that has ended now."""
+        """Count a call that ends now."""
         number = int(self._now()) // _SECONDS
         logins = self._minutes.get(number)
         if logins is None:
@@ -57,7 +57,7 @@ class RecentCalls:
             minute.cost += record.cost
 
     def minutes(self, login: str | None = None) -> tuple[Minute, ...]:
-        """Return the sums of the last minutes, oldest first. If `login` is None, the sums are over all calls."""
+        """Return the sums of the last minutes, oldest first, for one login, or for all calls if `login` is None."""
         number = int(self._now()) // _SECONDS
         return tuple(self._sum(each, login) for each in range(number - MINUTES + 1, number + 1))
 

@@ -1,7 +1,7 @@
-"""A rate limit for log lines about events that others cause, such as refused connections.
+"""A rate limit for log lines about events that clients or attackers cause, such as refused connections.
 
-It keeps a flood of such events from filling the log. The first event of a kind is logged at once, and later ones at
-most once in `QUIET_SECONDS`. Each line has the number of events since the previous line.
+The first event of a kind is logged at once. Later events of this kind are logged at most once in `QUIET_SECONDS`. Each
+line has the number of events since the previous line.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import Final
 QUIET_SECONDS: Final = 10.0
 """Seconds between two log lines of one kind."""
 MAX_KINDS: Final = 256
-"""Maximum number of kinds that are remembered. Kinds are names of limits and of exceptions, so there are far fewer."""
+"""Maximum number of kinds in memory. A kind is the name of a limit or an exception, so there are far fewer."""
 
 
 class Throttle:
-    """The rate limit for log lines of one event. It counts, for each kind, the events that no line has reported yet."""
+    """A rate limit for the log lines of one event. It counts the unreported events of each kind."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, tuple[float, int]] = {}
 
     def due(self, kind: str) -> int:
-        """Count an event. Return the number of events to report in a line now; 0 if no line may be written yet."""
+        """Count an event. Return the number of events to log now; 0 if no line may be logged yet."""
         now = monotonic()
         logged_at, unreported = self._kinds.get(kind, (-QUIET_SECONDS, 0))
         count = unreported + 1

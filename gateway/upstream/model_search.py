@@ -111,8 +111,9 @@ class ModelSearcher:
     def search(self, provider: Provider) -> tuple[Plugin, ModelSearch]:
         """Return the compatibility flag that can request the list of models, and its search.
 
-        If several flags can, the first search with a `subdomain` is used, because such a search fits the provider's
-        host. Without one, the first search is used. Raises `SearchFailed` if no enabled flag can request the list.
+        If several flags can, the first one whose search has a `subdomain` is used, because it recognizes the provider's
+        host. Without such a search, the first one is used. Raises `SearchFailed` if no enabled flag can request the
+        list.
         """
         flags = [self.flags[name] for name in provider.flags]
         searches = [(flag, search) for flag in flags if (search := flag.discover_models(provider.host)) is not None]

@@ -162,7 +162,7 @@ def build(
 
 
 def own_routes() -> Sequence[tuple[str, str]]:
-    """Return the method and path of each route of the gateway's own API and pages, which plugins may not claim."""
+    """Return the method and path of each route of the gateway's own API and pages. Plugins may not use these routes."""
     routes = [(route.method, route.path) for module in _OWN for route in module.routes()]
     return [*routes, *(("GET", path) for path in explain_routes.PATHS)]
 

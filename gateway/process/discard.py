@@ -1,7 +1,7 @@
 """Frees an old configuration in small steps.
 
-A configuration of 10,000 models and grants has hundreds of thousands of objects. Freeing all of them at once takes some
-20 ms, in which no other thread can run.
+A configuration of 10,000 models and grants has hundreds of thousands of objects. Freeing all of them at once would stop
+all other threads for some 20 ms.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The command `irisgate-health`, which asks a running gateway for a container's health check or a probe.
+"""The command `irisgate-health`: asks a running gateway, for a container's health check or a probe.
 
 It imports only the standard library, because it is started every few seconds.
 """

@@ -2,7 +2,7 @@
 
 - A provider is asked at the start, after each reload, and then once an hour. After a failure it is asked again after a
   minute. Meanwhile the last list stays in use.
-- A changed list replaces the runtime as a reload does: calls in flight keep the models with which they began.
+- A changed list takes effect like a reload: calls in flight keep the models with which they began.
 - Failures and changes are logged. A failure does not make the gateway unready.
 """
 

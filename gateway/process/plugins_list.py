@@ -1,4 +1,7 @@
-"""The text of `irisgate plugins list`: the compatibility flags, their routes, and the conversions between them."""
+"""The text of `irisgate plugins list`: the compatibility flags, their routes, and the conversions between them.
+
+A compatibility flag is the plugin of one API format.
+"""
 
 from __future__ import annotations
 
@@ -47,10 +50,7 @@ def plugins_list(registry: Registry, config: Config | None = None) -> str:
 
 
 def _flags(flags: Iterable[Plugin]) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each route of each compatibility flag.
-
-    Only a flag's first row has the flag's name and dialects.
-    """
+    """Yield a row for each route of each flag (plugin of an API format). Only the first one has name and dialects."""
     for flag in flags:
         first = (flag.name, ", ".join(flag.dialects))
         routes = [(route.operation, f"{route.method} {route.path}") for route in flag.routes]

@@ -1,4 +1,4 @@
-"""The command `irisgate prices diff`, which shows the differences between two price lists to people who maintain one.
+"""The command `irisgate prices diff`: shows the differences between two price lists.
 
 A price list is a table like the gateway's own (`gateway/money/prices/table.json`), or an operator's file with some rows
 (the key `prices`). The caller of `differences` prints the result.

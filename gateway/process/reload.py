@@ -71,7 +71,7 @@ class Reloader:
     path: Path
     gateway: Gateway
     overlay: Listener | None
-    """The listener of the command line, which is used instead of the file's listeners; None if there is none."""
+    """The listener given on the command line; None without one. It replaces the listeners of the file."""
     loaded: Loaded
     """The configuration in use, as it was loaded from the file."""
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)

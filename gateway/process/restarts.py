@@ -38,5 +38,5 @@ class Restarts:
 
 
 def command(arguments: Sequence[str]) -> list[str]:
-    """Return the command line for the new process. `arguments` are those of this process's command line."""
+    """Return the command line for the new process. `arguments` are this process's own."""
     return [*arguments, *(() if TAKE_OVER in arguments else (TAKE_OVER,))]

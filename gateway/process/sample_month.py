@@ -47,7 +47,7 @@ class Person(NamedTuple):
     caches: bool = True
     """Whether the person's agent uses caches."""
     weekends: float = 0.1
-    """Number of sessions on a Saturday or Sunday, as a fraction of those on a weekday."""
+    """Number of sessions on a Saturday or Sunday, as a fraction of the sessions on a weekday."""
 
 
 PEOPLE: Final = (

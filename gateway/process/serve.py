@@ -71,7 +71,7 @@ class CannotStart(Exception):
 
 @dataclass(slots=True)
 class Running:
-    """A running gateway, whose listeners are open."""
+    """A running gateway with open listeners."""
 
     app: web.Application
     sites: Sites
@@ -275,7 +275,7 @@ class Options:
     """Options of `serve`."""
 
     listener: Listener | None = None
-    """The listener of the command line, which is used instead of the file's listeners; None if there is none."""
+    """The listener given on the command line; None without one. It replaces the listeners of the file."""
     hints: Callable[[str], str] = lambda _url: ""
     take_over: bool = False
     """True to replace a gateway that already runs with the same state folder."""

@@ -105,7 +105,7 @@ class Sites:
             await self.start(*self._served)
 
     def own_files(self, names: Collection[str]) -> None:
-        """Make `close` remove the files of these unix sockets, which another process has created."""
+        """Make `close` remove the files of these unix sockets, although another process has created them."""
         self.bounds[:] = [bound.owning() if bound.listener.listen in names else bound for bound in self.bounds]
 
     def give_up(self) -> None:

@@ -74,7 +74,7 @@ class RunningGateway:
         self.session = session
 
     async def get(self, path: str, **options: Any) -> Reply:
-        """Send a request without a body. `options` are those of aiohttp, such as `headers`."""
+        """Send a request without a body. `options` are aiohttp's, such as `headers`."""
         async with self.session.get(self.url + path, **options) as response:
             return Reply(response.status, response.headers, await response.read())
 

@@ -77,7 +77,7 @@ class AwsAccount:
         return format_datetime(datetime.fromtimestamp(self.now(), UTC), usegmt=True)
 
     def issue(self, seconds: float | None = None, **session: Any) -> AccessKey:
-        """Return a new key, which is valid for `seconds`. Without `seconds`, it is the long-term key of a user."""
+        """Return a new key. It is valid for `seconds`; without `seconds` it is a user's long-term key."""
         token = "" if seconds is None else secrets.token_urlsafe(60)
         expires_at = inf if seconds is None else self.now() + seconds
         name = ("AKIA" if seconds is None else "ASIA") + secrets.token_hex(8).upper()

@@ -139,7 +139,7 @@ class Scenario:
 
 
 def text(*deltas: str, **tokens: int) -> Scenario:
-    """Return a reply with this text, whose pieces are the deltas of a stream. `tokens` are the fields of `Tokens`.
+    """Return a reply with a text. Each argument is one delta of a stream. `tokens` are the fields of `Tokens`.
 
     >>> scenarios.text("Hel", "lo", input=3, output=2).reply.whole_text
     'Hello'
@@ -157,7 +157,7 @@ def tools(*calls: Tool, before: str = "") -> Scenario:
 
 
 def thinking(thought: str, *deltas: str, redacted: str = "", calls: tuple[Tool, ...] = ()) -> Scenario:
-    """Return a reply with thinking, followed by a text and by calls of tools.
+    """Return a reply with thinking, then a text, then tool calls.
 
     >>> scenarios.thinking("six times seven", "42").reply.thinking
     'six times seven'
@@ -233,7 +233,7 @@ def named_scenario(prompt: str, offered: list[str]) -> Scenario | None:
 
 
 def answer(prompt: str, result: str) -> Canned:
-    """Return the default answer, which quotes the tool result, or the prompt if there is no result."""
+    """Return the default answer. It quotes the tool result, or the prompt if there is no result."""
     if result:
         return Canned(text=("The tool", f" said: {result[:200]}"))
     return Canned(text=("Hello", " from a simulated", " model.", f" You said: {prompt[:200]}"))

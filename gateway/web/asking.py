@@ -23,7 +23,7 @@ class NoAnswer(Exception):
 
 
 def ask(url: str, path: str) -> bytes:
-    """Return the answer of the gateway at `url` to a GET request for `path`, which may have a query.
+    """Return the gateway's answer to a GET request. `path` may have a query.
 
     Raises `NoAnswer` if the URL is invalid, the gateway cannot be reached, or its answer is an error.
     """

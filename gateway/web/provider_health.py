@@ -1,7 +1,7 @@
 """The health of models at providers in words and numbers, for the API, the command `irisgate providers` and the page.
 
-This process knows every attempt since its start. The store knows the last success and the last error of all times. The
-later of the two is shown.
+This process knows every attempt since its start. The store knows the last success and the last error, also from before.
+The later of the two is shown.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _STATES: Final[Mapping[str, str]] = {
 
 
 class KnownHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """The health of one model at one provider, with its last success and its last error of all times."""
+    """The health of one model at one provider, with its last success and its last error."""
 
     standing: Standing
     last_success_at: float | None

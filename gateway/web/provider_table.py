@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def answer(options: argparse.Namespace) -> bytes:
-    """Return the output of the command. Raises `NoHealth` if the gateway cannot be asked."""
+    """Return the output of the command. Raises `NoHealth` if the gateway does not answer."""
     try:
         body = asking.ask(options.url, PATH)
     except asking.NoAnswer as error:

@@ -25,7 +25,7 @@ from gateway.call.context import Gateway
 from gateway.store.base import rfc3339
 
 WATCH_SECONDS: Final = 5.0
-"""Seconds between two checks without a monitor. A fault may stay unnoticed for as long."""
+"""Seconds between two checks if no monitor asks. A fault may stay unnoticed for this time."""
 IDENTITY_SECONDS: Final = 1.0
 """Seconds for which tailscaled's answer is reused, so that many monitors do not cause many lookups."""
 
@@ -109,7 +109,7 @@ class Readiness:
         self._thread.shutdown(wait=False)
 
     async def look(self) -> Mapping[str, Fault]:
-        """Run the checks, and return those that fail, by name."""
+        """Run the checks. Return the failing checks by name."""
         tested = asyncio.get_running_loop().run_in_executor(self._thread, self._gateway.follower.disk_fault)
         disk, _ = await asyncio.gather(tested, self._ask_tailscaled())
         self._note(self._current(disk))

@@ -151,7 +151,7 @@ class RemoteQuotas:
         """Reserves from this process's own balances. Used if the other process does not answer."""
 
     def reserve(self, call: str, claims: Sequence[Claim]) -> Mapping[Kind, Reservation]:
-        """Reserve the claims of a call in the other process. Raises `Exceeded` if the other process refuses them."""
+        """Reserve the amounts for a call in the other process. Raises `Exceeded` if the other process refuses."""
         end = monotonic() + ASK_SECONDS
         while monotonic() < end:
             match self._asked(Reserve(self._spool, call, tuple(claims))):

@@ -109,7 +109,7 @@ class Done(msgspec.Struct, frozen=True, tag=True):
 
 
 class Reserve(msgspec.Struct, frozen=True, tag=True):
-    """The request of a replaced process to reserve the claims of one of its calls."""
+    """The request of a replaced process to reserve the amounts for one of its calls."""
 
     spool: str
     call: str

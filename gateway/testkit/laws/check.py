@@ -84,7 +84,7 @@ def check(name: str, registry: Registry) -> Report:
 
 
 def flag_subject(flag: Plugin) -> FlagSubject:
-    """Return a compatibility flag with its own samples, or with the known samples of its dialect.
+    """Return a flag (the plugin of one API format) with its own samples, or else with known samples of its dialect.
 
     Raises `NotChecked` if there are none.
     """
@@ -115,9 +115,9 @@ def filter_subject(loaded: LoadedFilter, registry: Registry) -> FilterSubject:
 def translator_subject(
     translator: LoadedTranslator, client: str, upstream: str, registry: Registry
 ) -> TranslatorSubject:
-    """Return a translator with its samples, and a compatibility flag of each of its dialects.
+    """Return a translator with its samples, and a plugin for each of its two API formats.
 
-    Raises `NotChecked` if there are no samples, or no flag of one of the dialects.
+    Raises `NotChecked` if there are no samples, or if one of the API formats has no plugin.
     """
     receiving = [flag for flag in registry.flags.values() if client in flag.dialects and flag.routes]
     sending = [flag for flag in registry.flags.values() if upstream in flag.dialects]

@@ -1,4 +1,4 @@
-"""A sample of a compatibility flag, and functions that call the flag's hooks for the laws. No socket is used."""
+"""A sample of a flag (the plugin of one API format), and functions that call the plugin's hooks. No socket is used."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _PLACEHOLDER: Final = re.compile(r"\{(\w+)(?::((?:[^{}]|\{[^{}]*\})+))?\}")
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A sample of a compatibility flag. The same flag is used for the client and for the provider."""
+    """A sample of a flag (the plugin of one API format). The plugin is used for the client and for the provider."""
 
     flag: Plugin
     sample: Sample
@@ -53,7 +53,7 @@ class Exchange:
         return Target("provider", self.flag.name, CHECKED_MODEL, dialect, self.caps, options)
 
     def request(self, *, stream: bool = False, body: bytes | None = None) -> ClientRequest:
-        """Return the sample's request as the compatibility flag parses it. Raises `Refused` if the flag refuses it."""
+        """Return the sample's request as the plugin parses it. Raises `Refused` if the plugin refuses it."""
         body = self.sample.request if body is None else body
         if not self.flag.routes:
             dialect = self.flag.dialects[0]
@@ -62,7 +62,7 @@ class Exchange:
         return parsed if parsed.stream is stream else replace(parsed, stream=stream)
 
     def build(self, request: ClientRequest) -> UpstreamRequest:
-        """Return the request that the flag builds for the provider. Raises `Refused` if the flag refuses it."""
+        """Return the request that the plugin builds for the provider. Raises `Refused` if the plugin refuses it."""
         return self.flag.build(stepped(self.flag, request, self.target, ignored), self.target, ignored)
 
     def decoder(self, *, stream: bool = True) -> Decoder:
@@ -84,23 +84,23 @@ class Exchange:
         return self.flag.meter(self.request(stream=stream), self.target, HEAD)
 
     def metered(self, events: Iterable[Event]) -> Facts:
-        """Return the facts of a stream's events. Raises `UpstreamFailed` if the meter cannot read an event."""
+        """Return the facts of a stream, such as its token counts. Raises `UpstreamFailed` for an unreadable event."""
         meter, hook = self.meter(stream=True), self.flag.hooks["meter.feed"]
         for event in events:
             hook.run(meter.feed, event)
         return self.flag.hooks["meter.facts"].run(meter.facts)
 
     def metered_whole(self, body: bytes) -> Facts:
-        """Return the facts of a whole reply. Raises `BadFrame` if the meter cannot read the reply."""
+        """Return the facts of a whole reply, such as its token counts. Raises `BadFrame` if it cannot be read."""
         meter = self.meter(stream=False)
         self.flag.hooks["meter.whole"].run(meter.whole, body)
         return self.flag.hooks["meter.facts"].run(meter.facts)
 
 
 def options_of(flag: Plugin, sample: Sample) -> Settings:
-    """Return the options for a flag (the plugin of one API format): the sample's options, or else the defaults.
+    """Return the plugin's options for a sample: the sample's own options, or else the defaults.
 
-    Raises `Untried` if the sample has no options and the flag's options have no defaults.
+    Raises `Untried` if the sample has no options and the plugin's options have no defaults.
     """
     if sample.options is not None:
         return sample.options
@@ -115,7 +115,7 @@ def ignored(path: str) -> None:
 
 
 def stepped(flag: Plugin, request: ClientRequest, target: Target, drop: Drop) -> ClientRequest:
-    """Return the request as the flag's hook `steps` changes it. Raises `Untried` if the hook sends something."""
+    """Return the request as the plugin's hook `steps` changes it. Raises `Untried` if the hook sends something."""
     steps = flag.steps(request, target, drop)
     if isinstance(steps, ClientRequest):
         return steps

@@ -29,14 +29,17 @@ SERVICE_NEEDED: Final = "the plugin sends requests of its own; try it in a test 
 
 @dataclass(frozen=True, slots=True)
 class FilterSubject:
-    """A filter with its samples, and the compatibility flags whose requests it gets."""
+    """A filter with its samples, and the plugins of the API formats whose requests it gets."""
 
     loaded: LoadedFilter
     samples: Sequence[FilterSample]
     flags: Sequence[Plugin]
 
     def opened(self) -> Iterator[tuple[Settings, ClientRequest, Plugin]]:
-        """Yield each combination of settings and flag, with one request. Flags with an unknown dialect are skipped."""
+        """Yield (settings, request, plugin) for each combination of sample settings and API format.
+
+        Formats without known samples are left out.
+        """
         for flag in self.flags:
             for sample in known_samples(flag.dialect_for(CLAUDE), flag)[:1]:
                 request = Exchange(flag, sample, CLAUDE).request()
@@ -81,7 +84,8 @@ async def _calls_are_opened(subject: FilterSubject) -> None:
 
 
 async def _objects(subject: FilterSubject) -> AsyncIterator[tuple[Any, ClientRequest, Plugin]]:
-    """Open the filter for each request of `subject.opened`. Yield the opened filter, the request and the client's flag.
+    """Open the filter for each request of `subject.opened`. Yield the opened filter, the request and the request's
+    plugin.
 
     Requests that `open` refuses or answers with None are left out.
     """

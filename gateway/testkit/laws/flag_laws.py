@@ -1,4 +1,4 @@
-"""The laws of every compatibility flag."""
+"""The laws of every flag (the plugin of one API format)."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def odd_events_are_read_or_bad(subject: FlagSubject) -> None:
 
 
 def encoded(exchange: Exchange, events: Sequence[Event]) -> bytes:
-    """Return the bytes that the compatibility flag's encoder writes for a stream's events.
+    """Return the bytes that the plugin's encoder writes for a stream's events.
 
     Raises `BadFrame` if the encoder cannot read an event.
     """
@@ -333,7 +333,7 @@ def odd_lists_of_models_are_read_or_bad(subject: FlagSubject) -> None:
 
 
 def _search(subject: FlagSubject, host: str, body: bytes) -> None:
-    """Run the flag's search for models. Every page gets the same reply. Stop at the end or after `MAX_PAGES` pages."""
+    """Run the plugin's search for models. Every page gets the same reply. Stop after `MAX_PAGES` pages."""
     search = subject.flag.discover_models(host)
     if search is None:
         return

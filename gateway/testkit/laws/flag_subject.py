@@ -14,7 +14,7 @@ from gateway.testkit.laws.law import samples_with
 
 @dataclass(frozen=True, slots=True)
 class FlagSubject:
-    """A compatibility flag with its samples."""
+    """A flag (the plugin of one API format) with its samples."""
 
     flag: Plugin
     samples: Sequence[Sample]

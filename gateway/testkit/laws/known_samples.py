@@ -1,4 +1,4 @@
-"""Samples for compatibility flags without samples of their own. They cover the dialects of the simulated providers."""
+"""Samples for flags (plugins of API formats) without samples of their own, in the simulated providers' dialects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.testkit.render.dialects import is_rendered, rendered
 from gateway.testkit.scenarios import NAMED, Canned, Tokens, Tool
 
 CLAUDE: Final[Caps] = capabilities("us.anthropic.claude-haiku-4-5-20251001-v1:0")
-"""The capabilities of the model in known samples. Some compatibility flags choose the dialect by the model."""
+"""The capabilities of the model in known samples. Some plugins choose the dialect by the model."""
 _NAMES: Final = ("thinking", "redacted", "unicode")
 REPLIES: Final[Mapping[str, Canned]] = {
     **{name: reply for name in _NAMES if (reply := NAMED[name].reply) is not None},
@@ -38,7 +38,7 @@ _NEUTRAL: Final = ("/anthropic_version", "/stream_options")
 def known_samples(client: str, provider: Plugin) -> list[Sample]:
     """Return samples with requests in the dialect `client` and replies of the provider; [] for an unknown dialect.
 
-    The replies are in the dialect that the provider's flag chooses for Claude. The flag's own encoder writes the
+    The replies are in the dialect that the provider's plugin chooses for Claude. The plugin's own encoder writes the
     streams.
     """
     upstream = provider.dialect_for(CLAUDE)

@@ -1,4 +1,7 @@
-"""The laws of a flag's function `places`, which tells filters where the texts of a request or reply are."""
+"""The laws of the function `places` of a flag (the plugin of one API format).
+
+The function tells filters where the texts of a request or reply are.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,8 @@ def _whole(exchange: Exchange) -> Event:
 
 
 def _texts(exchange: Exchange, events: Iterable[Event]) -> dict[tuple[Any, ...], str]:
-    """Return the texts of a reply by kind and block, without repetitions. Raises `Exempt` for a flag without `places`.
+    """Return the texts of a reply by kind and block, without repetitions. Raises `Exempt` if the plugin has no
+    `places`.
 
     In a whole reply, each text is a block of its own. An event without a kind has no payload.
     """

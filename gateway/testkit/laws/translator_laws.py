@@ -1,4 +1,4 @@
-"""The laws of every translator. The compatibility flags of both dialects read the translator's output."""
+"""The laws of every translator. The plugins of its two API formats read the translator's output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gateway.testkit.laws.mutations import damaged_bodies, damaged_events, match
 
 @dataclass(frozen=True, slots=True)
 class TranslatorSubject:
-    """A translator with its samples, and a compatibility flag of each of its two dialects."""
+    """A translator with its samples, and a plugin for each of its two API formats."""
 
     translator: LoadedTranslator
     client: Plugin

@@ -1,8 +1,8 @@
 """GET /api/calls/{id}/bodies: the request and the reply of a call, if the gateway stores bodies.
 
-Callers may read the bodies of their own calls. An admin may read the bodies of any call; reading those of somebody
-else's call is logged. A call that does not exist, may not be read or has no bodies gets the same 404, so that nothing
-is revealed about other callers' calls.
+Callers may read the bodies of their own calls. An admin may read all bodies; reading another caller's bodies is logged.
+A call that does not exist, may not be read or has no bodies gets the same 404, so that nothing is revealed about other
+callers' calls.
 """
 
 from __future__ import annotations

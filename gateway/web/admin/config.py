@@ -68,7 +68,7 @@ async def save(request: web.Request) -> web.Response:
 
 
 async def validate(request: web.Request) -> web.Response:
-    """Return {"valid": bool, "errors": []} for the text in the body. The checks are those of a save."""
+    """Return {"valid": bool, "errors": []} for the text in the body. The text is checked as for a save."""
     identity, reloader, text = await _admin_and_text(request)
     view = await admin_view(reloader)
     proposal = await asyncio.to_thread(proposal_of, text, view, request, identity, reloader)

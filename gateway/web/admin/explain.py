@@ -74,8 +74,8 @@ async def _whole(runtime: Runtime, identity: Identity, model: str, *, note: str 
 def _is_self(request: web.Request, caller: Identity) -> bool:
     """Return whether the question is about the caller.
 
-    The query must not have `group` or `tag`. If it has `as`, the value must be the caller's own login. The gateway
-    knows groups, tags and tailnet grants of the caller only, and not of others.
+    The query must not have `group` or `tag`. If it has `as`, the value must be the caller's own login. The gateway does
+    not know the groups, tags and tailnet grants of others.
     """
     named = {"group", "tag"} & set(request.query)
     return not named and request.query.get("as", caller.login) == caller.login

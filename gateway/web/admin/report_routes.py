@@ -1,7 +1,7 @@
 """GET /api/reports/totals, /chart, /table and /errors: the figures of the pages, as JSON.
 
 - The query has the same filter as the pages (`web/reports/page_filter.py`), such as `?range=7d&model=`.
-- Users read the figures of their own calls, and admins those of all calls (`reports.py`).
+- Users read the figures of their own calls, and admins read the figures of all calls (`reports.py`).
 - Money is in dollars. Times are in UTC, but days begin at midnight of the filter's zone.
 """
 
@@ -35,7 +35,7 @@ def routes() -> list[web.RouteDef]:
 
 
 async def totals(request: web.Request) -> web.Response:
-    """Return the sums of the range. With `?compare=1`, return those of the previous range too."""
+    """Return the sums of the range. With `?compare=1`, return the sums of the previous range too."""
     reports, wanted = _asked(request)
     report = await reports.totals(wanted)
     before = None if report.before is None else _summary(report.before)
@@ -43,7 +43,7 @@ async def totals(request: web.Request) -> web.Response:
 
 
 async def chart(request: web.Request) -> web.Response:
-    """Return amounts over time, one line for each name of a dimension. Small amounts share a line without a name."""
+    """Return amounts over time, one line for each name of a dimension. Names with small amounts share one line."""
     reports, wanted = _asked(request, "by", "measure")
     measure = _measure(request.query.get("measure") or MEASURES[0])
     report = await reports.chart(wanted, dimension_of(request.query.get("by") or "model"), measure)

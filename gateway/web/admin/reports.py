@@ -49,7 +49,7 @@ SORTS: Final[Mapping[str, Callable[[Row], float]]] = {
     "cache_read": lambda row: row.figures.usage.cache_read,
     "last": lambda row: row.last_at,
 }
-"""Sort keys of a table, by name. The highest amount comes first."""
+"""Functions that return a row's sort key, by the name of the order. The highest key comes first."""
 BY_NAME: Final = "name"
 """The value of `sort` for alphabetical order."""
 ACTIVE_DAYS: Final = 4

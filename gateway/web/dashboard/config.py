@@ -35,7 +35,7 @@ from gateway.web.query_parameters import BadQuery, check_names
 MAX_FORM: Final = 4 * 1024 * 1024
 """Maximum number of bytes of the form. A configuration of 1 MB may take 3 MB in a form."""
 MAX_FIELDS: Final = 10
-"""Maximum number of fields of the form, which has four."""
+"""Maximum number of fields of the form. The page itself sends four."""
 FORM_SECONDS: Final = 30.0
 """Maximum number of seconds until the whole form has arrived."""
 MAX_FINDINGS: Final = 200

@@ -15,7 +15,7 @@ from gateway.web.reports.csv_files import Cell, as_csv
 FORMAT: Final = "format"
 """Name of the query parameter that asks for CSV."""
 MOST: Final = 10_000
-"""Maximum number of rows of a file, except for people and models."""
+"""Maximum number of rows of a CSV file. The pages of people and of models have other limits."""
 
 
 def wants_csv(seen: Visit) -> bool:

@@ -24,7 +24,7 @@ MOST: Final = 20
 MOST_OF_KIND: Final = 8
 """Maximum number of results of one kind."""
 SESSIONS: Final = 200
-"""Number of sessions that are searched. They are the newest ones."""
+"""Number of newest sessions that are searched."""
 
 
 class Result(NamedTuple):

@@ -77,7 +77,7 @@ def _before(seen: Visit) -> str:
 
 
 async def _own_quotas(seen: Visit) -> list[Bucket]:
-    """Return the reader's own buckets; none for an admin, who has a page with all buckets."""
+    """Return the reader's own buckets. Return none for an admin, because an admin has a page with all buckets."""
     identity = identity_of(seen.request)
     if seen.reports.admin or identity is None:
         return []

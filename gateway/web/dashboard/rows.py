@@ -29,7 +29,7 @@ _HEADS: Final = (
 
 
 class Head(NamedTuple):
-    """The head of a column, which links to the table sorted by this column."""
+    """The head of a column. It links to the table sorted by this column."""
 
     label: str
     css: str

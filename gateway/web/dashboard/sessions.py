@@ -140,7 +140,7 @@ def timeline(session: Session, newest_first: Sequence[Record], *, newest: bool) 
 
 
 def _before(session: Session, calls: Sequence[Record]) -> Spent:
-    """Return the cost of all calls of a session before `calls`, which are its last calls."""
+    """Return the cost of a session's earlier calls. `calls` are the session's last calls."""
     costs = [call.cost for call in calls]
     return Spent(session.known_cost - sum(filter(None, costs)), session.cost_unknown_calls - costs.count(None))
 

@@ -8,7 +8,7 @@ Each dialect has one folder. Files with the same purpose have the same name in e
 Imports:
 
 - `openai_chat` and `openai_responses` import `openai`. `openai_responses` imports `openai_chat`.
-- `bedrock` imports `anthropic_messages`. No other folder imports another. Code that several dialects need is in
-  `shared/`.
+- `bedrock` imports `anthropic_messages`, and the module `usage` of `openai_chat`.
+- No other folder imports another. Code that several dialects need is in `shared/`.
 - No folder imports `mappings/` or `translators/`.
 """

@@ -37,7 +37,7 @@ _SEARCH: Final = "tool_search_tool"
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A beta, and what in a request needs it: fields, types of tools, types of blocks and types of edits."""
+    """A beta, with the fields, tool types, block types and edit types that need it."""
 
     beta: str
     also: tuple[str, ...] = ()

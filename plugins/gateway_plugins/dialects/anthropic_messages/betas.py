@@ -163,9 +163,9 @@ def selection(
 
 
 def remove_dropped(names: Iterable[str], options: Settings, drop: Drop, *, without: Collection[str] = ()) -> list[str]:
-    """Return the betas without those that the configuration drops, and without those that the provider has refused.
+    """Return the betas that the configuration does not drop and that the provider has not refused (`without`).
 
-    This does not check whether the provider's API accepts the rest.
+    This does not check whether the provider's API accepts them.
     """
     selected, own = [], _corrections(options)
     for name in names:

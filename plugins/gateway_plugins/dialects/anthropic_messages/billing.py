@@ -16,10 +16,9 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
 
 
 def of_tools(holder: Any) -> Iterator[BilledPart]:
-    """Yield one entry for each web tool: the searches that it may make.
+    """Yield the searches that each web tool may make. `holder` is the object with the field `tools`.
 
-    If the request has any tool, also yield the instructions about tools that the provider adds to the prompt. `holder`
-    is the object with the field `tools`.
+    If the request has any tool, also yield the instructions about tools that the provider adds to the prompt.
     """
     tools = billing.tools_of(holder)
     for tool in tools:

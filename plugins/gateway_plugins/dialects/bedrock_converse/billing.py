@@ -52,7 +52,7 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
 
 
 def of_tools(body: Mapping[str, Any]) -> Iterator[BilledPart]:
-    """Yield one entry for each use of Nova's grounding tool: the searches that it may make.
+    """Yield the searches that each grounding tool of Nova may make.
 
     If the request has any tool, also yield the instructions about tools that the provider adds to the prompt.
     """

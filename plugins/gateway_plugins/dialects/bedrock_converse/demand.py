@@ -360,8 +360,8 @@ def thinking_blocks(thinking: Reasoning, caps: Caps, maker: Maker, drop: Drop) -
     """Return the blocks for the thinking of an earlier turn, without the gateway's tag.
 
     - Thinking that the model wrote as text, such as between `<think>` tags, becomes text again.
-    - Thinking is reported as dropped if another model family wrote it, if it has neither signature nor data, or if the
-      model does not accept it.
+    - Thinking of another model family, or without signature and data, is reported as dropped.
+    - Thinking is also reported as dropped if the model does not accept it.
     """
     if (written := original_text(thinking, maker)) is not None:
         return [{"text": written}]

@@ -62,7 +62,7 @@ class ReplyOptions:
     include_thoughts: bool = False
     """True if the client requests the text of the thinking."""
     in_object: bool = False
-    """True if the provider was asked for an object around the answer (`answers.py`)."""
+    """True if the provider's reply has an object around the answer (`answers.py`)."""
 
 
 class _Writer(ABC):

@@ -1,9 +1,9 @@
-"""HuJSON with positions: JSON plus `//` and `/* */` comments and trailing commas, and nothing else.
+"""A HuJSON parser that keeps positions. HuJSON is JSON plus `//` and `/* */` comments and trailing commas.
 
-- One parse gives the value, the offset of every key and element, and the keys that occur twice in an object. Messages
-  turn an offset into a line and a column. No library gives all three.
+- One parse gives the value, the offset of every key and element, and the duplicate keys. No library gives all three.
+- Messages turn an offset into a line and a column.
+- No message quotes a value, because a value may be a secret.
 - Nothing here knows what a key means.
-- No message quotes a value, because it may be a secret.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ MAX_DEPTH: Final = 64
 MAX_NUMBER: Final = 400
 """Maximum length of a number in characters. Every double is shorter."""
 MAX_PIECES: Final = 600_000
-"""Maximum number of keys, values and punctuation marks in a text. A text with more would take seconds to read.
+"""Maximum number of keys, values and punctuation marks in a text. Parsing more would take seconds.
 
-A configuration with 10,000 grants has about 260,000.
-"""
+A configuration with 10,000 grants has about 260,000."""
 
 MAX_DOCUMENT_BYTES: Final = 4 * 1024 * 1024
 """Maximum size of a configuration in bytes. 10,000 grants take less than 2 MB; a larger file is not a configuration."""
@@ -97,8 +96,7 @@ class Document:
     """Offsets by path: the start of a key, or the start of an element's value. The path `()` is the whole document."""
     duplicates: tuple[Duplicate, ...] = ()
     strings: tuple[String, ...] = ()
-    """All string values, in the order of the text. Strings under duplicate keys are included, although `value` lacks
-    them."""
+    """All string values, in the order of the text. They include strings of duplicate keys, which `value` lacks."""
 
     @cached_property
     def _lines(self) -> list[int]:

@@ -1,14 +1,12 @@
 """Macros: `${NAME}` in a string of the document is replaced by the value of an environment variable.
 
-- Macros are replaced before anything is checked. They are replaced only in values, not in keys and not inside inserted
-  values.
+- Macros are replaced before the document is checked. Macros in keys, and in the values of variables, are not replaced.
 - Macros are allowed only in secrets and addresses (`PLACES`). Other values, such as a description, are shown to
-  callers. With a macro in such a value, anybody who may edit the document could read the environment.
-- The text of the document keeps its macros, so a page or an API that shows the text shows names of variables, not their
-  values.
+  callers. A macro there would let anybody who may edit the document read the environment.
+- `Document.text` keeps its macros. So pages and the API show names of variables, not their values.
 
-The message about unknown macros is taken from Aperture's documentation. Aperture does not document the syntax of a
-macro, so the syntax of the shell is used.
+The message about unknown macros is taken from Aperture's documentation. The syntax is the shell's, because Aperture
+does not document its syntax.
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ PLACES: Final = (
     ("metrics", "listen"),
     ("storage", "url"),
 )
-"""Patterns of the paths at which values may contain macros. These values are never shown to callers."""
+"""Patterns for the paths of values that may contain macros. Callers never see these values."""
 MISPLACED: Final = (
     "macros may only stand where a value is not shown: in apikey, apikeys, baseurl, url and add_headers, in the "
     "secrets of exporters and connectors, in listen, tailscaled and storage.url; write the value itself"

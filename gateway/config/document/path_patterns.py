@@ -1,7 +1,7 @@
-"""Patterns of paths, which select the keys and values of a document to which a rule applies.
+"""Patterns that select paths in a document.
 
-In a pattern, `*` stands for one step (a name or an index), and `**` at the end for any number of steps. The patterns
-themselves are in `macros.py` and `secret_patterns.py`. Nothing here knows a section or a value.
+In a pattern, `*` matches one key or index, and `**` at the end matches any number of them. The patterns themselves are
+in `macros.py` and `secret_patterns.py`. Nothing here knows a section or a value.
 """
 
 from __future__ import annotations

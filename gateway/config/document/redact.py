@@ -1,6 +1,6 @@
-"""Hides secrets: by marks in the text of a configuration, and by `[redacted]` in messages.
+"""Hides secrets: by marks in a configuration's text, and by `[redacted]` in messages.
 
-- Comments and layout of the text stay as they are; only secrets are replaced by marks.
+- Only secrets are replaced. Comments and layout of the text stay unchanged.
 - A mark is an HMAC of the secret with a key that only this gateway has. Equal secrets have equal marks, but nobody
   without the key can verify a guess.
 - `config/edit.py` replaces marks by secrets again. Nothing here reads a file or checks a configuration.
@@ -21,19 +21,19 @@ from gateway.config.document.secret_spans import Ranges, Search, Span, join_span
 MARK: Final = re.compile(r"redacted:[0-9a-f]{32}")
 
 Role = tuple[str, ...]
-"""The purpose of a string in a document, as a path without indexes and without names that people chose.
+"""The purpose of a string in a document: its path without indexes and without names that people chose.
 
-For example, the key of any provider has the role `("providers", "apikey")`. If the string is itself a key of the
-configuration, the step `(name)` follows the path of its object."""
+For example, the key of any provider has the role `("providers", "apikey")`. A string that is itself a key has the path
+of its object as its role, followed by `(name)`."""
 
 
 class Known(NamedTuple):
-    """The secret that a mark replaces."""
+    """The secret behind a mark."""
 
     text: str
-    """The secret as it is written in the document, with escapes and without quotes."""
+    """The secret as the document spells it, with escapes and without quotes."""
     roles: frozenset[Role] = frozenset()
-    """Roles of the strings in which the secret was found although their key is not for secrets. An example is a URL."""
+    """Roles of strings that contain the secret although their key is not for secrets, such as a URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Redacted:
 def redact(document: Document, key: bytes, active: Iterable[str] = ()) -> Redacted:
     """Return the document's text with a mark in place of each secret.
 
-    `active` are the secrets that the gateway uses now. They are replaced wherever the text contains them.
+    `active` are the secrets that the gateway uses now. They are replaced wherever they occur in the text.
     """
     text = document.text
     role = role_lookup(document)

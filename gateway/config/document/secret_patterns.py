@@ -20,12 +20,13 @@ from gateway.config.document.secrets import ENVIRONMENT_NAME, HELPER, HELPER_NAM
 _NAME: Final = r"(?:(?:(?:api|access|private)[_-]?key|secret|passw|passphrase|pwd|credential)[\w-]{0,20}|tokens?)"
 _SECRET_NAME: Final = re.compile(rf"(?i){_NAME}$")
 _SECRET_LEAF: Final = re.compile(r"(?i)(?:^|[_-])(?:bearer|key)$")
-"""Pattern for keys of secret strings, such as `x-api-key`. The pattern is not applied to the keys of enclosing objects,
-unlike `_SECRET_NAME`."""
+"""Pattern for keys of secret strings, such as `x-api-key`. Keys of enclosing objects are compared only with
+`_SECRET_NAME`."""
 _AUTHORIZATION: Final = re.compile(r"(?i)(?:^|[_-])auth(?:orization)?$")
-"""Pattern for keys such as `authorization`, whose value is a secret header or a word like `bearer`."""
+"""Pattern for keys such as `authorization`. Their value is a secret, or a word such as `bearer` (`_MODE`)."""
 _MODE: Final = re.compile(r"[a-z_-]{0,32}|sigv4")
-"""Pattern for words that say how a key is sent, such as `bearer`. Any other value of `authorization` may be secret."""
+"""Pattern for words that say how a key is sent, such as `bearer`. Any other value of `authorization` counts as
+secret."""
 _SECRET_HEADER: Final = re.compile(r"auth|cookie|key|token|secret|password|credential", re.IGNORECASE)
 _HEADERS: Final = "add_headers"
 _CHOSEN: Final = (
@@ -85,7 +86,7 @@ def is_header(path: Path) -> bool:
 
 
 def is_secret(path: Path) -> bool:
-    """Return whether a string at `path` is a secret because of its key or the key of an object around it."""
+    """Return whether the key at `path`, or the key of an enclosing object, is a name for secrets."""
     return any(
         isinstance(step, str) and _SECRET_NAME.search(step) and not is_chosen(path[: at + 1])
         for at, step in enumerate(path)
@@ -93,10 +94,7 @@ def is_secret(path: Path) -> bool:
 
 
 def is_secret_value(string: String) -> bool:
-    """Return whether a string is a secret because of its key.
-
-    For a key such as `authorization`, the value of the string decides too.
-    """
+    """Return whether a string is secret because of its own key. For `authorization`, the string's value decides too."""
     path = string.path
     leaf = next((at for at in reversed(range(len(path))) if isinstance(path[at], str)), -1)
     if leaf < 0 or is_chosen(path[: leaf + 1]):
@@ -109,10 +107,10 @@ def is_secret_value(string: String) -> bool:
 
 
 def is_reference(value: str) -> bool:
-    """Return whether a value only refers to a secret.
+    """Return whether a value only says where a secret is, such as `env:NAME`.
 
-    - `keyfile::` is a reference if a path follows, and a secret if the service account itself follows.
-    - `exec:NAME` is a reference. With arguments it is not, because the arguments may be secret.
+    - `keyfile::PATH` is a reference. `keyfile::` followed by the service account itself is a secret.
+    - `exec:NAME` is a reference. `exec:NAME ARGUMENTS` is not, because the arguments may be secret.
     """
     kind, colon, rest = value.partition(":")
     if colon and kind == "env":
@@ -156,9 +154,7 @@ def secrets_in_comment(comment: str) -> Iterator[tuple[int, int]]:
 
 
 def _is_prose(text: str, group: str) -> bool:
-    """Return whether the matched text in a comment is harmless: a plain word, a reference, or a mode of
-    `authorization`.
-    """
+    """Return whether a match in a comment is harmless: a plain word, a reference, or a mode of `authorization`."""
     if group == "word" and not _DIGIT.search(text):
         return True
     return is_reference(text) or (group.startswith("mode") and bool(_MODE.fullmatch(text)))

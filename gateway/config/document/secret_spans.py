@@ -1,7 +1,7 @@
 """The offsets of secrets in a document's text.
 
-Secrets are found by the names and forms in `secret_patterns.py`. Then all other occurrences of the same texts are found
-too, with or without JSON escapes. Nothing here changes a text; `redact.py` puts marks in the place of secrets.
+The patterns in `secret_patterns.py` recognise secrets. Other occurrences of the same secrets are found too, with or
+without JSON escapes. `redact.py` replaces the secrets by marks.
 """
 
 from __future__ import annotations
@@ -29,14 +29,18 @@ MIN_ANYWHERE: Final = 8
 """Minimum length in characters of a secret that is searched for in the whole text. A shorter one could be any word."""
 
 Place = Literal["key", "url", "comment", "plain"]
-"""The kind of place where a secret was found: in a string that is secret because of its key (`key`), in a URL in
-another string (`url`), in a comment (`comment`), or in any other string or key (`plain`)."""
+"""The place where a secret was found:
+
+- `key`: in a string whose key is for secrets;
+- `url`: in a URL in another string;
+- `comment`: in a comment;
+- `plain`: in any other string or key."""
 
 _SCHEME: Final = re.compile(r"(?:bearer|basic)\s+(?=\S)", re.IGNORECASE)
 
 
 class Span(NamedTuple):
-    """The range of a secret in the text, from `start` to before `end`."""
+    """The range of a secret in the text. `end` is exclusive."""
 
     start: int
     end: int
@@ -97,7 +101,7 @@ def spellings(secrets: Iterable[str]) -> frozenset[str]:
 
 
 def join_spans(spans: Iterable[Span]) -> list[Span]:
-    """Return the spans, sorted. Overlapping spans are joined; the joined span has the `place` of the first one."""
+    """Return the spans in order, with overlapping spans joined. A joined span has the `place` of its first span."""
     merged: list[Span] = []
     for span in sorted(spans, key=lambda span: (span.start, -span.end)):
         if merged and span.start < merged[-1].end:
@@ -109,7 +113,7 @@ def join_spans(spans: Iterable[Span]) -> list[Span]:
 
 
 class Search:
-    """Finds all occurrences of many secrets in one pass over a text, by a table of their first characters."""
+    """Finds all occurrences of many secrets in one pass over a text."""
 
     def __init__(self, secrets: frozenset[str]) -> None:
         self._secrets = secrets

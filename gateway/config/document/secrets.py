@@ -1,6 +1,6 @@
-"""Secrets, which are written as a literal, `env:NAME` or `file:PATH` and resolved when the configuration is loaded.
+"""Secrets: written as a literal, `env:NAME` or `file:PATH`, and resolved when the configuration is loaded.
 
-A `Secret` cannot be shown by accident: its repr has only its source, and only `value` returns the secret. It is not a
+A `Secret` cannot be shown by accident: its repr shows only its source, and only `value` returns the secret. It is not a
 dataclass, because `dataclasses.asdict` would copy the secret.
 """
 
@@ -16,22 +16,21 @@ MAX_BYTES: Final = 64 * 1024
 """Maximum size of a secret's file in bytes. Keys are shorter; a larger file was probably named by mistake."""
 
 KEYFILE: Final = "keyfile::"
-"""The prefix of a reference to a Google service account. It is not supported, but recognised, because otherwise the
-reference itself would be sent to the provider as the key.
-"""
+"""Prefix of a reference to a Google service account. It is not supported. It is recognised, because otherwise the
+reference itself would be sent to the provider as the key."""
 
 HELPER: Final = "exec:"
-"""The prefix of a reference to a program that prints the key (`config/sections/key_helpers.py`). The program runs when
-the key is needed."""
+"""Prefix of a reference to a program that prints the key (`config/sections/key_helpers.py`). The program runs when a
+key is needed."""
 HELPER_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
-"""Pattern for the name of a program that prints a key. The program is in the folder of helpers."""
+"""Pattern for the file name of a program that prints a key."""
 
 ENVIRONMENT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER_TEXT: Final = re.compile(r"[\x20-\x7e]*")
 
 
 class SecretError(ValueError):
-    """An error for a secret that cannot be used. The message says why and never shows the secret."""
+    """The error for a secret that cannot be used. Its message never shows the secret."""
 
 
 class Secret:
@@ -117,8 +116,8 @@ def _from_file(text: str, folder: Path) -> Secret:
 def _check_header_text(value: str, what: str) -> str:
     """Return the value if it can be sent in a header.
 
-    Raises `SecretError` for a line break, which would begin another header, and for any other character outside
-    printable ASCII.
+    Raises `SecretError` for a line break, which would begin another header, and for other characters outside printable
+    ASCII.
     """
     if not _HEADER_TEXT.fullmatch(value):
         raise SecretError(f"{what} holds a line break or a character outside printable ASCII; a key has neither")

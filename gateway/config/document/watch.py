@@ -3,8 +3,7 @@
 - Folders are watched, because editors rename a temporary file over the old file, and Kubernetes swaps a symbolic link
   two levels up.
 - Some file systems report no changes. So the `stat` of each file is compared with the previous one every second, and
-  after every report.
-- A file counts as changed only if its `stat` has changed.
+  after each report. Only a different `stat` counts as a change.
 - Nothing here reads or loads a file.
 """
 
@@ -21,9 +20,9 @@ from watchfiles import awatch
 EVERY: Final = 1.0
 """Seconds until the next comparison if no change is reported. A change should take effect within two seconds."""
 SETTLE: Final = 0.1
-"""Seconds without a change before a file is loaded, so that a partly written file is not loaded."""
+"""Seconds for which files must stay unchanged before a change is reported. So a partly written file is not loaded."""
 LOOKS: Final = 8
-"""Maximum number of comparisons while files keep changing. After these, the change is reported anyway."""
+"""Maximum number of comparisons while files keep changing. Then the change is reported anyway."""
 GROUP_MS: Final = 200
 """Milliseconds during which reports of changes are combined into one."""
 
@@ -41,10 +40,10 @@ def stamps(files: Iterable[Path]) -> dict[Path, Stamp]:
 async def watch(
     files: Callable[[], Iterable[Path]], *, since: Mapping[Path, Stamp] | None = None, every: float = EVERY
 ) -> AsyncGenerator[None, None]:
-    """Yield after each change of a file. The generator ends only when it is closed or cancelled.
+    """Yield after each change of a file, until the generator is closed or cancelled.
 
     `files` is called for each comparison, because a new configuration may refer to other files. A new file counts as
-    changed. `since` has the stamps at the time when the caller loaded the files, for the first comparison.
+    changed. `since` has the stamps that the caller took before loading the files. The first comparison uses them.
     """
     known = stamps(files()) if since is None else dict(since)
     while True:
@@ -59,9 +58,9 @@ async def watch(
 
 
 async def _hints(near: Iterable[Path], every: float) -> AsyncGenerator[None, None]:
-    """Yield once immediately.
+    """Yield whenever the stamps should be compared.
 
-    Then yield after each report of a change in a folder, and after `every` seconds without a report.
+    This is at once, after each reported change in a folder, and after `every` seconds without a report.
     """
     yield
     while True:
@@ -89,10 +88,7 @@ def folders(files: Iterable[Path]) -> frozenset[Path]:
 
 
 def _folder(path: Path, find: Callable[[Path], Path]) -> list[Path]:
-    """Return a list with the folder of a path, or [] if the folder does not exist or cannot be determined.
-
-    For example, circular links have no folder. The folders of other paths are still watched.
-    """
+    """Return the folder of a path in a list; [] if there is no such folder, for example because links are circular."""
     try:
         folder = find(path).parent
         return [folder] if folder.is_dir() else []
@@ -101,7 +97,7 @@ def _folder(path: Path, find: Callable[[Path], Path]) -> list[Path]:
 
 
 async def _wait_until_settled(files: Callable[[], Iterable[Path]]) -> dict[Path, Stamp]:
-    """Return the files' stamps when two successive comparisons agree, or after `LOOKS` comparisons."""
+    """Return the files' stamps as soon as two successive comparisons agree, or after `LOOKS` comparisons."""
     before = stamps(files())
     for _ in range(LOOKS):
         await asyncio.sleep(SETTLE)

@@ -73,7 +73,10 @@ def _has_policy(config: Config) -> bool:
 
 
 def _anybody(config: Config, report: Report) -> None:
-    """Warn of a listener without `proxies`. It accepts the PROXY protocol from every process of this machine."""
+    """Warn of a listener that accepts the PROXY protocol from every process of this machine.
+
+    This is a listener in the mode `proxy-protocol` without `proxies`.
+    """
     if report.failed:
         # listeners with faults are left out, so the indexes of the others differ from those in the document
         return
@@ -107,11 +110,11 @@ def _unused_provider(provider: Provider, report: Report) -> None:
 
 
 def _unknown_cost(provider: Provider, config: Config, report: Report) -> None:
-    """Warn of a provider whose costs are unknown.
+    """Warn if the costs of a provider's calls are unknown because of its price list.
 
-    Bedrock's prices vary by region, so a Bedrock provider must name its price list (Aperture's documentation). Any
-    other provider must name a list only if its compatibility flags imply one and `auto_cost_basis` is off. A local
-    server needs no list. Also warn of a price list that the gateway does not have.
+    - Bedrock's prices vary by region, so a Bedrock provider must name a price list (Aperture's documentation).
+    - If `auto_cost_basis` is off, a provider must name the list that its compatibility flags would imply.
+    - The gateway must have the price list that a provider names.
     """
     path: Path = ("providers", provider.id)
     known = ", ".join(BASES)
@@ -145,7 +148,7 @@ def _other_region(provider: Provider, report: Report) -> None:
 def _idle_rules(provider: Provider, config: Config, prices: Prices, report: Report) -> None:
     """Warn of a cost rule without effect.
 
-    A rule has no effect if earlier rules match all its models, or if the model in `as` has no known price.
+    A rule has no effect if earlier rules match all its models, or if the model named in `as` has no known price.
     """
     if provider.discovers:
         return  # its models are not known yet
@@ -184,9 +187,9 @@ def _shared_models(config: Config, report: Report) -> None:
 
 
 def idle_patterns(patterns: Iterable[str], providers: Collection[str], path: Path, report: Report) -> None:
-    """Warn of patterns of a grant that match no provider.
+    """Warn of patterns in the key `models` of a grant that match no provider.
 
-    `path` is the path of the key `models`, whose value is one pattern or a list of patterns.
+    `path` is the path of this key. Its value is one pattern or a list of patterns.
     """
     for index, pattern in enumerate(patterns):
         place = (*path, index) if (*path, index) in report.document.offsets else path

@@ -20,7 +20,7 @@ from gateway.money.prices.table import Prices
 _HOST: Final = re.compile(r"(?P<service>bedrock[a-z-]*)\.(?P<region>[a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|api\.aws)")
 _SERVING: Final = ("bedrock-runtime", "bedrock-runtime-fips", "bedrock-mantle")
 _WITH_METADATA: Final = frozenset({"bedrock_converse", "bedrock_model_invoke"})
-"""The compatibility flags whose requests may have metadata (`request_metadata`)."""
+"""The APIs (compatibility flags) whose requests may carry metadata (`request_metadata`)."""
 _REGION: Final = re.compile(
     r"(us|us-gov|eu|eusc|ap|sa|ca|me|af|il|mx|cn|us-iso[a-z]?|eu-iso[a-z]?)(-[a-z]{2})?"
     r"-(north|south|east|west|central|northeast|northwest|southeast|southwest)-[0-9]"
@@ -38,9 +38,8 @@ _GEOS: Final[Mapping[str, frozenset[str]]] = {
     "eu": frozenset({"eu"}),
     "ap": frozenset({"apac", "jp", "au", "in"}),
 }
-"""Prefixes of model ids that fit a region, by the first part of the region's name (`eu` of `eu-west-1`). Models in
-other regions are not checked.
-"""
+"""Prefixes of model ids that fit a region, by the first part of the region's name. For example, a model with the prefix
+`eu.` fits the region `eu-west-1`. Models in regions that are not listed here are not checked."""
 _LOCAL: Final = frozenset().union(*_GEOS.values())
 
 

@@ -1,4 +1,6 @@
-"""Warnings about grants and quotas without effect: sources that match no caller, and quotas that no grant names."""
+"""Warnings about grants and quotas without effect: `src` entries that match no caller, and quotas that no grant
+names.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from gateway.config.server import Mode
 from gateway.money.quotas.definitions import template_of
 
 POLICY_ONLY: Final = ("autogroup:", "ipset:", "svc:")
-"""Prefixes of sources that only tailscaled can interpret."""
+"""Prefixes of sources (entries of a grant's `src`) that only tailscaled can interpret."""
 MAX_TARGETS: Final = 3
 """Maximum number of model names that a warning about an alias lists."""
 MAX_NAMED: Final = 3
@@ -25,7 +27,7 @@ _TAGGED: Final = "tagged-devices"
 
 
 def idle_sources(sources: Iterable[str], path: Path, report: Report) -> None:
-    """Warn of sources that match no caller."""
+    """Warn of entries of a grant's `src` that match no caller."""
     for index, source in enumerate(sources):
         if fault := _fault(source):
             report.warn((*path, index), f'"{source}" {fault}')
@@ -34,8 +36,8 @@ def idle_sources(sources: Iterable[str], path: Path, report: Report) -> None:
 def idle_quotas(config: Config, report: Report, *, policy: bool) -> None:
     """Warn of quotas that no grant names.
 
-    If `policy` is true, there may be grants in the tailnet policy that name these quotas. This check cannot see such
-    grants, and the warning says so.
+    If `policy` is true, grants in the tailnet policy may name these quotas. This check cannot see such grants, and the
+    warning says so.
     """
     if report.failed:
         return
@@ -48,9 +50,10 @@ def idle_quotas(config: Config, report: Report, *, policy: bool) -> None:
 
 
 def shared_buckets(config: Config, report: Report) -> None:
-    """Warn of quotas and rate limits that are meant for each caller, if all callers have the same login.
+    """Warn if all callers share quotas and rate limits that should count each caller separately.
 
-    This is so if all listeners in the document have the mode `loopback`, or one login in the mode `static`.
+    All callers have the same login if every listener has the mode `loopback`, or if every listener has the mode
+    `static` with the same login.
     """
     path: Path = ("server", "listeners")
     listeners = config.server.listeners
@@ -71,10 +74,10 @@ def shared_buckets(config: Config, report: Report) -> None:
 
 
 def aliased(pattern: str, document: Any) -> str:
-    """Return a correction for a pattern that names a model alias; "" for any other pattern.
+    """Return what to write instead of a pattern that names a model alias; "" for any other pattern.
 
-    Aliases are resolved before a call is authorised (Aperture's documentation), so a grant must name the alias's
-    targets. `document` is the decoded configuration, which may have faults.
+    A grant must name the alias's targets, because aliases are resolved before grants are checked (Aperture's
+    documentation). `document` is the decoded configuration, which may have faults.
     """
     provider, _, name = pattern.rpartition("/")
     targets = _member(_member(_member(_member(document, "model_aliases"), "models"), name), "dst")
@@ -89,7 +92,7 @@ def _member(value: Any, name: str) -> Any:
 
 
 def _fault(source: str) -> str:
-    """Return the reason why a source matches no caller; "" if it may match one."""
+    """Return the reason why a source matches no caller; "" if it may match a caller."""
     if source.startswith(POLICY_ONLY):
         return "exists in the tailnet policy only and matches nobody here"
     tags = source.split(",")

@@ -1,7 +1,7 @@
-"""Checks one section of the document and writes the messages about its faults. pydantic finds the faults.
+"""Checks one section of the document with pydantic, and writes the messages about its faults.
 
-This file adds the position in the document and a sentence that says what is expected. It also warns of keys that have
-no effect. Nothing here knows a key by name.
+A message has the position in the document, and says what is expected. Keys without effect cause warnings. Nothing here
+knows a key by name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gateway.config.section import S, keys, planned_keys
 NOT_SUPPORTED: Final = "not supported yet"
 
 _EXPECTED: Final = re.compile(r"'([^']*)'|(True|False)")
-"""A pattern for an allowed value in pydantic's list of them: a word or a boolean."""
+"""Pattern for one value in pydantic's list of allowed values: a word or a boolean."""
 _KINDS: Final[Mapping[type, str]] = {
     dict: "an object",
     list: "a list",
@@ -63,7 +63,8 @@ def warn_of_keys(model: type[BaseModel], raw: Mapping[str, Any], path: Path, rep
 def _place(path: Path, fault: ErrorDetails, report: Report) -> Path:
     """Return the path of a fault in the document.
 
-    pydantic's path may end with steps that the document does not have. These are removed.
+    pydantic's path may be longer than any path in the document. It is cut to the last key or element that exists,
+    unless the fault is a missing key.
     """
     place = (*path, *fault["loc"])
     while len(place) > len(path) and place not in report.document.offsets and fault["type"] != "missing":
@@ -72,10 +73,10 @@ def _place(path: Path, fault: ErrorDetails, report: Report) -> Path:
 
 
 def _follows(fault: ErrorDetails, faults: Sequence[ErrorDetails]) -> bool:
-    """Return whether a fault is only a consequence of another fault. Such a fault is not reported.
+    """Return whether a fault only follows from another fault. Such a fault is not reported.
 
-    For example, pydantic reports for a list without a valid element that the list is too short. If a field allows "",
-    pydantic reports for every wrong value that the value is not "".
+    For example, if the only element of a list is wrong, pydantic also reports that the list is too short. If a field
+    also allows "", pydantic reports for each wrong value that it is not "".
     """
     loc = fault["loc"]
     if fault["type"] == "literal_error" and not _choices(fault):
@@ -107,9 +108,7 @@ def _must_be(wanted: str) -> Callable[[ErrorDetails], str]:
 
 
 def _choices(fault: ErrorDetails) -> list[str]:
-    """Return the words and booleans that a value may have, as they are written in JSON. The empty string is left
-    out.
-    """
+    """Return the allowed words and booleans as JSON spells them, without the empty string."""
     found = _EXPECTED.findall(str(fault["ctx"]["expected"]))
     return [choice for word, boolean in found if (choice := word or boolean.lower())]
 

@@ -1,8 +1,9 @@
-"""The differences between two configurations for a reader: changed lines, and changed values with their paths.
+"""The differences between two configurations, for people: changed lines, and changed values with their paths.
 
-- Both texts must be texts with marks in place of secrets (`document/redact.py`), because the differences quote them.
-- Lists are compared from both ends, so that an element that is inserted is one change.
-- Nothing here reads a file or knows the meaning of a key. `changes.py` has the paths alone, for the log.
+- The caller must first replace the secrets in both texts by marks (`document/redact.py`), because the differences quote
+  the texts.
+- Lists are compared from both ends, so an inserted element counts as one change.
+- Nothing here reads a file or knows the meaning of a key. `changes.py` lists only the paths, for the log.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ CONTEXT: Final = 3
 MAX_LINES: Final = 2_000
 """Maximum number of lines that are shown."""
 MAX_COMPARED: Final = 3_000
-"""Maximum number of lines of a changed block that are compared one by one. A larger block is shown as replaced.
+"""Maximum number of lines of a changed block that are compared line by line. A larger block is shown as replaced.
 
-The time of a comparison grows with the product of the numbers of lines."""
+The comparison takes quadratic time."""
 MAX_VALUES: Final = 100
 """Maximum number of changed values that are shown."""
 MAX_VALUE: Final = 120
-"""Maximum number of characters of a value."""
+"""Maximum number of characters that are shown of a value."""
 _MARK_DIGITS: Final = 17
 """Number of characters of a redaction mark that are shown. They are enough to see that two marks differ."""
 _ABSENT: Final = object()
@@ -36,17 +37,17 @@ Kind = Literal["same", "removed", "added", "gap"]
 
 
 class Line(NamedTuple):
-    """A line of the comparison. A line of the kind "gap" stands for all lines that are left out at its place."""
+    """A line of the comparison. A line of the kind "gap" stands for the lines that are not shown there."""
 
     kind: Kind
     before: int | None
-    """The number of the line in the old text; None if it is not there."""
+    """Line number in the old text; None if the old text lacks the line."""
     after: int | None
     text: str
 
 
 class Change(NamedTuple):
-    """A changed value. `before` or `after` is "" if the value is not there."""
+    """A changed value. `before` is "" for an added value, and `after` is "" for a removed value."""
 
     path: str
     before: str
@@ -54,7 +55,7 @@ class Change(NamedTuple):
 
 
 def changed_lines(before: str, after: str) -> list[Line]:
-    """Return the changed lines of a text, with some lines around them. Return [] if no line has changed."""
+    """Return the changed lines, with some unchanged lines around them; [] if no line has changed."""
     old, new = _lines(before), _lines(after)
     hunks = list(_hunks(old, new))
     if not hunks:
@@ -79,7 +80,7 @@ def changed_lines(before: str, after: str) -> list[Line]:
 
 
 def _lines(text: str) -> list[str]:
-    """Return the lines of a text, as editors and findings number them."""
+    """Return the lines of a text. Only LF and CRLF end a line, as in editors and findings."""
     lines = text.replace("\r\n", "\n").split("\n")
     return lines if lines[-1] else lines[:-1]
 

@@ -1,14 +1,13 @@
-"""Checks a configuration that somebody wants to save, and replaces the marks in its text by their secrets.
+"""Checks a configuration that somebody wants to save, and replaces the marks in its text by secrets.
 
-A mark is the text that `document/redact.py` shows in place of a secret. Every fault is reported.
+A mark is the text that `document/redact.py` shows instead of a secret.
 
-- A save is stricter than a start: warnings are errors, and an empty document is refused. The caller may add objections
+- A save is stricter than a start: warnings are errors, an empty document is refused, and the caller may object
   (`Judge`).
-- A mark is allowed in a place for secrets, in a comment, and where the same secret was before. In other places, such as
-  a provider's description, anybody who saves the text could read the secret.
-- A mark does not become a secret again if readers of the new text could then see the secret. Redaction hides every copy
-  of a secret that is in use. A secret that is no longer in use is hidden only where the text itself shows that it is a
-  secret.
+- A mark is allowed in a value for secrets, in a comment, and where the same secret was before. Elsewhere it is refused.
+  In a provider's description, for example, the secret could be read.
+- A mark is not replaced if readers of the new text could see the secret. Redaction hides every copy of a secret that is
+  in use. It hides other secrets only if it recognises them by their key or form.
 - Nothing here writes a file; see `config/document/atomic_file.py`.
 """
 
@@ -47,7 +46,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """The place of a mark in the given text, and the text that will replace the mark."""
+    """The position of a mark in the given text, and the text that replaces the mark."""
 
     start: int
     end: int
@@ -135,10 +134,10 @@ def _marks(document: Document, known: Mapping[str, Known]) -> list[_Mark]:
 
 
 def _begins(text: str, key: Span, start: int) -> bool:
-    """Return whether the value at `key` begins with the mark at `start`, or with `Bearer` or `Basic` before the mark.
+    """Return whether the value `key` begins with the mark at `start`, or with `Bearer` or `Basic` and then the mark.
 
-    Marks at other places are refused. For example, after `env:` or `file:` the secret would become the name of a
-    variable or a path, which error messages quote.
+    Other marks are refused. After `env:` or `file:`, for example, the secret would become a name or a path, which error
+    messages quote.
     """
     return bool(_BEFORE.fullmatch(text, key.start, start))
 
@@ -153,11 +152,11 @@ def _restore(given: str, marks: list[_Mark]) -> str:
 
 
 def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
-    """Return the marks, changed such that no secret becomes visible in the saved text.
+    """Return the marks, changed so that the saved text shows no secret.
 
-    If the secret of a mark would become visible in a comment, the mark is saved instead. So a text can be saved whose
-    comment still has the mark of a replaced key. At any other place, such a mark is a fault, because a mark must not be
-    saved as a value.
+    A mark in a comment is saved unchanged if its secret would be visible there. So comments may keep the marks of
+    replaced keys. Any other mark whose secret would be visible gets a fault, because a mark must not be saved as a
+    value.
     """
     exposed = _exposed(given, marks) if marks else frozenset()
     if not exposed:
@@ -173,10 +172,10 @@ def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
 
 
 def _exposed(given: str, marks: list[_Mark]) -> frozenset[_Mark]:
-    """Return the marks whose secrets a reader of the new text could see.
+    """Return the marks whose secrets would be visible to a reader of the new text.
 
-    Redaction would hide a secret as long as the gateway uses it. This is ignored here, because the key may be replaced
-    later while the text stays.
+    A secret counts as visible here if only its use by the gateway would hide it, because the key may be replaced later
+    while the text stays.
     """
     text = _restore(given, marks)
     try:
@@ -203,9 +202,9 @@ def _finding(document: Document, mark: _Mark, path: Path) -> Finding:
 def _as_given(
     finding: Finding, document: Document, marks: list[_Mark], starts: list[int], scrub: Callable[[str], str]
 ) -> Finding:
-    """Convert a finding about the text with secrets into a finding about the given text, which has marks instead.
+    """Return a finding about the text with secrets as a finding about the given text, which has marks instead.
 
-    Line and column are those in the given text. The finding shows no secret.
+    Line and column are changed to the position in the given text. Secrets are replaced by `[redacted]`.
     """
     line, column = finding.line, finding.column
     if line:

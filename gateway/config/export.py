@@ -1,8 +1,8 @@
-"""The JSON Schema of the configuration, with which editors complete keys and mark misspelt keys.
+"""The JSON Schema (2020-12) of the configuration. Editors use it to complete keys and to underline misspelt keys.
 
-The schema is made from the loader's pydantic models. So it has the loader's rules, except rules about several values
-together. The schema refuses unknown keys, although the loader only warns of them: editors underline errors and warnings
-alike. The dialect is JSON Schema 2020-12.
+The schema is made from the loader's pydantic models. It has the loader's rules, except rules about several values
+together. The loader only warns of unknown keys. The schema refuses them, because editors underline errors and warnings
+alike.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from gateway.contract.settings import Settings
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 NOT_SUPPORTED: Final = "Not supported yet"
 Settable = Mapping[str, type[Settings]]
-"""The pydantic models of filters' settings or flags' options, by the plugin's name."""
+"""Pydantic models by the name of the plugin: the settings of filters, or the options of compatibility flags."""
 _NONE: Final[Settable] = MappingProxyType({})
 
 
 def json_schema(flags: Collection[str] = (), filters: Settable = _NONE, options: Settable = _NONE) -> dict[str, Any]:
-    """Return the JSON Schema of a document. `flags` are the compatibility flags that a provider may have.
+    """Return the JSON Schema of a document.
 
-    `filters` has the settings of each filter that `plugins` may name, and `options` the options of each flag that has
-    options.
+    `flags` are the compatibility flags that a provider may have. `filters` has the settings of each filter, and
+    `options` the options of each compatibility flag that has options.
     """
     shape = _object(RootSection, flags)
     inner: dict[str, Any] = {}
@@ -112,7 +112,7 @@ def _fill(shape: dict[str, Any], mark: Holds, inner: dict[str, Any]) -> None:
 
 
 def _typed(shape: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return the part of a property's schema that describes values of the JSON type `name`.
+    """Return the part of a property's schema for values of the JSON type `name`.
 
     A property that allows null has one part for each type (`anyOf`).
     """

@@ -42,7 +42,7 @@ _MAX_METADATA: Final = 16
 _LONGEST_RETENTION: Final = 3650 * 86400
 
 DISCOVER: Final = "discover"
-"""The value of `models` for a provider that is asked for its models."""
+"""The value of `models` that makes the gateway ask the provider for its models."""
 
 
 def _baseurl(value: str) -> str:
@@ -117,9 +117,9 @@ def _named(value: str) -> str:
 
 
 def _names_or_none(value: Any) -> Any:
-    """Return [] for null and for `DISCOVER`. Aperture writes null for a provider without models.
+    """Return the list of models; [] for null and for `DISCOVER`. Aperture writes null for a provider without models.
 
-    Raises `ValueError` for another word.
+    Raises `ValueError` for any other word.
     """
     if isinstance(value, str) and value != DISCOVER:
         raise ValueError(f'must be a list of names, such as ["us.amazon.nova-lite-v1:0"], or "{DISCOVER}"')
@@ -139,7 +139,7 @@ def _service(value: str) -> str:
 
 
 def _ip(value: str) -> str:
-    """Return an IP address in its canonical form. The text is later compared with the text of a peer's address."""
+    """Return an IP address in canonical form, because it is compared as text with the addresses of peers."""
     try:
         return str(ipaddress.ip_address(value))
     except ValueError:
@@ -153,7 +153,9 @@ def _file_path(value: str) -> str:
 
 
 def _request_metadata(value: dict[str, str]) -> dict[str, str]:
-    """Return metadata that Bedrock accepts (botocore's service model, `RequestMetadata`)."""
+    """Return the metadata. Raises `ValueError` if Bedrock would refuse it (botocore's service model,
+    `RequestMetadata`).
+    """
     if len(value) > _MAX_METADATA:
         raise ValueError(f"has {len(value)} entries; Bedrock takes {_MAX_METADATA} at most")
     for key, text in value.items():

@@ -25,16 +25,15 @@ _NO_KEY: Final = re.compile(r"[A-Za-z_-]{1,16}")
 _SHORTEST_KEY: Final = 4
 """Minimum length of a secret in characters. Shorter values are not masked in messages."""
 _TELLING: Final = 6
-"""Minimum length in characters of a part of a hidden value that messages must not show. Shorter parts occur in any
+"""Minimum length in characters of a part of a hidden value that is masked in messages. Shorter parts occur in any
 sentence."""
 MAX_FINDINGS: Final = 1000
 """Maximum number of findings of each severity. Nobody reads more, and each one takes time."""
 PATIENCE: Final = 200_000
-"""Maximum number of comparisons of a word with a name in all checks of one document. Without this limit, finding
-warnings and hints for many words and names could take minutes.
-"""
+"""Maximum number of comparisons of names in all checks of one document. Without this limit, hints for many unknown
+words could take minutes."""
 _LONGEST_NAME: Final = 100
-"""Maximum length in characters of a word and a name that are compared to find a similar name."""
+"""Maximum length in characters of words and names, when a similar name is searched for a word."""
 _LONG_QUOTE: Final = re.compile(r'"([^"]{100})[^"]{100,}"')
 _LONGEST_MESSAGE: Final = 2000
 
@@ -83,7 +82,7 @@ class Report:
     _counts: dict[Severity, int] = field(default_factory=dict, init=False)
     _patience: int = field(default=PATIENCE, init=False)
     _traces: dict[str, dict[str, str]] | None = field(default=None, init=False)
-    """An index of the hidden values: parts of six characters, each with the values that contain it; None at first."""
+    """Index of the hidden values (`_traces`); None until it is needed."""
 
     def error(self, path: Path, message: str) -> None:
         self._add("error", path, message)
@@ -104,15 +103,15 @@ class Report:
         return tuple(sorted(self.findings, key=lambda finding: (finding.severity, finding.line, finding.column)))
 
     def hint(self, word: str, *known: Collection[str]) -> str:
-        """Return the hint of `closest`; "" if the word is too long, or the budget `PATIENCE` is used up."""
+        """Return a hint that names a similar word (`closest`); "" if `word` is too long or no comparisons are left
+        (`PATIENCE`).
+        """
         if len(word) > _LONGEST_NAME or not self.patient(sum(map(len, known))):
             return ""
         return closest(word, chain.from_iterable(known))
 
     def patient(self, names: int) -> bool:
-        """Return whether the budget `PATIENCE` still allows comparing `names` names, and reduce the budget if it
-        does.
-        """
+        """Take `names` comparisons from the budget `PATIENCE`. Return False, and take none, if fewer are left."""
         if names > self._patience:
             return False
         self._patience -= names
@@ -133,9 +132,9 @@ class Report:
         self.findings.append(Finding(severity, dotted_path(path), *self.document.locate(path), message, self.file))
 
     def _touched(self, message: str) -> Mapping[str, str]:
-        """Return the hidden values that the message may show in part, each with its macro.
+        """Return the hidden values of which the message may show a part, each with its macro.
 
-        An index of parts is used, because searching every message for every value would take too long.
+        An index is used, because searching each message for each value would take too long.
         """
         if not self.hidden:
             return self.hidden
@@ -149,9 +148,9 @@ class Report:
 
 
 def _traces(hidden: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return an index of hidden values: for each part of six characters, the values that contain it, with their macros.
+    """Return an index of hidden values and their macros, by each part of six characters (`_TELLING`).
 
-    A value of fewer than six characters is indexed as a whole. Values shorter than `_SHORTEST_KEY` are left out.
+    A shorter value is indexed as a whole. Values shorter than `_SHORTEST_KEY` are left out.
     """
     traces: dict[str, dict[str, str]] = {}
     for value, instead in hidden.items():
@@ -192,7 +191,7 @@ def quote(value: Any, allowed: Iterable[str] = ()) -> str:
 
 
 def mask(message: str, value: str, instead: str) -> str:
-    """Return the message with `instead` in place of the value and of long parts of it.
+    """Return the message with `instead` in place of the value, and of its parts of `_TELLING` or more characters.
 
     Parts are replaced too, because `shorten` may have cut a quoted value.
     """

@@ -1,7 +1,7 @@
 """The last versions of the configuration, kept as files in the state folder, so that a change can be undone.
 
 - A version has marks in place of secrets (`document/redact.py`), so old API keys are not kept. An earlier version can
-  be saved again if the present file still has the secrets behind its marks.
+  be saved again while the present file still has its secrets.
 - Each version is one file that only its owner may read. Its name begins with the time, so names sort by time.
 - A file that cannot be read is passed over, because a damaged history must not stop the gateway.
 """
@@ -28,7 +28,7 @@ _SUFFIX: Final = ".json"
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """A change of the configuration, without its text."""
+    """A change of the configuration, without the text."""
 
     at: float
     """Unix time in seconds."""

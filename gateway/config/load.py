@@ -147,7 +147,7 @@ def _unreadable(source: FilePath | str, message: str) -> ConfigError:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """The source of a configuration: the name and folder of its text, and all that its values may refer to."""
+    """The name and folder of a configuration's text, and the plugins, variables and files that it may refer to."""
 
     name: str
     folder: FilePath

@@ -58,7 +58,7 @@ class AwsSettings:
     """The profile in the AWS configuration files; "" for the default chain."""
     assume_role: AssumeRole | None = None
     signs: bool = True
-    """True if each request is signed. Otherwise short-term API keys are made from the credentials."""
+    """True if the gateway signs each request with the credentials; False if it makes short-term API keys from them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +73,28 @@ class KeyHelper:
 class CircuitBreaker:
     """The conditions under which a model at a provider gets no calls for a while.
 
-    Five attempts in a minute, three of which fail, are beyond usual noise. Other software counts more attempts first
-    (100 in resilience4j and Polly). The gateway of one team, whose agents make a few calls a minute, would never reach
-    this number. If the circuit opens by mistake, another provider serves the calls for 15 seconds.
+    The defaults suit one team, whose agents make a few calls a minute. Three failures of five attempts in a minute are
+    more than usual noise. Such a gateway would never reach the minimum of 100 attempts that resilience4j and Polly
+    have. If the circuit opens by mistake, another provider serves the calls for 15 seconds.
     """
 
     enabled: bool = True
     failures: float = 0.5
-    """The share of failed attempts at which the circuit opens. The default is that of resilience4j and LiteLLM."""
+    """Share of failed attempts at which the circuit opens. resilience4j and LiteLLM have the same default."""
     calls: int = 5
-    """Minimum number of attempts in the window before the circuit may open. Envoy ejects a host after 5 errors in a
-    row."""
+    """Minimum number of attempts in the window before the circuit may open. For comparison, Envoy ejects a host after 5
+    errors in a row."""
     window_seconds: float = 60
     open_seconds: float = 15
-    """Seconds for which an open circuit lets no attempt pass. Polly waits 5 s, Envoy 30 s, resilience4j 60 s."""
+    """Seconds for which an open circuit lets no attempt pass. For comparison: Polly waits 5 s, Envoy 30 s, resilience4j
+    60 s."""
     half_open: int = 3
-    """Number of probes that pass while the circuit is half open. The circuit closes after as many successes."""
+    """Number of probes that may pass while the circuit is half open. After this number of successes, the circuit
+    closes."""
     slow_start_seconds: float = 30
     outlier: float = 0.2
-    """The share of failed attempts by which a provider may exceed the other providers of the model; 1 for no limit."""
+    """Maximum difference between the provider's share of failed attempts and the share of the model's other providers.
+    With a larger difference, the circuit opens; 1 for no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ class Timeouts:
     to process a long prompt."""
     read_seconds: float = 600
     """Maximum number of seconds between two events of a stream, because a model may think for minutes. An unstreamed
-    body must arrive at a minimum rate after this time."""
+    body may take this time plus its size divided by a minimum rate."""
     stream_seconds: float = 7200
     """Maximum number of seconds from the head of a stream to its end, even if events keep coming. This limit is needed
     because a provider's pings count as events. Bedrock lets a model work for 60 minutes ("Important: Timeout
@@ -139,7 +142,7 @@ class Provider:
     """The base URL as written. A trailing `/` or version, such as `/v1`, is handled where paths are appended."""
     models: tuple[str, ...] = ()
     discovers: bool = False
-    """Whether the provider is asked for its models. `models` has those that are known, and is empty before that."""
+    """True if the gateway asks the provider for its models. Then `models` is empty until the models are known."""
     apikey: Secret = field(default_factory=Secret)
     """The only key; empty for a provider with `apikeys`."""
     apikeys: tuple[PooledKey, ...] = ()
@@ -148,7 +151,7 @@ class Provider:
     request_metadata: tuple[tuple[str, str], ...] = ()
     """Metadata for Bedrock's logs of model invocations. Values with `<user>` or `<node>` depend on the caller."""
     issuer: AwsSettings | KeyHelper | None = None
-    """The issuer of credentials that change at run time; None if the credential is `apikey`."""
+    """The source of credentials that change at run time; None if the provider has fixed keys or none."""
     auth_mode: AuthMode = "override"
     """The choice of the credential that is sent to the provider:
 
@@ -160,16 +163,15 @@ class Provider:
     model_cost_map: tuple[CostRule, ...] = ()
     """Rules for the prices of the provider's models. The first rule that matches is used."""
     base_models: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Ids of the real models, by the names of models. An id is needed for a name that does not contain it, such as the
-    ARN of an inference profile."""
+    """Ids of the real models, by the names in `models`. A name that does not contain the id needs one, such as the ARN
+    of an inference profile."""
     flags: tuple[str, ...] = ()
     """Enabled compatibility flags in the document's order, or the default flag. Unknown flags are left out."""
     price_lists: tuple[str, ...] = ()
     """The price lists that the enabled compatibility flags imply (`Flag.price_list`)."""
     capabilities: tuple[tuple[str, Mapping[str, Any]], ...] = field(default=(), hash=False)
-    """Corrections of the gateway's data about the provider's models, as pairs of a pattern for model names and the
-    fields of `Caps` to set. Later pairs override earlier ones.
-    """
+    """Corrections of the gateway's data about the provider's models: a pattern for model names, and the fields of
+    `Caps` to set. Later pairs override earlier ones."""
     options: Mapping[str, Settings] = field(default_factory=dict, hash=False)
     """The options of each compatibility flag that has options, by the flag's name."""
     host: str = ""
@@ -178,9 +180,9 @@ class Provider:
     description: str = ""
     disabled: bool = False
     preference: int = 0
-    """The rank among providers of the same model. The provider with the highest number is used. If several have this
-    number, `Resilience.strategy` chooses among them. If the provider fails, the others follow (`Resilience.failover`).
-    """
+    """The rank among providers of the same model. The provider with the highest number is used first, and
+    `Resilience.strategy` chooses among equal numbers. If a provider fails, the next one is used
+    (`Resilience.failover`)."""
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers added to every request. The repr leaves them out, because some providers take their key in a header."""
     authorities: str = field(default="", repr=False)
@@ -188,24 +190,31 @@ class Provider:
     calls_in_flight: int | None = None
     """Maximum number of calls in flight at the provider; None for no limit."""
     weight: int = 1
-    """The share of sessions that the strategy `weighted` gives to the provider, in relation to other providers."""
+    """The provider's weight for the strategy `weighted`. A provider with weight 2 gets twice as many sessions as a
+    provider with weight 1."""
     circuit_breaker: CircuitBreaker = CircuitBreaker()
     """The provider's own settings of the circuit breaker. Missing settings are taken from `Resilience`."""
     timeouts: Timeouts = Timeouts()
     """The provider's own timeouts. Missing timeouts are taken from the section `resilience`."""
     on_loss: Literal["report", "refuse"] = "report"
     auto_cache: AutoCaching = False
-    """The calls to whose requests the gateway adds prompt-cache marks. False means none, True those of clients whose
-    API has no cache marks, and "all" those of every client that sets none."""
+    """The requests to which the gateway adds prompt-cache marks:
+
+    - False: none;
+    - True: requests of clients whose API has no cache marks;
+    - "all": all requests without cache marks."""
     auto_cache_ttl: CacheLifetime = "5m"
-    """The lifetime of the cache entries that are made because of `auto_cache`."""
+    """The lifetime of the cache entries that these cache marks create."""
     advertise: tuple[str, ...] = ("native",)
-    """The client APIs that `/api/providers` shows to launchers: the provider's own flags (`native`), the flags of all
-    APIs by which clients can reach the provider (`reachable`), or a list of flags."""
+    """The client APIs that `/api/providers` shows to launchers:
+
+    - `native`: the provider's own compatibility flags;
+    - `reachable`: the flags of all APIs by which clients can reach the provider;
+    - any other values: these flags."""
 
     @property
     def as_written(self) -> Provider:
-        """The provider without the models that it was asked for. It changes only with the configuration."""
+        """The provider without models that it was asked for. Only a new configuration changes this value."""
         return replace(self, models=(), base_models={}) if self.discovers else self
 
     @property
@@ -225,13 +234,12 @@ class Capability:
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers added to requests for the capability's models, or to all requests if it names no models."""
     quotas: tuple[Chain, ...] = ()
-    """The quotas to which requests for the capability's models are charged. Each is a chain: the first quota, and
-    further quotas that pay when it is empty. If the capability names no models, all requests are charged. A request
-    that is charged to an undefined quota is refused."""
+    """The quotas that pay for requests for the capability's models, or for all requests if it names no models. Each is
+    a chain: further quotas pay when the first is empty. A request is refused if one of its quotas is not defined."""
     rate_limits: tuple[RateLimit, ...] = ()
     origin: str = field(default="", compare=False)
-    """The place of the grant's object in the document or the tailnet policy. Explanations name it as the reason why a
-    call is allowed."""
+    """The position of the capability's object in the document or the tailnet policy. Explanations name it as the reason
+    why a call is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +283,8 @@ class Bodies:
 @dataclass(frozen=True, slots=True)
 class MetricsSettings:
     users: int = 0
-    """Maximum number of callers with a metric series of their own, by login. All other callers share the series
-    "other". With 0, there are no series by caller."""
+    """Maximum number of callers (logins) with metric series of their own. All other callers share the series "other".
+    With 0, no series is by caller."""
     listener: Listener | None = None
     """A loopback listener that serves only the metrics and needs no grant; None if there is none."""
 
@@ -339,9 +347,7 @@ class Config:
 
 
 def active_secrets(config: Config) -> frozenset[str]:
-    """Return the secrets of a configuration: values of added headers, and API keys, including those from files or
-    variables.
-    """
+    """Return all secrets of a configuration: API keys, values of added headers, and secret settings of plugins."""
     providers = config.providers.values()
     headers = [provider.add_headers for provider in providers]
     headers += [capability.add_headers for grant in config.grants for capability in grant.capabilities]

@@ -1,4 +1,4 @@
-"""Reads the settings of filters and the options of flags with the pydantic models that the plugins declare."""
+"""Reads the settings of filters, and the options of compatibility flags, with the pydantic models of the plugins."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ def read_settings(model: type[Settings], raw: Any, path: Path, reading: Reading)
 
 
 def _inner_models(value: Any, raw: Any, path: Path) -> Iterator[tuple[BaseModel, dict[str, Any], Path]]:
-    """Yield each pydantic model inside of `value`, with the object in the document that it was read from, and its
-    path.
-    """
+    """Yield each pydantic model inside `value`, the object that it was read from, and the path of this object."""
     steps: list[tuple[Any, Any, str | int]] = []
     if isinstance(value, BaseModel) and isinstance(raw, dict):
         fields = fields_by_key(type(value)).items()

@@ -27,7 +27,7 @@ warning."""
 
 @dataclass(frozen=True, slots=True)
 class Lacking:
-    """The text of the warning for a `PLANNED` key on which users may rely for safety, spending or privacy."""
+    """The text of the warning for a `PLANNED` key that users may rely on for safety, spending or privacy."""
 
     words: str
 
@@ -45,10 +45,12 @@ class Section(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Holds:
-    """The mark of a field whose value contains sections of one type.
+    """The mark of a field whose value contains sections of one type:
 
-    The value is one section (`one`), a list of sections (`list`), or an object whose values are sections (`map`). With
-    `lists`, the value is an object in which each key of `names` has a list of sections. Other keys are not checked.
+    - `one`: the value is a section;
+    - `list`: the value is a list of sections;
+    - `map`: the value is an object whose values are sections;
+    - `lists`: the value is an object in which each key of `names` has a list of sections. Other keys are not checked.
     """
 
     section: type[Section]

@@ -17,15 +17,15 @@ TAILSCALED: Final = "/var/run/tailscale/tailscaled.sock"
 
 @dataclass(frozen=True, slots=True)
 class ListenerTls:
-    """The certificate of a listener, and the clients that it accepts."""
+    """The certificate of a listener, and the client certificates that the listener accepts."""
 
     certificate: str
     """Path of the file with the listener's certificate, as written in the configuration."""
     key: str
     client_ca: str
-    """Path of the file with the authorities of clients' certificates; "" if clients need none."""
+    """Path of the file with the authorities that sign clients' certificates; "" if clients need no certificate."""
     context: SSLContext = field(compare=False, repr=False)
-    """The TLS settings, made from the files' content at the time when the configuration was loaded."""
+    """The TLS settings, made from the files when the configuration was loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +41,17 @@ class Listener:
     """The path of the unix socket; "" if the listener is an address."""
     identity: Mode = "loopback"
     login: str = ""
-    """The login of every caller in the mode `static`. It is never empty in this mode.
-
-    `groups` and `tags` are for this mode too."""
+    """The login of all callers in the mode `static`; "" in other modes. `groups` and `tags` are for this mode too."""
     groups: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     tailscaled: str = TAILSCALED
     """The path of the tailscaled socket through which the modes `whois` and `proxy-protocol` identify callers."""
     service: str = ""
-    """`svc:NAME` if the gateway is called as a Tailscale Service. Callers then have the grants for the service, and not
-    the grants for the node."""
+    """`svc:NAME` if clients reach the gateway as a Tailscale Service. Then callers have the grants for the service
+    instead of the grants for the node."""
     proxies: frozenset[str] = frozenset()
-    """Addresses of proxies that may connect in the mode `proxy-protocol`. If empty, only processes of this machine
-    may."""
+    """Addresses of proxies that may connect in the mode `proxy-protocol`. If the set is empty, only processes of this
+    machine may connect."""
     tls: ListenerTls | None = None
     """The TLS settings of the listener; None for plain HTTP."""
 
@@ -67,9 +65,9 @@ class Limits:
     """Minimum average rate of a request's body, in bytes per second. N bytes may take 30 s plus N divided by this rate.
     Even slow mobile networks are faster."""
     buffer_bytes: int = 192 * 1024 * 1024
-    """Maximum number of bytes of bodies and buffered replies of all calls in flight.
+    """Maximum number of bytes of the bodies and buffered replies of all calls in flight.
 
-    While a body is translated, it takes up to four times its size in memory, so the process stays below about 1 GB."""
+    Translating a body takes up to four times its size in memory, so the process stays below about 1 GB."""
     calls: int = 5000
     """Maximum number of concurrent calls."""
     calls_per_identity: int = 500
@@ -86,9 +84,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Fetching:
-    """Settings for fetching files that clients name by URL.
+    """Settings for fetching the files that clients name by URL.
 
-    Apart from `private_hosts`, the gateway connects only to addresses of the public internet, on ports 80 and 443.
+    The gateway connects only to `private_hosts`, and to public addresses on the ports 80 and 443.
     """
 
     enabled: bool = True

@@ -1,4 +1,5 @@
-"""The key `ca_file` of a provider: a file with the certificates of the certificate authorities that are accepted.
+"""The key `ca_file` of a provider: a file with the certificates of the certificate authorities that the gateway
+accepts.
 
 The file is read when the configuration is loaded, and watched for changes like the files of secrets. Connections are
 made in `gateway/upstream/http1/`. The files of a listener's certificate (`tls.py`) are read in the same way.
@@ -38,7 +39,7 @@ def read_authorities(name: str, path: Path, reading: Reading) -> str:
 
 
 def watched(name: str, reading: Reading) -> FilePath:
-    """Return the path of a file that the configuration names. From now on, the file is watched for changes."""
+    """Return the path of a file that the configuration names, and add it to the files that are watched for changes."""
     file = reading.folder / name
     if file not in reading.files:
         reading.files |= stamps([file])
@@ -66,7 +67,7 @@ def pem_text(file: FilePath) -> str:
 
 
 def check_authorities(text: str, file: FilePath) -> None:
-    """Raise `ValueError` if the text has a private key, or no certificate, or a certificate that cannot be read."""
+    """Raise `ValueError` if the text has a private key, no certificate, or an unreadable certificate."""
     if "PRIVATE KEY-----" in text:
         raise ValueError(f"the file {file} holds a private key; it must hold the certificates of authorities only")
     if "-----BEGIN CERTIFICATE-----" not in text:

@@ -53,9 +53,9 @@ def _external_id(value: str) -> str:
 
 
 def _session_name(value: str) -> str:
-    """Return the session name if it is valid. It may contain templates such as `<user>`.
+    """Return the session name. It may contain templates such as `<user>`, which `upstream/subjects.py` replaces.
 
-    `upstream/subjects.py` fills in the templates so that the name stays valid.
+    Raises `ValueError` for an invalid name.
     """
     rest = _TEMPLATE.sub("", value)
     if not (2 <= len(value) <= 64) or (rest and not _NAME.fullmatch(rest)):

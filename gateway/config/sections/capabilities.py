@@ -207,9 +207,10 @@ class CapabilitiesSection(Section):
 def read_capabilities(
     raw: Mapping[str, Any], models: Mapping[str, str] | None, path: Path, reading: Reading
 ) -> tuple[tuple[str, Mapping[str, Any]], ...]:
-    """Return each pattern with the fields that it sets, in the document's order. Patterns with faults are left out.
+    """Return the corrections: each pattern with the fields that it sets, in the document's order.
 
-    `models` maps each of the provider's model names to the real model. It is None if the names are not known yet.
+    Patterns with faults are left out. `models` maps the provider's model names to the real models; None if the names
+    are not known yet.
     """
     changes = []
     for pattern, item in raw.items():

@@ -58,10 +58,9 @@ class Charges(NamedTuple):
 def read_charges(
     quotas: Sequence[Any], rate_limits: Sequence[Any], path: Path, report: Report, *, by_model: bool
 ) -> Charges | None:
-    """Return the quotas and limits of the capability at `path`.
+    """Return the quotas and limits of the capability at `path`. If any has a fault, report all faults and return None.
 
-    If any has a fault, report the faults and return None. If `by_model` is true, a limit without the key `per` counts
-    each model separately.
+    If `by_model` is true, a limit without the key `per` counts each model separately.
     """
     buckets = [check(BucketSection, raw, (*path, "quotas", index), report) for index, raw in enumerate(quotas)]
     limits = [

@@ -20,8 +20,8 @@ from gateway.config.section import PLANNED, Holds, Lacking, Section
 MAX_BYTES: Final = 65536
 """Default for the maximum number of bytes stored of each body.
 
-This is enough for the beginning of a long conversation. 15,000 calls then take about 2 GB.
-"""
+This is enough for the beginning of a long conversation. With this maximum, the bodies of 15,000 calls take about 2
+GB."""
 LARGEST: Final = 512 * 1024
 """Largest allowed value of `max_bytes`. Each call in flight may hold twice this number of bytes in memory."""
 

@@ -45,7 +45,9 @@ _Inside = Annotated[tuple[Annotated[str, AfterValidator(_host_inside)], ...], Fi
 
 
 class FetchSection(Section):
-    """Images and documents that a client names by URL. The gateway fetches these files for providers that need them."""
+    """Settings for fetching images and documents that clients name by URL. The gateway fetches a file for a provider
+    that needs its content.
+    """
 
     enabled: bool = Field(
         Fetching().enabled, description="Whether files that clients name by URL are fetched: true or false."

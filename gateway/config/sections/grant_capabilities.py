@@ -1,9 +1,9 @@
-"""The capabilities that an object in a grant gives. The grant is in the configuration or in the tailnet policy.
+"""The capabilities that one object of a grant gives, in the configuration or in the tailnet policy.
 
-- When tailscaled identifies a caller, it also returns the grants that the policy gives to the caller. They are a map of
-  capability names to lists of objects (`CapMap`).
-- Objects from both places are checked in the same way. But the gateway cannot refuse a tailnet policy, so an invalid
-  object in a policy only gives no capability, and the fault is reported.
+- When tailscaled identifies a caller, it also returns the caller's grants from the policy: a map of capability names to
+  lists of objects (`CapMap`).
+- Objects from both sources are checked in the same way. An invalid object in a policy gives no capability and is
+  reported, because the gateway cannot refuse a policy.
 - Nothing here decides who is calling or what the caller may do.
 """
 
@@ -95,7 +95,7 @@ def capability(section: CapabilitySection, origin: str, charged: Charges | None)
     """Return the capability that a section describes.
 
     `charged` has the section's quotas and limits; None if one of them has a fault. Then the capability allows nothing,
-    because without its limits it would allow more than intended.
+    because it would allow too much without the limit.
     """
     if charged is None:
         return Capability(origin=origin)
@@ -112,7 +112,7 @@ def charges_of(section: CapabilitySection, path: Path, report: Report) -> Charge
 def policy_capabilities(app: Mapping[str, Any]) -> tuple[tuple[Capability, ...], tuple[str, ...]]:
     """Return the capabilities in a `CapMap`, and a message for each part that is wrong or has no effect.
 
-    An object with a fault gives no capability; the other objects still count. No input raises an exception.
+    An object with a fault gives no capability; the other objects still count. Never raises.
     """
     capabilities: list[Capability] = []
     messages: list[str] = []
@@ -130,9 +130,9 @@ def policy_capabilities(app: Mapping[str, Any]) -> tuple[tuple[Capability, ...],
 
 
 def _item(raw: Any, origin: str) -> tuple[Capability | None, list[str]]:
-    """Return the capability of an object, or None if it has a fault, and messages about the object.
+    """Return the capability of an object, or None if it has a fault, and the messages about the object.
 
-    A tailnet policy is no text with lines. So the report of faults has the offset 0 for every path.
+    The object has no text with lines, so the report locates every path at the offset 0.
     """
     report = Report("", Document("", raw, dict.fromkeys(_paths(raw), 0)))
     section = check(CapabilitySection, raw, (), report)
@@ -142,9 +142,9 @@ def _item(raw: Any, origin: str) -> tuple[Capability | None, list[str]]:
 
 
 def _paths(raw: Any) -> Iterator[Path]:
-    """Yield the paths of all keys, of the elements of lists under them, and of the elements' keys.
+    """Yield the paths of all keys, of the list elements under them, and of the keys of these elements.
 
-    These are `(key,)`, `(key, index)` and `(key, index, key)`. No fault has a deeper path.
+    Their forms are `(key,)`, `(key, index)` and `(key, index, key)`. No fault has a longer path.
     """
     for key, value in raw.items() if isinstance(raw, dict) else ():
         yield (key,)

@@ -1,7 +1,7 @@
 """The section `grants`: who gets which capabilities.
 
-A grant's capability objects are read in `grant_capabilities.py`, as are those in the tailnet policy. The older section
-`temp_grants` is read in `temp_grants.py`. `gateway/access/` decides which grants match a caller.
+`grant_capabilities.py` reads the capability objects of a grant and of the tailnet policy. `temp_grants.py` reads the
+older section `temp_grants`. `gateway/access/` decides which grants match a caller.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class GrantSection(Section):
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """The names that other sections of the document declare, and that grants may refer to."""
+    """Names that other sections of the document declare. Grants may refer to these names."""
 
     providers: Collection[str]
     quotas: Collection[str]

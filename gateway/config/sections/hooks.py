@@ -1,7 +1,7 @@
 """The section `hooks`, and `send_hooks` of a grant's capability.
 
 No hook is called yet. The sections are checked anyway, so that today's configurations still load in a later release
-that calls hooks. The messages, and the choice between errors and warnings, are those of Aperture's documentation.
+that calls hooks. The messages and their severity (error or warning) are taken from Aperture's documentation.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NO_HOOKS: Final = Lacking("no hook is called, so guardrails are NOT applied, and
 
 
 class HookSection(Section):
-    """A web address that is to be called for calls through the gateway."""
+    """A URL that the gateway will request at certain events of a call."""
 
     url: str = Field("", description='The http or https URL of the hook: "https://hooks.example.com/seen".')
     apikey: str = Field("", description='The key that is sent to the hook: a literal, "env:NAME" or "file:PATH".')
@@ -37,7 +37,7 @@ class HookSection(Section):
 
 
 class SendHookSection(Section):
-    """A hook that is to be called for the calls of a capability."""
+    """A hook for the calls of a capability."""
 
     name: str = Field(description='The name of a hook: "audit".', examples=['"name": "audit"'])
     events: Names = Field((), description='The events for which the hook is called: ["pre_request"].')

@@ -1,7 +1,7 @@
-"""A key that a program prints: `"apikey": "exec:NAME ARGUMENTS"`.
+"""A provider's key that a program prints: `"apikey": "exec:NAME ARGUMENTS"`.
 
-The program must be in the folder `helpers` beside the configuration. So somebody who may save a configuration through
-the API or a page can choose among the operator's programs there, and cannot run any other program.
+The program must be in the folder `helpers` beside the configuration. So people who may save a configuration through the
+API or a page can only choose among the programs that the operator has put there.
 """
 
 from __future__ import annotations
@@ -39,9 +39,7 @@ def read_key_helper(apikey: str, path: Path, reading: Reading) -> KeyHelper | No
 
 
 def _fault(program: FilePath) -> str:
-    """Return what is wrong with a program; "" if nothing is. It must be executable, and only its owner may change
-    it.
-    """
+    """Return why a program cannot be used; "" if it can. It must be executable, and not writable by every user."""
     try:
         status = program.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""The key `apikeys` of a provider: several keys by name, of which each call uses one.
+"""The key `apikeys` of a provider: several keys by name. Each call uses one of them.
 
 `gateway/upstream/key_pools.py` chooses the key of a call.
 """
@@ -15,15 +15,20 @@ from gateway.config.model import Authorization, PooledKey
 from gateway.config.reading import Reading
 
 MAX_KEYS: Final = 50
-"""Maximum number of keys of a provider. Each has series of metrics, and is searched for in the provider's replies."""
+"""Maximum number of keys of a provider. The gateway keeps metrics of each key, and searches for each key in the
+provider's replies."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
-"""Pattern for the name of a key. Keys of providers are longer, so that a key cannot take the place of its name."""
+"""Pattern for the name of a key. Keys of providers are longer than 32 characters, so a key is never accepted as a
+name."""
 
 
 def read_key_pool(
     keys: Mapping[str, str], provider: Mapping[str, Any], authorization: Authorization, path: Path, reading: Reading
 ) -> tuple[PooledKey, ...]:
-    """Return the keys in `apikeys` that have no fault. `provider` is their provider, and `path` the path of `keys`."""
+    """Return the keys in `apikeys` that have no fault. `provider` is the object that contains `apikeys`.
+
+    `path` is the path of `apikeys`.
+    """
     if keys:
         _check_use(keys, provider, authorization, path, reading)
     pool: list[PooledKey] = []

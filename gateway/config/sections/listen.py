@@ -1,7 +1,7 @@
-"""The syntax of addresses in `listen` and `--listen`, and which addresses only this machine can reach.
+"""The syntax of addresses in `listen` and `--listen`, and the test whether only this machine can reach an address.
 
-A listener on an address that only this machine can reach has the identity mode `loopback` by default. Any other
-listener needs an explicit mode, because a mode is never guessed. Nothing here opens a socket or resolves a name.
+If only this machine can reach a listener, its identity mode is `loopback` by default. Other listeners need an explicit
+mode, because a mode is never guessed. Nothing here opens a socket or resolves a name.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Address(NamedTuple):
     def loopback(self) -> bool:
         """True if only this machine can connect to the address.
 
-        It is False for a unix socket, because a proxy in front of it may forward requests from other machines.
+        It is False for a unix socket, because a proxy may forward requests from other machines to the socket.
         """
         if self.host == "localhost":
             return True
@@ -40,7 +40,9 @@ class Address(NamedTuple):
 
 
 def parse_listen(text: str) -> Address:
-    """Return the address that a text gives. Raises `ValueError` for any other text, with the expected form."""
+    """Return the address that a text gives. Raises `ValueError` for any other text; the message shows the expected
+    form.
+    """
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path or not path.isprintable():

@@ -21,8 +21,7 @@ from gateway.config.server import TAILSCALED, Listener, Mode, Server
 class ListenerSection(Section):
     """An address on which the gateway listens.
 
-    On a loopback address, `identity` is "loopback" by default. On any other address or a unix socket, `identity` is
-    required.
+    `identity` is "loopback" by default on a loopback address. On any other address or a unix socket, it is required.
     """
 
     listen: str = Field(

@@ -1,4 +1,4 @@
-"""The key `options` of a provider: for each of its compatibility flags, the options that the flag's plugin declares."""
+"""The key `options` of a provider: the options of each compatibility flag, as the flag's plugin declares them."""
 
 from __future__ import annotations
 

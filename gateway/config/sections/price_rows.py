@@ -1,6 +1,6 @@
 """The rows of an operator's price file, as pydantic models.
 
-The rows have the form of those in `gateway/money/prices/table.json`. The file is read in `prices.py`.
+They have the same form as the rows in `gateway/money/prices/table.json`. The file is read in `prices.py`.
 """
 
 from __future__ import annotations

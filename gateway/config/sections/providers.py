@@ -50,8 +50,7 @@ DOCUMENTED_FLAGS: Final = (
     "bedrock_converse",
     "experimental_gemini_cli_vertex_compat",
 )
-"""Compatibility flags in Aperture's documentation. This gateway may lack some of them; the registry has those that it
-supports."""
+"""Compatibility flags in Aperture's documentation. This gateway may have no plugin for some of them."""
 
 
 DEFAULT_FLAG: Final = "openai_chat"
@@ -197,9 +196,8 @@ class ProviderSection(Section):
 def enabled_flags(compatibility: Mapping[str, bool] | None, known: Collection[str]) -> tuple[str, ...]:
     """Return the enabled compatibility flags that are in `known`.
 
-    Aperture's documents disagree about the default. This rule fits all of them: `openai_chat` is enabled if
-    `compatibility` enables no flag and does not mention `openai_chat`. Otherwise only the flags set to true are
-    enabled.
+    If `compatibility` enables no flag and does not mention `openai_chat`, then `openai_chat` is enabled. Aperture's
+    documents disagree about the default, and this rule fits all of them.
     """
     block = compatibility or {}
     on = [flag for flag, value in block.items() if value]
@@ -283,9 +281,9 @@ def _authorities(section: ProviderSection, path: Path, reading: Reading) -> str:
 
 
 def _check_flags(compatibility: Mapping[str, bool], path: Path, reading: Reading) -> None:
-    """Report an error for each flag of a faulty plugin, and warn of other compatibility flags that have no effect.
+    """Report an error for each enabled flag of a faulty plugin, and warn of compatibility flags that have no effect.
 
-    A flag that is switched off is not reported if it is documented or belongs to a faulty plugin.
+    A flag that is set to false is reported only if it is unknown.
     """
     known = ", ".join(sorted(reading.plugins.flags))
     for flag, value in compatibility.items():
@@ -303,7 +301,7 @@ def _check_flags(compatibility: Mapping[str, bool], path: Path, reading: Reading
 
 
 def _check_base_url(url: str, flags: Sequence[str], path: Path, reading: Reading) -> None:
-    """Warn of faults that the enabled compatibility flags find in the address. A fault that several flags find is
+    """Warn of faults in the base URL that the plugins of the enabled compatibility flags find. Equal faults are
     reported once.
     """
     checks = reading.plugins.base_url_faults
@@ -316,7 +314,7 @@ def _check_base_url(url: str, flags: Sequence[str], path: Path, reading: Reading
 
 
 def _check_search(host: str, flags: Sequence[str], path: Path, reading: Reading) -> None:
-    """Warn if none of the enabled compatibility flags can ask for models. Nothing is asked here."""
+    """Warn if the plugins of the enabled compatibility flags cannot ask for models at this host. Nothing is sent."""
     searches = [reading.plugins.searches[flag] for flag in flags if flag in reading.plugins.searches]
     try:
         if searches and all(search(host) is None for search in searches):
@@ -329,7 +327,7 @@ def _check_search(host: str, flags: Sequence[str], path: Path, reading: Reading)
 def _auto_cache(section: ProviderSection, flags: Sequence[str], path: Path, reading: Reading) -> AutoCaching:
     """Return the value of `auto_cache`.
 
-    If none of the enabled flags has cache marks, warn and return False.
+    If the API of no enabled compatibility flag has cache marks, warn and return False.
     """
     marking = sorted(reading.plugins.cache_marks)
     if section.auto_cache and marking and not set(flags) & set(marking):
@@ -339,7 +337,7 @@ def _auto_cache(section: ProviderSection, flags: Sequence[str], path: Path, read
 
 
 def _check_advertised(flags: Sequence[str], path: Path, reading: Reading) -> None:
-    """Warn of unknown compatibility flags. The words of `ADVERTISE` are allowed too."""
+    """Warn of values that are neither a known compatibility flag nor a word of `ADVERTISE`."""
     for index, flag in enumerate(flags):
         if flag not in reading.plugins.flags and flag not in ADVERTISE:
             hint = reading.report.hint(flag, reading.plugins.flags)

@@ -1,8 +1,8 @@
 """The section `quotas`: budgets in dollars, which refill steadily or at the start of a calendar period.
 
-Amounts in dollars are converted to integers of nanodollars here. Balances are kept in `gateway/money/quotas/`.
-`charges.py` reads which calls are charged to a quota. The keys are those of Aperture's documentation; the keys `reset`
-and `time_zone` and the value `"notify"` are additions of this gateway.
+Dollars are converted to integer nanodollars here. Balances are kept in `gateway/money/quotas/`. `charges.py` reads
+which quotas pay for a call. The keys are those of Aperture's documentation, except `reset`, `time_zone` and the value
+`"notify"`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TimeZone = Annotated[str, AfterValidator(_zone)]
 
 
 class QuotaSection(Section):
-    """A budget: a bucket of money that calls are charged to and that refills over time or with the calendar."""
+    """A budget: a bucket of money that pays for calls. It refills over time or with the calendar."""
 
     capacity: Money = Field(
         description='The most dollars that the bucket can hold, and its first balance: "$10.00".',
@@ -79,9 +79,10 @@ def nanodollars(text: str) -> int:
 
 
 def read_quotas(raw: Mapping[str, Any], reading: Reading) -> Mapping[str, Quota]:
-    """Return the usable quotas, by name.
+    """Return the quotas without faults, by name.
 
-    A quota with an unknown template is left out, and calls charged to it are refused.
+    A quota is left out if its name has an unknown template in place of `<user>` or `<node>`. Calls that are charged to
+    it are refused.
     """
     quotas: dict[str, Quota] = {}
     prefixes: dict[str, str] = {}
@@ -108,10 +109,10 @@ def _quota(name: str, section: QuotaSection) -> Quota:
 
 
 def _one_refill(section: QuotaSection, name: str, report: Report) -> bool:
-    """Return whether a quota refills in only one way: steadily (`rate`) or at the start of a calendar period (`reset`).
+    """Return whether a quota has at most one kind of refill: steady (`rate`) or by the calendar (`reset`).
 
-    Report an error if a quota has both keys, because calls could then use up to twice its capacity in one period. Warn
-    of a time zone without `reset`, which has no effect.
+    Report an error if it has both, because calls could then use up to twice its capacity in one period. Warn of a time
+    zone without `reset`, which has no effect.
     """
     if section.reset and section.rate:
         report.error(("quotas", name, "reset"), 'is in the place of "rate"; keep one of them')
@@ -122,10 +123,10 @@ def _one_refill(section: QuotaSection, name: str, report: Report) -> bool:
 
 
 def _made_by(name: str, before: Mapping[str, str]) -> str:
-    """Return the earlier quota that may have a bucket called `name`; `name` itself if there is none.
+    """Return an earlier quota with a template that may have a bucket called `name`; `name` itself if there is none.
 
-    For example, `team:<user>` has a bucket `team:ann@example.com`. `before` has the earlier quotas with a template,
-    each by its name without the template, such as `team:`.
+    For example, `team:<user>` has a bucket `team:ann@example.com`. `before` has the names of such quotas, each by its
+    part before the template, such as `team:`.
     """
     callers = {other: name.removeprefix(start) for start, other in before.items() if name.startswith(start)}
     made = (other for other, caller in callers.items() if "@" in caller or caller.startswith(("tag:", "(")))
@@ -133,10 +134,11 @@ def _made_by(name: str, before: Mapping[str, str]) -> str:
 
 
 def _check_name(name: str, before: dict[str, str], report: Report) -> bool:
-    """Return whether a quota's name is valid. A name may end with one known template, such as `<user>`, after a colon.
+    """Return whether a quota's name is valid. It may have one known template, at the end and after a colon:
+    `team:<user>`.
 
-    Warn if two quotas could have buckets of the same name. `before` has the earlier quotas with a template, each by its
-    name without the template. A `name` with a template is added to `before`.
+    Warn if two quotas could have buckets of the same name. `before` has the earlier names with a template, each by its
+    part before the template, such as `team:`. A `name` with a template is added to `before`.
     """
     templates = _TEMPLATE.findall(name)
     if templates and not (len(templates) == 1 and templates[0] in TEMPLATES and name.endswith(f":{templates[0]}")):

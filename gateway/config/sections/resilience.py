@@ -1,7 +1,7 @@
 """The section `resilience`: how long the gateway waits for providers, when another provider serves a call, and when a
 failing provider gets no calls.
 
-The keys `timeouts` and `circuit_breaker` of a provider, which override those here, are in `providers.py`.
+A provider's own keys `timeouts` and `circuit_breaker` override the keys here (`providers.py`).
 """
 
 from __future__ import annotations

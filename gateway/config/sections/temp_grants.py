@@ -1,6 +1,6 @@
 """The deprecated section `temp_grants`: grants in an older form of Aperture.
 
-They are read into the same types as those of the section `grants`.
+They become the same types as the grants of the section `grants`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from gateway.config.sections.hooks import NO_HOOKS
 
 
 class OldModelSection(Section):
-    """Models of a provider, as grants of the older form name them."""
+    """Models of a provider, in the older form of grants."""
 
     provider: Name | None = Field(None, description='The provider\'s key: "bedrock"; by default, any provider.')
     model: Name | None = Field(None, description='The model: "us.amazon.nova-lite-v1:0"; by default, all models.')
 
 
 class OldItemSection(CapabilitySection):
-    """A capability in the older form of grants. In this form, the key `providers` can name models too."""
+    """A capability in the older form of grants. Here the key `providers` can name models too."""
 
     providers: Annotated[Items, Holds(OldModelSection, "list")] = Field(
         (), description='Models that may be used: [{"provider": "bedrock", "model": "us.amazon.nova-lite-v1:0"}].'
@@ -68,7 +68,7 @@ def read_temp_grants(raw: Sequence[Any], declared: Declared, reading: Reading) -
 
 
 def _read_grant(raw: Any, path: Path, declared: Declared, reading: Reading) -> Grant | None:
-    """Read a grant whose capabilities are in `app` (as in current grants), in the list `grants`, or in both."""
+    """Return a grant. Its capabilities are in `app` (as in current grants), in the list `grants`, or in both."""
     section = reading.section(TempGrantSection, raw, path)
     if section is None:
         return None
@@ -81,10 +81,10 @@ def _read_grant(raw: Any, path: Path, declared: Declared, reading: Reading) -> G
 
 
 def _read_item(raw: Any, path: Path, declared: Declared, reading: Reading) -> Capability | None:
-    """Read a capability of the older form.
+    """Return a capability of the older form.
 
-    The entries of `providers` become patterns of models. An entry without `model` means all models, and an entry
-    without `provider` means all providers.
+    The entries of `providers` become patterns of models. An entry without `model` means all models. An entry without
+    `provider` means all providers.
     """
     section = reading.section(OldItemSection, raw, path)
     if section is None:

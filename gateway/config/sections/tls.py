@@ -1,4 +1,4 @@
-"""The section `tls` of a listener: its certificate, and the authorities of clients' certificates.
+"""The section `tls` of a listener: its certificate, and the authorities that sign clients' certificates.
 
 The files are read when the configuration is loaded, and watched for changes. OpenSSL reads certificates and keys only
 from files, so the files are loaded into an `SSLContext`. Connections are made in `gateway/web/tls.py`.
@@ -46,7 +46,7 @@ class TlsSection(Section):
 
 
 def read_tls(raw: Any, path: Path, reading: Reading) -> ListenerTls | None:
-    """Return the listener's TLS; None if the section or one of its files has a fault, which is reported."""
+    """Return the listener's TLS settings; None if the section has a fault. Faults of the files are only reported."""
     section = reading.section(TlsSection, raw, path)
     if section is None:
         return None
@@ -70,7 +70,7 @@ def _context() -> ssl.SSLContext:
 
 
 def _faults(certificate: FilePath, key: FilePath) -> dict[str, str]:
-    """Return what is wrong with each file, by the key that names the file (`certificate` or `key`)."""
+    """Return the faults of the two files, by the key that names the file (`certificate` or `key`)."""
     faults = {}
     for name, file, mark, words in (
         ("certificate", certificate, _CERTIFICATE, f'certificate; write one in PEM format into it ("{_CERTIFICATE}")'),
@@ -103,7 +103,7 @@ def _load(context: ssl.SSLContext, certificate: FilePath, key: FilePath) -> str:
 
 
 def _require_clients(context: ssl.SSLContext, file: FilePath) -> str:
-    """Require certificates of clients, signed by authorities in the file. Return what is wrong with the file, or ""."""
+    """Require client certificates of the authorities in the file. Return what is wrong with the file, or ""."""
     try:
         text = pem_text(file)
         check_authorities(text, file)

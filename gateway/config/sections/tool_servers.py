@@ -67,7 +67,7 @@ class ToolServers:
     mcp: Collection[str]
     connectors: Collection[str]
     accept_registrations: bool
-    """True if servers may register themselves. A name that the document does not declare may then still exist."""
+    """True if servers may register themselves. Then a name that the document does not declare may still exist."""
 
 
 def check_tool_servers(mcp: Mapping[str, Any], connectors: Mapping[str, Any], reading: Reading) -> ToolServers:
@@ -104,6 +104,6 @@ def _check_connector(name: str, raw: Any, path: Path, reading: Reading) -> None:
 
 
 def _members(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Return the value of `key` in an unchecked section if the value is an object, else {}."""
+    """Return the object under `key` in an unchecked section; {} if the value is not an object."""
     inner = raw.get(key)
     return inner if isinstance(inner, dict) else {}

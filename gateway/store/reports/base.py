@@ -25,22 +25,22 @@ class ReportStore(Protocol):
     """Queries of sums. Every method is called on the event loop, never blocks it, and raises `StoreFailed`."""
 
     async def summaries(self, selection: Selection, buckets: Sequence[Span]) -> tuple[Summary, ...]:
-        """Return the summary of each bucket of time."""
+        """Return the summary of each time bucket."""
 
     async def people(self, selection: Selection, buckets: Sequence[Span]) -> Sequence[set[str]]:
-        """Return the logins with at least one call, by bucket of time."""
+        """Return the logins with at least one call in each time bucket."""
 
     async def rows(self, selection: Selection, by: Dimension) -> tuple[Row, ...]:
-        """Return the sums over the calls of each value of a dimension, such as each model, in no order."""
+        """Return one row of sums for each value of a dimension, such as each model, in no order."""
 
     async def stack(self, selection: Selection, buckets: Sequence[Span], by: Dimension, measure: Measure) -> Stack:
-        """Return the amounts of a measure for each value of a dimension and each bucket of time."""
+        """Return the amounts of a measure, such as the cost, for each value of a dimension in each time bucket."""
 
     async def errors(self, selection: Selection, buckets: Sequence[Span], limit: int) -> Errors:
-        """Return the numbers of errors by code, provider and bucket of time, and at most `limit` messages."""
+        """Return the numbers of errors by code, provider and time bucket, and at most `limit` error messages."""
 
     async def models(self, selection: Selection, buckets: Sequence[Span]) -> Models:
-        """Return the models that were called, by provider."""
+        """Return the models that were called, by provider and model."""
 
     async def health(self) -> tuple[ModelHealth, ...]:
         """Return the last success and the last error of each model that was ever called."""
@@ -49,4 +49,4 @@ class ReportStore(Protocol):
         """Return at most `limit` tools that models called, the most used first."""
 
     async def names(self, user: str | None) -> Names:
-        """Return all values that each dimension has in the calls of a login, or in all calls if `user` is None."""
+        """Return all values of each dimension that calls of one login have, or calls of anybody if `user` is None."""

@@ -32,7 +32,7 @@ _KIND: Final = "(SELECT {} FROM error_kinds k WHERE k.n = f.kind)"
 
 
 def errors(connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span], limit: int) -> Errors:
-    """Return the numbers of errors by code, provider and bucket of time, and at most `limit` messages, most frequent
+    """Return the numbers of errors by code, provider and time bucket, and at most `limit` messages, the most frequent
     first.
     """
     counts: dict[int, list[int]] = defaultdict(lambda: [0] * len(buckets))
@@ -61,7 +61,9 @@ def errors(connection: sqlite3.Connection, selection: Selection, buckets: Sequen
 
 
 def _kinds(connection: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, tuple[Any, ...]]:
-    """Return the kinds of errors by number: code, native, provider, message, example, time in milliseconds, shape."""
+    """Return kinds of errors by number, each as code, native name, provider, message, example, time in milliseconds,
+    shape.
+    """
     wanted = set(numbers)
     rows = connection.execute("SELECT n, code, native, provider, message, example, at, shape FROM error_kinds")
     return {number: tuple(row) for number, *row in rows if number in wanted}
@@ -75,13 +77,14 @@ def _message(kind: tuple[Any, ...], calls: int) -> MessageRow:
 
 
 MAX_OWN: Final = 2_000
-"""Maximum number of a caller's failed calls that are read to find the caller's own error messages."""
+"""Maximum number of a caller's failed calls that are read to find the error messages of this caller."""
 _OWN_ERRORS: Final = """
 SELECT error, error_native, provider, error_message, id, at FROM calls INDEXED BY calls_by_identity
 WHERE identity = ? AND at >= ? AND at < ? AND error <> '' AND outcome <> 'ok' ORDER BY at DESC LIMIT ?
 """
 OwnErrors = Mapping[tuple[str, str, str, str], tuple[str, str, int]]
-"""A caller's own last errors: message, call id and time in milliseconds, by code, native name, provider and shape."""
+"""The last errors of one caller: message, call id and time in milliseconds, by code, native name, provider and
+shape."""
 
 
 def _own_errors(connection: sqlite3.Connection, user: str, span: Span) -> OwnErrors:
@@ -94,7 +97,7 @@ def _own_errors(connection: sqlite3.Connection, user: str, span: Span) -> OwnErr
 
 
 def _with_own_example(row: MessageRow, own: OwnErrors, known: str) -> MessageRow:
-    """Return the row with the message and call id of the caller's own last error, instead of those of another caller.
+    """Return the row with the caller's own last message and call id. The row may have those of another caller.
 
     `known` is the shape of the row's messages. If the caller's calls have expired, message and call id are "".
     """
@@ -103,8 +106,8 @@ def _with_own_example(row: MessageRow, own: OwnErrors, known: str) -> MessageRow
 
 
 def models(connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span]) -> Models:
-    """Return the models that were called, by provider, with their sums over the selection and over each bucket of
-    time.
+    """Return the models that were called, with their sums over the selection, and their calls and errors by time
+    bucket.
     """
     key = "s.provider, s.model"
     sums: dict[tuple[str, str], list[Sequence[int]]] = defaultdict(list)
@@ -158,7 +161,7 @@ def _health(connection: sqlite3.Connection) -> dict[tuple[str, str], ModelHealth
 
 
 def tools(connection: sqlite3.Connection, selection: Selection, limit: int) -> tuple[ToolRow, ...]:
-    """Return the tools that models called, at most `limit`, the most used first."""
+    """Return at most `limit` tools that models called, the most used first."""
     calls: dict[str, int] = defaultdict(int)
     users: dict[str, set[str]] = defaultdict(set)
     for _, tool, login, count in grouped(
@@ -171,7 +174,7 @@ def tools(connection: sqlite3.Connection, selection: Selection, limit: int) -> t
 
 
 def names(connection: sqlite3.Connection, user: str | None) -> Names:
-    """Return all values of each dimension that calls of a login had, or calls of anybody if `user` is None.
+    """Return all values of each dimension that calls of one login have, or calls of anybody if `user` is None.
 
     The value "" is left out.
     """

@@ -1,7 +1,7 @@
-"""Division of ranges of time into pieces, so that the sums in one table cover each piece exactly.
+"""Division of time ranges into pieces. The rows of one table cover each piece exactly.
 
-For example, a day in the reader's time zone is not a day in UTC. Its sums are added from the largest units in UTC that
-it contains, such as whole hours.
+For example, a day in the reader's time zone is not a day in UTC. Its sum is added from the largest units of UTC that
+lie within it, such as whole hours.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from gateway.store.reports.values import Span
 
 
 class Piece(NamedTuple):
-    """A part of a bucket of time, which the rows of one table cover."""
+    """A part of a time bucket that the rows of one table cover exactly."""
 
     bucket: int
-    """Index of the bucket of time that the piece is a part of."""
+    """Index of the time bucket."""
     since: int
     """Start of the piece, as Unix time in milliseconds."""
     until: int
@@ -25,9 +25,9 @@ class Piece(NamedTuple):
 
 
 def pieces(buckets: Sequence[Span], tables: Mapping[str, int]) -> dict[str, list[Piece]]:
-    """Return the pieces of all buckets, by the table that covers them.
+    """Return the pieces of all time buckets, by the table that covers them.
 
-    `tables` has the resolution of each table in milliseconds, with the coarsest table first.
+    `tables` has the unit of time of each table in milliseconds, with the longest unit first.
     """
     parts: dict[str, list[Piece]] = defaultdict(list)
     for bucket, span in enumerate(buckets):
@@ -36,7 +36,9 @@ def pieces(buckets: Sequence[Span], tables: Mapping[str, int]) -> dict[str, list
 
 
 def _divide(piece: Piece, tables: Sequence[tuple[str, int]], parts: dict[str, list[Piece]]) -> None:
-    """Divide a piece among the tables. The first table gets the whole units within the piece, finer tables the rest."""
+    """Divide a piece among the tables. The first table gets the whole units within the piece; finer tables get the
+    rest.
+    """
     (table, unit), *finer = tables
     begin = -(-piece.since // unit) * unit
     end = piece.until // unit * unit

@@ -1,4 +1,4 @@
-"""Queries of sums over calls, by bucket of time and by one dimension, restricted to a selection of calls.
+"""Queries of sums over selected calls, by time bucket and by one dimension.
 
 All functions run in the thread of a connection. Text from clients is never part of a statement, only a bound value.
 """
@@ -55,11 +55,11 @@ MEASURES: Final[Mapping[Measure, str]] = {
     "errors": "iif(s.outcome IN ('ok', 'cancelled'), 0, f.calls)",
     "saved": "f.cache_saved",
 }
-"""SQL of the amount of each measure, for charts."""
+"""SQL expression of each measure, for charts."""
 
 
 class Amounts(NamedTuple):
-    """The sums over a group of calls, and the distributions of two durations: to the end and to the first event."""
+    """The sums over a group of calls, and the distributions of their durations and of the times to the first event."""
 
     figures: Figures
     duration: Latency
@@ -92,10 +92,10 @@ def grouped(
     by: str = "",
     tables: Mapping[str, int] | None = None,
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield rows of sums: the index of the bucket of time, the columns `by` if given, and the sums `what`.
+    """Yield rows of sums: the index of the time bucket, the columns `by` if given, and the sums `what`.
 
-    Several tables may each have a part of a group's sums. Such a group has several rows, which the caller must add
-    (`added`). If `tables` is None, the smallest tables that suffice are used (`_tables`).
+    A group has several rows if its sums are spread over several tables. The caller must add these rows (`added`). If
+    `tables` is None, `_tables` chooses the tables.
     """
     if tables is None:
         tables = _tables(selection, by)
@@ -112,9 +112,7 @@ def grouped(
 
 
 def _tables(selection: Selection, by: str) -> Mapping[str, int]:
-    """Return the tables of sums that a query needs. The small tables without callers and agents are used if they
-    suffice.
-    """
+    """Return the tables for a query: the small tables without callers and agents if they suffice."""
     has_caller = selection.user is not None or selection.agent is not None or "s.identity" in by or "s.agent" in by
     return FIGURE_TABLES if has_caller else EVERYBODY_TABLES
 
@@ -127,12 +125,12 @@ _SIZE: Final = len(_AMOUNTS) + len(DURATIONS) + len(FIRST_EVENTS)
 
 
 def added(rows: Sequence[Sequence[int]]) -> Sequence[int]:
-    """Return the sum of each column of rows with the columns `SUMMED`. Without rows, return zeros."""
+    """Return the sum of each column of `rows`, which have the columns `SUMMED`. Without rows, return zeros."""
     return [sum(column) for column in zip(*rows, strict=True)] if rows else [0] * _SIZE
 
 
 def amounts_of(sums: Sequence[int]) -> Amounts:
-    """Return the amounts that a row of the sums `SUMMED` contains."""
+    """Return the amounts in a row of the columns `SUMMED`."""
     named = dict(zip(_AMOUNTS, sums, strict=False))
     usage = Usage(**{name: named.pop(name) for name in USAGE_KINDS})
     rest = sums[len(_AMOUNTS) :]
@@ -147,7 +145,7 @@ def latency(counts: Sequence[int]) -> Latency:
 
 
 def summaries(connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span]) -> tuple[Summary, ...]:
-    """Return the summary of each bucket of time."""
+    """Return the summary of each time bucket."""
     sums: list[list[Sequence[int]]] = [[] for _ in buckets]
     for bucket, *row in grouped(connection, selection, buckets, SUMMED):
         sums[bucket].append(row)
@@ -160,7 +158,7 @@ def summaries(connection: sqlite3.Connection, selection: Selection, buckets: Seq
 
 
 def people(connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span]) -> list[set[str]]:
-    """Return the logins with at least one call, for each bucket of time. Callers without a login are left out."""
+    """Return the logins with at least one call in each time bucket. Callers without a login are left out."""
     active: list[set[str]] = [set() for _ in buckets]
     for bucket, login, _ in grouped(connection, selection, buckets, "1", "s.identity"):
         if login:
@@ -169,7 +167,7 @@ def people(connection: sqlite3.Connection, selection: Selection, buckets: Sequen
 
 
 def table_rows(connection: sqlite3.Connection, selection: Selection, by: Dimension) -> tuple[Row, ...]:
-    """Return the sums over the calls of each value of a dimension, such as each model."""
+    """Return one row of sums for each value of a dimension, such as each model."""
     sums: dict[str, list[Sequence[int]]] = {}
     last: dict[str, int] = {}
     for _, name, at, *row in grouped(connection, selection, [selection.span], f"max(f.time), {SUMMED}", COLUMNS[by]):
@@ -191,7 +189,7 @@ def _row(name: str, amounts: Amounts, last_at: float) -> Row:
 def stack(
     connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span], by: Dimension, measure: Measure
 ) -> Stack:
-    """Return the amounts of a measure for each value of a dimension and each bucket of time."""
+    """Return the amounts of a measure, such as the cost, for each value of a dimension in each time bucket."""
     amounts: dict[str, list[int]] = {}
     unknown = [0] * len(buckets)
     what = f"sum({MEASURES[measure]}), sum(f.cost_unknown_calls)"

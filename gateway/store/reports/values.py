@@ -48,9 +48,10 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """The distribution of a duration, from counts by buckets whose bounds grow by a constant factor.
+    """The distribution of a duration, from a histogram (`histogram.py`).
 
-    A percentile of 50 ms (the first bound) means at most 50 ms, and one of 500 s (the last bound) means at least 500 s.
+    A percentile of 50 ms (the first bound) means at most 50 ms. A percentile of 500 s (the last bound) means at least
+    500 s.
     """
 
     calls: int
@@ -59,14 +60,12 @@ class Latency:
     p95: float | None
     """95th percentile in milliseconds; None without calls."""
     counts: tuple[int, ...]
-    """Number of calls by bucket, in the order of `histogram.BOUNDS`; the last bucket has no upper bound."""
+    """Number of calls in each bucket of `histogram.BOUNDS`. A last bucket counts longer durations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures(Totals):
-    """Sums over calls, and the numbers of refused and cancelled calls. `failed` counts all calls whose outcome is not
-    `ok`.
-    """
+    """Sums over calls, with the numbers of refused and cancelled calls. `failed` includes these calls too."""
 
     refused: int
     """Number of calls that the gateway refused."""
@@ -77,7 +76,7 @@ class Figures(Totals):
 
     @property
     def errors(self) -> int:
-        """The number of calls that were refused, failed or lost. A call that the client cancelled is no error."""
+        """The number of calls that were refused, failed or lost. A call that the client cancelled is not counted."""
         return self.failed - self.cancelled
 
     @property
@@ -103,7 +102,7 @@ class Figures(Totals):
         return self.usage.cache_read / given if given else None
 
     def amount(self, measure: Measure) -> int:
-        """Return the amount of a measure. For the cost, this is the total of all known costs."""
+        """Return the amount of a measure. The cost is the total of all known costs."""
         amounts = {
             "cost": self.known_cost,
             "tokens": self.tokens,
@@ -129,7 +128,9 @@ class Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """The summary of a range of time, and the summary of the preceding range; None if no comparison is requested."""
+    """The summary of a range of time (`now`), and of the range before it. `before` is None if no comparison is
+    requested.
+    """
 
     now: Summary
     before: Summary | None
@@ -137,7 +138,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """The summary of one bucket of time, such as a day."""
+    """The summary of one time bucket, such as a day."""
 
     span: Span
     summary: Summary
@@ -145,16 +146,16 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Amounts of a measure for each value of a dimension and each bucket of time."""
+    """Amounts of a measure, for each value of a dimension in each time bucket."""
 
     amounts: Mapping[str, tuple[int, ...]]
     unknown_cost: tuple[int, ...]
-    """Number of calls with an unknown cost in each bucket of time."""
+    """Number of calls with an unknown cost in each time bucket."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """The amounts of one name in a chart, one for each bucket of time."""
+    """The amounts of one name in a chart, one for each time bucket."""
 
     name: str
     """Value of the dimension; `OTHERS` for all values that have no line of their own."""
@@ -163,7 +164,7 @@ class Line:
 
 
 OTHERS: Final = "\x00others"
-"""Name of the line that sums the values without a line of their own. No client can choose this name."""
+"""Name of the line for all values without a line of their own. No client can choose this name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,11 +176,11 @@ class Chart:
     unit: Literal["hour", "day", "week", "month"]
     buckets: tuple[Span, ...]
     lines: tuple[Line, ...]
-    """Lines in descending order of their totals. The line that sums all other values, if there is one, is last."""
+    """Lines in descending order of their totals. The line `OTHERS`, if there is one, is last."""
     unknown_cost: tuple[int, ...]
-    """Number of calls with an unknown cost in each bucket of time."""
+    """Number of calls with an unknown cost in each time bucket."""
     before: tuple[int, ...] | None
-    """Amounts of all names together in each bucket of the preceding range; None if no comparison is requested."""
+    """Total amounts in each time bucket of the preceding range; None if no comparison is requested."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,12 +192,12 @@ class Row:
     duration: Latency
     first_event: Latency
     last_at: float
-    """Start of the quarter hour of the last call."""
+    """Unix time in seconds at which the quarter hour of the last call begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """The rows of a dimension, sorted, and the number of all its rows."""
+    """The sorted rows of a dimension. `size` is the number of rows before the table was limited."""
 
     by: Dimension
     rows: tuple[Row, ...]
@@ -205,13 +206,13 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorRow:
-    """Errors with one code at one provider; a provider "" stands for the gateway itself."""
+    """Errors with one code at one provider. The provider "" stands for the gateway itself."""
 
     code: str
     provider: str
     calls: int
     amounts: tuple[int, ...]
-    """Number of errors in each bucket of time."""
+    """Number of errors in each time bucket."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,16 +224,16 @@ class MessageRow:
     """The provider's own name for the error."""
     provider: str
     message: str
-    """The message of the last such error."""
+    """The message of the last of these errors."""
     calls: int
     example: str
-    """Id of the last call with such an error. The call may have expired."""
+    """Id of the call with this message. The call may have expired."""
     last_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Errors:
-    """Numbers of errors by code, provider and bucket of time, and the errors' messages."""
+    """Numbers of errors by code, provider and time bucket, and the errors' messages."""
 
     buckets: tuple[Span, ...]
     rows: tuple[ErrorRow, ...]
@@ -256,7 +257,9 @@ class ModelHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRow:
-    """A model at a provider: sums over the selected calls, and the model's health whatever the selection is."""
+    """A model at a provider: sums over the selected calls, and the model's health. The selection does not affect the
+    health.
+    """
 
     provider: str
     model: str
@@ -265,14 +268,14 @@ class ModelRow:
     first_event: Latency
     health: ModelHealth | None
     errors: tuple[int, ...]
-    """Number of errors in each bucket of time."""
+    """Number of errors in each time bucket."""
     calls: tuple[int, ...]
-    """Number of calls in each bucket of time."""
+    """Number of calls in each time bucket."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
-    """The models that were called, with their providers, and the buckets of time for bars of errors."""
+    """The models that were called, and the time buckets of their errors and calls."""
 
     buckets: tuple[Span, ...]
     rows: tuple[ModelRow, ...]
@@ -288,7 +291,8 @@ class Activity:
     """Number of people by week, which begins on Monday."""
     months: tuple[tuple[Span, int], ...]
     four_of_seven: tuple[tuple[Span, int], ...]
-    """Pairs of a day and the number of people who were active on at least four of the seven days that end with it."""
+    """Pairs of a day and a number of people. These people were active on at least four of the seven days up to this
+    day."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,4 +306,4 @@ class ToolRow:
 
 
 Names = Mapping[Dimension, tuple[str, ...]]
-"""All values of each dimension that occur in calls, sorted."""
+"""The sorted values of each dimension that occur in calls."""

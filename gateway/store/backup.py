@@ -1,13 +1,11 @@
-"""Backup of a state folder, which a gateway may be using at the same time.
+"""Backup of a state folder that a gateway may be using at the same time.
 
-- The database is copied in one read transaction, so the copy has the state of one moment. The gateway can write
-  meanwhile.
-- Lines of the journal that are not in the database at this moment are applied to the copy. So a backup has every call
-  that had ended when the backup began.
-- Bodies are copied just before this moment, so that the call of each body is in the backup too.
-- Spools (journals of replaced processes, `follower.py`) are copied as they are, because only a gateway can charge their
-  calls.
-- The files are written to a hidden folder. It is renamed to the target when all files are on the disk.
+- The database is copied in one read transaction, so the copy shows one moment. The gateway can write meanwhile.
+- Journal lines that the database lacks at this moment are applied to the copy. So a backup has every call that had
+  ended when the backup began.
+- Bodies are copied as of an earlier moment, so the backup has the call of each body too.
+- Spools (journals of replaced processes, `follower.py`) are only copied, because only a gateway can charge their calls.
+- The files are written to a hidden folder, which is renamed to the target at the end.
 
 `restore.py` puts a backup back.
 """
@@ -62,20 +60,20 @@ class Manifest(msgspec.Struct, frozen=True):
     """The content of a backup."""
 
     release: str
-    """The release that made the backup."""
+    """The version of Irisgate that made the backup."""
     schema: int
     """Version of the database's schema."""
     at: float
     """Unix time in seconds at which the backup was started."""
     calls: int
     last_at: float | None
-    """Unix time in seconds at which the last call began; None without a call."""
+    """Unix time in seconds at which the last call began; None if the backup has no call."""
     files: Mapping[str, CopiedFile]
     """The files by their paths in the backup."""
 
     @property
     def size(self) -> int:
-        """The number of bytes of all files."""
+        """The total number of bytes of the files."""
         return sum(file.bytes for file in self.files.values())
 
 
@@ -112,10 +110,10 @@ def back_up(state: StateFiles, target: Path, *, release: str, bodies: bool = Tru
 
 @contextmanager
 def _made(target: Path) -> Iterator[Path]:
-    """Yield a hidden folder, which is renamed to `target` at the end of the block, or removed after an exception.
+    """Yield a hidden folder. At the end of the block, rename it to `target`; after an exception, remove it.
 
-    Remains of a killed backup with the same target are removed first. Raises `StoreFailed` if `target` exists, or if
-    another backup to it is being made.
+    Remains of a killed backup are removed first. Raises `StoreFailed` if `target` exists, or if another backup to it is
+    being made.
     """
     if target.exists():
         raise StoreFailed(f"{target}: exists; name a new folder for the backup")
@@ -142,7 +140,7 @@ def _made(target: Path) -> Iterator[Path]:
 
 
 def _snapshot(path: Path, opened: ExitStack) -> sqlite3.Connection:
-    """Return a connection that sees a database as it is now, until `opened` is closed."""
+    """Return a connection that sees the present state of a database until `opened` is closed."""
     uri = f"file:{quote(str(path.absolute()))}?mode=rw"
     try:
         connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
@@ -161,8 +159,8 @@ def _snapshot_with_journal(
 ) -> tuple[sqlite3.Connection, JournalOffset, Mapping[int, BinaryIO]]:
     """Return a snapshot of the database, its offset in the journal, and the open files of the journal by number.
 
-    If the gateway begins a new file of the journal meanwhile, the snapshot may need a file that is not open yet. In
-    that case the snapshot and the files are opened again.
+    The gateway may begin a new journal file between the two steps. The snapshot may then need this file, so both steps
+    are repeated.
     """
     while True:
         with ExitStack() as attempt:
@@ -185,7 +183,7 @@ def _offset(path: Path, snapshot: sqlite3.Connection) -> JournalOffset:
 def _require_schema(path: Path, snapshot: sqlite3.Connection) -> None:
     """Raise `StoreFailed` if the database has another schema than this release.
 
-    Otherwise the backup would be migrated to this release's schema, and the release that serves could not use it.
+    The copy would get the schema of this release. A gateway of another release could not use it.
     """
     version = snapshot.execute("PRAGMA user_version").fetchone()[0]
     if version != len(MIGRATIONS):
@@ -202,7 +200,9 @@ def _size(snapshot: sqlite3.Connection) -> int:
 
 
 def _copy_spools(state: StateFiles, copy: StateFiles) -> None:
-    """Copy the spools. A spool that a gateway removes meanwhile is left out: its calls are in the journal by then."""
+    """Copy the spools. A spool that a gateway removes meanwhile is left out, because its calls are already in the
+    journal.
+    """
     for spool in state.spools():
         target = copy.journal / spool.name
         try:

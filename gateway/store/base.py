@@ -25,11 +25,11 @@ class StoreFailed(Exception):
 
 
 class BadCursor(ValueError):
-    """The error for a malformed cursor, which cannot be the `next` of any page."""
+    """The error for a malformed cursor."""
 
 
 class Ambiguous(LookupError):
-    """The error for a session id that several callers have used, if the request does not name one of these callers."""
+    """The error for a session id that several callers (`identities`) have used. The request must name one of them."""
 
     def __init__(self, session_id: str, identities: tuple[str, ...]) -> None:
         super().__init__(f'"{session_id}" is a session of several callers')
@@ -46,7 +46,7 @@ class Session(Totals):
     agent: str
     """Agent (client program) of the last call."""
     provider: str
-    """Provider of the session's last call that has a provider; "" if no call has one."""
+    """Provider of the session's last call for which a provider was chosen; "" if there is no such call."""
     providers: tuple[str, ...]
     """Providers that were used in the session, the last used first."""
     models: tuple[str, ...]
@@ -88,9 +88,9 @@ class JournalOffset(NamedTuple):
     """A position in the journal, at the start of a line."""
 
     segment: int = 0
-    """The number in the name of one of the journal's files."""
+    """Number of one of the journal's files, as in its name."""
     byte: int = 0
-    """Number of bytes before the line in that file."""
+    """Number of bytes before the line in this file."""
 
 
 GROUPS: Final = ("user", "provider", "model", "agent", "day", "hour")
@@ -121,8 +121,8 @@ class UsageRow(Totals):
     """The sums over the calls of one group."""
 
     group: Mapping[str, str]
-    """The values that all calls of the row have, by the names in `UsageQuery.by`. A day is written as 2026-11-23, an
-    hour as 2026-11-23T12:00Z."""
+    """The values that the group's calls have in common, by the names in `UsageQuery.by`. A day is written as
+    2026-11-23, an hour as 2026-11-23T12:00Z."""
     duration_ms: int
 
     def as_dict(self) -> dict[str, Any]:
@@ -142,25 +142,25 @@ class Store(Protocol):
     - Every method raises `StoreFailed` if the store cannot be reached.
     - Rows and the journal's offset change in one transaction.
 
-    A store may be in another process or on another machine, because the protocol assumes no threads.
+    The protocol assumes no threads, so a store may be in another process or on another machine.
     """
 
     @property
     def start_offset(self) -> JournalOffset:
-        """The offset up to which the journal had been applied when the store was opened."""
+        """The journal offset when the store was opened. All lines before it were applied."""
 
     @property
     def reports(self) -> ReportStore:
-        """The queries of sums for the pages."""
+        """The queries for the reports on the pages."""
 
     async def offset(self) -> JournalOffset:
-        """Return the offset up to which the journal has been applied by now."""
+        """Return the present journal offset. All lines before it are applied."""
 
     async def write(self, entries: Sequence[Entry], offset: JournalOffset) -> None:
-        """Write entries and the offset after them in one transaction.
+        """Write entries, and the journal offset after them, in one transaction.
 
-        A call that is written several times is stored and counted once. The length of texts and lists is already
-        limited (`entries.decode`).
+        A call that is written several times is counted once. `entries.decode` has already limited the length of texts
+        and lists.
         """
 
     async def sessions(
@@ -173,9 +173,11 @@ class Store(Protocol):
     ) -> Page[Session]:
         """Return a page of the sessions of one caller, or of all callers if `identity` is None.
 
-        If `span` is given, only sessions that were active in this range of time are returned: those that began before
-        its end and ended after its beginning. If `where` names fields of calls, such as `agent` or `model`, only
-        sessions are returned in which one call has all of these values. Raises `BadCursor` if `cursor` is malformed.
+        - `span` selects the sessions that began before its end and ended after its beginning.
+        - `where` may name fields of calls, such as `agent` or `model`. Then one call of a session must have all these
+          values.
+
+        Raises `BadCursor` if `cursor` is malformed.
         """
 
     async def session(self, identity: str | None, session_id: str) -> Session | None:
@@ -194,15 +196,17 @@ class Store(Protocol):
     ) -> Page[Record]:
         """Return a page of the calls of one caller in one session.
 
-        An `identity` of None selects the calls of all callers, and a `session_id` of None the calls of all sessions.
-        Only calls whose fields have the values in `where` are returned. Raises `BadCursor` if `cursor` is malformed.
+        An `identity` of None selects all callers, and a `session_id` of None all sessions. `where` has values that the
+        fields of a call must have. Raises `BadCursor` if `cursor` is malformed.
         """
 
     async def call(self, identity: str | None, call_id: str) -> Record | None:
-        """Return one call of a caller, or of any caller if `identity` is None. Return None if there is no such call."""
+        """Return a call; None if there is none, or if it belongs to another caller. An `identity` of None allows any
+        caller.
+        """
 
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
-        """Return rows of the hourly or daily totals, sorted by the columns in `query.by`; at most `MAX_ROWS` rows."""
+        """Return at most `MAX_ROWS` rows of the hourly or daily totals, sorted by the columns in `query.by`."""
 
     async def open_calls(self) -> Sequence[SentCall]:
         """Return the calls that were sent and have not ended, oldest first."""

@@ -32,9 +32,9 @@ from gateway.telemetry.log import Logger
 MAX_WAITING: Final = 32 * 1024 * 1024
 """Maximum number of bytes in the queue; bodies that would exceed it are lost."""
 OVERHEAD: Final = 4096
-"""Number of bytes that are added to the size of each call's bodies in the queue, because headers take memory too."""
+"""Number of bytes that are added to the size of each call's bodies, because headers take memory in the queue too."""
 GATHER_SECONDS: Final = 0.05
-"""Seconds for which more bodies are collected after the first one. So there are at most about 20 commits a second."""
+"""Seconds for which the thread collects more bodies after the first. So there are at most about 20 commits a second."""
 BATCH: Final = 200
 """Maximum number of calls whose bodies are written or deleted in one transaction. The file is locked meanwhile."""
 EXPIRE_SECONDS: Final = 10.0
@@ -113,7 +113,7 @@ class Bodies:
         self._queue.put(capture)
 
     async def of(self, call: str, identity: str | None) -> CapturedBodies | None:
-        """Return the bodies of a call; None if there are none or the call belongs to another login than `identity`.
+        """Return the bodies of a call; None if there are none, or if the caller's login is not `identity`.
 
         An `identity` of None allows any login. Raises `StoreFailed` if the file cannot be read.
         """
@@ -136,9 +136,7 @@ class Bodies:
                 self._expire_at = monotonic() + self._expire()
 
     def _gather(self) -> tuple[list[Capture], bool]:
-        """Wait for bodies, and return a batch of them and whether more batches may follow. After `close`, no more
-        follow.
-        """
+        """Wait for bodies. Return a batch of them, and whether more may follow. None follow after `close`."""
         captures: list[Capture] = []
         end = self._expire_at
         while len(captures) < BATCH:
@@ -212,10 +210,10 @@ class Bodies:
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
-        """Yield a connection to the file, and close it at the end of the block. Raises `StoreFailed` for errors of
-        SQLite or the disk.
+        """Yield a connection to the file, and close it at the end of the block.
 
-        SQLite clears the write-ahead log when the last connection to the file is closed.
+        Raises `StoreFailed` for errors of SQLite or the disk. When the last connection is closed, SQLite clears the
+        write-ahead log.
         """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -45,9 +45,8 @@ INSERT_CALL: Final = " ".join([
 def call_row(record: Record) -> tuple[Any, ...]:
     """Return the values of a call's row, in the order of `CALL_COLUMNS`.
 
-    The values are listed one by one for speed, because a busy gateway writes tens of thousands of rows in a second. `+`
-    converts booleans to 0 and 1. sqlite3 binds numbers faster than booleans, because it looks for an adapter for
-    each boolean.
+    This is written for speed, because a busy gateway writes tens of thousands of rows in a second. `+` converts
+    booleans to 0 and 1, because sqlite3 looks for an adapter for each boolean.
     """
     usage = record.usage
     return (
@@ -112,17 +111,17 @@ def _json(value: Any) -> str:
 
 
 MAX_CACHED_NAMES: Final = 32
-"""Maximum number of names in a list whose JSON is cached."""
+"""Maximum number of names in a list whose JSON is kept in the cache."""
 MAX_CACHED: Final = 500
-"""Maximum number of characters of all names in a list whose JSON is cached.
+"""Maximum total length of the names in a list whose JSON is kept in the cache, in characters.
 
-Clients choose the names of dropped fields, and a cache of long lists would need hundreds of megabytes."""
+Clients choose the names of dropped fields. A cache of long lists could need hundreds of megabytes."""
 
 
 def _json_list(names: tuple[str, ...]) -> str:
-    """Return the JSON of a call's tools or dropped fields.
+    """Return the JSON of a list of names: a call's tools or its dropped fields.
 
-    Short results are cached because many calls of a client have the same tools and dropped fields.
+    Short lists are cached, because many calls of a client have the same lists.
     """
     if not names:
         return "[]"

@@ -1,6 +1,6 @@
-"""The form in which the bodies of a call are stored, and the protocol of the object that has collected them.
+"""The types of a call's bodies: as they are collected (`Capture`), and as they are stored (`CapturedBodies`).
 
-This module only defines types. `call/capture.py` collects the bodies of a call; `bodies.py` writes them.
+`call/capture.py` collects the bodies of a call. `bodies.py` writes them.
 """
 
 from __future__ import annotations

@@ -16,14 +16,13 @@ from typing import Final
 KNOWN_SECONDS: Final = 1.0
 """Number of seconds for which a result is reused."""
 WAIT_SECONDS: Final = 0.5
-"""Maximum number of seconds to wait for the disk. A monitor may wait only one second for the result of a health
-check."""
+"""Maximum number of seconds to wait for the disk. A monitor may wait only one second for a health check."""
 _DATA: Final = b"\0" * 4096
 """Data that fills one block of the file system. Smaller files may take no block at all."""
 
 
 class DiskProbe:
-    """The tests of one folder. At most one test runs at a time. So a disk that does not answer blocks only one
+    """Tests whether one folder accepts data. Only one test runs at a time, so a disk that hangs blocks only one
     thread.
     """
 
@@ -36,7 +35,7 @@ class DiskProbe:
         self._fault = ""
 
     def fault(self) -> str:
-        """Return the reason why the folder accepts no data; "" if it does.
+        """Return the reason why the folder accepts no data; "" if it accepts data.
 
         This waits for the disk, at most `WAIT_SECONDS`, and may be called from any thread.
         """
@@ -53,9 +52,9 @@ class DiskProbe:
 
 
 def _write(path: Path) -> str:
-    """Write and remove a file.
+    """Write and remove a file. Return the reason if that fails, else "".
 
-    Return the reason if that fails; "" if the folder is missing, because the journal creates it.
+    A missing folder is no failure, because the journal creates it.
     """
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

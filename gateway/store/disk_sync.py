@@ -1,10 +1,10 @@
-"""Flushes of the journal to the disk. They are used with `storage.sync`: a call then waits until its line is on the
-disk, and a power cut cannot lose the line.
+"""Flushes of the journal to the disk (`storage.sync`). A call waits for the flush of its line, so a power failure
+cannot lose the line.
 
-- One flush serves all calls that wait when it begins. Calls that come during a flush share the next one.
+- One flush serves all calls that wait when it begins. Later calls share the next flush.
 - Flushes run in a thread of their own, because a flush takes milliseconds.
-- After a failed flush, it is unknown which lines are on the disk, and a second flush of the same file may succeed
-  without writing them. So the journal first writes these lines to a new file.
+- After a failed flush, it is unknown which lines are on the disk. A second flush of the same file may succeed without
+  writing them. So the journal first writes these lines to a new file.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from gateway.store.base import JournalOffset, StoreFailed
 from gateway.telemetry.log import Logger
 
 RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Seconds before the first and each further try after a failed flush. The last number applies to all later tries.
+"""Seconds to wait after the first and each further failed flush in a row. The last number applies to all later
+failures.
 
-Each try writes the unflushed lines again, so tries without a pause would fill the disk."""
+Each retry writes the unflushed lines again, so retries without a pause would fill the disk."""
 
 
 class Unflushed(NamedTuple):
-    """The files that a flush must write to the disk, and how much of the journal is on the disk afterwards."""
+    """The files that a flush must write to the disk, and the part of the journal that is on the disk afterwards."""
 
     descriptors: tuple[int, ...]
     """Descriptors of the files. They are closed after the flush."""
     folder: Path | None
     """The journal's folder if a file was created in it since the last flush; None otherwise."""
     lines: int
-    """Number of lines written to the journal since the process started. The flush puts all of them on the disk."""
+    """Number of lines written to the journal since the process started. All of them are on the disk after the flush."""
     end: JournalOffset
-    """The offset after the last of the `lines` in the journal."""
+    """The journal offset after the `lines`."""
 
 
 class Flushable(Protocol):
@@ -78,7 +79,7 @@ class DiskSync:
 
     @property
     def failure(self) -> str:
-        """The error message of the last flush, if it failed; "" otherwise. After a failed flush no call can be sent."""
+        """The error message of the last flush if it failed, else "". No call can be sent until a flush succeeds."""
         return self._reason if self._failures else ""
 
     async def wait(self) -> None:
@@ -132,7 +133,7 @@ class DiskSync:
 
 
 def _write_back(files: Unflushed) -> None:
-    """Write the content of the files to the disk. If a file is new, also write its name in the folder.
+    """Flush the files to the disk and close them. If one of them is new, also flush its folder.
 
     Raises `OSError` if this fails.
     """

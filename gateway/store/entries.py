@@ -7,13 +7,13 @@ Four kinds of entries are usual:
 - balances after a refill or a change of the quotas;
 - a change of the configuration.
 
-A process that was replaced by another process writes two more kinds to its spool: the ids of its open calls, and a call
-that has ended, with its bill. The other process charges the bill.
+A process that has been replaced writes two more kinds to its spool: the ids of its open calls, and a call that has
+ended, with its bill. The process that replaced it charges the bill.
 
 - Lines are encoded on the event loop and decoded in another thread.
 - New releases only add fields, so lines of older releases can be read.
-- Texts and lists that clients and providers chose are cut to a maximum length when a line is read. Otherwise a row that
-  is too large for a store would block all rows after it.
+- When a line is read, texts and lists from clients and providers are cut to a maximum length. Otherwise a row that is
+  too large for the store would block all later rows.
 """
 
 from __future__ import annotations
@@ -31,18 +31,19 @@ MAX_TEXT: Final = 1024
 MAX_LIST: Final = 256
 """Maximum number of items that are stored of one list, such as a call's tools or dropped fields."""
 MAX_INTEGER: Final = 2**53
-"""Maximum of a stored count or cost. Even JSON readers that use floats read it exactly, and a thousand such numbers can
-be added within 64 bits."""
+"""Maximum of a stored count or cost. JSON readers that use floats read it exactly, and a sum of a thousand such numbers
+fits into 64 bits."""
 
 
 class Balance(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The balance of a quota bucket after a change. The bucket's last entry in the journal has its current balance."""
+    """The balance of a quota bucket after a change. A bucket's last entry in the journal has its current balance."""
 
     bucket: str
     amount: int
     """Balance in nanodollars. It is negative if calls cost more than the bucket contained."""
     remainder: int
-    """The fraction of a nanodollar in addition to `amount`, as a numerator (`Charge.remainder`)."""
+    """Numerator of the fraction of a nanodollar that is added to `amount`. The denominator is the period of the
+    bucket's rule."""
     at: float
     """Unix time of the change in seconds."""
     terms: str = ""
@@ -63,9 +64,8 @@ class Version(msgspec.Struct, frozen=True, gc=False):
 class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The data of a call that is about to be sent to a provider.
 
-    If the process is killed during the call, the call's record and charge are made from these data. Each call needs
-    such a line, so the data are encoded as an array to keep the line short. New releases add fields at the end, with
-    defaults.
+    If the process is killed during the call, the call's record and charge are made from these data. They are encoded as
+    an array, because every call needs such a line. New releases add fields at the end, with defaults.
     """
 
     id: str
@@ -86,34 +86,33 @@ class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
     cost_basis: str = ""
     """The row of the price table that was used (`Record.cost_basis`)."""
     chains: tuple[tuple[tuple[str, str], ...], ...] = ()
-    """Chains of quota buckets (`money/quotas/ledger.py`) that are charged for the call.
-
-    Each bucket is given by its name and the terms of its rule."""
+    """Chains of quota buckets (`money/quotas/ledger.py`) that pay for the call. A bucket is given by its name and the
+    terms of its rule."""
     parts: tuple[SentPart, ...] = ()
-    """The cost of each attempt, if several attempts were sent; () if all of `cost` is charged to `chains`."""
+    """The cost of each attempt, if several attempts were sent; () if `chains` pay all of `cost`."""
 
 
 class SentPart(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The cost of one of several attempts of a call that is about to be sent again."""
+    """The cost of one attempt, for a call that is about to be sent again."""
 
     cost: Small | None = None
     """Maximum cost of the attempt in nanodollars; None if its price is unknown."""
     chains: tuple[tuple[tuple[str, str], ...], ...] = ()
-    """Chains of quota buckets that are charged for the attempt."""
+    """Chains of quota buckets that pay for the attempt."""
 
 
 class Bill(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The amounts that a call has used, and the chains of buckets that are charged for it."""
+    """The amounts that a call has used, and the chains of quota buckets that pay for them."""
 
     chains: tuple[tuple[tuple[Kind, str, str], ...], ...] = ()
-    """Chains of buckets, each bucket by its kind, its name and the terms of its rule."""
+    """Chains of buckets. A bucket is given by its kind, its name and the terms of its rule."""
     requests: int = 0
     tokens: int = 0
     money: int = 0
     """Cost of the call in nanodollars."""
     estimated: bool = False
     others: tuple[Bill, ...] = ()
-    """The bills of the other attempts, if several attempts of the call are charged."""
+    """Bills of the other attempts, if several attempts of the call are charged."""
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -125,7 +124,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     version: Version | None = None
     bill: Bill | None = None
     open: tuple[str, ...] = ()
-    """Ids of calls that are open in a process that was replaced."""
+    """Ids of the calls that are still open in a replaced process."""
 
 
 _ENCODER = msgspec.json.Encoder()
@@ -174,7 +173,7 @@ def decode_sent_call(line: bytes) -> SentCall | None:
 
 
 def _clean(value: Any) -> Any:
-    """Return the value with lone surrogates replaced, which JSON cannot contain, and with integers limited to
+    """Return the value with lone surrogates replaced, because JSON cannot contain them. Integers are limited to
     `MAX_INTEGER`.
     """
     if isinstance(value, str):

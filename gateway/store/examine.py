@@ -25,8 +25,11 @@ from gateway.store.schema import MIGRATIONS
 from gateway.store.sums import FIGURES, QUARTER, Series
 
 LineState = Literal["torn", "damaged", "unknown"]
-"""Reason why a line cannot be read: it has no line end (torn), is not JSON (damaged), or is of another release
-(unknown)."""
+"""Reason why a line cannot be read:
+
+- `torn`: it has no line end;
+- `damaged`: it is not JSON;
+- `unknown`: it is of another release."""
 
 
 class BadLine(NamedTuple):
@@ -48,7 +51,7 @@ class Segment(NamedTuple):
 
 
 def examine_segment(path: Path) -> Segment:
-    """Return what is in a file of the journal. Raises `OSError` if it cannot be read."""
+    """Return the unreadable lines of a journal file. Raises `OSError` if the file cannot be read."""
     bad: list[BadLine] = []
     lines = start = 0
     with path.open("rb") as file:
@@ -79,12 +82,12 @@ class Database:
 
     state: DatabaseState
     detail: str = ""
-    """The fault of the database, or a note that its schema is old; "" if there is neither."""
+    """The fault of the database, or a note about its old schema; "" if there is neither."""
     calls: int = 0
     last_at: float = -math.inf
-    """Unix time in seconds at which the last call began; minus infinity without a call."""
+    """Unix time in seconds at which the last stored call began; minus infinity if there is no call."""
     wrong_sums: int = 0
-    """Number of sums by quarter hour that lack some of the stored calls."""
+    """Number of quarter-hour sums that count fewer calls than are stored."""
     wrong_balances: tuple[str, ...] = ()
     """Names of quota buckets whose stored balance is not valid."""
     wrong_open_calls: int = 0
@@ -119,9 +122,9 @@ _STATES: Final[dict[int, DatabaseState]] = {
 
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a database for reading only. Raises `sqlite3.Error` if it cannot be opened.
+    """Yield a read-only connection to a database. Raises `sqlite3.Error` if it cannot be opened.
 
-    Without a write-ahead log, nobody uses the database, and it is opened in a way that creates no log.
+    A database without a write-ahead log is not in use. It is opened as immutable, so that SQLite creates no log.
     """
     is_used = path.with_name(f"{path.name}-wal").exists()
     uri = f"file:{quote(str(path.absolute()))}?mode=ro{'' if is_used else '&immutable=1'}"
@@ -169,7 +172,7 @@ def _wrong_figures(connection: sqlite3.Connection) -> int:
 
 
 def _objects(connection: sqlite3.Connection) -> set[str]:
-    """Return names such as `the table calls` for all tables, indexes and columns that are not SQLite's own."""
+    """Return names such as `the table calls` for all tables, indexes and columns, except SQLite's own."""
     own = "FROM sqlite_schema s WHERE s.name NOT LIKE 'sqlite_%'"
     rows = connection.execute(
         f"SELECT s.type, s.name {own} "  # noqa: S608 (a constant)
@@ -195,9 +198,9 @@ def _wrong_balances(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _buckets(column: str, condition: str) -> tuple[str, ...]:
-    """Return the SQL of a histogram of durations: an expression for each of its integers (`histogram.count`).
+    """Return the SQL expressions of a histogram of durations, one for each packed integer (`histogram.count`).
 
-    `column` has the durations, and `condition` selects the calls that count.
+    `column` has the durations in milliseconds. Only calls that meet `condition` are counted.
     """
     ranges = list(zip(("-1e300", *BOUNDS), (*BOUNDS, "1e300"), strict=True))
     counts = [f"coalesce(sum({condition} AND {column} > {low} AND {column} <= {high}), 0)" for low, high in ranges]
@@ -221,12 +224,12 @@ SELECT at - at % {QUARTER} AS time, identity, provider, iif(provider = '', '', m
     outcome, {", ".join(f"{sql} AS {name}" for sql, name in zip(_EXPRESSIONS, FIGURES, strict=True))}
 FROM calls GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
 """  # noqa: S608 (our own names)
-"""Query that computes the figures (sums over calls) of each quarter hour anew from the stored calls."""
+"""Query that computes the figures (sums over calls) of each quarter hour from the stored calls."""
 SAME_SERIES: Final = " AND ".join(f"s.{name} = counted.{name}" for name in Series._fields)
 MISSING_SUMS: Final = f"""
 SELECT counted.* FROM ({_COUNTED_FIGURES}) counted LEFT JOIN series s ON {SAME_SERIES}
 LEFT JOIN figures_quarter kept ON kept.time = counted.time AND kept.series = s.n
 WHERE kept.calls IS NULL OR kept.calls < counted.calls
 """  # noqa: S608 (our own query)
-"""Query for rows of sums that count fewer calls than the table of calls has. A row that counts more calls is correct,
+"""Query for the right sums where a stored sum is missing or too low. A stored sum that counts more calls is right,
 because calls are deleted earlier than their sums."""

@@ -1,8 +1,9 @@
-"""The migration that replaces hourly and daily totals by figures (sums over calls) of each quarter hour, hour and day.
+"""The migration that replaces hourly and daily totals by figures: sums over calls of each quarter hour, hour, day and
+period.
 
-A row of figures is for one time and one series. A series is a combination of caller, provider, model, agent, API
-format, status and outcome. Figures are computed from the stored calls. Totals of calls that have expired are kept in
-series without an API format and with status 0, at the beginning of their hour.
+A row of figures is for one time and one series: calls with the same caller, provider, model, agent, API format, status
+and outcome. Figures are computed from the stored calls. Totals of expired calls are kept in series without an API
+format and with status 0, at the beginning of their hour.
 """
 
 from __future__ import annotations
@@ -31,9 +32,7 @@ def _table(name: str) -> str:
 
 
 def _buckets(column: str, condition: str) -> str:
-    """Return SQL that counts the values of a column in each bucket of durations. Two counts are packed into each
-    integer.
-    """
+    """Return SQL that counts the values of a column in each bucket of durations. Each integer packs two counts."""
     ranges = list(zip(("-1e300", *_BOUNDS), (*_BOUNDS, "1e300"), strict=True))
     counts = [f"coalesce(sum({condition} AND {column} > {low} AND {column} <= {high}), 0)" for low, high in ranges]
     return ", ".join(f"{low} + ({high} << 31)" for low, high in zip(counts[::2], counts[1::2], strict=True))
@@ -45,9 +44,9 @@ def _coarser(name: str, finer: str, milliseconds: int) -> str:
 
 
 def _of_everybody(level: str) -> tuple[str, str]:
-    """Return the statements that create and fill the table of sums over all callers and agents.
+    """Return the statements that create and fill one table of sums over all callers and agents.
 
-    `level` is the resolution, such as `hour`.
+    `level` is its unit of time, such as `hour`.
     """
     summed = ", ".join(f"sum(f.{column})" for column in _FIGURES)
     fill = f"""
@@ -83,7 +82,7 @@ SELECT u.time FROM (SELECT time, sum(calls) AS calls FROM usage_hourly GROUP BY 
 LEFT JOIN (SELECT time - time % 3600000 AS time, sum(calls) AS calls FROM figures_quarter GROUP BY 1) p USING (time)
 WHERE u.calls > coalesce(p.calls, 0)
 """
-"""Statement that finds the hours of which some calls have expired."""
+"""Statement that creates a table of the hours for which some calls have expired."""
 _EXPIRED: Final = f"""
 CREATE TEMP TABLE expired AS
 SELECT u.time, u.identity, u.provider, u.model, u.agent, u.calls - coalesce(p.calls, 0) AS calls,
@@ -95,9 +94,10 @@ WHERE u.time IN (SELECT time FROM partial) AND u.calls > coalesce(p.calls, 0)
 
 
 def _kept(outcome: str, condition: str, calls: str, *, amounts: bool) -> tuple[str, str]:
-    """Return the statements that keep the totals of expired calls, as calls with the given `outcome`.
+    """Return the statements that store totals of expired calls as calls with the given `outcome`.
 
-    If `amounts` is False, only the number of calls is kept.
+    `condition` selects the totals, and `calls` is SQL for the number of calls. If `amounts` is False, only this number
+    is stored.
     """
     series = f"INSERT OR IGNORE INTO series ({_KEY}) SELECT identity, provider, model, agent, '', 0, '{outcome}' FROM expired WHERE {condition}"  # noqa: E501, S608 (our own names)
     kept = ", ".join(("0" if name == "cache_saved" else f"e.{name}") if amounts else "0" for name in _SUMS)

@@ -1,6 +1,6 @@
 """Writes the sums over a batch of calls: figures, uses of tools, errors, and the health of models.
 
-Figures are sums over the calls of one series in one unit of time (`sums.Group`). All functions run within the
+Figures are sums over the calls of one series (`sums.Series`) in one unit of time. All functions run within the
 transaction of the batch (`writing.py`).
 """
 
@@ -14,22 +14,22 @@ from typing import Any, Final, TypeVar
 from gateway.store.sums import DAY, FIGURES, HOUR, PERIOD, QUARTER, ErrorKind, ErrorShare, Group, Health, Series, Sums
 
 LEVELS: Final[Mapping[str, int]] = {"period": PERIOD, "day": DAY, "hour": HOUR, "quarter": QUARTER}
-"""Lengths in milliseconds of the units of time by which calls are summed, the coarsest first.
+"""Units of time by which calls are summed, in milliseconds, the longest first.
 
-The keys are the ends of tables' names, such as `hour` in `figures_hour`."""
+The keys are parts of table names, such as `hour` in `figures_hour`."""
 FIGURE_TABLES: Final[Mapping[str, int]] = {f"figures_{level}": unit for level, unit in LEVELS.items()}
-"""Tables of sums over calls, each with the length in milliseconds of its unit of time."""
+"""Tables of sums over calls, each with its unit of time in milliseconds."""
 EVERYBODY_TABLES: Final[Mapping[str, int]] = {f"everybody_{level}": unit for level, unit in LEVELS.items()}
-"""Tables of sums over all callers and agents, each with the length in milliseconds of its unit of time.
+"""Tables of sums over all callers and agents, each with its unit of time in milliseconds.
 
-Identity and agent of their series are "". They have far fewer rows than `FIGURE_TABLES`, so most pages of admins read
-them."""
+Their series have no identity and no agent. Most pages of admins read these tables, because they have far fewer rows
+than `FIGURE_TABLES`."""
 MAX_SHAPES: Final = 200
-"""Maximum number of shapes (`sums.shape`) of messages for one error code of one provider. Further messages share the
-shape ""."""
+"""Maximum number of shapes of messages (`sums.shape`) for one error code of one provider. Errors with further shapes
+are counted under the shape ""."""
 _LOOKUP_ROWS: Final = 512
-"""Maximum number of rows that one statement looks up, a power of two. SQLite limits the number of values in a
-statement."""
+"""Maximum number of rows that one statement looks up, because SQLite limits the number of values. `_padded` needs a
+power of two."""
 _KEY: Final = ", ".join(Series._fields)
 _INSERT_SERIES: Final = f"INSERT OR IGNORE INTO series ({_KEY}) VALUES ({', '.join('?' for _ in Series._fields)})"  # noqa: S608 (our own names)
 _UPSERT_TOOL: Final = (
@@ -85,7 +85,7 @@ def add_figures(connection: sqlite3.Connection, sums: Sums) -> None:
 
 
 def of_everybody(series: Series) -> Series:
-    """Return the series without identity and agent, under which the calls of all callers and agents are summed."""
+    """Return the series that stands for all callers and agents."""
     return series._replace(identity="", agent="")
 
 
@@ -139,8 +139,8 @@ def _look_up(connection: sqlite3.Connection, series: Sequence[Series]) -> dict[S
 def _padded(series: Sequence[Series]) -> Sequence[Series]:
     """Repeat the last series until the number of series is a power of two.
 
-    SQLite statements then have only a few lengths. This saves memory, because each connection caches its prepared
-    statements, and a long one takes 30 KB.
+    Then there are only a few different statements. Each connection caches its prepared statements, and a long one takes
+    30 KB.
     """
     size = 1 << (len(series) - 1).bit_length()
     return [*series, *[series[-1]] * (size - len(series))]
@@ -159,14 +159,14 @@ def write_errors(
     kinds: Mapping[ErrorKind, ErrorShare],
     numbers: Mapping[Series, int],
 ) -> None:
-    """Add errors to the table of errors. `kinds` has the last of these errors of each kind."""
+    """Add numbers of errors to the table of errors. `kinds` has the last error of each kind."""
     stored = {kind: _kind_number(connection, kind, share) for kind, share in kinds.items()}
     rows = [(group.time, numbers[group.series], stored[kind], calls) for (group, kind), calls in errors.items()]
     connection.executemany(_UPSERT_ERROR, rows)
 
 
 def _kind_number(connection: sqlite3.Connection, kind: ErrorKind, share: ErrorShare) -> int:
-    """Return the number of a kind of errors, after its message and example are updated."""
+    """Store the last message and example of a kind of errors, and return the number of the kind."""
     number = "SELECT n FROM error_kinds WHERE code = ? AND native = ? AND provider = ? AND shape = ?"
     if connection.execute(number, kind).fetchone() is None:
         shapes = "SELECT count(*) FROM error_kinds WHERE code = ? AND native = ? AND provider = ?"
@@ -190,9 +190,10 @@ _OF_TEXTS: Final = ("tools_quarter", "tools_day", "errors_quarter")
 
 
 def expire_texts(connection: sqlite3.Connection, before: int) -> None:
-    """Delete the texts from before a Unix time in milliseconds: errors, uses of tools, and the last errors of models.
+    """Delete texts that are older than a Unix time in milliseconds: errors, uses of tools, and the last errors of
+    models.
 
-    At most one day of each table is deleted, the oldest, because the store is locked meanwhile.
+    The store is locked meanwhile, so at most the oldest day of each table is deleted.
     """
     for table in _OF_TEXTS:
         # the calls of a row begin up to this long after its time

@@ -25,14 +25,14 @@ from gateway.store.journal import Journal
 from gateway.telemetry.log import Logger
 
 POLL_SECONDS: Final = 0.05
-"""Seconds between two rounds of applying the journal. So a call can be read from the store within 100 ms, unless the
-gateway is busy."""
+"""Seconds between two rounds of applying the journal, so that a call is in the store within 100 ms. A busy gateway uses
+`BUSY_POLL_SECONDS`."""
 BUSY_POLL_SECONDS: Final = 0.5
 """Seconds between two rounds of applying the journal while the gateway is busy (`BUSY_BYTES`).
 
-In a batch of 1,000, a call costs the store less than half as much as in a batch of 50."""
+Large batches are cheaper: in a batch of 1,000, a call costs the store less than half as much as in a batch of 50."""
 BUSY_BYTES: Final = 32 * 1024
-"""Number of bytes of the journal in one round at which the gateway counts as busy. They are about 20 calls."""
+"""Number of unapplied bytes of the journal at which the gateway counts as busy. They are about 20 calls."""
 BATCH_BYTES: Final = 4 * 1024 * 1024
 """Maximum number of bytes of the journal that are applied in one transaction, during which the store is locked.
 
@@ -50,9 +50,9 @@ EXPIRE_BATCH_CALLS: Final = 2000
 
 
 class JournalFollower:
-    """The writer of the journal. It also applies the journal's entries to a store.
+    """Writes entries to the journal, and applies them to a store.
 
-    `retention` returns the number of seconds for which calls are kept in the store; None: for ever. `sync` flushes the
+    `retention` returns the number of seconds for which calls are kept in the store; None for ever. `sync` flushes the
     journal to the disk; None if the journal is not flushed.
     """
 
@@ -75,8 +75,8 @@ class JournalFollower:
         self._paused = False
         self._offset = store.start_offset
         self._set_aside = JournalOffset(), 0
-        """The start of a batch, and how many of its unreadable lines, from the first on, have been copied to a separate
-        file. If the store fails, the batch is read again, and may be longer then."""
+        """The start of a batch, and the number of its first unreadable lines that are already in a separate file. If
+        the store fails, the batch is read again, and may be longer."""
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
         self._is_busy = False
@@ -87,7 +87,7 @@ class JournalFollower:
 
     @property
     def full(self) -> bool:
-        """Whether no call may begin, because the journal's buffer in memory is full or its last flush failed."""
+        """True if no call may begin, because the journal's buffer in memory is full or its last flush failed."""
         return self._journal.full or (self._sync is not None and self._sync.failure != "")
 
     def disk_fault(self) -> str:
@@ -99,14 +99,13 @@ class JournalFollower:
 
     @property
     def waiting(self) -> int:
-        """The number of bytes of records in memory that wait because they cannot be written to the disk."""
+        """The number of bytes of records that wait in memory, because they cannot be written to the disk."""
         return self._journal.waiting
 
     @property
     def lag(self) -> int:
-        """The number of bytes in the journal's newest file and in its buffer in memory that are not applied yet.
-
-        Older files are not counted.
+        """The number of bytes that are not applied yet, in the journal's newest file and in memory. Older files are not
+        counted.
         """
         end = self._journal.end
         behind = end.byte - (self._offset.byte if self._offset.segment == end.segment else 0)
@@ -135,8 +134,8 @@ class JournalFollower:
     def put(self, entry: Entry) -> None:
         """Append an entry to the journal. This never raises and never waits.
 
-        While the journal is full, the gateway refuses every call. The records of refused calls are discarded then,
-        because keeping them would need unlimited memory.
+        While the journal is full, the gateway refuses every call. The records of these calls are discarded, because
+        keeping them would need unlimited memory.
         """
         if self.full and entry.call is not None and entry.call.outcome == "refused":
             return
@@ -231,7 +230,7 @@ class JournalFollower:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _tend(self) -> None:
-        """Try regularly to write the spool's lines that wait in memory, until this task is cancelled."""
+        """Retry to write the spool's waiting lines, until this task is cancelled."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
             self._journal.retry()

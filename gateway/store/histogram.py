@@ -1,7 +1,7 @@
 """Counts of durations by buckets, from which percentiles are computed.
 
-- The bounds of the buckets grow by a constant factor of 1.8. So a percentile is mostly off by a few percent, and by a
-  factor of 1.8 in the worst case.
+- The bounds of the buckets grow by a constant factor of 1.8. A percentile is off by this factor at most, and usually by
+  a few percent.
 - Counts can be added, so the percentiles of any range of time can be computed from sums.
 - Two counts are packed into one integer, because sums over many columns are slow.
 """
@@ -16,10 +16,9 @@ BOUNDS: Final = tuple(round(50 * 10 ** (step / 4)) for step in range(17))
 """Upper bounds of the buckets in milliseconds, from 50 ms to 500 s, four for each factor of ten. One more bucket counts
 longer durations."""
 SHIFT: Final = 31
-"""Number of bits of the lower of the two counts that are packed into one integer. So a sum of counts must stay below
-two billion."""
+"""Number of bits of the lower count in a packed integer. So each count must stay below two billion."""
 SIZE: Final = (len(BOUNDS) + 1) // 2
-"""Number of integers that have the counts of all buckets."""
+"""Number of packed integers for the counts of all buckets."""
 
 
 def count(durations: Iterable[float]) -> list[int]:
@@ -35,16 +34,17 @@ def count(durations: Iterable[float]) -> list[int]:
 
 
 def unpacked(counts: Iterable[int]) -> tuple[int, ...]:
-    """Return the number of durations in each bucket. `counts` has two of these numbers packed into each integer."""
+    """Return the number of durations in each bucket. `counts` are packed integers (`count`)."""
     mask = (1 << SHIFT) - 1
     return tuple(number for pair in counts for number in (pair & mask, pair >> SHIFT))
 
 
 def percentile(counts: Sequence[int], fraction: float) -> float | None:
-    """Return an estimate of a percentile in milliseconds; None without durations. `counts` are the counts by bucket.
+    """Return an estimate of a percentile in milliseconds; None without durations. `counts` has one number for each
+    bucket.
 
     Within a bucket, the logarithms of the durations are assumed to be spread evenly. The result 50 ms (the first bound)
-    means at most 50 ms, and the result 500 s (the last bound) means at least 500 s.
+    means at most 50 ms. The result 500 s (the last bound) means at least 500 s.
     """
     rank = fraction * sum(counts)
     below = counts[0]

@@ -2,12 +2,12 @@
 
 For each call, a line is written before the call is sent, and another before the reply's last byte is sent.
 
-- A line is written to the system's page cache, without waiting for the disk. A killed process loses no line, but a
-  power failure may lose the lines of the last half minute. With `storage.sync`, a call waits until `disk_sync.py` has
-  flushed the call's first line to the disk.
+- Lines are written to the operating system's page cache, without waiting for the disk. A killed process loses no line,
+  but a power failure may lose the lines of the last half minute. With `storage.sync`, a call waits until `disk_sync.py`
+  has flushed its first line to the disk.
 - The store is filled only from these files, so a slow or failing store delays no call and loses nothing.
-- If the disk is full, lines wait in memory. When their maximum size is reached, `full` is true.
-- After a failed flush, the system treats the lines as written, although they may not be on the disk
+- If the disk is full, lines wait in memory. If too many bytes wait, `full` is true.
+- After a failed flush, the operating system treats the lines as written, although they may not be on the disk
   (lwn.net/Articles/752063). So the journal writes these lines again, to a new file (`rewrite`).
 
 This module does not read the content of a line.
@@ -36,8 +36,8 @@ from gateway.telemetry.log import Logger
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 """Size in bytes at which a new file is begun. Older files can be deleted once the store has applied them."""
 WAITING_BYTES: Final = 64 * 1024 * 1024
-"""Number of bytes of waiting lines at which the journal is full. This is enough for about 80,000 calls, which are more
-than a process handles in a minute."""
+"""Number of bytes of waiting lines at which the journal is full. They are about 80,000 calls, more than a process
+handles in a minute."""
 HOLDER_BYTES: Final = 200
 """Maximum size of the lock file in bytes. The process that holds the lock writes its id and arguments into the file."""
 _HIGHEST: Final = 10**12 - 1
@@ -46,10 +46,12 @@ _HIGHEST: Final = 10**12 - 1
 class Journal(Segments):
     """The journal's files in one folder, which one process locks.
 
-    New lines are written to a new file, whose number is higher than `after` and all existing numbers. If `sync` is
-    True, the journal remembers which files must be flushed to the disk. `lock` is the descriptor of a lock file that
-    another process has locked and handed over. If it is None, this process locks the file. Raises `StoreFailed` if the
-    folder cannot be locked or written.
+    - New lines go to a new file. Its number is higher than `after` and than the numbers of all existing files.
+    - With `sync`, the journal remembers which files must be flushed to the disk.
+    - `lock` is the descriptor of a lock file that another process has locked and handed over. If it is None, this
+      process locks the file.
+
+    Raises `StoreFailed` if the folder cannot be locked or written.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class Journal(Segments):
 
     @property
     def full(self) -> bool:
-        """Whether the lines in memory have reached their maximum size, so that no call may begin."""
+        """True if the lines in memory have reached their maximum size, so that no call may begin."""
         return self._waiting_size >= self._waiting_bytes
 
     def fault(self) -> str:
@@ -127,9 +129,7 @@ class Journal(Segments):
         return self._appended
 
     def unflushed(self) -> Unflushed:
-        """Return the files with lines that may not be on the disk yet. The caller must close the descriptors in the
-        result.
-        """
+        """Return the files with lines that may not be on the disk yet. The caller must close the descriptors."""
         files = Unflushed(
             (*self._unflushed, os.dup(self._file)),
             self._folder if self._is_new else None,
@@ -148,7 +148,7 @@ class Journal(Segments):
     def rewrite(self) -> None:
         """Write the lines that may not be on the disk to a new file, after a failed flush.
 
-        Raises `OSError` if that fails. The store ignores calls that it gets twice.
+        Raises `OSError` if that fails. The store ignores a call that it already has.
         """
         if self._end.byte:
             self._begin(self._end.segment + 1)
@@ -158,7 +158,7 @@ class Journal(Segments):
             raise OSError(errno.EIO, "its lines cannot be written again")
 
     def applied(self, offset: JournalOffset) -> None:
-        """Note that the store has all lines before `offset`, so that they are never written to another file."""
+        """Note that the store has all lines before `offset`. They need not be written again after a failure."""
         self._applied = offset
         self.flushed(offset)
 
@@ -207,8 +207,8 @@ class Journal(Segments):
     def _replace_removed_file(self) -> None:
         """Begin a new file if the current file, or its folder, was removed.
 
-        Lines in a removed file are lost, so those that are not in the store yet are written to the new file. Other
-        lines are not written again. Their calls may have expired since then, and would be counted twice.
+        Lines that are not in the store yet are written to the new file. Other lines are not, because their calls may
+        have expired in the store and would be counted twice.
         """
         try:
             inode = self.path(self._end.segment).stat().st_ino
@@ -249,10 +249,10 @@ class Journal(Segments):
             os.close(before)
 
     def renew(self, seconds: float) -> None:
-        """Begin a new file if the current file was begun more than `seconds` (the retention of calls) ago.
+        """Begin a new file if the current file is older than `seconds`, the retention of calls.
 
-        The old file, with expired calls, can then be deleted. If a new file cannot be created, as on a full disk, the
-        next call of this method tries again.
+        Then the old file, with expired calls, can be deleted. If the new file cannot be created, the next call of this
+        method tries again.
         """
         if self._end.byte and monotonic() - self._begun >= seconds:
             with suppress(OSError, StoreFailed):
@@ -274,8 +274,8 @@ class Journal(Segments):
                     self.path(number).unlink()
 
     def reopen(self) -> None:
-        """Begin a new file. Its number is the highest in the folder, in case another process has written files
-        meanwhile.
+        """Begin a new file with a higher number than all files in the folder, because another process may have written
+        some.
 
         Raises `OSError` or `StoreFailed` if the file cannot be created.
         """

@@ -1,7 +1,7 @@
-"""Recounting of the uses of tools, the errors, and the health of models, from the stored calls.
+"""Recounts the uses of tools, the errors, and the health of models, from the stored calls.
 
-A count that is lower than the number of stored calls is wrong. A higher count is right, because calls expire. Other
-sums are recounted in `repair.py`.
+A count that is lower than the number of stored calls is wrong. A higher count is right, because counts outlive their
+calls. `repair.py` recounts the other sums.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from gateway.store.figures_writing import series_numbers, update_health, write_e
 from gateway.store.sums import DAY, QUARTER, Group, Health, Series, Sums, sum_calls
 
 Missing = dict[int, set[Series]]
-"""Series whose counts are too low, by the start of the quarter hour in milliseconds."""
+"""Series whose counts are too low, by the start of the quarter hour as Unix time in milliseconds."""
 
 _HAS_ERROR: Final = "outcome <> 'ok' AND error <> ''"
 _COUNTS: Final = {
     "tools_quarter": ("sum(iif(json_valid(tools), json_array_length(tools), 0))", "tools <> '[]'"),
     "errors_quarter JOIN error_kinds e ON e.n = kind": ("count(*)", _HAS_ERROR),
 }
-"""SQL by table: an expression for the number that a series should have in the table, and a condition that selects the
-calls that count."""
+"""SQL for each table: an expression for the right count of a series, and a condition for the calls that count."""
 _MISSING: Final = """
 SELECT counted.* FROM (
     SELECT at - at % {quarter} AS time, identity, provider, iif(provider = '', '', model) AS model, agent, api, status,
@@ -49,17 +48,15 @@ WHERE provider <> '' AND outcome IN ('ok', 'failed') GROUP BY 1, 2, 3
 
 
 def missing_texts(connection: sqlite3.Connection) -> int:
-    """Return how many sums lack uses of tools or errors of stored calls. A sum is for one series and one quarter
-    hour.
+    """Return the number of sums that lack uses of tools or errors of stored calls.
+
+    A sum is for one series and one quarter hour.
     """
     return sum(len(series) for table in _COUNTS for series in _missing(connection, table).values())
 
 
 def recount_texts(connection: sqlite3.Connection) -> None:
-    """Recount the uses of tools and the errors for all sums that lack stored calls.
-
-    The health of models gets the last success and the last error of the stored calls.
-    """
+    """Recount the uses of tools and the errors in all sums that lack stored calls. Also update the health of models."""
     connection.execute("DELETE FROM errors_quarter WHERE kind NOT IN (SELECT n FROM error_kinds)")
     tools, errors = (_missing(connection, table) for table in _COUNTS)
     numbers = series_numbers(connection, dict.fromkeys(chain(*tools.values(), *errors.values())))

@@ -3,8 +3,8 @@
 - Nothing is deleted. The damaged files are kept in a separate folder.
 - No gateway may run on the files meanwhile (`journal.locked`).
 - A repaired file replaces the damaged one in one step, so a killed repair can be run again.
-- A repaired database may lack rows. At the next start, rows that are still in the journal are written to it again. The
-  store ignores entries of the journal that it already has.
+- A repaired database may lack rows. At the next start, the gateway writes the rows that are still in the journal. The
+  store ignores journal entries that it already has.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ TABLES: Final = (
 
 
 def repair_segment(segment: Segment, aside: Path) -> None:
-    """Replace the damaged lines of a journal's file by blanks, and cut off a last line without an end.
+    """Replace the damaged lines of a journal file by blanks, and cut off an incomplete last line.
 
-    The file is copied to the folder `aside` first. All other lines keep their offsets, because the store refers to an
+    The file is copied to the folder `aside` first. Other lines keep their offsets, because the store refers to an
     offset. Lines of another release are kept. Raises `OSError` if a file cannot be read or written.
     """
     data = bytearray(segment.path.read_bytes())
@@ -83,10 +83,10 @@ def repair_segment(segment: Segment, aside: Path) -> None:
 
 
 def retry_unreadable(unreadable: Path, following: Path, aside: Path) -> int:
-    """Move the lines that this release can read to a new file of the journal, and return their number.
+    """Move the lines that this release can read from `unreadable` to the new journal file `following`. Return their
+    number.
 
-    `unreadable` is the file of lines that could not be read. It is copied to `aside` first. Raises
-    `OSError` if a file cannot be read or written.
+    `unreadable` is copied to `aside` first. Raises `OSError` if a file cannot be read or written.
     """
     lines = unreadable.read_bytes().split(b"\n")
     still = decode(lines)[1]
@@ -148,7 +148,7 @@ def rebuild_database(path: Path, aside: Path) -> dict[str, int]:
 
 
 def rebuild_sums(path: Path) -> None:
-    """Correct the sums that lack stored calls. Raises `sqlite3.Error` or `StoreFailed` on failure."""
+    """Correct the sums that lack stored calls. Raises `sqlite3.Error` or `StoreFailed` if this fails."""
     with closing(connect(path)) as connection:
         connection.text_factory = lambda data: data.decode("utf-8", "replace")
         connection.execute("BEGIN IMMEDIATE")
@@ -184,7 +184,9 @@ def _copy(source: sqlite3.Connection, target: sqlite3.Connection, table: Table) 
 
 
 def _is_sound(table: Table, columns: list[str], row: tuple[Any, ...], kinds: list[str]) -> bool:
-    """Return whether the values of a row have the types of their columns, and a call can be read."""
+    """Return whether the values of a row have the types of their columns. A row of `calls` must also be readable as a
+    call.
+    """
     if not all(value is None or isinstance(value, _TYPES[kind]) for value, kind in zip(row, kinds, strict=True)):
         return False
     values = dict(zip(columns, row, strict=True))
@@ -228,7 +230,7 @@ def _rows(source: sqlite3.Connection, select: str, table: Table) -> Iterator[tup
 
 
 def _after_damage(source: sqlite3.Connection, query: str, start: int, step: int) -> int:
-    """Return the first key after the damage from which rows can be read again. It is at least `start` + `step`."""
+    """Return the first key from `start` + `step` on at which rows can be read again."""
     bad = start + step - 1
     good = start + step
     while not _is_readable(source, query, good):
@@ -254,7 +256,7 @@ def _is_readable(source: sqlite3.Connection, query: str, key: int) -> bool:
 
 
 def _complete(connection: sqlite3.Connection) -> None:
-    """Add missing sessions and sums of the stored calls, and remove the models and tools of lost sessions."""
+    """Add the missing sessions and sums of the stored calls, and remove the models and tools of lost sessions."""
     for table in ("session_models", "session_tools"):
         connection.execute(f"DELETE FROM {table} WHERE session NOT IN (SELECT n FROM sessions)")  # noqa: S608 (our own)
     columns = ", ".join(f"c.{name}" for name in CALL_COLUMNS)
@@ -267,10 +269,10 @@ def _complete(connection: sqlite3.Connection) -> None:
 
 
 def _complete_sums(connection: sqlite3.Connection) -> None:
-    """Replace the sums by quarter hour that lack stored calls.
+    """Correct the sums that count fewer calls than are stored.
 
-    Then replace the coarser sums, and the sums over all callers, that count fewer calls than the sums by quarter hour.
-    At the end, recount the uses of tools and the errors.
+    The sums by quarter hour come first. The coarser sums, and the sums over all callers, are computed from them. At the
+    end, the uses of tools and the errors are recounted.
     """
     for table in _OF_SERIES:
         connection.execute(f"DELETE FROM {table} WHERE series NOT IN (SELECT n FROM series)")  # noqa: S608 (our own)
@@ -298,8 +300,8 @@ def _complete_sums(connection: sqlite3.Connection) -> None:
 def _complete_table(connection: sqlite3.Connection, table: str, unit: int, series: str) -> None:
     """Replace the rows of a table of sums that count fewer calls than the sums by quarter hour.
 
-    `unit` is the table's unit of time in milliseconds. `series` is SQL for the number of the row's series in this
-    table.
+    `unit` is the table's unit of time in milliseconds. `series` is an SQL expression that maps a series of
+    `figures_quarter` to a series of this table.
     """
     added = ", ".join(f"sum({name}) AS {name}" for name in FIGURES)
     finest = f"SELECT time - time % {unit} AS time, {series} AS series, {added} FROM figures_quarter GROUP BY 1, 2"  # noqa: S608

@@ -1,11 +1,11 @@
 """Restoration of a backup to a state folder.
 
-- Nothing is changed before the whole backup has been checked and copied to the disk of the state folder.
-- The restored database replaces the former one in one step (a rename). If the process is killed, the database is the
-  former or the restored one, and never a mixture. A second run completes what the first one began.
-- The journal may still have lines of the former state. The restored database gets an offset after all these files, so
-  that a gateway never applies these lines to it.
-- The former files are kept in a folder of their own.
+- The whole backup is checked, and copied to the disk of the state folder, before anything is changed.
+- One rename replaces the old database by the restored one. If the process is killed, the database is one of the two,
+  and never a mixture. A second run completes the restoration.
+- The journal may still have old lines. The restored database gets a journal offset after them, so that a gateway never
+  applies them to it.
+- The old files are kept in a folder of their own.
 
 `backup.py` makes backups.
 """
@@ -60,15 +60,15 @@ class Restored:
 
     manifest: Manifest
     former: Path | None
-    """The folder with the former files; None if there were none."""
+    """The folder with the old files; None if there were none."""
 
 
 def restore(backup: Path, state: StateFiles, *, aside: Path, replace: bool = False) -> Restored:
-    """Replace a state folder by a backup. The former files are kept in the folder `aside`.
+    """Replace a state folder by a backup, and keep the old files in the folder `aside`.
 
-    Raises `StoreFailed` or `OSError`, and changes nothing, if the backup is damaged, if a gateway uses the folder, or
-    if the disk has too little room. Unless `replace` is True, it does so too if the present store has newer calls, is
-    of a later release or is damaged.
+    Raises `StoreFailed` or `OSError`, and changes nothing, if the backup is damaged, a gateway uses the folder, or the
+    disk has too little room. Without `replace`, also raises `StoreFailed` if the present store is damaged, of a later
+    release, or has newer calls.
     """
     manifest = checked(backup)
     source = StateFiles(backup, backup / DATABASE)
@@ -132,7 +132,7 @@ def _require_replaceable(state: StateFiles, manifest: Manifest, *, replace: bool
 
 
 def _newer(state: StateFiles, manifest: Manifest) -> str:
-    """Return a text about newer data in the present store than in the backup; "" if there are none."""
+    """Return a text that says what is newer in the present store than in the backup; "" if nothing is."""
     last_at = _value(state.database, "SELECT max(at) FROM calls")
     if last_at is not None and last_at / 1000 > (manifest.last_at or 0):
         return f"its last call is of {rfc3339(last_at / 1000)}"
@@ -159,7 +159,7 @@ def _sweep(state: StateFiles) -> None:
 
 
 def _stage(source: StateFiles, state: StateFiles, names: Iterable[str]) -> None:
-    """Copy the files of the backup into the folders of the files that they will replace, and prepare the database.
+    """Copy the files of the backup beside the files that they will replace, and prepare the database.
 
     Raises `StoreFailed` or `OSError` if that fails. A later run replaces what was copied.
     """
@@ -222,7 +222,7 @@ def _settle(database: Path) -> None:
 
 
 def _swap(state: StateFiles, aside: Path) -> None:
-    """Replace the present files by the staged ones, and keep the present ones in `aside`."""
+    """Replace the present files by the staged files, and keep the present files in `aside`."""
     for path in (state.key, *parts(state.database), *parts(state.bodies)):
         if path.exists():
             keep(path, aside)
@@ -248,7 +248,7 @@ def _put(path: Path) -> None:
 
 
 def _move(state: StateFiles, aside: Path) -> None:
-    """Move the files of the former journal to the folder `aside`."""
+    """Move the files of the old journal to the folder `aside`."""
     files = [segment_path(state.journal, number) for number in segment_numbers(state.journal)]
     for path in (*files, state.unreadable, *state.spools()):
         if path.exists():

@@ -63,14 +63,16 @@ _MODELS: Final = """, (
 
 
 CALL_FILTERS: Final = ("provider", "model", "agent", "api", "outcome", "status", "status_class")
-"""Fields of calls by which sessions can be selected. `status_class` is the first digit of the status."""
+"""Fields of calls by which sessions can be selected. `status_class` is the first digit of the HTTP status."""
 _MODEL_COLUMNS: Final = frozenset({"provider", "model"})
-"""Columns that the table `session_models` has too. It is faster to search than `calls`, because it has one row for many
-calls."""
+"""Columns of the table `session_models` that calls have too. This table is faster to search than `calls`, because one
+row stands for many calls."""
 
 
 def has_call(columns: Sequence[str]) -> str:
-    """Return the SQL condition that one call of a session has certain values; `columns` are some of `CALL_FILTERS`."""
+    """Return the SQL condition that a session has a call with given values in `columns`, which are some of
+    `CALL_FILTERS`.
+    """
     sql = {column: "f.status / 100" if column == "status_class" else f"f.{column}" for column in columns}
     equal = " AND ".join(f"{sql[column]} = ?" for column in columns)
     if _MODEL_COLUMNS.issuperset(columns):
@@ -85,7 +87,7 @@ def _select(what: str, columns: str, table: str, conditions: tuple[str, ...], ti
 
 
 def session_row(identity: str, session_id: str, share: SessionShare) -> Mapping[str, Any]:
-    """Return the parameters of `UPSERT_SESSION`, by name, that add the amounts of a batch to a session."""
+    """Return the parameters of `UPSERT_SESSION` for the amounts that a batch adds to a session."""
     return {
         "identity": identity,
         "id": session_id,
@@ -115,9 +117,8 @@ def session_of(row: tuple[Any, ...]) -> Session:
 
 
 def cursor_of(row: tuple[Any, ...]) -> str:
-    """Return the cursor of the page that begins after a row: the row's time and number.
-
-    The number orders rows with the same time.
+    """Return the cursor of the page after a row. It has the row's time and number, because rows may have the same
+    time.
     """
     return f"{row[0]}.{row[1]}"
 

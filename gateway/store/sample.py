@@ -1,4 +1,4 @@
-"""The mark of a store with sample calls, so that they are never mixed with calls of people.
+"""The mark of a store with sample calls, so that sample calls and real calls are never mixed.
 
 The mark is the `application_id` of the SQLite file, which is 0 in every other store.
 """

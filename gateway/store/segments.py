@@ -32,11 +32,11 @@ class Segments:
         self._log = log
 
     def read(self, offset: JournalOffset, limit: int) -> tuple[list[bytes], JournalOffset]:
-        """Return complete lines that begin at `offset`, and the offset after the last of them.
+        """Return complete lines from `offset` on, and the offset after the last of them.
 
-        The lines have at most `limit` bytes together, unless the first line is longer. All lines are from one file: the
-        file of `offset`, or the next file if the file of `offset` has no more complete lines. May be called from
-        any thread. Raises `StoreFailed` if a file cannot be read.
+        All lines are from one file: the file of `offset`, or the next file if that file has no more complete lines.
+        They have at most `limit` bytes together, unless the first line is longer. May be called from any thread. Raises
+        `StoreFailed` if a file cannot be read.
         """
         while True:
             # listed before the file is read, because only a file that has a later one is complete
@@ -66,10 +66,10 @@ class Segments:
             ) from None
 
     def set_aside(self, lines: Sequence[bytes]) -> Path:
-        """Append unreadable lines to a separate file, and return its path.
+        """Append unreadable lines to a separate file, and return its path. The release that wrote them may read them
+        later.
 
-        They are kept for the release that wrote them. This may be called from any thread. Raises `StoreFailed` if the
-        file cannot be written.
+        May be called from any thread. Raises `StoreFailed` if the file cannot be written.
         """
         path = self._folder / UNREADABLE
         try:

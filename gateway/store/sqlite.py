@@ -46,8 +46,8 @@ _MAX_NAMED: Final = 10
 class SqliteStore:
     """A `Store` in the SQLite file `path`. The file and its folder are created if missing.
 
-    If `sync` is True, each transaction is on the disk when it ends, so that the journal's files can be deleted without
-    losing data. Raises `StoreFailed` if the file cannot be opened.
+    With `sync`, each transaction is on the disk when it ends. Then the journal's files can be deleted without losing
+    data. Raises `StoreFailed` if the file cannot be opened.
     """
 
     def __init__(self, path: Path, *, sync: bool = False) -> None:
@@ -145,7 +145,7 @@ class SqliteStore:
         await self._reports.close()
 
     async def _page(self, of: Callable[[tuple[Any, ...]], T], query: str, values: list[Any], limit: int) -> Page[T]:
-        """Return a page of at most `limit` rows. One more row is read, to know whether there is a next page."""
+        """Return a page of at most `limit` rows. One more row is read to find out if there is a next page."""
         selected = await self._read(query, [*values, limit + 1])
         page = selected[:limit]
         return Page(tuple(of(row) for row in page), rows.cursor_of(page[-1]) if len(selected) > limit else None)
@@ -159,7 +159,7 @@ def _conditions(
 ) -> tuple[list[str], list[Any]]:
     """Return the SQL conditions of a query, and the values for their placeholders.
 
-    A column whose value in `equal` is None may have any value. `behind` is the condition for rows after the cursor.
+    A column is not restricted if its value in `equal` is None. `behind` is the condition for rows after the cursor.
     """
     wanted = {column: value for column, value in equal.items() if value is not None}
     conditions = [f"{column} = ?" for column in wanted]

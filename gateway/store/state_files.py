@@ -64,7 +64,7 @@ class StateFiles:
 
 
 def unapplied(files: Mapping[int, BinaryIO], offset: JournalOffset) -> Iterator[tuple[JournalOffset, list[bytes]]]:
-    """Yield the complete lines of a journal's files after `offset`, and the offset after them, one file at a time."""
+    """Yield the complete lines after `offset`, one file at a time, each time with the offset after the lines."""
     for number, file in sorted(files.items()):
         if number < offset.segment:
             continue
@@ -131,16 +131,14 @@ def sync(path: Path) -> None:
 
 
 def require_owner(path: Path) -> None:
-    """Raise `StoreFailed` if a file or folder belongs to another user, who could not open files that this user
-    creates.
-    """
+    """Raise `StoreFailed` if a file or folder belongs to another user, who could not open new files of this process."""
     owner = path.stat().st_uid
     if owner != os.geteuid():
         raise StoreFailed(f"{path} belongs to the user {owner}; run this command as the user of the gateway")
 
 
 def require_space(folder: Path, size: int) -> None:
-    """Raise `StoreFailed` if `size` bytes and a spare do not fit on the disk of a folder."""
+    """Raise `StoreFailed` if `size` bytes and a reserve (`SPARE_BYTES`) do not fit on the disk of a folder."""
     space = os.statvfs(folder)
     free = space.f_bavail * space.f_frsize
     if free < size + SPARE_BYTES:

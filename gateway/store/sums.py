@@ -36,8 +36,7 @@ DURATIONS: Final = tuple(f"d{bucket}" for bucket in range(SIZE))
 FIRST_EVENTS: Final = tuple(f"f{bucket}" for bucket in range(SIZE))
 """Columns with the histogram of the times to the first event of streams."""
 FIGURES: Final = (*(name for name in SUMS if name != "failed"), "duration_ms", *DURATIONS, *FIRST_EVENTS)
-"""Columns of sums in the tables of figures (sums over the calls of a series). The number of failed calls is not among
-them, because it follows from the outcome of the series."""
+"""Columns of sums in the tables of figures. They lack `failed`, because a series has only one outcome."""
 
 
 class Series(NamedTuple):
@@ -46,8 +45,8 @@ class Series(NamedTuple):
     identity: str
     provider: str
     model: str
-    """The model; "" for calls without a provider. Such a call was refused before a provider was chosen, and its client
-    may have sent any text as the model. Each text would add a row."""
+    """The model; "" for a call that was refused before a provider was chosen. Its client may have sent any text as the
+    model, and each text would add a row."""
     agent: str
     api: str
     """The compatibility flag (API format) of the client's route."""
@@ -64,7 +63,7 @@ class Group(NamedTuple):
 
 
 class ErrorKind(NamedTuple):
-    """The values that errors have in common if they are counted together."""
+    """The key by which errors are counted: errors with the same values are counted together."""
 
     code: str
     native: str
@@ -86,7 +85,7 @@ class ErrorShare:
 
 @dataclass(slots=True)
 class Health:
-    """The last success and the last error of a model at a provider in a batch; -1 stands for no time."""
+    """The last success and the last error of a model in a batch. A time of -1 means that there was none."""
 
     success_at: int = -1
     error_at: int = -1
@@ -120,7 +119,7 @@ class Sums:
     figures: dict[Group, list[int]] = field(default_factory=dict)
     """Values of the columns `FIGURES`, by the key of the row."""
     tools: Counter[tuple[Group, str]] = field(default_factory=Counter)
-    """Number of times that models called a tool, by group and by the tool's name."""
+    """Number of times that models called each tool, by group and tool name."""
     errors: Counter[tuple[Group, ErrorKind]] = field(default_factory=Counter)
     kinds: dict[ErrorKind, ErrorShare] = field(default_factory=dict)
     health: dict[tuple[str, str], Health] = field(default_factory=dict)
@@ -139,8 +138,7 @@ _NO_BUCKETS: Final = [0] * SIZE
 def sum_calls(calls: Iterable[Row]) -> Sums:
     """Sum calls by session and by quarter hour.
 
-    Calls with the same session, series and quarter hour are summed together first, because most calls of a batch agree
-    in all of these.
+    Calls of the same session, series and quarter hour are added first, because a batch has few such groups.
     """
     alike: defaultdict[tuple[tuple[Any, ...], int], list[Row]] = defaultdict(list)
     for row in calls:
@@ -168,17 +166,17 @@ class _Part(NamedTuple):
     amounts: list[int]
     """Sums in the order of the columns `SUMS`."""
     latencies: list[int]
-    """Sums in the order of the columns in `FIGURES` that `SUMS` lacks."""
+    """Sums of the columns that `FIGURES` has and `SUMS` lacks, in their order."""
     started: tuple[int, ...]
     """Start of each call, as Unix time in milliseconds."""
     ended: list[int]
     """End of each call, as Unix time in milliseconds."""
     tools: Mapping[str, int]
-    """Number of calls with each list of tools, by the JSON of the list."""
+    """Number of calls by their list of tools, in JSON."""
 
 
 def _part(calls: list[Row], outcome: str) -> _Part:
-    """Return the sums over the calls of one group. They are added column by column, which is several times faster."""
+    """Return the sums over the calls of one group. Adding them column by column is several times faster."""
     columns = [*zip(*calls, strict=True)]
     of = dict(zip(CALL_COLUMNS, columns, strict=True))
     started, cost, durations = of["at"], of["cost"], of["duration_ms"]
@@ -209,15 +207,14 @@ def _count_tools(sums: Sums, group: Group, part: _Part) -> None:
 _AT: Final = itemgetter(_AT_COLUMN)
 _ERROR: Final = itemgetter(*map(CALL_COLUMNS.index, ("error", "error_native", "error_message", "id", "at")))
 _NUMBER: Final = re.compile(r"(?:0x)?[0-9a-f]*[0-9][0-9a-f]*(?:[-.,:][0-9a-f]+)*", re.IGNORECASE)
-"""A number, a time, or an identifier in hexadecimal digits."""
+"""Pattern for a number, a time, or an identifier in hexadecimal digits."""
 _QUOTED: Final = re.compile(r""""[^"]*"|'[^']*'|`[^`]*`""")
 MAX_SHAPE: Final = 200
-"""Maximum length of a shape in characters. Messages whose shapes begin with the same `MAX_SHAPE` characters are counted
-together."""
+"""Maximum length of a shape in characters. Longer shapes are cut."""
 
 
 def add_errors(sums: Sums, group: Group, calls: Iterable[Row]) -> None:
-    """Count the errors of calls of one group. A call that was cancelled without a problem has none."""
+    """Count the errors of the calls of one group. A call without an error code is skipped."""
     for code, native, message, call, at in map(_ERROR, calls):
         if code:
             kind = ErrorKind(code, native, group.series.provider, shape(message))
@@ -233,7 +230,7 @@ def shape(message: str) -> str:
 
 
 def _note_health(sums: Sums, series: Series, calls: list[Row]) -> None:
-    """Note the last success or the last error. A call that the client cancelled is neither."""
+    """Note the last success or the last error of a model. A call that the client cancelled counts as neither."""
     health = sums.health.setdefault((series.provider, series.model), Health())
     last = max(calls, key=_AT)
     if series.outcome == "ok":
@@ -245,7 +242,7 @@ def _note_health(sums: Sums, series: Series, calls: list[Row]) -> None:
 
 
 def _to_session(share: SessionShare, part: _Part, series: Series) -> None:
-    """Add the sums over a group of calls to the share of their session."""
+    """Add the sums over a group of calls to the amounts of their session."""
     provider, model, agent = series.provider, series.model, series.agent
     share.sums = _sum(share.sums, part.amounts)
     ended = max(part.ended)

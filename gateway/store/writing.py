@@ -86,8 +86,8 @@ def _insert(connection: sqlite3.Connection, records: Iterable[Record]) -> Sequen
 def _update_open(connection: sqlite3.Connection, sent: Sequence[SentCall], ended: Sequence[Record]) -> None:
     """Add the calls that were sent to the open calls, and remove the calls that have ended.
 
-    If a call is sent again to another provider, its new line replaces the former one. A call that was sent and has
-    ended within the same batch gets no row.
+    If a call is sent again to another provider, its new line replaces the old one. A call that has ended within the
+    batch gets no row.
     """
     ends = {record.id for record in ended}
     opened = [(call.id, msgspec.json.encode(call)) for call in sent if call.id not in ends]

@@ -134,7 +134,7 @@ def _marks(document: Document, known: Mapping[str, Known]) -> list[_Mark]:
 
 
 def _begins(text: str, key: Span, start: int) -> bool:
-    """Return whether the value `key` begins with the mark at `start`, or with `Bearer` or `Basic` and then the mark.
+    """Return whether the value in the span `key` begins with the mark at `start`, perhaps after `Bearer` or `Basic`.
 
     Other marks are refused. After `env:` or `file:`, for example, the secret would become a name or a path, which error
     messages quote.
@@ -174,8 +174,8 @@ def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
 def _exposed(given: str, marks: list[_Mark]) -> frozenset[_Mark]:
     """Return the marks whose secrets would be visible to a reader of the new text.
 
-    A secret counts as visible here if only its use by the gateway would hide it, because the key may be replaced later
-    while the text stays.
+    Secrets that are hidden only because the gateway uses them count as visible. The key may be replaced later while the
+    text stays.
     """
     text = _restore(given, marks)
     try:

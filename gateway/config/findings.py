@@ -33,7 +33,7 @@ PATIENCE: Final = 200_000
 """Maximum number of comparisons of names in all checks of one document. Without this limit, hints for many unknown
 words could take minutes."""
 _LONGEST_NAME: Final = 100
-"""Maximum length in characters of words and names, when a similar name is searched for a word."""
+"""Maximum length in characters of words and names that are compared. Longer ones get no hint."""
 _LONG_QUOTE: Final = re.compile(r'"([^"]{100})[^"]{100,}"')
 _LONGEST_MESSAGE: Final = 2000
 
@@ -111,7 +111,9 @@ class Report:
         return closest(word, chain.from_iterable(known))
 
     def patient(self, names: int) -> bool:
-        """Take `names` comparisons from the budget `PATIENCE`. Return False, and take none, if fewer are left."""
+        """Reduce the budget of comparisons (`PATIENCE`) by `names`. Return False, and do not reduce it, if fewer are
+        left.
+        """
         if names > self._patience:
             return False
         self._patience -= names
@@ -148,7 +150,7 @@ class Report:
 
 
 def _traces(hidden: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return an index of hidden values and their macros, by each part of six characters (`_TELLING`).
+    """Return, for each part of six characters (`_TELLING`), the hidden values that contain it and their macros.
 
     A shorter value is indexed as a whole. Values shorter than `_SHORTEST_KEY` are left out.
     """

@@ -94,7 +94,7 @@ class CircuitBreaker:
     slow_start_seconds: float = 30
     outlier: float = 0.2
     """Maximum difference between the provider's share of failed attempts and the share of the model's other providers.
-    With a larger difference, the circuit opens; 1 for no limit."""
+    A larger difference opens the circuit. 1 means no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,17 +204,17 @@ class Provider:
     - True: requests of clients whose API has no cache marks;
     - "all": all requests without cache marks."""
     auto_cache_ttl: CacheLifetime = "5m"
-    """The lifetime of the cache entries that these cache marks create."""
+    """The lifetime of the cache entries that `auto_cache` creates."""
     advertise: tuple[str, ...] = ("native",)
     """The client APIs that `/api/providers` shows to launchers:
 
     - `native`: the provider's own compatibility flags;
     - `reachable`: the flags of all APIs by which clients can reach the provider;
-    - any other values: these flags."""
+    - a list of compatibility flags: only these."""
 
     @property
     def as_written(self) -> Provider:
-        """The provider without models that it was asked for. Only a new configuration changes this value."""
+        """The provider without the models that the gateway has discovered. It changes only with the configuration."""
         return replace(self, models=(), base_models={}) if self.discovers else self
 
     @property

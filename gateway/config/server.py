@@ -30,7 +30,7 @@ class ListenerTls:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """An address or socket on which the gateway listens, and the way in which callers are identified there."""
+    """An address or socket on which the gateway listens, and how the gateway identifies callers there."""
 
     listen: str = "127.0.0.1:8080"
     """The address as written: `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`."""

@@ -51,7 +51,7 @@ class Balance(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Version(msgspec.Struct, frozen=True, gc=False):
-    """A change of the configuration that was applied."""
+    """An applied change of the configuration."""
 
     at: float
     who: str

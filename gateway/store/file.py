@@ -36,7 +36,7 @@ def prepare(path: Path) -> None:
 
 
 def remedy(error: Exception) -> str:
-    """Return what to do about an error of SQLite, as the end of a message; "" if nothing needs to be added."""
+    """Return advice about an SQLite error, for the end of a message; "" if there is none."""
     return REPAIR if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED else ""
 
 

@@ -100,7 +100,7 @@ class SessionShare:
 
     agent: str = ""
     provider: str = ""
-    """Provider of the last call that has a provider; "" if no call has one."""
+    """Provider of the last call for which a provider was chosen; "" if there is no such call."""
     started_at: int = MAX_INTEGER
     last_at: int = -1
     sums: list[int] = field(default_factory=lambda: [0] * len(SUMS))

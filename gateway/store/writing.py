@@ -139,7 +139,7 @@ def _clamp(amount: int) -> int:
 
 
 def _insert_version(connection: sqlite3.Connection, version: Version) -> None:
-    """Insert a change of the configuration. Do nothing if it is stored already, as after a repeated journal line."""
+    """Insert a change of the configuration, unless it is stored already. A journal may have the same line twice."""
     changed = orjson.dumps(version.changed).decode()
     row = (version.at, version.who, version.etag, changed)
     connection.execute(

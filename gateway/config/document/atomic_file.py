@@ -65,7 +65,7 @@ def read(path: Path) -> bytes:
 
 
 def check(path: Path) -> None:
-    """Raise `NotWritable` if the file or its folder is read-only. This applies even to root, who could write anyway."""
+    """Raise `NotWritable` if the file or its folder is read-only. Root is refused too, although root could write."""
     target = _target(path)
     if not target.stat().st_mode & 0o222:
         raise NotWritable(f"{path} is read-only; {_EDIT_THERE}")

@@ -5,8 +5,8 @@
   callers. A macro there would let anybody who may edit the document read the environment.
 - `Document.text` keeps its macros. So pages and the API show names of variables, not their values.
 
-The message about unknown macros is taken from Aperture's documentation. The syntax is the shell's, because Aperture
-does not document its syntax.
+The message about unknown macros is taken from Aperture's documentation. Aperture does not document the syntax of a
+macro, so the shell's syntax is used.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ MARK: Final = re.compile(r"redacted:[0-9a-f]{32}")
 Role = tuple[str, ...]
 """The purpose of a string in a document: its path without indexes and without names that people chose.
 
-For example, the key of any provider has the role `("providers", "apikey")`. A string that is itself a key has the path
-of its object as its role, followed by `(name)`."""
+For example, the key of any provider has the role `("providers", "apikey")`. If a string is itself a key, its role is
+the path of its object, followed by `(name)`."""
 
 
 class Known(NamedTuple):
@@ -69,7 +69,7 @@ def redact(document: Document, key: bytes, active: Iterable[str] = ()) -> Redact
 
 
 def role_lookup(document: Document) -> Callable[[int], Role | None]:
-    """Return a function that returns the role of the string or key at an offset, or None outside of strings."""
+    """Return a function that maps an offset to the role of the string or key there; None outside of strings."""
     values = {string.start: string.path for string in document.strings}
     names = {at: (*path[:-1], "(name)") for path, at in document.offsets.items() if path and isinstance(path[-1], str)}
     strings = [piece for piece in tokens(document.text) if piece.kind == "string"]

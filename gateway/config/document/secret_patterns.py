@@ -20,8 +20,7 @@ from gateway.config.document.secrets import ENVIRONMENT_NAME, HELPER, HELPER_NAM
 _NAME: Final = r"(?:(?:(?:api|access|private)[_-]?key|secret|passw|passphrase|pwd|credential)[\w-]{0,20}|tokens?)"
 _SECRET_NAME: Final = re.compile(rf"(?i){_NAME}$")
 _SECRET_LEAF: Final = re.compile(r"(?i)(?:^|[_-])(?:bearer|key)$")
-"""Pattern for keys of secret strings, such as `x-api-key`. Keys of enclosing objects are compared only with
-`_SECRET_NAME`."""
+"""Pattern for keys of secret strings, such as `x-api-key`. It is not applied to the keys of enclosing objects."""
 _AUTHORIZATION: Final = re.compile(r"(?i)(?:^|[_-])auth(?:orization)?$")
 """Pattern for keys such as `authorization`. Their value is a secret, or a word such as `bearer` (`_MODE`)."""
 _MODE: Final = re.compile(r"[a-z_-]{0,32}|sigv4")

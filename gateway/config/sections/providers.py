@@ -327,7 +327,7 @@ def _check_search(host: str, flags: Sequence[str], path: Path, reading: Reading)
 def _auto_cache(section: ProviderSection, flags: Sequence[str], path: Path, reading: Reading) -> AutoCaching:
     """Return the value of `auto_cache`.
 
-    If the API of no enabled compatibility flag has cache marks, warn and return False.
+    Warn and return False if none of the enabled compatibility flags has an API with cache marks.
     """
     marking = sorted(reading.plugins.cache_marks)
     if section.auto_cache and marking and not set(flags) & set(marking):

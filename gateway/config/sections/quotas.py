@@ -123,10 +123,10 @@ def _one_refill(section: QuotaSection, name: str, report: Report) -> bool:
 
 
 def _made_by(name: str, before: Mapping[str, str]) -> str:
-    """Return an earlier quota with a template that may have a bucket called `name`; `name` itself if there is none.
+    """Return the earlier quota whose buckets may include one called `name`; `name` itself if there is none.
 
-    For example, `team:<user>` has a bucket `team:ann@example.com`. `before` has the names of such quotas, each by its
-    part before the template, such as `team:`.
+    For example, `team:<user>` has a bucket `team:ann@example.com`. `before` has the names of quotas with a template,
+    such as `team:<user>`, by the part before the template (`team:`).
     """
     callers = {other: name.removeprefix(start) for start, other in before.items() if name.startswith(start)}
     made = (other for other, caller in callers.items() if "@" in caller or caller.startswith(("tag:", "(")))
@@ -137,8 +137,8 @@ def _check_name(name: str, before: dict[str, str], report: Report) -> bool:
     """Return whether a quota's name is valid. It may have one known template, at the end and after a colon:
     `team:<user>`.
 
-    Warn if two quotas could have buckets of the same name. `before` has the earlier names with a template, each by its
-    part before the template, such as `team:`. A `name` with a template is added to `before`.
+    Warn if two quotas could have buckets of the same name. `before` has the earlier names with a template, by the part
+    before the template (`team:`). A `name` with a template is added to `before`.
     """
     templates = _TEMPLATE.findall(name)
     if templates and not (len(templates) == 1 and templates[0] in TEMPLATES and name.endswith(f":{templates[0]}")):

@@ -1,6 +1,6 @@
 """The deprecated section `temp_grants`: grants in an older form of Aperture.
 
-They become the same types as the grants of the section `grants`.
+They are converted to the same values as current grants.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """The distribution of a duration, from a histogram (`histogram.py`).
+    """The distribution of a duration, from a histogram (`store/histogram.py`).
 
     A percentile of 50 ms (the first bound) means at most 50 ms. A percentile of 500 s (the last bound) means at least
     500 s.
@@ -275,7 +275,7 @@ class ModelRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
-    """The models that were called, and the time buckets of their errors and calls."""
+    """The models that were called. `buckets` are the time buckets of their errors and calls."""
 
     buckets: tuple[Span, ...]
     rows: tuple[ModelRow, ...]

@@ -8,7 +8,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import ModuleType
 
 from gateway import __version__
@@ -17,14 +16,21 @@ from gateway.config.example import MINIMAL
 from gateway.config.export import json_schema
 from gateway.config.findings import ConfigError, escape_control, shorten
 from gateway.config.load import Loaded, load, load_stream
-from gateway.config.sections.listen import loopback_listener
-from gateway.config.server import Listener
 from gateway.contract.plugin_imports import has_lasting_threads
-from gateway.contract.registry import NoFolder, PluginError, Registry, discover
+from gateway.contract.registry import PluginError
 from gateway.process import explain_command, new_plugin
 from gateway.process import prices_command as prices
-from gateway.process.app import own_routes
 from gateway.process.backup_command import NotDone, backup_arguments, make_backup, restore_arguments, restore_backup
+from gateway.process.common_options import (
+    UsageError,
+    add_plugin_options,
+    add_state_options,
+    default_state,
+    listener_of,
+    path,
+    registry_of,
+    state_folder,
+)
 from gateway.process.development import OPTION, develop
 from gateway.process.doctor import command as doctor
 from gateway.process.doctor.result import as_json, is_healthy, report
@@ -39,10 +45,6 @@ from gateway.web.usage import command as usage
 USAGE_ERROR = 2
 MAX_PRICE_LISTS = 2
 STANDARD_INPUT = ("-", "/dev/stdin")
-
-
-class UsageError(Exception):
-    """An error that ends a command. The message is printed to standard error, and the exit status is 2."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,23 +102,23 @@ def _parser() -> argparse.ArgumentParser:
     _serving(commands.add_parser("serve", help="serve the providers of a configuration until SIGTERM"))
 
     checking = commands.add_parser("check", help="check a configuration: every error and warning, with its place")
-    checking.add_argument("file", type=_path, metavar="FILE", help='"-" is standard input')
-    _choosing_plugins(checking)
+    checking.add_argument("file", type=path, metavar="FILE", help='"-" is standard input')
+    add_plugin_options(checking)
     checking.set_defaults(run=_check)
 
     examining = commands.add_parser("doctor", help="check the machine and the state, and repair what is damaged")
     doctor.arguments(examining)
-    _common(examining, default_state())
+    add_state_options(examining, default_state())
     examining.set_defaults(run=_doctor)
 
     backing_up = commands.add_parser("backup", help="copy the state to a new folder, also while the gateway serves")
     backup_arguments(backing_up)
-    _common(backing_up, default_state())
+    add_state_options(backing_up, default_state())
     backing_up.set_defaults(run=_in_state, work=make_backup)
 
     restoring = commands.add_parser("restore", help="put a backup in the place of the state of a stopped gateway")
     restore_arguments(restoring)
-    _common(restoring, default_state())
+    add_state_options(restoring, default_state())
     restoring.set_defaults(run=_in_state, work=restore_backup)
 
     _explaining(commands.add_parser("explain", help="say why somebody may use a model, or what they lack for it"))
@@ -127,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     _pricing(commands.add_parser("prices", help="about price lists"))
 
     describing = commands.add_parser("schema", help="print the JSON Schema of the configuration, for editors")
-    _choosing_plugins(describing)
+    add_plugin_options(describing)
     describing.set_defaults(run=_schema)
 
     _plugging(commands.add_parser("plugins", help="about plugins: those that are found, and new ones"))
@@ -143,13 +145,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     # the demo has a separate state folder, because its calls must not count as real usage and because another gateway
     # may run at the same time
-    _common(demo, default_state() / "demo")
+    add_state_options(demo, default_state() / "demo")
     demo.set_defaults(run=_demo)
     return parser
 
 
 def _serving(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=_path, metavar="FILE", help="the configuration (HuJSON); followed for changes")
+    parser.add_argument("--config", type=path, metavar="FILE", help="the configuration (HuJSON); followed for changes")
     parser.add_argument("--listen", metavar="HOST:PORT", help="listen there only, instead of on the file's listeners")
     parser.add_argument(
         TAKE_OVER, action="store_true", help="take over from the gateway that runs with this state, if there is one"
@@ -157,32 +159,14 @@ def _serving(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         OPTION, action="store_true", help="for authors of plugins: run new code of --plugins as soon as a file changes"
     )
-    _common(parser, default_state())
+    add_state_options(parser, default_state())
     parser.set_defaults(run=_serve)
 
 
-def _common(parser: argparse.ArgumentParser, state: Path) -> None:
-    parser.add_argument(
-        "--state",
-        type=_path,
-        metavar="DIR",
-        default=state,
-        help="folder of what is kept: sessions and the key of their fingerprints (default: %(default)s)",
-    )
-    _choosing_plugins(parser)
-
-
-def _choosing_plugins(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--plugins", type=_path, metavar="DIR", help="a folder of plugin files")
-    parser.add_argument(
-        "--without", action="append", default=[], metavar="NAME", help="switch a plugin off; may be repeated"
-    )
-
-
 def _explaining(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=_path, metavar="FILE", required=True, help="the configuration (HuJSON)")
+    parser.add_argument("--config", type=path, metavar="FILE", required=True, help="the configuration (HuJSON)")
     explain_command.arguments(parser)
-    _choosing_plugins(parser)
+    add_plugin_options(parser)
     parser.set_defaults(run=_explain)
 
 
@@ -215,28 +199,9 @@ def _plugging(parser: argparse.ArgumentParser) -> None:
     checking = about.add_parser("check", help="try a plugin on its samples, and print which laws hold and which do not")
     checking.add_argument("name", metavar="NAME", help="the plugin's name")
     checking.set_defaults(run=_check_plugin)
-    listing.add_argument("--config", type=_path, metavar="FILE", help="print the filters that this file switches on")
+    listing.add_argument("--config", type=path, metavar="FILE", help="print the filters that this file switches on")
     for each in (listing, creating, checking):
-        _choosing_plugins(each)
-
-
-def _path(text: str) -> Path:
-    if not text:
-        # Path("") would be the working directory
-        raise argparse.ArgumentTypeError("is empty; write a path")
-    return Path(text)
-
-
-def default_state() -> Path:
-    """Return the default state folder.
-
-    This is the first folder of systemd's StateDirectory, if systemd sets one. Otherwise it is the folder `irisgate` in
-    the user's state directory (XDG Base Directory 0.8).
-    """
-    if given := os.environ.get("STATE_DIRECTORY"):
-        return Path(given.partition(":")[0])
-    base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "irisgate"
+        add_plugin_options(each)
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -247,13 +212,13 @@ def _serve(options: argparse.Namespace) -> int:
         if options.plugins is None:
             raise UsageError("irisgate serve: --dev needs a folder of plugin files; name it with --plugins DIR")
         return asyncio.run(develop(sys.orig_argv, options.plugins))
-    registry = _registry(options)
+    registry = registry_of(options)
     sweep(options.config)
     loaded = load(options.config, plugins=registry.known)
     if loaded.warnings:
         complain("\n".join(map(str, loaded.warnings)))
     log = configure()
-    state, listener = _state(options), _listener(options.listen)
+    state, listener = state_folder(options), listener_of(options.listen)
     how = Options(listener=listener, take_over=options.take_over, restart=command(sys.orig_argv))
     asyncio.run(serve(options.config, loaded, registry, state=state, log=log, options=how))
     return 0
@@ -274,7 +239,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     try:
-        results = doctor.examine(options, _registry(options))
+        results = doctor.examine(options, registry_of(options))
     except doctor.NoRepair as error:
         raise UsageError(f"irisgate doctor: {error}") from None
     say(as_json(results) if options.json else report(results))
@@ -284,14 +249,14 @@ def _doctor(options: argparse.Namespace) -> int:
 def _in_state(options: argparse.Namespace) -> int:
     """Run `backup` or `restore`."""
     try:
-        say(escape_control(options.work(options, _registry(options))))
+        say(escape_control(options.work(options, registry_of(options))))
     except NotDone as error:
         raise UsageError(f"irisgate {options.command}: {error}") from None
     return 0
 
 
 def _load_checked(options: argparse.Namespace) -> tuple[str, Loaded]:
-    registry = _registry(options)
+    registry = registry_of(options)
     known = registry.known
     if str(options.file) not in STANDARD_INPUT:
         return str(options.file), load(options.file, plugins=known)
@@ -306,7 +271,7 @@ def _explain(options: argparse.Namespace) -> int:
         identity = explain_command.caller(options)
     except explain_command.BadName as error:
         raise UsageError(f"irisgate explain: {error}") from None
-    config = load(options.config, plugins=_registry(options).known).config
+    config = load(options.config, plugins=registry_of(options).known).config
     text, is_allowed = explain_command.explanation(options, identity, config)
     say(text)
     return 0 if is_allowed else 1
@@ -335,20 +300,20 @@ def _prices_diff(options: argparse.Namespace) -> int:
 
 
 def _schema(options: argparse.Namespace) -> int:
-    known = _registry(options).known
+    known = registry_of(options).known
     say(json.dumps(json_schema(known.flags, known.filters, known.options), indent=2))
     return 0
 
 
 def _plugins(options: argparse.Namespace) -> int:
-    registry = _registry(options)
+    registry = registry_of(options)
     config = None if options.config is None else load(options.config, plugins=registry.known).config
     say(plugins_list(registry, config))
     return 0
 
 
 def _new_plugin(options: argparse.Namespace) -> int:
-    registry = _registry(options)
+    registry = registry_of(options)
     taken = {*registry.flags, *registry.observers, *registry.filters}
     try:
         say(new_plugin.write_package(options.name, options.kind, options.folder, taken))
@@ -361,7 +326,7 @@ def _check_plugin(options: argparse.Namespace) -> int:
     from gateway.testkit.laws.check import NotChecked, check  # noqa: PLC0415 (serving does without the testkit)
 
     try:
-        report = check(options.name, _registry(options))
+        report = check(options.name, registry_of(options))
     except NotChecked as error:
         raise UsageError(f"irisgate plugins check: {error}") from None
     say("\n".join(map(escape_control, str(report).split("\n"))))
@@ -371,34 +336,7 @@ def _check_plugin(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from gateway.process.demo import demo  # noqa: PLC0415 (the testkit is an extra, which serving does without)
 
-    listener = _listener(options.listen)
-    return demo(_registry(options), state=_state(options), listen=listener, real=options.real, sample=options.sample)
-
-
-def _registry(options: argparse.Namespace) -> Registry:
-    try:
-        registry = discover(options.plugins, own=own_routes(), without=options.without)
-    except NoFolder as error:
-        raise UsageError(f"irisgate: --plugins {error}") from None
-    for name in options.without:
-        if name not in registry.left_out:
-            raise UsageError(f'irisgate: --without: there is no plugin "{name}"; see irisgate plugins list')
-    return registry
-
-
-def _state(options: argparse.Namespace) -> Path:
-    state: Path = options.state
-    try:
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"irisgate: --state {state}: {error.strerror}; name a folder that can be written") from None
-    return state
-
-
-def _listener(listen: str | None) -> Listener | None:
-    if listen is None:
-        return None
-    try:
-        return loopback_listener(listen)
-    except ValueError as error:
-        raise UsageError(f"irisgate: --listen {listen}: {error}") from None
+    listener = listener_of(options.listen)
+    return demo(
+        registry_of(options), state=state_folder(options), listen=listener, real=options.real, sample=options.sample
+    )

@@ -19,7 +19,8 @@ from packaging.utils import canonicalize_name
 from gateway.config.load import load
 from gateway.config.model import Config
 from gateway.contract.registry import discover
-from gateway.process.command_line import _parser, default_state
+from gateway.process.command_line import _parser
+from gateway.process.common_options import default_state
 from tests.clients.samples import TOOLS_FOLDER, program
 from tests.test_shape import SCRIPTS
 

@@ -18,10 +18,10 @@ import orjson
 
 from gateway.call.turns import Turns
 from gateway.contract.filter import Asked
-from gateway.contract.hook_results import wrong_result
 from gateway.contract.hooks import Hook
 from gateway.contract.messages import ClientRequest, Event
 from gateway.contract.places import REQUEST, Copy, End, Place, Text, empty, json_bytes, json_text, put_text
+from gateway.contract.result_values import wrong_result
 from gateway.upstream.process_pool import LARGE, NO_DROP, ProcessPool, is_costly
 
 MANY_STRINGS: Final = 4_000

@@ -24,9 +24,10 @@ from types import FrameType, TracebackType
 from typing import Any, Final, TypeVar
 
 from gateway.contract.errors import BadFrame, GatewayError, PluginFailed
-from gateway.contract.hook_results import OF_STEPS, RESULTS, Checks, WrongResult, is_valid_error, wrong_result
+from gateway.contract.hook_results import OF_STEPS, RESULTS, Checks, is_valid_error
 from gateway.contract.messages import Event, Steps
 from gateway.contract.model_lists import ModelPages
+from gateway.contract.result_values import WrongResult, wrong_result
 
 R = TypeVar("R")
 V = TypeVar("V")

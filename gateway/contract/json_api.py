@@ -16,7 +16,7 @@ import orjson
 from gateway.contract import errors, lenient_json, provider_errors
 from gateway.contract.errors import BadFrame, Problem, Refused, invalid
 from gateway.contract.flag import ClientRequest, Event, HttpRequest, Members, StepResponse, Work
-from gateway.contract.hook_results import MAX_COUNT
+from gateway.contract.result_values import MAX_COUNT
 
 R = TypeVar("R")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.contract.billing import AddedTokens, Answers, BilledPart, Fee, File, FileKind, Search
-from gateway.contract.hook_results import MAX_COUNT
+from gateway.contract.result_values import MAX_COUNT
 
 IMAGE_TOKENS: Final = 5_000
 """Tokens assumed for an image, and the minimum for any other file. Claude's largest image has 4,784 tokens."""

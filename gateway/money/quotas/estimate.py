@@ -26,8 +26,8 @@ from msgspec.structs import replace
 from gateway.contract import lenient_json
 from gateway.contract.billing import BilledParts
 from gateway.contract.flag import ClientRequest, Facts, Usage
-from gateway.contract.hook_results import MAX_COUNT
 from gateway.contract.json_api import UNLIMITED
+from gateway.contract.result_values import MAX_COUNT
 from gateway.money.quotas.contents import Contents, contents_of
 
 BYTES_PER_TOKEN: Final = 3

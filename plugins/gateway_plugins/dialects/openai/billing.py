@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from gateway.contract import billing
 from gateway.contract.billing import SEARCHES, TOOL_INSTRUCTIONS, Answers, BilledPart, Fee, File, FileForms, Search
-from gateway.contract.hook_results import MAX_COUNT
+from gateway.contract.result_values import MAX_COUNT
 from gateway_plugins.shared.lenient import positive
 
 _STORED: Final = ("previous_response_id", "conversation")

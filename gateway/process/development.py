@@ -2,8 +2,8 @@
 
 - The gateway runs in a child process. After a change, or at SIGHUP, a second child process starts with the new code and
   takes over from the first (`handover`). Calls in flight keep the code with which they began.
-- If a child process cannot start, for example because of a mistake in a plugin, it prints the reason to standard error,
-  and the earlier child process continues to serve.
+- If a child process cannot start, for example because of a mistake in a plugin, it prints the reason to standard error.
+  The earlier child process continues to serve.
 - Each child process has its own process group. So Ctrl-C in a terminal reaches only this process, which passes the
   signal on.
 """

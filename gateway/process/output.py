@@ -1,7 +1,8 @@
 """Writes the commands' output to standard output and standard error, and handles failed writes.
 
-If the disk is full, a pipe is closed or the encoding lacks a character, the command prints one line to standard error,
-without a traceback, and exits with an error status. The log does not use this module (`telemetry/log.py`).
+A write fails if the disk is full, a pipe is closed or the encoding lacks a character. The command then prints one line
+to standard error, without a traceback, and exits with an error status. The log does not use this module
+(`telemetry/log.py`).
 """
 
 from __future__ import annotations

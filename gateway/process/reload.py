@@ -203,7 +203,7 @@ class Reloader:
         history.add(Version(at=time(), who=who.login, etag=tag, changed=changed, text=text))
 
     async def _put_back(self, old: bytes, new: bytes) -> None:
-        """Restore the old content of the configuration's file. Log a failure, such as a change by somebody else."""
+        """Restore the old content of the configuration's file. If this fails, only log the reason."""
         try:
             await asyncio.to_thread(atomic_file.replace, self.path, old, new)
         except (atomic_file.CannotReplace, OSError):

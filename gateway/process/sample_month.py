@@ -25,7 +25,7 @@ from gateway.money.prices.table import Prices
 DAYS: Final = 30
 """Number of days with calls. The last of them is the present day."""
 UNPRICED: Final = ("on-prem", "qwen3-coder-480b")
-"""A provider and its model without a price, so that the pages show calls whose cost is unknown."""
+"""A provider and its model without a price. The pages show the cost of these calls as unknown."""
 _SATURDAY: Final = 5
 _SYSTEM_TOKENS: Final = 14_000
 """Number of tokens in the system prompt and the tools of a coding agent."""

@@ -119,8 +119,8 @@ async def listening(
     the connection to a running gateway that this process replaces; None if this process replaces no gateway. `hurry` is
     an event that ends the wait for calls in flight.
 
-    At the end of the block, stop accepting connections, wait at most `drain_seconds` for calls in flight, cancel the
-    calls that are left, and close everything.
+    At the end of the block, stop accepting connections, and wait at most `drain_seconds` for calls in flight. Then
+    cancel the calls that are left, and close everything.
     """
     modes = Modes(log)
     async with AsyncExitStack() as opened:

@@ -85,7 +85,7 @@ class AwsAccount:
         return key
 
     def judge(self, seen: Seen, service: str, region: str) -> AccessKey:
-        """Return the access key behind a request's signature or API key. Raises `Unauthorized` if they are wrong."""
+        """Return the access key behind a request's signature or API key. Raises `Unauthorized` for a wrong one."""
         authorization = seen.headers.get("authorization", "")
         if authorization.startswith(f"Bearer {KEY_PREFIX}"):
             key = self._judge_api_key(authorization.removeprefix("Bearer "), region)

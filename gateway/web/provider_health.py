@@ -1,7 +1,7 @@
 """The health of models at providers in words and numbers, for the API, the command `irisgate providers` and the page.
 
-This process knows every attempt since its start. The store knows the last success and the last error, also from before.
-The later of the two is shown.
+This process knows every attempt since its start. The store knows the last success and the last error, even before the
+start. The later of the two is shown.
 """
 
 from __future__ import annotations

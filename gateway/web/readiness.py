@@ -1,9 +1,9 @@
 """GET /readyz: whether the gateway serves calls, and which faults an operator must correct.
 
-- The status is 503 while the gateway is being stopped, cannot write records to its disk, or can identify callers at
-  none of its listeners. Calls are refused then, or their records could be lost. Monitors need only the status.
+- The status is 503 while the gateway is stopping, cannot write records to its disk, or can identify callers at none of
+  its listeners. Calls are refused then, or their records could be lost. Monitors need only the status.
 - Other faults are listed in the reply, and the status stays 200, because calls are still served. Such a fault often
-  affects several gateways at the same time, and with 503 a load balancer would stop using all of them
+  affects several gateways at the same time. With 503, a load balancer would stop using all of them
   (BerriAI/litellm#34934).
 - The reply names no provider, path or address, because everybody may read it. The log names them.
 """

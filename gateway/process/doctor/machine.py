@@ -128,7 +128,7 @@ def _unix_fault(path: str) -> int | None:
 def _answers(listener: Listener) -> bool:
     """Return whether a gateway answers at the listener's address.
 
-    A `proxy-protocol` listener may answer only to certain proxies. If this machine is none of them, an accepted
+    A `proxy-protocol` listener may answer only to certain proxies. If this machine is not among them, an accepted
     connection is enough.
     """
     try:

@@ -12,7 +12,7 @@ from gateway.contract import lenient_json
 from gateway.contract.flag import Event
 
 MAX_MUTATIONS: Final = 500
-"""Maximum number of damaged forms of one JSON value. The events of a stream share this number."""
+"""Maximum number of damaged forms of one JSON value. All events of a stream together have the same maximum."""
 ODD: Final[tuple[Any, ...]] = (None, True, 0, -1, 1.5, 2**70, "", "x", "\ud800", [], [None], {}, {"x": None})
 """Values of every JSON type, including values at the limits of a type."""
 HOSTILE_BODIES: Final = (

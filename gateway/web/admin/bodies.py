@@ -1,7 +1,7 @@
 """GET /api/calls/{id}/bodies: the request and the reply of a call, if the gateway stores bodies.
 
 Callers may read the bodies of their own calls. An admin may read all bodies; reading another caller's bodies is logged.
-A call that does not exist, may not be read or has no bodies gets the same 404, so that nothing is revealed about other
+A call that does not exist, may not be read or has no bodies gets the same 404. So the reply reveals nothing about other
 callers' calls.
 """
 

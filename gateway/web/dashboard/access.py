@@ -1,4 +1,5 @@
-"""The page Access: whether a login may use a model, and by which grant. If not, it shows a grant to copy."""
+"""The page Access: whether a login may use a model, and by which grant. If none allows it, the page shows one to copy.
+"""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ async def config(request: web.Request) -> web.Response:
 
 
 async def edit(request: web.Request) -> web.Response:
-    """Check the text of the form, show what it changes, or save it. It is saved only after its changes were shown."""
+    """Check the form's text, show its changes, or save it. A text can be saved only after its changes were shown."""
     editor = await _editor(request)
     if isinstance(editor, web.Response):
         return editor

@@ -136,7 +136,7 @@ def _stream_type(flag: Plugin, request: ClientRequest) -> str:
 
 
 def _events(flag: Plugin, decoder: Any, body: bytes) -> Iterator[Event]:
-    """Yield the events of a stream, up to an error in it or to its end."""
+    """Yield the events of a stream. Stop at the first error."""
     with suppress(GatewayError, ValueError):
         yield from flag.hooks["decoder.feed"].each(decoder.feed, body)
         yield from flag.hooks["decoder.close"].each(decoder.close)

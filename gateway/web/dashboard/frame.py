@@ -1,7 +1,7 @@
 """The frame of every page: templates, assets, headers, navigation, and error pages.
 
 The pages show text chosen by clients (models, session ids, agents). A script in such text could call the gateway as an
-admin from an admin's browser. So the server renders the pages and escapes every value, and the Content-Security-Policy
+admin from an admin's browser. So the server renders the pages and escapes every value. The Content-Security-Policy
 allows only the gateway's own styles and images, and scripts with the nonce of the page.
 """
 

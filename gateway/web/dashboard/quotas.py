@@ -20,7 +20,7 @@ from gateway.web.dashboard.frame import page
 from gateway.web.query_parameters import BadQuery, check_names
 
 LOW: Final = 0.8
-"""Used fraction of a bucket at which the page shows it as low."""
+"""Used fraction of the capacity. From this fraction on, the page shows a bucket as low."""
 
 
 class Bucket(NamedTuple):

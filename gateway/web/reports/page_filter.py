@@ -72,7 +72,7 @@ class PageFilter:
         return self.range.zone
 
     def selection(self, span: Span | None = None) -> Selection:
-        """Return the selection of the store's calls: the filter's values and its range, or another `span`."""
+        """Return the store's selection of calls: the filter's values, in the filter's range or in another `span`."""
         return Selection(
             span=span or self.range.span,
             user=self.user,
@@ -114,7 +114,7 @@ class PageFilter:
         return tuple(Chip(name, value, self.query(**{name: None})) for name, value in given if value is not None)
 
     def of_user(self, login: str) -> PageFilter:
-        """Return the filter for the calls of one login."""
+        """Return a copy of the filter for the calls of one login."""
         return replace(self, user=login)
 
 

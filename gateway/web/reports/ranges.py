@@ -133,7 +133,7 @@ def moments_range(since: float, until: float, zone: ZoneInfo) -> Range:
 
 
 def moment_text(at: float, zone: ZoneInfo) -> str:
-    """Return a moment as an address has it. It has an offset, because an hour repeats if the clocks are set back."""
+    """Return a moment as text for an address, with its offset, because an hour repeats if the clocks are set back."""
     return datetime.fromtimestamp(at, zone).isoformat(timespec="minutes")
 
 

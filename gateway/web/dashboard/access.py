@@ -1,5 +1,4 @@
-"""The page Access: whether a login may use a model, and by which grant. If none allows it, the page shows one to copy.
-"""
+"""The page Access: whether a login may use a model, and by which grant. Without one, the page offers a grant."""
 
 from __future__ import annotations
 

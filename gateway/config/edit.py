@@ -46,7 +46,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """The position of a mark in the given text, and the text that replaces the mark."""
+    """The position of a redaction mark in the given text, and the text that replaces the mark."""
 
     start: int
     end: int
@@ -152,7 +152,7 @@ def _restore(given: str, marks: list[_Mark]) -> str:
 
 
 def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
-    """Return the marks, changed so that the saved text shows no secret.
+    """Return the redaction marks, changed so that the saved text shows no secret.
 
     A mark in a comment is saved unchanged if its secret would be visible there. So comments may keep the marks of
     replaced keys. Any other mark whose secret would be visible gets a fault, because a mark must not be saved as a
@@ -172,7 +172,7 @@ def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
 
 
 def _exposed(given: str, marks: list[_Mark]) -> frozenset[_Mark]:
-    """Return the marks whose secrets would be visible to a reader of the new text.
+    """Return the redaction marks whose secrets would be visible to a reader of the new text.
 
     Secrets that are hidden only because the gateway uses them count as visible. The key may be replaced later while the
     text stays.

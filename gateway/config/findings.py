@@ -25,7 +25,7 @@ _NO_KEY: Final = re.compile(r"[A-Za-z_-]{1,16}")
 _SHORTEST_KEY: Final = 4
 """Minimum length of a secret in characters. Shorter values are not masked in messages."""
 _TELLING: Final = 6
-"""Minimum length in characters of a part of a hidden value that is masked in messages. Shorter parts occur in any
+"""Minimum length in characters of a part of a secret value that messages must not show. Shorter parts occur in any
 sentence."""
 MAX_FINDINGS: Final = 1000
 """Maximum number of findings of each severity. Nobody reads more, and each one takes time."""
@@ -82,7 +82,7 @@ class Report:
     _counts: dict[Severity, int] = field(default_factory=dict, init=False)
     _patience: int = field(default=PATIENCE, init=False)
     _traces: dict[str, dict[str, str]] | None = field(default=None, init=False)
-    """Index of the hidden values (`_traces`); None until it is needed."""
+    """Index of `hidden` (see the function `_traces`); None until it is needed."""
 
     def error(self, path: Path, message: str) -> None:
         self._add("error", path, message)
@@ -134,7 +134,7 @@ class Report:
         self.findings.append(Finding(severity, dotted_path(path), *self.document.locate(path), message, self.file))
 
     def _touched(self, message: str) -> Mapping[str, str]:
-        """Return the hidden values of which the message may show a part, each with its macro.
+        """Return the values of `hidden` that the message may contain, in full or in part, each with its macro.
 
         An index is used, because searching each message for each value would take too long.
         """
@@ -150,7 +150,8 @@ class Report:
 
 
 def _traces(hidden: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return, for each part of six characters (`_TELLING`), the hidden values that contain it and their macros.
+    """Return, for each part of six characters (`_TELLING`), the values of `hidden` that contain the part, with their
+    macros.
 
     A shorter value is indexed as a whole. Values shorter than `_SHORTEST_KEY` are left out.
     """

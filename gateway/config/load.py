@@ -54,8 +54,8 @@ class Loaded:
     config: Config
     warnings: tuple[Finding, ...]
     stamps: Mapping[FilePath, Stamp]
-    """Stamps of all files that were read (configuration, secrets, prices, authorities), each taken before the file was
-    read."""
+    """Stamps (`stat` values) of all files that were read: configuration, secrets, prices, authorities. Each was taken
+    before its file was read."""
     document: Document
     """The document as it was read, with macros not replaced."""
 

@@ -159,21 +159,22 @@ class Provider:
     - `passthrough`: the client's credential, or the configured one if the client sends none;
     - `none`: no credential."""
     cost_basis: str | None = None
-    """The configured price list. If it is None, the compatibility flags may imply a list (`auto_cost_basis`)."""
+    """The configured price list. If it is None, the enabled API formats may imply a list (`auto_cost_basis`)."""
     model_cost_map: tuple[CostRule, ...] = ()
     """Rules for the prices of the provider's models. The first rule that matches is used."""
     base_models: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Ids of the real models, by the names in `models`. A name that does not contain the id needs one, such as the ARN
-    of an inference profile."""
+    """Ids of the real models, by the names in `models`. An entry is needed for each name that does not contain the id,
+    such as the ARN of an inference profile."""
     flags: tuple[str, ...] = ()
-    """Enabled compatibility flags in the document's order, or the default flag. Unknown flags are left out."""
+    """Enabled compatibility flags (API formats) in the document's order, or the default flag. Unknown flags are left
+    out."""
     price_lists: tuple[str, ...] = ()
-    """The price lists that the enabled compatibility flags imply (`Flag.price_list`)."""
+    """The price lists that the enabled API formats imply (`Flag.price_list`)."""
     capabilities: tuple[tuple[str, Mapping[str, Any]], ...] = field(default=(), hash=False)
     """Corrections of the gateway's data about the provider's models: a pattern for model names, and the fields of
     `Caps` to set. Later pairs override earlier ones."""
     options: Mapping[str, Settings] = field(default_factory=dict, hash=False)
-    """The options of each compatibility flag that has options, by the flag's name."""
+    """The options of each compatibility flag (API format) that has options, by the flag's name."""
     host: str = ""
     """The host in the base URL, in lower case."""
     name: str = ""
@@ -295,7 +296,7 @@ class Resilience:
     """The timeouts of providers without their own."""
     circuit_breaker: CircuitBreaker = CircuitBreaker()
     failover: bool = True
-    """Whether another candidate serves a call that fails at its provider before the first event of the reply."""
+    """True if another candidate (provider and model) serves a call that fails before the first event of its reply."""
     max_attempts: int = 3
     """Maximum number of attempts of a call."""
     total_seconds: float = 600
@@ -310,8 +311,8 @@ class Resilience:
     """Number of seconds for which a session stays at its provider after its last call; 0 if sessions do not stay.
     Anthropic and Bedrock keep a prompt in the cache for 5 minutes unless the client asks for an hour."""
     retry_after_seconds: float = 0
-    """Longest `Retry-After`, in seconds, for which the gateway waits before another attempt. The gateway waits only if
-    no other candidate is left."""
+    """Longest `Retry-After`, in seconds, for which the gateway waits before another attempt. It waits only if no other
+    candidate (provider and model) is left."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,8 +200,9 @@ def _size(snapshot: sqlite3.Connection) -> int:
 
 
 def _copy_spools(state: StateFiles, copy: StateFiles) -> None:
-    """Copy the spools. A spool that a gateway removes meanwhile is left out, because its calls are already in the
-    journal.
+    """Copy the spools (journals of replaced processes).
+
+    A spool that a gateway removes meanwhile is left out, because its calls are already in the journal.
     """
     for spool in state.spools():
         target = copy.journal / spool.name

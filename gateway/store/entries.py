@@ -87,7 +87,7 @@ class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The row of the price table that was used (`Record.cost_basis`)."""
     chains: tuple[tuple[tuple[str, str], ...], ...] = ()
     """Chains of quota buckets (`money/quotas/ledger.py`) that pay for the call. A bucket is given by its name and the
-    terms of its rule."""
+    text of its rule (`Rule.terms`)."""
     parts: tuple[SentPart, ...] = ()
     """The cost of each attempt, if several attempts were sent; () if `chains` pay all of `cost`."""
 
@@ -105,7 +105,7 @@ class Bill(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The amounts that a call has used, and the chains of quota buckets that pay for them."""
 
     chains: tuple[tuple[tuple[Kind, str, str], ...], ...] = ()
-    """Chains of buckets. A bucket is given by its kind, its name and the terms of its rule."""
+    """Chains of quota buckets. A bucket is given by its kind, its name and the text of its rule (`Rule.terms`)."""
     requests: int = 0
     tokens: int = 0
     money: int = 0

@@ -91,7 +91,7 @@ class Database:
     wrong_balances: tuple[str, ...] = ()
     """Names of quota buckets whose stored balance is not valid."""
     wrong_open_calls: int = 0
-    """Number of open calls that cannot be read."""
+    """Number of stored open calls (sent and not ended) that cannot be read."""
 
 
 def examine_database(path: Path) -> Database:

@@ -25,8 +25,8 @@ EVERYBODY_TABLES: Final[Mapping[str, int]] = {f"everybody_{level}": unit for lev
 Their series have no identity and no agent. Most pages of admins read these tables, because they have far fewer rows
 than `FIGURE_TABLES`."""
 MAX_SHAPES: Final = 200
-"""Maximum number of shapes of messages (`sums.shape`) for one error code of one provider. Errors with further shapes
-are counted under the shape ""."""
+"""Maximum number of message shapes (results of `sums.shape`) for one error code of one provider. Errors with further
+shapes are counted under the shape ""."""
 _LOOKUP_ROWS: Final = 512
 """Maximum number of rows that one statement looks up, because SQLite limits the number of values. `_padded` needs a
 power of two."""
@@ -111,7 +111,7 @@ def _add_to_tables(
 
 
 def series_numbers(connection: sqlite3.Connection, wanted: Iterable[Series]) -> dict[Series, int]:
-    """Return the numbers of series. New series are inserted."""
+    """Return the numbers that the table `series` gives to series. New series are inserted."""
     missing = list(wanted)
     numbers = _look_up(connection, missing)
     if new := [series for series in missing if series not in numbers]:

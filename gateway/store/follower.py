@@ -123,7 +123,9 @@ class JournalFollower:
 
     @property
     def is_replaced(self) -> bool:
-        """Whether entries are written to the spool, because another process has taken over the journal."""
+        """True if entries are written to the spool (a second journal), because another process has taken over the
+        journal.
+        """
         return self._main is not None
 
     @property
@@ -168,13 +170,13 @@ class JournalFollower:
             raise StoreFailed("the journal cannot be written at the moment")
 
     def redirect(self, spool: Journal, sync: DiskSync | None) -> None:
-        """Write all further entries to the spool. This process does not apply the spool."""
+        """Write all further entries to the spool (a second journal). Another process applies the spool."""
         self._main = self._journal, self._sync
         self._journal, self._sync = spool, sync
         self._task = asyncio.create_task(self._tend())
 
     async def resume(self) -> None:
-        """Write entries to the journal again, and apply the journal from the store's offset on. Close the spool.
+        """Undo `redirect` and `pause`: write entries to the journal and apply it again, and close the spool.
 
         Do nothing if the journal is being applied. Raises `StoreFailed` if the journal or the store fails.
         """
@@ -230,7 +232,7 @@ class JournalFollower:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _tend(self) -> None:
-        """Retry to write the spool's waiting lines, until this task is cancelled."""
+        """Retry the spool's lines that could not be written, until this task is cancelled."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
             self._journal.retry()

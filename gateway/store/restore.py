@@ -51,7 +51,7 @@ _SPOOLS: Final = f"journal/{SPOOL_PREFIX}"
 _SPOOL_FILE: Final = re.compile(rf"{_SPOOLS}[0-9a-f-]+/[0-9]{{12}}\.jsonl")
 _SEGMENT: Final = "SELECT segment FROM place"
 _NAMES: Final = frozenset({DATABASE, _BODIES, KEY, "journal/unreadable"})
-"""Names of the files that a backup may contain, besides spools."""
+"""Names of the files that a backup may contain, besides spools (journals of replaced processes)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,7 @@ def _staged(path: Path) -> Path:
 
 
 def _staged_path(state: StateFiles, name: str) -> Path:
-    """Return the path to which a file of the backup is copied first. Spools are staged as whole folders."""
+    """Return the path to which a file of the backup is copied first. A spool is staged as a whole folder."""
     if name.startswith(_SPOOLS):
         spool = state.path / name
         return _staged(spool.parent) / spool.name

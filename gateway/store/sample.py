@@ -46,7 +46,8 @@ def require_no_sample(path: Path) -> None:
 
 
 def fill_sample(path: Path, calls: Iterable[Record]) -> int:
-    """Write sample calls to a new store, and mark it. Return the number of calls; 0 if the store has sample calls.
+    """Write sample calls to a new store, and mark the store. Return the number of calls; 0 if the store has sample
+    calls.
 
     Raises `StoreFailed`, and writes nothing, if the store has other calls.
     """

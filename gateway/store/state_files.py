@@ -51,7 +51,7 @@ class StateFiles:
         return self.journal / UNREADABLE
 
     def spools(self) -> list[Path]:
-        """Return the folders of the spools of replaced processes."""
+        """Return the folders of the spools (journals of replaced processes)."""
         return sorted(self.journal.glob(f"{SPOOL_PREFIX}*/"))
 
     def journal_files(self) -> dict[int, BinaryIO]:

@@ -210,7 +210,7 @@ _NUMBER: Final = re.compile(r"(?:0x)?[0-9a-f]*[0-9][0-9a-f]*(?:[-.,:][0-9a-f]+)*
 """Pattern for a number, a time, or an identifier in hexadecimal digits."""
 _QUOTED: Final = re.compile(r""""[^"]*"|'[^']*'|`[^`]*`""")
 MAX_SHAPE: Final = 200
-"""Maximum length of a shape in characters. Longer shapes are cut."""
+"""Maximum length of a message's shape in characters. Longer shapes are cut."""
 
 
 def add_errors(sums: Sums, group: Group, calls: Iterable[Row]) -> None:

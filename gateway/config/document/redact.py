@@ -28,7 +28,7 @@ the path of its object, followed by `(name)`."""
 
 
 class Known(NamedTuple):
-    """The secret behind a mark."""
+    """The secret behind a redaction mark."""
 
     text: str
     """The secret as the document spells it, with escapes and without quotes."""
@@ -38,7 +38,7 @@ class Known(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Redacted:
-    """A text with a mark in place of each secret, and a mapping from each mark to its secret."""
+    """A text with a redaction mark in place of each secret, and a mapping from each mark to its secret."""
 
     text: str
     known: Mapping[str, Known]

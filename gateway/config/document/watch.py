@@ -33,7 +33,7 @@ Stamp = tuple[int, ...]
 
 
 def stamps(files: Iterable[Path]) -> dict[Path, Stamp]:
-    """Return the stamp of each file. Different stamps mean that the file has changed."""
+    """Return the stamp of each file. A file has changed if its stamp differs from an earlier one."""
     return {path: _stamp(path) for path in files}
 
 
@@ -58,9 +58,9 @@ async def watch(
 
 
 async def _hints(near: Iterable[Path], every: float) -> AsyncGenerator[None, None]:
-    """Yield whenever the stamps should be compared.
+    """Yield at once, after each reported change in a folder, and after `every` seconds without a report.
 
-    This is at once, after each reported change in a folder, and after `every` seconds without a report.
+    The caller then compares the stamps of the files.
     """
     yield
     while True:

@@ -49,7 +49,7 @@ class RateLimitSection(Section):
 
 
 class Charges(NamedTuple):
-    """The quotas and rate limits that a capability's calls are charged to."""
+    """The quotas and rate limits for a capability's calls."""
 
     quotas: tuple[Chain, ...]
     rate_limits: tuple[RateLimit, ...]

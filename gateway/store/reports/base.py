@@ -22,7 +22,10 @@ from gateway.store.reports.values import (
 
 
 class ReportStore(Protocol):
-    """Queries of sums. Every method is called on the event loop, never blocks it, and raises `StoreFailed`."""
+    """Queries of sums. Every method is called on the event loop and never blocks it.
+
+    Every method raises `StoreFailed` if the store cannot be read.
+    """
 
     async def summaries(self, selection: Selection, buckets: Sequence[Span]) -> tuple[Summary, ...]:
         """Return the summary of each time bucket."""

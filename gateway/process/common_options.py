@@ -1,4 +1,4 @@
-"""The options that several commands have: their definition for argparse, and the values that they stand for.
+"""Options of several commands: their definition for argparse, and functions that return their values.
 
 `command_line.py` defines the other options and runs the commands.
 """
@@ -20,14 +20,14 @@ class UsageError(Exception):
 
 
 def path(text: str) -> Path:
-    """Return the path that an option names. Raises `ArgumentTypeError` for "", which would be the working directory."""
+    """Return an option's path. Raises `ArgumentTypeError` for "", which would mean the working directory."""
     if not text:
         raise argparse.ArgumentTypeError("is empty; write a path")
     return Path(text)
 
 
 def add_state_options(parser: argparse.ArgumentParser, default: Path) -> None:
-    """Add `--state` with this default, and the options about plugins, to the parser."""
+    """Add `--state`, `--plugins` and `--without` to the parser. `default` is the default of `--state`."""
     parser.add_argument(
         "--state",
         type=path,
@@ -59,7 +59,7 @@ def default_state() -> Path:
 
 
 def state_folder(options: argparse.Namespace) -> Path:
-    """Return the folder of `--state`, which is created if missing. Raises `UsageError` if that fails."""
+    """Return the folder of `--state`. Create it if it is missing; raises `UsageError` if that fails."""
     state: Path = options.state
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -69,9 +69,9 @@ def state_folder(options: argparse.Namespace) -> Path:
 
 
 def registry_of(options: argparse.Namespace) -> Registry:
-    """Return the plugins that `--plugins` and `--without` select.
+    """Return all installed plugins and the plugins of the folder `--plugins`, without those named by `--without`.
 
-    Raises `UsageError` for a folder that does not exist, and for a name of no plugin.
+    Raises `UsageError` if there is no such folder, or no plugin with the name in `--without`.
     """
     try:
         registry = discover(options.plugins, own=own_routes(), without=options.without)
@@ -86,7 +86,7 @@ def registry_of(options: argparse.Namespace) -> Registry:
 def listener_of(listen: str | None) -> Listener | None:
     """Return the listener of `--listen`; None without the option.
 
-    Raises `UsageError` for an address that is not valid, or that other machines can reach.
+    Raises `UsageError` if the address is not valid, or if other machines can reach it.
     """
     if listen is None:
         return None

@@ -22,7 +22,7 @@ from gateway.web.query_parameters import MAX_SHOWN, BadQuery
 from gateway.web.reports.page_filter import PageFilter, parse_filter
 
 _IN_DOLLARS: Final = frozenset({"cost", "saved"})
-"""Measures in money."""
+"""Measures that are amounts of money."""
 
 
 def routes() -> list[web.RouteDef]:

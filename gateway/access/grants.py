@@ -108,7 +108,7 @@ class Access:
     def select(self, models: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
         """Return the (provider, model) pairs in `models` that the caller may use.
 
-        The cache is not used, because a list of all models would fill it.
+        This does not use the cache, because a list of all models would fill the cache.
         """
         return {model for model in models if self._is_allowed(*model)}
 
@@ -124,7 +124,7 @@ class Access:
         return self._terms(provider, model).quotas
 
     def rate_limits(self, provider: str, model: str) -> Limits:
-        """Return the rate limits for a model. Each limit has the patterns of the models that share it."""
+        """Return the rate limits for a model. Each item is a limit, and the patterns of the models that it limits."""
         return self._terms(provider, model).rate_limits
 
     def _is_allowed(self, provider: str, model: str) -> bool:
@@ -168,7 +168,7 @@ def _find_access(by_source: _BySource, providers: frozenset[str], identity: Iden
 
 
 def _by_source(grants: Sequence[Grant]) -> _BySource:
-    """Return the capabilities of each source, so that not every grant must be checked for a caller.
+    """Return the capabilities of each source (`src`). This is faster than a check of every grant for each caller.
 
     The key of a capability is its position in the configuration: the index of the grant, and its index in this grant.
     """

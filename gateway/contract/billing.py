@@ -51,7 +51,7 @@ class Search(NamedTuple):
     most: int = SEARCHES
     """The maximum number of searches."""
     is_paid: bool = True
-    """True if the provider charges a fee for each search, besides the tokens of its results."""
+    """True if the provider charges a fee for each search, in addition to the tokens of its results."""
 
 
 class Fee(NamedTuple):

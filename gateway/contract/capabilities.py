@@ -102,12 +102,12 @@ class Caps:
     effort_beta: str = ""
     """The Anthropic beta that allows `output_config.effort` without adaptive thinking; "" if there is no such beta."""
     thinking_display: bool = False
-    """True if the reply has thinking text only if the request asks for it with `display`."""
+    """True if a request must ask for thinking text with `display`."""
     signed_reasoning: bool = False
     """True if the model signs its reasoning, and accepts earlier reasoning only with its signature."""
     redacted_reasoning: bool = False
     portable_signatures: str = ""
-    """The model's family if its signatures of thinking are valid at every provider, such as `claude`; "" otherwise.
+    """The family, such as `claude`, of a model whose signatures of thinking are valid at every provider; "" otherwise.
 
     Clients get such signatures unchanged. To any other signature, the gateway adds the name of the family."""
     reasoning_content: bool = False
@@ -122,11 +122,11 @@ class Caps:
 
     Gemini requires a signature on the first tool call of each turn. If there is none, the gateway adds this one."""
     inline_reasoning: tuple[str, ...] = ()
-    """Names of the tags around thinking that the model may write at the start of its text, such as `think`."""
+    """Names of the tags, such as `think`, in which the model may write thinking at the start of its text."""
     own_tool_ids: str = ""
-    """A glob for ids of tool calls that the model needs back unchanged; "" if there are none.
+    """A glob for the model's own ids of tool calls; "" if the model accepts any id.
 
-    Other providers refuse such ids."""
+    The gateway must return such an id to the model unchanged. Other providers refuse it."""
 
     tools: bool = True
     strict_tools: bool = False
@@ -154,9 +154,9 @@ class Caps:
     tool_result_documents: str = "all"
     """The documents that a tool's result may contain: `all`, `text` (only csv, txt, md and html) or `none`."""
     tool_id_alphanumeric: int = 0
-    """The length of a tool call's id for a model that requires this length, and only letters and digits.
+    """The required length of a tool call's id, which may have only letters and digits.
 
-    0 if the model accepts any id that matches [a-zA-Z0-9_-]{1,64}."""
+    It is 0 if the model accepts any id that matches [a-zA-Z0-9_-]{1,64}."""
 
     system: bool = True
     mid_system: bool = False
@@ -168,7 +168,7 @@ class Caps:
     images: bool = True
     documents: bool = True
     citations: bool = False
-    """True if the model accepts search results as blocks, and can cite them and documents."""
+    """True if the model accepts blocks with search results, and can cite search results and documents."""
     remote_media: bool = True
     """True if the provider itself downloads images and documents from URLs in the request."""
     stop_sequence_named: bool = False
@@ -183,7 +183,7 @@ class Caps:
     cache_ttl: bool = False
     """True if a cache point may have a ttl (5m, 1h)."""
     cache_min_tokens: int = 1024
-    """The minimum number of tokens before a cache point. The model ignores an earlier cache point."""
+    """The minimum number of tokens before a cache point. The model ignores a cache point after fewer tokens."""
 
 
 def capabilities(model: str, overrides: Mapping[str, Any] = _NO_OVERRIDES) -> Caps:
@@ -204,8 +204,8 @@ def capabilities(model: str, overrides: Mapping[str, Any] = _NO_OVERRIDES) -> Ca
 def fits(pattern: str, model: str, base: str) -> bool:
     """Return whether a glob in the configuration matches `model`, `base` or `base_id(base)`.
 
-    `base` is the model's id if the name `model` does not contain it, such as an ARN of an application inference
-    profile. Otherwise `base` is the same as `model`.
+    `base` is usually the same as `model`. But if `model` is a name without the model's id, such as the ARN of an
+    application inference profile, `base` is the id.
 
     >>> model = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
     >>> capabilities.fits("anthropic.claude-*", model, model), capabilities.fits("nova-*", model, model)

@@ -70,7 +70,7 @@ class FrameDecoder(Decoder, Protocol):
     """
 
     framing: Any
-    """The parser of frames. A copy of the decoder in a worker process has None."""
+    """The parser of frames. It is None in a copy of the decoder in a worker process."""
 
     def frames(self, data: bytes) -> Iterable[Frame]:
         """Yield the frames that `data` completes. Raises the exceptions of `feed`."""

@@ -73,9 +73,9 @@ def missing(registry: Registry) -> Iterator[tuple[str, str, tuple[str, ...]]]:
 
 
 def reachable(registry: Registry, enabled: Sequence[str], caps: Caps) -> tuple[str, ...]:
-    """Return the compatibility flags, such as `openai_chat`, whose clients can have a model generate text.
+    """Return the API formats, such as `openai_chat`, in which a client can request text from a model.
 
-    `enabled` are the flags of the model's provider, and `caps` are the model's capabilities.
+    `enabled` are the compatibility flags of the model's provider, and `caps` are the model's capabilities.
     """
     providers = [registry.flags[name] for name in enabled if name in registry.flags]
     return tuple(
@@ -105,7 +105,7 @@ def _between(registry: Registry, client: Plugin, provider: Plugin) -> Iterator[C
 def _way(
     registry: Registry, client: Plugin, provider: Plugin, dialect: str, upstream: str
 ) -> tuple[Way | None, tuple[str, ...]]:
-    """Return the kind of the conversion, and the operations that it serves; None and () if there is no conversion.
+    """Return the kind of the conversion and the operations that it converts; None and () if there is no conversion.
 
     `dialect` is the client's dialect, and `upstream` is the provider's.
     """

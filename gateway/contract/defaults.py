@@ -1,7 +1,6 @@
 """Defaults for compatibility flags (plugins of API formats). They suit a JSON API with server-sent events.
 
-- `Defaults` has every optional function and value of `Flag`. The registry uses it if a plugin's module does not define
-  the name.
+- `Defaults` has every optional function and value of `Flag`. A plugin gets those that its module does not define.
 - Plugins do not import this module. They call the functions that the defaults call, such as `json_api.parse`.
 """
 
@@ -39,7 +38,7 @@ from gateway.contract.settings import Settings
 class Defaults:
     """The default functions and values of one compatibility flag (plugin of an API format).
 
-    They use the flag's name, its first dialect and its function `places`.
+    They use the name of the plugin's module, its first dialect and its function `places`.
     """
 
     accepts: tuple[tuple[str, str], ...] = ()
@@ -81,7 +80,7 @@ class Defaults:
         return session_ids.in_body(request.top)
 
     def opening(self, request: ClientRequest) -> Opening | None:
-        """Return the system prompt and the first user message (`openings.chat`); None for an opaque body."""
+        """Return the system prompt and the first user message (`openings.chat`); None for the dialect `opaque`."""
         return None if request.dialect == OPAQUE else openings.chat(request.top)
 
     def base_url_fault(self, _url: str) -> str:
@@ -89,7 +88,7 @@ class Defaults:
         return ""
 
     def dialect_for(self, _caps: Caps) -> str:
-        """Return the first of the flag's `dialects`."""
+        """Return the first of the module's `dialects`."""
         return self._dialect
 
     def steps(self, request: ClientRequest, _target: Target, _drop: Drop) -> ClientRequest:
@@ -105,7 +104,7 @@ class Defaults:
         return None
 
     def stream_type(self, _request: ClientRequest) -> str:
-        """Return the flag's `content_type`."""
+        """Return the module's `content_type`."""
         return self._content_type
 
     def limit(self, request: ClientRequest) -> int | None:
@@ -128,7 +127,7 @@ class Defaults:
         return sse_api.SseEncoder()
 
     def output_bytes(self, event: Event) -> int:
-        """Return the number of bytes of text in the event; 0 if the flag has no function `places`, which finds text."""
+        """Return the number of bytes of text in the event; 0 if the module has no function `places`."""
         return 0 if self._places is None else output_bytes(self._places, event)
 
     def samples(self) -> tuple[Sample, ...]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 INVALID_REQUEST: Final = "invalid_request"
 """The client's request is wrong. The message names the field, its value and a valid value."""
 PERMISSION: Final = "permission"
-"""The gateway denies access to the caller, or the provider denies access to the model or refuses the client's key."""
+"""Access is denied: the gateway refuses the caller, or the provider refuses the client's key or the model."""
 BLOCKED: Final = "blocked"
 """A filter blocks the call. The problem's `reason` is the filter's own code."""
 NOT_FOUND: Final = "not_found"

@@ -15,8 +15,8 @@ import msgspec
 class Usage(msgspec.Struct, frozen=True, gc=False):
     """Numbers of tokens by kind.
 
-    - `input` includes neither cache reads nor cache writes. A plugin subtracts them if the provider's number includes
-      them, as OpenAI's `prompt_tokens` does.
+    - `input` includes neither cache reads nor cache writes. If a provider's number includes cache reads, as OpenAI's
+      `prompt_tokens` does, the plugin subtracts them.
     - `output` includes `reasoning`.
 
     >>> Usage(input=3, output=2) + Usage(output=1, cache_read=5)
@@ -54,7 +54,7 @@ MESSAGE: Final = "message"
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """A separately billed part of a call: the reply itself, or other work of a model, such as a compaction.
+    """A separately billed part of a call: the reply itself, or other work, such as a summary of the conversation.
 
     >>> part = Part(usage=Usage(input=3, output=2), model="acme-1", extra={"image": 1})
     >>> part.kind, part.as_dict()["tokens"]["input"]
@@ -63,7 +63,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
     usage: Usage = Usage()
     kind: str = MESSAGE
-    """The kind of work. A kind that is not in this list has the provider's own name.
+    """The kind of work. Any kind that is not in this list has the provider's own name.
 
     - `message`: the reply. `fallback`: a reply by a model that replaced the requested model.
     - `declined`: output that the model wrote before it declined to answer.

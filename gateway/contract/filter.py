@@ -62,8 +62,8 @@ class Filter(Protocol):
     def headers(self) -> Mapping[str, str] | Awaitable[Mapping[str, str]]:
         """Return headers to add to the request to the provider.
 
-        A header of the configuration, or one with the credential, is not replaced. Headers of the connection and the
-        body, such as `host`, are not allowed.
+        They do not replace the gateway's own headers, such as the credential and configured headers. Headers of the
+        connection and the body, such as `host`, are not allowed.
 
         >>> class Tenant:
         ...     def headers(self):

@@ -65,8 +65,8 @@ class HttpClient(Protocol):
     ) -> HttpReply:
         """Send a request, and return the whole reply. If `json` is not None, its JSON is the body.
 
-        Allowed hosts are those with a public address and those in `server.fetch.private_hosts`. Raises `OSError` if the
-        host is not allowed or cannot be reached, and `TimeoutError` if the reply takes too long.
+        The host must have a public address or be one of `server.fetch.private_hosts`. Raises `OSError` if the host is
+        not allowed or cannot be reached, and `TimeoutError` if the reply takes too long.
         """
 
 

@@ -159,8 +159,8 @@ class Flag(FlagFacts, Protocol):
           the provider is not called.
         - The generator runs on the event loop, so it must not loop over a body. It yields such work as a computation.
         - If there is nothing to do, return the request and no generator. This takes less time.
-        - The steps of the client's flag run before the request is translated, and those of the provider's flag run
-          afterwards. If both flags are the same, the steps run once.
+        - The steps of the client's flag run first. The steps of the provider's flag run after the translation. If both
+          flags are the same, the steps run once.
 
         >>> def steps(request, target, drop):
         ...     image = yield Fetch(request.top.decode("image_url"), max_bytes=1_000_000, param="image_url")
@@ -203,8 +203,8 @@ class Flag(FlagFacts, Protocol):
     def retry(self, request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
         """Return a changed request to send after the provider has refused `request`; None to send none.
 
-        - `request.without` names the features that `build` leaves out. A changed request usually adds a name to them.
-          The second and each later change must add one.
+        - `request.without` has the names of features that `build` leaves out. A changed request may have more names.
+          The second and each later changed request must have more names than the one before.
         - The gateway sends at most five changed requests in a call.
         - If the provider accepts a changed request, later calls of the same model leave out the same features.
 
@@ -273,7 +273,7 @@ class Flag(FlagFacts, Protocol):
 
     @property
     def places(self) -> Places | None:
-        """A function that finds the texts in events and bodies, for filters; None if there is no such function.
+        """A function that finds the texts in events and bodies; None if filters cannot read texts of this API.
 
         >>> def places(event):
         ...     if event.kind == "request":

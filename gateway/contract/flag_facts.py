@@ -29,21 +29,21 @@ class FlagFacts(Protocol):
 
     @property
     def dialects(self) -> tuple[str, ...]:
-        """The dialects (formats of bodies) that the flag uses for clients and providers.
+        """The dialects (formats of bodies) of this API.
 
         >>> dialects = ("acme_text",)
         """
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """The routes for clients; () if only providers use this flag.
+        """The routes for clients; () if the flag is for providers only.
 
         >>> routes = (Route("POST", "/acme/v1/text", "generate"),)
         """
 
     @property
     def accepts(self) -> tuple[tuple[str, str], ...]:
-        """Pairs of another flag and an operation. The providers of this flag accept such requests unchanged.
+        """Requests of other API formats that this flag's providers accept unchanged, as pairs of flag and operation.
 
         >>> accepts = (("openai_chat", "generate"),)
         """
@@ -89,8 +89,8 @@ class FlagFacts(Protocol):
     def price_list(self) -> str:
         """The price list of a provider for which the configuration names none.
 
-        It is "" if the flag does not show which company runs the provider. It is `BY_REGION` if prices differ by
-        region, so that the configuration must name the list.
+        It is "" if many companies have providers with this API. It is `BY_REGION` if prices differ by region, so that
+        the configuration must name the list.
 
         >>> price_list = "openai"
         """
@@ -168,7 +168,7 @@ class FlagFacts(Protocol):
         """
 
     def samples(self) -> Sequence[Sample]:
-        """Return requests and replies with which `irisgate plugins check NAME` tests the flag.
+        """Return requests and replies with which `irisgate plugins check NAME` tests the plugin.
 
         >>> def samples():
         ...     return [Sample(request=b'{"model": "small", "prompt": "hi"}', whole=b'{"text": "hello"}')]

@@ -1,7 +1,7 @@
 """Patterns for names of the form "provider/model", as grants use them.
 
 - `*` matches any text without "/". `**` between slashes matches any number of segments, even none.
-- A model's id may contain "/". For example, ARNs do, so `bedrock/**` matches an ARN and `bedrock/*` does not.
+- A model's id may contain "/". An ARN does, so `bedrock/**` matches the ARN, and `bedrock/*` does not.
 - `access/grants.py` decides which callers may use a model.
 """
 

@@ -324,4 +324,4 @@ RESULTS: Final[Mapping[str, Callable[[Any], None]]] = {
     "translation.whole": _bytes,
     "translation.close": _events,
 }
-"""The check of each hook's result, by the hook's name. A hook without a check returns nothing that the gateway uses."""
+"""The check of each hook's result, by the hook's name. `hooks.py` checks other results, or they are not used."""

@@ -4,8 +4,8 @@
   `meter.feed`.
 - A plugin may raise a `GatewayError`. Any other exception, even `SystemExit`, becomes a `PluginFailed` with the plugin,
   the hook, the file and the line. A result of a wrong type becomes a `PluginFailed` too.
-- `Hook.run` calls a function that runs once per call. Functions that run for every event are called in loops of
-  `Hook`, such as `Hook.feed`, without a `run` for each event. This keeps streams fast.
+- `Hook.run` calls a function once. Methods such as `Hook.feed` call a function for many events, because a `run` for
+  each event would slow down streams.
 - Each hook counts its calls and adds up their time, for the metrics.
 
 `hook_results.py` has the checks of results.
@@ -106,7 +106,7 @@ class Hook:
         return result
 
     async def settled(self, function: Callable[..., Any], *args: Any, seconds: float) -> Any:
-        """Return `function(*args)`, and await it if it is an awaitable, for at most `seconds`.
+        """Return the result of `function(*args)`. If the result is an awaitable, await it for at most `seconds`.
 
         Raises the exceptions of `run`.
         """

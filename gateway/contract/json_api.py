@@ -165,9 +165,9 @@ def limit(request: ClientRequest) -> int | None:
 
 
 def limit_of(request: ClientRequest, *names: str) -> int | None:
-    """Return the largest integer among the named fields of the body; None if no field is an integer (`integer`).
+    """Return the largest integer among the named fields of the body; None if no field is an integer.
 
-    The largest is safe if the body has several limits and the provider may use any of them.
+    If the body has several limits, the provider may use any of them. `integer` reads the values.
 
     >>> json_api.limit_of(request, "max_tokens"), json_api.limit_of(request, "maxOutputTokens")
     (9, None)
@@ -239,7 +239,7 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 
 def event_object(event: Event) -> dict[str, Any]:
-    """Return an event's decoded JSON object; {} if the event has no payload, as a comment has none.
+    """Return an event's decoded JSON object; {} for an event without a payload, such as a comment.
 
     Raises `BadFrame` if the payload is not a JSON object.
 
@@ -253,7 +253,7 @@ def event_object(event: Event) -> dict[str, Any]:
 
 
 def token_count(usage: Any, name: str) -> int:
-    """Return the number of tokens in the field `name` of a usage report; 0 if the field is not such a number.
+    """Return the number of tokens in the field `name` of a usage report; 0 if there is no valid number.
 
     >>> json_api.token_count({"read": 7, "written": "9"}, "read"), json_api.token_count({"written": "9"}, "written")
     (7, 0)

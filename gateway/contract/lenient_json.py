@@ -71,7 +71,7 @@ def exact(text: bytes | str) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """Return a value as JSON. Raises `orjson.JSONEncodeError` for a value that is nested too deeply or not JSON.
+    """Return a value as JSON. Raises `orjson.JSONEncodeError` if it is nested too deeply or has a type unknown to JSON.
 
     >>> lenient_json.dumps({"amount": 18446744073709551617})
     b'{"amount":18446744073709551617}'

@@ -28,7 +28,7 @@ _GAP: Final = re.compile(rb"\s*")
 MAX_MEMBERS: Final = 1_000
 """Maximum number of top-level keys. Real bodies have at most about fifty."""
 MAX_SMALL: Final = 64 * 1024
-"""Maximum size in bytes of a value that is decoded on the event loop."""
+"""Maximum size in bytes of a value that `Members.small` decodes, because decoding blocks the event loop."""
 _SHOWN: Final = 100
 """Maximum number of characters of a key in an error message."""
 
@@ -174,8 +174,8 @@ def _lenient_spans(body: bytes) -> _Spans:
 def _located(body: bytes, raws: Mapping[str, msgspec.Raw]) -> _Spans:
     """Return the offsets of all keys. `raws` has the keys and values that msgspec has read from the body.
 
-    If a key occurs twice, msgspec keeps only the last value. The function finds this by comparing `raws` with the body,
-    key by key. Raises `Refused` for such a key.
+    If a key occurs twice, msgspec keeps only the last value. A comparison of `raws` with the body finds such a key.
+    Raises `Refused` for this key.
     """
     if len(raws) > MAX_MEMBERS:
         raise invalid(f"the body has {len(raws)} members at its top; at most {MAX_MEMBERS} are taken")
@@ -205,11 +205,11 @@ def _name(key: re.Match[bytes]) -> str:
 
 
 def _twice(body: bytes, at: int, passed: _Spans) -> Refused:
-    """Return the error for a key that occurs twice. `at` is the first offset at which the body differs from msgspec's
-    result.
+    """Return the error for a key that occurs twice.
 
-    Usually the repeated key begins at this offset. Otherwise the offset is inside a number, and the repeated key is the
-    last one in `passed`. For example, msgspec reads `{"a": 12, "a": 1}` as 1, which differs from the body at the 2.
+    `at` is the first offset at which the body differs from msgspec's result. Usually the repeated key begins there. If
+    not, the offset is inside a number, and the repeated key is the last one in `passed`. For example, msgspec reads
+    `{"a": 12, "a": 1}` as 1, which differs from the body at the 2.
     """
     key = _KEY.match(body, at)
     return _repeated(next(reversed(passed), "") if key is None else _name(key))

@@ -41,10 +41,10 @@ class Frame:
 class Event:
     r"""One event of a stream.
 
-    - `kind` is the event's name, as the decoder of the API format defines it; "" for a comment and the like.
+    - `kind` is the name that the decoder gives to the event; "" for a comment.
     - `payload` is JSON in the dialect (format of bodies) of the API.
-    - `raw` is the provider's frame. The gateway forwards it if client and provider use the same API format. b"" sends
-      nothing. If the gateway has made or changed the event, `raw` is None, and the client's encoder writes the frame.
+    - `raw` is the provider's frame. A client with the same API format gets this frame; it gets nothing if `raw` is b"".
+    - For an event that the gateway made or changed, `raw` is None. Then the encoder writes the frame for the client.
 
     >>> Event("chunk", b'{"text": "hi"}', raw=b'data: {"text": "hi"}\n\n').data
     {'text': 'hi'}
@@ -181,7 +181,7 @@ class Target:
     options: Any = NO_OPTIONS
     """The configured options, an instance of the flag's class `Options`."""
     base: str = ""
-    """The model's id, as the configuration gives it for a name without the id, such as an ARN; "" otherwise."""
+    """The model's id in the configuration, if `model` is a name without the id, such as an ARN; "" otherwise."""
     host: str = ""
     """The host in the provider's base URL, in lower case."""
 
@@ -239,7 +239,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class StepResponse:
-    """The reply to an `UpstreamRequest` or a `Fetch` of `steps`.
+    """The reply to an `UpstreamRequest` or a `Fetch` that `steps` yielded.
 
     >>> StepResponse(200, {"content-type": "image/png"}, b"...").headers["content-type"]
     'image/png'

@@ -24,7 +24,7 @@ _RELEASED_UNIX: Final = 1767225600
 
 @dataclass(frozen=True, slots=True)
 class ModelList:
-    """A path of the list of models. The path with `/NAME` appended has the entry of one model.
+    """The path of a list of models. The same path with `/NAME` has the entry of one model.
 
     >>> ModelList("/acme/v1/models", headers=("x-acme-version",)).path
     '/acme/v1/models'
@@ -34,8 +34,8 @@ class ModelList:
     headers: tuple[str, ...] = ()
     """Names of headers, in lower case, that only the clients of this API send.
 
-    They decide if several flags (plugins of API formats) have a list at the same path. A request without any of these
-    headers gets the list whose `headers` are ()."""
+    If several flags (plugins of API formats) have a list at the same path, a client gets the list whose `headers` are
+    in its request. A client without such headers gets the list whose `headers` are ()."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class ModelSearch:
 
     The search ends at an error reply. The generator does not get this reply."""
     subdomain: str = ""
-    """The first label of the host with the list, if it differs from the provider's host; "" otherwise.
+    """The first label of the host that has the list; "" if the provider's host has it.
 
     For example, `lists` sends the requests to `lists.us.example.com` and not to `models.us.example.com`. The path of
     the base URL is then left out."""

@@ -13,7 +13,7 @@ class Observer(Protocol):
     """A receiver of call records.
 
     The gateway calls `seen` once for each call, in the observer's own thread. The records wait in a queue. If the
-    observer is so slow that the queue is full, it does not get further records.
+    observer is so slow that the queue is full, further records are lost.
 
     >>> api = 1
     >>> def seen(record):

@@ -20,11 +20,11 @@ from typing import Any, Final
 from gateway.contract.members import Members
 
 WINDOW: Final = 1024 * 1024
-"""Maximum number of bytes that are read of a field of the body. Reading so many takes less than 30 ms."""
+"""Maximum number of bytes that are read of a field of the body. Reading them takes less than 30 ms."""
 MAX_ITEMS: Final = 1_000
 """Maximum number of messages, and of blocks of a message, that are read.
 
-In real chats, only a few system messages are before the first user message. Hostile requests could have millions."""
+In real chats, only a few system messages precede the first user message. Hostile requests could have millions."""
 MAX_CUT: Final = 64 * 1024
 """Number of characters that are read of a message that does not end within `WINDOW`."""
 

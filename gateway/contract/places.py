@@ -10,8 +10,8 @@ This function is for a stream of `{"text": "…"}`:
 - A block is a sequence of texts in a stream, such as one answer, or the arguments of one tool call.
 - For an event that ends a block, `places` also yields `End(block)`. A block without an `End` ends with the stream.
 - A block's name may be a tuple. `End("a")` also ends the block `("a", 0)`. `End(("a", 0))` also ends `("a", 0, 1)`.
-- If one event ends a block and begins the next one, the `End` comes first. Then a filter releases the text that it
-  holds back before the new block begins.
+- If one event ends a block and begins the next one, the `End` comes first. So the text that a filter holds back
+  reaches the client before the text of the next block.
 - For a value that repeats a text in another form, such as log probabilities of its tokens, `places` yields a `Copy`. If
   a filter changes the text, the gateway empties this value.
 """
@@ -144,9 +144,9 @@ def text_at(data: Any, path: Sequence[str | int]) -> str:
 
 
 def put_text(data: Any, path: Sequence[str | int], text: str) -> None:
-    """Replace the text at a path. If the old value is not a string, `text` is decoded as JSON.
+    """Replace the text at a path. If the old value is not a string, `text` must be JSON.
 
-    Raises `ValueError` if `text` is not valid JSON then.
+    Raises `ValueError` if `text` must be JSON and is not.
 
     >>> data = {"arguments": {"city": "Rome"}}
     >>> places.put_text(data, ("arguments",), '{"city": "Oslo"}')

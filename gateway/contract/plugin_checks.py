@@ -96,7 +96,7 @@ def kind_of(name: str, module: Any) -> Kind:
 
 
 def has_members(kind: Kind, module: Any) -> bool:
-    """Return whether a module defines any name, except `api`, that this kind of plugin requires."""
+    """Return whether a module defines a required name of this kind of plugin. The name `api` does not count."""
     return any(hasattr(module, member) for member in kind.required if member != "api")
 
 
@@ -166,7 +166,7 @@ def _slips(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
 
 
 def _fits(kind: Kind, hook: str, module: types.ModuleType, own: str, value: Any) -> bool:
-    """Return whether `value` would be valid under the name `hook`. In the module, its name is `own`."""
+    """Return whether `value` would be valid if its name were `hook` and not `own`."""
     if hook in kind.rules:
         return kind.rules[hook].is_right(value)
     is_function = hook in kind.functions and inspect.isfunction(value) and _is_own(module, own)
@@ -209,7 +209,7 @@ def _translator(name: str, module: Any) -> Iterator[Mistake]:
 
 
 def _settings(name: str, member: str, module: Any) -> Iterator[Mistake]:
-    """Yield a mistake if a plugin's settings have a field that the configuration cannot have."""
+    """Yield a mistake if a plugin's settings have a field that cannot be written in the configuration."""
     model: Any = getattr(module, member, None)
     try:
         if _are_options(model) and (_has_inner_secret(model.model_json_schema()) or _has_secret_without_key(model)):
@@ -232,7 +232,7 @@ def _has_inner_secret(schema: Mapping[str, Any]) -> bool:
 
 
 def _has_secret_without_key(model: type[Settings]) -> bool:
-    """Return whether a field for a secret is read from a path of several keys (pydantic's `AliasPath`) only."""
+    """Return whether a field for a secret can only be read from a path of several keys (pydantic's `AliasPath`)."""
     secrets = {name for name, info in model.model_fields.items() if is_secret(info.annotation)}
     return not secrets <= {*fields_by_key(model).values()}
 

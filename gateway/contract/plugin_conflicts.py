@@ -22,10 +22,7 @@ class _NamedFlag(Flag, Protocol):
 def claimed_routes(
     name: str, module: Any, flags: Collection[_NamedFlag], own: Sequence[tuple[str, str]]
 ) -> Iterator[Mistake]:
-    """Yield a mistake for each route of a compatibility flag that already exists.
-
-    It may be a route of the gateway, of another flag, or of the same flag.
-    """
+    """Yield a mistake for each route that the gateway, another compatibility flag or the same flag already has."""
     others = {_key(route.method, route.path): f"{flag.name} claims" for flag in flags for _, route in _routes(flag)}
     for member, route in _routes(module):
         claim = f"{route.method} {route.path}"
@@ -40,10 +37,10 @@ def claimed_routes(
 
 
 def _routes(flag: Any) -> Iterator[tuple[str, Route]]:
-    """Yield the routes that no other flag may have, each with `routes` or `model_lists`, the name that declares it.
+    """Yield the routes of a flag that no other flag may have, each with the name `routes` or `model_lists`.
 
-    Two kinds of lists of models are left out. Lists for certain headers may share a path. The lists of a flag without
-    routes are not used, because it has no clients.
+    A list of models for requests with certain headers is left out, because several flags may have lists at one path.
+    All lists of a flag without routes are left out, because it has no clients.
     """
     for route in flag.routes:
         yield "routes", route

@@ -98,7 +98,7 @@ def plugin_paths(folder: Path) -> Iterator[Path]:
 
 
 def _is_file(path: Path) -> bool:
-    """Return whether a path is a file. A path in a folder without permission, such as `lost+found`, is none."""
+    """Return whether a path is a file; False if the folder may not be read, such as `lost+found`."""
     try:
         return path.is_file()
     except OSError:

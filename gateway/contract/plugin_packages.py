@@ -98,7 +98,7 @@ def _described(distribution: Distribution, member: str) -> str:
 
 
 def _first(name: str) -> Distribution | None:
-    """Return the first package with this name on Python's path, whose modules Python imports."""
+    """Return the first package with this name on Python's path. Python imports the modules of this package."""
     try:
         return Distribution.from_name(name) if name else None
     except PackageNotFoundError:
@@ -210,7 +210,7 @@ def _read(name: str, path: str) -> Iterator[tuple[str, Source]]:
 
 
 def _spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
-    """Return the spec that Python finds for a module without the finder of the copies."""
+    """Return the spec that Python's other finders have for a module; None if there is none."""
     for finder in sys.meta_path:
         spec = None
         with suppress(Exception):
@@ -236,7 +236,7 @@ def packages_in_use() -> tuple[Package, ...]:
 
 
 def changes(running: Sequence[Package]) -> list[str]:
-    """Return a text for each package whose installed version differs from the running copy."""
+    """Return a text for each package that differs from its running copy."""
     now = {package.name: package for package, _ in installed_packages()}
     differences = []
     for package in running:

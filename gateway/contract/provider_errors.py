@@ -265,7 +265,7 @@ def error_headers(problem: Problem) -> dict[str, str]:
 
 
 def message_of(body: bytes) -> tuple[str, str]:
-    """Return the message and the provider's name of an error; "" for each that is missing.
+    """Return the message of an error, and the provider's name for the error; "" for a missing one.
 
     `body` may be JSON of OpenAI, Anthropic, AWS or FastAPI, an HTML page, or plain text.
 

@@ -76,7 +76,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The id of the call. The client gets it in the header `x-request-id`."""
     session_id: str
     at: Moment
-    """The time at which the request arrived, in seconds of Unix time."""
+    """The Unix time in seconds at which the request arrived."""
     identity: str
     node: str = ""
     """The stable id of the caller's node in the tailnet; "" if unknown."""
@@ -126,13 +126,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cache_saved: int | None = None
     """The nanodollars that prompt caching saved, compared with the price of uncached input; None if unknown.
 
-    It is negative if writing to the cache cost more than reading saved."""
+    It is negative if the cache cost more than it saved."""
     cost_basis: str
     """The row of the price table that gave the cost, as `book/model`; "" if no row was used.
 
     - A row that is valid from a certain day has the form `book/model@day`.
     - Several rows, for several parts of a call, are separated by commas.
-    - A cost that OpenRouter reported has `openrouter/usage.cost`."""
+    - For a cost that OpenRouter reported, this is `openrouter/usage.cost`."""
     estimated: bool
     charges: Mapping[str, int] = {}
     """The nanodollars that each quota bucket was charged, by the bucket's name."""

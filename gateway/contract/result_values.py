@@ -85,7 +85,7 @@ def with_methods(*names: str) -> Callable[[Any], None]:
 
 
 def is_problem(value: Any) -> bool:
-    """Return whether a value is a `Problem` with a known code, whose fields have the right types."""
+    """Return whether a value is a `Problem` with a known code and fields of the right types."""
     return (
         isinstance(value, Problem)
         and value.code in STATUS
@@ -120,7 +120,7 @@ def are_utf8(values: Iterable[Any]) -> bool:
 
 
 def are_headers(headers: Any) -> bool:
-    """Return whether names and values are strings without line ends and zero characters."""
+    """Return whether names and values are strings without line ends and NUL characters."""
     if not isinstance(headers, MAPPINGS):
         return False
     text = joined(chain.from_iterable(headers.items()))

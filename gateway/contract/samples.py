@@ -20,7 +20,7 @@ A sample of a filter has settings, and texts that the filter changes or blocks:
 A filter that changes no text of replies needs no texts. If the settings have the words that the filter acts on, as
 here, the test itself makes texts from them.
 
-Only this command calls `samples`.
+A running gateway never calls `samples`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Functions that read the fields of a plugin's `Settings`: their keys in the configuration, and which are secrets."""
+"""Functions for the fields of a plugin's `Settings`: their keys in the configuration, and the check for secrets."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ R = TypeVar("R")
 
 
 def small_cache(entries: int, characters: int) -> Callable[[Callable[[str], R]], Callable[[str], R]]:
-    """Return a decorator that caches the results of a function of a text.
+    """Return a decorator that caches the results of a function whose argument is a text.
 
-    It caches at most `entries` results, and only those for texts of at most `characters` characters.
+    It caches at most `entries` results. It does not cache the result for a text of more than `characters` characters.
     """
 
     def decorated(function: Callable[[str], R]) -> Callable[[str], R]:

@@ -33,8 +33,8 @@ _TYPE_FIRST: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([^"\\]*)"')
 def typed_kind(name: str, payload: bytes, is_kind: Callable[[str], bool]) -> str:
     """Return the kind of an event that has a `name`, and a `type` in its payload.
 
-    The kind is the `type`, if `is_kind(type)` is true. Otherwise it is the name. The `type` is preferred because some
-    servers and proxies omit the name, or write the default name, `message`. With such a name, any `type` is used.
+    The kind is the `type` if `is_kind(type)` is true, and otherwise the name. If the name is missing or is the default
+    name `message`, any `type` is the kind, because some servers and proxies omit names.
 
     >>> sse_api.typed_kind("message", b'{"type": "delta"}', {"delta", "end"}.__contains__)
     'delta'

@@ -179,7 +179,7 @@ def _encode(_logger: object, _method: str, text: str) -> bytes:
 class Lines:
     """A queue of log lines, and the thread that writes the lines.
 
-    structlog calls a method with the name of the level, such as `info`. All these methods are `put`.
+    structlog calls a method with the name of the level, such as `info`. Each of these methods is the same as `put`.
     """
 
     def __init__(self, stream: Output) -> None:

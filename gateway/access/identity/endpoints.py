@@ -1,7 +1,7 @@
 """The names of listening sockets, such as `127.0.0.1:8080`.
 
-The gateway finds the listener of a connection by such a name. It is made from the address of the gateway's end of the
-connection. `process/sockets.py` opens the sockets.
+The address of the gateway's end of a connection gives the name of the socket, and the name gives the listener.
+`process/sockets.py` opens the sockets.
 """
 
 from __future__ import annotations

@@ -29,11 +29,11 @@ Each of them may hold tailscaled's lock for 0.18 s. Requests for tailnet address
 WAIT_SECONDS: Final = 10.0
 """Maximum seconds for which a request waits until it is sent."""
 NOBODY_SECONDS: Final = 5.0
-"""Seconds for which the reply "nobody has this address" is reused. A new node may be refused for so long."""
+"""Seconds for which the reply "nobody has this address" is reused. A new node may be refused for this time."""
 MAX_WAITING: Final = 64
 """Maximum number of waiting requests. Further requests for addresses outside the tailnet are refused.
 
-With more, the last one could wait longer than `WAIT_SECONDS`, because each request takes 0.18 to 0.4 s.
+Each request takes 0.18 to 0.4 s, so more of them could wait longer than `WAIT_SECONDS`.
 """
 STATUS_SECONDS: Final = 0.5
 """Maximum seconds to wait for tailscaled's status. Health checks may have a timeout of one second."""
@@ -98,7 +98,7 @@ class Lookups:
     async def is_userspace(self) -> bool:
         """Return whether tailscaled runs without a network device. Then connections of nodes come from 127.0.0.1.
 
-        Return False if no tailscaled is running. Raises `LocalApiFailed` if tailscaled does not report this.
+        Return False if no tailscaled is running. Raises `LocalApiFailed` for a missing or invalid reply.
         """
         instance = _instance(self.socket)
         if instance is None:

@@ -5,8 +5,8 @@ Two kinds of callers on other machines can still reach such a listener. The gate
 - Callers behind a proxy on this machine, such as `tailscale serve`. They are recognized by headers of the proxy, such
   as `x-forwarded-for`. A proxy that adds no such header is not recognized.
 - Nodes of the tailnet. If tailscaled has no network device, their connections come from tailscaled at 127.0.0.1
-  (tailscale.com/kb/1112). So the gateway asks tailscaled for the identity behind each new connection. A tailscaled
-  whose socket the gateway does not know is not recognized.
+  (tailscale.com/kb/1112). So the gateway asks tailscaled for the identity behind each new connection. It cannot ask a
+  tailscaled whose socket it does not know.
 """
 
 from __future__ import annotations

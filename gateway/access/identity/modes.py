@@ -26,7 +26,7 @@ from gateway.telemetry.log import Logger
 
 
 class Modes:
-    """The modes of all listeners of a process. Listeners with the same tailscaled share one client of it."""
+    """The modes of all listeners of a process. Listeners with the same tailscaled share one `Lookups`."""
 
     def __init__(self, log: Logger) -> None:
         self._log = log
@@ -47,7 +47,7 @@ class Modes:
         }
 
     def listen(self, endpoint: str, listener: Listener, *, calls: bool = True) -> None:
-        """Add a listener. `endpoint` is its socket's name (`endpoints.py`). `calls` is false if it serves no calls."""
+        """Add a listener. `endpoint` is the name of its socket. `calls` is false if the listener serves no calls."""
         self._at_socket(listener.tailscaled)
         if calls:
             self._call_listeners.append(listener)
@@ -110,7 +110,10 @@ class Modes:
         return list(dict.fromkeys(identities))
 
     async def faults(self) -> tuple[str, bool]:
-        """Return why callers cannot be identified at the moment, or "", and whether no listener can identify them."""
+        """Return why a listener cannot identify callers at the moment, and whether this is so for every listener.
+
+        The reason is "" if there is no fault.
+        """
         reasons = await asyncio.gather(*map(self._fault, self._call_listeners))
         return next(filter(None, reasons), ""), all(reasons)
 

@@ -5,8 +5,8 @@
 - A header can have any address. So only the proxies in the listener's configuration may connect. If it names none,
   every process of this machine may connect. `config/advice.py` warns about this.
 - If tailscaled has no network device, nodes of the tailnet connect from 127.0.0.1, as a proxy does. A node could send a
-  PROXY header itself. So the gateway asks tailscaled about each connection from this machine, and refuses those of
-  nodes. A connection of `tailscale serve` belongs to no node.
+  PROXY header itself. So the gateway asks tailscaled about each connection from this machine, and refuses a connection
+  of a node. A connection of `tailscale serve` belongs to no node.
 """
 
 from __future__ import annotations

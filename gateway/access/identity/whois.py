@@ -29,7 +29,7 @@ from gateway.contract.errors import UNAVAILABLE, Problem, Refused
 from gateway.telemetry.log import Logger
 
 LIFE_SECONDS: Final = 60.0
-"""Seconds for which an identity is used. A caller who is removed from the tailnet has access for at most so long."""
+"""Seconds for which an identity is used. A caller who is removed from the tailnet keeps access for this time."""
 POLICIES: Final = 256
 """Maximum number of cached sets of grants from the tailnet policy. Many callers have the same set."""
 VALIDATION_CHUNK_BYTES: Final = 16 * 1024
@@ -45,7 +45,7 @@ Peer = Callable[[Caller], Any]
 class _Known:
     """The identity behind the address of one connection, and its time.
 
-    A refusal is stored as None. A stored exception would keep the connection in memory by its traceback.
+    A refusal is stored as None. A stored exception would keep the connection in memory, because it has a traceback.
     """
 
     identity: Identity | None

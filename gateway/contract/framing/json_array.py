@@ -23,7 +23,7 @@ END: Final = b"]"
 MAX_ITEM: Final = 32 * 1024 * 1024
 """Maximum number of bytes of one object. A provider that sends a longer object is broken or hostile."""
 MAX_MARKS: Final = 1_000_000
-"""Maximum number of strings and brackets in one object. Reading so many takes less than a second."""
+"""Maximum number of strings and brackets in one object. Reading them takes less than a second."""
 
 _MARK: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\]]', re.DOTALL)
 """Pattern for a complete string, the first quote of an incomplete string, or a bracket."""

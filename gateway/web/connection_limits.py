@@ -137,8 +137,8 @@ class Connections:
             connection, _ = self._idle.popitem(last=False)
             if connection.has_no_head:
                 connection.force_close()
-            elif connection.awaits_head:
-                self._idle[connection] = now  # the head has a deadline of its own
+            else:
+                self._idle[connection] = now  # half a head, or the rest of a body, has a deadline of its own
         self._sweep_timer = None
         if self._open:
             self._sweep_timer = asyncio.get_running_loop().call_later(min(SWEEP_SECONDS, seconds), self._sweep)
@@ -162,7 +162,7 @@ class Connections:
 def most_connections(limits: Limits) -> int:
     """Return the maximum number of connections. By default it leaves half of the file descriptors for providers."""
     usable = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS)
-    return min(limits.connections or min(usable // 2, MAX_CONNECTIONS), usable)
+    return min(limits.connections or max(1, min(usable // 2, MAX_CONNECTIONS)), usable)
 
 
 def raise_descriptor_limit() -> None:

@@ -3,8 +3,8 @@ requests.
 
 - aiohttp limits neither the number of connections nor the time for a head. So `Connection` extends aiohttp's protocol
   object. Only this file uses private attributes of aiohttp: `_waiter`, `_messages`, `_force_close`, `_current_request`,
-  `_task_handler` and `_process_keepalive` of `RequestHandler`, `_ErrInfo`, `_cache` of a request, `_kwargs` of
-  `Server`, and `_make_server` of `AppRunner`.
+  `_request_count`, `_task_handler` and `_process_keepalive` of `RequestHandler`, `_ErrInfo`, `_cache` of a request,
+  `_kwargs` of `Server`, and `_make_server` of `AppRunner`.
 - The gateway replies to a malformed request with its own error page, and not with aiohttp's.
 
 `connection_limits.py` counts the connections. Bodies are read in `call/server.py`. `call/guard.py` identifies callers,
@@ -155,10 +155,11 @@ class Connection(web.RequestHandler):
         super().data_received(data)
         if self._current_request is not None:
             self._check_body(self._current_request, len(data))
-        if not self.awaits_head:
+        if self._current_request is not None or self._messages:
             self._stop_head_timer()
             self._connections.busy(self)
-        elif self._head_timer is None:
+        elif self._head_timer is None and (self.awaits_head or not self._request_count):
+            # behind a TLS handshake or a PROXY header, the first bytes may come just before aiohttp begins to wait
             seconds = self._connections.limits().head_seconds
             self._head_timer = asyncio.get_running_loop().call_later(seconds, self._head_is_late)
 
@@ -175,7 +176,6 @@ class Connection(web.RequestHandler):
             return await super().finish_response(request, response, *rest)
         finally:
             self._body_bytes = 0
-            self._stop_head_timer()
             self._connections.idle(self)
             if self._is_last:
                 super().close()

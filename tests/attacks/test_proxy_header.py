@@ -228,6 +228,13 @@ async def test_connections_that_wait_for_a_header_count_and_make_room(proxied):
     await eventually(lambda: count("irisgate_connections") == 1)
 
 
+async def test_half_a_head_in_the_packet_of_the_header_has_a_deadline(proxied):
+    limited(proxied, head_seconds=0.1)
+    raw = await connected(proxied, first=ONE + WHOAMI[:20])
+    assert (await asyncio.wait_for(raw.reply(), 30))[0] == 408
+    assert await raw.ended()
+
+
 async def test_connections_behind_a_proxy_count_for_the_address_in_the_header(proxied):
     limited(proxied, connections_per_peer=2)
     head = request("POST /v1/messages HTTP/1.1", "Expect: 100-continue", "Content-Length: 5")

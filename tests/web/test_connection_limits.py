@@ -240,6 +240,27 @@ async def test_malformed_requests_are_logged_by_kind(counted):
     assert "ValueError: a word of the request" in second["exception"]
 
 
+async def test_failed_handshakes_are_logged_by_reason(counted):
+    these = counted()
+    for reason, peer in (("http request", ADA), ("http request", BOB), ("unknown ca", LOCAL)):
+        these.connections.no_tls(reason, peer)
+    first, second = await these.lines.until("tls.failed", 2)
+    assert (first["reason"], first["peer"], first["count"]) == ("http request", "100.64.0.1", 1)
+    assert (second["reason"], second["peer"], second["count"]) == ("unknown ca", "", 1)
+
+
+async def test_a_call_in_flight_is_never_closed_as_idle(counted):
+    """Check a second request that came with the first: the end of the first reply makes its connection idle."""
+    these = counted(idle_seconds=10)
+    busy = these.admitted(call=True)
+    these.sweep(10.5)
+    these.sweep(30.0)
+    assert (busy.closed, list(these.connections._idle)) == ("", [busy])
+    busy.awaits_head = busy.has_no_head = True
+    these.sweep(41.0)
+    assert busy.closed == "closed"
+
+
 def test_the_limit_of_descriptors_stays_if_it_is_at_its_highest(monkeypatch):
     asked = []
 

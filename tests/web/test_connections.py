@@ -236,12 +236,12 @@ async def test_a_sweep_looks_once_at_a_connection_with_half_a_head(monkeypatch):
     now, looks = [0.0], []
 
     class HalfAHead:
-        has_no_head = False
+        awaits_head = True
 
         @property
-        def awaits_head(self):
+        def has_no_head(self):
             looks.append(now[0])
-            return True
+            return False
 
     monkeypatch.setattr(connection_limits, "monotonic", lambda: now[0])
     limits = Limits(idle_seconds=0.01)
@@ -323,6 +323,14 @@ async def test_a_reply_on_which_the_gateway_fails_ends_without_a_second_reply(tm
         data = await asyncio.wait_for(raw.reader.read(), 10)
         assert (data.count(b"HTTP/1.1"), data.endswith(b"a part\r\n")) == (1, True)
         await running.lines.until("http.error")
+
+
+async def test_aiohttp_logs_no_requests(tmp_path, bedrock_sim, caplog):
+    """Check that the log of aiohttp, which has paths and queries, stays empty also where its level is `INFO`."""
+    caplog.set_level("INFO", "aiohttp")
+    async with gated(tmp_path, bedrock_sim) as running:
+        assert (await (await opened(running)).ask("/healthz?key=secret"))[0] == 200
+    assert [record for record in caplog.records if record.name.startswith("aiohttp")] == []
 
 
 @pytest.mark.parametrize("name", ["Origin", "Host", "Content-Type", "Sec-Fetch-Site"])

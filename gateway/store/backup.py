@@ -159,8 +159,8 @@ def _snapshot_with_journal(
 ) -> tuple[sqlite3.Connection, JournalOffset, Mapping[int, BinaryIO]]:
     """Return a snapshot of the database, its offset in the journal, and the open files of the journal by number.
 
-    The gateway may begin a new journal file between the two steps. The snapshot may then need this file, so both steps
-    are repeated.
+    The files are opened first. If the gateway begins a new file before the snapshot is taken, both steps are repeated,
+    because the snapshot may need this file.
     """
     while True:
         with ExitStack() as attempt:

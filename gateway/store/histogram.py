@@ -43,7 +43,7 @@ def percentile(counts: Sequence[int], fraction: float) -> float | None:
     """Return an estimate of a percentile in milliseconds; None without durations. `counts` has one number for each
     bucket.
 
-    Within a bucket, the logarithms of the durations are assumed to be spread evenly. The result 50 ms (the first bound)
+    The durations in a bucket are assumed to be spread evenly on a logarithmic scale. The result 50 ms (the first bound)
     means at most 50 ms. The result 500 s (the last bound) means at least 500 s.
     """
     rank = fraction * sum(counts)

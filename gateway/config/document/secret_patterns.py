@@ -153,7 +153,7 @@ def secrets_in_comment(comment: str) -> Iterator[tuple[int, int]]:
 
 
 def _is_prose(text: str, group: str) -> bool:
-    """Return whether a match in a comment is harmless: a plain word, a reference, or a mode of `authorization`."""
+    """Return whether a match in a comment is harmless: a plain word, a reference, or a word like `bearer`."""
     if group == "word" and not _DIGIT.search(text):
         return True
     return is_reference(text) or (group.startswith("mode") and bool(_MODE.fullmatch(text)))

@@ -52,4 +52,4 @@ class ReportStore(Protocol):
         """Return at most `limit` tools that models called, the most used first."""
 
     async def names(self, user: str | None) -> Names:
-        """Return all values of each dimension that calls of one login have, or calls of anybody if `user` is None."""
+        """Return all values of each dimension in the calls of one login, or in all calls if `user` is None."""

@@ -174,7 +174,7 @@ def tools(connection: sqlite3.Connection, selection: Selection, limit: int) -> t
 
 
 def names(connection: sqlite3.Connection, user: str | None) -> Names:
-    """Return all values of each dimension that calls of one login have, or calls of anybody if `user` is None.
+    """Return all values of each dimension in the calls of one login, or in all calls if `user` is None.
 
     The value "" is left out.
     """

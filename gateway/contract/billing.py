@@ -239,7 +239,7 @@ def length(data: Any) -> int:
 
 
 def _content_of(block: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the `content` of a block. A document block may also have a `source` with blocks: yield this too."""
+    """Yield the `content` of a block, and the `source` of a document block if the source has blocks."""
     yield block.get("content")
     source = block.get("source")
     if block.get("type") == "document" and isinstance(source, dict) and source.get("type") == "content":

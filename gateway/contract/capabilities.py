@@ -40,7 +40,7 @@ _NO_OVERRIDES: Final[Mapping[str, Any]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """The capabilities of one model, that is, what its requests may have and how its replies look.
+    """The capabilities of one model: the fields that requests may have, and the form of replies.
 
     >>> Caps(reasoning="budget", max_output=64000).tools
     True
@@ -116,7 +116,7 @@ class Caps:
     In OpenAI Chat, the text is in `reasoning_content`. In Anthropic Messages, it is a `thinking` block without a
     signature."""
     needs_reasoning_content: bool = False
-    """True if OpenAI Chat requires `reasoning_content` in each assistant message that has tool calls."""
+    """True if each assistant message with tool calls must have `reasoning_content` in OpenAI Chat."""
     call_signature: str = ""
     """A signature that the model accepts on any tool call; "" if the model needs no signatures.
 
@@ -124,9 +124,9 @@ class Caps:
     inline_reasoning: tuple[str, ...] = ()
     """Names of the tags, such as `think`, in which the model may write thinking at the start of its text."""
     own_tool_ids: str = ""
-    """A glob for the model's own ids of tool calls; "" if the model accepts any id.
+    """A glob for the special ids that the model gives to its tool calls; "" if its ids are not special.
 
-    The gateway must return such an id to the model unchanged. Other providers refuse it."""
+    The model must get a special id back unchanged. Other providers refuse it."""
 
     tools: bool = True
     strict_tools: bool = False
@@ -187,7 +187,7 @@ class Caps:
 
 
 def capabilities(model: str, overrides: Mapping[str, Any] = _NO_OVERRIDES) -> Caps:
-    """Return a model's capabilities. `overrides` has fields that replace those of the rules.
+    """Return a model's capabilities. The fields in `overrides` replace the fields of the rules.
 
     Raises `ValueError` for an unknown field or a value of the wrong type.
 
@@ -215,7 +215,7 @@ def fits(pattern: str, model: str, base: str) -> bool:
 
 
 def base_id(model: str) -> str:
-    """Return a model's id without ARN prefix, region and context suffix. An ARN without a model's id is returned whole.
+    """Return a model's id without ARN prefix, region and context suffix. An ARN without a model's id stays unchanged.
 
     >>> capabilities.base_id("us.anthropic.claude-sonnet-4-5-20250929-v1:0")
     'anthropic.claude-sonnet-4-5-20250929-v1:0'

@@ -105,7 +105,7 @@ class Meter(Protocol):
         """
 
     def whole(self, body: bytes) -> None:
-        """Read a reply that is not a stream. Raises `BadFrame` if the body cannot be read."""
+        """Read the provider's body of a reply that is not a stream. Raises `BadFrame` if it cannot be read."""
 
     def facts(self) -> Facts:
         """Return the facts that were read so far. The gateway may call this at any time, even after a cut reply."""

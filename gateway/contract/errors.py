@@ -37,7 +37,7 @@ OVERLOADED: Final = "overloaded"
 UNAVAILABLE: Final = "unavailable"
 """The gateway cannot serve calls at the moment, or cannot reach the provider."""
 UPSTREAM: Final = "upstream"
-"""The provider refuses the gateway's key, or its reply is invalid or cut."""
+"""The provider refuses the gateway's key, or the provider's reply is invalid or cut."""
 PLUGIN: Final = "plugin"
 """A plugin's code failed. The message names the plugin and the hook."""
 INTERNAL: Final = "internal"
@@ -61,7 +61,7 @@ STATUS: Final[Mapping[str, int]] = {
     PLUGIN: 500,
     INTERNAL: 500,
 }
-"""The HTTP status for each error code. A dialect may use another status."""
+"""The HTTP status for each error code. An API format may use another status."""
 
 
 @dataclass(frozen=True, slots=True)

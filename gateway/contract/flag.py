@@ -142,7 +142,7 @@ class Flag(FlagFacts, Protocol):
     def dialect_for(self, caps: Caps) -> str:
         """Return the dialect of requests to a model with these capabilities.
 
-        It is one of `dialects`. A flag whose models have different dialects returns `opaque` for an unknown model.
+        It is one of `dialects`. If the models of this API have different dialects, it is `opaque` for an unknown model.
 
         >>> dialects = ("acme_text", "acme_chat")
         >>> def dialect_for(caps):
@@ -159,8 +159,8 @@ class Flag(FlagFacts, Protocol):
           the provider is not called.
         - The generator runs on the event loop, so it must not loop over a body. It yields such work as a computation.
         - If there is nothing to do, return the request and no generator. This takes less time.
-        - The steps of the client's flag run first. The steps of the provider's flag run after the translation. If both
-          flags are the same, the steps run once.
+        - The steps of the client's API format run first. The steps of the provider's API format run after the
+          translation. If both formats are the same, the steps run once.
 
         >>> def steps(request, target, drop):
         ...     image = yield Fetch(request.top.decode("image_url"), max_bytes=1_000_000, param="image_url")
@@ -220,7 +220,7 @@ class Flag(FlagFacts, Protocol):
     def stream_type(self, request: ClientRequest) -> str:
         """Return the content type of a stream, both from the provider and to the client.
 
-        A flag defines this function only if the type depends on the request. Otherwise it defines `content_type`. A
+        A plugin defines this function only if the type depends on the request. Otherwise it defines `content_type`. A
         stream of the type `application/json` is a JSON array. Then an error reply is an array with one item.
 
         >>> def stream_type(request):

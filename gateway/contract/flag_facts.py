@@ -36,14 +36,14 @@ class FlagFacts(Protocol):
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """The routes for clients; () if the flag is for providers only.
+        """The routes for clients; () if the API format is for providers only.
 
         >>> routes = (Route("POST", "/acme/v1/text", "generate"),)
         """
 
     @property
     def accepts(self) -> tuple[tuple[str, str], ...]:
-        """Requests of other API formats that this flag's providers accept unchanged, as pairs of flag and operation.
+        """Requests of other API formats that providers accept unchanged, as pairs of API format and operation.
 
         >>> accepts = (("openai_chat", "generate"),)
         """
@@ -52,8 +52,8 @@ class FlagFacts(Protocol):
     def slow_marks(self) -> tuple[bytes, ...]:
         """Byte strings that mark a body for which `build` is slow, because it must decode large fields.
 
-        If a large body contains one of these byte strings, `build` runs in a worker process. A translated body needs no
-        such mark.
+        If a large body contains one of these byte strings, `build` runs in a worker process. For a translated request,
+        the size of the body alone decides this.
 
         >>> slow_marks = (b'"document"',)
         """
@@ -97,9 +97,9 @@ class FlagFacts(Protocol):
 
     @property
     def Options(self) -> type[Settings]:  # noqa: N802 (a class of the module)
-        """The class of the options that a provider with this flag may have. A flag without options needs no such class.
+        """The class of the options that a provider with this API format may have. Without options, it is not needed.
 
-        The configuration has the options in the provider's `options`, under the flag's name. Hooks get an instance as
+        The configuration has the options in the provider's `options`, under the plugin's name. Hooks get an instance as
         `Target.options`.
 
         >>> class Options(Settings):

@@ -154,7 +154,7 @@ class ClientRequest:
     without: tuple[str, ...] = ()
     """Names of features, such as betas, that the provider refuses for this model. `build` must leave them out."""
     auto_cached: bool = False
-    """True if the gateway has put cache marks into the body (`Flag.mark_cache`)."""
+    """True if the gateway has put cache marks, such as `cache_control`, into the body (`Flag.mark_cache`)."""
 
     def with_body(self, dialect: str, body: Any) -> ClientRequest:
         """Return a copy of the request with another dialect and body. `body` is a decoded JSON value."""
@@ -179,7 +179,7 @@ class Target:
     """The dialect of the request to the provider, as `Flag.dialect_for` returned it."""
     caps: Caps
     options: Any = NO_OPTIONS
-    """The configured options, an instance of the flag's class `Options`."""
+    """The configured options, an instance of the plugin's class `Options`."""
     base: str = ""
     """The model's id in the configuration, if `model` is a name without the id, such as an ARN; "" otherwise."""
     host: str = ""

@@ -231,7 +231,7 @@ def use_packages(packages: Sequence[Package]) -> None:
 
 
 def packages_in_use() -> tuple[Package, ...]:
-    """Return the packages whose copies are in use."""
+    """Return the packages whose copied code is in use."""
     return _FINDER.packages
 
 
@@ -251,7 +251,7 @@ def changes(running: Sequence[Package]) -> list[str]:
 
 
 class _Finder(MetaPathFinder):
-    """The finder of modules in the copies."""
+    """The finder of modules in the copied packages."""
 
     def __init__(self) -> None:
         self.packages: tuple[Package, ...] = ()

@@ -85,7 +85,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     model: str
     """The name of the model at the provider; "" if the request could not be read.
 
-    If the call was refused before a provider was chosen, this is the name that the client sent."""
+    If the call was refused before the check of the grants, this is the name that the client sent."""
     served_model: str = ""
     """The model that wrote the reply, as the reply names it; "" if the reply names none."""
     api: str
@@ -147,7 +147,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     key: str = ""
     """The name of the API key of the last attempt, if the provider has several (`apikeys`)."""
     auto_cached: bool = False
-    """True if the gateway has put cache marks into the request (`auto_cache`)."""
+    """True if the gateway has put cache marks, such as `cache_control`, into the request (`auto_cache`)."""
     dropped: tuple[str, ...]
     """JSON pointers of fields of the request or the reply that the gateway left out."""
     agent: str

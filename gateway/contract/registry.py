@@ -40,7 +40,7 @@ class Plugin(Flag, Protocol):
 
     @property
     def hooks(self) -> Mapping[str, Hook]:
-        """The hooks of the flag, such as `build`, and of the objects that it makes, such as `meter.feed`."""
+        """The hooks of the plugin, such as `build`, and of the objects that it makes, such as `meter.feed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def _flag(name: str, module: Any) -> Plugin:
 
 
 def _called(hooks: Mapping[str, Hook]) -> dict[str, Callable[..., Any]]:
-    """Return the callables that replace a flag's functions, by name. They call the functions through hooks."""
+    """Return the callables that replace a plugin's functions, by name. They call the functions through hooks."""
     return {name: hooks[name].call for name in WRAPPED if name in hooks}
 
 
@@ -155,7 +155,7 @@ class KnownPlugins:
     options: Mapping[str, type[Settings]] = field(default_factory=dict)
     """The class of the options of each compatibility flag that has options."""
     cache_marks: Collection[str] = ()
-    """The compatibility flags whose requests can have cache marks."""
+    """The compatibility flags whose requests can have cache marks, such as `cache_control`."""
     searches: Mapping[str, Callable[[str], ModelSearch | None]] = field(default_factory=dict)
     """The function `discover_models` of each compatibility flag."""
 
@@ -166,7 +166,7 @@ class Registry:
 
     flags: Mapping[str, Plugin]
     translators: Mapping[tuple[str, str], LoadedTranslator]
-    """Translators by the pair of the client's dialect and the upstream's dialect."""
+    """Translators by the client's dialect and the provider's dialect."""
     observers: Mapping[str, Mapping[str, Hook]]
     """The hooks of each observer: `seen`, and `seen_event` if it is defined."""
     filters: Mapping[str, LoadedFilter] = field(default_factory=dict)
@@ -217,7 +217,7 @@ class Registry:
 def discover(
     folder: Path | None = None, *, own: Sequence[tuple[str, str]] = (), without: Collection[str] = ()
 ) -> Registry:
-    """Return the plugins of the gateway, of installed packages and of `folder`, except those with a name in `without`.
+    """Return the plugins of the gateway, of installed packages and of `folder`, but no plugin named in `without`.
 
     `own` has the method and path of each route of the gateway's own API, which no plugin may have.
 

@@ -208,7 +208,7 @@ class Metrics:
     def admission(
         self, calls: Callable[[], int], held: Callable[[], int], by_provider: Callable[[], Mapping[str, float]]
     ) -> None:
-        """Add the metrics of running calls: their number, their number by provider, and the bytes reserved for them."""
+        """Add the metrics of running calls: their number in total and by provider, and the bytes that they reserve."""
         text = "Calls in flight that go to a provider."
         self.registry.register(_Values("irisgate_provider_calls_in_flight", text, "provider", by_provider))
         self._gauge("calls_in_flight", "Calls that have begun and not ended.").set_function(calls)

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 _WILDCARDS: Final[Mapping[int, str]] = {2: "0.0.0.0", 4: "::"}  # noqa: S104 (compared with, not listened on)
-"""The wildcard addresses of IPv4 and IPv6. A socket's address is a tuple of 2 items in IPv4, and of 4 items in IPv6."""
+"""The wildcard address, by the number of items in a socket's address: 2 for IPv4, and 4 for IPv6."""
 
 
 def endpoint(name: Any) -> str:

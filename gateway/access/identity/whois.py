@@ -43,7 +43,7 @@ Peer = Callable[[Caller], Any]
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The identity behind the address of one connection, and its time.
+    """The identity behind the address of one connection, and the time until which it is valid.
 
     A refusal is stored as None. A stored exception would keep the connection in memory, because it has a traceback.
     """
@@ -154,7 +154,7 @@ def connecting(caller: Caller) -> Any:
 def arrived_by_tailnet(local: str) -> bool:
     """Return whether tailscaled may deliver connections to the address `local` of the gateway.
 
-    It delivers them to tailnet addresses or, if it has no network device, to loopback addresses.
+    tailscaled delivers to tailnet addresses or, if it has no network device, to loopback addresses.
     """
     return bare(local).is_loopback or in_tailnet(local)
 

@@ -73,7 +73,7 @@ STEPS: Final = {
         Step(
             "Flag.steps",
             "provider's flag",
-            "The request has the provider's dialect. A flag that is both runs its steps once.",
+            "The request has the provider's dialect. If both flags are the same, the steps run once.",
         ),
         Step(
             "Flag.mark_cache",
@@ -128,30 +128,29 @@ STEPS: Final = {
 }
 """The hooks of a call in the order in which they are called first. A test compares the order with that of real calls."""
 CALLED: Final = (
-    "A call has two compatibility flags: that of the route which the client used, and that by which the provider is "
-    "called. They are often the same. Then no translator is needed. The tables have the hooks in the order in which they "
-    "are called for the first time."
+    "A compatibility flag is the plugin of one API format. A call has two: the flag of the client's route, and the flag of "
+    "the chosen provider. They are often the same. Then no translator is needed. The tables have the hooks in the order of "
+    "their first use."
 )
 RULES: Final = (
     (
-        "**Errors of a call.** [`Flag.error`](#flagerror) of the client's flag writes a reply that is an error. If an error "
-        "comes after the first byte of a stream, [`Encoder.fail`](#encoderfail) writes it. [`Encoder.ping`](#encoderping) "
-        "keeps an idle stream open."
+        "**Errors of a call.** [`Flag.error`](#flagerror) of the client's flag writes an error reply. Within a stream, "
+        "[`Encoder.fail`](#encoderfail) writes the error. [`Encoder.ping`](#encoderping) keeps an idle stream open."
     ),
     (
-        "**Event loop.** A hook runs on the event loop, unless one of the next two rules names it. The calls of all "
-        "clients wait until it returns. A hook that takes over 100 ms is logged (`plugin.slow`)."
+        "**Event loop.** A hook runs on the event loop, unless one of the next two rules names it. All other calls wait "
+        "until the hook returns. A hook that takes over 100 ms is logged (`plugin.slow`)."
     ),
     (
-        "**Worker processes.** Work on large bodies is done in other processes. These are `parse`, `mark_cache`, `build`, `retry`, "
-        "`problem` and `places` of a flag, `open` of a translator, the function of a [`Work`](#work), and the methods of a "
-        "decoder, a meter, an encoder or a translation for a large reply or event. Such "
-        "an object is copied by pickle. If it cannot be pickled, the work is done on the event loop."
+        "**Worker processes.** With a large request, reply or event, these hooks run in a worker process: `parse`, "
+        "`mark_cache`, `build`, `retry`, `problem` and `places` of a flag, `open` of a translator, the function of a "
+        "[`Work`](#work), and the methods of decoders, meters, encoders and translations. Such an object is copied by "
+        "pickle. If it cannot be pickled, the hook runs on the event loop."
     ),
     (
         "**Threads.** Each observer has a thread of its own. A method of a filter that is not `async` runs in a thread if "
         "the request, the reply or the text is [large](guide.md#filters). The methods of one object never run at the "
-        "same time, but those of other calls may. So state that calls share needs a lock."
+        "same time. Methods for different calls may run at the same time, so shared state needs a lock."
     ),
     (
         "**Exceptions.** A hook may raise a [`GatewayError`](#gatewayerror), unless its entry says that it must raise "
@@ -166,8 +165,8 @@ RULES: Final = (
 CHAPTERS: Final = (
     Chapter(
         "A flag",
-        "A compatibility flag is a module with these members. What it leaves out has a default, which fits a plain JSON "
-        "API with server-sent events.",
+        "A compatibility flag is a module with these members. The optional ones have defaults, which fit a plain JSON API "
+        "with server-sent events.",
         (
             Part("Members of a flag", "flag", ("Flag",)),
             Part("Objects for one reply", "codecs", imported="flag"),

@@ -381,7 +381,7 @@ They run at most a few times per call."""
 NEVER_REFUSES: Final = frozenset(
     {"meter.facts", "error", "reply_headers", "encoder.ping", "encoder.fail", "seen", "seen_event", "filter.done"}
 )
-"""Hooks that must not raise a `GatewayError`, because the client can get no error reply at that time."""
+"""Hooks that must not raise a `GatewayError`, because it is too late for an error reply to the client."""
 _OF_FLAGS: Final = (
     "decoder.feed", "decoder.close", "decoder.whole", "encoder.feed", "encoder.whole", "encoder.ping", "encoder.fail",
     "encoder.close", "meter.feed", "meter.whole", "meter.facts", "output_bytes", "places", "billed_parts",

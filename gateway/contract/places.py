@@ -158,7 +158,7 @@ def put_text(data: Any, path: Sequence[str | int], text: str) -> None:
 
 
 def put_texts(data: Any, changes: Iterable[tuple[Sequence[str | int], str]]) -> Any:
-    """Return a copy of a JSON value with other texts. `changes` are pairs of a path and a new text.
+    """Return a copy of a JSON value in which some texts are replaced. `changes` are pairs of a path and a new text.
 
     Raises the exceptions of `put_text`. The copy shares its unchanged parts with the original.
 

@@ -52,7 +52,7 @@ class Sample:
     name: str = "sample"
     """The name of the sample in the report of `irisgate plugins check NAME`."""
     path: str = ""
-    """The path of the request; "" for the path of the first route for `generate`."""
+    """The path of the request. If it is "", the request goes to the first route of the operation `generate`."""
     headers: Headers = field(default_factory=dict)
     """The headers of the request, by lower-case name."""
     neutral: tuple[str, ...] = ()

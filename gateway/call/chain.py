@@ -22,6 +22,7 @@ from typing import Any, Protocol, TypeVar, overload
 
 import msgspec
 
+from gateway.access.grants import Access
 from gateway.access.identity.caller import Identity
 from gateway.call.admission import Admitted
 from gateway.call.cost import Cost
@@ -188,6 +189,8 @@ class Call:
     inbound: Inbound
     identity: Identity
     request: ClientRequest
+    access: Access = field(init=False, repr=False)
+    """The rights of the caller."""
     received: float = field(default_factory=monotonic)
     """The time at which the last byte of the request was read, by the monotonic clock, in seconds."""
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -223,6 +226,9 @@ class Call:
     """Fetches the files that the request names by URL; None until a plugin needs the first file."""
     first_event: float | None = None
     """The time of a stream's first event, by the monotonic clock, in seconds; None before the event."""
+
+    def __post_init__(self) -> None:
+        self.access = self.runtime.grants.access(self.identity)
 
     def hold_reply(self, size: int) -> None:
         """Reserve `size` bytes for the buffered part of the reply. Raises `UpstreamFailed` if the budget is used up."""

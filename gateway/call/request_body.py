@@ -77,9 +77,10 @@ async def _received(request: web.Request, limits: Limits, admitted: Admitted) ->
     begun = monotonic()
     while True:
         slowest = begun + GRACE_SECONDS + size / limits.body_bytes_per_second - monotonic()
+        is_complete = content.is_eof()
         try:
-            if content.is_eof():  # the whole body has come, so the read does not wait and needs no timer
-                data = await content.readany()
+            if is_complete:  # nothing is waited for, so that no timer is needed
+                data = content.read_nowait()
             else:
                 async with asyncio.timeout(min(BODY_SECONDS, slowest)):
                     data = await content.readany()
@@ -87,13 +88,13 @@ async def _received(request: web.Request, limits: Limits, admitted: Admitted) ->
             raise Refused(Problem(REQUEST_TIMEOUT, _slow(size, limits.body_bytes_per_second, slowest))) from None
         except MalformedBody:
             raise invalid("the framing of the body is malformed, or is far longer than the body") from None
-        if not data:
-            return b"".join(parts)
         size += len(data)
         if size > limits.body_bytes:
             raise content_codings.too_large(limits.body_bytes)
         admitted.ensure(size)
         parts.append(data)
+        if is_complete or not data:
+            return b"".join(parts)
 
 
 def _slow(size: int, rate: int, slowest: float) -> str:

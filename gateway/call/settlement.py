@@ -160,8 +160,7 @@ def _rules(call: Call, offer: Offer, quotas: Quotas) -> Rules:
 
     Raises `Refused` if a grant names a quota that is not defined.
     """
-    identity = call.identity
-    access = call.runtime.grants.access(identity)
+    identity, access = call.identity, call.access
     billed = call.operation not in UNBILLED_OPERATIONS
     rules: dict[BucketChain, Sequence[Rule]] = {
         (limit.bucket(identity.login, offer.model, patterns),): (limit.rule,)
@@ -222,12 +221,17 @@ def _reserve(
     offers = [candidate.offer for candidate in candidates]
     outputs = [offer.caps.max_output for offer in offers]
     estimated = estimate(request, call.output_limit, outputs, size)
-    prices = [price for offer in offers if (price := call.runtime.prices.of(offer.provider, offer.model)) is not None]
-    amounts: dict[Kind, int] = {"requests": 1, "tokens": estimated.tokens, "money": estimated.cost(prices)}
+    costs = {
+        offer.name: estimated.cost(price)
+        for offer in offers
+        if (price := call.runtime.prices.of(offer.provider, offer.model)) is not None
+    }
+    highest = max(costs.values(), default=0)
+    amounts: dict[Kind, int] = {"requests": 1, "tokens": estimated.tokens, "money": highest}
     merged = {chain: links for offer in offers for chain, links in rules[offer.name].items()}
     claims = [_claim(chain, links, amounts[chain[0].kind]) for chain, links in merged.items()]
     chains = {offer.name: tuple(rules[offer.name]) for offer in offers}
-    return CallReservation(quotas, estimated, hold(claims), chains)
+    return CallReservation(quotas, estimated, hold(claims), chains, costs)
 
 
 def _claim(chain: BucketChain, links: Sequence[Rule], amount: int) -> Claim:

@@ -24,7 +24,7 @@ from gateway.contract.flag import Usage
 from gateway.contract.record import LOST, Record
 from gateway.money.quotas.book import MoneyTerms, Quotas, money_terms
 from gateway.money.quotas.buckets import Charge, merged
-from gateway.money.quotas.estimate import Estimate, rough
+from gateway.money.quotas.estimate import Priced, rough
 from gateway.store.entries import SentCall, SentPart
 from gateway.store.follower import JournalFollower
 
@@ -51,9 +51,10 @@ def _line(call: Call, attempt: Attempt) -> SentCall:
     inbound, candidate = call.inbound, attempt.candidate
     offer = candidate.offer
     price = inbound.runtime.prices.of(offer.provider, offer.model)
-    estimated = _estimate(call, attempt)
-    basis = "" if price is None else price.row(inbound.at)
-    cost = Cost(None if price is None else estimated.cost([price]), basis, estimated=True)
+    if price is None:
+        cost = Cost(None, "", estimated=True)
+    else:
+        cost = Cost(_most(call, attempt, price), price.row(inbound.at), estimated=True)
     whole = total_cost(call, cost)
     return SentCall(
         id=inbound.id,
@@ -86,11 +87,12 @@ def _chains(call: Call, attempt: Attempt) -> MoneyTerms:
     return money_terms(call.reservation.terms(attempt.candidate.offer.name)) if call.reservation is not None else ()
 
 
-def _estimate(call: Call, attempt: Attempt) -> Estimate:
+def _most(call: Call, attempt: Attempt, price: Priced) -> int:
     """Return the estimate for which the call's reservation was made; a rough estimate if there is no reservation."""
+    offer = attempt.candidate.offer
     if call.reservation is not None:
-        return call.reservation.estimate
-    return rough(call.request, call.output_limit, attempt.candidate.offer.caps.max_output)
+        return call.reservation.costs[offer.name]
+    return rough(call.request, call.output_limit, offer.caps.max_output).cost(price)
 
 
 def charge_lost(call: SentCall, quotas: Quotas) -> tuple[Record, Sequence[Charge]]:

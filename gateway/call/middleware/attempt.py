@@ -313,7 +313,7 @@ def _added_headers(call: Call, offer: Offer, key: Secret | None) -> dict[str, st
     sources set the same header, the first of these is used: the credential, the provider's configuration, a grant, a
     filter.
     """
-    granted = call.runtime.grants.access(call.identity).headers(offer.provider_id, offer.model)
+    granted = call.access.headers(offer.provider_id, offer.model)
     return {
         **call.filter_headers,
         **_lower(granted),

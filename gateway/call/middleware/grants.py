@@ -21,7 +21,7 @@ async def grants(call: Call, following: Next) -> Response:
 
     Raises `Refused` if the caller has no role, or if no offer is left.
     """
-    access = call.runtime.grants.access(call.identity)
+    access = call.access
     if access.role is None:
         raise Refused(NO_ROLE)
     call.offers = [offer for offer in call.offers if access.allows(offer.provider_id, offer.model)]

@@ -35,7 +35,7 @@ class Quota:
         Raises `Refused` if a quota is used up or cannot be charged, or if a rate limit is reached.
         """
         call.output_limit = call.flag.limit(call.request)
-        if call.runtime.grants.access(call.identity).metered:
+        if call.access.metered:
             body = call.request.top.body
             size = await self.pool.run(len(body), NO_DROP, measure, body, call.flag.hooks["billed_parts"].as_list)
             size = _with_cache(call, size)

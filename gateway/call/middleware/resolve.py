@@ -25,5 +25,5 @@ async def resolve(call: Call, following: Next) -> Response:
 
 def _targets(call: Call, alias: Aliased) -> Sequence[Offer]:
     """Return the targets of an alias that are granted to the caller. The step `order` chooses among them."""
-    allows = call.runtime.grants.access(call.identity).allows
+    allows = call.access.allows
     return [offer for offer in alias.offers if allows(offer.provider_id, offer.model)]

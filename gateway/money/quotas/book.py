@@ -80,7 +80,10 @@ class CallReservation:
     estimate: Estimate
     held: Mapping[Kind, Reservation]
     chains: Mapping[str, Collection[BucketChain]]
-    """The chains of buckets to charge, by the name of the offer (model of a provider) that serves the call."""
+    """The chains of buckets to charge, by the name of the offer (model of a provider) that may serve the call."""
+    costs: Mapping[str, int] = field(default_factory=dict)
+    """The maximum cost of the call in nanodollars, by the name of the offer. Offers without a known price are left
+    out."""
 
     @property
     def notice(self) -> str:
@@ -208,7 +211,8 @@ class Quotas:
         now = self.clock()
         used: dict[Kind, int] = {"requests": settlement.requests, "tokens": settlement.tokens}
         for kind, amount in used.items():
-            self._ledgers[kind].charge(held[kind], amount, now, only=_names(chains, kind))
+            if held[kind].chains:
+                self._ledgers[kind].charge(held[kind], amount, now, only=_names(chains, kind))
         only = _names(chains, "money")
         return self._money.charge(held["money"], settlement.money, now, only=only, estimated=settlement.estimated)
 

@@ -6,7 +6,7 @@ A chain is charged in order: what a bucket cannot pay, the next bucket pays. A s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from gateway.money.quotas.buckets import SECOND, Bucket, LiveBucket, Rule
@@ -45,28 +45,33 @@ class Exceeded(Exception):
         return self.chain[0].name
 
 
-def split(chain: Links, amount: int, *, unreserved: bool = False) -> Iterator[tuple[str, LiveBucket, int]]:
-    """Yield each bucket of a chain with the part of the amount that it pays.
+def split(chain: Links, amount: int, *, unreserved: bool = False) -> Sequence[tuple[str, LiveBucket, int]]:
+    """Return each bucket of a chain with the part of the amount that it pays.
 
     Each bucket in turn pays what it can of the rest. The last bucket, or the first one that never refuses a call
     (`notify`), pays the whole rest. If `unreserved` is true, amounts that calls in flight have reserved are not
     available.
     """
+    if len(chain) == 1:  # nearly all chains
+        ((name, bucket),) = chain
+        return ((name, bucket, amount),)
     left = amount
+    parts = []
     for place, (name, bucket) in enumerate(chain, 1):
         covered = max(0, bucket.balance - (bucket.reserved if unreserved else 0))
         part = left if place == len(chain) or bucket.rule.notify else min(left, covered)
         left -= part
-        yield name, bucket, part
+        parts.append((name, bucket, part))
+    return parts
 
 
 def may_begin(chain: Links) -> bool:
     """Return whether a call may begin, because something is left or a bucket refuses no calls."""
-    return any(bucket.rule.notify for _, bucket in chain) or _unreserved(chain) > 0
+    return _unreserved(chain) > 0 or any(bucket.rule.notify for _, bucket in chain)
 
 
 def _unreserved(chain: Links) -> int:
-    return sum(bucket.balance - bucket.reserved for _, bucket in chain)
+    return sum([bucket.balance - bucket.reserved for _, bucket in chain])
 
 
 def exceeded(chain: Links, now: int) -> Exceeded:

@@ -110,14 +110,13 @@ class Estimate(msgspec.Struct, frozen=True):
         """The number of tokens that are reserved in a rate limit."""
         return self.probable_input + min(self.output, self.usual)
 
-    def cost(self, priced: Iterable[Priced]) -> int:
-        """Return the highest cost in nanodollars that the call may have at one of several models; 0 if no price is
-        known.
+    def cost(self, price: Priced) -> int:
+        """Return the highest cost in nanodollars that the call may have at the prices of one model.
 
         The result is at most `MAX_COUNT`, the largest number that a record of the journal can have.
         """
-        costs = [(self._at(price, usage) or 0) + self._fees(price) for price in priced for usage in self._usages(price)]
-        return min(max(costs, default=0), MAX_COUNT)
+        costs = [self._at(price, usage) or 0 for usage in self._usages(price)]
+        return min(max(costs) + self._fees(price), MAX_COUNT)
 
     def _usages(self, price: Priced) -> Sequence[Usage]:
         """Return all usages that the provider may report for the estimated tokens.

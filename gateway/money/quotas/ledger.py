@@ -112,6 +112,8 @@ class Ledger:
         Raises `Exceeded`, and reserves nothing, if a bucket or chain refuses the call. If several buckets or chains
         refuse the call, the exception names the one with the longest `retry_after`.
         """
+        if not claims:
+            return Reservation(())
         self._make_room([name for claim in claims for name in claim.chain], now)
         chains = [self._links(claim, now) for claim in claims]
         refused = [exceeded(chain, now) for chain in chains if not may_begin(chain)]
@@ -301,7 +303,7 @@ class Ledger:
 
         This must be done before the new buckets are made, because they are full and would be removed too.
         """
-        new = sum(name not in self._live for name in names)
+        new = sum([name not in self._live for name in names])
         if new:
             crowded = len(self._live) + new > self._max
             self._evict(new * (CROWDED_EVICTION_PROBES if crowded else EVICTION_PROBES), now)

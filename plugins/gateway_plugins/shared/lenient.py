@@ -39,6 +39,8 @@ def count(value: Any) -> int | None:
 
     Some servers write a count with a fraction of 0, or as a string.
     """
+    if value is None:
+        return None
     if type(value) is not int:
         value = json_api.integer(value)
     return value if value is not None and 0 <= value <= MAX_COUNT else None

@@ -350,8 +350,8 @@ def test_the_instructions_about_tools_are_tokens_too(flag):
 
 def test_a_search_costs_its_price_or_else_the_highest_one():
     found = Estimate(10, 5, searches=3, fees=7)
-    assert found.cost([Price(1, 1, 1)]) == 15 + 3 * 35_000_000 + 7
-    assert found.cost([Price(1, 1, 1, search=10_000_000_000_000)]) == 15 + 3 * 10_000_000 + 7
+    assert found.cost(Price(1, 1, 1)) == 15 + 3 * 35_000_000 + 7
+    assert found.cost(Price(1, 1, 1, search=10_000_000_000_000)) == 15 + 3 * 10_000_000 + 7
 
 
 @pytest.mark.parametrize(
@@ -475,7 +475,7 @@ def test_of_several_limits_the_one_counts_that_the_provider_might_go_by(where, m
 def test_a_tier_that_is_asked_for_holds_what_the_dearest_costs(asks):
     _, ask = request_of(*MESSAGES, **asks)
     held = estimate(ask, 10, [])
-    assert held.cost([Price(1, 2, 1)]) == 7 * (held.input + 20)
+    assert held.cost(Price(1, 2, 1)) == 7 * (held.input + 20)
 
 
 class Price:
@@ -500,18 +500,19 @@ class Price:
         return 7 * self.cost(usage)
 
 
-def test_the_dearest_candidate_counts():
-    assert Estimate(10, 5).cost([Price(1, 2, 1), Price(3, 1, 3), Price(None)]) == 35
+def test_the_cost_depends_on_the_prices_of_the_model():
+    costs = [Estimate(10, 5).cost(price) for price in (Price(1, 2, 1), Price(3, 1, 3), Price(None))]
+    assert costs == [20, 35, 0]
 
 
 def test_thinking_counts_where_it_is_dearer_than_other_output():
     rates = parse_row({"book": "google", "model": "m", "input": "1", "output": "2", "reasoning": "5"}).rates
-    assert Estimate(10, 4).cost([Priced("m", ((0.0, rates),))]) == 10 * 1_000 + 4 * 5_000
+    assert Estimate(10, 4).cost(Priced("m", ((0.0, rates),))) == 10 * 1_000 + 4 * 5_000
 
 
 def test_a_model_that_writes_every_prompt_to_a_cache_costs_what_that_costs():
     rates = parse_row({"book": "openai", "model": "m", "input": "4", "output": "2", "cache_write_5m": "5"}).rates
-    assert Estimate(10, 4).cost([Priced("m", ((0.0, rates),))]) == 10 * 5_000 + 4 * 2_000
+    assert Estimate(10, 4).cost(Priced("m", ((0.0, rates),))) == 10 * 5_000 + 4 * 2_000
 
 
 @pytest.mark.parametrize(("answers", "output"), [(1, 10**6), (3, 3 * 10**6), (10**9, 128 * 10**6), (-4, 10**6)])
@@ -547,19 +548,15 @@ def test_a_body_that_may_be_written_to_a_cache_costs_what_that_costs():
     _, ask = request_of(*MESSAGES, system=[{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}])
     held = estimate(ask, 1, [])
     assert held.caches
-    assert held.cost([Price(1, 1, 1)]) == 2 * held.input + 1
+    assert held.cost(Price(1, 1, 1)) == 2 * held.input + 1
 
 
 def test_a_huge_number_of_calls_costs_what_the_journal_can_have():
     searches = {"tools": [{"type": "file_search"}], "max_tool_calls": 2**63 - 1}
     rates = parse_row({"book": "openai", "model": "m", "input": "4", "output": "2"}).rates
     size = measure(json.dumps({"input": "hi", **searches}).encode(), "openai_responses")
-    cost = Estimate(1, 1, fees=size.fees).cost([Priced("m", ((0.0, rates),))])
+    cost = Estimate(1, 1, fees=size.fees).cost(Priced("m", ((0.0, rates),)))
     assert msgspec.convert(cost, Small) == cost
-
-
-def test_without_a_price_nothing_is_known():
-    assert Estimate(10, 5).cost([]) == 0
 
 
 def reported(**usage):

@@ -87,14 +87,18 @@ _MAX_CHARGE: Final = 1_000_000
 
 
 def _at(report: Any, path: Path) -> Any:
+    """Return the value at a path, or None if there is none."""
     for name in path:
-        report = mapping(report).get(name)
+        if not isinstance(report, dict):
+            return None
+        report = report.get(name)
     return report
 
 
 def _first(report: Mapping[str, Any], paths: tuple[Path, ...]) -> int | None:
     """Return the first count above 0; 0 if all counts are 0; None if there is no count."""
-    counts = [number for path in paths if (number := count(_at(report, path))) is not None]
+    values = [value for path in paths if path[0] in report and (value := _at(report, path)) is not None]
+    counts = [number for value in values if (number := count(value)) is not None]
     return next(filter(None, counts), 0) if counts else None
 
 
@@ -105,6 +109,12 @@ class Reports:
         self._prompt = self._completion = self._reasoning = 0
         self._total: int | None = None
         self._cached: dict[str, int] = {}
+        self._written = 0
+        """The number of tokens that were written to a cache, for any lifetime."""
+        self._is_cache_outside = False
+        """Whether the prompt count excludes the tokens that were read from a cache or written to it."""
+        self._more_output = 0
+        """The number of output tokens that `completion_tokens` does not include, limited to `MAX_COUNT`."""
         self.extra: dict[str, int] = {}
         self.reported = False
         self.charged: int | None = None
@@ -125,22 +135,24 @@ class Reports:
         if (reasoning := _first(usage, _REASONING)) is not None:
             self._reasoning = reasoning
         self._total = count(usage.get("total_tokens"))
-        media = {name: number for name, path in _MEDIA.items() if (number := count(_at(usage, path)))}
+        media = {
+            name: number for name, path in _MEDIA.items() if path[0] in usage and (number := count(_at(usage, path)))
+        }
         searches = _first(usage, _SEARCHES)
         self.extra |= media | ({"web_search": searches} if searches else {})
         charged = _charged(usage)
         self.charged = self.charged if charged is None else charged
+        self._compare()
 
     def part(self, marks: Marks, model: str = "", tier: str = "") -> Part:
         """Return the only part of the call."""
         read, written = self._cached.get("read", 0), self._written
-        is_outside = self._is_cache_outside
         hour = min(self._cached.get("written_1h", 0), written)
         unknown = max(0, written - hour - self._cached.get("written_5m", 0))
         if unknown and marks.lifetime != FIVE_MINUTES:
             hour += unknown
         usage = Usage(
-            input=self._prompt if is_outside else self._prompt - read - written,
+            input=self._prompt if self._is_cache_outside else self._prompt - read - written,
             output=self._completion + self._more_output,
             cache_read=read,
             cache_write_5m=written - hour,
@@ -155,30 +167,20 @@ class Reports:
         assumed = self._more_output and self._more_output != self._reasoning
         return not assumed and not (unknown and marks.lifetime == MIXED)
 
-    @property
-    def _written(self) -> int:
+    def _compare(self) -> None:
+        """Compute, from the counts so far, which of them include which."""
+        read = self._cached.get("read", 0)
         by_lifetime = self._cached.get("written_1h", 0) + self._cached.get("written_5m", 0)
-        return max(self._cached.get("written", 0), by_lifetime)
-
-    @property
-    def _is_cache_outside(self) -> bool:
-        """True if the prompt count excludes the tokens that were read from a cache or written to it."""
-        cached = self._cached.get("read", 0) + self._written
-        return cached > self._prompt or (bool(cached) and self._beyond == cached != self._reasoning)
-
-    @property
-    def _beyond(self) -> int:
-        """Number of tokens in the total that are in neither the prompt count nor the completion count."""
-        return max(0, (self._total or 0) - self._prompt - self._completion)
-
-    @property
-    def _more_output(self) -> int:
-        """Number of output tokens that `completion_tokens` does not include; at most `MAX_COUNT`."""
+        self._written = max(self._cached.get("written", 0), by_lifetime)
+        cached = read + self._written
+        beyond = max(0, (self._total or 0) - self._prompt - self._completion)
+        self._is_cache_outside = cached > self._prompt or (bool(cached) and beyond == cached != self._reasoning)
         if self._is_cache_outside:
-            return max(0, min(self._beyond - self._cached.get("read", 0) - self._written, MAX_COUNT))
-        if not self._total and self._reasoning > self._completion:
-            return self._reasoning
-        return self._beyond
+            self._more_output = max(0, min(beyond - cached, MAX_COUNT))
+        elif not self._total and self._reasoning > self._completion:
+            self._more_output = self._reasoning
+        else:
+            self._more_output = beyond
 
 
 def _charged(usage: Mapping[str, Any]) -> int | None:

@@ -336,3 +336,24 @@ def test_a_stream_that_is_cut_anywhere_is_marked_and_billed_by_what_came(line, d
     assert tuple(record["tokens"][kind] for kind in KINDS) == bill.counts
     assert record["estimated"] or (record["stop"] and bill.exact)
     assert record["cost_usd"] is None or round(record["cost_usd"] * 10**9) >= bill.nanodollars(line.prices)
+
+
+ONLY_AT_THE_START = {
+    "writes by lifetime": [
+        {"input_tokens": 1, "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 1}},
+        {"cache_creation_input_tokens": 0},
+    ],
+    "output": [{"output_tokens": 1, "cache_creation_input_tokens": 1}, None, {"output_tokens": 0}],
+    "nothing but output": [{"output_tokens": 1}, None, {"output_tokens": 0}],
+}
+
+
+@pytest.mark.parametrize("line", ["bedrock_model_invoke"], indirect=True)
+@pytest.mark.parametrize("reports", ONLY_AT_THE_START.values(), ids=ONLY_AT_THE_START)
+def test_counts_that_the_gateway_completes_for_clients_are_no_reports(line, reports):
+    """Bedrock reports some counts only in `message_start`; the gateway repeats them in `message_delta`."""
+    (raw, content_type), _ = reply_of(line.provider, reports, {})
+    record, _ = line.call("anthropic_messages", (), raw, content_type, stream=True)
+    bill = BILLS[line.provider](raw, json.loads(line.upstream.requests[-1]), stream=True)
+    assert record["reported"] is (bill is not None)
+    assert tuple(record["tokens"][kind] for kind in KINDS) == (bill.counts if bill else (0,) * 5)

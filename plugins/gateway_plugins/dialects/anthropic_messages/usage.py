@@ -91,10 +91,16 @@ class Reports:
         Missing counts are taken from the headers. If the output count is missing there too, it is taken from
         `message_start`.
         """
-        known = self._counts.copy()
-        known.complete(self._billed)
+        known = self._reported
         if not self._has_output:
             known.complete({"output": self._first_output})
+        return known
+
+    @property
+    def _reported(self) -> Counts:
+        """The top-level counts of `usage`, with missing counts from the headers, but not from `message_start`."""
+        known = self._counts.copy()
+        known.complete(self._billed)
         return known
 
     @property
@@ -143,8 +149,13 @@ class Reports:
         self._has_output = self._has_output or bool(counts["output"])
 
     def top(self) -> dict[str, int]:
-        """Return the top-level counts of `usage` that the provider reported, by Anthropic's names."""
-        known, names = self._known, ("input", "cache_read", "cache_write", "output")
+        """Return the top-level counts of `usage` that the provider reported, by Anthropic's names.
+
+        The output count in `message_start` is left out, because it is only a guess. If the provider reported cache
+        writes only by lifetime, their sum is included.
+        """
+        known, names = self._reported, ("input", "cache_read", "cache_write", "output")
+        known.complete({"cache_write": known.get("cache_write_5m") + known.get("cache_write_1h")})
         return {_COUNTS[name][0]: number for name in names if (number := known.get(name))}
 
     def parts(self, marks: Marks, model: str = "") -> tuple[list[Part], bool]:

@@ -142,10 +142,9 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_head_timer()
         self._connections.remove(self)
-        if not self._is_refused:
-            if self._goes_on():
-                self._task_handler = None  # aiohttp cancels the task that it finds here
-            super().connection_lost(exc)
+        if self._goes_on():
+            self._task_handler = None  # aiohttp cancels the task that it finds here
+        super().connection_lost(exc)
         self._stop_unread_timer()
         self._raw = None
 
@@ -155,7 +154,7 @@ class Connection(web.RequestHandler):
         super().data_received(data)
         if self._current_request is not None:
             self._check_body(self._current_request, len(data))
-        if self._current_request is not None or self._messages:
+        if self._messages:
             self._stop_head_timer()
             self._connections.busy(self)
         elif self._head_timer is None and (self.awaits_head or not self._request_count):

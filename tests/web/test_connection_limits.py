@@ -91,6 +91,15 @@ async def test_the_connection_that_is_idle_for_longest_is_closed(counted):
     assert these.value("connections") == 3
 
 
+async def test_the_end_of_a_second_request_is_the_beginning_of_being_idle(counted):
+    """Check two requests that came together: the connection is among the idle ones when the second reply ends."""
+    these = counted()
+    first, second = these.admitted(), these.admitted()
+    these.now = 1.0
+    these.connections.idle(first)
+    assert list(these.connections._idle.items()) == [(second, 0.0), (first, 1.0)]
+
+
 async def test_no_call_in_flight_makes_room(counted):
     these = counted(connections=2)
     busy = [these.admitted(ADA, call=True), these.admitted(call=True)]
@@ -118,7 +127,7 @@ async def test_an_address_without_an_idle_connection_is_refused(counted):
     assert not these.connections.admit(Peer(), ADA)
     these.admitted(BOB)
     for _ in range(3):
-        these.admitted(LOCAL)
+        these.admitted(LOCAL, call=True)
     assert these.value("connections_refused_total", limit="connections_per_peer") == 1
     (entry,) = await these.lines.until("connections.refused")
     assert (entry["limit"], entry["peer"]) == ("connections_per_peer", "100.64.0.1")

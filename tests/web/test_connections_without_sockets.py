@@ -24,13 +24,14 @@ CHUNKED = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n
 HEAD_SECONDS, IDLE_SECONDS, UNREAD_SECONDS, CLOSE_SECONDS = 15, 75, 120, 5
 """The deadlines of a gateway without settings of its own. They are figures here, so that a test fails if one changes."""
 MEBIBYTE = 1024 * 1024
+PEER = ("100.64.0.1", 1234)
 
 
 class Transport(asyncio.Transport):
     """A transport that stores what is written, and has as many unread bytes as a test says."""
 
     def __init__(self):
-        super().__init__({"peername": ("100.64.0.1", 1234)})
+        super().__init__({"peername": PEER})
         self.written = b""
         self.unread = 0
         self.end = ""
@@ -142,7 +143,7 @@ async def test_half_a_head_gets_its_reply_at_its_deadline(opened):
     await one.receives(GET[:10])
     await one.passes(HEAD_SECONDS - 1)
     await one.receives(GET[10:20])
-    assert (one.read(), one.end) == (b"", "")
+    assert (one.read(), one.end, one.timers()) == (b"", "", ["_head_is_late"])
     await one.passes(1)
     head, _, body = one.read().partition(b"\r\n\r\n")
     status, *lines = head.decode().split("\r\n")
@@ -334,7 +335,17 @@ async def test_a_refused_connection_reads_nothing(opened):
     await one.receives(GET)
     assert (one.connection._messages, one.read(), one.server.connections) == (type(one.connection._messages)(), b"", [])
     one.connection.connection_lost(None)
+    one.connection.abort()
     assert one.timers() == []
+
+
+async def test_a_request_that_has_just_arrived_makes_no_room(opened):
+    one = opened(connections_per_peer=1)
+    await settled()
+    one.connection.data_received(GET)
+    assert not one.connections.admit(object(), PEER)
+    await settled()
+    assert (status_of(one.read()), one.end) == (200, "")
 
 
 async def test_a_request_that_has_just_arrived_is_served_before_a_close(opened):
@@ -469,7 +480,10 @@ async def test_framing_beyond_its_limit_is_malformed(opened, before):
         await one.receives(chunk(100) + b"\r\n0\r\n\r\n")
         assert status_of(one.read()) == 200
     await one.receives(CHUNKED)
-    await one.receives(chunk(MOST_FRAMING + 1))
+    data = chunk(MOST_FRAMING + 1)
+    await one.receives(data[:100])
+    assert one.read() == b""
+    await one.receives(data[100:])
     reply = one.read()
     assert (status_of(reply), b"Connection: close" in reply, handler.results[-1]) == (400, True, "malformed")
     assert one.log.entries == [("http.error", {"kind": "MalformedBody", "request_id": f"req_{before}", "count": 1})]
@@ -492,7 +506,8 @@ async def test_what_follows_a_malformed_body_is_not_read(opened, caplog):
     assert not one.connection._messages
     waiting.set()
     await settled()
-    assert (one.read().count(b"HTTP/1.1"), len(one.log.entries), one.end) == (1, 1, "closed")
+    assert (one.read().count(b"HTTP/1.1"), one.end) == (1, "closed")
+    assert one.log.entries == [("http.error", {"kind": "MalformedBody", "request_id": "", "count": 1})]
     assert caplog.records == []
 
 
@@ -538,6 +553,6 @@ async def test_a_write_fails_with_the_reason_for_the_end_of_the_connection(opene
 
 def test_the_default_limits_of_connections(monkeypatch):
     """Check the figures: 200 descriptors are kept free, half of the others are for clients, at most 20,000."""
-    for descriptors, most in ((1025, 412), (1027, 413), (1_000_000, 20_000), (202, 1), (201, 1), (100, 1)):
+    for descriptors, most in ((1025, 412), (1026, 413), (1_000_000, 20_000), (202, 1), (201, 1), (100, 1)):
         monkeypatch.setattr(connection_limits.resource, "getrlimit", lambda _, soft=descriptors: (soft, 2_000_000))
         assert most_connections(Limits()) == most

@@ -247,7 +247,7 @@ def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
 
 
 def database_path(config: Config, state: Path) -> Path:
-    """Return the path of the database: the path in `storage.url`, or `irisgate.db`, from the state folder."""
+    """Return the path in `storage.url`, or else `irisgate.db`. Relative paths start at the state folder."""
     url = config.storage.url
     return state / (url.removeprefix("sqlite:") if url else "irisgate.db")
 

@@ -21,7 +21,7 @@ from gateway.store.state_files import StateFiles
 T = TypeVar("T")
 
 FORMER: Final = "before-restore-"
-"""The prefix of a folder's name. The folder has the files that a restore has replaced."""
+"""Prefix of a folder's name. A restore moves the files that it replaces to this folder."""
 
 
 class NotDone(Exception):

@@ -31,7 +31,7 @@ OPTION: Final = "--dev"
 
 
 def child_command(arguments: Sequence[str]) -> list[str]:
-    """Return the command line of a child process. `arguments` are this process's own."""
+    """Return the command line of a child process. `arguments` is the command line of this process."""
     return [argument for argument in arguments if not (len(argument) > 2 and OPTION.startswith(argument))]
 
 

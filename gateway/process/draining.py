@@ -1,4 +1,4 @@
-"""Functions that wait for the end of a process: for a signal, for calls in flight, and for clients to disconnect."""
+"""Functions that wait before the process ends: for a signal, for calls in flight, and for clients to disconnect."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The command `irisgate-health`: asks a running gateway, for a container's health check or a probe.
+"""The command `irisgate-health`: asks a running gateway whether it is healthy.
 
-It imports only the standard library, because it is started every few seconds.
+Containers and probes start it every few seconds, so it imports only the standard library.
 """
 
 from __future__ import annotations

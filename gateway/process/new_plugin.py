@@ -121,7 +121,7 @@ def _suggestion(name: str) -> str:
 
 
 def package_files(name: str, kind: str) -> dict[str, str]:
-    """Return the text of each file of a new package by its path."""
+    """Return the path and the text of each file of a new package."""
     values = {"name": name, "kind": kind, "group": KINDS[kind].group, "release": __version__}
     values |= {"project": f"irisgate-{name.replace('_', '-')}", "usage": Template(KINDS[kind].usage).substitute(values)}
     templates = files("gateway.process.templates")

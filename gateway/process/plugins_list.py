@@ -60,7 +60,7 @@ def _flags(flags: Iterable[Plugin]) -> Iterator[tuple[str, ...]]:
 
 
 def _filters(registry: Registry, config: Config | None) -> Iterator[str]:
-    """Yield the names of all filters, and then a table of the filters in use for each route."""
+    """Yield the names of all filters, and then a table: each route with its active filters."""
     if registry.filters:
         yield f"Filters: {', '.join(registry.filters)}"
     if config is None:

@@ -98,7 +98,7 @@ def _parse(text: str) -> Any:
 
 
 def _row(row: Any, place: str) -> Entry:
-    """Return a row in the form of the built-in table. Raises `NoPrices` if the row has no model or a wrong price."""
+    """Convert a row to the form of the built-in table. Raises `NoPrices` if the row has no model or a wrong price."""
     try:
         bedrock = row["book"] == "bedrock"
         model = base_id(row["model"]) if bedrock else row["model"]

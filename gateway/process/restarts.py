@@ -38,5 +38,5 @@ class Restarts:
 
 
 def command(arguments: Sequence[str]) -> list[str]:
-    """Return the command line for the new process. `arguments` are this process's own."""
+    """Return the command line of the new process. `arguments` is the command line of this process."""
     return [*arguments, *(() if TAKE_OVER in arguments else (TAKE_OVER,))]

@@ -69,8 +69,8 @@ _STARTED: Final = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
 def checks(state: StateFolder) -> Iterator[Result]:
     """Yield the results of all checks of an existing state folder.
 
-    If the files belong to another user, they are not opened, because SQLite would create further files that this user
-    could not open.
+    If the files belong to another user, they are not opened. SQLite would create further files, and
+    that user could not open those.
     """
     for path in (state.database, state.journal):
         if path.exists() and (owner := path.stat().st_uid) != os.geteuid():
@@ -216,7 +216,7 @@ _REMEDIES: Final = {
 
 
 def _contents(state: StateFolder, database: Database) -> Iterator[Result]:
-    """Yield results about the content of a database with a sound structure. With `repair`, count wrong sums again."""
+    """Yield results about the content of a database with a sound structure. With `repair`, compute wrong sums anew."""
     if database.wrong_sums and state.repair:
         rebuild_sums(state.database)
         yield repaired("database", f"{database.wrong_sums} hourly sums lacked calls, and are counted again")

@@ -44,9 +44,10 @@ T = TypeVar("T")
 ANSWER_SECONDS: Final = 60.0
 """Maximum number of seconds to wait for an answer of the running gateway."""
 ASK_SECONDS: Final = 5.0
-"""Seconds for which a replaced process tries to reserve in the new process. After that it uses its own balances."""
+"""Maximum number of seconds to get a reservation from the new process. After that, a replaced process uses its own
+balances."""
 AGAIN_SECONDS: Final = 0.05
-"""Seconds between two attempts of a replaced process to reserve in the new process."""
+"""Seconds between two requests for the same reservation."""
 
 
 class CannotTake(Exception):

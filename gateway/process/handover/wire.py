@@ -63,8 +63,8 @@ class Sockets(msgspec.Struct, frozen=True, tag=True):
     """The listening sockets whose descriptors come with the message."""
 
     sockets: tuple[tuple[str, tuple[int, int] | None], ...]
-    """The sockets as pairs (listener, file). The listener is its text in the configuration. The file is the device and
-    inode of a unix socket's file; None for TCP."""
+    """The sockets as pairs (address, file). The address is the listener's text in the configuration. The file is the
+    device and inode of a unix socket's file; None for TCP."""
 
 
 class Commit(msgspec.Struct, frozen=True, tag=True):
@@ -79,9 +79,9 @@ class Spool(msgspec.Struct, frozen=True):
     name: str
     offset: JournalOffset
     ids: tuple[str, ...]
-    """Ids of the calls that were sent and have not ended."""
+    """Ids of the calls that were sent to a provider and have not ended."""
     held: dict[str, dict[Kind, Hold]]
-    """The amounts that the open calls have reserved, by the id of the call."""
+    """The id of each open call, with the amounts that it has reserved."""
 
 
 class OpenSession(msgspec.Struct, frozen=True):

@@ -35,7 +35,7 @@ def endpoints(registry: Registry, offer: Offer) -> list[str]:
 
 
 def _paths(plugin: Plugin) -> list[str]:
-    """Return the paths at which an API generates text, below the API's usual base URL only."""
+    """Return the paths at which an API generates text. Leave out paths outside the API's usual base URL."""
     base = plugin.client_api.bases[0] if plugin.client_api else ""
     paths = [route.path for route in plugin.routes if route.operation == GENERATE]
     usual = [path for path in paths if path.startswith(f"{base}/")]

@@ -35,8 +35,8 @@ This is about 8 KB per second, like the minimum rate of request bodies (`Limits.
 MAX_FRAMING_BYTES: Final = 64 * 1024
 """Number of bytes for the chunked framing of a request's body, such as chunk sizes and chunk extensions.
 
-On the wire, a body may have this number of bytes more than `FRAMING_RATIO` times its content. Without this limit, chunk
-extensions could be endless (CVE-2024-22019 in Node).
+A body may have `MAX_FRAMING_BYTES + FRAMING_RATIO * content` bytes on the wire. Without this limit, chunk extensions
+could be endless (CVE-2024-22019 in Node).
 """
 FRAMING_RATIO: Final = 8
 """Maximum number of bytes on the wire for each byte of content. The smallest legitimate chunks, with one byte of
@@ -99,7 +99,7 @@ class Connection(web.RequestHandler):
     def close(self) -> None:
         """Accept no further request.
 
-        If a request has begun, the connection closes after its reply, because aiohttp reads no byte after a close.
+        If a request has begun, close after its reply. An earlier close would lose the rest of the request's body.
         """
         if self._current_request is None and not self._messages:
             super().close()

@@ -206,7 +206,7 @@ def _refused_key(gateway: Gateway) -> str:
 
 
 def _refusals(faults: Mapping[str, Fault]) -> dict[str, str]:
-    """Return the reasons of the faults that make the gateway refuse calls, by check."""
+    """Return the checks whose faults make the gateway refuse calls, each with its reason."""
     return {name: fault.reason for name, fault in faults.items() if fault.refuses_calls}
 
 

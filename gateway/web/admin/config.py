@@ -7,7 +7,7 @@ The paths are those of Aperture's documentation.
 - A save needs the entity tag of the edited configuration (`If-Match`), so that nobody overwrites a change unseen.
   `If-Match: *` overwrites whatever is there.
 
-`config_edits.py` checks and saves the texts, for these routes and for the page.
+`config_edits.py` checks and saves the texts, for these routes and for the page Configuration.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads, checks and saves the configuration for an admin, for the API (`config.py`) and for the page.
+"""Reads, checks and saves the configuration for an admin, for the API (`config.py`) and the page Configuration.
 
 - Secrets are never shown. Marks (placeholders, `config/document/redact.py`) replace them. A text with marks can be
   saved, and keeps the secrets.

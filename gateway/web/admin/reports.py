@@ -49,7 +49,7 @@ SORTS: Final[Mapping[str, Callable[[Row], float]]] = {
     "cache_read": lambda row: row.figures.usage.cache_read,
     "last": lambda row: row.last_at,
 }
-"""Functions that return a row's sort key, by the name of the order. The highest key comes first."""
+"""The orders of a table, each with a function that returns a row's sort key. The highest key comes first."""
 BY_NAME: Final = "name"
 """The value of `sort` for alphabetical order."""
 ACTIVE_DAYS: Final = 4
@@ -108,7 +108,7 @@ class Reports:
         return tuple(Point(span=span, summary=summary) for span, summary in zip(buckets, summaries, strict=True))
 
     async def chart(self, wanted: PageFilter, by: Dimension, measure: Measure, *, lines: int = 7) -> Chart:
-        """Return amounts over time: a line for each of the `lines` largest names, and a line for the rest."""
+        """Return amounts over time, such as a line for each model. All but the `lines` largest share one line."""
         wanted = self.scoped(wanted)
         buckets = wanted.range.buckets()
         stack = await self.store.reports.stack(wanted.selection(), buckets, by, measure)
@@ -170,7 +170,7 @@ class Reports:
         return health if self.admin else tuple(map(_without_call, health))
 
     async def activity(self, wanted: PageFilter) -> Activity:
-        """Return the numbers of active people by day, week and month. A long range has days for its last two months."""
+        """Return the numbers of active people by day, week and month. Days before the last two months are left out."""
         wanted = self.scoped(wanted)
         zone, span = wanted.zone, wanted.range.span
         first = datetime.fromtimestamp(max(span.since, span.until - DAYS_UNTIL), zone).date()
@@ -206,9 +206,9 @@ class Reports:
         return await self.store.reports.names(None if self.admin else self.login)
 
     async def sessions(self, wanted: PageFilter, *, limit: int, cursor: str | None = None) -> Page[Session]:
-        """Return the sessions with a call in the range, the newest first.
+        """Return the sessions with a call in the range, the newest first. A session that the filter names may be older.
 
-        Raises `BadCursor` for a wrong cursor. Raises `Ambiguous` if the filter names a session of several callers.
+        Raises `BadCursor` for a wrong cursor. Raises `Ambiguous` if several callers have a session of the filter's id.
         """
         wanted = self.scoped(wanted)
         if wanted.session is not None:
@@ -231,7 +231,7 @@ def dimension_of(text: str) -> Dimension:
 
 
 def _lines(amounts: Mapping[str, tuple[int, ...]], buckets: int, most: int) -> tuple[Line, ...]:
-    """Return the lines of a chart: the `most` largest names, and one line for the sum of all others."""
+    """Return the lines of a chart: the `most` lines with the largest totals, and one line for the sum of all others."""
     ordered = sorted(amounts.items(), key=lambda item: (-abs(sum(item[1])), item[0]))
     lines = [Line(name=name, amounts=each, total=sum(each)) for name, each in ordered[:most]]
     if len(ordered) > most:

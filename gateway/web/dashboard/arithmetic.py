@@ -47,7 +47,7 @@ class PartSum(NamedTuple):
     """The cost of one part of a call."""
 
     name: str
-    """The kind of work and the model; "" if the call has no other part."""
+    """The part's kind and model; "" if the call has only one part."""
     row: str
     """The row of the price list."""
     lines: tuple[PriceLine, ...]

@@ -1,8 +1,7 @@
 """The page of one call: its attempts, its times, the arithmetic of its cost, and the conversation.
 
-- The call's id is a query parameter, because it may have any character. The client chose it if the request was refused
-  early.
-- An admin sees the bodies of somebody else's call only if the address asks for them. Reading them is logged, as in
+- The call's id is a query parameter (`links.py`).
+- An admin sees the bodies of somebody else's call only if the query has `bodies`. Reading them is logged, as in
   `web/admin/bodies.py`.
 """
 
@@ -39,7 +38,7 @@ class Said(NamedTuple):
     conversation: Conversation | None
     """The conversation; None if the bodies are not shown."""
     href: str
-    """The address of the page with the bodies; "" if there are none or they are shown already."""
+    """The URL of the page with the bodies; "" if there are none or they are shown already."""
 
 
 async def call(request: web.Request) -> web.Response:
@@ -65,7 +64,7 @@ async def call(request: web.Request) -> web.Response:
 
 
 def _session_href(record: Record, *, admin: bool) -> str:
-    """Return the address of the call's session; "" if the call is in no session."""
+    """Return the URL of the page of the call's session; "" if the call is in no session."""
     if not record.session_id:
         return ""
     return session_href(record.session_id, record.identity if admin else None)

@@ -21,7 +21,7 @@ TOP: Final = 12
 BOTTOM: Final = 26
 """Pixels below the plot. The labels of the columns are there."""
 COLOURS: Final = 6
-"""Number of series with a colour of their own. The sum of all further series is one more."""
+"""Number of series with a colour of their own. All further series are added up, and their sum has one more colour."""
 _TICKS: Final = 4
 """Approximate number of steps of the vertical axis."""
 _STEPS: Final = (1, 2, 5, 10)
@@ -41,16 +41,16 @@ class Slot(NamedTuple):
     short: str
     """The label on the axis."""
     since: str
-    """The first day, as a query parameter of the page."""
+    """The start, as the query parameter `from` of a page: a day, or the time of an hour."""
     until: str
-    """The last day, as a query parameter of the page."""
+    """The end, as the query parameter `to` of a page: the last day, or the time at which an hour ends."""
     href: str
-    """The address of the page with this slot as its range."""
+    """The URL of the page with this slot as its range."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The amounts of one name, one for each slot."""
+    """The amounts of one model, caller or other name, one amount for each slot."""
 
     name: str
     amounts: tuple[int, ...]
@@ -58,7 +58,7 @@ class Series:
     """Whether the series is the sum of the names that have no colour of their own."""
     hidden: bool = False
     href: str = ""
-    """The address of the page with the series switched on or off."""
+    """The URL of the page with the series switched on or off."""
     note: str = ""
     """Text that the legend shows instead of the total."""
 
@@ -152,8 +152,8 @@ def stacked(
 ) -> Stacked:
     """Return the chart of several series. `text` formats amounts, and `axis` formats the labels of the axis.
 
-    `before` has the totals of the previous range, by slot. `unpriced` has the numbers of calls with an unknown cost, by
-    slot.
+    `before` has the previous range's total for each slot. `unpriced` has each slot's number of calls with an unknown
+    cost.
     """
     shown = [one for one in series if not one.hidden]
     totals = [sum(one.amounts[at] for one in shown) for at in range(len(slots))]

@@ -13,7 +13,7 @@ from gateway.web.dashboard.words import Text
 from gateway.web.reports.ranges import moment_text
 
 MAX_HIDDEN: Final = 20
-"""Maximum number of series that the address may switch off."""
+"""Maximum number of series that the URL may switch off."""
 
 
 def slots(seen: Visit, buckets: Sequence[Span], unit: str) -> list[charts.Slot]:
@@ -72,7 +72,10 @@ def draw(seen: Visit, chart: Chart) -> charts.Stacked:
 def draw_series(
     seen: Visit, buckets: Sequence[Span], amounts: Mapping[str, Sequence[int]], text: Text, axis: Text
 ) -> charts.Stacked:
-    """Return the drawing of amounts by name and time bucket. Names without a colour of their own are added up."""
+    """Return the drawing of several series. `amounts` has each series' name, and its amount in each time bucket.
+
+    Series without a colour of their own are added up.
+    """
     named, others = charts.largest({name: tuple(values) for name, values in amounts.items()})
     hidden = hidden_series(seen)
     series = [
@@ -86,11 +89,11 @@ def draw_series(
 
 
 def hidden_series(seen: Visit) -> set[int]:
-    """Return the indexes of the series that the address switches off. Text that is no index is ignored."""
+    """Return the indexes of the series that the URL switches off. Text that is no index is ignored."""
     parts = seen.own.get("hide", "").split(",")[:MAX_HIDDEN]
     return {int(part) for part in parts if part.isascii() and part.isdigit() and len(part) < 3}
 
 
 def toggle(seen: Visit, at: int) -> str:
-    """Return the address of the page with one series switched on or off."""
+    """Return the URL of the page with one series switched on or off."""
     return seen.href(hide=",".join(map(str, sorted(hidden_series(seen) ^ {at}))) or None)

@@ -1,7 +1,7 @@
 """The page Configuration: the file as text, findings beside their lines, a review of changes, and the last versions.
 
-- The page is one form. Its buttons check a text, show its changes, or save it (`web/admin/config_edits.py`). Marks
-  replace secrets here too. The guard refuses forms of other sites by their `Origin`.
+- The page is one form. Its buttons check a text, show its changes, or save it (`web/admin/config_edits.py`).
+  Placeholders (marks) replace secrets. The guard refuses forms of other sites by their `Origin`.
 - The form has the entity tag of the edited file. If the file has changed since, both texts are shown.
 - To undo a change, the reader opens the earlier version as an edit, reviews it and saves it.
 """
@@ -111,7 +111,7 @@ class Editor:
 
 
 async def config(request: web.Request) -> web.Response:
-    """Return the page with the file, or with the earlier version that the address names."""
+    """Return the page with the file, or with the earlier version that the query names."""
     check_names(request.query, ("version", "saved"))
     editor = await _editor(request)
     if isinstance(editor, web.Response):
@@ -163,7 +163,7 @@ async def _save(editor: Editor, text: str) -> web.Response:
 
 
 async def _conflict(editor: Editor, text: str) -> web.Response:
-    """Return the page that shows the text beside the file. Somebody else has changed the file meanwhile."""
+    """Return the page for a file that was changed after the form was loaded. It shows the form's text and the file."""
     proposal = await editor.proposal(text)
     review = await asyncio.to_thread(review_of, text, editor.view, editor.reloader.key)
     return await editor.page(text, status=409, findings=proposal.errors, review=review, step="conflict")
@@ -219,7 +219,7 @@ def _digest(text: str) -> str:
 def review_of(text: str, view: ConfigView, key: bytes) -> Review | None:
     """Return the differences between a text and the present file; None if the text is not valid HuJSON.
 
-    Call this in a thread. Marks for secrets are kept. A new secret in the text is shown as a mark too.
+    Call this in a thread. The placeholders of secrets (marks) stay in the text. A new secret is replaced by a mark too.
     """
     try:
         redacted = redact(parse(text), key, view.active)
@@ -233,7 +233,10 @@ def review_of(text: str, view: ConfigView, key: bytes) -> Review | None:
 
 
 def with_present_keys(text: str, view: ConfigView) -> str:
-    """Return an earlier text. A mark for a secret that has changed since is replaced by the present secret's mark."""
+    """Return an earlier text that can be saved now.
+
+    If a secret has changed since, its placeholder is replaced by the placeholder at the same path of the present file.
+    """
     try:
         earlier, present = parse(text), parse(view.text)
     except HujsonError:

@@ -88,7 +88,7 @@ def _request_turns(flag: Plugin, body: bytes) -> list[Turn]:
 
 
 def _reply_turns(flag: Plugin, record: Record, stored: CapturedBodies) -> list[Turn]:
-    """Return the pieces of the reply. Each possible reading is tried until one finds text."""
+    """Return the pieces of the reply. Decode it for each possible request until a request leads to any text."""
     body, head = stored.reply.body, Head(record.status, stored.reply.headers)
     for request, target in _readings(flag, record, stored):
         turns: list[Turn] = []
@@ -105,10 +105,10 @@ def _reply_turns(flag: Plugin, record: Record, stored: CapturedBodies) -> list[T
 
 
 def _readings(flag: Plugin, record: Record, stored: CapturedBodies) -> Iterator[tuple[ClientRequest, Target]]:
-    """Yield possible requests for the reply, each with its target. The most probable ones of a dialect come first.
+    """Yield the requests that may have had this reply, each with its target.
 
-    The request's path and query are not stored, but they may decide about the dialect and the form of a stream. The
-    reply's content type tells the form of a stream.
+    The path and query of the real request are not stored, but the dialect and the form of a stream may depend on them.
+    For each dialect, requests whose streams have the reply's content type come first.
     """
     content_type = stored.reply.headers.get("content-type", "").partition(";")[0]
     try:

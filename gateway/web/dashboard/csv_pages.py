@@ -19,7 +19,7 @@ MOST: Final = 10_000
 
 
 def wants_csv(seen: Visit) -> bool:
-    """Return whether the address asks for CSV. Raises `BadQuery` for another format."""
+    """Return whether the query asks for CSV. Raises `BadQuery` for another format."""
     return seen.choice(FORMAT, ("html", "csv")) == "csv"
 
 

@@ -52,7 +52,7 @@ class Message(NamedTuple):
     row: MessageRow
     advice: str
     example: str
-    """The address of the page of the last call with the error."""
+    """The URL of the page of the last call with the error."""
 
 
 async def errors(request: web.Request) -> web.StreamResponse:

@@ -42,7 +42,7 @@ class Figure:
     value: str = ""
     """The exact value, for copying."""
     exact: str = ""
-    """The exact value for people; "" if `text` is exact."""
+    """The exact value, formatted for a tooltip; "" if `text` is exact."""
     change: Change | None = None
     note: str = ""
     warn: bool = False

@@ -54,7 +54,7 @@ class Chip(NamedTuple):
     label: str
     value: str
     without: str
-    """The address of the page without the value."""
+    """The URL of the page without the value."""
 
 
 class Field(NamedTuple):
@@ -81,17 +81,17 @@ class FilterBar:
     last: date
     begin: str
     end: str
-    """The end of the range, as in the address."""
+    """The end of the range, as the query parameter `to`."""
     custom: bool
     days: str
     """The days of the range, with the times of day if the range does not begin and end at midnight."""
     zone: str
     utc: str
-    """The address of the page with all times in UTC; "" if they are in UTC already."""
+    """The URL of the page with all times in UTC; "" if they are in UTC already."""
     kept: tuple[tuple[str, str], ...]
     """Parameters that the forms send again unchanged."""
     csv: str
-    """The address of the page's figures as CSV; "" if the page has none."""
+    """The URL of the page's figures as CSV; "" if the page has none."""
 
 
 async def filter_bar(seen: Visit, *, csv: str = "") -> FilterBar:

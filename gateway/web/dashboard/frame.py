@@ -149,7 +149,7 @@ def errors_as_page(handler: Handler) -> Handler:
 
 
 def _owners(error: Ambiguous) -> dict[str, str]:
-    """Return the addresses of the sessions that have the same id, by the login of each owner."""
+    """Return the owner of each session with an ambiguous id, and the URL of the session's page."""
     return {identity: links.session_href(error.session_id, identity) for identity in error.identities}
 
 
@@ -180,7 +180,7 @@ async def problem_page(request: web.Request, status: int, title: str, message: s
 
 
 def _kept(request: web.Request) -> str:
-    """Return the filter in the address as the query string of links to other pages; "" without a filter."""
+    """Return the query string that keeps the filter in links to other pages; "" if the request has no filter."""
     kept = {name: request.query[name] for name in PARAMETERS if request.query.get(name)}
     return f"?{urlencode(kept, errors='replace')}" if kept else ""
 

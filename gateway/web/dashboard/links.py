@@ -1,4 +1,4 @@
-"""The addresses of the pages of sessions and calls. Ids may contain any character, so all such links are made here."""
+"""The URLs of the pages of sessions and calls. All links to these pages are made here, so that every id is escaped."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from gateway.contract.session_ids import valid_id
 
 
 def session_href(session_id: str, identity: str | None = None, cursor: str = "") -> str:
-    """Return the address of a session's page.
+    """Return the URL of a session's page.
 
     `identity` is the session's login. Admins need it, because two callers may use the same id. `cursor` is the position
-    in the list of calls, "" for the newest calls.
+    in the list of calls; "" for the newest calls.
 
     An id with characters such as `/` becomes a query parameter. In a path, browsers would shorten `..`, and proxies
     would decode `%2F`.
@@ -27,5 +27,5 @@ def session_href(session_id: str, identity: str | None = None, cursor: str = "")
 
 
 def call_href(call_id: str) -> str:
-    """Return the address of a call's page."""
+    """Return the URL of a call's page."""
     return f"/ui/calls?{urlencode({'id': call_id}, errors='replace')}"

@@ -11,7 +11,7 @@ from gateway.web.dashboard import figures
 from gateway.web.dashboard.visit import Visit
 
 SORTS: Final = ("cost", "calls", "errors", "tokens", "saved", "wasted", "cache_read", "last", "name")
-"""Orders of a table, by their name in the address. The first is the default."""
+"""Orders of a table: the values of the query parameter `sort`. The first is the default."""
 COLUMNS: Final = (
     "calls", "errors", "cancelled", "input", "output", "cache_read", "cache_written", "cost_usd", "cost_unknown_calls",
     "saved_usd", "duration_p50_ms", "duration_p95_ms", "first_event_p95_ms",
@@ -39,7 +39,7 @@ class Head(NamedTuple):
 
 
 class TableRow(NamedTuple):
-    """A row with its name as text, and the address to which the name links."""
+    """A row with its name as text, and the URL to which the name links."""
 
     name: str
     href: str

@@ -96,7 +96,7 @@ def _cells(row: Session) -> tuple[Cell, ...]:
 
 
 async def session(request: web.Request) -> web.Response:
-    """Return the page of a session. The first page has the newest calls, in the order of their beginning."""
+    """Return a page of a session's calls. The first page has the newest calls. Each page is oldest first."""
     seen = scope(request)
     store = request.app[GATEWAY].store
     name = request.match_info.get("id") or request.query.get("id", "")
@@ -140,7 +140,7 @@ def timeline(session: Session, newest_first: Sequence[Record], *, newest: bool) 
 
 
 def _before(session: Session, calls: Sequence[Record]) -> Spent:
-    """Return the cost of a session's earlier calls. `calls` are the session's last calls."""
+    """Return the cost of all calls of a session except `calls`, the last ones."""
     costs = [call.cost for call in calls]
     return Spent(session.known_cost - sum(filter(None, costs)), session.cost_unknown_calls - costs.count(None))
 

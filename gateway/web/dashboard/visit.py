@@ -1,4 +1,4 @@
-"""A request for a page that shows figures: the filter in the address, and the reports that the reader may see."""
+"""A request for a page that shows figures: the filter in the query, and the reports that the reader may see."""
 
 from __future__ import annotations
 
@@ -20,24 +20,27 @@ ZONE_COOKIE: Final = "zone"
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A request for a page that shows figures: the reader's reports and the filter in the address."""
+    """A request for a page that shows figures: the reader's reports and the filter in the query."""
 
     request: web.Request
     reports: Reports
     filter: PageFilter
     own: Mapping[str, str] = field(default_factory=dict)
-    """The page's own parameters in the address, such as the measure of a chart."""
+    """The page's own query parameters, such as the measure of a chart."""
 
     @property
     def path(self) -> str:
         return self.request.path
 
     def href(self, **changes: str | None) -> str:
-        """Return the address of this page with changed parameters. None removes a parameter."""
+        """Return the URL of this page with changed parameters. None removes a parameter."""
         return f"{self.path}?{self.filter.query(**{**self.own, **changes})}"
 
     def choice(self, name: str, known: tuple[str, ...]) -> str:
-        """Return the value of a page's parameter, by default the first of `known`. Raises `BadQuery` if unknown."""
+        """Return the value of a page's parameter, by default the first of `known`.
+
+        Raises `BadQuery` if the value is not in `known`.
+        """
         value = self.own.get(name, known[0])
         if value not in known:
             raise BadQuery(f'{name}: "{value[:50]}" is none of {", ".join(known)}')

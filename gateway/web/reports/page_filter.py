@@ -1,4 +1,4 @@
-"""The filter in the address of a page: a range of time, a zone, and values that calls must have.
+"""The filter in the query of a page: a range of time, a zone, and values that calls must have.
 
 All pages share the parameters, and links between pages keep them. `gateway/web/admin/reports.py` decides which calls a
 caller may see.
@@ -65,7 +65,7 @@ class PageFilter:
     compare: bool = False
     """Whether the page compares its figures with the previous range."""
     zone_in_address: bool = False
-    """Whether the address names the zone."""
+    """Whether the query names the zone."""
 
     @property
     def zone(self) -> ZoneInfo:
@@ -121,7 +121,7 @@ class PageFilter:
 def parse_filter(query: MultiMapping[str], *, now: float, zone: str = "", others: tuple[str, ...] = ()) -> PageFilter:
     """Return the filter in the query parameters of a page. Raises `BadQuery` if a parameter is wrong.
 
-    `zone` is the reader's zone if the address names none; an unknown name counts as UTC. `others` are names of the
+    `zone` is the reader's zone if the query names none; an unknown name counts as UTC. `others` are names of the
     page's own parameters. An empty parameter counts as absent.
     """
     check_names(query, (*PARAMETERS, *others))
@@ -163,7 +163,7 @@ def _range(given: Mapping[str, str], zone: ZoneInfo, now: float) -> Range:
 
 
 def _moments(given: Mapping[str, str], zone: ZoneInfo) -> Range:
-    """Return the range between two moments. A moment without an offset is in the zone's time."""
+    """Return the range between two times. A time without an offset is in the zone."""
     since, until = (_moment(name, given, zone) for name in ("from", "to"))
     if since >= until:
         raise BadQuery(f'from: "{given["from"]}" is not before "to", which is "{given["to"]}"; exchange them')

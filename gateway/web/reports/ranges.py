@@ -46,12 +46,12 @@ class Range:
 
     @property
     def begin_text(self) -> str:
-        """The begin of a custom range as in the address: the first day, or a moment."""
+        """The start of a custom range, as the query parameter `from`: the first day, or a time."""
         return moment_text(self.span.since, self.zone) if self.has_times else self.first.isoformat()
 
     @property
     def end_text(self) -> str:
-        """The end of a custom range as in the address: the last day, or the moment after the range."""
+        """The end of a custom range, as the query parameter `to`: the last day, or the time at which the range ends."""
         return moment_text(self.span.until, self.zone) if self.has_times else self.last.isoformat()
 
     @property
@@ -76,7 +76,8 @@ class Range:
 def preset_range(preset: Preset, zone: ZoneInfo, now: float) -> Range:
     """Return the range of a preset other than `custom`.
 
-    A range that includes today ends with the current quarter of an hour. The preset `24h` ends with the current hour.
+    The preset `24h` ends with the current hour. Any other range that includes today ends with the current quarter of an
+    hour.
     """
     until = (now // QUARTER + 1) * QUARTER
     today = datetime.fromtimestamp(now, zone).date()
@@ -113,7 +114,7 @@ def preset_range(preset: Preset, zone: ZoneInfo, now: float) -> Range:
 def custom_range(first: date, last: date, zone: ZoneInfo, *, preset: Preset = "custom") -> Range:
     """Return the range from the first to the last day.
 
-    If the range is a month, the previous range is the month before. Otherwise it has the same number of days.
+    If the range is a month, the previous range is the month before. Otherwise both ranges have the same number of days.
     """
     begin, end = midnight(first, zone), midnight(last + timedelta(1), zone)
     is_month = first.day == 1 and (last + timedelta(1)) == _months_before(first, -1)
@@ -122,7 +123,7 @@ def custom_range(first: date, last: date, zone: ZoneInfo, *, preset: Preset = "c
 
 
 def moments_range(since: float, until: float, zone: ZoneInfo) -> Range:
-    """Return the range between two moments. Both are multiples of a quarter of an hour.
+    """Return the range between two Unix times in seconds. Both must be multiples of a quarter of an hour.
 
     The previous range has the same length.
     """
@@ -133,7 +134,7 @@ def moments_range(since: float, until: float, zone: ZoneInfo) -> Range:
 
 
 def moment_text(at: float, zone: ZoneInfo) -> str:
-    """Return a moment as text for an address, with its offset, because an hour repeats if the clocks are set back."""
+    """Return a Unix time as text for a URL, with the zone's offset. An hour repeats if the clocks are set back."""
     return datetime.fromtimestamp(at, zone).isoformat(timespec="minutes")
 
 
@@ -143,7 +144,7 @@ def midnight(day: date, zone: ZoneInfo) -> float:
 
 
 def cut(span: Span, unit: Unit, zone: ZoneInfo) -> tuple[Span, ...]:
-    """Return the hours, days, weeks or months of a zone in a range. The range may cut the first and the last short."""
+    """Return the hours, days, weeks or months in a range. The first and the last may be cut by the range's bounds."""
     bounds = [span.since]
     while (following := _next(bounds[-1], unit, zone)) < span.until:
         bounds.append(following)
@@ -152,7 +153,7 @@ def cut(span: Span, unit: Unit, zone: ZoneInfo) -> tuple[Span, ...]:
 
 
 def _next(at: float, unit: Unit, zone: ZoneInfo) -> float:
-    """Return the moment at which the next unit begins."""
+    """Return the Unix time at which the next unit begins."""
     local = datetime.fromtimestamp(at, zone)
     if unit == "hour":
         past = (local.minute * 60 + local.second) % HOUR

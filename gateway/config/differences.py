@@ -22,7 +22,7 @@ CONTEXT: Final = 3
 MAX_LINES: Final = 2_000
 """Maximum number of lines that are shown."""
 MAX_COMPARED: Final = 3_000
-"""Maximum number of lines of a changed block that are compared line by line. A larger block is shown as replaced.
+"""Maximum size of a changed block in lines. A larger block is shown as replaced, and not compared line by line.
 
 The comparison takes quadratic time."""
 MAX_VALUES: Final = 100

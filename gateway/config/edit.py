@@ -136,8 +136,8 @@ def _marks(document: Document, known: Mapping[str, Known]) -> list[_Mark]:
 def _begins(text: str, key: Span, start: int) -> bool:
     """Return whether the value in the span `key` begins with the mark at `start`, perhaps after `Bearer` or `Basic`.
 
-    Other marks are refused. After `env:` or `file:`, for example, the secret would become a name or a path, which error
-    messages quote.
+    A mark elsewhere in the value is refused. After `file:`, for example, the secret would become a path, and error
+    messages quote paths.
     """
     return bool(_BEFORE.fullmatch(text, key.start, start))
 
@@ -152,11 +152,10 @@ def _restore(given: str, marks: list[_Mark]) -> str:
 
 
 def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
-    """Return the redaction marks, changed so that the saved text shows no secret.
+    """Return the redaction marks, with a change for each mark whose secret would be visible in the saved text.
 
-    A mark in a comment is saved unchanged if its secret would be visible there. So comments may keep the marks of
-    replaced keys. Any other mark whose secret would be visible gets a fault, because a mark must not be saved as a
-    value.
+    - A mark in a comment is saved as it is. For example, a comment may keep the mark of an old API key.
+    - Any other mark gets a fault, because a mark must not be saved as a value.
     """
     exposed = _exposed(given, marks) if marks else frozenset()
     if not exposed:
@@ -174,8 +173,8 @@ def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
 def _exposed(given: str, marks: list[_Mark]) -> frozenset[_Mark]:
     """Return the redaction marks whose secrets would be visible to a reader of the new text.
 
-    Secrets that are hidden only because the gateway uses them count as visible. The key may be replaced later while the
-    text stays.
+    A secret counts as visible if only its present use by the gateway hides it. When another key is used later, nothing
+    would hide the secret.
     """
     text = _restore(given, marks)
     try:
@@ -202,9 +201,9 @@ def _finding(document: Document, mark: _Mark, path: Path) -> Finding:
 def _as_given(
     finding: Finding, document: Document, marks: list[_Mark], starts: list[int], scrub: Callable[[str], str]
 ) -> Finding:
-    """Return a finding about the text with secrets as a finding about the given text, which has marks instead.
+    """Convert a finding about the text with secrets to a finding about the given text, which has marks.
 
-    Line and column are changed to the position in the given text. Secrets are replaced by `[redacted]`.
+    Line and column then point into the given text. Secrets are replaced by `[redacted]`.
     """
     line, column = finding.line, finding.column
     if line:

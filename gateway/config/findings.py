@@ -25,7 +25,7 @@ _NO_KEY: Final = re.compile(r"[A-Za-z_-]{1,16}")
 _SHORTEST_KEY: Final = 4
 """Minimum length of a secret in characters. Shorter values are not masked in messages."""
 _TELLING: Final = 6
-"""Minimum length in characters of a part of a secret value that messages must not show. Shorter parts occur in any
+"""Number of characters of a secret value that a message must not show in a row. Fewer characters may occur in any
 sentence."""
 MAX_FINDINGS: Final = 1000
 """Maximum number of findings of each severity. Nobody reads more, and each one takes time."""
@@ -194,9 +194,9 @@ def quote(value: Any, allowed: Iterable[str] = ()) -> str:
 
 
 def mask(message: str, value: str, instead: str) -> str:
-    """Return the message with `instead` in place of the value, and of its parts of `_TELLING` or more characters.
+    """Return the message with `instead` in place of the value, and in place of parts of the value.
 
-    Parts are replaced too, because `shorten` may have cut a quoted value.
+    Parts of `_TELLING` or more characters are replaced too, because `shorten` may have cut a quoted value.
     """
     if len(value) < _SHORTEST_KEY or harmless(value):
         return message

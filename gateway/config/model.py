@@ -74,8 +74,8 @@ class CircuitBreaker:
     """The conditions under which a model at a provider gets no calls for a while.
 
     The defaults suit one team, whose agents make a few calls a minute. Three failures of five attempts in a minute are
-    more than usual noise. Such a gateway would never reach the minimum of 100 attempts that resilience4j and Polly
-    have. If the circuit opens by mistake, another provider serves the calls for 15 seconds.
+    more than usual noise. resilience4j and Polly require at least 100 attempts, more than one team makes in a minute.
+    If the circuit opens by mistake, another provider serves the calls for 15 seconds.
     """
 
     enabled: bool = True
@@ -93,8 +93,8 @@ class CircuitBreaker:
     closes."""
     slow_start_seconds: float = 30
     outlier: float = 0.2
-    """Maximum difference between the provider's share of failed attempts and the share of the model's other providers.
-    A larger difference opens the circuit. 1 means no limit."""
+    """Maximum of the provider's share of failed attempts minus the share at the model's other providers. A larger
+    difference opens the circuit. 1 means no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,8 @@ class Timeouts:
     """Maximum number of seconds from the head of a stream to its first event. A local server may need minutes
     to process a long prompt."""
     read_seconds: float = 600
-    """Maximum number of seconds between two events of a stream, because a model may think for minutes. An unstreamed
-    body may take this time plus its size divided by a minimum rate."""
+    """Maximum number of seconds between two events of a stream. A model may think for minutes. An unstreamed body may
+    take this time plus its size divided by a minimum rate."""
     stream_seconds: float = 7200
     """Maximum number of seconds from the head of a stream to its end, even if events keep coming. This limit is needed
     because a provider's pings count as events. Bedrock lets a model work for 60 minutes ("Important: Timeout
@@ -163,8 +163,8 @@ class Provider:
     model_cost_map: tuple[CostRule, ...] = ()
     """Rules for the prices of the provider's models. The first rule that matches is used."""
     base_models: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Ids of the real models, by the names in `models`. An entry is needed for each name that does not contain the id,
-    such as the ARN of an inference profile."""
+    """Maps a name in `models` to the id of the real model. A name that does not contain the id needs an entry. An
+    example is the ARN of an inference profile."""
     flags: tuple[str, ...] = ()
     """Enabled compatibility flags (API formats) in the document's order, or the default flag. Unknown flags are left
     out."""
@@ -285,7 +285,7 @@ class Bodies:
 class MetricsSettings:
     users: int = 0
     """Maximum number of callers (logins) with metric series of their own. All other callers share the series "other".
-    With 0, no series is by caller."""
+    With 0, there are no series by caller."""
     listener: Listener | None = None
     """A loopback listener that serves only the metrics and needs no grant; None if there is none."""
 

@@ -1,9 +1,9 @@
 """Backup of a state folder that a gateway may be using at the same time.
 
-- The database is copied in one read transaction, so the copy shows one moment. The gateway can write meanwhile.
-- Journal lines that the database lacks at this moment are applied to the copy. So a backup has every call that had
-  ended when the backup began.
-- Bodies are copied as of an earlier moment, so the backup has the call of each body too.
+- The database is copied in one read transaction, so the copy is consistent. The gateway can write meanwhile.
+- Journal lines that the copy lacks are applied to the copy. So a backup has every call that had ended when the backup
+  began.
+- The snapshot of the bodies is taken before the snapshot of the calls. So the backup has the call of each body.
 - Spools (journals of replaced processes, `follower.py`) are only copied, because only a gateway can charge their calls.
 - The files are written to a hidden folder, which is renamed to the target at the end.
 

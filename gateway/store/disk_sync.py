@@ -4,7 +4,7 @@ cannot lose the line.
 - One flush serves all calls that wait when it begins. Later calls share the next flush.
 - Flushes run in a thread of their own, because a flush takes milliseconds.
 - After a failed flush, it is unknown which lines are on the disk. A second flush of the same file may succeed without
-  writing them. So the journal first writes these lines to a new file.
+  writing them. So the journal writes these lines to a new file before the next flush.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Flushable(Protocol):
         """Note that all lines before `offset` are on the disk."""
 
     def rewrite(self) -> None:
-        """Write the lines that may not be on the disk to a new file. Raises `OSError` if that fails."""
+        """Write a new file with the lines that may not be on the disk. Raises `OSError` if that fails."""
 
 
 class DiskSync:

@@ -146,7 +146,7 @@ class Journal(Segments):
             self._suspects.popleft()
 
     def rewrite(self) -> None:
-        """Write the lines that may not be on the disk to a new file, after a failed flush.
+        """Write a new file with the lines that may not be on the disk, after a failed flush.
 
         Raises `OSError` if that fails. The store ignores a call that it already has.
         """

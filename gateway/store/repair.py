@@ -230,7 +230,7 @@ def _rows(source: sqlite3.Connection, select: str, table: Table) -> Iterator[tup
 
 
 def _after_damage(source: sqlite3.Connection, query: str, start: int, step: int) -> int:
-    """Return the first key from `start` + `step` on at which rows can be read again."""
+    """Return the first key, at least `start` + `step`, at which rows can be read again."""
     bad = start + step - 1
     good = start + step
     while not _is_readable(source, query, good):
@@ -298,10 +298,10 @@ def _complete_sums(connection: sqlite3.Connection) -> None:
 
 
 def _complete_table(connection: sqlite3.Connection, table: str, unit: int, series: str) -> None:
-    """Replace the rows of a table of sums that count fewer calls than the sums by quarter hour.
+    """Add missing rows to a table of sums, and replace rows that count too few calls.
 
-    `unit` is the table's unit of time in milliseconds. `series` is an SQL expression that maps a series of
-    `figures_quarter` to a series of this table.
+    The right rows are computed from the sums by quarter hour. `unit` is the table's unit of time in milliseconds.
+    `series` is an SQL expression that maps a series of `figures_quarter` to a series of this table.
     """
     added = ", ".join(f"sum({name}) AS {name}" for name in FIGURES)
     finest = f"SELECT time - time % {unit} AS time, {series} AS series, {added} FROM figures_quarter GROUP BY 1, 2"  # noqa: S608

@@ -3,8 +3,8 @@
 - The whole backup is checked, and copied to the disk of the state folder, before anything is changed.
 - One rename replaces the old database by the restored one. If the process is killed, the database is one of the two,
   and never a mixture. A second run completes the restoration.
-- The journal may still have old lines. The restored database gets a journal offset after them, so that a gateway never
-  applies them to it.
+- The journal may still have old lines. The journal offset in the restored database is after them, so that a gateway
+  never applies old lines.
 - The old files are kept in a folder of their own.
 
 `backup.py` makes backups.

@@ -25,7 +25,7 @@ from gateway.store.reports.values import (
 from gateway.store.sqlite_thread import SqliteThread
 
 CACHE_KB: Final = 16_000
-"""Size in KB of the page cache, enough for the sums by day of a year, which most reports read."""
+"""Size in KB of the page cache. Most reports read the sums by day, and the sums of a year fit into the cache."""
 
 
 class SqliteReports:

@@ -122,7 +122,7 @@ def private(path: Path) -> Iterator[BinaryIO]:
 
 
 def sync(path: Path) -> None:
-    """Wait until the content of a file is on the disk. For a folder, wait until the names of its files are."""
+    """Wait until the content of a file is on the disk. For a folder, wait until its file names are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -131,7 +131,10 @@ def sync(path: Path) -> None:
 
 
 def require_owner(path: Path) -> None:
-    """Raise `StoreFailed` if a file or folder belongs to another user, who could not open new files of this process."""
+    """Raise `StoreFailed` if a file or folder belongs to another user.
+
+    Otherwise this process might create files that the user's gateway could not open.
+    """
     owner = path.stat().st_uid
     if owner != os.geteuid():
         raise StoreFailed(f"{path} belongs to the user {owner}; run this command as the user of the gateway")

@@ -172,11 +172,11 @@ class _Part(NamedTuple):
     ended: list[int]
     """End of each call, as Unix time in milliseconds."""
     tools: Mapping[str, int]
-    """Number of calls by their list of tools, in JSON."""
+    """Number of calls for each list of tools. The key is the list as JSON."""
 
 
 def _part(calls: list[Row], outcome: str) -> _Part:
-    """Return the sums over the calls of one group. Adding them column by column is several times faster."""
+    """Return the sums over the calls of one group. Adding by column is several times faster than adding by row."""
     columns = [*zip(*calls, strict=True)]
     of = dict(zip(CALL_COLUMNS, columns, strict=True))
     started, cost, durations = of["at"], of["cost"], of["duration_ms"]

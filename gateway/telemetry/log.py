@@ -69,7 +69,7 @@ class Logger(Protocol):
         """Log an error with the traceback of the current exception."""
 
     def later(self, event: str, fields: Callable[[], Mapping[str, Any]], level: Level = "info") -> None:
-        """Log a line. The writing thread calls `fields`, so that lines of every call take less time."""
+        """Log a line. The writing thread calls `fields`, so the calling thread need not compute the fields."""
 
 
 def configure(stream: Output | None = None, *, json: bool | None = None) -> Logger:

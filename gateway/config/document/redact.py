@@ -33,7 +33,8 @@ class Known(NamedTuple):
     text: str
     """The secret as the document spells it, with escapes and without quotes."""
     roles: frozenset[Role] = frozenset()
-    """Roles of strings that contain the secret although their key is not for secrets, such as a URL."""
+    """Roles of strings that contain the secret, but have a key that is not for secrets. An example is a URL with a
+    password."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ async def watch(
 
 
 async def _hints(near: Iterable[Path], every: float) -> AsyncGenerator[None, None]:
-    """Yield at once, after each reported change in a folder, and after `every` seconds without a report.
+    """Yield once immediately. Then yield after each reported change in a folder, and after `every` seconds without one.
 
     The caller then compares the stamps of the files.
     """

@@ -1,7 +1,7 @@
 """The syntax of addresses in `listen` and `--listen`, and the test whether only this machine can reach an address.
 
 If only this machine can reach a listener, its identity mode is `loopback` by default. Other listeners need an explicit
-mode, because a mode is never guessed. Nothing here opens a socket or resolves a name.
+mode. Nothing here opens a socket or resolves a name.
 """
 
 from __future__ import annotations

@@ -81,8 +81,8 @@ def nanodollars(text: str) -> int:
 def read_quotas(raw: Mapping[str, Any], reading: Reading) -> Mapping[str, Quota]:
     """Return the quotas without faults, by name.
 
-    A quota is left out if its name has an unknown template in place of `<user>` or `<node>`. Calls that are charged to
-    it are refused.
+    A quota is left out if its name has an unsupported template, such as `<team>`. Calls that are charged to this quota
+    are refused.
     """
     quotas: dict[str, Quota] = {}
     prefixes: dict[str, str] = {}
@@ -123,10 +123,10 @@ def _one_refill(section: QuotaSection, name: str, report: Report) -> bool:
 
 
 def _made_by(name: str, before: Mapping[str, str]) -> str:
-    """Return the earlier quota whose buckets may include one called `name`; `name` itself if there is none.
+    """Return the name of an earlier quota that may have a bucket called `name`; `name` itself if there is none.
 
-    For example, `team:<user>` has a bucket `team:ann@example.com`. `before` has the names of quotas with a template,
-    such as `team:<user>`, by the part before the template (`team:`).
+    For example, `team:<user>` may have a bucket `team:ann@example.com`. `before` maps the part before the template
+    (`team:`) to the whole name of the quota (`team:<user>`).
     """
     callers = {other: name.removeprefix(start) for start, other in before.items() if name.startswith(start)}
     made = (other for other, caller in callers.items() if "@" in caller or caller.startswith(("tag:", "(")))
@@ -137,8 +137,8 @@ def _check_name(name: str, before: dict[str, str], report: Report) -> bool:
     """Return whether a quota's name is valid. It may have one known template, at the end and after a colon:
     `team:<user>`.
 
-    Warn if two quotas could have buckets of the same name. `before` has the earlier names with a template, by the part
-    before the template (`team:`). A `name` with a template is added to `before`.
+    Warn if two quotas could have buckets of the same name. `before` maps the part before the template (`team:`) to the
+    whole name of an earlier quota. If `name` has a template, it is added to `before`.
     """
     templates = _TEMPLATE.findall(name)
     if templates and not (len(templates) == 1 and templates[0] in TEMPLATES and name.endswith(f":{templates[0]}")):

@@ -103,7 +103,10 @@ def _load(context: ssl.SSLContext, certificate: FilePath, key: FilePath) -> str:
 
 
 def _require_clients(context: ssl.SSLContext, file: FilePath) -> str:
-    """Require client certificates of the authorities in the file. Return what is wrong with the file, or ""."""
+    """Require clients to have a certificate that an authority in the file has signed.
+
+    Return what is wrong with the file, or "".
+    """
     try:
         text = pem_text(file)
         check_authorities(text, file)

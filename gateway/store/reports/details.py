@@ -97,7 +97,7 @@ def _own_errors(connection: sqlite3.Connection, user: str, span: Span) -> OwnErr
 
 
 def _with_own_example(row: MessageRow, own: OwnErrors, known: str) -> MessageRow:
-    """Return the row with the caller's own last message and call id. The row may have those of another caller.
+    """Return the row with the caller's own last message and call id. In `row`, both may be another caller's.
 
     `known` is the shape of the row's messages. If the caller's calls have expired, message and call id are "".
     """

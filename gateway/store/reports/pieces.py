@@ -1,7 +1,7 @@
 """Division of time ranges into pieces. The rows of one table cover each piece exactly.
 
-For example, a day in the reader's time zone is not a day in UTC. Its sum is added from the largest units of UTC that
-lie within it, such as whole hours.
+For example, a day in the reader's time zone is not a day in UTC. Its sum is computed from the largest units of UTC
+that lie within it, such as whole hours.
 """
 
 from __future__ import annotations

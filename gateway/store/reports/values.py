@@ -1,6 +1,6 @@
 """The arguments and the results of reports.
 
-Money is in integer nanodollars, durations are in milliseconds, and moments are in seconds of Unix time.
+Money is in integer nanodollars, durations are in milliseconds, and timestamps are in seconds of Unix time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The agent of a call: the client program that sent the call, such as `claude-cli`. The rules are in `agents.json`.
 
 - There are three kinds of rules. The first kind compares the beginning of the `User-Agent` header. The second kind
-  looks for a header that only one program sends. The third kind looks for two headers to which only one program gives
-  the same value.
+  looks for a header that only one program sends. The third kind compares two headers: only one program gives both of
+  them the same value.
 - The first rule that matches is used. Therefore the file has a program before the SDK that the program uses, and an SDK
   before general HTTP clients.
 - Agents are labels of metrics and of usage totals, so their number is bounded. They are the names in `agents.json`, and
@@ -42,7 +42,7 @@ class Rule(NamedTuple):
     def matches(self, headers: Mapping[str, str]) -> bool:
         """Return whether a request with these headers matches the rule.
 
-        The rule must have a `header`, and the request must contain that header.
+        The caller must ensure that the rule has a `header`, and that the request contains this header.
         """
         value = headers[self.header]
         return bool(value) and (not self.equal_to or any(headers.get(name) == value for name in self.equal_to))

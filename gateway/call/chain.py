@@ -116,7 +116,7 @@ class Attempt:
     """The number of requests that the provider may have received and may charge for. Those in `stepped` are not
     included."""
     stepped: int = 0
-    """The number of requests that plugins' `steps` have sent to the provider, such as a request to count tokens."""
+    """The number of requests that plugins' hook `steps` sent to the provider, such as a request to count tokens."""
     head: Head | None = None
     metering: Metering | None = None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
@@ -147,7 +147,7 @@ class Attempt:
     cost: Cost | None = None
     """The cost of a failed attempt."""
     is_reported: bool = False
-    """Whether the result of the attempt was reported to the health of providers (`call/failover.py`)."""
+    """Whether the result of the attempt was reported to `Health` (`call/failover.py`)."""
     redaction: Redaction = field(init=False, repr=False)
     """The object that removes the gateway's keys from everything that the provider sends back."""
 
@@ -263,7 +263,7 @@ class Call:
 
     @property
     def requests(self) -> int:
-        """The number of requests that providers may have received, in all attempts and in plugins' `steps`."""
+        """The number of requests that providers may have received in all attempts, including plugins' `steps`."""
         return sum([attempt.sent + attempt.stepped for attempt in self.attempts])
 
     @property

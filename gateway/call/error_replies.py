@@ -60,7 +60,7 @@ def _in_array(flag: Plugin, request: ClientRequest, error: GatewayError, report:
 def result_of(error: GatewayError, report: Report, otherwise: T, hook: Callable[..., T], *args: Any) -> T:
     """Call a hook of a plugin while the reply to `error` is made, and return its result; `otherwise` if the hook fails.
 
-    A failure of the hook is reported. If it equals `error`, it was reported before.
+    A failure of the hook is reported, unless it equals `error`, which was reported before.
     """
     try:
         return hook(*args)

@@ -60,8 +60,8 @@ def _report_key(health: Health, attempt: Attempt, key: KeyState, problem: Proble
     """Stop using the key of a failed attempt for a time, and report the failure to `health`.
 
     - For a refused key, `Sender` has done this already.
-    - The provider has failed if all its keys are refused. It has also failed if this key has no access to the model
-      (402, 403) and no other key is free.
+    - The provider has failed if all its keys are refused. It has also failed if this key cannot pay (402) or
+      may not use the model (403), and no other key is free.
     - Otherwise, a throttling is reported if the key was throttled or no key is free. Its duration is reported only if
       no key is free.
     """

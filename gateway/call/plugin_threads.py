@@ -1,9 +1,9 @@
-"""Runs functions of plugins in threads, so that the event loop is free while they process something large.
+"""Runs functions of plugins with large arguments in threads, so that the event loop stays free.
 
 - Methods of filters that are not `async` run in a thread if the request, reply or text is large. Long lists of models
   are also written in a thread.
-- Each of these calls starts a thread of its own. So a function that never returns delays no other plugin. The thread is
-  a daemon thread, so it does not keep the process from ending.
+- Each function runs in a new thread. So a function that never returns delays no other plugin. The thread is a daemon
+  thread, so it does not keep the process from ending.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ class RetryBudget:
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._slots: list[list[int]] = [[0, 0, 0] for _ in range(WINDOW_SECONDS)]
-        """One slot for each second of the window: the second by the clock, the calls, and the further requests."""
+        """One slot for each second of the window. A slot has three numbers: the second by the clock, the number of
+        calls, and the number of further requests."""
 
     def called(self) -> None:
         """Count a call that has several candidates or keys."""

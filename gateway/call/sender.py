@@ -129,7 +129,7 @@ class Sender:
         return {**attempt.headers, **await self.live.headers(provider, used, address, request, sent)}
 
     def failed(self, attempt: Attempt, error: UpstreamFailed) -> None:
-        """Count a failed attempt, and report its error to the health of the provider.
+        """Count a failed attempt, and report its error to `health`.
 
         The attempt may have failed before it reached the provider.
         """

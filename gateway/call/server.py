@@ -191,7 +191,7 @@ class Server:
         call.stack.callback(exchange.early.cancel)
 
     async def _failed(self, exchange: _Exchange, error: GatewayError) -> web.StreamResponse:
-        """Return the response for an error before the first event. Its head may have been sent early.
+        """Return the response for an error before the first event. The head of this response may have been sent early.
 
         Raises `ConnectionAbortedError` if the head has been sent and the error cannot be written into the stream.
         """

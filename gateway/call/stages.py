@@ -23,8 +23,8 @@ class Staged:
         self._source = stream.source
         self._stages = stream.stages
         self._rest: tuple[int, Batch] | None = None
-        """A waiting batch, after the index of the stage that has to wait. The index is the number of stages if the sink
-        has to wait. None if no batch is waiting."""
+        """The index of the stage that has to wait, and the batch that it has not processed; None if nothing waits. If
+        `sink` has to wait, the index is the number of stages."""
         self.sink: Take | None = None
         """Writes a batch to the client at once; None until the response has begun."""
         self.batches: Final = self._batches()
@@ -49,7 +49,7 @@ class Staged:
                             return
 
     def _take(self, batch: Batch) -> bool:
-        """Pass a batch through all stages and to the sink. Return False if a stage or the sink has to wait."""
+        """Pass a batch through all stages and to `sink`. Return False if a stage or `sink` has to wait."""
         sink = self.sink
         if sink is None:
             return False

@@ -70,7 +70,7 @@ class Decoding:
 class LightFrames:
     """Decodes the frames of one read on the event loop, except costly frames (which take long to decode).
 
-    The caller decodes each costly frame in between.
+    `events` stops at each costly frame. The caller decodes that frame, and then calls `events` again.
     """
 
     hook: Hook

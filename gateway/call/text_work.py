@@ -30,9 +30,9 @@ MANY_STRINGS: Final = 4_000
 LARGE_TEXT: Final = 256 * 1024
 """Minimum number of characters of a large text. A search for a few words in such a text takes about 1 ms or more."""
 PART_ITEMS: Final = 256
-"""Maximum number of texts that are pickled together."""
+"""Maximum number of texts in a part, which is pickled as a whole."""
 PART_CHARACTERS: Final = 1024 * 1024
-"""Number of characters after which a part ends. Unpickling so many takes about 1 ms."""
+"""Number of characters after which a pickled part ends. Unpickling such a part takes about 1 ms."""
 
 Item = tuple[Place | End | Copy, str, bool]
 """One thing that the function `places` of a plugin found in a body: where it is, its text, and whether the text is

@@ -64,7 +64,7 @@ class Offered:
     state: State
     by: tuple[Pattern, ...] = ()
     headers: tuple[str, ...] = ()
-    """The names of the headers that grants add to requests. Their values may be keys, so they are left out."""
+    """The names of the headers that grants add to requests. The values are left out, because they may be keys."""
     quotas: tuple[Chain, ...] = ()
     """The chains of quotas to which calls are charged. A chain is a quota's name, followed by its overdraft quotas'
     names."""
@@ -88,7 +88,7 @@ class Explanation:
     model: str
     role: Role | None
     role_by: tuple[str, ...]
-    """The positions of the capabilities that give the role, in the configuration or the tailnet policy."""
+    """The capabilities that give the role, each named by its position in the configuration or the tailnet policy."""
     alias: Strategy | None
     """The strategy that picks an offer for each call if `model` is an alias; None otherwise."""
     offers: tuple[Offered, ...]

@@ -216,7 +216,7 @@ class Attempts:
         return replace(response, source=peeked)
 
     def _end(self, call: Call, attempt: Attempt, error: GatewayError) -> None:
-        """Store the reason, the duration and the cost of a failed attempt, and report it to the health of providers."""
+        """Store the reason, the duration and the cost of a failed attempt, and report the failure to `health`."""
         report(self.health, attempt, error)
         attempt.problem = error.problem
         attempt.seconds = monotonic() - attempt.began
@@ -272,7 +272,7 @@ def _attempt(
 
 
 def _use(key: KeyState, stack: AsyncExitStack) -> None:
-    """Count a call of the key as in flight until the stack is closed."""
+    """Count a call as in flight for this key until the stack is closed."""
     key.in_flight += 1
     stack.callback(_leave, key)
 

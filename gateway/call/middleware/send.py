@@ -186,8 +186,8 @@ async def _body(call: Call, attempt: Attempt, reply: UpstreamResponse) -> bytes:
 def _is_document(head: Head, content_type: str) -> bool:
     """Return whether the content type shows that a reply is not a stream, such as a JSON error or a proxy's HTML page.
 
-    `content_type` is the type of the provider's streams. Some servers send server-sent events as text/plain. So that
-    type proves nothing if the provider streams server-sent events.
+    `content_type` is the type of the provider's streams. If that type is server-sent events, the type text/plain proves
+    nothing, because some servers send server-sent events as text/plain.
     """
     given = head.headers.get("content-type", "").lower()
     if given.startswith(content_type):

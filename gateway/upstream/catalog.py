@@ -66,8 +66,7 @@ class Catalog:
         self._visible = lru_cache(LISTS)(partial(_visible, offers, self._by_both))
 
     def find(self, name: str) -> Sequence[Offer]:
-        """Return the offers of the model called `name`. If `name` also has the form `provider/model`, that offer comes
-        last.
+        """Return the offers of the model called `name`, and then the offer that `name` means as `provider/model`.
 
         Some names have both meanings: a reseller may have a model `anthropic/claude-x`, while a provider `anthropic`
         has a model `claude-x`. The caller's grants then decide which offers are used (`call/middleware/grants.py`).

@@ -37,7 +37,7 @@ class KnownList(msgspec.Struct, frozen=True, kw_only=True):
     at: float
     """Unix time in seconds of the provider's last answer."""
     models: dict[str, str]
-    """The id of the underlying model, by name; "" if the name itself is the id of the model."""
+    """Maps a model's name to the id of the underlying model; to "" if the name itself is the id."""
     changed_at: float = 0.0
     """Unix time in seconds of the last change of the list."""
     added: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class DiscoveredModels:
     lists: Mapping[str, KnownList] = field(default_factory=dict)
     """The lists by the provider's id. The mapping is replaced and never changed, because threads read it too."""
     failures: dict[str, str] = field(default_factory=dict)
-    """The reason why the last request for a list failed, by the provider's id. A success removes the entry."""
+    """Maps a provider's id to the reason why the last request for its list failed. A success removes the entry."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     """An event that is set when the lists must be requested at once."""
 

@@ -46,9 +46,9 @@ class KeyState:
         self.pool = pool
         self.in_flight = 0
         self.turn = 0
-        """The number of the choice by which the key was taken last."""
+        """The number of the pool's choice that took the key last. The pool numbers all its choices in order."""
         self._rests: dict[str, float] = {}
-        """The time until which the key rests, by the model."""
+        """Maps a model to the time until which the key is not used for it."""
         self._refused_at: float | None = None
         self._probe_at = 0.0
         self._doublings = 0
@@ -114,7 +114,7 @@ class KeyPool:
         self.states: list[KeyState] = [KeyState(key, self) for key in provider.apikeys]
         self._turns = count(1)
         self._sessions: OrderedDict[Session, tuple[float, KeyState]] = OrderedDict()
-        """The time at which each session took its key."""
+        """Maps a session to the time and the key of its last call."""
 
     def configured(self, provider: Provider) -> None:
         """Use another configuration of the provider.

@@ -109,11 +109,11 @@ class ModelSearcher:
                     hook.run(search.pages.close)
 
     def search(self, provider: Provider) -> tuple[Plugin, ModelSearch]:
-        """Return the compatibility flag that can request the list of models, and its search.
+        """Return the compatibility flag (plugin of an API format) that can list the models, and its `ModelSearch`.
 
-        If several flags can, the first one whose search has a `subdomain` is used, because it recognizes the provider's
-        host. Without such a search, the first one is used. Raises `SearchFailed` if no enabled flag can request the
-        list.
+        If several enabled flags make a search, the first search with a `subdomain` is used, because its flag has
+        recognized the provider's host. If no search has one, the first search is used. Raises `SearchFailed` if no
+        enabled flag makes a search.
         """
         flags = [self.flags[name] for name in provider.flags]
         searches = [(flag, search) for flag in flags if (search := flag.discover_models(provider.host)) is not None]

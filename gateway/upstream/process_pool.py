@@ -7,7 +7,7 @@
 - If a result contains an argument, such as the client's request, the argument is not sent back. The caller's result
   contains the original object.
 - Work on small bodies is done on the event loop, because sending them to a worker process would take longer. Work that
-  cannot be pickled (such as a translation with a closure) is done there too.
+  cannot be pickled (such as a translation with a closure) is also done on the event loop.
 """
 
 from __future__ import annotations

@@ -20,11 +20,11 @@ MAX_MODELS: Final = 1000
 
 @dataclass(slots=True)
 class RefusedFeatures:
-    """The names of refused features by provider and model."""
+    """Remembers the names of the features that each provider has refused for each model."""
 
     clock: Callable[[], float] = monotonic
     _refused: OrderedDict[tuple[str, str], tuple[float, tuple[str, ...]]] = field(default_factory=OrderedDict)
-    """The time of the refusal and the names of the refused features, by provider and model."""
+    """Maps a provider and a model to the time of the refusal, by `clock`, and the names of the refused features."""
 
     def of(self, provider: str, model: str) -> tuple[str, ...]:
         """Return the names of the features that the provider has refused for the model."""

@@ -1,4 +1,4 @@
-"""The provider's headers that are passed on to clients, by name.
+"""The names of the provider's reply headers that are passed on to clients.
 
 - Headers in `_NAMES` are passed on, for all API formats, because providers of several companies may use the same
   format. The plugin of the provider's API format may name further headers (`Flag.passed_headers`).
@@ -61,5 +61,5 @@ _NAMES: Final = frozenset(
 
 
 def forwarded(headers: Headers, more: Collection[str] = ()) -> dict[str, str]:
-    """Return the headers that `_NAMES` or `more` names and whose value is printable."""
+    """Return the headers whose name is in `_NAMES` or `more` and whose value is printable."""
     return {name: value for name, value in headers.items() if (name in _NAMES or name in more) and value.isprintable()}

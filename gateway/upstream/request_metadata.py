@@ -30,8 +30,8 @@ def with_metadata(request: ClientRequest, entries: Iterable[tuple[str, str]], su
     """Return the request with metadata: the configured `entries` with their templates filled in, and the client's
     entries.
 
-    If there are more than `MAX_ENTRIES`, some of the client's are left out. If the client's header is not a JSON
-    object, the request is returned unchanged, so that the provider refuses it.
+    If there are more than `MAX_ENTRIES`, some of the client's entries are left out. If the client's header is not a
+    JSON object, the request is returned unchanged, so that the provider refuses it.
     """
     own = {name: fitting(filled(value, subject), _NOT_IN_VALUE, _LENGTHS) for name, value in entries}
     try:

@@ -28,12 +28,12 @@ _MEMBERS: Final = frozenset(
         "aws_bedrock_runtime_endpoint", "azure_ad_token", "custom_llm_provider", "extra_headers", "vertex_credentials",
     }
 )  # fmt: skip
-"""Fields of a request's body in which clients of LiteLLM send a key or an address. They are removed, because a provider
-that is itself a LiteLLM proxy would use them (CVE-2024-6587). No other provider's API has such fields."""
+"""Fields of a request's body with which clients of LiteLLM choose the provider's key or URL. They are removed, because
+a provider that is itself a LiteLLM proxy would use them (CVE-2024-6587). No other provider's API has such fields."""
 
 
 def without_own(request: ClientRequest, drop: Drop) -> ClientRequest:
-    """Return the request without the fields of its body that contain a key or an address (`_MEMBERS`).
+    """Return the request without the fields of its body that choose the provider's key or URL (`_MEMBERS`).
 
     Each removed field is reported to `drop`.
     """

@@ -62,7 +62,7 @@ def lookup(host: str, port: int) -> Sequence[str]:
 
 
 def is_reachable(address: str) -> bool:
-    """Return whether the gateway may download from an address: it is public and does not belong to this machine.
+    """Return whether an address is public and does not belong to this machine. Only then are files downloaded from it.
 
     This machine may run internal services on a public address.
     """

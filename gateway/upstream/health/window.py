@@ -18,7 +18,7 @@ class Window:
         self._calls = [0] * BUCKETS
         self._failures = [0] * BUCKETS
         self._number = -1
-        """The number of the latest bucket since the clock's zero."""
+        """The number of the latest bucket, counted from time 0 of the clock."""
         self.calls = 0
         """Number of attempts in the window, at the time of the last `add`."""
         self.failures = 0

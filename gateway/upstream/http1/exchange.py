@@ -18,8 +18,8 @@ from gateway.contract.http_headers import joined_headers
 MAX_FRAMING_BYTES: Final = 64 * 1024
 """Maximum number of bytes in a row that neither complete the head nor add to the body.
 
-They are interim replies (100, 103), chunk extensions and trailers. The parser keeps the name and the value of a header
-in memory until they end, so an endless trailer would fill the memory."""
+Such bytes are interim replies (100, 103), chunk extensions and trailers. The parser keeps the name and the value of a
+header in memory until they end, so an endless trailer would fill the memory."""
 MAX_BUFFERED_BYTES: Final = 128 * 1024
 """Number of unread bytes of a body above which the connection stops reading."""
 CLOSED: Final = "the provider closed the connection"

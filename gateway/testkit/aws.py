@@ -172,7 +172,7 @@ def _may_tag(role: Role, form: Mapping[str, str]) -> bool:
 
 
 def _fault(action: str, form: Mapping[str, str]) -> str:
-    """Return the first fault of the parameters of an action; "" if there is none."""
+    """Return the first fault in an action's parameters; "" if there is none."""
     if action not in {"AssumeRole", "AssumeRoleWithWebIdentity"}:
         return f"Could not find operation {action}"
     for name in ("RoleSessionName", "SourceIdentity"):

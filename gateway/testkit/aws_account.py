@@ -85,7 +85,10 @@ class AwsAccount:
         return key
 
     def judge(self, seen: Seen, service: str, region: str) -> AccessKey:
-        """Return the access key behind a request's signature or API key. Raises `Unauthorized` for a wrong one."""
+        """Return the access key behind a request's signature or API key.
+
+        Raises `Unauthorized` if the signature or the API key is wrong.
+        """
         authorization = seen.headers.get("authorization", "")
         if authorization.startswith(f"Bearer {KEY_PREFIX}"):
             key = self._judge_api_key(authorization.removeprefix("Bearer "), region)

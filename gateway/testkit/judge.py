@@ -215,8 +215,7 @@ def _broken(value: Any, at: Path, constraint: str) -> str:
 def _pointer(at: Path) -> str:
     """Return a path as a JSON pointer, the form in AWS's messages about malformed input.
 
-    The pointer counts items from 0. `at` has the other form of AWS: it counts items from 1 and has `member` after each
-    number.
+    For example, the path `messages.1.member.content` becomes `#/messages/0/content`.
     """
     steps = [
         str(int(step) - 1) if following == "member" else step

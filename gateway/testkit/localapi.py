@@ -77,7 +77,7 @@ class User:
 
     login: str
     groups: tuple[str, ...] = ()
-    """The user's groups that the policy shows to this node. Most replies have no groups."""
+    """The user's groups that the policy shows to the gateway's machine. Most replies have no groups."""
     display_name: str = ""
     id: int = 0
     """The user's id; 0 to compute it from the login."""

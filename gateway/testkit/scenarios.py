@@ -62,7 +62,8 @@ class Canned:
     tools: tuple[Tool, ...] = ()
     tokens: Tokens = Tokens()
     stop: str = ""
-    """The stop reason in Anthropic's and Converse's words; "" for `tool_use` after calls and `end_turn` otherwise."""
+    """The stop reason in Anthropic's and Converse's words. "" stands for `tool_use` if `tools` has tool calls, else for
+    `end_turn`."""
 
     @property
     def stop_reason(self) -> str:
@@ -219,7 +220,8 @@ NAMED: Final[Mapping[str, Scenario]] = {
     "cut": Scenario(_PLAIN, cut_at=400),
     "no_end": Scenario(_PLAIN, end_after=3),
 }  # fmt: skip
-"""The scenarios that a prompt can name, besides `tools`. That one calls the request's first two tools."""
+"""The scenarios that a prompt can name. A prompt can also name `tools`: the reply then calls the request's first two
+tools."""
 
 
 def named_scenario(prompt: str, offered: list[str]) -> Scenario | None:

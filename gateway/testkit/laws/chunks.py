@@ -28,8 +28,8 @@ def divided(data: bytes, borders: Sequence[int]) -> list[bytes]:
 def fewest_borders(data: bytes, borders: Sequence[int], fails: Callable[[list[bytes]], bool]) -> list[int]:
     """Return a minimal subset of the borders with which the law still fails (Zeller's delta debugging).
 
-    `fails` runs the law on a list of chunks, and must return True for all borders. Halves are removed first, and single
-    borders last.
+    `fails` runs the law on a list of chunks. It must return True if all `borders` divide the data. Halves of
+    the borders are removed first, and single borders last.
     """
     kept, size = list(borders), len(borders) // 2
     while size:

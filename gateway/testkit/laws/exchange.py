@@ -41,7 +41,7 @@ _PLACEHOLDER: Final = re.compile(r"\{(\w+)(?::((?:[^{}]|\{[^{}]*\})+))?\}")
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A sample of a flag (the plugin of one API format). The plugin is used for the client and for the provider."""
+    """A sample of a flag (the plugin of one API format). This plugin serves both client and provider."""
 
     flag: Plugin
     sample: Sample
@@ -115,7 +115,10 @@ def ignored(path: str) -> None:
 
 
 def stepped(flag: Plugin, request: ClientRequest, target: Target, drop: Drop) -> ClientRequest:
-    """Return the request as the plugin's hook `steps` changes it. Raises `Untried` if the hook sends something."""
+    """Return the request as the plugin's hook `steps` changes it.
+
+    Raises `Untried` if the hook sends a request, or returns a reply.
+    """
     steps = flag.steps(request, target, drop)
     if isinstance(steps, ClientRequest):
         return steps

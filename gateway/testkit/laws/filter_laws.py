@@ -139,7 +139,7 @@ async def _text_of(subject: FilterSubject, settings: Settings, kind: str, pieces
 
 
 def _texts(sample: FilterSample) -> Iterator[str]:
-    """Yield common texts, the sample's texts, and texts with the words in the sample's settings."""
+    """Yield common texts, the sample's texts, and sentences with each word in the sample's settings."""
     yield from TEXTS
     yield from sample.texts
     for word in _words(sample.settings.model_dump(mode="python")):
@@ -200,9 +200,9 @@ async def _require_same_in_pieces(
 
 
 async def _report(subject: FilterSubject, settings: Settings, kind: str, pieces: Sequence[str], expected: str) -> None:
-    """Raise `Broken` with an example in few pieces for which the filter's result is not `expected`.
+    """Raise `Broken` with the pieces as an example, because the filter's result is not `expected`.
 
-    Neighbouring pieces are joined while the result stays wrong.
+    To get a short example, neighbouring pieces are joined if the result still differs from `expected`.
     """
     at = 0
     while at + 1 < len(pieces):

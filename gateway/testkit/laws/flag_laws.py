@@ -35,7 +35,7 @@ ODD_LISTS: Final = tuple(
     % ((entries,) * 4)
     for entries in _ENTRIES
 )
-"""Lists of models in the forms of common APIs. They have wrong entries, and each names a next page."""
+"""Replies to requests for a list of models. Some entries are wrong, and each reply says that a next page exists."""
 MAX_PAGES: Final = 10
 """Maximum number of pages of a model list that a law reads."""
 FLIPS: Final = 300
@@ -333,7 +333,7 @@ def odd_lists_of_models_are_read_or_bad(subject: FlagSubject) -> None:
 
 
 def _search(subject: FlagSubject, host: str, body: bytes) -> None:
-    """Run the plugin's search for models. Every page gets the same reply. Stop after `MAX_PAGES` pages."""
+    """Run the plugin's search for models. Each request for a page gets the reply `body`, at most `MAX_PAGES` times."""
     search = subject.flag.discover_models(host)
     if search is None:
         return

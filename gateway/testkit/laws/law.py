@@ -92,7 +92,7 @@ def _result(law: Law[S], subject: S) -> Result:
 
 
 def reason_of(error: GatewayError) -> str:
-    """Return the message of a plugin's error. For a failure, the message names the hook, file and line."""
+    """Return the text for a plugin's error in a report. For `PluginFailed`, it names the hook, file and line."""
     if isinstance(error, PluginFailed):
         return f"{error.hook} {error.cause} ({error.place})"
     message = error.problem.message

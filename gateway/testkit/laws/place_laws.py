@@ -61,10 +61,9 @@ def _whole(exchange: Exchange) -> Event:
 
 
 def _texts(exchange: Exchange, events: Iterable[Event]) -> dict[tuple[Any, ...], str]:
-    """Return the texts of a reply by kind and block, without repetitions. Raises `Exempt` if the plugin has no
-    `places`.
+    """Return the texts of a reply, by kind and block. Texts that repeat earlier events are left out.
 
-    In a whole reply, each text is a block of its own. An event without a kind has no payload.
+    In a whole reply, each text counts as a block of its own. Raises `Exempt` if the plugin has no `places`.
     """
     texts: dict[tuple[Any, ...], str] = {}
     for event in events:

@@ -191,7 +191,7 @@ def _value(event: Event) -> Any:
 
 
 _CLOCK: Final = re.compile(r"created|latency|duration|elapsed|(^|_)(at|ms|time)$|[a-z](At|Ms|Time)$")
-"""Pattern for keys whose numbers are times."""
+"""Pattern for keys whose values are times."""
 
 
 def is_same(expected: Any, again: Any, got: Any, name: str = "") -> bool:

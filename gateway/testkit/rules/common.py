@@ -120,7 +120,7 @@ def bad_signature(signature: Any) -> bool:
 def mistaken_image(data: str, declared: str) -> str:
     """Return the real format of an image that is declared wrongly; "" if the declaration is right.
 
-    The first bytes of the image tell the real format. If they tell none, return "" too.
+    The first bytes of the image tell its real format. Also returns "" if the first bytes are of no known format.
     """
     head = base64.b64decode(data[:24])
     formats = [name for name, magic in _MAGIC.items() if re.match(magic, head, re.DOTALL)]

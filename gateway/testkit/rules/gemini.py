@@ -1,10 +1,11 @@
 """Rules for bodies of Gemini's generateContent. The wording of a fault is Google's if a source shows it.
 
 - Unknown fields and wrong types are refused, as by ProtoJSON. A field name may be in snake_case.
-- A tool call without a result, and a part without data, are refused. Gemini 3 also requires the signatures of calls.
+- A tool call without a result, and a part without data, are refused. Gemini 3 also requires
+  the thought signatures of tool calls.
 
-Sources: the Gemini API's reference; google-gemini/gemini-cli#16543 for turns with calls; "Thought signatures" in the
-Gemini API's guide.
+Sources: the Gemini API's reference; google-gemini/gemini-cli#16543 for turns with tool calls; "Thought signatures" in
+the Gemini API's guide.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ INTEGER: Final = "integer"
 TRUTH: Final = "bool"
 BYTES: Final = "bytes"
 ANY: Final = "any"
-"""The type of a value that may be any JSON, such as the arguments of a call."""
+"""The type of a value that may be any JSON, such as the arguments of a tool call."""
 
 TYPES: Final[Mapping[str, Mapping[str, Any]]] = {
     # message type: member: a type; a list with one type stands for a list of that type

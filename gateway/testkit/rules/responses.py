@@ -174,10 +174,10 @@ def _message(item: Mapping[str, Any], at: str) -> Iterator[str]:
 
 
 def _answers(body: Mapping[str, Any]) -> Iterator[str]:
-    """Yield faults of items without the item that they need.
+    """Yield faults of items that require another item, if the other item is missing.
 
-    A tool output needs an earlier call, and a call needs an output. Reasoning needs a call, a message or more reasoning
-    directly after it.
+    A tool output requires an earlier tool call, and a tool call requires an output. Reasoning must be followed directly
+    by a tool call, a message or more reasoning.
     """
     items = body["input"] if isinstance(body["input"], list) else []
     called: dict[str, None] = {}

@@ -189,9 +189,9 @@ def _envelope(target: Target) -> str:
 
 
 def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop) -> ClientRequest | None:
-    """Return the request to send again, without what the provider refused; None for any other problem.
+    """Return the request for a retry, without the betas or the gateway's own `cache_control` that the provider refused.
 
-    That may be betas, or a `cache_control` that the gateway added.
+    Returns None if the provider refused the request for another reason.
     """
     if (changed := auto_cache.retried(request, problem, messages_auto_cache.unmarked)) is not None:
         return changed

@@ -109,10 +109,10 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def _betas(request: ClientRequest, target: Target, drop: Drop) -> dict[str, bytes | None]:
-    """Return the changed fields of the body, without the betas that the provider's options drop or that the model has
-    refused.
+    """Return the body's changed field `additionalModelRequestFields`, by its name; {} if no beta must be removed.
 
-    Fields that need such a beta are removed too. Returns {} if no beta is removed.
+    Betas are removed if the provider's options drop them, or if the model has refused them. Fields that need a removed
+    beta are removed too.
     """
     if _MODEL_FIELDS not in request.top or not messages_betas.drops_any(target.options, request.without):
         return {}
@@ -122,9 +122,9 @@ def _betas(request: ClientRequest, target: Target, drop: Drop) -> dict[str, byte
 
 
 def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop) -> ClientRequest | None:
-    """Return the request to send again, without what the model refused; None for any other problem.
+    """Return the request for a retry, without the betas or the gateway's own `cachePoint` that the model refused.
 
-    That may be betas in `additionalModelRequestFields`, or a `cachePoint` that the gateway added.
+    Returns None if the request was refused for another reason.
     """
     if (changed := auto_cache.retried(request, problem, converse_auto_cache.unmarked)) is not None:
         return changed

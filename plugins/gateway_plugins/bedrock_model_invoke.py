@@ -102,7 +102,7 @@ _FORMS: Final = replace(
     members=converse_billing.FORMS.members,
     inner=lambda block: (*billing.COMMON.inner(block), *converse_billing.wrapped(block)),
 )
-"""The forms that files have in request bodies of any model family."""
+"""Finds the files in the request bodies of all model families."""
 _CLAUDE_DIALECT: Final = "anthropic_messages"
 _TYPE: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([a-z_]+)"')
 _LIMITS: Final = (
@@ -133,7 +133,8 @@ def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps | ClientR
 
     - For CountTokens on Bedrock, return the reply instead. Counting takes several requests if Bedrock refuses the
       first.
-    - If the provider's API is not InvokeModel, headers that this API does not have are reported as dropped.
+    - If the provider has another API, headers of InvokeModel that cannot be converted are reported as dropped. Raises
+      `Refused` if one of them names a guardrail.
     """
     fetched = remote_files.steps(request, target, drop)
     if fetched is request and target.flag == _OWN and request.operation != COUNT_TOKENS:
@@ -169,9 +170,9 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop) -> ClientRequest | None:
-    """Return the request to send again, without what Bedrock refused; None for any other problem.
+    """Return the request for a retry, without the betas or the gateway's own `cache_control` that Bedrock refused.
 
-    That may be betas, or a `cache_control` that the gateway added. Source: claude-code#56595.
+    Returns None if the request was refused for another reason. Source: claude-code#56595.
     """
     if (changed := auto_cache.retried(request, problem, messages_auto_cache.unmarked)) is not None:
         return changed
@@ -290,8 +291,8 @@ def _kind(inner: bytes) -> str:
 def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     """Yield the parts of a body that are not billed as text, such as images.
 
-    The parts may have the form of any model family: Messages, Chat, Converse (Nova), or Titan's image. A part in the
-    form of another family is no text either: a model refuses or ignores it.
+    The parts may have the form of any model family: Messages, Chat, Converse (Nova), or Titan's image. A model
+    refuses or ignores a part in the form of another family, so it is not billed as text either.
     """
     yield from _FORMS.files(body)
     yield from messages_billing.of_tools(body)

@@ -163,9 +163,9 @@ class GeminiDecoder(sse_api.SseDecoder):
     """Decodes chunks. A stream is complete if every candidate that has begun has a finish reason.
 
     - A stream in the form of a JSON array is complete at its closing bracket.
-    - Some servers write a finish reason into chunks that are not the last (BerriAI/litellm#2195,
-      router-for-me/CLIProxyAPI#5651). So a later chunk without a finish reason means that its candidate goes on. If
-      every chunk so far had a finish reason, more may follow, and the stream is read to its end.
+    - Some servers write a finish reason into every chunk, or into chunks that are not the last (BerriAI/litellm#2195,
+      router-for-me/CLIProxyAPI#5651). A later chunk without a finish reason means that its candidate continues. While
+      every chunk has a finish reason, the stream is complete only when its body ends.
     - A chunk with a block reason is the only chunk of its stream.
     """
 

@@ -69,7 +69,7 @@ _ENDS: Final = (_END, b"DONE")
 """Payloads of the terminal event. Case is ignored. Some servers add blanks or quotes around a payload, which are
 ignored too."""
 _CHUNK_MEMBERS: Final = frozenset({"choices", "usage"})
-"""Names of fields, of which every chunk has at least one."""
+"""Field names. Every chunk has at least one of these fields."""
 _QUERY: Final = ("api-version",)
 """Query parameters that are passed on to the provider. `api-version` is a parameter of OpenAI's API on Azure."""
 
@@ -95,7 +95,7 @@ def limit(request: ClientRequest) -> int | None:
 
 
 def _answers(request: ClientRequest) -> int:
-    """Return the number of answers that a request asks for; 0 if it names none."""
+    """Return the number of answers that a request asks for (`n`); 0 if `n` is missing or invalid."""
     return positive(request.top.small("n"))
 
 

@@ -65,10 +65,9 @@ class Words:
         return checked if end == len(piece) else Hold(checked, piece[end:])
 
     def _end(self, piece: str) -> int:
-        """Return the index before which all words and phrases of a text are complete.
+        """Return the index of the first character that must wait for the next piece of the text.
 
-        This index is usually just after a blank. The last characters of the text come after it, because they may begin
-        a phrase.
+        The characters from this index on may be the beginning of a phrase. The index is usually just after a blank.
         """
         kept = len(piece) - self._longest - 1
         blank = max(piece.rfind(" ", 0, max(0, kept)), piece.rfind("\n", 0, max(0, kept)))

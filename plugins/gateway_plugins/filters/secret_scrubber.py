@@ -111,9 +111,8 @@ class Settings(filters.Settings):
 def _search(left: tuple[str, ...], own: tuple[str, ...]) -> tuple[re.Pattern[str], tuple[str, ...]]:
     """Return one pattern for all secrets, and the strings for a quick search (`Form.marks`).
 
-    `left` are the kinds of secrets that are not replaced. `own` are the operator's patterns. There are no strings for a
-    quick search of these, so with `own` patterns the second result is empty, and every text is searched with the
-    pattern.
+    `left` are the kinds of secrets that are not replaced. `own` are the operator's patterns, for which no such strings
+    are known. If `own` has patterns, the second result is empty, and every text is searched with the pattern.
     """
     forms = [form for kind, form in KINDS.items() if kind not in left]
     pattern = "|".join(f"(?:{pattern})" for pattern in (*(form.pattern for form in forms), *own)) or r"(?!)"

@@ -2,7 +2,7 @@
 
 Generators write `allOf` for inheritance, for intersections, and for a reference with a description beside it. Gemini
 ignores `allOf`. Anthropic and Bedrock accept no reference in it. They also demand `additionalProperties: false` in
-every object, so that a value could never match two objects with different properties.
+every object. Two parts with different properties would then exclude each other.
 
 - A keyword whose values in two parts cannot be combined stays in `allOf`.
 - If one part forbids additional properties, the merged object forbids them, and has the properties of all parts.

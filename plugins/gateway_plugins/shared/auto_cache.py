@@ -2,12 +2,12 @@
 
 A cache mark is Anthropic's `cache_control` or Converse's `cachePoint`: the provider caches the prompt up to the mark.
 
-- Marks are placed after the tools, after the system prompt, after the user's last message, and after the user's last
-  message before the model's last turn. The previous call had a mark after that message too. So the provider finds the
-  cache entry of the previous call, even if it looks back only a few blocks (20 at Anthropic) or not at all.
+- Marks are placed after the tools, after the system prompt, and after two user messages: the last message, and the last
+  one before the model's last turn. The previous request of the conversation ended with the second of these, and had a
+  mark there too. So the provider finds that request's cache entry, even if it looks back only a few blocks (20 at
+  Anthropic) or not at all.
 - A mark does not change the prompt before it. So a cache entry stays valid when the marks move on with the next turn.
-- A model caches no beginning of a prompt with too few tokens, and ignores a mark there. The gateway leaves out such
-  marks.
+- A model ignores a mark if the prompt before the mark has too few tokens. The gateway leaves out such marks.
 
 The modules `auto_cache` of the dialects place the marks. Source: Anthropic's documentation (prompt caching), AWS's user
 guide (prompt caching).

@@ -22,7 +22,7 @@ MAX_DEPTH: Final = 128
 orjson encodes at most 254 levels, and recursive functions need several stack frames for each level.
 """
 _BEYOND_64_BITS: Final = 2.0**63
-"""Absolute value from which a float may be a whole number of more than 64 bits, which orjson has rounded."""
+"""orjson rounds whole numbers of more than 64 bits to floats. Such a float has at least this absolute value."""
 _SURVEYED: Final = frozenset({dict, list, float})
 
 

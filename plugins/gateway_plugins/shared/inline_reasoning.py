@@ -43,7 +43,7 @@ def original_text(thinking: Reasoning, maker: Maker) -> str | None:
 class InlineReasoning:
     """Separates thinking from text, and passes both to the writer of the reply.
 
-    This is a `reply_events.Writer` itself, so a reader of replies uses it as it uses any other writer.
+    This class is a `reply_events.Writer` too, so a reader of replies can write to it.
     """
 
     def __init__(self, writer: Writer, tags: Sequence[str], maker: Maker) -> None:
@@ -226,7 +226,7 @@ class Create(Protocol):
 
 
 def reply_reader(create: Create, names: Names, schema_tool: str, target: Target, drop: Drop) -> Reader:
-    """Return the reader of a reply. For a model that writes thinking between tags, it separates thinking from text."""
+    """Return the reader of a reply. If the model writes thinking between tags, the reader separates it from text."""
     maker, tags = Maker.of(target), target.caps.inline_reasoning
     reader = create(names, schema_tool, maker, drop)
     return _SeparatingReader(reader, tags, maker) if tags else reader

@@ -47,9 +47,9 @@ def count(value: Any) -> int | None:
 
 
 def positive(value: Any, otherwise: int = 0) -> int:
-    """Return a value of a request as a positive integer; `otherwise` if it is none.
+    """Return a value of a request as an integer; `otherwise` if the value is not a positive integer.
 
-    The value itself is forwarded unchanged. The number is used to estimate the cost.
+    The gateway itself uses the number, for example to estimate costs. The value is forwarded unchanged.
     """
     number = json_api.integer(value)
     return number if number is not None and number > 0 else otherwise

@@ -1,12 +1,12 @@
 """The JSON schema that a client demands for the answer, and the fields by which the provider gets it.
 
-There are three ways. The fields differ by dialect.
+The provider gets the schema in one of three forms:
 
 - Structured output, if the model has it.
-- A schema tool: the gateway adds a tool with this input schema, and the input of the call is the answer.
+- A schema tool: the gateway adds a tool with this input schema, and the input of the tool call is the answer.
 - A hint in the system prompt, which the provider does not enforce. The format is then reported as dropped.
 
-Nothing here knows a dialect.
+The fields for each form differ by dialect. Nothing here knows a dialect.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.contract import lenient_json
 JSON_HINT: Final = "Answer with one JSON object and nothing else: no other text, no code fence."
 """The hint for OpenAI's format `json_object`.
 
-This format has no schema, so no schema tool is used. Models would call a tool without a schema with the input {}."""
+This format has no schema, so no schema tool is used: models give the input {} to a tool that has no schema."""
 
 
 SCHEMA_TOOL: Final = "json_output"

@@ -35,7 +35,7 @@ PREFIX: Final = "irisgate1:"
 MAX_VALUE: Final = 1 << 20
 """Maximum number of characters of an encoded value. The largest signatures that were reported have about 100 KB."""
 _CLAUDES: Final = re.compile(rb"\x12[\x80-\xff]*[\x00-\x7f]\n[\x80-\xff]*[\x00-\x7f]\x08")
-"""Pattern for the first bytes of Claude's signatures and redacted data, after base64 (seen in recorded traffic).
+"""Pattern for the first bytes of Claude's signatures and redacted data, decoded from base64 (recorded traffic).
 
 The bytes are protocol buffers: field 2 is a message, and the first field of this message is a message that begins with
 a number. Gemini's signatures begin with other bytes."""

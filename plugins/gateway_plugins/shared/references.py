@@ -80,7 +80,8 @@ class Inliner:
         """Return the schema that replaces a reference: its definition, together with the keywords beside the reference
         (`own`).
 
-        If both have a keyword with different values, both apply: the definition becomes a part of `allOf`.
+        If the definition and `own` give a keyword different values, the definition becomes a part of `allOf`, so that
+        both values apply. For a keyword in `_ABOUT`, the value in `own` is used.
         """
         target = referred(reference, self.root)
         if target is None:

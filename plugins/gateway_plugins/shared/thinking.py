@@ -262,8 +262,8 @@ def nearest_effort(effort: str, supported: Collection[str]) -> str:
 def answer_effort(effort: str, at: str, caps: Caps, drop: Drop, *, off: bool) -> str:
     """Return the effort that Claude gets in `output_config`, independently of thinking; "" to send none.
 
-    `at` is the JSON pointer of the client's effort, which is reported if another effort or none is sent. `off` is true
-    if the request switches thinking off. Some models then accept only weaker efforts.
+    If the result is not `effort`, the client's field at the JSON pointer `at` is reported as dropped. `off` is true if
+    the request switches thinking off. Some models then accept only weaker efforts.
     """
     supported = caps.efforts if caps.reasoning == "adaptive" or caps.effort_beta else ()
     if off and caps.thinks_by_default and not caps.thinking_off:

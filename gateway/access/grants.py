@@ -37,7 +37,7 @@ Limits = tuple[tuple[RateLimit, tuple[str, ...]], ...]
 class Patterns:
     """Globs that match names of the form "provider/model".
 
-    Globs are found by their text before the first star, so that a name is compared with few globs.
+    Globs are grouped by their text before the first star. So a name is compared with few of them.
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
@@ -170,7 +170,7 @@ def _find_access(by_source: _BySource, providers: frozenset[str], identity: Iden
 def _by_source(grants: Sequence[Grant]) -> _BySource:
     """Return the capabilities of each source (`src`). This is faster than a check of every grant for each caller.
 
-    The key of a capability is its position in the configuration: the index of the grant, and its index in this grant.
+    The key of a capability is a pair: the index of its grant in the configuration, and its own index in this grant.
     """
     by_source: _BySource = {}
     for outer, grant in enumerate(grants):

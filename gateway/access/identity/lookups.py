@@ -33,7 +33,7 @@ NOBODY_SECONDS: Final = 5.0
 MAX_WAITING: Final = 64
 """Maximum number of waiting requests. Further requests for addresses outside the tailnet are refused.
 
-Each request takes 0.18 to 0.4 s, so more of them could wait longer than `WAIT_SECONDS`.
+Each request takes 0.18 to 0.4 s. If more requests waited, the last one could wait longer than `WAIT_SECONDS`.
 """
 STATUS_SECONDS: Final = 0.5
 """Maximum seconds to wait for tailscaled's status. Health checks may have a timeout of one second."""
@@ -114,8 +114,8 @@ class Lookups:
     async def fault(self, *, is_needed: bool) -> str:
         """Return why callers cannot be identified at the moment; "" if they can.
 
-        `is_needed` is true if tailscaled identifies the callers. Otherwise tailscaled is needed only if it has no
-        network device, because then nodes of the tailnet connect from 127.0.0.1.
+        `is_needed` is true for a listener whose callers tailscaled identifies. Other listeners need tailscaled only if
+        it has no network device, because then nodes of the tailnet connect from 127.0.0.1.
         """
         try:
             async with asyncio.timeout(STATUS_SECONDS):

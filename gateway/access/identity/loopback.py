@@ -25,7 +25,7 @@ from gateway.contract.small_cache import small_cache
 
 _NAMES: Final = frozenset({"forwarded", "x-real-ip", "x-client-ip", "cf-connecting-ip", "true-client-ip"})
 _PREFIXES: Final = ("x-forwarded-", "tailscale-")
-"""Prefixes, in lower case, of headers that proxies add. `_NAMES` has names of such headers."""
+"""Lower-case prefixes of headers that proxies add. `_NAMES` has the full names of further headers."""
 
 
 class Loopback:

@@ -98,9 +98,9 @@ class Modes:
         return "" if self.is_served(transport.get_extra_info("sockname")) else self._sources.peer(transport)
 
     async def machines(self) -> list[Identity]:
-        """Return the identities that this machine itself has as a caller of the listeners in mode `whois`.
+        """Return this machine's own identities, as the listeners in mode `whois` identify it.
 
-        A listener is left out if its tailscaled does not reply, or if no grant can name this machine.
+        A listener is left out if it cannot identify this machine, for example because its tailscaled does not reply.
         """
         identities: list[Identity] = []
         for _, mode in self._by_endpoint.values():

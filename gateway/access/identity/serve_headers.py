@@ -32,7 +32,7 @@ FUNNEL: Final = "tailscale-funnel-request"
 REMEMBERED: Final = 1024
 """Maximum number of cached identities. The cache key is the values of Tailscale's headers."""
 _OURS: Final = "tailscale"
-"""Prefix of the names of Tailscale's headers. Without a hyphen, it also finds names with "_"."""
+"""Prefix of the names of Tailscale's headers. It has no hyphen, so that names with "_" match too."""
 _PLAIN: Final = re.compile(r"[\x20-\x7e]*")
 _WORD: Final = r"=\?[!->@-~]+\?[bBqQ]\?[!->@-~]*\?="
 _ENCODED: Final = re.compile(rf"{_WORD}(?: +{_WORD})*")

@@ -76,9 +76,10 @@ class Whois:
         return known.identity
 
     async def machine(self) -> Identity | None:
-        """Return the identity that this machine itself has as a caller; None if it is not in the tailnet.
+        """Return this machine's own identity as a caller.
 
-        Raises `LocalApiFailed` if tailscaled does not reply, and `Refused` if no grant can name this machine.
+        Return None if this machine is not in the tailnet, or if its tailscaled has no network device. Raises
+        `LocalApiFailed` if tailscaled does not reply, and `Refused` if the login or a tag is not valid (`caller.py`).
         """
         if await self._lookups.is_userspace():
             return None

@@ -5,7 +5,8 @@ the hook `billed_parts` of the compatibility flag (plugin of an API format). The
 body that are not billed as text. Everything else in the body counts as text.
 
 - The default hook is `common_parts`. It reads the forms that most APIs use.
-- Only a known field for files counts as a file. Any other base64 counts as text, because the model reads it as text.
+- Only the value of a known field for files counts as a file. Any other base64 counts as text, because the model reads
+  it as text.
 - A hook for another API can use `FileForms`. This example is for blocks with a key `picture`:
 
     FORMS = FileForms(turns=("messages",), members={"picture": lambda picture: [File("image", length(picture))]})
@@ -84,7 +85,7 @@ class AddedTokens(NamedTuple):
     usual: int
     """The typical number of tokens."""
     most: int
-    """The number of tokens in an expensive call. Hardly any call has more."""
+    """A number of tokens that hardly any call exceeds."""
 
 
 BilledPart = File | Search | Fee | Answers | AddedTokens
@@ -108,7 +109,7 @@ def _inner_content(block: Mapping[str, Any]) -> Iterable[Any]:
 
 @dataclass(frozen=True, slots=True)
 class FileForms:
-    """A search for the files in the messages of an API.
+    """The forms that files have in the messages of an API.
 
     >>> forms = FileForms(turns=("messages",), members={"picture": lambda picture: [File("image", length(picture))]})
     >>> list(forms.files({"messages": [{"content": [{"picture": "iVBORw0K"}]}]}))
@@ -260,7 +261,7 @@ COMMON: Final = FileForms(
     },
     inner=_content_of,
 )
-"""The search for files in the forms that most APIs use.
+"""The forms that files have in most APIs.
 
 Sources: the API references of OpenAI and Anthropic, of Mistral (`document_url`) and of vLLM (`video_url`, `audio_url`).
 

@@ -107,9 +107,10 @@ class Caps:
     """True if the model signs its reasoning, and accepts earlier reasoning only with its signature."""
     redacted_reasoning: bool = False
     portable_signatures: str = ""
-    """The family, such as `claude`, of a model whose signatures of thinking are valid at every provider; "" otherwise.
+    """The model family, such as `claude`, whose signatures of thinking are valid at every provider; "" for none.
 
-    Clients get such signatures unchanged. To any other signature, the gateway adds the name of the family."""
+    If this is the model's own `family`, clients get the signatures unchanged. If not, the gateway adds the name of the
+    model's family to each signature."""
     reasoning_content: bool = False
     """True if a request may contain the model's earlier thinking as plain text.
 
@@ -146,7 +147,7 @@ class Caps:
     plain_properties: bool = False
     """True if the names of a tool's top-level properties must match [a-zA-Z0-9_.-]{1,64}."""
     tool_result_alone: bool = False
-    """True if a turn with tool results may have no text and no images."""
+    """True if a turn with tool results must have no other content, such as text or images."""
     tool_result_status: bool = True
     tool_result_json: bool = False
     """True if tool results are sent as `json` instead of `text`."""

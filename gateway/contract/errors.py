@@ -139,9 +139,9 @@ class Refused(GatewayError):
 class PluginFailed(GatewayError):
     """A failure of a plugin: an exception that the contract does not allow, or a result of a wrong type.
 
-    Only the gateway raises this error. `place` is the file and line that raised the exception, or in which the function
-    with the wrong result is defined. `trace` is a traceback; "" for a wrong result. The client sees neither `place` nor
-    `trace`.
+    Only the gateway raises this error. `place` is the file and line of the code that raised the exception. For a wrong
+    result, it is the file and line in which the function is defined. `trace` is a traceback; "" for a wrong result. The
+    client sees neither `place` nor `trace`.
 
     >>> PluginFailed("guard", "request", "KeyError: 'word'", "guard.py:7").problem.reason
     'guard.request'

@@ -203,9 +203,9 @@ class Flag(FlagFacts, Protocol):
     def retry(self, request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
         """Return a changed request to send after the provider has refused `request`; None to send none.
 
-        - `request.without` has the names of features that `build` leaves out. A changed request may have more names.
-          The second and each later changed request must have more names than the one before.
-        - The gateway sends at most five changed requests in a call.
+        - `build` leaves out the features whose names are in `request.without`. A changed request may add names.
+        - The first changed request of an attempt need not add a name. Each later one must add at least one.
+        - The gateway sends at most five changed requests in an attempt.
         - If the provider accepts a changed request, later calls of the same model leave out the same features.
 
         >>> def retry(request, target, problem, drop):

@@ -324,4 +324,6 @@ RESULTS: Final[Mapping[str, Callable[[Any], None]]] = {
     "translation.whole": _bytes,
     "translation.close": _events,
 }
-"""The check of each hook's result, by the hook's name. `hooks.py` checks other results, or they are not used."""
+"""The check of each hook's result, by the hook's name.
+
+The results of other hooks are not used, or `hooks.py` checks them."""

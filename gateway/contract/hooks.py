@@ -295,7 +295,7 @@ class Hook:
 
 
 def _is_cancelled() -> bool:
-    """Return whether the current task is being cancelled. Otherwise the plugin itself raised `CancelledError`."""
+    """Return whether the current task is being cancelled. If not, the plugin itself raised `CancelledError`."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

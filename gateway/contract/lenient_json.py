@@ -107,7 +107,7 @@ def without_surrogates(text: bytes) -> bytes:
 
 
 def _with_masks(text: bytes) -> bytes:
-    """Return JSON text with `_MASK` in place of each escaped backslash. All other backslashes begin an escape.
+    """Return JSON text with `_MASK` in place of each escaped backslash. Each backslash that remains begins an escape.
 
     Text that already has zero bytes is no valid JSON, and is returned unchanged.
     """

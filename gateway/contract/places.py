@@ -51,7 +51,7 @@ class Place(msgspec.Struct, frozen=True, gc=False):
     block: Hashable = ""
     """The name of the block in the stream. The text continues the earlier texts of this block."""
     repeats: bool = False
-    """True if the text is the whole block again, as in OpenAI's event `response.output_text.done`."""
+    """True if the text repeats the whole block, as in OpenAI's event `response.output_text.done`."""
     role: str = ""
     """The author of a text in a request: `system`, `user`, `assistant` or `tool`; "" for any other text."""
 

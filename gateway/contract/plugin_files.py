@@ -130,7 +130,7 @@ def import_plugin(path: Path) -> Any:
 class HeldLoader(SourceFileLoader):
     """A loader that imports a module from a copy of its source.
 
-    It reads a bytecode file only if the file's source had the same size and the same `mtime`. It writes none.
+    It uses a bytecode file only if that file was made from a source with the same size and `mtime`. It writes none.
     """
 
     def __init__(self, fullname: str, path: str, source: bytes, mtime: int | None = None) -> None:

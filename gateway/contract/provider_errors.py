@@ -301,7 +301,7 @@ def _plain(body: bytes) -> str:
 def _words(value: Any, members: tuple[str, ...] = _NAMES) -> tuple[str, list[str]]:
     """Return the message of a decoded error, and its names and numbers as text.
 
-    `members` has the keys for names and numbers. They are read in this order, from the innermost object outwards.
+    `members` has the keys for names and numbers, in the order of reading. The innermost object is read first.
     """
     message, names = "", []
     for part in reversed(_layers(value)):

@@ -14,7 +14,7 @@ _PART: Final = re.compile(r"(\{[_a-zA-Z][^{}]*(?:\{[^{}]*\}[^{}]*)*\})")
 """Pattern for a placeholder, even with braces inside (aiohttp's `web_urldispatcher.ROUTE_RE`)."""
 _NAME: Final = re.compile(r"\{([_a-zA-Z][_a-zA-Z0-9]*)(?::(.+))?\}", re.DOTALL)
 _ANY: Final = "[^{}/]+"
-"""The pattern of a placeholder without a pattern, such as `{model}`."""
+"""The pattern for a placeholder that has no pattern of its own, such as `{model}`."""
 
 
 def path_fault(path: Any) -> str:

@@ -44,10 +44,10 @@ PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
         "audio_output": ("output", False),
     }
 )
-"""Kinds of tokens that another kind includes. For example, `input` includes image tokens.
+"""Kinds of tokens, each with the kind that includes it. For example, `input` includes image tokens.
 
-The second value is True if the other kind's price applies to a model without a separate price. If it is False, as for
-audio, the price is then unknown."""
+The second value is True if the including kind's price applies to a model without a separate price. If the value is
+False, as for audio, a price that is missing is unknown."""
 
 FEES: Final = ("web_search", "file_search")
 """Names in `Part.extra` of the tools that have a fee for each use."""
@@ -294,9 +294,9 @@ def units_for(usage: Usage, steps: Steps) -> Units:
 
 
 def _with_media(total: int, usage: Usage, extra: Mapping[str, int], units: Units) -> int | None:
-    """Return the cost `total`, corrected for kinds of tokens in `PARTS` that have a price of their own.
+    """Return the cost `total`, corrected for the kinds of tokens in `PARTS` that have a separate price.
 
-    Return None if such a kind occurs and its price is unknown.
+    Return None if the call used a kind in `PARTS` whose price is unknown.
     """
     for part, (whole, costs_as_whole) in PARTS.items():
         count = min(extra.get(part, 0), getattr(usage, whole))

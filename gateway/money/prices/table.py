@@ -238,8 +238,8 @@ def matching_rule(provider: PricedProvider, model: str) -> CostRule | None:
 def price_keys(provider: PricedProvider, model: str, *, infer: bool) -> Iterator[PriceKey]:
     """Yield the keys under which to look for the price of a provider's model. The first key with a price is used.
 
-    The first rule of `model_cost_map` that matches the model may name another model, whose price is used. Otherwise it
-    is the price of the underlying model (`base_models`) or of the model itself.
+    If the first matching rule of `model_cost_map` names another model, the keys name that model. If not, they name the
+    underlying model (`base_models`) or the model itself.
     """
     rule = matching_rule(provider, model)
     name = (rule.priced_as if rule else "") or provider.base_models.get(model, model)
@@ -291,7 +291,8 @@ def _is_set(provider: PricedProvider, model: str) -> bool:
 def resembles(model: str, served: str) -> bool:
     """Return whether the name in a reply may be another name of the called model.
 
-    It may be if one of the names contains the other, or if the name in the reply has no number and so names no version.
+    This is so if one of the names contains the other, or if the name in the reply has no number. A name without a
+    number names no version.
     """
     one, other = base_id(model).lower(), base_id(served).lower()
     return one in other or other in one or not _NUMBER.search(other)

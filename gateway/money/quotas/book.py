@@ -127,7 +127,7 @@ class Quotas:
 
     After a call, the new balances are stored with the record of the call."""
     nearly_used: Callable[[Level], None] = field(default=lambda _level: None)
-    """A function that is called once calls have used `NOTICE_PERCENT` of a bucket's capacity. It is called again for
+    """A function that is called when calls have used `NOTICE_PERCENT` of a bucket's capacity. It is called again for
     the same bucket only after a refill."""
     rules: Mapping[str, Rule] = field(default_factory=dict, init=False)
     """Capacity and refill of the buckets of money, by the name of the quota's definition."""

@@ -66,7 +66,7 @@ def split(chain: Links, amount: int, *, unreserved: bool = False) -> Sequence[tu
 
 
 def may_begin(chain: Links) -> bool:
-    """Return whether a call may begin, because something is left or a bucket refuses no calls."""
+    """Return whether a call may begin: something is left, or a bucket refuses no calls."""
     return _unreserved(chain) > 0 or any(bucket.rule.notify for _, bucket in chain)
 
 
@@ -94,8 +94,8 @@ def exceeded(chain: Links, now: int) -> Exceeded:
 def _wait(chain: Links, missing: int, now: int) -> int | None:
     """Return the nanoseconds until the buckets of a chain have gained `missing` units together; None if they never do.
 
-    The buckets refill at different rates, so the time is found by bisection, to within a second. The search ends where
-    one bucket alone has gained `missing` units, or where all buckets are full.
+    The buckets refill at different rates, so the time is found by bisection, to within a second. Its upper bound is the
+    first time at which one bucket alone has gained `missing` units, or at which all buckets are full.
     """
     buckets = [bucket for _, bucket in chain]
     alone = [(bucket, bucket.reaches(bucket.balance + missing)) for bucket in buckets]

@@ -69,7 +69,7 @@ class Rule:
     def with_terms(self, terms: str) -> Rule:
         """Return this rule with the capacity and refill of the stored text `terms` (`Rule.terms`).
 
-        Return this rule unchanged if `terms` cannot be read. In a store of an older release, it is "".
+        Return this rule unchanged if `terms` cannot be read. In a store of an older release, `terms` is "".
         """
         try:
             capacity, refill, *zone = terms.split(" ", 2)

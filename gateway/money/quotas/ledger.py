@@ -201,7 +201,7 @@ class Ledger:
         return bucket or self._live.setdefault(name, LiveBucket(rule, rule.capacity, 0, now))
 
     def set_aside(self, rule: Rule, name: str, stored: Charge | None, now: int) -> None:
-        """Set aside a bucket of an undefined quota, with its stored balance; full if `stored` is None."""
+        """Set aside a bucket of an undefined quota, with its stored balance; a full bucket if `stored` is None."""
         full = LiveBucket(rule, rule.capacity, 0, now)
         self._gone.setdefault(name, full if stored is None else _stored(rule, stored, now))
 

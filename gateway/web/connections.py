@@ -89,7 +89,9 @@ class Connection(web.RequestHandler):
     @property
     def awaits_head(self) -> bool:
         """True if aiohttp waits for the head of a request, after the last request and its reply are complete."""
-        return self._waiter is not None and not self._waiter.done()
+        if self._waiter is None:
+            return not self._request_count  # on Python 3.11, aiohttp begins to wait just after the connection is made
+        return not self._waiter.done()
 
     @property
     def has_no_head(self) -> bool:
@@ -99,12 +101,15 @@ class Connection(web.RequestHandler):
     def close(self) -> None:
         """Accept no further request.
 
-        If a request has begun, close after its reply. An earlier close would lose the rest of the request's body.
+        An idle connection closes at once. If a request or its head has begun, close after its reply. An earlier close
+        would lose the rest of the request.
         """
-        if self._current_request is None and not self._messages:
-            super().close()
-        else:
+        if self.has_no_head:
+            self.force_close()
+        elif self.awaits_head or self._current_request is not None or self._messages:
             self._is_last = True
+        else:
+            super().close()  # the reply or the rest of the body is on its way
 
     def abort(self) -> None:
         """Close the connection at once. Bytes that are not sent yet are lost."""
@@ -157,8 +162,7 @@ class Connection(web.RequestHandler):
         if self._messages:
             self._stop_head_timer()
             self._connections.busy(self)
-        elif self._head_timer is None and (self.awaits_head or not self._request_count):
-            # behind a TLS handshake or a PROXY header, the first bytes may come just before aiohttp begins to wait
+        elif self._head_timer is None and self.awaits_head:
             seconds = self._connections.limits().head_seconds
             self._head_timer = asyncio.get_running_loop().call_later(seconds, self._head_is_late)
 

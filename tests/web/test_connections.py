@@ -203,6 +203,19 @@ async def test_a_request_that_has_begun_is_served_before_its_connection_closes(t
         assert await busy.ended()
 
 
+async def test_a_stop_closes_idle_connections_while_it_waits_for_calls(tmp_path, bedrock_sim):
+    context = gated(tmp_path, bedrock_sim)
+    running = await context.__aenter__()
+    busy, idle = await call_in_flight(running), await opened(running)
+    assert (await idle.ask("/healthz"))[0] == 200
+    stopping = asyncio.create_task(context.__aexit__(None, None, None))
+    assert await idle.ended()
+    assert not stopping.done()
+    busy.writer.write(b"12345")
+    assert (await busy.reply())[0] == 400
+    await stopping
+
+
 async def test_a_connection_that_is_closed_waits_for_its_reader_a_bounded_time(tmp_path, bedrock_sim, monkeypatch):
     monkeypatch.setattr(connections_module, "CLOSE_SECONDS", 0.1)
 

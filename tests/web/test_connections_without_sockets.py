@@ -210,15 +210,6 @@ async def test_the_rest_of_a_body_comes_in_time_or_the_connection_is_closed(open
     assert one.end == "closed"
 
 
-async def test_no_deadline_of_a_head_applies_to_a_connection_that_is_closed(opened):
-    one = opened()
-    await settled()
-    await one.receives(GET[:10])
-    one.connection.close()
-    await one.passes(HEAD_SECONDS)
-    assert (one.read(), one.log.entries) == (b"", [])
-
-
 async def test_a_whole_head_has_no_deadline(opened):
     waiting = asyncio.Event()
 
@@ -346,6 +337,47 @@ async def test_a_request_that_has_just_arrived_makes_no_room(opened):
     assert not one.connections.admit(object(), PEER)
     await settled()
     assert (status_of(one.read()), one.end) == (200, "")
+
+
+@pytest.mark.parametrize("requests", [0, 1])
+async def test_an_idle_connection_is_closed_at_once(opened, requests):
+    one = opened()
+    await settled()
+    for _ in range(requests):
+        await one.receives(GET)
+        assert status_of(one.read()) == 200
+    one.connection.close()
+    assert one.end == "closed"
+
+
+async def test_a_request_that_has_begun_is_served_before_a_close(opened):
+    one = opened()
+    await settled()
+    await one.receives(GET[:10])
+    one.connection.close()
+    assert one.end == ""
+    await one.receives(GET[10:])
+    reply = one.read()
+    assert (status_of(reply), b"Connection: close" in reply, one.end) == (200, True, "closed")
+
+
+async def test_half_a_head_that_does_not_go_on_delays_a_close_until_its_deadline(opened):
+    one = opened()
+    await settled()
+    await one.receives(GET[:10])
+    one.connection.close()
+    await one.passes(HEAD_SECONDS)
+    assert (status_of(one.read()), one.end) == (408, "closed")
+
+
+async def test_the_rest_of_a_body_delays_a_close_for_a_bounded_time(opened):
+    one = opened()
+    await one.receives(POST + b"12")
+    one.connection.close()
+    assert (status_of(one.read()), one.end) == (200, "")
+    await one.passes(CLOSE_SECONDS)
+    await one.passes(1)
+    assert one.end == "closed"
 
 
 async def test_a_request_that_has_just_arrived_is_served_before_a_close(opened):

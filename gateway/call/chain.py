@@ -106,8 +106,8 @@ class Attempt:
     request: ClientRequest
     """The request with the changes of all steps so far. After the step `translate`, it is in the provider's dialect."""
     headers: Mapping[str, str] = field(repr=False)
-    """Headers that the gateway adds, with names in lower case. They come from the grants and the provider's
-    configuration, and include the credential."""
+    """Headers that the gateway adds, with names in lower case. They come from filters, grants and the provider's
+    configuration, and include a configured key. `Sender` adds a credential that changes at run time."""
     dropped: dict[str, None] = field(default_factory=dict)
     """JSON pointers of the fields that are left out of the request or reply, in the order of their discovery.
 
@@ -121,7 +121,7 @@ class Attempt:
     metering: Metering | None = None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     delivered: int | None = None
-    """The number of received bytes; None before a reply.
+    """The number of received bytes; None before a reply, and for an error reply.
 
     For a stream, only the bytes of the model's output count. Otherwise the whole body counts."""
     whole: bool = False

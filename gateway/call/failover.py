@@ -63,8 +63,9 @@ class Health(Protocol):
     def ended(self, provider_id: str, model: str, *, failed: bool, seconds: float | None) -> None:
         """Note how an attempt ended.
 
-        This is called once for each attempt that was sent, or whose provider could not be reached. It is not called if
-        the attempt was cancelled or throttled, or if the gateway failed.
+        This is called for each attempt that was sent, or whose provider could not be reached. It is called again if a
+        stream fails after its first event. It is not called if the attempt was cancelled or throttled, or if the
+        gateway failed.
 
         `seconds` is the duration until the first event of a stream, the whole reply, or the failure. It is None if the
         provider refused the request because of the caller's mistake.

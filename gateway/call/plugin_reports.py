@@ -1,7 +1,6 @@
 """Reports of plugins that fail (a log line and a metric), and of plugins that block the event loop (a log line).
 
-`contract/hooks.py` finds the cause of a failure. The server and `finish.py` report each failure once, at the end of the
-call.
+`contract/hooks.py` finds the cause of a failure. Each failure is reported once.
 """
 
 from __future__ import annotations

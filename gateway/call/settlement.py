@@ -3,8 +3,8 @@
 - Money is charged to the quotas that the caller's grants name. Requests and tokens are charged to the rate limits of
   the grants.
 - If several offers (models of providers) could serve a call, amounts are reserved for each of them. When the call has
-  ended, the buckets of the offer that served it are charged. The buckets of another offer are charged only if an
-  attempt at it failed and cost something.
+  ended, the buckets of the offer that served it are charged. The buckets of another offer are charged only for a failed
+  attempt that sent a request.
 - If the price of a call is unknown, the caller's quotas refuse the call. Quotas that only notify do not refuse it.
 - A call that was never sent is charged nothing. If only requests of plugins' `steps` were sent, such as for a count of
   tokens, the call counts as one request.
@@ -213,7 +213,8 @@ def _reserve(
     size: Size,
     hold: Hold,
 ) -> CallReservation:
-    """Reserve amounts in the buckets of all candidates. For money, the highest price of the candidates is used.
+    """Reserve amounts in the buckets of all candidates. The amount of money is the cost at the most expensive
+    candidate.
 
     Raises `Exceeded` if a bucket refuses the call.
     """

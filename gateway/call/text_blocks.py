@@ -43,10 +43,9 @@ class Block:
         self.held: dict[Any, str] = {}
         """The text that each filter holds back."""
         self.carrier: tuple[WaitingEvent, int, str] | None = None
-        """The event that gets the held text at the end of the block, with the index and the new text of an item of the
-        event.
+        """The last event of the block so far, the index of the block's item in the event, and the item's new text.
 
-        It is the last event of the block so far; None if no text is held back."""
+        None if no text is held back. At the end of the block, the held text is added to the item."""
         self.sent: list[str] = []
         """The texts of the block so far, with the changes of the filters."""
 

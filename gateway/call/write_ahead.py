@@ -88,7 +88,7 @@ def _chains(call: Call, attempt: Attempt) -> MoneyTerms:
 
 
 def _most(call: Call, attempt: Attempt, price: Priced) -> int:
-    """Return the maximum cost of the call in nanodollars: the reserved amount, or else a rough estimate."""
+    """Return the maximum cost of the attempt in nanodollars, as in the reservation; a rough estimate without one."""
     offer = attempt.candidate.offer
     if call.reservation is not None:
         return call.reservation.costs[offer.name]

@@ -62,9 +62,9 @@ def lookup(host: str, port: int) -> Sequence[str]:
 
 
 def is_reachable(address: str) -> bool:
-    """Return whether an address is public and does not belong to this machine. Only then are files downloaded from it.
+    """Return whether an address is public and does not belong to this machine.
 
-    This machine may run internal services on a public address.
+    This machine may run internal services on a public address, so its own addresses are not allowed.
     """
     return guard.is_public(address) and not is_own(address)
 

@@ -28,9 +28,10 @@ _MEMBERS: Final = ("tools", "system", "messages")
 """Fields that make up the prompt, in the order in which the API reads them."""
 _NAME: Final = "cache_control"
 _POSSIBLE: Final = re.compile(rb'(?<!\\)"cache_control"|\\u00[4-7]')
-"""Pattern for the key `"cache_control"`. Within a string, quotes are escaped, so a text does not match.
+"""Pattern for a body that may have the key `"cache_control"`.
 
-It also finds any escaped ASCII letter, because a key may be written with escaped letters."""
+The key may be written with escaped letters. So any escaped ASCII letter matches too. A text that quotes the key does
+not match, because quotes in a JSON string are escaped."""
 _OWN: Final = re.compile(rb',"cache_control":\{"type":"ephemeral"(?:,"ttl":"1h")?\}\}$')
 _MARKED_TYPES: Final = frozenset({"text", "image", "document", "tool_result", "search_result"})
 """Block types that can have a breakpoint in a user message."""

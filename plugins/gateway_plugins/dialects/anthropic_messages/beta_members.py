@@ -47,7 +47,7 @@ class Feature:
     thinking: tuple[str, ...] = ()
     """Fields of `thinking` that need the beta."""
     value: str = ""
-    """The fields of `thinking` need the beta only with this value; "" if they need it with every value."""
+    """Value with which a field of `thinking` needs the beta; "" if it needs the beta with every value."""
     tool: tuple[str, ...] = ()
     """Fields of a tool's definition that need the beta."""
     tool_types: tuple[str, ...] = ()
@@ -84,7 +84,9 @@ def features() -> tuple[Feature, ...]:
 
 
 def complete(edited: EditedMembers, betas: list[str], target: Target, without: Collection[str], drop: Drop) -> None:
-    """Add and remove betas in `betas`, the betas to send to Bedrock's InvokeModel, so that they fit the request.
+    """Add and remove betas in `betas`, so that they fit the fields of the request.
+
+    `betas` are the betas to send to Bedrock's InvokeModel.
 
     - If the request has fields of a beta that is missing in `betas`, the beta is added. If InvokeModel does not accept
       the beta, its fields are removed instead.
@@ -124,7 +126,7 @@ def remove(edited: EditedMembers, betas: Collection[str], sent: Collection[str],
 def native_changes(
     top: Members, options: Settings, without: Collection[str], drop: Drop, at: str = ""
 ) -> dict[str, bytes | None]:
-    """Return the changes that remove unwanted betas, and the fields of these betas, from a body.
+    """Return the changes that remove unwanted betas from a body. The fields of these betas are removed too.
 
     A beta is unwanted if the configuration drops it or the provider has refused it (`without`). The body names its
     betas in `anthropic_beta`.
@@ -148,9 +150,9 @@ _Place = tuple[str, Callable[[], None]]
 
 @cache
 def _marks(feature: Feature) -> dict[str, list[bytes]]:
-    """Return byte strings to search for in the undecoded `tools`, `messages` and cache breakpoints.
+    """Return byte strings that may belong to fields of the beta, under the keys `tools`, `messages` and `cache`.
 
-    A part without any of its byte strings has no field of the beta.
+    For example, `tools` is decoded only if its JSON text contains one of the byte strings under the key `tools`.
     """
     return {
         "tools": [f'"{name}'.rstrip("*").encode() for name in (*feature.tool, *feature.tool_types)],
@@ -237,10 +239,7 @@ def _in_content(edited: EditedMembers, content: Any, at: str, feature: Feature) 
 
 
 def _is_search(block: Block, feature: Feature) -> bool:
-    """Return whether a block calls a tool search.
-
-    It is always false unless `feature` is the beta for results of tool searches.
-    """
+    """Return whether a block calls a tool search, and `feature` is the beta for results of tool searches."""
     name = text(block.get("name"))
     return _REFERENCE in feature.blocks and block.get("type") == "server_tool_use" and name.startswith(_SEARCH)
 

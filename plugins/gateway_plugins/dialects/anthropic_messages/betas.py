@@ -37,7 +37,7 @@ _Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class BetaOptions(Settings):
-    """Betas (optional features of Anthropic's API) to send always or never. They override the gateway's own list."""
+    """Betas (optional features of Anthropic's API) to send always or never, whatever the gateway's own list says."""
 
     allow_betas: _Names = Field(
         default=(), description='Betas that are sent as they are, by name or pattern: ["context-1m-*"].'

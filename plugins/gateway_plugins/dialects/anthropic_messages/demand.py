@@ -72,7 +72,10 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 
 
 def is_unsigned_loop(messages: Sequence[Block]) -> bool:
-    """Return whether the last message has tool results and the calling assistant message begins without thinking."""
+    """Return whether the last message has tool results and the assistant message before it begins without thinking.
+
+    System messages are ignored.
+    """
     turns = [message for message in messages if message["role"] != "system"]
     if turns[-1]["role"] != "user" or turns[-1]["content"][0]["type"] != "tool_result":
         return False
@@ -80,7 +83,7 @@ def is_unsigned_loop(messages: Sequence[Block]) -> bool:
 
 
 def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
-    """Group consecutive turns of the same side: the assistant, or the user with the system.
+    """Group consecutive turns of the same side. One side is the assistant, the other is the user and the system.
 
     Blank blocks, and thinking at the end of an assistant's group, are removed. Turns without blocks are left out.
     """
@@ -222,9 +225,10 @@ class CacheBreakpoints:
 
 
 def thinking_blocks(thinking: Reasoning, caps: Caps, maker: Maker, drop: Drop) -> list[Block]:
-    """Return the blocks for the thinking of an earlier turn, without the gateway's tag.
+    """Return the blocks for the thinking of an earlier turn.
 
-    - Thinking that the model wrote as text, such as between `<think>` tags, becomes text again.
+    - The gateway's tag with the model family is removed from each signature.
+    - If the model wrote its thinking as text, such as between `<think>` tags, the thinking becomes text again.
     - Thinking is reported as dropped if another model family wrote it, or if the model does not accept it.
     - Unsigned thinking is also reported as dropped if the model signs its thinking.
     """

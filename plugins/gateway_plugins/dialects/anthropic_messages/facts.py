@@ -1,6 +1,6 @@
 """Reads the facts of a reply in Anthropic's dialect: billed parts, stop reason, models and called tools.
 
-`walk.py` counts tokens with the same class (`usage.Reports`). So the client gets the counts that the gateway records. A
+`walk.py` also counts tokens with `usage.Reports`. So the client gets the counts that the gateway records. A
 field of a wrong type is ignored.
 """
 

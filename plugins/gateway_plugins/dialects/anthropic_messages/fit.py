@@ -1,7 +1,7 @@
-"""Changes to the parameters of a Messages request that is not translated, so that the model accepts them.
+"""Changes to the parameters of a Messages request, so that the model accepts them.
 
-- The request comes from a client of the Messages API or InvokeModel, and goes to a provider with one of these APIs.
-- Translated requests pass through here too, but nothing changes: their translation has already followed the same rules.
+- Only requests that are not translated change here. Client and provider use the Messages API or InvokeModel.
+- Translated requests pass through here too. They do not change, because their translation has followed the same rules.
 - `shared/settings.py` and `shared/thinking.py` make the decisions. This module reads the client's fields and writes the
   result. Only fields with a changed value are rewritten.
 - If the model's family is not known, only sampling parameters are changed.
@@ -115,7 +115,10 @@ def _write_thinking(edited: EditedMembers, request: ThinkingRequest, plan: Think
 
 
 def _is_unsigned_loop(edited: EditedMembers) -> bool:
-    """Return whether the last message has tool results and the calling assistant message begins without thinking."""
+    """Return whether the last message has tool results and the assistant message before it begins without thinking.
+
+    System messages are ignored.
+    """
     if b'"tool_result"' not in edited.raw("messages"):
         return False
     turns = [mapping(turn) for turn in sequence(edited["messages"]) if mapping(turn).get("role") != "system"]
@@ -180,8 +183,8 @@ def _format(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
 def _end(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) -> None:
     """Add a user message if the conversation ends with an assistant message that the model cannot continue.
 
-    The assistant message is reported as dropped. An empty one is removed instead, without a report. Nothing is done if
-    the assistant message has tool calls.
+    `drop` gets the JSON pointer of the assistant message, because the model will not continue it. An empty assistant
+    message is removed instead, without a report. Nothing is added after an assistant message with tool calls.
     """
     enforced = mapping(edited["output_config"]).get("format") is not None
     if (caps.prefill and not thinks and not enforced) or not _may_end_with_assistant(edited.raw("messages")):
@@ -227,7 +230,8 @@ def min_limit(edited: EditedMembers) -> int:
 
 
 def _budget(edited: EditedMembers) -> int:
-    """Return the thinking budget, limited to 32 bits. Nothing has checked the budget of an unknown type of
-    `thinking`.
+    """Return the thinking budget, limited to 32 bits.
+
+    If the type of `thinking` is unknown, nothing else has checked the budget.
     """
     return min(max(0, whole_number(mapping(edited["thinking"]).get("budget_tokens"))), numbers.MAX_INT32)

@@ -51,7 +51,7 @@ _WITHOUT_TEXT = {
     "text", "thinking", "tool_use", "server_tool_use", "mcp_tool_use", "image", "redacted_thinking", "container_upload",
     "tool_reference",
 }  # fmt: skip
-"""Types of blocks without further texts. In a block of an unknown type, every string counts as a text."""
+"""Types of blocks whose texts, if any, are read by field name. In unknown blocks, every string counts as a text."""
 
 
 def _delta(delta: dict[str, Any], index: int) -> Iterator[Place]:
@@ -108,7 +108,7 @@ def _text(block: dict[str, Any], path: Path, name: Any, role: str) -> Iterator[P
 
 
 def _cited(citation: dict[str, Any], path: Path, role: str) -> Iterator[Place]:
-    """Yield the place of the text that a citation quotes. One event has the whole text."""
+    """Yield the place of the text that a citation quotes. A stream sends this text in one piece."""
     if isinstance(citation.get("cited_text"), str):
         yield Place((*path, "cited_text"), "text", ("cited", citation["cited_text"]), repeats=True, role=role)
 

@@ -154,9 +154,12 @@ def _thinking(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
 def thinking_request(raw: Any, effort: str, caps: Caps, drop: Drop) -> ThinkingRequest:
     """Return the requested thinking, from the field `thinking` (`raw`) and from `effort` in `output_config`.
 
-    Most models think if the request has an effort. For Claude, the effort is used here only if the request has thinking
-    too, and if the model needs no beta for efforts. Otherwise `answer_effort` applies the effort to the whole answer.
-    The effort `none` is always used here.
+    For most models, an effort alone requests thinking. For Claude, the effort is left out of the result, unless:
+
+    - the effort is `none`; or
+    - the request has thinking, and the model needs no beta for efforts.
+
+    If the effort is left out, `answer_effort` requests it for the whole answer.
     """
     if isinstance(raw, dict) and raw.get("type") == BETWEEN_TOOLS:
         if caps.thinking_off != BETWEEN_TOOLS:  # adaptive thinking is the nearest

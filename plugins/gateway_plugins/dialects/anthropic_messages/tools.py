@@ -115,8 +115,8 @@ def build_output(wanted: JsonFormat | None, chosen: Body, caps: Caps, drop: Drop
 def _schema_tool_output(wanted: JsonFormat, chosen: Body, caps: Caps, drop: Drop) -> FormattedOutput:
     """Return the fields with the schema tool added. The input of the schema tool is the answer in the requested format.
 
-    The tool choice forces a call: of the schema tool, or of any tool if the client offers tools too. A forced choice of
-    the client is kept.
+    If the client offers no tools or forbids calls, the tool choice forces the schema tool. If the client's choice is
+    `auto`, it becomes `any`. A choice with which the client itself forces a call is kept.
     """
     tools = chosen.get("tools", [])
     name = unused(SCHEMA_TOOL, {tool["name"] for tool in tools})

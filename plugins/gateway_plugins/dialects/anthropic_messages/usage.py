@@ -1,8 +1,9 @@
 """Reads the separately billed parts of a call from the usage reports of a reply in Anthropic's dialect.
 
 - Reports come in `message_start`, in `message_delta`, and in Bedrock's metrics (`shared/usage_counts.py`).
-- The top-level counts of `usage` are the sum over the iterations of the model that answered. Iterations for compaction
-  and for an advisor are billed in addition (Anthropic's SDK, BetaUsage; anthropics/claude-code#81620).
+- One reply may take several runs of a model. `usage.iterations` has the counts of each run.
+- The top-level counts of `usage` are the sum over the iterations of the model that answered. Iterations for compaction,
+  and iterations of an advisor model, are billed in addition (Anthropic's SDK, BetaUsage; anthropics/claude-code#81620).
 - After a fallback, the top-level counts are for the model that answered. A model that declined without output is not
   billed (Anthropic's documentation, refusals and fallback).
 - A model that declined after some output is billed too. The documentation does not say whether the top-level counts
@@ -36,14 +37,14 @@ _METRICS: Final[Mapping[str, tuple[str, ...]]] = {
     "cache_write": ("cacheWriteInputTokenCount",),
 }
 _TOOLS: Final[Mapping[str, tuple[str, ...]]] = {"web_search": ("server_tool_use", "web_search_requests")}
-"""Path in `usage` of the number of uses, for each tool with a fee. Web fetches are free (Anthropic's price page)."""
+"""Tools with a fee, each with the path of its number of uses. Web fetches are free (Anthropic's price page)."""
 _TEXTS: Final = ("service_tier", "speed", "inference_geo")
 _NO_GEOS: Final = frozenset({"global", "not_available"})
 """Values of `inference_geo` that do not affect the price (Anthropic's documentation, data residency)."""
 _MESSAGE: Final = "message"
 _FALLBACK: Final = "fallback_message"
 _KINDS: Final[Mapping[str, str]] = {"compaction": "compaction", "advisor_message": "advisor"}
-"""Kind of a separately billed part, for each `type` in `usage.iterations`."""
+"""Types in `usage.iterations`, each with the kind of the billed part. Any other type is the kind itself."""
 MAX_PARTS: Final = 32
 """Maximum number of parts of a call. The tokens of further iterations are added to the last part."""
 _MAX_KIND: Final = 64
@@ -159,11 +160,12 @@ class Reports:
         return {_COUNTS[name][0]: number for name in names if (number := known.get(name))}
 
     def parts(self, marks: Marks, model: str = "") -> tuple[list[Part], bool]:
-        """Return the parts of the call. The second value is true if they are exactly what the provider bills.
+        """Return the billed parts of the reply. The second value is true if the provider bills exactly these.
 
-        `marks` has the cache breakpoints of the request. `model` is the model that the reply names. All parts have the
-        same geography. The tier is the service tier of the call, or `fast` in fast mode. Iterations that name their
-        model, such as an advisor's, are never `fast`.
+        `marks` has the cache breakpoints of the request. `model` is the model that the reply names.
+
+        Every part has the geography that the reply reports. Its tier is `fast` in fast mode, and otherwise the reply's
+        service tier. An iteration that names its model, such as an advisor's, is never `fast`.
         """
         known = self._known
         tier, geo = self._texts["service_tier"], self._texts.get("inference_geo", "")

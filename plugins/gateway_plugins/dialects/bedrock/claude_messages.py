@@ -5,7 +5,7 @@
 - Images and documents that are given by URL or file id are refused, because Bedrock fetches neither.
 - Blocks that only Anthropic's own servers understand are left out and reported as dropped. A conversation has such
   blocks if these servers answered earlier turns.
-- `messages` are decoded only if their bytes may contain one of these.
+- `messages` are decoded only if their bytes may contain a system message, or such a file or block.
 """
 
 from __future__ import annotations

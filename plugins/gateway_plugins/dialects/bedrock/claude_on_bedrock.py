@@ -112,7 +112,10 @@ def body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
 
 
 def headers(request: ClientRequest) -> dict[str, str]:
-    """Return the header for the service tier; {} without a tier that Bedrock knows. The body must not have the tier."""
+    """Return the header for the service tier; {} if the request names no tier that Bedrock knows.
+
+    `body` removes the tier from the request's body.
+    """
     tier = _tier(request.top)
     return {"x-amzn-bedrock-service-tier": tier} if tier else {}
 
@@ -123,12 +126,12 @@ def _tier(top: Members) -> str:
 
 
 def _betas(request: ClientRequest, target: Target, edited: EditedMembers, drop: Drop) -> list[str]:
-    """Return the betas of the body, and then the betas of the header that Bedrock accepts.
+    """Return the betas to send: first the betas of the body, then the betas of the header.
 
-    Betas that the configuration drops, or that Bedrock has refused before, are left out.
-
-    If the header has the beta for interleaved thinking, it is sent only with a thinking budget and tools. Otherwise it
-    has no effect. In the body, this beta is always kept (`dialects/anthropic_messages/betas.json`).
+    - Betas that the configuration drops, or that Bedrock has refused before, are left out.
+    - A beta of the header is also left out if Bedrock does not accept it.
+    - The header's beta for interleaved thinking is sent only with a thinking budget and tools, because it has no effect
+      otherwise. In the body, this beta is always kept (`dialects/anthropic_messages/betas.json`).
     """
     options, without = target.options, request.without
     betas = messages_betas.remove_dropped(messages_betas.body_betas(request.top), options, drop, without=without)

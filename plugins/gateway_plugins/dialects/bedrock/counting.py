@@ -6,7 +6,7 @@
   filters can read it.
 - CountTokens accepts only base model ids, and does not support every model. So the gateway tries up to three ways:
   first CountTokens with the base id, then Bedrock's Messages API (only for Anthropic's dialect), then its own estimate
-  (litellm#32683, litellm#34272). The reply marks an estimate.
+  (litellm#32683, litellm#34272). A header of the reply tells if the count is an estimate.
 - Any other error of CountTokens goes to the client.
 """
 
@@ -195,7 +195,7 @@ def _is_uncounted(problem: Problem) -> bool:
 
 
 def _messages_api_request(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
-    """Return a request to count_tokens of Bedrock's Messages API. This API counts for models that CountTokens lacks."""
+    """Return a request to count_tokens of Bedrock's Messages API. It supports models that CountTokens does not."""
     changes: dict[str, bytes | None] = without_uncounted(request.top)
     changes |= tagged_history.of_messages(request.top, target, drop)
     changes["model"] = orjson.dumps(base_id(target.base or target.model))

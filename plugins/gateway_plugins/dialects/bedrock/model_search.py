@@ -1,13 +1,13 @@
 """Finds the models of an Amazon Bedrock account, with ListFoundationModels and ListInferenceProfiles.
 
-- Bedrock's control plane has these operations. Each region has its own host for the control plane. Any other host, such
-  as a proxy, gets the requests itself.
+- These are operations of Bedrock's control plane. If the provider's host is AWS's bedrock-runtime, the requests go to
+  the control plane of its region. Any other host, such as a proxy, gets the requests itself.
 - A foundation model is offered if it writes text and can be called on demand.
 - An inference profile is offered if it is active and its model writes text. Clients call a profile of AWS by its id,
   and an application profile by its ARN.
 - An application profile is made from a profile of AWS or from a foundation model. It does not name its origin, but the
-  price depends on the origin. So the gateway takes the AWS profile with the same foundation models, or else the
-  foundation model.
+  price depends on the origin. So the gateway assumes that the origin is the AWS profile with the same
+  foundation models. If there is none, it assumes the foundation model.
 
 Source: botocore's service model of bedrock.
 """

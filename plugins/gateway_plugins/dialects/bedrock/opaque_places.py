@@ -14,7 +14,7 @@ from gateway_plugins.shared.unknown_texts import strings
 
 
 def places(event: Event) -> Iterator[Place]:
-    """Yield a place for each string. In a stream, strings of the same field form one block."""
+    """Yield a place for each string. In a stream, strings at the same JSON path continue one text."""
     return _places(event, event.data)
 
 

@@ -182,7 +182,7 @@ _TRACES: Final = {"ENABLED": "enabled", "ENABLED_FULL": "enabled_full", "DISABLE
 
 
 def drop_headers(client: Headers, upstream: str, drop: Drop) -> None:
-    """Report InvokeModel's options in headers as dropped, unless the request goes to Converse.
+    """Report the options in InvokeModel's headers as dropped, unless the request goes to Converse.
 
     Converse has a field for each of these options (`as_members`). `upstream` names the API format of the provider.
     Raises `Refused` for a guardrail, because it must not be dropped.

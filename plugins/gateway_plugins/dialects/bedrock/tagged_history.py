@@ -1,14 +1,14 @@
 """Removes the gateway's tags on thinking from requests that are not translated.
 
-In a translated reply, the gateway adds a tag with the model family to each signature of thinking
+In a translated reply, the gateway puts a tag with the model family before each signature of thinking, except Claude's
 (`shared/reasoning.py`). The client sends the tag back. A later request of the conversation may go to a provider with
 the client's own dialect. Such a request is not translated, so its tags are removed here.
 
 - Thinking of the target's model family is sent without the tag.
 - Thinking of another family is removed and reported as dropped. Unsigned thinking is removed too if the model does not
   accept it.
-- A body without a tag is not decoded. A Chat body with `thinking_blocks` is an exception: it may have Claude's
-  signatures, which have no tag. They are not sent to a model of another known family.
+- A body without a tag is not decoded. But a Chat body with `thinking_blocks` is always decoded, because it may have
+  Claude's signatures, which have no tag. Claude's signatures are not sent to a model of another known family.
 
 Code that translates requests reads the tags itself.
 """

@@ -26,9 +26,10 @@ _MEMBERS: Final = ("toolConfig", "system", "messages")
 """Fields that make up the prompt, in the order in which the model reads them."""
 _NAME: Final = "cachePoint"
 _POSSIBLE: Final = re.compile(rb'(?<!\\)"cachePoint"|\\u00[4-7]')
-"""Pattern for the key `"cachePoint"`. Within a string, quotes are escaped, so a text does not match.
+"""Pattern for a body that may have the key `"cachePoint"`.
 
-It also finds any escaped ASCII letter, because a key may be written with escaped letters."""
+The key may be written with escaped letters. So any escaped ASCII letter matches too. A text that quotes the key does
+not match, because quotes in a JSON string are escaped."""
 _POINTS: Final = tuple(orjson.dumps({_NAME: {"type": "default", **ttl}}) for ttl in ({}, {"ttl": "1h"}))
 _Change = Callable[[bytes], bytes | None]
 

@@ -114,7 +114,7 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 
 
 def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
-    """Group consecutive turns of the same side: the assistant, or the user with the system.
+    """Group consecutive turns of the same side. One side is the assistant, the other is the user and the system.
 
     Blank blocks are removed. A turn without blocks, or with nothing but cache points, is removed too.
     """
@@ -317,8 +317,8 @@ class CacheBreakpoints:
 def place_cache_points(content: list[Block], drop: Drop) -> list[Block]:
     """Return the blocks with every cache point where Bedrock accepts it (opencode#17300).
 
-    A cache point must not directly follow thinking, or a document that is not a PDF. It is moved before such blocks. At
-    the beginning of the list, or after another cache point, it is dropped and reported.
+    A cache point must not directly follow thinking, or a document that is not a PDF. It is moved before such blocks.
+    If it would then be the first block, or follow another cache point, it is dropped and reported.
     """
     placed: list[Block] = []
     for block in content:
@@ -357,10 +357,11 @@ def is_unsigned_loop(turns: Sequence[Turn]) -> bool:
 
 
 def thinking_blocks(thinking: Reasoning, caps: Caps, maker: Maker, drop: Drop) -> list[Block]:
-    """Return the blocks for the thinking of an earlier turn, without the gateway's tag.
+    """Return the blocks for the thinking of an earlier turn.
 
-    - Thinking that the model wrote as text, such as between `<think>` tags, becomes text again.
-    - Thinking of another model family, or without signature and data, is reported as dropped.
+    - The gateway's tag with the model family is removed from each signature.
+    - If the model wrote its thinking as text, such as between `<think>` tags, the thinking becomes text again.
+    - Thinking of another model family, and thinking with neither signature nor data, is reported as dropped.
     - Thinking is also reported as dropped if the model does not accept it.
     """
     if (written := original_text(thinking, maker)) is not None:

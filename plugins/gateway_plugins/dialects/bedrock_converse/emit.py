@@ -55,7 +55,7 @@ PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "block": ("documentChunk", "documentIndex"),
     "search_result": ("searchResultLocation", "searchResultIndex"),
 }
-"""Keys of a citation in Converse, by kind: the key inside `location`, and the key of the index below it.
+"""Kinds of citations, each with the field of Converse's `location`, and the field with the index inside it.
 
 Citations of web pages have another form."""
 

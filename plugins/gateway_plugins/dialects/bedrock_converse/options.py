@@ -64,11 +64,13 @@ def inference(settings: Settings, caps: Caps, drop: Drop) -> tuple[Block, Block]
 
 
 def response_fields(stops: Sequence[str], caps: Caps, *, stream: bool) -> Block:
-    """Return `additionalModelResponseFieldPaths` with the path of the stop sequence; {} if the model cannot name it.
+    """Return `additionalModelResponseFieldPaths` with the path of the stop sequence.
 
-    The reply names the stop sequence only if the request has this field (litellm#40064). The path is valid for a reply
-    of Anthropic's own API, or for its event `message_delta` in a stream. Vercel's AI SDK and opencode send the same
-    path for streams. Returns {} also for a request without stop sequences.
+    Returns {} if the request has no stop sequences, or if the model cannot name the one that ended its reply.
+
+    The reply names the stop sequence only if the request has this field (litellm#40064). The path is the
+    field's path in a reply of Anthropic's own API. In a stream, it is the path in the event `message_delta`. Vercel's
+    AI SDK and opencode send the same path for streams.
     """
     if not (stops and caps.stop_sequence_named):
         return {}

@@ -23,7 +23,7 @@ _SCHEMA_TOOL_HINT: Final = "Give your final answer by calling the tool "
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """The parts of a request that enforce the answer's format, with the client's own tools."""
+    """The client's tools, and the parts of a request that enforce the answer's format."""
 
     choice: ToolChoice
     """The tool choice. It may force a call of the schema tool."""
@@ -40,7 +40,7 @@ class Output:
 def build_output(
     wanted: JsonFormat | None, specs: Sequence[Block], choice: ToolChoice, caps: Caps, drop: Drop, *, thinks: bool
 ) -> Output:
-    """Return the parts of a request that enforce the format `wanted`, with the client's own tools.
+    """Return the client's tools, and the parts of a request that enforce the format `wanted`.
 
     `thinks` is true if the model thinks in Anthropic's form. Some models then refuse a forced tool choice.
     """

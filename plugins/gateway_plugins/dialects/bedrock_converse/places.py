@@ -97,7 +97,7 @@ def _trace(data: dict[str, Any]) -> Iterator[Copy]:
 
 
 def _citation(citation: dict[str, Any], path: Path) -> Iterator[Place]:
-    """Yield the places of the quoted texts of a citation. Each is complete in one event."""
+    """Yield the places of the texts that a citation quotes. A stream sends each text in one piece."""
     for number, source in enumerate(map(mapping, sequence(citation.get("sourceContent")))):
         cited = source.get("text")
         if isinstance(cited, str):

@@ -43,9 +43,9 @@ from gateway_plugins.shared.reply_events import Citation
 _ROLES: Final = ("user", "assistant", "system")
 _TTLS: Final = ("5m", "1h")
 _SOUNDS: Final[Mapping[str, str]] = {"mpeg": "mp3", "mpga": "mp3"}
-"""The gateway's name for an audio format, if Converse has several names for the format."""
+"""Further names of audio formats in Converse, each with the gateway's name of the format."""
 _LOCATIONS: Final[Mapping[str, tuple[str, str]]] = {name: (kind, index) for kind, (name, index) in PLACES.items()}
-"""Kind of a citation, and key of its index, by the key inside Converse's `location`."""
+"""Fields of Converse's `location`, each with the kind of the citation, and the field with its index."""
 _ANYWHERE: Final = (Text, CachePoint, ToolChange)
 _SIDES: Final[Mapping[str, tuple[type, ...]]] = {
     "user": (*_ANYWHERE, File, Document, SearchResult, Result),
@@ -115,7 +115,7 @@ def _placed(blocks: list[Block], role: str) -> list[Block]:
 
 
 def union(value: Any, at: str, known: Collection[str]) -> tuple[str, Any]:
-    """Return the name and value of the only field of an object. Raises `Refused` unless it is one of `known`."""
+    """Return the name and value of the only field of an object. Raises `Refused` unless its name is in `known`."""
     members = {name: inner for name, inner in value.items() if inner is not None} if isinstance(value, dict) else {}
     if len(members) != 1 or not members.keys() <= set(known):
         others = f", not {', '.join(members)}" if members else ""

@@ -50,7 +50,7 @@ _EVENTS: Final = frozenset({
 
 
 class Reader:
-    """Reads one reply. Each signature gets the tag of the model's family (`maker.tagged`)."""
+    """Reads one reply. Signatures, except Claude's, get a tag with the model's family (`maker.tagged`)."""
 
     def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)

@@ -1,5 +1,5 @@
 """Gemini's generateContent: the request and reply format of the Gemini API, and of Gemini on Vertex.
 
 Other packages import its modules, because this package exports nothing itself. Google's servers accept each field of a
-request in camelCase and in snake_case (ProtoJSON). They write camelCase in replies. `facts.py` has the names.
+request in camelCase and in snake_case (ProtoJSON). They write camelCase in replies.
 """

@@ -34,9 +34,9 @@ def in_object(schema: Schema) -> Schema | None:
 
 @dataclass(frozen=True, slots=True)
 class DropInAnswer:
-    """A `flag.Drop` for a schema that `in_object` returned.
+    """Reports lost parts of a schema that `in_object` returned.
 
-    It changes each JSON pointer to the pointer in the client's own schema, and reports it to `drop`.
+    Each JSON pointer is changed to the pointer in the client's own schema. Then it is passed to `drop`.
     """
 
     drop: Drop

@@ -2,8 +2,8 @@
 
 - Gemini signs a part of its reply, and wants the signature back on the same part. Gemini 3 refuses a function call
   without its signature. Other dialects have no field for a signature on a text or on a call.
-- So the reader of the reply encodes the signature as the signature of a thinking block, or as redacted thinking. The
-  encoded value also names the kind of the signed part.
+- So the client gets Gemini's signature in a thinking block: as the block's own signature, or as redacted thinking. The
+  value also names the kind of the signed part.
 - A signature goes back only to the model family that made it. A value that a client changed or forged is ignored, and
   reported as dropped.
 

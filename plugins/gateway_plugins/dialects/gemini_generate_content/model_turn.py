@@ -46,7 +46,7 @@ class ModelTurn:
     def report(self) -> None:
         """Report as dropped the thinking that is not sent.
 
-        If the turn is empty, this is all of its thinking. Otherwise it is each signature for a call that did not come.
+        In an empty turn, no thinking is sent. In any other turn, a signature is not sent if its call did not come.
         """
         for at in self._thinking_at if self.is_empty else [at for _, at in self._waiting]:
             self.drop(at)

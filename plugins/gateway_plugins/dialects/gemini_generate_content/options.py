@@ -131,7 +131,7 @@ def _tool_members(functions: _Functions, caps: Caps, drop: Drop) -> Block:
 
 
 def plan(requested: Parameters, caps: Caps, generation: Generation, drop: Drop) -> Plan:
-    """Return the planned settings. A budget or display is not reported as dropped if `thinkingConfig` has it."""
+    """Return the planned settings. A budget or display that `thinkingConfig` can express is not reported as dropped."""
     thinking = requested.thinking
     if thinking.anthropic is not None:
         budget = None if generation.budget else thinking.budget

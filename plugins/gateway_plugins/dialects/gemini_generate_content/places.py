@@ -21,7 +21,9 @@ _CODE: dict[tuple[str, str, str], Kind] = {
     ("executableCode", "executable_code", "code"): "arguments",
     ("codeExecutionResult", "code_execution_result", "output"): "text",
 }
-"""Kind of text in a code part, by both spellings of the part's name and the name of its field with the text."""
+"""Parts with code, each with the kind of its text.
+
+A key has both spellings of the part's name, and the name of its field with the text."""
 
 
 def places(event: Event) -> Iterable[Place | End | Copy]:
@@ -41,7 +43,10 @@ def _requests(data: dict[str, Any]) -> Iterator[Place | End]:
 
 
 def _answer(data: dict[str, Any]) -> tuple[Place | End, ...]:
-    """Return the places of a chunk that only continues one answer; () for any other event. Nearly all chunks do so."""
+    """Return the places of a chunk that only continues one answer; () for any other event.
+
+    Nearly all chunks only continue one answer.
+    """
     try:
         (candidate,) = data["candidates"]
         (part,) = candidate["content"]["parts"]

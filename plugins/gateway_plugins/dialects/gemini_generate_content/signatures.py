@@ -2,7 +2,8 @@
 
 - Clients send a part back with its signature, but some leave out parts with thinking (Gemini CLI). So the signature of
   the part after the thinking contains both the text and the signature of the thinking.
-- The value is base64, because the field is of type bytes. SDKs decode it. They encode it again with either alphabet.
+- The value is base64, because the field is of type bytes. SDKs decode the value, and encode it again in the
+  standard or the URL-safe alphabet.
 - The value may have several blocks, readable or redacted. Each signature has the tag of the model family that made it
   (`shared/reasoning.py`).
 

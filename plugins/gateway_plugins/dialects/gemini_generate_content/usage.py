@@ -6,7 +6,7 @@
   `toolUsePromptTokenCount`, and are billed as input.
 - `candidatesTokenCount` excludes `thoughtsTokenCount` in Google's own replies. Some servers include it. The total
   shows whether they do (BerriAI/litellm: `is_candidate_token_count_inclusive`).
-- The counts by modality are parts of the larger counts: `image_input`, `audio_input`, `image_output`, `audio_output`.
+- The counts of image and audio tokens (such as `image_input`) are parts of the counts of input and output tokens.
 
 Sources: the Gemini API's reference (UsageMetadata), and the google-genai SDK's types.
 """

@@ -37,11 +37,11 @@ class AssistantMessage:
     _parts: list[Block] = field(default_factory=list)
     """The content, as parts."""
     _members: Block = field(default_factory=dict)
-    """Fields of the message for thinking or opaque reasoning tokens (`carried.py`), by name."""
+    """Fields of the message with thinking or encrypted reasoning (`carried.py`). The key is the field's name."""
     _tokens: dict[str, Block] = field(default_factory=dict)
-    """Fields with opaque reasoning tokens for each call, by the client's id of the call."""
+    """Fields with the encrypted reasoning of each tool call. The key is the client's id of the call."""
     _tokens_at: dict[str, str] = field(default_factory=dict)
-    """JSON pointer of the thinking block that had a call's reasoning tokens, by the client's id of the call."""
+    """JSON pointer of the thinking block from which each entry of `_tokens` comes. The keys are the same."""
     _thinking_at: list[str] = field(default_factory=list)
     """JSON pointers of the thinking that the message has."""
     _after_text: bool = False
@@ -106,7 +106,7 @@ class AssistantMessage:
         self._thinking_at.append(part.at)
 
     def _take(self, tokens: carried.Returned, part: Reasoning) -> None:
-        """Add the reasoning tokens of a thinking block to the message.
+        """Add the encrypted reasoning of a thinking block to the message.
 
         Also add the block's thinking, in the form in which the provider sent it.
         """

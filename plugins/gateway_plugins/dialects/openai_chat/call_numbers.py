@@ -8,8 +8,14 @@ A piece has an index, and the first piece of a call has an id and a name (OpenAI
 - the name is repeated in every piece, or only the name shows that a new call begins;
 - `{}` comes before the real arguments, or the whole call is sent again at the end.
 
-So a known id decides first, then a new id or another name, then the index. A piece with an id or a name never continues
-a call whose arguments are complete JSON.
+So these rules decide, in this order:
+
+1. A piece with the id of a known call continues this call, unless it has a name and another index.
+2. Any other piece is compared with the call of its index, or with the last call if the piece has no index. It begins a
+   call if it has another name, or a name and another id.
+3. If there is no call of its index, a piece with an id or a name begins a call.
+
+A piece with a name and arguments never continues a call whose arguments are complete JSON.
 """
 
 from __future__ import annotations

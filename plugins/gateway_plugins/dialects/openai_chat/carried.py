@@ -1,13 +1,13 @@
-"""Reasoning tokens that a Chat provider requires back in the next turn. The client stores them until then.
+"""Encrypted reasoning that a Chat provider requires back in the next turn. The client stores it until then.
 
-- Some providers add opaque tokens to messages and tool calls, and require them back unchanged. Examples are Gemini's
-  thought signatures and OpenRouter's `reasoning_details`. Other dialects have no fields for such tokens.
-- So the reader of the reply encodes the tokens as the signature of a thinking block, or as redacted thinking. Clients
-  of every dialect send these back.
-- Clients also send back the id of a tool call. But the tokens do not fit into an id: they have 1,000 to 100,000
+- Some providers add encrypted reasoning to messages and tool calls, and require it back unchanged. Examples are
+  Gemini's thought signatures and OpenRouter's `reasoning_details`. Other dialects have no fields for it.
+- So the client gets the encrypted reasoning as the signature of a thinking block, or as redacted thinking. Clients of
+  every dialect send these back.
+- Clients also send back the id of a tool call. But encrypted reasoning does not fit into an id: it has 1,000 to 100,000
   characters, and providers and clients limit the length of ids.
-- The tokens go back only to the model family that made them. A field that only one provider understands goes back only
-  to this provider.
+- The encrypted reasoning goes back only to the model family that made it. A field that only one provider understands
+  goes back only to this provider.
 - A value that a client changed or forged is ignored, and reported as dropped.
 
 Sources: Google's guide to thought signatures (OpenAI compatibility), OpenRouter's guide to reasoning tokens, LiteLLM's
@@ -32,16 +32,16 @@ MESSAGE: Final = frozenset({
     DETAILS, "extra_content", "provider_specific_fields", "reasoning_opaque", "reasoning_signature",
     "encrypted_content", "encrypted_reasoning", "thought_signature",
 })  # fmt: skip
-"""Fields of a message that may have opaque reasoning tokens."""
+"""Fields of a message that may have encrypted reasoning."""
 CALL: Final = frozenset({"extra_content", "provider_specific_fields", "thought_signature"})
-"""Fields of a tool call, or of its `function`, that may have opaque reasoning tokens."""
+"""Fields of a tool call, or of its `function`, that may have encrypted reasoning."""
 _OF_FAMILY: Final = frozenset({"extra_content"})
 """Fields that are sent back to every provider of the model's family. Other fields go back to one provider only."""
 _MARKS: Final = frozenset({"thought"})
 """Fields inside `extra_content` that are not sent back, because they describe only the delta."""
 _LITELLMS: Final = "provider_specific_fields"
 _TOKENS: Final = frozenset({"thought_signature", "thought_signatures"})
-"""Fields inside LiteLLM's `provider_specific_fields` that have reasoning tokens.
+"""Fields inside LiteLLM's `provider_specific_fields` that have encrypted reasoning.
 
 Its other fields repeat other parts of the reply."""
 TEXT: Final = "reasoning_content"
@@ -53,12 +53,12 @@ BLOCKS: Final = "thinking_blocks"
 _TEXTS: Final = frozenset({TEXT, "reasoning", PART, BLOCKS, DETAILS})
 _SIGNED: Final = ("signature", "data")
 _JOINED: Final = {"reasoning.text": "text", "reasoning.summary": "summary"}
-"""Field that a stream sends in pieces, for each `type` of an entry in `reasoning_details`."""
+"""Types of entries in `reasoning_details`, each with the field that a stream sends in pieces."""
 
 
 @dataclass(slots=True)
 class Gathered:
-    """The reasoning tokens of one reply that have not yet been passed on to the client."""
+    """The encrypted reasoning of one reply that has not yet been passed on to the client."""
 
     maker: Maker
     drop: Drop
@@ -66,7 +66,7 @@ class Gathered:
     _calls: dict[str, Json] = field(default_factory=dict)
 
     def add(self, delta: Mapping[str, Any]) -> None:
-        """Add the reasoning tokens of a delta."""
+        """Add the encrypted reasoning of a delta."""
         for name in MESSAGE & delta.keys():
             if name == DETAILS:
                 entries = self._message.setdefault(DETAILS, [])
@@ -78,7 +78,7 @@ class Gathered:
                     self.drop(f"/reply/{name}")
 
     def add_whole(self, message: Mapping[str, Any]) -> None:
-        """Add the reasoning tokens of a whole message. Its entries in `reasoning_details` are complete."""
+        """Add the encrypted reasoning of a whole message. Its entries in `reasoning_details` are complete."""
         self.add({name: value for name, value in message.items() if name != DETAILS})
         if entries := sequence(message.get(DETAILS)):
             self._message[DETAILS] = [*entries]
@@ -88,10 +88,10 @@ class Gathered:
             self._calls[call_id] = {**self._calls.get(call_id, {}), **members}
 
     def take(self, thinking: str = "", **signed: str) -> str:
-        """Return and forget the gathered tokens, encoded for the client; "" if there are none.
+        """Return and forget the gathered reasoning, encoded for the client; "" if there is none.
 
-        If the tokens belong to a thinking block, `thinking` names the provider's field with its text. `signed` has the
-        signature or the data of a block in LiteLLM's `thinking_blocks`.
+        If the reasoning belongs to a thinking block, `thinking` is the name of the provider's field with the block's
+        text. `signed` has the signature or the data of a block in LiteLLM's `thinking_blocks`.
         """
         message = {name: value for name, value in self._message.items() if value}
         calls, self._message, self._calls = self._calls, {}, {}
@@ -108,7 +108,7 @@ class Gathered:
 
 
 def call_members(entry: Mapping[str, Any]) -> Json:
-    """Return the fields of a call, and of its `function`, that have reasoning tokens."""
+    """Return the fields of a call, and of its `function`, that have encrypted reasoning."""
     members: Json = {}
     for name in CALL & entry.keys():
         _add(members, name, entry[name])
@@ -132,7 +132,7 @@ def _add(members: Json, name: str, value: Any) -> None:
 
 
 def _add_entry(entries: list[Json], entry: Json) -> None:
-    """Add an entry of `reasoning_details` in a stream. A piece of the last entry is joined with this entry.
+    """Add an entry of `reasoning_details` in a stream. A piece of the last entry is appended to it.
 
     The pieces of one entry are consecutive and share an index.
     """
@@ -149,14 +149,14 @@ def _add_entry(entries: list[Json], entry: Json) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """Reasoning tokens that a client sent back with a thinking block."""
+    """Encrypted reasoning that a client sent back with a thinking block."""
 
     text: str
     """Name of the provider's field with the block's thinking (one of `_TEXTS`)."""
     message: Json
-    """Fields with reasoning tokens for the assistant's message."""
+    """Fields with encrypted reasoning for the assistant's message."""
     calls: dict[str, Json]
-    """Fields with reasoning tokens for each tool call, by the id of the call."""
+    """Fields with the encrypted reasoning of each tool call. The key is the id of the call."""
     signed: Json
     """The `signature` or `data` of a block in LiteLLM's `thinking_blocks`; {} for none."""
     is_complete: bool = True
@@ -164,7 +164,9 @@ class Returned:
 
 
 def returned(value: str, maker: Maker) -> Returned | None:
-    """Return the reasoning tokens in a signature or in redacted data. Tokens that `maker` must not get are left out.
+    """Return the encrypted reasoning in a signature or in redacted data.
+
+    Fields that only another provider understands are left out.
 
     Returns None if `Gathered.take` did not make the value, or made it for another model family.
     """

@@ -47,7 +47,10 @@ def _whole(event: Event) -> Iterator[Place | Copy]:
 
 
 def _answer(data: Any) -> tuple[Place | End, ...]:
-    """Return the places of a chunk that only continues one answer; () for any other chunk. Nearly all chunks do so."""
+    """Return the places of a chunk that only continues one answer; () for any other chunk.
+
+    Nearly all chunks only continue one answer.
+    """
     try:
         (choice,) = data["choices"]
         delta = choice["delta"]

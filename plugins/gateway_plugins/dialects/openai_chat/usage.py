@@ -1,4 +1,6 @@
-"""The usage of a reply in the Chat dialect, from one or several reports. Responses has the same form under other names.
+"""The usage of a reply in the Chat dialect, from one or several reports.
+
+Usage of the Responses API is read here too, after its fields are renamed (`dialects/openai_responses/facts.py`).
 
 - A stream may have several reports. Each is cumulative, so the last one has the whole usage (OpenAI's API reference:
   `stream_options`; vLLM's `continuous_usage_stats`; can1357/oh-my-pi#5022).
@@ -6,7 +8,7 @@
   reports have the same prompt count.
 - A report that is empty, null, or has only zeros replaces nothing.
 - Normally the prompt count includes the tokens read from a cache or written to it. Servers that pass on Anthropic's
-  counts exclude these tokens. The total shows this, or a prompt count that is smaller than the count of cache tokens.
+  counts exclude these tokens. The total shows this. A prompt count below the count of cache tokens shows it too.
 - xAI and Gemini do not count thinking as completion tokens, but include it in the total
   (UKGovernmentBEIS/inspect_ai#5528).
 - Servers name the cached tokens differently: see `_READ` and `_WRITTEN`.
@@ -168,7 +170,10 @@ class Reports:
         return not assumed and not (unknown and marks.lifetime == MIXED)
 
     def _compare(self) -> None:
-        """Compute, from the counts so far, which of them include which."""
+        """Compute from the counts so far which tokens the prompt and completion counts leave out.
+
+        These may be the cache tokens, and a part of the output such as thinking.
+        """
         read = self._cached.get("read", 0)
         by_lifetime = self._cached.get("written_1h", 0) + self._cached.get("written_5m", 0)
         self._written = max(self._cached.get("written", 0), by_lifetime)

@@ -71,7 +71,7 @@ class _Call:
     is_empty: bool = False
     """True if the arguments are `{}` so far. Some servers send `{}` before the arguments, so it is not written yet."""
     carried: dict[str, Any] = field(default_factory=dict)
-    """Fields with opaque reasoning tokens that have not been written yet."""
+    """Fields with encrypted reasoning that have not been written yet."""
 
     def add(self, piece: str) -> None:
         """Add a piece of the arguments."""
@@ -85,7 +85,7 @@ class _Call:
 
 
 class Reader:
-    """Reads one reply. Each signature of thinking gets the tag of the model's family (`maker.tagged`)."""
+    """Reads one reply. Signatures of thinking get a tag with the model's family (`maker.encoded`)."""
 
     def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -201,7 +201,7 @@ class Reader:
     def _before_text(self, writer: Writer) -> None:
         """End the open thinking block, because text follows.
 
-        Reasoning tokens between two pieces of text do not divide the text. They are written after it.
+        Encrypted reasoning between two pieces of text does not divide the text. It is written after the text.
         """
         if self._thinking or not self._in_text:
             self._settle(writer)
@@ -234,11 +234,11 @@ class Reader:
             writer.thinking(text)
 
     def _settle(self, writer: Writer) -> None:
-        """Write the reasoning tokens that have come so far, before other content begins.
+        """Write the encrypted reasoning that has come so far, before other content begins.
 
-        The tokens become the signature of the open thinking block. If no block is open, they become redacted thinking.
-        If there are no tokens, the signature is only the tag of the model's family. When the client sends the block
-        back, the bare tag shows that the provider did not sign the block.
+        It becomes the signature of the open thinking block. If no block is open, it becomes redacted thinking. If there
+        is no encrypted reasoning, the signature is only the tag of the model's family ("" for Claude). When the client
+        sends the block back, the bare tag shows that the provider did not sign the block.
         """
         thinking, self._thinking = self._thinking, ""
         token = self._gathered.take(thinking)
@@ -296,9 +296,9 @@ class Reader:
             self._carry(call)
 
     def _carry(self, call: _Call) -> None:
-        """Gather the reasoning tokens of a call for the client.
+        """Gather the encrypted reasoning of a tool call for the client.
 
-        The client gets no call of the schema tool. So the tokens of such a call are reported as dropped.
+        The client gets no call of the schema tool. So the encrypted reasoning of that call is reported as dropped.
         """
         if not self._schema_tool or call.name != self._schema_tool:
             self._gathered.add_call(call.id, call.carried)

@@ -36,7 +36,7 @@ _FOUND: Final = {
     "results": ("text",), "outputs": ("logs",), "operation": ("diff",),
     "action": ("query", "queries", "command", "commands", "text"),
 }  # fmt: skip
-"""Fields with text inside the fields of an item of the provider's own tools.
+"""Fields of items of the provider's own tools, each with the inner fields that have text.
 
 The texts are results of file searches, logs of code, patches, queries, commands, and typed text."""
 _OWN: Final = ("queries", "revised_prompt")
@@ -163,7 +163,7 @@ def _tool_texts(
 ) -> Iterator[Place]:
     """Yield the place of each string in the fields `names` of a tool's call or result, including strings in lists.
 
-    `block` is the beginning of the name of each text's block. `repeats` is true if earlier events had the same texts.
+    `block` names the part of the reply that has the texts. `repeats` is true if earlier events had the same texts.
     """
     for name in names:
         kind: Kind = "text" if name in {"text", "logs"} else "arguments"

@@ -68,7 +68,7 @@ class _Items:
     _turn: list[Part | Call | Reasoning] = field(default_factory=list)
     """Content of the assistant's turn that is being read."""
     _results: dict[str, list[Message]] = field(default_factory=dict)
-    """List for the result of each call, by call id. All calls of one assistant message share a list."""
+    """Call ids, each with the list to which the result is added. All calls of one assistant message share a list."""
     _groups: dict[int, list[Message]] = field(default_factory=dict)
     """Results of the calls in each assistant message, by the index of the message in `conversation`."""
     _shells: dict[str, str] = field(default_factory=dict)

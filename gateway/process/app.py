@@ -123,9 +123,9 @@ def build(
 ) -> web.Application:
     """Return the application.
 
-    `state` is the folder for data that must survive a restart. Listeners may be added to `modes` later, when their
-    ports are known. `pool` is closed with the application. `taker` is the connection to a running gateway that this
-    process replaces; None if no gateway is running. `seconds` are intervals, passed to `Server`.
+    `state` is the folder for data that must survive a restart. `modes` identifies callers; listeners may be added to it
+    later, when their ports are known. `pool` is closed with the application. `taker` is the connection to a running
+    gateway that this process replaces; None if no gateway is running. `seconds` are intervals, passed to `Server`.
 
     Raises `PluginError` if two compatibility flags have the same route. Raises `StoreFailed` if the store cannot be
     opened.

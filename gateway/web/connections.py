@@ -241,7 +241,7 @@ class Connection(web.RequestHandler):
         self._keepalive_handle = None
 
     def _goes_on(self) -> bool:
-        """Return whether a call is in flight that continues without its client (`call/middleware/read_on.py`)."""
+        """Return whether the call in flight continues if its client leaves (`call/middleware/read_on.py`)."""
         call = None if self._current_request is None else self._current_request.get(CALL)
         return call is not None and call.goes_on is not None and call.goes_on()
 
@@ -258,7 +258,7 @@ class Connection(web.RequestHandler):
         self._unread_timer = asyncio.get_running_loop().call_later(UNREAD_SECONDS, self._check_reading, raw, unread)
 
     def _check_reading(self, raw: asyncio.Transport, unread: int) -> None:
-        """Abort the connection if the client has read too little. `unread` is the earlier number of unread bytes."""
+        """Abort the connection if the client has read too little. `unread` was the earlier number of unread bytes."""
         if unread - raw.get_write_buffer_size() < MIN_READ_BYTES:
             raw.abort()
         else:

@@ -145,7 +145,7 @@ def _unknown(request: web.Request, name: str) -> Problem:
 
 
 def _failed(request: web.Request, flag: Plugin, error: GatewayError) -> web.Response:
-    """Return an error response if a plugin fails to write its list."""
+    """Return the error response for a plugin that failed to write its list."""
     request_id = request[REQUEST_ID]
     report = partial(request.app[GATEWAY].reports.report, request_id=request_id)
     status, headers, body = error_reply(flag, request_id, error, report)

@@ -120,7 +120,7 @@ def _declined(error: Broken) -> str:
 
 
 def connect(state: Path) -> Taker | None:
-    """Return a connection to the gateway that runs with this state folder; None if there is none.
+    """Return a connection to the gateway that runs with this state folder; None if no gateway runs.
 
     Raises `CannotTake` if that gateway's process belongs to another user.
     """

@@ -124,7 +124,7 @@ async def _read(request: web.Request) -> bytes:
 
 
 def _match(request: web.Request, etag: str) -> None:
-    """Raise `Refusal` if `If-Match` is not `*` and lacks the current tag. Weak tags never match (RFC 9110, 13.1.1)."""
+    """Raise `Refusal` unless `If-Match` is `*` or has the current tag. Weak tags never match (RFC 9110, 13.1.1)."""
     given = request.headers.get("If-Match")
     if given is None:
         raise Refusal(428, "If-Match is missing; send the ETag of the configuration that this one is made from")

@@ -74,8 +74,7 @@ async def _whole(runtime: Runtime, identity: Identity, model: str, *, note: str 
 def _is_self(request: web.Request, caller: Identity) -> bool:
     """Return whether the question is about the caller.
 
-    The query must not have `group` or `tag`. If it has `as`, the value must be the caller's own login. The gateway does
-    not know the groups, tags and tailnet grants of others.
+    The query must not have `group` or `tag`. If it has `as`, the value must be the caller's own login.
     """
     named = {"group", "tag"} & set(request.query)
     return not named and request.query.get("as", caller.login) == caller.login

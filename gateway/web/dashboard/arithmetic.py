@@ -26,7 +26,7 @@ _KINDS: Final = (
     ("reasoning", "Output for reasoning"),
 )
 OTHER: Final = "Tools, media and factors"
-"""Label of costs other than tokens: fees of tools, other prices of media, and the factor of a geography."""
+"""Label of the costs that are not for tokens: fees of tools, prices of media, and the factor of a geography."""
 _DIGITS: Final = 60
 """Precision, in decimal digits, of the sums of amounts. An amount has at most 30 digits."""
 

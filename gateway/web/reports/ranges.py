@@ -134,7 +134,10 @@ def moments_range(since: float, until: float, zone: ZoneInfo) -> Range:
 
 
 def moment_text(at: float, zone: ZoneInfo) -> str:
-    """Return a Unix time as text for a URL, with the zone's offset. An hour repeats if the clocks are set back."""
+    """Return a Unix time as text for a URL, with the zone's offset.
+
+    If the clocks are set back, two hours of the day differ only in their offset.
+    """
     return datetime.fromtimestamp(at, zone).isoformat(timespec="minutes")
 
 

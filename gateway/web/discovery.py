@@ -42,7 +42,7 @@ def access_of(request: web.Request) -> Access | web.Response:
 
 
 async def encoded(request: web.Request, words: Hashable, make: Callable[[], bytes]) -> bytes:
-    """Return the list that `make` makes. For the same `words`, the list is made once and then kept.
+    """Return the list that `make` creates. For the same `words`, the list is created once and then reused.
 
     `words` are all values on which the list depends, except for the configuration. Raises the exceptions of `make`.
     """

@@ -69,8 +69,8 @@ _STARTED: Final = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
 def checks(state: StateFolder) -> Iterator[Result]:
     """Yield the results of all checks of an existing state folder.
 
-    If the files belong to another user, they are not opened. SQLite would create further files, and
-    that user could not open those.
+    If the files belong to another user, they are not opened. Otherwise SQLite would create files that the other user
+    cannot open.
     """
     for path in (state.database, state.journal):
         if path.exists() and (owner := path.stat().st_uid) != os.geteuid():

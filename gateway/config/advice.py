@@ -113,7 +113,7 @@ def _unknown_cost(provider: Provider, config: Config, report: Report) -> None:
     """Warn if the costs of a provider's calls are unknown because of its price list.
 
     - Bedrock's prices vary by region, so a Bedrock provider must name a price list (Aperture's documentation).
-    - If `auto_cost_basis` is off, a provider must name the list that its compatibility flags would imply.
+    - If `auto_cost_basis` is off, compatibility flags (API formats) imply no price list. Then a provider must name one.
     - The gateway must have the price list that a provider names.
     """
     path: Path = ("providers", provider.id)

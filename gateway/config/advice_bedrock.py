@@ -1,4 +1,4 @@
-"""Warnings about providers at Amazon Bedrock: wrong addresses, models of another region, and ARNs that do not name a
+"""Warnings about providers at Amazon Bedrock: wrong URLs, models of another region, and ARNs that do not name a
 model.
 
 The service and the region are parsed from the host's name; nothing is looked up.

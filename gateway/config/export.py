@@ -1,8 +1,8 @@
 """The JSON Schema (2020-12) of the configuration. Editors use it to complete keys and to underline misspelt keys.
 
-The schema is made from the loader's pydantic models. It has the loader's rules, except rules about several values
-together. The loader only warns of unknown keys. The schema refuses them, because editors underline errors and warnings
-alike.
+The schema is made from the loader's pydantic models. It has the loader's rules, except rules that compare
+several values. The loader only warns of unknown keys. The schema refuses them, because editors underline errors and
+warnings alike.
 """
 
 from __future__ import annotations

@@ -25,8 +25,7 @@ _NO_KEY: Final = re.compile(r"[A-Za-z_-]{1,16}")
 _SHORTEST_KEY: Final = 4
 """Minimum length of a secret in characters. Shorter values are not masked in messages."""
 _TELLING: Final = 6
-"""Number of characters of a secret value that a message must not show in a row. Fewer characters may occur in any
-sentence."""
+"""Minimum number of consecutive characters of a secret that messages hide. Any sentence may contain fewer."""
 MAX_FINDINGS: Final = 1000
 """Maximum number of findings of each severity. Nobody reads more, and each one takes time."""
 PATIENCE: Final = 200_000
@@ -180,7 +179,7 @@ def shorten(message: str) -> str:
 
 
 def quote(value: Any, allowed: Iterable[str] = ()) -> str:
-    """Return the value in quotes if a message may show it; otherwise the words `the value`.
+    """Return the value in quotes if a message may show it; otherwise the text `the value`.
 
     A user may have pasted a secret into the wrong field. So only a short lower-case word, or a word similar to one in
     `allowed`, is shown. A long word, or a word with a digit, is never shown.

@@ -293,7 +293,7 @@ class MetricsSettings:
 @dataclass(frozen=True, slots=True)
 class Resilience:
     timeouts: Timeouts = Timeouts()
-    """The timeouts of providers without their own."""
+    """The timeouts of providers that have no timeouts of their own."""
     circuit_breaker: CircuitBreaker = CircuitBreaker()
     failover: bool = True
     """True if another candidate (provider and model) serves a call that fails before the first event of its reply."""

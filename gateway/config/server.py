@@ -75,7 +75,7 @@ class Limits:
     connections: int | None = None
     """Maximum number of clients' connections; None for about half of the process's file descriptors."""
     connections_per_peer: int = 256
-    """Maximum number of connections from one address on another machine."""
+    """Maximum number of connections from one IP address of another machine."""
     head_seconds: float = 15
     """Maximum number of seconds from the first to the last byte of a request's head."""
     idle_seconds: float = 75

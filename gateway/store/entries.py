@@ -7,8 +7,8 @@ Four kinds of entries are usual:
 - balances after a refill or a change of the quotas;
 - a change of the configuration.
 
-A process that has been replaced writes two more kinds to its spool: the ids of its open calls, and a call that has
-ended, with its bill. The process that replaced it charges the bill.
+A process that has been replaced writes two more kinds to its spool (a second journal): the ids of its open calls, and
+a call that has ended, with its bill. The new process charges the bill.
 
 - Lines are encoded on the event loop and decoded in another thread.
 - New releases only add fields, so lines of older releases can be read.

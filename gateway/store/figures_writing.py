@@ -111,7 +111,7 @@ def _add_to_tables(
 
 
 def series_numbers(connection: sqlite3.Connection, wanted: Iterable[Series]) -> dict[Series, int]:
-    """Return the numbers that the table `series` gives to series. New series are inserted."""
+    """Return the number of each series in the table `series`. New series are inserted."""
     missing = list(wanted)
     numbers = _look_up(connection, missing)
     if new := [series for series in missing if series not in numbers]:
@@ -166,7 +166,7 @@ def write_errors(
 
 
 def _kind_number(connection: sqlite3.Connection, kind: ErrorKind, share: ErrorShare) -> int:
-    """Store the last message and example of a kind of errors, and return the number of the kind."""
+    """Store the last message and example of a kind of errors. Return the key of its row."""
     number = "SELECT n FROM error_kinds WHERE code = ? AND native = ? AND provider = ? AND shape = ?"
     if connection.execute(number, kind).fetchone() is None:
         shapes = "SELECT count(*) FROM error_kinds WHERE code = ? AND native = ? AND provider = ?"

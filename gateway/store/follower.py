@@ -176,7 +176,7 @@ class JournalFollower:
         self._task = asyncio.create_task(self._tend())
 
     async def resume(self) -> None:
-        """Undo `redirect` and `pause`: write entries to the journal and apply it again, and close the spool.
+        """Undo `redirect` and `pause`: close the spool, and write and apply the journal as before.
 
         Do nothing if the journal is being applied. Raises `StoreFailed` if the journal or the store fails.
         """
@@ -263,7 +263,7 @@ class JournalFollower:
         return BUSY_POLL_SECONDS if self._is_busy else POLL_SECONDS
 
     async def _catch_up(self) -> None:
-        """Apply all lines that the journal has at the time of the call. Later lines wait for the next round.
+        """Apply all lines that the journal has now. Later lines wait for the next round.
 
         Raises `StoreFailed` if the journal cannot be read or the store cannot be written. The next attempt continues
         after the last batch that was applied.

@@ -251,8 +251,8 @@ class Journal(Segments):
     def renew(self, seconds: float) -> None:
         """Begin a new file if the current file is older than `seconds`, the retention of calls.
 
-        Then the old file, with expired calls, can be deleted. If the new file cannot be created, the next call of this
-        method tries again.
+        Then the old file, with expired calls, can be deleted. If the new file cannot be created, the next
+        `renew` tries again.
         """
         if self._end.byte and monotonic() - self._begun >= seconds:
             with suppress(OSError, StoreFailed):

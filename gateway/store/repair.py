@@ -157,7 +157,7 @@ def rebuild_sums(path: Path) -> None:
 
 
 def _copy(source: sqlite3.Connection, target: sqlite3.Connection, table: Table) -> int:
-    """Copy the rows of a table that can be read and have values of the right types. Return their number."""
+    """Copy each row that can be read and has values of the right types. Return the number of copied rows."""
     types = {name: kind for _, name, kind, *_ in target.execute(f"PRAGMA table_info({table.name})")}
     try:
         pages = source.execute("PRAGMA page_count").fetchone()[0]
@@ -205,7 +205,7 @@ _TYPES: Final[dict[str, type | tuple[type, ...]]] = {
 
 
 def _rows(source: sqlite3.Connection, select: str, table: Table) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of a table that can be read. The same row may be yielded twice."""
+    """Yield the readable rows of a table. The same row may be yielded twice."""
     if not table.is_numbered:
         for direction in ("ASC", "DESC"):
             with suppress(sqlite3.DatabaseError):

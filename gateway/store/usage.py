@@ -21,7 +21,7 @@ _COLUMNS: Final[Mapping[str, str]] = {
 }
 _SUMS: Final = (*SUMS, "duration_ms")
 _SUMMED: Final = {"failed": "iif(outcome = 'ok', 0, calls)"}
-"""SQL of sums for which the tables of figures have no column."""
+"""SQL of the sums for which the tables `figures_*` have no column."""
 _FORMATS: Final[Mapping[str, str]] = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00Z"}
 
 

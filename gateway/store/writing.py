@@ -84,10 +84,10 @@ def _insert(connection: sqlite3.Connection, records: Iterable[Record]) -> Sequen
 
 
 def _update_open(connection: sqlite3.Connection, sent: Sequence[SentCall], ended: Sequence[Record]) -> None:
-    """Add the calls that were sent to the open calls, and remove the calls that have ended.
+    """Update the table of open calls: insert the calls that were sent, and delete the calls that have ended.
 
     If a call is sent again to another provider, its new line replaces the old one. A call that has ended within the
-    batch gets no row.
+    batch is not inserted.
     """
     ends = {record.id for record in ended}
     opened = [(call.id, msgspec.json.encode(call)) for call in sent if call.id not in ends]

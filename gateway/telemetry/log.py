@@ -32,7 +32,7 @@ MAX_TEXT: Final = 8192
 GATHER_SECONDS: Final = 0.01
 """Seconds for which lines are collected before they are written together, because a write for each line is slow."""
 CLOSE_SECONDS: Final = 2.0
-"""Maximum seconds for which the process waits at its end if the output blocks."""
+"""Maximum number of seconds for which `Lines.close` waits if the output blocks."""
 REDACTED: Final = "[redacted]"
 _LINE_END: Final = ord("\n")
 

@@ -259,7 +259,7 @@ class Metrics:
         self._count_others(record)
 
     def _count_others(self, record: Record) -> None:
-        """Count the failed attempts of a call, its user and its session."""
+        """Count the failed attempts of a call. Also count the call for its API keys, its user and its session."""
         for attempt in record.tried[:-1]:
             self._failovers.labels(attempt.provider, attempt.error if attempt.error in STATUS else OTHER).inc()
         if record.key or any(attempt.key for attempt in record.tried):

@@ -25,7 +25,7 @@ from gateway.telemetry.log import Logger
 MAX_WAITING: Final = 10_000
 """Maximum number of records and events in an observer's queue, about 10 MB."""
 CLOSE_SECONDS: Final = 5.0
-"""Maximum seconds for which the process waits at its end for the observers to read their queues."""
+"""Maximum number of seconds for which `Observers.close` waits until the queues are delivered."""
 
 Item = Record | Mapping[str, Any]
 Report = Callable[[PluginFailed, str], None]

@@ -130,9 +130,10 @@ def policy_capabilities(app: Mapping[str, Any]) -> tuple[tuple[Capability, ...],
 
 
 def _item(raw: Any, origin: str) -> tuple[Capability | None, list[str]]:
-    """Return the capability of an object, or None if it has a fault, and the messages about the object.
+    """Return the capability of an object, and the messages about the object.
 
-    The object has no text with lines, so the report locates every path at the offset 0.
+    The capability is None if the object has a fault. The object has no text with lines, so the report locates every
+    path at the offset 0.
     """
     report = Report("", Document("", raw, dict.fromkeys(_paths(raw), 0)))
     section = check(CapabilitySection, raw, (), report)

@@ -1,4 +1,4 @@
-"""The section `providers`: providers of models, with their addresses, API keys and models.
+"""The section `providers`: providers of models, with their URLs, API keys and models.
 
 Sections within a provider are read in `capabilities.py`, `cost_rules.py` and `options.py`.
 """
@@ -58,7 +58,7 @@ DEFAULT_MODE: Final[AuthMode] = "override"
 
 
 class ProviderSection(Section):
-    """A provider of models: its address, its key, its models, and the APIs that it speaks."""
+    """A provider of models: its base URL, its key, its models, and the APIs that it speaks."""
 
     moved: ClassVar[Mapping[str, str]] = {
         "anthropic_betas": 'has no effect here any more; write "options": {FLAG: {"allow_betas": [...], '
@@ -209,7 +209,7 @@ def enabled_flags(compatibility: Mapping[str, bool] | None, known: Collection[st
 def read_providers(raw: Mapping[str, Any], resilience: Resilience, reading: Reading) -> Mapping[str, Provider]:
     """Return the providers that have no fault, by their name in the document.
 
-    `resilience` has the settings for providers without their own.
+    `resilience` has the settings for providers without settings of their own.
     """
     providers = {id_: _provider(id_, value, resilience, reading) for id_, value in raw.items()}
     return MappingProxyType({id_: provider for id_, provider in providers.items() if provider})

@@ -1,6 +1,6 @@
 """The section `server`: listeners, host names, limits, and fetching of files.
 
-Listeners are in `listeners.py`. Files that clients name by URL are in `fetch.py`.
+`listeners.py` has the listeners, and `fetch.py` the settings for files that clients name by URL.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def grouped(
 
 
 def _tables(selection: Selection, by: str) -> Mapping[str, int]:
-    """Return the tables for a query: the small tables without callers and agents if they suffice."""
+    """Return the tables for a query. The smaller tables, which lack callers and agents, are used if they suffice."""
     has_caller = selection.user is not None or selection.agent is not None or "s.identity" in by or "s.agent" in by
     return FIGURE_TABLES if has_caller else EVERYBODY_TABLES
 

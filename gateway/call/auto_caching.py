@@ -13,7 +13,7 @@ from gateway.contract.flag import Caps
 from gateway.money.prices.rates import Priced
 
 _WRITES: Final[Mapping[CacheLifetime, str]] = {"5m": "cache_write_5m", "1h": "cache_write_1h"}
-"""The kind of billed tokens for writing a cache entry, by the lifetime of the entry."""
+"""Maps the lifetime of a cache entry to the kind of billed tokens for writing the entry."""
 
 
 def is_on(provider: Provider, *, has_marks: bool) -> bool:

@@ -42,7 +42,7 @@ _SECRET_NAMED: Final = re.compile(r"auth|cookie|key|token|secret|passw|pwd|crede
 """Pattern for the names of headers and URL parameters whose values are keys."""
 _PARTS: Final = re.compile(r"[\s,;]+")
 _NAMED_PART: Final = re.compile(r"\w+=(.+)")
-"""A part such as `Signature=…` of AWS's `authorization` header."""
+"""Pattern for a part of AWS's `authorization` header, such as `Signature=…`."""
 _MAX_CACHED: Final = 256
 """Maximum number of cached `Redaction` objects. Each provider needs one for each set of headers that the gateway
 adds."""

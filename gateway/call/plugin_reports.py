@@ -23,7 +23,7 @@ class PluginReports:
     metrics: Metrics
     log: Logger
     _logged: dict[tuple[str, str], float] = field(default_factory=dict)
-    """The time of the last log line about each slow hook, by plugin and hook."""
+    """Maps a plugin and its slow hook to the time of the last log line about the hook."""
 
     def report(self, error: GatewayError, request_id: str) -> None:
         """Log and count an error if it is the failure of a plugin."""

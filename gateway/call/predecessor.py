@@ -53,7 +53,7 @@ class Predecessor:
     offset: JournalOffset = field(default_factory=JournalOffset)
     """The offset in the spool up to which entries have been applied."""
     held: dict[str, Mapping[Kind, Reservation]] = field(default_factory=dict)
-    """Reservations in this process for open calls of the replaced process, by the id of the call."""
+    """Maps the id of each open call of the replaced process to the call's reservations in this process."""
     ids: set[str] = field(default_factory=set)
     """Ids of the calls that the replaced process has sent and not ended."""
     recovered: bool = False

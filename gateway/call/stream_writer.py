@@ -75,7 +75,7 @@ class StreamWriter:
         return None if self._request is None else self._request.transport
 
     def write_now(self, data: bytes) -> None:
-        """Write data without waiting. `takes_more` must be true."""
+        """Write data without waiting. The caller must check first that `takes_more` is true."""
         transport = self._transport
         assert transport is not None
         self._last = monotonic()

@@ -93,7 +93,7 @@ class Explanation:
     """The strategy that picks an offer for each call if `model` is an alias; None otherwise."""
     offers: tuple[Offered, ...]
     near: tuple[str, ...] = ()
-    """Names similar to `model`, if there is no model of that name."""
+    """Names similar to `model`, if no model of this name was found."""
     near_misses: tuple[NearMiss, ...] = ()
     grant: str = ""
     """A grant that would give the caller the missing access and nothing more.

@@ -7,7 +7,7 @@
 - A failed attempt is closed, and its cost is computed, before the next attempt begins.
 - If the provider throttles or refuses the key of an attempt, another free key of the provider is tried before another
   candidate.
-- A call with a single candidate and a single key takes a shorter way, because it is the usual one.
+- A call with a single candidate and a single key skips the work for failover, because most calls are of this kind.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Failed:
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """Makes attempts, and runs the chain of attempts (`steps`) for each. This is the last step of a call's chain."""
+    """Makes the attempts of a call, as the last step of its chain. The chain `steps` runs once for each attempt."""
 
     steps: AttemptNext
     admission: Admission

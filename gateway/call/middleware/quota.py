@@ -61,7 +61,7 @@ class Quota:
 
 
 def _with_cache(call: Call, size: Size) -> Size:
-    """Return `size` with `caches` set if `auto_cache` may add cache marks with a lifetime of an hour.
+    """Return `size`, with `caches` true if `auto_cache` may add cache marks with a lifetime of an hour.
 
     Writing such cache entries costs more than plain input. Entries with a lifetime of five minutes are part of every
     reservation, because some models write them without marks.

@@ -64,7 +64,8 @@ class ModelSearcher:
     """All compatibility flags, by name."""
 
     async def models(self, provider: Provider) -> Mapping[str, str]:
-        """Return the id of the underlying model for each name in the provider's list; "" if the name itself is the id.
+        """Return a map from each name in the provider's list to the id of the underlying model; to "" if the name is
+        the id.
 
         Raises `SearchFailed` if there is no complete list.
         """
@@ -183,7 +184,7 @@ def at_subdomain(provider: Provider, subdomain: str) -> Provider:
 
 
 def checked(models: Sequence[DiscoveredModel]) -> Mapping[str, str]:
-    """Return the id of the underlying model for each name; "" if the name itself is the id.
+    """Return a map from each name to the id of the underlying model; to "" if the name itself is the id.
 
     Names that cannot be used in a request, such as names with control characters, are left out.
 

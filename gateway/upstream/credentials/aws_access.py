@@ -104,7 +104,7 @@ class AwsAccess:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _usable(self, credentials: Credentials) -> Obtained[Signer | Key]:
-        """Return what requests need: a signer, or a short-term API key."""
+        """Return the credential that the configuration demands: a signer, or a short-term API key."""
         signer = Signer(credentials, self._settings.region, self._settings.service)
         if self._settings.signs:
             return Obtained(signer, credentials.expires_at)

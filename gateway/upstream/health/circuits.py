@@ -8,7 +8,7 @@
 - A circuit also opens if the model fails much more often at this provider than at others, which then serve the calls.
 - If all candidates of a call rest, the caller of this file tries the first one all the same. The breaker must not turn
   a degraded provider into a dead one.
-- Each process has its own state. A reload keeps the state of a provider whose address and credential are the same.
+- Each process has its own state. A reload keeps the state of a provider whose base URL and credential are the same.
 
 `may_try` and `ended` are called on the event loop for every attempt. They create no object for a healthy provider.
 """
@@ -130,7 +130,7 @@ class Health:
         self.configured(config)
 
     def configured(self, config: Config, peers: Peers | None = None) -> None:
-        """Use another configuration. A provider with another address or key starts as healthy.
+        """Use another configuration. A provider with another base URL or credential starts as healthy.
 
         `peers` is the result of `peers_of(config)`. If `peers` is None, it is computed here.
         """
@@ -341,9 +341,9 @@ def _way(provider: Provider) -> tuple[object, ...]:
 
 
 def peers_of(config: Config) -> Peers:
-    """Return the other models that can serve the calls of a model, for each model of an enabled provider.
+    """Return a map from each model of an enabled provider to the other models that can serve its calls.
 
-    They are the same model at other providers, and the other targets of the model's aliases.
+    These are the same model at other providers, and the other targets of the model's aliases.
     """
     keys = [(id_, model) for id_, provider in config.providers.items() if not provider.disabled
             for model in provider.models]  # fmt: skip

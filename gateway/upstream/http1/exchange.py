@@ -143,8 +143,8 @@ class Exchange:
     async def read(self, quick: Quick = not_quick) -> bytes:
         """Return the bytes of the body that have arrived; b"" at the end. If there are none, wait for them.
 
-        Bytes that arrive during the wait are given to `quick` first, and returned only if `quick` returns False. Raises
-        the error with which the reply ended, after all bytes that arrived before it.
+        Bytes that arrive during the wait are given to `quick` first, and returned only if `quick` returns False. If the
+        reply ended with an error, raises this error once all bytes that arrived before it have been returned.
         """
         self._quick = quick
         while not self._parts:

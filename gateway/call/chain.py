@@ -300,8 +300,8 @@ class Call:
         """Return the seconds that the gateway added to the call; None if no provider was called.
 
         This is the time from the request's last byte to the first event of a stream, or to `now` if there is no stream.
-        The time spent waiting for the provider is subtracted. It includes the network, and the opening of a connection.
-        It also includes the work of other calls on the event loop during a wait.
+        The time spent waiting for the provider is subtracted. This waiting time includes the network, the opening of a
+        connection, and the work of other calls on the event loop.
         """
         if not self.requests:
             return None

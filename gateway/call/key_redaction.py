@@ -241,7 +241,7 @@ class EventRedaction:
         self._packed = self._packed or data.find(_PACKED) >= 0
 
     def clean(self, events: Iterable[Event]) -> Iterable[Event]:
-        """Remove the keys from events, and return the events. `look` must have searched the bytes of these events."""
+        """Remove the keys from events, and return the events. The caller must first pass their bytes to `look`."""
         return self._redacted(events) if self._suspect or self._packed else events
 
     def _redacted(self, events: Iterable[Event]) -> Iterator[Event]:

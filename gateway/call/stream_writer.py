@@ -42,7 +42,7 @@ class PassedEvents:
 
 
 UNSENT_BYTES: Final = 32 * 1024
-"""Number of unsent bytes in a connection's buffer from which on the next write has to wait."""
+"""Number of unsent bytes in a connection's buffer at which the next write has to wait."""
 
 
 class StreamWriter:

@@ -1,8 +1,8 @@
-"""Near misses: grants that nearly give a caller access. They are shown to administrators.
+"""Near misses: grants that nearly give a caller access.
 
 Such a grant is for other callers, or has a mistake in a source (`src`) or in a model pattern. Near misses name other
-callers and other models, so only administrators see them. This file decides nothing about access; `access/grants.py`
-does.
+callers and other models, so they are shown to administrators only. This file decides nothing about access;
+`access/grants.py` does.
 """
 
 from __future__ import annotations

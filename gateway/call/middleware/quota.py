@@ -1,8 +1,8 @@
-"""Reserves the maximum that a call may use in its quotas and rate limits, or refuses the call.
+"""Reserves amounts for a call in its quotas and rate limits, or refuses the call.
 
-This is done before a request is sent to a provider. A refusal tells the client how long to wait. The reservation is
-replaced by the actual charge when the record of the call is made (`gateway.call.settlement.settle`), however the call
-ends.
+The amounts are the maximum that the call may use. They are reserved before a request is sent to a provider. A refusal
+tells the client how long to wait. The reservation is replaced by the actual charge when the record of the call is made
+(`gateway.call.settlement.settle`), however the call ends.
 """
 
 from __future__ import annotations

@@ -109,8 +109,8 @@ class LiveCredentials:
     ) -> dict[str, str]:
         """Return the credential headers of a request.
 
-        `headers` are the other headers of the request, which must not change afterwards. Headers that a proxy may
-        change are not signed.
+        `headers` are the other headers of the request. The caller must not change them afterwards. Headers that a proxy
+        may change are not signed.
         """
         match used.credential:
             case Key(value=value):

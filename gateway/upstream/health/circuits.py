@@ -224,7 +224,7 @@ class Health:
             rest.until = now + breaker.open_seconds * 2**rest.doublings
 
     def note(self, provider_id: str, model: str, code: str, message: str) -> None:
-        """Keep the error of an attempt, to show it to people. The message must contain no key."""
+        """Keep the error of an attempt, to show it to people. The caller ensures that the message contains no key."""
         memory = self._memories.get((provider_id, model)) or self._remember(provider_id, model)
         memory.failure = Failure(time(), code, message[:MAX_WORDS])
 

@@ -118,7 +118,7 @@ def system(top: Members, drop: Drop) -> list[Text]:
 def messages(top: Members, drop: Drop) -> list[Message]:
     """Return the conversation.
 
-    Raises `Refused` for a tool result if the preceding assistant message has no call with its id.
+    Raises `Refused` for a tool result if the preceding assistant message has no tool call with its id.
     """
     raws = member(top, "messages")
     if not isinstance(raws, list) or not raws:
@@ -169,7 +169,7 @@ def _uncited(blocks: Iterable[Block], drop: Drop) -> list[Block]:
 
 
 def _check_results(conversation: list[Message]) -> None:
-    """Raise `Refused` for a tool result if the preceding assistant message has no call with its id."""
+    """Raise `Refused` for a tool result if the preceding assistant message has no tool call with its id."""
     calls: set[str] = set()
     before = ""
     for message in conversation:

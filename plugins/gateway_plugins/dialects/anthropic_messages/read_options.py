@@ -54,7 +54,8 @@ _TOOL_MEMBERS: Final = (
 )  # fmt: skip
 """Fields of a tool that are read, or that have no effect on the answer. They are not reported as dropped.
 
-`eager_input_streaming` only makes a call's input stream sooner. opencode and the AI SDK send it with every tool."""
+`eager_input_streaming` only makes the input of tool calls stream sooner. opencode and the AI SDK send
+it with every tool."""
 _PARALLEL_AT: Final = "/tool_choice/disable_parallel_tool_use"
 EFFORT_AT: Final = "/output_config/effort"
 _DIRECT_CALLERS: Final[tuple[Any, ...]] = (None, [], ["direct"])

@@ -1,4 +1,4 @@
-"""Reads the separately billed parts of a call from the usage reports of a reply in Anthropic's dialect.
+"""Reads the separately billed parts of a reply in Anthropic's dialect from its usage reports.
 
 - Reports come in `message_start`, in `message_delta`, and in Bedrock's metrics (`shared/usage_counts.py`).
 - One reply may take several runs of a model. `usage.iterations` has the counts of each run.
@@ -46,7 +46,7 @@ _FALLBACK: Final = "fallback_message"
 _KINDS: Final[Mapping[str, str]] = {"compaction": "compaction", "advisor_message": "advisor"}
 """Types in `usage.iterations`, each with the kind of the billed part. Any other type is the kind itself."""
 MAX_PARTS: Final = 32
-"""Maximum number of parts of a call. The tokens of further iterations are added to the last part."""
+"""Maximum number of billed parts of a reply. The tokens of further iterations are added to the last part."""
 _MAX_KIND: Final = 64
 """Maximum number of characters of a provider's own name for the kind of a part."""
 MAX_ITERATIONS: Final = 1024

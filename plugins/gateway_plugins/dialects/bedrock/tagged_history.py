@@ -38,7 +38,7 @@ MARKS: Final = (PREFIX.encode(), _IN_BASE64)
 _CONTENT: Final = "content"
 _THINKING_BLOCKS: Final = "thinking_blocks"
 _SIGNED: Final = {"thinking": "signature", "redacted_thinking": "data"}
-"""Field with the tag, for each type of a Messages block."""
+"""Types of Messages blocks with thinking, each with the field that has the tag."""
 
 _Block = dict[str, Any]
 _Untag = Callable[[_Block, Maker], bool | None]

@@ -165,7 +165,7 @@ def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
     """Return the messages for consecutive turns of the user and the system.
 
     Normally this is one user message, with the tool results first (camel#3954). It is split in two if the model refuses
-    the other blocks beside tool results. A system message may follow it.
+    other blocks beside tool results. A system message may follow it.
     """
     results: list[Block] = []
     others: list[Block] = []

@@ -91,7 +91,7 @@ def _known(raw: Any, at: str, drop: Drop) -> Any:
 
 
 def _without_servers(blocks: list[Block], servers: set[str], drop: Drop) -> list[Block]:
-    """Return the blocks without calls of tools that a provider ran itself, and without the results of these calls.
+    """Return the blocks except calls of tools that a provider ran itself, and except the results of these calls.
 
     `servers` has the ids of such calls in all messages so far. This function adds ids.
     """

@@ -223,7 +223,7 @@ _MODES: Final = ("auto", "any", "tool", "none")
 def choice(top: Members, extra: Mapping[str, Any]) -> ToolChoice:
     """Return the tool choice from Converse's `toolChoice`, or from Claude's `tool_choice` among the extra fields.
 
-    Only Claude's `tool_choice` can be "none" or forbid parallel calls.
+    Only Claude's `tool_choice` can be "none" or forbid parallel tool calls.
     """
     own_at = f"{EXTRAS}/tool_choice"
     own = extra.get("tool_choice")
@@ -319,7 +319,7 @@ def metadata(top: Members) -> dict[str, str]:
 
 
 def project(top: Members) -> str:
-    """Return `projectIdentifier`, the project to which AWS attributes the call; "" if it is missing."""
+    """Return `projectIdentifier`, the project to which AWS attributes the request; "" if it is missing."""
     value = member(top, "projectIdentifier")
     if value is not None and not (isinstance(value, str) and _PROJECT.fullmatch(value)):
         raise invalid("projectIdentifier must be the id or the ARN of a project", "projectIdentifier")

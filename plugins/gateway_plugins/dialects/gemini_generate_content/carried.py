@@ -1,7 +1,7 @@
 """Gemini's thought signatures, sent to clients of other dialects and back.
 
 - Gemini signs a part of its reply, and wants the signature back on the same part. Gemini 3 refuses a function call
-  without its signature. Other dialects have no field for a signature on a text or on a call.
+  without its signature. Other dialects have no field for a signature on a text or a function call.
 - So the client gets Gemini's signature in a thinking block: as the block's own signature, or as redacted thinking. The
   value also names the kind of the signed part.
 - A signature goes back only to the model family that made it. A value that a client changed or forged is ignored, and

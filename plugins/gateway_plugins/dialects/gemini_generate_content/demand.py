@@ -122,7 +122,10 @@ class Conversation:
         self._others += [part for part in parts if not is_blank(part)]
 
     def assistant(self, pieces: Sequence[Piece], at: str) -> None:
-        """Add an assistant turn. Consecutive turns become one content, so that all calls come before all results."""
+        """Add an assistant turn.
+
+        Consecutive turns become one content, so that all function calls come before all results.
+        """
         turn = ModelTurn(self._maker, self._drop)
         turn.add(pieces)
         turn.report()
@@ -146,7 +149,7 @@ class Conversation:
         return self._contents[-1]
 
     def result(self, call_id: str, parts: Sequence[Block], at: str, *, is_error: bool = False) -> None:
-        """Add the result of a call. Raises `Refused` if the last assistant turn has no call with this id.
+        """Add the result of a function call. Raises `Refused` if the last assistant turn has no call with this id.
 
         `at` is the JSON pointer of the client's field that names the call.
         """
@@ -158,7 +161,7 @@ class Conversation:
     def members(self) -> Block:
         """Return `contents`, and `systemInstruction` if there is any.
 
-        - A call without a result gets an error as its result.
+        - A function call without a result gets an error as its result.
         - If there are no contents, a user's content is added.
         - A user's content is also added after an assistant turn that the model cannot continue. This turn is reported
           as dropped.
@@ -175,7 +178,7 @@ class Conversation:
         return system | {"contents": self._contents}
 
     def _sign(self, parts: Sequence[Block]) -> None:
-        """Add the placeholder signature `Caps.call_signature` to the first call, if the call has no signature."""
+        """Add the placeholder signature `Caps.call_signature` to the first function call if it has no signature."""
         call = next((part for part in parts if "functionCall" in part), None)
         if call is not None and self._caps.call_signature:
             call.setdefault("thoughtSignature", self._caps.call_signature)

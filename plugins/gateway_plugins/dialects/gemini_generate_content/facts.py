@@ -118,7 +118,7 @@ class Meter:
 
 
 def _called(candidate: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names of called functions. If arguments are streamed, only the first chunk of a call has the name."""
+    """Yield the names of called functions. If arguments are streamed, only the first chunk has the name."""
     for part in parts_of(candidate):
         if CALL in part and (name := text(mapping(part[CALL]).get("name"))):
             yield name
@@ -141,7 +141,7 @@ def _part_bytes(part: Mapping[str, Any]) -> int:
 
 
 def _arguments_bytes(call: Mapping[str, Any]) -> int:
-    """Return the number of bytes of a call's arguments: complete (`args`), or pieces of strings (`partialArgs`)."""
+    """Return the number of bytes of a function's arguments: complete (`args`), or pieces of strings (`partialArgs`)."""
     size = len(encoded(call["args"])) if call.get("args") else 0
     pieces = (mapping(piece).get("stringValue") for piece in sequence(call.get("partialArgs")))
     return size + json_api.text_bytes(*pieces)

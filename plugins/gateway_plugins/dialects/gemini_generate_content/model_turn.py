@@ -1,4 +1,4 @@
-"""Builds the parts of one model turn in a Gemini request from text, thinking and calls, in their order.
+"""Builds the parts of one model turn in a Gemini request from text, thinking and function calls, in their order.
 
 Gemini signs parts of its replies. The client sends a signature back in a thinking block (`carried.py`). It is put on
 the part that Gemini signed. The rules are the same for all clients' dialects.
@@ -26,12 +26,12 @@ class ModelTurn:
     drop: Drop
     parts: list[Block] = field(default_factory=list)
     _waiting: list[tuple[str, str]] = field(default_factory=list)
-    """Signatures for later calls, each with the JSON pointer of the thinking block that had the signature."""
+    """Signatures for later function calls, each with the JSON pointer of the thinking block that had the signature."""
     _thinking_at: list[str] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
-        """True if there is neither a call nor a visible text. Thinking alone is not sent."""
+        """True if there is neither a function call nor a visible text. Thinking alone is not sent."""
         return not any("functionCall" in part or self._is_text(part) for part in self.parts)
 
     def add(self, pieces: Sequence[Piece]) -> None:
@@ -46,7 +46,7 @@ class ModelTurn:
     def report(self) -> None:
         """Report as dropped the thinking that is not sent.
 
-        In an empty turn, no thinking is sent. In any other turn, a signature is not sent if its call did not come.
+        In an empty turn, no thinking is sent. Otherwise, a signature is not sent if its function call did not come.
         """
         for at in self._thinking_at if self.is_empty else [at for _, at in self._waiting]:
             self.drop(at)

@@ -79,7 +79,7 @@ class _Functions:
     declarations: Sequence[Block]
     choice: ToolChoice
     strict: bool = False
-    """True if calls must match the schema of their function exactly."""
+    """True if the arguments of a call must match the function's schema exactly."""
 
 
 def _functions(offered: OfferedTools, names: Names, drop: Drop) -> _Functions:
@@ -110,7 +110,7 @@ def _declaration(name: str, description: str, schema: Block) -> Block:
 def _tool_members(functions: _Functions, caps: Caps, drop: Drop) -> Block:
     """Return `tools` and `toolConfig`; {} if no function is offered.
 
-    Gemini cannot be limited to one call at a time. If the client requires this limit, it is reported as dropped.
+    Gemini cannot be limited to one function call at a time. If the client sets this limit, it is reported as dropped.
     """
     choice = functions.choice
     if not functions.declarations:

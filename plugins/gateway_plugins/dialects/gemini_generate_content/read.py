@@ -4,7 +4,7 @@ They return values of `shared/plain_request.py`.
 
 - Consecutive contents of the model become one message, because google-genai stores each chunk of a stream as a content.
   Consecutive texts of the model become one text.
-- A call without an id gets an id from its number in the conversation.
+- A function call without an id gets an id from its number in the conversation.
 - A function response belongs to the call with its id in the last turn of the model. Without such a call, it belongs to
   the first unanswered call with its name.
 - A malformed value is refused with a 400 that names the field.
@@ -49,7 +49,7 @@ _SOUNDS: Final[Mapping[str, str]] = {
 }
 """The gateway's name of an audio format, for each media type that clients send."""
 _OWN_ID: Final = "gemini_call_"
-"""Prefix of the ids that the gateway gives to calls without an id."""
+"""Prefix of the ids that the gateway gives to function calls without an id."""
 _OUTPUT: Final = "output"
 _ERROR: Final = "error"
 
@@ -80,11 +80,11 @@ class _Contents:
 
     If a signature that the gateway wrote follows, this thinking is discarded, because the signature contains it."""
     _calls: list[Call] = field(default_factory=list)
-    """The calls of the model's last turn."""
+    """The function calls of the model's last turn."""
     _answered: set[str] = field(default_factory=set)
     """The ids of the calls in `_calls` that have a response."""
     _count: int = 0
-    """Number of calls so far."""
+    """Number of function calls so far."""
 
     def system(self, top: Fields) -> None:
         if (value := top.get("systemInstruction")) is None:
@@ -221,7 +221,7 @@ class _Contents:
         return Message("tool", response.pointer, parts, call_id=call.id, call_at=at, is_error=is_error)
 
     def _answered_call(self, response: Fields) -> Call:
-        """Return the call that a function response answers. Several responses may answer one call.
+        """Return the function call that a response answers. Several responses may answer one call.
 
         Raises `Refused` if the model's last turn has no such call.
         """
@@ -307,4 +307,4 @@ _FAMILIES: Final[Mapping[str, Callable[[str, str, str], Media]]] = {
     "audio/": _sound,
     "video/": _video,
 }
-"""Reader of a file, by prefix of the media type. Any other file is read as a document."""
+"""Prefixes of media types, each with the reader of such a file. Any other file is read as a document."""

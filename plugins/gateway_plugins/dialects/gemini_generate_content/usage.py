@@ -79,7 +79,7 @@ class Reports:
         )
 
     def part(self, model: str) -> Part:
-        """Return the only part of the call. `model` is the model that the reply names."""
+        """Return the only billed part of the reply. `model` is the model that the reply names."""
         return Part(usage=self.usage, model=model, tier=self._tier, extra=self._extra())
 
     @property

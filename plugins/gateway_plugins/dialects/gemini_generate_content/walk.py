@@ -134,7 +134,7 @@ class Reader:
             self._carry(carried.TEXT, signature, writer)
 
     def _call(self, call: Mapping[str, Any], signature: str, writer: Writer) -> None:
-        """Write a call.
+        """Write a function call.
 
         The client gets no call of the schema tool, so the signature of such a call is dropped. Calls without a name are
         later pieces of streamed arguments. The gateway never requests streamed arguments, so they are dropped.

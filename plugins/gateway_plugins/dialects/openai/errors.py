@@ -34,7 +34,7 @@ _ERRORS: Final = {
     errors.PLUGIN: (500, "server_error", "plugin"),
     errors.INTERNAL: (500, "server_error", None),
 }
-"""HTTP status, type and code of an OpenAI error, for each error code of the gateway."""
+"""Error codes of the gateway, each with the HTTP status, type and code of the OpenAI error."""
 _TOO_LONG: Final = re.compile(
     "input is too long|prompt is too long|exceeds? context limit|too many total text bytes|maximum context length"
     "|token count .{1,40}exceeds the maximum number of tokens",

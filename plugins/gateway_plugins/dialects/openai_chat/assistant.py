@@ -1,8 +1,8 @@
-"""Builds the assistant's message of a Chat request from text, thinking and calls, in their order.
+"""Builds the assistant's message of a Chat request from text, thinking and tool calls, in their order.
 
-A Chat message has one field for the text, one for thinking, and a list of calls. Thinking is sent back as the provider
-sent it (`carried.py`): as text in `reasoning_content` or a similar field, as a part of `content`, or between tags in
-the text. The rules are the same for all clients' dialects.
+A Chat message has one field for the text, one for thinking, and a list of tool calls. Thinking is sent back as the
+provider sent it (`carried.py`): as text in `reasoning_content` or a similar field, as a part of `content`, or between
+tags in the text. The rules are the same for all clients' dialects.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class AssistantMessage:
     def write(self, message: Block, call_id: Callable[[Call], str], refusal: str = "") -> None:
         """Write all added pieces into `message`. If `message` has pieces of an earlier turn, append to them.
 
-        `call_id` returns the provider's id of a call.
+        `call_id` returns the provider's id of a tool call.
         """
         content = self._content()
         if message.get("content") and content:
@@ -78,7 +78,7 @@ class AssistantMessage:
             self.drop(self._tokens_at[unused])
 
     def is_empty(self) -> bool:
-        """Return whether there is neither visible text nor a call. Servers refuse a message that has only thinking."""
+        """Return whether there is no visible text and no tool call. Servers refuse a message that has only thinking."""
         return not self.calls and not any(part["type"] != "text" or part["text"].strip() for part in self._parts)
 
     def report(self) -> None:
@@ -144,9 +144,9 @@ class AssistantMessage:
 def complete(messages: Sequence[Block], caps: Caps) -> None:
     """Add missing thinking and signatures to assistant messages, if the model requires them.
 
-    - Some models require thinking in messages with calls. DeepSeek requires it in every assistant message
+    - Some models require thinking in messages with tool calls. DeepSeek requires it in every assistant message
       (openclaw#73417, opencode#25000).
-    - Gemini may require a signature on the first call of a message.
+    - Gemini may require a signature on the first tool call of a message.
     """
     for message in (message for message in messages if message["role"] == "assistant"):
         if caps.needs_reasoning_content and not message.get(carried.TEXT):

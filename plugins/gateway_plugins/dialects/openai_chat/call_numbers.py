@@ -32,7 +32,7 @@ from gateway_plugins.shared import lenient
 
 @dataclass(slots=True)
 class _Known:
-    """A call that has begun, with its pieces so far."""
+    """A tool call that has begun, with its pieces so far."""
 
     number: int
     index: int | None
@@ -65,7 +65,7 @@ class _Piece:
 
 
 class CallNumbers:
-    """Numbers the calls of one reply in the order in which they begin."""
+    """Numbers the tool calls of one reply in the order in which they begin."""
 
     def __init__(self) -> None:
         self._calls: list[_Known] = []
@@ -73,7 +73,7 @@ class CallNumbers:
         self._by_index: dict[int, _Known] = {}
 
     def read(self, entries: Iterable[Any], *, whole: bool = False) -> list[tuple[int, dict[str, Any]]]:
-        """Return the number of the call for each entry of `tool_calls`, as pairs (number, entry).
+        """Return the pair (number of the tool call, entry) for each entry of `tool_calls`.
 
         If `whole` is true, each entry is a separate call. In a stream, an entry that repeats a complete call is left
         out.
@@ -91,7 +91,7 @@ class CallNumbers:
         return numbered
 
     def _find(self, piece: _Piece, seen: set[int]) -> _Known | None:
-        """Return the call to which a piece belongs; None if the piece repeats a complete call.
+        """Return the tool call to which a piece belongs; None if the piece repeats a complete call.
 
         `seen` has the numbers of calls with an earlier piece in the same delta.
         """
@@ -107,7 +107,7 @@ class CallNumbers:
         return call
 
     def _call_of(self, piece: _Piece, seen: set[int]) -> _Known | None:
-        """Return the known call that a piece continues; None if the piece begins a call."""
+        """Return the known tool call that a piece continues; None if the piece begins a call."""
         if piece.id in self._by_id:
             known = self._by_id[piece.id]
             # a piece with a name and another index begins another call, which has the same id

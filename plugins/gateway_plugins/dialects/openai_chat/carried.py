@@ -108,7 +108,7 @@ class Gathered:
 
 
 def call_members(entry: Mapping[str, Any]) -> Json:
-    """Return the fields of a call, and of its `function`, that have encrypted reasoning."""
+    """Return the fields of a tool call, and of its `function`, that have encrypted reasoning."""
     members: Json = {}
     for name in CALL & entry.keys():
         _add(members, name, entry[name])

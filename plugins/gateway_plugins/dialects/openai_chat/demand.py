@@ -125,7 +125,10 @@ class Conversation:
             self._others.append({"role": "user", "content": _content(visible)})
 
     def assistant(self, pieces: Sequence[Piece], at: str, refusal: str = "") -> None:
-        """Add an assistant turn. Consecutive turns become one message, so that all calls come before all results."""
+        """Add an assistant turn.
+
+        Consecutive turns become one message, so that all tool calls come before all results.
+        """
         turn = AssistantMessage(self._caps, self._maker, self._drop, self._glue)
         turn.add(pieces)
         if turn.is_empty() and not refusal.strip():
@@ -146,7 +149,7 @@ class Conversation:
         """Add a tool result. `parts` have Chat's form.
 
         `at` is the JSON pointer of the client's field that names the call. Raises `Refused` if the last assistant turn
-        has no call with this id.
+        has no tool call with this id.
         """
         content = [part for part in parts if not is_blank(part)]
         if is_error and not _names_error(content):
@@ -158,7 +161,7 @@ class Conversation:
     def messages(self) -> list[Block]:
         """Return the messages, completed so that providers accept them.
 
-        - A call without a result gets an error as its result.
+        - A tool call without a result gets an error as its result.
         - If there are only system messages, a user message is added at the end.
         - A user message is also added after an assistant message that the model cannot continue. The assistant message
           is reported as dropped.
@@ -173,7 +176,7 @@ class Conversation:
         return self._messages
 
     def _short(self, client_id: str) -> str:
-        """Return the client's id of a call, or a derived id if the provider would refuse the client's id."""
+        """Return the client's id of a tool call, or a derived id if the provider would refuse the client's id."""
         is_taken = _ID.fullmatch(client_id) or is_own_id(client_id, self._caps.own_tool_ids)
         return client_id if is_taken else tool_id(f"{client_id}\n")
 

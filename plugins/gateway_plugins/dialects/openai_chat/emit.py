@@ -1,10 +1,10 @@
 """Writes replies in the Chat dialect (`shared/reply_events.py`): the chunks of a stream, or the whole completion.
 
 - Tool calls are numbered from 0 without gaps, and the choice has the index 0 (agentgateway#2965, litellm#19506).
-- A call without arguments has `{}`, never "" (vercel/ai#10859).
-- A Chat client gets text, thinking and calls in three separate fields, without their order. So a thinking block after
-  text or calls has the number of characters and the number of calls before it (`PLACE`). When the client sends the
-  block back, the gateway restores the order from these numbers.
+- A tool call without arguments has `{}`, never "" (vercel/ai#10859).
+- A Chat client gets text, thinking and tool calls in three separate fields, without their order. So a thinking block
+  after text or calls has the number of characters and the number of calls before it (`PLACE`). When the client sends
+  the block back, the gateway restores the order from these numbers.
 - Three fields are not in OpenAI's reference, but other gateways have them: `reasoning_content` (thinking as text),
   `thinking_blocks` (thinking with its signature, which a client must send back), and `native_finish_reason` (the
   provider's own stop reason).
@@ -26,7 +26,7 @@ from gateway_plugins.shared.reply_events import Citation, Stop
 from gateway_plugins.shared.reply_ids import reply_id as own_id
 
 PLACE: Final = ("text_offset", "call_offset")
-"""Fields of a thinking block: the number of characters of text before it, and the number of calls before it."""
+"""Fields of a thinking block: the number of characters of text before it, and the number of tool calls before it."""
 CHUNK: Final = "chat.completion.chunk"
 
 
@@ -77,7 +77,7 @@ class _OpenBlock:
         """Pieces of thinking in the open block, until the signature of the block comes."""
 
     def _thinking_block(self, signature: str, calls: int) -> dict[str, Any]:
-        """Return the open thinking block. `calls` is the number of calls so far."""
+        """Return the open thinking block. `calls` is the number of tool calls so far."""
         thinking, self._unsigned = "".join(self._unsigned), []
         return {"type": "thinking", "thinking": thinking, "signature": signature} | self._place(calls)
 

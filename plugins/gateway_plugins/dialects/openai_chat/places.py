@@ -89,7 +89,7 @@ def _chunk(choices: list[Any]) -> Iterator[Place | End | Copy]:
 
 
 def _ended_by_calls(delta: dict[str, Any], answer: Any) -> Iterator[End]:
-    """Yield the ends of the text and of the earlier calls, because the delta has a piece of a call.
+    """Yield the ends of the text and of the earlier tool calls, because the delta has a piece of a tool call.
 
     Some servers send text and the first piece of a call in the same delta. Then the text does not end here.
     """

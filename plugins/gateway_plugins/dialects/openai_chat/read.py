@@ -208,7 +208,7 @@ _FILES: Final = {"image_url": _image, "file": _file, "input_audio": _audio}
 def _thinking(raw: dict[str, Any], message: str) -> Iterator[tuple[Reasoning, int, int]]:
     """Yield the blocks in `thinking_blocks`. The client copied them from an earlier reply.
 
-    Each comes with two numbers: the characters of text before it, and the calls before it.
+    Each comes with two numbers: the characters of text before it, and the tool calls before it.
     """
     for index, block in enumerate(list_of(raw.get("thinking_blocks"), f"{message}/thinking_blocks")):
         at = f"{message}/thinking_blocks/{index}"
@@ -225,7 +225,7 @@ def _thinking(raw: dict[str, Any], message: str) -> Iterator[tuple[Reasoning, in
 def _ordered(
     thoughts: Iterable[tuple[Reasoning, int, int]], parts: list[Part], calls: list[Call]
 ) -> list[Part | Call | Reasoning]:
-    """Return thinking, text and calls in the order in which the model wrote them.
+    """Return thinking, text and tool calls in the order in which the model wrote them.
 
     Only thinking blocks have numbers that tell their position. Thinking blocks without numbers come first. After the
     last thinking block, text comes before the calls.
@@ -260,7 +260,7 @@ def _calls(raw: dict[str, Any], message: str) -> Iterator[Call]:
 
 
 def _tool_call_id(raw: dict[str, Any], at: str) -> str:
-    """Return the id of the call that a tool message answers."""
+    """Return the id of the tool call that a tool message answers."""
     call_id = raw.get("tool_call_id")
     if not isinstance(call_id, str) or not call_id:
         field = f"{param(at)}.tool_call_id"

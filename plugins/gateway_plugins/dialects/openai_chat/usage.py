@@ -85,7 +85,7 @@ _SEARCHES: Final[tuple[Path, ...]] = (
 _NANO: Final = 9
 """Number of decimal places between dollars and nanodollars."""
 _MAX_CHARGE: Final = 1_000_000
-"""Maximum plausible charge for one call in dollars. A larger amount is a mistake and must not be billed."""
+"""Maximum plausible charge for one request in dollars. A larger amount is a mistake and must not be billed."""
 
 
 def _at(report: Any, path: Path) -> Any:
@@ -147,7 +147,7 @@ class Reports:
         self._compare()
 
     def part(self, marks: Marks, model: str = "", tier: str = "") -> Part:
-        """Return the only part of the call."""
+        """Return the only billed part of the reply."""
         read, written = self._cached.get("read", 0), self._written
         hour = min(self._cached.get("written_1h", 0), written)
         unknown = max(0, written - hour - self._cached.get("written_5m", 0))

@@ -1,11 +1,11 @@
 """Reads replies in the Chat dialect, streamed or whole, and calls the writer of the client's reply.
 
 - Some fields are not in OpenAI's reference: `reasoning_content` and `reasoning` (vLLM, DeepSeek, OpenRouter),
-  `thinking_blocks` (LiteLLM), `stop_reason` with the stop sequence that ended the text (vLLM), and fields with opaque
-  tokens that the provider requires back (`carried.py`).
-- The pieces of several calls may come interleaved, but a writer must get one call after the other. So only the first
-  call is written while its pieces come. Each later call waits until the call before it is complete, or until the reply
-  ends. `call_numbers.py` tells the calls apart.
+  `thinking_blocks` (LiteLLM), `stop_reason` with the stop sequence that ended the text (vLLM), and fields with
+  encrypted reasoning that the provider requires back (`carried.py`).
+- The pieces of several tool calls may come interleaved, but a writer must get one call after the other. So only the
+  first call is written while its pieces come. Each later call waits until the call before it is complete, or until the
+  reply ends. `call_numbers.py` tells the calls apart.
 - For the same reason, text between two pieces of a call waits until the call ends.
 
 `shared/reply_events.py` defines the writers. Source: OpenAI's API reference (Chat, Streaming).
@@ -67,7 +67,7 @@ class _Call:
     written: int = 0
     """Number of pieces that have been written."""
     ended: bool = False
-    """True if the complete call has been written."""
+    """True if the complete tool call has been written."""
     is_empty: bool = False
     """True if the arguments are `{}` so far. Some servers send `{}` before the arguments, so it is not written yet."""
     carried: dict[str, Any] = field(default_factory=dict)
@@ -145,7 +145,7 @@ class Reader:
         self._end({"finish_reason": "stop"}, writer)
 
     def _delta(self, delta: Mapping[str, Any], writer: Writer) -> None:
-        """Read a delta or a whole message, in the order in which models write: thinking, text, calls."""
+        """Read a delta or a whole message, in the order in which models write: thinking, text, tool calls."""
         if any(map(delta.get, _CONTENT_MEMBERS)):
             self._waiting.append(delta)
             if not self._is_inside_call(writer):
@@ -160,7 +160,7 @@ class Reader:
                 self._drop(f"/reply/{name}")
 
     def _is_inside_call(self, writer: Writer) -> bool:
-        """Return whether a call with incomplete arguments is open. If the open call is complete, end it."""
+        """Return whether a tool call with incomplete arguments is open. If the open call is complete, end it."""
         call = self._current
         if call is None or call.ended:
             return False
@@ -273,7 +273,7 @@ class Reader:
         self._write_calls(writer, at_end=False)
 
     def _write_calls(self, writer: Writer, *, at_end: bool) -> None:
-        """Write the pieces that have come. A call is written only when all calls before it are complete."""
+        """Write the pieces of tool calls so far. A call is written only when all calls before it are complete."""
         calls = [call for call in self._by_number.values() if not call.ended]
         for position, call in enumerate(calls):
             if call is not self._current:

@@ -105,8 +105,8 @@ class Whole:
     def block_end(self) -> None:
         """End the block.
 
-        If the block is a call, its item ends too, so that the client can run the call at once. A message or reasoning
-        item stays open, because the next block may belong to it.
+        If the block is a tool call, its item ends too, so that the client can run the call at once. A message or
+        reasoning item stays open, because the next block may belong to it.
         """
         if isinstance(self._item, Call):
             self._close(COMPLETED)

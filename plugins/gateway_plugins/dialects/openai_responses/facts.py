@@ -29,7 +29,7 @@ _OUTPUT_DELTAS: Final = frozenset(
 """Kinds of events with a piece of the model's output in `delta`."""
 _CALLS: Final = frozenset({"function_call", "custom_tool_call"})
 _UNNAMED: Final = frozenset({"local_shell_call", "shell_call", "apply_patch_call"})
-"""Types of calls without the field `name`. The tool's name is the type without "_call"."""
+"""Types of tool calls without the field `name`. The tool's name is the type without "_call"."""
 
 
 _FEES: Final[Mapping[str, str]] = {
@@ -38,7 +38,7 @@ _FEES: Final[Mapping[str, str]] = {
     "code_interpreter_call": "code_interpreter",
     "image_generation_call": "image_generation",
 }
-"""Name of the billed tool, for each type of call (OpenAI's price page, built-in tools)."""
+"""Types of tool calls, each with the name of the billed tool (OpenAI's price page, built-in tools)."""
 _UNTOLD: Final = frozenset({"code_interpreter", "image_generation"})
 """Tools whose fee is not known from the reply. It depends on the container's size and time, or on the image."""
 

@@ -1,4 +1,4 @@
-"""Writers of the items in a Responses reply: message, reasoning, and three kinds of call.
+"""Writers of the items in a Responses reply: message, reasoning, and three kinds of tool calls.
 
 - An item sends its events with `send(kind, members)`. If the reply is not streamed, `send` does nothing. At the end,
   `body` of the item becomes an element of `output`. So the same code writes both kinds of replies.
@@ -192,7 +192,7 @@ class Call(Item):
             self._event("response.function_call_arguments.delta", {"delta": fragment})
 
     def _finish(self, status: str) -> None:
-        """Finish the call.
+        """Finish the tool call.
 
         If the arguments are not a JSON object, they are sent unchanged, with the status `incomplete`.
         """

@@ -1,6 +1,6 @@
 """Readers of `instructions` and `input` in a Responses request. They return values of `shared/plain_request.py`.
 
-- The items of one assistant turn, such as reasoning, text and calls, become one message.
+- The items of one assistant turn, such as reasoning, text and tool calls, become one message.
 - A malformed value is refused with a 400 that names the field.
 - An item that only another server understands, or an item of an unknown type, is left out and reported as dropped. A
   400 would end a session that was resumed with another model (openai/codex#45401).
@@ -45,7 +45,7 @@ _OPENAIS_IDS: Final = ("rs_", "ws_", "fs_", "ci_", "ig_", "mcp_", "mcpl_", "mcpr
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
-    """Return the messages. The result of a call comes directly after the assistant message with the call."""
+    """Return the messages. The result of a tool call comes directly after the assistant message with the call."""
     reader = _Items(drop)
     if instructions := text_of(member(top, "instructions"), "/instructions"):
         reader.add(Message("system", "/instructions", [Part("/instructions", instructions)]))
@@ -68,11 +68,11 @@ class _Items:
     _turn: list[Part | Call | Reasoning] = field(default_factory=list)
     """Content of the assistant's turn that is being read."""
     _results: dict[str, list[Message]] = field(default_factory=dict)
-    """Call ids, each with the list to which the result is added. All calls of one assistant message share a list."""
+    """Ids of tool calls, each with the list that gets the result. All calls of one assistant message share a list."""
     _groups: dict[int, list[Message]] = field(default_factory=dict)
-    """Results of the calls in each assistant message, by the index of the message in `conversation`."""
+    """Indexes of assistant messages in `conversation`, each with the results of the message's tool calls."""
     _shells: dict[str, str] = field(default_factory=dict)
-    """The `call_id` of each local shell call, by its item id. Some outputs name only the item id."""
+    """Item ids of local shell calls, each with the `call_id`. Some outputs name only the item id."""
 
     def read(self, raw: Any, at: str) -> None:
         if not isinstance(raw, dict):

@@ -32,7 +32,7 @@ REGIONS: Final[Mapping[str, frozenset[str]]] = {
 For example, `eu.amazon.nova-lite-v1:0` fits `bedrock-eu`. A model with another prefix is priced by its own prefix, and
 not by the configured list."""
 POLICY_MODES: Final[frozenset[Mode]] = frozenset({"whois", "proxy-protocol", "serve-headers"})
-"""Identity modes in which callers may have grants in the tailnet policy too. This check does not see these grants."""
+"""Identity modes in which callers may have grants in the tailnet policy too. The checks cannot see these grants."""
 
 
 def advise(config: Config, report: Report) -> None:
@@ -113,7 +113,8 @@ def _unknown_cost(provider: Provider, config: Config, report: Report) -> None:
     """Warn if the costs of a provider's calls are unknown because of its price list.
 
     - Bedrock's prices vary by region, so a Bedrock provider must name a price list (Aperture's documentation).
-    - If `auto_cost_basis` is off, compatibility flags (API formats) imply no price list. Then a provider must name one.
+    - If `auto_cost_basis` is off, the price list that compatibility flags (API formats) imply is not used. Then a
+      provider must name a price list.
     - The gateway must have the price list that a provider names.
     """
     path: Path = ("providers", provider.id)

@@ -4,8 +4,8 @@ A mark is the text that `document/redact.py` shows instead of a secret.
 
 - A save is stricter than a start: warnings are errors, an empty document is refused, and the caller may object
   (`Judge`).
-- A mark is allowed in a value for secrets, in a comment, and where the same secret was before. Elsewhere it is refused.
-  In a provider's description, for example, the secret could be read.
+- A mark is allowed in a value for secrets, in a comment, and where the present file has the same secret. Elsewhere it
+  is refused. In a provider's description, for example, the secret could be read.
 - A mark is not replaced if readers of the new text could see the secret. Redaction hides every copy of a secret that is
   in use. It hides other secrets only if it recognises them by their key or form.
 - Nothing here writes a file; see `config/document/atomic_file.py`.

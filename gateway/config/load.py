@@ -54,7 +54,7 @@ class Loaded:
     config: Config
     warnings: tuple[Finding, ...]
     stamps: Mapping[FilePath, Stamp]
-    """Stamps (`stat` values) of all files that were read: configuration, secrets, prices, authorities. Each was taken
+    """Stamps (`stat` values) of all files that were read: configuration, secrets, prices, certificates. Each was taken
     before its file was read."""
     document: Document
     """The document as it was read, with macros not replaced."""

@@ -93,8 +93,8 @@ class CircuitBreaker:
     closes."""
     slow_start_seconds: float = 30
     outlier: float = 0.2
-    """Maximum of the provider's share of failed attempts minus the share at the model's other providers. A larger
-    difference opens the circuit. 1 means no limit."""
+    """Largest allowed difference: the provider's share of failed attempts minus the share at the model's other
+    providers. A larger difference opens the circuit. 1 means no limit."""
 
 
 @dataclass(frozen=True, slots=True)

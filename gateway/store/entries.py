@@ -65,7 +65,7 @@ class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The data of a call that is about to be sent to a provider.
 
     If the process is killed during the call, the call's record and charge are made from these data. They are encoded as
-    an array, because every call needs such a line. New releases add fields at the end, with defaults.
+    an array, which is shorter than an object. New releases add fields at the end, with defaults.
     """
 
     id: str

@@ -88,7 +88,7 @@ class _Series:
 
 
 class Metrics:
-    """All metrics of the gateway. Call `observe` once for each call, on the event loop."""
+    """All metrics of the gateway. `observe` must get the record of each call once, on the event loop."""
 
     def __init__(self, config: Bounds, *, version: str = __version__) -> None:
         self._series: dict[tuple[str, str, str], _Series] = {}

@@ -32,7 +32,7 @@ class Minute:
 
 
 class RecentCalls:
-    """Sums over the calls of the last minutes. Call `observe` once for each call, on the event loop."""
+    """Sums over the calls of the last minutes. `observe` must get the record of each call once, on the event loop."""
 
     def __init__(self, now: Callable[[], float] = time) -> None:
         self._now = now

@@ -3,7 +3,7 @@
 - Only secrets are replaced. Comments and layout of the text stay unchanged.
 - A mark is an HMAC of the secret with a key that only this gateway has. Equal secrets have equal marks, but nobody
   without the key can verify a guess.
-- `config/edit.py` replaces marks by secrets again. Nothing here reads a file or checks a configuration.
+- `config/edit.py` turns marks back into secrets. Nothing here reads a file or checks a configuration.
 """
 
 from __future__ import annotations

@@ -125,9 +125,9 @@ class Caps:
     inline_reasoning: tuple[str, ...] = ()
     """Names of the tags, such as `think`, in which the model may write thinking at the start of its text."""
     own_tool_ids: str = ""
-    """A glob for the special ids that the model gives to its tool calls; "" if its ids are not special.
+    """A glob for the ids of the model's tool calls, such as `functions.*:[0-9]*`; "" if the ids have no special form.
 
-    The model must get a special id back unchanged. Other providers refuse it."""
+    The model must get these ids back unchanged. Other providers refuse them."""
 
     tools: bool = True
     strict_tools: bool = False

@@ -16,7 +16,7 @@ from gateway.contract.plugin_source import is_slip, is_used
 METHODS: Final = arguments_of(Filter)
 """The arguments of each method of a filter, by the method's name."""
 _CHECKED: Final[WeakSet[type]] = WeakSet()
-"""Classes that were checked and have no mistake, because a check at every call would take too long."""
+"""Checked classes without a mistake. A class is checked only once, because the check takes long."""
 
 
 def opened_fault(opened: Any) -> str:

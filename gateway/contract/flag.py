@@ -220,8 +220,9 @@ class Flag(FlagFacts, Protocol):
     def stream_type(self, request: ClientRequest) -> str:
         """Return the content type of a stream, both from the provider and to the client.
 
-        A plugin defines this function only if the type depends on the request. Otherwise it defines `content_type`. A
-        stream of the type `application/json` is a JSON array. Then an error reply is an array with one item.
+        A plugin defines this function only if the type depends on the request. Any other plugin defines `content_type`.
+        A stream of the type `application/json` is a JSON array, and an error reply to such a request is an array with
+        one item.
 
         >>> def stream_type(request):
         ...     return "application/json" if "array" in request.query else "text/event-stream"

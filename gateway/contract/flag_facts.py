@@ -87,7 +87,7 @@ class FlagFacts(Protocol):
 
     @property
     def price_list(self) -> str:
-        """The price list of a provider for which the configuration names none.
+        """The price list of providers with this API, if the configuration names no price list.
 
         It is "" if many companies have providers with this API. It is `BY_REGION` if prices differ by region, so that
         the configuration must name the list.

@@ -1,7 +1,7 @@
 """Checks of the results of plugins' hooks, and of the errors that hooks raise.
 
-A check raises `WrongResult`. It examines types, statuses, headers and numbers of tokens, which the gateway then uses
-without another check. `result_values.py` has the checks of single values.
+A check raises `WrongResult` for a wrong result. It examines types, statuses, headers and numbers of tokens. The gateway
+then uses them without another check. `result_values.py` has the checks of single values.
 """
 
 from __future__ import annotations
@@ -326,4 +326,4 @@ RESULTS: Final[Mapping[str, Callable[[Any], None]]] = {
 }
 """The check of each hook's result, by the hook's name.
 
-The results of other hooks are not used, or `hooks.py` checks them."""
+The results of other hooks are not used, or are checked where they are used."""

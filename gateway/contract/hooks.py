@@ -167,8 +167,8 @@ class Hook:
     ) -> tuple[int, GatewayError | None]:
         """Call `feed` with each event until it fails.
 
-        Return the number of events before the failure, and the failure or None. Exceptions of the type `tolerated` are
-        ignored.
+        Return the number of events before the failure, and the failure or None. An exception of the type `tolerated` is
+        no failure.
         """
         for at, event in enumerate(events):
             try:

@@ -208,8 +208,8 @@ def _twice(body: bytes, at: int, passed: _Spans) -> Refused:
     """Return the error for a key that occurs twice.
 
     `at` is the first offset at which the body differs from msgspec's result. Usually the repeated key begins there. If
-    no key begins there, the offset is inside the first number of the repeated key, which is the last key in `passed`.
-    For example, msgspec reads `{"a": 12, "a": 1}` as `{"a": 1}`, so the body differs at the digit 2.
+    no key begins there, the offset is inside a number: the first value of the repeated key. This key is the last one in
+    `passed`. For example, msgspec reads `{"a": 12, "a": 1}` as `{"a": 1}`, so the body differs at the digit 2.
     """
     key = _KEY.match(body, at)
     return _repeated(next(reversed(passed), "") if key is None else _name(key))

@@ -206,7 +206,7 @@ class Fetch:
     """A download of a file from a URL in the client's request. `steps` yields it.
 
     - `steps` gets a `StepResponse` with status 200 and the host's `content-type`.
-    - If the download fails or the address is not allowed, the client gets an error that names `param`.
+    - If the download fails or the URL is not allowed, the client gets an error that names `param`.
     - In one call, the same URL is downloaded only once.
 
     >>> Fetch("https://example.com/cat.png", max_bytes=1_000_000, param="image").param

@@ -42,7 +42,7 @@ class Candidate:
     origin: str
     """The plugin's file, its package with the version, or "the gateway itself"."""
     place: str
-    """The plugin's file or its entry point."""
+    """The plugin's file or its entry point; "" for a built-in plugin."""
     load: Callable[[], ModuleType | Mistake]
     group: str = ""
     """The group of the entry point; "" for a plugin without an entry point."""

@@ -37,11 +37,10 @@ def claimed_routes(
 
 
 def _routes(flag: Any) -> Iterator[tuple[str, Route]]:
-    """Yield each route that no other flag may have, after the name of the value that defines it.
+    """Yield each route that no other flag may have, and before it the value that defines it: `routes` or `model_lists`.
 
-    The name is `routes` or `model_lists`. A list of models for requests with certain headers is left out, because
-    several flags may have lists at one path. All lists of a flag without routes are left out, because such a flag has
-    no clients.
+    A list of models for requests with certain headers is left out, because several flags may have lists at one path.
+    All lists of a flag without routes are left out, because such a flag has no clients.
     """
     for route in flag.routes:
         yield "routes", route

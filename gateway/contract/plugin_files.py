@@ -3,8 +3,8 @@
 - Files and packages of the folder become modules of the package `irisgate_folder`. So dataclasses, pickle and relative
   imports (`from ._shared import x`) work.
 - A file or package whose name begins with an underscore is not a plugin. Plugins may import it.
-- All files are read before any code runs. Modules are then imported from this copy, also in worker processes. So all
-  processes run the same code, even if a file changes later.
+- All files are copied into memory before any code runs. Modules are imported from the copy, also in worker processes.
+  So all processes run the same code, even if a file changes later.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Copies the code of installed packages with plugins, so that an upgrade does not change a running gateway.
 
-- All source files of such a package are read before any of its code runs. Modules are imported from this copy, also in
-  worker processes and after an upgrade.
+- All source files of such a package are copied into memory before any of its code runs. Modules are imported from the
+  copy, also in worker processes and after an upgrade.
 - A restart uses the new version. A reload only reports the differences (`changes`).
 - Compiled modules, data files, modules in archives, and other packages that a plugin imports are not copied.
 

@@ -71,8 +71,8 @@ class SseDecoder:
     - `is_last(event)` returns whether an event is the terminal event. Later events are still read for usage, but the
       client does not get them, and their errors are ignored.
     - `failure(event)` returns the problem that an event reports, or None.
-    - `named` is true if clients need the name of each event. If a name is missing or wrong, the encoder then writes the
-      event again, with the kind as its name.
+    - `named` is true if clients need the name of each event. If the provider's name is missing or wrong, clients get
+      the kind as the name.
     - `framing` is a `json_array.Decoder` for a stream that is a JSON array.
 
     If only the blank line after the last event is missing, the event still counts.

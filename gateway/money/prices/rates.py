@@ -47,7 +47,7 @@ PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
 """Kinds of tokens, each with the kind that includes it. For example, `input` includes image tokens.
 
 The second value is True if the including kind's price applies to a model without a separate price. If the value is
-False, as for audio, a price that is missing is unknown."""
+False, as for audio, the cost of a call with these tokens is then unknown."""
 
 FEES: Final = ("web_search", "file_search")
 """Names in `Part.extra` of the tools that have a fee for each use."""

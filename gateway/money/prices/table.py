@@ -225,7 +225,7 @@ def inferred(price_lists: Sequence[str]) -> tuple[str, ...]:
     """Return the price lists that are used if the configuration names none.
 
     `price_lists` has the price list of each compatibility flag of the provider. Bedrock's list depends on the region,
-    which a flag does not tell. So a provider with a Bedrock flag gets no list.
+    and no flag names the region. So a provider with a Bedrock flag gets no list.
     """
     return () if BY_REGION in price_lists else tuple(price_lists)
 

@@ -153,11 +153,11 @@ class Quotas:
     def configured(self, quotas: Mapping[str, Quota]) -> None:
         """Apply the quotas of a configuration.
 
-        Buckets are refilled at the old rates up to this moment. They keep their balances, limited to the new
-        capacities. Full buckets stay full.
+        Buckets are first refilled at the old rates. They keep their balances, limited to the new capacities. Full
+        buckets stay full.
 
         A bucket whose quota is no longer defined keeps its balance until the quota is defined again. Otherwise,
-        removing a quota for a moment would fill its buckets.
+        removing a quota for a short time would fill its buckets.
         """
         self.definitions = quotas
         self.rules = {name: quota.rule for name, quota in quotas.items()}

@@ -19,7 +19,7 @@ The same number is the `retry_after` if memory has no room for a new bucket."""
 MAX_RETRY_AFTER: Final = 86_400
 """Maximum `retry_after` in seconds, and the `retry_after` of a bucket that is never refilled.
 
-It does not apply to a calendar window: its next start is known exactly, even if it is a month away."""
+It does not limit the wait for a calendar window, because the start of the next window is known exactly."""
 
 Links = Sequence[tuple[str, LiveBucket]]
 """The buckets of a chain with their names, in the order in which they are charged."""

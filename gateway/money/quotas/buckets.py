@@ -4,7 +4,7 @@
 - A balance is an integer and an exact fraction of a unit, so that refills are never rounded.
 - A bucket's time never goes back. An earlier time adds nothing to the balance.
 - A bucket refills evenly over time, or is filled at the start of each calendar window.
-- If the rule changes, the bucket is refilled by the old rule up to that moment. A full bucket stays full.
+- If the rule changes, the bucket is first refilled by the old rule. A full bucket stays full.
 
 `ledger.py` has all buckets of one kind, and reserves amounts of calls in them.
 """
@@ -118,7 +118,7 @@ class Charge(NamedTuple):
 
 
 def merged(charges: Iterable[Charge]) -> tuple[Charge, ...]:
-    """Return one charge for each bucket: the sum of its amounts, with the balance after the last of them."""
+    """Return one charge for each bucket: the sum of its amounts, with the balance after the last one."""
     sums: dict[str, Charge] = {}
     for charge in charges:
         former = sums.get(charge.bucket)

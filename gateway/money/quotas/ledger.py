@@ -10,8 +10,8 @@ Calls reserve an estimated amount in the buckets, and are charged the amount tha
   bucket pays. Only the last bucket can be overdrawn. A chain refuses a call if all its buckets together are empty.
 - If several claims of a call charge the same bucket, only the highest of the amounts is charged.
 
-`buckets.py` has the arithmetic of one bucket, and `bucket_chains.py` that of a chain. Other modules decide the names of
-buckets, who owns them, and what calls cost.
+`buckets.py` has the arithmetic of a bucket, and `bucket_chains.py` the arithmetic of a chain. Other modules decide the
+names of buckets, who owns them, and what calls cost.
 """
 
 from __future__ import annotations
@@ -142,8 +142,8 @@ class Ledger:
         """Charge the used amount to all claims of a reservation, or to those in `only`, and release the reservation.
 
         `only` has a tuple for each claim, with the names of its buckets. A reservation is charged or released only
-        once: later calls change nothing, and return the same charges. A bucket is also charged if its quota is no
-        longer configured.
+        once. After that, this method changes nothing, and returns the same charges. A bucket is also charged if its
+        quota is no longer configured.
         """
         if reservation.charges is None:
             _end(reservation)
@@ -299,9 +299,9 @@ class Ledger:
         return bucket
 
     def _make_room(self, names: Sequence[str], now: int) -> None:
-        """Remove full buckets from memory, to make room for those in `names` that are not in memory yet.
+        """Remove full buckets from memory, to make room for the buckets in `names` that are not in memory yet.
 
-        This must be done before the new buckets are made, because they are full and would be removed too.
+        This must be done before new buckets are made. A new bucket is full, and would be removed too.
         """
         new = sum([name not in self._live for name in names])
         if new:
@@ -311,7 +311,7 @@ class Ledger:
     def _evict(self, count: int, now: int) -> None:
         """Examine the `count` least recently used buckets, and remove those that are full and have no reservation.
 
-        The others are moved to the end, so that the next call examines other buckets.
+        The others are moved to the end, so that the next eviction examines other buckets.
         """
         for name in list(islice(self._live, count)):
             bucket = self._live[name]

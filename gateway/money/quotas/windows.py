@@ -5,7 +5,7 @@
   instant of the day. If midnight occurs twice, it starts at the first one.
 - Times are integer nanoseconds of Unix time. Nothing here reads a clock.
 
-The rules of the time zones are those of the machine, or of the package `tzdata` (PEP 615).
+The rules of the time zones come from the machine, or from the package `tzdata` (PEP 615).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HOUR: Final = 3_600
 _LAST_YEAR: Final = 9_990
 """The first year without calendar windows, because `datetime` ends with the year 9999."""
 NEVER: Final = 2**70
-"""The result of `Window.after` for a time outside the range of `datetime`. No clock ever reaches it."""
+"""The result of `Window.after` from the year `_LAST_YEAR` on. No clock ever reaches it."""
 
 
 class UnknownZone(ValueError):

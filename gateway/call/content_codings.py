@@ -202,7 +202,7 @@ _LIBRARIES: Final[Mapping[str, tuple[str, str]]] = {
 }
 _DECODERS: Final[Mapping[str, Decoder]] = {"gzip": _gunzip, "deflate": _inflate, "br": _unbrotli, "zstd": _unzstd}
 _OTHER_NAMES: Final[Mapping[str, str]] = {"x-gzip": "gzip"}
-"""Other names of the same codings (RFC 9110, 8.4.1.3)."""
+"""Maps another name of a coding to its usual name (RFC 9110, 8.4.1.3)."""
 _NO_CODING: Final = frozenset({"", "identity"})
 ACCEPTED: Final = ", ".join(_DECODERS)
 """The accepted codings, in the form of the header `Accept-Encoding` (RFC 9110, 12.5.3)."""

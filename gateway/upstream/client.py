@@ -42,7 +42,7 @@ MAX_BODY: Final = 64 * 1024 * 1024
 SLOWEST_BODY: Final = 8192
 """Minimum average rate of a reply that is not streamed, in bytes per second. It applies after `Timeouts.read_seconds`.
 
-Otherwise a provider that sends a byte now and then could keep the call open for ever."""
+Without this limit, a provider that sends a byte now and then could keep the call open for ever."""
 
 _OWN_HEADERS: Final = {"accept": "*/*", "accept-encoding": "identity", "user-agent": f"irisgate/{__version__}"}
 """Headers of every request. `identity` requests an uncompressed reply, whose events can be forwarded as they are."""

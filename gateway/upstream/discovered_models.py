@@ -37,7 +37,7 @@ class KnownList(msgspec.Struct, frozen=True, kw_only=True):
     at: float
     """Unix time in seconds of the provider's last answer."""
     models: dict[str, str]
-    """Maps a model's name to the id of the underlying model; to "" if the name itself is the id."""
+    """Maps a model's name to the id of the underlying model. The id is left empty if the name itself is the id."""
     changed_at: float = 0.0
     """Unix time in seconds of the last change of the list."""
     added: tuple[str, ...] = ()

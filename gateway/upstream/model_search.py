@@ -64,8 +64,9 @@ class ModelSearcher:
     """All compatibility flags, by name."""
 
     async def models(self, provider: Provider) -> Mapping[str, str]:
-        """Return a map from each name in the provider's list to the id of the underlying model; to "" if the name is
-        the id.
+        """Return a map from each name in the provider's list to the id of the underlying model.
+
+        The id is left empty if the name itself is the id.
 
         Raises `SearchFailed` if there is no complete list.
         """
@@ -184,7 +185,7 @@ def at_subdomain(provider: Provider, subdomain: str) -> Provider:
 
 
 def checked(models: Sequence[DiscoveredModel]) -> Mapping[str, str]:
-    """Return a map from each name to the id of the underlying model; to "" if the name itself is the id.
+    """Return a map from each name to the id of the underlying model. The id is left empty if the name itself is the id.
 
     Names that cannot be used in a request, such as names with control characters, are left out.
 

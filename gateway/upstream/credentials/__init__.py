@@ -1,4 +1,5 @@
 """Credentials of requests to providers.
 
-Other packages import the module `keys`. The configuration's secrets are read in `gateway/config/document/secrets.py`.
+`keys.py` has the fixed keys of the configuration, and `live.py` the credentials that change at run time. The
+configuration's secrets are read in `gateway/config/document/secrets.py`.
 """

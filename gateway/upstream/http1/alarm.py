@@ -33,12 +33,12 @@ class Alarm:
             self._handle = self._loop.call_at(at, self._fire)
 
     def stop(self) -> None:
-        """Cancel the call. A timer of the event loop may remain, and then does nothing."""
+        """Forget the function. A timer of the event loop may remain, but does nothing."""
         self._at = inf
         self._ring = _nothing
 
     def cancel(self) -> None:
-        """Cancel the call, and remove the event loop's timer."""
+        """Forget the function, and cancel the event loop's timer."""
         self.stop()
         if self._handle is not None:
             self._handle.cancel()

@@ -72,7 +72,7 @@ Check = Callable[[Shape, Any, Path], Iterator[str]]
 
 
 _TAKEN_ALL_THE_SAME: Final = (("VideoFormat", "video/mp4"),)
-"""Pairs (shape, value) that the real service accepts against its service model.
+"""Pairs (shape, value) that the real service accepts, although its service model has no such value.
 
 The source is recorded traffic (pydantic-ai, test_video_url_input).
 """

@@ -231,7 +231,7 @@ class LocalApiSim:
         self._nodes = {address: has for address, has in self._nodes.items() if has != node}
 
     def proxied(self, port: int, node: Node) -> None:
-        """Register connections from 127.0.0.1:`port` as a node's, as tailscaled does in userspace networking."""
+        """Register connections from 127.0.0.1:`port` for a node. tailscaled does this in userspace networking."""
         self._proxied[port] = node
 
     def unproxied(self, port: int) -> None:

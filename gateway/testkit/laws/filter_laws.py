@@ -29,7 +29,7 @@ SERVICE_NEEDED: Final = "the plugin sends requests of its own; try it in a test 
 
 @dataclass(frozen=True, slots=True)
 class FilterSubject:
-    """A filter with its samples, and the plugins of the API formats whose requests it gets."""
+    """A filter with its samples, and the plugins of the API formats in which it is tried."""
 
     loaded: LoadedFilter
     samples: Sequence[FilterSample]

@@ -1,7 +1,7 @@
 """A canned reply in the format of InvokeModel, which depends on the family of the model.
 
-Claude replies in Anthropic's dialect. Two other formats are simulated. Nova's has an object `usage`. Llama's has token
-counts beside the text.
+Claude replies in Anthropic's dialect. Two other formats are simulated: Nova replies with an object `usage`, and Llama
+with token counts beside the text.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ _BODY: Final[Mapping[str, Types]] = {
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """The differences between api.anthropic.com and Bedrock."""
+    """The tables and types that differ between api.anthropic.com and Bedrock."""
 
     body: Known
     cache_control: Known

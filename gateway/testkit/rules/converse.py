@@ -34,7 +34,7 @@ _REASONING_FIELDS: Final = {
     "reasoning_config": {"reasoning_config"},
     "reasoningConfig": {"nova"},
 }
-"""Request fields that turn on thinking, each with the values of `Caps.reasoning` that allow it (agentgateway#3442)."""
+"""Values of `Caps.reasoning` that allow each request field for thinking (agentgateway#3442)."""
 
 
 def converse_fault(body: Body, caps: Caps) -> str | None:
@@ -216,7 +216,7 @@ def _reasoning(body: Body, caps: Caps) -> Iterator[str]:
 def _is_text(data: str) -> bool:
     """Return whether base64 data decodes to ASCII.
 
-    Encrypted thinking is Anthropic's base64 text, encoded in base64 once more by Bedrock (recorded traffic).
+    Valid encrypted thinking does: Bedrock encodes Anthropic's base64 text in base64 once more (recorded traffic).
     """
     return base64.b64decode(data).isascii()
 

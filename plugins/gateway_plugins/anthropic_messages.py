@@ -2,9 +2,8 @@
 
 - Bedrock serves the same API below the path /anthropic. So this plugin has routes below /anthropic too, and a provider
   whose `baseurl` ends with /anthropic is Bedrock.
-- Anthropic's SDK for Go, when it is set up for Bedrock, turns calls of /v1/messages into calls of InvokeModel. It does
-  so only if the path has no prefix. With a base URL that ends with /bedrock, the SDK sends /bedrock/v1/messages
-  unchanged. So this plugin has routes below /bedrock too.
+- Anthropic's SDK for Go, when it is set up for Bedrock, sends messages to InvokeModel. But if its base URL ends with
+  /bedrock, it sends them to /bedrock/v1/messages. So this plugin has routes below /bedrock too.
 - Bedrock's InvokeModel wraps the same bodies for Claude. Its plugin is `bedrock_model_invoke.py`.
 
 Source: Anthropic's API reference (Messages, Streaming, Errors).

@@ -154,7 +154,7 @@ class ConverseDecoder(runtime_api.EventStreamReader):
 
     - A stream is complete when both `messageStop` and `metadata` have come, in any order. Bedrock always sends both, so
       a stream without `metadata` was cut.
-    - A frame after that is no error. The client does not get it.
+    - A frame after both is no error, but the client does not get it.
     """
 
     def __init__(self, operation: str = "") -> None:

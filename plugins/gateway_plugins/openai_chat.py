@@ -66,8 +66,7 @@ _DONE: Final = "done"
 _ERROR: Final = "error"
 _END: Final = b"[DONE]"
 _ENDS: Final = (_END, b"DONE")
-"""Payloads of the terminal event. Case is ignored. Some servers add blanks or quotes around a payload, which are
-ignored too."""
+"""Payloads of the terminal event. Case is ignored, and so are blanks and quotes around a payload."""
 _CHUNK_MEMBERS: Final = frozenset({"choices", "usage"})
 """Field names. Every chunk has at least one of these fields."""
 _QUERY: Final = ("api-version",)

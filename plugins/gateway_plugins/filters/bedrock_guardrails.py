@@ -2,8 +2,8 @@
 
 - If the guardrail blocks a text, the call ends with the guardrail's own message. If it masks a text, the masked text is
   used.
-- A streamed reply is checked in pieces of `characters`, and each piece waits for its check. AWS bills each 1,000
-  characters of a text, for each policy. The gateway does not add this to the cost of the call.
+- A streamed reply is checked in pieces of the length `characters`, and each piece waits for its check.
+- AWS bills each 1,000 characters of a text, for each policy. The gateway does not add this to the cost of the call.
 
 Source: AWS's API reference of Bedrock Runtime, ApplyGuardrail.
 """

@@ -32,7 +32,7 @@ _USUAL: Final = {
     "/requestMetadata": "{}",
     "/projectIdentifier": "default",
 }
-"""Value of each field that has the same effect as leaving the field out."""
+"""Values that have the same effect as leaving their field out."""
 
 
 def headers(top: Members, target: Target, drop: Drop) -> dict[str, str]:

@@ -3,7 +3,7 @@
 - A check that fails raises `Refused` with status 400. The message names the field as the client wrote it.
 - A field that is null counts as missing. Numbers are checked in `numbers.py`.
 - Some fields cannot be passed on to the provider. If leaving out such a field would change the meaning of the request,
-  it is refused. Otherwise the field is left out, and reported as dropped if its value has an effect.
+  the request is refused. Otherwise the field is left out, and reported as dropped if its value has an effect.
 
 Nothing here knows the fields of a dialect. Replies are not checked, but read with `lenient.py`.
 """

@@ -104,7 +104,7 @@ class PlainRequest:
 
 @dataclass(frozen=True, slots=True)
 class ConvertedRequest:
-    """The body for the provider, and the names with which the provider's reply is read."""
+    """The body for the provider, and the aliases of names that the reader of the reply needs."""
 
     body: dict[str, Any]
     names: Names

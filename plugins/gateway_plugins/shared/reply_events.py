@@ -230,7 +230,7 @@ class Calls:
 
 
 def _restore_names(text: str, names: Names) -> str:
-    """Return a call's input with the client's names of properties. Text that is no JSON object is returned
+    """Return a tool call's input with the client's names of properties. Text that is no JSON object is returned
     unchanged.
     """
     try:

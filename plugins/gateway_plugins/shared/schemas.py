@@ -84,7 +84,7 @@ def _keyword(name: str, value: Any, drop: Drop, at: str) -> Any:
 
 
 def _allows_any_object(schema: Schema) -> bool:
-    """Return whether a schema has no properties and does not mention additional ones."""
+    """Return whether a schema says nothing about the properties of an object."""
     return not schema.keys() & {"properties", "additionalProperties", "$ref", *_LISTS}
 
 

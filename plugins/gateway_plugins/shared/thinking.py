@@ -172,8 +172,8 @@ def _plan_without(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingP
     """Return the plan for a client that requests no thinking.
 
     If the client switches thinking off, and the model thinks by default, the plan switches thinking off. If the model
-    cannot do this, the plan has the weakest effort, and the client's fields are reported as dropped. The fields are
-    also reported for an unknown model, because it may think by default.
+    cannot do this, the client's fields are reported as dropped, and the plan has the weakest effort that the model
+    accepts, if any. The fields are also reported for an unknown model, because it may think by default.
     """
     if not request.is_off or (caps.reasoning == "none" and caps.family):
         return ThinkingPlan()
@@ -283,8 +283,9 @@ def effort_for_budget(tokens: int) -> str:
 
 
 def _fit_budget(tokens: int, limit: int | None) -> int:
-    """Return a thinking budget of at most half of the output limit, and at least the minimum; 0 if the limit is too
-    low.
+    """Return `tokens` as a thinking budget, lowered to half of the output limit, but not below Anthropic's minimum.
+
+    Returns 0 if the output limit is too low.
     """
     if limit is None:
         return max(_MIN_BUDGET, tokens)

@@ -7,9 +7,8 @@ Used for dialects whose input count excludes cache tokens (Messages, Converse).
   each count that is not null. Other providers with this API first report a guess, and later the final counts
   (maximhq/bifrost#5354).
 - A count that is missing or null replaces nothing.
-- A count of 0 is no real report: no prompt has 0 tokens, and output does not shrink to 0. So the counts of the prompt
-  (input, cache reads and writes) are replaced together, if one of them is above 0. The output is replaced only by a
-  count above 0.
+- If a report has any prompt count (input, cache reads or writes) above 0, all its prompt counts replace the earlier
+  ones. If they all are 0, they replace nothing, because no prompt has 0 tokens. An output count of 0 replaces nothing.
 - The counts are stored as reported. Only `usage` splits them into the kinds of tokens.
 """
 

@@ -140,7 +140,7 @@ def messages(top: Members, drop: Drop) -> list[Message]:
 def ttl_of(raw: Raw, at: str, drop: Drop) -> Ttl:
     """Return the lifetime in `cache_control`: None without `cache_control`, "" if it names no lifetime.
 
-    Its other fields, such as `scope`, are reported as dropped.
+    Other fields of `cache_control`, such as `scope`, are reported as dropped.
     """
     mark = raw.get("cache_control")
     if mark is None:

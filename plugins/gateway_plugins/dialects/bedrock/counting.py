@@ -146,8 +146,9 @@ def _body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
 def steps(request: ClientRequest, target: Target, drop: Drop, billed_parts: BilledParts) -> Steps:
     """Return the number of tokens as a CountTokens reply.
 
-    If CountTokens does not support the model, Bedrock's Messages API counts the tokens. If that fails, they are
-    estimated. For the estimate, `billed_parts` finds the parts of the request that are not billed as text.
+    If CountTokens does not support the model, Bedrock's Messages API counts the tokens of a Messages request. If there
+    is still no count, the gateway estimates it. For the estimate, `billed_parts` finds the parts of the request that
+    are not billed as text.
 
     Raises `UpstreamFailed` for any other error of CountTokens.
     """
@@ -195,7 +196,7 @@ def _is_uncounted(problem: Problem) -> bool:
 
 
 def _messages_api_request(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
-    """Return a request to count_tokens of Bedrock's Messages API. It supports models that CountTokens does not."""
+    """Return a request to count_tokens of Bedrock's Messages API. It counts for models that CountTokens refuses."""
     changes: dict[str, bytes | None] = without_uncounted(request.top)
     changes |= tagged_history.of_messages(request.top, target, drop)
     changes["model"] = orjson.dumps(base_id(target.base or target.model))

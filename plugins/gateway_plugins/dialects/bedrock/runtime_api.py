@@ -118,8 +118,8 @@ _PADDING: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 def routes(*operations: tuple[str, str]) -> tuple[Route, ...]:
     """Return two routes for each operation: Bedrock's own path, and the same path below /bedrock.
 
-    Each operation is a pair of its last path segment and its name. The routes accept slashes in a model id, because
-    some clients do not escape the slashes of an ARN.
+    `operations` are pairs of the last path segment and the operation's name. The routes accept slashes in a model
+    id, because some clients do not escape the slashes of an ARN.
     """
     return tuple(
         Route("POST", f"{prefix}/model/{{model:.+}}/{last}", operation)

@@ -133,7 +133,7 @@ _PARTS: Final = frozenset({
 
 
 def _code(part: dict[str, Any], where: Path, role: str) -> Iterator[Place]:
-    """Yield the places of code that the provider ran, and of the code's output. Each is complete in one event."""
+    """Yield the places of code that the provider ran, and of the code's output. A stream sends each in one piece."""
     for names, kind in _CODE.items():
         for name in names[:2]:
             found = mapping(part.get(name)).get(names[2])

@@ -78,7 +78,7 @@ class Gathered:
                     self.drop(f"/reply/{name}")
 
     def add_whole(self, message: Mapping[str, Any]) -> None:
-        """Add the encrypted reasoning of a whole message. Its entries in `reasoning_details` are complete."""
+        """Add the encrypted reasoning of a whole message. There, the entries of `reasoning_details` are complete."""
         self.add({name: value for name, value in message.items() if name != DETAILS})
         if entries := sequence(message.get(DETAILS)):
             self._message[DETAILS] = [*entries]

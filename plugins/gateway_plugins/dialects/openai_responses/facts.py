@@ -40,7 +40,7 @@ _FEES: Final[Mapping[str, str]] = {
 }
 """Types of tool calls, each with the name of the billed tool (OpenAI's price page, built-in tools)."""
 _UNTOLD: Final = frozenset({"code_interpreter", "image_generation"})
-"""Tools whose fee is not known from the reply. It depends on the container's size and time, or on the image."""
+"""Tools whose fee is not known from the reply. The fee depends on the container's size and time, or on the image."""
 
 
 class Meter:

@@ -113,7 +113,7 @@ def _hash(session: Session) -> int:
 
 
 def _weighted(offers: Sequence[Offer], number: int) -> Offer:
-    """Return the offer for a session's `number`. Offers get numbers in proportion to their providers' weights."""
+    """Return the offer for a session's `number`. An offer gets numbers in proportion to its provider's weight."""
     point = number % sum(offer.provider.weight for offer in offers)
     for offer in offers:
         point -= offer.provider.weight

@@ -1,7 +1,7 @@
 """A cache of encoded replies: lists of models, and lists of providers.
 
 - A list depends on the configuration, the caller's access and the parameters of the request. It is kept until the
-  configuration is reloaded.
+  configuration is reloaded or the cache is full.
 - Making a long list takes up to half a second, so it is made in a thread. Simultaneous requests for the same list share
   the work.
 """

@@ -29,10 +29,11 @@ def error_reply(
     native: bool = False,
     request: ClientRequest | None = None,
 ) -> tuple[int, dict[str, str], bytes]:
-    """Return the status, the headers and the body of an error reply. No byte of a reply may have been sent yet.
+    """Return the status, the headers and the body of an error reply.
 
-    If `native` is true, client and provider use the same format, so the provider's own error reply is returned
-    unchanged. `request` is None if the error came before the request was parsed.
+    The caller ensures that no byte of a reply has been sent. If `native` is true, client and provider use the same
+    format, so the provider's own error reply is returned unchanged. `request` is None if the error came before the
+    request was parsed.
     """
     report(error)
     if native and isinstance(error, UpstreamFailed) and error.headers and error.status >= 400:

@@ -3,8 +3,8 @@
 - An attempt runs two sets of steps. The steps of the client's compatibility flag (plugin of an API format) run before
   the middleware `translate`, in the client's dialect. The steps of the provider's flag run after `translate`, in the
   provider's dialect. If client and provider have the same flag, its steps run only once.
-- The plugin's generator yields a request to send or a file to fetch, and receives the response. The plugin itself opens
-  no connection.
+- The plugin's generator yields a request to send, a file to fetch or a computation (`Work`), and receives the result.
+  The plugin itself opens no connection.
 - Most requests need no steps. The plugin then returns the request instead of a generator.
 """
 

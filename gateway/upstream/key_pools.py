@@ -119,7 +119,7 @@ class KeyPool:
     def configured(self, provider: Provider) -> None:
         """Use another configuration of the provider.
 
-        Keys that both configurations have keep their calls in flight and their sessions.
+        A key that is in both configurations keeps its calls in flight and its sessions.
         """
         if provider is self.provider:
             return

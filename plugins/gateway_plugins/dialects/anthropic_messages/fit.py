@@ -1,7 +1,7 @@
 """Changes to the parameters of a Messages request, so that the model accepts them.
 
-- Only requests that are not translated change here. Client and provider use the Messages API or InvokeModel.
-- Translated requests pass through here too. They do not change, because their translation has followed the same rules.
+- Requests that are not translated are changed. Their client and provider use the Messages API or InvokeModel.
+- Translated requests pass through here unchanged, because their translation has already followed the same rules.
 - `shared/settings.py` and `shared/thinking.py` make the decisions. This module reads the client's fields and writes the
   result. Only fields with a changed value are rewritten.
 - If the model's family is not known, only sampling parameters are changed.

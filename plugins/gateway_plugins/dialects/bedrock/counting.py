@@ -196,7 +196,10 @@ def _is_uncounted(problem: Problem) -> bool:
 
 
 def _messages_api_request(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
-    """Return a request to count_tokens of Bedrock's Messages API. It counts for models that CountTokens refuses."""
+    """Return a request to count_tokens of Bedrock's Messages API.
+
+    The Messages API can count tokens for models that CountTokens does not support.
+    """
     changes: dict[str, bytes | None] = without_uncounted(request.top)
     changes |= tagged_history.of_messages(request.top, target, drop)
     changes["model"] = orjson.dumps(base_id(target.base or target.model))

@@ -119,7 +119,7 @@ class Access:
     def quotas(self, provider: str, model: str) -> tuple[Chain, ...]:
         """Return the quotas that are charged for requests for a model.
 
-        Each item has the name of a quota, and then the names of its overdraft quotas.
+        Each item is a chain of names: a quota, and then its overdraft quotas.
         """
         return self._terms(provider, model).quotas
 

@@ -79,8 +79,9 @@ def user(
 ) -> Identity:
     """Return the identity of a user.
 
-    Some names have another meaning in the `src` of a grant, such as `*`, `group:x` or `(loopback)`. Raises `Refused` if
-    the login is such a name, or if it is empty, too long or not printable. A group with such a name is left out.
+    Some names have another meaning in the `src` of a grant, such as `*`, `tag:x` or `(loopback)`. A group with such a
+    name is left out. Raises `Refused` for a login with such a name, and for a login that begins with `group:` or is
+    empty, too long or not printable.
     """
     if not login:
         raise unknown("the tailnet names no user for this caller")

@@ -1,4 +1,4 @@
-"""Facts about the clients of an API, with which the gateway corrects a wrong base URL.
+"""Facts about the clients of an API, for the error message about a wrong base URL.
 
 A client appends a path of its API, such as `/chat/completions`, to its base URL. Even if the base URL is wrong, the
 end of the requested path shows which API the client uses.

@@ -45,8 +45,8 @@ class Filter(Protocol):
     def request(self, asked: Asked) -> Asked | Reply | Awaitable[Asked | Reply | None] | None:
         """Check the request before it is sent to a provider.
 
-        Return None to leave the request unchanged, or a changed `Asked`. Return a `Reply` to answer the client without
-        a provider.
+        Return None to leave the request unchanged. Return a changed copy of `asked` to change the request. Return a
+        `Reply` to answer the client without a provider.
 
         >>> class Guard:
         ...     def request(self, asked):

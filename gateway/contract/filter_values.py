@@ -28,7 +28,7 @@ class Caller:
     login: str
     """The login of the user, or the tags of a tagged node; `(loopback)` for a listener in mode `loopback`."""
     groups: tuple[str, ...] = ()
-    """The groups of the user in the configuration, such as `group:dev`."""
+    """The groups of the user, from tailscaled or from the listener's configuration, such as `group:dev`."""
     tags: tuple[str, ...] = ()
     """The tags of the client's node, such as `tag:ci`."""
     node: str = ""

@@ -97,7 +97,7 @@ class FlagFacts(Protocol):
 
     @property
     def Options(self) -> type[Settings]:  # noqa: N802 (a class of the module)
-        """The class of the options that a provider with this API format may have. Without options, it is not needed.
+        """The class of the options of providers with this API format. A plugin without options needs no such class.
 
         The configuration has the options in the provider's `options`, under the plugin's name. Hooks get an instance as
         `Target.options`.

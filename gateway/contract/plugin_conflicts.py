@@ -37,7 +37,7 @@ def claimed_routes(
 
 
 def _routes(flag: Any) -> Iterator[tuple[str, Route]]:
-    """Yield each route that no other flag may have, and before it the value that defines it: `routes` or `model_lists`.
+    """Yield a pair for each route that no other flag may have: the name `routes` or `model_lists`, and the route.
 
     A list of models for requests with certain headers is left out, because several flags may have lists at one path.
     All lists of a flag without routes are left out, because such a flag has no clients.

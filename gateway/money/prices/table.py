@@ -136,7 +136,8 @@ class Prices:
         """Return the prices of the model that a reply names (`served`), after a call of `model`; None if they are
         unknown.
 
-        - A region or vendor that `served` lacks is taken from `model`: both are in `us.anthropic.claude-opus-4-8`.
+        - A region or vendor that `served` lacks is taken from `model`, such as `us.anthropic.` of
+          `us.anthropic.claude-opus-4-8`.
         - If `served` is another spelling of `model`, the price that `model_cost_map` or `base_models` sets for `model`
           is used.
         - If the operator's price file has a price for `model`, that price is used, whatever the reply names. It is not

@@ -19,7 +19,7 @@ BLOCKED: Final = "blocked"
 NOT_FOUND: Final = "not_found"
 """The model is unknown or not granted. The client does not learn which of the two is true."""
 NO_ROUTE: Final = "no_route"
-"""The gateway does not serve this path or method. The message names the correct base URL."""
+"""The gateway does not serve this path or method. The message names the right base URL, path or method."""
 TOO_LARGE: Final = "too_large"
 """The request's body is over the limit."""
 UNSUPPORTED_CODING: Final = "unsupported_coding"
@@ -205,7 +205,7 @@ class Truncated(UpstreamFailed):
 
 
 class Stalled(UpstreamFailed):
-    """A reply of which no more bytes came before the timeout. Only the gateway raises this error.
+    """A reply that stopped for too long, or a stream that lasted too long. Only the gateway raises this error.
 
     >>> Stalled(Problem(TIMEOUT, "the provider sent nothing for 60 s")).problem.code
     'timeout'

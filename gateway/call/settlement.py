@@ -15,7 +15,6 @@ Balances are kept in `gateway.money.quotas`. The cost of a call is computed in `
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
 
 import msgspec
 
@@ -33,8 +32,6 @@ from gateway.money.quotas.estimate import Size, estimate, probable, rate_limited
 from gateway.money.quotas.ledger import Claim, Reservation
 from gateway.store.entries import Bill
 from gateway.upstream.catalog import Offer
-
-_ONE_TOKEN_EACH: Final = Usage(input=1, output=1)
 
 Rules = Mapping[BucketChain, Sequence[Rule]]
 """The chains of buckets to which a call is charged. Each chain has one rule (capacity and refill) for each bucket."""
@@ -242,7 +239,7 @@ def _claim(chain: BucketChain, links: Sequence[Rule], amount: int) -> Claim:
 
 def _is_priced(price: Priced | None) -> bool:
     """Return whether input and output both have a price. An operator may have configured only one of the prices."""
-    return price is not None and price.cost(_ONE_TOKEN_EACH) is not None
+    return price is not None and price.has_both
 
 
 def _unpriced(offer: Offer, bucket: str) -> Refused:

@@ -183,7 +183,8 @@ def _located(body: bytes, raws: Mapping[str, msgspec.Raw]) -> _Spans:
     at = body.index(b"{")
     for name, raw in raws.items():
         key = _KEY.match(body, at)
-        if key is None or _name(key) != name:
+        # most keys have no escapes, so that their text is their name
+        if key is None or (key[1][1:-1] != name.encode() and _name(key) != name):
             raise _twice(body, at, spans)
         value = bytes(raw)
         start, end = key.end(), key.end() + len(value)

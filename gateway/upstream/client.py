@@ -7,12 +7,12 @@ connections are in `http1/`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import chain
 from math import inf
 from typing import Final
+
+import msgspec
 
 from gateway import __version__
 from gateway.config.model import Provider, Timeouts
@@ -52,8 +52,7 @@ _NO_BODY: Final = frozenset({"GET", "HEAD"})
 _KNOWN_CODINGS: Final = CODINGS | {"", "identity"}
 
 
-@dataclass(frozen=True, slots=True)
-class Notices:
+class Notices(msgspec.Struct, frozen=True):
     """Functions that are called while a request is sent."""
 
     before: Callable[[], Awaitable[None] | None] = lambda: None
@@ -211,8 +210,7 @@ class Upstream:
         arrives over the connection.
         """
         where = base(provider.baseurl)
-        with _not_reached(provider, where):
-            proxy = self._proxies.proxy_for(where.origin)
+        proxy = self._proxy(provider, where)
         head = _head(where, proxy, request, added)
         connection = await self._connection(provider, where, proxy, timeouts.connect_seconds)
         is_announced = False
@@ -248,8 +246,7 @@ class Upstream:
         fails.
         """
         where = base(provider.baseurl)
-        with _not_reached(provider, where):
-            proxy = self._proxies.proxy_for(where.origin)
+        proxy = self._proxy(provider, where)
         connection = await self._connection(provider, where, proxy, seconds)
         connection.abort()
 
@@ -263,23 +260,32 @@ class Upstream:
         endpoint = Endpoint(where.origin, provider.authorities)
         if (idle := self._pool.take(endpoint)) is not None:
             return idle
-        with _not_reached(provider, where, proxy):
+        try:
             async with asyncio.timeout(seconds):
                 connection = await self._dialer.connect(endpoint, proxy, self._pool.forget)
+        except _NO_CONNECTION as error:
+            raise _not_reached(provider, where, proxy, error) from None
         self._pool.add(connection)
         return connection
 
+    def _proxy(self, provider: Provider, where: Base) -> Proxy | None:
+        """Return the proxy for requests to a provider, or None. Raises `NotReached` if the proxy's URL is wrong."""
+        try:
+            return self._proxies.proxy_for(where.origin)
+        except _NO_CONNECTION as error:
+            raise _not_reached(provider, where, None, error) from None
 
-@contextmanager
-def _not_reached(provider: Provider, where: Base, proxy: Proxy | None = None) -> Iterator[None]:
-    """Raise `NotReached` with the reason, in place of an exception of `http1/dial.py` or `http1/proxies.py`."""
-    try:
-        yield
-    except (OSError, UnicodeError) as error:
-        why = unreachable(error, where.origin.host, where.origin.port)
-        way = f" (through the proxy {proxy.origin})" if proxy is not None and why.name != "proxy" else ""
-        message = f"{provider.id} cannot be reached: {why.words}{way}"
-        raise NotReached(Problem(UNAVAILABLE, message, reason=why.name, retryable=True)) from None
+
+_NO_CONNECTION: Final = (OSError, UnicodeError)
+"""The exceptions of `http1/dial.py` and `http1/proxies.py`."""
+
+
+def _not_reached(provider: Provider, where: Base, proxy: Proxy | None, error: OSError | UnicodeError) -> NotReached:
+    """Return the error for a provider to which no connection can be made."""
+    why = unreachable(error, where.origin.host, where.origin.port)
+    way = f" (through the proxy {proxy.origin})" if proxy is not None and why.name != "proxy" else ""
+    message = f"{provider.id} cannot be reached: {why.words}{way}"
+    return NotReached(Problem(UNAVAILABLE, message, reason=why.name, retryable=True))
 
 
 def _head(where: Base, proxy: Proxy | None, request: UpstreamRequest, added: Mapping[str, str]) -> bytes:

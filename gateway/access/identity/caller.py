@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from gateway.config.model import Capability
 from gateway.contract.errors import PERMISSION, Problem, Refused
 
@@ -44,8 +46,7 @@ class Identity:
 LOOPBACK: Final = Identity(LOCAL_LOGIN)
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """The facts of a request that identify its caller."""
 
     connection: object

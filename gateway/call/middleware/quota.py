@@ -7,7 +7,9 @@ tells the client how long to wait. The reservation is replaced by the actual cha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from gateway.call.auto_caching import is_on, lifetime_at
 from gateway.call.chain import Call, Next

@@ -235,6 +235,12 @@ class Priced:
         since = _start(self._period(at))
         return f"{self.name}@{datetime.fromtimestamp(since, UTC).date()}" if since else self.name
 
+    @property
+    def has_both(self) -> bool:
+        """Whether input and output both have a standard price today."""
+        steps = self._period(None)[1].steps("")
+        return steps is not None and steps[0][1].input is not None and steps[0][1].output is not None
+
     def rates(self, at: float | None = None) -> Rates:
         """Return the prices that are valid at a Unix time, now by default."""
         return self._period(at)[1]

@@ -15,6 +15,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+import msgspec
+
 from gateway.money.quotas.bucket_chains import Exceeded
 from gateway.money.quotas.buckets import Bucket, Charge, Kind, Level, Rule
 from gateway.money.quotas.clock import SteadyClock
@@ -60,8 +62,7 @@ class UnknownBucket(LookupError):
     """The error for a bucket whose name belongs to no defined quota."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True):
     """The amounts to charge for a call."""
 
     requests: int = 0
@@ -72,8 +73,7 @@ class Settlement:
     """True if an amount is an estimate, because the provider did not report everything that the call used."""
 
 
-@dataclass(frozen=True, slots=True)
-class CallReservation:
+class CallReservation(msgspec.Struct, frozen=True):
     """The amounts that one call has reserved in all ledgers, until they are charged or released."""
 
     quotas: Quotas

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
@@ -156,8 +155,7 @@ def estimate(request: ClientRequest, limit: int | None, max_outputs: Iterable[in
     return Estimate(size.most, min(output, size.answers * MAX_OUTPUT), size.caches, tiered, usual, size.usual, *fees)
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
+class Size(msgspec.Struct, frozen=True):
     """The estimated number of input tokens of a request, and other properties of its body that affect the cost."""
 
     usual: int
@@ -219,7 +217,7 @@ def _marks(body: bytes) -> tuple[bool, bool]:
     """
     if _HIDDEN.search(body) is not None:
         return True, True
-    return any(mark in body for mark in _CACHE_MARKS), any(mark in body for mark in _TIER_MARKS)
+    return any(map(body.count, _CACHE_MARKS)), any(map(body.count, _TIER_MARKS))
 
 
 def rough(request: ClientRequest, limit: int | None, max_output: int) -> Estimate:

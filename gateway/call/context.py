@@ -135,10 +135,6 @@ IDENTITY: Final = web.RequestKey("identity", Identity)
 """Key of the caller's `Identity` in a request. Requests that the guard refused, and requests for open routes such as
 /healthz, may have none."""
 REQUEST_ID: Final = web.RequestKey("request_id", str)
-ENDED: Final = web.RequestKey("ended", BaseException)
-"""Key of the exception with which the guard ended a call: `Refused`, or `CancelledError` if the client disconnected
-during identification. The server writes the record. It replies to a refused call in the client's dialect (API
-format)."""
 CALL: Final = web.RequestKey("call", Call)
 """Key of the `Call` that belongs to a request. Requests for pages, and requests that are not parsed yet, have none."""
 

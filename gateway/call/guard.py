@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import re
-import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from os import urandom
 from time import time_ns
 from typing import Any, Final, NamedTuple
 
@@ -25,7 +26,7 @@ from multidict import MultiMapping
 
 from gateway.access.identity.caller import Caller
 from gateway.access.identity.modes import Modes
-from gateway.call.context import ENDED, GATEWAY, IDENTITY, REQUEST_ID
+from gateway.call.context import IDENTITY, REQUEST_ID, Gateway
 from gateway.contract.errors import PERMISSION, STATUS, Problem, Refused
 from gateway.contract.provider_errors import error_headers
 from gateway.contract.small_cache import small_cache
@@ -41,14 +42,60 @@ _PLACE: Final = re.compile(
 )
 
 
-def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Middleware]:
-    """Return the middlewares, the outermost first.
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The checks of every request, before anything else is done with it."""
 
-    `calls` are the routes of API calls. On these routes, `server.py` also gets requests that the guard refuses, or
-    whose clients have disconnected. It writes their records, and replies to refused requests in the client's dialect
-    (API format).
+    gateway: Gateway
+    modes: Modes
+    refusals: Throttle = field(default_factory=Throttle)
+
+    def ambiguous(self, request: web.Request) -> web.Response | None:
+        """Return the reply to a request that a proxy may interpret differently; None for any other request.
+
+        The connection is closed after the reply. Log lines are rate-limited.
+        """
+        if not (fault := ambiguous(request)):
+            return None
+        if count := self.refusals.due(_AMBIGUOUS):
+            request_id = request[REQUEST_ID]
+            self.gateway.log.warning("http.error", kind=_AMBIGUOUS, request_id=request_id, count=count)
+        response = json_error(400, fault)
+        self.complete_head(request, response)
+        response.force_close()
+        return response
+
+    async def identify(self, request: web.Request) -> Refused | asyncio.CancelledError | None:
+        """Identify the caller, and put the identity into the request.
+
+        Return the exception instead if the request comes from a page of another site, if the caller is refused, or if
+        the client disconnects meanwhile.
+        """
+        hosts = self.gateway.runtime.config.server.hosts
+        refused = cross_site(request.headers, hosts, served=self.modes.is_served(_local(request)))
+        if refused is not None:
+            return refused
+        try:
+            request[IDENTITY] = await self.modes.identify(caller_of(request))
+        except (Refused, asyncio.CancelledError) as error:
+            return error
+        return None
+
+    def complete_head(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Add the headers that every reply has.
+
+        If this process is stopping or being replaced, have the connection closed after the reply.
+        """
+        response.headers["x-request-id"] = request[REQUEST_ID]
+        response.headers["server"] = "irisgate"
+        if self.gateway.is_leaving:
+            response.force_close()
+
+
+def middlewares(guard: Guard) -> list[Middleware]:
+    """Return the middlewares of the application, the outermost first. Calls do not pass through them
+    (`call_routes.py`).
     """
-    refusals = Throttle()
 
     @web.middleware
     async def request_id(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -58,48 +105,23 @@ def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Midd
         except web.HTTPException as error:
             response = _json_response(error)
         if not response.prepared:
-            _complete_head(request, response)
+            guard.complete_head(request, response)
         return response
 
     @web.middleware
-    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if fault := ambiguous(request):
-            return _malformed(request, fault, refusals)
+    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if (response := guard.ambiguous(request)) is not None:
+            return response
         if request.path in _OPEN:
             return await handler(request)
-        hosts = request.app[GATEWAY].runtime.config.server.hosts
-        refused = cross_site(request.headers, hosts, served=modes.is_served(_local(request)))
-        ended = refused or await _identify(request, modes)
+        ended = await guard.identify(request)
         if ended is None:
-            return await handler(request)
-        if request.match_info.route in calls:
-            request[ENDED] = ended
             return await handler(request)
         if isinstance(ended, Refused):
             return _response_for(ended.problem)
         raise ended
 
-    return [request_id, guard]
-
-
-async def _identify(request: web.Request, modes: Modes) -> Refused | asyncio.CancelledError | None:
-    """Identify the caller. Return the exception if the caller is refused, or disconnects meanwhile."""
-    try:
-        request[IDENTITY] = await modes.identify(caller_of(request))
-    except (Refused, asyncio.CancelledError) as error:
-        return error
-    return None
-
-
-def _complete_head(request: web.Request, response: web.StreamResponse) -> None:
-    """Add the headers that every reply has.
-
-    If this process is stopping or being replaced, have the connection closed after the reply.
-    """
-    response.headers["x-request-id"] = request[REQUEST_ID]
-    response.headers["server"] = "irisgate"
-    if request.app[GATEWAY].is_leaving:
-        response.force_close()
+    return [request_id, guarded]
 
 
 _OPEN: Final = frozenset({"/healthz", "/readyz"})
@@ -148,16 +170,6 @@ def _repeated(headers: MultiMapping[str]) -> str:
     if len(set(map(str.lower, headers))) == len(headers):  # no header is repeated, as in nearly all requests
         return ""
     return next((name for name in _SINGLE if len(headers.getall(name, ())) > 1), "")
-
-
-def _malformed(request: web.Request, fault: str, refusals: Throttle) -> web.Response:
-    """Return the reply to an ambiguous request, and close the connection after it. Log lines are rate-limited."""
-    if count := refusals.due(_AMBIGUOUS):
-        log = request.app[GATEWAY].log
-        log.warning("http.error", kind=_AMBIGUOUS, request_id=request[REQUEST_ID], count=count)
-    response = json_error(400, fault)
-    response.force_close()
-    return response
 
 
 _AMBIGUOUS: Final = "AmbiguousRequest"
@@ -251,7 +263,7 @@ def new_id() -> str:
     The id begins with the time in milliseconds. So later ids are greater, and a database index of ids only grows at its
     end.
     """
-    return f"req_{time_ns() // 1_000_000:012x}{secrets.token_hex(6)}"
+    return f"req_{time_ns() // 1_000_000:012x}{urandom(6).hex()}"
 
 
 def json_error(status: int, message: str) -> web.Response:

@@ -5,7 +5,7 @@ A very large body is parsed in a worker process.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -23,7 +23,7 @@ Parsing a body of this size takes 6 ms. It takes 40 ms if the whole text consist
 _OF_THE_SENT_BODY: Final = frozenset({"content-encoding", "content-length"})
 
 
-def http_request(route: Route, request: web.Request, body: bytes) -> HttpRequest:
+def http_request(route: Route, request: web.Request, params: Mapping[str, str], body: bytes) -> HttpRequest:
     """Return the request with the decoded body. Headers that only describe the encoded body are removed."""
     headers = joined_headers(request.headers.items())
     if "content-encoding" in headers:
@@ -33,7 +33,7 @@ def http_request(route: Route, request: web.Request, body: bytes) -> HttpRequest
         path=request.raw_path.partition("?")[0],
         query=request.rel_url.raw_query_string,
         headers=headers,
-        params=dict(request.match_info),
+        params=dict(params),
         body=body,
     )
 

@@ -1,7 +1,7 @@
-"""The handler of API calls: the only file that writes the responses of calls.
+"""The handler of API calls: the only file that makes the responses of calls.
 
-- `handle` receives every request. It reads the body (`request_body.py`), parses the request (`request_parsing.py`),
-  runs the chain, and then writes a whole body or a stream.
+- `handle` receives the request of every call from `call_routes.py`. It reads the body (`request_body.py`), parses the
+  request (`request_parsing.py`), runs the chain, and then returns a whole reply or writes a stream.
 - Every request gets exactly one record, however the request ends.
 - If an error comes before the response has begun, it is sent with an HTTP status. If it comes later, it is written as
   the last event of the stream, in the client's dialect (API format).
@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -28,12 +28,13 @@ from gateway.call.admission import Admitted
 from gateway.call.agents import agent
 from gateway.call.capture import Capture
 from gateway.call.chain import Call, Inbound, Next
-from gateway.call.context import CALL, ENDED, REQUEST_ID, Gateway, identity_of
+from gateway.call.context import CALL, REQUEST_ID, Gateway, identity_of
 from gateway.call.early_stream import EarlyStream
 from gateway.call.error_replies import Report, error_reply, result_of
 from gateway.call.finish import Finish
 from gateway.call.health_reports import report
 from gateway.call.middleware.grants import NO_ROLE
+from gateway.call.reply import Reply, as_response
 from gateway.call.request_parsing import http_request, parse_request
 from gateway.call.response_headers import made_here, own_headers, response_headers, stream_headers
 from gateway.call.responses import Batch, Stream, Whole
@@ -64,14 +65,17 @@ HELD_BYTES: Final = 64 * 1024
 """Minimum size in bytes of a large reply that is not a stream. A large reply counts in the memory budget until the
 client has read it."""
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 
 @dataclass(slots=True)
 class _Exchange:
     """The state of one HTTP request and its response."""
 
     inbound: Inbound
+    params: Mapping[str, str]
+    """The parameters in the path of the request."""
+    ended: Refused | asyncio.CancelledError | None
+    """The exception with which the guard ended the call: `Refused`, or `CancelledError` if the client disconnected
+    before it was identified; None if the guard let the request pass."""
     call: Call | None = None
     """The call; None until the request is parsed."""
     capture: Capture | None = None
@@ -109,10 +113,15 @@ class Server:
     ping_seconds: float = PING_SECONDS
     stalled_seconds: float = STALLED_SECONDS
 
-    def handler(self, flag: Plugin, route: Route) -> Handler:
-        return partial(self.handle, flag, route)
-
-    async def handle(self, flag: Plugin, route: Route, request: web.Request) -> web.StreamResponse:
+    async def handle(
+        self,
+        flag: Plugin,
+        route: Route,
+        request: web.Request,
+        params: Mapping[str, str],
+        ended: Refused | asyncio.CancelledError | None,
+    ) -> web.StreamResponse | Reply:
+        """Serve a call, and return its response. The arguments `params` and `ended` are those of `_Exchange`."""
         inbound = Inbound(
             id=request[REQUEST_ID],
             runtime=self.gateway.runtime,
@@ -121,15 +130,15 @@ class Server:
             agent=agent(request.headers),
             identity=identity_of(request),
         )
-        exchange = _Exchange(inbound)
+        exchange = _Exchange(inbound, params, ended)
         task = asyncio.current_task()
         assert task is not None
         self.gateway.open_calls.add(task)
         try:
             async with AsyncExitStack() as stack:
                 response = await self._serve(exchange, stack, route, request)
-                if not response.prepared and (response.content_length or 0) > HELD_BYTES:
-                    await self._write(response, request)
+                if isinstance(response, Reply) and len(response.body) > HELD_BYTES:
+                    return await self._written(response, request)
                 return response
         except (asyncio.CancelledError, ConnectionError):
             raise
@@ -144,18 +153,19 @@ class Server:
             # the client has disconnected, perhaps while an error was being written
             self._finish(exchange, 499, "cancelled")
 
-    async def _write(self, response: web.StreamResponse, request: web.Request) -> None:
-        """Write a large response, while its bytes are still reserved for the call.
+    async def _written(self, reply: Reply, request: web.Request) -> web.StreamResponse:
+        """Write a large reply, while its bytes are still reserved for the call.
 
-        aiohttp writes small responses, after the call has ended.
+        `web/connections.py` writes a small reply after the call has ended.
         """
-        self._close_if_leaving(response)
+        response = as_response(reply)
         await response.prepare(request)
         await response.write_eof()
+        return response
 
     async def _serve(
         self, exchange: _Exchange, stack: AsyncExitStack, route: Route, request: web.Request
-    ) -> web.StreamResponse:
+    ) -> web.StreamResponse | Reply:
         try:
             call = await self._received(exchange, stack, route, request)
             if call.request.stream:
@@ -190,8 +200,8 @@ class Server:
         exchange.early = EarlyStream(request, opening, self.ping_seconds, self.stalled_seconds)
         call.stack.callback(exchange.early.cancel)
 
-    async def _failed(self, exchange: _Exchange, error: GatewayError) -> web.StreamResponse:
-        """Return the response for an error before the first event. The head of this response may have been sent early.
+    async def _failed(self, exchange: _Exchange, error: GatewayError) -> web.StreamResponse | Reply:
+        """Return the response for an error before the first event. Its head may have been sent early.
 
         Raises `ConnectionAbortedError` if the head has been sent and the error cannot be written into the stream.
         """
@@ -211,9 +221,9 @@ class Server:
         Raises `Refused` if the request is invalid or not admitted.
         """
         inbound = exchange.inbound
-        body, admitted = await self._read(inbound, stack, request)
+        body, admitted = await self._read(exchange, stack, request)
         received = monotonic()
-        message = http_request(route, request, body)
+        message = http_request(route, request, exchange.params, body)
         exchange.capture = _capture(inbound, message)
         parsed = await parse_request(self.pool, inbound.flag, message)
         if inbound.identity is None:
@@ -222,14 +232,15 @@ class Server:
         self.gateway.calls[call.id] = call
         return call
 
-    async def _read(self, inbound: Inbound, stack: AsyncExitStack, request: web.Request) -> tuple[bytes, Admitted]:
+    async def _read(self, exchange: _Exchange, stack: AsyncExitStack, request: web.Request) -> tuple[bytes, Admitted]:
         """Admit the call and read its body. Return the body, and the admission of the call.
 
         Raises `Refused` if the guard, a limit or a full disk refuses the request. Raises `CancelledError` if the client
         disconnected before it was identified.
         """
-        if (ended := request.get(ENDED)) is not None:
-            raise ended
+        if exchange.ended is not None:
+            raise exchange.ended
+        inbound = exchange.inbound
         if inbound.identity and inbound.runtime.grants.access(inbound.identity).role is None:
             raise Refused(NO_ROLE)  # before the body is read, so that it takes no part of the budget
         if self.gateway.follower.full:
@@ -269,7 +280,7 @@ class Server:
             raise first.fault
         return first
 
-    async def _whole(self, exchange: _Exchange, call: Call, whole: Whole) -> web.Response:
+    async def _whole(self, exchange: _Exchange, call: Call, whole: Whole) -> Reply:
         native = call.is_native
         call.read_facts()
         body = whole.body
@@ -280,9 +291,9 @@ class Server:
         headers = response_headers(exchange.inbound, call, headers, shows_usage=not native)
         self._finish(exchange, whole.status, "failed" if call.problem else "ok")
         exchange.captured(headers, body)
-        return web.Response(status=whole.status, headers=headers, body=body)
+        return Reply(whole.status, headers, body, keep_alive=not self.gateway.is_leaving)
 
-    def _error(self, exchange: _Exchange, error: GatewayError) -> web.Response:
+    def _error(self, exchange: _Exchange, error: GatewayError) -> Reply:
         """Return the response for an error before the first byte of the response is sent."""
         inbound, call = exchange.inbound, exchange.call
         native = call is not None and call.is_native
@@ -292,9 +303,9 @@ class Server:
         self._finish(exchange, status, _outcome(error), error.problem)
         headers |= own_headers(inbound, call)
         exchange.captured(headers, body)
-        return web.Response(status=status, headers=headers, body=body)
+        return Reply(status, headers, body, keep_alive=not self.gateway.is_leaving)
 
-    async def _crashed(self, exchange: _Exchange) -> web.StreamResponse:
+    async def _crashed(self, exchange: _Exchange) -> web.StreamResponse | Reply:
         """Return the response for a bug in the gateway. Raises `ConnectionAbortedError` if a stream has begun."""
         if not exchange.begun:
             return await self._failed(exchange, GatewayError(CRASHED))

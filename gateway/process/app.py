@@ -14,13 +14,14 @@ from aiohttp import web
 
 from gateway.access.identity.modes import Modes
 from gateway.call.admission import Admission
+from gateway.call.call_routes import CALL_ROUTES, CallRoutes
 from gateway.call.candidate_order import CandidateOrder
 from gateway.call.chain import Next, chain
 from gateway.call.circuit_events import report_change
 from gateway.call.context import GATEWAY, Gateway
 from gateway.call.filters import AfterCalls
 from gateway.call.finish import Finish
-from gateway.call.guard import middlewares
+from gateway.call.guard import Guard, middlewares
 from gateway.call.middleware.attempt import Attempts
 from gateway.call.middleware.auto_cache import AutoCache, LastCalls
 from gateway.call.middleware.count import Count
@@ -143,15 +144,16 @@ def build(
     sessions = Sessions(load_key(state))
     steps = _chain(gateway, outgoing, sessions)
     server = Server(gateway, steps, finish, outgoing.pool, **seconds)
-    calls: set[web.AbstractRoute] = set()
+    guard = Guard(gateway, modes)
     app = web.Application(
-        middlewares=[error_pages, problems, *middlewares(calls, modes), wrong_paths],
+        middlewares=[error_pages, problems, *middlewares(guard), wrong_paths],
         client_max_size=config.server.limits.body_bytes,
     )
     app[GATEWAY] = gateway
     app[readiness.READINESS] = readiness.Readiness(gateway, modes)
+    calls = app[CALL_ROUTES] = CallRoutes(server, guard, app.router)
     for flag, route in registry.routes():
-        calls.add(app.router.add_route(route.method, route.path, server.handler(flag, route)))
+        calls.add(flag, route)
     app.add_routes(model_lists.routes(registry))
     for module in _OWN:
         app.add_routes(module.routes())

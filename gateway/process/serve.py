@@ -19,6 +19,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from gateway.access.identity.modes import Modes
+from gateway.call.call_routes import CALL_ROUTES
 from gateway.call.context import GATEWAY, Gateway
 from gateway.call.sessions import load_key
 from gateway.config.history import HISTORY, History
@@ -163,6 +164,7 @@ def _runner(app: web.Application, connections: Connections, config: Config, log:
     return Runner(
         app,
         connections,
+        app[CALL_ROUTES].handle,
         handler_cancellation=True,
         shutdown_timeout=CLOSE_SECONDS,
         logger=server_logger(log),

@@ -3,8 +3,10 @@ requests.
 
 - aiohttp limits neither the number of connections nor the time for a head. So `Connection` extends aiohttp's protocol
   object. Only this file uses private attributes of aiohttp: `_waiter`, `_messages`, `_force_close`, `_current_request`,
-  `_request_count`, `_task_handler` and `_process_keepalive` of `RequestHandler`, `_ErrInfo`, `_cache` of a request,
-  `_kwargs` of `Server`, and `_make_server` of `AppRunner`.
+  `_request_count`, `_task_handler`, `_upgraded` and `_process_keepalive` of `RequestHandler`, `_ErrInfo`, `_cache` of a
+  request, `_kwargs` of `Server`, and `_make_server` of `AppRunner`.
+- Calls go to `call/call_routes.py`, which returns a `Reply` for most of them. `Connection` writes it in one piece.
+  All other requests go to aiohttp's application.
 - The gateway replies to a malformed request with its own error page, and not with aiohttp's.
 
 `connection_limits.py` counts the connections. Bodies are read in `call/server.py`. `call/guard.py` identifies callers,
@@ -14,7 +16,8 @@ and refuses requests because of their headers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, web
@@ -23,6 +26,7 @@ from aiohttp.web_protocol import _ErrInfo
 
 from gateway.call.context import CALL, REQUEST_ID
 from gateway.call.guard import json_error, new_id
+from gateway.call.reply import Reply, as_response, encoded
 from gateway.call.request_body import MalformedBody
 from gateway.web.connection_limits import Connections
 
@@ -166,22 +170,40 @@ class Connection(web.RequestHandler):
             seconds = self._connections.limits().head_seconds
             self._head_timer = asyncio.get_running_loop().call_later(seconds, self._head_is_late)
 
-    async def finish_response(self, *arguments: Any) -> tuple[web.StreamResponse, bool]:
+    async def finish_response(self, *arguments: Any) -> tuple[Any, bool]:
         request, response, *rest = arguments
-        if isinstance(response, web.HTTPException):
-            # this is aiohttp's own page, such as the page for an unknown Expect header; replace it
-            response = self._page(response.status, f"{response.reason or 'error'}: the request is not served")
-        if request.version not in _VERSIONS:
-            _answer_with_version_11(request)
-        if self._is_last and not response.prepared:
-            response.force_close()
         try:
+            if isinstance(response, Reply):
+                if request.version == HttpVersion11 and response.body and not self._upgraded:
+                    return response, await self._write(request, response)
+                response = as_response(response)
+            elif isinstance(response, web.HTTPException):
+                # this is aiohttp's own page, such as the page for an unknown Expect header; replace it
+                response = self._page(response.status, f"{response.reason or 'error'}: the request is not served")
+            if request.version not in _VERSIONS:
+                _answer_with_version_11(request)
+            if self._is_last and not response.prepared:
+                response.force_close()
             return await super().finish_response(request, response, *rest)
         finally:
             self._body_bytes = 0
             self._connections.idle(self)
             if self._is_last:
                 super().close()
+
+    async def _write(self, request: web.BaseRequest, reply: Reply) -> bool:
+        """Write a reply with a body to a request of HTTP/1.1. Return whether the connection is lost."""
+        reply.keep_alive = reply.keep_alive and request.keep_alive and not self._is_last
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return True
+        transport.write(encoded(reply))
+        if self.writing_paused:
+            try:
+                await request.writer.drain()
+            except ConnectionError:
+                return True
+        return False
 
     def handle_error(
         self,
@@ -275,12 +297,18 @@ class Connection(web.RequestHandler):
             self._head_timer = None
 
 
-class HttpServer(web.Server):
-    """An aiohttp server that limits its connections."""
+Others = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Calls = Callable[[Others, web.Request], Awaitable[web.StreamResponse | Reply]]
+"""A function that handles calls, and gives all other requests to the first argument."""
 
-    def __init__(self, connections: Connections, server: web.Server) -> None:
+
+class HttpServer(web.Server):
+    """An aiohttp server that limits its connections. If `calls` is not None, it gets all requests first."""
+
+    def __init__(self, connections: Connections, server: web.Server, calls: Calls | None = None) -> None:
+        others: Any = server.request_handler
         super().__init__(
-            server.request_handler,
+            others if calls is None else cast("Any", partial(calls, others)),
             request_factory=server.request_factory,
             handler_cancellation=server.handler_cancellation,
             **server._kwargs,  # noqa: SLF001 (this object takes the place of `server`)
@@ -294,12 +322,15 @@ class HttpServer(web.Server):
 class Runner(web.AppRunner):
     """An aiohttp runner whose server limits its connections."""
 
-    def __init__(self, app: web.Application, connections: Connections, **options: Any) -> None:
+    def __init__(
+        self, app: web.Application, connections: Connections, calls: Calls | None = None, **options: Any
+    ) -> None:
         super().__init__(app, access_log=None, **options)
         self._connections = connections
+        self._calls = calls
 
     async def _make_server(self) -> web.Server:
-        return HttpServer(self._connections, await super()._make_server())
+        return HttpServer(self._connections, await super()._make_server(), self._calls)
 
 
 def _answer_with_version_11(request: web.BaseRequest) -> None:

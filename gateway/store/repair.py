@@ -210,6 +210,7 @@ def _rows(source: sqlite3.Connection, select: str, table: Table) -> Iterator[tup
         for direction in ("ASC", "DESC"):
             with suppress(sqlite3.DatabaseError):
                 yield from source.execute(f"{select} ORDER BY {table.key} {direction}")
+                return  # the other direction only finds what lies behind a damaged page
         return
     query = f"{select} WHERE {table.key} >= ? ORDER BY {table.key}"
     start, step = 0, 1

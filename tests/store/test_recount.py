@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from gateway.store.base import JournalOffset
-from gateway.store.entries import Entry
+from gateway.store.entries import Balance, Entry
 from gateway.store.examine import examine_database
 from gateway.store.file import connect
 from gateway.store.repair import rebuild_database, rebuild_sums
@@ -81,3 +81,13 @@ def test_counts_of_expired_calls_stay(database):
     lose(database, "calls WHERE n <= 100", f"tools_quarter WHERE time > {round((NOON + 6600) * 1000)}")
     rebuild_sums(database)
     assert texts(database) == before
+
+
+def test_a_copied_row_counts_once(database, tmp_path):
+    with closing(connect(database)) as connection:
+        balances = [Balance(f"daily:{name}", 5, 0, NOON) for name in ("alice", "bob")]
+        write(connection, [Entry(balances=tuple(balances))], JournalOffset(1, 1))
+    rows = rebuild_database(database, tmp_path / "aside")
+    with closing(sqlite3.connect(database)) as connection:
+        (kept,) = connection.execute("SELECT count(*) FROM balances").fetchone()
+    assert rows["balances"] == kept == 2

@@ -58,19 +58,30 @@ class Hook:
     """
 
     __slots__ = (
-        "call", "calls", "check", "function", "home", "name", "plugin", "report_slow", "seconds", "slow_seconds",
+        "call", "calls", "check", "function", "home", "is_default", "name", "plugin", "report_slow", "seconds",
+        "slow_seconds",
     )  # fmt: skip
 
-    def __init__(self, plugin: str, name: str, home: str, function: Callable[..., Any] | None = None) -> None:
+    def __init__(
+        self,
+        plugin: str,
+        name: str,
+        home: str,
+        function: Callable[..., Any] | None = None,
+        *,
+        is_default: bool = False,
+    ) -> None:
         self.plugin = plugin
         self.name = name
         self.home = home
         """The top-level package of the plugin. A failure is reported with the innermost line of this package."""
         self.function = function
-        self.call: Callable[..., Any] = self.run if function is None else partial(self.run, function)
+        self.is_default = is_default
+        """Whether `function` is not the plugin's own, but one of `defaults.py`."""
+        self.call = self._call(function)
         """A callable that calls `function` through `run`. For a hook without a function, it is `run` itself.
 
-        A `partial` is three times as fast as a method `__call__`."""
+        A default is called directly: it is the gateway's own code, so it needs neither a check nor a time."""
         self.check = RESULTS.get(name)
         """The function that checks the hook's results; None if the gateway does not use the results."""
         self.calls = 0
@@ -80,9 +91,15 @@ class Hook:
         self.report_slow: Callable[[Hook, float, str], None] = _ignored
         """A callback for a slow call. It gets the call's seconds, and the file and line of the plugin's function."""
 
-    def __reduce__(self) -> tuple[type[Hook], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., Hook], tuple[Any, ...]]:
         """Return the parts for pickling, without the counters, which worker processes do not report."""
-        return Hook, (self.plugin, self.name, self.home, self.function)
+        return partial(Hook, is_default=self.is_default), (self.plugin, self.name, self.home, self.function)
+
+    def _call(self, function: Callable[..., Any] | None) -> Callable[..., Any]:
+        if function is None:
+            return self.run
+        # a `partial` is three times as fast as a method `__call__`
+        return function if self.is_default else partial(self.run, function)
 
     def run(self, function: Callable[..., R], *args: Any) -> R:
         """Return `function(*args)`.
@@ -326,7 +343,10 @@ def flag_hooks(plugin: str, module: Any, members: Mapping[str, Any]) -> Mapping[
     `members` has the flag's functions.
     """
     home = _package_of(module)
-    return {name: Hook(plugin, name, home, members.get(name)) for name in (*WRAPPED, *_OF_FLAGS)}
+    return {
+        name: Hook(plugin, name, home, members.get(name), is_default=name in members and not hasattr(module, name))
+        for name in (*WRAPPED, *_OF_FLAGS)
+    }
 
 
 def translator_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:

@@ -23,6 +23,7 @@ from typing import Any, Final, Literal, Protocol, cast
 import orjson
 import structlog
 
+from gateway.contract.record import Record
 from gateway.contract.small_cache import small_cache
 
 MAX_LINES: Final = 10_000
@@ -129,9 +130,20 @@ def _processors(as_json: bool) -> list[Callable[..., Any]]:
 
 def redact(_logger: object, _method: str, entry: Entry) -> Entry:
     """Return an entry without its secrets. This is a safeguard only: no code should log a secret."""
-    return {key: value if type(value) in _PLAIN else _clean(key, value) for key, value in entry.items()}
+    return {
+        key: value
+        if (kind := type(value)) in _PLAIN
+        # nearly all texts in the line of a call
+        or (kind is str and key in _HARMLESS and len(value) <= MAX_TEXT and " " not in value and "=" not in value)
+        else _clean(key, value)
+        for key, value in entry.items()
+    }
 
 
+_HARMLESS: Final = frozenset(
+    name for name in (*Record.__struct_fields__, "event", "timestamp", "level") if not _SECRET_KEY.search(name)
+)
+"""The keys in the line of a call. None of them suggests a secret."""
 _PLAIN: Final = frozenset({int, float, bool, type(None)})
 """Types of values that are never secrets. For example, a number with a key such as `token` is a count."""
 
@@ -143,7 +155,7 @@ def _clean(key: str, value: Any) -> Any:
         return REDACTED
     if type(value) is str:  # most values; the checks for other types take longer
         return _clean_text(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, Mapping)):  # the check for the abstract class is slow
         return redact(None, "", {str(name): inner for name, inner in value.items()})
     if isinstance(value, (list, tuple)):
         return [_clean("", entry) for entry in value]

@@ -268,11 +268,32 @@ TREE = {
 }
 
 
+def nested(reference):
+    return {"type": "object", "properties": {"x": {"type": "object", "properties": {"y": {"$ref": reference}}}}}
+
+
+RECURSIVE = {
+    "two definitions": TREE,
+    "the root": nested("#"),
+    "a property": nested("#/properties/x"),
+    "a percent-encoded property": nested("#/%70roperties/x"),
+    "a part of a definition": {
+        **nested("#/$defs/a~1b/properties/c"),
+        "$defs": {"a/b": {"properties": {"c": {"items": {"$ref": "#/$defs/a~1b/properties/c"}}}}},
+    },
+    "an item of a list": {
+        "properties": {"v": {"anyOf": [{"type": "null"}, {"properties": {"z": {"$ref": "#/properties/v/anyOf/1"}}}]}}
+    },
+    "an unused definition": {"type": "object", "definitions": {"a": {"items": {"$ref": "#/definitions/a"}}}},
+}
+
+
 @conversions
-def test_a_strict_tool_of_a_recursive_schema_is_not_strict(conversion):
+@pytest.mark.parametrize("schema", RECURSIVE.values(), ids=RECURSIVE)
+def test_a_strict_tool_of_a_recursive_schema_is_not_strict(conversion, schema):
     """Check that a strict tool with a recursive schema is sent as not strict, and that this is reported."""
     caps = replace(chat_to_messages.CLAUDE, strict_tools=True)
-    sent, drops = conversion({"tools": [tool(parameters=TREE, strict=True)]}, caps)
+    sent, drops = conversion({"tools": [tool(parameters={"type": "object", **schema}, strict=True)]}, caps)
     made = (sent.get("toolConfig") or sent)["tools"][0]
     assert made.get("toolSpec", made).get("strict") is None
     assert drops == ["/tools/0/function/strict"]
@@ -287,6 +308,12 @@ def test_an_answers_schema_that_leads_back_to_itself_is_that_of_a_tool(conversio
     assert len((sent.get("toolConfig") or sent)["tools"]) == 1
     assert "outputConfig" not in sent
     assert "output_config" not in sent
+
+
+def test_a_reference_beside_its_target_is_not_recursive():
+    beside = {"type": "object", "properties": {"x": {"type": "string"}, "y": {"$ref": "#/properties/x"}}}
+    options = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": beside}}}
+    assert "outputConfig" in through_converse(options, NEW_CLAUDE)[0]
 
 
 def test_definitions_that_are_used_twice_are_not_recursive():

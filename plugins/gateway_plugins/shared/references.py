@@ -97,13 +97,27 @@ class Inliner:
         return {**own, "allOf": [*sequence(own.get("allOf")), made]}
 
 
-def referred(reference: Any, root: Mapping[str, Any]) -> Schema | None:
-    """Return the part of the schema `root` at a JSON pointer (RFC 6901); None if there is none."""
+Steps = tuple[str, ...]
+"""The steps of a JSON pointer, unescaped. The root of a document is `()`."""
+
+
+def pointer_steps(reference: Any) -> Steps | None:
+    """Return the steps of a reference to a part of the same document; None for any other value.
+
+    `#/$defs/a~1b` has the steps `$defs` and `a/b`.
+    """
     if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
         return None
+    steps = unquote(reference[1:]).split("/")[1:]
+    return tuple(step.replace("~1", "/").replace("~0", "~") for step in steps)
+
+
+def referred(reference: Any, root: Mapping[str, Any]) -> Schema | None:
+    """Return the part of the schema `root` at a JSON pointer (RFC 6901); None if there is none."""
+    if (steps := pointer_steps(reference)) is None:
+        return None
     value: Any = root
-    for step in unquote(reference[1:]).split("/")[1:]:
-        name = step.replace("~1", "/").replace("~0", "~")
+    for name in steps:
         if isinstance(value, list) and name.isdigit() and int(name) < len(value):
             value = value[int(name)]
         else:

@@ -14,12 +14,14 @@ Converse.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final
 
 from gateway.contract.flag import Drop
 from gateway_plugins.shared.all_of import merge_all_of
 from gateway_plugins.shared.fields import escape_step
+from gateway_plugins.shared.references import Steps, pointer_steps
 
 Schema = dict[str, Any]
 
@@ -34,6 +36,7 @@ _FORMATS: Final = frozenset(
 )
 """String formats that Anthropic and Bedrock enforce. Other formats are refused."""
 _NAMED: Final = frozenset({"properties", "$defs", "definitions"})
+_DEFINITIONS: Final = frozenset({"$defs", "definitions"})
 _LISTS: Final = frozenset({"anyOf", "oneOf", "allOf"})
 _LOOKAROUND: Final = ("(?=", "(?!", "(?<=", "(?<!")
 
@@ -101,31 +104,52 @@ def _choices(made: Schema) -> None:
 
 
 def is_recursive(schema: Any) -> bool:
-    """Return whether the schema, or a definition in it, refers to itself.
+    """Return whether the schema, or a part of it, refers to itself.
 
     Anthropic and Bedrock do not enforce recursive schemas.
     """
-    defined: dict[str, set[str]] = {"#": _references(schema)}
-    for section in ("$defs", "definitions"):
-        named = schema.get(section) if isinstance(schema, dict) else None
-        for name, inner in named.items() if isinstance(named, dict) else ():
-            defined[f"#/{section}/{escape_step(name)}"] = _references(inner)
+    references: dict[Steps, set[Steps]] = {(): set()}
+    for target in _targets(schema):
+        references[target] = set()
+    _add_references(schema, (), [], references)
     try:
-        TopologicalSorter(defined).prepare()
+        TopologicalSorter(references).prepare()
     except CycleError:
         return True
     return False
 
 
-def _references(value: Any) -> set[str]:
-    """Return the values of all `$ref` in a schema, but not in its `$defs` and `definitions`."""
-    if isinstance(value, list):
-        return {reference for each in value for reference in _references(each)}
-    if not isinstance(value, dict):
-        return set()
-    own = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()
-    inner = [each for name, each in value.items() if name not in ("$defs", "definitions")]
-    return own | _references(inner)
+def _targets(value: Any) -> Iterator[Steps]:
+    """Yield the targets of all references in a schema."""
+    match value:
+        case list():
+            for each in value:
+                yield from _targets(each)
+        case dict():
+            if (target := pointer_steps(value.get("$ref"))) is not None:
+                yield target
+            for each in value.values():
+                yield from _targets(each)
+
+
+def _add_references(value: Any, at: Steps, inside: list[Steps], references: dict[Steps, set[Steps]]) -> None:
+    """Add the targets of all references in a part of a schema to those of each part that contains it.
+
+    `at` is the place of the part. `inside` are the targets of references that contain it. A schema does not contain its
+    `$defs` and `definitions`, which it only uses by references.
+    """
+    if at in references:
+        inside = [*inside, at]
+    match value:
+        case list():
+            for number, each in enumerate(value):
+                _add_references(each, (*at, str(number)), inside, references)
+        case dict():
+            if (target := pointer_steps(value.get("$ref"))) is not None:
+                for holder in inside:
+                    references[holder].add(target)
+            for name, each in value.items():
+                _add_references(each, (*at, name), [] if name in _DEFINITIONS else inside, references)
 
 
 def _is_refused(name: str, value: Any) -> bool:

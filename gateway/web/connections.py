@@ -269,7 +269,7 @@ class Connection(web.RequestHandler):
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        if self.awaits_head and self.transport is not None:
+        if self.transport is not None:
             self._connections.late(self)
             self.transport.write(_LATE_HEAD % (len(_LATE), new_id().encode()) + _LATE)
             self.force_close()

@@ -370,6 +370,15 @@ async def test_half_a_head_that_does_not_go_on_delays_a_close_until_its_deadline
     assert (status_of(one.read()), one.end) == (408, "closed")
 
 
+async def test_no_head_is_late_on_a_connection_that_is_closed(opened, caplog):
+    one = opened(head_seconds=1)
+    await settled()
+    await one.receives(GET[:10])
+    one.connection.force_close()
+    await one.passes(1)
+    assert (one.read(), one.log.entries, caplog.records) == (b"", [], [])
+
+
 async def test_the_rest_of_a_body_delays_a_close_for_a_bounded_time(opened):
     one = opened()
     await one.receives(POST + b"12")

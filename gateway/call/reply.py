@@ -12,7 +12,6 @@ from time import time
 from typing import Final
 
 import msgspec
-from aiohttp import web
 
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
@@ -37,7 +36,7 @@ class _Date:
 
     def line(self) -> str:
         if (second := int(time())) != self._second:
-            self._second, self._line = second, f"date: {formatdate(second, usegmt=True)}\r\n"
+            self._second, self._line = second, f"Date: {formatdate(second, usegmt=True)}\r\n"
         return self._line
 
 
@@ -53,16 +52,8 @@ def encoded(reply: Reply) -> bytes:
     if own.count("\n") != len(reply.headers) or own.count("\r") != len(reply.headers) or "\0" in own:
         raise ValueError("a header contains the end of a line")
     if "content-type" not in reply.headers:
-        own += "content-type: application/octet-stream\r\n"
+        own += "Content-Type: application/octet-stream\r\n"
     if not reply.keep_alive:
-        own += "connection: close\r\n"
+        own += "Connection: close\r\n"
     status = f"HTTP/1.1 {reply.status} {_REASONS.get(reply.status, '')}\r\n"
-    return f"{status}{own}content-length: {len(reply.body)}\r\n{_date.line()}\r\n".encode() + reply.body
-
-
-def as_response(reply: Reply) -> web.Response:
-    """Return the response of aiohttp for the same reply."""
-    response = web.Response(status=reply.status, headers=reply.headers, body=reply.body)
-    if not reply.keep_alive:
-        response.force_close()
-    return response
+    return f"{status}{own}Content-Length: {len(reply.body)}\r\n{_date.line()}\r\n".encode() + reply.body

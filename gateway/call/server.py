@@ -34,7 +34,7 @@ from gateway.call.error_replies import Report, error_reply, result_of
 from gateway.call.finish import Finish
 from gateway.call.health_reports import report
 from gateway.call.middleware.grants import NO_ROLE
-from gateway.call.reply import Reply, as_response
+from gateway.call.reply import Reply
 from gateway.call.request_parsing import http_request, parse_request
 from gateway.call.response_headers import made_here, own_headers, response_headers, stream_headers
 from gateway.call.responses import Batch, Stream, Whole
@@ -389,6 +389,14 @@ def _capture(inbound: Inbound, request: HttpRequest) -> Capture | None:
         return None
     login = inbound.identity.login if inbound.identity else ""
     return Capture((inbound.id, login, inbound.at), limit, request.headers, request.body)
+
+
+def as_response(reply: Reply) -> web.Response:
+    """Return the response of aiohttp for the same reply."""
+    response = web.Response(status=reply.status, headers=reply.headers, body=reply.body)
+    if not reply.keep_alive:
+        response.force_close()
+    return response
 
 
 async def _require_no_head(early: EarlyStream) -> None:

@@ -5,7 +5,8 @@ from time import time
 
 import pytest
 
-from gateway.call.reply import Reply, as_response, encoded
+from gateway.call.reply import Reply, encoded
+from gateway.call.server import as_response
 
 JSON = {"content-type": "application/json", "x-request-id": "req_1"}
 
@@ -13,7 +14,8 @@ JSON = {"content-type": "application/json", "x-request-id": "req_1"}
 def parts(data):
     head, _, body = data.partition(b"\r\n\r\n")
     status, *lines = head.decode().split("\r\n")
-    return status, dict(line.split(": ", 1) for line in lines), body
+    headers = (line.split(": ", 1) for line in lines)
+    return status, {name.lower(): value for name, value in headers}, body
 
 
 def test_a_reply_has_its_headers_its_length_and_the_date():

@@ -44,7 +44,7 @@ class CallRoutes:
     _all: dict[web.AbstractRoute, _Target] = field(default_factory=dict)
 
     def add(self, flag: Plugin, route: Route) -> None:
-        """Add a route of an API. The router then answers 405 to its path with another method."""
+        """Add a route of an API. A request for the path of the route with another method then gets a 405."""
         http = self.router.add_route(route.method, route.path, _not_reached)
         self._all[http] = target = _Target(flag, route, http)
         if "{" not in route.path:

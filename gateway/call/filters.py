@@ -35,8 +35,8 @@ THREAD_SECONDS: Final = 60.0
 CLOSE_SECONDS: Final = 5.0
 """Maximum number of seconds that the process waits, when it stops, for filters' methods `done` to end."""
 CANCEL_SECONDS: Final = 1.0
-"""Maximum number of seconds that the process waits for cancelled methods `done`. Only a filter that ignores its
-cancellation takes that long."""
+"""Maximum number of seconds that the process waits for methods `done` after it has cancelled them. Only a method that
+ignores the cancellation takes that long."""
 
 
 @dataclass(frozen=True, slots=True)

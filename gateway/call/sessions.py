@@ -110,7 +110,7 @@ class Sessions:
                 self._remember((session.identity, own[1]), _Open(session.id, session.last_at))
 
     def _current(self, login: str, begin: str) -> str:
-        """Return the id of the open session with this fingerprint. If there is none, begin a new session.
+        """Return the id of the caller's open session with the fingerprint `begin`. If there is none, begin a new one.
 
         The id contains the time at which the session began, so that no later session gets the same id.
         """

@@ -14,7 +14,7 @@ from gateway.contract.places import Copy, Kind
 
 
 class WaitingEvent:
-    """An event of a stream that waits, with the new texts that it will get."""
+    """A waiting event of a stream, with the new texts that the event will get."""
 
     __slots__ = ("carries", "copies", "costly", "event", "items", "texts")
 

@@ -149,10 +149,10 @@ class Report:
 
 
 def _traces(hidden: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return, for each part of six characters (`_TELLING`), the values of `hidden` that contain the part, with their
-    macros.
+    """Return an index of `hidden`, from substrings of values to the values that contain them, with their macros.
 
-    A shorter value is indexed as a whole. Values shorter than `_SHORTEST_KEY` are left out.
+    The substrings are six characters long (`_TELLING`). A shorter value is indexed as a whole, and a value shorter than
+    `_SHORTEST_KEY` is left out.
     """
     traces: dict[str, dict[str, str]] = {}
     for value, instead in hidden.items():

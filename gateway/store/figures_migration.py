@@ -32,7 +32,10 @@ def _table(name: str) -> str:
 
 
 def _buckets(column: str, condition: str) -> str:
-    """Return SQL that counts the values of a column in each bucket of durations. Each integer packs two counts."""
+    """Return SQL expressions that count, for each bucket of durations, the rows whose `column` is in this bucket.
+
+    Only rows that meet `condition` are counted. Each expression packs the counts of two buckets into one integer.
+    """
     ranges = list(zip(("-1e300", *_BOUNDS), (*_BOUNDS, "1e300"), strict=True))
     counts = [f"coalesce(sum({condition} AND {column} > {low} AND {column} <= {high}), 0)" for low, high in ranges]
     return ", ".join(f"{low} + ({high} << 31)" for low, high in zip(counts[::2], counts[1::2], strict=True))

@@ -146,8 +146,8 @@ class JournalFollower:
     def put_sent(self, call: SentCall) -> Awaitable[None] | None:
         """Append the line of a call that is about to be sent.
 
-        If the journal is flushed to the disk, return an awaitable that waits until the line is on the disk. It raises
-        `StoreFailed` if the line cannot be written or flushed.
+        With `storage.sync`, return an awaitable that waits until the line is on the disk. Without it, return None. The
+        awaitable raises `StoreFailed` if the line cannot be written or flushed.
         """
         self._journal.append(encode(Entry(sent=call)))
         return self._sync.wait() if self._sync is not None else None

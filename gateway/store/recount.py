@@ -24,7 +24,8 @@ _COUNTS: Final = {
     "tools_quarter": ("sum(iif(json_valid(tools), json_array_length(tools), 0))", "tools <> '[]'"),
     "errors_quarter JOIN error_kinds e ON e.n = kind": ("count(*)", _HAS_ERROR),
 }
-"""SQL for each table: an expression for the right count of a series, and a condition for the calls that count."""
+"""SQL for each table: an expression that computes the correct count of a series, and a condition that selects the calls
+to include."""
 _MISSING: Final = """
 SELECT counted.* FROM (
     SELECT at - at % {quarter} AS time, identity, provider, iif(provider = '', '', model) AS model, agent, api, status,

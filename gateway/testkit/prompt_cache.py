@@ -80,7 +80,10 @@ class PromptCache:
         )
 
     def _longest(self, keys: Sequence[tuple[str, bytes]], marks: Sequence[int], lookback: int) -> int | None:
-        """Return the index of the last block of the longest entry that a mark finds. Renew the entry's lifetime."""
+        """Find the longest valid entry that the `marks` can use, and renew its lifetime.
+
+        Return the index of the entry's last block; None if there is no such entry.
+        """
         places = sorted({index - back for index in marks for back in range(lookback) if index >= back}, reverse=True)
         return next((place for place in places if self._use(keys[place])), None)
 

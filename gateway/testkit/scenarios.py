@@ -194,7 +194,7 @@ def cut(at: int) -> Scenario:
 
 
 def raw(body: bytes, content_type: str = "application/json", status: int = 200) -> Scenario:
-    """Return a reply that is sent byte for byte.
+    """Return a scenario in which the reply is sent byte for byte.
 
     >>> scenarios.raw(b'{"text": "hi"}').raw.status
     200

@@ -81,7 +81,10 @@ class Catalog:
         return self._visible(access)
 
     def visible_aliases(self, access: Access) -> dict[str, list[Offer]]:
-        """Return the aliases with an offer that the caller may use, and these offers."""
+        """Return, for each alias, those of its offers that the caller may use.
+
+        An alias without such an offer is left out.
+        """
         if not self.aliases:
             return {}
         granted = {offer.name for offer in self.visible(access)}

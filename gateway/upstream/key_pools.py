@@ -94,9 +94,9 @@ class KeyState:
         return max(0.0, until - self.pool.clock())
 
     def taken(self, turn: int) -> None:
-        """Note that the key was chosen for a call.
+        """Note that the key was chosen for a call. `turn` is the number of this choice.
 
-        If the key is refused, the call is a probe. The next probe is then made only after a wait.
+        If the key still counts as refused, the call is a probe. The next probe is made only after a wait.
         """
         self.turn = turn
         if self._refused_at is not None:

@@ -170,10 +170,10 @@ async def _here_or_in_thread(size: int, function: Callable[..., R], *args: Any) 
 
 
 def at_subdomain(provider: Provider, subdomain: str) -> Provider:
-    """Return the provider with `subdomain` as the first label of its host name, and without the path of its base URL.
+    """Return the provider with `subdomain` in place of the first label of its host name.
 
-    The other labels stay, so that a credential never goes to another domain. Raises `SearchFailed` if the host is not a
-    subdomain.
+    The path of the base URL is left out. The other labels stay, so that a credential never goes to another domain.
+    Raises `SearchFailed` if the host name has less than three labels, or if `subdomain` is not a valid label.
     """
     url = urlsplit(provider.baseurl)
     rest = (url.hostname or "").partition(".")[2]

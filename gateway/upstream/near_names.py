@@ -62,9 +62,13 @@ def _rank(wanted: str, words: Sequence[str], name: str) -> tuple[float, float] |
 
 
 def _place(part: str, whole: str) -> float | None:
-    """Return a sort key for the position of `part` in `whole`; None if `part` is not found.
+    """Return a sort key for the position of `part` in `whole`.
 
-    0: both are equal. 1: whole words at an end. 2: whole words in the middle. 3: parts of words.
+    - 0: `part` is equal to `whole`.
+    - 1: `part` consists of whole words, at the beginning or the end of `whole`.
+    - 2: `part` consists of whole words, in the middle of `whole`.
+    - 3: `part` begins or ends within a word.
+    - None: `part` is not found, is too short, or ends within a number.
     """
     if part == whole:
         return 0

@@ -82,8 +82,9 @@ class Modes:
     ) -> Callable[[], asyncio.BaseProtocol]:
         """Return a factory of asyncio protocols for new connections of a listener.
 
-        This is `server`, the factory of the HTTP protocol, in every mode except `proxy-protocol`. In this mode, a
-        `Handover` first reads the PROXY header. Until then, the connection counts in `room`, the limit on connections.
+        In every mode except `proxy-protocol`, this is `server`, the factory of the HTTP protocol. In the mode
+        `proxy-protocol`, a `Handover` first reads the PROXY header. Until it has read the header, the connection counts
+        in `room`, the limit on connections.
         """
         if listener.identity != "proxy-protocol":
             return server

@@ -167,7 +167,7 @@ class Attempts:
     ) -> Response | None:
         """Try a candidate and return its response.
 
-        If another candidate may be tried after a failure, add the failure to `failed` and return None. Otherwise raises
+        If another candidate may be tried after a failure, add the failure to `failed` and return None. Otherwise raise
         the failure, a `GatewayError`.
         """
         stack = await call.stack.enter_async_context(AsyncExitStack())

@@ -1,6 +1,6 @@
 """The section `storage`: where calls and sessions are stored, and for how long.
 
-How bodies of calls are stored is in the section `database`.
+The settings for the bodies of calls are in the section `database`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The deprecated section `temp_grants`: grants in an older form of Aperture.
+"""The deprecated section `temp_grants`: grants as older versions of Aperture had them.
 
-They are converted to the same values as current grants.
+The grants are converted to the same values as current grants.
 """
 
 from __future__ import annotations

@@ -45,10 +45,10 @@ BASES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 
 The region applies to models whose id does not begin with a region. The names of price lists are Aperture's."""
 ONE_PRICE: Final = frozenset({"bedrock"})
-"""Sellers whose price without a region applies in every region that has no price of its own.
+"""Sellers with a price that names no region. It applies in each region for which the model has no price of its own.
 
-On Bedrock, models without inference profiles have only such a price. Azure's data zones cost more than its global
-price, so Azure is not here."""
+On Bedrock, a model without inference profiles has only the price that names no region. Azure's data zones cost more
+than its global price, so Azure is not here."""
 
 MAX_SERVED: Final = 512
 """Maximum number of cached prices of models that replies name. Without a limit, a provider could fill the memory with

@@ -105,7 +105,7 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
-    """The message that the old process no longer uses the listening sockets, the journal and the store."""
+    """The old process's message that it has stopped using the listening sockets, the journal and the store."""
 
 
 class Reserve(msgspec.Struct, frozen=True, tag=True):

@@ -29,8 +29,8 @@ MAX_HELD: Final = 60.0
 """Maximum number of seconds for which a model gets no attempts because of a provider's `Retry-After`. Some providers
 send hours because of a quota that does not concern all calls."""
 OUTLIER_CALLS: Final = 4
-"""Multiple of `CircuitBreaker.calls`. A model, and its peers together, must each have this many attempts before their
-failure rates are compared. With fewer attempts, a difference may be chance."""
+"""Factor for `CircuitBreaker.calls`. The product is the minimum number of attempts of a model, and also of its peers
+together, before their failure rates are compared. With fewer attempts, a difference may be chance."""
 MAX_WORDS: Final = 300
 """Maximum number of characters of an error's message that are kept."""
 

@@ -108,7 +108,10 @@ class Reports:
         return tuple(Point(span=span, summary=summary) for span, summary in zip(buckets, summaries, strict=True))
 
     async def chart(self, wanted: PageFilter, by: Dimension, measure: Measure, *, lines: int = 7) -> Chart:
-        """Return amounts over time, such as a line for each model. All but the `lines` largest share one line."""
+        """Return amounts over time, such as a line for each model.
+
+        The chart has the `lines` lines with the largest totals, and one line for the sum of all others.
+        """
         wanted = self.scoped(wanted)
         buckets = wanted.range.buckets()
         stack = await self.store.reports.stack(wanted.selection(), buckets, by, measure)

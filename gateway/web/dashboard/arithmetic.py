@@ -40,7 +40,7 @@ class PriceLine(NamedTuple):
     price: str
     """Dollars for 1M tokens; "" if the amount is not for tokens."""
     amount: str
-    """Exact dollars."""
+    """The exact cost in dollars."""
 
 
 class PartSum(NamedTuple):

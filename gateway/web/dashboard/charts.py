@@ -43,7 +43,7 @@ class Slot(NamedTuple):
     since: str
     """The start, as the query parameter `from` of a page: a day, or the time of an hour."""
     until: str
-    """The end, as the query parameter `to` of a page: the last day, or the time at which an hour ends."""
+    """The end of the slot, as the query parameter `to` of a page: its last day, or the time at which its hour ends."""
     href: str
     """The URL of the page with this slot as its range."""
 

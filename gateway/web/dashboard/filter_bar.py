@@ -34,7 +34,7 @@ _LABELS: Final = {
 }
 """Labels of the filter's values."""
 _FIELDS: Final[tuple[Dimension, ...]] = ("user", "model", "provider", "agent", "status")
-"""Filter values for which the form has a text field."""
+"""Dimensions of the filter for which the form has a text field."""
 _MOST_NAMES: Final = 200
 """Maximum number of names that a field suggests."""
 

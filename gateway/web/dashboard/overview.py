@@ -70,7 +70,7 @@ async def overview(request: web.Request) -> web.Response:
 
 
 def _before(seen: Visit) -> str:
-    """Return the days of the previous range."""
+    """Return a text with the first and the last day of the previous range."""
     span, zone = seen.filter.range.before, seen.filter.zone
     first, last = (datetime.fromtimestamp(at, zone).date() for at in (span.since, max(span.since, span.until - 1)))
     return days(first, last)

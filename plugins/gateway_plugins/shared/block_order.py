@@ -45,7 +45,10 @@ class BlockOrder:
     _unnumbered: int = 0
 
     def take(self, given: Any, event: Event, role: Role) -> list[tuple[int, Event]]:
-        """Return the events to pass on now, each with the index of its block. `given` is the index in `event`."""
+        """Return the events to pass on now, each with the index of its block.
+
+        `given` is the index that the provider wrote into `event`. It may be missing or wrong.
+        """
         if type(given) is int and given == self._open and role in _PIECES:  # nearly all events
             return [(given, event)]
         index = self._index(given, role)

@@ -29,7 +29,8 @@ def strings(value: Any, path: Path = (), without: frozenset[str] = frozenset()) 
 def unknown_texts(part: Any, path: Path, block: Any = "", role: str = "", *, repeats: bool = False) -> Iterator[Place]:
     """Yield the places of all strings in a part of an unknown kind.
 
-    `block` is the stream's block with these strings. `repeats` is true if they repeat strings of earlier events.
+    `block` is the block of the stream to which the strings belong. `repeats` is true if earlier events had the same
+    strings.
     """
     for at in strings(part, path, _NO_TEXT):
         yield Place(at, "text", (block, *at[len(path) :]), repeats, role)

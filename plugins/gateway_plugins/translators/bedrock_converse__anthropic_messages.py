@@ -132,9 +132,10 @@ class _Conversion:
         return system, messages_demand.arrange(turns, caps, self._drop, prefill=prefill)
 
     def _output(self, messages: list[Block], system: list[Block], *, thinks: bool) -> Body:
-        """Return the fields `tools` and `tool_choice`, and `output_config` with the answer's format.
+        """Return the fields `tools`, `tool_choice` and `output_config`.
 
-        If the model can get the format only as a hint, the hint is appended to `system`.
+        They also enforce the format of the answer, if the client requests one. If the model does not allow this, a hint
+        about the format is appended to `system` instead.
         """
         caps, drop = self._target.caps, self._drop
         offered = converse_read_options.tools(self._request.top, drop)

@@ -239,7 +239,10 @@ def _in_content(edited: EditedMembers, content: Any, at: str, feature: Feature) 
 
 
 def _is_search(block: Block, feature: Feature) -> bool:
-    """Return whether a block calls a tool search, and `feature` is the beta for results of tool searches."""
+    """Return whether a block calls a tool search.
+
+    The result is False for every `feature` except the beta for results of tool searches.
+    """
     name = text(block.get("name"))
     return _REFERENCE in feature.blocks and block.get("type") == "server_tool_use" and name.startswith(_SEARCH)
 

@@ -48,7 +48,7 @@ class DropInAnswer:
 
 
 class AnswerText:
-    """Takes the answer out of the object around it, piece by piece. Any other text stays as it is."""
+    """Takes the answer, piece by piece, out of the object that `in_object` requests. Any other text is not changed."""
 
     def __init__(self) -> None:
         self._held = ""

@@ -37,7 +37,7 @@ class AssistantMessage:
     _parts: list[Block] = field(default_factory=list)
     """The content, as parts."""
     _members: Block = field(default_factory=dict)
-    """Fields of the message with thinking or encrypted reasoning (`carried.py`). The key is the field's name."""
+    """Fields of the message that hold thinking or encrypted reasoning (`carried.py`), by the field's name."""
     _tokens: dict[str, Block] = field(default_factory=dict)
     """Fields with the encrypted reasoning of each tool call. The key is the client's id of the call."""
     _tokens_at: dict[str, str] = field(default_factory=dict)

@@ -58,7 +58,7 @@ _JOINED: Final = {"reasoning.text": "text", "reasoning.summary": "summary"}
 
 @dataclass(slots=True)
 class Gathered:
-    """The encrypted reasoning of one reply that has not yet been passed on to the client."""
+    """The part of a reply's encrypted reasoning that the client has not got yet."""
 
     maker: Maker
     drop: Drop

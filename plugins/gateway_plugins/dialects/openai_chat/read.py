@@ -208,7 +208,7 @@ _FILES: Final = {"image_url": _image, "file": _file, "input_audio": _audio}
 def _thinking(raw: dict[str, Any], message: str) -> Iterator[tuple[Reasoning, int, int]]:
     """Yield the blocks in `thinking_blocks`. The client copied them from an earlier reply.
 
-    Each comes with two numbers: the characters of text before it, and the tool calls before it.
+    Each block comes with the number of characters of text before it, and the number of tool calls before it.
     """
     for index, block in enumerate(list_of(raw.get("thinking_blocks"), f"{message}/thinking_blocks")):
         at = f"{message}/thinking_blocks/{index}"

@@ -296,9 +296,9 @@ class Reader:
             self._carry(call)
 
     def _carry(self, call: _Call) -> None:
-        """Gather the encrypted reasoning of a tool call for the client.
+        """Gather the encrypted reasoning of a tool call, which the client gets later.
 
-        The client gets no call of the schema tool. So the encrypted reasoning of that call is reported as dropped.
+        A call of the schema tool is the answer itself, so its encrypted reasoning is reported as dropped instead.
         """
         if not self._schema_tool or call.name != self._schema_tool:
             self._gathered.add_call(call.id, call.carried)

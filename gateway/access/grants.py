@@ -124,7 +124,10 @@ class Access:
         return self._terms(provider, model).quotas
 
     def rate_limits(self, provider: str, model: str) -> Limits:
-        """Return the rate limits for a model. Each item is a limit, and the patterns of the models that it limits."""
+        """Return the rate limits for a model.
+
+        Each item is a pair: a limit, and the patterns of all models to which this limit applies.
+        """
         return self._terms(provider, model).rate_limits
 
     def _is_allowed(self, provider: str, model: str) -> bool:

@@ -3,7 +3,7 @@
 - Without it, clients and load balancers would close the connection if the first event is late.
 - Usually the server sends the headers only with the first event. Until then, an error can still be sent with its own
   status. An error after an early head is written into the stream.
-- A call whose first event comes in time only costs one timer.
+- If a call's first event comes in time, the only cost is one timer.
 """
 
 from __future__ import annotations

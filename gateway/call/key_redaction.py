@@ -262,10 +262,10 @@ class EventRedaction:
         yield from held
 
     def _without_keys(self, event: Event) -> Event:
-        """Remove the keys from an event, and return the event.
+        """Return an event without the gateway's keys (credentials for the provider).
 
         If the event had a key, its raw bytes are discarded, because the checksum of the frame would be wrong. The
-        encoder of the client's API then writes the event anew. A comment with a key is left out.
+        encoder of the client's API then writes a new frame. A comment with a key is left out.
         """
         payload = self._redaction.bytes(event.payload)
         raw = event.raw or b""

@@ -169,7 +169,7 @@ class ProviderStream:
         return self.decoding.read(self._feed, data)
 
     async def _long_read(self, data: bytes) -> Batches:
-        """Yield the events of a read that is not short, in batches."""
+        """Yield the events that a long read completes, in batches. Short reads are handled by `_read`."""
         self._grow(data)
         if len(data) >= LONG_READ_BYTES:
             await self.decoding.turns.take()

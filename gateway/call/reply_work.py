@@ -91,7 +91,7 @@ class WholeReader(msgspec.Struct, frozen=True):
         return decoder
 
     def _with_facts(self, meter: Meter, body: bytes) -> Reading:
-        """Give the reply to the meter (usage reader), and decode it to JSON of the dialect of the request."""
+        """Give the reply to the meter (usage reader), and decode it to JSON in the provider's dialect."""
         shared = body if isinstance(body, DecodedOnce) else DecodedOnce(body)
         try:
             self.hooks["meter.whole"].run(meter.whole, shared)

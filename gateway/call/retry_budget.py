@@ -17,7 +17,9 @@ from typing import Final
 WINDOW_SECONDS: Final = 10
 """Length of the window in seconds. Older calls and requests do not count."""
 ALWAYS: Final = 10
-"""Number of further requests in a window that are allowed in addition to the share of the calls."""
+"""Number of further requests that are allowed in the window, however few calls it has.
+
+The share of the calls (`RetryBudget.take`) is allowed in addition."""
 
 
 class RetryBudget:

@@ -383,7 +383,7 @@ class Server:
 
 
 def _capture(inbound: Inbound, request: HttpRequest) -> Capture | None:
-    """Return the copy of the request; None if bodies are not kept."""
+    """Return a copy of the request, to which the reply is added later; None if the configuration keeps no bodies."""
     limit = inbound.runtime.config.bodies.limit
     if not limit:
         return None

@@ -80,9 +80,10 @@ class StoredSession(Protocol):
 
 
 class Sessions:
-    """Finds the sessions of calls, and remembers the sessions that were found by a fingerprint.
+    """Finds the sessions of calls. Sessions without an id from the client are remembered by their fingerprint.
 
-    `key` is the secret key of the fingerprints. Without this key, nobody can guess a chat's text from its session id.
+    A fingerprint is a hash of a chat's beginning. It is made with the secret `key`, so that nobody without the key can
+    guess a chat's text from its session id.
     `clock` returns the Unix time in seconds.
     """
 

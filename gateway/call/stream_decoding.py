@@ -1,4 +1,4 @@
-"""Decodes the bytes of a provider's stream to batches of events, and removes the gateway's keys from them.
+"""Decodes the bytes of a provider's stream to batches of events. The gateway's API keys are removed from the events.
 
 - Usually the decoder gets the bytes of one read, and yields the events that these bytes complete.
 - A frame that takes long to decode is called costly. A read that may complete such a frame is decoded frame by frame,

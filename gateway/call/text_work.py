@@ -166,7 +166,7 @@ async def changed_payload(
     """Return a payload with the new `texts`, and with values that repeat text (`Copy`) emptied.
 
     The keys of `texts` are indexes in the result of `items_of`. A worker process changes a large payload. Raises
-    `PluginFailed` if the plugin's function `places` finds a text where there is none.
+    `PluginFailed` if the plugin's function `places` returns a path at which the payload has no value.
     """
     parts = await _packed_changes(texts, turns)
     return await pool.run_reply(payload, NO_DROP, _changed_payload, places, kind, payload, parts)
@@ -184,7 +184,7 @@ async def changed_request(
 ) -> ClientRequest:
     """Return a large request with the new `texts`. Their keys are indexes in `Asked.texts`.
 
-    Raises `PluginFailed` if the plugin's function `places` finds a text where there is none.
+    Raises `PluginFailed` if the plugin's function `places` returns a path at which the body has no value.
     """
     parts = await _packed_changes(texts, turns)
     return await pool.run_reply(request.top.body, NO_DROP, _changed_request, places, request, parts)

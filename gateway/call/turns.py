@@ -70,7 +70,7 @@ class Turns:
             asyncio.get_running_loop().call_soon(self._begin)
 
     def _begin(self) -> None:
-        """Begin a new iteration, and wake the streams that have waited longest."""
+        """Begin the work of an iteration of the event loop, and wake the streams that have waited longest."""
         self._is_scheduled = False
         self._ends = None
         self._waiting.extendleft(reversed(self._first))

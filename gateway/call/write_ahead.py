@@ -88,7 +88,10 @@ def _chains(call: Call, attempt: Attempt) -> MoneyTerms:
 
 
 def _most(call: Call, attempt: Attempt, price: Priced) -> int:
-    """Return the maximum cost of the attempt in nanodollars, as in the reservation; a rough estimate without one."""
+    """Return the maximum cost of the attempt in nanodollars.
+
+    The call's reservation has this cost. For a call without a reservation, the cost is roughly estimated here.
+    """
     offer = attempt.candidate.offer
     if call.reservation is not None:
         return call.reservation.costs[offer.name]

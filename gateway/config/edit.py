@@ -171,10 +171,10 @@ def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
 
 
 def _exposed(given: str, marks: list[_Mark]) -> frozenset[_Mark]:
-    """Return the redaction marks whose secrets would be visible to a reader of the new text.
+    """Return the redaction marks whose secrets a reader of the new text could see, now or later.
 
-    A secret counts as visible if only its present use by the gateway hides it. When another key is used later, nothing
-    would hide the secret.
+    Redaction hides every copy of a secret that is in use. After the secret is replaced, copies are hidden only if their
+    key or form shows that they are secret. So a copy without such a key or form counts as visible.
     """
     text = _restore(given, marks)
     try:

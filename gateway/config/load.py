@@ -1,4 +1,4 @@
-"""Reads a whole configuration: text, document, macros, sections, and faults between sections.
+"""Reads a whole configuration: its text, macros and sections. Finds the faults in each section and between sections.
 
 - All findings are collected before a document is refused, so that its author can repair them all at once.
 - The document's top-level keys are in `root.py`. The model and the reader of a key are in the file with the key's name

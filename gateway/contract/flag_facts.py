@@ -154,7 +154,7 @@ class FlagFacts(Protocol):
 
         - The gateway searches at its start, after a reload and every hour, if a provider has `"models": "discover"`.
         - `host` is the host in the provider's base URL, in lower case.
-        - The generator raises `BadFrame` if a reply is no list.
+        - The search's generator (`ModelSearch.pages`) raises `BadFrame` if a reply is no list.
         - The check of a configuration calls this function only to see if it returns None.
 
         >>> def discover_models(host):

@@ -206,11 +206,12 @@ def _name(key: re.Match[bytes]) -> str:
 
 
 def _twice(body: bytes, at: int, passed: _Spans) -> Refused:
-    """Return the error for a key that occurs twice.
+    """Return the error for a key that occurs twice. The error names this key.
 
-    `at` is the first offset at which the body differs from msgspec's result. Usually the repeated key begins there. If
-    no key begins there, the offset is inside a number: the first value of the repeated key. This key is the last one in
-    `passed`. For example, msgspec reads `{"a": 12, "a": 1}` as `{"a": 1}`, so the body differs at the digit 2.
+    msgspec keeps only the last value of a repeated key. `at` is the first offset at which the body differs from
+    msgspec's result. Usually a key begins at this offset, and it is the repeated key. Otherwise the offset is inside a
+    number, and the repeated key is the last one in `passed`. For example, msgspec reads `{"a": 12, "a": 1}` as
+    `{"a": 1}`, so that `at` is the offset of the digit 2.
     """
     key = _KEY.match(body, at)
     return _repeated(next(reversed(passed), "") if key is None else _name(key))

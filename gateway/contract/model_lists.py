@@ -81,7 +81,7 @@ class DiscoveredModel:
 
 
 ModelPages = Generator[UpstreamRequest, StepResponse, Sequence[DiscoveredModel]]
-"""The generator in a `ModelSearch`."""
+"""A generator that yields requests for a list of models, receives the replies, and returns the models."""
 
 
 @dataclass(frozen=True, slots=True)

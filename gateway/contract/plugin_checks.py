@@ -121,7 +121,7 @@ def mistakes(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
 
 
 def _own_rules(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
-    """Yield the mistakes by rules that apply to one kind of plugin only."""
+    """Yield the mistakes against rules that only one kind of plugin has, such as the routes of a flag."""
     if kind is FLAG:
         yield from _routes(name, module)
         yield from _settings(name, "Options", module)

@@ -104,7 +104,7 @@ class _Session:
     starts: float
     turns: int
     is_bad: bool
-    """Whether the session is on the day of the incident."""
+    """Whether the session is on the day of a simulated incident, on which more calls fail."""
 
 
 def sample_calls(provider: Provider, prices: Prices, *, now: float, seed: int = 1) -> Iterator[Record]:

@@ -54,7 +54,7 @@ class Passed:
     """A listening socket that another process opened and passed to this process."""
 
     name: str
-    """The listener's text in the other gateway's configuration, or the name that systemd gave to the socket."""
+    """The listener's address in the other gateway's configuration, or the name that systemd gave to the socket."""
     socket: socket.socket
 
 

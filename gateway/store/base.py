@@ -90,7 +90,7 @@ class JournalOffset(NamedTuple):
     segment: int = 0
     """Number of one of the journal's files, as in its name."""
     byte: int = 0
-    """Number of bytes in this file before the offset."""
+    """Number of bytes before the position, in the file `segment`."""
 
 
 GROUPS: Final = ("user", "provider", "model", "agent", "day", "hour")

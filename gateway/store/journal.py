@@ -207,8 +207,8 @@ class Journal(Segments):
     def _replace_removed_file(self) -> None:
         """Begin a new file if the current file, or its folder, was removed.
 
-        Lines that are not in the store yet are written to the new file. Other lines are not, because their calls may
-        have expired in the store and would be counted twice.
+        Only lines that the store has not applied yet are written to the new file. A call of an applied line may have
+        expired in the store, so applying the line again would count the call twice.
         """
         try:
             inode = self.path(self._end.segment).stat().st_ino

@@ -57,7 +57,10 @@ def missing_texts(connection: sqlite3.Connection) -> int:
 
 
 def recount_texts(connection: sqlite3.Connection) -> None:
-    """Recount the uses of tools and the errors in all sums that lack stored calls. Also update the health of models."""
+    """Correct the sums that are too low (`missing_texts`): the uses of tools, and the errors.
+
+    The sums are computed anew from the stored calls. The health of models is updated too.
+    """
     connection.execute("DELETE FROM errors_quarter WHERE kind NOT IN (SELECT n FROM error_kinds)")
     tools, errors = (_missing(connection, table) for table in _COUNTS)
     numbers = series_numbers(connection, dict.fromkeys(chain(*tools.values(), *errors.values())))

@@ -242,7 +242,7 @@ def _note_health(sums: Sums, series: Series, calls: list[Row]) -> None:
 
 
 def _to_session(share: SessionShare, part: _Part, series: Series) -> None:
-    """Add the sums over a group of calls to the amounts of their session."""
+    """Add the sums over some calls of a session (`part`) to the session's sums over the batch (`share`)."""
     provider, model, agent = series.provider, series.model, series.agent
     share.sums = _sum(share.sums, part.amounts)
     ended = max(part.ended)

@@ -96,7 +96,7 @@ def _update_open(connection: sqlite3.Connection, sent: Sequence[SentCall], ended
 
 
 def add_sessions(connection: sqlite3.Connection, shares: Mapping[tuple[str, str], SessionShare]) -> None:
-    """Add amounts of calls to their sessions. The keys of `shares` are (identity, session id)."""
+    """Add the sums over a batch of calls to the stored sessions. The keys of `shares` are (identity, session id)."""
     connection.executemany(rows.UPSERT_SESSION, [rows.session_row(*key, share) for key, share in shares.items()])
     numbers = _numbers(connection, list(shares))
     models = [

@@ -21,7 +21,7 @@ _MMAP_THRESHOLD: Final = (-3, 256 * 1024)
 
 
 def give_memory_back() -> None:
-    """Apply the settings to this process. Does nothing if the C library is not glibc."""
+    """Set the allocator's parameters for this process. Does nothing if the C library is not glibc."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         for parameter, value in (_ARENA_MAX, _TRIM_THRESHOLD, _MMAP_THRESHOLD):

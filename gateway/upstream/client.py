@@ -277,7 +277,7 @@ class Upstream:
 
 
 _NO_CONNECTION: Final = (OSError, UnicodeError)
-"""The exceptions of `http1/dial.py` and `http1/proxies.py`."""
+"""Exceptions that `http1/dial.py` and `http1/proxies.py` raise if no connection can be made."""
 
 
 def _not_reached(provider: Provider, where: Base, proxy: Proxy | None, error: OSError | UnicodeError) -> NotReached:

@@ -117,9 +117,9 @@ class KeyPool:
         """Maps a session to the time and the key of its last call."""
 
     def configured(self, provider: Provider) -> None:
-        """Use another configuration of the provider.
+        """Replace the provider's configuration by a new one.
 
-        A key that is in both configurations keeps its calls in flight and its sessions.
+        A key that is in the old and in the new configuration keeps its calls in flight and its sessions.
         """
         if provider is self.provider:
             return

@@ -281,7 +281,10 @@ class Connection(web.RequestHandler):
         self._unread_timer = asyncio.get_running_loop().call_later(UNREAD_SECONDS, self._check_reading, raw, unread)
 
     def _check_reading(self, raw: asyncio.Transport, unread: int) -> None:
-        """Abort the connection if the client has read too little. `unread` was the earlier number of unread bytes."""
+        """Abort the connection if the client has read too little in the last `UNREAD_SECONDS`.
+
+        `unread` is the number of bytes that the client had not read at the start of this time.
+        """
         if unread - raw.get_write_buffer_size() < MIN_READ_BYTES:
             raw.abort()
         else:

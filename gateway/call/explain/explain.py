@@ -275,5 +275,8 @@ def _without_places(offer: Offered) -> Offered:
 
 
 def _path(origin: str) -> str:
-    """Return the path in an `origin`, without the file, line and column that follow it in parentheses."""
+    """Return the configuration path at the beginning of `origin`.
+
+    The file, line and column after it, in parentheses, are left out.
+    """
     return origin.partition(" (")[0]

@@ -22,7 +22,7 @@ Kind = Literal["tags", "case", "spelling", "other", "segment", "provider"]
 MOST: Final = 8
 """Maximum number of near misses in an explanation. Administrators can find further ones in the configuration."""
 MOST_SOURCES: Final = 5
-"""Maximum number of a grant's sources in one near miss."""
+"""Maximum number of sources (`src` of a grant) that the text of one near miss names."""
 
 
 @dataclass(frozen=True, slots=True)

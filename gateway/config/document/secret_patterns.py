@@ -20,7 +20,9 @@ from gateway.config.document.secrets import ENVIRONMENT_NAME, HELPER, HELPER_NAM
 _NAME: Final = r"(?:(?:(?:api|access|private)[_-]?key|secret|passw|passphrase|pwd|credential)[\w-]{0,20}|tokens?)"
 _SECRET_NAME: Final = re.compile(rf"(?i){_NAME}$")
 _SECRET_LEAF: Final = re.compile(r"(?i)(?:^|[_-])(?:bearer|key)$")
-"""Pattern for keys of secret strings, such as `x-api-key`. It is not applied to the keys of enclosing objects."""
+"""Pattern for the JSON key of a string that is secret, such as `x-api-key`.
+
+The keys of the objects around the string are not compared with it."""
 _AUTHORIZATION: Final = re.compile(r"(?i)(?:^|[_-])auth(?:orization)?$")
 """Pattern for keys such as `authorization`. Their value is a secret, or a word such as `bearer` (`_MODE`)."""
 _MODE: Final = re.compile(r"[a-z_-]{0,32}|sigv4")

@@ -97,7 +97,10 @@ def _folder(path: Path, find: Callable[[Path], Path]) -> list[Path]:
 
 
 async def _wait_until_settled(files: Callable[[], Iterable[Path]]) -> dict[Path, Stamp]:
-    """Return the files' stamps as soon as two successive comparisons agree, or after `LOOKS` comparisons."""
+    """Compare the stamps (`stat` values) of the files every `SETTLE` seconds, until they stay the same.
+
+    At most `LOOKS` comparisons are made. Return the last stamps.
+    """
     before = stamps(files())
     for _ in range(LOOKS):
         await asyncio.sleep(SETTLE)

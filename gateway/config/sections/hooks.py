@@ -37,7 +37,7 @@ class HookSection(Section):
 
 
 class SendHookSection(Section):
-    """A hook for the calls of a capability."""
+    """An entry of a capability's `send_hooks`: the name of a hook, its events, and the data that it gets."""
 
     name: str = Field(description='The name of a hook: "audit".', examples=['"name": "audit"'])
     events: Names = Field((), description='The events for which the hook is called: ["pre_request"].')

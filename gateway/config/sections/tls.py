@@ -46,7 +46,10 @@ class TlsSection(Section):
 
 
 def read_tls(raw: Any, path: Path, reading: Reading) -> ListenerTls | None:
-    """Return the listener's TLS settings; None if the section has a fault. Faults of the files are only reported."""
+    """Return the listener's TLS settings; None if a key of the section has a wrong value.
+
+    A fault in one of the files is reported, but the settings are still returned.
+    """
     section = reading.section(TlsSection, raw, path)
     if section is None:
         return None

@@ -233,7 +233,7 @@ class Quotas:
         return self._money.charge_parts(held["money"], money, now)
 
     def charge_unreserved(self, chains: MoneyTerms, amount: int) -> tuple[Charge, ...]:
-        """Charge chains of money for a call without a reservation, because the process of the call was killed.
+        """Charge a call to chains of money buckets. The call has no reservation, because its process was killed.
 
         Return the charges. Buckets of quotas that are no longer defined are charged too, in case the quotas are defined
         again.

@@ -61,7 +61,7 @@ class Contents:
     searches: int = 0
     """Number of searches that the provider may charge for."""
     fees: int = 0
-    """Fees in nanodollars for other tools that the provider runs."""
+    """Fees in nanodollars for tools that the provider runs, other than searches."""
     answers: int = 1
     """Number of answers that the request asks for."""
 

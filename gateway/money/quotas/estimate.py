@@ -98,7 +98,7 @@ class Estimate(msgspec.Struct, frozen=True):
     searches: int = 0
     """Maximum number of searches that the provider may charge for."""
     fees: int = 0
-    """Fees in nanodollars for other tools that the provider runs."""
+    """Fees in nanodollars for tools that the provider runs, other than searches."""
 
     @property
     def probable_input(self) -> int:

@@ -63,7 +63,10 @@ def _holder(folder: StateFolder) -> str:
 
 
 def _plugins(registry: Registry) -> Iterator[Result]:
-    """Yield a warning for each plugin that was skipped for a fault. Without faults, yield the numbers of plugins."""
+    """Yield a warning for each plugin that was skipped for a fault.
+
+    If none was skipped, yield one result with the number of plugins of each kind.
+    """
     for plugin in registry.skipped:
         yield warning("plugins", plugin.reason, "mend the package or uninstall it")
     if not registry.skipped:

@@ -3,8 +3,8 @@
 A message is its length in four bytes, followed by JSON. Descriptors are sent along with the length (`SCM_RIGHTS`).
 
     new process                                old process
-    Hello                                      Sockets, with the listening sockets, or Declined
-    Commit                                     State, with the lock of the journal
+    Hello                                      Sockets (with the listening sockets), or Declined
+    Commit                                     State (with the lock of the journal)
     Ready                                      Done
 
 - Before `Commit`, the old process serves as usual. Between `Commit` and `Done`, no process accepts connections, and new

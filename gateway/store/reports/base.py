@@ -22,7 +22,7 @@ from gateway.store.reports.values import (
 
 
 class ReportStore(Protocol):
-    """Queries of sums. Every method is called on the event loop and never blocks it.
+    """Queries for sums over calls. Every method is called on the event loop and never blocks it.
 
     Every method raises `StoreFailed` if the store cannot be read.
     """

@@ -224,7 +224,7 @@ class MessageRow:
     """The provider's own name for the error."""
     provider: str
     message: str
-    """The message of the last of these errors."""
+    """The message of the newest error in the row."""
     calls: int
     example: str
     """Id of the call with this message. The call may have expired."""

@@ -100,7 +100,7 @@ def _damaged(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def matches(pointer: Pointer, patterns: Iterable[str]) -> bool:
-    """Return whether a path or its beginning matches one of the patterns. `*` stands for any key or index."""
+    """Return whether a pattern matches the whole `pointer` or its first steps. `*` stands for any key or index."""
     steps = tuple(map(str, pointer))
     for pattern in patterns:
         wanted = pattern.strip("/").split("/")

@@ -56,7 +56,7 @@ class Signable:
     query: str = ""
     """The query as it is sent, percent-encoded, without `?`."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """The other headers to sign, with names in lower case. They must be headers that no intermediary changes."""
+    """Headers to sign in addition to `host`, with names in lower case. No intermediary may change these headers."""
     payload: str = EMPTY_PAYLOAD
     """The SHA-256 of the body in hexadecimal digits."""
 

@@ -45,7 +45,7 @@ class ConfigView:
     """The reason why the text differs from the configuration in use; "" if the text is in use."""
     etag: str
     known: Mapping[str, Known]
-    """The secret behind each mark."""
+    """The secret that each mark replaces, by the text of the mark."""
     active: frozenset[str]
     """The secrets of the configuration in use."""
 

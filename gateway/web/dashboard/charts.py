@@ -41,9 +41,13 @@ class Slot(NamedTuple):
     short: str
     """The label on the axis."""
     since: str
-    """The start, as the query parameter `from` of a page: a day, or the time of an hour."""
+    """The start of the column's time, as a page's query parameter `from`: a day, or a time if the column is an hour.
+
+    "" if the column is one call."""
     until: str
-    """The end of the slot, as the query parameter `to` of a page: its last day, or the time at which its hour ends."""
+    """The end of the column's time, as a page's query parameter `to`: the last day, or a time if the column is an hour.
+
+    "" if the column is one call."""
     href: str
     """The URL of the page with this slot as its range."""
 

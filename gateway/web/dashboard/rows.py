@@ -59,7 +59,7 @@ def table_rows(seen: Visit, by: Dimension, rows: Sequence[Row], path: str) -> li
 
 
 def cells(row: Row) -> tuple[str | int | float | None, ...]:
-    """Return the values of `COLUMNS`."""
+    """Return the values of a row, in the order of `COLUMNS`."""
     sums = row.figures
     return (
         sums.calls, sums.errors, sums.cancelled, sums.usage.input, sums.usage.output, sums.usage.cache_read,

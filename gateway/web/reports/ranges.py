@@ -56,7 +56,7 @@ class Range:
 
     @property
     def unit(self) -> Unit:
-        """The unit of the buckets."""
+        """The unit of the time buckets into which the range is divided. A longer range has a larger unit."""
         seconds = self.span.until - self.span.since
         if seconds <= HOURS_UNTIL:
             return "hour"

@@ -2,10 +2,10 @@
 
 A cache mark is Anthropic's `cache_control` or Converse's `cachePoint`: the provider caches the prompt up to the mark.
 
-- Marks are placed after the tools, after the system prompt, and after two user messages: the last message, and the last
-  one before the model's last turn. The previous request of the conversation ended with the second of these, and had a
-  mark there too. So the provider finds that request's cache entry, even if it looks back only a few blocks (20 at
-  Anthropic) or not at all.
+- Marks are placed after the tools, after the system prompt, and after two user messages. One is the newest user
+  message. The other is the user message before the model's newest turn: the previous request of the conversation ended
+  with it, and had a mark there too. So the provider finds that request's cache entry, even if it looks back only a few
+  blocks (20 at Anthropic) or not at all.
 - A mark does not change the prompt before it. So a cache entry stays valid when the marks move on with the next turn.
 - A model ignores a mark if the prompt before the mark has too few tokens. The gateway leaves out such marks.
 
@@ -87,7 +87,7 @@ def is_possible(request: ClientRequest, caps: Caps) -> bool:
 
 
 def is_enough(size: int, caps: Caps) -> bool:
-    """Return whether a beginning of a prompt with `size` bytes may have enough tokens for the model's cache."""
+    """Return whether the first `size` bytes of a prompt may have enough tokens for the model's cache."""
     return size // BYTES_PER_TOKEN >= caps.cache_min_tokens
 
 

@@ -40,7 +40,7 @@ _CLAUDES: Final = re.compile(rb"\x12[\x80-\xff]*[\x00-\x7f]\n[\x80-\xff]*[\x00-\
 The bytes are protocol buffers: field 2 is a message, and the first field of this message is a message that begins with
 a number. Gemini's signatures begin with other bytes."""
 _CLAUDES_START: Final = 16
-"""Number of base64 characters that contain the first bytes in `_CLAUDES`."""
+"""Number of base64 characters at the beginning of a value that are decoded and compared with `_CLAUDES`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class Stop:
     """The reason why a reply ended."""
 
     reason: str
-    """One of the constants above. For an unknown reason of the provider, it is `END_TURN`."""
+    """One of this module's stop reasons. For an unknown reason of the provider, it is `END_TURN`."""
     native: str = ""
     """The provider's own name of the reason."""
     sequence: str = ""
@@ -150,7 +150,7 @@ class Reader(Protocol):
 
 
 MAX_ID: Final = 56
-"""Number of characters of a repeated id that are kept. A number is appended to them, to make the id unique.
+"""Maximum number of characters that are kept of a repeated id. A suffix such as `_3` makes the shortened id unique.
 
 Converse accepts ids of up to 64 characters (botocore's model)."""
 

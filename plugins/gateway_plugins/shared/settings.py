@@ -41,7 +41,7 @@ class Parameters:
     """Stop sequences."""
     stops_at: str
     sampling_at: Mapping[str, str] = field(default_factory=lambda: _SAMPLING_AT)
-    """JSON pointer of each name in `numbers.SAMPLING`."""
+    """JSON pointer of the client's field for each sampling parameter, by the names in `numbers.SAMPLING`."""
     max_temperature: float = 1
     """Maximum temperature in the client's dialect. It is 2 in OpenAI's dialects."""
 

@@ -87,10 +87,9 @@ class Reports:
 
     @property
     def _known(self) -> Counts:
-        """The top-level counts of `usage`.
+        """The top-level counts of `usage`, with missing counts from the headers.
 
-        Missing counts are taken from the headers. If the output count is missing there too, it is taken from
-        `message_start`.
+        If neither has the output count, it is taken from `message_start`.
         """
         known = self._reported
         if not self._has_output:

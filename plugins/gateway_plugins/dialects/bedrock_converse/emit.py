@@ -323,8 +323,7 @@ def _ending(options: ReplyOptions, usage: Usage | None, tier: str) -> Block:
 def _redacted(data: str) -> Block:
     """Return a block of redacted thinking.
 
-    Bedrock encodes Anthropic's data in base64, although it is base64 text already (recorded traffic). So this does the
-    same.
+    Anthropic's data is base64 text already. It is encoded in base64 once more, as Bedrock does (recorded traffic).
     """
     return {"redactedContent": b64encode(data.encode("latin-1", "replace")).decode()}
 

@@ -45,7 +45,8 @@ _TTLS: Final = ("5m", "1h")
 _SOUNDS: Final[Mapping[str, str]] = {"mpeg": "mp3", "mpga": "mp3"}
 """Further names of audio formats in Converse, each with the gateway's name of the format."""
 _LOCATIONS: Final[Mapping[str, tuple[str, str]]] = {name: (kind, index) for kind, (name, index) in PLACES.items()}
-"""Fields of Converse's `location`, each with the kind of the citation, and the field with its index."""
+"""Maps each field of Converse's `location` to a pair: the kind of the citation, and the name of the field with the
+index of the document or search result."""
 _ANYWHERE: Final = (Text, CachePoint, ToolChange)
 _SIDES: Final[Mapping[str, tuple[type, ...]]] = {
     "user": (*_ANYWHERE, File, Document, SearchResult, Result),

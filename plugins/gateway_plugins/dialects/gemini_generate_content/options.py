@@ -55,7 +55,7 @@ def function_names() -> Names:
 
 
 def merge(*members: Block) -> Block:
-    """Return one request with all fields. The objects `generationConfig` are joined."""
+    """Return one body with the fields of all `members`. The objects `generationConfig` are joined into one object."""
     body: Block = {}
     for each in members:
         body |= each | {

@@ -1,7 +1,7 @@
 """Finds every text in requests, replies and events of the Gemini API, for filters of text.
 
-A `Place` names the JSON path of one text. A candidate's thinking ends where its answer begins. Its text ends where a
-function call begins. Source: Gemini API reference (GenerateContentResponse).
+A `Place` names the JSON path of one text. A candidate's thinking ends where its answer begins. The answer's text ends
+where a function call begins. Source: Gemini API reference (GenerateContentResponse).
 """
 
 from __future__ import annotations

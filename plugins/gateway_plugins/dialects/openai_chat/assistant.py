@@ -21,7 +21,7 @@ from gateway_plugins.shared.reasoning import Maker, Reasoning
 from gateway_plugins.shared.turns import Block
 
 PLACEHOLDER: Final = " "
-"""Thinking for a message without thinking. Moonshot refuses "" (earendil-works/pi#4178)."""
+"""Text that is sent as the thinking of a message that has none. Moonshot refuses "" (earendil-works/pi#4178)."""
 _TURNS_APART: Final = "\n\n"
 
 

@@ -124,7 +124,7 @@ class Reports:
         """The amount in nanodollars that the provider reports as charged (OpenRouter); None if it reports no amount."""
 
     def add(self, usage: Mapping[str, Any]) -> None:
-        """Add a report in the form of Chat."""
+        """Update the counts from one report: the value of a Chat field `usage`."""
         prompt, completion = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
         if not prompt and not completion:
             return
@@ -171,9 +171,10 @@ class Reports:
         return not assumed and not (unknown and marks.lifetime == MIXED)
 
     def _compare(self) -> None:
-        """Compute from the counts so far which tokens the prompt and completion counts leave out.
+        """Compute from the counts so far which tokens are missing in the prompt and completion counts.
 
-        These may be the cache tokens, and a part of the output such as thinking.
+        The prompt count may exclude the cache tokens. The completion count may exclude a part of the output, such as
+        thinking.
         """
         read = self._cached.get("read", 0)
         by_lifetime = self._cached.get("written_1h", 0) + self._cached.get("written_5m", 0)

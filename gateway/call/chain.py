@@ -149,7 +149,7 @@ class Attempt:
     is_reported: bool = False
     """Whether the result of the attempt was reported to `Health` (`call/failover.py`)."""
     redaction: Redaction = field(init=False, repr=False)
-    """The object that removes the gateway's keys from everything that the provider sends back."""
+    """The object that removes the gateway's credentials from everything that the provider sends back."""
 
     def __post_init__(self) -> None:
         provider = self.candidate.offer.provider

@@ -89,7 +89,10 @@ class Decoding:
             self.body = b"".join(parts)
 
     def _decode_one(self, name: str, parts: list[bytes]) -> Iterator[int]:
-        """Append the decoded parts of the body to `parts`. After each slice, yield their total size."""
+        """Append the decoded parts of the body to `parts`.
+
+        Yield the total size of these parts each time it has grown by at least `SLICE` bytes.
+        """
         size = counted = 0
         try:
             for part in _DECODERS[name](self.body) if self.body else ():

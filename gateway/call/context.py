@@ -74,7 +74,7 @@ class ConfigReloader(Protocol):
     def etag(self, data: bytes, error: str = "") -> str:
         """Return an entity tag for the content of the file.
 
-        The tag depends on `data`, the content, and on `error`, the reason why the content was refused.
+        The tag depends on the content (`data`), and on the reason why the content was refused (`error`).
         """
 
     async def save(self, text: str, expected: bytes, who: Who, check: Callable[[], object] = ...) -> None:

@@ -41,7 +41,7 @@ UNBILLED_OPERATIONS: Final = frozenset({"count_tokens"})
 """Operations that cost no money. They do not count towards rate limits of tokens."""
 
 ROUTERS: Final = frozenset({"openrouter"})
-"""The names of the price lists of routers. Their replies state the charged amount in USD (OpenRouter's
+"""The names of the price lists of routers. A router's replies state the charged amount in USD (OpenRouter's
 documentation)."""
 _NO_TOKENS: Final = Usage()
 

@@ -129,7 +129,7 @@ class Redaction:
         return self.bytes(value.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
     def failure(self, error: E) -> E:
-        """Remove the keys from an error of the provider, and return the error.
+        """Remove the gateway's credentials from an error of the provider, and return the error.
 
         If the frame of an error event contains a key, `raw` is emptied, because the checksum of the changed frame would
         be wrong. The plugin of the client's API then encodes the error.

@@ -108,7 +108,7 @@ class ProviderStream:
             yield Batch((), error)
 
     async def _until_end(self) -> Batches:
-        """Yield the events of all reads in batches. Raises `GatewayError` if the stream fails."""
+        """Yield batches of events until the stream ends. Raises `GatewayError` if the stream fails."""
         deadline = None
         while data := await self._next(deadline):
             if self._decoded is None and not self._is_short(data):
@@ -164,7 +164,7 @@ class ProviderStream:
         return self.decoding.is_short(data, self._size + len(data))
 
     def _read(self, data: bytes) -> tuple[Batch, Exception | None]:
-        """Return the events that a short read completes, and the error after them; None if there is no error."""
+        """Return the events that a short read completes, and the error that follows these events, or None."""
         self._grow(data)
         return self.decoding.read(self._feed, data)
 

@@ -54,8 +54,9 @@ class Reading(msgspec.Struct, frozen=True):
     fault: UpstreamFailed | None = None
     """The error for a body that is not a reply of the provider's dialect; None if the body is such a reply."""
     delivered: int | None = None
-    """The size of the body in bytes; None for an error. For an unwanted stream, only the bytes of the model's output
-    count."""
+    """The size of the body in bytes; None if the body is an error, is no reply, or is a requested stream.
+
+    For a stream that was not requested, only the bytes of the model's output count."""
     is_whole: bool = False
     """Whether the reply is complete. If so, its report of usage is final."""
 

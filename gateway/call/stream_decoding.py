@@ -99,7 +99,7 @@ class LightFrames:
 
 
 async def batches_of(hook: Hook, events: Iterable[Event], turns: Turns) -> AsyncGenerator[Batch, None]:
-    """Yield the events of one read in batches. `hook` counts the time that the decoder takes.
+    """Yield batches of the events of one read. `hook` counts the time that the decoder takes.
 
     If `events` raises a `GatewayError`, the events before it are yielded first, and then the error is raised.
     """

@@ -143,7 +143,7 @@ class FileForms:
 
 
 def common_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
-    """Yield the files in the forms of `COMMON`, and `TOOL_INSTRUCTIONS` if the body has tools.
+    """Yield each file that has one of the forms in `COMMON`. If the body has tools, also yield `TOOL_INSTRUCTIONS`.
 
     >>> link = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
     >>> list(billing.common_parts({"messages": [{"role": "user", "content": [link]}]}))

@@ -11,7 +11,7 @@ MAX_POINTER: Final = 200
 
 
 def add_dropped(dropped: dict[str, None], path: str) -> None:
-    """Add a field to `dropped`, unless the list is full. `dropped` is a dict that serves as an ordered set."""
+    """Add a field to `dropped`, a dict that serves as an ordered set. Do nothing if it has `MAX_DROPPED` fields."""
     if len(dropped) < MAX_DROPPED:
         # the path may contain bytes that are not UTF-8, which neither a response's header nor the store can hold
         dropped[path[:MAX_POINTER].encode("utf-8", "replace").decode()] = None

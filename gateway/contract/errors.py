@@ -165,7 +165,7 @@ class UpstreamFailed(GatewayError):
     """An error that the provider reported, or a reply that ended too early.
 
     `raw` is the provider's error: the body of an error reply, or a frame of a stream. A client with the provider's API
-    format gets `raw` unchanged. An error reply also has its `status` and `headers` here.
+    format gets `raw` unchanged. For an error reply, `status` and `headers` are the status and headers of this reply.
 
     >>> failed = UpstreamFailed(Problem(OVERLOADED, "try later", status=503), raw=b'{"error": "busy"}', status=503)
     >>> failed.problem.message, failed.raw

@@ -52,8 +52,8 @@ class FlagFacts(Protocol):
     def slow_marks(self) -> tuple[bytes, ...]:
         """Byte strings that mark a body for which `build` is slow, because it must decode large fields.
 
-        If a large body contains one of these byte strings, `build` runs in a worker process. For a translated request,
-        the size of the body alone decides this.
+        If a large body contains one of these byte strings, `build` runs in a worker process. If the request was
+        translated, `build` runs there for every large body.
 
         >>> slow_marks = (b'"document"',)
         """

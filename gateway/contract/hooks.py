@@ -276,7 +276,7 @@ class Hook:
             raise self.failure(wrong, steps) from wrong
 
     def ran(self, seconds: float, function: Any = None) -> None:
-        """Count a call that took `seconds`. Report it if it was too slow."""
+        """Count a call of the hook that took `seconds`. Report the hook if this was too slow."""
         self.calls += 1
         self.seconds += seconds
         if seconds > self.slow_seconds:

@@ -96,9 +96,9 @@ class ModelSearch:
     """
 
     pages: ModelPages
-    """A generator that yields requests and returns the models. `yield` returns the reply.
+    """A generator that yields requests and returns the models. Each `yield` returns the reply to its request.
 
-    The search ends at an error reply. The generator does not get this reply."""
+    An error reply ends the search. The generator does not get an error reply."""
     subdomain: str = ""
     """The first label of the host that has the list; "" if the provider's host has it.
 

@@ -81,7 +81,7 @@ def _line(error: BaseException, package: str) -> str:
 
 
 def _advice(error: BaseException) -> str:
-    """Return a correction, as the end of the error message; "" if the exception says enough."""
+    """Return advice for the end of the error message: how to correct the plugin; "" if the exception says enough."""
     if isinstance(error, SystemExit):
         return "; a plugin must not end the process"
     if not isinstance(error, ModuleNotFoundError) or not error.name:

@@ -1,4 +1,4 @@
-"""A cache for functions of texts from clients or providers, with a limited size in memory."""
+"""A cache of limited size for the results of functions whose argument is a text from a client or a provider."""
 
 from __future__ import annotations
 

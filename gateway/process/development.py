@@ -140,6 +140,6 @@ def _exit_status(returned: int) -> int:
 
 
 async def _ready(receiver: socket.socket) -> None:
-    """Return when the child process reports that it serves."""
+    """Wait until the child process reports that it serves."""
     while READY not in (await asyncio.get_running_loop().sock_recv(receiver, 1024)).decode().splitlines():
         pass

@@ -37,7 +37,7 @@ class PriceList(NamedTuple):
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `differences` reads to the parser."""
+    """Add the command's arguments to the parser: the files for `differences`."""
     parser.add_argument(
         "files",
         nargs="*",

@@ -183,7 +183,7 @@ class Reloader:
             await self._remember(ready.loaded, ready.changed, who)
 
     async def begin_history(self) -> None:
-        """Add the configuration of the start to the history, unless the newest version has the same text."""
+        """Add the gateway's first configuration to the history, unless the newest version there has the same text."""
         await self._remember(self.loaded, (), START)
 
     async def _remember(self, loaded: Loaded, changed: tuple[str, ...], who: Who) -> None:

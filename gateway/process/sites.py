@@ -24,8 +24,8 @@ BACKLOG: Final = 1024
 ACCEPTED_AT_ONCE: Final = 100
 """Maximum number of connections that asyncio accepts in one iteration of the event loop.
 
-Connections are counted only after the iteration. A number above `RESERVED_DESCRIPTORS` could use up the file
-descriptors before that.
+Connections are counted only after the iteration. If this number were above `RESERVED_DESCRIPTORS`, one iteration could
+use up the file descriptors.
 """
 
 

@@ -58,7 +58,7 @@ class Flushable(Protocol):
         """Note that all lines before `offset` are on the disk."""
 
     def rewrite(self) -> None:
-        """Write a new file with the lines that may not be on the disk. Raises `OSError` if that fails."""
+        """Write a new file with the lines that may not be on the disk yet. Raises `OSError` if that fails."""
 
 
 class DiskSync:

@@ -274,8 +274,8 @@ class Journal(Segments):
                     self.path(number).unlink()
 
     def reopen(self) -> None:
-        """Begin a new file with a higher number than all files in the folder, because another process may have written
-        some.
+        """Begin a new file. Its number is higher than that of any file in the folder, even of a file that another
+        process has written.
 
         Raises `OSError` or `StoreFailed` if the file cannot be created.
         """

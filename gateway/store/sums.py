@@ -166,7 +166,7 @@ class _Part(NamedTuple):
     amounts: list[int]
     """Sums in the order of the columns `SUMS`."""
     latencies: list[int]
-    """Sums of the columns that `FIGURES` has and `SUMS` lacks, in their order."""
+    """Sums of the columns that are in `FIGURES` and not in `SUMS`, in the order of `FIGURES`."""
     started: tuple[int, ...]
     """Start of each call, as Unix time in milliseconds."""
     ended: list[int]

@@ -40,7 +40,8 @@ CAPABILITY: Final = "140"
 """The version of the protocol between tailscaled and its control server. Replies contain it, and clients ignore it."""
 
 LATE_SECONDS: Final = 0.18
-"""Seconds for which whois waits for a late registration of a forwarded connection, per protocol (net/proxymap)."""
+"""Seconds for which whois waits for a late registration of a forwarded connection (net/proxymap). Whois waits once for
+each protocol that it tries: TCP, and then UDP."""
 
 _POLICY: Final = "; ".join(
     ["default-src 'none'", "frame-ancestors 'none'"]
@@ -105,7 +106,7 @@ class Node:
     """The full DNS name, without a trailing dot."""
     addresses: tuple[str, ...]
     user: User | None = None
-    """The owner of the node; None for `tagged-devices`. For a tagged node, this may be its creator."""
+    """The owner of the node, or the creator of a tagged node. If it is None, replies name `TAGGED_DEVICES`."""
     tags: tuple[str, ...] = ()
     stable_id: str = ""
     """The node's stable id; "" to compute it from the name."""

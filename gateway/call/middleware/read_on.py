@@ -51,7 +51,10 @@ class ReadOn:
                 raise asyncio.CancelledError
 
     def _goes_on(self, call: Call, attempt: Attempt, task: asyncio.Task[Any]) -> bool:
-        """Return whether the call continues without its client. If so, end it after at most `ReadOn.seconds`."""
+        """Return whether the call continues without its client.
+
+        If it continues, `task` is cancelled unless the call ends within `ReadOn.seconds`.
+        """
         if not attempt.sent or self.draining() or not _is_billed(call, attempt):
             return False
         call.left = True

@@ -33,7 +33,7 @@ class Known(NamedTuple):
     text: str
     """The secret as the document spells it, with escapes and without quotes."""
     roles: frozenset[Role] = frozenset()
-    """Roles of strings that contain the secret, but have a key that is not for secrets. An example is a URL with a
+    """Roles of the strings that contain the secret under a JSON key that is not for secrets. An example is a URL with a
     password."""
 
 

@@ -77,7 +77,7 @@ _HEADER_IN_COMMENT: Final = re.compile(r"(?<!\\)\"(?P<name>[\w-]+)\s*:\s*(?P<sec
 
 
 def is_chosen(path: Path) -> bool:
-    """Return whether people chose the key at `path`, such as a provider's name."""
+    """Return whether the JSON key at `path` is a name that people chose, such as a provider's name."""
     return fits(path, _CHOSEN)
 
 

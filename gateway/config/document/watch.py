@@ -83,7 +83,9 @@ async def _hints(near: Iterable[Path], every: float) -> AsyncGenerator[None, Non
 
 
 def folders(files: Iterable[Path]) -> frozenset[Path]:
-    """Return the folders to watch: the folder of each path as written, and the folder of the file that it links to."""
+    """Return the folders to watch. For each path, these are its folder as written, and its folder after all links are
+    resolved.
+    """
     return frozenset(folder for path in files for find in _FINDERS for folder in _folder(path, find))
 
 

@@ -2,5 +2,5 @@
 
 - `gateway/config/root.py` joins the models, and `gateway/config/load.py` calls the readers.
 - A reader never reads another section's text. Names that other sections declare are arguments of the reader.
-- Faults between sections are found in `gateway/config/advice.py`.
+- `gateway/config/advice.py` compares sections with each other, and warns of contradictions.
 """

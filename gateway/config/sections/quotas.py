@@ -79,10 +79,10 @@ def nanodollars(text: str) -> int:
 
 
 def read_quotas(raw: Mapping[str, Any], reading: Reading) -> Mapping[str, Quota]:
-    """Return the quotas without faults, by name.
+    """Return the quotas that have no faults, by name.
 
-    A quota is left out if its name has an unsupported template, such as `<team>`. Calls that are charged to this quota
-    are refused.
+    A quota is also left out if its name has an unsupported template, such as `<team>`. Calls that are charged to such a
+    quota are refused.
     """
     quotas: dict[str, Quota] = {}
     prefixes: dict[str, str] = {}

@@ -188,9 +188,9 @@ class Priced:
         extra: Mapping[str, int] = NOTHING,
         at: float | None = None,
     ) -> Amount | None:
-        """Return the exact cost of a part of a call; None if the price of a kind of token or of a tool is unknown.
+        """Return the exact cost of one billed part of a call; None if a price that it needs is unknown.
 
-        `extra` has further counts by name: uses of tools, and the kinds of tokens in `PARTS`. Tools that are not in
+        `extra` has further counts by name: uses of tools, and tokens of the kinds in `PARTS`. Tools that are not in
         `FEES` cost nothing. `at` is the Unix time of the call, now by default.
 
         `geo` is the geography that the provider reports. If there are no prices for `geo`, the standard prices are
@@ -260,7 +260,7 @@ class Priced:
     def usd(self, unit: int, per: int = 0) -> str:
         """Return the price of 10**per tokens in USD as decimal text.
 
-        `unit` is the price of one token in 10**-places USD.
+        `unit` is the price of one token in units of 10**-`self.places` USD.
         """
         with localcontext(prec=60):
             return f"{Decimal(unit).scaleb(per - self.places).normalize():f}"

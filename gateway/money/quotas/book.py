@@ -98,7 +98,7 @@ class CallReservation(msgspec.Struct, frozen=True):
     def terms(self, offer: str) -> ChainTerms:
         """Return the chains that are charged if `offer` serves the call, in the form in which they are stored.
 
-        If this process is killed during the call, a later process charges the stored chains of money.
+        If this process is killed during the call, a later process charges the stored chains of money buckets.
         """
         rules = {(kind, name): bucket.rule for kind, held in self.held.items() for name, bucket, _ in held.parts}
         chains = self.chains.get(offer, ())

@@ -235,7 +235,7 @@ class LiveBucket:
         return spent_percent(self.rule.capacity, self.balance)
 
     def reaches(self, balance: int) -> int | None:
-        """Return the nanoseconds from `at` until the bucket has `balance` units; None if it never will."""
+        """Return the nanoseconds from `self.at` until the bucket has `balance` units; None if it never will."""
         rule = self.rule
         if self.balance >= balance:
             return 0

@@ -20,7 +20,7 @@ can catch up, and buckets still refill."""
 
 
 class SteadyClock:
-    """A clock that returns the Unix time in nanoseconds, in whole microseconds, and never goes back.
+    """A clock for Unix time that never goes back. It returns nanoseconds, rounded down to a whole microsecond.
 
     While the machine's clock is behind, this clock runs at half the speed. It may be called from any thread.
     """

@@ -69,7 +69,9 @@ class Departure:
         )
 
     async def undo(self) -> None:
-        """Reverse `begin`: write the journal and the store again, add the spool's records, and accept connections."""
+        """Reverse `begin`: resume writing the journal and the store, add the spool's records, and resume accepting
+        connections.
+        """
         gateway = self._gateway
         await self._until_done(gateway.follower.resume)
         await self._until_done(self._take_back)

@@ -44,8 +44,8 @@ T = TypeVar("T")
 ANSWER_SECONDS: Final = 60.0
 """Maximum number of seconds to wait for an answer of the running gateway."""
 ASK_SECONDS: Final = 5.0
-"""Maximum number of seconds to get a reservation from the new process. After that, a replaced process uses its own
-balances."""
+"""Maximum number of seconds for which a replaced process asks the new process for a reservation. After that, the
+replaced process uses its own balances."""
 AGAIN_SECONDS: Final = 0.05
 """Seconds between two requests for the same reservation."""
 

@@ -112,7 +112,10 @@ def grouped(
 
 
 def _tables(selection: Selection, by: str) -> Mapping[str, int]:
-    """Return the tables for a query. The smaller tables, which lack callers and agents, are used if they suffice."""
+    """Return the tables for a query, each with its unit of time in milliseconds.
+
+    If the query needs neither callers nor agents, these are the smaller tables without callers and agents.
+    """
     has_caller = selection.user is not None or selection.agent is not None or "s.identity" in by or "s.agent" in by
     return FIGURE_TABLES if has_caller else EVERYBODY_TABLES
 

@@ -275,7 +275,7 @@ class ModelRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
-    """The models that were called. `buckets` are the time buckets of their errors and calls."""
+    """The models that were called. Each row counts calls and errors in each of the time buckets `buckets`."""
 
     buckets: tuple[Span, ...]
     rows: tuple[ModelRow, ...]

@@ -54,7 +54,7 @@ class Used(NamedTuple):
 
     @property
     def source(self) -> str:
-        """The origin of the credential, for people. The id of an access key is no secret."""
+        """The origin of the credential, for people. It may have the id of an AWS access key, which is no secret."""
         match self.credential:
             case Signer(credentials=credentials):
                 return f"{credentials.source}, access key {credentials.access_key_id}"

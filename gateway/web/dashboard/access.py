@@ -1,4 +1,4 @@
-"""The page Access: whether a login may use a model, and by which grant. Without one, the page offers a grant."""
+"""The page Access: whether a login may use a model, and by which grant. If a grant is missing, the page shows it."""
 
 from __future__ import annotations
 

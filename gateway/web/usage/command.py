@@ -37,7 +37,7 @@ class NoUsage(Exception):
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `answer` reads to the parser."""
+    """Add the command's options to the parser. `answer` reads their values."""
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--url", default=asking.DEFAULT_URL, help="the gateway that is asked (default: %(default)s)")
     where.add_argument("--store", type=Path, metavar="FILE", help="the state file of a gateway that is down, read-only")

@@ -70,7 +70,7 @@ KINDS: Final = {
 _LONGEST: Final = 10_000
 """Maximum number of characters that are held back until a secret ends."""
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./+=-"
-"""Characters of keys. A run of them at the end of a text may be the beginning of a key."""
+"""Characters that a secret may have. If a text ends with such characters, they may be the beginning of a secret."""
 _BEGIN: Final = "-----BEGIN "
 _END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}-----")
 _NAMED: Final = re.compile(r"(?i:aws_?secret_?(?:access_?)?key)[\"'\\ :=]{1,8}[A-Za-z0-9/+]{0,40}\Z")

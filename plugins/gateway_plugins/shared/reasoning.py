@@ -67,7 +67,8 @@ class Maker:
     is_known: bool = True
     """True if the model's family is known."""
     portable: bool = False
-    """True if the family's signatures are valid at every provider of its models. Such signatures get no tag."""
+    """True if every provider of the family's models accepts the family's signatures. Clients then get the signatures
+    without a tag."""
     inline: bool = False
     """True if the model may write its thinking between tags in its text."""
     unsigned: bool = False

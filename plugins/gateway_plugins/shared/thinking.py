@@ -249,8 +249,8 @@ def _display(request: ThinkingRequest, caps: Caps, drop: Drop) -> str:
 def nearest_effort(effort: str, supported: Collection[str]) -> str:
     """Return the supported effort that is nearest to `effort`; "" if no effort is supported.
 
-    If two are equally near, the weaker one is returned. `none` is returned for another effort only if nothing else is
-    supported.
+    If two are equally near, the weaker one is returned. If `effort` is not `none`, the result is `none` only if nothing
+    else is supported.
     """
     if not supported:
         return ""

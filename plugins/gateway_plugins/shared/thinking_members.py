@@ -42,7 +42,7 @@ class _Wish:
         return self.effort == "none" if self.anthropic is None else self.anthropic.mode == "disabled"
 
     def equals(self, other: _Wish) -> bool:
-        """Return whether both fields demand the same thinking."""
+        """Return whether this field and the field of `other` demand the same thinking."""
         same = (self.effort, self.anthropic) == (other.effort, other.anthropic)
         return same or (self.is_off and other.is_off)
 

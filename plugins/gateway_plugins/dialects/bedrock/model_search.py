@@ -86,7 +86,7 @@ def _is_usable(profile: Mapping[str, Any], texts: Mapping[str, bool]) -> bool:
 
 
 def _identity(profile: Mapping[str, Any]) -> frozenset[str]:
-    """Return the ARNs of the profile's foundation models: one model, in each region that the profile uses."""
+    """Return the ARNs of the profile's foundation model, one ARN for each region that the profile uses."""
     arns = (lenient.mapping(model).get("modelArn") for model in lenient.sequence(profile.get("models")))
     return frozenset(filter(None, map(lenient.text, arns)))
 

@@ -44,7 +44,7 @@ MEMBERS: Final = frozenset(
 _READ: Final = (
     frozenset({"output_config", "top_k", "inferenceConfig", "tool_choice", "anthropic_beta"}) | THINKING_MEMBERS
 )
-"""Extra fields that this file reads."""
+"""Fields of `additionalModelRequestFields` that this file reads."""
 
 LIMIT_AT: Final = "/inferenceConfig/maxTokens"
 """JSON pointer of the output limit."""

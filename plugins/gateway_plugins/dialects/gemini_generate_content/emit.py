@@ -4,7 +4,7 @@
 - A function call is one part, so its arguments are collected first.
 - Thinking is written only for a client that requests it.
 - Signed thinking must come back from the client. So it is encoded in the signature of the next part (`signatures.py`).
-- The answer's count excludes thinking tokens. The prompt count includes cached tokens.
+- `candidatesTokenCount` excludes thinking tokens. `promptTokenCount` includes cached tokens.
 
 `shared/reply_events.py` defines the writers. The plugin's encoder frames the chunks. Source: Google's API reference
 (GenerateContentResponse, UsageMetadata).

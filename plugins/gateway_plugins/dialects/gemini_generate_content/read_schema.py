@@ -47,7 +47,8 @@ _STRING_FORMATS: Final = frozenset({"enum"})
 def json_schema(value: Any, at: str) -> Any:
     """Return a schema, or a list of schemas, as JSON Schema. Any other value is returned unchanged.
 
-    `at` is the JSON pointer of the value. Raises `Refused` for a count that is not a whole number of at least 0.
+    `at` is the JSON pointer of the value. Raises `Refused` if a number in the schema that counts something, such as
+    `minItems`, is not a whole number from 0 to `MAX_INT64`.
     """
     if isinstance(value, list):
         return [json_schema(each, f"{at}/{index}") for index, each in enumerate(value)]

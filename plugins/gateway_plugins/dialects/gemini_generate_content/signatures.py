@@ -20,7 +20,8 @@ from typing import Final
 import orjson
 
 _MARK: Final = b"irisgate1+"
-"""Beginning of the decoded value. A value with another beginning comes from another server."""
+"""Beginning of each signature that the gateway writes, before base64. A signature with another beginning comes from
+another server."""
 _MARK_CHARACTERS: Final = 16
 """Number of base64 characters that contain `_MARK`."""
 _STANDARD: Final = str.maketrans("-_", "+/")

@@ -40,7 +40,7 @@ _DESCRIBING: Final = frozenset({
 })  # fmt: skip
 """Fields of a part that only describe its content."""
 _CALL: Final = b"functionCall"
-"""Key of a function call, as bytes. In a chunk with this key, numbers keep all their digits."""
+"""Name of the field with a function call, as bytes. In a chunk with this name, numbers keep all their digits."""
 _UNMAPPED: Final = ("groundingMetadata", "urlContextMetadata", "logprobsResult")
 """Fields of a candidate that no other dialect has. They are reported as dropped."""
 

@@ -65,7 +65,7 @@ class _Piece:
 
 
 class CallNumbers:
-    """Numbers the tool calls of one reply in the order in which they begin."""
+    """Gives a number to each tool call of one reply, in the order in which the calls begin."""
 
     def __init__(self) -> None:
         self._calls: list[_Known] = []

@@ -22,7 +22,8 @@ from gateway.contract.flag import Drop, Members
 from gateway_plugins.shared.lenient import text
 
 MARK: Final = "irisgate1+"
-"""Beginning of the string. A string with another beginning comes from another server, and cannot be read here."""
+"""Beginning of each `encrypted_content` that the gateway writes. A string with another beginning comes from another
+server, and cannot be read here."""
 ID: Final = "rs_irisgate"
 """Prefix of the ids of reasoning items that the gateway writes. OpenAI's ids begin with "rs_" too."""
 

@@ -37,7 +37,7 @@ class Rule(NamedTuple):
     equal_to: tuple[str, ...]
     """Names of other headers, at least one of which must have the same value as `header`; () if any value matches."""
     cache_key: bool
-    """True if the program sends a new `prompt_cache_key` in each session, so that the key identifies the session."""
+    """True if the program sends a new `prompt_cache_key` in each session. Its value then identifies the session."""
 
     def matches(self, headers: Mapping[str, str]) -> bool:
         """Return whether a request with these headers matches the rule.

@@ -18,8 +18,9 @@ from gateway.money.quotas.estimate import Size
 from gateway.money.quotas.ledger import Claim, Reservation
 
 RemoteHold = Callable[[str, Sequence[Claim]], Mapping[Kind, Reservation]]
-"""A function that reserves the amounts for a call in another process. Its first argument is the id of the call. It
-blocks."""
+"""A function that reserves the amounts for a call in another process, and blocks until it has the answer.
+
+Its first argument is the id of the call."""
 
 
 class Keeper:

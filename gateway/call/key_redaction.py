@@ -304,7 +304,11 @@ def _without_parts(events: list[Event], keys: Sequence[bytes]) -> list[Event]:
 
 
 def _parts_of(values: Sequence[Any], key: str) -> dict[int, Callable[[str], str]]:
-    """Return functions that remove the parts of a key from strings. The dict's keys are indexes in `values`."""
+    """Find the parts of a split key in consecutive values, such as the data of events.
+
+    Return a function for each value that has a part, by the index in `values`. The function removes this part from a
+    string. If nothing is found, return {}.
+    """
     last = len(values) - 1
     for size in range(len(key) - KNOWN_BY, 0, -1):  # an earlier event with the beginning of the key may have been sent
         if len(values) == 1 and _has(values[0], key[size:], str.startswith):

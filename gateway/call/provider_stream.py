@@ -126,7 +126,10 @@ class ProviderStream:
                 deadline = asyncio.get_running_loop().time() + AFTER_LAST
 
     async def _next(self, deadline: float | None) -> bytes:
-        """Return the next bytes, for the task of the call; b"" at the end, or at the deadline."""
+        """Return the next bytes of the reply that `_quick` leaves to the task of the call.
+
+        Return b"" at the end of the reply, or at the deadline.
+        """
         stopwatch = self.attempt.stopwatch
         reading: Awaitable[bytes] = self.reads.next(self._quick)
         if not stopwatch.stopped:

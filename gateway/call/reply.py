@@ -46,7 +46,8 @@ _date: Final = _Date()
 def encoded(reply: Reply) -> bytes:
     """Return the bytes of a reply that has a body.
 
-    Raises `ValueError` if a header contains the end of a line, as a header that a client or provider made up might.
+    Raises `ValueError` if a header contains the end of a line or a zero byte. Some headers have text from a client or a
+    provider.
     """
     own = "".join([f"{name}: {value}\r\n" for name, value in reply.headers.items()])
     if own.count("\n") != len(reply.headers) or own.count("\r") != len(reply.headers) or "\0" in own:

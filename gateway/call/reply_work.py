@@ -179,9 +179,10 @@ def read_event(
 def translate(
     hook: Hook, translation: Translation, _request: ClientRequest, kind: str, payload: bytes
 ) -> tuple[Translation, list[bytes], GatewayError | None]:
-    """Translate one event. Return the translation in its new state, the translated events, and the error after them.
+    """Translate one event. Return the translation in its new state, the translated events, and an error or None.
 
-    The events are pickled in parts of `PART_EVENTS` events, because one event can become a million events.
+    With an error, the events are those before the error. They are pickled in parts of `PART_EVENTS` events, because one
+    event can become a million events.
     """
     events: list[Event] = []
     fault = None

@@ -50,9 +50,9 @@ async def parse_request(pool: ProcessPool, flag: Plugin, message: HttpRequest) -
 
 
 def _parse(parse: Callable[[HttpRequest], ClientRequest], message: HttpRequest, body: bytes) -> ClientRequest:
-    """Parse a request whose body is a separate argument.
+    """Parse `message` with `body` as its body.
 
-    The result contains the body. A worker process does not send it back, because it was an argument
-    (`upstream/process_pool.py`).
+    The parsed request contains `body`. A worker process does not send an argument back as a part of its result
+    (`upstream/process_pool.py`). So `body` is an argument of its own, and the large body is sent only once.
     """
     return parse(replace(message, body=body))

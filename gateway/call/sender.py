@@ -59,7 +59,7 @@ class Sender:
     log: Logger
 
     async def open(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> UpstreamResponse:
-        """Send the request that answers the call. Return the reply, whose body is not read yet.
+        """Send the main request of an attempt. Return the reply, whose body is not read yet.
 
         Raises `UpstreamFailed` if there is no reply. If `storage.sync` is set, the journal is flushed to the disk
         first. If the flush fails, nothing is sent, and `Refused` is raised.

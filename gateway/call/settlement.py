@@ -144,8 +144,8 @@ def _settlement(
 def _guess(price: Priced, usage: Usage, tier: str) -> int:
     """Return the cost of `usage` in nanodollars; 0 if none of the needed prices is known.
 
-    Missing prices of the service tier are replaced by prices of the standard tier. If the standard tier has no price
-    for a kind of input, all input is priced as plain input.
+    If the service tier lacks a needed price, all prices of the standard tier are used instead. If the standard tier
+    lacks one too, all input is priced as plain input.
     """
     plain = Usage(input=rate_limited_tokens(usage) - usage.output + usage.cache_read, output=usage.output)
     costs = (price.cost(usage, tier=tier), price.cost(usage), price.cost(plain))

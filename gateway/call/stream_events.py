@@ -38,8 +38,9 @@ class StreamEvents:
     """Whether the client gets the provider's own bytes."""
     pool: ProcessPool
     stopping: Callable[[], bool]
-    """A function that returns True if the call was cancelled because the gateway is stopping. It then also undoes the
-    cancellation."""
+    """A function that returns True if the call was cancelled because the gateway is stopping.
+
+    In this case, the function also undoes the cancellation."""
     report: Callable[[GatewayError], None]
     """A function that logs and counts a plugin's failure, and ignores any other error."""
     log: Logger
@@ -125,10 +126,9 @@ class StreamEvents:
             return None
 
     def _end(self) -> tuple[bytes, Problem | None]:
-        """Return the last bytes of a complete stream, and the problem if its meter (usage reader) fails.
+        """Return the last bytes of a complete stream, and the problem if its meter (usage reader) fails, or None.
 
-        If the stream is not native, raises `GatewayError` instead of returning a problem. Then the client gets an
-        error.
+        If `native` is false, a problem is not returned but raised as `GatewayError`, so that the client gets an error.
         """
         if not self.native:
             self.call.read_facts()

@@ -16,7 +16,7 @@ from typing import Final
 SLICE_SECONDS: Final = 0.01
 """Maximum number of seconds for which streams work in one iteration of the event loop.
 
-A health check needs about five iterations. If streams use all their time, it takes about 50 ms."""
+A health check needs about five iterations. So it takes about 50 ms if streams use all of this time."""
 MAX_WAKES: Final = 32
 """Maximum number of waiting streams that are woken in one iteration. Woken streams that get no time wait again."""
 

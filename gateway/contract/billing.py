@@ -209,7 +209,7 @@ def sounded(block: Mapping[str, Any]) -> Iterator[File]:
 
 
 def kind_of(media_type: str) -> FileKind:
-    """Return the kind of a file. A video counts as "audio", because both cost about the same.
+    """Return the kind of a file with this media type. For a video it is "audio", because both cost about the same.
 
     >>> billing.kind_of("image/png"), billing.kind_of("application/pdf")
     ('image', 'packed')

@@ -169,8 +169,8 @@ def _sources(
 ) -> Iterator[tuple[str, Source]]:
     """Yield the full name and the source of each module in `names`, and of all other modules in the same packages.
 
-    A namespace package may have modules of several installed packages. So only its modules and packages in `names` are
-    read. `prefix` is then the name of the namespace package with a dot, such as `acme.`.
+    Of a namespace package, only the modules and packages in `names` are read, because it may also have modules of other
+    installed packages. `prefix` is the name of the namespace package with a dot, such as `acme.`; "" at the top level.
     """
     for first in sorted({parts[0] for parts in names if parts} - {""} - (frozenset() if prefix else _NOT_HELD)):
         spec = _spec(f"{prefix}{first}", path)

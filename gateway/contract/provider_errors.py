@@ -301,7 +301,8 @@ def _plain(body: bytes) -> str:
 def _words(value: Any, members: tuple[str, ...] = _NAMES) -> tuple[str, list[str]]:
     """Return the message of a decoded error, and its names and numbers as text.
 
-    `members` has the keys for names and numbers, in the order of reading. The innermost object is read first.
+    `members` are the keys whose values are names or numbers, in the order in which they are read. The innermost of
+    nested objects is read first.
     """
     message, names = "", []
     for part in reversed(_layers(value)):
@@ -314,7 +315,7 @@ def _words(value: Any, members: tuple[str, ...] = _NAMES) -> tuple[str, list[str
 
 
 def _layers(value: Any) -> list[Any]:
-    """Return an error and the errors inside it, the outermost first. Only the first item of a list is read."""
+    """Return an error and the errors inside it, the outermost first. In a list of errors, only the first is read."""
     layers = [value]
     while len(layers) <= len(_ENVELOPES):
         last = layers[-1]

@@ -97,10 +97,10 @@ WHERE u.time IN (SELECT time FROM partial) AND u.calls > coalesce(p.calls, 0)
 
 
 def _kept(outcome: str, condition: str, calls: str, *, amounts: bool) -> tuple[str, str]:
-    """Return the statements that store totals of expired calls as calls with the given `outcome`.
+    """Return two SQL statements. They store the totals in the table `expired` as sums of calls with this `outcome`.
 
-    `condition` selects the totals, and `calls` is SQL for the number of calls. If `amounts` is False, only this number
-    is stored.
+    `condition` selects rows of `expired`, and `calls` is SQL for the number of calls in a row. If `amounts` is False,
+    only this number is stored.
     """
     series = f"INSERT OR IGNORE INTO series ({_KEY}) SELECT identity, provider, model, agent, '', 0, '{outcome}' FROM expired WHERE {condition}"  # noqa: E501, S608 (our own names)
     kept = ", ".join(("0" if name == "cache_saved" else f"e.{name}") if amounts else "0" for name in _SUMS)

@@ -232,7 +232,10 @@ class JournalFollower:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _tend(self) -> None:
-        """Retry the spool's lines that could not be written, until this task is cancelled."""
+        """Try again and again to write the lines of the spool (a second journal) that could not be written.
+
+        This ends when the task is cancelled.
+        """
         while True:
             await asyncio.sleep(POLL_SECONDS)
             self._journal.retry()

@@ -16,7 +16,7 @@ BOUNDS: Final = tuple(round(50 * 10 ** (step / 4)) for step in range(17))
 """Upper bounds of the buckets in milliseconds, from 50 ms to 500 s, four for each factor of ten. One more bucket counts
 longer durations."""
 SHIFT: Final = 31
-"""Number of bits of the lower count in a packed integer. So each count must stay below two billion."""
+"""Number of bits for the lower of the two counts in a packed integer. Each count must stay below two billion."""
 SIZE: Final = (len(BOUNDS) + 1) // 2
 """Number of packed integers for the counts of all buckets."""
 

@@ -231,7 +231,10 @@ def _rows(source: sqlite3.Connection, select: str, table: Table) -> Iterator[tup
 
 
 def _after_damage(source: sqlite3.Connection, query: str, start: int, step: int) -> int:
-    """Return the first key, at least `start` + `step`, at which rows can be read again."""
+    """Return a row number from which the rows of a table can be read again, at least `start` + `step`.
+
+    If all further rows are damaged, return a number above `_BEYOND`.
+    """
     bad = start + step - 1
     good = start + step
     while not _is_readable(source, query, good):

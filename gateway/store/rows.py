@@ -87,7 +87,7 @@ def _select(what: str, columns: str, table: str, conditions: tuple[str, ...], ti
 
 
 def session_row(identity: str, session_id: str, share: SessionShare) -> Mapping[str, Any]:
-    """Return the parameters of `UPSERT_SESSION` for the amounts that a batch adds to a session."""
+    """Return the parameters with which `UPSERT_SESSION` adds the amounts of a batch to a session."""
     return {
         "identity": identity,
         "id": session_id,

@@ -46,8 +46,8 @@ _MAX_NAMED: Final = 10
 class SqliteStore:
     """A `Store` in the SQLite file `path`. The file and its folder are created if missing.
 
-    With `sync`, each transaction is on the disk when it ends. Then the journal's files can be deleted without losing
-    data. Raises `StoreFailed` if the file cannot be opened.
+    With `sync`, each transaction is on the disk when it ends. This allows the gateway to delete the files of its own
+    journal (`journal.py`) whose lines are in the store. Raises `StoreFailed` if the SQLite file cannot be opened.
     """
 
     def __init__(self, path: Path, *, sync: bool = False) -> None:

@@ -115,7 +115,7 @@ class Sums:
     """The amounts that a batch of calls adds to sessions and to the sums of quarter hours."""
 
     sessions: dict[tuple[str, str], SessionShare] = field(default_factory=dict)
-    """Amounts for sessions, by (identity, session id)."""
+    """The amounts that are added to sessions, by (identity, session id)."""
     figures: dict[Group, list[int]] = field(default_factory=dict)
     """Values of the columns `FIGURES`, by the key of the row."""
     tools: Counter[tuple[Group, str]] = field(default_factory=Counter)

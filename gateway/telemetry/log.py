@@ -143,7 +143,7 @@ def redact(_logger: object, _method: str, entry: Entry) -> Entry:
 _HARMLESS: Final = frozenset(
     name for name in (*Record.__struct_fields__, "event", "timestamp", "level") if not _SECRET_KEY.search(name)
 )
-"""The keys in the line of a call. None of them suggests a secret."""
+"""The keys in the log line of a call, except names that suggest a secret."""
 _PLAIN: Final = frozenset({int, float, bool, type(None)})
 """Types of values that are never secrets. For example, a number with a key such as `token` is a count."""
 

@@ -22,7 +22,10 @@ class Throttle:
         self._kinds: dict[str, tuple[float, int]] = {}
 
     def due(self, kind: str) -> int:
-        """Count an event. Return the number of events to log now; 0 if no line may be logged yet."""
+        """Count an event of a kind. Return 0 if no line may be logged yet.
+
+        Otherwise return the number of events of this kind since the last line. The caller then logs a line.
+        """
         now = monotonic()
         logged_at, unreported = self._kinds.get(kind, (-QUIET_SECONDS, 0))
         count = unreported + 1

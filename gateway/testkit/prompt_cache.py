@@ -27,7 +27,9 @@ from gateway.testkit.prompts import tokens
 from gateway.testkit.scenarios import Tokens
 
 LOOKBACK: Final = 20
-"""Number of blocks at which Claude's cache looks for the end of an entry: the marked block and the blocks before it."""
+"""Number of blocks at which Claude's cache looks for the end of an entry, for each mark.
+
+They are the marked block and the 19 blocks before it."""
 _SECONDS: Final[Mapping[str, float]] = {"5m": 300.0, "1h": 3600.0}
 
 

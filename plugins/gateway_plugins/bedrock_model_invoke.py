@@ -292,7 +292,7 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     """Yield the parts of a body that are not billed as text, such as images.
 
     The parts may have the form of any model family: Messages, Chat, Converse (Nova), or Titan's image. A model
-    refuses or ignores a part in the form of another family, so it is not billed as text either.
+    refuses or ignores a part in the form of another family. Such a part is not billed as text either.
     """
     yield from _FORMS.files(body)
     yield from messages_billing.of_tools(body)

@@ -1,7 +1,7 @@
 """The names of listening sockets, such as `127.0.0.1:8080`.
 
-The address of the gateway's end of a connection gives the name of the socket, and the name gives the listener.
-`process/sockets.py` opens the sockets.
+The gateway's own address in a connection determines the name of the socket that accepted it. This name identifies the
+listener. `process/sockets.py` opens the sockets.
 """
 
 from __future__ import annotations

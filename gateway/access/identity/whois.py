@@ -54,7 +54,7 @@ class _Known:
 
 
 class Whois:
-    """The mode `whois`. The mode `proxy-protocol` (`Proxied`) uses this class with another function `peer`."""
+    """The identity mode `whois`. `Proxied`, the mode `proxy-protocol`, uses this class with another function `peer`."""
 
     def __init__(self, lookups: Lookups, log: Logger, *, service: str, peer: Peer) -> None:
         self._lookups = lookups

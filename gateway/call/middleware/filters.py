@@ -118,7 +118,7 @@ def _answer(reply: Reply) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """The source of a stream with the events of a filter's own answer."""
+    """The source of the stream in which a filter itself answers a call."""
 
     events: tuple[Event, ...]
 

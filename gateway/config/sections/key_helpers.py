@@ -21,7 +21,10 @@ FOLDER: Final = "helpers"
 
 
 def read_key_helper(apikey: str, path: Path, reading: Reading) -> KeyHelper | None:
-    """Return the program that prints the key; None if the key has another form. `path` is the path of the key."""
+    """Return the program that an `apikey` of the form `exec:NAME` refers to; None for an `apikey` of another form.
+
+    `path` is the path of `apikey` in the document.
+    """
     if not apikey.startswith(HELPER):
         return None
     try:

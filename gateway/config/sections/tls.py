@@ -1,7 +1,8 @@
-"""The section `tls` of a listener: its certificate, and the authorities that sign clients' certificates.
+"""The section `tls` of a listener: its certificate and private key, and authorities for clients' certificates.
 
-The files are read when the configuration is loaded, and watched for changes. OpenSSL reads certificates and keys only
-from files, so the files are loaded into an `SSLContext`. Connections are made in `gateway/web/tls.py`.
+The section names files, because OpenSSL loads a certificate and its key only from files. They are read when the
+configuration is loaded, and watched for changes. Each loading makes an `SSLContext` from them, which
+`gateway/web/tls.py` uses for new connections.
 """
 
 from __future__ import annotations

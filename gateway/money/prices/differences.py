@@ -98,9 +98,9 @@ class Differences:
     gone: Sequence[Key] = ()
     """Rows that only the earlier file has."""
     kept: Mapping[Key, str] = field(default_factory=dict)
-    """Rows with prices that a source no longer lists, although the file still has them.
+    """Rows of both files whose field `dropped` is new or has changed, each with the new value of `dropped`.
 
-    A value is the row's field `dropped`, which names these prices. Rows with an unchanged `dropped` are left out."""
+    `dropped` names the row's prices that a source no longer lists, although the file still has them."""
     doubts: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
     """New and changed rows with implausible prices or with jumps, and the reasons for doubt."""
 

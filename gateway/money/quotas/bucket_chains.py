@@ -94,8 +94,8 @@ def exceeded(chain: Links, now: int) -> Exceeded:
 def _wait(chain: Links, missing: int, now: int) -> int | None:
     """Return the nanoseconds until the buckets of a chain have gained `missing` units together; None if they never do.
 
-    The buckets refill at different rates, so the time is found by bisection, to within a second. Its upper bound is the
-    first time at which one bucket alone has gained `missing` units, or at which all buckets are full.
+    The buckets refill at different rates, so the time is found by bisection, to within a second. The bisection begins
+    with an upper bound: the first time at which one bucket alone has gained `missing` units, or all buckets are full.
     """
     buckets = [bucket for _, bucket in chain]
     alone = [(bucket, bucket.reaches(bucket.balance + missing)) for bucket in buckets]

@@ -28,9 +28,9 @@ _MOST: Final[Mapping[FileKind, tuple[int, int, int]]] = {
     "audio": (20, IMAGE_TOKENS, 1_000_000),
     "video": (20, IMAGE_TOKENS, 1_000_000),
 }
-"""High estimates of a file's tokens, by kind of file: (twice the bytes per token, least tokens, most tokens).
+"""Three numbers for each kind of file, for a high estimate of a file's tokens. Hardly any file has more tokens.
 
-Files hardly ever have more tokens."""
+The numbers are the size of a token in half bytes, the lowest estimate in tokens, and the highest estimate in tokens."""
 _USUAL: Final[Mapping[FileKind, tuple[int, int, int]]] = {
     # a scanned page has 100 KB and 2,500 tokens
     "packed": (80, IMAGE_TOKENS, 600_000),
@@ -38,7 +38,7 @@ _USUAL: Final[Mapping[FileKind, tuple[int, int, int]]] = {
     "audio": (1_000, IMAGE_TOKENS, 1_000_000),
     "video": (1_000, IMAGE_TOKENS, 1_000_000),
 }
-"""Typical numbers of a file's tokens, by kind of file: (twice the bytes per token, least tokens, most tokens)."""
+"""The same three numbers as in `_MOST`, for an estimate of the typical number of a file's tokens."""
 
 MAX_SEARCHES: Final = 1_000
 """Maximum number of searches that are estimated for one search tool, even if the client allows more."""

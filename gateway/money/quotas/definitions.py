@@ -34,7 +34,7 @@ class Quota:
     capacity: int
     """Maximum number of nanodollars in a bucket. A new bucket has this number."""
     amount: int = 0
-    """Nanodollars that are added to a bucket in each period, evenly over the period; 0 without a refill."""
+    """Nanodollars that are added to a bucket in each period, evenly over the period; 0 if none are added."""
     period_seconds: int = 1
     rate: str = ""
     """The refill as written in the configuration: `$5.00/day`."""

@@ -89,10 +89,10 @@ class Estimate(msgspec.Struct, frozen=True):
     """True if the request may name a service tier that costs more than the standard tier."""
 
     usual: int = MAX_OUTPUT
-    """Number of output tokens that are reserved in a rate limit.
+    """Number of output tokens that are reserved in a rate limit, but never more than `output`.
 
-    For a call without an output limit, it may be less than `output`. Few such calls use the maximum, and reserving it
-    would make the rate limit refuse other calls."""
+    For a call without an output limit, this number may be lower than `output`. Few such calls use the maximum, and
+    reserving the maximum would make the rate limit refuse other calls."""
     usual_input: int | None = None
     """Typical number of input tokens; None if it equals `input`, the maximum."""
     searches: int = 0

@@ -334,7 +334,10 @@ def _chosen(reservation: Reservation, only: Container[tuple[str, ...]] | None) -
 
 
 def _stored(rule: Rule, stored: Charge, now: int) -> LiveBucket:
-    """Return a bucket with its stored balance and its stored rule."""
+    """Return a bucket as it was stored: with its balance, and with the capacity and refill that it had then.
+
+    `rule` is the present rule of the bucket's quota.
+    """
     former = rule.with_terms(stored.terms)
     remainder = stored.remainder if 0 <= stored.remainder < former.period else 0
     at = min(round(stored.at * 1_000_000) * 1_000, now + MAX_AHEAD)

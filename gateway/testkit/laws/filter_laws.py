@@ -139,7 +139,7 @@ async def _text_of(subject: FilterSubject, settings: Settings, kind: str, pieces
 
 
 def _texts(sample: FilterSample) -> Iterator[str]:
-    """Yield common texts, the sample's texts, and sentences with each word in the sample's settings."""
+    """Yield common texts and the sample's texts. For each string in the sample's settings, yield sentences with it."""
     yield from TEXTS
     yield from sample.texts
     for word in _words(sample.settings.model_dump(mode="python")):

@@ -129,7 +129,7 @@ def streams_do_not_mix(subject: FlagSubject) -> None:
 
 
 def _decoded_together(exchange: Exchange, chunks: Sequence[bytes]) -> tuple[list[Event], list[Event]]:
-    """Give each chunk of a stream to two decoders, one after the other. Return the events of each decoder.
+    """Decode a stream with two decoders at the same time: both get a chunk before the next one. Return their events.
 
     Raises `UpstreamFailed` if the stream has an error or ends too early.
     """

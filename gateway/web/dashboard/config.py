@@ -233,9 +233,10 @@ def review_of(text: str, view: ConfigView, key: bytes) -> Review | None:
 
 
 def with_present_keys(text: str, view: ConfigView) -> str:
-    """Return an earlier text that can be saved now.
+    """Return an earlier text of the file, changed so that it can be saved now.
 
-    If a secret has changed since, its placeholder is replaced by the placeholder at the same path of the present file.
+    Secrets in the text are placeholders. A placeholder whose secret is no longer known is replaced by the placeholder
+    at the same path of the present file.
     """
     try:
         earlier, present = parse(text), parse(view.text)

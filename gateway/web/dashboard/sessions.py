@@ -66,7 +66,7 @@ class Step(NamedTuple):
     reply: float
     """Width of the part of the bar after the first event, in percent."""
     spent: Spent | None
-    """The session's cost up to and including this call; None if the page shows older calls only."""
+    """The session's cost up to and including this call; None on every page except the one with the newest calls."""
 
 
 async def sessions(request: web.Request) -> web.StreamResponse:

@@ -41,7 +41,7 @@ _CODES: Final = (errors.INVALID_REQUEST, errors.PERMISSION)
 
 
 class Turns(NamedTuple):
-    """Indexes of the messages that get a cache mark at their end; None if there is no such message."""
+    """Indexes of the two messages that get a cache mark at their end. An index is None if there is no such message."""
 
     last: int | None
     """Index of the user's last message."""
@@ -61,9 +61,10 @@ class Turns(NamedTuple):
 
 
 def marked_turns(raw: bytes, marked: Callable[[bytes], bytes | None]) -> bytes | None:
-    """Return a list of messages with cache marks after two of them (`Turns`); None if neither can have a mark.
+    """Return a list of messages with a cache mark at the end of each message in `Turns` that can have one.
 
-    `marked` returns the content of a message with a mark; None if the content cannot have one.
+    Return None if none of them can have a mark. `marked` gets the content of a message, and returns it with a mark, or
+    None if the content cannot have a mark.
     """
     given = RawList(raw)
     messages = list(map(Members, given.items))

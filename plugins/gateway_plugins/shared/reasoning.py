@@ -130,7 +130,7 @@ class Maker:
 
 
 def is_claudes(value: str) -> bool:
-    """Return whether a signature or redacted data without a tag begins like Claude's."""
+    """Return whether `value`, a signature or redacted data without a tag, has the beginning that Claude's have."""
     try:
         return _CLAUDES.match(base64.b64decode(value[:_CLAUDES_START], validate=True)) is not None
     except (binascii.Error, ValueError):

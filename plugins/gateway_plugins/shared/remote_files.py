@@ -44,7 +44,7 @@ _BEGINNING: Final = b'"http'
 that ignores case takes milliseconds in a large body.
 """
 _ADDRESSES: Final[Mapping[str, bytes]] = {"openai_responses": b'"file_url"', "anthropic_messages": b'"url"'}
-"""Dialects, each with the name of a field whose data: URLs are decoded here.
+"""The name of the field whose data: URLs this module decodes, by dialect. For other dialects it decodes none.
 
 A body with this field is searched for URLs, even if `_BEGINNING` is not in it."""
 _PLACEHOLDER: Final = re.compile(rb"\0(\d+)\0")

@@ -77,7 +77,7 @@ def _restricted(schema: Any, drop: Drop, at: str, *, is_part: bool = False) -> A
 
 
 def _keyword(name: str, value: Any, drop: Drop, at: str) -> Any:
-    """Return the value of a keyword, in which each schema is restricted."""
+    """Return the value of a keyword of a schema. The schemas inside the value are restricted (`restrict_schema`)."""
     if name in _NAMED and isinstance(value, dict):
         return {key: _restricted(inner, drop, f"{at}/{escape_step(key)}") for key, inner in value.items()}
     if name in _LISTS and isinstance(value, list):
@@ -133,10 +133,12 @@ def _targets(value: Any) -> Iterator[Steps]:
 
 
 def _add_references(value: Any, at: Steps, inside: list[Steps], references: dict[Steps, set[Steps]]) -> None:
-    """Add the targets of all references in a part of a schema to those of each part that contains it.
+    """Add the references in `value`, a part of a schema, to `references`.
 
-    `at` is the place of the part. `inside` are the targets of references that contain it. A schema does not contain its
-    `$defs` and `definitions`, which it only uses by references.
+    - `references` has the path of the whole schema, and the path of each part to which a reference leads. The value is
+      the set of paths to which the references inside this part lead.
+    - `at` is the path of `value`. `inside` are the paths in `references` of the parts that contain `value`.
+    - A part does not contain its own `$defs` and `definitions`. It only uses them by references.
     """
     if at in references:
         inside = [*inside, at]

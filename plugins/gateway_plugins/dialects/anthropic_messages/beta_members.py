@@ -72,7 +72,7 @@ class Feature:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Words that a provider's error message may use for the fields."""
+        """Words by which a provider's error message may name the fields of the feature."""
         members = (*self.top, *self.thinking, *self.tool, *self.message, *self.cache)
         return (*members, "context_management") if self.edits else members
 

@@ -19,7 +19,9 @@ from gateway_plugins.shared.cache_marks import Marks
 from gateway_plugins.shared.lenient import mapping, sequence, text
 
 INVOCATION_METRICS: Final = "amazon-bedrock-invocationMetrics"
-"""Field with the token counts in InvokeModel's last chunk, and kind of the event that passes on these counts."""
+"""The field with the token counts in InvokeModel's last chunk.
+
+The event that passes on these counts has this name as its kind."""
 CODE_EXECUTION: Final = "code_execution"
 """Suffix of the names of tools that run in a container, such as `bash_code_execution`.
 

@@ -98,7 +98,10 @@ class Reports:
 
     @property
     def _reported(self) -> Counts:
-        """The top-level counts of `usage`, with missing counts from the headers, but not from `message_start`."""
+        """The top-level counts of `usage`, without the output count in `message_start`.
+
+        A missing count is taken from the headers.
+        """
         known = self._counts.copy()
         known.complete(self._billed)
         return known

@@ -143,7 +143,10 @@ def _member(holder: _Block, name: str, maker: Maker) -> bool | None:
 
 
 def _redacted(holder: _Block, redacted: str, maker: Maker) -> bool | None:
-    """Remove the tag from redacted thinking of Converse. There, the tag and the data are encoded together in base64."""
+    """Remove the tag from redacted thinking of Converse. The result means the same as that of an `_Untag`.
+
+    In Converse, the tag and the data are encoded together in base64.
+    """
     try:
         value = base64.b64decode(redacted).decode()
     except (binascii.Error, UnicodeDecodeError):

@@ -46,7 +46,7 @@ class ModelTurn:
     def report(self) -> None:
         """Report as dropped the thinking that is not sent.
 
-        In an empty turn, no thinking is sent. In other turns, a signature is not sent if its function call is missing.
+        An empty turn sends no thinking. Any other turn does not send the signatures whose function call is missing.
         """
         for at in self._thinking_at if self.is_empty else [at for _, at in self._waiting]:
             self.drop(at)

@@ -38,7 +38,7 @@ _CONTENT: Final = ("role", "parts")
 _SERVERS: Final = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
 """Kinds of parts that report a tool run by Google's servers. They occur only in turns of the model."""
 _DATA: Final = ("text", "inlineData", "fileData", "functionCall", "functionResponse", *_SERVERS)
-"""Kinds of parts. A part has exactly one of these fields."""
+"""Fields that give the kind of a part. A part has exactly one of them."""
 _PART: Final = frozenset({*_DATA, "thought", "thoughtSignature"})
 _SOUNDS: Final[Mapping[str, str]] = {
     "audio/wav": "wav",

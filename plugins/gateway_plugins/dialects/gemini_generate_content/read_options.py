@@ -136,9 +136,9 @@ def _stops(config: Fields) -> list[str]:
 
 
 def _format(config: Fields, drop: Drop) -> tuple[Format, bool]:
-    """Return the answer's format. The second value is true if the provider must put an object around the answer.
+    """Return the answer's format.
 
-    See `answers.py`.
+    The second value is true if the format has an object around the answer that the client asks for (`answers.py`).
     """
     mime = text_of(config.get("responseMimeType"), config.at("responseMimeType")) or _TEXT
     if mime not in (_TEXT, _JSON):

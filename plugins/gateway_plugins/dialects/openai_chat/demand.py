@@ -181,7 +181,10 @@ class Conversation:
         return client_id if is_taken else tool_id(f"{client_id}\n")
 
     def _flush(self) -> None:
-        """Move everything after the last assistant turn into the messages: results, then their files, then the rest."""
+        """Append everything that came after the last assistant turn to the list of messages.
+
+        The tool results come first, then the files in these results, and then all other messages.
+        """
         files: list[Block] = []
         results = [*self._results, *map(_missing, self._ids.unanswered())]
         for result in results:

@@ -144,7 +144,7 @@ class Stream(_OpenBlock):
             self._entry("annotations", annotation)
 
     def thinking(self, piece: str) -> None:
-        """Write a piece of thinking as text. `signature` later writes the whole block."""
+        """Write a piece of thinking as `reasoning_content`. `signature` later writes all pieces in one block."""
         if piece:
             self._unsigned.append(piece)
             self._delta({"reasoning_content": piece})

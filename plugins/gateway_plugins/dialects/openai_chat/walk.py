@@ -236,9 +236,9 @@ class Reader:
     def _settle(self, writer: Writer) -> None:
         """Write the encrypted reasoning that has come so far, before other content begins.
 
-        It becomes the signature of the open thinking block. If no block is open, it becomes redacted thinking. If there
-        is no encrypted reasoning, the signature is only the tag of the model's family ("" for Claude). When the client
-        sends the block back, the bare tag shows that the provider did not sign the block.
+        It becomes the signature of the open thinking block. If no block is open, it becomes redacted thinking. An open
+        block without encrypted reasoning gets only the tag of the model's family as its signature ("" for Claude). When
+        the client sends the block back, the bare tag shows that the provider did not sign the block.
         """
         thinking, self._thinking = self._thinking, ""
         token = self._gathered.take(thinking)

@@ -188,9 +188,9 @@ def _shared_models(config: Config, report: Report) -> None:
 
 
 def idle_patterns(patterns: Iterable[str], providers: Collection[str], path: Path, report: Report) -> None:
-    """Warn of patterns in the key `models` of a grant that match no provider.
+    """Warn of patterns that match no provider. The patterns are the value of the key `models` of a grant.
 
-    `path` is the path of this key. Its value is one pattern or a list of patterns.
+    `path` is the path of this key. The value is one pattern or a list of patterns.
     """
     for index, pattern in enumerate(patterns):
         place = (*path, index) if (*path, index) in report.document.offsets else path

@@ -82,7 +82,7 @@ class Reloader:
     seen: Mapping[Path, Stamp] = field(init=False)
     """The modification stamps of the configuration's files, taken just before the files were last read."""
     started: Config = field(init=False)
-    """The configuration with which the process started. Some keys are read only at the start."""
+    """The configuration with which the process started. Some of its keys are used only when a process starts."""
     _watched: frozenset[Path] = field(init=False)
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)

@@ -123,8 +123,9 @@ class JournalFollower:
 
     @property
     def is_replaced(self) -> bool:
-        """True if entries are written to the spool (a second journal), because another process has taken over the
-        journal.
+        """True if another process has taken over the journal.
+
+        Entries are then written to the spool (a second journal).
         """
         return self._main is not None
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 SIGNATURE: Final = "sig-sim-"
-"""The prefix of the signatures of simulated thinking. Thinking in a request with any other signature is refused."""
+"""The prefix of the signatures of simulated thinking. A request is refused if its thinking has any other signature."""
 
 _ASKED: Final = re.compile(r"\[\[scenario:\s*([a-z_]+)\s*\]\]")
 

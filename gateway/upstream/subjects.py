@@ -15,7 +15,7 @@ _TEMPLATE: Final = re.compile("|".join(TEMPLATES))
 
 
 class Subject(NamedTuple):
-    """The caller's names for the templates."""
+    """The names of a caller that replace the templates in a text."""
 
     login: str
     node: str

@@ -132,7 +132,7 @@ def client_flag(call: Call, _attempt: Attempt) -> Plugin:
 def provider_flag(call: Call, attempt: Attempt) -> Plugin | None:
     """Return the provider's compatibility flag (plugin of an API format).
 
-    Return None if client and provider have the same flag, because its steps have already run.
+    Return None if this is also the client's flag, because the steps of the client's flag have already run.
     """
     flag = attempt.candidate.flag
     return None if flag is call.flag else flag

@@ -37,8 +37,9 @@ _RATIOS: Final[Mapping[str, tuple[str, Decimal, Decimal]]] = {
     "image_output": ("input", Decimal(1), Decimal(200)),
     "audio_input": ("input", Decimal("0.1"), Decimal(100)),
 }
-"""Believable ratios of two prices in a row. For example, the price of `output` is 0.25 to 160 times the price of
-`input`."""
+"""Believable ratios (lowest, highest) of a price to another price of the same row.
+
+For example, the price of `output` is 0.25 to 160 times the price of `input`."""
 _TIER_RATIO: Final = (Decimal("0.1"), Decimal(20))
 """Believable ratios (lowest, highest) of a price for a service tier or a long prompt to the standard price. Real ratios
 are 0.4 to 12."""

@@ -6,7 +6,7 @@
 - A bucket refills evenly over time, or is filled at the start of each calendar window.
 - If the rule changes, the bucket is first refilled by the old rule. A full bucket stays full.
 
-`ledger.py` has all buckets of one kind, and reserves amounts of calls in them.
+`ledger.py` has all buckets of one kind, and reserves in them what calls may use.
 """
 
 from __future__ import annotations

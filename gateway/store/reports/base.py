@@ -31,7 +31,7 @@ class ReportStore(Protocol):
         """Return the summary of each time bucket."""
 
     async def people(self, selection: Selection, buckets: Sequence[Span]) -> Sequence[set[str]]:
-        """Return the logins with at least one call in each time bucket."""
+        """Return, for each time bucket, the logins with at least one call in this bucket."""
 
     async def rows(self, selection: Selection, by: Dimension) -> tuple[Row, ...]:
         """Return one row of sums for each value of a dimension, such as each model, in no order."""

@@ -122,7 +122,7 @@ def _in_camel(name: str) -> str:
 
 
 def _camel(body: Body) -> Body:
-    """Return the body with the names of its turns, parts, tools and settings in camelCase."""
+    """Return the body with the field names of its turns, parts, tools and settings in camelCase."""
     return {_in_camel(name): _camel_value(value) for name, value in body.items()}
 
 

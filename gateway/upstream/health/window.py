@@ -9,7 +9,7 @@ BUCKETS: Final = 10
 
 
 class Window:
-    """The numbers of attempts and failures in the last `seconds` seconds, without a list of attempts."""
+    """The numbers of attempts and failures in the last `seconds` seconds. The single attempts are not kept."""
 
     __slots__ = ("_calls", "_failures", "_number", "_width", "calls", "failures")
 

@@ -255,7 +255,7 @@ def with_present_keys(text: str, view: ConfigView) -> str:
 
 
 def _excerpt(text: str, finding: Finding) -> str:
-    """Return the line of a finding; "" if the finding is about the whole file."""
+    """Return the line of `text` that a finding is about; "" if the finding is about the whole file."""
     starts = line_starts(text)
     if not 0 < finding.line <= len(starts):
         return ""

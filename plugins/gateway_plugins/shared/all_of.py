@@ -73,7 +73,7 @@ class _Merger:
 def merged(own: Schema, parts: Iterable[Any]) -> Schema:
     """Return one schema that accepts a value if `own` and all parts accept it.
 
-    Parts that cannot be merged are in its `allOf`.
+    Parts that cannot be merged are in the `allOf` of the returned schema.
 
     >>> merged({"required": ["a"]}, [{"required": ["b"], "minProperties": 1}, {"minProperties": 2}])
     {'required': ['a', 'b'], 'minProperties': 1, 'allOf': [{'minProperties': 2}]}

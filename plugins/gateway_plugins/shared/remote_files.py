@@ -180,7 +180,7 @@ def _each(blocks: Any, at: Path) -> Iterator[tuple[dict[str, Any], Path]]:
 def _in_chat(message: dict[str, Any], at: Path) -> Iterator[Place]:
     """Yield a `Place` for each URL in a Chat message.
 
-    They are in `image_url`, which is an object or a string, and in `file_data`, where OpenRouter accepts a URL.
+    The URLs are in `image_url`, which is an object or a string, and in `file_data`, where OpenRouter accepts a URL.
     """
     for part, here in _each(message.get("content"), (*at, "content")):
         image = part.get("image_url")

@@ -97,7 +97,7 @@ class _Marks:
         return self._content(raw, lambda block: _type(block) == "text")
 
     def in_messages(self, raw: bytes) -> bytes | None:
-        """Return `messages` with a breakpoint in up to two user messages; None if none can have one.
+        """Return `messages` with a breakpoint in up to two user messages; None if no message can have one.
 
         `auto_cache.Turns` chooses the messages.
         """

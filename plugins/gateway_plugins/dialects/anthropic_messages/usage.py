@@ -37,7 +37,9 @@ _METRICS: Final[Mapping[str, tuple[str, ...]]] = {
     "cache_write": ("cacheWriteInputTokenCount",),
 }
 _TOOLS: Final[Mapping[str, tuple[str, ...]]] = {"web_search": ("server_tool_use", "web_search_requests")}
-"""Tools with a fee, each with the path of its number of uses. Web fetches are free (Anthropic's price page)."""
+"""Tools with a fee, each with the path of the field in `usage` that counts its uses.
+
+Web fetches are free (Anthropic's price page)."""
 _TEXTS: Final = ("service_tier", "speed", "inference_geo")
 _NO_GEOS: Final = frozenset({"global", "not_available"})
 """Values of `inference_geo` that do not affect the price (Anthropic's documentation, data residency)."""

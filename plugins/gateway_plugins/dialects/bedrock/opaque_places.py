@@ -19,7 +19,7 @@ def places(event: Event) -> Iterator[Place]:
 
 
 def places_in(event: Event, names: Iterable[str]) -> Iterator[Place]:
-    """Yield a place for each string in these top-level fields."""
+    """Yield a place for each string in the top-level fields `names`."""
     return _places(event, {name: event.data[name] for name in names})
 
 

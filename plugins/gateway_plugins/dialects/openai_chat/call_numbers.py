@@ -93,7 +93,7 @@ class CallNumbers:
     def _find(self, piece: _Piece, seen: set[int]) -> _Known | None:
         """Return the tool call to which a piece belongs; None if the piece repeats a complete call.
 
-        `seen` has the numbers of calls with an earlier piece in the same delta.
+        `seen` has the number (`_Known.number`) of each call with an earlier piece in the same delta.
         """
         call = self._call_of(piece, seen)
         if call is not None and piece.name and is_complete(call.pieces) and piece.arguments.strip():

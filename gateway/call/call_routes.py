@@ -1,7 +1,7 @@
-"""The way of a call from its connection to `server.py`, beside aiohttp's router and middlewares.
+"""The way of a call from its connection to `server.py`. It bypasses aiohttp's router and middlewares.
 
-aiohttp's router, middlewares and `Response` objects would take an eighth of a call's time. Only pages and the gateway's
-own API use them. Both ways use the same `Guard`.
+aiohttp's router, middlewares and `Response` objects would take an eighth of a call's time. Only requests for pages and
+for the gateway's own API go through them. The same `Guard` checks calls and all other requests.
 """
 
 from __future__ import annotations

@@ -186,7 +186,7 @@ def price_of_part(prices: Prices, provider: Provider, model: str, part: Part) ->
 def _is_unbilled(call: Call, attempt: Attempt) -> bool:
     """Return whether the provider refused the request before a model ran, and so charges nothing.
 
-    The status of the reply shows this, or the first event of a stream.
+    The status of the reply or the first event of a stream shows this.
     """
     if attempt.head is None or attempt.delivered is not None:
         return False

@@ -51,7 +51,7 @@ class Guard:
     refusals: Throttle = field(default_factory=Throttle)
 
     def ambiguous(self, request: web.Request) -> web.Response | None:
-        """Return the reply to a request that a proxy may interpret differently; None for any other request.
+        """Return the reply to a request that a proxy may read differently from the gateway; None for any other request.
 
         The connection is closed after the reply. Log lines are rate-limited.
         """

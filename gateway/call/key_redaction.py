@@ -233,7 +233,7 @@ class EventRedaction:
         return self.clean(events)
 
     def look(self, data: bytes) -> None:
-        """Search the next bytes of the stream for signs of a key."""
+        """Search the next bytes of the stream for signs of an API key."""
         if not self._suspect:
             window = self._end + data
             self._suspect = self._redaction.suspects(window)
@@ -241,7 +241,7 @@ class EventRedaction:
         self._packed = self._packed or data.find(_PACKED) >= 0
 
     def clean(self, events: Iterable[Event]) -> Iterable[Event]:
-        """Remove the keys from events, and return the events. The caller must first pass their bytes to `look`."""
+        """Return the events without the gateway's API keys. The events' bytes must first be passed to `look`."""
         return self._redacted(events) if self._suspect or self._packed else events
 
     def _redacted(self, events: Iterable[Event]) -> Iterator[Event]:

@@ -48,7 +48,7 @@ class Reading(msgspec.Struct, frozen=True):
     problem: Problem | None = None
     """The error that the reply reports; None if it reports none."""
     is_stream: bool = False
-    """Whether the body is a stream, as requested, in spite of a wrong content type."""
+    """Whether the body is the requested stream, although the reply has the content type of another format."""
     decoded: bytes = b""
     """The body as JSON of the dialect of the request."""
     fault: UpstreamFailed | None = None

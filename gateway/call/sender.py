@@ -76,7 +76,7 @@ class Sender:
         return await self._open(call, attempt, request, Notices(before, begins))
 
     async def open_step(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> UpstreamResponse:
-        """Send a request of a plugin's `steps`, which is free of charge.
+        """Send a request of a plugin's `steps`. Such a request is free of charge.
 
         Raises `UpstreamFailed` if there is no reply.
         """
@@ -187,9 +187,9 @@ class Sender:
         return UpstreamFailed(Problem(UPSTREAM, message, reason=problem.native or "key_refused", key_refused=True))
 
     def _rest(self, attempt: Attempt) -> None:
-        """Note that a provider refuses the gateway's key. Other keys or providers then serve the calls for a time.
+        """Note that a provider refuses the gateway's key. For a time, other keys or providers then serve the calls.
 
-        With `assume_role`, the refused credential may belong to one caller only. Then calls still go to the provider.
+        With `assume_role`, the refused credential may belong to one caller only. So calls still go to the provider.
         """
         provider, key = attempt.candidate.offer.provider, attempt.key
         self.keys.refused(provider, "" if key is None else key.name)

@@ -320,7 +320,7 @@ class Server:
         return StreamEvents(call, encoder, native, self.pool, self._stopping, self._report(call.inbound), log)
 
     async def _open(self, exchange: _Exchange, call: Call, stream: Stream, staged: Staged) -> _Opened:
-        """Return the stream, ready to be written. Its head may have been sent early.
+        """Return the stream, ready to be written. The head of the response may have been sent early.
 
         Raises `PluginFailed` if the plugin of the client's API fails.
         """

@@ -117,7 +117,7 @@ def _settlement(
 ) -> Settlement:
     """Return the amounts that a call is charged for an attempt.
 
-    - The provider reports the tokens. If the call broke off or has no report, they are estimated.
+    - The provider reports the tokens. If the call broke off or there is no report, the tokens are estimated.
     - The money is the cost of the attempt. If the cost is unknown, the tokens are priced at the nearest known prices.
     - If only requests of plugins' `steps` were sent, the attempt costs nothing but counts as a request.
     """

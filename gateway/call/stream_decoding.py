@@ -56,7 +56,7 @@ class Decoding:
         return len(data) <= SHORT_READ_BYTES and size < LARGE_REPLY
 
     def read(self, hook: Hook, data: bytes) -> tuple[Batch, GatewayError | None]:
-        """Return the events that a short read completes, and the error after them; None if there is no error."""
+        """Return the events that a short read completes. Also return the error that comes after them, or None."""
         self.redacted.look(data)
         events, fault = hook.listed(self.decoder.feed, (data,))
         return Batch([*self.redacted.clean(events)]), fault
@@ -78,7 +78,7 @@ class LightFrames:
     data: bytes
     frames: Iterator[Frame] | None = None
     costly: Frame | None = None
-    """The costly frame at which the last call of `events` stopped; None if it reached the end of the read."""
+    """The costly frame at which the latest call of `events` stopped; None if that call decoded all remaining frames."""
 
     def events(self) -> Iterable[Event]:
         """Return the events of the frames before the next costly frame, with the gateway's keys removed.

@@ -25,12 +25,12 @@ from gateway.contract.result_values import wrong_result
 from gateway.upstream.process_pool import LARGE, NO_DROP, ProcessPool, is_costly
 
 MANY_STRINGS: Final = 4_000
-"""Number of strings above which a request is large, whatever its size in bytes. Finding and changing a text takes about
-10 microseconds."""
+"""Number of strings above which a request is large, whatever its size in bytes. Finding and changing one string takes
+about 10 microseconds."""
 LARGE_TEXT: Final = 256 * 1024
 """Minimum number of characters of a large text. A search for a few words in such a text takes about 1 ms or more."""
 PART_ITEMS: Final = 256
-"""Maximum number of texts in a part, which is pickled as a whole."""
+"""Maximum number of texts in a part. Each part is pickled as a whole."""
 PART_CHARACTERS: Final = 1024 * 1024
 """Number of characters after which a pickled part ends. Unpickling such a part takes about 1 ms."""
 

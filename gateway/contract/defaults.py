@@ -127,7 +127,7 @@ class Defaults:
         return sse_api.SseEncoder()
 
     def output_bytes(self, event: Event) -> int:
-        """Return the number of bytes of text in the event; 0 if the module has no function `places`."""
+        """Return the number of bytes of text in the event; 0 if the plugin has no function `places`."""
         return 0 if self._places is None else output_bytes(self._places, event)
 
     def samples(self) -> tuple[Sample, ...]:

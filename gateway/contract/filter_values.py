@@ -132,7 +132,7 @@ class Asked:
     def with_texts(self, texts: Sequence[str]) -> Asked:
         """Return the request with new texts, in the order of `self.texts`.
 
-        Fields of the body without changes keep their bytes. Raises `ValueError` if the number of texts is wrong.
+        A field of the body without a changed text keeps its bytes. Raises `ValueError` if the number of texts is wrong.
         """
         data, places, old = self._read()
         changes = [(place.path, new) for place, text, new in zip(places, old, texts, strict=True) if new != text.text]
@@ -194,6 +194,6 @@ class Hold(NamedTuple):
     """
 
     text: str
-    """The text that the client gets now."""
+    """The text that is passed on now."""
     rest: str
     """The text that is held back. The next piece begins with this text."""

@@ -77,10 +77,10 @@ class FlagFacts(Protocol):
 
     @property
     def passed_headers(self) -> tuple[str, ...]:
-        """Names, in lower case, of headers of the provider's reply that clients get too.
+        """Names of headers of the provider's reply that clients get too. The names are in lower case.
 
-        Clients get well-known headers, such as `retry-after`, in any case. The gateway removes all other headers,
-        because some describe the account at the provider.
+        Clients always get well-known headers, such as `retry-after`. The gateway removes all other headers, because
+        some describe the account at the provider.
 
         >>> passed_headers = ("acme-request-id",)
         """

@@ -166,7 +166,7 @@ def _slips(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
 
 
 def _fits(kind: Kind, hook: str, module: types.ModuleType, own: str, value: Any) -> bool:
-    """Return whether `value` would be valid if its name were `hook` and not `own`."""
+    """Return whether a value with the name `own` would be valid under the name `hook`."""
     if hook in kind.rules:
         return kind.rules[hook].is_right(value)
     is_function = hook in kind.functions and inspect.isfunction(value) and _is_own(module, own)

@@ -74,7 +74,7 @@ class Package:
 
 
 def installed_packages() -> Sequence[tuple[Package, Sequence[EntryPoint]]]:
-    """Return the installed packages with plugins and the entry points of their plugins, sorted by name."""
+    """Return the installed packages that have plugins, sorted by name. Each comes with its plugins' entry points."""
     # folders of packages are cached by time, and a second change within a tick of the clock would not be noticed
     importlib.invalidate_caches()
     packages: dict[str, tuple[Package, Sequence[EntryPoint]]] = {}

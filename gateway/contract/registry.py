@@ -99,7 +99,7 @@ def _flag(name: str, module: Any) -> Plugin:
 
 
 def _called(hooks: Mapping[str, Hook]) -> dict[str, Callable[..., Any]]:
-    """Return the callables that replace a plugin's functions, by name. They call the functions through hooks."""
+    """Return, by name, the callables that replace a plugin's functions. Each one calls the function through a hook."""
     return {name: hooks[name].call for name in WRAPPED if name in hooks}
 
 

@@ -60,7 +60,7 @@ class Sample:
 
     A `*` stands for any key or index: `/messages/*/name`."""
     options: Settings | None = None
-    """The options of the provider, an instance of the plugin's class `Options`; None for the default options."""
+    """The provider's options, as an instance of the plugin's class `Options`; None for the default options."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,8 @@ class Reply:
 class RunningGateway:
     """A running gateway, and an HTTP client for it.
 
-    `url` is the gateway's address. `session` is the client's aiohttp session, for requests of other methods.
+    `url` is the gateway's address. `session` is the client's aiohttp session, for HTTP methods other than
+    GET and POST.
 
     >>> async with irisgate_upstream("openai") as upstream:
     ...     provider = {"baseurl": upstream.url, "apikey": "k", "models": ["m"], "compatibility": {"openai_chat": True}}

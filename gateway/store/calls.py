@@ -111,7 +111,7 @@ def _json(value: Any) -> str:
 
 
 MAX_CACHED_NAMES: Final = 32
-"""Maximum number of names in a list whose JSON is kept in the cache."""
+"""Maximum number of names in a list. The JSON of a longer list is not cached."""
 MAX_CACHED: Final = 500
 """Maximum total length of the names in a list whose JSON is kept in the cache, in characters.
 

@@ -55,7 +55,7 @@ class Version(msgspec.Struct, frozen=True, gc=False):
 
     at: float
     who: str
-    """Login of the administrator who changed the configuration, or "file" if its file was changed."""
+    """Login of the administrator who changed the configuration, or "file" if the file was edited."""
     etag: str
     changed: tuple[str, ...]
     """Changed settings as dotted paths, without their values."""

@@ -85,7 +85,7 @@ SELECT u.time FROM (SELECT time, sum(calls) AS calls FROM usage_hourly GROUP BY 
 LEFT JOIN (SELECT time - time % 3600000 AS time, sum(calls) AS calls FROM figures_quarter GROUP BY 1) p USING (time)
 WHERE u.calls > coalesce(p.calls, 0)
 """
-"""Statement that creates a table of the hours that have expired calls."""
+"""Statement that creates a table of the hours whose totals include expired calls."""
 _EXPIRED: Final = f"""
 CREATE TEMP TABLE expired AS
 SELECT u.time, u.identity, u.provider, u.model, u.agent, u.calls - coalesce(p.calls, 0) AS calls,

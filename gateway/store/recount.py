@@ -49,7 +49,7 @@ WHERE provider <> '' AND outcome IN ('ok', 'failed') GROUP BY 1, 2, 3
 
 
 def missing_texts(connection: sqlite3.Connection) -> int:
-    """Return the number of sums that are too low, because they lack errors or uses of tools of stored calls.
+    """Return the number of sums that are too low: they do not include all errors or all uses of tools in stored calls.
 
     A sum is for one series and one quarter hour.
     """

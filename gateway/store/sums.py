@@ -45,8 +45,8 @@ class Series(NamedTuple):
     identity: str
     provider: str
     model: str
-    """The model; "" for a call that was refused before a provider was chosen. Its client may have sent any text as the
-    model, and each text would add a row."""
+    """The model; "" for a call that was refused before a provider was chosen. The client of such a call may have sent
+    any text as the model, and each text would add a row."""
     agent: str
     api: str
     """The compatibility flag (API format) of the client's route."""
@@ -75,11 +75,11 @@ class ErrorKind(NamedTuple):
 
 @dataclass(slots=True)
 class ErrorShare:
-    """The last error of its kind in a batch."""
+    """The last error of one kind (`ErrorKind`) in a batch."""
 
     message: str = ""
     example: str = ""
-    """Id of the call."""
+    """Id of the call that had the error."""
     at: int = -1
 
 
@@ -176,7 +176,7 @@ class _Part(NamedTuple):
 
 
 def _part(calls: list[Row], outcome: str) -> _Part:
-    """Return the sums over the calls of one group. Adding by column is several times faster than adding by row."""
+    """Return the sums over the calls of one group. Adding column by column is several times faster than row by row."""
     columns = [*zip(*calls, strict=True)]
     of = dict(zip(CALL_COLUMNS, columns, strict=True))
     started, cost, durations = of["at"], of["cost"], of["duration_ms"]

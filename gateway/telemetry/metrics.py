@@ -42,7 +42,8 @@ from gateway.telemetry.recent_calls import RecentCalls
 DURATION_BUCKETS: Final = (
     *(0.01 * 2**power for power in range(14)), 163.84, 327.68, 600.0,
 )  # fmt: skip
-"""Bounds of the buckets for a call's duration, in seconds. A refusal takes the least, an agent's turn the most."""
+"""Bounds of the buckets for a call's duration, in seconds. Refused calls take the shortest time, and turns of agents
+the longest."""
 FIRST_EVENT_BUCKETS: Final = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0,
     60.0,

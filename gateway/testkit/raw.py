@@ -10,7 +10,7 @@ from gateway.testkit.prompts import Prompt
 from gateway.testkit.simulator import Refusal, Seen, Simulator
 
 _PROMPT: Final = Prompt(text="", result="", tools=[], tokens=0)
-"""The prompt of every request, because the format of the requests is unknown."""
+"""An empty prompt, which stands for the prompt of every request. The format of the requests is unknown."""
 
 
 class RawSim(Simulator):

@@ -88,7 +88,7 @@ class Raw:
 
 
 class Gate:
-    """A gate that holds back every event after the first, until the test releases it.
+    """A gate that holds back every event after the first one, until the test lets the event pass.
 
     So a test can check what the client has received before the next event.
 

@@ -244,7 +244,7 @@ class Connection(web.RequestHandler):
     def _check_body(self, request: web.BaseRequest, size: int) -> None:
         """Make reading the body fail if its framing is malformed or much longer than its content.
 
-        Otherwise the handler would wait for the rest of the body.
+        If reading did not fail, the handler would wait for the rest of such a body.
         """
         content = request.content
         if content.is_eof():

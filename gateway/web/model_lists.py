@@ -76,9 +76,10 @@ class _Lists:
             return _failed(request, flag, error)
 
     def _flag(self, request: web.Request) -> Plugin:
-        """Return the flag (the plugin of an API format) whose client sent the request. A header of the client shows it.
+        """Return the flag (the plugin of an API format) whose list is requested.
 
-        Without such a header, return the first flag whose list needs no header.
+        It is the first flag with a header that the request has. Without such a header, it is the first flag whose list
+        needs no header, or else the first flag of all.
         """
         marked = [flag for flag, one in self.choices if any(name in request.headers for name in one.headers)]
         others = [flag for flag, one in self.choices if not one.headers]

@@ -90,7 +90,7 @@ def folders(files: Iterable[Path]) -> frozenset[Path]:
 
 
 def _folder(path: Path, find: Callable[[Path], Path]) -> list[Path]:
-    """Return the folder of a path in a list; [] if there is no such folder, for example because links are circular."""
+    """Return a list with the folder of a path; [] if there is no such folder, such as for circular links."""
     try:
         folder = find(path).parent
         return [folder] if folder.is_dir() else []

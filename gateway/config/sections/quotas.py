@@ -137,8 +137,8 @@ def _check_name(name: str, before: dict[str, str], report: Report) -> bool:
     """Return whether a quota's name is valid. It may have one known template, at the end and after a colon:
     `team:<user>`.
 
-    Warn if two quotas could have buckets of the same name. `before` maps the part before the template (`team:`) to the
-    whole name of an earlier quota. If `name` has a template, it is added to `before`.
+    Warn if two quotas could have buckets of the same name. `before` has the earlier quotas with a template: it maps the
+    part of a name before the template (`team:`) to the whole name. If `name` has a template, this function adds it.
     """
     templates = _TEMPLATE.findall(name)
     if templates and not (len(templates) == 1 and templates[0] in TEMPLATES and name.endswith(f":{templates[0]}")):

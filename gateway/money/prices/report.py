@@ -86,7 +86,7 @@ def _kept(kept: Mapping[Key, str]) -> Iterator[str]:
 
 
 def _alike(texts: Mapping[Key, str]) -> Iterator[str]:
-    """Yield a line for each row with its text. Rows that differ only in their region share one line."""
+    """Yield lines with the name and the text of each row. Rows that differ only in their region share one line."""
     groups: dict[tuple[str, str, str, str], list[str]] = {}
     for key, text in texts.items():
         groups.setdefault((key.book, key.model, key.since, text), []).append(key.geo)

@@ -254,10 +254,11 @@ def price_keys(provider: PricedProvider, model: str, *, infer: bool) -> Iterator
 
 
 def _full_names(model: str, served: str) -> Iterator[str]:
-    """Yield the names under which to look for the price of the model that a reply names, the most complete first.
+    """Yield the names by which to look up the price of the model `served`, the most complete name first.
 
-    For example, `claude-opus-4-8` is first completed with the region and vendor of the called `model`:
-    `us.anthropic.claude-opus-4-8`. A vendor ends with a dot (Bedrock) or a slash (routers).
+    `served` is the model that the reply names, and `model` is the model that was called. For example, `claude-opus-4-8`
+    is first completed with the region and vendor of `model`: `us.anthropic.claude-opus-4-8`. A vendor ends with a dot
+    (Bedrock) or a slash (routers).
     """
     region, base = geo(model), base_id(model)
     maker = _MAKER.match(base)

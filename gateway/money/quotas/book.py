@@ -109,7 +109,7 @@ class CallReservation(msgspec.Struct, frozen=True):
         return self.quotas.charge(self.held, self.chains[offer], settlement)
 
     def charge_each(self, parts: Sequence[tuple[str, Settlement]]) -> tuple[Charge, ...]:
-        """Charge the buckets of several offers, each with its own amounts, and release the reservations."""
+        """Charge the buckets of several offers, and release the reservations. `parts` has the amounts of each offer."""
         return self.quotas.charge_each(self.held, [(self.chains[offer], settlement) for offer, settlement in parts])
 
     def release(self) -> tuple[Charge, ...]:

@@ -12,8 +12,8 @@ from typing import Final
 from gateway.money.quotas.buckets import SECOND, Bucket, LiveBucket, Rule
 
 RETRY_AFTER_BUSY: Final = 5
-"""Maximum `retry_after` in seconds if only the reservations of calls in flight stop a new call. Most of these calls
-will have ended by then.
+"""Maximum `retry_after` in seconds for a call that is refused only because of the reservations of calls in flight. Most
+of the calls in flight will have ended by then.
 
 The same number is the `retry_after` if memory has no room for a new bucket."""
 MAX_RETRY_AFTER: Final = 86_400
@@ -66,7 +66,7 @@ def split(chain: Links, amount: int, *, unreserved: bool = False) -> Sequence[tu
 
 
 def may_begin(chain: Links) -> bool:
-    """Return whether a call may begin: something is left, or a bucket refuses no calls."""
+    """Return whether a call may begin: the chain has an unreserved balance, or one of its buckets refuses no calls."""
     return _unreserved(chain) > 0 or any(bucket.rule.notify for _, bucket in chain)
 
 

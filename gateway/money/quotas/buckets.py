@@ -161,7 +161,7 @@ class LiveBucket:
     calls: int = 0
     """Number of calls in flight with a reservation in this bucket. A reservation of 0 units counts too."""
     reported: bool = False
-    """True if the bucket was reported as nearly used, and at least `_QUIET_PERCENT` of its capacity is used."""
+    """True if the bucket was reported as nearly used up, and its use has not been below `_QUIET_PERCENT` since then."""
     _border: int = 0
     """The next start of a calendar window after `at`, in nanoseconds of Unix time; 0 without a window."""
 

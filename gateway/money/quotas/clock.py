@@ -15,8 +15,8 @@ _MICROSECOND: Final = 1_000
 """Number of nanoseconds in a microsecond. The clock returns whole microseconds, because the store keeps times as floats
 in seconds. Floats represent whole microseconds exactly until the year 2242."""
 _SLOWER: Final = 2
-"""Factor by which this clock runs slower than real time while the machine's clock is behind it. So the machine's clock
-can catch up, and buckets still refill."""
+"""Factor by which this clock runs slower than real time while it is ahead of the machine's clock. So the machine's
+clock can catch up, and buckets still refill."""
 
 
 class SteadyClock:

@@ -88,7 +88,7 @@ class Contents:
 
 
 def contents_of(parts: Iterable[BilledPart]) -> Contents:
-    """Return the sums of the parts of a body."""
+    """Return the sizes, tokens, searches and fees of all parts of a body, each summed up."""
     contents = Contents()
     for part in parts:
         contents.add(part)

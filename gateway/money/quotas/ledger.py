@@ -73,7 +73,7 @@ class Reservation:
     """The reserved amount of each bucket. Each bucket occurs once."""
     chains: Sequence[Links] = field(repr=False, default=())
     notices: tuple[tuple[str, int], ...] = ()
-    """Pairs (name, used percentage) of the buckets that were nearly used when the call began."""
+    """Pairs (name, used percentage) of the buckets that were nearly used up when the call began."""
     charges: tuple[Charge, ...] | None = None
     """The charges of the call; None until the reservation is charged or released."""
 

@@ -41,7 +41,7 @@ class Hold:
     """The amounts that one call has reserved in the buckets of one kind."""
 
     parts: tuple[tuple[str, Rule, int], ...]
-    """The buckets by name, each with its rule and its reserved amount."""
+    """The name, the rule and the reserved amount of each bucket."""
     chains: tuple[tuple[str, ...], ...]
     """The names of the buckets of each claim."""
 

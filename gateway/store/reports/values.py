@@ -306,4 +306,4 @@ class ToolRow:
 
 
 Names = Mapping[Dimension, tuple[str, ...]]
-"""The sorted values of each dimension that occur in calls."""
+"""The values that occur in calls, sorted, for each dimension."""

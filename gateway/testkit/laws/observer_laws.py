@@ -56,7 +56,7 @@ class ObserverSubject:
 
 
 def records() -> dict[str, dict[str, Any]]:
-    """Return records of calls, by a description of what happened."""
+    """Return records of calls. The key of each record describes what happened to the call."""
     ok = OK.as_dict()
     refused = {
         "outcome": "refused",

@@ -73,7 +73,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Number of attempts in the window."""
     failures: int
     throttles: int
-    """Number of attempts that the provider has throttled since the start."""
+    """Number of attempts that the provider has throttled since the gateway started, or since the base URL or the
+    credential of the provider was changed."""
     mean_seconds: float | None
     """The moving mean of the seconds until a reply began; None before the first reply."""
     last_success_at: float | None
@@ -92,7 +93,7 @@ class _Rest:
     until: float
     doublings: int = 0
     is_probed: bool = False
-    """True if an attempt that probes the key has begun since the last refusal."""
+    """True if an attempt that probes the gateway's key has begun since the provider last refused the key."""
 
 
 @dataclass(slots=True)
@@ -200,8 +201,8 @@ class Health:
                     self._report(provider_id, model, circuit)
 
     def throttled(self, provider_id: str, model: str, retry_after: float | None) -> None:
-        """Count an attempt that the provider throttled. If `retry_after` is given, the model gets no attempts for this
-        time, in seconds.
+        """Count an attempt that the provider throttled. If `retry_after` is given, the model gets no attempts for
+        this number of seconds, at most `MAX_HELD`.
 
         A throttled attempt is no failure, so `ended` is not called for it.
         """

@@ -133,7 +133,7 @@ class Exchange:
             self.fail(TimeoutError())
 
     async def head(self) -> Head:
-        """Wait for the head, and return it. Raises the error with which the reply ended before that."""
+        """Wait for the head, and return it. If the reply ends with an error before its head, raises this error."""
         while self._head is None:
             if self._error is not None:
                 raise self._error

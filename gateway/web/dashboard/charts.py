@@ -59,7 +59,7 @@ class Series:
     name: str
     amounts: tuple[int, ...]
     rest: bool = False
-    """Whether the series is the sum of the names that have no colour of their own."""
+    """Whether the amounts are sums over all names that have no colour of their own."""
     hidden: bool = False
     href: str = ""
     """The URL of the page with the series switched on or off."""
@@ -81,7 +81,10 @@ class Segment(NamedTuple):
 
 
 class Column(NamedTuple):
-    """One slot of a chart, with positions in percent of the chart's width and in pixels of its height."""
+    """One slot of a chart.
+
+    Horizontal positions are in percent of the chart's width, and vertical positions are in pixels.
+    """
 
     slot: Slot
     x: float

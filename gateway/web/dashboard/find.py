@@ -51,7 +51,7 @@ async def find(request: web.Request) -> web.Response:
 
 
 def _results(text: str, names: Names, sessions: Sequence[Session], *, admin: bool) -> Iterator[Result]:
-    """Yield the results with `text` in their name. For an empty `text`, yield pages, models and people only."""
+    """Yield the results whose name contains `text`. If `text` is empty, yield only pages, models and people."""
     entries = [entry for _, group in NAVIGATION for entry in group]
     kinds = [
         (Result("page", entry.label, entry.path) for entry in entries if admin or not entry.admins),

@@ -14,7 +14,7 @@ from gateway.web.dashboard.frame import page
 from gateway.web.query_parameters import check_names
 
 MOST: Final = 200
-"""Maximum number of calls on the page, the oldest first."""
+"""Maximum number of calls on the page. If more are in flight, the page shows the oldest ones."""
 
 
 async def now(request: web.Request) -> web.Response:

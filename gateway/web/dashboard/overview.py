@@ -34,7 +34,7 @@ TOP: Final = 6
 
 
 class TopList(NamedTuple):
-    """A list of the largest values of a dimension."""
+    """A list of the values of a dimension that have the largest amounts, such as the models with the highest cost."""
 
     by: str
     title: str

@@ -37,7 +37,7 @@ class ModelLine:
     health: KnownHealth | None = None
     """The last success and the last error of the model at any time; None for a model of a disabled provider."""
     course: str = ""
-    """Points of the line that shows the number of errors over time; "" if there was no error."""
+    """Points of a line chart of the errors over time; "" if there was no error."""
     state: str = ""
     """The state of the circuit breaker in words; "" if calls are sent to the model as usual."""
 

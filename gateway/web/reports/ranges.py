@@ -125,7 +125,7 @@ def custom_range(first: date, last: date, zone: ZoneInfo, *, preset: Preset = "c
 def moments_range(since: float, until: float, zone: ZoneInfo) -> Range:
     """Return the range between two Unix times in seconds. Both must be multiples of a quarter of an hour.
 
-    The previous range has the same length.
+    `Range.before`, the range for comparison, has the same length.
     """
     before = Span(since - (until - since), since)
     return Range(

@@ -97,7 +97,7 @@ class Guardrail:
 
 
 def _actions(assessments: Any) -> Sequence[str]:
-    """Return the actions of all policies in the assessments, such as `BLOCKED` and `ANONYMIZED`."""
+    """Return the values of `action`, such as `BLOCKED` and `ANONYMIZED`, of all policies in the assessments."""
     if isinstance(assessments, list):
         return [action for inner in assessments for action in _actions(inner)]
     if isinstance(assessments, dict):

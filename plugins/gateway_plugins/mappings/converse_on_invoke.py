@@ -75,7 +75,7 @@ def guard_tag(top: Members, target: Target) -> str:
 
 
 def guard_config(tag: str) -> dict[str, Any]:
-    """Return the field of the body that tells the guardrail the suffix of the tag."""
+    """Return the field of the body with the suffix of the tag. The guardrail reads the suffix there."""
     return {"amazon-bedrock-guardrailConfig": {"tagSuffix": tag.removeprefix(_TAG)}}
 
 

@@ -14,7 +14,7 @@ from gateway.contract.errors import BadFrame
 from gateway.contract.flag import StepResponse, UpstreamRequest
 
 Page = tuple[list[dict[str, Any]], dict[str, Any]]
-"""The entries of a page, and the whole page."""
+"""The entries of a page, and the JSON object of the whole page."""
 Pages = Generator[UpstreamRequest, StepResponse, Page]
 
 PER_PAGE: Final = 1000

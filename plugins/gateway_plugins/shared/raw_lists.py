@@ -46,5 +46,5 @@ class RawList:
         return self.text[:end] + b"," + item + self.text[end:]
 
     def without_item(self, index: int) -> bytes:
-        """Return the text without the item at `index` (not 0) and the comma before it."""
+        """Return the text without the item at `index`, and without the comma before the item. `index` is not 0."""
         return self.text[: self._ends[index - 1]] + self.text[self._ends[index] :]

@@ -27,7 +27,7 @@ MAX_NODES: Final = 5_000
 Without this limit, a small schema could become huge: if each definition refers twice to the next one, every further
 definition doubles the size."""
 MAX_LEVELS: Final = 24
-"""Maximum depth of definitions inside each other. Real schemas have fewer than ten."""
+"""Maximum depth of nested references: one definition refers to the next. Real schemas have fewer than ten levels."""
 _DEFINITIONS: Final = frozenset({"$defs", "definitions"})
 _ABOUT: Final = frozenset({"title", "description", "default", "examples", "example"})
 """Keywords that restrict nothing. If both a reference and its definition have one, the value beside the reference is
@@ -77,8 +77,8 @@ class Inliner:
         return self.schema(value, at, inside)
 
     def _replaced(self, reference: Any, own: Schema, at: str, inside: tuple[str, ...]) -> Schema:
-        """Return the schema that replaces a reference: its definition, together with the keywords beside the reference
-        (`own`).
+        """Return the schema that replaces a reference. It combines the definition and `own`, the keywords beside the
+        reference.
 
         If the definition and `own` give a keyword different values, the definition becomes a part of `allOf`, so that
         both values apply. For a keyword in `_ABOUT`, the value in `own` is used.

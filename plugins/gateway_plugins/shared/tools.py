@@ -73,7 +73,7 @@ class Names:
         return made
 
     def plain_input(self, value: Block) -> Block:
-        """Return a call's input with aliases for the names of its properties, as in `plain_schema`."""
+        """Return the input of a tool call. Its properties get the same aliases as in `plain_schema`."""
         return {self._property(name): inner for name, inner in value.items()}
 
     @property

@@ -58,7 +58,7 @@ class Counts:
         self._counts |= {name: count for name, count in counts.items() if count}
 
     def complete(self, counts: Mapping[str, int | None]) -> None:
-        """Set counts that are still missing or 0 to the values in `counts`."""
+        """Replace the counts that are still missing or 0 by the values in `counts`."""
         self._counts |= {name: count for name, count in counts.items() if count and not self.get(name)}
 
     def usage(self, marks: Marks) -> Usage:

@@ -98,7 +98,7 @@ def _unoffered(messages: Sequence[Block]) -> Body:
 
 
 def build_output(wanted: JsonFormat | None, chosen: Body, caps: Caps, drop: Drop, *, thinks: bool) -> FormattedOutput:
-    """Return the fields `chosen` (from `choose`), and the fields that request the answer's format."""
+    """Return `chosen` (the fields from `choose`), together with the fields that request the answer's format."""
     if wanted is None:
         return FormattedOutput(chosen)
     if caps.json_schema and not is_recursive(wanted.schema):

@@ -315,7 +315,7 @@ class CacheBreakpoints:
 
 
 def place_cache_points(content: list[Block], drop: Drop) -> list[Block]:
-    """Return the blocks with every cache point where Bedrock accepts it (opencode#17300).
+    """Return the blocks, with the cache points at places where Bedrock accepts them (opencode#17300).
 
     A cache point must not directly follow thinking, or a document that is not a PDF. It is moved before such blocks.
     If it would then be the first block, or follow another cache point, it is dropped and reported.

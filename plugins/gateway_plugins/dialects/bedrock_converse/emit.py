@@ -55,9 +55,10 @@ PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "block": ("documentChunk", "documentIndex"),
     "search_result": ("searchResultLocation", "searchResultIndex"),
 }
-"""Kinds of citations, each with the field of Converse's `location`, and the field with the index inside it.
+"""Kinds of citations, each with two names: a field of Converse's `location`, and the field for the index in that field.
 
-Citations of web pages have another form."""
+For example, the index of a citation of kind `char` is in `location.documentChar.documentIndex`. Citations of web pages
+have another form."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ class Reports:
         return self._tier
 
     def part(self, marks: Marks) -> Part:
-        """Return the only billed part of the reply. Its model is known only if a prompt router reported it."""
+        """Return the single billed part of the reply. The part names a model if a prompt router reported one."""
         return Part(usage=self._counts.usage(marks), model=self._model, tier=self._tier)
 
     def is_exact(self, marks: Marks) -> bool:

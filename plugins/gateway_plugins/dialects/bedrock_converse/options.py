@@ -43,7 +43,7 @@ def thinking(plan: ThinkingPlan) -> Block:
 
 
 def inference(settings: Settings, caps: Caps, drop: Drop) -> tuple[Block, Block]:
-    """Return `inferenceConfig`, and the fields for top_k in `additionalModelRequestFields`."""
+    """Return two objects: `inferenceConfig`, and the fields of `additionalModelRequestFields` that set top_k."""
     members = {
         "maxTokens": settings.limit,
         "temperature": settings.sampling.get("temperature"),

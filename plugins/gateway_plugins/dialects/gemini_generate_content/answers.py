@@ -34,9 +34,9 @@ def in_object(schema: Schema) -> Schema | None:
 
 @dataclass(frozen=True, slots=True)
 class DropInAnswer:
-    """Reports lost parts of a schema that `in_object` returned.
+    """Reports dropped fields of a schema that `in_object` returned.
 
-    Each JSON pointer is changed to the pointer in the client's own schema. Then it is passed to `drop`.
+    A JSON pointer in that schema is changed to the pointer in the client's own schema, and then passed to `drop`.
     """
 
     drop: Drop

@@ -141,7 +141,10 @@ def _part_bytes(part: Mapping[str, Any]) -> int:
 
 
 def _arguments_bytes(call: Mapping[str, Any]) -> int:
-    """Return the number of bytes of a function's arguments: complete (`args`), or pieces of strings (`partialArgs`)."""
+    """Return the number of bytes of the arguments of a function call.
+
+    The arguments are complete (`args`), or come as pieces of strings (`partialArgs`).
+    """
     size = len(encoded(call["args"])) if call.get("args") else 0
     pieces = (mapping(piece).get("stringValue") for piece in sequence(call.get("partialArgs")))
     return size + json_api.text_bytes(*pieces)

@@ -65,9 +65,9 @@ def _piece(block: int) -> tuple[Place | End, ...]:
 
 
 _PLAIN: Final = {"content", "index", "safetyRatings"}
-"""Fields of a candidate that may occur in a chunk that only continues an answer.
+"""Fields of a candidate in a chunk that only continues an answer.
 
-A candidate with any other field may end, or may have another text."""
+A candidate with any other field may end the answer, or may have another text."""
 
 
 def _candidates(candidates: list[Any]) -> Iterator[Place | End | Copy]:

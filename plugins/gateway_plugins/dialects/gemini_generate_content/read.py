@@ -36,7 +36,7 @@ from gateway_plugins.shared.reasoning import Reasoning
 _ROLES: Final = {"USER": "user", "MODEL": "model", "FUNCTION": "user"}
 _CONTENT: Final = ("role", "parts")
 _SERVERS: Final = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
-"""Kinds of parts that report a tool run by Google's servers. They occur only in turns of the model."""
+"""Kinds of parts about tools that run on Google's servers. They occur only in turns of the model."""
 _DATA: Final = ("text", "inlineData", "fileData", "functionCall", "functionResponse", *_SERVERS)
 """Fields that give the kind of a part. A part has exactly one of them."""
 _PART: Final = frozenset({*_DATA, "thought", "thoughtSignature"})

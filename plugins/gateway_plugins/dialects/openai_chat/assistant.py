@@ -41,7 +41,7 @@ class AssistantMessage:
     _tokens: dict[str, Block] = field(default_factory=dict)
     """Fields with the encrypted reasoning of each tool call. The key is the client's id of the call."""
     _tokens_at: dict[str, str] = field(default_factory=dict)
-    """JSON pointer of the thinking block from which each entry of `_tokens` comes. The keys are the same."""
+    """JSON pointer of the thinking block for each entry of `_tokens`, by the key of the entry."""
     _thinking_at: list[str] = field(default_factory=list)
     """JSON pointers of the thinking that the message has."""
     _after_text: bool = False

@@ -132,7 +132,7 @@ def _add(members: Json, name: str, value: Any) -> None:
 
 
 def _add_entry(entries: list[Json], entry: Json) -> None:
-    """Add an entry of `reasoning_details` in a stream. A piece of the last entry is appended to it.
+    """Add an entry of `reasoning_details` from a stream. If it is a further piece of the last entry, join the two.
 
     The pieces of one entry are consecutive and share an index.
     """

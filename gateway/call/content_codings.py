@@ -77,7 +77,7 @@ class Decoding:
     def slice(self) -> int | None:
         """Decode about `SLICE` bytes. Return the total size of the encoded and decoded data; None at the end.
 
-        Raises `Refused` if the body is damaged, or if a decoding exceeds the limit.
+        Raises `Refused` if the body is damaged, or if a decoded form of it exceeds the limit.
         """
         return next(self._slices, None)
 

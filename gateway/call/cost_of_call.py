@@ -229,7 +229,7 @@ def elapsed(call: Call, attempt: Attempt) -> float:
 
 
 def expected(call: Call) -> Estimate:
-    """Return the maximum usage of a call: the amount that was reserved, or a rough estimate without a reservation."""
+    """Return the maximum usage of a call: the reserved amount, or a rough estimate if nothing was reserved."""
     if call.reservation is not None:
         return call.reservation.estimate
     outputs = [candidate.offer.caps.max_output for candidate in call.candidates]

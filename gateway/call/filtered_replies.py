@@ -4,10 +4,10 @@
   of that format finds the texts in the reply.
 - An event in which no filter changes text keeps its bytes.
 - A filter may hold text back. Then the event with this text waits, and so do all later events. The filter gets the held
-  text again, followed by the next text of the same block. Its result is put into the event of the next text. If the
+  text again, followed by the next text of the same block. The result is put into the event of the next text. If the
   block has no next text, the held text is put back into its own event. So filters add no events.
 - If an event repeats the whole text of a block, it gets the filtered text of the block. Some values repeat text in a
-  form that filters cannot change (`Copy`). They are emptied if a filter changes text.
+  form that filters cannot change (`Copy`). These values are emptied if a filter changes text.
 
 Most filters are plain functions. Therefore the functions that call filters are generators, which run without a task
 unless a filter has to be awaited (`awaiting.py`).
@@ -378,7 +378,7 @@ class FilteredStream(Stage):
         return batches
 
     def _overflow(self) -> GatewayError | None:
-        """Return the failure of a filter that holds text back while too many bytes wait; None if there is none."""
+        """Return the failure of a filter that makes more than `MAX_WAITING` bytes of events wait; None if none does."""
         if not self._queue or self._size - len(self._queue[0].event.payload) <= MAX_WAITING:
             return None
         holder = next((run for block in self._open for run in block.held), None)

@@ -33,7 +33,7 @@ from gateway.upstream.fetch.filter_client import FilterClient
 THREAD_SECONDS: Final = 60.0
 """Maximum number of seconds that a call waits for a method of a filter that runs in a thread."""
 CLOSE_SECONDS: Final = 5.0
-"""Maximum number of seconds that the process waits, when it stops, for filters' methods `done` to end."""
+"""Maximum number of seconds for which a stopping process waits for the methods `done` of filters."""
 CANCEL_SECONDS: Final = 1.0
 """Maximum number of seconds that the process waits for methods `done` after it has cancelled them. Only a method that
 ignores the cancellation takes that long."""

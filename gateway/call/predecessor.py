@@ -32,7 +32,7 @@ from gateway.telemetry.log import Logger
 POLL_SECONDS: Final = 0.05
 """Seconds between two reads of a spool. The interval is short, so that the calls reach the store soon."""
 BATCH_BYTES: Final = 1024 * 1024
-"""Maximum number of bytes of a spool in one read."""
+"""Maximum number of bytes that are read at once from a spool."""
 
 
 @dataclass(frozen=True, slots=True)

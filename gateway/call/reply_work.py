@@ -50,7 +50,7 @@ class Reading(msgspec.Struct, frozen=True):
     is_stream: bool = False
     """Whether the body is the requested stream, although the reply has the content type of another format."""
     decoded: bytes = b""
-    """The body as JSON of the dialect of the request."""
+    """The decoded body: JSON in the dialect of the request to the provider; b"" if no body was decoded."""
     fault: UpstreamFailed | None = None
     """The error for a body that is not a reply of the provider's dialect; None if the body is such a reply."""
     delivered: int | None = None

@@ -49,9 +49,9 @@ class Decoding:
         return self.by_frames and (size >= LARGE_REPLY or is_costly(data))
 
     def is_short(self, data: bytes, size: int) -> bool:
-        """Return whether a read is short and completes no costly frame.
+        """Return whether a read is short and cannot complete a large frame.
 
-        `size` is the same as in `may_complete_costly`.
+        `size` is the number of bytes that have arrived since the last complete event, including `data`.
         """
         return len(data) <= SHORT_READ_BYTES and size < LARGE_REPLY
 

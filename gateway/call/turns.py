@@ -18,7 +18,8 @@ SLICE_SECONDS: Final = 0.01
 
 A health check needs about five iterations. So it takes about 50 ms if streams use all of this time."""
 MAX_WAKES: Final = 32
-"""Maximum number of waiting streams that are woken in one iteration. Woken streams that get no time wait again."""
+"""Maximum number of waiting streams that are woken in one iteration. If no time is left for a woken stream, it waits
+again."""
 
 
 TURN_ITEMS: Final = 16

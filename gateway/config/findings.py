@@ -90,7 +90,7 @@ class Report:
         self._add("warning", path, message)
 
     def at(self, path: Path) -> str:
-        """Return the line and column of `path` as `LINE:COLUMN`, for messages that name a second place."""
+        """Return the line and column of `path` as `LINE:COLUMN`, for a message about another place."""
         return "{}:{}".format(*self.document.locate(path))
 
     @property

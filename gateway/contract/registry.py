@@ -106,7 +106,8 @@ def _called(hooks: Mapping[str, Hook]) -> dict[str, Callable[..., Any]]:
 def _translator(name: str, module: Any) -> LoadedTranslator:
     """Return the translator of a checked module.
 
-    Built-in translators have no `loses`, because their losses are in `conversions.json`. They get 0 here.
+    If the module has no `loses`, the translator has 0. This is so for built-in translators, because their losses are in
+    `conversions.json`.
     """
     hooks = translator_hooks(name, module)
     loses = getattr(module, "loses", 0)
@@ -262,8 +263,9 @@ class _Search:
     def add(self, candidate: Candidate, module: ModuleType | Mistake) -> None:
         """Check a plugin, and add it if it has no mistakes.
 
-        A plugin of an installed package with mistakes is left out. For any other plugin, mistakes are errors. A file in
-        the folder that is also a plugin of an installed package (`pip install -e`) is added only once.
+        A plugin with mistakes is left out if it comes from an installed package. For any other plugin, mistakes are
+        errors. A file in the folder that is also a plugin of an installed package (`pip install -e`) is added only
+        once.
         """
         other, other_module = self.taken.get(candidate.name, (candidate, module))
         if other.group and not candidate.group and _is_same_file(other_module, module):

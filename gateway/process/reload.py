@@ -289,7 +289,7 @@ class Reloader:
 
 
 def fixed_changes(started: Config, now: Config) -> list[str]:
-    """Return the configuration keys that have changed since the start but are read only at the start."""
+    """Return the changed keys among the configuration keys that are read only when the gateway starts."""
     keys = {
         "server.listeners": (started.server.listeners, now.server.listeners),
         "server.drain_seconds": (started.server.drain_seconds, now.server.drain_seconds),

@@ -125,7 +125,7 @@ class Sites:
 def _current(own: ListenerTls, listener: Listener, listeners: Iterable[Listener]) -> ListenerTls:
     """Return the TLS settings of a listener in the current configuration.
 
-    If the listener was changed or removed, return `own`, its settings since the start. Changed listeners need a
-    restart.
+    If the configuration has no listener with TLS at the same address, return `own`, the settings with which the
+    listener was opened. A changed address needs a restart.
     """
     return next((one.tls for one in listeners if one.tls is not None and one.listen == listener.listen), own)

@@ -231,5 +231,6 @@ SELECT counted.* FROM ({_COUNTED_FIGURES}) counted LEFT JOIN series s ON {SAME_S
 LEFT JOIN figures_quarter kept ON kept.time = counted.time AND kept.series = s.n
 WHERE kept.calls IS NULL OR kept.calls < counted.calls
 """  # noqa: S608 (our own query)
-"""Query for the right sums where a stored sum is missing or too low. A stored sum that counts more calls is right,
-because calls are deleted earlier than their sums."""
+"""Query for the correct sums, where a stored sum is missing or lacks calls.
+
+A stored sum may have more calls than the store, because calls are deleted earlier than their sums."""

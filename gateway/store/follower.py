@@ -25,8 +25,9 @@ from gateway.store.journal import Journal
 from gateway.telemetry.log import Logger
 
 POLL_SECONDS: Final = 0.05
-"""Seconds between two rounds of applying the journal, so that a call is in the store within 100 ms. A busy gateway uses
-`BUSY_POLL_SECONDS`."""
+"""Seconds to wait before further lines of the journal are applied to the store. A call is in the store within 100 ms.
+
+A busy gateway waits for `BUSY_POLL_SECONDS` instead."""
 BUSY_POLL_SECONDS: Final = 0.5
 """Seconds between two rounds of applying the journal while the gateway is busy (`BUSY_BYTES`).
 

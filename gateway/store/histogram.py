@@ -34,7 +34,7 @@ def count(durations: Iterable[float]) -> list[int]:
 
 
 def unpacked(counts: Iterable[int]) -> tuple[int, ...]:
-    """Return the number of durations in each bucket. `counts` are packed integers (`count`)."""
+    """Return the number of durations in each bucket. `counts` are packed integers, as `count` returns them."""
     mask = (1 << SHIFT) - 1
     return tuple(number for pair in counts for number in (pair & mask, pair >> SHIFT))
 

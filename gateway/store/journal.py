@@ -141,7 +141,7 @@ class Journal(Segments):
         return files
 
     def flushed(self, offset: JournalOffset) -> None:
-        """Note that all lines before `offset` are on the disk."""
+        """Forget the lines before `offset`, because they are on the disk."""
         while self._suspects and self._suspects[0][0] <= offset:
             self._suspects.popleft()
 

@@ -64,7 +64,7 @@ class StateFiles:
 
 
 def unapplied(files: Mapping[int, BinaryIO], offset: JournalOffset) -> Iterator[tuple[JournalOffset, list[bytes]]]:
-    """Yield the complete lines after `offset`, one file at a time, each time with the offset after the lines."""
+    """Yield a pair for each file: the offset at which its complete lines end, and its complete lines after `offset`."""
     for number, file in sorted(files.items()):
         if number < offset.segment:
             continue

@@ -172,7 +172,7 @@ class _Part(NamedTuple):
     ended: list[int]
     """End of each call, as Unix time in milliseconds."""
     tools: Mapping[str, int]
-    """Number of calls for each list of tools. The key is the list as JSON."""
+    """Number of calls for each list of tools that a model called. The key is the JSON list of the tools' names."""
 
 
 def _part(calls: list[Row], outcome: str) -> _Part:

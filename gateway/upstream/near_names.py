@@ -104,8 +104,8 @@ def _ratio_of_part(words: Sequence[str], own: Sequence[str]) -> float:
 def _likely(words: Sequence[str], names: Sequence[str]) -> Sequence[str]:
     """Return at most `MAX_COMPARED` names to compare.
 
-    If there are more names, only those with the longest wanted word are considered. Of these, the names with the most
-    wanted words are returned.
+    If there are more names, only names with the longest of the wanted `words` are considered. Of these, the names that
+    have the most of the wanted words are returned.
     """
     if len(names) <= MAX_COMPARED:
         return names

@@ -93,7 +93,7 @@ class Connection(web.RequestHandler):
 
     @property
     def awaits_head(self) -> bool:
-        """True if aiohttp waits for the head of a request, after the last request and its reply are complete."""
+        """True if aiohttp waits for the head of a request. All earlier requests and their replies are then complete."""
         if self._waiter is None:
             return not self._request_count  # on Python 3.11, aiohttp begins to wait just after the connection is made
         return not self._waiter.done()
@@ -106,8 +106,8 @@ class Connection(web.RequestHandler):
     def close(self) -> None:
         """Accept no further request.
 
-        An idle connection closes at once. If a request or its head has begun, close after its reply. An earlier close
-        would lose the rest of the request.
+        An idle connection closes at once. If the first byte of a request has arrived, the connection closes after the
+        reply. An earlier close would lose the rest of the request.
         """
         if self.has_no_head:
             self.force_close()
@@ -303,7 +303,7 @@ class Connection(web.RequestHandler):
 
 Others = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Calls = Callable[[Others, web.Request], Awaitable[web.StreamResponse | Reply]]
-"""A function that handles calls, and gives all other requests to the first argument."""
+"""A function that handles the requests that are calls, and passes any other request to its first argument."""
 
 
 class HttpServer(web.Server):

@@ -129,10 +129,10 @@ def dialect_for(caps: Caps) -> str:
 
 
 def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps | ClientRequest:
-    """Return the request with files in place of their URLs.
+    """Return the request, or a generator of the steps that lead to a changed request or to a reply.
 
-    - For CountTokens on Bedrock, return the reply instead. Counting takes several requests if Bedrock refuses the
-      first.
+    - URLs of files are replaced by the files.
+    - CountTokens on Bedrock leads to a reply. Counting takes several requests if Bedrock refuses the first.
     - If the provider has another API, headers of InvokeModel that cannot be converted are reported as dropped. Raises
       `Refused` if one of them names a guardrail.
     """
@@ -234,7 +234,7 @@ class InvokeDecoder(runtime_api.EventStreamReader):
         return self._with_counts(messages_text.checked(body)) if self._claude else opaque_facts.checked(body)
 
     def _with_counts(self, body: bytes) -> bytes:
-        """Return a reply that is not a stream, with the token counts that only its headers have."""
+        """Return the body of a complete reply after adding the token counts that only the reply's headers have."""
         members = json_api.json_members(body)
         usage = lenient.mapping(json_api.reply_member(members, "usage"))
         self._reports.add(usage)

@@ -56,7 +56,7 @@ class Substitution:
     faults: list[tuple[Path, str]] = field(default_factory=list)
     """Paths of strings with unknown or misplaced macros, and the message for each."""
     values: dict[str, str] = field(default_factory=dict)
-    """The inserted values, each with the macro that it replaced, such as `${NAME}`."""
+    """Maps each inserted value to the macro that it replaced, such as `${NAME}`."""
 
     def of(self, document: Document) -> Document:
         return replace(document, value=self._value(document.value, ()))

@@ -65,7 +65,7 @@ class Ranges:
 def spans(document: Document, active: Iterable[str] = ()) -> list[Span]:
     """Return the ranges of all secrets in a document's text, sorted and without overlaps.
 
-    `active` are secrets in use, which are searched for as well.
+    `active` are the secrets in use. Their ranges are returned even if no pattern recognises them as secrets.
     """
     text = document.text
     pieces = tokens(text)

@@ -49,7 +49,7 @@ class RateLimitSection(Section):
 
 
 class Charges(NamedTuple):
-    """The quotas and rate limits for a capability's calls."""
+    """The quotas and rate limits of the calls that a capability (one object of a grant) allows."""
 
     quotas: tuple[Chain, ...]
     rate_limits: tuple[RateLimit, ...]

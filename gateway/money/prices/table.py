@@ -239,8 +239,8 @@ def matching_rule(provider: PricedProvider, model: str) -> CostRule | None:
 def price_keys(provider: PricedProvider, model: str, *, infer: bool) -> Iterator[PriceKey]:
     """Yield the keys under which to look for the price of a provider's model. The first key with a price is used.
 
-    If the first matching rule of `model_cost_map` names another model, the keys name that model. If not, they name the
-    underlying model (`base_models`) or the model itself.
+    If the first matching rule of `model_cost_map` names another model, the keys name that model. Otherwise, they name
+    the underlying model (`base_models`) or the model itself.
     """
     rule = matching_rule(provider, model)
     name = (rule.priced_as if rule else "") or provider.base_models.get(model, model)

@@ -101,7 +101,8 @@ class Charge(NamedTuple):
     """Number of units taken from the bucket. It is negative for a refill, and 0 if only the rule has changed."""
     balance: int
     remainder: int
-    """Fraction of a unit that belongs to the balance too, in units of 1/`Rule.period`."""
+    """Numerator of the fraction of a unit that the bucket has in addition to `balance`. The denominator is
+    `Rule.period`."""
     at: float
     """Unix time of the charge in seconds."""
     estimated: bool = False

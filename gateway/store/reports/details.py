@@ -61,8 +61,9 @@ def errors(connection: sqlite3.Connection, selection: Selection, buckets: Sequen
 
 
 def _kinds(connection: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, tuple[Any, ...]]:
-    """Return kinds of errors by number, each as code, native name, provider, message, example, time in milliseconds,
-    shape.
+    """Return the kind of error for each number.
+
+    A kind is a tuple of code, native name, provider, message, example, time in milliseconds, and shape.
     """
     wanted = set(numbers)
     rows = connection.execute("SELECT n, code, native, provider, message, example, at, shape FROM error_kinds")

@@ -177,7 +177,7 @@ async def _pieces_of_any_size(subject: FilterSubject) -> None:
 
 
 async def _is_changed_alike(subject: FilterSubject, settings: Settings, kind: str, text: str) -> bool:
-    """Return whether the filter changes a text. Raises `Broken` if the result depends on how the text is divided."""
+    """Return whether the filter changes a text. Raises `Broken` if the text in pieces gives another result."""
     given = json.dumps({"note": text}, ensure_ascii=False) if kind == "arguments" else text
     expected = await _text_of(subject, settings, kind, [given])
     await _require_same_in_pieces(subject, settings, kind, given, expected)

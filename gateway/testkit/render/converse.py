@@ -56,7 +56,7 @@ def usage(reply: Canned, prompt_tokens: int) -> Json:
 
 
 def _blocks(reply: Canned) -> list[Json]:
-    """Return the content blocks of the Anthropic renderer, with the names of Converse."""
+    """Return the content blocks of the Anthropic renderer, converted to Converse's form."""
     return [_block(block) for block in render_anthropic.blocks(reply)]
 
 

@@ -111,7 +111,7 @@ class Exchange:
                 self._waiter.set_result(None)
 
     def end(self, error: Exception | None) -> None:
-        """Note that the connection has ended, because of `error`; None if the provider closed it."""
+        """Handle the end of the connection. `error` is its cause; None if the provider closed the connection."""
         if self.has_ended:
             return
         if error is None and self._head is not None and not self._is_delimited:

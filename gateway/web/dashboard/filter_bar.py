@@ -54,7 +54,7 @@ class Chip(NamedTuple):
     label: str
     value: str
     without: str
-    """The URL of the page without the value."""
+    """The URL of the page without this value in the filter."""
 
 
 class Field(NamedTuple):

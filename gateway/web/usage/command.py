@@ -79,7 +79,7 @@ def ask(url: str, parameters: Mapping[str, str]) -> bytes:
 
 
 def read(path: Path, parameters: Mapping[str, str]) -> bytes:
-    """Return the usage in a store's file, as its gateway would answer an admin.
+    """Return the usage in a store's file. The form is the same as in the gateway's answer to an admin.
 
     Raises `BadUsage` if a parameter is wrong, and `NoUsage` if the file cannot be read or has another schema.
     """

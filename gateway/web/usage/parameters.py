@@ -50,8 +50,8 @@ class UsageRequest:
 def parse_parameters(parameters: Mapping[str, str], *, now: float | None = None) -> UsageRequest:
     """Return the parsed request. Empty parameters are ignored. Raises `BadUsage` if a parameter is wrong.
 
-    A request by hour without `from` begins `HOURS_OF_DAYS` days before the end of `to`, or else before `now` (Unix time
-    in seconds). If `now` is None, such a request has no start.
+    By default, a request by hour begins `HOURS_OF_DAYS` days before the end of `to`. If `to` is missing too, it begins
+    that many days before `now` (Unix time in seconds). If `now` is None, there is no default.
     """
     if unknown := sorted(set(parameters) - set(PARAMETERS)):
         raise BadUsage(f"{unknown[0][:MAX_SHOWN]}: is no parameter; there are {_list(PARAMETERS)}")

@@ -50,7 +50,7 @@ class Turns(NamedTuple):
 
     @classmethod
     def of(cls, roles: Sequence[object]) -> Turns:
-        """Return the messages to mark, from the roles of all messages.
+        """Return the indexes of the messages to mark. `roles` has the roles of all messages.
 
         An assistant message at the end gets no mark: the model continues it, and the continued text would follow the
         mark.

@@ -47,7 +47,7 @@ class Feature:
     thinking: tuple[str, ...] = ()
     """Fields of `thinking` that need the beta."""
     value: str = ""
-    """Value with which a field of `thinking` needs the beta; "" if it needs the beta with every value."""
+    """Only this value of the fields in `thinking` needs the beta; "" if every value does."""
     tool: tuple[str, ...] = ()
     """Fields of a tool's definition that need the beta."""
     tool_types: tuple[str, ...] = ()
@@ -150,9 +150,10 @@ _Place = tuple[str, Callable[[], None]]
 
 @cache
 def _marks(feature: Feature) -> dict[str, list[bytes]]:
-    """Return byte strings that may belong to fields of the beta, under the keys `tools`, `messages` and `cache`.
+    """Return byte strings to search for in JSON text, under the keys `tools`, `messages` and `cache`.
 
-    For example, `tools` is decoded only if its JSON text contains one of the byte strings under the key `tools`.
+    Every text that needs the beta contains one of the byte strings. For example, the field `tools` is decoded only if
+    it contains a byte string under the key `tools`.
     """
     return {
         "tools": [f'"{name}'.rstrip("*").encode() for name in (*feature.tool, *feature.tool_types)],

@@ -72,7 +72,8 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 
 
 def is_unsigned_loop(messages: Sequence[Block]) -> bool:
-    """Return whether the last message has tool results and the assistant message before it begins without thinking.
+    """Return whether the last message has tool results, and the first block of the previous assistant message is not
+    thinking.
 
     System messages are ignored.
     """

@@ -114,7 +114,7 @@ def body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
 def headers(request: ClientRequest) -> dict[str, str]:
     """Return the header for the service tier; {} if the request names no tier that Bedrock knows.
 
-    `body` removes the tier from the request's body.
+    The function `body` removes the tier from the request's body.
     """
     tier = _tier(request.top)
     return {"x-amzn-bedrock-service-tier": tier} if tier else {}

@@ -30,7 +30,7 @@ def _reader(kind: Literal["image", "document", "video", "audio"]) -> Callable[[A
 
 
 def wrapped(block: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return the values of `toolResult` and `guardContent` in a block. These values have more content."""
+    """Return the values of `toolResult` and `guardContent` in a block. Images and documents may be inside them."""
     return mapping(block.get("toolResult")), mapping(block.get("guardContent"))
 
 

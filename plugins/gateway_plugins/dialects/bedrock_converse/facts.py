@@ -75,7 +75,7 @@ def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
 
 
 def tier_of(data: Mapping[str, Any]) -> str:
-    """Return "optimized" or the service tier; "" if the reply has none. Optimized latency has its own price.
+    """Return the tier that decides the price: "optimized" for optimized latency, else the service tier; "" for none.
 
     `data` is the event `metadata` or a whole reply.
     """

@@ -131,7 +131,10 @@ def _tool_members(functions: _Functions, caps: Caps, drop: Drop) -> Block:
 
 
 def plan(requested: Parameters, caps: Caps, generation: Generation, drop: Drop) -> Plan:
-    """Return the planned settings. A budget or display that `thinkingConfig` can express is not reported as dropped."""
+    """Return the planned settings.
+
+    The budget and the display of thinking are reported as dropped only if `thinkingConfig` cannot express them.
+    """
     thinking = requested.thinking
     if thinking.anthropic is not None:
         budget = None if generation.budget else thinking.budget

@@ -21,9 +21,9 @@ _CODE: dict[tuple[str, str, str], Kind] = {
     ("executableCode", "executable_code", "code"): "arguments",
     ("codeExecutionResult", "code_execution_result", "output"): "text",
 }
-"""Parts with code, each with the kind of its text.
+"""Kinds of the texts in parts with code or its output.
 
-A key has both spellings of the part's name, and the name of its field with the text."""
+A key has the two spellings of the part's name, and the name of the part's field that has the text."""
 
 
 def places(event: Event) -> Iterable[Place | End | Copy]:

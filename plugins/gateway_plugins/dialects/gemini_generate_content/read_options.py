@@ -43,7 +43,7 @@ _CHAT: Final[Mapping[str, str]] = {
     "presence_penalty": "presencePenalty",
     "frequency_penalty": "frequencyPenalty",
 }
-"""Google's names of parameters that Chat also has, but no other dialect."""
+"""Google's name of each parameter that only Google's API and Chat have. The key is Chat's name."""
 _CONFIG: Final = frozenset({
     *_SAMPLING.values(), *_CHAT.values(), "maxOutputTokens", "stopSequences", "candidateCount", "responseMimeType",
     "responseSchema", "responseJsonSchema", "responseModalities", "responseLogprobs", "logprobs", "thinkingConfig",

@@ -89,9 +89,10 @@ def _chunk(choices: list[Any]) -> Iterator[Place | End | Copy]:
 
 
 def _ended_by_calls(delta: dict[str, Any], answer: Any) -> Iterator[End]:
-    """Yield the ends of the text and of the earlier tool calls, because the delta has a piece of a tool call.
+    """Yield the ends of the blocks that end because the delta has pieces of tool calls.
 
-    Some servers send text and the first piece of a call in the same delta. Then the text does not end here.
+    These are the tool calls before each piece, and the text. The text does not end if this delta has text too. Some
+    servers send text and the first piece of a call in the same delta.
     """
     if not delta.get("content"):
         yield End((answer, "content"))

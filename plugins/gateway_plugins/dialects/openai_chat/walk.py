@@ -65,7 +65,7 @@ class _Call:
     pieces: list[str] = field(default_factory=list)
     """Pieces of the arguments that have come so far."""
     written: int = 0
-    """Number of pieces that have been written."""
+    """Number of elements of `pieces` that have been written."""
     ended: bool = False
     """True if the complete tool call has been written."""
     is_empty: bool = False
@@ -273,7 +273,7 @@ class Reader:
         self._write_calls(writer, at_end=False)
 
     def _write_calls(self, writer: Writer, *, at_end: bool) -> None:
-        """Write the pieces of tool calls so far. A call is written only when all calls before it are complete."""
+        """Write the pieces of tool calls that have come so far. A call waits until all calls before it are complete."""
         calls = [call for call in self._by_number.values() if not call.ended]
         for position, call in enumerate(calls):
             if call is not self._current:

@@ -117,10 +117,10 @@ class _Offered:
         return f"{description}\n\n{_GRAMMAR.format(syntax, definition)}".strip()
 
     def _add(self, origin: Origin, tool: Tool) -> None:
-        """Add a tool. A tool from an item of `input`, such as a tool search's output, is ignored if it is known
-        already.
+        """Add a tool.
 
-        Raises `Refused` for any other tool with a flat name that was added before.
+        If its flat name was added before, a tool from an item of `input`, such as the output of a tool search, is
+        ignored. Any other such tool raises `Refused`.
         """
         if tool.name in self.origins and tool.at.startswith(_CONVERSATION_AT):
             return

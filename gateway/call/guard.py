@@ -263,7 +263,26 @@ def new_id() -> str:
     The id begins with the time in milliseconds. So later ids are greater, and a database index of ids only grows at its
     end.
     """
-    return f"req_{time_ns() // 1_000_000:012x}{urandom(6).hex()}"
+    return f"req_{time_ns() // 1_000_000:012x}{_random_bytes.take(_RANDOM).hex()}"
+
+
+class _RandomBytes:
+    """Random bytes, of which many are fetched at once, because a system call for each id is slow."""
+
+    def __init__(self) -> None:
+        self._bytes = b""
+        self._at = 0
+
+    def take(self, size: int) -> bytes:
+        if self._at + size > len(self._bytes):
+            self._bytes, self._at = urandom(4096), 0
+        self._at += size
+        return self._bytes[self._at - size : self._at]
+
+
+_RANDOM: Final = 6
+"""Number of random bytes in an id."""
+_random_bytes: Final = _RandomBytes()
 
 
 def json_error(status: int, message: str) -> web.Response:

@@ -222,17 +222,23 @@ class _Folder:
 
     root: Mapping[str, Any]
     drop: Drop
-    _seen: set[int] = field(default_factory=set)
+    _begun: set[int] = field(default_factory=set)
+    """The ids of the schemas whose folding has begun."""
+    _folded: dict[int, Block] = field(default_factory=dict)
+    """The folded schemas, by the id of the original."""
 
     def fold(self, schema: Mapping[str, Any], at: str, depth: int = 0) -> Block:
         """Return the schema with its anyOf, oneOf, allOf and $ref folded into one object schema.
 
-        A schema that occurs again is not folded again, so that circular references end.
+        A schema that is used several times is folded once. Where it contains itself, it is not folded, so that circular
+        references end.
         """
+        if (folded := self._folded.get(id(schema))) is not None:
+            return folded
         own = {key: value for key, value in schema.items() if key not in _COMBINED}
-        if depth > _MAX_FOLDS or id(schema) in self._seen:
+        if depth > _MAX_FOLDS or id(schema) in self._begun:
             return own
-        self._seen.add(id(schema))
+        self._begun.add(id(schema))
         parts = [(part, f"allOf/{index}") for index, part in enumerate(_objects(schema.get("allOf")))]
         if (target := referred(schema.get("$ref"), self.root)) is not None:
             parts.append((target, "$ref"))
@@ -246,6 +252,7 @@ class _Folder:
                 self.drop(f"{at}/{key}")
             for index, part in enumerate(alternatives):
                 _add(own, self.fold(part, f"{at}/{key}/{index}", depth + 1), demanded=False)
+        self._folded[id(schema)] = own
         return own
 
 

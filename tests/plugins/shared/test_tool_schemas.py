@@ -46,6 +46,15 @@ def test_a_member_is_required_only_where_all_parts_require_it():
     assert root(schema) == {"type": "object", "required": ["a", "b"], "properties": {"b": {}, "c": {}}}
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_definition_that_is_used_twice_keeps_what_it_requires(first):
+    """The definition is a branch of `anyOf` in one place, where nothing is required, and a part of `allOf` in another."""
+    inner = {"allOf": [{"properties": {"x": {}}, "required": ["x"]}]}
+    uses = [{"$ref": "#/$defs/a"}, {"anyOf": [{"$ref": "#/$defs/a"}, {"properties": {"y": {}}}]}]
+    made = root({"$defs": {"a": inner}, "allOf": uses if first else uses[::-1]})
+    assert (made["properties"].keys(), made["required"]) == ({"x", "y"}, ["x"])
+
+
 def test_circular_references_cost_no_more_than_the_schema():
     circle = {"allOf": [{"$ref": "#/$defs/a"}] * 300, "properties": {"x": {}}}
     assert root({"$defs": {"a": circle}, **circle})["properties"] == {"x": {}}

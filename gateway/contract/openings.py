@@ -83,7 +83,8 @@ def text_of(top: Members, name: str) -> str:
 def _items(top: Members, name: str) -> Iterator[tuple[Any, str]]:
     """Yield the first items of a list, each as a pair of the decoded value and its JSON text.
 
-    An item that does not end within `WINDOW` is yielded as `{"role": "user"}` with the first characters of its JSON.
+    An item that does not end within `WINDOW` cannot be decoded. It is taken for a user message: the pair is
+    `{"role": "user"}` and the first characters of the item's JSON.
     """
     text = _window(top, name)
     at = _gap(text, 1)

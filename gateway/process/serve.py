@@ -60,7 +60,7 @@ COLLECT_AFTER: Final = 10_000
 Reference counting frees nearly all objects of a call, so the collector finds little. With Python's default of 700, each
 batch of records that is written to the store would cause several searches."""
 SERVED_HEADER_BYTES: Final = 256 * 1024
-"""Maximum length in bytes of a header line behind `tailscale serve`, if the configured maximum is lower.
+"""Maximum length in bytes of a header line behind `tailscale serve`. It replaces a lower configured maximum.
 
 `tailscale serve` sends all of a caller's grants in the tailnet policy in one header, which can be long.
 """

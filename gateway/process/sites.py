@@ -99,7 +99,7 @@ class Sites:
             await self._sites.pop().stop()
 
     async def resume(self) -> None:
-        """Accept connections again, also if `pause` was cancelled before its end."""
+        """Accept connections again. `pause` need not have finished: it may have been cancelled."""
         await self.pause()
         if self._served is not None:
             await self.start(*self._served)

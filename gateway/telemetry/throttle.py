@@ -16,7 +16,10 @@ MAX_KINDS: Final = 256
 
 
 class Throttle:
-    """A rate limit for the log lines of one event. It counts the unreported events of each kind."""
+    """A rate limit for log lines: one line for each kind of event in `QUIET_SECONDS`.
+
+    For each kind, the events without a log line are counted.
+    """
 
     def __init__(self) -> None:
         self._kinds: dict[str, tuple[float, int]] = {}

@@ -59,7 +59,7 @@ class Notices(msgspec.Struct, frozen=True):
     """A function that is called once a connection is open, before anything is written. If it returns an awaitable,
     the request is written only after the awaitable is done."""
     begins: Callable[[], None] = lambda: None
-    """A function that is called just before the first byte is written."""
+    """A function that is called just before the first byte of the request is written."""
 
 
 NO_NOTICES: Final = Notices()

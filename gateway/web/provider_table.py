@@ -27,7 +27,7 @@ class NoHealth(Exception):
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `answer` reads to the parser."""
+    """Add to the parser the options that `answer` reads."""
     parser.add_argument("--url", default=asking.DEFAULT_URL, help="the gateway that is asked (default: %(default)s)")
     parser.add_argument("--provider", default="", help="the models of one provider only")
     parser.add_argument("--json", action="store_true", help=f"print what GET {PATH} answers")

@@ -54,7 +54,7 @@ class _Question:
 
     task: asyncio.Task[WhoIs | None]
     callers: int = 0
-    """The number of callers that wait for the reply."""
+    """The number of calls of `whois` that wait for the reply."""
 
 
 class Lookups:

@@ -35,7 +35,9 @@ _ARRAY: Final = ord("[")
 
 
 class Decoder:
-    r"""A decoder from chunks of any size to frames. `feed` raises `BadFrame` for a bracket that closes nothing.
+    r"""A decoder that makes frames from chunks of any size.
+
+    `feed` raises `BadFrame` for a bracket that closes nothing.
 
     >>> decoder = json_array.Decoder()
     >>> [frame.payload for frame in decoder.feed(b'[{"a": 1},\n{"b": 2')], decoder.pending

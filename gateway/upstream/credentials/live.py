@@ -93,7 +93,7 @@ class LiveCredentials:
     """The failure that was logged last for each provider, with its time by the monotonic clock."""
 
     def ready(self, provider: Provider, subject: Subject) -> Used | None:
-        """Return the caller's credential if it is valid; None if the caller must wait for it (`get`)."""
+        """Return the credential for a caller (`subject`) if it is valid; None if it must be obtained first (`get`)."""
         credential = self._access(provider).source.credential(subject).fresh()
         return None if credential is None else Used(credential, subject)
 

@@ -22,9 +22,9 @@ from gateway.contract.registry import Plugin
 from gateway.store.captured import CapturedBodies, CapturedBody
 
 MAX_TURNS: Final = 400
-"""Maximum number of pieces on the page. Only the last pieces of a long conversation are shown."""
+"""Maximum number of texts (`Turn`) on the page. Only the end of a longer conversation is shown."""
 MAX_TEXT: Final = 20_000
-"""Maximum number of characters of a piece."""
+"""Maximum number of characters of a text on the page."""
 MAX_RAW: Final = 200_000
 """Maximum number of characters of a raw body."""
 

@@ -96,7 +96,7 @@ def _cells(row: Session) -> tuple[Cell, ...]:
 
 
 async def session(request: web.Request) -> web.Response:
-    """Return a page of a session's calls. The first page has the newest calls. Each page is oldest first."""
+    """Return a page of a session's calls. The first page has the newest calls. A page shows its oldest call first."""
     seen = scope(request)
     store = request.app[GATEWAY].store
     name = request.match_info.get("id") or request.query.get("id", "")

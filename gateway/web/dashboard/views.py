@@ -35,7 +35,8 @@ class ModelLine:
     calls: ModelRow | None = None
     """The figures and the health of the model; None if it was not called in the range of time."""
     health: KnownHealth | None = None
-    """The last success and the last error of the model at any time; None for a model of a disabled provider."""
+    """The last success and the last error of the model, even outside of the page's range of time; None for a model of a
+    disabled provider."""
     course: str = ""
     """Points of a line chart of the errors over time; "" if there was no error."""
     state: str = ""

@@ -124,7 +124,7 @@ class _Sum:
         return {**made, "allOf": self._rest} if self._rest else made
 
     def _differ(self, part: Schema, group: frozenset[str]) -> bool:
-        """Return whether the schema and a part both have keywords of the group, but with different values."""
+        """Return whether the merged schema and `part` both have keywords of the group, but with different values."""
         mine = {name: self._made[name] for name in group if name in self._made}
         its = {name: part[name] for name in group if name in part}
         return bool(mine and its and mine != its)

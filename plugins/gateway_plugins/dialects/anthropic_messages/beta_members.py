@@ -269,7 +269,7 @@ def _removing(edited: EditedMembers, member: str, items: list[Any], item: Block)
 def _replacing(edited: EditedMembers, content: list[Any], block: Block) -> Callable[[], None]:
     """Return a function that removes a block from `content`.
 
-    A `tool_reference` block is replaced by a text with the tool's name.
+    If it is a `tool_reference` block, the function puts a text with the tool's name in its place.
     """
 
     def take_out() -> None:

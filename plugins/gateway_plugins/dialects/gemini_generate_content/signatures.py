@@ -60,7 +60,7 @@ def unpacked(value: str) -> list[dict[str, str]] | None:
 
 
 def is_placeholder(value: str) -> bool:
-    """Return whether a client sent a placeholder, because it has no signature."""
+    """Return whether `value` is a placeholder, which clients send if they have no signature."""
     return value.translate(_STANDARD).rstrip("=") in _PLACEHOLDERS
 
 

@@ -173,7 +173,7 @@ def _find_access(by_source: _BySource, providers: frozenset[str], identity: Iden
 def _by_source(grants: Sequence[Grant]) -> _BySource:
     """Return the capabilities of each source (`src`). This is faster than a check of every grant for each caller.
 
-    The key of a capability is a pair: the index of its grant in the configuration, and its own index in this grant.
+    Each capability has a pair as its key: the index of the grant in the configuration, and the index within the grant.
     """
     by_source: _BySource = {}
     for outer, grant in enumerate(grants):

@@ -43,7 +43,10 @@ def opened_fault(opened: Any) -> str:
 
 
 def _fits(opened: Any, own: str, name: str) -> bool:
-    """Return whether the method `own` may be a misspelt `name`: its arguments fit, and the plugin never uses it."""
+    """Return whether the name of the method `own` may be a misspelt `name`.
+
+    This is possible if the arguments of `own` fit the method `name`, and the plugin never uses `own`.
+    """
     module = sys.modules.get(type(opened).__module__)
     is_right = not function_fault(name, METHODS[name], getattr(opened, own), may_wait=True)
     return is_right and (module is None or not is_used(module, own))

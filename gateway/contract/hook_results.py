@@ -265,7 +265,7 @@ def _asked(result: Any) -> None:
 
 
 def _added_headers(result: Any) -> None:
-    """Check the headers that a filter adds. Headers of the connection and the body are not allowed."""
+    """Check the headers that a filter adds. Headers about the connection or about the body are not allowed."""
     _headers(result)
     own = sorted(_OWN_HEADERS & {name.lower() for name in result})
     if own or not all(map(HEADER_NAME.fullmatch, result)):

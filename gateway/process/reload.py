@@ -78,7 +78,7 @@ class Reloader:
     """The secret key of the entity tags and of the marks (placeholders for secrets). A restart with the same key keeps
     both valid."""
     history: History | None = None
-    """The last versions of the configuration; None if they are not kept."""
+    """The most recent versions of the configuration; None if they are not kept."""
     seen: Mapping[Path, Stamp] = field(init=False)
     """The modification stamps of the configuration's files, taken just before the files were last read."""
     started: Config = field(init=False)

@@ -260,7 +260,10 @@ def _is_readable(source: sqlite3.Connection, query: str, key: int) -> bool:
 
 
 def _complete(connection: sqlite3.Connection) -> None:
-    """Add the missing sessions and sums of the stored calls, and remove the models and tools of lost sessions."""
+    """Add the missing sessions and sums of the stored calls.
+
+    Models and tools that belong to a missing session are removed first.
+    """
     for table in ("session_models", "session_tools"):
         connection.execute(f"DELETE FROM {table} WHERE session NOT IN (SELECT n FROM sessions)")  # noqa: S608 (our own)
     columns = ", ".join(f"c.{name}" for name in CALL_COLUMNS)

@@ -207,7 +207,7 @@ def _staged_path(state: StateFiles, name: str) -> Path:
 
 
 def _settle(database: Path) -> None:
-    """Write the write-ahead log of a database into the database, so that its one file is complete.
+    """Write the write-ahead log of a database into the database file, so that this single file is complete.
 
     Raises `StoreFailed` if another program has the database open.
     """

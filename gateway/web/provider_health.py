@@ -77,8 +77,8 @@ class KnownHealth(msgspec.Struct, frozen=True, kw_only=True):
 def known_health(standings: Iterable[Standing], stored: Iterable[ModelHealth], *, messages: bool) -> list[KnownHealth]:
     """Return the health of each model at each provider, in the order of `standings`.
 
-    `messages` adds the messages and call ids of errors. Only admins may see these, because the calls may be other
-    callers'.
+    `messages` adds the messages and call ids of errors. Only admins may see these, because a call may belong to another
+    caller.
     """
     records = {(each.provider, each.model): each for each in stored}
     known = [_known(standing, records.get((standing.provider, standing.model))) for standing in standings]

@@ -39,7 +39,7 @@ MAX_BUCKETS: Final = 100_000
 EVICTION_PROBES: Final = 4
 """Number of least recently used buckets that are examined for each new bucket. Full ones are removed from memory.
 
-With more than one, the number of buckets decreases even if some of the examined buckets are not full."""
+Several are examined, so that the number of buckets decreases even if some of the examined buckets are not full."""
 CROWDED_EVICTION_PROBES: Final = 64
 """Number of least recently used buckets that are examined for each new bucket if memory has no room."""
 MAX_AHEAD: Final = 86_400 * SECOND

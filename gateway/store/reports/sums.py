@@ -161,7 +161,7 @@ def summaries(connection: sqlite3.Connection, selection: Selection, buckets: Seq
 
 
 def people(connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span]) -> list[set[str]]:
-    """Return the logins with at least one call in each time bucket. Callers without a login are left out."""
+    """Return a set for each time bucket: the logins of its calls. Callers without a login are left out."""
     active: list[set[str]] = [set() for _ in buckets]
     for bucket, login, _ in grouped(connection, selection, buckets, "1", "s.identity"):
         if login:

@@ -100,7 +100,7 @@ def members(top: Members, checks: Mapping[str, Check]) -> dict[str, float]:
 
 
 def checked(checks: Mapping[str, Check], values: Mapping[str, Any], at: Mapping[str, str]) -> dict[str, float]:
-    """Check the numbers in `values`, and return those that have an effect and a check.
+    """Check the numbers in `values`, and return those that have an effect. Names without a check are left out.
 
     `checks` has the check for each name. `at` has the JSON pointers of values that are not at the top level of the
     request.

@@ -104,7 +104,7 @@ class PlainRequest:
 
 @dataclass(frozen=True, slots=True)
 class ConvertedRequest:
-    """The body for the provider, and the aliases of names that the reader of the reply needs."""
+    """The body for the provider, and the names that are needed to read the provider's reply."""
 
     body: dict[str, Any]
     names: Names

@@ -18,7 +18,7 @@ CUSTOM: Final = "custom"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The tool behind a flat name. `kind` is `FUNCTION`, `CUSTOM` or `LOCAL_SHELL`."""
+    """A tool as the client named it, for its flat name (`flat`). `kind` is `FUNCTION`, `CUSTOM` or `LOCAL_SHELL`."""
 
     kind: str
     name: str

@@ -34,7 +34,7 @@ class _Target:
 
 @dataclass(frozen=True, slots=True)
 class CallRoutes:
-    """The routes of all APIs. `router` is the router of the application, which knows them too."""
+    """The routes of all APIs. They are also added to `router`, the router of the application."""
 
     server: Server
     guard: Guard

@@ -201,7 +201,7 @@ class Server:
         call.stack.callback(exchange.early.cancel)
 
     async def _failed(self, exchange: _Exchange, error: GatewayError) -> web.StreamResponse | Reply:
-        """Return the response for an error before the first event. Its head may have been sent early.
+        """Return the response for an error that comes before the first event. The head may already have been sent.
 
         Raises `ConnectionAbortedError` if the head has been sent and the error cannot be written into the stream.
         """
@@ -294,7 +294,7 @@ class Server:
         return Reply(whole.status, headers, body, keep_alive=not self.gateway.is_leaving)
 
     def _error(self, exchange: _Exchange, error: GatewayError) -> Reply:
-        """Return the response for an error before the first byte of the response is sent."""
+        """Return the response for an error that comes before any byte of the response is sent."""
         inbound, call = exchange.inbound, exchange.call
         native = call is not None and call.is_native
         request = call.request if call is not None else None

@@ -235,8 +235,9 @@ class Capability:
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers added to requests for the capability's models, or to all requests if it names no models."""
     quotas: tuple[Chain, ...] = ()
-    """The quotas that pay for requests for the capability's models, or for all requests if it names no models. Each is
-    a chain: further quotas pay when the first is empty. A request is refused if one of its quotas is not defined."""
+    """Chains of quotas that pay for requests for the capability's models, or for all requests if it names no models.
+
+    In a chain, further quotas pay when the first is empty. A request is refused if one of its quotas is not defined."""
     rate_limits: tuple[RateLimit, ...] = ()
     origin: str = field(default="", compare=False)
     """The position of the capability's object in the document or the tailnet policy. Explanations name it as the reason

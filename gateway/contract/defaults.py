@@ -38,7 +38,7 @@ from gateway.contract.settings import Settings
 class Defaults:
     """The default functions and values of one compatibility flag (plugin of an API format).
 
-    They use the name of the plugin's module, its first dialect and its function `places`.
+    Some of them depend on the plugin's name, or on the values `dialects`, `content_type` and `places` of its module.
     """
 
     accepts: tuple[tuple[str, str], ...] = ()

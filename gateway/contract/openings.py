@@ -135,4 +135,4 @@ def _text(value: Any, depth: int = 4) -> str:
 
 
 _TEXTS: Final = ("content", "parts", "text")
-"""Keys for the text of a message or a block."""
+"""Names of the fields that may have the text of a message or of a block."""

@@ -138,7 +138,7 @@ def _endpoint(listener: Listener) -> str:
 
 
 def refuse_rest(passed: list[Passed]) -> None:
-    """Raise `CannotListen` if a passed socket is left, because its connections would wait for ever."""
+    """Raise `CannotListen` if any passed socket belongs to no listener. Its connections would wait for ever."""
     for one in passed:
         where = endpoint(one.socket.getsockname())
         raise CannotListen(f'a socket on {where} ("{one.name}") was passed, and no listener has this address; add one')

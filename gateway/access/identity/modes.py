@@ -99,7 +99,7 @@ class Modes:
         return "" if self.is_served(transport.get_extra_info("sockname")) else self._sources.peer(transport)
 
     async def machines(self) -> list[Identity]:
-        """Return this machine's own identities, as the listeners in mode `whois` identify it.
+        """Return the identities that this machine itself has for the listeners in mode `whois`.
 
         A listener is left out if it cannot identify this machine, for example because its tailscaled does not reply.
         """

@@ -190,7 +190,7 @@ class Prices:
     def _rows(self, basis: str, model: str) -> list[Row]:
         """Return the rows of a model, ordered by their first day.
 
-        From their first day on, the operator's rows replace those of the built-in table.
+        From the first day of the operator's first row on, the operator's rows replace those of the built-in table.
         """
         for book, region, name in _places(basis, model):
             added, known = (rows.find(book, region, name) for rows in self._lists)
@@ -279,7 +279,7 @@ def _is_meant(priced: Priced, name: str) -> bool:
 
 
 def _bare(row: str) -> str:
-    """Return the model's name in the name of a row, without seller, region and vendor."""
+    """Return the name of a row without seller, region and vendor: only the model's name."""
     model = base_id(row.partition("/")[2])
     maker = _MAKER.match(model)
     return model[maker.end() :] if maker else model

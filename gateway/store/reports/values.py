@@ -291,8 +291,8 @@ class Activity:
     """Number of people by week, which begins on Monday."""
     months: tuple[tuple[Span, int], ...]
     four_of_seven: tuple[tuple[Span, int], ...]
-    """Pairs of a day and a number of people. These people were active on at least four of the seven days up to this
-    day."""
+    """Pairs of a day and a number of people. These people were active on at least four of the seven days that end with
+    this day."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

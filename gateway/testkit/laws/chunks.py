@@ -10,7 +10,7 @@ CHUNK_SIZES: Final = (1, 2, 3, 7, 64)
 MAX_WORK: Final = 2_000_000
 """Maximum number of bytes that a law decodes for one stream. A decoder in Python needs about a second for this."""
 _CONTEXT: Final = 20
-"""Number of bytes that a report shows on each side of a border."""
+"""Number of bytes that a report shows on each side of a border between two chunks."""
 
 
 def chunkings(data: bytes) -> Iterator[list[bytes]]:

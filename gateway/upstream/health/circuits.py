@@ -40,7 +40,7 @@ class Change(msgspec.Struct, frozen=True):
 
     provider: str
     model: str
-    """The model's name; "" if the provider refuses the key, which concerns all its models."""
+    """The model's name; "" if the provider refuses the key, which concerns all models of the provider."""
     state: State
     cause: Cause
     calls: int

@@ -60,7 +60,7 @@ class Step(NamedTuple):
     call: Record
     href: str
     pause: str
-    """The time without a call before this one; "" if it is short."""
+    """The time without a call before this call; "" if the time is short."""
     wait: float
     """Width of the part of the bar before the first event, in percent."""
     reply: float

@@ -21,7 +21,7 @@ _AGES: Final = (
     (86400, 3600, "h"),
     (30 * 86400, 86400, "d"),
 )
-"""Units of ages as (limit, seconds, name). A unit of `seconds` is used for ages below `limit` seconds."""
+"""Units of ages, each as (limit, length, name) with two numbers of seconds. A unit is used for ages below its limit."""
 _NOW: Final = 5
 """Age in seconds below which the text is "just now"."""
 

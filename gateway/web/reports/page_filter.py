@@ -40,7 +40,7 @@ _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
 
 class Chip(NamedTuple):
-    """A value of the filter, and the query string of the page without it."""
+    """A value of the filter, and the query string of the page without this value."""
 
     name: str
     value: str

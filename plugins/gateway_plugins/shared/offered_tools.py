@@ -75,7 +75,7 @@ class OfferedTools:
 
 
 def offer(tools: Sequence[Tool], choice: ToolChoice) -> OfferedTools:
-    """Return the tools with the tool choice. Raises `Refused` if the choice demands a tool that is not offered."""
+    """Return the tools and the tool choice. Raises `Refused` if the choice demands a tool that is not offered."""
     if choice.is_forced and not tools:
         raise invalid(f"{param(choice.at)}: a tool is demanded but none is offered; send tools", param(choice.at))
     if choice.mode == "tool" and choice.name not in {tool.name for tool in tools}:

@@ -164,7 +164,7 @@ class Reports:
         return {_COUNTS[name][0]: number for name in names if (number := known.get(name))}
 
     def parts(self, marks: Marks, model: str = "") -> tuple[list[Part], bool]:
-        """Return the billed parts of the reply. The second value is true if the provider bills exactly these.
+        """Return the billed parts of the reply. The second value is true if the provider bills exactly these parts.
 
         `marks` has the cache breakpoints of the request. `model` is the model that the reply names.
 

@@ -141,7 +141,10 @@ def last_part(path: str) -> str:
 
 
 def parse(flag: str, dialect: str, request: HttpRequest, top: Members) -> ClientRequest:
-    """Return the request, with model and streaming from the path. Raises `Refused` for a malformed model name."""
+    """Return the request. The path names the model, and tells whether the reply is to be a stream.
+
+    Raises `Refused` for a malformed model name.
+    """
     model = json_api.model_name(request.params["model"])
     return json_api.client_request(
         flag, dialect, request, top, model=model, stream=last_part(request.route.path) in STREAMING

@@ -39,7 +39,8 @@ _STOPS: Final[Mapping[str, str]] = {
     reply_events.MALFORMED: "malformed_model_output",
 }
 _INTERVENED: Final = "guardrail_intervened"
-"""Stop reason if Bedrock's guardrails ended the reply. If another content filter did, it is `content_filtered`."""
+"""Stop reason if Bedrock's guardrails ended the reply. The stop reason for other content filters is
+`content_filtered`."""
 _TIERS: Final[Mapping[str, str]] = {
     "default": "default",
     "standard": "default",

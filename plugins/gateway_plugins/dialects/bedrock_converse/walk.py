@@ -233,7 +233,7 @@ class Reader:
 
 
 def _role(kind: str, data: Mapping[str, Any]) -> Role:
-    """Return whether an event begins, continues or ends its content block.
+    """Return the role of an event: it begins, continues or ends its content block.
 
     Text and thinking have no start event in Converse. So their first delta begins the block.
     """

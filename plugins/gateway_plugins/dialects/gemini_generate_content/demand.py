@@ -124,7 +124,7 @@ class Conversation:
     def assistant(self, pieces: Sequence[Piece], at: str) -> None:
         """Add an assistant turn.
 
-        Consecutive turns become one content, so that all function calls come before all results.
+        Consecutive assistant turns become one content, so that all function calls come before all results.
         """
         turn = ModelTurn(self._maker, self._drop)
         turn.add(pieces)

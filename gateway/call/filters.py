@@ -60,7 +60,7 @@ class OpenFilter:
     failed: bool = False
     """Whether a method of the filter has failed. After that, only its method `done` is called."""
     working: asyncio.Future[plugin_threads.Outcome] | None = None
-    """The result of the thread that last ran a method; None if no thread was started."""
+    """The result of the last thread that ran a method; None if no thread was started."""
 
     def method(self, name: str) -> Callable[..., Any] | None:
         return None if self.failed else self.methods.get(name)

@@ -15,7 +15,8 @@ from typing import Final
 KEPT: Final = 3600.0
 """Seconds after which a refusal is forgotten. One failed attempt per hour is acceptable."""
 MAX_MODELS: Final = 1000
-"""Maximum number of models in the memory. The models that were used least recently are forgotten first."""
+"""Maximum number of models whose refused features are remembered. The least recently used models are forgotten
+first."""
 
 
 @dataclass(slots=True)

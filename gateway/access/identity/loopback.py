@@ -29,7 +29,7 @@ _PREFIXES: Final = ("x-forwarded-", "tailscale-")
 
 
 class Loopback:
-    """The mode `loopback`. `daemons` returns the clients of all known tailscaled processes."""
+    """The mode `loopback`. `daemons` returns a LocalAPI client for each known tailscaled process."""
 
     def __init__(self, daemons: Callable[[], Iterable[Lookups]]) -> None:
         self._daemons = daemons

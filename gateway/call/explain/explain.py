@@ -49,7 +49,7 @@ class NoSuchCaller(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A pattern of a grant that covers a model. `origin` is its position in the configuration or policy."""
+    """A pattern that matches the model. `origin` is the position of its capability in the configuration or policy."""
 
     models: str
     origin: str

@@ -152,7 +152,7 @@ class Ledger:
         return reservation.charges
 
     def charge_parts(self, reservation: Reservation, parts: Sequence[Part], now: int) -> tuple[Charge, ...]:
-        """Charge several amounts, each to its own claims, and release the reservation, as `charge` does.
+        """Do the same as `charge` for several amounts, each of which has its own claims.
 
         If several of the amounts concern one bucket, the bucket is charged their sum.
         """

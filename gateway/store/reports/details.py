@@ -84,8 +84,10 @@ SELECT error, error_native, provider, error_message, id, at FROM calls INDEXED B
 WHERE identity = ? AND at >= ? AND at < ? AND error <> '' AND outcome <> 'ok' ORDER BY at DESC LIMIT ?
 """
 OwnErrors = Mapping[tuple[str, str, str, str], tuple[str, str, int]]
-"""The last errors of one caller: message, call id and time in milliseconds, by code, native name, provider and
-shape."""
+"""The last error of each kind that one caller had.
+
+A key is (code, native name, provider, shape of the message). The shape "" stands for all messages. A value is (message,
+call id, time in milliseconds)."""
 
 
 def _own_errors(connection: sqlite3.Connection, user: str, span: Span) -> OwnErrors:

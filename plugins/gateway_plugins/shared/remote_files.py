@@ -144,7 +144,7 @@ def patch(body: bytes, changes: Changes) -> bytes:
 
 
 def _may_have_urls(request: ClientRequest) -> bool:
-    """Return whether a body may have URLs, because it has the beginning of a URL or a field in `_ADDRESSES`."""
+    """Return whether a body may have URLs: it contains the beginning of a URL or a field in `_ADDRESSES`."""
     dialect, body = request.dialect, request.top.body
     return dialect in _FINDERS and (_BEGINNING in body or (dialect in _ADDRESSES and _ADDRESSES[dialect] in body))
 

@@ -72,7 +72,7 @@ class AnswerText:
         return "" if inside and held.strip() == "}" else held
 
     def _begin(self) -> bool:
-        """Read the beginning of the text. Return whether enough has come to tell if an object surrounds the answer."""
+        """Read the beginning of the text. Return False if it is too short to show if an object surrounds the answer."""
         plain = "".join(self._held.split())
         if plain.startswith(_BEFORE) and plain != _BEFORE:
             self._is_inside = True

@@ -1,8 +1,8 @@
 """The section `tls` of a listener: its certificate and private key, and authorities for clients' certificates.
 
-The section names files, because OpenSSL loads a certificate and its key only from files. They are read when the
-configuration is loaded, and watched for changes. Each loading makes an `SSLContext` from them, which
-`gateway/web/tls.py` uses for new connections.
+The section names files, because OpenSSL loads a certificate and its key only from files. The files are read when the
+configuration is loaded, and watched for changes. Each loading makes an `SSLContext` from the files. The context is used
+for new connections (`gateway/web/tls.py`).
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class TlsSection(Section):
 
 
 def read_tls(raw: Any, path: Path, reading: Reading) -> ListenerTls | None:
-    """Return the listener's TLS settings; None if a key of the section has a wrong value.
+    """Return the listener's TLS settings; None if the section itself has a fault.
 
-    A fault in one of the files is reported, but the settings are still returned.
+    A fault in a file that the section names is reported, but the settings are still returned.
     """
     section = reading.section(TlsSection, raw, path)
     if section is None:

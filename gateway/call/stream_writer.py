@@ -17,7 +17,7 @@ from gateway.contract.flag import Event
 
 
 class PassedEvents:
-    """The first and the last event of a stream that is passed on unchanged, without the client's encoder."""
+    """The first and the last event of a stream whose events are passed on unchanged. No encoder writes them."""
 
     def __init__(self, events: Sequence[Event]) -> None:
         self._first = events[0] if events else None

@@ -189,7 +189,7 @@ def empty(data: Any, path: Sequence[str | int]) -> None:
 
 
 def output_bytes(places: Places, event: Event) -> int:
-    """Return the number of bytes of the texts in an event, without the texts that repeat a block.
+    """Return the number of bytes of the texts in an event. Texts that repeat a whole block do not count.
 
     >>> places.output_bytes(lambda event: [Place(("text",))], event("chunk", {"text": "hi"}))
     2

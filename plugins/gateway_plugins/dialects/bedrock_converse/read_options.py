@@ -74,7 +74,7 @@ The maxima of temperature and top_p are from botocore's service model. The maxim
 
 
 def refuse_unservable(top: Members) -> None:
-    """Raise `Refused` for a request without messages and system prompt, or with `promptVariables`.
+    """Raise `Refused` for a request that has neither messages nor a system prompt, or that has `promptVariables`.
 
     Only Bedrock could answer a request with `promptVariables`.
     """

@@ -5,137 +5,23 @@ The transport is a fake, and a test decides how much time passes. So nothing her
 
 import asyncio
 import json
-from types import MappingProxyType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
 
 from gateway.call.context import CALL, REQUEST_ID
-from gateway.call.reply import Reply
 from gateway.call.request_body import MalformedBody
 from gateway.config.server import Limits
-from gateway.telemetry.metrics import Metrics
 from gateway.web import connection_limits
-from gateway.web.connection_limits import Connections, most_connections
-from gateway.web.connections import HttpServer
+from gateway.web.connection_limits import most_connections
+from tests.helpers.fake_transport import GET, PEER, hello, opening, settled, status_of  # noqa: F401 (a fixture)
 
-GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 HEAD_SECONDS, IDLE_SECONDS, UNREAD_SECONDS, CLOSE_SECONDS = 15, 75, 120, 5
 """The deadlines of a gateway without settings of its own. They are figures here, so that a test fails if one changes."""
 MEBIBYTE = 1024 * 1024
-PEER = ("100.64.0.1", 1234)
-
-
-class Transport(asyncio.Transport):
-    """A transport that stores what is written, and has as many unread bytes as a test says."""
-
-    def __init__(self):
-        super().__init__({"peername": PEER})
-        self.written = b""
-        self.unread = 0
-        self.end = ""
-
-    def write(self, data):
-        self.written += data
-
-    def get_write_buffer_size(self):
-        return self.unread
-
-    def is_closing(self):
-        return bool(self.end)
-
-    def close(self):
-        self.end = self.end or "closed"
-
-    def abort(self):
-        self.end = "aborted"
-
-
-class Log:
-    """A log that stores its entries."""
-
-    def __init__(self):
-        self.entries = []
-
-    def warning(self, event, **fields):
-        self.entries.append((event, fields))
-
-
-async def settled():
-    """Let all tasks run until they wait for something else than each other."""
-    for _ in range(20):
-        await asyncio.sleep(0)
-
-
-class Opened:
-    """A connection, and a clock for all its timers."""
-
-    def __init__(self, monkeypatch, handler, options, limits):
-        self.loop = asyncio.get_running_loop()
-        self.now = self.loop.time()
-        monkeypatch.setattr(self.loop, "time", lambda: self.now)
-        monkeypatch.setattr(connection_limits, "monotonic", lambda: self.now)
-        self.log, self.transport = Log(), Transport()
-        self.metrics = Metrics(SimpleNamespace(providers={}, metrics=SimpleNamespace(users=0)))
-        self.limits = Limits(**limits)
-        self.connections = Connections(lambda: self.limits, self.metrics, self.log)
-        self.server = HttpServer(self.connections, web.Server(handler, **options))
-        self.connection = self.server()
-        self.connection.connection_made(self.transport)
-
-    async def receives(self, data):
-        self.connection.data_received(data)
-        await settled()
-
-    async def passes(self, seconds):
-        self.now += seconds
-        await settled()
-
-    def read(self):
-        """Return what was written since the last call of this method."""
-        data, self.transport.written = self.transport.written, b""
-        return data
-
-    @property
-    def end(self):
-        return self.transport.end
-
-    def timers(self):
-        """Return the functions of this connection for which a timer is set."""
-        mine = (self.connection, self.transport)
-        return [
-            timer._callback.__name__
-            for timer in self.loop._scheduled
-            if not timer.cancelled() and getattr(timer._callback, "__self__", None) in mine
-            if timer._callback.__name__ != "_process_keepalive"  # aiohttp's, which does nothing
-        ]
-
-
-async def hello(_request):
-    return web.Response(text="hello")
-
-
-@pytest.fixture
-async def opened(monkeypatch):
-    """Yield a function that opens a connection, which is closed at the end."""
-    made = []
-
-    def make(handler=hello, options=MappingProxyType({}), **limits):
-        made.append(Opened(monkeypatch, handler, options, limits))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.connection.connection_lost(None)
-        await settled()
-        if each.connections._sweep_timer is not None:
-            each.connections._sweep_timer.cancel()
-
-
-def status_of(reply):
-    return int(reply.split(b" ", 2)[1])
 
 
 async def test_half_a_head_gets_its_reply_at_its_deadline(opened):
@@ -598,113 +484,3 @@ def test_the_default_limits_of_connections(monkeypatch):
     for descriptors, most in ((1025, 412), (1026, 413), (1_000_000, 20_000), (202, 1), (201, 1), (100, 1)):
         monkeypatch.setattr(connection_limits.resource, "getrlimit", lambda _, soft=descriptors: (soft, 2_000_000))
         assert most_connections(Limits()) == most
-
-
-JSON = {"content-type": "application/json"}
-ENDING = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
-UPGRADE = GET.replace(b"\r\n\r\n", b"\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
-
-
-def replying(body=b"{}", **fields):
-    """Return a handler that returns a reply of a call."""
-
-    async def handler(_request):
-        return Reply(200 if body else 204, JSON if body else {}, body, **fields)
-
-    return handler
-
-
-def parts(reply):
-    """Return the status line, the headers by lower-case name, and the body of one reply."""
-    head, _, body = reply.partition(b"\r\n\r\n")
-    line, *lines = head.decode().split("\r\n")
-    return line, {name.lower(): value for name, _, value in (each.partition(": ") for each in lines)}, body
-
-
-async def test_replies_of_calls_leave_their_connection_open(opened):
-    one = opened(replying())
-    for _ in range(2):
-        await one.receives(GET)
-        line, headers, body = parts(one.read())
-        assert headers.pop("date").endswith(" GMT")
-        assert (line, headers, body) == ("HTTP/1.1 200 OK", {**JSON, "content-length": "2"}, b"{}")
-        assert (one.end, list(one.connections._idle)) == ("", [one.connection])
-
-
-@pytest.mark.parametrize(("keep_alive", "request_"), [(False, GET), (True, ENDING), (False, ENDING)])
-async def test_the_last_reply_of_a_connection_says_so(opened, keep_alive, request_):
-    one = opened(replying(keep_alive=keep_alive))
-    await one.receives(request_)
-    line, headers, _ = parts(one.read())
-    assert (line, headers["connection"], one.end) == ("HTTP/1.1 200 OK", "close", "closed")
-
-
-async def test_a_reply_of_a_call_after_a_close_is_the_last_one(opened):
-    waiting = asyncio.Event()
-
-    async def slow(_request):
-        await waiting.wait()
-        return Reply(200, JSON, b"{}")
-
-    one = opened(slow)
-    await one.receives(GET)
-    one.connection.close()
-    waiting.set()
-    await settled()
-    assert (parts(one.read())[1]["connection"], one.end) == ("close", "closed")
-
-
-async def test_a_reply_of_a_call_has_the_version_of_its_request(opened):
-    one = opened(replying())
-    await one.receives(GET.replace(b"1.1", b"1.0"))
-    line, _, body = parts(one.read())
-    assert (line, body, one.end) == ("HTTP/1.0 200 OK", b"{}", "closed")
-
-
-async def test_a_reply_of_a_call_without_a_body_has_no_length(opened):
-    one = opened(replying(b""))
-    await one.receives(GET)
-    line, headers, body = parts(one.read())
-    assert (line, body, one.end) == ("HTTP/1.1 204 No Content", b"", "")
-    assert headers.keys() & {"content-length", "content-type"} == set()
-
-
-async def test_what_follows_an_offer_of_another_protocol_is_a_request(opened):
-    one = opened(replying())
-    await one.receives(UPGRADE + GET)
-    assert (one.read().count(b"HTTP/1.1 200 OK"), one.end) == (2, "")
-
-
-@pytest.mark.parametrize("ends", [False, True])
-async def test_a_reply_to_a_client_that_has_left_is_not_written(opened, ends, caplog):
-    waiting = asyncio.Event()
-
-    async def slow(_request):
-        await waiting.wait()
-        return Reply(200, JSON, b"{}")
-
-    one = opened(slow)
-    await one.receives(GET)
-    one.transport.close()
-    if ends:
-        one.connection.connection_lost(None)
-    waiting.set()
-    await settled()
-    assert (one.read(), caplog.records) == (b"", [])
-    assert one.connection._task_handler is None or one.connection._task_handler.done()
-
-
-@pytest.mark.parametrize("reads", [False, True])
-async def test_a_request_ends_when_its_reply_is_read(opened, reads, caplog):
-    one = opened(replying())
-    await settled()
-    one.connection.pause_writing()
-    await one.receives(GET)
-    assert (status_of(one.read()), list(one.connections._idle)) == (200, [])
-    if reads:
-        one.connection.resume_writing()
-    else:
-        one.connection.connection_lost(OSError("no route"))
-    await settled()
-    assert list(one.connections._idle) == ([one.connection] if reads else [])
-    assert (one.connection.awaits_head, caplog.records) == (reads, [])

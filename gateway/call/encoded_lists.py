@@ -16,9 +16,9 @@ from gateway.call import plugin_threads
 from gateway.contract.errors import INTERNAL, GatewayError, Problem
 
 LONG: Final = 256
-"""Number of models above which a list is made in a thread. Making a shorter list takes at most some 10 milliseconds."""
+"""Number of models above which a list is made in a thread. A shorter list takes about 10 milliseconds at most."""
 MAX_BYTES: Final = 16 * 1024 * 1024
-"""Maximum total size of the cached lists, in bytes. A list of 10,000 models has some 6 MB."""
+"""Maximum total size of the cached lists, in bytes. A list of 10,000 models has about 6 MB."""
 SECONDS: Final = 30.0
 """Maximum number of seconds that a request waits for a long list."""
 

@@ -25,7 +25,7 @@ class Batch(msgspec.Struct, frozen=True):
     """The failure of the provider or a plugin after these events; None if there was none. A batch with a failure is the
     last batch."""
     costly: bool = False
-    """Whether reading an event takes so long that this is done in a worker process (`upstream/process_pool.py`)."""
+    """Whether an event takes so long to read that a worker process reads it (`upstream/process_pool.py`)."""
 
 
 NO_EVENTS: Final = Batch(())

@@ -166,7 +166,7 @@ def write_errors(
 
 
 def _kind_number(connection: sqlite3.Connection, kind: ErrorKind, share: ErrorShare) -> int:
-    """Store the last message and example of a kind of errors. Return the key of its row."""
+    """Store the last message and example of a kind of errors. Return the key of the kind's row."""
     number = "SELECT n FROM error_kinds WHERE code = ? AND native = ? AND provider = ? AND shape = ?"
     if connection.execute(number, kind).fetchone() is None:
         shapes = "SELECT count(*) FROM error_kinds WHERE code = ? AND native = ? AND provider = ?"

@@ -157,9 +157,10 @@ def parse_amount(text: Any) -> int:
 
 
 def levels_of(gateway: Gateway, identity: Identity, *, everybody: bool) -> Sequence[Level]:
-    """Return the caller's own buckets with their balances, or all buckets if `everybody` is True, the emptiest first.
+    """Return the caller's own buckets with their balances, or all buckets if `everybody` is True.
 
-    Call this function in a thread, because many buckets would block the event loop for too long.
+    The emptiest bucket is first. Call this function in a thread, because many buckets would block the event loop for
+    too long.
     """
     return _levels(gateway.quotas, _mine(gateway, identity), everybody=everybody)
 

@@ -17,8 +17,9 @@ _LONGEST: Final = 100
 
 
 def reply_id(prefix: str, given: str) -> str:
-    """Return a reply id that begins with `prefix`, followed by the rest of the provider's id `given`, which may be
-    "".
+    """Return a reply id: `prefix`, and then the provider's id `given` without its own prefix.
+
+    If nothing is left of `given`, a random id follows `prefix`.
     """
     other = next((other for other in _PREFIXES if given.startswith(other)), "")
     rest = _UNSAFE.sub("", given.removeprefix(other))[:_LONGEST]

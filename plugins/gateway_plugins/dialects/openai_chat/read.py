@@ -153,9 +153,9 @@ def _parts(content: Any, at: str, drop: Drop) -> list[Part]:
 
 
 def _answered(raw: Any, at: str, drop: Drop) -> Any:
-    """Return a part of an assistant message. A part that is not text is replaced by a blank text.
+    """Return a part of an assistant message. If it is neither a text nor a refusal, replace it by a blank text.
 
-    Such a part, for example a picture that the model made, is reported as dropped. A 400 would end the session.
+    Such a part, for example a picture that the model made, is reported as dropped. Refusing it would end the session.
     """
     if not isinstance(raw, dict) or str(raw.get("type")) in {"text", "refusal"}:
         return raw

@@ -93,8 +93,8 @@ class CircuitBreaker:
     closes."""
     slow_start_seconds: float = 30
     outlier: float = 0.2
-    """Largest allowed difference: the provider's share of failed attempts minus the share at the model's other
-    providers. A larger difference opens the circuit. 1 means no limit."""
+    """Maximum by which a model's share of failed attempts may exceed its share at the other providers. A larger
+    difference opens the circuit. 1 means no limit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,7 +138,7 @@ _NO_BUCKETS: Final = [0] * SIZE
 def sum_calls(calls: Iterable[Row]) -> Sums:
     """Sum calls by session and by quarter hour.
 
-    Calls of the same session, series and quarter hour are added first, because a batch has few such groups.
+    The calls of each session, series and quarter hour are summed as a group, because a batch has few such groups.
     """
     alike: defaultdict[tuple[tuple[Any, ...], int], list[Row]] = defaultdict(list)
     for row in calls:

@@ -13,8 +13,8 @@ IDLE_SECONDS: Final = 15.0
 
 
 class Pool:
-    """Connections by endpoint. The last used connection is taken first, so that the others become idle and are
-    closed.
+    """Connections by endpoint. The most recently used connection is taken first, so that connections that are not
+    needed stay idle and are closed.
     """
 
     def __init__(self) -> None:

@@ -299,7 +299,7 @@ def _response_for(problem: Problem) -> web.Response:
 def _json_response(error: web.HTTPException) -> web.StreamResponse:
     """Return the reply for an exception of aiohttp: an error in JSON (no such route, wrong method), or a redirect.
 
-    aiohttp deprecates the exception itself as the reply.
+    aiohttp has deprecated the use of the exception itself as the reply.
     """
     if error.status < 400:
         return web.Response(status=error.status, headers={"location": error.headers["Location"]})

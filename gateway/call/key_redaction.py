@@ -228,12 +228,12 @@ class EventRedaction:
         self._held: list[Event] = []
 
     def feed(self, data: bytes, events: Iterable[Event]) -> Iterable[Event]:
-        """Return the events that `data` completes, with the keys removed."""
+        """Return the events that `data` completes, without the gateway's keys."""
         self.look(data)
         return self.clean(events)
 
     def look(self, data: bytes) -> None:
-        """Search the next bytes of the stream for signs of an API key."""
+        """Search the next bytes of the stream for signs of a key of the gateway."""
         if not self._suspect:
             window = self._end + data
             self._suspect = self._redaction.suspects(window)
@@ -241,7 +241,7 @@ class EventRedaction:
         self._packed = self._packed or data.find(_PACKED) >= 0
 
     def clean(self, events: Iterable[Event]) -> Iterable[Event]:
-        """Return the events without the gateway's API keys. The events' bytes must first be passed to `look`."""
+        """Return the events without the gateway's keys. The events' bytes must first be passed to `look`."""
         return self._redacted(events) if self._suspect or self._packed else events
 
     def _redacted(self, events: Iterable[Event]) -> Iterator[Event]:

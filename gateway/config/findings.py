@@ -25,7 +25,8 @@ _NO_KEY: Final = re.compile(r"[A-Za-z_-]{1,16}")
 _SHORTEST_KEY: Final = 4
 """Minimum length of a secret in characters. Shorter values are not masked in messages."""
 _TELLING: Final = 6
-"""Minimum number of consecutive characters of a secret that messages hide. Any sentence may contain fewer."""
+"""Minimum number of consecutive characters of a secret that messages hide. Fewer characters may also occur in a
+message by chance."""
 MAX_FINDINGS: Final = 1000
 """Maximum number of findings of each severity. Nobody reads more, and each one takes time."""
 PATIENCE: Final = 200_000

@@ -77,7 +77,7 @@ _MESSAGES: Final = (
 )  # fmt: skip
 """Keys for the message of an error at OpenAI, Anthropic, AWS, FastAPI (`detail`) and other servers."""
 _NAMES: Final = ("code", "status_code", "error_code", "status", "type")
-"""Keys for the name or number of an error, the most specific first."""
+"""JSON keys for the name or number of an error, the most specific first."""
 _ENVELOPES: Final = ("error", "errors", "base_resp", "Output")
 """Keys for an error: `error` in most APIs, `errors` in JSON:API, `base_resp` at MiniMax, `Output` at AWS."""
 _ERROR_MEMBERS: Final = frozenset({*_MESSAGES, *_NAMES, *_ENVELOPES, "object", "success", "request_id", "requestId"})

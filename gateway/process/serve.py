@@ -209,7 +209,7 @@ def _header_bytes(config: Config) -> int:
 def _bind(config: Config, passed: list[Passed], bounds: list[Bound], metrics: list[Bound], *, every: bool) -> None:
     """Open the sockets of all listeners. Append the metrics listener's socket to `metrics`, and the others to `bounds`.
 
-    Raises `CannotStart` if a socket cannot be opened. With `every`, raises it also if a passed socket is left over.
+    Raises `CannotStart` if a socket cannot be opened. If `every` is true, raises it also for an unused passed socket.
     """
     try:
         bounds.extend(bind(listener, passed) for listener in config.server.listeners)

@@ -1,7 +1,7 @@
 """Conversion between the record of a call and a row of the SQLite store.
 
-Times are integer milliseconds, and money is integer nanodollars. `entries.py` has limited the length of texts. Sums
-over rows are in `sums.py`, queries in `rows.py`.
+Times are integer milliseconds, and money is integer nanodollars. `entries.py` has cut texts to a maximum length.
+Sums over rows are in `sums.py`, queries in `rows.py`.
 """
 
 from __future__ import annotations

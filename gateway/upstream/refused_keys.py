@@ -13,7 +13,7 @@ from gateway.config.model import Provider
 
 @dataclass(slots=True)
 class RefusedKeys:
-    """The keys that providers refused and have not accepted since.
+    """The gateway's keys that providers refused and have not accepted since.
 
     A key is identified by the provider's id and the key's name. The name is "" for the only key of a provider, and the
     name in `Provider.apikeys` for one of several keys.

@@ -71,7 +71,7 @@ _FAILURE_CODES: Final = {
     errors.QUOTA: "insufficient_quota",
     errors.INVALID_REQUEST: "invalid_prompt",
 }
-"""Code in `response.failed` for these error codes of the gateway. Any other error has the code `server_error`."""
+"""Codes in `response.failed`, by the gateway's error code. Any other error has the code `server_error`."""
 
 
 def session_ids(request: ClientRequest) -> SessionIds:

@@ -43,7 +43,7 @@ _ENCODED: Final = re.compile(rf"{_WORD}(?: +{_WORD})*")
 
 
 class ServeHeaders:
-    """The mode `serve-headers`. It identifies each request, because many callers may use the same connection."""
+    """The mode `serve-headers`. It identifies the caller of every request, because callers may share a connection."""
 
     def __init__(self, log: Logger) -> None:
         self._log = log

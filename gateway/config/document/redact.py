@@ -70,7 +70,10 @@ def redact(document: Document, key: bytes, active: Iterable[str] = ()) -> Redact
 
 
 def role_lookup(document: Document) -> Callable[[int], Role | None]:
-    """Return a function that maps an offset to the role of the string or key there; None outside of strings."""
+    """Return a function that maps an offset to the role of the string there. The string may be a value or a key.
+
+    The function returns None for an offset outside of strings.
+    """
     values = {string.start: string.path for string in document.strings}
     names = {at: (*path[:-1], "(name)") for path, at in document.offsets.items() if path and isinstance(path[-1], str)}
     strings = [piece for piece in tokens(document.text) if piece.kind == "string"]

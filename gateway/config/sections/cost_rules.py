@@ -17,7 +17,7 @@ from gateway.config.section import Section
 from gateway.money.prices.table import ADJUSTMENT_PLACES, CostRule, compile_glob
 
 _MAX_ADJUSTMENT: Final = 1000
-"""Maximum factor for a price. A larger number is a mistake, because factors are discounts and surcharges."""
+"""Maximum factor for a price. Factors are discounts and surcharges, so a larger number is a mistake."""
 
 
 def _pattern(value: str) -> str:

@@ -1,6 +1,6 @@
 """Rules for tools, tool calls and tool results that the service model allows and Converse refuses.
 
-The table of rules in `converse.py` contains these rules. They need bodies that `testkit/judge.py` has accepted.
+The table of rules in `converse.py` contains these rules. They expect that `testkit/judge.py` has accepted the body.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from gateway.upstream.http1.exchange import BrokenOff, Quick, not_quick
 CODINGS: Final = frozenset({"gzip", "x-gzip", "deflate"})
 """The content codings that are decoded (RFC 9110, 8.4.1)."""
 STEP_BYTES: Final = 256 * 1024
-"""Maximum number of bytes that one step returns."""
+"""Maximum number of bytes that one step of decoding returns."""
 MAX_MEMBERS: Final = 64
 """Maximum number of members (RFC 1952, 2.2) of a gzip body. Thousands of empty members in a few kilobytes would
 block the event loop."""

@@ -119,7 +119,7 @@ def _refused(value: Any, at: str, expected: str) -> Refused:
 
 
 def _shown(value: Any) -> str:
-    """Return a value for an error: as shortened JSON text, "a list" or "an object"."""
+    """Return a value as an error message shows it: as shortened JSON text, "a list" or "an object"."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     text = lenient_json.dumps(value).decode()

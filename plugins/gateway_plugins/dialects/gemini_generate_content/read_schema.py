@@ -25,7 +25,7 @@ _UNSPECIFIED: Final = "type_unspecified"
 _NULL: Final = "null"
 _NULL_SCHEMA: Final[Mapping[str, str]] = {"type": _NULL}
 _ELSEWHERE: Final = frozenset({"$ref", "allOf", "const", "not"})
-"""Keywords that may forbid null. A nullable schema with such a keyword becomes `anyOf` this schema or null."""
+"""Keywords that may forbid null. A nullable schema with such a keyword becomes an `anyOf` of the schema and null."""
 _ABOUT: Final = frozenset({"title", "description", "default", "examples", "$defs", "definitions"})
 """Keywords that do not restrict values by themselves."""
 _NOT_KEYWORDS: Final = frozenset({"nullable", "propertyOrdering", "example"})

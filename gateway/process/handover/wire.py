@@ -101,7 +101,7 @@ class State(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """The message that the new process has opened the journal and the store and can serve."""
+    """The new process's message that it has opened the journal and the store and can serve."""
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):

@@ -15,7 +15,7 @@ from gateway.call.request_body import MalformedBody
 from gateway.config.server import Limits
 from gateway.web import connection_limits
 from gateway.web.connection_limits import most_connections
-from tests.helpers.fake_transport import GET, PEER, hello, opening, settled, status_of  # noqa: F401 (a fixture)
+from tests.helpers.fake_transport import GET, PEER, Transport, hello, opening, settled, status_of  # noqa: F401 (a fixture)
 
 POST = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -215,6 +215,16 @@ async def test_a_refused_connection_reads_nothing(opened):
     one.connection.connection_lost(None)
     one.connection.abort()
     assert one.timers() == []
+
+
+async def test_a_handshake_no_longer_counts_when_its_connection_does(opened):
+    counts = []
+    one = opened()
+    second = one.server()
+    second.handshake = lambda: counts.append(one.connections.count)
+    second.connection_made(Transport())
+    assert (counts, one.connections.count) == ([1], 2)
+    second.connection_lost(None)
 
 
 async def test_a_request_that_has_just_arrived_makes_no_room(opened):

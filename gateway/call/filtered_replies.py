@@ -286,7 +286,7 @@ class FilteredStream(Stage):
         return block
 
     def _passed(self, block: Block, text: str, *, is_whole: bool) -> None:
-        """Note `text` that the filters passed on. `is_whole` is true if no more text of the block follows."""
+        """Remember `text`, which the filters passed on. `is_whole` is true if no more text of the block follows."""
         block.sent.append(text)
         if not (is_whole or block.is_open):
             self._open.add(block)

@@ -55,7 +55,7 @@ class Predecessor:
     held: dict[str, Mapping[Kind, Reservation]] = field(default_factory=dict)
     """Maps the id of each open call of the replaced process to the call's reservations in this process."""
     ids: set[str] = field(default_factory=set)
-    """Ids of the calls that the replaced process has sent and not ended."""
+    """Ids of the calls that the replaced process has sent to a provider and that have not ended."""
     recovered: bool = False
     """Whether an earlier process may have read a part of the spool. Some of its calls may then be in the store
     already."""

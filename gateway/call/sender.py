@@ -201,7 +201,7 @@ class Sender:
             self.health.key_refused(provider.id)
 
     def key_accepted(self, attempt: Attempt) -> None:
-        """Note that the provider has answered a request, and so accepted the gateway's key."""
+        """Record that the provider has answered a request, and has therefore accepted the gateway's key."""
         if not has_our_key(attempt):
             return
         provider, key = attempt.candidate.offer.provider, attempt.key

@@ -88,7 +88,7 @@ class _Exchange:
     """Whether the record has been written."""
 
     def captured(self, headers: Mapping[str, str], body: bytes = b"") -> None:
-        """Copy the headers of the response, and the body if the response is not a stream."""
+        """Copy the headers of the response, and `body`, to `capture` if there is one. For a stream, `body` is empty."""
         if self.capture is not None:
             self.capture.replied(headers)
             self.capture.feed(body)

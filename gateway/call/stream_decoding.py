@@ -81,7 +81,7 @@ class LightFrames:
     """The costly frame at which the latest call of `events` stopped; None if that call decoded all remaining frames."""
 
     def events(self) -> Iterable[Event]:
-        """Return the events of the frames before the next costly frame, with the gateway's keys removed.
+        """Return the events of the frames before the next costly frame. The gateway's API keys are removed from them.
 
         Raises `GatewayError` if a frame cannot be decoded or reports an error.
         """

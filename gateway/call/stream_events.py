@@ -126,9 +126,10 @@ class StreamEvents:
             return None
 
     def _end(self) -> tuple[bytes, Problem | None]:
-        """Return the last bytes of a complete stream, and the problem if its meter (usage reader) fails, or None.
+        """Return the last bytes of a complete stream, and the problem if the call's meter (usage reader) fails.
 
-        If `native` is false, a problem is not returned but raised as `GatewayError`, so that the client gets an error.
+        Without a failure, the problem is None. If `native` is false, a failure is raised as `GatewayError` instead, so
+        that the client gets an error.
         """
         if not self.native:
             self.call.read_facts()

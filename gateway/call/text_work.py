@@ -150,7 +150,7 @@ def _packed_texts(places: Hook, body: bytes) -> list[bytes]:
 
 
 def _packed(items: Sequence[tuple[Any, ...]]) -> list[bytes]:
-    """Return items in pickled parts. The second value of each item is its text."""
+    """Divide items into parts, and return the pickled parts. The second value of each item is its text."""
     parts, begin, size = [], 0, 0
     for end, item in enumerate(items, 1):
         size += len(item[1])

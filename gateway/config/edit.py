@@ -201,9 +201,11 @@ def _finding(document: Document, mark: _Mark, path: Path) -> Finding:
 def _as_given(
     finding: Finding, document: Document, marks: list[_Mark], starts: list[int], scrub: Callable[[str], str]
 ) -> Finding:
-    """Convert a finding about the text with secrets to a finding about the given text, which has marks instead.
+    """Convert a finding about the text with secrets to a finding about the given text. The given text has a mark in
+    place of each secret.
 
-    The line and column of the result are those in the given text. Secrets in the finding are replaced by `[redacted]`.
+    The line and column of the result are positions in the given text. `document` is the given text, parsed. Secrets in
+    the path and the message of the finding are replaced by `[redacted]`.
     """
     line, column = finding.line, finding.column
     if line:

@@ -119,7 +119,7 @@ def _named(value: str) -> str:
 def _names_or_none(value: Any) -> Any:
     """Return the list of models; [] for null and for `DISCOVER`. Aperture writes null for a provider without models.
 
-    Raises `ValueError` for any other word.
+    Raises `ValueError` for any other string.
     """
     if isinstance(value, str) and value != DISCOVER:
         raise ValueError(f'must be a list of names, such as ["us.amazon.nova-lite-v1:0"], or "{DISCOVER}"')

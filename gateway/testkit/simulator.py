@@ -163,7 +163,10 @@ class Simulator(ABC):
         return scenario, scenario.reply or answer(prompt.text, prompt.result)
 
     def billed(self, reply: Canned, model: str, caps: Caps, body: Mapping[str, Any]) -> Canned:
-        """Return the reply with the token counts of the simulated prompt cache, or unchanged without a cache."""
+        """Return the reply with the token counts of the simulated prompt cache.
+
+        If the simulator has no prompt cache, the reply is returned unchanged.
+        """
         if self.prompt_cache is None:
             return reply
         counted = self.prompt_cache.bill(model, caps, body)

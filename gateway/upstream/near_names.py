@@ -22,7 +22,7 @@ from itertools import islice
 from typing import Final
 
 MOST_NAMES: Final = 3
-"""Maximum number of names in the result."""
+"""Maximum number of names that `near_names` returns."""
 MAX_COMPARED: Final = 40
 """Maximum number of names that are compared letter by letter. Each comparison takes about 100 microseconds."""
 MAX_SCANNED: Final = 500

@@ -109,7 +109,7 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def _betas(request: ClientRequest, target: Target, drop: Drop) -> dict[str, bytes | None]:
-    """Return the body's changed field `additionalModelRequestFields`, by its name; {} if no beta must be removed.
+    """Return {"additionalModelRequestFields": the field's new value}; {} if no beta must be removed.
 
     Betas are removed if the provider's options drop them, or if the model has refused them. Fields that need a removed
     beta are removed too.

@@ -301,8 +301,9 @@ def _check_flags(compatibility: Mapping[str, bool], path: Path, reading: Reading
 
 
 def _check_base_url(url: str, flags: Sequence[str], path: Path, reading: Reading) -> None:
-    """Warn of faults in the base URL that the plugins of the enabled compatibility flags find. Equal faults are
-    reported once.
+    """Let the plugins of the enabled compatibility flags check a base URL, and warn of the faults that they find.
+
+    Equal faults are reported once.
     """
     checks = reading.plugins.base_url_faults
     try:

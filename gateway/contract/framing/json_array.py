@@ -28,7 +28,7 @@ MAX_MARKS: Final = 1_000_000
 _MARK: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\]]', re.DOTALL)
 """Pattern for a complete string, the first quote of an incomplete string, or a bracket."""
 _STRING: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
-"""Pattern for the rest of a string, without its last quote and without an incomplete escape."""
+"""Pattern for the rest of a string, up to the closing quote or an incomplete escape. Both are excluded."""
 _QUOTE: Final = ord('"')
 _OPENING: Final = frozenset(b"{[")
 _ARRAY: Final = ord("[")

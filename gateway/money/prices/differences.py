@@ -103,7 +103,7 @@ class Differences:
 
     `dropped` names the row's prices that a source no longer lists, although the file still has them."""
     doubts: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
-    """New and changed rows with implausible prices or with jumps, and the reasons for doubt."""
+    """The reasons to doubt a row, by its key. The rows are new or changed, and a price is implausible or has jumped."""
 
 
 def rows_by_key(entries: Iterable[Entry]) -> dict[Key, Entry]:

@@ -35,7 +35,9 @@ from gateway.money.quotas.buckets import (
 )
 
 MAX_BUCKETS: Final = 100_000
-"""Maximum number of buckets in memory. Full buckets are removed, and even a large tailnet has fewer active callers."""
+"""Maximum number of buckets in memory. Even a large tailnet has fewer active callers.
+
+Full buckets are removed when new ones come. A full bucket has no spent amount, so nothing is lost."""
 EVICTION_PROBES: Final = 4
 """Number of least recently used buckets that are examined for each new bucket. Full ones are removed from memory.
 
@@ -201,7 +203,7 @@ class Ledger:
         return bucket or self._live.setdefault(name, LiveBucket(rule, rule.capacity, 0, now))
 
     def set_aside(self, rule: Rule, name: str, stored: Charge | None, now: int) -> None:
-        """Set aside a bucket of an undefined quota, with its stored balance; a full bucket if `stored` is None."""
+        """Set aside a bucket whose quota is not defined. Its balance is `stored`; without one, the bucket is full."""
         full = LiveBucket(rule, rule.capacity, 0, now)
         self._gone.setdefault(name, full if stored is None else _stored(rule, stored, now))
 
@@ -329,7 +331,7 @@ def _end(reservation: Reservation) -> None:
 
 
 def _chosen(reservation: Reservation, only: Container[tuple[str, ...]] | None) -> Sequence[Links]:
-    """Return the chains whose tuple of names is in `only`; all chains if `only` is None."""
+    """Return the reservation's chains whose bucket names, as a tuple, are in `only`; all chains if `only` is None."""
     return [chain for chain in reservation.chains if only is None or tuple(name for name, _ in chain) in only]
 
 

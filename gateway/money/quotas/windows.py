@@ -22,7 +22,7 @@ UTC_ZONE: Final = "UTC"
 _SECOND: Final = 1_000_000_000
 _HOUR: Final = 3_600
 _LAST_YEAR: Final = 9_990
-"""The first year without calendar windows, because `datetime` ends with the year 9999."""
+"""The year from which on no calendar window begins. It is some years before 9999, where `datetime` ends."""
 NEVER: Final = 2**70
 """The result of `Window.after` from the year `_LAST_YEAR` on. No clock ever reaches it."""
 

@@ -60,7 +60,7 @@ class Latency:
     p95: float | None
     """95th percentile in milliseconds; None without calls."""
     counts: tuple[int, ...]
-    """Number of calls in each bucket of `histogram.BOUNDS`. A last bucket counts longer durations."""
+    """Number of calls in each bucket of `histogram.BOUNDS`. One more number, at the end, counts longer calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,7 +104,7 @@ def permitting(caps: Caps) -> Caps:
 
 
 def interleaves(betas: Iterable[str] | None) -> bool:
-    """Return whether the betas allow thinking between tool calls. The budget may then exceed `max_tokens`."""
+    """Return whether the betas allow thinking between tool calls. The thinking budget may then exceed `max_tokens`."""
     return any(beta.startswith("interleaved-thinking-") for beta in betas or ())
 
 

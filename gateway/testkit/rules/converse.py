@@ -216,7 +216,8 @@ def _reasoning(body: Body, caps: Caps) -> Iterator[str]:
 def _is_text(data: str) -> bool:
     """Return whether base64 data decodes to ASCII.
 
-    Valid encrypted thinking does: Bedrock encodes Anthropic's base64 text in base64 once more (recorded traffic).
+    Valid encrypted thinking decodes to ASCII, because Bedrock encodes Anthropic's base64 text in base64 once more
+    (recorded traffic).
     """
     return base64.b64decode(data).isascii()
 

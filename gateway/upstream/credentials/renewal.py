@@ -47,7 +47,8 @@ class Obtained(NamedTuple, Generic[T]):
 class Renewed(Generic[T]):
     """A credential that is renewed before it expires. `obtain` obtains it, and may raise `CredentialFailed`.
 
-    `now` is the provider's clock. `failed` is called after each failure of `obtain`.
+    `now` returns the Unix time in seconds. For AWS, this is the time by AWS's clock. `failed` is called after each
+    failure of `obtain`.
     """
 
     __slots__ = ("_again_at", "_current", "_failed", "_failure", "_now", "_obtain", "_renew_at", "_task")

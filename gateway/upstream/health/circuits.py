@@ -46,7 +46,7 @@ class Change(msgspec.Struct, frozen=True):
     calls: int
     failures: int
     seconds: float
-    """Seconds for which no attempt passes; 0 if attempts pass."""
+    """Seconds from this change until an attempt may pass; 0 if an attempt may pass at once."""
 
 
 class Failure(msgspec.Struct, frozen=True):

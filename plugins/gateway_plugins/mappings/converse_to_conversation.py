@@ -102,9 +102,9 @@ class Mapper:
         return []
 
     def tool_change(self, value: converse_values.ToolChange) -> list[Block]:
-        """Note in `removed` that a message removes a tool, or adds it again.
+        """Record in `removed` that a message removes a tool or adds it again. Return [].
 
-        If the tool belongs to an MCP server, the change is reported as dropped.
+        If the tool belongs to an MCP server, the change is only reported as dropped.
         """
         if value.server:
             self.drop(value.at)

@@ -92,7 +92,7 @@ class Maker:
         return value if self.portable else f"{PREFIX}{self.family}:{value}"
 
     def untagged(self, value: str) -> str | None:
-        """Return a signature or redacted data without the gateway's tag; None if another family made it.
+        """Remove the gateway's tag from a signature or redacted data. Return None if another family made the value.
 
         A value without a tag is Claude's, or comes from another gateway. It is returned if `portable` is true or if it
         is ""; otherwise the result is None. The caller reports thinking as dropped if the result is None.
@@ -130,7 +130,7 @@ class Maker:
 
 
 def is_claudes(value: str) -> bool:
-    """Return whether `value`, a signature or redacted data without a tag, has the beginning that Claude's have."""
+    """Return whether `value` begins as Claude's signatures and redacted data begin. `value` has no tag."""
     try:
         return _CLAUDES.match(base64.b64decode(value[:_CLAUDES_START], validate=True)) is not None
     except (binascii.Error, ValueError):

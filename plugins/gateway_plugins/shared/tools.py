@@ -223,7 +223,7 @@ class _Folder:
     root: Mapping[str, Any]
     drop: Drop
     _begun: set[int] = field(default_factory=set)
-    """The ids of the schemas whose folding has begun."""
+    """Python's `id` of each schema that `fold` has begun to fold."""
     _folded: dict[int, Block] = field(default_factory=dict)
     """The folded schemas, by the id of the original."""
 
@@ -259,7 +259,8 @@ class _Folder:
 def _add(own: Block, inner: Block, *, demanded: bool) -> None:
     """Add the properties of the schema `inner` to the object schema `own`.
 
-    `demanded` is false if `inner` is an alternative of anyOf or oneOf. Its required properties then stay optional.
+    `demanded` is false if `inner` is an alternative of anyOf or oneOf. The properties that `inner` requires are then
+    optional in `own`.
     """
     properties, more = own.get("properties") or {}, inner.get("properties") or {}
     if isinstance(properties, dict) and isinstance(more, dict):

@@ -107,7 +107,10 @@ def _with_body(top: Members, given: Members, invoke: Members, body: bytes) -> by
 
 
 def _with_base64(top: Members) -> bytes:
-    """Return an opaque CountTokens body for Bedrock. Bedrock expects the inner body as base64."""
+    """Return a client's CountTokens body with `input.invokeModel.body` as base64, which Bedrock expects.
+
+    If this value is not a JSON object, the body is returned unchanged.
+    """
     given = _object(top, "input")
     invoke = _object(given, "invokeModel")
     body = invoke.get("body", b"")

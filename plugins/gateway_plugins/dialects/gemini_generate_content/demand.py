@@ -101,7 +101,10 @@ class Conversation:
         return [text(_FILE_OF_NAME.format(media.name.strip())), part] if named else [part]
 
     def system(self, value: str) -> None:
-        """Add a system text. Within the conversation, it is sent as text of the user."""
+        """Add a system text.
+
+        It becomes text of the user if the conversation has begun, or if the model accepts no system instruction.
+        """
         if not value.strip():
             return
         if self._contents or self._results or self._others:

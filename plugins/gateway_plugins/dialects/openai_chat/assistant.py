@@ -39,7 +39,7 @@ class AssistantMessage:
     _members: Block = field(default_factory=dict)
     """Fields of the message that hold thinking or encrypted reasoning (`carried.py`), by the field's name."""
     _tokens: dict[str, Block] = field(default_factory=dict)
-    """Fields with the encrypted reasoning of each tool call. The key is the client's id of the call."""
+    """The fields that hold the encrypted reasoning of a tool call, by the client's id of the call."""
     _tokens_at: dict[str, str] = field(default_factory=dict)
     """JSON pointer of the thinking block for each entry of `_tokens`, by the key of the entry."""
     _thinking_at: list[str] = field(default_factory=list)

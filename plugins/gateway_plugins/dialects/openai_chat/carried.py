@@ -156,7 +156,7 @@ class Returned:
     message: Json
     """Fields with encrypted reasoning for the assistant's message."""
     calls: dict[str, Json]
-    """Fields with the encrypted reasoning of each tool call. The key is the id of the call."""
+    """The fields that hold the encrypted reasoning of a tool call, by the id of the call."""
     signed: Json
     """The `signature` or `data` of a block in LiteLLM's `thinking_blocks`; {} for none."""
     is_complete: bool = True

@@ -91,8 +91,8 @@ def _chunk(choices: list[Any]) -> Iterator[Place | End | Copy]:
 def _ended_by_calls(delta: dict[str, Any], answer: Any) -> Iterator[End]:
     """Yield the ends of the blocks that end because the delta has pieces of tool calls.
 
-    These are the tool calls before each piece, and the text. The text does not end if this delta has text too. Some
-    servers send text and the first piece of a call in the same delta.
+    A piece ends the text, and the tool call before its own. The text does not end if this delta has text too, because
+    some servers send text and the first piece of a call in the same delta.
     """
     if not delta.get("content"):
         yield End((answer, "content"))

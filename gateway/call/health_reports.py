@@ -62,8 +62,9 @@ def _report_key(health: Health, attempt: Attempt, key: KeyState, problem: Proble
     - For a refused key, `Sender` has done this already.
     - The provider has failed if all its keys are refused. It has also failed if this key cannot pay (402) or
       may not use the model (403), and no other key is free.
-    - In all other cases, the provider is reported as throttling if the key was throttled or no key is free. If no key
-      is free, the report has the time until a key is free.
+    - Otherwise, the provider is reported as throttling if this key was throttled or no key is free. If no key is free,
+      the report has the time until a key is free.
+    - Nothing is reported if this key was not throttled and another key is free.
     """
     provider, model = attempt.candidate.offer.provider_id, attempt.candidate.offer.model
     is_throttled, is_refused = problem.code == RATE_LIMIT, problem.key_refused

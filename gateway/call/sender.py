@@ -187,9 +187,9 @@ class Sender:
         return UpstreamFailed(Problem(UPSTREAM, message, reason=problem.native or "key_refused", key_refused=True))
 
     def _rest(self, attempt: Attempt) -> None:
-        """Note that a provider refuses the gateway's key. For a time, other keys or providers then serve the calls.
+        """Record that a provider refuses the gateway's key. For a time, other keys or providers then serve the calls.
 
-        With `assume_role`, the refused credential may belong to one caller only. So calls still go to the provider.
+        With `assume_role`, the refused credential may belong to one caller only. So the provider still gets calls.
         """
         provider, key = attempt.candidate.offer.provider, attempt.key
         self.keys.refused(provider, "" if key is None else key.name)

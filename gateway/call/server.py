@@ -190,7 +190,7 @@ class Server:
         return await self._stream(exchange, call, request, opened, first)
 
     def _expect_stream(self, exchange: _Exchange, call: Call, request: web.Request) -> None:
-        """Start a timer. If the provider's first event has not come by then, the stream's head is sent early."""
+        """Start a timer. If it ends before the provider's first event comes, the stream's head is sent early."""
 
         def opening() -> tuple[web.StreamResponse, bytes]:
             response = self._stream_response(exchange, call, 200, stream_headers(call))

@@ -73,7 +73,7 @@ def _printable(value: str) -> bool:
 
 
 def _header(value: Any) -> tuple[str, str]:
-    """Return the name and value of a header. The error message does not quote the entry, which may hold a secret."""
+    """Return the name and value of a header. The error message does not quote them, because they may hold a secret."""
     name, colon, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
     name, rest = name.strip(), rest.strip()
     if not colon or not HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(rest):

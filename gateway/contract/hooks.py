@@ -161,7 +161,7 @@ class Hook:
     def listed(
         self, function: Callable[[V], Iterable[Event]], values: Iterable[V]
     ) -> tuple[list[Event], GatewayError | None]:
-        """Call `function` with each value until it fails. Return all its events, and the failure or None."""
+        """Call `function` with each value until one call fails. Return the events, and the failure or None."""
         events: list[Event] = []
         fault = None
         began = perf_counter()
@@ -276,7 +276,7 @@ class Hook:
             raise self.failure(wrong, steps) from wrong
 
     def ran(self, seconds: float, function: Any = None) -> None:
-        """Count a call of the hook that took `seconds`. Report the hook if this was too slow."""
+        """Count one call of the hook. Report the hook if `seconds`, the duration of the call, is too long."""
         self.calls += 1
         self.seconds += seconds
         if seconds > self.slow_seconds:

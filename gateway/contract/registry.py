@@ -287,7 +287,7 @@ class _Search:
             return (import_mistake(candidate.name, error, home, candidate.place),)
 
     def load(self, candidate: Candidate) -> ModuleType | Mistake:
-        """Import a plugin. If the import is slow, note its time."""
+        """Import a plugin. If the import is slow, record how long it took."""
         start = perf_counter()
         module = candidate.load()
         if (seconds := perf_counter() - start) > SLOW_IMPORT_SECONDS:

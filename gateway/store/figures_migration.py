@@ -97,7 +97,7 @@ WHERE u.time IN (SELECT time FROM partial) AND u.calls > coalesce(p.calls, 0)
 
 
 def _kept(outcome: str, condition: str, calls: str, *, amounts: bool) -> tuple[str, str]:
-    """Return two SQL statements. They store the totals in the table `expired` as sums of calls with this `outcome`.
+    """Return two SQL statements. They turn rows of the table `expired` into sums of calls with this `outcome`.
 
     `condition` selects rows of `expired`, and `calls` is SQL for the number of calls in a row. If `amounts` is False,
     only this number is stored.

@@ -148,7 +148,7 @@ def rebuild_database(path: Path, aside: Path) -> dict[str, int]:
 
 
 def rebuild_sums(path: Path) -> None:
-    """Correct the sums that lack stored calls. Raises `sqlite3.Error` or `StoreFailed` if this fails."""
+    """Correct the sums that count fewer calls than are stored. Raises `sqlite3.Error` or `StoreFailed` on failure."""
     with closing(connect(path)) as connection:
         connection.text_factory = lambda data: data.decode("utf-8", "replace")
         connection.execute("BEGIN IMMEDIATE")

@@ -56,7 +56,10 @@ class _Failed:
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """Makes the attempts of a call, as the last step of its chain. The chain `steps` runs once for each attempt."""
+    """Makes the attempts of a call. This is the last step of the call's chain.
+
+    The attempts have a chain of their own, `steps`. It runs once for each attempt.
+    """
 
     steps: AttemptNext
     admission: Admission

@@ -124,7 +124,7 @@ def is_reference(value: str) -> bool:
 
 
 def is_macro(value: str) -> bool:
-    """Return whether a value is a single macro, alone or after `Bearer` or `Basic`."""
+    """Return whether a value is a single macro (`${NAME}`), alone or after `Bearer` or `Basic`."""
     return bool(_MACRO.fullmatch(value))
 
 

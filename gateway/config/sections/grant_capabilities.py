@@ -132,8 +132,8 @@ def policy_capabilities(app: Mapping[str, Any]) -> tuple[tuple[Capability, ...],
 def _item(raw: Any, origin: str) -> tuple[Capability | None, list[str]]:
     """Return the capability of an object, and the messages about the object.
 
-    The capability is None if the object has a fault. The object was not read from a text with lines, so the report
-    places every path at the offset 0.
+    The capability is None if the object has a fault. In the report, every path has the offset 0, because the object was
+    not read from a file.
     """
     report = Report("", Document("", raw, dict.fromkeys(_paths(raw), 0)))
     section = check(CapabilitySection, raw, (), report)

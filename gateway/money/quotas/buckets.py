@@ -23,9 +23,10 @@ SECOND: Final = 1_000_000_000
 NOTICE_PERCENT: Final = 80
 """Percentage of a bucket's capacity. When calls have used this much, the bucket is reported as nearly used."""
 _QUIET_PERCENT: Final = 70
-"""Percentage of a bucket's capacity. A bucket is reported again only after its used part was below this percentage.
+"""Percentage of a bucket's capacity. After a report, a bucket is not reported again until less than this was used.
 
-It is lower than `NOTICE_PERCENT`. Otherwise small calls and a slow refill near that limit would cause many reports."""
+The percentage is lower than `NOTICE_PERCENT`. If both were equal, small calls and a slow refill near that percentage
+would cause many reports."""
 
 Kind = Literal["money", "requests", "tokens"]
 """The kind of a bucket, and so its unit: nanodollars of a quota (`money`), or the requests or tokens of a rate

@@ -212,8 +212,8 @@ def _usual(body: bytes, contents: Contents) -> int:
 def _marks(body: bytes) -> tuple[bool, bool]:
     """Return whether a body may ask for prompt caching, and whether it may name a service tier.
 
-    The keys may be at any depth, so the bytes are searched. Escaped letters could hide a key. If the body has any, both
-    results are True.
+    The fields for this may be at any depth, so the bytes are searched for their names. An escaped letter could hide a
+    name. So both results are True for a body with an escaped letter.
     """
     if _HIDDEN.search(body) is not None:
         return True, True

@@ -36,8 +36,9 @@ def pieces(buckets: Sequence[Span], tables: Mapping[str, int]) -> dict[str, list
 
 
 def _divide(piece: Piece, tables: Sequence[tuple[str, int]], parts: dict[str, list[Piece]]) -> None:
-    """Divide a piece among the tables. The first table gets the whole units within the piece; finer tables get the
-    rest.
+    """Divide a piece among the tables.
+
+    The first table gets the whole units of its own (such as days) that are within the piece. Finer tables get the rest.
     """
     (table, unit), *finer = tables
     begin = -(-piece.since // unit) * unit

@@ -51,7 +51,10 @@ class ConfigView:
 
 
 def admin_of(request: web.Request) -> tuple[Identity, ConfigReloader]:
-    """Return the caller and the reloader. Raises `Refusal` if the caller is no admin or there is no file."""
+    """Return the caller and the reloader.
+
+    Raises `Refusal` if the caller is no admin, or if the configuration was not read from a file.
+    """
     gateway = request.app[GATEWAY]
     identity = identity_of(request)
     role = gateway.runtime.grants.access(identity).role if identity else None

@@ -1,4 +1,4 @@
-"""Sample calls with a model that the reader may use."""
+"""Sample calls with a model that is granted to the caller."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ UTC_ZONE: Final = ZoneInfo("UTC")
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A range of time that a reader chose, in the reader's zone."""
+    """A range of time that the reader of a page chose, in the reader's time zone."""
 
     preset: Preset
     span: Span

@@ -41,7 +41,7 @@ class UsageRequest:
 
     query: UsageQuery
     first: str | None
-    """The first day or hour, in the same form as in rows; None if the request has no start."""
+    """The first day or hour, in the form that the rows of the answer use; None if the request has no start."""
     last: str | None
     """The last day or hour, which is included; None if the request has no end."""
     format: Format = "json"

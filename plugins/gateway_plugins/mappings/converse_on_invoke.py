@@ -22,7 +22,7 @@ from gateway_plugins.shared.checks import text_at
 from gateway_plugins.shared.guardrail import read_guardrail, unguarded
 
 _INVOKE: Final = "bedrock_model_invoke"
-"""Name of the compatibility flag for InvokeModel, the API that accepts these headers."""
+"""Name of the compatibility flag for InvokeModel, the API that accepts the headers of this module."""
 _HEADER: Final = "x-amzn-bedrock-"
 _SUFFIX_BYTES: Final = 10
 """Number of random bytes in a tag's suffix. They are written in hexadecimal: Bedrock allows up to 20 characters."""
@@ -75,7 +75,7 @@ def guard_tag(top: Members, target: Target) -> str:
 
 
 def guard_config(tag: str) -> dict[str, Any]:
-    """Return the field of the body with the suffix of the tag. The guardrail reads the suffix there."""
+    """Return the field of the body from which the guardrail reads the suffix of the tag."""
     return {"amazon-bedrock-guardrailConfig": {"tagSuffix": tag.removeprefix(_TAG)}}
 
 

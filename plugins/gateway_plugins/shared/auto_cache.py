@@ -61,10 +61,10 @@ class Turns(NamedTuple):
 
 
 def marked_turns(raw: bytes, marked: Callable[[bytes], bytes | None]) -> bytes | None:
-    """Return a list of messages with a cache mark at the end of each message in `Turns` that can have one.
+    """Return a list of messages with cache marks at the end of the messages that `Turns` selects.
 
-    Return None if none of them can have a mark. `marked` gets the content of a message, and returns it with a mark, or
-    None if the content cannot have a mark.
+    A message that cannot have a mark is left unchanged. If no message gets a mark, the result is None. `marked` gets
+    the content of a message, and returns it with a mark, or None if the content cannot have a mark.
     """
     given = RawList(raw)
     messages = list(map(Members, given.items))

@@ -23,7 +23,7 @@ from gateway.contract.flag import Members
 from gateway_plugins.shared.fields import member, param
 
 MAX_INT32: Final = 2**31 - 1
-"""Maximum of a number of tokens, and of top_k.
+"""Maximum of top_k, and of every field with a number of tokens.
 
 Converse and Gemini have 32 bits for these numbers (botocore's service model, `Integer`; the Gemini API's reference,
 `integer`), and no model takes more tokens."""

@@ -71,7 +71,7 @@ class Format:
     kind: str = "text"
     """One of text, json_object and json_schema."""
     at: str = "/response_format"
-    """JSON pointer of the format."""
+    """JSON pointer of the client's field for the format."""
     json: JsonFormat | None = None
     """The schema, with its name and description; None if the kind is not json_schema."""
 

@@ -195,9 +195,9 @@ def fit_schema(schema: Any, name: str, at: str, caps: Caps, drop: Drop) -> Block
 def tool_schema(schema: Any, name: str, at: str, drop: Drop = lambda _: None) -> Block:
     """Return a tool's input schema in a form that providers accept.
 
-    The top level of this form has type object, and no anyOf, oneOf, allOf or $ref (pi#8279). Schemas that these
-    keywords combine are folded into one object schema, which allows every input that the client's schema allows. If the
-    object schema allows more inputs, this is reported as dropped. `at` is the JSON pointer of the schema.
+    The top level of this form has type object, and no anyOf, oneOf, allOf or $ref (pi#8279). The schemas under these
+    keywords are merged into one object schema, which allows every input that the client's schema allows. If the merged
+    schema allows more inputs, this is reported as dropped. `at` is the JSON pointer of the schema.
     """
     if schema is None:
         return {"type": "object", "properties": {}}
@@ -228,10 +228,10 @@ class _Folder:
     """The folded schemas, by the id of the original."""
 
     def fold(self, schema: Mapping[str, Any], at: str, depth: int = 0) -> Block:
-        """Return the schema with its anyOf, oneOf, allOf and $ref folded into one object schema.
+        """Return a copy of the schema into which the schemas under its anyOf, oneOf, allOf and $ref are merged.
 
-        A schema that is used several times is folded once. Where it contains itself, it is not folded, so that circular
-        references end.
+        The copy does not have these four keywords. It is made only once for a schema that is used several times. If a
+        schema contains itself, nothing is merged at the inner place, so that circular references end.
         """
         if (folded := self._folded.get(id(schema))) is not None:
             return folded

@@ -50,7 +50,7 @@ _KINDS: Final[Mapping[str, str]] = {"compaction": "compaction", "advisor_message
 MAX_PARTS: Final = 32
 """Maximum number of billed parts of a reply. The tokens of further iterations are added to the last part."""
 _MAX_KIND: Final = 64
-"""Maximum number of characters of a provider's own name for the kind of a part."""
+"""Maximum length in characters of a billed part's kind, if the kind is a type that `_KINDS` does not have."""
 MAX_ITERATIONS: Final = 1024
 """Maximum number of iterations that are read. If a reply has more, the cost is only an estimate."""
 

@@ -66,7 +66,7 @@ class AnswerText:
         return self._known()
 
     def close(self) -> str:
-        """Return the rest of the answer, at the end of the text. The next piece then begins a new text."""
+        """End the text, and return the rest of the answer. The next piece begins a new text."""
         held, inside = self._held, self._is_inside
         self._held, self._is_inside = "", None
         return "" if inside and held.strip() == "}" else held

@@ -151,7 +151,7 @@ class _Writer(ABC):
         self._usage = usage
 
     def finish(self, stop: Stop) -> None:
-        """End the reply. If signed thinking is left, write it as the signature of an empty text."""
+        """End the reply. If signed thinking has not been written yet, write it as the signature of an empty text."""
         if self._stop is not None:
             return
         self.block_end()

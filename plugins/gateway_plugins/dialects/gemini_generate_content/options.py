@@ -164,7 +164,8 @@ def penalties(given: Mapping[str, Any], pointer: Callable[[str], str], caps: Cap
     """Return `generationConfig` with the seed and the penalties that Gemini accepts.
 
     Penalties are dropped for a model without sampling parameters. A seed of more than 32 bits is always dropped.
-    `given` has the names of Chat. `pointer` returns the JSON pointer of the client's field for such a name.
+    The keys of `given` are field names of OpenAI's Chat API. `pointer` returns the JSON pointer of the client's field
+    for such a name.
     """
     refused = [name for name in _PENALTIES if name in given and caps.sampling == "none"]
     if not -numbers.MAX_INT32 <= given.get("seed", 0) <= numbers.MAX_INT32:

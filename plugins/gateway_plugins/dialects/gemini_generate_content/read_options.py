@@ -138,7 +138,7 @@ def _stops(config: Fields) -> list[str]:
 def _format(config: Fields, drop: Drop) -> tuple[Format, bool]:
     """Return the answer's format.
 
-    The second value is true if the format has an object around the answer that the client asks for (`answers.py`).
+    The second value is true if the format wraps the client's schema in the schema of an object (`answers.py`).
     """
     mime = text_of(config.get("responseMimeType"), config.at("responseMimeType")) or _TEXT
     if mime not in (_TEXT, _JSON):

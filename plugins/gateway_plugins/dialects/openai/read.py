@@ -44,7 +44,10 @@ def refuse_files(parts: Iterable[Part], role: str) -> None:
 
 
 def service_tier(top: Members) -> str:
-    """Return the service tier to request; "" for none, `auto` (bifrost#7266) or `default`. All three mean the same."""
+    """Return the service tier to request; "" for the default tier.
+
+    A missing tier, `auto` (bifrost#7266) and `default` all mean the default tier.
+    """
     tier = member(top, "service_tier")
     if tier in (None, "auto", "default"):
         return ""

@@ -181,7 +181,7 @@ class Conversation:
         return client_id if is_taken else tool_id(f"{client_id}\n")
 
     def _flush(self) -> None:
-        """Append everything that came after the last assistant turn to the list of messages.
+        """Append to the list of messages everything that came after the last assistant turn.
 
         The tool results come first, then the files in these results, and then all other messages.
         """
@@ -212,7 +212,7 @@ def _names_error(content: Sequence[Block]) -> bool:
 
 
 def _content(parts: list[Block]) -> str | list[Block]:
-    """Return the parts. A single text is returned as a string, because some servers read no list of parts."""
+    """Return the parts. A single text is returned as a string, because some servers refuse a list."""
     return str(parts[0]["text"]) if len(parts) == 1 and parts[0]["type"] == "text" else parts
 
 

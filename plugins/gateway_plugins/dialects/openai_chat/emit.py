@@ -65,7 +65,7 @@ def openai_tier(tier: str) -> str:
 
 
 class _OpenBlock:
-    """State of the open block, for both `Stream` and `Whole`."""
+    """State of the content block that is being written. `Stream` and `Whole` inherit it."""
 
     def __init__(self, drop: Drop) -> None:
         self._drop = drop

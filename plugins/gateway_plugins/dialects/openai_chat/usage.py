@@ -148,7 +148,7 @@ class Reports:
         self._compare()
 
     def part(self, marks: Marks, model: str = "", tier: str = "") -> Part:
-        """Return the only billed part of the reply."""
+        """Return the tokens of the whole reply as one billed part."""
         read, written = self._cached.get("read", 0), self._written
         hour = min(self._cached.get("written_1h", 0), written)
         unknown = max(0, written - hour - self._cached.get("written_5m", 0))

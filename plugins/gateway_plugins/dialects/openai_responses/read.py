@@ -70,7 +70,7 @@ class _Items:
     _results: dict[str, list[Message]] = field(default_factory=dict)
     """Ids of tool calls, each with the list that gets the result. All calls of one assistant message share a list."""
     _groups: dict[int, list[Message]] = field(default_factory=dict)
-    """Indexes of assistant messages in `conversation`, each with the results of the message's tool calls."""
+    """The results of each assistant message's tool calls, by the message's index in `conversation`."""
     _shells: dict[str, str] = field(default_factory=dict)
     """Item ids of local shell calls, each with the `call_id`. Some outputs name only the item id."""
 

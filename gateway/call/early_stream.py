@@ -18,7 +18,7 @@ from aiohttp import web
 from gateway.contract.errors import GatewayError
 
 HEADLESS: Final = 3
-"""Factor by which the early head is delayed while the provider has not sent its response headers.
+"""Factor by which the early head comes later if the provider has not sent its own response headers yet.
 
 With this factor, the early head is sent after 45 seconds. Load balancers close a silent connection after 60 seconds."""
 

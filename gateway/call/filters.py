@@ -140,7 +140,7 @@ class CallFilters:
             self.opened.append(OpenFilter(active, methods))
 
     def failed(self, one: OpenFilter, failure: PluginFailed) -> None:
-        """Note that a filter has failed. From now on, only its method `done` is called.
+        """Remember that a filter has failed. From now on, only the method `done` of this filter is called.
 
         Raises the failure if the call must not continue without this filter.
         """

@@ -45,7 +45,7 @@ class Reads(Protocol):
         """
 
     def event_came(self) -> None:
-        """Note that at least one event has become complete."""
+        """Record that at least one event has become complete."""
 
 
 class Received:
@@ -126,7 +126,7 @@ class ProviderStream:
                 deadline = asyncio.get_running_loop().time() + AFTER_LAST
 
     async def _next(self, deadline: float | None) -> bytes:
-        """Return the next bytes of the reply that `_quick` leaves to the task of the call.
+        """Return the next bytes of the reply that `_quick` did not pass on. The task of the call must handle them.
 
         Return b"" at the end of the reply, or at the deadline.
         """

@@ -139,7 +139,7 @@ class Sender:
         report_break(self.health, attempt, error)
 
     def check_key(self, call: Call, attempt: Attempt, head: Head, problem: Problem) -> None:
-        """Count and log a reply that refuses the gateway's key, or access to a model with this key.
+        """Count and log a reply that refuses the gateway's key, or that denies this key access to a model.
 
         Other replies are ignored. Raises `UpstreamFailed`, with the advice to ask an administrator, if the key itself
         is refused. At the first refusal of a credential that changes at run time, raises `CredentialRefused` instead.

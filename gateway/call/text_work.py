@@ -74,7 +74,7 @@ def _items_of(event: Event, places: Callable[[Event], Iterable[Place | End | Cop
 
 
 def with_texts(places: Hook, event: Event, changes: Iterable[tuple[Any, str]], copies: Sequence[Copy]) -> bytes:
-    """Return an event's payload with new texts. The values of `copies`, which only repeat text, are emptied.
+    """Return an event's payload with new texts. Empty the values that `copies` names, because they only repeat text.
 
     `changes` are pairs of a `Place` and its new text. Raises `PluginFailed` if a `Place` or `Copy` is wrong.
     """

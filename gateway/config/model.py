@@ -93,8 +93,10 @@ class CircuitBreaker:
     closes."""
     slow_start_seconds: float = 30
     outlier: float = 0.2
-    """Maximum by which a model's share of failed attempts may exceed its share at the other providers. A larger
-    difference opens the circuit. 1 means no limit."""
+    """Maximum (0 to 1) by which a model's share of failed attempts may exceed the share of its peers together.
+
+    The peers are the same model at other providers, and the other targets of the model's aliases. A larger difference
+    opens the circuit. 1 means no limit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ class Members(Mapping[str, bytes]):
         return self.decode(name, default)
 
     def spliced(self, changes: Mapping[str, bytes | None]) -> bytes:
-        """Return the body with changed keys. `changes` has the new JSON text of each key, or None to remove the key."""
+        """Return the body with changed values. `changes` maps a key to its new JSON text; None removes the key."""
         parts = []
         for name, (key, start, end) in self._spans.items():
             if name not in changes:

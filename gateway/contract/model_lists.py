@@ -102,8 +102,8 @@ class ModelSearch:
     subdomain: str = ""
     """The first label of the host that has the list; "" if the provider's host has it.
 
-    For example, `lists` sends the requests to `lists.us.example.com` and not to `models.us.example.com`. The path of
-    the base URL is then left out."""
+    For example, `lists` sends the requests to `lists.us.example.com` and not to `models.us.example.com`. On the other
+    host, the path of the provider's base URL is not used."""
 
 
 def model_list(models: Sequence[ListedModel]) -> bytes:

@@ -127,7 +127,7 @@ class Skipped:
 
     name: str
     package: str
-    """The package and its version."""
+    """Name and version of the package, for messages."""
     mistakes: tuple[Mistake, ...]
 
     @property
@@ -223,7 +223,7 @@ def discover(
     `own` has the method and path of each route of the gateway's own API, which no plugin may have.
 
     Raises `NoFolder` if `folder` cannot be listed. Raises `PluginError` if a plugin of the folder or of the gateway has
-    a mistake. A plugin of an installed package with a mistake is left out.
+    a mistake. If a plugin of an installed package has a mistake, that plugin is left out.
     """
     try:
         sources = None if folder is None else read_sources(folder.absolute())

@@ -17,7 +17,7 @@ from gateway.call.runtime import runtime
 from gateway.config.model import Config
 
 LONGEST_NAME: Final = 1000
-"""Maximum number of characters of the caller's name and the model's name."""
+"""Maximum number of characters in the name of a caller or of a model."""
 
 
 class BadName(Exception):

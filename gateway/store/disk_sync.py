@@ -55,7 +55,7 @@ class Flushable(Protocol):
         """Return the files with lines that may not be on the disk yet."""
 
     def flushed(self, offset: JournalOffset) -> None:
-        """Note that all lines before `offset` are on the disk."""
+        """Record that all lines before `offset` are on the disk."""
 
     def rewrite(self) -> None:
         """Write a new file with the lines that may not be on the disk yet. Raises `OSError` if that fails."""

@@ -89,7 +89,7 @@ class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Chains of quota buckets (`money/quotas/ledger.py`) that pay for the call. A bucket is given by its name and the
     text of its rule (`Rule.terms`)."""
     parts: tuple[SentPart, ...] = ()
-    """The cost of each attempt, if several attempts were sent. If it is (), `chains` pay for all of `cost`."""
+    """The cost of each attempt, if several attempts were sent; otherwise (), and `chains` pay for all of `cost`."""
 
 
 class SentPart(msgspec.Struct, frozen=True, array_like=True, gc=False):

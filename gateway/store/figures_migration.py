@@ -1,5 +1,6 @@
-"""The migration that replaces hourly and daily totals by figures: sums over calls of each quarter hour, hour, day and
-period.
+"""The migration that replaces hourly and daily totals by figures.
+
+Figures are sums over the calls of a quarter hour, an hour, a day, or a period of 32 days.
 
 A row of figures is for one time and one series: calls with the same caller, provider, model, agent, API format, status
 and outcome. Figures are computed from the stored calls. Totals of expired calls are kept in series without an API

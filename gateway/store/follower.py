@@ -33,7 +33,9 @@ BUSY_POLL_SECONDS: Final = 0.5
 
 Large batches are cheaper: in a batch of 1,000, a call costs the store less than half as much as in a batch of 50."""
 BUSY_BYTES: Final = 32 * 1024
-"""Number of unapplied bytes of the journal at which the gateway counts as busy. They are about 20 calls."""
+"""Number of unapplied bytes of the journal at which the gateway counts as busy.
+
+The lines of about 20 calls have this size."""
 BATCH_BYTES: Final = 4 * 1024 * 1024
 """Maximum number of bytes of the journal that are applied in one transaction, during which the store is locked.
 

@@ -36,8 +36,9 @@ from gateway.telemetry.log import Logger
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 """Size in bytes at which a new file is begun. Older files can be deleted once the store has applied them."""
 WAITING_BYTES: Final = 64 * 1024 * 1024
-"""Number of bytes of waiting lines at which the journal is full. They are about 80,000 calls, more than a process
-handles in a minute."""
+"""Number of bytes of waiting lines at which the journal is full.
+
+The lines of about 80,000 calls have this size. A process handles fewer calls in a minute."""
 HOLDER_BYTES: Final = 200
 """Maximum size of the lock file in bytes. The process that holds the lock writes its id and arguments into the file."""
 _HIGHEST: Final = 10**12 - 1

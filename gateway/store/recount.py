@@ -57,7 +57,7 @@ def missing_texts(connection: sqlite3.Connection) -> int:
 
 
 def recount_texts(connection: sqlite3.Connection) -> None:
-    """Correct the sums that are too low (`missing_texts`): the uses of tools, and the errors.
+    """Correct the sums that are too low (`missing_texts`): the numbers of tool uses and of errors.
 
     The sums are computed anew from the stored calls. The health of models is updated too.
     """

@@ -70,8 +70,9 @@ row stands for many calls."""
 
 
 def has_call(columns: Sequence[str]) -> str:
-    """Return the SQL condition that a session has a call with given values in `columns`, which are some of
-    `CALL_FILTERS`.
+    """Return the SQL condition that a session has a call with given values in `columns`.
+
+    The columns must be in `CALL_FILTERS`. The condition has one placeholder for the value of each column.
     """
     sql = {column: "f.status / 100" if column == "status_class" else f"f.{column}" for column in columns}
     equal = " AND ".join(f"{sql[column]} = ?" for column in columns)

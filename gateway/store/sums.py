@@ -112,7 +112,7 @@ class SessionShare:
 
 @dataclass(slots=True)
 class Sums:
-    """The amounts that a batch of calls adds to sessions and to the sums of quarter hours."""
+    """The amounts that a batch of calls adds to the stored sums of sessions and of quarter hours."""
 
     sessions: dict[tuple[str, str], SessionShare] = field(default_factory=dict)
     """The amounts that are added to sessions, by (identity, session id)."""
@@ -210,7 +210,7 @@ _NUMBER: Final = re.compile(r"(?:0x)?[0-9a-f]*[0-9][0-9a-f]*(?:[-.,:][0-9a-f]+)*
 """Pattern for a number, a time, or an identifier in hexadecimal digits."""
 _QUOTED: Final = re.compile(r""""[^"]*"|'[^']*'|`[^`]*`""")
 MAX_SHAPE: Final = 200
-"""Maximum length of a message's shape in characters. Longer shapes are cut."""
+"""Maximum number of characters of a shape (a message without numbers and quoted text). Longer shapes are cut."""
 
 
 def add_errors(sums: Sums, group: Group, calls: Iterable[Row]) -> None:

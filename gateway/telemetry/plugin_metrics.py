@@ -36,7 +36,7 @@ class PluginMetrics:
         self._failures.labels(plugin, hook).inc()
 
     def watch(self, hooks: Iterable[Timed]) -> None:
-        """Add the metrics of the calls and running times of hooks."""
+        """Add metrics with the number of calls and the running time of each hook."""
         self._registry.register(_Hooks(tuple(hooks)))
 
 

@@ -59,7 +59,7 @@ class KeyState:
         return self._refused_at is not None
 
     def rest(self, model: str, seconds: float) -> None:
-        """Do not use the key for a model: for `seconds`, but at most for `MAX_HELD` seconds."""
+        """Stop using the key for a model. The pause lasts `seconds`, but at most `MAX_HELD` seconds."""
         until = self.pool.clock() + min(seconds, MAX_HELD)
         self._rests[model] = max(until, self._rests.get(model, 0.0))
 
@@ -94,7 +94,7 @@ class KeyState:
         return max(0.0, until - self.pool.clock())
 
     def taken(self, turn: int) -> None:
-        """Note that the key was chosen for a call. `turn` is the number of this choice.
+        """Record that the key was chosen for a call. `turn` is the number of this choice.
 
         If the key still counts as refused, the call is a probe. The next probe is made only after a wait.
         """

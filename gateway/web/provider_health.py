@@ -49,7 +49,7 @@ class KnownHealth(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """The state in words."""
+        """The state of the model's circuit breaker in words; "not called yet" if it is closed and no call is known."""
         return state_words(self.standing) if self.is_used or self.standing.state != "closed" else "not called yet"
 
     def as_dict(self) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 class Identify(Protocol):
-    """The interface of a mode, by which a listener identifies its callers."""
+    """The interface of a listener's mode. The listener calls its mode to identify a caller."""
 
     async def __call__(self, caller: Caller) -> Identity:
         """Return the caller's identity.

@@ -95,7 +95,10 @@ def is_secret(path: Path) -> bool:
 
 
 def is_secret_value(string: String) -> bool:
-    """Return whether a string is secret because of its own key. For `authorization`, the string's value decides too."""
+    """Return whether the name of a string's JSON key shows that the string is secret.
+
+    For the key `authorization`, the string's value decides too.
+    """
     path = string.path
     leaf = next((at for at in reversed(range(len(path))) if isinstance(path[at], str)), -1)
     if leaf < 0 or is_chosen(path[: leaf + 1]):

@@ -226,7 +226,10 @@ class LiveBucket:
         return True
 
     def report(self) -> bool:
-        """Return whether the bucket must be reported as nearly used, and note that it is reported."""
+        """Return whether the bucket is nearly used up and has not been reported as such yet.
+
+        If so, remember that it is reported now.
+        """
         if self.reported or self.used_percent() < NOTICE_PERCENT:
             return False
         self.reported = True

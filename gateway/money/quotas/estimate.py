@@ -46,7 +46,9 @@ MAX_OUTPUT: Final = 1_000_000
 """Maximum estimate of output tokens of one answer, even if the client's limit is higher. No model has a higher
 limit."""
 MAX_ROUGH_INPUT: Final = 200_000
-"""Maximum number of input tokens of a rough estimate. A larger body consists mostly of images and files."""
+"""Maximum number of input tokens in a rough estimate.
+
+A body whose size suggests more tokens consists mostly of images and files."""
 TOKENS_PER_SECOND: Final = 100
 """Number of output tokens that a model is assumed to have written in each second of an interrupted call.
 

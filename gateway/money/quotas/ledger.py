@@ -39,9 +39,10 @@ MAX_BUCKETS: Final = 100_000
 
 Full buckets are removed when new ones come. A full bucket has no spent amount, so nothing is lost."""
 EVICTION_PROBES: Final = 4
-"""Number of least recently used buckets that are examined for each new bucket. Full ones are removed from memory.
+"""Number of least recently used buckets that are examined for each new bucket.
 
-Several are examined, so that the number of buckets decreases even if some of the examined buckets are not full."""
+Those that are full again are removed from memory. Several are examined, so that the number of buckets decreases even if
+some of them are not full."""
 CROWDED_EVICTION_PROBES: Final = 64
 """Number of least recently used buckets that are examined for each new bucket if memory has no room."""
 MAX_AHEAD: Final = 86_400 * SECOND

@@ -69,8 +69,10 @@ class Departure:
         )
 
     async def undo(self) -> None:
-        """Reverse `begin`: resume writing the journal and the store, add the spool's records, and resume accepting
-        connections.
+        """Reverse `begin`.
+
+        Resume writing the journal and the store, add the records of the spool to the store, and accept connections
+        again.
         """
         gateway = self._gateway
         await self._until_done(gateway.follower.resume)

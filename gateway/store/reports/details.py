@@ -102,7 +102,8 @@ def _own_errors(connection: sqlite3.Connection, user: str, span: Span) -> OwnErr
 def _with_own_example(row: MessageRow, own: OwnErrors, known: str) -> MessageRow:
     """Return the row with the caller's own last message and call id. In `row`, both may be another caller's.
 
-    `known` is the shape of the row's messages. If the caller's calls have expired, message and call id are "".
+    `known` is the shape of the row's messages (a message without numbers and quoted text). If the caller's calls have
+    expired, the message and the call id in the result are "".
     """
     message, call, at = own.get((row.code, row.native, row.provider, known), ("", "", round(row.last_at * 1000)))
     return replace(row, message=message, example=call, last_at=at / 1000)

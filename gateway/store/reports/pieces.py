@@ -25,7 +25,7 @@ class Piece(NamedTuple):
 
 
 def pieces(buckets: Sequence[Span], tables: Mapping[str, int]) -> dict[str, list[Piece]]:
-    """Return the pieces of all time buckets, by the table that covers them.
+    """Divide time buckets into pieces. Return the pieces of each table (`Piece`), by the table's name.
 
     `tables` has the unit of time of each table in milliseconds, with the longest unit first.
     """

@@ -210,8 +210,9 @@ class Health:
         memory.circuit.throttled(self._clock(), min(retry_after or 0.0, MAX_HELD))
 
     def key_refused(self, provider_id: str) -> None:
-        """Note that a provider refused the gateway's key. Its models get no attempts, except probes, until an
-        attempt succeeds.
+        """Remember that a provider refused the gateway's key.
+
+        The provider's models get no attempts, except probes, until an attempt succeeds.
         """
         breaker, now = self._breaker(provider_id), self._clock()
         if not breaker.enabled:

@@ -133,7 +133,7 @@ class Exchange:
             self.fail(TimeoutError())
 
     async def head(self) -> Head:
-        """Wait for the head, and return it. If the reply ends with an error before its head, raises this error."""
+        """Wait for the head, and return it. If the reply fails before its head has come, raise the error."""
         while self._head is None:
             if self._error is not None:
                 raise self._error

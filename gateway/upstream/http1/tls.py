@@ -13,7 +13,7 @@ from functools import lru_cache
 
 @lru_cache(maxsize=256)
 def tls_context(authorities: str) -> ssl.SSLContext:
-    """Return the TLS settings for these CA certificates in PEM format; "" for those of the system.
+    """Return TLS settings that trust the CA certificates in `authorities` (PEM), or those of the system if it is "".
 
     Raises `ssl.SSLError` if the text has no certificate. The system's certificates are read only once.
     """

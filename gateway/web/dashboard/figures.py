@@ -35,7 +35,7 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A tile."""
+    """The content of a tile: a figure with its label."""
 
     label: str
     text: str

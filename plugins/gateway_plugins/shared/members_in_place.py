@@ -39,7 +39,7 @@ class EditedMembers:
         return self._raws[name]
 
     def change(self, name: str) -> None:
-        """Note that the caller has changed the decoded value of a field in place."""
+        """Record that the caller has changed the decoded value of a field in place."""
         self._changed[name] = None
 
     def put(self, name: str, value: Any) -> None:

@@ -134,8 +134,9 @@ class ToolIds:
 
     length: int = 0
     own: str = ""
-    """A glob for the ids that the model requires back unchanged, and that other providers refuse; "" without such
-    ids."""
+    """A glob for the call ids that the model itself makes and requires back unchanged; "" if it requires none.
+
+    Other providers refuse such ids."""
     _used: set[str] = field(default_factory=set)
     _open: dict[str, list[str]] = field(default_factory=dict)
     """The provider's ids of the calls that have no result yet, by the client's id."""

@@ -47,7 +47,7 @@ class Counts:
         return self._counts[name]
 
     def add(self, report: Mapping[str, int | None]) -> None:
-        """Replace counts by those of a later report. A count that is not in the report is None."""
+        """Replace counts by those of a later report. A count that is None in the report replaces nothing."""
         counts = {name: count for name, count in report.items() if count is not None}
         if any(map(counts.get, _OF_PROMPT)):
             self._replace_prompt(counts)

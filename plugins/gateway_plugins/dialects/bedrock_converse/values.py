@@ -29,7 +29,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """An image or an audio file. `guarded` means the same as in `Text`."""
+    """An image or an audio file. `guarded` is true if the client marks it for the guardrail, as in `Text`."""
 
     at: str
     media: Media

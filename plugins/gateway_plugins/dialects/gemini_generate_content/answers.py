@@ -18,7 +18,7 @@ _MEMBER: Final = "answer"
 _BEFORE: Final = f'{{"{_MEMBER}":'
 """Beginning of the object around an answer, without white space."""
 _MAX_BEFORE: Final = 200
-"""Maximum number of characters to hold back until the beginning of the object is recognised."""
+"""Maximum number of characters to hold back before it is known whether an object surrounds the answer."""
 _DEFINITIONS: Final = ("$defs", "definitions")
 
 

@@ -23,7 +23,7 @@ from gateway_plugins.shared.reply_events import Citation
 
 Json = dict[str, Any]
 Send = Callable[[str, Json], None]
-"""A function that sends an event with this type and these fields. It adds the field `output_index`."""
+"""A function that sends an event. It gets the event's type and fields, and adds the field `output_index`."""
 
 IN_PROGRESS: Final = "in_progress"
 COMPLETED: Final = "completed"

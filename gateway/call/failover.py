@@ -61,7 +61,7 @@ class Health(Protocol):
         """
 
     def ended(self, provider_id: str, model: str, *, failed: bool, seconds: float | None) -> None:
-        """Note how an attempt ended.
+        """Record how an attempt ended.
 
         This is called for each attempt that was sent, or whose provider could not be reached. It is called again if a
         stream fails after its first event. It is not called if the attempt was cancelled or throttled, or if the
@@ -72,7 +72,7 @@ class Health(Protocol):
         """
 
     def throttled(self, provider_id: str, model: str, retry_after: float | None) -> None:
-        """Note that the provider throttled an attempt.
+        """Record that the provider throttled an attempt.
 
         `retry_after` is the `Retry-After` of the reply in seconds; None if there is none.
         """

@@ -119,7 +119,7 @@ class Redaction:
         return self.bytes(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
 
     def head(self, head: Head) -> Head:
-        """Return a reply's status and headers, without keys in the values of the headers."""
+        """Return a reply's status and headers, with the gateway's keys removed from the headers' values."""
         joined = "\n".join(head.headers.values()).encode("utf-8", "surrogateescape")
         if not self.suspects(joined):
             return head
@@ -210,7 +210,7 @@ _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
 class EventRedaction:
-    """Removes the keys from the events of one stream, including keys that are split across consecutive events.
+    """Removes the gateway's keys from the events of a stream, even if a key is split across consecutive events.
 
     First only the stream's bytes are searched for signs of a key. After the first sign, each event is searched. An
     event that ends with the first part of a key is held back, until the next event shows whether the rest follows.

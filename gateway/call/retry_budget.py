@@ -17,13 +17,16 @@ from typing import Final
 WINDOW_SECONDS: Final = 10
 """Length of the window in seconds. Older calls and requests do not count."""
 ALWAYS: Final = 10
-"""Number of further requests that are allowed in the window, however few calls it has.
+"""Number of further requests (after failures) that are allowed in the window, however few calls it has.
 
 The share of the calls (`RetryBudget.take`) is allowed in addition."""
 
 
 class RetryBudget:
-    """Counts calls with several candidates or keys, and further requests, in the last `WINDOW_SECONDS`."""
+    """Counts the calls that have several candidates or keys, and the further requests that are sent after failures.
+
+    Both are counted for the last `WINDOW_SECONDS`.
+    """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
@@ -36,7 +39,7 @@ class RetryBudget:
         self._slot()[1] += 1
 
     def take(self, share: float) -> bool:
-        """Take a further request from the budget. Return False if the budget is used up.
+        """Take one further request (after a failure) from the budget. Return False if the budget is used up.
 
         `share` is the allowed ratio of further requests to calls.
         """

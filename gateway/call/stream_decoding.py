@@ -1,8 +1,8 @@
 """Decodes the bytes of a provider's stream to batches of events. The gateway's API keys are removed from the events.
 
 - Usually the decoder gets the bytes of one read, and yields the events that these bytes complete.
-- A frame that takes long to decode is called costly. A read that may complete such a frame is decoded frame by frame,
-  and costly frames are decoded in a worker process (`provider_stream.py`).
+- A frame that is slow to decode (`costly` in the code) is decoded in a worker process (`provider_stream.py`). A read
+  that may complete such a frame is decoded frame by frame.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Decoding:
         return cast("FrameDecoder", self.decoder)
 
     def may_complete_costly(self, data: bytes, size: int) -> bool:
-        """Return whether `data` may complete a frame that takes long to decode.
+        """Return whether `data` may complete a frame that is slow to decode.
 
         `size` is the number of bytes that have arrived since the last complete event.
         """
@@ -68,9 +68,9 @@ class Decoding:
 
 @dataclass(slots=True)
 class LightFrames:
-    """Decodes the frames of one read on the event loop, except costly frames (which take long to decode).
+    """Decodes the frames of one read on the event loop, except frames that are slow to decode.
 
-    `events` stops at each costly frame. The caller decodes that frame, and then calls `events` again.
+    `events` stops at each slow frame. The caller decodes that frame, and then calls `events` again.
     """
 
     hook: Hook
@@ -78,10 +78,10 @@ class LightFrames:
     data: bytes
     frames: Iterator[Frame] | None = None
     costly: Frame | None = None
-    """The costly frame at which the latest call of `events` stopped; None if that call decoded all remaining frames."""
+    """The slow frame at which the latest call of `events` stopped; None if that call decoded all remaining frames."""
 
     def events(self) -> Iterable[Event]:
-        """Return the events of the frames before the next costly frame. The gateway's API keys are removed from them.
+        """Return the events of the frames before the next slow frame, without the gateway's API keys.
 
         Raises `GatewayError` if a frame cannot be decoded or reports an error.
         """

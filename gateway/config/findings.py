@@ -150,7 +150,7 @@ class Report:
 
 
 def _traces(hidden: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return an index of `hidden`, from substrings of values to the values that contain them, with their macros.
+    """Return an index that maps a substring to the entries of `hidden` (value and macro) whose value contains it.
 
     The substrings are six characters long (`_TELLING`). A shorter value is indexed as a whole, and a value shorter than
     `_SHORTEST_KEY` is left out.

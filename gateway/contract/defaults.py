@@ -92,7 +92,7 @@ class Defaults:
         return self._dialect
 
     def steps(self, request: ClientRequest, _target: Target, _drop: Drop) -> ClientRequest:
-        """Return the request: there are no steps."""
+        """Return the request unchanged, because there are no steps."""
         return request
 
     def mark_cache(self, _request: ClientRequest, _target: Target, _lifetime: str) -> ClientRequest | None:

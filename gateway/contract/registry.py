@@ -106,8 +106,8 @@ def _called(hooks: Mapping[str, Hook]) -> dict[str, Callable[..., Any]]:
 def _translator(name: str, module: Any) -> LoadedTranslator:
     """Return the translator of a checked module.
 
-    If the module has no `loses`, the translator has 0. This is so for built-in translators, because their losses are in
-    `conversions.json`.
+    If the module defines no `loses`, the translator's `loses` is 0. Built-in translators define none, because their
+    losses are in `conversions.json`.
     """
     hooks = translator_hooks(name, module)
     loses = getattr(module, "loses", 0)
@@ -174,7 +174,7 @@ class Registry:
     skipped: tuple[Skipped, ...] = ()
     """Plugins of installed packages that are left out because of mistakes."""
     sources: Sources | None = None
-    """The sources of the folder of plugins; None if there is no folder."""
+    """A copy of the source files in the folder of plugins; None without such a folder."""
     packages: tuple[Package, ...] = ()
     """The installed packages with plugins."""
     slow_imports: Mapping[str, float] = field(default_factory=dict)

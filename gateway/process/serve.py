@@ -92,7 +92,7 @@ class Running:
         return self.app[GATEWAY]
 
     def replaced_by(self, process: int) -> None:
-        """Note that another process has replaced this one. Report it to systemd and in the log."""
+        """Record that another process has replaced this one. Report it to systemd and in the log."""
         notify(main_process(process))
         self.gateway.log.info("gateway.replaced", process=process)
         self.replaced.set()

@@ -75,7 +75,7 @@ class ErrorKind(NamedTuple):
 
 @dataclass(slots=True)
 class ErrorShare:
-    """The last error of one kind (`ErrorKind`) in a batch."""
+    """The last error of one kind (`ErrorKind`) in a batch of calls."""
 
     message: str = ""
     example: str = ""
@@ -85,7 +85,7 @@ class ErrorShare:
 
 @dataclass(slots=True)
 class Health:
-    """The last success and the last error of a model in a batch. A time of -1 means that there was none."""
+    """The last success and the last error of a model in a batch of calls. A time of -1 means that there was none."""
 
     success_at: int = -1
     error_at: int = -1

@@ -1,8 +1,9 @@
 """The step that tries the candidates (models of providers) of a call in their order, until one of them serves it.
 
 - Every attempt starts with the client's unchanged request.
-- Another candidate is tried after certain failures before the first event of the reply (`call/failover.py`). The number
-  of attempts, their total time, and the number of further requests are limited (`config/sections/resilience.py`).
+- Another candidate is tried after certain failures before the first event of the reply (`call/failover.py`). A limit
+  applies to the number of a call's attempts, to their total time, and to the ratio of retries to calls
+  (`config/sections/resilience.py`).
 - A candidate whose provider is known to fail is left out, unless all candidates are known to fail.
 - A failed attempt is closed, and its cost is computed, before the next attempt begins.
 - If the provider throttles or refuses the key of an attempt, another free key of the provider is tried before another

@@ -281,7 +281,7 @@ def _authorities(section: ProviderSection, path: Path, reading: Reading) -> str:
 
 
 def _check_flags(compatibility: Mapping[str, bool], path: Path, reading: Reading) -> None:
-    """Report an error for each enabled flag of a faulty plugin, and warn of compatibility flags that have no effect.
+    """Report an error for each enabled compatibility flag whose plugin is faulty. Warn of flags that have no effect.
 
     A flag that is set to false is reported only if it is unknown.
     """

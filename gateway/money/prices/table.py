@@ -190,7 +190,7 @@ class Prices:
     def _rows(self, basis: str, model: str) -> list[Row]:
         """Return the rows of a model, ordered by their first day.
 
-        From the first day of the operator's first row on, the operator's rows replace those of the built-in table.
+        Built-in rows that begin on or after the first day of the operator's earliest row are left out.
         """
         for book, region, name in _places(basis, model):
             added, known = (rows.find(book, region, name) for rows in self._lists)

@@ -296,7 +296,7 @@ class Quotas:
         return untouched | self._money.used(self.clock())
 
     def levels(self) -> Sequence[Level]:
-        """Return the state of each bucket of money. Full buckets without a reservation are left out.
+        """Return the state of each bucket of money, except idle buckets, which are full and have no reservation.
 
         This may be called from any thread.
         """

@@ -13,7 +13,7 @@ from typing import Final
 
 _MICROSECOND: Final = 1_000
 """Number of nanoseconds in a microsecond. The clock returns whole microseconds, because the store keeps times as floats
-in seconds. Floats represent whole microseconds exactly until the year 2242."""
+in seconds. Until the year 2242, different microseconds are different floats."""
 _SLOWER: Final = 2
 """Factor by which this clock runs slower than real time while it is ahead of the machine's clock. So the machine's
 clock can catch up, and buckets still refill."""

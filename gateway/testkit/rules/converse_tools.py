@@ -54,7 +54,7 @@ def _results(body: Body, caps: Caps) -> Iterator[str]:
 
 
 def _beside_results(body: Body, caps: Caps) -> Iterator[str]:
-    """Yield faults of content that may not be in one message with tool results.
+    """Yield a fault for each message that has content which must not be beside tool results.
 
     The refused content depends on the model's family (pydantic-ai#6081, langchain-aws#141).
     """

@@ -117,7 +117,10 @@ async def session(request: web.Request) -> web.Response:
 
 
 def timeline(session: Session, newest_first: Sequence[Record], *, newest: bool) -> Iterator[Step]:
-    """Yield the steps of a timeline, the oldest first. `newest` is True if the session's last call is among them."""
+    """Yield the steps of a timeline, the oldest first. `newest_first` are the calls of one page.
+
+    `newest` is True if this page has the session's newest call. Only then do the steps show the session's cost.
+    """
     calls = newest_first[::-1]
     longest = max((call.duration_ms for call in calls), default=0) or 1
     spent = _before(session, calls) if newest else None
@@ -140,7 +143,7 @@ def timeline(session: Session, newest_first: Sequence[Record], *, newest: bool) 
 
 
 def _before(session: Session, calls: Sequence[Record]) -> Spent:
-    """Return the cost of all calls of a session except `calls`, the last ones."""
+    """Return the cost of a session without `calls`, which are its newest calls."""
     costs = [call.cost for call in calls]
     return Spent(session.known_cost - sum(filter(None, costs)), session.cost_unknown_calls - costs.count(None))
 

@@ -21,7 +21,9 @@ _AGES: Final = (
     (86400, 3600, "h"),
     (30 * 86400, 86400, "d"),
 )
-"""Units of ages, each as (limit, length, name) with two numbers of seconds. A unit is used for ages below its limit."""
+"""Units of ages as triples (limit, length, name). Limit and length are in seconds.
+
+A unit is used for ages below its limit."""
 _NOW: Final = 5
 """Age in seconds below which the text is "just now"."""
 

@@ -34,14 +34,14 @@ _COMBINED: Final = frozenset({"anyOf", "oneOf", "allOf", "$ref", "$schema"})
 _KEPT: Final = frozenset(
     {"properties", "required", "type", "title", "description", "$id", "$comment", "$defs", "definitions", "examples"}
 )
-"""Keywords that are not reported as lost when a part of allOf, or the definition of a $ref, is folded into a schema.
+"""Keywords that are not reported as lost when a part of allOf, or the definition of a $ref, is merged into a schema.
 
 They are copied, or do not restrict the input."""
 _MAX_OWN_ID: Final = 128
 """Maximum number of characters of an id that `ToolIds.own` matches. Such an id includes the tool's name of up to 64
 characters."""
 _MAX_FOLDS: Final = 8
-"""Maximum depth of nested allOf, anyOf, oneOf and $ref that are folded (`tool_schema`). Real schemas have 1 or 2."""
+"""Maximum depth of nested allOf, anyOf, oneOf and $ref that are merged (`tool_schema`). Real schemas have 1 or 2."""
 
 
 class Names:
@@ -219,20 +219,24 @@ def tool_schema(schema: Any, name: str, at: str, drop: Drop = lambda _: None) ->
 
 @dataclass(slots=True)
 class _Folder:
-    """Folds anyOf, oneOf, allOf and $ref at the top level of the schema `root`, and reports lost constraints."""
+    """Merges the schemas under anyOf, oneOf, allOf and $ref at the top level of the schema `root`.
+
+    Lost constraints are reported as dropped.
+    """
 
     root: Mapping[str, Any]
     drop: Drop
     _begun: set[int] = field(default_factory=set)
-    """Python's `id` of each schema that `fold` has begun to fold."""
+    """The schemas whose merge has begun, each as Python's `id(schema)`."""
     _folded: dict[int, Block] = field(default_factory=dict)
-    """The folded schemas, by the id of the original."""
+    """Maps Python's `id(schema)` to the merged form of the schema."""
 
     def fold(self, schema: Mapping[str, Any], at: str, depth: int = 0) -> Block:
         """Return a copy of the schema into which the schemas under its anyOf, oneOf, allOf and $ref are merged.
 
         The copy does not have these four keywords. It is made only once for a schema that is used several times. If a
-        schema contains itself, nothing is merged at the inner place, so that circular references end.
+        schema contains itself, nothing is merged at the inner place, so that circular references end. Nothing is merged
+        either at a depth above `_MAX_FOLDS`.
         """
         if (folded := self._folded.get(id(schema))) is not None:
             return folded

@@ -1,7 +1,7 @@
 """Reads the facts of a reply in Anthropic's dialect: billed parts, stop reason, models and called tools.
 
-`walk.py` also counts tokens with `usage.Reports`. So the client gets the counts that the gateway records. A
-field of a wrong type is ignored.
+Tokens are counted by `usage.Reports`, here and in `walk.py`. So the client gets the same counts that the gateway
+records. A field of a wrong type is ignored.
 """
 
 from __future__ import annotations

@@ -182,9 +182,9 @@ class Stream(Whole):
         self._end()
 
     def _end(self) -> None:
-        """Write the last event once, when the usage comes or the stream ends.
+        """Write the last event, once: when the usage has come, or else when the stream ends.
 
-        Nothing is written before `finish`, because some servers report usage with every chunk.
+        Do nothing before `finish` was called, because some servers report usage with every chunk.
         """
         if self._finished and not self._over:
             self._over = True

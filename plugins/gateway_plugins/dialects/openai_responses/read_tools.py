@@ -8,8 +8,8 @@ Every tool becomes a function:
 
 In the reply, a call gets the form of the client's own tool again (`names.py`).
 
-A tool that runs on OpenAI's servers is refused with a 400. Codex offers some of them in every request. These are left
-out and reported as dropped instead. Source: the openai SDK's types of tools.
+A tool that runs on OpenAI's servers is refused with a 400. But if Codex offers the tool in every request, the tool is
+left out and reported as dropped. Source: the openai SDK's types of tools.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _name(raw: dict[str, Any], at: str) -> str:
 def tools(top: Members, drop: Drop) -> tuple[OfferedTools, Origins]:
     """Return the tools with the tool choice, and the client's tools by flat name.
 
-    Raises `Refused` for a tool of an unsupported type. Tools in `_ALWAYS_OFFERED` are dropped instead.
+    Raises `Refused` for a tool of an unsupported type. Tools in `_ALWAYS_OFFERED` are not refused but dropped.
     """
     offered = _Offered(drop)
     for raw, at in _raws(top):

@@ -139,7 +139,7 @@ class Attempt:
     deadline: float | None = None
     """The latest time for the first event, by the monotonic clock, in seconds; None without a limit."""
     problem: Problem | None = None
-    """The failure of the attempt before its first event; None if there was none.
+    """The failure, if the attempt failed before its first event; None otherwise.
 
     This field, `seconds` and `cost` are set only in calls that can have several attempts (failover)."""
     seconds: float | None = None

@@ -152,10 +152,10 @@ def _restore(given: str, marks: list[_Mark]) -> str:
 
 
 def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
-    """Return the redaction marks, with a change for each mark whose secret would be visible in the saved text.
+    """Return the redaction marks. A mark is changed if its secret would be visible in the saved text.
 
-    - A mark in a comment is saved as it is. For example, a comment may keep the mark of an old API key.
-    - Any other mark gets a fault, because a mark must not be saved as a value.
+    - Such a mark in a comment is saved as it is, without the secret. An example is an old API key in a comment.
+    - Elsewhere, such a mark gets a fault, because a mark must not be saved as a value.
     """
     exposed = _exposed(given, marks) if marks else frozenset()
     if not exposed:

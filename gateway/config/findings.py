@@ -111,8 +111,9 @@ class Report:
         return closest(word, chain.from_iterable(known))
 
     def patient(self, names: int) -> bool:
-        """Reduce the budget of comparisons (`PATIENCE`) by `names`. Return False, and do not reduce it, if fewer are
-        left.
+        """Take `names` comparisons from the budget (`PATIENCE`).
+
+        Return False, and take none, if the budget has fewer comparisons left.
         """
         if names > self._patience:
             return False

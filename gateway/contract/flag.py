@@ -309,7 +309,7 @@ class Flag(FlagFacts, Protocol):
     def reply_headers(self, request_id: str, usage: Usage | None) -> dict[str, str]:
         """Return the headers that clients of this API expect in every reply.
 
-        If the reply already has a header, the gateway does not replace it. `usage` has the reported tokens. It is None
+        The gateway does not replace a header that the reply already has. `usage` has the reported tokens. It is None
         for a stream, and for a reply that is forwarded unchanged.
 
         >>> def reply_headers(request_id, usage):

@@ -64,7 +64,7 @@ def parse(
 def client_request(
     flag: str, dialect: str, request: HttpRequest, top: Members, *, model: str, stream: bool
 ) -> ClientRequest:
-    """Return a client's parsed request. Use this if `model` or `stream` is not in the body, but, say, in the path.
+    """Return a client's parsed request. Use this if `model` or `stream` is in the path, and not in the body.
 
     >>> top = Members(http_request.body)
     >>> json_api.client_request("acme_text", "acme_text", http_request, top, model="small", stream=True).stream

@@ -66,7 +66,7 @@ class _Alarm:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
     def ring(self, _number: int, frame: FrameType | None) -> None:
-        """Note which hook call is running. Raises `HookTooSlow` in the plugin's code if the call runs for too long."""
+        """Remember the running hook call. Raises `HookTooSlow` in the plugin's code if the call runs for too long."""
         running = running_hook(frame)
         if running is None or running is not self._frame:
             self._frame, self._since = running, monotonic()

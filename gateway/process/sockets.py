@@ -38,7 +38,7 @@ class Bound:
     """The device and inode numbers of a unix socket's file; None for a TCP socket."""
 
     def owning(self) -> Bound:
-        """Return a copy that removes the socket's file, even if another process created the file."""
+        """Return a copy whose `remove_file` removes the socket's file, even if another process created it."""
         return replace(self, file=file_id(self.listener.unix)) if self.listener.unix else self
 
     def remove_file(self) -> None:

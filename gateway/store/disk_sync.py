@@ -83,7 +83,7 @@ class DiskSync:
         return self._reason if self._failures else ""
 
     async def wait(self) -> None:
-        """Wait until all lines that are appended by now are on the disk.
+        """Wait until all lines that were appended before this call are on the disk.
 
         Raises `StoreFailed` if the journal cannot be written or flushed.
         """

@@ -139,8 +139,8 @@ def _look_up(connection: sqlite3.Connection, series: Sequence[Series]) -> dict[S
 def _padded(series: Sequence[Series]) -> Sequence[Series]:
     """Repeat the last series until the number of series is a power of two.
 
-    Then there are only a few different statements. Each connection caches its prepared statements, and a long one takes
-    30 KB.
+    So only a few different SQL statements are needed. Each connection caches its prepared statements, and a long
+    statement takes 30 KB.
     """
     size = 1 << (len(series) - 1).bit_length()
     return [*series, *[series[-1]] * (size - len(series))]

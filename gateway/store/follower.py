@@ -205,7 +205,7 @@ class JournalFollower:
             journal.abandon()
 
     async def flush(self) -> None:
-        """Wait until all entries that were put before are in the store.
+        """Wait until all entries of earlier calls of `put` are in the store.
 
         Raises `StoreFailed` if this takes longer than `FLUSH_SECONDS`.
         """

@@ -73,7 +73,7 @@ class KeyState:
             self._probe_at = now + seconds * 2**self._doublings
 
     def accepted(self, began: float) -> bool:
-        """Note that the provider has accepted the key in an attempt. Return whether the key is no longer refused.
+        """Record that the provider has accepted the key in an attempt. Return whether the key is no longer refused.
 
         `began` is the time at which the attempt began. If that was before the refusal, the key stays refused.
         """

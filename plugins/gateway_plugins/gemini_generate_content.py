@@ -202,7 +202,7 @@ class GeminiDecoder(sse_api.SseDecoder):
         return self._is_blocked or (bool(self._finished) and self._open <= self._finished)
 
     def _note(self, event: Event) -> bool:
-        """Note for each candidate in a chunk whether it has finished. Always returns False, because no chunk is
+        """Record for each candidate in a chunk whether it has finished. Always returns False, because no chunk is
         known to be the last.
         """
         data = event.data

@@ -1,6 +1,7 @@
 """Macros: `${NAME}` in a string of the document is replaced by the value of an environment variable.
 
-- Macros are replaced before the document is checked. Macros in keys, and in the values of variables, are not replaced.
+- Macros are replaced before the document is checked. A macro in a JSON key, or in the value of a variable, is not
+  replaced.
 - Macros are allowed only in secrets, URLs and addresses (`PLACES`). Other values, such as a description, are shown to
   callers. A macro there would let anybody who may edit the document read the environment.
 - `Document.text` keeps its macros. So pages and the API show names of variables, not their values.

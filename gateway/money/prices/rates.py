@@ -44,10 +44,10 @@ PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
         "audio_output": ("output", False),
     }
 )
-"""Kinds of tokens, each with the kind that includes it. For example, `input` includes image tokens.
+"""Kinds of tokens that are part of another kind. The first value is the other kind: `input` includes `image_input`.
 
-The second value is True if the including kind's price applies to a model without a separate price. If the value is
-False, as for audio, the cost of a call with these tokens is then unknown."""
+The second value says what such tokens cost if the model has no separate price for them. If it is True, they have the
+price of the other kind. If it is False, the cost of a call with such tokens is unknown."""
 
 FEES: Final = ("web_search", "file_search")
 """Names in `Part.extra` of the tools that have a fee for each use."""

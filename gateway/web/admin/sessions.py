@@ -68,7 +68,7 @@ class Scope:
 def scope(request: web.Request, parameter: str = "identity") -> Scope:
     """Return the scope of a request. The query parameter `parameter` names the login whose rows are requested.
 
-    Raises `Denied` if the caller has no role. Raises it also for another login if the caller is no admin.
+    Raises `Denied` if the caller has no role, or if a caller who is no admin names another login.
     """
     identity = identity_of(request)
     role = request.app[GATEWAY].runtime.grants.access(identity).role if identity else None

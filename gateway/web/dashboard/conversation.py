@@ -88,7 +88,7 @@ def _request_turns(flag: Plugin, body: bytes) -> list[Turn]:
 
 
 def _reply_turns(flag: Plugin, record: Record, stored: CapturedBodies) -> list[Turn]:
-    """Return the pieces of the reply. Decode it for each possible request until a request leads to any text."""
+    """Return the texts of the reply. Its request is not known, so try each possible request until one yields a text."""
     body, head = stored.reply.body, Head(record.status, stored.reply.headers)
     for request, target in _readings(flag, record, stored):
         turns: list[Turn] = []

@@ -1,4 +1,4 @@
-"""Figures in tiles, each with its change, and lists whose rows have bars."""
+"""Tiles, which show a figure and its change since the previous range, and lists whose rows have bars."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def tiles(now: Summary, before: Summary | None, trend: Sequence[Point], *, every
 
 
 def bars(seen: Visit, by: Dimension, rows: Sequence[Row], measure: Measure) -> list[Bar]:
-    """Return the rows of a list. Each row links to the page with the row's name as its filter."""
+    """Return the rows of a list with bars. A row with a name links to the page filtered by this name."""
     amounts = [row.figures.amount(measure) for row in rows]
     highest = max([*amounts, 1])
     return [

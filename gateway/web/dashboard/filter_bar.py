@@ -32,7 +32,7 @@ _LABELS: Final = {
     "outcome": "Outcome",
     "session": "Session",
 }
-"""Labels of the filter's values."""
+"""The label on the page for each parameter of the filter."""
 _FIELDS: Final[tuple[Dimension, ...]] = ("user", "model", "provider", "agent", "status")
 """Dimensions of the filter for which the form has a text field."""
 _MOST_NAMES: Final = 200

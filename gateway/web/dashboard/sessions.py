@@ -62,9 +62,9 @@ class Step(NamedTuple):
     pause: str
     """The time without a call before this call; "" if the time is short."""
     wait: float
-    """Width of the part of the bar before the first event, in percent."""
+    """Width of the bar's first part, in percent. It stands for the time before the first event."""
     reply: float
-    """Width of the part of the bar after the first event, in percent."""
+    """Width of the bar's second part, in percent. It stands for the time after the first event."""
     spent: Spent | None
     """The session's cost up to and including this call; None on every page except the one with the newest calls."""
 

@@ -23,7 +23,7 @@ from gateway.web.reports.ranges import PRESETS, UTC_ZONE, Preset, Range, custom_
 
 OUTCOMES: Final = ("ok", "refused", "failed", "cancelled", LOST)
 VALUES: Final = ("user", "model", "provider", "agent", "api", "status", "outcome", "session")
-"""Parameters for values that calls must have, in the order of the page."""
+"""Query parameters that select calls by a value, such as a model. They have the order of the page."""
 PARAMETERS: Final = ("range", "from", "to", "zone", "compare", *VALUES)
 DEFAULT_RANGE: Final = "7d"
 MAX_VALUE: Final = 1024
@@ -31,7 +31,8 @@ MAX_VALUE: Final = 1024
 MAX_DAYS: Final = 5 * 366
 """Maximum number of days of a range."""
 _FIRST_YEAR: Final = 2000
-"""The first year of a range. In earlier years, some zones had offsets that are no multiple of a quarter of an hour."""
+"""The earliest year that a range may contain. Before it, some zones had offsets that are no multiple of a quarter of an
+hour."""
 _LAST_YEAR: Final = 9000
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MOMENT: Final = re.compile(_DAY.pattern + r"T[0-9]{2}:[0-9]{2}(?:Z|[+-][0-9]{2}:[0-9]{2})?")

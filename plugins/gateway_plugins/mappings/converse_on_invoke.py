@@ -36,8 +36,9 @@ _USUAL: Final = {
 
 
 def headers(top: Members, target: Target, drop: Drop) -> dict[str, str]:
-    """Return the headers for the provider. Raises `Refused` if the request names a guardrail and the provider has
-    none.
+    """Return the headers for the provider.
+
+    Raises `Refused` if the request names a guardrail and the provider has no guardrails.
     """
     metadata = orjson.dumps(converse_read_options.metadata(top)).decode()
     wanted = {

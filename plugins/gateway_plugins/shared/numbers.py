@@ -82,8 +82,8 @@ def _penalty(value: Any, at: str) -> float | None:
 
 
 SAMPLING: Final[Mapping[str, Check]] = {"temperature": real, "top_p": partial(real, highest=1), "top_k": whole}
-"""The check of each sampling parameter. `temperature` has no maximum, because conversions lower one that is too
-high."""
+"""The check of each sampling parameter. `temperature` has no maximum, because conversions lower a temperature that is
+too high."""
 CHAT: Final[Mapping[str, Check]] = {
     "frequency_penalty": _penalty,
     "presence_penalty": _penalty,

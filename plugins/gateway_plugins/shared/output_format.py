@@ -38,9 +38,9 @@ class JsonFormat:
     name: str = ""
     description: str = ""
     strict: bool | None = None
-    """Whether the answer must match exactly.
+    """Whether the answer must match the schema exactly.
 
-    If None, the client does not say, and the answer must match exactly if the schema allows it."""
+    None if the client does not say. Then the answer must match exactly if the schema allows it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ class RawList:
             self._ends.append(at)
 
     def changed(self, items: Mapping[int, bytes]) -> bytes:
-        """Return the text with the items at the indexes in `items` replaced."""
+        """Return the text with some items replaced. `items` maps the index of such an item to its new text."""
         parts, at = [], 0
         for index in sorted(items):
             end = self._ends[index]

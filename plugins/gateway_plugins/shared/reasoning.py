@@ -9,7 +9,7 @@ The tag names the model family that made the thinking. This family is called the
 - Claude's signatures are valid at every provider of Claude (Anthropic's guide to extended thinking). They get no tag,
   so that a client can continue a conversation without this gateway. Older conversations may have a tag before Claude's
   signatures, which is still read.
-- Some providers require thinking back in another form than a signature. The tag then names this form too:
+- Some providers require that thinking is sent back in another form than a signature. The tag then names the form too:
   `irisgate1:<maker>+<form>:<value>`. The module that knows the form encodes the value. A reader that expects another
   form treats the value as if another family had made it.
 

@@ -61,7 +61,7 @@ class Place:
 
     url: str
     at: Path
-    """Path of the URL."""
+    """The keys and indexes that lead to the URL's field in the body."""
     fill: Callable[[Place, StepResponse], Changes]
 
     @property

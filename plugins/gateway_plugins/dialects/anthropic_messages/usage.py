@@ -46,7 +46,7 @@ _NO_GEOS: Final = frozenset({"global", "not_available"})
 _MESSAGE: Final = "message"
 _FALLBACK: Final = "fallback_message"
 _KINDS: Final[Mapping[str, str]] = {"compaction": "compaction", "advisor_message": "advisor"}
-"""The kind of the billed part for types in `usage.iterations`. For any other type, the type itself is the kind."""
+"""The kind of the billed part for a type of iteration (`usage.iterations`). `_kind` handles all other types."""
 MAX_PARTS: Final = 32
 """Maximum number of billed parts of a reply. The tokens of further iterations are added to the last part."""
 _MAX_KIND: Final = 64

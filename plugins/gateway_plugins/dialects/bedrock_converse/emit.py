@@ -214,7 +214,7 @@ class Stream:
 
 @dataclass(slots=True)
 class _Open:
-    """The open block of a reply that is not streamed."""
+    """The content block that `Whole` is building, until the next block begins."""
 
     kind: str
     pieces: list[str] = field(default_factory=list)
@@ -223,8 +223,9 @@ class _Open:
     call: Block = field(default_factory=dict)
 
     def block(self) -> Block | None:
-        """Return the block; None for an empty text. Bedrock would refuse an empty text when the client sends it
-        back.
+        """Return the block in Converse's form; None for a text block that is empty.
+
+        Bedrock would refuse an empty text when the client sends it back.
         """
         text = "".join(self.pieces)
         if self.kind == "tool":

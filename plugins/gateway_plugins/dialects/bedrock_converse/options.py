@@ -64,13 +64,13 @@ def inference(settings: Settings, caps: Caps, drop: Drop) -> tuple[Block, Block]
 
 
 def response_fields(stops: Sequence[str], caps: Caps, *, stream: bool) -> Block:
-    """Return `additionalModelResponseFieldPaths` with the path of the stop sequence.
+    """Return `additionalModelResponseFieldPaths` with the path of the reply's field `stop_sequence`.
 
-    Returns {} if the request has no stop sequences, or if the model cannot name the one that ended its reply.
+    Returns {} if the request has no stop sequences, or if the model cannot name the stop sequence that ended its reply.
 
-    The reply names the stop sequence only if the request has this field (litellm#40064). The path is the
-    field's path in a reply of Anthropic's own API. In a stream, it is the path in the event `message_delta`. Vercel's
-    AI SDK and opencode send the same path for streams.
+    The reply names the stop sequence only if the request has `additionalModelResponseFieldPaths` (litellm#40064). The
+    path is the one that `stop_sequence` has in a reply of Anthropic's own API. For a stream, it is the path in the
+    event `message_delta`. Vercel's AI SDK and opencode send the same path for streams.
     """
     if not (stops and caps.stop_sequence_named):
         return {}

@@ -72,7 +72,10 @@ class AnswerText:
         return "" if inside and held.strip() == "}" else held
 
     def _begin(self) -> bool:
-        """Read the beginning of the text. Return False if it is too short to show if an object surrounds the answer."""
+        """Read the beginning of the text, to find out whether an object surrounds the answer.
+
+        Return False if this is not known yet, because the text is too short.
+        """
         plain = "".join(self._held.split())
         if plain.startswith(_BEFORE) and plain != _BEFORE:
             self._is_inside = True

@@ -161,7 +161,7 @@ def _format(config: Fields, drop: Drop) -> tuple[Format, bool]:
 def _thinking(config: Fields, drop: Drop) -> tuple[ThinkingRequest, bool]:
     """Return the requested thinking, and whether the client wants to see it (`includeThoughts`).
 
-    Google's models think by default. So a client with `includeThoughts` also requests thinking, unless its budget is 0.
+    Google's models think by default. So `includeThoughts` also requests thinking, unless `thinkingBudget` is 0.
     """
     known = ("includeThoughts", "thinkingBudget", "thinkingLevel")
     thinking = fields(config.get("thinkingConfig") or {}, config.at("thinkingConfig"), known, drop)

@@ -77,7 +77,7 @@ class _OpenBlock:
         """Pieces of thinking in the open block, until the signature of the block comes."""
 
     def _thinking_block(self, signature: str, calls: int) -> dict[str, Any]:
-        """Return the open thinking block. `calls` is the number of tool calls so far."""
+        """Return the pieces of thinking as one block. `calls` is the number of tool calls so far."""
         thinking, self._unsigned = "".join(self._unsigned), []
         return {"type": "thinking", "thinking": thinking, "signature": signature} | self._place(calls)
 

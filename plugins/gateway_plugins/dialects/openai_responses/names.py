@@ -18,7 +18,7 @@ CUSTOM: Final = "custom"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A tool as the client named it, for its flat name (`flat`). `kind` is `FUNCTION`, `CUSTOM` or `LOCAL_SHELL`."""
+    """A tool with the client's name and namespace for it. `kind` is `FUNCTION`, `CUSTOM` or `LOCAL_SHELL`."""
 
     kind: str
     name: str

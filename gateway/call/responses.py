@@ -36,7 +36,7 @@ Take = Callable[[Batch], bool]
 
 
 class Source(Protocol):
-    """The source of a stream: the batches before the first stage."""
+    """The source of a stream. It makes the batches that the first stage gets."""
 
     def batches(self, take: Take) -> Batches:
         """Yield the batches of the stream.

@@ -46,8 +46,8 @@ def reserve(
 ) -> tuple[CallReservation, Sequence[Candidate]]:
     """Reserve the maximum that a call may use. Return the reservation, and the candidates whose buckets allow the call.
 
-    `size` is the size of the request's body. If another process keeps the balances, `hold` makes the reservation there.
-    Otherwise `quotas` makes it.
+    `size` has the estimated input tokens of the request. If another process keeps the balances, `hold` makes the
+    reservation there. Otherwise `quotas` makes it.
 
     Raises `Exceeded` if every candidate has a bucket that refuses the call. Raises `Refused` if a quota cannot be
     charged, because it is not defined or no price is known.

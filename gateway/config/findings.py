@@ -183,8 +183,9 @@ def shorten(message: str) -> str:
 def quote(value: Any, allowed: Iterable[str] = ()) -> str:
     """Return the value in quotes if a message may show it; otherwise the text `the value`.
 
-    A user may have pasted a secret into the wrong field. So only a short lower-case word, or a word similar to one in
-    `allowed`, is shown. A long word, or a word with a digit, is never shown.
+    A user may have pasted a secret into the wrong field. So a word of more than 16 characters, or with a digit, is
+    never shown. A shorter word is shown if it is similar to one in `allowed`, or if it has at most 12 characters and
+    all of them are in lower case. null, true and false are shown without quotes.
     """
     if value is None or isinstance(value, bool):
         return json.dumps(value)

@@ -22,7 +22,8 @@ from gateway.contract.framing import json_array, sse
 MAX_START: Final = 65_536
 """Number of bytes that are kept from the start of a stream, for the error about a stream without events."""
 SHORTEST_WORDS: Final = 8
-"""Minimum number of bytes that the error about a stream without events quotes. A shorter text may be a cut event."""
+"""Minimum length in bytes of a text that the error about a stream without events quotes. A shorter text may be the
+beginning of an event."""
 NO_EVENTS: Final = "the provider's stream has no events"
 """The error message for a stream without any server-sent event."""
 _SSE_LINE: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:data|event|id|retry)?:")

@@ -84,7 +84,7 @@ class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
     cost: Small | None = None
     """Maximum cost of the call in nanodollars; None if its price is unknown."""
     cost_basis: str = ""
-    """The row of the price table that was used (`Record.cost_basis`)."""
+    """The rows of the price table that give `cost`, in the form of `Record.cost_basis`."""
     chains: tuple[tuple[tuple[str, str], ...], ...] = ()
     """Chains of quota buckets (`money/quotas/ledger.py`) that pay for the call. A bucket is given by its name and the
     text of its rule (`Rule.terms`)."""

@@ -30,7 +30,9 @@ POLICY: Final = "tailnet policy"
 
 
 class CapabilitySection(Section):
-    """Capabilities that one object of a grant gives. A caller has the capabilities of all objects that apply."""
+    """One object in a grant's list of capabilities. A caller has the capabilities of all objects of all grants that
+    match the caller.
+    """
 
     role: Role | None = Field(
         None,

@@ -132,7 +132,7 @@ class Quotas:
     rules: Mapping[str, Rule] = field(default_factory=dict, init=False)
     """Capacity and refill of the buckets of money, by the name of the quota's definition."""
     _prefixes: Mapping[str, Rule] = field(default_factory=dict, init=False)
-    """The rules of quotas with a template, by their names without the template: `daily:` for the quota
+    """The rules of quotas with a template. The key is the quota's name without the template: `daily:` for the quota
     `daily:<user>`."""
     definitions: Mapping[str, Quota] = field(default_factory=dict, init=False)
     _unclaimed: dict[str, StoredBalance] = field(default_factory=dict, init=False)

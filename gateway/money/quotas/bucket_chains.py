@@ -41,7 +41,7 @@ class Exceeded(Exception):
 
     @property
     def bucket(self) -> str:
-        """The name of the first bucket of the chain that refuses the call."""
+        """The name of the first bucket in `chain`."""
         return self.chain[0].name
 
 

@@ -1,4 +1,7 @@
-"""The page Access: whether a login may use a model, and by which grant. If a grant is missing, the page shows it."""
+"""The page Access: whether a login may use a model, and by which grant.
+
+If no grant allows the model, the page shows a grant that would allow it.
+"""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Feature:
     essential: bool = False
     """True if leaving out the fields would change the meaning of the request."""
     only_with_member: bool = False
-    """True if a provider refuses the beta in a request without any of the fields."""
+    """True if a provider refuses the beta in a request that has none of the beta's fields."""
 
     @property
     def betas(self) -> frozenset[str]:

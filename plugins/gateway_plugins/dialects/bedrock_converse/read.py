@@ -116,7 +116,10 @@ def _placed(blocks: list[Block], role: str) -> list[Block]:
 
 
 def union(value: Any, at: str, known: Collection[str]) -> tuple[str, Any]:
-    """Return the name and value of the only field of an object. Raises `Refused` unless its name is in `known`."""
+    """Return the name and value of the only field of an object. Fields that are null do not count.
+
+    Raises `Refused` if there is not exactly one field, or if its name is not in `known`.
+    """
     members = {name: inner for name, inner in value.items() if inner is not None} if isinstance(value, dict) else {}
     if len(members) != 1 or not members.keys() <= set(known):
         others = f", not {', '.join(members)}" if members else ""

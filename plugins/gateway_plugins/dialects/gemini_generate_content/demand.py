@@ -166,8 +166,8 @@ class Conversation:
 
         - A function call without a result gets an error as its result.
         - If there are no contents, a user's content is added.
-        - A user's content is also added after an assistant turn that the model cannot continue. This turn is reported
-          as dropped.
+        - A user's content is also added if the assistant has the last turn and the model cannot continue it. The
+          assistant's turn is then reported as dropped, but still sent.
         """
         self._flush()
         trailing = self._contents and self._contents[-1]["role"] == "model" and not self._caps.prefill

@@ -26,7 +26,7 @@ MAX_TEMPERATURE: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class ChoiceMember:
-    """The value of the client's `tool_choice`. The list of allowed tools is not applied yet."""
+    """The value of the client's `tool_choice`. The function `offer` later removes the tools that are not allowed."""
 
     mode: str = "auto"
     """`auto`, `none`, `any` or `tool` (`shared/offered_tools.py`)."""

@@ -26,7 +26,7 @@ class Origin:
 
 
 Origins = Mapping[str, Origin]
-"""The client's tools by flat name. If a flat name is missing, it is the name of a function without a namespace."""
+"""The client's tools by flat name. A flat name that is not a key is the name of a function without a namespace."""
 
 
 def flat(namespace: str, name: str) -> str:

@@ -82,7 +82,7 @@ class Metering:
     """The hook `meter.facts` of the meter's plugin."""
     facts: Facts = field(default_factory=Facts)
     stale: bool = True
-    """Whether the meter has received more of the reply since `facts` was read from it."""
+    """Whether the meter has received more of the reply since it last returned facts."""
     failed: bool = False
     """Whether the meter has failed to return facts. After a failure, the meter is not called again."""
 

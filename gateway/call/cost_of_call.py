@@ -169,9 +169,9 @@ def _price_of(call: Call, attempt: Attempt, part: Part) -> tuple[Priced | None, 
 def price_of_part(prices: Prices, provider: Provider, model: str, part: Part) -> tuple[Priced | None, bool]:
     """Return the prices for a part of a call, and whether they are a guess.
 
-    `model` is the called model. If the provider used another model for the part, that model's prices are returned. If
-    they are unknown and the part is the reply itself, the prices of `model` are returned instead. They are a guess if
-    the names of the two models do not resemble each other.
+    `model` is the called model. If the provider used another model for the part, the prices of the used model are
+    returned. If these are unknown and the part is the reply itself, the prices of `model` are returned. In this case,
+    they are a guess if the names of the two models do not resemble each other.
     """
     own = prices.of(provider, model)
     if part.model in {"", model}:

@@ -45,7 +45,7 @@ class EarlyStream:
         self._timer = self._loop.call_later(seconds * HEADLESS, self._begin)
 
     def head_came(self) -> None:
-        """Note that the provider has sent its response headers. The early head is then due sooner."""
+        """Restart the early head's timer with the shorter delay, because the provider has sent its response headers."""
         self._timer.cancel()
         if self._task is None:
             self._timer = self._loop.call_later(self._seconds, self._begin)

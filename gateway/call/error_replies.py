@@ -59,7 +59,9 @@ def _in_array(flag: Plugin, request: ClientRequest, error: GatewayError, report:
 
 
 def result_of(error: GatewayError, report: Report, otherwise: T, hook: Callable[..., T], *args: Any) -> T:
-    """Call a hook of a plugin while the reply to `error` is made, and return its result; `otherwise` if the hook fails.
+    """Call a plugin's hook while the reply to `error` is made.
+
+    Return the result of the hook; `otherwise` if the hook fails.
 
     A failure of the hook is reported, unless it equals `error`, which was reported before.
     """

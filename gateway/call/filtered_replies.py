@@ -294,9 +294,9 @@ class FilteredStream(Stage):
             block.carry(None)
 
     def _replace(self, waiting: WaitingEvent, number: int, text: str, new: str, block: Block) -> None:
-        """Note that `new` replaces `text` in a waiting event. `number` is the index of the text in the event.
+        """Record that `new` replaces `text` in a waiting event. `number` is the index of the text in the event.
 
-        If filters hold back text of the block, the held text will go into this event too.
+        If filters hold back text of the block, this event will also get the held text.
         """
         if block.held:
             block.carry((waiting, number, new))

@@ -35,8 +35,8 @@ THREAD_SECONDS: Final = 60.0
 CLOSE_SECONDS: Final = 5.0
 """Maximum number of seconds for which a stopping process waits for the methods `done` of filters."""
 CANCEL_SECONDS: Final = 1.0
-"""Maximum number of seconds that the process waits for methods `done` after it has cancelled them. Only a method that
-ignores the cancellation takes that long."""
+"""Maximum number of seconds for which a stopping process waits for filters' methods `done` that it has cancelled. Only
+a method that ignores the cancellation takes that long."""
 
 
 @dataclass(frozen=True, slots=True)

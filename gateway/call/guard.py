@@ -66,10 +66,10 @@ class Guard:
         return response
 
     async def identify(self, request: web.Request) -> Refused | asyncio.CancelledError | None:
-        """Identify the caller, and put the identity into the request.
+        """Identify the caller, and put the identity into the request. Return None if this succeeds.
 
-        Return the exception instead if the request comes from a page of another site, if the caller is refused, or if
-        the client disconnects meanwhile.
+        An exception is returned, and not raised, if the request comes from a page of another site, if the caller is
+        refused, or if the client disconnects meanwhile.
         """
         hosts = self.gateway.runtime.config.server.hosts
         refused = cross_site(request.headers, hosts, served=self.modes.is_served(_local(request)))

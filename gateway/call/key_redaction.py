@@ -196,7 +196,10 @@ def _base64_forms(key: bytes) -> list[bytes]:
 
 
 def _signs(secret: str) -> list[bytes]:
-    """Return the signs of a key. Data with the key, or with a large part of it, contains at least one sign."""
+    """Return the byte strings (signs) by which a key is found.
+
+    Data with the key, or with a large part of it, contains at least one of them.
+    """
     key = _utf8(secret)
     ends = [key[:KNOWN_BY], key[-KNOWN_BY:]]
     longest = max(_WORD.findall(secret) or [secret], key=len)[:KNOWN_BY]  # no encoding changes letters and digits alone

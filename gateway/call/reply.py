@@ -28,7 +28,7 @@ class Reply(msgspec.Struct):
 
 
 class _Date:
-    """The header `date` of this second."""
+    """The header line `Date` with the current time. It is formatted once per second."""
 
     def __init__(self) -> None:
         self._second = 0

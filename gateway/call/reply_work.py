@@ -143,8 +143,8 @@ def decode(
 ) -> tuple[FrameDecoder, EventRedaction, list[Event], GatewayError | None]:
     """Decode one frame. Return `decoder` and `redacted` in their new states, the events, and the error after them.
 
-    `redacted` contains `_redaction`. `_redaction` is an argument too, because a worker process does not send back
-    objects that were its arguments (`upstream/process_pool.py`).
+    `_redaction` is an object inside `redacted`. It is also passed as an argument of its own, so that a worker process
+    does not send it back with the result (`upstream/process_pool.py`).
     """
     events: list[Event] = []
     fault = None

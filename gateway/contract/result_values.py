@@ -41,8 +41,8 @@ def wrong_result(result: Any, expected: str) -> WrongResult:
 def wrong_field(result: Any, types: Mapping[str, type], otherwise: str = HEADERS) -> WrongResult:
     """Return the error for the first field of `result` that has a wrong type.
 
-    `types` has the right type of each field. If no type is wrong, the error is about a wrong value, and its text
-    says by `otherwise` what the value must be.
+    `types` has the right type of each field. If no type is wrong, the error is about a wrong value. Then
+    `otherwise` describes right values.
     """
     kind = type(result).__name__
     for name, expected in types.items():

@@ -230,7 +230,10 @@ def shape(message: str) -> str:
 
 
 def _note_health(sums: Sums, series: Series, calls: list[Row]) -> None:
-    """Note the last success or the last error of a model. A call that the client cancelled counts as neither."""
+    """Record the last success or the last error of a model. `calls` have the outcome of `series`.
+
+    An outcome other than `ok` and `failed`, such as `cancelled`, changes nothing.
+    """
     health = sums.health.setdefault((series.provider, series.model), Health())
     last = max(calls, key=_AT)
     if series.outcome == "ok":

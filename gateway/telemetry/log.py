@@ -266,7 +266,8 @@ class Lines:
 def _standard_output() -> Output:
     """Return standard output without a buffer.
 
-    If a write to a buffered file blocks, its thread holds the buffer's lock. Then the interpreter could not exit.
+    If a write to a buffered file blocks, the writing thread holds the buffer's lock. Then the interpreter could not
+    exit.
     """
     return open(1, "wb", buffering=0, closefd=False)
 

@@ -102,10 +102,10 @@ def _ratio_of_part(words: Sequence[str], own: Sequence[str]) -> float:
 
 
 def _likely(words: Sequence[str], names: Sequence[str]) -> Sequence[str]:
-    """Return at most `MAX_COMPARED` names to compare.
+    """Return at most `MAX_COMPARED` names to compare. `words` are the words of the wanted name.
 
-    If there are more names, only names with the longest of the wanted `words` are considered. Of these, the names that
-    have the most of the wanted words are returned.
+    If there are more names, only names that contain the longest word are considered. Of these, the names that share the
+    most words with the wanted name are returned.
     """
     if len(names) <= MAX_COMPARED:
         return names

@@ -1,4 +1,4 @@
-"""A memory of the keys that providers refused, until a later reply shows that the key works.
+"""The keys that providers refused. A refusal is forgotten when the provider serves a call with the key.
 
 An entry includes the provider's configuration. If the configuration changes, for example to a new key, the entry no
 longer applies.

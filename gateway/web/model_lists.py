@@ -47,7 +47,7 @@ def routes(registry: Registry) -> list[web.RouteDef]:
 
 @dataclass(frozen=True, slots=True)
 class _Lists:
-    """The lists of several plugins at one path."""
+    """The model lists of all plugins that use one path."""
 
     choices: tuple[tuple[Plugin, ModelList], ...]
 

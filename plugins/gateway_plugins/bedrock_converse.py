@@ -122,9 +122,10 @@ def _betas(request: ClientRequest, target: Target, drop: Drop) -> dict[str, byte
 
 
 def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop) -> ClientRequest | None:
-    """Return the request for a retry, without the betas or the gateway's own `cachePoint` that the model refused.
+    """Return the request for a retry, without the part that the model refused.
 
-    Returns None if the request was refused for another reason.
+    This part is either the cache points (`cachePoint`) that the gateway added, or the refused betas. Returns None if
+    the request was refused for another reason.
     """
     if (changed := auto_cache.retried(request, problem, converse_auto_cache.unmarked)) is not None:
         return changed

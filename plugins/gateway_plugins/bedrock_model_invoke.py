@@ -170,9 +170,10 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop) -> ClientRequest | None:
-    """Return the request for a retry, without the betas or the gateway's own `cache_control` that Bedrock refused.
+    """Return the request for a retry, without the part that Bedrock refused.
 
-    Returns None if the request was refused for another reason. Source: claude-code#56595.
+    This part is either the `cache_control` that the gateway added, or the refused betas. Returns None if the request
+    was refused for another reason. Source: claude-code#56595.
     """
     if (changed := auto_cache.retried(request, problem, messages_auto_cache.unmarked)) is not None:
         return changed

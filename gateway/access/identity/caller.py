@@ -93,7 +93,10 @@ def user(
 
 
 def _reserved(name: str) -> bool:
-    """Return whether `name` stands for all callers, the local machine or tagged nodes in the `src` of a grant."""
+    """Return whether `name` has a special meaning in the `src` of a grant.
+
+    Such names mean all callers, the local machine or tagged nodes.
+    """
     return name in {"*", LOCAL_LOGIN, TAGGED} or name.startswith("tag:")
 
 

@@ -235,7 +235,11 @@ class Ledger:
         return changed
 
     def _set_aside(self, name: str, bucket: LiveBucket, now: int) -> None:
-        """Set aside a bucket whose quota is no longer defined, unless it is full and has no reservation."""
+        """Take a bucket out of use, because its quota is no longer defined.
+
+        Its balance is kept in case the quota is defined again. A bucket with no reservation and nothing spent is
+        forgotten, because a new bucket has the same balance.
+        """
         self._live.pop(name, None)
         self._gone.pop(name, None)
         if bucket.calls or not bucket.is_full(now):
@@ -302,9 +306,10 @@ class Ledger:
         return bucket
 
     def _make_room(self, names: Sequence[str], now: int) -> None:
-        """Remove full buckets from memory, to make room for the buckets in `names` that are not in memory yet.
+        """Make room in memory for the buckets in `names` that are not in memory yet.
 
-        This must be done before new buckets are made. A new bucket is full, and would be removed too.
+        Idle buckets are removed, that is, buckets at full balance without a reservation. This must be done before new
+        buckets are made. A new bucket is at full balance, and would be removed too.
         """
         new = sum([name not in self._live for name in names])
         if new:

@@ -16,7 +16,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 AGAIN_SECONDS: Final = 5.0
 """Minimum number of seconds between two tries to obtain a credential, so that an unavailable service is not flooded.
-For a credential that is valid for less than 20 seconds, the minimum is a quarter of this time."""
+For a credential that is valid for less than 20 seconds, the minimum is a quarter of its validity."""
 MAX_AHEAD_SECONDS: Final = 600.0
 """Maximum number of seconds by which a renewal precedes the expiry of a credential. A credential with a short life
 is renewed in the last quarter of its life."""

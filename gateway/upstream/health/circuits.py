@@ -93,7 +93,7 @@ class _Rest:
     until: float
     doublings: int = 0
     is_probed: bool = False
-    """True if an attempt that probes the gateway's key has begun since the provider last refused the key."""
+    """True if an attempt was let through since the last refusal, to find out if the provider accepts the key again."""
 
 
 @dataclass(slots=True)

@@ -209,7 +209,9 @@ class Reports:
         return await self.store.reports.names(None if self.admin else self.login)
 
     async def sessions(self, wanted: PageFilter, *, limit: int, cursor: str | None = None) -> Page[Session]:
-        """Return the sessions with a call in the range, the newest first. A session that the filter names may be older.
+        """Return the sessions that overlap the range, the newest first.
+
+        If the filter names a session, return this session, even if it is outside the range.
 
         Raises `BadCursor` for a wrong cursor. Raises `Ambiguous` if several callers have a session of the filter's id.
         """

@@ -47,7 +47,7 @@ class Feature:
     thinking: tuple[str, ...] = ()
     """Fields of `thinking` that need the beta."""
     value: str = ""
-    """Only this value of the fields in `thinking` needs the beta; "" if every value does."""
+    """The only value with which the fields in `Feature.thinking` need the beta; "" if every value needs it."""
     tool: tuple[str, ...] = ()
     """Fields of a tool's definition that need the beta."""
     tool_types: tuple[str, ...] = ()

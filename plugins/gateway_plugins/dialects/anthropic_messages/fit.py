@@ -202,8 +202,9 @@ def _end(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) -> None
 
 
 def _may_end_with_assistant(raw: bytes) -> bool:
-    """Return whether the last message is possibly the assistant's, to judge by the last role in the JSON text.
+    """Return whether the last message may be the assistant's.
 
+    This is so if `"assistant"` occurs in the JSON text after the last `"user"`.
     The messages are not decoded, because decoding a long conversation would take milliseconds.
     """
     return raw.rfind(b'"assistant"') > raw.rfind(b'"user"')

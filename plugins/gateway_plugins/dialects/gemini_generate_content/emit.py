@@ -151,7 +151,10 @@ class _Writer(ABC):
         self._usage = usage
 
     def finish(self, stop: Stop) -> None:
-        """End the reply. If signed thinking has not been written yet, write it as the signature of an empty text."""
+        """End the reply.
+
+        If signed or redacted thinking has not been written yet, write it as the signature of an empty text.
+        """
         if self._stop is not None:
             return
         self.block_end()
@@ -210,9 +213,9 @@ class Stream(_Writer):
         return events
 
     def close(self) -> None:
-        """Write the last chunk, if the reply has ended and the chunk is not written yet.
+        """Write the last chunk, with an empty text as in Google's streams.
 
-        It has an empty text, as in Google's streams.
+        Do nothing if the reply has not ended, or if the chunk has been written.
         """
         if (stop := self._stop) is not None:
             self._stop = None

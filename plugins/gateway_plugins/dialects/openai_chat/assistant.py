@@ -45,7 +45,7 @@ class AssistantMessage:
     _thinking_at: list[str] = field(default_factory=list)
     """JSON pointers of the thinking that the message has."""
     _after_text: bool = False
-    """True if the last piece was a string, that is, text that the client sent, and no thinking or tool call."""
+    """True if the last added piece was text. Thinking and tool calls do not count as text."""
 
     def add(self, pieces: Sequence[Piece]) -> None:
         for piece in pieces:

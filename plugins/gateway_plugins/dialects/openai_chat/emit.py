@@ -183,7 +183,10 @@ class Stream(_OpenBlock):
             self.usage(self._usage)
 
     def usage(self, usage: Usage, tier: str = "") -> None:
-        """Write the usage chunk, once, if the client requested it. Before `finish`, only store the counts."""
+        """Store the usage, and write the usage chunk if the client requested it.
+
+        The chunk is written only once, and only after `finish` was called.
+        """
         if tier:
             self._base["service_tier"] = openai_tier(tier)
         self._usage = usage

@@ -89,10 +89,10 @@ def _chunk(choices: list[Any]) -> Iterator[Place | End | Copy]:
 
 
 def _ended_by_calls(delta: dict[str, Any], answer: Any) -> Iterator[End]:
-    """Yield the ends of the blocks that end because the delta has pieces of tool calls.
+    """Yield an `End` for each block that ends because `delta` has pieces of tool calls.
 
-    A piece ends the text, and the tool call before its own. The text does not end if this delta has text too, because
-    some servers send text and the first piece of a call in the same delta.
+    For each piece, the tool call with the preceding number ends. The text ends too, unless this delta has text: some
+    servers send text and the first piece of a call in the same delta.
     """
     if not delta.get("content"):
         yield End((answer, "content"))

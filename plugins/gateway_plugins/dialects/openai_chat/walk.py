@@ -296,9 +296,9 @@ class Reader:
             self._carry(call)
 
     def _carry(self, call: _Call) -> None:
-        """Gather the encrypted reasoning of a tool call, which the client gets later.
+        """Gather the encrypted reasoning of a tool call. The client gets this reasoning later.
 
-        A call of the schema tool is the answer itself, so its encrypted reasoning is reported as dropped instead.
+        A call of the schema tool is the answer itself. Its encrypted reasoning is not gathered but reported as dropped.
         """
         if not self._schema_tool or call.name != self._schema_tool:
             self._gathered.add_call(call.id, call.carried)

@@ -104,7 +104,7 @@ def cost_of_attempt(call: Call, attempt: Attempt, facts: Facts, *, complete: boo
 
 
 def _reported(call: Call, attempt: Attempt, facts: Facts, parts: Sequence[Part], *, cut: bool) -> Cost:
-    """Return the cost of the `parts`, or the amount that a router says it charged.
+    """Return the cost of the `parts`, or the amount that a router, such as OpenRouter, says it charged.
 
     If the reply was `cut` off, the cost is marked as estimated.
     """

@@ -102,7 +102,7 @@ The module `explain` is not in this tuple, because the routes of `explain` need 
 
 @dataclass(frozen=True, slots=True)
 class _Outgoing:
-    """The parts that connect to providers and other hosts, and the pool of worker processes for large bodies."""
+    """The parts of the gateway that connect to other hosts, and the pool of worker processes for large bodies."""
 
     pool: ProcessPool
     live: LiveCredentials

@@ -190,10 +190,9 @@ _OF_TEXTS: Final = ("tools_quarter", "tools_day", "errors_quarter")
 
 
 def expire_texts(connection: sqlite3.Connection, before: int) -> None:
-    """Delete texts that are older than a Unix time in milliseconds: errors, uses of tools, and the last errors of
-    models.
+    """Delete errors, tool uses, and the texts of models' last errors before a Unix time in milliseconds.
 
-    The store is locked meanwhile, so at most the oldest day of each table is deleted.
+    The store is locked meanwhile. So of each table with errors or tool uses, at most the oldest day is deleted.
     """
     for table in _OF_TEXTS:
         # the calls of a row begin up to this long after its time

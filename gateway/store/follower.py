@@ -236,7 +236,7 @@ class JournalFollower:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _tend(self) -> None:
-        """Try again and again to write the lines of the spool (a second journal) that could not be written.
+        """Retry writing the lines that could not be written to the spool (a second journal).
 
         This ends when the task is cancelled.
         """

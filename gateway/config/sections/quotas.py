@@ -111,8 +111,8 @@ def _quota(name: str, section: QuotaSection) -> Quota:
 def _one_refill(section: QuotaSection, name: str, report: Report) -> bool:
     """Return whether a quota has at most one kind of refill: steady (`rate`) or by the calendar (`reset`).
 
-    Report an error if it has both, because calls could then use up to twice its capacity in one period. Warn of a time
-    zone without `reset`, which has no effect.
+    Report an error if it has both, because calls could then use up to twice the quota's capacity in one period. Warn
+    of a time zone without `reset`, because the time zone then has no effect.
     """
     if section.reset and section.rate:
         report.error(("quotas", name, "reset"), 'is in the place of "rate"; keep one of them')

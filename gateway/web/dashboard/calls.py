@@ -25,7 +25,7 @@ from gateway.web.query_parameters import BadQuery, check_names
 
 
 class Granted(NamedTuple):
-    """The present access of a call's caller to the call's model at its provider."""
+    """The present access of a call's caller to the call's model at the call's provider."""
 
     offer: Offered | None
     """The call's model at its provider; None if it is no longer configured or not granted."""

@@ -1,4 +1,4 @@
-"""Finds every text in requests, replies and events of Anthropic's Messages API, for filters of text.
+"""Finds every text in requests, replies and events of Anthropic's Messages API, for filters that read text.
 
 A `Place` names the JSON path of one text. Source: Anthropic's API reference (Messages).
 """

@@ -1,4 +1,4 @@
-"""Finds every text in requests, replies and events of the Gemini API, for filters of text.
+"""Finds every text in requests, replies and events of the Gemini API, for filters that read text.
 
 A `Place` names the JSON path of one text. A candidate's thinking ends where its answer begins. The answer's text ends
 where a function call begins. Source: Gemini API reference (GenerateContentResponse).

@@ -1,4 +1,4 @@
-"""Finds every text in requests, replies and chunks of Chat Completions, for filters of text.
+"""Finds every text in requests, replies and chunks of Chat Completions, for filters that read text.
 
 A `Place` names the JSON path of one text. Chunks report only the end of a whole choice (`finish_reason`). So thinking
 ends where the answer begins, and any text ends where a tool call begins. Sources: OpenAI's API reference (Chat), and

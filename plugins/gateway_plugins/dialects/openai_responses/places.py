@@ -1,4 +1,4 @@
-"""Finds every text in requests, replies and events of Responses, for filters of text.
+"""Finds every text in requests, replies and events of Responses, for filters that read text.
 
 A `Place` names the JSON path of one text. A stream has each text in pieces (`….delta`), and then four more times as a
 whole: at the end of the text, of its part, of its item, and of the response. Source: OpenAI API reference.

@@ -31,7 +31,7 @@ SHORTEST_KEY: Final = 16
 """Minimum length in characters of a key that is removed. A shorter key may also be an ordinary word in a reply, such as
 `not-needed`, a usual placeholder for local servers."""
 KNOWN_BY: Final = 8
-"""Number of characters at the beginning or end of a key that suffice to recognise a part of the key."""
+"""Minimum number of characters by which a part of a key is recognised. They are at the key's beginning or end."""
 MAX_MESSAGE: Final = 64 * 1024
 """Maximum number of characters of a provider's error message that clients get."""
 MARK: Final = b"[redacted]"

@@ -26,7 +26,7 @@ MAX_ITEMS: Final = 1_000
 
 In real chats, only a few system messages precede the first user message. Hostile requests could have millions."""
 MAX_CUT: Final = 64 * 1024
-"""Number of characters that are read of a message if its end is not within `WINDOW`."""
+"""Maximum number of characters that are read of a message whose end is beyond `WINDOW`."""
 
 _GAP: Final = re.compile(r"[\s,]*")
 _DECODER: Final = json.JSONDecoder()

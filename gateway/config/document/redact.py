@@ -33,8 +33,8 @@ class Known(NamedTuple):
     text: str
     """The secret as the document spells it, with escapes and without quotes."""
     roles: frozenset[Role] = frozenset()
-    """Roles of the strings that contain the secret under a JSON key that is not for secrets. An example is a URL with a
-    password."""
+    """Roles of the strings that contain the secret although their JSON key does not name a secret. An example is a URL
+    with a password."""
 
 
 @dataclass(frozen=True, slots=True)

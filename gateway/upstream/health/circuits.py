@@ -170,11 +170,11 @@ class Health:
         return True
 
     def ended(self, provider_id: str, model: str, *, failed: bool, seconds: float | None) -> None:
-        """Count an attempt that the provider served, or that failed because of the provider (`failed`).
+        """Count an attempt. `failed` is true if the attempt failed because of the provider.
 
-        `seconds` is the time from the beginning of the attempt to the beginning of the reply or to the failure; None if
-        it is not known. A success without `seconds` is not counted. Its client left or made a mistake, which says
-        nothing about the provider.
+        `seconds` is the time from the beginning of the attempt to the beginning of the reply or to the failure. It is
+        None if the provider refused the request because of the client's mistake. Such an attempt is not counted,
+        because it says nothing about the provider.
         """
         memory = self._memories.get((provider_id, model)) or self._remember(provider_id, model)
         circuit, now = memory.circuit, self._clock()

@@ -50,7 +50,7 @@ class Dialer:
         self._turn = 0
 
     def close(self) -> None:
-        """Cancel the look-ups that still run."""
+        """Cancel the DNS look-ups that are still running."""
         for _, task in self._names.values():
             task.cancel()
 

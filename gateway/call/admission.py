@@ -1,6 +1,6 @@
 """Admission of calls: limits on the number of calls in flight, and on the memory that their bodies take.
 
-- A call that exceeds a limit is refused before its body is read. So a refusal costs little in an overload.
+- A call that exceeds a limit is refused before its body is read. So a refusal takes little work in an overload.
 - The bytes of all bodies share one budget. For a body of known length, all bytes are reserved at once. For a body of
   unknown length, bytes are reserved piece by piece. Bytes that decompression adds are also reserved piece by piece.
 - The bytes of a request's body stay reserved until the call ends, because a second attempt needs the body again.

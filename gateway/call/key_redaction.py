@@ -7,7 +7,7 @@ across consecutive events.
 There are two limits. If a key is split, a first part of less than `KNOWN_BY` characters is not removed. A key in two
 nested encodings (base64 of an escaped key) is not found.
 
-A reply without a key costs only a few searches of its bytes.
+In a reply without a key, only a few searches of its bytes are needed.
 """
 
 from __future__ import annotations

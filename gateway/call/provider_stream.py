@@ -143,9 +143,9 @@ class ProviderStream:
             return b""
 
     def _quick(self, data: bytes) -> bool:
-        """Pass on the events of a short read. Return False if the task of the call has to do this instead.
+        """Pass on the events of a short read, and return True. Return False if the task of the call must continue.
 
-        The task does it after a long read or the final event, after an error, or if the events cannot be passed on at
+        The task continues after a long read or the final event, after an error, or if the events cannot be passed on at
         once.
         """
         if not self._is_short(data):

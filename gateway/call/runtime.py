@@ -20,7 +20,7 @@ class Runtime:
     catalog: Catalog
     prices: Prices
     filters: tuple[ActiveFilter, ...] = ()
-    """The filters that the configuration has switched on, in its order."""
+    """The filters that the configuration has switched on, in the order of the configuration."""
     lists: EncodedLists = field(default_factory=EncodedLists, compare=False)
 
 

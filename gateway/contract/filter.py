@@ -206,7 +206,7 @@ def limited(code: str, message: str, retry_after: float) -> Refused:
 
 
 def hold(text: str, size: int, last: bool) -> str | Hold:
-    """Return `text`, with its last `size` characters held back. If `last` is true, return the whole text.
+    """Return `text` with the final `size` characters held back. Return the whole text if it is the `last` piece.
 
     To find words of up to N characters that are split between two pieces, a filter holds back N - 1 characters.
 

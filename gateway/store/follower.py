@@ -31,7 +31,8 @@ A busy gateway waits for `BUSY_POLL_SECONDS` instead."""
 BUSY_POLL_SECONDS: Final = 0.5
 """Seconds between two rounds of applying the journal while the gateway is busy (`BUSY_BYTES`).
 
-Large batches are cheaper: in a batch of 1,000, a call costs the store less than half as much as in a batch of 50."""
+Large batches save work: in a batch of 1,000 calls, the store has less than half as much work for each call as in a
+batch of 50."""
 BUSY_BYTES: Final = 32 * 1024
 """Number of unapplied bytes of the journal at which the gateway counts as busy.
 

@@ -86,7 +86,7 @@ def _insert(connection: sqlite3.Connection, records: Iterable[Record]) -> Sequen
 def _update_open(connection: sqlite3.Connection, sent: Sequence[SentCall], ended: Sequence[Record]) -> None:
     """Update the table of open calls: insert the calls that were sent, and delete the calls that have ended.
 
-    If a call is sent again to another provider, its new line replaces the old one. A call that has ended within the
+    If a call is sent again to another provider, its new row replaces the old one. A call that has ended within the
     batch is not inserted.
     """
     ends = {record.id for record in ended}

@@ -2,7 +2,7 @@
 
 - The configuration limits the number of label values. A model that is not configured has the label `other`. A call
   without a provider has the label `none`.
-- Callers have labels only if the configuration sets a maximum number of such callers.
+- Callers have labels only if the configuration sets a maximum number of callers with labels.
 - A series is a metric with fixed label values. The series of a call are cached by provider, model and API, because
   `labels()` takes longer than counting.
 - Calls are counted from their records. Other code counts only events that no record has.

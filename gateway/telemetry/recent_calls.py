@@ -57,7 +57,10 @@ class RecentCalls:
             minute.cost += record.cost
 
     def minutes(self, login: str | None = None) -> tuple[Minute, ...]:
-        """Return the sums of the last minutes, oldest first, for one login, or for all calls if `login` is None."""
+        """Return the sums of each of the latest minutes, oldest first.
+
+        The sums are over the calls of one login, or over all calls if `login` is None.
+        """
         number = int(self._now()) // _SECONDS
         return tuple(self._sum(each, login) for each in range(number - MINUTES + 1, number + 1))
 

@@ -307,7 +307,10 @@ Calls = Callable[[Others, web.Request], Awaitable[web.StreamResponse | Reply]]
 
 
 class HttpServer(web.Server):
-    """An aiohttp server that limits its connections. If `calls` is not None, it gets all requests first."""
+    """An aiohttp server that limits its connections.
+
+    If `calls` is not None, it gets every request, and passes those that are no calls on to the server's own handler.
+    """
 
     def __init__(self, connections: Connections, server: web.Server, calls: Calls | None = None) -> None:
         others: Any = server.request_handler

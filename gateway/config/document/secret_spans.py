@@ -173,7 +173,7 @@ def _elsewhere(text: str, pieces: Iterable[Token], hidden: list[Span], search: S
 
 
 def _escaped(pieces: Iterable[Token], search: Search) -> Iterator[Span]:
-    """Yield the ranges of strings and keys that contain a secret when their JSON escapes are decoded."""
+    """Yield the ranges of strings and object keys that contain a secret after their JSON escapes are decoded."""
     for piece in pieces:
         if piece.kind == "string" and "\\" in piece.text and any(search(string_value(piece))):
             yield Span(piece.start + 1, piece.end - 1, "plain")

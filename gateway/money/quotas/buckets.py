@@ -95,7 +95,10 @@ def _window(unit: str, zone: str) -> Window:
 
 
 class Charge(NamedTuple):
-    """An amount that was taken from a bucket, and the balance afterwards. A restart restores the balance."""
+    """An amount that was taken from a bucket, and the balance afterwards.
+
+    A restarted gateway continues with this balance.
+    """
 
     bucket: str
     amount: int

@@ -1,7 +1,7 @@
 """Changes of single items in the JSON text of a list. All other bytes of the text stay as they are.
 
-A body that is passed on unchanged must not be decoded and encoded again: numbers would lose digits, and a body with
-images would take milliseconds. Nothing here knows a dialect.
+The list is not decoded and encoded again, because numbers would lose digits, and a body with images would take
+milliseconds. Nothing here knows a dialect.
 """
 
 from __future__ import annotations

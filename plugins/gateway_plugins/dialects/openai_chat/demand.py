@@ -108,7 +108,7 @@ class Conversation:
             self._others.append({"role": role, "content": value})
 
     def hint(self, value: str) -> None:
-        """Add an instruction of the gateway itself to the system text at the beginning. "" adds nothing."""
+        """Add an instruction of the gateway itself to the system text, the first message. "" adds nothing."""
         if not value:
             return
         self._flush()

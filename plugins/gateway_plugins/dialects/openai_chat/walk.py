@@ -237,8 +237,8 @@ class Reader:
         """Write the encrypted reasoning that has come so far, before other content begins.
 
         It becomes the signature of the open thinking block. If no block is open, it becomes redacted thinking. An open
-        block without encrypted reasoning gets only the tag of the model's family as its signature ("" for Claude). When
-        the client sends the block back, the bare tag shows that the provider did not sign the block.
+        block without encrypted reasoning gets only the tag of the model's family as its signature. The tag is "" for
+        Claude. When the client sends the block back, the bare tag shows that the provider did not sign the block.
         """
         thinking, self._thinking = self._thinking, ""
         token = self._gathered.take(thinking)

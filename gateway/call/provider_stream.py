@@ -167,7 +167,7 @@ class ProviderStream:
         return self.decoding.is_short(data, self._size + len(data))
 
     def _read(self, data: bytes) -> tuple[Batch, Exception | None]:
-        """Return the events that a short read completes, and the error that follows these events, or None."""
+        """Return the events that a short read (`SHORT_READ_BYTES`) completes, and the error after them, or None."""
         self._grow(data)
         return self.decoding.read(self._feed, data)
 

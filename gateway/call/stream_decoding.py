@@ -56,7 +56,7 @@ class Decoding:
         return len(data) <= SHORT_READ_BYTES and size < LARGE_REPLY
 
     def read(self, hook: Hook, data: bytes) -> tuple[Batch, GatewayError | None]:
-        """Return the events that a short read completes. Also return the error that comes after them, or None."""
+        """Return the events that a short read (`SHORT_READ_BYTES`) completes, and the error after them, or None."""
         self.redacted.look(data)
         events, fault = hook.listed(self.decoder.feed, (data,))
         return Batch([*self.redacted.clean(events)]), fault

@@ -75,7 +75,7 @@ class StreamEvents:
     async def _pass_on(
         self, writer: StreamWriter, first: Batch, staged: Staged, passed: PassedEvents
     ) -> GatewayError | None:
-        """Write the events, and return the error after them; None if the stream is complete."""
+        """Write the events. Return the error that comes after the events, or None if the stream is complete."""
         fault = await self._write_batch(writer, first, passed)
         if fault is None:
             staged.sink = partial(self._write_now, writer, passed)

@@ -48,7 +48,7 @@ def check(model: type[S], raw: Any, path: Path, report: Report) -> S | None:
 
 
 def warn_of_keys(model: type[BaseModel], raw: Mapping[str, Any], path: Path, report: Report) -> None:
-    """Warn of keys in an object that have no effect. Report an error for a key of an earlier version."""
+    """Warn of an object's keys that have no effect. Report an error for a key of an earlier version."""
     known, without_effect, moved = keys(model), planned_keys(model), getattr(model, "moved", {})
     for key in raw:
         if key in moved:

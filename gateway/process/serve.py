@@ -78,7 +78,7 @@ class Running:
     sites: Sites
     connections: Connections
     hurry: asyncio.Event
-    """An event that ends the wait for calls in flight. The second signal sets it."""
+    """An event that ends the wait for calls in flight. The second SIGTERM or SIGINT sets it."""
     metrics: AsyncExitStack = field(default_factory=AsyncExitStack)
     """The clean-up of the metrics listener."""
     metrics_bounds: list[Bound] = field(default_factory=list)

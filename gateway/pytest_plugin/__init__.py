@@ -121,7 +121,7 @@ def irisgate_check() -> Callable[..., Report]:
 def irisgate_golden(request: pytest.FixtureRequest) -> Callable[[Path, Any], None]:
     r"""Return a function that compares a value with a JSON file. Ids and times that differ between runs count as equal.
 
-    The function takes the path and the value. With `--irisgate-rewrite-golden` it writes the file instead.
+    The function takes the path and the value. With `--irisgate-rewrite-golden` it first writes the value to the file.
 
     >>> path = tmp_path / "reply.json"
     >>> _ = path.write_text('{\n "id": "msg_made-1",\n "text": "hi"\n}\n')

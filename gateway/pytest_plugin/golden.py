@@ -18,7 +18,7 @@ _TIMES: Final = re.compile(r'("(?:created|created_at|completed_at)": ?)\d{10}(?:
 
 
 def compare(path: Path, value: Any, *, rewrite: bool) -> None:
-    """Fail the test if the file and the value differ. If `rewrite` is true, write the file instead."""
+    """Fail the test if the file and the value differ. If `rewrite` is true, first write the value to the file."""
     text = golden_text(value)
     if rewrite:
         path.parent.mkdir(parents=True, exist_ok=True)

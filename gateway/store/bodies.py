@@ -136,7 +136,7 @@ class Bodies:
                 self._expire_at = monotonic() + self._expire()
 
     def _gather(self) -> tuple[list[Capture], bool]:
-        """Wait for bodies, and return a batch of them, and whether more may follow. None follow after `close`."""
+        """Wait for bodies. Return a batch of them, and whether more may follow. After `close`, no more follow."""
         captures: list[Capture] = []
         end = self._expire_at
         while len(captures) < BATCH:

@@ -75,7 +75,7 @@ _FORMS: Final = ("", "json", _SSE)
 _QUERY: Final = ("alt", "$alt")
 """Query parameters that name the form of the reply. Older SDKs send `$alt=json;enum-encoding=int`."""
 _COUNTED: Final = "generateContentRequest"
-"""Field of a countTokens request with a whole generateContent request, which names the model too."""
+"""Field of a countTokens request. Its value is a whole generateContent request, which names the model too."""
 _TIER_HEADER: Final = "x-gemini-service-tier"
 """Header of a reply with the service tier that served the request (Gemini API: Flex and priority inference)."""
 

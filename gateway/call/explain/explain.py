@@ -223,7 +223,7 @@ def _role_by(access: Access) -> tuple[str, ...]:
 def _other_meanings(config: Config, name: str, enabled: Sequence[Offered]) -> list[Offered]:
     """Return the models with this name that no call can use, such as models of disabled providers.
 
-    For an alias, these are its targets that are disabled or do not exist.
+    For an alias, return its targets that are disabled or do not exist.
     """
     offered = {(offer.provider, offer.model) for offer in enabled}
     declared = {

@@ -18,7 +18,9 @@ from typing import Final
 from watchfiles import awatch
 
 EVERY: Final = 1.0
-"""Seconds until the next comparison if no change is reported. A change should take effect within two seconds."""
+"""Seconds until the files are compared again if no change is reported.
+
+A change should take effect within two seconds."""
 SETTLE: Final = 0.1
 """Seconds for which files must stay unchanged before a change is reported. So a partly written file is not loaded."""
 LOOKS: Final = 8

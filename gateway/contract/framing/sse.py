@@ -23,7 +23,7 @@ LARGE: Final = 64 * 1024
 MAX_LINES: Final = 20_000
 """Maximum number of lines of one event. Most events have two lines."""
 MAX_FIELD: Final = 4096
-"""Maximum number of bytes that are read of a line, unless the line is `data`."""
+"""Maximum number of bytes that are read of a line whose field is not `data`."""
 _DATA: Final = b"data:"
 _END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
 """A pattern for the end of an event: two line ends in a row. CR followed by LF is one line end, not two."""

@@ -111,7 +111,7 @@ def rows_by_key(entries: Iterable[Entry]) -> dict[Key, Entry]:
 
 
 def prices_of(entry: Entry) -> dict[str, Decimal]:
-    """Return all prices of a row (see `PathPrices`)."""
+    """Return all prices in a row of a price list (see `PathPrices`)."""
     found = dict(_tier(entry, ""))
     for tier, prices in entry.items():
         if isinstance(prices, Mapping):

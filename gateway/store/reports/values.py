@@ -42,7 +42,7 @@ class Selection:
     agent: str | None = None
     api: str | None = None
     status: tuple[int, int] | None = None
-    """Lowest and highest HTTP status."""
+    """Lowest and highest HTTP status of the calls."""
     outcome: str | None = None
 
 

@@ -144,7 +144,7 @@ class Stacked:
 
     @property
     def base(self) -> int:
-        """The position of the horizontal axis."""
+        """The vertical position of the horizontal axis, measured from the top of the chart."""
         return self.top + self.plot
 
 

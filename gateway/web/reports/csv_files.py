@@ -20,7 +20,7 @@ Cell = str | int | float | None
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> bytes:
-    """Return a table as CSV: a header line, then a line for each row. None is an empty cell."""
+    """Return a table as CSV: a header line, then a line for each row. The value None becomes an empty cell."""
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(columns)

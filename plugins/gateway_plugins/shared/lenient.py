@@ -35,7 +35,7 @@ def whole_number(value: Any) -> int:
 
 
 def count(value: Any) -> int | None:
-    """Return a count of tokens, or of anything else that is billed; None if the value is not a plausible count.
+    """Return the value as a count of tokens or other billed items; None if it is not a plausible count.
 
     Some servers write a count with a fraction of 0, or as a string.
     """

@@ -77,7 +77,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings to send to the provider."""
+    """The thinking, output limit, sampling and stop sequences to send to the provider."""
 
     thinking: ThinkingPlan
     limit: int | None

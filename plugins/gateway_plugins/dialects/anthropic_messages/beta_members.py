@@ -179,7 +179,7 @@ def _members(edited: EditedMembers, feature: Feature) -> Iterator[_Place]:
 
 
 def _in_breakpoints(edited: EditedMembers, feature: Feature, marks: Sequence[bytes]) -> Iterator[_Place]:
-    """Yield the fields of cache breakpoints that need the beta.
+    """Yield, from all cache breakpoints, the fields that need the beta.
 
     `marks` are byte strings. A part of the body is decoded only if it contains one of them.
     """

@@ -28,7 +28,8 @@ _BEHAVIORS: Final = {"UNSPECIFIED": "", "BLOCKING": "", "NON_BLOCKING": "non_blo
 _CALLING: Final = "functionCallingConfig"
 _ALLOWED: Final = "allowedFunctionNames"
 _VALIDATED: Final = "validated"
-"""Mode in which calls must match their schemas exactly. It is replaced by `auto` and reported as dropped."""
+"""Mode in which function calls must match the functions' schemas exactly. It is replaced by `auto` and reported as
+dropped."""
 _MODES: Final = {
     "MODE_UNSPECIFIED": "auto", "AUTO": "auto", "ANY": "any", "NONE": "none", "VALIDATED": _VALIDATED,
 }  # fmt: skip

@@ -28,8 +28,8 @@ from gateway.contract.flag import Event, Head
 E = TypeVar("E", bound=UpstreamFailed)
 
 SHORTEST_KEY: Final = 16
-"""Minimum length in characters of a key that is removed. A shorter key may also be an ordinary word in a reply, such as
-`not-needed`, a usual placeholder for local servers."""
+"""Minimum length in characters of an API key that is removed. A shorter key may also be an ordinary word in a reply,
+such as `not-needed`, a usual placeholder for local servers."""
 KNOWN_BY: Final = 8
 """Minimum number of characters by which a part of a key is recognised. They are at the key's beginning or end."""
 MAX_MESSAGE: Final = 64 * 1024
@@ -149,7 +149,10 @@ class Redaction:
 
 
 def _patterns(secret: str) -> list[re.Pattern[bytes]]:
-    """Return patterns that match a key, even with escaped characters. Each begins with fixed bytes, for speed."""
+    """Return patterns that match the key `secret`, even with escaped characters in it.
+
+    Each pattern begins with fixed bytes, so that the search is fast.
+    """
     first, rest = secret[0], secret[1:]
     head = match[0] if (match := _HEAD.match(secret)) else first
     plain = re.escape(_utf8(head)) + b"".join(map(_any_form, secret[len(head) :]))
@@ -289,7 +292,7 @@ class EventRedaction:
 
 
 def _without_parts(events: list[Event], keys: Sequence[bytes]) -> list[Event]:
-    """Remove a key that is split across the strings of consecutive events, and return the events."""
+    """Remove an API key that is split across the strings of consecutive events, and return the events."""
     try:
         values = [event.data for event in events]
     except BadFrame:

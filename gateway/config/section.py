@@ -21,8 +21,8 @@ from pydantic.fields import FieldInfo
 from gateway.contract.settings_fields import fields_by_key
 
 PLANNED: Final = "planned"
-"""The mark of a key that has no effect yet, because it is only planned or exists only in Aperture. Its use causes a
-warning."""
+"""The mark of a configuration key that has no effect yet, because it is only planned or exists only in Aperture. If the
+key is used, a warning is reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ Items = Annotated[tuple[Any, ...], Field(strict=False)]
 """A list whose elements are checked one by one. A `Holds` mark names the type of the elements if they are sections."""
 
 Planned = Annotated[Any, PLANNED]
-"""A key whose value is not checked, because its form is unknown or undecided."""
+"""A configuration key whose value is not checked, because its form is unknown or undecided."""
 
 
 @cache

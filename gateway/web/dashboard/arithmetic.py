@@ -47,7 +47,7 @@ class PartSum(NamedTuple):
     """The cost of one part of a call."""
 
     name: str
-    """The part's kind and model; "" if the call has only one part."""
+    """Kind and model of the part; "" if it is the only part of the call."""
     row: str
     """The row of the price list."""
     lines: tuple[PriceLine, ...]

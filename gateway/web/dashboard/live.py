@@ -44,5 +44,8 @@ async def live(request: web.Request) -> web.StreamResponse:
 
 
 def _is_due(gateway: Gateway, sent: float) -> bool:
-    """Return whether an event must be sent because calls are in flight."""
+    """Return whether calls are in flight and nothing was sent for more than `OPEN_CALLS_SECONDS`.
+
+    `sent` is the time of the last event or comment, in seconds of the monotonic clock.
+    """
     return bool(gateway.calls) and monotonic() - sent > OPEN_CALLS_SECONDS

@@ -106,7 +106,7 @@ class Writer(Protocol):
         """Begin a tool call."""
 
     def arguments(self, fragment: str) -> None:
-        """Write a piece of the open call's arguments, which are JSON text. Without any piece, the arguments are
+        """Write a piece of the open tool call's arguments, which are JSON text. Without any piece, the arguments are
         `{}`.
         """
 
@@ -174,8 +174,8 @@ class Calls:
     """True if the last call is a call of the schema tool."""
     _ids: set[str] = field(default_factory=set)
     _pieces: list[str] = field(default_factory=list)
-    """Pieces of the open call's input. They are collected only if properties have aliases, because only the whole
-    input can be parsed to restore the client's names."""
+    """Pieces of the open tool call's input. They are collected if properties have aliases, because the client's names
+    can be restored only in the whole input."""
 
     def begin(self, tool_id: str, name: str, writer: Writer) -> None:
         """Begin a call.
@@ -194,7 +194,7 @@ class Calls:
             writer.tool(tool_id, self.names.restore(name))
 
     def arguments(self, fragment: str, writer: Writer) -> None:
-        """Write a piece of the open call's input. The piece is ignored if no call is open."""
+        """Write a piece of the open tool call's input. The piece is ignored if no tool call is open."""
         if not fragment or not self.is_open:
             return
         if self.names.renames_properties:

@@ -28,7 +28,7 @@ _OLDER: Final = (
     ("gemini-2.5-flash-lite*", Generation((512, 24_576), json_with_tools=False, result_files=False)),
     ("gemini-[12]*", Generation((1, 24_576), json_with_tools=False, result_files=False)),
 )
-"""Rules for models before Gemini 3, with a glob for the models. The first glob that matches decides."""
+"""Pairs of a glob for models before Gemini 3, and the rules for these models. The first glob that matches decides."""
 
 
 def generation(model: str) -> Generation:

@@ -181,7 +181,7 @@ class ProviderStream:
             yield batch
 
     async def _by_frames(self, data: bytes) -> AsyncGenerator[Batch, None]:
-        """Yield the events of one read in batches. Frames that take long to decode are decoded in a worker process."""
+        """Yield batches of the events of one read. Frames that take long to decode are decoded in a worker process."""
         decoding, redaction = self.decoding, self.attempt.redaction
         light = LightFrames(self._feed, decoding, data)
         decoding.redacted.look(data)

@@ -91,7 +91,7 @@ class Estimate(msgspec.Struct, frozen=True):
     """True if the request may name a service tier that costs more than the standard tier."""
 
     usual: int = MAX_OUTPUT
-    """Number of output tokens that are reserved in a rate limit, but never more than `output`.
+    """Number of output tokens that are reserved in a rate limit, at most the number `output`.
 
     For a call without an output limit, this number may be lower than `output`. Few such calls use the maximum, and
     reserving the maximum would make the rate limit refuse other calls."""

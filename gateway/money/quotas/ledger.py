@@ -237,8 +237,8 @@ class Ledger:
     def _set_aside(self, name: str, bucket: LiveBucket, now: int) -> None:
         """Take a bucket out of use, because its quota is no longer defined.
 
-        Its balance is kept in case the quota is defined again. A bucket with no reservation and nothing spent is
-        forgotten, because a new bucket has the same balance.
+        Its balance is kept in case the quota is defined again. A bucket at full balance without a reservation
+        is forgotten, because a new bucket has the same balance.
         """
         self._live.pop(name, None)
         self._gone.pop(name, None)

@@ -133,7 +133,7 @@ def added(rows: Sequence[Sequence[int]]) -> Sequence[int]:
 
 
 def amounts_of(sums: Sequence[int]) -> Amounts:
-    """Return the amounts in a row of the columns `SUMMED`."""
+    """Return the amounts in a row that has the columns `SUMMED`."""
     named = dict(zip(_AMOUNTS, sums, strict=False))
     usage = Usage(**{name: named.pop(name) for name in USAGE_KINDS})
     rest = sums[len(_AMOUNTS) :]

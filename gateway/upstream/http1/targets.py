@@ -52,8 +52,9 @@ class Base(NamedTuple):
     """Whether the path ends with a version, such as `/v1` or `/api/paas/v4`."""
 
     def target(self, path: str, query: str) -> str:
-        """Return the request target for a path below the base URL, without a double slash or a double version.
+        """Return the request target for a path below the base URL, without a doubled slash.
 
+        If the base URL ends with a version, such as `/v1`, a version at the start of `path` is left out.
         The path is encoded already. Only characters that a request line cannot have are percent-encoded.
         """
         if self.has_version:

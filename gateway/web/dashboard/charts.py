@@ -62,7 +62,7 @@ class Series:
     """Whether the amounts are sums over all names that have no colour of their own."""
     hidden: bool = False
     href: str = ""
-    """The URL of the page with the series switched on or off."""
+    """The URL of the same page with this series hidden; with the series shown if it is hidden now."""
     note: str = ""
     """Text that the legend shows instead of the total."""
 

@@ -158,7 +158,10 @@ def _tool(event: Event, place: Place) -> str:
 
 
 def _blocks(flag: Plugin, events: Iterable[Event], tools: Iterable[str]) -> Iterator[Turn]:
-    """Yield one turn for each block of a stream that has text. `tools` are the names of the called tools, in order."""
+    """Yield one turn for each block of a stream, except for blocks without text.
+
+    `tools` are the names of the called tools, in order.
+    """
     texts: dict[Any, list[str]] = {}
     for event in events:
         if not event.kind or not event.payload:

@@ -87,9 +87,9 @@ def _changes(top: Members, target: Target, drop: Drop, untag: _Untag, inside: st
 def _untag(messages: Any, maker: Maker, drop: Drop, untag: _Untag, inside: str = _CONTENT) -> bool:
     """Remove the tags, and the blocks that the target cannot use. Return whether anything changed.
 
-    `inside` is the field of each message that has the thinking blocks: `content` or `thinking_blocks`. A
-    message whose `content` becomes empty is removed. A field `thinking_blocks` that becomes empty is removed too,
-    because servers refuse unknown fields.
+    `inside` is the field of each message that has the thinking blocks: `content` or `thinking_blocks`. A message whose
+    `content` becomes empty is removed. A field `thinking_blocks` that becomes empty is removed too, because servers
+    refuse unknown fields.
     """
     changed = False
     emptied = []

@@ -45,7 +45,7 @@ _BLOCKS: Final = ("thinking", "redacted_thinking")
 _UNSIGNED: Final = frozenset({"reasoning_content", "reasoning"})
 """Fields with thinking as unsigned text. They are not sent to a provider of another dialect.
 
-They are reported as dropped, unless the message has `thinking_blocks`. These blocks have the same text."""
+They are reported as dropped, unless the message has the field `thinking_blocks`, which has the same text."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:

@@ -69,7 +69,8 @@ class _Call:
     ended: bool = False
     """True if the complete tool call has been written."""
     is_empty: bool = False
-    """True if the arguments are `{}` so far. Some servers send `{}` before the arguments, so it is not written yet."""
+    """True if the first piece of the arguments was `{}`. It is held back, because some servers send it before the real
+    arguments."""
     carried: dict[str, Any] = field(default_factory=dict)
     """Fields with encrypted reasoning that have not been written yet."""
 

@@ -119,8 +119,8 @@ class _Offered:
     def _add(self, origin: Origin, tool: Tool) -> None:
         """Add a tool.
 
-        Its flat name may have been added before. Then the tool is ignored if it comes from an item of `input`, such as
-        the output of a tool search. Otherwise, `Refused` is raised.
+        Its flat name may have been added before. Then a tool from an item of `input`, such as the output of a tool
+        search, is ignored. Any other tool raises `Refused`.
         """
         if tool.name in self.origins and tool.at.startswith(_CONVERSATION_AT):
             return

@@ -143,8 +143,8 @@ class FilterModule(Protocol):
     def Settings(self) -> type[Settings]:  # noqa: N802 (a class of the module)
         """The class of the filter's settings. A filter without settings needs no such class.
 
-        The configuration has the settings under `plugins` and the filter's name. No field may have the name `on_error`,
-        because the gateway reads this key itself.
+        In the configuration, the settings are in `plugins`, under the filter's name. No field may have the name
+        `on_error`, because the gateway reads this key itself.
 
         >>> class Settings(filters.Settings):
         ...     word: str

@@ -70,7 +70,10 @@ def _text(error: BaseException) -> str:
 
 
 def _line(error: BaseException, package: str) -> str:
-    """Return the innermost file and line of a package in an exception's traceback; "" if there is none."""
+    """Return the file and line of a syntax error, or of the innermost traceback frame that is in the package.
+
+    Return "" if no frame is in the package.
+    """
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"{error.filename}:{error.lineno or 1}"
     frames = [

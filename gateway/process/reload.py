@@ -124,8 +124,7 @@ class Reloader:
             await self._reload()
 
     async def save(self, text: str, expected: bytes, who: Who, check: Callable[[], object] = lambda: None) -> None:
-        """Write `text` to the configuration's file, and use the new configuration. The file must still contain
-        `expected`.
+        """Write `text` to the configuration's file if its content is still `expected`, and use the new configuration.
 
         `check` raises an exception if `who` may no longer save. From the call of `check` to the write, no other change
         of the configuration is possible. A save that has begun is completed even if the caller is cancelled.

@@ -45,7 +45,7 @@ class Table(NamedTuple):
 
 
 _OF_SERIES: Final = (*FIGURE_TABLES, *EVERYBODY_TABLES, "tools_quarter", "tools_day", "errors_quarter")
-"""Tables of sums whose rows refer to a series by its number."""
+"""Tables of sums. Each row names a series by the number of the series."""
 TABLES: Final = (
     Table("calls", "n"),
     Table("sessions", "n"),

@@ -68,7 +68,7 @@ class Sockets(msgspec.Struct, frozen=True, tag=True):
 
 
 class Commit(msgspec.Struct, frozen=True, tag=True):
-    """The request to hand over the journal and the store. The new process sends it when everything else is open."""
+    """The request to hand over the journal and the store. The new process sends it after opening everything else."""
 
 
 class Spool(msgspec.Struct, frozen=True):

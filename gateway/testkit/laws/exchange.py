@@ -41,7 +41,7 @@ _PLACEHOLDER: Final = re.compile(r"\{(\w+)(?::((?:[^{}]|\{[^{}]*\})+))?\}")
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A sample of a flag (the plugin of one API format). This plugin serves both client and provider."""
+    """A sample of a flag (the plugin of one API format), as a call. The client and the provider both use this flag."""
 
     flag: Plugin
     sample: Sample

@@ -52,7 +52,7 @@ class Window:
         self.calls = self.failures = 0
 
     def _advance(self, number: int) -> None:
-        """Advance to the bucket with this number. Empty it, and the buckets before it that are skipped."""
+        """Advance to the bucket with this number. Empty this bucket, and all buckets that are skipped on the way."""
         if number - self._number >= BUCKETS:
             self.clear()
         else:

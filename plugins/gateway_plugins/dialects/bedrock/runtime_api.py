@@ -200,7 +200,7 @@ def drop_headers(client: Headers, upstream: str, drop: Drop) -> None:
 
 
 def as_members(headers: Mapping[str, str], top: Members) -> tuple[dict[str, str], dict[str, bytes | None]]:
-    """Turn InvokeModel's options in headers into fields of a Converse body (hermes#52179).
+    """Convert the headers with InvokeModel's options to fields of a Converse body (hermes#52179).
 
     Returns the remaining headers, and the changes of the body. A field that the body already has is not replaced.
     """

@@ -40,7 +40,7 @@ ID_HEADERS: Final = (
     "helicone-session-id",
 )
 IDLE_SECONDS: Final = 4 * 3600
-"""Seconds without a call after which a session that was found by its fingerprint ends.
+"""Seconds after its last call at which a session ends, if it was found by its fingerprint.
 
 People return to a chat after a meal or a meeting. On the next day, the same first message usually begins a new chat."""
 MAX_OPEN: Final = 10_000

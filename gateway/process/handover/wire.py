@@ -33,7 +33,7 @@ from gateway.money.quotas.transfer import BucketState, Hold
 from gateway.store.base import JournalOffset
 
 PROTOCOL: Final = 1
-"""The version of the messages. A process replaces only a process of the same version."""
+"""The version of the messages. A process replaces another one only if both have the same version of the messages."""
 FILE: Final = "handover.sock"
 """The name of the unix socket in the state folder."""
 MAX_BYTES: Final = 256 * 1024 * 1024

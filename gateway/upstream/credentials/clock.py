@@ -12,7 +12,7 @@ from time import time
 from typing import Final
 
 TOLERANCE_SECONDS: Final = 60.0
-"""Largest difference in seconds that is not corrected. Signatures stay valid for longer than this."""
+"""Largest error of the clock, in seconds, that is not corrected. Signatures stay valid for longer than this."""
 
 
 class Clock:

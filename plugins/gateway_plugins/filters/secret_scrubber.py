@@ -33,8 +33,8 @@ class Form(NamedTuple):
     marks: tuple[str, ...]
     """Strings for a quick search. Each secret of this kind contains one of them."""
     pattern: str
-    """Regular expression for a secret of this kind. The length of a match is limited, so that a stream is never held
-    back forever."""
+    """Regular expression for a secret of this kind. The length of a match is limited, so that a stream is not held
+    back without limit."""
 
 
 KINDS: Final = {

@@ -155,7 +155,7 @@ class StreamEvents:
         return b"".join(parts), failure
 
     def _encoded(self, events: Sequence[Event]) -> tuple[bytes, GatewayError | None]:
-        """Return the encoded events, and the encoder's error; None if the encoder did not fail."""
+        """Return the encoded events, and the encoder's error. The error is None if the encoder did not fail."""
         if self.native:
             parts = [event.raw for event in events if event.raw is not None]
             if len(parts) == len(events):

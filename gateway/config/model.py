@@ -237,7 +237,7 @@ class Capability:
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers added to requests for the capability's models, or to all requests if it names no models."""
     quotas: tuple[Chain, ...] = ()
-    """Chains of quotas that pay for requests for the capability's models, or for all requests if it names no models.
+    """Chains of quotas that pay for requests to the capability's models, or for all requests if no models are named.
 
     In a chain, further quotas pay when the first is empty. A request is refused if one of its quotas is not defined."""
     rate_limits: tuple[RateLimit, ...] = ()

@@ -52,7 +52,7 @@ class Flushable(Protocol):
         """The number of bytes in memory that are not written to a file yet."""
 
     def unflushed(self) -> Unflushed:
-        """Return the files with lines that may not be on the disk yet."""
+        """Return the files whose lines are perhaps not all on the disk yet."""
 
     def flushed(self, offset: JournalOffset) -> None:
         """Record that all lines before `offset` are on the disk."""

@@ -174,7 +174,10 @@ class CallProvider:
 
 
 async def _body(call: Call, attempt: Attempt, reply: UpstreamResponse) -> bytes:
-    """Return the body of a reply. If a successful reply breaks off, mark the attempt so that its cost is estimated."""
+    """Return the body of a reply.
+
+    If a reply without an error status breaks off, mark the attempt, so that its cost is estimated.
+    """
     is_error = reply.head.status >= 400
     try:
         return await attempt.stopwatch.wait(reply.read(MAX_ERROR if is_error else MAX_BODY, call.hold_reply))

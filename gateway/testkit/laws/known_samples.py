@@ -1,4 +1,4 @@
-"""Samples for flags (plugins of API formats) without samples of their own, in the simulated providers' dialects."""
+"""Samples in the simulated providers' dialects, for flags (plugins of API formats) that define no samples."""
 
 from __future__ import annotations
 

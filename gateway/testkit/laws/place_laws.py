@@ -86,7 +86,7 @@ def _placed(exchange: Exchange, event: Event) -> Iterator[tuple[Place, str]]:
 
 
 def _by_kind(texts: Mapping[tuple[Any, ...], str]) -> dict[str, Any]:
-    """Return the texts of each kind, joined. The arguments of tool calls become a list of JSON values instead.
+    """Return the texts by kind. The texts of a kind are joined, but tool arguments become a list of JSON values.
 
     Empty arguments are left out, because some streams have no event for them.
     """

@@ -89,9 +89,9 @@ class Reports:
 
     @property
     def _known(self) -> Counts:
-        """The top-level counts of `usage`, with missing counts from the headers.
+        """The top-level counts of `usage`. A missing count is taken from the headers.
 
-        If neither has the output count, it is taken from `message_start`.
+        If the output count is missing in both, it is taken from `message_start`.
         """
         known = self._reported
         if not self._has_output:

@@ -28,7 +28,7 @@ def is_on(provider: Provider, *, has_marks: bool) -> bool:
 def is_priced(price: Priced | None, lifetime: CacheLifetime) -> bool:
     """Return False if cache marks would make the cost of a call unknown.
 
-    This is the case if input has a price, but writing or reading a cache entry of this lifetime has none.
+    This is the case if input has a price, but writing or reading a cache entry of this lifetime has no price.
     """
     if price is None or price.unit("input") is None:
         return True

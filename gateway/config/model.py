@@ -266,7 +266,7 @@ class Alias:
 @dataclass(frozen=True, slots=True)
 class Storage:
     url: str | None = None
-    """`sqlite:PATH`; None for a file in the state folder."""
+    """The URL of the database, `sqlite:PATH`; None for a file in the state folder."""
     retention: float | None = None
     """Seconds for which calls and sessions are stored; None for ever. Hourly and daily totals are never deleted."""
     sync: bool = False

@@ -48,7 +48,7 @@ ONE_PRICE: Final = frozenset({"bedrock"})
 """Sellers with a price that names no region. It applies in each region for which the model has no price of its own.
 
 On Bedrock, a model without inference profiles has only the price that names no region. Azure's data zones cost more
-than its global price, so Azure is not here."""
+than its global price, so Azure is not in this set."""
 
 MAX_SERVED: Final = 512
 """Maximum number of cached prices of models that replies name. Without a limit, a provider could fill the memory with

@@ -59,7 +59,7 @@ class Arithmetic(NamedTuple):
     """The computation of a call's cost from the price list."""
 
     parts: tuple[PartSum, ...]
-    """The parts of the last attempt."""
+    """The parts of the last attempt that are billed separately."""
     earlier: int
     """The cost of the earlier attempts, in nanodollars."""
     adjustment: str

@@ -361,10 +361,10 @@ def failure_frame(problem: Problem, *, converse: bool = False) -> bytes:
 
 
 def padded(payload: bytes) -> bytes:
-    """Return an event's payload with the padding field `p`. The length of a frame then does not reveal its text.
+    """Return an event's payload with the padding field `p`, so that a frame's length does not reveal its text's length.
 
-    Bedrock does the same (recorded traffic). The value of `p` is a beginning of `_PADDING`, of varying length. A
-    payload that already has `p` is unchanged.
+    Bedrock does the same (recorded traffic). The value of `p` is a prefix of `_PADDING`, of varying length. A payload
+    that already has `p` is unchanged.
     """
     if b'"p":' in payload or payload[-1:] != b"}":
         return payload

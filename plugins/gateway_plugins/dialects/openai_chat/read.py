@@ -89,7 +89,7 @@ def _message(role: str, raw: dict[str, Any], at: str, drop: Drop) -> Message:
 def _with_blocks(raw: dict[str, Any]) -> dict[str, Any]:
     """Return an assistant message with all thinking in `thinking_blocks`.
 
-    Some clients send thinking blocks as parts of the content, instead of `thinking_blocks` or in addition
+    Some clients send thinking blocks as parts of the content, with or without the field `thinking_blocks`
     (BerriAI/litellm#23137). Mistral's clients send thinking as parts too.
     """
     content: list[Any] = []

@@ -175,7 +175,7 @@ def _kind(name: str, payload: bytes) -> str:
 
 
 def _failure(event: Event) -> Problem | None:
-    """Return the problem that an event reports; None if the event is a chunk and reports no problem.
+    """Return the problem that an event of a stream reports; None if it reports none.
 
     Servers report a failure as an event `error`, in a field `error`, or as an object without choices. That object has
     `"object": "error"` (vLLM), or a message in `message`, `msg` or `detail`.

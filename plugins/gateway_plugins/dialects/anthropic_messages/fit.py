@@ -184,8 +184,8 @@ def _end(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) -> None
     """Add a user message if the conversation ends with an assistant message that the model cannot continue.
 
     `drop` gets the JSON pointer of the assistant message, because the model will not continue it. If the assistant
-    message is empty, it is removed: nothing is added or reported. Nothing is added after an assistant message with tool
-    calls.
+    message is empty, it is removed, and nothing is added or reported. Nothing is added after an assistant message with
+    tool calls.
     """
     enforced = mapping(edited["output_config"]).get("format") is not None
     if (caps.prefill and not thinks and not enforced) or not _may_end_with_assistant(edited.raw("messages")):

@@ -11,7 +11,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 SECONDS: Final = 30.0
-"""Maximum number of seconds to wait for the gateway's answer. It usually takes milliseconds, even for many calls."""
+"""Maximum number of seconds to wait for the gateway's answer. An answer usually takes milliseconds."""
 MAX_ANSWER: Final = 64 * 1024 * 1024
 """Maximum number of bytes of an answer. The gateway's longest answer has 5,000 rows and a few megabytes."""
 MAX_REASON: Final = 300

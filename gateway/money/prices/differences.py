@@ -103,7 +103,7 @@ class Differences:
 
     `dropped` names the row's prices that a source no longer lists, although the file still has them."""
     doubts: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
-    """The reasons to doubt a row, by its key. The rows are new or changed, and a price is implausible or has jumped."""
+    """The reasons to doubt a new or changed row, by the row's key: prices that are implausible or have jumped."""
 
 
 def rows_by_key(entries: Iterable[Entry]) -> dict[Key, Entry]:

@@ -66,8 +66,8 @@ class Step(NamedTuple):
     reply: float
     """Width of the bar's second part, in percent. It stands for the time after the first event."""
     spent: Spent | None
-    """The session's cost up to and including this call. Only the page with the newest calls has it; it is None on all
-    others."""
+    """The session's cost up to and including this call. It is None on all pages except the first, which has the newest
+    calls."""
 
 
 async def sessions(request: web.Request) -> web.StreamResponse:

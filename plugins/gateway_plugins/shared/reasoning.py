@@ -92,7 +92,7 @@ class Maker:
         return value if self.portable else f"{PREFIX}{self.family}:{value}"
 
     def untagged(self, value: str) -> str | None:
-        """Remove the gateway's tag from a signature or redacted data. Return None if another family made the value.
+        """Return a signature or redacted data after removing the gateway's tag; None if another family made the value.
 
         A value without a tag is Claude's, or comes from another gateway. It is returned if `portable` is true or if it
         is ""; otherwise the result is None. The caller reports thinking as dropped if the result is None.

@@ -43,7 +43,8 @@ from gateway_plugins.shared.reply_events import Citation
 _ROLES: Final = ("user", "assistant", "system")
 _TTLS: Final = ("5m", "1h")
 _SOUNDS: Final[Mapping[str, str]] = {"mpeg": "mp3", "mpga": "mp3"}
-"""Maps audio formats of Converse to the gateway's names. All other formats have the same name in both."""
+"""Maps names of audio formats in Converse to the gateway's names. All other formats have the same name in Converse and
+in the gateway."""
 _LOCATIONS: Final[Mapping[str, tuple[str, str]]] = {name: (kind, index) for kind, (name, index) in PLACES.items()}
 """Maps each field of Converse's `location` to a pair: the kind of the citation, and the name of the field with the
 index of the document or search result."""

@@ -53,11 +53,10 @@ _HEAD: Final = re.compile(r"[A-Za-z0-9]{1,4}")
 def secrets_of(
     apikey: str, baseurl: str, headers: Iterable[tuple[str, str]], others: Iterable[str] = ()
 ) -> tuple[str, ...]:
-    """Return the keys in the headers and the URL of a request to a provider, and the keys in `others`.
+    """Return the keys to remove from a provider's replies: `apikey`, `others`, and keys in the URL and the headers.
 
-    `apikey` and `baseurl` belong to the provider. `headers` are the headers that the gateway adds to the request.
-    `others` are the other keys of the provider. They are removed too, because a provider may name another key of the
-    same account.
+    `headers` are the headers that the gateway adds to the request. `others` are the provider's other keys, because a
+    reply may name another key of the same account. Keys with less than `SHORTEST_KEY` characters are left out.
     """
     values = [apikey, *others]
     for name, value in headers:

@@ -1,8 +1,8 @@
-"""Sends the requests of calls to providers, and counts and logs them. No other file sends requests of calls.
+"""Sends the requests of calls to providers, counts them, and logs failures. No other file sends requests of calls.
 
 - A request counts as sent as soon as the provider may have received a byte of it.
 - Before the first request of a billed call is sent, a line about the call is written to the journal (`write_ahead.py`).
-- A request is logged if the provider cannot be reached, or refuses the gateway's key.
+- A failure is logged if the provider cannot be reached, refuses the gateway's key, or denies access.
 
 `middleware/send.py` and `middleware/steps.py` make the requests and interpret the replies.
 """

@@ -204,7 +204,7 @@ class Upstream:
 
         If the provider closed an idle connection before anything was written, another connection is used. If a
         connection breaks later, the request is not sent again, because the provider may have read it (RFC 9110, 9.2.2).
-        `Notices.before` may raise an exception.
+        If `Notices.before` raises an exception, nothing is sent.
 
         Raises `NotReached` if no connection can be made, and `UpstreamFailed` (unavailable or timeout) if no reply
         arrives over the connection.

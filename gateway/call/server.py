@@ -154,7 +154,7 @@ class Server:
             self._finish(exchange, 499, "cancelled")
 
     async def _written(self, reply: Reply, request: web.Request) -> web.StreamResponse:
-        """Write a large reply, while its bytes are still reserved for the call.
+        """Write a large reply before the call ends, so that the reply's bytes count in the memory budget meanwhile.
 
         `web/connections.py` writes a small reply after the call has ended.
         """

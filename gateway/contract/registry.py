@@ -53,7 +53,7 @@ class LoadedTranslator:
     operations: tuple[str, ...]
     open: Callable[..., Translation]
     hooks: Mapping[str, Hook]
-    """The hook `open`, and the hooks of its results, such as `translation.feed`."""
+    """The hook `open`, and the hooks of the translations that it returns, such as `translation.feed`."""
     samples: Callable[[], Sequence[Sample]]
 
 

@@ -117,7 +117,7 @@ def sweep(path: Path) -> None:
 
 
 def _prefix(target: Path) -> str:
-    """Return the prefix of temporary files' names. Sixteen hexadecimal digits follow it."""
+    """Return the beginning of the names of temporary files for `target`. Sixteen hexadecimal digits follow it."""
     return f".{target.name[:80]}."
 
 

@@ -24,7 +24,7 @@ from gateway.config.sections.hooks import NO_HOOKS
 
 
 class OldModelSection(Section):
-    """Models of a provider, in the older form of grants."""
+    """The models that a grant in the older form allows: one model or all models, of one provider or of any."""
 
     provider: Name | None = Field(None, description='The provider\'s key: "bedrock"; by default, any provider.')
     model: Name | None = Field(None, description='The model: "us.amazon.nova-lite-v1:0"; by default, all models.')

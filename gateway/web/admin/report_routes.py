@@ -43,7 +43,10 @@ async def totals(request: web.Request) -> web.Response:
 
 
 async def chart(request: web.Request) -> web.Response:
-    """Return amounts over time: a line for each name of a dimension, such as each model. Small amounts share a line."""
+    """Return amounts over time: a line for each value of a dimension, such as each model.
+
+    If there are many values, those with the smallest amounts share a line.
+    """
     reports, wanted = _asked(request, "by", "measure")
     measure = _measure(request.query.get("measure") or MEASURES[0])
     report = await reports.chart(wanted, dimension_of(request.query.get("by") or "model"), measure)

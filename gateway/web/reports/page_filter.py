@@ -27,7 +27,7 @@ VALUES: Final = ("user", "model", "provider", "agent", "api", "status", "outcome
 PARAMETERS: Final = ("range", "from", "to", "zone", "compare", *VALUES)
 DEFAULT_RANGE: Final = "7d"
 MAX_VALUE: Final = 1024
-"""Maximum number of characters of a value. The store keeps no longer text."""
+"""Maximum number of characters of a value. No name or id in the store is longer."""
 MAX_DAYS: Final = 5 * 366
 """Maximum number of days of a range."""
 _FIRST_YEAR: Final = 2000

@@ -94,7 +94,7 @@ def refusal_words() -> list[str]:
 
 
 def is_listed(name: str, envelope: str) -> bool:
-    """Return whether `betas.json` lists the beta as accepted by the envelope."""
+    """Return whether `betas.json` lists the beta as accepted by the envelope (the provider's API)."""
     rules = _data()["envelopes"][envelope]
     return name in (*rules["take"], *rules.get("body", ()))
 

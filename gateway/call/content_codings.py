@@ -24,8 +24,8 @@ SLICE: Final = 1024 * 1024
 MAX_CODINGS: Final = 4
 """Maximum number of codings of one body. Each coding may take as long to decode as a body of the maximum size."""
 MAX_FRAMES: Final = 1000
-"""Maximum number of gzip members or zstd frames in one body. Even a frame that decodes to nothing costs a step, and the
-limit on decoded bytes does not bound the number of such frames."""
+"""Maximum number of gzip members or zstd frames in one body. Even a frame that decodes to nothing takes a step of
+decoding, and the limit on decoded bytes does not bound the number of such frames."""
 _SHOWN: Final = 50
 """Maximum number of characters of an unknown coding's name in the error message."""
 _WINDOW_LOG: Final = 23

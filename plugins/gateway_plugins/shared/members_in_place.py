@@ -32,7 +32,7 @@ class EditedMembers:
     def raw(self, name: str) -> bytes:
         """Return the field's JSON text as the client sent it; b"" if the field is missing.
 
-        A search in this text is a cheap way to find out whether the field must be decoded.
+        A search in this text takes less time than decoding, and may show that the field need not be decoded.
         """
         if name not in self._raws:  # kept, because each `top.get` copies the bytes
             self._raws[name] = self.top.get(name, b"")

@@ -15,6 +15,8 @@ from tests.helpers.records import HAIKU, NOON, record
 from tests.web.dashboard.application import ADMIN, CONFIG, KEY, NOBODY, POOR, USER, Broken, application
 
 BOB = "bob@example.com"
+ON_DAY = "from=2026-11-23&to=2026-11-23"
+"""The range with the calls at `NOON`. The usual range of a page ends today, so that it leaves them out in a week."""
 HOSTILE_IDS = ("a/b", "/", "..", "a?b=c&d", "a#b", "100%", "a%2Fb", "a b+c", "<i>\"'&", "é\u202e", "s:1")
 NASTY = "<img src=x onerror=alert(1)>\"'&"
 
@@ -99,7 +101,7 @@ async def test_the_call_to_try_names_this_gateway_and_a_granted_model(page, clie
 async def test_the_session_list_shows_model_tokens_and_time(store, page):
     store.put(record())
     await store.flush()
-    html = (await page("/ui/sessions")).text
+    html = (await page(f"/ui/sessions?{ON_DAY}")).text
     for part in (HAIKU, "100", "20", "2026-11-23 12:00:01 UTC", "$0.0012"):
         assert part in html
 
@@ -107,7 +109,7 @@ async def test_the_session_list_shows_model_tokens_and_time(store, page):
 async def test_an_unknown_cost_is_never_shown_as_nothing(store, page):
     store.put(record(cost=None))
     await store.flush()
-    for path in ("/ui/sessions", "/ui/sessions/s1"):
+    for path in (f"/ui/sessions?{ON_DAY}", "/ui/sessions/s1"):
         html = (await page(path)).text
         assert "unknown" in html
         assert "$0" not in html
@@ -117,17 +119,17 @@ async def test_a_cost_that_is_known_in_part_says_so(store, page):
     store.put(record(id="a", cost=2_000_000_000))
     store.put(record(id="b", cost=None))
     await store.flush()
-    assert "≥ $2.00 + 1 unpriced" in (await page("/ui/sessions")).text
+    assert "≥ $2.00 + 1 unpriced" in (await page(f"/ui/sessions?{ON_DAY}")).text
 
 
 async def test_a_user_sees_own_sessions_and_an_admin_everybodys(store, page):
     store.put(record(id="a"))
     store.put(record(id="b", identity=BOB, session_id="s2"))
     await store.flush()
-    assert BOB not in (await page("/ui/sessions")).text
-    assert BOB in (await page("/ui/sessions", ADMIN)).text
-    assert USER not in (await page(f"/ui/sessions?user={BOB}", ADMIN)).text
-    assert USER in (await page("/ui/sessions?user=", ADMIN)).text
+    assert BOB not in (await page(f"/ui/sessions?{ON_DAY}")).text
+    assert BOB in (await page(f"/ui/sessions?{ON_DAY}", ADMIN)).text
+    assert USER not in (await page(f"/ui/sessions?{ON_DAY}&user={BOB}", ADMIN)).text
+    assert USER in (await page(f"/ui/sessions?{ON_DAY}&user=", ADMIN)).text
 
 
 async def test_the_page_of_a_session_lists_its_calls(store, page):
@@ -152,7 +154,7 @@ async def test_every_link_of_a_page_leads_somewhere(store, get, page):
     for number in range(3):
         store.put(record(id=str(number), session_id=f"s:{number}", at=NOON + number, identity="tag:a,tag:b"))
     await store.flush()
-    todo, seen, names = ["/ui/?range=12m", "/ui/sessions?range=12m&limit=1"], set(), set()
+    todo, seen, names = [f"/ui/?{ON_DAY}", f"/ui/sessions?{ON_DAY}&limit=1"], set(), set()
     while todo:
         path = todo.pop()
         if names_of(path) <= names:
@@ -176,7 +178,7 @@ async def test_an_id_of_any_characters_has_links_that_lead_to_its_page(store, ge
         store.put(record(id=f"{number}{name}", session_id=name, at=NOON + number, **failed))
     store.put(record(id="b", session_id=name, identity=BOB))
     await store.flush()
-    lists = ["/ui/sessions?range=12m", f"/ui/find?q={quote(name, safe='')}", "/ui/errors?range=12m", "/ui/providers"]
+    lists = [f"/ui/sessions?{ON_DAY}", f"/ui/find?q={quote(name, safe='')}", f"/ui/errors?{ON_DAY}", "/ui/providers"]
     links = {
         link for path in lists for link in (await page(path, ADMIN)).links if "/ui/session" in link or "id=" in link
     }

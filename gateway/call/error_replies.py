@@ -59,11 +59,10 @@ def _in_array(flag: Plugin, request: ClientRequest, error: GatewayError, report:
 
 
 def result_of(error: GatewayError, report: Report, otherwise: T, hook: Callable[..., T], *args: Any) -> T:
-    """Call a plugin's hook while the reply to `error` is made.
+    """Call a plugin's hook to make a part of the reply that tells a client of `error`.
 
-    Return the result of the hook; `otherwise` if the hook fails.
-
-    A failure of the hook is reported, unless it equals `error`, which was reported before.
+    Return the result of the hook; `otherwise` if the hook fails. A failure of the hook is reported. If the failure has
+    the same problem as `error`, it is not reported again.
     """
     try:
         return hook(*args)

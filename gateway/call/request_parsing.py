@@ -50,9 +50,10 @@ async def parse_request(pool: ProcessPool, flag: Plugin, message: HttpRequest) -
 
 
 def _parse(parse: Callable[[HttpRequest], ClientRequest], message: HttpRequest, body: bytes) -> ClientRequest:
-    """Parse `message` with `body` as its body.
+    """Parse a request. `message` is the request without its body, and `body` is the body.
 
-    The parsed request contains `body`. A worker process does not send an argument back as a part of its result
-    (`upstream/process_pool.py`). So `body` is an argument of its own, and the large body is sent only once.
+    The function may run in a worker process, and the parsed request contains the body. If a result contains an argument
+    of the function, the worker process does not send the argument back (`upstream/process_pool.py`). This is why `body`
+    is an argument of its own: a large body is sent to the worker process, but not back.
     """
     return parse(replace(message, body=body))

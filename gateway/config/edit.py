@@ -152,10 +152,12 @@ def _restore(given: str, marks: list[_Mark]) -> str:
 
 
 def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
-    """Return the redaction marks. A mark is changed if its secret would be visible in the saved text.
+    """Return the redaction marks, so that no secret is visible in the saved text.
 
-    - Such a mark in a comment is saved as it is, without the secret. An example is an old API key in a comment.
-    - Elsewhere, such a mark gets a fault, because a mark must not be saved as a value.
+    - If a mark's secret stays hidden, the mark is returned unchanged. The secret replaces it in the saved text.
+    - If a secret in a comment would be visible, the saved text gets the mark and not the secret. An example is an old
+      API key.
+    - If any other secret would be visible, its mark gets a fault, because a mark must not be saved as a value.
     """
     exposed = _exposed(given, marks) if marks else frozenset()
     if not exposed:

@@ -72,6 +72,8 @@ class FlagFacts(Protocol):
     def content_type(self) -> str:
         """The content type of a streamed reply to a client.
 
+        For another content type than the default, put a line such as this one into the plugin's module:
+
         >>> content_type = "application/x-ndjson"
         """
 

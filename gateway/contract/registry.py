@@ -32,7 +32,10 @@ from gateway.contract.settings import Settings
 
 
 class Plugin(Flag, Protocol):
-    """A loaded compatibility flag (the plugin of one API format): its name, and all functions and values of `Flag`."""
+    """A loaded compatibility flag (the plugin of one API format).
+
+    It has all functions and values of `Flag`, and also a name and hooks.
+    """
 
     @property
     def name(self) -> str:

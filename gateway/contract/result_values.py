@@ -39,10 +39,10 @@ def wrong_result(result: Any, expected: str) -> WrongResult:
 
 
 def wrong_field(result: Any, types: Mapping[str, type], otherwise: str = HEADERS) -> WrongResult:
-    """Return the error for the first field of `result` that has a wrong type.
+    """Return the error for a hook's result that has a wrong field.
 
-    `types` has the right type of each field. If no type is wrong, the error is about a wrong value. Then
-    `otherwise` describes right values.
+    `types` has the right type of each field. The error names the first field of `result` that has another type. If all
+    types are right, the error says that a value is wrong. It then quotes `otherwise`, a description of right values.
     """
     kind = type(result).__name__
     for name, expected in types.items():

@@ -216,7 +216,11 @@ class Metrics:
         self._gauge("buffered_bytes", "Bytes of bodies and buffered replies of calls in flight.").set_function(held)
 
     def call_refused(self, limit: str) -> None:
-        """Count a call that a limit refused. `limit` is a key of `server.limits`, or the path of a provider's limit."""
+        """Count a call that a limit refused.
+
+        `limit` is a key of `server.limits`, or the dotted path of a provider's limit in the configuration, such as
+        `providers.openai.calls_in_flight`.
+        """
         self._refused_calls.labels(limit).inc()
 
     def connections(self, count: Callable[[], int]) -> None:

@@ -40,7 +40,9 @@ class TlsConnection(SSLProtocol):
 
     max_size = BUFFER_BYTES
     awaits_head = has_no_head = True
-    """True, because there is no request during the handshake. `Connections` may close the connection to make room."""
+    """Both are True, because no part of a request arrives before the end of the TLS handshake.
+
+    So `Connections` may close this connection during the handshake, to make room for another one."""
 
     def __init__(self, connections: Connections, http: Connection, context: ssl.SSLContext) -> None:
         loop = asyncio.get_running_loop()

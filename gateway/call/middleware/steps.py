@@ -130,9 +130,9 @@ def client_flag(call: Call, _attempt: Attempt) -> Plugin:
 
 
 def provider_flag(call: Call, attempt: Attempt) -> Plugin | None:
-    """Return the provider's compatibility flag (plugin of an API format).
+    """Return the plugin of the provider's API; None if it is also the plugin of the client's API.
 
-    Return None if this is also the client's flag, because the steps of the client's flag have already run.
+    In that case its steps have already run, and must not run twice.
     """
     flag = attempt.candidate.flag
     return None if flag is call.flag else flag

@@ -53,8 +53,9 @@ class CircuitBreakerSection(Section):
     )
     outlier: _Share = Field(
         _DEFAULT.outlier,
-        description="By how much the share of failed attempts may exceed that of the model's other providers, such as "
-        "0.2; 1 for no limit.",
+        description="By how much a model's share of failed attempts may exceed that of its peers together, such as "
+        "0.2; 1 for no limit. Peers are the same model at other providers, and the other targets of the model's "
+        "aliases.",
     )
 
 

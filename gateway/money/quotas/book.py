@@ -109,7 +109,10 @@ class CallReservation(msgspec.Struct, frozen=True):
         return self.quotas.charge(self.held, self.chains[offer], settlement)
 
     def charge_each(self, parts: Sequence[tuple[str, Settlement]]) -> tuple[Charge, ...]:
-        """Charge the buckets of several offers, and release the reservations. `parts` has the amounts of each offer."""
+        """Charge a call that used several offers (models of providers), and release the reservations.
+
+        `parts` are pairs of an offer's name and the amounts to charge to the buckets of this offer.
+        """
         return self.quotas.charge_each(self.held, [(self.chains[offer], settlement) for offer, settlement in parts])
 
     def release(self) -> tuple[Charge, ...]:

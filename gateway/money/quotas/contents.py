@@ -30,7 +30,8 @@ _MOST: Final[Mapping[FileKind, tuple[int, int, int]]] = {
 }
 """Three numbers for each kind of file, for a high estimate of a file's tokens. Hardly any file has more tokens.
 
-The numbers are the size of a token in half bytes, the lowest estimate in tokens, and the highest estimate in tokens."""
+- The first number is the size of a token in units of half a byte. For example, 20 means that a token has 10 bytes.
+- The second number is the lowest estimate, and the third number is the highest estimate. Both are in tokens."""
 _USUAL: Final[Mapping[FileKind, tuple[int, int, int]]] = {
     # a scanned page has 100 KB and 2,500 tokens
     "packed": (80, IMAGE_TOKENS, 600_000),
@@ -38,7 +39,9 @@ _USUAL: Final[Mapping[FileKind, tuple[int, int, int]]] = {
     "audio": (1_000, IMAGE_TOKENS, 1_000_000),
     "video": (1_000, IMAGE_TOKENS, 1_000_000),
 }
-"""The same three numbers as in `_MOST`, for an estimate of the typical number of a file's tokens."""
+"""Three numbers for each kind of file, for an estimate of the typical number of a file's tokens.
+
+They have the same meaning and units as in `_MOST`. For example, 80 means that a token has 40 bytes."""
 
 MAX_SEARCHES: Final = 1_000
 """Maximum number of searches that are estimated for one search tool, even if the client allows more."""

@@ -143,7 +143,10 @@ def _connected(state: Path, seconds: float) -> socket.socket:
 
 
 class RemoteQuotas:
-    """The quota balances in the process that replaced this one. `reserve` blocks its thread until the answer."""
+    """A client of the process that replaced this one. That process has the quota balances now.
+
+    `reserve` blocks the calling thread while it waits for the answer of that process.
+    """
 
     def __init__(self, state: Path, spool: str, local: Callable[[Sequence[Claim]], Mapping[Kind, Reservation]]) -> None:
         self._state = state

@@ -25,9 +25,10 @@ class Piece(NamedTuple):
 
 
 def pieces(buckets: Sequence[Span], tables: Mapping[str, int]) -> dict[str, list[Piece]]:
-    """Divide time buckets into pieces. Return the pieces of each table (`Piece`), by the table's name.
+    """Divide time buckets into pieces. A piece is a part of a bucket that the rows of one table cover exactly.
 
-    `tables` has the unit of time of each table in milliseconds, with the longest unit first.
+    Return the pieces by the name of this table. `tables` has the unit of time of each table in milliseconds, with the
+    longest unit first.
     """
     parts: dict[str, list[Piece]] = defaultdict(list)
     for bucket, span in enumerate(buckets):

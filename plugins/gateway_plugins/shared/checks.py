@@ -119,9 +119,10 @@ def inner_leftovers(raw: Mapping[str, Any], carried: Collection[str], at: str, d
 
 
 def struct(value: Any, at: str, known: Collection[str], drop: Drop) -> dict[str, Any]:
-    """Return a value that must be an object.
+    """Return `value` if it is an object. Raises `Refused` if it is not.
 
-    Report as dropped each non-null field that is not in `known`.
+    A field of the object that is not in `known` is reported as dropped, unless it is null. `at` is the JSON pointer of
+    `value`.
     """
     if not isinstance(value, dict):
         raise invalid(f"{param(at)} must be an object", param(at))

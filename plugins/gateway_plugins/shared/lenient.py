@@ -47,9 +47,10 @@ def count(value: Any) -> int | None:
 
 
 def positive(value: Any, otherwise: int = 0) -> int:
-    """Return a value of a request as an integer; `otherwise` if the value is not a positive integer.
+    """Return a value in a client's request as an integer; `otherwise` if it is not a positive integer.
 
-    The gateway itself uses the number, for example to estimate costs. The value is forwarded unchanged.
+    The result is only for the gateway's own use, for example to estimate costs. The provider gets the client's value
+    unchanged, even if it is not a positive integer.
     """
     number = json_api.integer(value)
     return number if number is not None and number > 0 else otherwise

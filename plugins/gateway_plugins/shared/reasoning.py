@@ -47,7 +47,9 @@ _CLAUDES_START: Final = 16
 class Reasoning:
     """Thinking of an earlier turn that the client sent back: text with a signature, or redacted `data`.
 
-    The signature or data still has the gateway's tag. Providers that check signatures refuse unsigned thinking.
+    The gateway tagged the signature or data when it sent the thinking to the client (`Maker.tagged`). The tag is still
+    there. It is removed when the provider's request is built (`Maker.untagged`). Providers that check signatures refuse
+    thinking without a signature.
     """
 
     at: str

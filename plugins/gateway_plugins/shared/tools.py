@@ -34,9 +34,10 @@ _COMBINED: Final = frozenset({"anyOf", "oneOf", "allOf", "$ref", "$schema"})
 _KEPT: Final = frozenset(
     {"properties", "required", "type", "title", "description", "$id", "$comment", "$defs", "definitions", "examples"}
 )
-"""Keywords that are not reported as lost when a part of allOf, or the definition of a $ref, is merged into a schema.
+"""Keywords that are not reported as dropped when `_Folder` merges a part of allOf, or the definition of a $ref.
 
-They are copied, or do not restrict the input."""
+`properties` and `required` are not lost, because they are copied into the merged schema. `type` is always `object` in
+the result. The other keywords do not restrict the tool's input."""
 _MAX_OWN_ID: Final = 128
 """Maximum number of characters of an id that `ToolIds.own` matches. Such an id includes the tool's name of up to 64
 characters."""

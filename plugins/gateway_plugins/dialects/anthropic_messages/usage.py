@@ -100,9 +100,9 @@ class Reports:
 
     @property
     def _reported(self) -> Counts:
-        """The top-level counts of `usage`, without the output count in `message_start`.
+        """The top-level counts of `usage`. A count that is missing there is taken from the reply's HTTP headers.
 
-        A missing count is taken from the headers.
+        The output count in `message_start` is left out, because it is only a guess.
         """
         known = self._counts.copy()
         known.complete(self._billed)

@@ -16,7 +16,10 @@ _PREFIX: Final = "models/"
 
 
 def discover_models(_host: str) -> ModelSearch:
-    """Return the search for models. It uses the provider's own host."""
+    """Return the search for the provider's models. It is the same for every host.
+
+    Its requests go to the host in the provider's base URL.
+    """
     return ModelSearch(_pages())
 
 

@@ -108,7 +108,11 @@ class Conversation:
             self._others.append({"role": role, "content": value})
 
     def hint(self, value: str) -> None:
-        """Add an instruction of the gateway itself to the system text, the first message. "" adds nothing."""
+        """Add an instruction that the gateway itself gives to the model. "" adds nothing.
+
+        The instruction is put at the end of the first message if this is a system message. Otherwise it becomes a new
+        first message. This is a user message if the model accepts no system messages.
+        """
         if not value:
             return
         self._flush()

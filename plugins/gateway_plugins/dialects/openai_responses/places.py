@@ -31,7 +31,7 @@ _TEXTS: Final[dict[str, tuple[Kind, str, str]]] = {
 }
 _INDEXES: Final = {"content": "content_index", "summary": "summary_index"}
 _MEMBERS: Final = ("arguments", "input", "code")
-"""Fields of an item that are a text: arguments or input of calls, and code."""
+"""Fields of an item that have a string: `arguments` or `input` of a tool call, and `code` of the code interpreter."""
 _FOUND: Final = {
     "results": ("text",), "outputs": ("logs",), "operation": ("diff",),
     "action": ("query", "queries", "command", "commands", "text"),

@@ -78,9 +78,9 @@ class ProviderStream:
     _size: int = 0
     """The number of bytes that have arrived since the last complete event."""
     _decoded: tuple[Batch, Exception | None] | None = None
-    """Events that `_quick` decoded but could not pass on, and the error after them; None if there are none.
+    """Events that `_quick` decoded but could not pass on, and the error that followed these events, if any.
 
-    The task of the call passes them on."""
+    The task of the call passes the events on and raises the error. Without such events, the value is None."""
 
     def __post_init__(self) -> None:
         self._feed = self.attempt.candidate.flag.hooks["decoder.feed"]

@@ -392,7 +392,7 @@ def _capture(inbound: Inbound, request: HttpRequest) -> Capture | None:
 
 
 def as_response(reply: Reply) -> web.Response:
-    """Return the response of aiohttp for the same reply."""
+    """Return a reply as a response of aiohttp."""
     response = web.Response(status=reply.status, headers=reply.headers, body=reply.body)
     if not reply.keep_alive:
         response.force_close()

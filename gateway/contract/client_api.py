@@ -53,9 +53,9 @@ class Slip(NamedTuple):
 def slip_of(path: str, templates: Sequence[str], bases: Sequence[str]) -> Slip | None:
     """Return the correction of a wrong path, or None.
 
-    `templates` are the paths of the API, and `bases` are the correct paths of the base URL. The base is removed
-    from the beginning of a template. A path that ends with the rest of the template is corrected. For example, the
-    template `/acme/v1/text` and the base `/acme/v1` correct all paths that end with `/text`.
+    `templates` are the paths of the API, and `bases` are the correct paths of the base URL. A path is corrected if it
+    ends with the part of a template after the base. For example, the template `/acme/v1/text` and the base `/acme/v1`
+    correct all paths that end with `/text`.
 
     >>> client_api.slip_of("/text", ["/acme/v1/text"], ["/acme/v1"])
     Slip(base='/acme/v1', template='/acme/v1/text')

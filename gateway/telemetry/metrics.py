@@ -224,7 +224,7 @@ class Metrics:
         self._refused_calls.labels(limit).inc()
 
     def connections(self, count: Callable[[], int]) -> None:
-        """Add the metric of clients' connections. `render` calls `count`."""
+        """Add the metric of clients' connections. `render` calls `count` to get their number."""
         self._gauge("connections", "Connections of clients.").set_function(count)
 
     def connection_refused(self, limit: str) -> None:
@@ -232,7 +232,7 @@ class Metrics:
         self._refused_connections.labels(limit).inc()
 
     def quotas(self, used: Callable[[], Mapping[str, float]]) -> None:
-        """Add the metric of the used fraction of each quota. `render` calls `used`."""
+        """Add the metric of the used fraction of each quota. `render` calls `used` to get the fractions."""
         text = "The used part of a quota, of its emptiest bucket; above 1 where more was spent than was there."
         self.registry.register(_Values("irisgate_quota_used_ratio", text, "quota", used))
 

@@ -1,7 +1,7 @@
 """The health of models at providers in words and numbers, for the API, the command `irisgate providers` and the page.
 
-This process knows every attempt since its start. The store knows the last success and the last error, even before the
-start. The later of the two is shown.
+There are two sources. This process knows every attempt since its start. The store knows the last success and the last
+error, even from before this start. If the sources differ, the later success and the later error are shown.
 """
 
 from __future__ import annotations

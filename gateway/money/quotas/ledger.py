@@ -264,7 +264,10 @@ class Ledger:
         return bucket.as_charge(stored.bucket) if bucket.change(rule, now) else None
 
     def levels(self, now: int) -> list[Level]:
-        """Return the state of each bucket in use: one that is not full or has a reservation. No bucket is changed."""
+        """Return the state of each bucket in use. No bucket is changed.
+
+        A bucket is in use if it is not full, or if a call has a reservation in it.
+        """
         buckets = list(self._live.items())
         return [bucket.level(name, now) for name, bucket in buckets if bucket.reserved or not bucket.is_full(now)]
 

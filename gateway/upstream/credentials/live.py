@@ -98,9 +98,9 @@ class LiveCredentials:
         return None if credential is None else Used(credential, subject)
 
     async def get(self, provider: Provider, subject: Subject) -> Used:
-        """Return the caller's credential. If there is no valid one, wait until it is obtained.
+        """Return the caller's credential. If there is no valid credential, wait until a new one is obtained.
 
-        Raises `CredentialFailed` if it cannot be obtained.
+        Raises `CredentialFailed` if no credential can be obtained.
         """
         return Used(await self._access(provider).source.credential(subject).get(), subject)
 

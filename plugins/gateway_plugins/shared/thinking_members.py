@@ -113,7 +113,7 @@ _READERS: Final[Mapping[str, _Reader]] = {
 }
 """The reader of each field. Earlier fields take precedence over later ones."""
 MEMBERS: Final = frozenset(_READERS)
-"""Names of the fields that are read here."""
+"""Names of the fields that this module reads."""
 
 
 def read_thinking(values: Mapping[str, Any], at: str, drop: Drop, *, efforts: Mapping[str, Any]) -> ThinkingRequest:

@@ -53,8 +53,8 @@ provider's plugin later drops those that its API does not accept.
 _TOOL_CHANGES: Final = "mid-conversation-tool-changes-2026-07-01"
 """Anthropic's beta for adding and removing tools within a conversation (toolAddition and toolRemoval in Converse)."""
 _ANSWER_EFFORT_AT: Final = ("/outputConfig/effort", f"{EXTRAS}/output_config/effort")
-"""JSON pointers of fields with the effort of the whole answer. For Claude, the effort of thinking is another
-setting."""
+"""JSON pointers of the fields that set the effort of the whole answer. Other fields set only the effort of thinking.
+Claude distinguishes the two."""
 
 
 def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)

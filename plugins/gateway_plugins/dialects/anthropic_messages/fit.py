@@ -115,9 +115,10 @@ def _write_thinking(edited: EditedMembers, request: ThinkingRequest, plan: Think
 
 
 def _is_unsigned_loop(edited: EditedMembers) -> bool:
-    """Return whether the last message has tool results and the assistant message before it begins without thinking.
+    """Return whether the last message has tool results for calls that the model made without thinking.
 
-    System messages are ignored.
+    The model made the calls without thinking if the assistant message with the calls does not begin with a thinking
+    block. System messages are ignored.
     """
     if b'"tool_result"' not in edited.raw("messages"):
         return False

@@ -16,7 +16,7 @@ Schema = dict[str, Any]
 
 _MEMBER: Final = "answer"
 _BEFORE: Final = f'{{"{_MEMBER}":'
-"""Beginning of the object around an answer, without white space."""
+"""Text before the answer in the JSON of the object that contains the answer, without white space."""
 _MAX_BEFORE: Final = 200
 """Maximum number of characters to hold back before it is known whether an object surrounds the answer."""
 _DEFINITIONS: Final = ("$defs", "definitions")

@@ -227,8 +227,8 @@ def _ordered(
 ) -> list[Part | Call | Reasoning]:
     """Return thinking, text and tool calls in the order in which the model wrote them.
 
-    Only thinking blocks have numbers that tell their position. Thinking blocks without numbers come first. After the
-    last thinking block, text comes before the calls.
+    The position of a thinking block is given by the length of the text and the number of calls before it. If both are
+    0, the block comes first. After the last thinking block, all text comes before the calls.
     """
     content: list[Part | Call | Reasoning] = []
     written = called = 0

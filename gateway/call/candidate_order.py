@@ -114,7 +114,10 @@ def _hash(session: Session) -> int:
 
 
 def _weighted(offers: Sequence[Offer], number: int) -> Offer:
-    """Return the offer for a session's `number`. An offer gets numbers in proportion to its provider's weight."""
+    """Return the offer for a session. `number` is the hash of the session.
+
+    Each offer gets a share of all sessions in proportion to its provider's weight.
+    """
     point = number % sum(offer.provider.weight for offer in offers)
     for offer in offers:
         point -= offer.provider.weight

@@ -113,8 +113,8 @@ class Attempt:
 
     The dict serves as an ordered set. Its values are unused."""
     sent: int = 0
-    """The number of requests that the provider may have received and may charge for. Those in `stepped` are not
-    included."""
+    """The number of requests that the provider may have received and may charge for. The requests that `stepped` counts
+    are not included."""
     stepped: int = 0
     """The number of requests that plugins' hook `steps` sent to the provider, such as a request to count tokens."""
     head: Head | None = None

@@ -208,7 +208,7 @@ class ProviderStream:
             self.call.hold_reply(self._size)
 
     def _passed(self, batch: Batch) -> None:
-        """Release the bytes of events that have been passed on."""
+        """Release the memory that is reserved for the bytes of a batch, after the batch has been passed on."""
         if self._size > UNCOUNTED_BYTES:
             self.call.hold_reply(0)
         self._size = 0

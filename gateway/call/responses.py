@@ -32,7 +32,7 @@ NO_EVENTS: Final = Batch(())
 
 Batches = AsyncGenerator[Batch, None]
 Take = Callable[[Batch], bool]
-"""A function that passes a batch on at once, or else returns False."""
+"""A function that passes a batch on if it can do so at once. It returns whether it has passed the batch on."""
 
 
 class Source(Protocol):

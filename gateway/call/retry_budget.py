@@ -17,9 +17,9 @@ from typing import Final
 WINDOW_SECONDS: Final = 10
 """Length of the window in seconds. Older calls and requests do not count."""
 ALWAYS: Final = 10
-"""Number of further requests (after failures) that are allowed in the window, however few calls it has.
+"""Number of further requests (after failures) that are always allowed in the window, even if there are few calls.
 
-The share of the calls (`RetryBudget.take`) is allowed in addition."""
+In addition, a share of the number of calls is allowed (`share` of `RetryBudget.take`)."""
 
 
 class RetryBudget:

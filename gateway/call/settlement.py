@@ -84,7 +84,7 @@ def settle(call: Call, cost: Cost, *, complete: bool) -> tuple[Charge, ...]:
 def bill(call: Call, cost: Cost, *, complete: bool) -> Bill | None:
     """Return the amounts to charge for a call that has ended; None if the call has no reservation.
 
-    The process that keeps the balances charges them. The arguments are the same as for `settle`.
+    The amounts are charged by the process that keeps the quota balances. The arguments are the same as for `settle`.
     """
     if (reservation := call.reservation) is None:
         return None

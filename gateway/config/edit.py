@@ -173,10 +173,10 @@ def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
 
 
 def _exposed(given: str, marks: list[_Mark]) -> frozenset[_Mark]:
-    """Return the redaction marks whose secrets a reader of the new text could see, now or later.
+    """Return the redaction marks at places in the new text where redaction would not always hide the secret.
 
-    Redaction hides every copy of a secret that is in use. After the secret is replaced, copies are hidden only if their
-    key or form shows that they are secret. So a copy without such a key or form counts as visible.
+    While a secret is in use, redaction hides every copy of it. After the secret is replaced, redaction hides only the
+    copies whose key or form shows that they are secret. So a mark at a place without such a key or form is returned.
     """
     text = _restore(given, marks)
     try:

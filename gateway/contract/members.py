@@ -154,7 +154,10 @@ def _spans(body: bytes) -> tuple[_Spans, bool]:
 
 
 def _lenient_spans(body: bytes) -> _Spans:
-    """Return the offsets of all keys of a body with lone halves of surrogate pairs. Raises the errors of `_spans`."""
+    """Return the offsets of all keys, as `_spans` does, for a body that has lone halves of surrogate pairs.
+
+    Raises the same errors as `_spans`.
+    """
     whole = lenient_json.without_surrogates(body)
     try:
         spans = _located(whole, _DECODER.decode(whole))

@@ -299,10 +299,12 @@ def _plain(body: bytes) -> str:
 
 
 def _words(value: Any, members: tuple[str, ...] = _NAMES) -> tuple[str, list[str]]:
-    """Return the message of a decoded error, and its codes, types and statuses as text.
+    """Return the message of a decoded error, and its names: codes, types and statuses.
 
-    Examples of the second are `rate_limit_error` and `429`. `members` are the JSON keys of these values, in the order
-    in which they are read. If error objects are nested, the innermost object is read first.
+    Examples of names are `rate_limit_error` and `429`.
+
+    `members` are the JSON keys of the names, in the order in which they are read. If error objects are nested, the
+    innermost object is read first.
     """
     message, names = "", []
     for part in reversed(_layers(value)):

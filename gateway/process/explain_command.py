@@ -25,7 +25,7 @@ class BadName(Exception):
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add options to the parser: those that `caller` and `explanation` read."""
+    """Add to the parser the options that the functions `caller` and `explanation` read."""
     parser.add_argument(
         "--as", dest="login", metavar="LOGIN", default="", help='who, such as "(loopback)" or "tag:api,tag:prod"'
     )

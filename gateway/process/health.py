@@ -20,7 +20,10 @@ HEALTHY, UNHEALTHY = 0, 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Ask the gateway, print its answer, and return the exit status: 0 if it is healthy, 1 if it is not."""
+    """Ask a running gateway for its health, and print the answer.
+
+    Return the exit status: 0 if the gateway is healthy, 1 if it is not.
+    """
     parser = argparse.ArgumentParser(
         prog="irisgate-health", description="Ask a running gateway whether it can serve calls (or, --alive, runs)."
     )

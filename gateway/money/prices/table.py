@@ -203,8 +203,10 @@ class Prices:
 
 
 def _places(basis: str, model: str) -> list[tuple[str, str, str]]:
-    """Return the triples (book of a seller, region, model's name) under which to look for the rows of a model, the
-    best first.
+    """Return the triples (book, region, model's name) under which to look for the prices of a model, the best one
+    first.
+
+    A book has the prices of one seller.
     """
     if basis not in BASES:
         return []

@@ -156,7 +156,7 @@ class Scrubber:
 
 
 def _complete(piece: str) -> int:
-    """Return the index up to which a text can be passed on: no secret continues beyond it."""
+    """Return how many characters of a text can be passed on. No secret begins among them and ends after them."""
     end = len(piece.rstrip(_LETTERS))
     if (named := _NAMED.search(piece, max(0, len(piece) - _NAMED_LENGTH))) is not None:
         end = min(end, named.start())

@@ -133,11 +133,11 @@ def _targets(value: Any) -> Iterator[Steps]:
 
 
 def _add_references(value: Any, at: Steps, inside: list[Steps], references: dict[Steps, set[Steps]]) -> None:
-    """Add the references in `value`, a part of a schema, to `references`.
+    """Add the references in `value`, a part of a schema, to `references`. `at` is the path of `value`.
 
     - The keys of `references` are the path of the whole schema, and the path of each part to which a reference leads.
       The value of a key is the set of paths to which the references inside this part lead.
-    - `at` is the path of `value`. `inside` are those keys of `references` whose parts contain `value`.
+    - `inside` has the paths of those of these parts that contain `value`.
     - A part does not contain its own `$defs` and `definitions`. It only uses them by references.
     """
     if at in references:

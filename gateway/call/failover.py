@@ -56,8 +56,8 @@ class Health(Protocol):
     def may_try(self, provider_id: str, model: str) -> bool:
         """Return whether a call may be sent to the model.
 
-        This is called just before an attempt, and only if the call has other candidates or keys. If no candidate may be
-        tried, the first one is tried nevertheless.
+        This is called just before an attempt, and only if the call has other candidates or keys. If the result is False
+        for all candidates, the first one is tried nevertheless.
         """
 
     def ended(self, provider_id: str, model: str, *, failed: bool, seconds: float | None) -> None:

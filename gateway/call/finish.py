@@ -110,7 +110,8 @@ class Finish:
     def _end(self, record: Record, entry: Entry) -> None:
         """Write the journal entry of a call, and report its record to the metrics, the observers and the log.
 
-        If another process has replaced this one, the other process reports the record instead.
+        If another process has replaced this one, only the other process reports the record, after it has read the
+        entry.
         """
         self.follower.put(entry)
         if not self.follower.is_replaced:

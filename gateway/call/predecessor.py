@@ -57,8 +57,8 @@ class Predecessor:
     ids: set[str] = field(default_factory=set)
     """Ids of the calls that the replaced process has sent to a provider and that have not ended."""
     recovered: bool = False
-    """Whether an earlier process may have read a part of the spool. Some of its calls may then be in the store
-    already."""
+    """Whether an earlier process may have read a part of the spool. If so, some calls of the spool may already be in
+    the store."""
 
     @property
     def name(self) -> str:

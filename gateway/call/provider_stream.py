@@ -221,8 +221,8 @@ class ProviderStream:
 def _rest(hook: Hook, decoder: Decoder, redacted: EventRedaction, fault: GatewayError | None) -> Iterator[Event]:
     """Yield the remaining events at the end of a stream. Then raise `fault`, unless the reply is complete.
 
-    The method `close` of the decoder may add events without a payload, which mark the end of a complete reply. They are
-    yielded only if the reply is complete.
+    The method `close` of the decoder may add events without a payload. Such an event marks the end of a complete reply,
+    so it is yielded only if the reply is complete.
     """
     try:
         for event in redacted.feed(b"", hook.each(decoder.close)):

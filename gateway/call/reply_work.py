@@ -181,8 +181,8 @@ def translate(
 ) -> tuple[Translation, list[bytes], GatewayError | None]:
     """Translate one event. Return the translation in its new state, the translated events, and an error or None.
 
-    With an error, the events are those before the error. They are pickled in parts of `PART_EVENTS` events, because one
-    event can become a million events.
+    If there is an error, the events are those that came before it. The events are pickled in parts of `PART_EVENTS`
+    events, because the translation of one event can be a million events.
     """
     events: list[Event] = []
     fault = None

@@ -89,7 +89,9 @@ class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Chains of quota buckets (`money/quotas/ledger.py`) that pay for the call. A bucket is given by its name and the
     text of its rule (`Rule.terms`)."""
     parts: tuple[SentPart, ...] = ()
-    """The cost of each attempt, if several attempts were sent; otherwise (), and `chains` pay for all of `cost`."""
+    """The cost of each attempt, with the chains that pay for it, if the call has been sent several times.
+
+    The tuple is empty if the call has been sent once. Then `chains` pay for all of `cost`."""
 
 
 class SentPart(msgspec.Struct, frozen=True, array_like=True, gc=False):

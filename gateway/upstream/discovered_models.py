@@ -46,7 +46,7 @@ class KnownList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """The names that were added to a provider's list and removed from it, in alphabetical order."""
+    """The changes of a provider's list: the added names and the removed names, both in alphabetical order."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]

@@ -140,8 +140,8 @@ class Prices:
           `us.anthropic.claude-opus-4-8`.
         - If `served` is another spelling of `model`, the price that `model_cost_map` or `base_models` sets for `model`
           is used.
-        - If the operator's price file has a price for `model`, that price is used, whatever the reply names. This does
-          not apply if the provider has reported the use of another model (`is_other`).
+        - If the operator's price file has a price for `model`, that price is used, even if the reply names another
+          model. This rule does not apply if the provider has reported that another model served the call (`is_other`).
         """
         if len(served) > MAX_SERVED_NAME:
             return None

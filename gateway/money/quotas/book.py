@@ -268,7 +268,7 @@ class Quotas:
             state.apply(self._ledgers[state.rule.kind])
 
     def adopt(self, holds: Holds) -> Mapping[Kind, Reservation]:
-        """Repeat a call's reservations that the replaced process handed over. No reservation is refused."""
+        """Make the reservations that a call had in the replaced process. No reservation is refused."""
         now = self.clock()
         held = {kind: holds.get(kind, Hold((), ())) for kind in ORDER}
         self._set_undefined_aside(((name, rule.terms) for name, rule, _ in held["money"].parts), now)

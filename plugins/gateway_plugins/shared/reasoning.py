@@ -96,8 +96,9 @@ class Maker:
     def untagged(self, value: str) -> str | None:
         """Return a signature or redacted data after removing the gateway's tag; None if another family made the value.
 
-        A value without a tag is Claude's, or comes from another gateway. It is returned if `portable` is true or if it
-        is ""; otherwise the result is None. The caller reports thinking as dropped if the result is None.
+        A value without a tag is Claude's, or comes from another gateway. If `portable` is true, such a value is
+        returned unchanged; otherwise the result is None. The value "" is always returned. If the result is None, the
+        caller reports the thinking as dropped.
         """
         if not value.startswith(PREFIX):
             return value if self.portable or not value else None

@@ -79,7 +79,7 @@ class ThinkingRequest:
     def is_wanted(self) -> bool:
         """True if the client wants the model to think.
 
-        If the client sets both fields, Anthropic's `thinking` decides.
+        If the client sets both an effort and Anthropic's `thinking`, the field `thinking` decides.
         """
         return self.anthropic.mode != "disabled" if self.anthropic else self.effort not in {"", "none"}
 

@@ -39,7 +39,7 @@ _FORCED: Final = ("any", "tool")
 
 
 def apply(edited: EditedMembers, target: Target, given: Collection[str], drop: Drop, *, on_bedrock: bool) -> list[str]:
-    """Fit the fields of a request to the model. Return the betas that the written fields need.
+    """Change the fields of a request so that the model accepts them. Return the betas that the new fields need.
 
     `given` are the betas that the client names. `on_bedrock` is true if the request goes to Bedrock. There, fewer
     models support JSON schemas and strict tools than in Anthropic's own API. Raises `Refused` for a malformed sampling

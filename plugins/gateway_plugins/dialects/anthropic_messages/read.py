@@ -44,7 +44,7 @@ class Text:
     """A text block. Only a text in an assistant message may have citations."""
 
     at: str
-    """JSON pointer of the block in the client's body. `at` means the same in every class here."""
+    """JSON pointer of the block in the client's body, as in every class of this module."""
     text: str
     ttl: Ttl = None
     citations: tuple[Citation, ...] = ()

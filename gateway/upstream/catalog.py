@@ -66,8 +66,9 @@ class Catalog:
         self._visible = lru_cache(LISTS)(partial(_visible, offers, self._by_both))
 
     def find(self, name: str) -> Sequence[Offer]:
-        """Return the offers of the model called `name`. If `name` is the `provider/model` of an offer, add this
-        offer at the end.
+        """Return the offers of the model called `name`.
+
+        If `name` has the form `provider/model`, the offer of this model at this provider is added at the end.
 
         Some names have both meanings: a reseller may have a model `anthropic/claude-x`, while a provider `anthropic`
         has a model `claude-x`. The caller's grants then decide which offers are used (`call/middleware/grants.py`).

@@ -48,9 +48,9 @@ class Exceeded(Exception):
 def split(chain: Links, amount: int, *, unreserved: bool = False) -> Sequence[tuple[str, LiveBucket, int]]:
     """Return each bucket of a chain with the part of the amount that it pays.
 
-    The buckets pay in their order, each as much of the amount as it has. The first bucket that never refuses a call
-    (`notify`) pays all that remains. If there is no such bucket, the last one does. If `unreserved` is true, amounts
-    that calls in flight have reserved are not available.
+    The buckets pay in their order. Each pays as much of the amount as its balance allows. The first bucket that never
+    refuses a call (`notify`) pays all that remains. If there is no such bucket, the last one pays it. If `unreserved`
+    is true, amounts that calls in flight have reserved are not available.
     """
     if len(chain) == 1:  # nearly all chains
         ((name, bucket),) = chain

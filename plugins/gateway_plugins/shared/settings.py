@@ -66,11 +66,11 @@ class Plan:
 
     thinking: ThinkingPlan
     thinks: bool
-    """True if the model thinks, and therefore refuses most sampling parameters. Some models then also refuse a forced
-    tool choice.
+    """True if the model refuses most sampling parameters because it thinks. Some models then also refuse a forced tool
+    choice.
 
-    This concerns thinking in Anthropic's form, whether the client asks for it or the model thinks by default. It also
-    concerns models that always think, if `UpstreamRules.always_thinking_restricts` is true."""
+    The value is true in two cases: if the model thinks in Anthropic's form (on request or by default), or if it always
+    thinks and `UpstreamRules.always_thinking_restricts` is true."""
     limit: int | None
     """Maximum number of output tokens to send; None to send no limit."""
 

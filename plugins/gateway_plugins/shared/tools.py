@@ -48,7 +48,7 @@ _MAX_FOLDS: Final = 8
 class Names:
     """Aliases for names of tools and properties that providers would refuse.
 
-    Examples are the names of MCP tools with more than 64 characters (bifrost#3788).
+    For example, the names of some MCP tools have more than 64 characters (bifrost#3788).
     """
 
     def __init__(self, *, leading_digits: bool = True) -> None:

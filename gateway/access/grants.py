@@ -1,7 +1,8 @@
 """The access of each caller, computed from the grants of the configuration and of the tailnet policy.
 
 - A caller has no access without a grant. Grants never take access away.
-- To use a model, a caller needs a role and a pattern that matches the model. They may come from two grants.
+- To use a model, a caller needs a role and a pattern that matches the model. The role and the pattern may come from two
+  different grants.
 - The role `admin` outranks `user`. No role includes a permission, such as `read_metrics`. A caller with a permission
   needs no role.
 - Each configuration has its own `Grants`, so a cached result is never outdated.

@@ -26,9 +26,9 @@ def is_on(provider: Provider, *, has_marks: bool) -> bool:
 
 
 def is_priced(price: Priced | None, lifetime: CacheLifetime) -> bool:
-    """Return False if cache marks would make the cost of a call unknown.
+    """Return False if adding cache marks would make the cost of a call unknown.
 
-    This is the case if input has a price, but writing or reading a cache entry of this lifetime has no price.
+    The cost becomes unknown if input has a price, but writing or reading a cache entry of this lifetime has none.
     """
     if price is None or price.unit("input") is None:
         return True

@@ -34,7 +34,7 @@ MAX_SESSIONS: Final = 20_000
 """Maximum number of sessions that are remembered. Each takes a few hundred bytes. The session whose last call is the
 oldest is forgotten first."""
 FOR_EACH_CALL: Final[frozenset[Strategy]] = frozenset({"random", "round_robin"})
-"""Strategies that choose anew for every call, whatever offer served the session before."""
+"""Strategies that choose anew for every call. A session does not stay at the offer that served it before."""
 _USUAL: Final = Usage(input=3_000_000, output=1_000_000)
 """Usage of a typical call. The strategy `cheapest` compares what this usage costs at each offer. It has more input than
 output, because agents read more tokens than they write."""

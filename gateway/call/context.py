@@ -69,7 +69,7 @@ class ConfigReloader(Protocol):
     def gateway(self) -> Gateway: ...
 
     def effective(self, config: Config) -> Config:
-        """Return the configuration. A listener that the command line names replaces the configured listeners."""
+        """Return the configuration, with its listeners replaced by the command line's listener if there is one."""
 
     def etag(self, data: bytes, error: str = "") -> str:
         """Return an entity tag for the content of the file.

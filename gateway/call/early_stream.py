@@ -1,6 +1,6 @@
 """The early head of a stream: response headers and pings that the client gets before the provider's first event.
 
-- Without it, clients and load balancers would close the connection if the first event is late.
+- Without an early head, clients and load balancers would close the connection if the first event is late.
 - Usually the server sends the headers only with the first event. Until then, an error can still be sent with its own
   status. An error after an early head is written into the stream.
 - If a call's first event comes in time, the only cost is one timer.

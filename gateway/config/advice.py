@@ -75,7 +75,7 @@ def _has_policy(config: Config) -> bool:
 def _anybody(config: Config, report: Report) -> None:
     """Warn of a listener that accepts the PROXY protocol from every process of this machine.
 
-    This is a listener in the mode `proxy-protocol` without `proxies`.
+    Such a listener has the mode `proxy-protocol` and a TCP address, but no `proxies`.
     """
     if report.failed:
         # listeners with faults are left out, so the indexes of the others differ from those in the document

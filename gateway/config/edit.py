@@ -152,7 +152,7 @@ def _restore(given: str, marks: list[_Mark]) -> str:
 
 
 def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
-    """Return the redaction marks, so that no secret is visible in the saved text.
+    """Return the redaction marks, changed so that no secret will be visible in the saved text.
 
     - If a mark's secret stays hidden, the mark is returned unchanged. The secret replaces it in the saved text.
     - If a secret in a comment would be visible, the saved text gets the mark and not the secret. An example is an old

@@ -53,7 +53,7 @@ class Source:
 
     @property
     def folder(self) -> list[str] | None:
-        """A list with the folder of a package, if the file is its `__init__.py`; None for any other file."""
+        """A list with the folder of the package whose `__init__.py` this file is; None for any other file."""
         folder, name = os.path.split(self.path)
         return [folder] if name == _INIT else None
 

@@ -17,7 +17,7 @@ A sample of a filter has settings, and texts that the filter changes or blocks:
     def samples():
         return [FilterSample(Settings(word="falcon"), texts=("a falcon flies",))]
 
-A filter that changes no text of replies needs no `texts`. They can also be left out if the settings have the words
+A filter that changes no text of replies needs no `texts`. The texts can also be left out if the settings have the words
 that the filter acts on, such as "falcon" above: the test then makes texts from these words.
 
 A running gateway never calls `samples`.

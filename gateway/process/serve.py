@@ -209,7 +209,8 @@ def _header_bytes(config: Config) -> int:
 def _bind(config: Config, passed: list[Passed], bounds: list[Bound], metrics: list[Bound], *, every: bool) -> None:
     """Open the sockets of all listeners. Append the metrics listener's socket to `metrics`, and the others to `bounds`.
 
-    Raises `CannotStart` if a socket cannot be opened. If `every` is true, raises it also for an unused passed socket.
+    `passed` are sockets that were opened by another process. Raises `CannotStart` if a socket cannot be opened. If
+    `every` is true, also raises it if a passed socket is not used.
     """
     try:
         bounds.extend(bind(listener, passed) for listener in config.server.listeners)

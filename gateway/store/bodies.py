@@ -136,7 +136,10 @@ class Bodies:
                 self._expire_at = monotonic() + self._expire()
 
     def _gather(self) -> tuple[list[Capture], bool]:
-        """Wait for bodies. Return a batch of them, and whether more may follow. After `close`, no more follow."""
+        """Wait for bodies. Return a batch of bodies, and whether further bodies may follow.
+
+        The second value is False after `close` was called.
+        """
         captures: list[Capture] = []
         end = self._expire_at
         while len(captures) < BATCH:

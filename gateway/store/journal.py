@@ -159,7 +159,10 @@ class Journal(Segments):
             raise OSError(errno.EIO, "its lines cannot be written again")
 
     def applied(self, offset: JournalOffset) -> None:
-        """Record that the store has all lines before `offset`. They need not be written again after a failure."""
+        """Record that the store has all lines before `offset`.
+
+        After a failure, these lines need not be written again.
+        """
         self._applied = offset
         self.flushed(offset)
 

@@ -230,7 +230,7 @@ def shape(message: str) -> str:
 
 
 def _note_health(sums: Sums, series: Series, calls: list[Row]) -> None:
-    """Record the last success or the last error of a model. `calls` have the outcome of `series`.
+    """Record the last success or the last error of a model. All `calls` have the outcome of `series`.
 
     An outcome other than `ok` and `failed`, such as `cancelled`, changes nothing.
     """

@@ -29,7 +29,7 @@ A configuration with 10,000 grants has about 260,000."""
 MAX_DOCUMENT_BYTES: Final = 4 * 1024 * 1024
 """Maximum size of a configuration in bytes. 10,000 grants take less than 2 MB; a larger file is not a configuration."""
 _MAX_NAME: Final = 100
-"""Number of characters that are kept of a very long name in a dotted path. A name of up to twice this length is not
+"""Number of characters to which a long name in a dotted path is cut. Only names of more than twice this length are
 cut."""
 _PLAIN_KEY: Final = re.compile(r"[\w-]+")
 

@@ -70,7 +70,7 @@ def redact(document: Document, key: bytes, active: Iterable[str] = ()) -> Redact
 
 
 def role_lookup(document: Document) -> Callable[[int], Role | None]:
-    """Return a function that maps an offset to the role of the string there. The string may be a value or a key.
+    """Return a function that maps an offset to the role of the string (a value or a key) at this offset.
 
     The function returns None for an offset outside of strings.
     """

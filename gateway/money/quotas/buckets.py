@@ -123,7 +123,7 @@ class Charge(NamedTuple):
 
 
 def merged(charges: Iterable[Charge]) -> tuple[Charge, ...]:
-    """Return one charge for each bucket: the sum of its charges, with the balance after the last of them."""
+    """Return one charge for each bucket: the sum of its charges, with the balance after the last charge."""
     sums: dict[str, Charge] = {}
     for charge in charges:
         former = sums.get(charge.bucket)

@@ -322,7 +322,7 @@ class Ledger:
     def _evict(self, count: int, now: int) -> None:
         """Examine the `count` least recently used buckets, and remove those that are full and have no reservation.
 
-        The others are moved to the end, so that the next eviction examines other buckets.
+        Examined buckets that stay are moved to the end, so that the next eviction examines other buckets.
         """
         for name in list(islice(self._live, count)):
             bucket = self._live[name]

@@ -239,8 +239,9 @@ class Health:
         return [self._standing(key, now, wall) for key in self._peers]
 
     def resting(self) -> tuple[int, int]:
-        """Return the number of models that get no attempts because of failures, and how many of these have no other
-        provider.
+        """Return two numbers of models. The first counts the models that get no attempts because of failures.
+
+        The second number counts only those of these models that no other provider has.
 
         This may be called from any thread. A model that was only throttled is not counted.
         """

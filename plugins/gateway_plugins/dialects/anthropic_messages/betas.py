@@ -37,7 +37,10 @@ _Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class BetaOptions(Settings):
-    """Betas (optional features of Anthropic's API) to send always or never, whatever the gateway's own list says."""
+    """Betas (optional features of Anthropic's API) to send always or never.
+
+    These options take precedence over the gateway's own list of betas.
+    """
 
     allow_betas: _Names = Field(
         default=(), description='Betas that are sent as they are, by name or pattern: ["context-1m-*"].'

@@ -154,7 +154,8 @@ class Server:
             self._finish(exchange, 499, "cancelled")
 
     async def _written(self, reply: Reply, request: web.Request) -> web.StreamResponse:
-        """Write a large reply before the call ends, so that the reply's bytes count in the memory budget meanwhile.
+        """Write a large reply before the call ends, so that its bytes count in the memory budget while they are
+        written.
 
         `web/connections.py` writes a small reply after the call has ended.
         """

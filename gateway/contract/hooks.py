@@ -1,4 +1,5 @@
-"""Calls of plugins. This module alone checks the exceptions, the results and the running times of plugins.
+"""Calls the functions of plugins. This module alone checks the exceptions, the results and the running times of
+plugins.
 
 - A hook is one function of a plugin, such as `build`, or one method of the objects that the plugin makes, such as
   `meter.feed`.

@@ -1,4 +1,4 @@
-"""Checks for conflicts between plugins: two plugins with the same route, and translators for unknown dialects."""
+"""Finds conflicts between plugins: two plugins with the same route, or a translator for an unknown dialect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of the arguments of plugins' functions and methods, and of the use of `async` and `yield` in them."""
+"""Checks the functions and methods of plugins: their arguments, and their use of `async` and `yield`."""
 
 from __future__ import annotations
 

@@ -242,9 +242,9 @@ class Connection(web.RequestHandler):
         return response
 
     def _check_body(self, request: web.BaseRequest, size: int) -> None:
-        """Make reading the body fail if its framing is malformed or much longer than its content.
+        """Let the reader of the body get `MalformedBody` if the framing is malformed or much longer than the content.
 
-        If reading did not fail, the handler would wait for the rest of such a body.
+        Without the error, the handler would wait for the rest of such a body.
         """
         content = request.content
         if content.is_eof():

@@ -1,4 +1,4 @@
-"""Limits for the requests to tailscaled, so that callers from outside the tailnet do not delay others.
+"""Limits the requests to tailscaled, so that callers from outside the tailnet do not delay other callers.
 
 - tailscaled replies at once for an address of the tailnet. For any other address, it waits up to 0.4 seconds, and holds
   a global lock (tailscale/tailscale, net/proxymap). So only few requests for such addresses are sent at the same time.

@@ -9,8 +9,8 @@ A cache mark is a field that asks the provider to cache the prompt up to this po
 - If marks have only cost money in several calls in a row, the session gets no more marks until it pauses. For example,
   a prompt may begin with the time of day, so that no cache entry is ever read.
 - The previous calls are remembered in memory. After a restart, the first call of each session gets no marks.
-- Requests to count tokens get no marks. A model gets none if its input has a price but its cache entries have not. The
-  cost of a call would otherwise be unknown.
+- Requests to count tokens get no marks. A model also gets no marks if its input has a price but its cache entries have
+  none. The cost of a call would otherwise be unknown.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ The percentage is lower than `NOTICE_PERCENT`. If both were equal, small calls a
 would cause many reports."""
 
 Kind = Literal["money", "requests", "tokens"]
-"""The kind of a bucket, and so its unit: nanodollars of a quota (`money`), or the requests or tokens of a rate
-limit."""
+"""The kind of a bucket. It determines the unit of amounts: nanodollars in a quota (`money`), and requests or tokens in
+a rate limit."""
 
 
 class Bucket(NamedTuple):

@@ -12,9 +12,9 @@ from gateway.testkit.laws.law import Broken, require, shown
 
 
 def can_be_written(settings: Settings, name: str) -> None:
-    """Check that the configuration can set these values: their JSON must be read back as the same values.
+    """Check that a configuration can have these settings. They are written as JSON and read again, and must stay equal.
 
-    For example, a strict `tuple` refuses a JSON list, so no configuration could set it.
+    For example, a strict field of type `tuple` refuses a JSON list, so no configuration could set the field.
     """
     secrets = {key: value for key, value in settings if isinstance(value, SecretStr)}
     values = settings.model_dump(mode="json", by_alias=True, warnings=False)

@@ -54,7 +54,7 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The amounts of one model, caller or other name, one amount for each slot."""
+    """The amounts of one name, such as a model or a caller. There is one amount for each slot of the chart."""
 
     name: str
     amounts: tuple[int, ...]

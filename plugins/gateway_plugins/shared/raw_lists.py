@@ -1,4 +1,4 @@
-"""Changes of single items in the JSON text of a list. All other bytes of the text stay as they are.
+"""Changes single items in the JSON text of a list, and keeps all other bytes of the text.
 
 The list is not decoded and encoded again, because numbers would lose digits, and a body with images would take
 milliseconds. Nothing here knows a dialect.

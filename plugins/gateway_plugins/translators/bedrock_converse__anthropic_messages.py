@@ -164,12 +164,14 @@ def _anthropic_tools(extra: Mapping[str, Any]) -> list[Block]:
 def _split_effort(requested: Parameters, caps: Caps, drop: Drop) -> tuple[Parameters, Body]:
     """Move the effort for the whole answer from the parameters to fields of a Messages body.
 
-    The parameters have at most one effort. It is for the whole answer if its field in the client's request is one of
-    `_ANSWER_EFFORT_AT`, and otherwise for thinking. Returns the parameters without the effort, and the fields of the
-    body.
+    Returns the parameters without the effort, and the fields of the body. The parameters have at most one effort. It is
+    for the whole answer if its field in the client's request is one of `_ANSWER_EFFORT_AT`, and otherwise for thinking.
 
-    The effort stays in the parameters, and there are no fields, in three cases: if it is `none` or for thinking, if the
-    model is not Claude, or if the client requests thinking and the model has no `effort_beta`.
+    In three cases, the effort stays in the parameters, and the body gets no fields:
+
+    - The effort is `none`, or it is for thinking.
+    - The model is not Claude.
+    - The client requests thinking, and the model has no `effort_beta`.
     """
     thinking = requested.thinking
     is_answers = thinking.effort_at in _ANSWER_EFFORT_AT and thinking.effort not in {"", "none"}

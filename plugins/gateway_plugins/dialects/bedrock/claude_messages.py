@@ -1,4 +1,4 @@
-"""Changes to the field `messages` of a Messages request for Bedrock. Bedrock accepts less than Anthropic's own API.
+"""Changes the field `messages` of a Messages request so that Bedrock accepts it. Anthropic's own API accepts more.
 
 - A system message between turns is kept if the model accepts it there. Otherwise it becomes text of the user at the
   same position (`reminder`). Moving it to the system prompt would change the cached prefix (bifrost#5931).

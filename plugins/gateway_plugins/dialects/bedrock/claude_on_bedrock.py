@@ -1,4 +1,4 @@
-"""Changes to a request in Anthropic's dialect for InvokeModel.
+"""Changes a request in Anthropic's dialect so that InvokeModel accepts it.
 
 - The model's name and the choice to stream move from the body to the path. The API version and the betas move from the
   headers to the body.

@@ -34,7 +34,7 @@ MAX_SESSIONS: Final = 20_000
 """Maximum number of sessions that are remembered. Each takes a few hundred bytes. The session whose last call is the
 oldest is forgotten first."""
 FOR_EACH_CALL: Final[frozenset[Strategy]] = frozenset({"random", "round_robin"})
-"""Strategies that choose anew for every call. A session does not stay at the offer that served it before."""
+"""Strategies that choose anew for every call. A session does not stay at the provider that served it before."""
 _USUAL: Final = Usage(input=3_000_000, output=1_000_000)
 """Usage of a typical call. The strategy `cheapest` compares what this usage costs at each offer. It has more input than
 output, because agents read more tokens than they write."""
@@ -59,7 +59,7 @@ class CandidateOrder:
     def order(
         self, offers: Sequence[Offer], strategy: Strategy, session: Session, prices: Prices, sticky_seconds: float
     ) -> Sequence[Offer]:
-        """Return the offers in the order in which they are tried. `offers` must not be empty."""
+        """Return the offers (models of providers) in the order in which they are tried. `offers` must not be empty."""
         if len(offers) == 1:
             return offers
         first = None if strategy in FOR_EACH_CALL else self._last(offers, session, sticky_seconds)
@@ -114,7 +114,7 @@ def _hash(session: Session) -> int:
 
 
 def _weighted(offers: Sequence[Offer], number: int) -> Offer:
-    """Return the offer for a session. `number` is the hash of the session.
+    """Return the offer (model of a provider) for a session. `number` is the hash of the session.
 
     Each offer gets a share of all sessions in proportion to its provider's weight.
     """

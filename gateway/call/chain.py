@@ -79,12 +79,12 @@ class Metering:
 
     meter: Meter
     hook: Hook
-    """The hook `meter.facts` of the meter's plugin."""
+    """The hook `meter.facts` of the plugin that made the meter (usage reader)."""
     facts: Facts = field(default_factory=Facts)
     stale: bool = True
-    """Whether the meter has received more of the reply since it last returned facts."""
+    """Whether the meter (usage reader) has received more of the reply since it last returned facts."""
     failed: bool = False
-    """Whether the meter has failed to return facts. After a failure, the meter is not called again."""
+    """Whether the meter (usage reader) has failed to return facts. After a failure, the meter is not called again."""
 
     def read(self) -> Facts:
         """Return the facts so far. Raises `PluginFailed` if the meter fails for the first time.
@@ -100,7 +100,9 @@ class Metering:
 
 @dataclass(slots=True)
 class Attempt:
-    """One attempt to serve a call by one candidate. Every attempt starts from the client's unchanged request."""
+    """One attempt to serve a call by one candidate (model of a provider). Every attempt starts from the client's
+    unchanged request.
+    """
 
     candidate: Candidate
     request: ClientRequest

@@ -47,7 +47,7 @@ the gateway has no valid key, or the provider was silent for too long."""
 
 
 class CandidateRefused(Refused):
-    """A refusal for one candidate only. Another candidate may still serve the call."""
+    """A refusal for one candidate (model of a provider) only. Another candidate may still serve the call."""
 
 
 class Health(Protocol):

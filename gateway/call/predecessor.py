@@ -30,7 +30,8 @@ from gateway.store.segments import SPOOL_PREFIX, Segments
 from gateway.telemetry.log import Logger
 
 POLL_SECONDS: Final = 0.05
-"""Seconds between two reads of a spool. The interval is short, so that the calls reach the store soon."""
+"""Seconds between two reads of a spool (the journal of a replaced process). The interval is short, so that the calls
+reach the store soon."""
 BATCH_BYTES: Final = 1024 * 1024
 """Maximum number of bytes that are read at once from a spool."""
 
@@ -47,7 +48,7 @@ class Parts:
 
 @dataclass(slots=True)
 class Predecessor:
-    """The state of a replaced process, as read from its spool so far."""
+    """The state of a replaced process, as far as it has been read from the spool (the journal of that process)."""
 
     folder: Path
     offset: JournalOffset = field(default_factory=JournalOffset)
@@ -195,7 +196,9 @@ class Predecessors:
                 await finish.follower.flush()
 
     def start(self) -> None:
-        """Start to follow all spools in the background. Do nothing if this was done already."""
+        """Start to read all spools (journals of replaced processes) in the background. Do nothing if this was done
+        already.
+        """
         self._tasks = self._tasks or [asyncio.create_task(self._follow(one)) for one in self._all.values()]
 
     async def _follow(self, predecessor: Predecessor) -> None:
@@ -211,6 +214,8 @@ class Predecessors:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def take_back(self, predecessor: Predecessor) -> None:
-        """Apply and remove this process's own spool, after a failed hand-over. No other process reads that spool."""
+        """Apply and remove the spool (second journal) of this process, after a failed hand-over. No other process reads
+        it.
+        """
         await predecessor.apply(self._parts)
         await asyncio.to_thread(shutil.rmtree, predecessor.folder, ignore_errors=True)

@@ -47,7 +47,7 @@ class Source(Protocol):
 
 
 class Stage:
-    """One stage of a stream. This base class passes all batches on unchanged."""
+    """One stage of a stream, such as the translation. This base class passes all batches of events on unchanged."""
 
     __slots__ = ()
 
@@ -83,7 +83,7 @@ class Stream(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
     source: Source
     stages: tuple[Stage, ...] = ()
-    """The stages, in the order in which the batches pass through them."""
+    """The stages, in the order in which the batches of events pass through them."""
 
     def through(self, stage: Stage) -> Stream:
         """Return the stream with one more stage at the end."""

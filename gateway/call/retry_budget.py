@@ -35,7 +35,7 @@ class RetryBudget:
         calls, and the number of further requests."""
 
     def called(self) -> None:
-        """Count a call that has several candidates or keys."""
+        """Count a call that has several candidates (models of providers) or keys."""
         self._slot()[1] += 1
 
     def take(self, share: float) -> bool:

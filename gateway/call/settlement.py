@@ -98,7 +98,9 @@ def bill(call: Call, cost: Cost, *, complete: bool) -> Bill | None:
 
 
 def _due(call: Call, reservation: CallReservation, cost: Cost, *, complete: bool) -> Sequence[tuple[str, Settlement]]:
-    """Return a pair for each attempt that was sent: the name of its offer, and the amounts to charge to its buckets."""
+    """Return a pair for each attempt that was sent: the name of its offer (model of a provider), and the amounts to
+    charge to its buckets.
+    """
     last = len(call.attempts)
     return [
         (

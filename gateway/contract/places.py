@@ -81,7 +81,7 @@ class Copy(msgspec.Struct, frozen=True, gc=False):
 
 
 Places = Callable[[Event], Iterable[Place | End | Copy]]
-"""The function `places` of a compatibility flag."""
+"""The function `places` of a compatibility flag (plugin of an API format). It finds the texts in an event."""
 
 
 class Text(msgspec.Struct, frozen=True, gc=False):

@@ -54,7 +54,7 @@ def _key(method: str, path: str) -> tuple[str, str]:
 
 
 def unknown_dialects(name: str, module: Any, flags: Collection[Flag]) -> Iterator[Mistake]:
-    """Yield a mistake for each dialect in a translator's name that no compatibility flag has."""
+    """Yield a mistake for each dialect (format of bodies) in a translator's name that no compatibility flag has."""
     client, _, provider = name.partition("__")
     known = {dialect for flag in flags for dialect in flag.dialects} - {OPAQUE}
     for dialect, whose in ((client, "client"), (provider, "provider")):

@@ -151,7 +151,7 @@ class KnownPlugins:
     left_out: Collection[str] = ()
     """Names of plugins that were switched off on the command line."""
     price_lists: Mapping[str, str] = field(default_factory=dict)
-    """The price list of each compatibility flag that has one."""
+    """The price list of each compatibility flag (plugin of an API format) that has a price list."""
     dialects: Collection[str] = ()
     """The dialects of all compatibility flags."""
     base_url_faults: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
@@ -159,7 +159,7 @@ class KnownPlugins:
     options: Mapping[str, type[Settings]] = field(default_factory=dict)
     """The class of the options of each compatibility flag that has options."""
     cache_marks: Collection[str] = ()
-    """The compatibility flags whose requests can have cache marks, such as `cache_control`."""
+    """The compatibility flags (plugins of API formats) whose requests can have cache marks, such as `cache_control`."""
     searches: Mapping[str, Callable[[str], ModelSearch | None]] = field(default_factory=dict)
     """The function `discover_models` of each compatibility flag."""
 
@@ -212,7 +212,7 @@ class Registry:
             yield from loaded.hooks.values()
 
     def routes(self) -> Iterator[tuple[Plugin, Route]]:
-        """Yield the routes of all compatibility flags, each with its flag."""
+        """Yield the routes of all compatibility flags (plugins of API formats), each with its flag."""
         for flag in self.flags.values():
             for route in flag.routes:
                 yield flag, route

@@ -199,7 +199,9 @@ def _staged(path: Path) -> Path:
 
 
 def _staged_path(state: StateFiles, name: str) -> Path:
-    """Return the path to which a file of the backup is copied first. A spool is staged as a whole folder."""
+    """Return the path to which a file of the backup is copied first. A spool (journal of a replaced process) is copied
+    as a whole folder.
+    """
     if name.startswith(_SPOOLS):
         spool = state.path / name
         return _staged(spool.parent) / spool.name

@@ -27,7 +27,7 @@ from gateway.testkit.prompts import tokens
 from gateway.testkit.scenarios import Tokens
 
 LOOKBACK: Final = 20
-"""Number of blocks at which Claude's cache looks for the end of an entry, for each mark.
+"""Number of blocks at which Claude's cache looks for the end of an entry, for each cache mark.
 
 They are the marked block and the 19 blocks before it."""
 _SECONDS: Final[Mapping[str, float]] = {"5m": 300.0, "1h": 3600.0}
@@ -82,7 +82,7 @@ class PromptCache:
         )
 
     def _longest(self, keys: Sequence[tuple[str, bytes]], marks: Sequence[int], lookback: int) -> int | None:
-        """Find the longest valid entry that the `marks` can use, and renew its lifetime.
+        """Find the longest valid cache entry that a cache mark in `marks` can use, and renew its lifetime.
 
         Return the index of the entry's last block; None if there is no such entry.
         """

@@ -50,9 +50,10 @@ class Aliased:
 
 
 class Catalog:
-    """The offers of all enabled providers. Providers with a higher `preference` come first.
+    """The offers of all enabled providers. An offer is one model at one provider.
 
-    Offers with the same preference have the order of the configuration.
+    The offers of providers with a higher `preference` come first. Offers with the same preference have the order of the
+    configuration.
     """
 
     def __init__(self, config: Config) -> None:
@@ -83,7 +84,7 @@ class Catalog:
         return self._visible(access)
 
     def visible_aliases(self, access: Access) -> dict[str, list[Offer]]:
-        """Return, for each alias, those of its offers that the caller may use.
+        """Return, for each alias, its offers (models of providers) that the caller may use.
 
         An alias without such an offer is left out.
         """

@@ -61,7 +61,7 @@ class ModelSearcher:
     upstream: Upstream
     live: LiveCredentials
     flags: Mapping[str, Plugin]
-    """All compatibility flags, by name."""
+    """All compatibility flags (plugins of API formats), by name."""
 
     async def models(self, provider: Provider) -> Mapping[str, str]:
         """Return a map from each name in the provider's list to the id of the underlying model.

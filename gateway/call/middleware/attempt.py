@@ -43,7 +43,7 @@ from gateway.upstream.key_pools import KeyPools, KeyState
 
 @dataclass(slots=True)
 class _Failed:
-    """One attempt that failed, or a candidate that could not be tried."""
+    """One attempt that failed, or a candidate (model of a provider) that could not be tried."""
 
     candidate: Candidate
     error: GatewayError
@@ -147,7 +147,9 @@ class Attempts:
         return self.pools.of(offer.provider).free(offer.model, session, sticky_seconds)
 
     def _healthy(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
-        """Yield the candidates that are not known to fail. If all are known to fail, yield the first one."""
+        """Yield the candidates (models of providers) that are not known to fail. If all are known to fail, yield the
+        first.
+        """
         found = False
         for candidate in candidates:
             offer = candidate.offer

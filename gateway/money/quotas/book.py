@@ -82,8 +82,8 @@ class CallReservation(msgspec.Struct, frozen=True):
     chains: Mapping[str, Collection[BucketChain]]
     """The chains of buckets to charge, by the name of the offer (model of a provider) that may serve the call."""
     costs: Mapping[str, int] = field(default_factory=dict)
-    """The maximum cost of the call in nanodollars, by the name of the offer. Offers without a known price are left
-    out."""
+    """The maximum cost of the call in nanodollars, by the name of the offer (model of a provider). Offers without a
+    known price are left out."""
 
     @property
     def notice(self) -> str:
@@ -96,7 +96,9 @@ class CallReservation(msgspec.Struct, frozen=True):
         return ", ".join(f"{name}; used={used // 100}.{used % 100:02}" for name, used in notices)
 
     def terms(self, offer: str) -> ChainTerms:
-        """Return the chains that are charged if `offer` serves the call, in the form in which they are stored.
+        """Return the chains of buckets that are charged if `offer` (model of a provider) serves the call.
+
+        The chains have the form in which they are stored.
 
         If this process is killed during the call, a later process charges the stored chains of money buckets.
         """
@@ -222,7 +224,7 @@ class Quotas:
     def charge_each(
         self, held: Mapping[Kind, Reservation], parts: Sequence[tuple[Collection[BucketChain], Settlement]]
     ) -> tuple[Charge, ...]:
-        """Charge several attempts of one call, each to its own chains, and release the reservations.
+        """Charge several attempts of one call, each to its own chains of buckets, and release the reservations.
 
         A bucket that several attempts share is charged the sum of their tokens or money. The call counts as one
         request, however many attempts it took.

@@ -26,7 +26,7 @@ Links = Sequence[tuple[str, LiveBucket]]
 
 
 class Exceeded(Exception):
-    """The error for a call that is refused: nothing is left in a chain, or memory has no room for a new bucket."""
+    """The error for a refused call: a chain of buckets has nothing left, or memory has no room for a new bucket."""
 
     def __init__(self, chain: Sequence[str], rule: Rule, balance: int, retry_after: int) -> None:
         super().__init__(chain[0])
@@ -66,7 +66,9 @@ def split(chain: Links, amount: int, *, unreserved: bool = False) -> Sequence[tu
 
 
 def may_begin(chain: Links) -> bool:
-    """Return whether a call may begin: the chain has an unreserved balance, or one of its buckets refuses no calls."""
+    """Return whether a call may begin: the buckets of the chain have an unreserved balance, or one of them refuses no
+    calls.
+    """
     return _unreserved(chain) > 0 or any(bucket.rule.notify for _, bucket in chain)
 
 

@@ -53,7 +53,7 @@ the refill for years."""
 
 
 class Claim(NamedTuple):
-    """An amount that a call reserves in a bucket or chain before it begins."""
+    """An amount that a call reserves in a bucket, or in a chain of buckets, before it begins."""
 
     bucket: str
     rule: Rule
@@ -340,7 +340,7 @@ def _end(reservation: Reservation) -> None:
 
 
 def _chosen(reservation: Reservation, only: Container[tuple[str, ...]] | None) -> Sequence[Links]:
-    """Return the reservation's chains whose bucket names, as a tuple, are in `only`; all chains if `only` is None."""
+    """Return the chains of buckets in a reservation whose bucket names are in `only`; all chains if `only` is None."""
     return [chain for chain in reservation.chains if only is None or tuple(name for name, _ in chain) in only]
 
 

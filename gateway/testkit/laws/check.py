@@ -31,7 +31,7 @@ class NotChecked(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The results of all laws of one plugin."""
+    """The results of all laws (rules for plugins) for one plugin."""
 
     plugin: str
     kind: str

@@ -8,7 +8,8 @@ from typing import Final
 CHUNK_SIZES: Final = (1, 2, 3, 7, 64)
 """Sizes of chunks in bytes. With the size 1, a stream is cut between all bytes."""
 MAX_WORK: Final = 2_000_000
-"""Maximum number of bytes that a law decodes for one stream. A decoder in Python needs about a second for this."""
+"""Maximum number of bytes that a law (rule for plugins) decodes for one stream. A decoder in Python needs about a
+second for this."""
 _CONTEXT: Final = 20
 """Number of bytes that a report shows on each side of a border between two chunks."""
 
@@ -51,6 +52,8 @@ def shown_borders(data: bytes, borders: Sequence[int]) -> str:
 
 
 def cuts(data: bytes, end: int) -> range:
-    """Return evenly spread positions below `end` at which a law cuts a stream. `MAX_WORK` limits their number."""
+    """Return evenly spread positions below `end` at which a law (rule for plugins) cuts a stream. `MAX_WORK` limits
+    their number.
+    """
     many = max(100, MAX_WORK // max(1, len(data)))
     return range(0, end, max(1, end // many))

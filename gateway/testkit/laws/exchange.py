@@ -34,7 +34,7 @@ from gateway.testkit.laws.law import Untried
 
 HEAD: Final = Head(200, {"content-type": "application/json"})
 CHECKED_MODEL: Final = "irisgate-checked-model"
-"""The model name at the provider in requests that the laws build. No sample contains this name."""
+"""The model name at the provider in requests that the laws (rules for plugins) build. No sample contains this name."""
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)(?::((?:[^{}]|\{[^{}]*\})+))?\}")
 """A placeholder in a route's path, such as `{model:.+}`."""
 
@@ -111,7 +111,7 @@ def options_of(flag: Plugin, sample: Sample) -> Settings:
 
 
 def ignored(path: str) -> None:
-    """Do nothing. A law passes this function as `drop` if reports of dropped fields do not matter."""
+    """Do nothing. A law (rule for plugins) passes this function as `drop` if dropped fields do not matter."""
 
 
 def stepped(flag: Plugin, request: ClientRequest, target: Target, drop: Drop) -> ClientRequest:

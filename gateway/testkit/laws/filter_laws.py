@@ -1,4 +1,4 @@
-"""The laws of every filter. Each text is tried whole and in pieces of several sizes, as a stream would deliver it."""
+"""The laws (rules) for every filter. Each text is tried whole and in pieces of several sizes, as in a stream."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _view(request: ClientRequest) -> CallView:
 
 
 def _done(work: Callable[[FilterSubject], Coroutine[Any, Any, None]]) -> Callable[[FilterSubject], None]:
-    """Return a function that runs the coroutine function `work` to its end, for use as a law."""
+    """Return a function that runs the coroutine function `work` to its end, for use as a law (rule for plugins)."""
     return lambda subject: asyncio.run(work(subject))
 
 

@@ -21,7 +21,7 @@ NOT_READ: Final = "the default `decoder` reads server-sent events; a stream of a
 
 
 class Broken(Exception):
-    """The error for a law that does not hold. The message says what happened for which input."""
+    """The error for a law (rule for plugins) that does not hold. The message says what happened for which input."""
 
     def __init__(self, reason: str, *inputs: str) -> None:
         super().__init__(reason)
@@ -31,7 +31,7 @@ class Broken(Exception):
 
 
 class Untried(Exception):
-    """The error for a law that cannot be tried. The message says what the plugin's author must add."""
+    """The error for a law (rule for plugins) that cannot be tried. The message says what the plugin lacks."""
 
 
 class Exempt(Exception):

@@ -1,4 +1,4 @@
-"""The laws of every observer: it must accept records and events of every kind."""
+"""The laws (rules) for every observer: it must accept records and events of every kind."""
 
 from __future__ import annotations
 

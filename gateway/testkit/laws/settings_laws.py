@@ -1,4 +1,6 @@
-"""The laws of a plugin's configured values: the options of an API format's plugin, or the settings of a filter."""
+"""The laws (rules) for a plugin's configured values: the options of an API format's plugin, or the settings of a
+filter.
+"""
 
 from __future__ import annotations
 

@@ -14,10 +14,10 @@ from typing import Final
 from gateway.contract.flag import ClientRequest
 
 FIVE_MINUTES: Final = "5m"
-"""The lifetime of a cache entry if its mark names none."""
+"""The lifetime of a cache entry if its cache mark names no lifetime."""
 HOUR: Final = "1h"
 MIXED: Final = "mixed"
-"""The result for a request with marks of both lifetimes."""
+"""The result for a request with cache marks of both lifetimes."""
 
 _MARK: Final = re.compile(rb'"(?:cache_control|cachePoint)"\s*:\s*\{([^{}]*)\}')
 _HOUR: Final = re.compile(rb'"ttl"\s*:\s*"1h"')

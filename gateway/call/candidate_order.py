@@ -8,7 +8,7 @@
   and `round_robin` choose for every call.
 - After a failure, an alias may lead a session to another model. The session goes back to its own model as soon as this
   model serves again.
-- The other offers follow the first one in their given order.
+- The other offers are tried after the first one, in their given order.
 
 Models that are known to fail (`upstream/health/`) are left out later. Sessions are remembered in this process only, up
 to a maximum. No I/O is done here.

@@ -59,10 +59,10 @@ def _in_array(flag: Plugin, request: ClientRequest, error: GatewayError, report:
 
 
 def result_of(error: GatewayError, report: Report, otherwise: T, hook: Callable[..., T], *args: Any) -> T:
-    """Call a plugin's hook to make a part of the reply that tells a client of `error`.
+    """Call a plugin's hook that makes a part of an error reply. `error` is the error that the client gets.
 
-    Return the result of the hook; `otherwise` if the hook fails. A failure of the hook is reported. If the failure has
-    the same problem as `error`, it is not reported again.
+    Return the result of the hook; `otherwise` if the hook fails. A failure of the hook is reported, unless it has the
+    same problem as `error`.
     """
     try:
         return hook(*args)

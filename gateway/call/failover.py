@@ -6,7 +6,7 @@
 - Another candidate is tried if the provider's limit of calls in flight is reached. It is also tried if fields of the
   request would be dropped and the provider's `on_loss` forbids that.
 - After a mistake in the client's request, no other candidate is tried, because another provider would refuse the
-  request too. None is tried after a failure of a plugin, or if the gateway has no memory left.
+  request too. No other candidate is tried after a failure of a plugin, or if the gateway has no memory left.
 - The gateway may also refuse a request for another reason, such as a field that a conversion does not support. Then
   another candidate is tried only if a provider has failed before.
 - If no candidate serves the call, `error_of_all` chooses the error for the client.

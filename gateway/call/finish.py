@@ -2,7 +2,7 @@
 
 - The server writes exactly one record for each request, however the request ends.
 - A request that was refused before it became a `Call` gets a record too, but no charge.
-- If a process is killed, the next process writes the records of its unfinished calls.
+- If a process is killed, some of its calls are unfinished. The next process writes the records of these calls.
 - After a restart, the replaced process still finishes its calls and writes their records to a spool on the disk. The
   new process reads the spool and charges the calls (`predecessor.py`).
 """

@@ -3,8 +3,8 @@ key.
 
 - If a provider fails, its calls are sent to other providers. Without a limit, an outage of one provider could double
   the requests to the others, so that they fail too.
-- Therefore further requests are limited to a share of the calls in a window of time. A few are always allowed, because
-  they cannot overload a provider.
+- Therefore further requests are limited to a share of the calls in a window of time. A few further requests are always
+  allowed, because they cannot overload a provider.
 - A further attempt counts only if the attempt before it was sent to its provider.
 """
 

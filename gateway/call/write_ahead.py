@@ -3,8 +3,9 @@
 - The line is written after the connection to the provider is opened and before the request is sent. So the journal has
   every call that was sent.
 - Each attempt of a call has a line of its own. The line includes the cost of the earlier attempts.
-- If a process is killed, the next process finds its unfinished calls in the journal. Each unfinished call gets a record
-  with the outcome `lost`. Its real usage is unknown, so it is charged the maximum that it may have cost.
+- If a process is killed, some of its calls are unfinished. The next process finds these calls in the journal. Each
+  unfinished call gets a record with the outcome `lost`. Its real usage is unknown, so it is charged the maximum that it
+  may have cost.
 - A record and its charges are a single line of the journal. So each call is charged once, even if the next process is
   killed while it starts.
 

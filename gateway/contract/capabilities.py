@@ -109,8 +109,8 @@ class Caps:
     portable_signatures: str = ""
     """The model family, such as `claude`, whose signatures of thinking are valid at every provider; "" for none.
 
-    If this is the model's own `family`, clients get the signatures unchanged. If not, the gateway adds the name of the
-    model's family to each signature."""
+    If the value is the model's own `family`, clients get the signatures unchanged. Otherwise the gateway adds the name
+    of the model's family to each signature."""
     reasoning_content: bool = False
     """True if a request may contain the model's earlier thinking as plain text.
 

@@ -29,7 +29,7 @@ def endpoints(name: Any) -> tuple[str, ...]:
     """Return the names that the listener of a connection may have.
 
     `name` is the address of the gateway's end of the connection. The first result has exactly this address. The second
-    one has the wildcard address, as for a listener on `0.0.0.0`. A unix socket has only one name.
+    result has the wildcard address, as for a listener on `0.0.0.0`. A unix socket has only one name.
 
     An IPv4-mapped address (`::ffff:127.0.0.1`) stays an IPv6 address, because its connection came to an IPv6 listener.
     """

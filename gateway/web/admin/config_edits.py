@@ -1,7 +1,7 @@
 """Reads, checks and saves the configuration for an admin, for the API (`config.py`) and the page Configuration.
 
-- Secrets are never shown. Marks (placeholders, `config/document/redact.py`) replace them. A text with marks can be
-  saved, and keeps the secrets.
+- Secrets are never shown. Marks (placeholders, `config/document/redact.py`) replace them. When a text with marks is
+  saved, each mark is replaced by its secret.
 - If the caller loses the admin role while a save runs, nothing is saved.
 - `config/edit.py` checks the new text. The reloader writes the text to the file and applies the new configuration.
 - This file reads no body and answers no request.

@@ -1,7 +1,7 @@
 """GET /api/explain and /api/whoami: why a caller may or may not use a model, and the identity of a caller.
 
 This file decides who may ask about whom, and `gateway.call.explain.explain` makes the explanation. Callers without a
-role may use both routes, because they need an explanation most. Unidentified callers do not reach them, because
+role may use both routes, because they need an explanation most. Unidentified callers do not reach the routes, because
 `call/guard.py` refuses their requests.
 """
 

@@ -1,7 +1,7 @@
-"""Translation of generateContent requests.
+"""Translation of generateContent requests to any dialect.
 
-It is the same for every upstream dialect, except for three arguments of `translate`: the dialect's name, the mapping of
-the request's values to a body, and the reader of replies. The request is read in
+The code is the same for every upstream dialect, except for three arguments of `translate`: the dialect's name, the
+mapping of the request's values to a body, and the reader of replies. The request is read in
 `dialects/gemini_generate_content/read_options.py`, and the reply is written in
 `dialects/gemini_generate_content/emit.py`.
 """

@@ -1,7 +1,7 @@
-"""Translation of Responses requests.
+"""Translation of Responses requests to any dialect.
 
-It is the same for every upstream dialect, except for three arguments of `translate`: the dialect's name, the mapping of
-the request's values to a body, and the reader of replies. The request is read in
+The code is the same for every upstream dialect, except for three arguments of `translate`: the dialect's name, the
+mapping of the request's values to a body, and the reader of replies. The request is read in
 `dialects/openai_responses/read_options.py`, and the reply is written in `dialects/openai_responses/emit.py`.
 """
 

@@ -137,7 +137,7 @@ def _add_references(value: Any, at: Steps, inside: list[Steps], references: dict
 
     - The keys of `references` are the path of the whole schema, and the path of each part to which a reference leads.
       The value of a key is the set of paths to which the references inside this part lead.
-    - `inside` has the paths of those of these parts that contain `value`.
+    - `inside` has the paths of all parts that contain `value`.
     - A part does not contain its own `$defs` and `definitions`. It only uses them by references.
     """
     if at in references:

@@ -29,8 +29,9 @@ def read_metadata(header: str) -> Any:
 def metadata_member(header: str, top: Members) -> dict[str, bytes | None]:
     """Return the change that adds the header's entries to `requestMetadata` of a Converse body.
 
-    An entry of the header replaces an entry of the same name in the body. Beyond `MAX_METADATA` entries, the last ones
-    of the body are left out. Returns {} if one of the two values is not an object. Bedrock then refuses the request.
+    An entry of the header replaces an entry of the same name in the body. If there are more than `MAX_METADATA`
+    entries, the last entries of the body are left out. Returns {} if one of the two values is not an object. Bedrock
+    then refuses the request.
     """
     added, given = read_metadata(header), orjson.loads(top.get("requestMetadata", b"{}"))
     if not isinstance(added, dict) or not isinstance(given, dict):

@@ -1,9 +1,9 @@
 """Errors in Google's form: statuses, codes and details.
 
 An error is `{"error": {"code": 429, "message": "...", "status": "RESOURCE_EXHAUSTED", "details": [...]}}`. Some clients
-read a stream as a JSON array. They get a list with one such object, even if the whole reply is an error
-(googleapis/python-aiplatform#5010; caugner/gemdn, `src/fixtures.rs`: a 503). If the request cannot be parsed, they get
-the object without the list.
+read a stream as a JSON array. These clients get a list with one such object, even if the whole reply is an error
+(googleapis/python-aiplatform#5010; caugner/gemdn, `src/fixtures.rs`: a 503). If the request cannot be parsed, these
+clients get the object without the list.
 
 Sources: Google's API design guide (AIP-193), google.rpc.Code.
 """

@@ -8,8 +8,8 @@ Usage of the Responses API is read here too, after its fields are renamed (`dial
   reports have the same prompt count.
 - A report that is empty, null, or has only zeros replaces nothing.
 - Normally the prompt count includes the tokens read from a cache or written to it. Servers that pass on Anthropic's
-  counts exclude these tokens. The total, or a prompt count below the count of cache
-  tokens, shows that a server excludes them.
+  counts exclude these tokens. Two signs show this: the prompt count is below the count of cache tokens, or the total
+  exceeds the sum of the prompt and completion counts by the count of cache tokens.
 - xAI and Gemini do not count thinking as completion tokens, but include it in the total
   (UKGovernmentBEIS/inspect_ai#5528).
 - Servers name the cached tokens differently: see `_READ` and `_WRITTEN`.

@@ -22,6 +22,7 @@ from functools import lru_cache, partial
 from typing import Final, NamedTuple
 
 from gateway.access.identity.caller import Identity
+from gateway.config.fields import ALL_HEADERS
 from gateway.config.model import Capability, Grant, Permission, Role
 from gateway.contract.globs import matches
 from gateway.money.quotas.definitions import Chain, RateLimit, merged_chains
@@ -93,6 +94,9 @@ class Access:
         """The names of all quotas that may be charged for this caller's requests."""
         self.metered = bool(self.all_quotas) or any(capability.rate_limits for capability in capabilities)
         """True if the caller has a quota or a rate limit."""
+        self._filterable_headers = frozenset(
+            name for capability in capabilities for name in capability.filterable_headers
+        )
         self._providers = providers
         self._patterns = Patterns(pattern for capability in capabilities for pattern in capability.models)
         self._with_terms = tuple(
@@ -105,6 +109,10 @@ class Access:
     def allows(self, provider: str, model: str) -> bool:
         """Return whether the caller may use a model."""
         return self._terms(provider, model).allowed
+
+    def may_filter_by(self, header: str) -> bool:
+        """Return whether the caller may filter calls by the values of a recorded header. Its name is in lower case."""
+        return header in self._filterable_headers or ALL_HEADERS in self._filterable_headers
 
     def select(self, models: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
         """Return the (provider, model) pairs in `models` that the caller may use.

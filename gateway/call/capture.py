@@ -14,16 +14,10 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from gateway.contract.http_headers import SECRET_NAMED
 from gateway.store.captured import CapturedBodies, CapturedBody
 from gateway.telemetry.log import REDACTED, redact
 
-_SECRET_NAMED: Final = re.compile(
-    r"auth|cookie|key|token|secret|passw|pwd|credential|signature|bearer|jwt", re.IGNORECASE
-)
-"""Pattern for names of headers and URL parameters whose values are removed.
-
-The pattern that the log uses has fewer words. Clients choose the names of headers freely, and it is better to hide a
-harmless header than to store a key."""
 _IN_ADDRESS: Final = re.compile(r"(?P<login>(?<=//)[^/?#\s@]+(?=@))|(?<=[?&;])(?P<name>[^=?&;\s]*)=[^?&;#\s]+")
 """Pattern for the login (`user:password`) of a URL, or a query parameter of a URL.
 
@@ -82,12 +76,12 @@ class Capture:
 def without_secrets(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers with a placeholder in place of each secret value.
 
-    A value counts as a secret if the header's name suggests one (`_SECRET_NAMED`), or if the log would hide it.
+    A value counts as a secret if the header's name suggests one (`SECRET_NAMED`), or if the log would hide it.
     """
     named = {
         # a header may contain bytes that are not UTF-8, which JSON cannot represent
         name.lower().encode("utf-8", "replace").decode(): (
-            REDACTED if _SECRET_NAMED.search(name) else _without_secrets(value.encode("utf-8", "replace").decode())
+            REDACTED if SECRET_NAMED.search(name) else _without_secrets(value.encode("utf-8", "replace").decode())
         )
         for name, value in headers.items()
     }
@@ -101,4 +95,4 @@ def _without_secrets(value: str) -> str:
 def _mark_secret(match: re.Match[str]) -> str:
     if match["login"] is not None:
         return REDACTED
-    return f"{match['name']}={REDACTED}" if _SECRET_NAMED.search(match["name"]) else match[0]
+    return f"{match['name']}={REDACTED}" if SECRET_NAMED.search(match["name"]) else match[0]

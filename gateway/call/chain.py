@@ -178,6 +178,8 @@ class Inbound(msgspec.Struct, frozen=True):
     agent: str
     identity: Identity | None
     """The caller; None if the guard refused the request before or during identification."""
+    headers: Mapping[str, str] = {}
+    """The recorded headers of the request (`recorded_headers.py`)."""
     at: float = msgspec.field(default_factory=time)
     """Unix time in seconds at which the request came."""
     started: float = msgspec.field(default_factory=monotonic)

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
@@ -18,6 +18,7 @@ from gateway.call.chain import Attempt, Call, Inbound
 from gateway.call.cost import Cost
 from gateway.call.cost_of_call import costs_of, last_cost, total_cost
 from gateway.call.plugin_reports import PluginReports
+from gateway.call.recorded_headers import with_reply
 from gateway.call.settlement import bill, settle
 from gateway.call.write_ahead import charge_lost
 from gateway.contract.errors import PluginFailed, Problem
@@ -179,7 +180,16 @@ def _record(
         tried=tried,
         dropped=tuple(attempt.dropped) if attempt else (),
         agent=inbound.agent,
+        headers=_headers(inbound, attempt),
     )
+
+
+def _headers(inbound: Inbound, attempt: Attempt | None) -> Mapping[str, str]:
+    """Return the recorded headers of a call: those of the request, and those of the provider's last reply."""
+    names = inbound.runtime.config.filterable_headers
+    if not names or attempt is None or attempt.head is None:
+        return inbound.headers
+    return with_reply(inbound.headers, names, attempt.head.headers)
 
 
 def _tried(call: Call, last: Cost) -> tuple[Tried, ...]:
@@ -243,6 +253,7 @@ def _refusal(inbound: Inbound, status: int, outcome: str, problem: Problem | Non
         attempts=0,
         dropped=(),
         agent=inbound.agent,
+        headers=inbound.headers,
     )
 
 

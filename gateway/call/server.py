@@ -34,6 +34,7 @@ from gateway.call.error_replies import Report, error_reply, result_of
 from gateway.call.finish import Finish
 from gateway.call.health_reports import report
 from gateway.call.middleware.grants import NO_ROLE
+from gateway.call.recorded_headers import of_request
 from gateway.call.reply import Reply
 from gateway.call.request_parsing import http_request, parse_request
 from gateway.call.response_headers import made_here, own_headers, response_headers, stream_headers
@@ -122,13 +123,15 @@ class Server:
         ended: Refused | asyncio.CancelledError | None,
     ) -> web.StreamResponse | Reply:
         """Serve a call, and return its response. The arguments `params` and `ended` are those of `_Exchange`."""
+        runtime, identity = self.gateway.runtime, identity_of(request)
         inbound = Inbound(
             id=request[REQUEST_ID],
-            runtime=self.gateway.runtime,
+            runtime=runtime,
             flag=flag,
             operation=route.operation,
             agent=agent(request.headers),
-            identity=identity_of(request),
+            identity=identity,
+            headers=of_request(request.headers, runtime, identity),
         )
         exchange = _Exchange(inbound, params, ended)
         task = asyncio.current_task()

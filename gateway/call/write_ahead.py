@@ -74,6 +74,7 @@ def _line(call: Call, attempt: Attempt) -> SentCall:
         cost_basis=whole.basis,
         chains=_chains(call, attempt),
         parts=_parts(call, cost) if len(call.attempts) > 1 else (),
+        headers=inbound.headers,
     )
 
 
@@ -133,5 +134,6 @@ def charge_lost(call: SentCall, quotas: Quotas) -> tuple[Record, Sequence[Charge
         attempts=len(parts),
         dropped=(),
         agent=call.agent,
+        headers=call.headers,
     )
     return record, charges

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from gateway.config.advice_bedrock import advise_bedrock
-from gateway.config.advice_grants import aliased, idle_quotas, shared_buckets
+from gateway.config.advice_grants import aliased, idle_quotas, shared_buckets, ungranted_headers
 from gateway.config.advice_keys import advise_key
 from gateway.config.advice_limits import advise_limits
 from gateway.config.document.hujson import Path
@@ -49,6 +49,7 @@ def advise(config: Config, report: Report) -> None:
         _idle_rules(provider, config, prices, report)
     _shared_models(config, report)
     idle_quotas(config, report, policy=_has_policy(config))
+    ungranted_headers(config, report, policy=_has_policy(config))
     shared_buckets(config, report)
 
 

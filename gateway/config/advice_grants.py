@@ -1,14 +1,16 @@
-"""Warnings about grants and quotas without effect: `src` entries that match no caller, and quotas that no grant
-names.
+"""Warnings about grants without effect, and about quotas and recorded headers that no grant names.
+
+An example of a grant without effect is one whose `src` matches no caller.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from ipaddress import ip_network
 from typing import Any, Final
 
 from gateway.config.document.hujson import Path
+from gateway.config.fields import ALL_HEADERS
 from gateway.config.findings import Report
 from gateway.config.model import Config
 from gateway.config.server import Mode
@@ -31,6 +33,34 @@ def idle_sources(sources: Iterable[str], path: Path, report: Report) -> None:
     for index, source in enumerate(sources):
         if fault := _fault(source):
             report.warn((*path, index), f'"{source}" {fault}')
+
+
+def idle_headers(granted: Iterable[str], recorded: Collection[str], path: Path, report: Report) -> None:
+    """Warn of headers by which a grant allows to filter, and whose values are not recorded."""
+    if report.failed:
+        return
+    for index, name in enumerate(granted):
+        if name != ALL_HEADERS and name not in recorded:
+            place = (*path, index) if (*path, index) in report.document.offsets else path
+            report.warn(place, f'"{name}" is not in "filterable" of the section "database"; it has no effect')
+
+
+def ungranted_headers(config: Config, report: Report, *, policy: bool) -> None:
+    """Warn of recorded headers by which no grant allows to filter.
+
+    If `policy` is true, grants in the tailnet policy may name these headers. This check cannot see such grants, and the
+    warning says so.
+    """
+    if report.failed:
+        return
+    granted = {name for grant in config.grants for each in grant.capabilities for name in each.filterable_headers}
+    unless = "unless the tailnet policy does, nobody" if policy else "nobody"
+    for name in config.filterable_headers:
+        if name not in granted and ALL_HEADERS not in granted:
+            report.warn(
+                ("database", "filterable"),
+                f'no grant names "{name}" in "filterable_headers"; {unless} can filter by it',
+            )
 
 
 def idle_quotas(config: Config, report: Report, *, policy: bool) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from gateway.contract.http_headers import FRAMING, HEADER_NAME
+from gateway.contract.http_headers import FRAMING, HEADER_NAME, SECRET_NAMED
 from gateway.money.quotas.definitions import TEMPLATES
 
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]+")
@@ -41,6 +41,10 @@ _TEMPLATE: Final = re.compile("|".join(TEMPLATES))
 _MAX_METADATA: Final = 16
 _LONGEST_RETENTION: Final = 3650 * 86400
 
+MAX_RECORDED_HEADERS: Final = 8
+"""Maximum number of headers whose values are recorded with calls. The store keeps sums for each of their values."""
+ALL_HEADERS: Final = "*"
+"""The entry of a grant's `filterable_headers` that stands for all recorded headers."""
 DISCOVER: Final = "discover"
 """The value of `models` that makes the gateway ask the provider for its models."""
 
@@ -92,6 +96,37 @@ def _one_or_many(value: Any) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
         raise ValueError('must be a pattern such as "bedrock/**", or a list of them')
     return tuple(values)
+
+
+def _header_name(value: str) -> str:
+    """Return the name of a header in lower case. Raises `ValueError` if it is no name."""
+    if not HEADER_NAME.fullmatch(value):
+        raise ValueError(f'{json.dumps(value[:80])} is no name of a header; write one such as "x-team"')
+    return value.lower()
+
+
+def _recorded_header(value: str) -> str:
+    """Return the name of a header whose values may be recorded. Raises `ValueError` for a header of secrets."""
+    name = _header_name(value)
+    if secret := SECRET_NAMED.search(name):
+        fault = f'its values may be secrets, because its name contains "{secret[0]}"'
+        raise ValueError(f'"{name[:80]}" is never recorded: {fault}; name another header, such as "x-team"')
+    return name
+
+
+def _recorded_headers(value: tuple[str, ...]) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(value))
+    if len(names) > MAX_RECORDED_HEADERS:
+        raise ValueError(f"names {len(names)} headers; at most {MAX_RECORDED_HEADERS} may be recorded")
+    return names
+
+
+def _granted_headers(value: Any) -> tuple[str, ...]:
+    """Return names of headers in lower case; `ALL_HEADERS` stands for all names."""
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list | tuple) or not all(isinstance(item, str) for item in values):
+        raise ValueError('must be a list of names of headers, such as ["x-team"], or "*" for all')
+    return tuple(item if item == ALL_HEADERS else _header_name(item) for item in values)
 
 
 def _host(value: str) -> str:
@@ -254,6 +289,12 @@ ModelNames = Annotated[Names, BeforeValidator(_names_or_none), WithJsonSchema(_M
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_one_or_many), WithJsonSchema(_PATTERN)]
 Header = Annotated[tuple[str, str], BeforeValidator(_header), WithJsonSchema({"type": "string"})]
 Headers = Annotated[tuple[Header, ...], Field(strict=False)]
+RecordedHeaders = Annotated[
+    tuple[Annotated[str, AfterValidator(_recorded_header)], ...],
+    Field(strict=False),
+    AfterValidator(_recorded_headers),
+]
+GrantedHeaders = Annotated[tuple[str, ...], BeforeValidator(_granted_headers), WithJsonSchema(_PATTERN)]
 Hosts = Annotated[tuple[Annotated[str, AfterValidator(_host)], ...], Field(strict=False)]
 Advertise = Annotated[tuple[str, ...], BeforeValidator(_advertised), WithJsonSchema(_ADVERTISE)]
 SqliteUrl = Annotated[str | None, AfterValidator(_sqlite)]

@@ -28,7 +28,7 @@ from gateway.config.model import Config
 from gateway.config.reading import Reading
 from gateway.config.root import RootSection
 from gateway.config.sections.aliases import read_aliases
-from gateway.config.sections.database import read_bodies
+from gateway.config.sections.database import read_database
 from gateway.config.sections.exporters import check_exporters
 from gateway.config.sections.grants import Declared, read_grants
 from gateway.config.sections.hooks import check_hooks
@@ -195,10 +195,13 @@ def _config(reading: Reading) -> Config:
     check_hooks(top.hooks, reading)
     check_exporters(top.exporters, reading)
     tools = check_tool_servers(top.mcp, top.connectors, reading)
-    declared = Declared(providers=top.providers, quotas=top.quotas, hooks=top.hooks, tools=tools)
+    storage = read_storage(top.storage, reading)
+    database = read_database(top.database, storage, reading)
+    declared = Declared(
+        providers=top.providers, quotas=top.quotas, hooks=top.hooks, tools=tools, headers=database.filterable_headers
+    )
     resilience = read_resilience(top.resilience, reading)
     providers = read_providers(top.providers, resilience, reading)
-    storage = read_storage(top.storage, reading)
     return Config(
         providers=providers,
         grants=(*read_grants(top.grants, declared, reading), *read_temp_grants(top.temp_grants, declared, reading)),
@@ -206,7 +209,8 @@ def _config(reading: Reading) -> Config:
         quotas=read_quotas(top.quotas, reading),
         server=read_server(top.server, reading),
         storage=storage,
-        bodies=read_bodies(top.database, storage, reading),
+        bodies=database.bodies,
+        filterable_headers=database.filterable_headers,
         resilience=resilience,
         metrics=read_metrics(top.metrics, reading),
         auto_cost_basis=top.auto_cost_basis,

@@ -241,6 +241,8 @@ class Capability:
 
     In a chain, further quotas pay when the first is empty. A request is refused if one of its quotas is not defined."""
     rate_limits: tuple[RateLimit, ...] = ()
+    filterable_headers: tuple[str, ...] = ()
+    """Names in lower case of the recorded headers by which the caller may filter; "*" stands for all."""
     origin: str = field(default="", compare=False)
     """The position of the capability's object in the document or the tailnet policy. Explanations name it as the reason
     why a call is allowed."""
@@ -340,6 +342,8 @@ class Config:
     server: Server = field(default_factory=Server)
     storage: Storage = Storage()
     bodies: Bodies = Bodies()
+    filterable_headers: tuple[str, ...] = ()
+    """Names in lower case of the headers whose values are recorded with calls."""
     resilience: Resilience = Resilience()
     metrics: MetricsSettings = MetricsSettings()
     auto_cost_basis: bool = True

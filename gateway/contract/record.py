@@ -152,6 +152,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """JSON pointers of fields of the request or the reply that the gateway left out."""
     agent: str
     """The client program, such as `claude-cli`, from the header `user-agent`."""
+    headers: Mapping[str, str] = {}
+    """The values of recorded headers (`filterable` in the configuration), by the header's name in lower case.
+
+    A value is the request's, or else that of the provider's last reply."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record in the form for the API and the log, with money in dollars."""
@@ -195,6 +199,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             "auto_cached": self.auto_cached,
             "dropped": list(self.dropped),
             "agent": self.agent,
+            "headers": dict(self.headers),
         }
 
 

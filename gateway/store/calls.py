@@ -23,13 +23,13 @@ _BEFORE_USAGE: Final = (
 _AFTER_USAGE: Final = (
     "extra", "tier", "geo", "parts", "reported", "cost", "cache_saved", "cost_basis", "estimated", "charges", "stop",
     "tools", "duration_ms", "first_event_ms", "attempts", "auto_cached", "dropped", "agent", "tried",
-    "key",
+    "key", "headers",
 )  # fmt: skip
 CALL_COLUMNS: Final = (*_BEFORE_USAGE, *USAGE_KINDS, *_AFTER_USAGE)
 
 _BOOLS: Final = frozenset({"stream", "reported", "estimated", "auto_cached"})
 _LISTS: Final = frozenset({"tools", "dropped"})
-_OBJECTS: Final = frozenset({"extra", "charges"})
+_OBJECTS: Final = frozenset({"extra", "charges", "headers"})
 _ENCODER: Final = msgspec.json.Encoder()
 _PARTS_DECODER: Final = msgspec.json.Decoder(tuple[Part, ...])
 _TRIED_DECODER: Final = msgspec.json.Decoder(tuple[Tried, ...])
@@ -96,6 +96,7 @@ def call_row(record: Record) -> tuple[Any, ...]:
         record.agent,
         _ENCODER.encode(record.tried).decode() if record.tried else "[]",
         record.key,
+        _json(record.headers) if record.headers else "{}",
     )
 
 

@@ -18,7 +18,7 @@ a call that has ended, with its bill. The new process charges the bill.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -92,6 +92,8 @@ class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The cost of each attempt, with the chains that pay for it, if the call has been sent several times.
 
     The tuple is empty if the call has been sent once. Then `chains` pay for all of `cost`."""
+    headers: Mapping[str, str] = {}
+    """The recorded headers of the request, in the form of `Record.headers`."""
 
 
 class SentPart(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -201,8 +201,11 @@ _NINTH: Final = (
 
 _TENTH: Final = ("ALTER TABLE calls ADD COLUMN key TEXT NOT NULL DEFAULT ''",)
 
+_ELEVENTH: Final = ("ALTER TABLE calls ADD COLUMN headers TEXT NOT NULL DEFAULT '{}'",)
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, FIGURES_OF_CALLS, _EIGHTH, _NINTH, _TENTH,
+    _ELEVENTH,
 )  # fmt: skip
 
 

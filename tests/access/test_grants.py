@@ -151,6 +151,14 @@ def test_no_role_implies_a_permission() -> None:
     assert "read_metrics" not in grants.access(ALICE).permissions
 
 
+def test_no_role_lets_its_caller_filter_by_a_header() -> None:
+    team, every = Capability(filterable_headers=("x-team",)), Capability(filterable_headers=("*",))
+    grants = Grants([Grant(("*",), (ADMIN,)), Grant(("tag:api",), (team,)), Grant((ALICE.login,), (every,))], ["p"])
+    assert [grants.access(API).may_filter_by(name) for name in ("x-team", "x-project")] == [True, False]
+    assert grants.access(ALICE).may_filter_by("x-project")
+    assert not grants.access(Identity("carol@example.com")).may_filter_by("x-team")
+
+
 def test_what_is_remembered_is_bounded() -> None:
     grants = Grants([Grant(("*",), (Capability(quotas=(("team",),)),))], ["p"])
     for number in range(MAX_CALLERS + 50):

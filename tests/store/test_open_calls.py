@@ -30,7 +30,7 @@ def sent(key, **changes):
     call = SentCall(
         id=key, session_id="s1", at=NOON, identity="ada@example.com", node="n1", provider="bedrock", model=HAIKU,
         api="openai_chat", upstream_api="bedrock_converse", operation="generate", stream=True, agent="curl",
-        cost=COST, cost_basis="bedrock/haiku", chains=((("team", f"{CAPACITY} 0/1000000000"),),),
+        headers={"x-team": "alpha"}, cost=COST, cost_basis="bedrock/haiku", chains=((("team", f"{CAPACITY} 0/1000000000"),),),
     )  # fmt: skip
     return type(call)(**{**{name: getattr(call, name) for name in call.__struct_fields__}, **changes})
 
@@ -105,6 +105,7 @@ async def test_a_call_without_an_end_is_lost_and_charged(tmp_path, lines):
         (row,) = [row for row in (await records.store.calls(None, None, 100)).rows if row.id == "b"]
         assert (row.cost, row.estimated, row.charges, row.status) == (COST, True, {"team": COST}, 500)
         assert (row.identity, row.node, row.model, row.stream) == ("ada@example.com", "n1", HAIKU, True)
+        assert row.headers == {"x-team": "alpha"}
     async with keeping(tmp_path) as records:
         assert await Started(records).recover() == []
 

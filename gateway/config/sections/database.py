@@ -1,18 +1,19 @@
-"""The section `database`: whether the bodies of calls are stored, how much of them, and for how long.
+"""The section `database`: which bodies and headers of calls are stored, and for how long.
 
-The keys are those of Aperture's documentation, apart from `max_bytes`, which is a key of this gateway. How long calls
+The keys are those of Aperture's documentation, apart from `max_bytes`, which is a key of this gateway. The place of
+`filterable` is not documented; Aperture's page with the settings of the database had it first. How long calls
 and sessions are stored is in the section `storage`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import Field
 
 from gateway.config.document.hujson import Path
-from gateway.config.fields import Retention, retention_seconds
+from gateway.config.fields import RecordedHeaders, Retention, retention_seconds
 from gateway.config.model import Bodies, Storage
 from gateway.config.reading import Reading
 from gateway.config.section import PLANNED, Holds, Lacking, Section
@@ -62,16 +63,37 @@ class DatabaseSection(Section):
         le=LARGEST,
         description="Maximum number of bytes that are stored of each body, such as 65536.",
     )
+    filterable: RecordedHeaders = Field(
+        (),
+        description="Headers of requests and of providers' replies whose values are recorded with calls, at most 8. "
+        'Grants say who may filter by them (`filterable_headers`): ["x-team", "x-project"].',
+    )
     keep_encrypted_blobs: Annotated[bool, PLANNED, _AS_THEY_CAME] = Field(
         False, description="Whether encrypted parts of bodies are stored: true or false."
     )
 
 
-def read_bodies(raw: Mapping[str, Any], storage: Storage, reading: Reading) -> Bodies:
-    """Return the settings for storing bodies. Bodies are never stored longer than their calls."""
+class Database(NamedTuple):
+    """The settings in the section."""
+
+    bodies: Bodies
+    filterable_headers: tuple[str, ...]
+    """Headers whose values are recorded with calls."""
+
+
+def read_database(raw: Mapping[str, Any], storage: Storage, reading: Reading) -> Database:
+    """Return the settings for storing bodies and values of headers.
+
+    - Bodies are never stored longer than their calls.
+    - Headers are a part of what a client says. If nothing of that is to be stored, no header is recorded either.
+    """
     path: Path = ("database",)
     section = reading.section(DatabaseSection, raw, path) or DatabaseSection.model_validate({})
     retention = retention_seconds(reading.within(RetentionSection, raw, (*path, "retention")).duration)
     bounds = [seconds for seconds in (retention, storage.retention) if seconds is not None]
     shortest = min(bounds, default=None)
-    return Bodies(section.max_bytes if section.save_raws and shortest != 0 else 0, shortest)
+    headers = section.filterable
+    if headers and retention == 0:
+        reading.report.warn((*path, "filterable"), 'no header is recorded while "retention.duration" is "0"')
+        headers = ()
+    return Database(Bodies(section.max_bytes if section.save_raws and shortest != 0 else 0, shortest), headers)

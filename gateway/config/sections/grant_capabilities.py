@@ -16,7 +16,7 @@ from pydantic import Field
 
 from gateway.config.check import check
 from gateway.config.document.hujson import Document, Path
-from gateway.config.fields import Headers, Patterns
+from gateway.config.fields import GrantedHeaders, Headers, Patterns
 from gateway.config.findings import Report
 from gateway.config.model import Capability, Permission, Role
 from gateway.config.section import PLANNED, Holds, Items, Planned, Section
@@ -75,7 +75,11 @@ class CapabilitySection(Section):
         (), description='Patterns for resource templates of MCP servers: "wiki/*".'
     )
     skills: Planned = Field(None, description="Skills, as the hosted product has them.")
-    filterable_headers: Planned = Field(None, description='Headers by which sessions may be filtered: ["x-team"].')
+    filterable_headers: GrantedHeaders = Field(
+        (),
+        description="Recorded headers (`filterable` in the section `database`) by which the caller may filter calls, "
+        'sessions and figures, or "*" for all. No role includes this: ["x-team"].',
+    )
     direct_paths: Planned = Field(None, description='Paths that may be called directly: ["/direct/**"].')
     enable_chat_ui: Annotated[bool, PLANNED] = Field(
         False, description="Whether the caller may use the chat page: true or false."
@@ -103,7 +107,13 @@ def capability(section: CapabilitySection, origin: str, charged: Charges | None)
         return Capability(origin=origin)
     permissions = frozenset(name for name in PERMISSIONS if getattr(section, name))
     given = (section.role, section.models, permissions, section.add_headers)
-    return Capability(*given, quotas=charged.quotas, rate_limits=charged.rate_limits, origin=origin)
+    return Capability(
+        *given,
+        quotas=charged.quotas,
+        rate_limits=charged.rate_limits,
+        filterable_headers=section.filterable_headers,
+        origin=origin,
+    )
 
 
 def charges_of(section: CapabilitySection, path: Path, report: Report) -> Charges | None:

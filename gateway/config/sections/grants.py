@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from gateway.config import advice
-from gateway.config.advice_grants import idle_sources
+from gateway.config.advice_grants import idle_headers, idle_sources
 from gateway.config.document.hujson import Path, dotted_path
 from gateway.config.model import Capability, Grant
 from gateway.config.reading import Reading
@@ -47,6 +47,8 @@ class Declared:
     quotas: Collection[str]
     hooks: Collection[str]
     tools: ToolServers
+    headers: Collection[str]
+    """Headers whose values are recorded (`database.filterable`)."""
 
 
 def read_grants(raw: Sequence[Any], declared: Declared, reading: Reading) -> tuple[Grant, ...]:
@@ -85,6 +87,7 @@ def read_capability(section: CapabilitySection, path: Path, declared: Declared, 
     check_send_hooks(section.send_hooks, (*path, "send_hooks"), declared.hooks, reading)
     for key in ("mcp_tools", "mcp_resources", "mcp_templates"):
         check_tool_patterns(key, getattr(section, key), declared.tools, (*path, key), reading.report)
+    idle_headers(section.filterable_headers, declared.headers, (*path, "filterable_headers"), reading.report)
     check_quotas(section.quotas, path, declared.quotas, reading.report)
     origin = f"{dotted_path(path)} ({reading.report.file}:{reading.report.at(path)})"
     return capability(section, origin, charges_of(section, path, reading.report))

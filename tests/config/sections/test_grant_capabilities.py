@@ -15,7 +15,7 @@ def test_what_the_policy_gives_is_what_the_file_would_give():
     parsed, messages = policy_capabilities(
         {
             CAP: [{"role": "user", "models": "bedrock/**"}, {"read_metrics": True, "add_headers": ["X-A: b"]}],
-            OWN: [{"models": ["a/*", "b/*"]}],
+            OWN: [{"models": ["a/*", "b/*"]}, {"filterable_headers": ["X-Team"]}],
         }
     )
     assert messages == ()
@@ -23,6 +23,7 @@ def test_what_the_policy_gives_is_what_the_file_would_give():
         Capability("user", ("bedrock/**",)),
         Capability(permissions=frozenset({"read_metrics"}), add_headers=(("X-A", "b"),)),
         Capability(models=("a/*", "b/*")),
+        Capability(filterable_headers=("x-team",)),
     )
 
 

@@ -1,0 +1,53 @@
+"""The values of headers that are recorded with a call, so that calls can be filtered by them (`database.filterable`).
+
+- A value is that of the request's header. If the request has no such header, it is that of the provider's last reply.
+- Repeated headers are joined by ", ". `header_value` cleans a value and cuts it to a maximum length.
+- Secrets within a value, such as a bearer token or a key in a URL, are replaced by `[redacted]`.
+- Calls of callers without a role have no recorded headers, so that such callers cannot add values to the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from gateway.call.capture import without_secrets
+from gateway.contract.http_headers import MAX_HEADER_VALUE, header_value, printable
+from gateway.contract.small_cache import small_cache
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDictProxy
+
+    from gateway.access.identity.caller import Identity
+    from gateway.call.runtime import Runtime
+
+_NONE: Final[Mapping[str, str]] = {}
+"""The recorded headers of most calls: none. It is a plain `dict`, because the journal can encode no other mapping."""
+_NAME: Final = "value"
+"""A name that suggests no secret. The configuration allows no header whose name does."""
+
+
+def of_request(headers: CIMultiDictProxy[str], runtime: Runtime, identity: Identity | None) -> Mapping[str, str]:
+    """Return the recorded headers of a request, by name in lower case."""
+    names = runtime.config.filterable_headers
+    if not names or identity is None or runtime.grants.access(identity).role is None:
+        return _NONE
+    return {name: _recorded(", ".join(headers.getall(name))) for name in names if name in headers}
+
+
+def with_reply(recorded: Mapping[str, str], names: Iterable[str], reply: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the recorded headers of a call.
+
+    `recorded` are those of the request, `names` the names of all recorded headers, and `reply` the headers of the
+    provider's reply, by name in lower case.
+    """
+    added = {name: _recorded(reply[name]) for name in names if name in reply and name not in recorded}
+    return {**recorded, **added} if added else recorded
+
+
+@small_cache(1024, MAX_HEADER_VALUE)
+def _recorded(value: str) -> str:
+    """Return the form in which a value is recorded. Secrets are removed before the value is cut, because a part of a
+    secret is secret too.
+    """
+    return header_value(without_secrets({_NAME: printable(value)})[_NAME])

@@ -25,7 +25,9 @@ def read_settings(model: type[Settings], raw: Any, path: Path, reading: Reading)
 
 
 def _inner_models(value: Any, raw: Any, path: Path) -> Iterator[tuple[BaseModel, dict[str, Any], Path]]:
-    """Yield each pydantic model inside `value`, the object that it was read from, and the path of this object."""
+    """Yield a triple for each pydantic model inside `value`: the model, the object from which it was read, and the path
+    of this object.
+    """
     steps: list[tuple[Any, Any, str | int]] = []
     if isinstance(value, BaseModel) and isinstance(raw, dict):
         fields = fields_by_key(type(value)).items()

@@ -1,6 +1,6 @@
 """Checks of the object that a filter's `open` returns.
 
-All methods of the object are optional. So a method with a misspelt name would never run, without any error.
+All methods of the object are optional. So a method with a misspelt name would never run, and no error would show this.
 """
 
 from __future__ import annotations

@@ -58,8 +58,8 @@ _TOO_LARGE: Final = "Integer exceeds 64-bit range"
 def exact(text: bytes | str) -> Any:
     """Return the decoded value. Integers of any size keep all their digits.
 
-    There is one exception: a text with incomplete characters is decoded by `loads`, which rounds large integers. This
-    function is slower than `loads`, and raises the same error.
+    There is one exception: a text with incomplete characters is decoded by `loads`, which rounds large integers.
+    `exact` is slower than `loads`, and raises the same error.
 
     >>> lenient_json.exact(b"[18446744073709551617]"), lenient_json.loads(b"[18446744073709551617]")
     ([18446744073709551617], [1.8446744073709552e+19])

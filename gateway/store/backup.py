@@ -81,7 +81,7 @@ def back_up(state: StateFiles, target: Path, *, release: str, bodies: bool = Tru
     """Copy a state folder to the new folder `target`, and return what the copy contains.
 
     With `bodies=False`, the bodies of calls are left out. Raises `StoreFailed` or `OSError` if the backup cannot be
-    made; then there is no folder `target`.
+    made. In that case, there is no folder `target`.
     """
     at = time()
     if not state.database.exists():

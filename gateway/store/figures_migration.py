@@ -50,7 +50,7 @@ def _coarser(name: str, finer: str, milliseconds: int) -> str:
 def _of_everybody(level: str) -> tuple[str, str]:
     """Return the statements that create and fill one table of sums over all callers and agents.
 
-    `level` is its unit of time, such as `hour`.
+    `level` is the table's unit of time, such as `hour`.
     """
     summed = ", ".join(f"sum(f.{column})" for column in _FIGURES)
     fill = f"""

@@ -147,9 +147,10 @@ class Journal(Segments):
             self._suspects.popleft()
 
     def rewrite(self) -> None:
-        """Write a new file with the lines that may not be on the disk, after a failed flush.
+        """Write the lines that may not be on the disk to a new file. This is done after a failed flush.
 
-        Raises `OSError` if that fails. The store ignores a call that it already has.
+        A call may then be in two files, but the store ignores a call that it already has. Raises `OSError` if the new
+        file cannot be written.
         """
         if self._end.byte:
             self._begin(self._end.segment + 1)

@@ -66,8 +66,9 @@ class Segments:
             ) from None
 
     def set_aside(self, lines: Sequence[bytes]) -> Path:
-        """Append unreadable lines to a separate file, and return its path. The release that wrote them may read them
-        later.
+        """Append unreadable lines to a separate file, and return its path.
+
+        If another release wrote the lines, that release may read them later.
 
         May be called from any thread. Raises `StoreFailed` if the file cannot be written.
         """

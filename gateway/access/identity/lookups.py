@@ -129,7 +129,7 @@ class Lookups:
         return ""
 
     async def machine(self) -> WhoIs | None:
-        """Return the identity of this machine on the tailnet; None if it has no address there.
+        """Return the identity of this machine on the tailnet; None if this machine has no tailnet address.
 
         Raises `LocalApiFailed` for a missing or invalid reply.
         """

@@ -63,7 +63,10 @@ def forwarding_header(headers: Sequence[tuple[str, str]]) -> str:
 
 @small_cache(64, 1024)
 def _forwarding(names: str) -> str:
-    """Return the first header in `names` that only proxies add; "" if there is none. `names` has one name per line."""
+    """Return the first of the header names in `names` that only proxies add; "" if there is none.
+
+    `names` has one name per line.
+    """
     return next(
         (name for name in names.split("\n") if (low := name.lower()) in _NAMES or low.startswith(_PREFIXES)), ""
     )

@@ -34,7 +34,7 @@ class ProxyHeader(NamedTuple):
     """The contents of a PROXY header."""
 
     source: tuple[str, int] | None
-    """The address and port of the caller; None if the header has none, for example in the proxy's health checks."""
+    """The address and port of the caller; None if the header has no address, as in a proxy's health checks."""
     length: int
     """The number of bytes of the header."""
 

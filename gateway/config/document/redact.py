@@ -93,7 +93,9 @@ def scrub(message: str, secrets: Iterable[str]) -> str:
 
 
 def scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
-    """Return a function that replaces the secrets in a message, as `scrub` does. It is faster for many messages."""
+    """Return a function that replaces the secrets in a message, as `scrub` does. For many messages, the function is
+    faster.
+    """
     search = Search(spellings(secrets))
 
     def scrub_one(message: str) -> str:

@@ -60,7 +60,8 @@ async def watch(
 
 
 async def _hints(near: Iterable[Path], every: float) -> AsyncGenerator[None, None]:
-    """Yield once immediately. Then yield after each reported change in a folder, and after `every` seconds without one.
+    """Yield once immediately. Then yield after each reported change in a folder, and after `every` seconds without a
+    report.
 
     The caller then compares the stamps of the files.
     """

@@ -42,7 +42,10 @@ def read_key_helper(apikey: str, path: Path, reading: Reading) -> KeyHelper | No
 
 
 def _fault(program: FilePath) -> str:
-    """Return why a program cannot be used; "" if it can. It must be executable, and not writable by every user."""
+    """Return the reason why a program cannot be used; "" if it can be used.
+
+    The program must be executable, and must not be writable by every user.
+    """
     try:
         status = program.stat()
     except OSError:

@@ -41,8 +41,8 @@ Full buckets are removed when new ones come. A full bucket has no spent amount, 
 EVICTION_PROBES: Final = 4
 """Number of least recently used buckets that are examined for each new bucket.
 
-Those that are full again are removed from memory. Several are examined, so that the number of buckets decreases even if
-some of them are not full."""
+Examined buckets that are full again are removed from memory. Several buckets are examined, so that the number of
+buckets decreases even if some of them are not full."""
 CROWDED_EVICTION_PROBES: Final = 64
 """Number of least recently used buckets that are examined for each new bucket if memory has no room."""
 MAX_AHEAD: Final = 86_400 * SECOND
@@ -204,7 +204,9 @@ class Ledger:
         return bucket or self._live.setdefault(name, LiveBucket(rule, rule.capacity, 0, now))
 
     def set_aside(self, rule: Rule, name: str, stored: Charge | None, now: int) -> None:
-        """Set aside a bucket whose quota is not defined. Its balance is `stored`; without one, the bucket is full."""
+        """Set aside a bucket whose quota is not defined. Its balance is `stored`. If `stored` is None, the bucket is
+        full.
+        """
         full = LiveBucket(rule, rule.capacity, 0, now)
         self._gone.setdefault(name, full if stored is None else _stored(rule, stored, now))
 

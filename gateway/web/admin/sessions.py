@@ -91,9 +91,9 @@ def limit_of(query: Mapping[str, str]) -> int:
 
 
 def _api_scope(request: web.Request) -> Scope:
-    """Return the scope of a request to the API. Raises `Denied` in the same cases as `scope`.
+    """Return the scope (whose rows are read) of a request to the API. Raises `Denied` in the same cases as `scope`.
 
-    Raises `BadQuery` for an empty login. Only the pages accept one, because their forms send empty fields.
+    Raises `BadQuery` for an empty login. Only the pages accept an empty login, because their forms send empty fields.
     """
     if request.query.get("identity") == "":
         raise BadQuery("identity: is empty; name a login, or leave it out")

@@ -46,7 +46,8 @@ class Turns(NamedTuple):
     last: int | None
     """Index of the user's last message."""
     before: int | None
-    """Index of the user's last message before the model's last turn. The prompt of the previous call ended there."""
+    """Index of the user's last message before the model's last turn. The prompt of the previous call ended with this
+    message."""
 
     @classmethod
     def of(cls, roles: Sequence[object]) -> Turns:

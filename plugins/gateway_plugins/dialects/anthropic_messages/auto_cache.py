@@ -75,7 +75,10 @@ def _with(top: Members, changes: dict[str, bytes | None]) -> Members:
 
 
 class _Marks:
-    """Adds breakpoints to the fields of a body. `mark` is the JSON text that replaces the closing brace of a block."""
+    """Adds cache breakpoints to the fields of a body.
+
+    `mark` is the JSON text of a breakpoint. It replaces the closing brace of the block that gets the breakpoint.
+    """
 
     def __init__(self, mark: bytes) -> None:
         self._mark = mark

@@ -283,7 +283,7 @@ def _breakpoints(value: Any) -> int:
 
 
 def with_counts(event: Event, counts: Mapping[str, int]) -> Event:
-    """Return a `message_delta` event with all token counts, because Anthropic sends all of them there (new-api#2881).
+    """Return a `message_delta` event with all token counts, because Anthropic sends all counts in it (new-api#2881).
 
     Bedrock may report some counts only in `message_start` or in its metrics.
     """

@@ -92,8 +92,9 @@ class Sender:
         if attempt.deadline is not None:
             timeouts = timeouts.within(attempt.deadline - monotonic())
         headers = attempt.headers
-        if provider.issuer is not None and has_our_key(attempt):
-            headers = await self._with_credential(call, attempt, request)
+        key = "" if attempt.key is None else attempt.key.name
+        if provider.issuer_of(key) is not None and has_our_key(attempt):
+            headers = await self._with_credential(call, attempt, request, key)
         opening = self.upstream.open(provider, request, headers, timeouts, notices)
         try:
             reply = await attempt.stopwatch.wait(opening)
@@ -104,24 +105,29 @@ class Sender:
         (attempt.stack or call.stack).callback(reply.close)
         return reply
 
-    async def _with_credential(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> Mapping[str, str]:
+    async def _with_credential(
+        self, call: Call, attempt: Attempt, request: UpstreamRequest, key: str
+    ) -> Mapping[str, str]:
         """Return the headers that the gateway adds to a request, with the credential that is valid now.
+
+        `key` is the name of the attempt's key; "" if the provider has only one key.
 
         Raises `UpstreamFailed` if no credential can be obtained.
         """
         provider = attempt.candidate.offer.provider
         subject = Subject(call.identity.login, call.identity.node)
         try:
-            used = self.live.ready(provider, subject)
+            used = self.live.ready(provider, subject, key)
             if used is None:
-                used = await attempt.stopwatch.wait(self.live.get(provider, subject))
+                used = await attempt.stopwatch.wait(self.live.get(provider, subject, key))
         except CredentialFailed:
             self.metrics.upstream_auth_failure(provider.id)
             self._rest(attempt)
             message = f"the gateway has no valid credential for {provider.id}; tell an administrator of this gateway"
-            raise UpstreamFailed(Problem(UPSTREAM, message, reason="no_credential")) from None
+            raise UpstreamFailed(Problem(UPSTREAM, message, reason="no_credential", key_refused=True)) from None
         attempt.used = used
-        attempt.redaction = redaction(used.secret, provider.baseurl, tuple(attempt.headers.items()))
+        others = tuple(other.secret.value for other in provider.apikeys)
+        attempt.redaction = redaction(used.secret, provider.baseurl, tuple(attempt.headers.items()), others)
         where = base(provider.baseurl)
         path, _, query = where.target(request.path, request.query).partition("?")
         address = Address(where.authority, path, query)

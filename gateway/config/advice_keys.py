@@ -10,7 +10,7 @@ from typing import Final
 from gateway.config.document.hujson import Path
 from gateway.config.document.secrets import Secret
 from gateway.config.findings import Report
-from gateway.config.model import Provider
+from gateway.config.model import AwsSettings, CredentialSource, Provider, ServiceAccount
 
 _PLACEHOLDER: Final = re.compile(r"<.*>|your[-_ ].*|change[-_ ]?me|placeholder|x{3,}|\.{3}", re.IGNORECASE)
 _OTHER_FORM: Final = re.compile(r"(cmd|command|shell|vault|ssm|secretsmanager|op|keychain|aws|gcp):")
@@ -20,9 +20,14 @@ _MOUNTED: Final = ("/run/secrets/", "/var/run/secrets/")
 
 def advise_key(provider: Provider, report: Report) -> None:
     path: Path = ("providers", provider.id)
-    _advise(provider.apikey, (*path, "apikey"), report)
+    _advise(_secret(provider.apikey, provider.issuer), (*path, "apikey"), report)
     for key in provider.apikeys:
-        _advise(key.secret, (*path, "apikeys", key.name), report)
+        _advise(_secret(key.secret, key.source), (*path, "apikeys", key.name), report)
+
+
+def _secret(secret: Secret, source: AwsSettings | CredentialSource | None) -> Secret:
+    """Return the private key of a service account, or else the key of the configuration."""
+    return source.key if isinstance(source, ServiceAccount) else secret
 
 
 def _advise(key: Secret, path: Path, report: Report) -> None:
@@ -31,7 +36,8 @@ def _advise(key: Secret, path: Path, report: Report) -> None:
             report.warn(path, "is a placeholder; write the provider's key, or where it is: env:NAME or file:PATH")
         elif form := _OTHER_FORM.match(key.value):
             message = (
-                f'"{form[0]}" is not read, and the text goes upstream as the key; there are "env:", "file:" and "exec:"'
+                f'"{form[0]}" is not read, and the text goes upstream as the key; there are "env:", "file:", "exec:" '
+                'and "keyfile::"'
             )
             report.warn(path, message)
     elif _everybody_reads(key):

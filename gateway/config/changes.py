@@ -7,7 +7,8 @@ from itertools import islice
 from typing import Any, Final
 
 from gateway.config.document.hujson import Path, dotted_path
-from gateway.config.model import Config
+from gateway.config.document.secrets import Secret
+from gateway.config.model import Config, ServiceAccount
 
 MAX_CHANGES: Final = 100
 """Maximum number of paths in a list of changes. It keeps the log line short if the whole file is replaced."""
@@ -33,15 +34,20 @@ def rotated_keys(before: Config, after: Config) -> list[str]:
         former = before.providers.get(id_)
         if former is None:
             continue
-        if former.apikey != provider.apikey:
+        if (former.apikey, _key_file(former.issuer)) != (provider.apikey, _key_file(provider.issuer)):
             changed.append(("providers", id_, "apikey"))
-        values = {key.name: key.secret for key in former.apikeys}
+        values = {key.name: (key.secret, _key_file(key.source)) for key in former.apikeys}
         changed += [
             ("providers", id_, "apikeys", key.name)
             for key in provider.apikeys
-            if key.name in values and values[key.name] != key.secret
+            if key.name in values and values[key.name] != (key.secret, _key_file(key.source))
         ]
     return [*map(dotted_path, changed)]
+
+
+def _key_file(source: object) -> tuple[str, Secret] | None:
+    """Return what a new key file changes: the account and its private key; None for another source of a key."""
+    return (source.email, source.key) if isinstance(source, ServiceAccount) else None
 
 
 def _differing(before: Any, after: Any, path: Path) -> Iterator[Path]:

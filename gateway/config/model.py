@@ -70,6 +70,27 @@ class KeyHelper:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceAccount:
+    """A Google service account. Its private key signs requests for access tokens, which are sent as the key."""
+
+    email: str
+    key: Secret
+    """The private key in PEM format."""
+    key_id: str
+    """The id of the private key, by which Google's pages name it; "" if the key file has none. It is no secret."""
+    token_uri: str
+    """The URL of the endpoint that issues access tokens."""
+    scopes: tuple[str, ...]
+    """The scopes of the access tokens."""
+    authorities: str = field(default="", repr=False)
+    """Certificates of the accepted authorities of the token endpoint in PEM format; "" for the system's authorities."""
+
+
+CredentialSource = KeyHelper | ServiceAccount
+"""The source of a key that is obtained at run time, and is sent as it is."""
+
+
+@dataclass(frozen=True, slots=True)
 class CircuitBreaker:
     """The conditions under which a model at a provider gets no calls for a while.
 
@@ -133,6 +154,9 @@ class PooledKey:
 
     name: str
     secret: Secret
+    """The key; empty for a key with a `source`."""
+    source: CredentialSource | None = None
+    """The source of a key that is obtained at run time; None for a fixed key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +176,8 @@ class Provider:
     authorization: Authorization = "bearer"
     request_metadata: tuple[tuple[str, str], ...] = ()
     """Metadata for Bedrock's logs of model invocations. Values with `<user>` or `<node>` depend on the caller."""
-    issuer: AwsSettings | KeyHelper | None = None
-    """The source of credentials that change at run time; None if the provider has fixed keys or none."""
+    issuer: AwsSettings | CredentialSource | None = None
+    """The source of credentials that change at run time; None if the provider has several keys, a fixed key or none."""
     auth_mode: AuthMode = "override"
     """The choice of the credential that is sent to the provider:
 
@@ -224,6 +248,13 @@ class Provider:
     def has_credential(self) -> bool:
         """Whether the gateway has a key of its own for the provider, or can obtain one."""
         return bool(self.apikey or self.apikeys or self.issuer)
+
+    def issuer_of(self, key: str) -> AwsSettings | CredentialSource | None:
+        """Return the source of the credentials of one key; None if the key is fixed.
+
+        `key` is the key's name in `apikeys`; "" for a provider without `apikeys`.
+        """
+        return next((each.source for each in self.apikeys if each.name == key), self.issuer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,4 +395,7 @@ def active_secrets(config: Config) -> frozenset[str]:
     settings += [options for provider in providers for options in provider.options.values()]
     values += [value.get_secret_value() for each in settings for _, value in each if isinstance(value, SecretStr)]
     values += [key.secret.value for provider in providers for key in provider.apikeys]
+    sources = [provider.issuer for provider in providers]
+    sources += [key.source for provider in providers for key in provider.apikeys]
+    values += [source.key.value for source in sources if isinstance(source, ServiceAccount)]
     return frozenset(filter(None, [*(provider.apikey.value for provider in providers), *values]))

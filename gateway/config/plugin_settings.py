@@ -10,6 +10,7 @@ from pydantic import BaseModel, SecretStr
 from gateway.config.check import warn_of_keys
 from gateway.config.document.hujson import Path
 from gateway.config.document.secret_patterns import is_reference
+from gateway.config.document.secrets import HELPER, KEYFILE
 from gateway.config.reading import Reading
 from gateway.config.section import keys
 from gateway.contract.settings import Settings
@@ -50,7 +51,7 @@ def _with_secrets(model: type[Settings], raw: Any, path: Path, reading: Reading)
     for key, info in keys(model).items():
         if not (isinstance(raw.get(key), str) and is_secret(info.annotation)):
             continue
-        if not is_reference(raw[key]):
+        if not is_reference(raw[key]) or raw[key].startswith((HELPER, KEYFILE)):
             reading.report.error((*path, key), "is a secret; write env:NAME or file:PATH in place of it")
         values[key] = SecretStr(reading.secret(raw[key], (*path, key)).value)
     return values

@@ -49,13 +49,14 @@ class Reading:
         return (check(model, inner, path, self.report) if isinstance(inner, dict) else None) or model()
 
     def secret(self, text: Any, path: Path) -> Secret:
+        """Return the secret that `text` is or refers to. If it cannot be used, report an error.
+
+        The secret is empty if there is an error, or if the key is obtained only at run time (`exec:`, `keyfile::`).
+        """
         if not isinstance(text, str):
             return Secret()
-        if text.startswith(KEYFILE):
-            self.report.warn(path, f'"{KEYFILE}" is not supported yet; the provider is left out of routing')
-            return Secret()
-        if text.startswith(HELPER):
-            return Secret()
+        if text.startswith((KEYFILE, HELPER)):
+            return Secret()  # the key is obtained at run time
         if (file := file_of(text, self.folder)) is not None and file not in self.files:
             self.files |= stamps([file])
         try:

@@ -106,7 +106,7 @@ class _Outgoing:
 
     pool: ProcessPool
     live: LiveCredentials
-    upstream: Upstream = field(default_factory=Upstream)
+    upstream: Upstream
     fetcher: Fetcher = field(default_factory=Fetcher)
     after: AfterCalls = field(default_factory=AfterCalls)
 
@@ -134,7 +134,8 @@ def build(
     gateway = _gateway(config, registry, state, log, taker)
     observers = Observers(registry.observers, log, gateway.reports.failed)
     gateway.quotas.nearly_used = partial(report_nearly_used, log=log, observers=observers)
-    outgoing = _Outgoing(pool or ProcessPool(), LiveCredentials(log))
+    upstream = Upstream()
+    outgoing = _Outgoing(pool or ProcessPool(), LiveCredentials(log, upstream), upstream)
     finish = Finish(gateway.follower, gateway.metrics, log, observers, gateway.reports)
     parts = Parts(finish, gateway.quotas, gateway.store, log)
     gateway.predecessors = Predecessors(parts, state / "journal")

@@ -39,7 +39,8 @@ effect yet are marked **Not supported yet** below, and `check` warns of them.
 - **Errors and warnings.** An error stops the start, or a reload. A warning does not. A save by the API takes warnings
   for errors.
 - **Keys of providers** are written as they are, as `"env:NAME"` (an environment variable) or as `"file:PATH"` (a file
-  that holds the key alone; a relative path begins at the folder of the configuration).
+  that holds the key alone; a relative path begins at the folder of the configuration). A program (`"exec:PROGRAM"`) or
+  the key file of a Google service account (`"keyfile::PATH"`) gives keys that expire, and are renewed.
 - **Macros.** `${NAME}` is replaced by an environment variable where the value is shown to no caller: `apikey`,
   `apikeys`, `baseurl`, `url`, `add_headers`, other secrets, `listen`, `tailscaled` and `storage.url`. A systemd
   credential is `"file:${CREDENTIALS_DIRECTORY}/bedrock"`.

@@ -16,8 +16,8 @@ MAX_BYTES: Final = 64 * 1024
 """Maximum size of a secret's file in bytes. Keys are shorter; a larger file was probably named by mistake."""
 
 KEYFILE: Final = "keyfile::"
-"""Prefix of a reference to a Google service account. It is not supported. It is recognised, because otherwise the
-reference itself would be sent to the provider as the key."""
+"""Prefix of a reference to the key file of a Google service account, or of the file's JSON itself
+(`config/sections/service_accounts.py`). An access token is obtained when a key is needed."""
 
 HELPER: Final = "exec:"
 """Prefix of a reference to a program that prints the key (`config/sections/key_helpers.py`). The program runs when a
@@ -93,6 +93,14 @@ def _from_file(text: str, folder: Path) -> Secret:
     path = file_of(text, folder)
     if path is None:
         raise SecretError('"file:" is followed by a path, such as "file:/run/secrets/bedrock-key"')
+    return Secret(_check_header_text(file_text(path), f"the file {path}"), f"file:{path}")
+
+
+def file_text(path: Path) -> str:
+    """Return the text of a file that holds a key, without spaces and line breaks at its ends.
+
+    Raises `SecretError` if the file cannot be read, is empty, or is no file of a key.
+    """
     try:
         # reading from a pipe or a device could block for ever
         if not stat.S_ISREG(path.stat().st_mode):
@@ -110,7 +118,7 @@ def _from_file(text: str, folder: Path) -> Secret:
         raise SecretError(f"the file {path} is empty; write the key into it")
     if len(content) > MAX_BYTES:
         raise SecretError(f"the file {path} is larger than {MAX_BYTES} bytes; it holds the key and nothing else")
-    return Secret(_check_header_text(value, f"the file {path}"), f"file:{path}")
+    return value
 
 
 def _check_header_text(value: str, what: str) -> str:

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.config.document.hujson import Path
-from gateway.config.document.secrets import HELPER, KEYFILE
+from gateway.config.document.secrets import HELPER, KEYFILE, Secret
 from gateway.config.model import Authorization, PooledKey
 from gateway.config.reading import Reading
+from gateway.config.sections.key_sources import SourceOf
 
 MAX_KEYS: Final = 50
 """Maximum number of keys of a provider. The gateway keeps metrics of each key, and searches for each key in the
@@ -23,11 +24,16 @@ refused."""
 
 
 def read_key_pool(
-    keys: Mapping[str, str], provider: Mapping[str, Any], authorization: Authorization, path: Path, reading: Reading
+    keys: Mapping[str, str],
+    provider: Mapping[str, Any],
+    authorization: Authorization,
+    source_of: SourceOf,
+    path: Path,
+    reading: Reading,
 ) -> tuple[PooledKey, ...]:
     """Return the keys in `apikeys` that have no fault. `provider` is the object that contains `apikeys`.
 
-    `path` is the path of `apikeys`.
+    `path` is the path of `apikeys`. `source_of` reads the keys that are obtained at run time.
     """
     if keys:
         _check_use(keys, provider, authorization, path, reading)
@@ -38,9 +44,8 @@ def read_key_pool(
             message = 'a key\'s name has at most 32 letters, digits, ".", "_" and "-": {"team-a": "file:team-a.key"}'
             reading.report.error(path, message)
         elif text.startswith((HELPER, KEYFILE)):
-            form = HELPER if text.startswith(HELPER) else KEYFILE
-            message = f'"{form}" is not for one of several keys; write the key, "env:NAME" or "file:PATH"'
-            reading.report.error((*path, name), message)
+            if (source := source_of(text, (*path, name))) is not None:
+                pool.append(PooledKey(name, Secret(source=text.partition(":")[0]), source))
         elif not text.strip():
             reading.report.error((*path, name), 'is empty; write the key, "env:NAME" or "file:PATH"')
         else:
@@ -63,8 +68,8 @@ def _check_use(
 
 
 def _warn_of_equal_keys(pool: list[PooledKey], path: Path, reading: Reading) -> None:
-    names: dict[str, str] = {}
+    names: dict[object, str] = {}
     for key in pool:
-        first = names.setdefault(key.secret.value, key.name)
-        if key.secret and first != key.name:
+        first = names.setdefault(key.source or key.secret.value, key.name)
+        if (key.secret or key.source) and first != key.name:
             reading.report.warn((*path, key.name), f'is the same key as "{first}", and has no limit of its own')

@@ -33,10 +33,11 @@ from gateway.config.sections.aws import AwsSection, read_aws
 from gateway.config.sections.capabilities import CapabilitiesSection, read_capabilities
 from gateway.config.sections.circuit_breaker import CircuitBreakerSection, read_circuit_breaker
 from gateway.config.sections.cost_rules import CostRuleSection, read_cost_rules
-from gateway.config.sections.key_helpers import read_key_helper
 from gateway.config.sections.key_pools import read_key_pool
+from gateway.config.sections.key_sources import key_sources
 from gateway.config.sections.options import read_options
 from gateway.config.sections.resilience import TimeoutsSection, read_timeouts
+from gateway.config.sections.service_accounts import GoogleSection, can_sign
 from gateway.contract.errors import PluginFailed
 
 DOCUMENTED_FLAGS: Final = (
@@ -77,8 +78,9 @@ class ProviderSection(Section):
     )
     apikey: str = Field(
         "",
-        description='The key: a literal, "env:NAME", "file:PATH" or "exec:PROGRAM ARGUMENTS", such as '
-        '"file:bedrock.key". A program prints the key, and is in the folder `helpers` beside the configuration.',
+        description='The key: a literal, "env:NAME", "file:PATH", "exec:PROGRAM ARGUMENTS" or "keyfile::PATH", such as '
+        '"file:bedrock.key". A program prints the key, and is in the folder `helpers` beside the configuration. A key '
+        "file is that of a Google service account, for Vertex.",
     )
     apikeys: dict[str, str] = Field(
         default_factory=dict,
@@ -177,6 +179,9 @@ class ProviderSection(Section):
         description='The AWS credentials: {"profile": "bedrock"}. Without "authorization": "sigv4", they make '
         "short-term Bedrock API keys, which are sent in place of `apikey`.",
     )
+    google: Annotated[dict[str, Any] | None, Holds(GoogleSection)] = Field(
+        None, description='Settings for tokens by "keyfile::PATH": {"scopes": [...]}.'
+    )
     request_metadata: RequestMetadata = Field(
         default_factory=dict,
         description="Metadata that Bedrock writes into its logs of invocations (Converse and InvokeModel): "
@@ -233,7 +238,8 @@ def _provider(id_: str, raw: Any, resilience: Resilience, reading: Reading) -> P
     rules = read_cost_rules(section.model_cost_map, (*path, "model_cost_map"), reading)
     flags, lists = enabled_flags(section.compatibility, reading.plugins.flags), reading.plugins.price_lists
     _check_base_url(section.baseurl, flags, (*path, "baseurl"), reading)
-    usable = bool(section.baseurl) and not section.apikey.startswith(KEYFILE)
+    authorities = _authorities(section, (*path, "ca_file"), reading)
+    source_of = key_sources(raw, section.authorization, authorities, path, reading)
     host = urlsplit(section.baseurl).hostname or ""
     if discovers:
         _check_search(host, flags, (*path, "models"), reading)
@@ -244,10 +250,10 @@ def _provider(id_: str, raw: Any, resilience: Resilience, reading: Reading) -> P
         models=tuple(dict.fromkeys(section.models)),
         discovers=discovers,
         apikey=apikey,
-        apikeys=read_key_pool(section.apikeys, raw, section.authorization, (*path, "apikeys"), reading),
+        apikeys=read_key_pool(section.apikeys, raw, section.authorization, source_of, (*path, "apikeys"), reading),
         authorization=section.authorization,
         issuer=read_aws(raw, section.authorization, host, path, reading)
-        or read_key_helper(section.apikey, (*path, "apikey"), reading),
+        or source_of(section.apikey, (*path, "apikey")),
         auth_mode=section.auth_mode or DEFAULT_MODE,
         cost_basis=section.cost_basis or None,
         model_cost_map=rules,
@@ -258,11 +264,11 @@ def _provider(id_: str, raw: Any, resilience: Resilience, reading: Reading) -> P
         options=read_options(section.options, flags, (*path, "options"), reading),
         name=section.name,
         description=section.description,
-        disabled=section.disabled or not usable,
+        disabled=section.disabled or not section.baseurl or (_has_key_file(section) and not can_sign()),
         preference=section.preference,
         add_headers=section.add_headers,
         request_metadata=tuple(section.request_metadata.items()),
-        authorities=_authorities(section, (*path, "ca_file"), reading),
+        authorities=authorities,
         calls_in_flight=section.calls_in_flight,
         weight=section.weight,
         timeouts=read_timeouts(raw, path, resilience.timeouts, reading),
@@ -272,6 +278,10 @@ def _provider(id_: str, raw: Any, resilience: Resilience, reading: Reading) -> P
         advertise=section.advertise,
         circuit_breaker=read_circuit_breaker(raw, (*path, "circuit_breaker"), resilience.circuit_breaker, reading),
     )
+
+
+def _has_key_file(section: ProviderSection) -> bool:
+    return any(key.startswith(KEYFILE) for key in (section.apikey, *section.apikeys.values()))
 
 
 def _authorities(section: ProviderSection, path: Path, reading: Reading) -> str:

@@ -81,10 +81,11 @@ def uses_pool(provider: Provider, client: Mapping[str, str]) -> bool:
 def _key(provider: Provider, chosen: Secret | None = None) -> dict[str, str]:
     """Return the header with the key `chosen`, or else with the provider's only or first key.
 
-    Return {} if the key is empty, as for a local server.
+    Return {} if the key is empty, as for a local server, or if it is obtained at run time (`live.py`).
     """
-    only = provider.apikeys[0].secret if provider.apikeys else provider.apikey
-    key = (chosen or only).value
+    if chosen is None:
+        chosen = provider.apikeys[0].secret if provider.apikeys else provider.apikey
+    key = chosen.value
     return key_headers(provider, key) if key else {}
 
 

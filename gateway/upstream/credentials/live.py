@@ -1,7 +1,8 @@
 """The credentials that change at run time. They are obtained, renewed, and replaced when a provider refuses them.
 
-Only providers with an `issuer` (settings for AWS, or a program that prints keys) have such credentials. `keys.py` has
-the fixed keys of the configuration, and decides whether a request has the client's own credential.
+Their sources are settings for AWS, programs that print keys, and Google service accounts (`Provider.issuer_of`). Of
+several keys of a provider, each may have a source of its own. `keys.py` has the fixed keys of the configuration, and
+decides whether a request has the client's own credential.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from hashlib import sha256
 from time import monotonic
 from typing import Final, NamedTuple
 
-from gateway.config.model import AwsSettings, KeyHelper, Provider
+from gateway.config.model import AwsSettings, CredentialSource, KeyHelper, Provider, ServiceAccount
 from gateway.contract.flag import UpstreamRequest
 from gateway.telemetry.log import Logger
+from gateway.upstream.client import Upstream
 from gateway.upstream.credentials import keys
 from gateway.upstream.credentials.aws_access import AwsAccess
 from gateway.upstream.credentials.clock import Clock
+from gateway.upstream.credentials.google_tokens import GoogleAccess
 from gateway.upstream.credentials.key_helpers import KeyHelperAccess
 from gateway.upstream.credentials.renewal import CredentialFailed
 from gateway.upstream.credentials.sigv4 import Signable, Signer
@@ -51,6 +54,8 @@ class Used(NamedTuple):
 
     credential: Signer | Key
     subject: Subject
+    key: str = ""
+    """The name of the provider's key to which the credential belongs; "" if the provider has only one."""
 
     @property
     def source(self) -> str:
@@ -73,36 +78,42 @@ class Used(NamedTuple):
 
 @dataclass(slots=True)
 class _Access:
-    """The credentials of one provider. They are replaced if the configuration has another `issuer`."""
+    """The credentials of one key of a provider. They are replaced if the configuration has another `issuer`."""
 
-    issuer: AwsSettings | KeyHelper
-    source: AwsAccess | KeyHelperAccess
+    issuer: AwsSettings | CredentialSource
+    source: AwsAccess | KeyHelperAccess | GoogleAccess
     clock: Clock
 
 
 @dataclass(slots=True)
 class LiveCredentials:
-    """The credentials of all providers that have an issuer."""
+    """The credentials of all keys that are obtained at run time.
+
+    The argument `key` of the methods is the key's name in `apikeys`; "" for a provider without `apikeys`.
+    """
 
     log: Logger
-    _accesses: dict[str, _Access] = field(default_factory=dict)
+    upstream: Upstream
+    """The HTTP client for requests to token endpoints."""
+    _accesses: dict[tuple[str, str], _Access] = field(default_factory=dict)
+    """The credentials by the provider's id and the key's name."""
     _threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="credentials")
     )
-    _logged: dict[str, tuple[str, float]] = field(default_factory=dict)
-    """The failure that was logged last for each provider, with its time by the monotonic clock."""
+    _logged: dict[tuple[str, str], tuple[str, float]] = field(default_factory=dict)
+    """The failure that was logged last for each key, with its time by the monotonic clock."""
 
-    def ready(self, provider: Provider, subject: Subject) -> Used | None:
+    def ready(self, provider: Provider, subject: Subject, key: str = "") -> Used | None:
         """Return the credential for a caller (`subject`) if it is valid; None if it must be obtained first (`get`)."""
-        credential = self._access(provider).source.credential(subject).fresh()
-        return None if credential is None else Used(credential, subject)
+        credential = self._access(provider, key).source.credential(subject).fresh()
+        return None if credential is None else Used(credential, subject, key)
 
-    async def get(self, provider: Provider, subject: Subject) -> Used:
+    async def get(self, provider: Provider, subject: Subject, key: str = "") -> Used:
         """Return the caller's credential. If there is no valid credential, wait until a new one is obtained.
 
         Raises `CredentialFailed` if no credential can be obtained.
         """
-        return Used(await self._access(provider).source.credential(subject).get(), subject)
+        return Used(await self._access(provider, key).source.credential(subject).get(), subject, key)
 
     async def headers(
         self, provider: Provider, used: Used, address: Address, request: UpstreamRequest, headers: Mapping[str, str]
@@ -121,43 +132,50 @@ class LiveCredentials:
                 names = [(name.lower(), value) for name, value in headers.items()]
                 covered = {name: value for name, value in names if name.startswith(_SIGNED_TOO)}
                 signable = Signable(request.method, *address, covered, payload.hexdigest())
-                return signer.headers(signable, self._access(provider).clock.now())
+                return signer.headers(signable, self._access(provider, used.key).clock.now())
 
     async def has_other(self, provider: Provider, used: Used, date: str) -> bool:
         """Return whether a retry of a refused request may succeed, with another credential or at the corrected time.
 
         `date` is the header `Date` of the refusal.
         """
-        return await self._access(provider).source.has_other(used.subject, used.credential, date)
+        return await self._access(provider, used.key).source.has_other(used.subject, used.credential, date)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _access(self, provider: Provider) -> _Access:
-        access = self._accesses.get(provider.id)
-        if access is None or access.issuer is not provider.issuer:
-            assert provider.issuer is not None
-            if access is None or access.issuer != provider.issuer:
-                access = self._accesses[provider.id] = self._made(provider, provider.issuer)
-            access.issuer = provider.issuer
+    def _access(self, provider: Provider, key: str) -> _Access:
+        place, issuer = (provider.id, key), provider.issuer_of(key)
+        access = self._accesses.get(place)
+        if access is None or access.issuer is not issuer:
+            assert issuer is not None
+            if access is None or access.issuer != issuer:
+                access = self._accesses[place] = self._made(place, issuer)
+            access.issuer = issuer
         return access
 
-    def _made(self, provider: Provider, issuer: AwsSettings | KeyHelper) -> _Access:
-        clock, failed = Clock(partial(self._corrected, provider.id)), partial(self._failed, provider)
+    def _made(self, place: tuple[str, str], issuer: AwsSettings | CredentialSource) -> _Access:
+        clock, failed = Clock(partial(self._corrected, place)), partial(self._failed, place)
         match issuer:
             case AwsSettings():
                 return _Access(issuer, AwsAccess(issuer, clock, self._threads, failed), clock)
             case KeyHelper():
                 return _Access(issuer, KeyHelperAccess(issuer, self._threads, failed), clock)
+            case ServiceAccount():
+                return _Access(issuer, GoogleAccess(issuer, clock, self.upstream, self._threads, failed), clock)
 
-    def _failed(self, provider: Provider, failure: CredentialFailed) -> None:
-        message, at = self._logged.get(provider.id, ("", 0.0))
+    def _failed(self, place: tuple[str, str], failure: CredentialFailed) -> None:
+        message, at = self._logged.get(place, ("", 0.0))
         if message == failure.message and monotonic() - at < SILENT_SECONDS:
             return
-        self._logged[provider.id] = failure.message, monotonic()
-        self.log.warning(
-            "upstream.credentials_failed", provider=provider.id, message=failure.message, remedy=failure.remedy
-        )
+        self._logged[place] = failure.message, monotonic()
+        self.log.warning("upstream.credentials_failed", **_named(place), message=failure.message, remedy=failure.remedy)
 
-    def _corrected(self, provider: str, offset: float) -> None:
-        self.log.warning("upstream.clock_corrected", provider=provider, seconds=round(offset))
+    def _corrected(self, place: tuple[str, str], offset: float) -> None:
+        self.log.warning("upstream.clock_corrected", **_named(place), seconds=round(offset))
+
+
+def _named(place: tuple[str, str]) -> dict[str, str]:
+    """Return the log fields that name a provider and, if it has several keys, the key."""
+    provider, key = place
+    return {"provider": provider, **({"key": key} if key else {})}

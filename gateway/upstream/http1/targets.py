@@ -13,6 +13,8 @@ from urllib.parse import quote
 from yarl import URL
 
 _VERSION_AT_END: Final = re.compile(r"/v[0-9]+[a-z0-9]*$")
+_VERSION_OF_RESOURCES: Final = re.compile(r"^/v[0-9]+[a-z0-9]*/(?:projects|publishers)/")
+"""Pattern for the paths of Google Cloud's resources. The version is at their start: `/v1/projects/P/locations/L/…`."""
 _VERSION_AT_START: Final = re.compile(r"^/v[0-9]+[a-z0-9]*(?=/)")
 _VISIBLE: Final = re.compile(r"[!\"$-~]*")
 """Characters that may occur in a request target (RFC 9112, 3.2). `#` would begin a fragment."""
@@ -49,12 +51,13 @@ class Base(NamedTuple):
     path: str
     """The path without a slash at its end."""
     has_version: bool
-    """Whether the path ends with a version, such as `/v1` or `/api/paas/v4`."""
+    """Whether the path has a version: at its end, such as `/v1` or `/api/paas/v4`, or before Google Cloud's
+    resources."""
 
     def target(self, path: str, query: str) -> str:
         """Return the request target for a path below the base URL, without a doubled slash.
 
-        If the base URL ends with a version, such as `/v1`, a version at the start of `path` is left out.
+        If the base URL has a version, such as `/v1`, a version at the start of `path` is left out.
         The path is encoded already. Only characters that a request line cannot have are percent-encoded.
         """
         if self.has_version:
@@ -72,4 +75,5 @@ def base(baseurl: str) -> Base:
     url = URL(baseurl.rstrip("/"), encoded=True)
     origin = Origin(url.scheme, str(url.raw_host), int(url.port or 0))
     path = url.raw_path.rstrip("/")
-    return Base(origin, url.host_port_subcomponent or "", path, bool(_VERSION_AT_END.search(path)))
+    has_version = bool(_VERSION_AT_END.search(path) or _VERSION_OF_RESOURCES.match(path))
+    return Base(origin, url.host_port_subcomponent or "", path, has_version)

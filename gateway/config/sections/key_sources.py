@@ -1,0 +1,47 @@
+"""The sources of keys that are obtained at run time: a program (`exec:`), or a Google service account (`keyfile::`).
+
+A provider's `apikey` and each key in its `apikeys` may have such a source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from gateway.config.document.hujson import Path
+from gateway.config.document.secrets import KEYFILE
+from gateway.config.model import Authorization, CredentialSource
+from gateway.config.reading import Reading
+from gateway.config.sections.key_helpers import read_key_helper
+from gateway.config.sections.service_accounts import GoogleSection, read_service_account
+
+SourceOf = Callable[[str, Path], CredentialSource | None]
+"""Returns the source of a key's text at a path of the document. It reports faults, and returns None for a fixed key."""
+
+
+def key_sources(
+    provider: Mapping[str, Any], authorization: Authorization, authorities: str, path: Path, reading: Reading
+) -> SourceOf:
+    """Return the reader of the sources of a provider's keys. `path` is the path of the provider."""
+    google = reading.within(GoogleSection, provider, (*path, "google"))
+    texts = [text for text in _texts(provider) if text.startswith(KEYFILE)]
+    if texts and authorization not in {"bearer", "sigv4"}:
+        message = f'is "{authorization}", but tokens by "{KEYFILE}" are sent as "bearer"; leave it out'
+        reading.report.error((*path, "authorization"), message)
+    if provider.get("google") is not None and not texts:
+        reading.report.warn((*path, "google"), f'has no effect without a key of the form "{KEYFILE}PATH"')
+    return partial(_source, google=google, authorities=authorities, reading=reading)
+
+
+def _source(
+    text: str, path: Path, *, google: GoogleSection, authorities: str, reading: Reading
+) -> CredentialSource | None:
+    helper = read_key_helper(text, path, reading)
+    return helper or read_service_account(text, google, authorities, path, reading)
+
+
+def _texts(provider: Mapping[str, Any]) -> Iterable[str]:
+    keys = provider.get("apikeys")
+    texts = [provider.get("apikey"), *(keys.values() if isinstance(keys, dict) else ())]
+    return [text for text in texts if isinstance(text, str)]

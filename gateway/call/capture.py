@@ -85,7 +85,7 @@ def without_secrets(headers: Mapping[str, str]) -> dict[str, str]:
         )
         for name, value in headers.items()
     }
-    return dict(redact(None, "", named))
+    return dict(redact(named))
 
 
 def _without_secrets(value: str) -> str:

@@ -13,15 +13,16 @@ import atexit
 import json as stdlib_json
 import os
 import re
+import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
-from functools import partial
+from datetime import UTC, datetime
 from time import sleep
-from typing import Any, Final, Literal, Protocol, cast
+from typing import Any, Final, Literal, Protocol
 
 import orjson
-import structlog
 
 from gateway.contract.record import Record
 from gateway.contract.small_cache import small_cache
@@ -81,54 +82,54 @@ def configure(stream: Output | None = None, *, json: bool | None = None) -> Logg
     """
     lines = Lines(_standard_output() if stream is None else stream)
     atexit.register(lines.close)
-    processors = _processors(not _is_terminal(stream) if json is None else json)
-    logger = structlog.wrap_logger(
-        lines,
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger("info"),
-        cache_logger_on_first_use=True,
-    )
-    return _Log(cast("Logger", logger), lines, processors)
+    as_json = not _is_terminal(stream) if json is None else json
+    return _Log(lines, render_json if as_json else _text_renderer())
 
 
 class _Log:
-    """A structlog logger with the additional method `later`."""
+    """A logger that passes each line to `lines`. `render` returns the bytes of an entry."""
 
-    def __init__(self, logger: Logger, lines: Lines, processors: list[Callable[..., Any]]) -> None:
-        self.debug = logger.debug
-        self.info = logger.info
-        self.warning = logger.warning
-        self.error = logger.error
-        self.exception = logger.exception
+    def __init__(self, lines: Lines, render: Callable[[Entry], bytes]) -> None:
         self._lines = lines
-        self._processors = processors
+        self._render = render
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """Do nothing: details below the level `info` are not logged."""
+
+    def info(self, event: str, **fields: Any) -> None:
+        self._lines.put(self._line(event, fields, "info"))
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self._lines.put(self._line(event, fields, "warning"))
+
+    def error(self, event: str, **fields: Any) -> None:
+        self._lines.put(self._line(event, fields, "error"))
+
+    def exception(self, event: str, **fields: Any) -> None:
+        self._lines.put(self._line(event, {**fields, "exc_info": sys.exception()}, "error"))
 
     def later(self, event: str, fields: Callable[[], Mapping[str, Any]], level: Level = "info") -> None:
-        self._lines.put(partial(self._render, event, fields, level))
+        self._lines.put(lambda: self._line(event, fields(), level))
 
-    def _render(self, event: str, fields: Callable[[], Mapping[str, Any]], level: Level) -> bytes:
-        entry: Any = {"event": event, **fields()}
-        for processor in self._processors:
-            entry = processor(None, level, entry)
-        line: bytes = entry
-        return line
+    def _line(self, event: str, fields: Mapping[str, Any], level: Level) -> bytes:
+        timestamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        entry = {**fields, "event": event, "level": level, "timestamp": timestamp}
+        failure = entry.pop("exc_info", None)
+        if isinstance(failure, BaseException):
+            # without local variables, because they would show keys and conversations
+            entry["exception"] = "".join(traceback.format_exception(failure)).rstrip("\n")
+        return self._render(redact(entry))
 
 
-def _processors(as_json: bool) -> list[Callable[..., Any]]:
-    common: list[Callable[..., Any]] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        # plain tracebacks, because tracebacks with local variables would show keys and conversations
-        structlog.processors.format_exc_info,
-        redact,
-    ]
-    if as_json:
-        return [*common, render_json]
+def _text_renderer() -> Callable[[Entry], bytes]:
+    """Return a function that renders an entry as readable text for a terminal."""
+    import structlog  # noqa: PLC0415 (a gateway whose output is no terminal does without it)
+
     console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-    return [*common, console, _encode]
+    return lambda entry: console(None, "", entry).encode("utf-8", "replace")
 
 
-def redact(_logger: object, _method: str, entry: Entry) -> Entry:
+def redact(entry: Mapping[str, Any]) -> Entry:
     """Return an entry without its secrets. This is a safeguard only: no code should log a secret."""
     return {
         key: value
@@ -156,7 +157,7 @@ def _clean(key: str, value: Any) -> Any:
     if type(value) is str:  # most values; the checks for other types take longer
         return _clean_text(value)
     if isinstance(value, (dict, Mapping)):  # the check for the abstract class is slow
-        return redact(None, "", {str(name): inner for name, inner in value.items()})
+        return redact({str(name): inner for name, inner in value.items()})
     if isinstance(value, (list, tuple)):
         return [_clean("", entry) for entry in value]
     return _clean_text(str(value))
@@ -174,7 +175,7 @@ def _is_secret(key: str) -> bool:
     return _SECRET_KEY.search(key) is not None
 
 
-def render_json(_logger: object, _method: str, entry: Entry) -> bytes:
+def render_json(entry: Entry) -> bytes:
     """Return an entry as JSON, with time, level and event first."""
     ordered = {key: entry.pop(key, None) for key in ("timestamp", "level", "event")} | dict(entry)
     try:
@@ -184,15 +185,8 @@ def render_json(_logger: object, _method: str, entry: Entry) -> bytes:
         return stdlib_json.dumps(ordered, default=str).encode()
 
 
-def _encode(_logger: object, _method: str, text: str) -> bytes:
-    return text.encode("utf-8", "replace")
-
-
 class Lines:
-    """A queue of log lines, and the thread that writes the lines.
-
-    structlog calls a method with the name of the level, such as `info`. Each of these methods is the same as `put`.
-    """
+    """A queue of log lines, and the thread that writes the lines."""
 
     def __init__(self, stream: Output) -> None:
         self._stream = stream
@@ -212,8 +206,6 @@ class Lines:
         self._queue.append(line)
         if not self._wake.is_set():
             self._wake.set()
-
-    debug = info = warning = error = critical = msg = put
 
     def close(self) -> None:
         """Write the queued lines and end the thread. If the output blocks, give up after `CLOSE_SECONDS`."""

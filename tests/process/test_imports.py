@@ -6,8 +6,17 @@ import sys
 
 from tests.helpers.processes import ROOT, environment
 
-UNNEEDED = ("jinja2", "gateway.testkit", "gateway.process.demo", "openai", "anthropic", "botocore", "pytest")
-"""Packages and modules that calls do without: those of the pages, of the testkit, and of clients."""
+UNNEEDED = (
+    "jinja2",
+    "structlog",
+    "gateway.testkit",
+    "gateway.process.demo",
+    "openai",
+    "anthropic",
+    "botocore",
+    "pytest",
+)
+"""Packages and modules that calls do without: those of the pages, of terminals, of the testkit, and of clients."""
 SERVE = """
 import asyncio, json, sys
 from pathlib import Path

@@ -15,6 +15,9 @@ from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any, Final
 
+import msgspec
+from msgspec import Raw
+
 from gateway.money.prices.rates import KINDS, PER_MILLION, PLACES, UNKNOWN, Rates, Steps, Units
 
 BOOKS: Final = ("anthropic", "openai", "google", "vertex", "bedrock", "azure", "openrouter", "vercel")
@@ -57,28 +60,88 @@ class Row:
 class Rows:
     """The rows of one price file, by model. The rows of one model are ordered by their first day."""
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
-        grouped: dict[tuple[str, str, str], list[Entry]] = {}
+    def __init__(self, entries: Iterable[Entry | Raw]) -> None:
+        self._entries: dict[str, list[Entry | Raw]] = {}
         for entry in entries:
-            grouped.setdefault((entry["book"], entry.get("geo", ""), entry["model"]), []).append(entry)
-        self._exact = grouped
-        self._alias = _aliases(grouped)
-        self._parsed: dict[int, tuple[Row, ...]] = {}
+            book = _BOOK.decode(entry).book if isinstance(entry, Raw) else entry["book"]
+            self._entries.setdefault(book, []).append(entry)
+        self._books: dict[str, _Book] = {}
+
+    @classmethod
+    def of_json(cls, data: bytes) -> Rows:
+        """Return the rows of a price file. Its entries stay JSON text until their first use, to save memory."""
+        return cls(_FILE.decode(data).rows)
 
     def find(self, book: str, geo: str, model: str) -> tuple[Row, ...]:
         """Return the rows of a model; () if there are none. The id `model` may have the endings in `_SPELLINGS`."""
+        if book not in self._entries:
+            return ()
+        if book not in self._books:
+            self._books[book] = _Book(self._entries[book])
+        return self._books[book].find(geo, model)
+
+
+class _File(msgspec.Struct):
+    """A price file whose entries are not decoded."""
+
+    rows: list[Raw]
+
+
+class _BookOf(msgspec.Struct):
+    """The seller of an entry."""
+
+    book: str
+
+
+class _NameOf(msgspec.Struct):
+    """The region and the model of an entry."""
+
+    model: str
+    geo: str = ""
+
+
+_FILE: Final = msgspec.json.Decoder(_File)
+_BOOK: Final = msgspec.json.Decoder(_BookOf)
+_NAME: Final = msgspec.json.Decoder(_NameOf)
+_ENTRY: Final = msgspec.json.Decoder(dict[str, Any])
+_Grouped = dict[tuple[str, str], list[Entry | Raw]]
+
+
+class _Book:
+    """The rows of one seller, by region and model. They are parsed at their first use, because few models are used."""
+
+    def __init__(self, entries: Iterable[Entry | Raw]) -> None:
+        self._exact: _Grouped = {}
+        for entry in entries:
+            self._exact.setdefault(_name(entry), []).append(entry)
+        self._alias = _aliases(self._exact)
+        self._parsed: dict[int, tuple[Row, ...]] = {}
+
+    def find(self, geo: str, model: str) -> tuple[Row, ...]:
         for spelling in spellings(model):
-            key = (book, geo, spelling)
+            key = (geo, spelling)
             entries = self._exact.get(key) or self._alias.get(key)
             if entries is not None:
                 return self._rows(entries)
         return ()
 
-    def _rows(self, entries: list[Entry]) -> tuple[Row, ...]:
-        """Return the rows of a model. They are parsed at their first use, because few models are ever used."""
+    def _rows(self, entries: list[Entry | Raw]) -> tuple[Row, ...]:
         if id(entries) not in self._parsed:
-            self._parsed[id(entries)] = tuple(sorted(map(parse_row, entries), key=lambda one: one.since))
+            rows = map(parse_row, map(_decoded, entries))
+            self._parsed[id(entries)] = tuple(sorted(rows, key=lambda one: one.since))
         return self._parsed[id(entries)]
+
+
+def _name(entry: Entry | Raw) -> tuple[str, str]:
+    """Return the region and the model of an entry."""
+    if isinstance(entry, Raw):
+        name = _NAME.decode(entry)
+        return name.geo, name.model
+    return entry.get("geo", ""), entry["model"]
+
+
+def _decoded(entry: Entry | Raw) -> Entry:
+    return _ENTRY.decode(entry) if isinstance(entry, Raw) else entry
 
 
 def spellings(name: str) -> list[str]:
@@ -91,9 +154,6 @@ def spellings(name: str) -> list[str]:
     return spellings
 
 
-_Grouped = dict[tuple[str, str, str], list[Entry]]
-
-
 def _aliases(grouped: _Grouped) -> _Grouped:
     """Return the entries by the shorter ids of their models (`spellings`).
 
@@ -101,17 +161,17 @@ def _aliases(grouped: _Grouped) -> _Grouped:
     """
     aliases: _Grouped = {}
     ambiguous = set()
-    for (book, geo, model), entries in grouped.items():
+    for (geo, model), entries in grouped.items():
         for spelling in spellings(model)[1:]:
-            key = (book, geo, spelling)
+            key = (geo, spelling)
             other = aliases.setdefault(key, entries)
             if other is not entries and list(map(_prices, other)) != list(map(_prices, entries)):
                 ambiguous.add(key)
     return {key: entries for key, entries in aliases.items() if key not in ambiguous}
 
 
-def _prices(entry: Entry) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if key in {"from", "above", *KINDS, *TIERS}}
+def _prices(entry: Entry | Raw) -> dict[str, Any]:
+    return {key: value for key, value in _decoded(entry).items() if key in {"from", "above", *KINDS, *TIERS}}
 
 
 def parse_row(entry: Entry) -> Row:

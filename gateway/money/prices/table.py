@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -221,7 +220,7 @@ def _places(basis: str, model: str) -> list[tuple[str, str, str]]:
 @cache
 def builtin() -> Rows:
     """Return the rows of `table.json`."""
-    return Rows(json.loads(BUILTIN_FILE.read_bytes())["rows"])
+    return Rows.of_json(BUILTIN_FILE.read_bytes())
 
 
 def inferred(price_lists: Sequence[str]) -> tuple[str, ...]:

@@ -12,8 +12,6 @@ from typing import Final
 import orjson
 from aiohttp import web
 
-from gateway.web.dashboard.frame import problem_page
-
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _JSON_PATHS: Final = ("/api/", "/aperture/", "/v1/")
@@ -30,6 +28,8 @@ async def error_pages(request: web.Request, handler: Handler) -> web.StreamRespo
         return response
     if "text/html" not in request.headers.get("Accept", "") or request.path.startswith(_JSON_PATHS):
         return response
+    from gateway.web.dashboard.frame import problem_page  # noqa: PLC0415 (calls do without pages)
+
     title = _TITLES.get(response.status) or HTTPStatus(response.status).phrase
     page = await problem_page(request, response.status, title, _message(request, response))
     page.headers.update({name: response.headers[name] for name in _KEPT if name in response.headers})

@@ -1,53 +1,64 @@
 """The routes of the pages at /ui/.
 
-Each page has a module of its own. `frame.py` has the parts that all pages share.
+Each page has a module of its own. `frame.py` has the parts that all pages share. These modules are imported at the
+first request for a page, because a gateway that only serves calls does without them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import cache
+from importlib import import_module
+from typing import Final
+
 from aiohttp import web
 
-from gateway.web.dashboard.access import access
-from gateway.web.dashboard.cache import cache
-from gateway.web.dashboard.calls import call
-from gateway.web.dashboard.config import config, edit
-from gateway.web.dashboard.connect import connect
-from gateway.web.dashboard.errors import errors
-from gateway.web.dashboard.find import find
-from gateway.web.dashboard.frame import Handler, errors_as_page, static
-from gateway.web.dashboard.live import live
-from gateway.web.dashboard.now import now
-from gateway.web.dashboard.overview import overview
-from gateway.web.dashboard.people import people
-from gateway.web.dashboard.providers import providers
-from gateway.web.dashboard.quotas import quotas, refill
-from gateway.web.dashboard.sessions import session, sessions
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_PAGES: tuple[tuple[str, Handler], ...] = (
-    ("/ui/", overview),
-    ("/ui/providers", providers),
-    ("/ui/now", now),
-    ("/ui/errors", errors),
-    ("/ui/people", people),
-    ("/ui/cache", cache),
-    ("/ui/sessions", sessions),
-    ("/ui/sessions/{id}", session),
-    ("/ui/session", session),
-    ("/ui/calls", call),
-    ("/ui/quotas", quotas),
-    ("/ui/config", config),
-    ("/ui/connect", connect),
-    ("/ui/access", access),
-    ("/ui/find", find),
-    ("/ui/live", live),
+_PAGES: Final = (
+    ("/ui/", "overview", "overview"),
+    ("/ui/providers", "providers", "providers"),
+    ("/ui/now", "now", "now"),
+    ("/ui/errors", "errors", "errors"),
+    ("/ui/people", "people", "people"),
+    ("/ui/cache", "cache", "cache"),
+    ("/ui/sessions", "sessions", "sessions"),
+    ("/ui/sessions/{id}", "sessions", "session"),
+    ("/ui/session", "sessions", "session"),
+    ("/ui/calls", "calls", "call"),
+    ("/ui/quotas", "quotas", "quotas"),
+    ("/ui/config", "config", "config"),
+    ("/ui/connect", "connect", "connect"),
+    ("/ui/access", "access", "access"),
+    ("/ui/find", "find", "find"),
+    ("/ui/live", "live", "live"),
+    ("/ui/static/{name}", "frame", "static"),
 )
+"""The path of each page, its module in this package, and its handler in the module."""
 
 
 def routes() -> list[web.RouteDef]:
-    pages = [web.get(path, errors_as_page(handler)) for path, handler in _PAGES]
-    pages.append(web.post("/ui/quotas/refill", errors_as_page(refill)))
-    pages.append(web.post("/ui/config", errors_as_page(edit)))
-    return [web.get("/ui", to_overview), *pages, web.get("/ui/static/{name}", static)]
+    pages = [web.get(path, _handler(module, name)) for path, module, name in _PAGES]
+    refill = web.post("/ui/quotas/refill", _handler("quotas", "refill"))
+    edit = web.post("/ui/config", _handler("config", "edit"))
+    return [web.get("/ui", to_overview), *pages, refill, edit]
+
+
+def _handler(module: str, name: str) -> Handler:
+    """Return a handler that imports its module at the first request."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await _imported(module, name)(request)
+
+    return handler
+
+
+@cache
+def _imported(module: str, name: str) -> Handler:
+    """Import and return a handler. Its exceptions become error pages."""
+    frame = import_module("gateway.web.dashboard.frame")
+    handler: Handler = frame.errors_as_page(getattr(import_module(f"gateway.web.dashboard.{module}"), name))
+    return handler
 
 
 async def to_overview(_request: web.Request) -> web.Response:

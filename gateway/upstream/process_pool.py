@@ -16,18 +16,15 @@ import asyncio
 import copyreg
 import gc
 import io
-import multiprocessing
 import os
 import pickle
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor
 from functools import partial
-from multiprocessing.connection import wait
 from types import FrameType, MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gateway.contract.dropped_fields import add_dropped
 from gateway.contract.errors import UNAVAILABLE, GatewayError, Problem
@@ -36,6 +33,9 @@ from gateway.contract.json_api import LARGE_BODY
 from gateway.contract.plugin_files import Sources, sources_in_use, use_sources
 from gateway.contract.plugin_packages import Package, packages_in_use, use_packages
 from gateway.upstream.allocator import give_memory_back
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 LARGE: Final = LARGE_BODY
 """Minimum size in bytes of a body that is sent to a worker process."""
@@ -120,7 +120,7 @@ class ProcessPool:
         loop = asyncio.get_running_loop()
         try:
             packed = await loop.run_in_executor(self._start(), _work, work, self._work_seconds)
-        except BrokenProcessPool:
+        except BrokenExecutor:
             self._executor = None
             raise GatewayError(_ENDED) from None
         if packed is None:
@@ -142,6 +142,10 @@ class ProcessPool:
 
     def _start(self) -> ProcessPoolExecutor:
         if self._executor is None:
+            # imported here, because a gateway without large bodies does without worker processes
+            import multiprocessing  # noqa: PLC0415
+            from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
+
             # not forked: in a copy of a process with threads, locks that another thread held stay locked for ever
             context = multiprocessing.get_context("spawn")
             self._executor = ProcessPoolExecutor(
@@ -166,12 +170,14 @@ def _initialize(sources: Sources | None, packages: Sequence[Package]) -> None:
     the system. `sources` has the source text of the plugins in the plugin folder. `packages` are the installed packages
     with plugins. So the process runs the same plugins as the gateway.
     """
+    from multiprocessing import parent_process  # noqa: PLC0415 (see `ProcessPool._start`)
+
     use_sources(sources)
     use_packages(packages)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, _interrupt)
     give_memory_back()
-    parent = multiprocessing.parent_process()
+    parent = parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), name="end-with-gateway", daemon=True).start()
 
@@ -190,6 +196,8 @@ def _end_with(sentinel: int) -> None:
 
     This is needed because a gateway that is killed cannot end its worker processes.
     """
+    from multiprocessing.connection import wait  # noqa: PLC0415 (see `ProcessPool._start`)
+
     wait([sentinel])
     os._exit(1)
 

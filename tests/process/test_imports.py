@@ -7,7 +7,9 @@ import sys
 from tests.helpers.processes import ROOT, environment
 
 UNNEEDED = (
+    "gateway.web.dashboard.frame",
     "jinja2",
+    "multiprocessing",
     "structlog",
     "gateway.testkit",
     "gateway.process.demo",
@@ -16,7 +18,8 @@ UNNEEDED = (
     "botocore",
     "pytest",
 )
-"""Packages and modules that calls do without: those of the pages, of terminals, of the testkit, and of clients."""
+"""Packages and modules that calls do without: those of the pages, of worker processes, of terminals, of the testkit, and
+of clients."""
 SERVE = """
 import asyncio, json, sys
 from pathlib import Path

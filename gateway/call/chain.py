@@ -25,17 +25,19 @@ import msgspec
 from gateway.access.grants import Access
 from gateway.access.identity.caller import Identity
 from gateway.call.admission import Admitted
+from gateway.call.candidate import Candidate
 from gateway.call.cost import Cost
 from gateway.call.filters import CallFilters
 from gateway.call.key_redaction import Redaction, redaction
+from gateway.call.plan import Plan
 from gateway.call.responses import Response
 from gateway.call.runtime import Runtime
 from gateway.contract.dropped_fields import add_dropped
 from gateway.contract.errors import Problem
-from gateway.contract.flag import ClientRequest, Facts, Head, Meter, Target
+from gateway.contract.flag import ClientRequest, Facts, Head, Meter
 from gateway.contract.hooks import Hook
 from gateway.contract.losses import Way
-from gateway.contract.registry import LoadedTranslator, Plugin
+from gateway.contract.registry import Plugin
 from gateway.money.quotas.book import CallReservation
 from gateway.upstream.catalog import Offer
 from gateway.upstream.credentials.live import Used
@@ -43,17 +45,6 @@ from gateway.upstream.fetch.fetches import Fetches
 from gateway.upstream.key_pools import KeyState
 
 T = TypeVar("T")
-
-
-class Candidate(msgspec.Struct, frozen=True):
-    """An offer (a model of a provider) that can serve a call, with the conversion between the two API formats."""
-
-    offer: Offer
-    flag: Plugin
-    target: Target
-    way: Way
-    translator: LoadedTranslator | None = None
-    """The translator, if `way` is `Way.TRANSLATED`; None otherwise."""
 
 
 @dataclass(slots=True)
@@ -205,6 +196,8 @@ class Call:
     admitted: Admitted | None = field(default=None, repr=False)
     """The admission of the call, with the bytes reserved for it. None for a call that is not sent to a provider."""
     session_id: str = ""
+    plan: Plan | None = field(default=None, repr=False)
+    """The decisions that all calls of the caller for this model name have in common; None until they are looked up."""
     model: str = ""
     offers: Sequence[Offer] = ()
     candidates: Sequence[Candidate] = ()

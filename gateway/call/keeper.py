@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from gateway.call.chain import Call, Candidate
+from gateway.call.candidate import Candidate
+from gateway.call.chain import Call
 from gateway.call.settlement import reserve
 from gateway.money.quotas.book import CallReservation, Quotas
 from gateway.money.quotas.buckets import Kind

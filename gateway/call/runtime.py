@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gateway.access.grants import Grants
+from gateway.call.conversion_choice import NO_CONVERSIONS, Conversions
 from gateway.call.encoded_lists import EncodedLists
 from gateway.call.filters import ActiveFilter, active_filters
+from gateway.call.plan import Plans, plans
 from gateway.config.model import Config
 from gateway.contract.registry import Registry
 from gateway.money.prices.table import Prices
@@ -19,6 +21,8 @@ class Runtime:
     grants: Grants
     catalog: Catalog
     prices: Prices
+    plans: Plans
+    """The decisions that are the same for many calls."""
     filters: tuple[ActiveFilter, ...] = ()
     """The filters that the configuration has switched on, in the order of the configuration."""
     lists: EncodedLists = field(default_factory=EncodedLists, compare=False)
@@ -42,8 +46,11 @@ class Current:
 def runtime(config: Config, registry: Registry | None = None) -> Runtime:
     """Return the runtime of a configuration: its grants, its catalog of models, its prices and its filters.
 
-    `registry` contains the plugins from which the filters are taken. It may be None if no calls are made.
+    `registry` contains the plugins, for filters and conversions. It may be None if no calls are made.
     """
     prices = Prices.load(config.prices, infer=config.auto_cost_basis)
     filters = () if registry is None else active_filters(config.plugins, registry.filters)
-    return Runtime(config, Grants(config.grants, config.providers), Catalog(config), prices, filters)
+    conversions = NO_CONVERSIONS if registry is None else Conversions(registry)
+    catalog = Catalog(config)
+    made = plans(catalog, conversions)
+    return Runtime(config, Grants(config.grants, config.providers), catalog, prices, made, filters)

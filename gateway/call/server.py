@@ -33,7 +33,7 @@ from gateway.call.early_stream import EarlyStream
 from gateway.call.error_replies import Report, error_reply, result_of
 from gateway.call.finish import Finish
 from gateway.call.health_reports import report
-from gateway.call.middleware.grants import NO_ROLE
+from gateway.call.plan import NO_ROLE
 from gateway.call.recorded_headers import of_request
 from gateway.call.reply import Reply
 from gateway.call.request_parsing import http_request, parse_request

@@ -18,24 +18,22 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from gateway.call.chain import Attempt, Call, Candidate
+from gateway.call.candidate import Candidate
+from gateway.call.chain import Attempt, Call
+from gateway.call.charged_buckets import OfferBuckets, bucket_rules, unpriced
 from gateway.call.cost import NOTHING, Cost
 from gateway.call.cost_of_call import UNBILLED_OPERATIONS, elapsed
-from gateway.contract.errors import QUOTA, RATE_LIMIT, Problem, Refused
+from gateway.contract.errors import QUOTA, RATE_LIMIT, Problem
 from gateway.contract.flag import Usage
 from gateway.money.prices.rates import Priced
 from gateway.money.quotas.book import BucketChain, CallReservation, Quotas, Settlement
 from gateway.money.quotas.bucket_chains import MAX_RETRY_AFTER, Exceeded
-from gateway.money.quotas.buckets import Bucket, Charge, Kind, Rule
-from gateway.money.quotas.definitions import Chain, bucket_of, usd
+from gateway.money.quotas.buckets import Charge, Kind, Rule
+from gateway.money.quotas.definitions import usd
 from gateway.money.quotas.estimate import Size, estimate, probable, rate_limited_tokens
 from gateway.money.quotas.ledger import Claim, Reservation
 from gateway.store.entries import Bill
 from gateway.upstream.catalog import Offer
-
-Rules = Mapping[BucketChain, Sequence[Rule]]
-"""The chains of buckets to which a call is charged. Each chain has one rule (capacity and refill) for each bucket."""
-
 
 Hold = Callable[[Sequence[Claim]], Mapping[Kind, Reservation]]
 """A function that reserves the amounts of claims. It raises `Exceeded` if too little is left in a bucket."""
@@ -52,13 +50,15 @@ def reserve(
     Raises `Exceeded` if every candidate has a bucket that refuses the call. Raises `Refused` if a quota cannot be
     charged, because it is not defined or no price is known.
     """
-    rules = {candidate.offer.name: _rules(call, candidate.offer, quotas) for candidate in call.candidates}
-    candidates = _chargeable(call, rules)
+    charged = {candidate.offer.name: _charged(call, candidate.offer, quotas) for candidate in call.candidates}
+    candidates = _chargeable(call, charged)
     while True:
         try:
-            return _reserve(call, quotas, candidates, rules, size, hold or quotas.reserve), candidates
+            return _reserve(call, quotas, candidates, charged, size, hold or quotas.reserve), candidates
         except Exceeded as exceeded:
-            others = [candidate for candidate in candidates if exceeded.chain not in rules[candidate.offer.name]]
+            others = [
+                candidate for candidate in candidates if exceeded.chain not in charged[candidate.offer.name].rules
+            ]
             if not others:
                 raise
             candidates = others
@@ -154,51 +154,34 @@ def _guess(price: Priced, usage: Usage, tier: str) -> int:
     return next((cost for cost in costs if cost is not None), 0)
 
 
-def _rules(call: Call, offer: Offer, quotas: Quotas) -> Rules:
-    """Return the chains of buckets to which a call is charged if `offer` serves it.
+def _charged(call: Call, offer: Offer, quotas: Quotas) -> OfferBuckets:
+    """Return the buckets to which a call is charged if `offer` serves it.
 
     Raises `Refused` if a grant names a quota that is not defined.
     """
-    identity, access = call.identity, call.access
-    billed = call.operation not in UNBILLED_OPERATIONS
-    rules: dict[BucketChain, Sequence[Rule]] = {
-        (limit.bucket(identity.login, offer.model, patterns),): (limit.rule,)
-        for limit, patterns in access.rate_limits(offer.provider_id, offer.model)
-        if billed or limit.kind == "requests"
-    }
-    for chain in access.quotas(offer.provider_id, offer.model) if billed else ():
-        buckets = tuple(Bucket("money", bucket_of(name, identity.login, identity.node)) for name in chain)
-        rules[buckets] = _chain_rules(call, chain, quotas)
-    return rules
+    assert call.plan is not None
+    kept, defined = call.plan.buckets, quotas.rules
+    found = kept.get(offer.name, defined)
+    if found is None:
+        billed = call.operation not in UNBILLED_OPERATIONS
+        # the quotas of the call's configuration, each with its newest rule
+        rules = {name: defined.get(name, quota.rule) for name, quota in call.runtime.config.quotas.items()}
+        chains = bucket_rules(call.identity, call.access, offer, rules, billed=billed)
+        price = call.runtime.prices.of(offer.provider, offer.model)
+        found = OfferBuckets(chains, None if _is_priced(price) else unpriced(offer, chains))
+        kept.put(offer.name, defined, found)
+    return found
 
 
-def _chain_rules(call: Call, chain: Chain, quotas: Quotas) -> Sequence[Rule]:
-    """Return the rule of each quota in a chain. Raises `Refused` if a quota is not defined."""
-    defined = call.runtime.config.quotas
-    for name in chain:
-        if name not in defined:
-            raise _unusable(f'quota "{name}" is granted and not defined; define it in "quotas"')
-    return [quotas.rules.get(name) or defined[name].rule for name in chain]
-
-
-def _chargeable(call: Call, rules: Mapping[str, Rules]) -> Sequence[Candidate]:
+def _chargeable(call: Call, charged: Mapping[str, OfferBuckets]) -> Sequence[Candidate]:
     """Return the candidates that can be charged. Raises `Refused` if there is none.
 
     A candidate can be charged if its price is known, or if all its quotas only notify.
     """
-    refusals: list[Refused] = []
-    candidates: list[Candidate] = []
-    for candidate in call.candidates:
-        offer = candidate.offer
-        strict = [
-            chain[0].name
-            for chain, links in rules[offer.name].items()
-            if chain[0].kind == "money" and not any(rule.notify for rule in links)
-        ]
-        if not strict or _is_priced(call.runtime.prices.of(offer.provider, offer.model)):
-            candidates.append(candidate)
-        else:
-            refusals.append(_unpriced(offer, strict[0]))
+    refusals = [refused for candidate in call.candidates if (refused := charged[candidate.offer.name].unpriced)]
+    if not refusals:
+        return call.candidates
+    candidates = [candidate for candidate in call.candidates if charged[candidate.offer.name].unpriced is None]
     if not candidates:
         raise refusals[0]
     return candidates
@@ -208,7 +191,7 @@ def _reserve(
     call: Call,
     quotas: Quotas,
     candidates: Sequence[Candidate],
-    rules: Mapping[str, Rules],
+    charged: Mapping[str, OfferBuckets],
     size: Size,
     hold: Hold,
 ) -> CallReservation:
@@ -228,9 +211,9 @@ def _reserve(
     }
     highest = max(costs.values(), default=0)
     amounts: dict[Kind, int] = {"requests": 1, "tokens": estimated.tokens, "money": highest}
-    merged = {chain: links for offer in offers for chain, links in rules[offer.name].items()}
+    merged = {chain: links for offer in offers for chain, links in charged[offer.name].rules.items()}
     claims = [_claim(chain, links, amounts[chain[0].kind]) for chain, links in merged.items()]
-    chains = {offer.name: tuple(rules[offer.name]) for offer in offers}
+    chains = {offer.name: tuple(charged[offer.name].rules) for offer in offers}
     return CallReservation(quotas, estimated, hold(claims), chains, costs)
 
 
@@ -242,17 +225,6 @@ def _claim(chain: BucketChain, links: Sequence[Rule], amount: int) -> Claim:
 def _is_priced(price: Priced | None) -> bool:
     """Return whether input and output both have a price. An operator may have configured only one of the prices."""
     return price is not None and price.has_both
-
-
-def _unpriced(offer: Offer, bucket: str) -> Refused:
-    return _unusable(
-        f'the price of model "{offer.model}" is not known, so quota "{bucket}" cannot be charged for it; set '
-        f'"cost_basis" of provider "{offer.provider_id}" to a price list that has it'
-    )
-
-
-def _unusable(message: str) -> Refused:
-    return Refused(Problem(QUOTA, message, retry_after=MAX_RETRY_AFTER))
 
 
 def problem_for(exceeded: Exceeded) -> Problem:

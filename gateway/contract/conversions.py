@@ -1,7 +1,7 @@
 """The possible conversions between API formats, as `irisgate plugins list` prints them.
 
 A compatibility flag is the plugin of one API format. A dialect is a format of bodies. This module names no flag and no
-dialect. `losses.py` says what each conversion loses. `call/middleware/route.py` chooses the conversion of a call.
+dialect. `losses.py` says what each conversion loses. `call/conversion_choice.py` chooses the conversion of a call.
 """
 
 from __future__ import annotations

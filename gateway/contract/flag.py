@@ -143,6 +143,7 @@ class Flag(FlagFacts, Protocol):
         """Return the dialect of requests to a model with these capabilities.
 
         It is one of `dialects`. If the models of this API have different dialects, it is `opaque` for an unknown model.
+        The gateway keeps the result until the configuration is reloaded.
 
         >>> dialects = ("acme_text", "acme_chat")
         >>> def dialect_for(caps):

@@ -19,6 +19,7 @@ from gateway.call.candidate_order import CandidateOrder
 from gateway.call.chain import Next, chain
 from gateway.call.circuit_events import report_change
 from gateway.call.context import GATEWAY, Gateway
+from gateway.call.conversion_choice import Conversions
 from gateway.call.filters import AfterCalls
 from gateway.call.finish import Finish
 from gateway.call.guard import Guard, middlewares
@@ -26,13 +27,12 @@ from gateway.call.middleware.attempt import Attempts
 from gateway.call.middleware.auto_cache import AutoCache, LastCalls
 from gateway.call.middleware.count import Count
 from gateway.call.middleware.filters import Filters
-from gateway.call.middleware.grants import grants
 from gateway.call.middleware.meter import Metered
 from gateway.call.middleware.order import Order
+from gateway.call.middleware.plan import planned
 from gateway.call.middleware.quota import Quota
 from gateway.call.middleware.read_on import ReadOn
 from gateway.call.middleware.refusals import WithoutRefused
-from gateway.call.middleware.resolve import resolve
 from gateway.call.middleware.route import Route
 from gateway.call.middleware.send import CallProvider
 from gateway.call.middleware.session import Session
@@ -246,7 +246,7 @@ def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
     filters = Filters(outgoing.fetcher, pool, gateway.reports, outgoing.after, turns)
     order = Order(CandidateOrder(gateway.admission.in_flight))
     last = Attempts(attempts, gateway.admission, gateway.health, KeyPools(), RetryBudget(), gateway.reports, log)
-    return chain(Session(sessions), resolve, grants, order, Route(registry), filters, quota, last=last)
+    return chain(Session(sessions), planned, order, Route(Conversions(registry)), filters, quota, last=last)
 
 
 def database_path(config: Config, state: Path) -> Path:

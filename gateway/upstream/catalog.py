@@ -7,7 +7,7 @@ takes precedence over a model of the same name. `provider/model` is accepted whe
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any, Final
 
@@ -31,14 +31,13 @@ class Offer:
     base: str
     """Name of the underlying model: the entry of `model` in the provider's `base_models`; `model` itself if there is
     none."""
+    provider_id: str = field(init=False, repr=False, compare=False)
+    name: str = field(init=False, repr=False, compare=False)
+    """The name `provider/model`."""
 
-    @property
-    def provider_id(self) -> str:
-        return self.provider.id
-
-    @property
-    def name(self) -> str:
-        return f"{self.provider.id}/{self.model}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "provider_id", self.provider.id)
+        object.__setattr__(self, "name", f"{self.provider.id}/{self.model}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class Catalog:
         If `name` has the form `provider/model`, the offer of this model at this provider is added at the end.
 
         Some names have both meanings: a reseller may have a model `anthropic/claude-x`, while a provider `anthropic`
-        has a model `claude-x`. The caller's grants then decide which offers are used (`call/middleware/grants.py`).
+        has a model `claude-x`. The caller's grants then decide which offers are used (`call/plan.py`).
         """
         offers = self._by_model.get(name, ())
         provider, _, model = name.partition("/")

@@ -7,7 +7,8 @@ import json
 import pytest
 from aiohttp import web
 
-from gateway.call.chain import Attempt, Candidate
+from gateway.call.candidate import Candidate
+from gateway.call.chain import Attempt
 from gateway.config.document.secrets import Secret
 from gateway.config.load import load
 from gateway.config.model import Provider

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from gateway.call import guard
 from gateway.call.chain import chain
-from gateway.call.middleware.grants import grants
-from gateway.call.middleware.resolve import resolve
+from gateway.call.middleware.plan import planned
 from gateway.call.responses import Whole
 from gateway.contract.registry import discover
 from tests.bench import cold
@@ -35,12 +34,11 @@ async def nothing(_call):
 
 async def with_headers(call):
     """Compute the extra headers that the caller's grants add, as `attempt` does. No request is sent to a provider."""
-    offer = call.offers[0]
-    call.runtime.grants.access(call.identity).headers(offer.provider_id, offer.model)
+    call.plan.headers[call.offers[0].name]
     return ANSWER
 
 
-THROUGH = chain(resolve, grants, last=with_headers)
+THROUGH = chain(planned, last=with_headers)
 PAST = chain(last=nothing)
 
 

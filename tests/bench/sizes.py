@@ -10,6 +10,8 @@ from ipaddress import ip_address
 from gateway.access.grants import Grants
 from gateway.access.identity.caller import Caller, Identity
 from gateway.call.chain import Call, Inbound
+from gateway.call.conversion_choice import NO_CONVERSIONS
+from gateway.call.plan import plans
 from gateway.call.runtime import Runtime
 from gateway.config.model import Capability, Config, Grant, Provider
 from gateway.contract.flag import ClientRequest
@@ -121,7 +123,13 @@ async def setups(size, sim, modes, request):
         POLICY: ([], seen, again),
     }
     return [
-        Setup(name, Runtime(made, Grants(grants, made.providers), catalog, prices), known, new, models)
+        Setup(
+            name,
+            Runtime(made, Grants(grants, made.providers), catalog, prices, plans(catalog, NO_CONVERSIONS)),
+            known,
+            new,
+            models,
+        )
         for name, (grants, known, new) in ways.items()
     ]
 

@@ -41,6 +41,8 @@ CACHES = {
     "gateway/call/guard.py": [CHOSEN],
     "gateway/call/key_redaction.py": [CONFIGURED],
     "gateway/call/middleware/auto_cache.py": [CHOSEN],
+    "gateway/call/plan.py": [CONFIGURED],  # for granted models alone, of which 1,024 are cached
+    "gateway/call/recorded_headers.py": [CHOSEN],
     "gateway/call/sessions.py": [CHOSEN],
     "gateway/config/section.py": [CONSTANT, CONSTANT],
     "gateway/contract/capabilities.py": [CONSTANT, CONFIGURED],

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 import gateway.contract.losses
-from gateway.call.middleware.route import Route
+from gateway.call.conversion_choice import Asked, Conversions
 from gateway.config.model import Provider
 from gateway.contract.capabilities import capabilities
 from gateway.contract.conversions import conversions, missing
@@ -34,8 +34,7 @@ def chosen(flag, dialect, operation, model, *flags):
     """Return (provider's compatibility flag, way) of the conversion to a provider that has these flags."""
     provider = Provider("p", "https://x", flags=flags)
     offer = Offer(provider, model, capabilities(model), model)
-    ask = SimpleNamespace(flag=flag, dialect=dialect, operation=operation)
-    conversion = Route(REGISTRY)._best(ask, offer)
+    conversion = Conversions(REGISTRY).best(Asked(flag, dialect, operation), offer)
     return conversion.flag.name, conversion.way
 
 

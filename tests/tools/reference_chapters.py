@@ -63,7 +63,7 @@ STEPS: Final = {
         Step("Flag.parse", "client's flag", "The request has arrived."),
         Step("Flag.session_ids", "client's flag", "The headers name no session."),
         Step("Flag.opening", "client's flag", "The client has named no session."),
-        Step("Flag.dialect_for", "provider's flag", "A provider is chosen."),
+        Step("Flag.dialect_for", "provider's flag", "It is the caller's first call for the model since a reload."),
         Step("FilterModule.open", "filters", "The caller may use the model. The filters are opened in their order."),
         Step("Filter.request", "filters", "All filters are open. Nothing is charged or sent yet."),
         Step("Filter.headers", "filters", "No filter has blocked or answered the call."),

@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from time import monotonic
@@ -22,7 +22,8 @@ from time import monotonic
 from msgspec.structs import replace
 
 from gateway.call.admission import Admission
-from gateway.call.chain import Attempt, AttemptNext, Call, Candidate
+from gateway.call.candidate import Candidate
+from gateway.call.chain import Attempt, AttemptNext, Call
 from gateway.call.cost_of_call import cost_of_attempt
 from gateway.call.failover import CandidateRefused, Health, error_of_all, is_providers_failure
 from gateway.call.health_reports import has_our_key, is_of_key, report
@@ -319,14 +320,6 @@ def _added_headers(call: Call, offer: Offer, key: Secret | None) -> dict[str, st
     sources set the same header, the first of these is used: the credential, the provider's configuration, a grant, a
     filter.
     """
-    granted = call.access.headers(offer.provider_id, offer.model)
-    return {
-        **call.filter_headers,
-        **_lower(granted),
-        **_lower(offer.provider.add_headers),
-        **keys.headers(offer.provider, call.request.headers, key),
-    }
-
-
-def _lower(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers}
+    assert call.plan is not None
+    own = keys.headers(offer.provider, call.request.headers, key)
+    return {**call.filter_headers, **call.plan.headers[offer.name], **own}

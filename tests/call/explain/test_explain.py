@@ -16,8 +16,7 @@ from gateway.access.identity.caller import LOOPBACK, Identity, tagged, user
 from gateway.call.chain import Call, Inbound, chain
 from gateway.call.explain.explain import ASK_ADMIN, NoSuchCaller, explain, own_view, somebody
 from gateway.call.explain.text import explanation_text
-from gateway.call.middleware.grants import grants as check
-from gateway.call.middleware.resolve import resolve
+from gateway.call.middleware.plan import planned
 from gateway.call.responses import Whole
 from gateway.call.runtime import runtime
 from gateway.config.load import loads
@@ -55,7 +54,7 @@ async def done(_call):
     return Whole(200, {}, b"")
 
 
-CHAIN = chain(resolve, check, last=done)
+CHAIN = chain(planned, last=done)
 
 
 def decided(ready, identity, model, note=lambda _call: ""):

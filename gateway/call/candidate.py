@@ -1,0 +1,21 @@
+"""A candidate of a call: an offer (a model of a provider), with the conversion between the two API formats."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.contract.flag import Target
+from gateway.contract.losses import Way
+from gateway.contract.registry import LoadedTranslator, Plugin
+from gateway.upstream.catalog import Offer
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """An offer (a model of a provider) that can serve a call, with the conversion between the two API formats."""
+
+    offer: Offer
+    flag: Plugin
+    target: Target
+    way: Way
+    translator: LoadedTranslator | None = None
+    """The translator, if `way` is `Way.TRANSLATED`; None otherwise."""

@@ -1,0 +1,96 @@
+"""The buckets of quotas and rate limits to which a call is charged, for each offer (model of a provider).
+
+Money is charged to the quotas that the caller's grants name. Requests and tokens are charged to the rate limits of the
+grants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from gateway.access.grants import Access
+from gateway.access.identity.caller import Identity
+from gateway.contract.errors import QUOTA, Problem, Refused
+from gateway.money.quotas.book import BucketChain
+from gateway.money.quotas.bucket_chains import MAX_RETRY_AFTER
+from gateway.money.quotas.buckets import Bucket, Rule
+from gateway.money.quotas.definitions import bucket_of
+from gateway.upstream.catalog import Offer
+
+BucketRules = Mapping[BucketChain, Sequence[Rule]]
+"""Chains of buckets. Each chain has one rule (capacity and refill) for each bucket."""
+
+
+class OfferBuckets(msgspec.Struct, frozen=True):
+    """The buckets to which a call is charged if a certain offer serves it."""
+
+    rules: BucketRules
+    unpriced: Refused | None
+    """The refusal of calls to this offer, because its price is unknown and a quota must be charged; None otherwise."""
+
+
+class ChargedBuckets:
+    """A cache of the buckets of one caller's calls, by the name of the offer.
+
+    It is emptied if the rules of quotas are replaced, which `Quotas.configured` does.
+    """
+
+    def __init__(self) -> None:
+        self._kept: tuple[Mapping[str, Rule], dict[str, OfferBuckets]] = ({}, {})
+        """The rules of the defined quotas, and the cached results for these rules."""
+
+    def get(self, offer: str, defined: Mapping[str, Rule]) -> OfferBuckets | None:
+        """Return the buckets for an offer; None if they are not cached for these rules of quotas."""
+        rules, kept = self._kept
+        return kept.get(offer) if rules is defined else None
+
+    def put(self, offer: str, defined: Mapping[str, Rule], buckets: OfferBuckets) -> None:
+        """Cache the buckets for an offer. If `defined` is another object than before, the cache is emptied first."""
+        rules, kept = self._kept
+        if rules is not defined:
+            kept = {}
+            self._kept = defined, kept
+        kept[offer] = buckets
+
+
+def bucket_rules(
+    identity: Identity, access: Access, offer: Offer, defined: Mapping[str, Rule], *, billed: bool
+) -> BucketRules:
+    """Return the chains of buckets to which a caller's calls are charged if `offer` serves them.
+
+    `defined` are the rules of all quotas. `billed` is False for an operation that costs nothing. Such calls are charged
+    only to limits of requests. Raises `Refused` if a grant names a quota that is not defined.
+    """
+    rules: dict[BucketChain, Sequence[Rule]] = {
+        (limit.bucket(identity.login, offer.model, patterns),): (limit.rule,)
+        for limit, patterns in access.rate_limits(offer.provider_id, offer.model)
+        if billed or limit.kind == "requests"
+    }
+    for chain in access.quotas(offer.provider_id, offer.model) if billed else ():
+        buckets = tuple(Bucket("money", bucket_of(name, identity.login, identity.node)) for name in chain)
+        rules[buckets] = [_rule(name, defined) for name in chain]
+    return rules
+
+
+def _rule(name: str, defined: Mapping[str, Rule]) -> Rule:
+    if name not in defined:
+        raise unusable(f'quota "{name}" is granted and not defined; define it in "quotas"')
+    return defined[name]
+
+
+def unpriced(offer: Offer, rules: BucketRules) -> Refused | None:
+    """Return the refusal of calls to an offer without a known price; None if all its quotas only notify."""
+    for chain, links in rules.items():
+        if chain[0].kind == "money" and not any(rule.notify for rule in links):
+            return unusable(
+                f'the price of model "{offer.model}" is not known, so quota "{chain[0].name}" cannot be charged for '
+                f'it; set "cost_basis" of provider "{offer.provider_id}" to a price list that has it'
+            )
+    return None
+
+
+def unusable(message: str) -> Refused:
+    """Return the refusal of calls because a quota cannot be charged."""
+    return Refused(Problem(QUOTA, message, retry_after=MAX_RETRY_AFTER))

@@ -1,0 +1,104 @@
+"""The choice of the conversion from the client's API format to the provider's, for an offer (model of a provider).
+
+A compatibility flag is the plugin of an API format. There are three kinds of conversions:
+
+- Native: client and provider use the same flag, or the provider's flag accepts the client's requests.
+- Envelope: the two flags differ, but their bodies have the same dialect.
+- Translation: a translator connects the two dialects.
+
+If there are several conversions to a provider, the conversion with the least loss is used (`contract/losses.py`). If
+the provider cannot count tokens, the gateway answers a token-counting request with its own estimate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from gateway.call.candidate import Candidate
+from gateway.contract.conversions import GENERATE, serves
+from gateway.contract.errors import Refused, invalid
+from gateway.contract.flag import COUNT_TOKENS, OPAQUE, Target
+from gateway.contract.losses import Way, loss
+from gateway.contract.registry import Plugin, Registry
+from gateway.contract.settings import NO_OPTIONS
+from gateway.upstream.catalog import Offer
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """The properties of a client's request that decide its conversion (the fields of `ClientRequest` of these
+    names).
+    """
+
+    flag: str
+    dialect: str
+    operation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conversions:
+    """The conversions that the installed plugins can make."""
+
+    registry: Registry
+
+    def best(self, asked: Asked, offer: Offer) -> Candidate | None:
+        """Return the candidate with the conversion that loses least; None if there is no conversion."""
+        flags = [flag for name in offer.provider.flags if (flag := self.registry.flags.get(name)) is not None]
+        conversions = [conversion for flag in flags if (conversion := self._conversion(asked, offer, flag))]
+        if not conversions and flags and asked.operation == COUNT_TOKENS:
+            return Candidate(offer, flags[0], _target(offer, flags[0]), Way.ESTIMATE)
+        return min(conversions, key=lambda conversion: _losses(asked, conversion), default=None)
+
+    def missing(self, asked: Asked, offer: Offer) -> Refused:
+        """Return the refusal of a request that the provider cannot serve.
+
+        The message names a compatibility flag that an administrator could enable for this provider. If there are
+        several, the message names the flag whose name has the longest beginning in common with an enabled flag.
+        """
+        enabled = offer.provider.flags
+        opening = [
+            name
+            for name, flag in self.registry.flags.items()
+            if name not in enabled and self._conversion(asked, offer, flag) is not None
+        ]
+        message = f'provider "{offer.provider_id}" cannot serve model "{offer.model}" to clients of {asked.flag}'
+        if asked.operation != GENERATE:
+            message += f" ({asked.operation})"
+        if not opening:
+            return invalid(message, "model")
+        best = max(opening, key=lambda name: max((_common_prefix(name, other) for other in enabled), default=0))
+        return invalid(f'{message}; set "{best}": true in its "compatibility"', "model")
+
+    def _conversion(self, asked: Asked, offer: Offer, flag: Plugin) -> Candidate | None:
+        target = _target(offer, flag)
+        if flag.name == asked.flag or (asked.flag, asked.operation) in flag.accepts:
+            return Candidate(offer, flag, target, Way.NATIVE)
+        if target.dialect == asked.dialect != OPAQUE and serves(flag, asked.operation):
+            return Candidate(offer, flag, target, Way.ENVELOPE)
+        translator = self.registry.translators.get((asked.dialect, target.dialect))
+        if translator is not None and asked.operation in translator.operations:
+            return Candidate(offer, flag, target, Way.TRANSLATED, translator)
+        return None
+
+
+NO_CONVERSIONS: Final = Conversions(Registry({}, {}, {}))
+"""The conversions without any plugin."""
+
+
+def _common_prefix(name: str, other: str) -> int:
+    """Return the length of the longest common prefix of two names."""
+    return next((at for at, (a, b) in enumerate(zip(name, other, strict=False)) if a != b), min(len(name), len(other)))
+
+
+def _target(offer: Offer, flag: Plugin) -> Target:
+    provider = offer.provider
+    dialect = flag.dialect_for(offer.caps)
+    base = "" if offer.base == offer.model else offer.base
+    options = provider.options.get(flag.name, NO_OPTIONS)
+    return Target(provider.id, flag.name, offer.model, dialect, offer.caps, options, base, provider.host)
+
+
+def _losses(asked: Asked, conversion: Candidate) -> int:
+    return loss(conversion.way, asked.dialect, conversion.target.dialect, conversion.translator).order

@@ -1,0 +1,97 @@
+"""The decisions that are made once for all calls of one caller for one model name, instead of once for each call.
+
+A plan holds what depends only on the configuration, the caller's access, the client's API format, the operation and
+the model's name. This is: the granted offers (models of providers), the conversion to each of them, the headers that
+are added, and the buckets that are charged. What depends on the body, on balances, on a session or on the health of a
+provider is decided for each call, by the steps of the chain.
+
+`Runtime` caches the plans of its configuration. A reload makes a new `Runtime`, which has no plans yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from typing import Final
+
+from gateway.access.grants import Access
+from gateway.call.candidate import Candidate
+from gateway.call.charged_buckets import ChargedBuckets
+from gateway.call.conversion_choice import Asked, Conversions
+from gateway.contract.errors import NOT_FOUND, PERMISSION, Problem, Refused
+from gateway.upstream.catalog import Catalog, Offer
+
+MAX_PLANS: Final = 1024
+"""Maximum number of plans that are cached for a configuration. Each takes a few hundred bytes."""
+NO_ROLE: Final = Problem(PERMISSION, "access denied: no role granted")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The decisions for all calls of one caller, in one API format, with one operation and one model name."""
+
+    offers: Sequence[Offer]
+    """The granted offers. Those of providers with a higher preference come first. There is at least one."""
+    candidates: Sequence[Candidate]
+    """The offers that can serve the client's format, in the order of `offers`, each with its conversion."""
+    headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    """The headers that the gateway adds to every request for an offer, with names in lower case, by the offer's name.
+
+    They come from the caller's grants and from the provider's configuration, which takes precedence."""
+    buckets: ChargedBuckets = field(default_factory=ChargedBuckets)
+
+    def candidates_of(self, offers: Sequence[Offer]) -> Sequence[Candidate]:
+        """Return the candidates in the order of `offers`, which contains some of the offers of this plan."""
+        if offers is self.offers:
+            return self.candidates
+        by_name = {candidate.offer.name: candidate for candidate in self.candidates}
+        return [candidate for offer in offers if (candidate := by_name.get(offer.name)) is not None]
+
+
+Plans = Callable[[Access, str, str, str, str], Plan]
+"""A function that returns the plan of calls. Its arguments are the caller's access, and then the flag, the dialect, the
+operation and the model's name of the request (`ClientRequest`).
+
+It raises `Refused` if the caller may not use a model of this name, and `PluginFailed` if a plugin fails."""
+
+
+def plans(catalog: Catalog, conversions: Conversions) -> Plans:
+    """Return the plans of a configuration. Each is made when it is first asked for, and then cached."""
+    return lru_cache(MAX_PLANS)(partial(_plan, catalog, conversions))
+
+
+def _plan(
+    catalog: Catalog, conversions: Conversions, access: Access, flag: str, dialect: str, operation: str, name: str
+) -> Plan:
+    offers = granted_offers(catalog, access, name)
+    asked = Asked(flag, dialect, operation)
+    best = (conversions.best(asked, offer) for offer in offers)
+    headers = {offer.name: _headers(access, offer) for offer in offers}
+    return Plan(offers, [candidate for candidate in best if candidate is not None], headers)
+
+
+def _headers(access: Access, offer: Offer) -> Mapping[str, str]:
+    pairs = (*access.headers(offer.provider_id, offer.model), *offer.provider.add_headers)
+    return {name.lower(): value for name, value in pairs}
+
+
+def granted_offers(catalog: Catalog, access: Access, name: str) -> Sequence[Offer]:
+    """Return the offers that a model's name, or an alias, means for a caller.
+
+    Raises `Refused` if the caller has no role, or if no offer is granted. The message is the same for an unknown model
+    and for a model that is not granted.
+    """
+    if access.role is None:
+        raise Refused(NO_ROLE)
+    alias = catalog.aliases.get(name)
+    meant = catalog.find(name) if alias is None else alias.offers
+    granted = [offer for offer in meant if access.allows(offer.provider_id, offer.model)]
+    if not granted:
+        near = catalog.near(name, access)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise Refused(Problem(NOT_FOUND, f'model "{name}" not found or not granted{hint}', param="model"))
+    if alias is not None:
+        return granted
+    # a name may mean two models (`Catalog.find`): the first granted model is used, whether or not the other exists
+    return [offer for offer in granted if offer.model == granted[0].model]

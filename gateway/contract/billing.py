@@ -25,7 +25,7 @@ FileKind = Literal["image", "document", "packed", "audio", "video"]
 """The kind of a file. `document` is a plain text file. `packed` is a file with compressed text, such as a PDF."""
 
 SEARCHES: Final = 10
-"""Number of searches that is assumed if the request sets no limit. Models hardly ever make more."""
+"""Number of searches that is assumed if the request sets no limit. Models hardly ever search more often."""
 _PACKED: Final = ("pdf", "docx", "xlsx", "pptx", "officedocument", "opendocument")
 """Words in the media types and file names of packed documents."""
 

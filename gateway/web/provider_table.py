@@ -17,7 +17,7 @@ from gateway.web import asking
 
 PATH: Final = "/api/providers/health"
 MAX_ERROR: Final = 160
-"""Maximum number of characters of an error that the table shows. --json has all of them."""
+"""Maximum number of characters of an error that the table shows. `--json` prints the whole error."""
 _HEAD: Final = ("provider", "model", "state", "failed", "last success", "last error")
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
 

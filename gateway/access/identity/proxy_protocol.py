@@ -27,7 +27,7 @@ from gateway.telemetry.log import Logger
 from gateway.telemetry.throttle import Throttle
 
 HEADER_SECONDS: Final = 5.0
-"""Maximum seconds to wait for a PROXY header. A proxy can send it at once."""
+"""Maximum seconds to wait for a PROXY header. A proxy can send the header at once."""
 
 Source = tuple[str, int] | None
 
@@ -42,7 +42,7 @@ class Sources:
         self._sources[connection] = source
 
     def peer(self, connection: Any) -> Any:
-        """Return the address in the PROXY header; "" if the header has none.
+        """Return the address in the PROXY header; "" if the header has no address.
 
         For a connection without a PROXY header, return the address of its peer.
         """
@@ -51,7 +51,7 @@ class Sources:
         return connection.get_extra_info("peername")
 
     def of(self, caller: Caller) -> Source:
-        """Return the caller's address from the PROXY header. Raises `Refused` if the header has none."""
+        """Return the caller's address from the PROXY header. Raises `Refused` if no address is known from a header."""
         source = self._sources.get(caller.connection)
         if source is None:
             raise unknown("the proxy does not say whose connection this is")

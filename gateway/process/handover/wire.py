@@ -46,7 +46,7 @@ _CREDENTIALS: Final = struct.Struct("3i")
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
-    """The first message of the new process. The old process declines if its own values differ from these."""
+    """The first message of the new process. The old process declines if its own values are different."""
 
     protocol: int
     schema: int

@@ -168,7 +168,7 @@ def _without_dots(path: str) -> str:
 
 
 def _canonical_query(query: str) -> str:
-    """Return the parameters sorted by name and value. A parameter without `=` gets one."""
+    """Return the parameters sorted by name and value. A parameter without an equals sign gets one."""
     if not query:
         return ""
     pairs = sorted(pair.partition("=")[::2] for pair in query.split("&"))

@@ -72,7 +72,7 @@ def count(number: int) -> str:
 _SHORT: Final = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
 """Units of short numbers."""
 _WHOLE: Final = 10_000
-"""Numbers below this are written in full."""
+"""Numbers below this one are written in full."""
 
 
 def short(number: int) -> str:

@@ -94,7 +94,7 @@ class Reports:
 
     @property
     def _candidates(self) -> int:
-        """Number of tokens of the candidates. If it was not reported: the total minus the other counts."""
+        """Number of tokens of the candidates. If it was not reported, this is the total minus the other counts."""
         counts = self._counts
         known = counts[_PROMPT] + counts[_TOOLS] + counts[_THOUGHTS]
         return counts[_OUTPUT] or max(0, counts[_TOTAL] - known)

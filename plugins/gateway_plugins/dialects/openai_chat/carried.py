@@ -43,7 +43,7 @@ _LITELLMS: Final = "provider_specific_fields"
 _TOKENS: Final = frozenset({"thought_signature", "thought_signatures"})
 """Fields inside LiteLLM's `provider_specific_fields` that have encrypted reasoning.
 
-Its other fields repeat other parts of the reply."""
+The other fields of `provider_specific_fields` repeat other parts of the reply."""
 TEXT: Final = "reasoning_content"
 """The most common field for thinking as text."""
 PART: Final = "thinking"

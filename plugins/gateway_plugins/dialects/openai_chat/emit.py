@@ -127,7 +127,7 @@ class Stream(_OpenBlock):
         """Do nothing. This writer has nothing left to write at the end."""
 
     def start(self, reply_id: str = "") -> None:
-        """Write the first chunk. It has the role."""
+        """Write the first chunk. It says that the message has the role `assistant`."""
         if not self._base["id"]:
             self._base["id"] = own_id("chatcmpl-", reply_id)
             self._chunk({"role": "assistant", "content": ""})

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 from math import inf
 from time import monotonic
-from typing import Final
 
 from gateway.call.chain import Attempt
 from gateway.call.failover import NO_MEMORY, Health, is_providers_failure
 from gateway.contract.errors import RATE_LIMIT, GatewayError, Problem, UpstreamFailed
+from gateway.upstream import key_pools
 from gateway.upstream.credentials import keys
 from gateway.upstream.key_pools import DENIED_SECONDS, THROTTLED_SECONDS, KeyState
-
-_OF_KEY: Final = frozenset({401, 402, 403})
-"""Statuses with which a provider refuses a key: the key is invalid (401), its account has no money (402), or the key
-gives no access to the model (403)."""
 
 
 def report(health: Health, attempt: Attempt, error: GatewayError | None) -> None:
@@ -52,8 +48,7 @@ def is_of_key(attempt: Attempt, error: GatewayError) -> bool:
     """Return whether an attempt failed because of its key. Another key of the provider may then serve the call."""
     if attempt.key is None or not isinstance(error, UpstreamFailed):
         return False
-    problem = error.problem
-    return problem.code == RATE_LIMIT or problem.key_refused or problem.status in _OF_KEY
+    return key_pools.is_of_key(error.problem)
 
 
 def _report_key(health: Health, attempt: Attempt, key: KeyState, problem: Problem) -> None:

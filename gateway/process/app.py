@@ -289,7 +289,7 @@ async def _run_parts(
         ready = app[readiness.READINESS]
         stack.callback(ready.close)
         stack.callback(asyncio.create_task(ready.watch()).cancel)
-        searcher = ModelSearcher(outgoing.upstream, outgoing.live, gateway.registry.flags)
+        searcher = ModelSearcher(outgoing.upstream, outgoing.live, gateway.registry.flags, gateway.log)
         refresh = ModelRefresh(gateway, searcher)
         stack.push_async_callback(refresh.stop)
         refresh.start()

@@ -21,6 +21,7 @@ from time import monotonic
 from typing import Final
 
 from gateway.config.model import PooledKey, Provider
+from gateway.contract.errors import RATE_LIMIT, Problem
 from gateway.upstream.health.circuit import MAX_DOUBLINGS
 from gateway.upstream.health.circuits import MAX_HELD
 
@@ -31,8 +32,17 @@ DENIED_SECONDS: Final = 60.0
 MAX_SESSIONS: Final = 10_000
 """Maximum number of sessions whose key is remembered. The least recently used session is forgotten first."""
 
+_OF_KEY: Final = frozenset({401, 402, 403})
+"""Statuses with which a provider refuses a key: the key is invalid (401), its account has no money (402), or the key
+gives no access to the model (403)."""
+
 Session = tuple[str, str]
 """The caller's login and the session's id."""
+
+
+def is_of_key(problem: Problem) -> bool:
+    """Return whether a provider refused or throttled a request because of its key, so that another key may serve."""
+    return problem.code == RATE_LIMIT or problem.key_refused or problem.status in _OF_KEY
 
 
 class KeyState:

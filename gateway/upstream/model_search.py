@@ -1,7 +1,8 @@
 """Requests the list of models from a provider with `"models": "discover"`.
 
 - The hook `discover_models` of a compatibility flag determines the requests.
-- A request has the provider's credential and its `add_headers`, as a call has. Of several keys, the first is used.
+- A request has the provider's credential and its `add_headers`, as a call has.
+- Of several keys, the first is used. If the provider refuses or throttles it, the search begins anew with the next key.
 - The time, the number of requests, the bytes and the models of a list are limited. A list that exceeds a limit is a
   failure. It is not cut off, because callers would lose the missing models.
 
@@ -24,11 +25,13 @@ from gateway.contract.flag import DiscoveredModel, Head, ModelSearch, StepRespon
 from gateway.contract.hook_results import OF_SEARCH
 from gateway.contract.json_api import MAX_MODEL
 from gateway.contract.registry import Plugin
+from gateway.telemetry.log import Logger
 from gateway.upstream.client import Upstream
 from gateway.upstream.credentials import keys
 from gateway.upstream.credentials.live import Address, LiveCredentials, Used
 from gateway.upstream.credentials.renewal import CredentialFailed
 from gateway.upstream.http1.targets import base
+from gateway.upstream.key_pools import is_of_key
 from gateway.upstream.subjects import Subject
 
 R = TypeVar("R")
@@ -56,12 +59,28 @@ class SearchFailed(Exception):
     """The error for a provider that gave no list of its models. The message has no secret."""
 
 
+class _KeyFailed(SearchFailed):
+    """The error for a key that the provider refuses or throttles, or that cannot be obtained. Another key may serve."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """One search with one key of a provider."""
+
+    provider: Provider
+    key: str
+    """The key's name in `apikeys`; "" for a provider without `apikeys`."""
+    secrets: set[str]
+    """The credentials that must not appear in a message."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSearcher:
     upstream: Upstream
     live: LiveCredentials
     flags: Mapping[str, Plugin]
     """All compatibility flags (plugins of API formats), by name."""
+    log: Logger
 
     async def models(self, provider: Provider) -> Mapping[str, str]:
         """Return a map from each name in the provider's list to the id of the underlying model.
@@ -74,17 +93,33 @@ class ModelSearcher:
         secrets |= {value for _, value in provider.add_headers}
         try:
             async with asyncio.timeout(SEARCH_SECONDS):
-                return await self._models(provider, secrets)
+                return await self._with_any_key(provider, secrets)
         except TimeoutError:
             raise SearchFailed(f"gave no complete list within {SEARCH_SECONDS:g} seconds") from None
-        except CredentialFailed as error:
-            raise SearchFailed(f"there is no valid credential: {error.message}; {error.remedy}") from None
         except PluginFailed as error:
             raise SearchFailed(f"plugin {error.plugin} failed in {error.hook}: {error.cause} ({error.place})") from None
         except GatewayError as error:
             raise SearchFailed(_shown(error.problem.message, secrets)) from None
 
-    async def _models(self, provider: Provider, secrets: set[str]) -> Mapping[str, str]:
+    async def _with_any_key(self, provider: Provider, secrets: set[str]) -> Mapping[str, str]:
+        """Return the models in the list that the provider gives for the first key that it accepts."""
+        failures: dict[str, str] = {}
+        for name in [key.name for key in provider.apikeys] or [""]:
+            try:
+                models = await self._models(_Search(provider, name, secrets))
+            except _KeyFailed as failure:
+                failures[name] = str(failure)
+                continue
+            for failed, reason in failures.items():
+                self.log.warning("models.key_failed", provider=provider.id, key=failed, reason=reason, used=name)
+            return models
+        if len(failures) == 1:
+            raise SearchFailed(*failures.values())
+        each = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
+        raise SearchFailed(_shown(f"gave no list for any of its {len(failures)} keys: {each}", secrets))
+
+    async def _models(self, one: _Search) -> Mapping[str, str]:
+        provider = one.provider
         flag, search = self.search(provider)
         asked = at_subdomain(provider, search.subdomain) if search.subdomain else provider
         hook = flag.hooks["discover_models"]
@@ -102,7 +137,7 @@ class ModelSearcher:
                     return checked(wanted)
                 if sent == MAX_REQUESTS:
                     raise SearchFailed(f"gave no complete list within {MAX_REQUESTS} pages")
-                reply = await self._reply(asked, flag, wanted, secrets, MAX_BYTES - size)
+                reply = await self._reply(replace(one, provider=asked), flag, wanted, MAX_BYTES - size)
                 size += len(reply.body)
                 sent += 1
         finally:
@@ -123,32 +158,46 @@ class ModelSearcher:
             raise SearchFailed("none of the enabled flags has a list of models; name the models")
         return next((each for each in searches if each[1].subdomain), searches[0])
 
-    async def _reply(
-        self, provider: Provider, flag: Plugin, request: UpstreamRequest, secrets: set[str], most: int
-    ) -> StepResponse:
+    async def _reply(self, one: _Search, flag: Plugin, request: UpstreamRequest, most: int) -> StepResponse:
         """Send a request and return the reply. Raises `SearchFailed` if the reply is an error.
 
         If a credential that can be renewed is refused, the request is sent once more with another credential.
         """
-        used = None if provider.issuer is None else await self.live.get(provider, _SELF)
-        status, headers, body, problem = await self._sent(provider, flag, request, used, most)
+        used = await self._credential(one)
+        status, headers, body, problem = await self._sent(one, flag, request, used, most)
         if used is not None and problem is not None and problem.key_refused:
-            secrets.add(used.secret)
-            if await self.live.has_other(provider, used, headers.get("date", "")):
-                used = await self.live.get(provider, _SELF)
-                status, headers, body, problem = await self._sent(provider, flag, request, used, most)
+            one.secrets.add(used.secret)
+            if await self.live.has_other(one.provider, used, headers.get("date", "")):
+                used = await self._credential(one)
+                status, headers, body, problem = await self._sent(one, flag, request, used, most)
         if problem is not None:
-            secrets |= {used.secret} if used is not None else set()
+            if used is not None:
+                one.secrets.add(used.secret)
             words = f"{problem.native}: {problem.message}" if problem.native else problem.message
-            raise SearchFailed(_shown(f"{request.method} {request.path} was answered {status}: {words}", secrets))
+            reason = _shown(f"{request.method} {request.path} was answered {status}: {words}", one.secrets)
+            raise (_KeyFailed if is_of_key(problem) else SearchFailed)(reason)
         return StepResponse(status, headers, body)
 
+    async def _credential(self, one: _Search) -> Used | None:
+        """Return the credential if it is obtained at run time; None if the key is fixed.
+
+        Raises `_KeyFailed` if the credential cannot be obtained.
+        """
+        if one.provider.issuer_of(one.key) is None:
+            return None
+        try:
+            return await self.live.get(one.provider, _SELF, one.key)
+        except CredentialFailed as error:
+            raise _KeyFailed(f"there is no valid credential: {error.message}; {error.remedy}") from None
+
     async def _sent(
-        self, provider: Provider, flag: Plugin, request: UpstreamRequest, used: Used | None, most: int
+        self, one: _Search, flag: Plugin, request: UpstreamRequest, used: Used | None, most: int
     ) -> tuple[int, Mapping[str, str], bytes, Problem | None]:
         """Send a request. Return the status, headers and body of the reply, and the problem in it, if any."""
+        provider = one.provider
+        secret = next((key.secret for key in provider.apikeys if key.name == one.key), None)
         added = {name.lower(): value for name, value in provider.add_headers}
-        added |= keys.headers(provider, {})
+        added |= keys.headers(provider, {}, secret)
         if used is not None and provider.auth_mode != "none":
             where = base(provider.baseurl)
             path, _, query = where.target(request.path, request.query).partition("?")

@@ -295,6 +295,97 @@ async def test_a_refused_key_is_tried_once(tmp_path, upstream):
     assert len(upstream.requests) == 1
 
 
+SECOND = "bedrock-key-of-the-second-account"
+
+
+def pooled(upstream, **keys):
+    made = discovering(upstream, apikeys=keys)
+    del made["bedrock"]["apikey"]
+    return made
+
+
+def refuses(monkeypatch, upstream, keys, *refusal):
+    """Let the simulated provider refuse some keys."""
+    respond = upstream.respond
+
+    async def answer(seen, request):
+        if seen.headers["authorization"].removeprefix("Bearer ") in keys:
+            raise upstream.failure(*refusal)
+        return await respond(seen, request)
+
+    monkeypatch.setattr(upstream, "respond", answer)
+
+
+@pytest.mark.parametrize("name", ["ThrottlingException", "AccessDeniedException", "UnrecognizedClientException"])
+async def test_a_second_key_lists_what_the_first_is_refused(tmp_path, upstream, monkeypatch, name):
+    upstream.keys = None
+    refuses(monkeypatch, upstream, {KEY}, name, f"no list for {KEY}")
+    for number in range(3):
+        upstream.listing.add_profile(f"us.amazon.nova-{number}", [model_arn(LITE)])
+    upstream.listing.per_page = 1
+    async with gate(tmp_path, pooled(upstream, a=KEY, b=SECOND)) as gateway:
+        await until(gateway, [f"us.amazon.nova-{number}" for number in range(3)])
+        [line] = await gateway.lines.until("models.key_failed")
+        assert gateway.running.gateway.models.failures == {}
+        assert KEY not in gateway.lines.data.decode()
+    assert (line["provider"], line["key"], line["used"]) == ("bedrock", "a", "b")
+    assert f"{name}: no list for [key]" in line["reason"]
+    sent = [seen.headers["authorization"] for seen in upstream.requests]
+    assert sent.count(f"Bearer {KEY}") == 1
+    assert sent.count(f"Bearer {SECOND}") == len(sent) - 1
+
+
+async def test_a_page_that_is_throttled_begins_the_search_anew_with_the_next_key(tmp_path, upstream, monkeypatch):
+    upstream.keys, upstream.listing.per_page = None, 1
+    names = [f"us.amazon.nova-{number}" for number in range(3)]
+    for name in names:
+        upstream.listing.add_profile(name, [model_arn(LITE)])
+    respond = upstream.respond
+
+    async def answer(seen, request):
+        if "nextToken" in seen.query and seen.headers["authorization"] == f"Bearer {KEY}":
+            raise upstream.failure("ThrottlingException", "slow down")
+        return await respond(seen, request)
+
+    monkeypatch.setattr(upstream, "respond", answer)
+    async with gate(tmp_path, pooled(upstream, a=KEY, b=SECOND)) as gateway:
+        await until(gateway, names)
+
+
+async def test_if_no_key_gives_a_list_the_reason_names_each(tmp_path, upstream):
+    upstream.keys = {"another key"}
+    async with gate(tmp_path, pooled(upstream, a=KEY, b=SECOND)) as gateway:
+        [failure] = await gateway.lines.until("models.list_failed")
+        assert not gateway.lines.entries("models.key_failed")
+        assert KEY not in gateway.lines.data.decode()
+    assert failure["reason"].startswith(
+        "gave no list for any of its 2 keys: a: GET /foundation-models was answered 403"
+    )
+    assert "; b: GET /foundation-models was answered 403" in failure["reason"]
+    assert len(upstream.requests) == 2
+
+
+async def test_a_fault_of_the_list_is_no_fault_of_the_key(tmp_path, upstream):
+    upstream.keys, upstream.listing.models = None, "nonsense"
+    async with gate(tmp_path, pooled(upstream, a=KEY, b=SECOND)) as gateway:
+        await gateway.lines.until("models.list_failed")
+    assert {seen.headers["authorization"] for seen in upstream.requests} == {f"Bearer {KEY}"}
+
+
+async def test_a_program_that_fails_leaves_the_search_to_the_next_key(tmp_path, upstream, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the folder of a configuration without a file
+    (tmp_path / "helpers").mkdir()
+    (tmp_path / "helpers" / "broken").write_text("#!/bin/sh\nexit 3\n")
+    (tmp_path / "helpers" / "token").write_text(f"#!/bin/sh\necho {KEY}\n")
+    for program in (tmp_path / "helpers").iterdir():
+        program.chmod(0o755)
+    upstream.listing.add_model(LITE)
+    async with gate(tmp_path / "state", pooled(upstream, a="exec:broken", b="exec:token")) as gateway:
+        await until(gateway, [LITE])
+        [line] = await gateway.lines.until("models.key_failed")
+    assert line["reason"].startswith("there is no valid credential: broken ended with status 3; run the program")
+
+
 FLAG = """
 from gateway.contract import json_api
 from gateway.contract.flag import DiscoveredModel, ModelSearch, Route, UpstreamRequest

@@ -129,13 +129,13 @@ def test_a_host_without_a_subdomain_is_not_changed(url):
 )
 def test_the_first_flag_is_asked_unless_another_knows_the_host(url, flags, used):
     provider = Provider("p", url, flags=flags, host=urlsplit(url).hostname)
-    flag, _ = ModelSearcher(None, None, FLAGS).search(provider)
+    flag, _ = ModelSearcher(None, None, FLAGS, None).search(provider)
     assert flag.name == used
 
 
 def test_without_a_flag_that_has_a_list_nothing_is_asked():
     with pytest.raises(SearchFailed, match="none of the enabled flags"):
-        ModelSearcher(None, None, FLAGS).search(BEDROCK)
+        ModelSearcher(None, None, FLAGS, None).search(BEDROCK)
 
 
 def test_names_that_no_request_can_have_are_left_out():

@@ -145,10 +145,17 @@ class SqliteStore:
         await self._reports.close()
 
     async def _page(self, of: Callable[[tuple[Any, ...]], T], query: str, values: list[Any], limit: int) -> Page[T]:
-        """Return a page of at most `limit` rows. One more row is read to find out if there is a next page."""
-        selected = await self._read(query, [*values, limit + 1])
-        page = selected[:limit]
-        return Page(tuple(of(row) for row in page), rows.cursor_of(page[-1]) if len(selected) > limit else None)
+        """Return a page of at most `limit` rows. One more row is read to find out if there is a next page.
+
+        The reading thread converts the rows, because a page may have ten thousand.
+        """
+
+        def read(connection: sqlite3.Connection) -> Page[T]:
+            selected = connection.execute(query, [*values, limit + 1]).fetchall()
+            page = selected[:limit]
+            return Page(tuple(of(row) for row in page), rows.cursor_of(page[-1]) if len(selected) > limit else None)
+
+        return await self._reading.run(read)
 
     async def _read(self, query: str, values: list[Any]) -> list[tuple[Any, ...]]:
         return await self._reading.run(lambda connection: connection.execute(query, values).fetchall())

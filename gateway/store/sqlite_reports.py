@@ -15,6 +15,7 @@ from gateway.store.reports.values import (
     ModelHealth,
     Models,
     Names,
+    Ranked,
     Row,
     Selection,
     Span,
@@ -40,8 +41,11 @@ class SqliteReports:
     async def people(self, selection: Selection, buckets: Sequence[Span]) -> Sequence[set[str]]:
         return await self._thread.run(partial(sums.people, selection=selection, buckets=buckets))
 
-    async def rows(self, selection: Selection, by: Dimension) -> tuple[Row, ...]:
-        return await self._thread.run(partial(sums.table_rows, selection=selection, by=by))
+    async def rows(self, selection: Selection, by: Dimension, *, latencies: bool = True) -> tuple[Row, ...]:
+        return await self._thread.run(partial(sums.table_rows, selection=selection, by=by, latencies=latencies))
+
+    async def ranking(self, selection: Selection, by: Dimension, measure: Measure) -> Sequence[Ranked]:
+        return await self._thread.run(partial(sums.ranking, selection=selection, by=by, measure=measure))
 
     async def stack(self, selection: Selection, buckets: Sequence[Span], by: Dimension, measure: Measure) -> Stack:
         query = partial(sums.stack, selection=selection, buckets=buckets, by=by, measure=measure)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
 from gateway.contract.flag import USAGE_KINDS, Usage
 from gateway.store.base import MAX_ROWS, UsageQuery, UsageRow
-from gateway.store.sums import SUMS
+from gateway.store.sums import DAY, PERIOD, SUMS
 
 _COLUMNS: Final[Mapping[str, str]] = {
     "user": "identity",
@@ -22,34 +22,63 @@ _COLUMNS: Final[Mapping[str, str]] = {
 _SUMS: Final = (*SUMS, "duration_ms")
 _SUMMED: Final = {"failed": "iif(outcome = 'ok', 0, calls)"}
 """SQL of the sums for which the tables `figures_*` have no column."""
+_GROUPED: Final = ", ".join(f"sum({name}) AS {name}" for name in _SUMS if name not in _SUMMED)
+_END: Final = 400_000 * DAY
+"""A Unix time in milliseconds after all calls, in the year 3065."""
 _FORMATS: Final[Mapping[str, str]] = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00Z"}
 
 
 def select(query: UsageQuery) -> tuple[str, list[Any]]:
     """Return the SQL statement of a query, and the values for its placeholders.
 
-    Names in the SQL are constants of this package. Text from clients is only among the values.
+    Without days and hours, rows are first grouped by series (`sums.Series`), which is faster than by texts. Names in
+    the SQL are constants of this package. Text from clients is only among the values.
     """
     columns = [_COLUMNS[name] for name in query.by]
-    table = "figures_hour" if "hour" in query.by else "figures_day"
     conditions, values = _conditions(query)
-    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    summed = ", ".join(f"coalesce(sum({_SUMMED.get(name, name)}), 0)" for name in _SUMS)
+    only = f"AND series IN (SELECT n FROM series WHERE {' AND '.join(conditions)})" if conditions else ""  # noqa: S608 (our own names)
+    of_everybody = query.identity is None and query.agent is None and not {"user", "agent"}.intersection(query.by)
+    what = ", ".join(f"coalesce(sum({_SUMMED.get(name, name)}), 0)" for name in _SUMS)
+    parts, bounds = [], []
+    for level, since, until in _levels(query):
+        table = f"{'everybody' if of_everybody else 'figures'}_{level}"
+        grouped = (f"series, {_GROUPED}", "GROUP BY series") if "time" not in columns else ("*", "")
+        parts.append(f"SELECT {grouped[0]} FROM {table} WHERE time >= ? AND time < ? {only} {grouped[1]}")  # noqa: S608 (our own names)
+        bounds += [since, until, *values]
     group = f"GROUP BY {', '.join(columns)} ORDER BY {', '.join(columns)}" if columns else ""
-    what = ", ".join([*columns, summed])
-    return f"SELECT {what} FROM {table} JOIN series ON n = series {where} {group} LIMIT {MAX_ROWS}", values  # noqa: S608 (our own names)
+    return (
+        f"SELECT {', '.join([*columns, what])} FROM ({' UNION ALL '.join(parts)}) CROSS JOIN series ON n = series "  # noqa: S608 (our own names)
+        f"{group} LIMIT {MAX_ROWS}"
+    ), bounds
+
+
+def _levels(query: UsageQuery) -> Iterator[tuple[str, int, int]]:
+    """Yield the units of time whose sums are read: part of a table's name, and a range in Unix milliseconds.
+
+    Reports without hours and days read the longest units that are within the query's range.
+    """
+    since = 0 if query.since is None else round(query.since * 1000)
+    until = _END if query.until is None else round(query.until * 1000)
+    if "hour" in query.by or "day" in query.by:
+        yield "hour" if "hour" in query.by else "day", since, until
+        return
+    begin, end = -(-since // PERIOD) * PERIOD, until // PERIOD * PERIOD
+    if begin >= end:
+        yield "day", since, until
+        return
+    yield "day", since, begin
+    yield "period", begin, end
+    yield "day", end, until
 
 
 def _conditions(query: UsageQuery) -> tuple[list[str], list[Any]]:
-    bounds = [
-        ("time >= ?", None if query.since is None else round(query.since * 1000)),
-        ("time < ?", None if query.until is None else round(query.until * 1000)),
+    equal = [
         ("identity = ?", query.identity),
         ("provider = ?", query.provider),
         ("model = ?", query.model),
         ("agent = ?", query.agent),
     ]
-    wanted = [(condition, value) for condition, value in bounds if value is not None]
+    wanted = [(condition, value) for condition, value in equal if value is not None]
     return [condition for condition, _ in wanted], [value for _, value in wanted]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from urllib.parse import quote
 
+from gateway.contract.errors import OVERLOADED, PERMISSION, RATE_LIMIT
 from gateway.contract.flag import Usage
 from gateway.store.base import GROUPS, JournalOffset, rfc3339
 from gateway.store.entries import Entry
@@ -30,6 +31,19 @@ BATCH = 5000
 USERS = tuple(f"user{number}@example.com" for number in range(100))
 MODELS = tuple(f"us.anthropic.claude-model-{number}-v1:0" for number in range(6))
 AGENTS = ("claude-cli", "OpenAI/Python", "Boto3", "curl")
+TOOLS = ("Bash", "Read", "Edit", "Grep")
+FAULTS = (
+    lambda number: {
+        "outcome": "failed", "status": 429, "error": RATE_LIMIT, "error_native": "ThrottlingException",
+        "error_message": f"Too many tokens: {number} of 5000",
+    },
+    lambda number: {
+        "outcome": "failed", "status": 503, "error": OVERLOADED, "error_native": "ServiceUnavailableException",
+        "error_message": f"The model {MODELS[number % 6]} is busy; the request was {number:032x}",
+    },
+    lambda number: {"outcome": "refused", "status": 403, "error": PERMISSION, "error_message": "no grant"},
+)  # fmt: skip
+"""Functions that return the fields of a failed call, by the number of the call."""
 DAYS = 60
 END = NOON
 AT_ONCE, CALLS_EACH = 40, 20
@@ -41,10 +55,11 @@ DATABASE = "irisgate.db"
 ROUNDS = 5
 
 
-def one(number, count, days=DAYS):
+def one(number, count, days=DAYS, end=END):
     """Return the record of a call.
 
-    The times of calls are evenly spread. Each user has one client program, and most sessions have one model.
+    The times of calls are evenly spread. Each user has one client program, and most sessions have one model. Every
+    third call has uses of tools.
     """
     session = number // (AT_ONCE * CALLS_EACH) * AT_ONCE + number % AT_ONCE
     is_long = number % 50 == 0
@@ -57,21 +72,22 @@ def one(number, count, days=DAYS):
         model=MODELS[model],
         provider=("bedrock", "bedrock-eu")[model % 2],
         agent=AGENTS[user % len(AGENTS)],
-        at=END - days * 86_400 + number * days * 86_400 / count,
+        at=end - days * 86_400 + number * days * 86_400 / count,
         cost=None if number % 97 == 0 else 1_000_000 + number % 1000,
         usage=Usage(input=number % 5000, output=number % 700, cache_read=number % 90_000),
-        outcome="failed" if number % 101 == 0 else "ok",
+        tools=TOOLS[number % len(TOOLS) :] if number % 3 == 0 else (),
+        **(FAULTS[number % len(FAULTS)](number) if number % 101 == 0 else {}),
     )
 
 
-def build(path, count, days=DAYS):
-    """Write the store with the calls of some days, and return the seconds that this took."""
+def build(path, count, days=DAYS, end=END):
+    """Write the store with the calls of some days before the Unix time `end`. Return the seconds that this took."""
     began = time.monotonic()
     prepare(path)
     connection = connect(path)
     for start in range(0, count, BATCH):
         numbers = range(start, min(start + BATCH, count))
-        write(connection, [Entry(call=one(number, count, days)) for number in numbers], JournalOffset())
+        write(connection, [Entry(call=one(number, count, days, end)) for number in numbers], JournalOffset())
     connection.close()
     return time.monotonic() - began
 
@@ -126,12 +142,12 @@ def lists(after):
     }
 
 
-def usage():
+def usage(end=END):
     """Return the paths of usage reports: by each group, by each pair of groups, by hour, and as people usually request
-    them.
+    them. `end` is the Unix time of the last call.
     """
-    day, week = rfc3339(END - 86_400)[:10], rfc3339(END - 7 * 86_400)[:10]
-    last = rfc3339(END)[:10]
+    day, week = rfc3339(end - 86_400)[:10], rfc3339(end - 7 * 86_400)[:10]
+    last = rfc3339(end)[:10]
     pairs = [",".join(pair) for pair in combinations(GROUPS, 2)]
     paths = {f"usage by {by or 'nothing'}": f"/api/usage?by={by}" for by in ("", *GROUPS, *pairs)}
     return {

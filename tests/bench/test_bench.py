@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from gateway.contract.framing import eventstream
-from tests.bench import flood, identity, memory, million, soak
+from tests.bench import flood, identity, memory, million, pages, soak
 from tests.bench.cases import CASES, STARTS
 from tests.bench.report import report
 from tests.bench.rounds import Figures, run_case, run_starts
@@ -129,3 +129,9 @@ async def test_the_slope_of_memory_over_a_soak_is_told(folder):
     assert figures.records == figures.calls == 60
     assert len(figures.statuses) > 1
     assert "MB/h" in figures.report()
+
+
+async def test_the_cost_of_pages_over_a_large_store_is_told(folder):
+    costs = await pages.measured(folder, calls=500, rounds=1, only="people")
+    assert {"people, 12m +5:30", "CSV of people, 24h", "people, 12m all at once"} <= set(costs)
+    assert len(pages.report(costs).splitlines()) == 1 + len(costs)

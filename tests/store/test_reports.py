@@ -129,6 +129,26 @@ async def test_stacks_and_tables_equal_a_recount(reports, calls, zone):
         assert {row.name: row.figures.calls for row in rows} == Counter(
             name_of(call) for call in within(calls, wanted.span)
         )
+        ranking = await reports.ranking(selection, by, "cost")
+        assert {row.name: (row.amount, row.unknown_cost) for row in ranking} == {
+            row.name: (row.figures.known_cost, row.figures.cost_unknown_calls) for row in rows
+        }
+        assert [row.amount for row in ranking] == sorted((row.amount for row in ranking), reverse=True)
+
+
+@pytest.mark.parametrize("preset", ["7d", "12m"])
+@pytest.mark.parametrize("latencies", [True, False])
+async def test_a_row_has_the_quarter_hour_of_its_last_call(reports, calls, preset, latencies):
+    wanted = preset_range(preset, ZoneInfo("Asia/Kathmandu"), NOW)
+    for by, field in (("user", "identity"), ("agent", "agent"), ("model", "model")):
+        chosen = [call for call in within(calls, wanted.span, outcome="failed") if model_of(call)]
+        last = {}
+        for call in chosen:
+            name = getattr(call, field)
+            last[name] = max(last.get(name, 0), call.at // 900 * 900)
+        rows = await reports.rows(Selection(span=wanted.span, outcome="failed"), by, latencies=latencies)
+        assert {row.name: row.last_at for row in rows} == last
+        assert all((row.duration.calls, row.first_event.calls) == (0, 0) for row in rows if not latencies)
 
 
 @pytest.mark.parametrize("zone", ZONES)

@@ -5,19 +5,22 @@ All functions run in the thread of a connection. Text from clients is never part
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from itertools import pairwise
+from typing import Any, Final, NamedTuple, cast
 
 from gateway.contract.flag import USAGE_KINDS, Usage
 from gateway.store.figures_writing import EVERYBODY_TABLES, FIGURE_TABLES
 from gateway.store.histogram import percentile, unpacked
-from gateway.store.reports.pieces import pieces
+from gateway.store.reports.pieces import Piece, pieces
 from gateway.store.reports.values import (
     Dimension,
     Figures,
     Latency,
     Measure,
+    Ranked,
     Row,
     Selection,
     Span,
@@ -56,6 +59,8 @@ MEASURES: Final[Mapping[Measure, str]] = {
     "saved": "f.cache_saved",
 }
 """SQL expression of each measure, for charts."""
+_COLUMN: Final = re.compile(r"\bf\.(\w+)")
+"""Pattern for a column of sums in `MEASURES`."""
 
 
 class Amounts(NamedTuple):
@@ -89,10 +94,10 @@ def grouped(
     selection: Selection,
     buckets: Sequence[Span],
     what: str,
-    by: str = "",
+    by: str,
     tables: Mapping[str, int] | None = None,
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield rows of sums: the index of the time bucket, the columns `by` if given, and the sums `what`.
+    """Yield rows of sums: the index of the time bucket, the columns `by`, and the sums `what`.
 
     A group has several rows if its sums are spread over several tables. The caller must add these rows (`added`). If
     `tables` is None, `_tables` chooses the tables.
@@ -100,15 +105,68 @@ def grouped(
     if tables is None:
         tables = _tables(selection, by)
     where, values = conditions(selection)
-    group = f"p.bucket, {by}" if by else "p.bucket"
     for table, parts in pieces(buckets, tables).items():
-        marks = ", ".join("(?, ?, ?)" for _ in parts)
         statement = (
-            f"WITH p (bucket, since, until) AS (VALUES {marks}) SELECT {group}, {what} FROM p "  # noqa: S608 (our own names)
+            f"{_with_pieces(parts)} SELECT p.bucket, {by}, {what} FROM p "  # noqa: S608 (our own names)
             f"CROSS JOIN {table} f ON f.time >= p.since AND f.time < p.until CROSS JOIN series s ON s.n = f.series "
-            f"WHERE {where} GROUP BY {group}"
+            f"WHERE {where} GROUP BY p.bucket, {by}"
         )
-        yield from connection.execute(statement, [*(value for part in parts for value in part), *values])
+        yield from connection.execute(statement, [*_bounds(parts), *values])
+
+
+def summed(
+    connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span]
+) -> Iterator[tuple[int, Sequence[int]]]:
+    """Yield the index of a time bucket, and the sums `SUMMED` over a part of this bucket.
+
+    A statement for each part of a bucket is faster than one statement for all, because SQLite sorts all rows that it
+    groups.
+    """
+    where, values = conditions(selection)
+    join = f"CROSS JOIN series s ON s.n = f.series WHERE f.time >= ? AND f.time < ? AND {where}"
+    for table, parts in pieces(buckets, _tables(selection, "")).items():
+        statement = f"SELECT {SUMMED} FROM {table} f {join}"  # noqa: S608 (our own names)
+        for bucket, since, until in parts:
+            row = connection.execute(statement, [since, until, *values]).fetchone()
+            if row[0] is not None:
+                yield bucket, row
+
+
+def _with_pieces(parts: Sequence[Piece]) -> str:
+    return f"WITH p (bucket, since, until) AS (VALUES {', '.join('(?, ?, ?)' for _ in parts)})"
+
+
+def _bounds(parts: Sequence[Piece]) -> Iterator[int]:
+    return (value for part in parts for value in part)
+
+
+def grouped_twice(
+    connection: sqlite3.Connection,
+    selection: Selection,
+    buckets: Sequence[Span],
+    columns: Sequence[str],
+    what: str,
+    by: str,
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the same rows as `grouped`, for sums of a few columns.
+
+    `columns` are the columns of the table that `what` names as `f.calls` and the like. Without columns, the rows say
+    only which groups exist.
+
+    SQLite sorts all rows that it groups. Sorting by two integers (bucket and series) is much faster than by texts, and
+    leaves few rows for the second step, which groups by `by`. Each sum must be linear: the sum of sums.
+    """
+    where, values = conditions(selection)
+    only = f"AND f.series IN (SELECT s.n FROM series s WHERE {where})" if values else ""  # noqa: S608 (our own names)
+    sums = "".join(f", sum(f.{column}) AS {column}" for column in columns)
+    for table, parts in pieces(buckets, _tables(selection, by)).items():
+        statement = (
+            f"{_with_pieces(parts)} SELECT f.bucket, {by}, {what} FROM ("  # noqa: S608 (our own names)
+            f"SELECT {'' if columns else 'DISTINCT'} p.bucket AS bucket, f.series AS series{sums} FROM p "
+            f"CROSS JOIN {table} f ON f.time >= p.since AND f.time < p.until {only} "
+            f"{'GROUP BY 1, 2' if columns else ''}) f CROSS JOIN series s ON s.n = f.series GROUP BY f.bucket, {by}"
+        )
+        yield from connection.execute(statement, [*_bounds(parts), *values])
 
 
 def _tables(selection: Selection, by: str) -> Mapping[str, int]:
@@ -124,11 +182,15 @@ _SUMMED: Final = ", ".join(f"sum({sql})" for sql in _AMOUNTS.values())
 _LATENCIES: Final = ", ".join(f"sum(f.{name})" for name in (*DURATIONS, *FIRST_EVENTS))
 SUMMED: Final = f"{_SUMMED}, {_LATENCIES}"
 """SQL of the sums that `amounts_of` reads."""
+_NO_COUNTS: Final = (0,) * len(DURATIONS)
 _SIZE: Final = len(_AMOUNTS) + len(DURATIONS) + len(FIRST_EVENTS)
 
 
 def added(rows: Sequence[Sequence[int]]) -> Sequence[int]:
-    """Return the sum of each column of `rows`, which have the columns `SUMMED`. Without rows, return zeros."""
+    """Return the sum of each column of `rows`, which have all or the first columns of `SUMMED`.
+
+    Without rows, return zeros.
+    """
     return [sum(column) for column in zip(*rows, strict=True)] if rows else [0] * _SIZE
 
 
@@ -142,15 +204,15 @@ def amounts_of(sums: Sequence[int]) -> Amounts:
 
 
 def latency(counts: Sequence[int]) -> Latency:
-    """Return the distribution of a duration from the columns of its histogram."""
-    each = unpacked(counts)
+    """Return the distribution of a duration from the columns of its histogram; that of no calls without columns."""
+    each = unpacked(counts or _NO_COUNTS)
     return Latency(calls=sum(each), p50=percentile(each, 0.5), p95=percentile(each, 0.95), counts=each)
 
 
 def summaries(connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span]) -> tuple[Summary, ...]:
     """Return the summary of each time bucket."""
     sums: list[list[Sequence[int]]] = [[] for _ in buckets]
-    for bucket, *row in grouped(connection, selection, buckets, SUMMED):
+    for bucket, row in summed(connection, selection, buckets):
         sums[bucket].append(row)
     active = people(connection, selection, buckets)
     parts = [amounts_of(added(rows)) for rows in sums]
@@ -163,20 +225,54 @@ def summaries(connection: sqlite3.Connection, selection: Selection, buckets: Seq
 def people(connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span]) -> list[set[str]]:
     """Return a set for each time bucket: the logins of its calls. Callers without a login are left out."""
     active: list[set[str]] = [set() for _ in buckets]
-    for bucket, login, _ in grouped(connection, selection, buckets, "1", "s.identity"):
+    for bucket, login, _ in grouped_twice(connection, selection, buckets, (), "1", "s.identity"):
         if login:
             active[bucket].add(login)
     return active
 
 
-def table_rows(connection: sqlite3.Connection, selection: Selection, by: Dimension) -> tuple[Row, ...]:
-    """Return one row of sums for each value of a dimension, such as each model."""
+def table_rows(
+    connection: sqlite3.Connection, selection: Selection, by: Dimension, *, latencies: bool
+) -> tuple[Row, ...]:
+    """Return one row of sums for each value of a dimension, such as each model.
+
+    Without `latencies`, which take half of the time, the rows have those of no calls.
+    """
     sums: dict[str, list[Sequence[int]]] = {}
     last: dict[str, int] = {}
-    for _, name, at, *row in grouped(connection, selection, [selection.span], f"max(f.time), {SUMMED}", COLUMNS[by]):
+    what = f"max(f.time), {SUMMED if latencies else _SUMMED}"
+    for _, name, at, *row in grouped(connection, selection, [selection.span], what, COLUMNS[by]):
         sums.setdefault(str(name), []).append(row)
         last[str(name)] = max(last.get(str(name), 0), at)
-    return tuple(_row(name, amounts_of(added(rows)), last[name] / 1000) for name, rows in sums.items())
+    exact = _quarters(connection, selection, COLUMNS[by], last)
+    return tuple(_row(name, amounts_of(added(rows)), exact[name] / 1000) for name, rows in sums.items())
+
+
+def _quarters(
+    connection: sqlite3.Connection, selection: Selection, by: str, last: Mapping[str, int]
+) -> Mapping[str, int]:
+    """Return the start of the quarter hour of each name's last call, as Unix time in milliseconds.
+
+    `last` has the start of the last unit of time with a call, such as a day. The calls of this unit are searched in the
+    table with the next shorter unit.
+    """
+    tables = _tables(selection, by)
+    parts = pieces([selection.span], tables)
+    found = dict(last)
+    levels = dict.fromkeys(last, "")
+    for name, at in last.items():
+        levels[name] = next(table for table in tables for part in parts[table] if part.since <= at < part.until)
+    for (table, unit), (finer, finer_unit) in pairwise(tables.items()):
+        names = [name for name, level in levels.items() if level == table]
+        within = {at: Span(at / 1000, (at + unit) / 1000) for at in sorted({found[name] for name in names})}
+        later = {
+            (at, str(name)): newest
+            for at, span in within.items()
+            for _, name, newest in grouped(connection, selection, [span], "max(f.time)", by, {finer: finer_unit})
+        }
+        for name in names:
+            found[name], levels[name] = later[found[name], name], finer
+    return found
 
 
 def _row(name: str, amounts: Amounts, last_at: float) -> Row:
@@ -195,8 +291,32 @@ def stack(
     """Return the amounts of a measure, such as the cost, for each value of a dimension in each time bucket."""
     amounts: dict[str, list[int]] = {}
     unknown = [0] * len(buckets)
-    what = f"sum({MEASURES[measure]}), sum(f.cost_unknown_calls)"
-    for bucket, name, amount, unpriced in grouped(connection, selection, buckets, what, COLUMNS[by]):
+    for bucket, name, amount, unpriced in _amounts(connection, selection, buckets, by, measure):
         amounts.setdefault(str(name), [0] * len(buckets))[bucket] += amount
         unknown[bucket] += unpriced
     return Stack({name: tuple(each) for name, each in amounts.items()}, tuple(unknown))
+
+
+def ranking(connection: sqlite3.Connection, selection: Selection, by: Dimension, measure: Measure) -> list[Ranked]:
+    """Return the amount of a measure for each value of a dimension, the largest first."""
+    sums: dict[str, tuple[int, int]] = {}
+    for _, name, amount, unpriced in _amounts(connection, selection, [selection.span], by, measure):
+        before = sums.get(str(name), (0, 0))
+        sums[str(name)] = before[0] + amount, before[1] + unpriced
+    ranked = [Ranked(name=name, amount=amount, unknown_cost=unpriced) for name, (amount, unpriced) in sums.items()]
+    return sorted(ranked, key=lambda row: (-row.amount, row.name))
+
+
+def _amounts(
+    connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span], by: Dimension, measure: Measure
+) -> Iterator[tuple[int, Any, int, int]]:
+    """Yield the index of the time bucket, the value of a dimension, the amount of a measure, and the number of calls
+    with an unknown cost. A group may have several rows.
+    """
+    sql = MEASURES[measure]
+    columns = dict.fromkeys([*_COLUMN.findall(sql), "cost_unknown_calls"])
+    what = f"sum({sql}), sum(f.cost_unknown_calls)"
+    return cast(
+        "Iterator[tuple[int, Any, int, int]]",
+        grouped_twice(connection, selection, buckets, tuple(columns), what, COLUMNS[by]),
+    )

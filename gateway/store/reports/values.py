@@ -196,6 +196,17 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ranked:
+    """The amount of a measure for one value of a dimension, such as the cost of one model."""
+
+    name: str
+    amount: int
+    """The amount, such as the total of all known costs in nanodollars."""
+    unknown_cost: int
+    """Number of calls with an unknown cost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """The sorted rows of a dimension. `size` is the number of rows before the table was limited."""
 

@@ -38,7 +38,7 @@ async def cache(request: web.Request) -> web.StreamResponse:
     totals, trend, table, bar = await asyncio.gather(
         seen.reports.totals(replace(seen.filter, compare=True)),
         seen.reports.trend(seen.filter),
-        seen.reports.table(seen.filter, by, sort=sort, limit=ROWS),
+        seen.reports.table(seen.filter, by, sort=sort, limit=ROWS, latencies=False),
         filter_bar(seen, csv=seen.href(format="csv")),
     )
     sums = totals.now.figures

@@ -24,6 +24,9 @@ def wants_csv(seen: Visit) -> bool:
 
 
 async def csv_page(seen: Visit, name: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> web.Response:
-    """Return the CSV file of a page. Its name has the page's name and the range of days. A thread writes the file."""
-    body = await asyncio.to_thread(as_csv, columns, list(rows))
+    """Return the CSV file of a page. Its name has the page's name and the range of days.
+
+    A thread makes the rows and writes the file, so `rows` may be a generator that does much work.
+    """
+    body = await asyncio.to_thread(lambda: as_csv(columns, list(rows)))
     return csv_response(f"irisgate-{name}-{seen.filter.range.first}-{seen.filter.range.last}", body)

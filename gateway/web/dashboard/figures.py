@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from gateway.store.histogram import BOUNDS
-from gateway.store.reports.values import OTHERS, Dimension, Measure, Point, Row, Summary
+from gateway.store.reports.values import OTHERS, Dimension, Measure, Point, Ranked, Summary
 from gateway.web.dashboard import charts, words
 from gateway.web.dashboard.visit import Visit
 
@@ -134,27 +134,26 @@ def tiles(now: Summary, before: Summary | None, trend: Sequence[Point], *, every
     return made
 
 
-def bars(seen: Visit, by: Dimension, rows: Sequence[Row], measure: Measure) -> list[Bar]:
+def bars(seen: Visit, by: Dimension, rows: Sequence[Ranked], measure: Measure) -> list[Bar]:
     """Return the rows of a list with bars. A row with a name links to the page filtered by this name."""
-    amounts = [row.figures.amount(measure) for row in rows]
-    highest = max([*amounts, 1])
+    highest = max([*(row.amount for row in rows), 1])
     return [
         Bar(
             label(by, row.name),
             "",
             seen.href(**{by: row.name}) if row.name else "",
-            round(max(0.0, 100 * amount / highest), 2),
+            round(max(0.0, 100 * row.amount / highest), 2),
             _value(row, measure),
-            f"+ {words.short(row.figures.cost_unknown_calls)} unpriced"
-            if measure == "cost" and row.figures.cost_unknown_calls
-            else "",
+            f"+ {words.short(row.unknown_cost)} unpriced" if measure == "cost" and row.unknown_cost else "",
         )
-        for row, amount in zip(rows, amounts, strict=True)
+        for row in rows
     ]
 
 
-def _value(row: Row, measure: Measure) -> str:
-    return words.money(row.figures.cost) if measure == "cost" else amount_text(measure, row.figures.amount(measure))
+def _value(row: Ranked, measure: Measure) -> str:
+    if measure == "cost":
+        return words.money(None if row.unknown_cost and not row.amount else row.amount)
+    return amount_text(measure, row.amount)
 
 
 def _relative(now: int, before: int, text: words.Text) -> Change | None:

@@ -87,8 +87,8 @@ async def _own_quotas(seen: Visit) -> list[Bucket]:
 
 
 async def _top(seen: Visit, by: Dimension, title: str, measure: Measure) -> TopList:
-    table = await seen.reports.table(seen.filter, by, sort=measure, limit=TOP)
-    return TopList(by, title, figures.bars(seen, by, table.rows, measure), max(0, table.size - len(table.rows)))
+    ranking = await seen.reports.ranking(seen.filter, by, measure)
+    return TopList(by, title, figures.bars(seen, by, ranking[:TOP], measure), max(0, len(ranking) - TOP))
 
 
 def _choices(seen: Visit, name: str, known: Iterable[tuple[str, str]], current: str) -> list[Choice]:

@@ -32,7 +32,7 @@ async def people(request: web.Request) -> web.StreamResponse:
         table = await seen.reports.table(seen.filter, "user", sort=sort, limit=MOST)
         return await csv_page(seen, "people", ("login", *COLUMNS), ((row.name, *cells(row)) for row in table.rows))
     table, activity, bar = await asyncio.gather(
-        seen.reports.table(seen.filter, "user", sort=sort, limit=ROWS),
+        seen.reports.table(seen.filter, "user", sort=sort, limit=ROWS, latencies=False),
         seen.reports.activity(seen.filter),
         filter_bar(seen, csv=seen.href(format="csv")),
     )
@@ -42,10 +42,13 @@ async def people(request: web.Request) -> web.StreamResponse:
         ("In the last month", activity.months),
         ("On 4 of 7 days", activity.four_of_seven),
     )
+    # a thread makes them, because hundreds of links would block the event loop for too long
+    drawn = await asyncio.to_thread(_chart, seen, activity.days)
+    rows = await asyncio.to_thread(table_rows, seen, "user", table.rows, "/ui/")
     return await page(
         request, "people.html",
-        bar=bar, tiles=[_tile(label, days) for label, days in counts], drawn=_chart(seen, activity.days),
-        rows=table_rows(seen, "user", table.rows, "/ui/"), size=table.size, head=head(seen, sort),
+        bar=bar, tiles=[_tile(label, days) for label, days in counts], drawn=drawn, rows=rows, size=table.size,
+        head=head(seen, sort),
     )  # fmt: skip
 
 

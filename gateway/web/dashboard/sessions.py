@@ -106,15 +106,24 @@ async def session(request: web.Request) -> web.Response:
         raise Missing(f'There is no session "{name[:200]}", or it is not yours.')
     cursor = request.query.get("cursor")
     calls = await store.calls(row.identity, row.id, limit_of(request.query), cursor)
-    steps = [*timeline(row, calls.rows, newest=cursor is None)]
+    # a thread makes them, because two hundred steps would block the event loop for too long
+    steps, drawn = await asyncio.to_thread(_drawn, row, calls.rows, newest=cursor is None)
     owner = row.identity if seen.admin else None
     return await page(
         request, "session.html",
-        session=row, steps=steps, drawn=_chart(steps), cursor=cursor, current="/ui/sessions",
+        session=row, steps=steps, drawn=drawn, cursor=cursor, current="/ui/sessions",
         newest=session_href(row.id, owner) if cursor else "",
         older=session_href(row.id, owner, calls.next) if calls.next else "",
         tools=sorted(row.tools.items(), key=lambda item: (-item[1], item[0])),
     )  # fmt: skip
+
+
+def _drawn(
+    session: Session, newest_first: Sequence[Record], *, newest: bool
+) -> tuple[list[Step], charts.Stacked | None]:
+    """Return the steps of a timeline and their chart. The arguments are those of `timeline`."""
+    steps = [*timeline(session, newest_first, newest=newest)]
+    return steps, _chart(steps)
 
 
 def timeline(session: Session, newest_first: Sequence[Record], *, newest: bool) -> Iterator[Step]:

@@ -26,7 +26,7 @@ from gateway.upstream.catalog import Catalog
 from gateway.upstream.discovered_models import DiscoveredModels
 from gateway.upstream.health.circuits import Health
 from gateway.upstream.refused_keys import RefusedKeys
-from gateway.web.admin import report_routes, sessions
+from gateway.web.admin import report_routes, sessions, usage
 from gateway.web.dashboard import pages
 from tests.helpers.own_plugins import discover_own
 from tests.helpers.records import HAIKU, logger
@@ -140,5 +140,5 @@ def application(store: SqliteStore | Broken, config: Config = CONFIG) -> web.App
             metrics=SimpleNamespace(recent=RecentCalls()),
         ),
     )
-    app.add_routes([*sessions.routes(), *report_routes.routes(), *pages.routes()])
+    app.add_routes([*sessions.routes(), *report_routes.routes(), *usage.routes(), *pages.routes()])
     return app

@@ -1,0 +1,242 @@
+"""Measures every page and every answer of the API over a million calls of a year: CPU time, and blocks of the loop.
+
+Run by hand: `python -m tests.bench.pages [FOLDER]`. The store in the folder is used again if it exists.
+
+The CPU time is that of the whole process: the event loop, the threads that read the store and render the page, and the
+client, which takes less than a millisecond for most pages. A block is the longest CPU time for which the thread of the
+loop worked without running other tasks.
+"""
+
+import asyncio
+import http.client
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+from urllib.parse import quote, urlencode, urlsplit
+
+from tests.bench import million
+from tests.bench.measure import table
+from tests.helpers.gateway import CAP, bedrock
+from tests.helpers.loop_monitor import LoopMonitor
+from tests.web.admin.conftest import from_file
+
+DAYS = 365
+ROUNDS = 3
+BOUND_MS, BLOCK_MS = 150, 5
+"""The goals: CPU time of one page, and the longest block of the loop, in milliseconds."""
+INDIA, NEPAL = "Asia/Kolkata", "Asia/Kathmandu"
+RANGES = {
+    "24h": {"range": "24h"},
+    "7d": {"range": "7d"},
+    "30d": {"range": "30d"},
+    "90d": {"range": "90d"},
+    "12m": {"range": "12m"},
+    "12m +5:30": {"range": "12m", "zone": INDIA},
+}
+"""Ranges of time by name. Each page with a filter is measured with each of them."""
+RIGHTS = ({"read_metrics": True}, {"read_pricing": True})
+CONFIG = {
+    "providers": {
+        "bedrock": bedrock("http://127.0.0.1:9", models=million.MODELS[::2]),
+        "bedrock-eu": bedrock("http://127.0.0.1:9", models=million.MODELS[1::2]),
+    },
+    "grants": [{"src": ["*"], "app": {CAP: [{"role": "admin", "models": "**"}, *RIGHTS]}}],
+    "server": {"listeners": [{"listen": "127.0.0.1:0"}]},
+}
+
+
+class Cost(NamedTuple):
+    """The cost of one answer: medians of several requests, and the longest block in the best of them."""
+
+    cpu_ms: float
+    block_ms: float
+    size: int
+    """Number of bytes."""
+
+
+def custom(end):
+    """Return more ranges of time: whole days, and moments that are quarters of an hour, before the Unix time `end`."""
+    days = {"from": _day(end - 200 * 86_400), "to": _day(end - 3 * 86_400)}
+    moments = {"from": _moment(end - 300 * 86_400 - 900), "to": _moment(end - 86_400 - 2700)}
+    return {
+        "custom": days,
+        "custom +5:45": {**days, "zone": NEPAL},
+        "moments": moments,
+        "moments +5:30": {**moments, "zone": INDIA},
+    }
+
+
+def _day(at):
+    return time.strftime("%Y-%m-%d", time.gmtime(at))
+
+
+def _moment(at):
+    return time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime(at - at % 900))
+
+
+def filters():
+    """Return values of the filter, by name."""
+    return {
+        "": {},
+        "compared": {"compare": "1"},
+        "of one": {"user": million.USERS[1]},
+        "model": {"model": million.MODELS[1]},
+        "provider": {"provider": "bedrock"},
+        "client": {"agent": million.AGENTS[0]},
+        "5xx": {"status": "5xx"},
+        "failed": {"outcome": "failed"},
+        "all at once": {
+            "user": million.USERS[1], "model": million.MODELS[1], "provider": "bedrock-eu", "outcome": "ok",
+            "agent": million.AGENTS[1], "compare": "1",
+        },
+    }  # fmt: skip
+
+
+FILTERED: Mapping[str, str] = {
+    "overview": "/ui/",
+    "overview by user": "/ui/?by=user&measure=tokens",
+    "people": "/ui/people",
+    "cache": "/ui/cache",
+    "cache by client": "/ui/cache?by=agent&sort=saved",
+    "errors": "/ui/errors",
+    "providers": "/ui/providers",
+    "sessions": "/ui/sessions",
+    "sessions, 200": "/ui/sessions?limit=200",
+    "CSV of people": "/ui/people?format=csv",
+    "CSV of cache": "/ui/cache?format=csv",
+    "CSV of errors": "/ui/errors?format=csv",
+    "CSV of providers": "/ui/providers?format=csv",
+    "api totals": "/api/reports/totals",
+    "api chart": "/api/reports/chart",
+    "api chart by user": "/api/reports/chart?by=user&measure=calls",
+    "api table": "/api/reports/table",
+    "api table by user": "/api/reports/table?by=user&sort=tokens&limit=200",
+    "api errors": "/api/reports/errors",
+}
+"""Pages and answers with a filter, by name."""
+
+
+def plain(end, after):
+    """Return the paths of pages and answers without a range, by name."""
+    call, session = f"req_{7:024x}", "cc_00000007"
+    return {
+        "CSV of sessions": "/ui/sessions?range=12m&format=csv",
+        "now": "/ui/now",
+        "quotas": "/ui/quotas",
+        "configuration": "/ui/config",
+        "connect": "/ui/connect",
+        "access": "/ui/access",
+        "access of one": f"/ui/access?{urlencode({'as': million.USERS[1], 'model': million.MODELS[1]})}",
+        "find": "/ui/find",
+        "find a text": "/ui/find?q=claude",
+        "call": f"/ui/calls?id={call}",
+        "session": f"/ui/sessions/{session}",
+        "longest session": f"/ui/sessions/{million.LONG}",
+        "longest session, 200": f"/ui/sessions/{million.LONG}?limit=200",
+        "longest session, far behind": f"/ui/sessions/{million.LONG}?{after['far']}",
+        "api bodies": f"/api/calls/{call}/bodies",
+        "api providers": "/api/providers",
+        "api health of providers": "/api/providers/health",
+        "api quotas": "/api/quotas",
+        "api whoami": "/api/whoami",
+        "api explain": f"/api/explain?model={quote(million.MODELS[1])}",
+        "api config": "/aperture/config",
+        "api prices": "/aperture/pricing",
+        "api description": "/aperture/openapi.json",
+        "metrics": "/metrics",
+        "ready": "/readyz",
+        **million.lists(after),
+        **million.usage(end),
+    }
+
+
+def paths(end, after):
+    """Return the paths of all pages and answers, by name.
+
+    Each page with a filter has a path for each range of time, and one for each filter over twelve months.
+    """
+    year = {"range": "12m", "zone": INDIA}
+    ranges = {**RANGES, **custom(end)}
+    answers = {
+        f"{name}, {label}": _with(path, {**wanted, "compare": "1"})
+        for (name, path), (label, wanted) in product(FILTERED.items(), ranges.items())
+    }
+    answers |= {
+        f"{name}, 12m {label}": _with(path, {**year, **wanted})
+        for (name, path), (label, wanted) in product(FILTERED.items(), filters().items())
+        if label
+    }
+    return {**answers, **plain(end, after)}
+
+
+def _with(path, parameters):
+    return f"{path}{'&' if '?' in path else '?'}{urlencode(parameters)}"
+
+
+def get(url, path):
+    """Return the status and the body of an answer."""
+    place = urlsplit(url)
+    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=120)
+    try:
+        connection.request("GET", path)
+        with connection.getresponse() as reply:
+            return reply.status, reply.read()
+    finally:
+        connection.close()
+
+
+async def cost(url, path, rounds=ROUNDS):
+    """Return the cost of an answer. One request before the measurement fills caches."""
+    status, body = await asyncio.to_thread(get, url, path)
+    # bodies are kept only on request, so there are none
+    assert status == 200 or path.endswith("/bodies"), f"{path}: {status} {body[:500]}"
+    spent, blocks = [], []
+    for _ in range(rounds):
+        async with LoopMonitor() as monitor:
+            begun = time.process_time()
+            await asyncio.to_thread(get, url, path)
+            spent.append((time.process_time() - begun) * 1000)
+        blocks.append(monitor.longest * 1000)
+    return Cost(median(spent), min(blocks), len(body))
+
+
+async def measured(folder, *, calls=million.CALLS, rounds=ROUNDS, only=""):
+    """Return the cost of each answer by name. `only` is a part of the names of the answers that are measured."""
+    store = folder / "state" / million.DATABASE
+    if not store.exists():
+        million.build(store, calls, days=DAYS, end=time.time() - 60)
+    file = folder / "config.hujson"
+    file.write_text(json.dumps(CONFIG))
+    wanted = {name: path for name, path in paths(time.time(), await million.cursors(store)).items() if only in name}
+    async with from_file(file) as gateway:
+        return {name: await cost(gateway.url, path, rounds) for name, path in wanted.items()}
+
+
+def report(costs):
+    rows = [
+        (
+            name,
+            [
+                f"{one.cpu_ms:,.1f}", f"{one.block_ms:,.1f}", f"{one.size / 1024:,.0f}",
+                " ".join(["CPU"] * (one.cpu_ms > BOUND_MS) + ["loop"] * (one.block_ms > BLOCK_MS)),
+            ],
+        )
+        for name, one in costs.items()
+    ]  # fmt: skip
+    return table("answer", ["CPU ms", "block ms", "KiB", "over"], rows)
+
+
+def main(folder=None, only=""):
+    with tempfile.TemporaryDirectory() as temporary:
+        costs = asyncio.run(measured(Path(folder or temporary), only=only))
+        sys.stdout.write(f"{report(costs)}\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -9,7 +9,7 @@ plugins.
   each event would slow down streams.
 - Each hook counts its calls and adds up their time, for the metrics.
 
-`hook_results.py` has the checks of results.
+`hook_results.py` has the checks of results. `plugin_hooks.py` has the hooks of each kind of plugin.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import takewhile
 from time import perf_counter
@@ -35,8 +35,6 @@ V = TypeVar("V")
 
 SLOW_SECONDS: Final = 0.1
 """Seconds for which a hook may block the event loop without a warning. asyncio's debug mode has the same limit."""
-OBSERVER_SECONDS: Final = 1.0
-"""Seconds that an observer may take for one record without a warning. Observers run in threads of their own."""
 MAX_CAUSE: Final = 300
 """Maximum number of characters of the cause in a log line."""
 SHOWN_FRAMES: Final = 10
@@ -307,7 +305,7 @@ class Hook:
         """
         place = ""
         for frame, line in traceback.walk_tb(trace):
-            if _package(frame.f_globals.get("__name__")) == self.home:
+            if package(frame.f_globals.get("__name__")) == self.home:
                 place = f"{frame.f_code.co_filename}:{line}"
         return place or definition(function)
 
@@ -338,49 +336,8 @@ def definition(function: Any) -> str:
     return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""
 
 
-def flag_hooks(plugin: str, module: Any, members: Mapping[str, Any]) -> Mapping[str, Hook]:
-    """Return the hooks of a compatibility flag (plugin of an API format), and of the objects that it makes, by name.
-
-    `members` has the flag's functions.
-    """
-    home = _package_of(module)
-    return {
-        name: Hook(plugin, name, home, members.get(name), is_default=name in members and not hasattr(module, name))
-        for name in (*WRAPPED, *_OF_FLAGS)
-    }
-
-
-def translator_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
-    """Return the hooks of a translator by name: `open`, and the methods of the translations that it opens."""
-    home = _package_of(module)
-    return {"open": Hook(plugin, "open", home, module.open)} | {
-        name: Hook(plugin, name, home) for name in _OF_TRANSLATORS
-    }
-
-
-def observer_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
-    """Return the hooks of an observer by name. The hook `seen_event` is optional."""
-    home = _package_of(module)
-    functions = {name: getattr(module, name, None) for name in ("seen", "seen_event")}
-    hooks = {name: Hook(plugin, name, home, function) for name, function in functions.items() if function is not None}
-    for hook in hooks.values():
-        hook.slow_seconds = OBSERVER_SECONDS
-    return hooks
-
-
-def filter_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
-    """Return the hooks of a filter by name: `filter.open`, and the methods of the objects that it opens."""
-    home = _package_of(module)
-    return {name: Hook(plugin, name, home) for name in _OF_FILTERS} | {
-        "filter.open": Hook(plugin, "filter.open", home, module.open)
-    }
-
-
-def _package_of(module: Any) -> str:
-    return _package(getattr(module, "__name__", ""))
-
-
-def _package(name: Any) -> str:
+def package(name: Any) -> str:
+    """Return the top-level package of a module's name; "" if the module has no name."""
     return name.partition(".")[0] if isinstance(name, str) else ""
 
 
@@ -391,22 +348,7 @@ _GUARDS: Final = frozenset(
     )
 )  # fmt: skip
 """Code objects of the methods of `Hook` that call plugins."""
-WRAPPED: Final = (
-    "parse", "session_ids", "opening", "dialect_for", "mark_cache", "build", "steps", "retry", "limit", "problem",
-    "decoder", "meter", "encoder", "error", "reply_headers", "stream_type", "model_list", "model_entry",
-    "base_url_fault", "discover_models",
-)  # fmt: skip
-"""The functions of a compatibility flag that are always called through their hook.
-
-They run at most a few times per call."""
 NEVER_REFUSES: Final = frozenset(
     {"meter.facts", "error", "reply_headers", "encoder.ping", "encoder.fail", "seen", "seen_event", "filter.done"}
 )
 """Hooks that must not raise a `GatewayError`, because it is too late for an error reply to the client."""
-_OF_FLAGS: Final = (
-    "decoder.feed", "decoder.close", "decoder.whole", "encoder.feed", "encoder.whole", "encoder.ping", "encoder.fail",
-    "encoder.close", "meter.feed", "meter.whole", "meter.facts", "output_bytes", "places", "billed_parts",
-    "steps.work", "steps.close",
-)  # fmt: skip
-_OF_FILTERS: Final = ("filter.request", "filter.headers", "filter.text", "filter.replied", "filter.done")
-_OF_TRANSLATORS: Final = ("translation.feed", "translation.whole", "translation.close")

@@ -20,11 +20,12 @@ from typing import Any, Final, Protocol, cast
 
 from gateway.contract.defaults import Defaults
 from gateway.contract.flag import Flag, ModelSearch, Route, Translation
-from gateway.contract.hooks import WRAPPED, Hook, filter_hooks, flag_hooks, observer_hooks, translator_hooks
+from gateway.contract.hooks import Hook
 from gateway.contract.plugin_candidates import Candidate, NoFolder, PluginError, candidates, clashes
 from gateway.contract.plugin_checks import FILTER, FLAG, TRANSLATOR, Kind, Mistake, has_members, kind_of, mistakes
 from gateway.contract.plugin_conflicts import claimed_routes, unknown_dialects
 from gateway.contract.plugin_files import Sources, read_sources, use_sources
+from gateway.contract.plugin_hooks import WRAPPED, filter_hooks, flag_hooks, observer_hooks, translator_hooks
 from gateway.contract.plugin_imports import import_mistake
 from gateway.contract.plugin_packages import GROUPS, Package, installed_packages, use_packages
 from gateway.contract.samples import FilterSample, Sample

@@ -13,9 +13,10 @@ from gateway.call.turns import Turns
 from gateway.config.model import Config
 from gateway.contract.filter import Hold, Settings, hold
 from gateway.contract.filter_checks import METHODS
-from gateway.contract.hooks import Hook, filter_hooks
+from gateway.contract.hooks import Hook
 from gateway.contract.messages import Event, event
 from gateway.contract.places import Place, json_bytes
+from gateway.contract.plugin_hooks import filter_hooks
 from gateway.telemetry.log import configure
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.process_pool import ProcessPool

@@ -24,7 +24,7 @@ EXTENDED = {"flag_facts"}
 INTERNAL = [
     "__init__", "conversions", "defaults", "dropped_fields", "framing/__init__", "hook_results", "hooks",
     "filter_checks", "http_headers", "losses", "plugin_candidates", "plugin_checks", "plugin_conflicts", "plugin_files", "plugin_functions",
-    "plugin_imports", "plugin_packages", "plugin_source", "record", "registry", "result_values", "route_paths",
+    "plugin_hooks", "plugin_imports", "plugin_packages", "plugin_source", "record", "registry", "result_values", "route_paths",
     "settings_fields", "small_cache",
 ]  # fmt: skip
 """Modules that no plugin imports. They may change in any release."""

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from gateway.contract.hooks import flag_hooks, observer_hooks, translator_hooks
+from gateway.contract.plugin_hooks import flag_hooks, observer_hooks, translator_hooks
 
 PLUGIN = "acme"
 

@@ -12,10 +12,12 @@ ENDING = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 UPGRADE = GET.replace(b"\r\n\r\n", b"\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
 
 
-def replying(body=b"{}", **fields):
-    """Return a handler that returns a reply of a call."""
+def replying(body=b"{}", go=None, **fields):
+    """Return a handler that returns a reply of a call, after the event `go` if there is one."""
 
     async def handler(_request):
+        if go is not None:
+            await go.wait()
         return Reply(200 if body else 204, JSON if body else {}, body, **fields)
 
     return handler
@@ -47,16 +49,11 @@ async def test_the_last_reply_of_a_connection_says_so(opened, keep_alive, reques
 
 
 async def test_a_reply_of_a_call_after_a_close_is_the_last_one(opened):
-    waiting = asyncio.Event()
-
-    async def slow(_request):
-        await waiting.wait()
-        return Reply(200, JSON, b"{}")
-
-    one = opened(slow)
+    go = asyncio.Event()
+    one = opened(replying(go=go))
     await one.receives(GET)
     one.connection.close()
-    waiting.set()
+    go.set()
     await settled()
     assert (parts(one.read())[1]["connection"], one.end) == ("close", "closed")
 
@@ -84,18 +81,13 @@ async def test_what_follows_an_offer_of_another_protocol_is_a_request(opened):
 
 @pytest.mark.parametrize("ends", [False, True])
 async def test_a_reply_to_a_client_that_has_left_is_not_written(opened, ends, caplog):
-    waiting = asyncio.Event()
-
-    async def slow(_request):
-        await waiting.wait()
-        return Reply(200, JSON, b"{}")
-
-    one = opened(slow)
+    go = asyncio.Event()
+    one = opened(replying(go=go))
     await one.receives(GET)
     one.transport.close()
     if ends:
         one.connection.connection_lost(None)
-    waiting.set()
+    go.set()
     await settled()
     assert (one.read(), caplog.records) == (b"", [])
     assert one.connection._task_handler is None or one.connection._task_handler.done()

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from gateway.contract.errors import PluginFailed
 from gateway.contract.flag import Usage
-from gateway.contract.hooks import OBSERVER_SECONDS, Hook
+from gateway.contract.hooks import Hook
+from gateway.contract.plugin_hooks import OBSERVER_SECONDS
 from gateway.contract.record import Record
 from gateway.testkit.laws.law import Broken, Law, reason_of, require
 

@@ -1,0 +1,64 @@
+"""The hooks of each kind of plugin: the functions that the gateway calls, and the methods of the objects they make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gateway.contract.hooks import Hook, package
+
+OBSERVER_SECONDS: Final = 1.0
+"""Seconds that an observer may take for one record without a warning. Observers run in threads of their own."""
+WRAPPED: Final = (
+    "parse", "session_ids", "opening", "dialect_for", "mark_cache", "build", "steps", "retry", "limit", "problem",
+    "decoder", "meter", "encoder", "error", "reply_headers", "stream_type", "model_list", "model_entry",
+    "base_url_fault", "discover_models",
+)  # fmt: skip
+"""The functions of a compatibility flag that are always called through their hook.
+
+They run at most a few times per call."""
+_OF_FLAGS: Final = (
+    "decoder.feed", "decoder.close", "decoder.whole", "encoder.feed", "encoder.whole", "encoder.ping", "encoder.fail",
+    "encoder.close", "meter.feed", "meter.whole", "meter.facts", "output_bytes", "places", "billed_parts",
+    "steps.work", "steps.close",
+)  # fmt: skip
+_OF_FILTERS: Final = ("filter.request", "filter.headers", "filter.text", "filter.replied", "filter.done")
+_OF_TRANSLATORS: Final = ("translation.feed", "translation.whole", "translation.close")
+
+
+def flag_hooks(plugin: str, module: Any, members: Mapping[str, Any]) -> Mapping[str, Hook]:
+    """Return the hooks of a compatibility flag (plugin of an API format), and of the objects that it makes, by name.
+
+    `members` has the flag's functions.
+    """
+    home = package(getattr(module, "__name__", None))
+    return {
+        name: Hook(plugin, name, home, members.get(name), is_default=name in members and not hasattr(module, name))
+        for name in (*WRAPPED, *_OF_FLAGS)
+    }
+
+
+def translator_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
+    """Return the hooks of a translator by name: `open`, and the methods of the translations that it opens."""
+    home = package(getattr(module, "__name__", None))
+    return {"open": Hook(plugin, "open", home, module.open)} | {
+        name: Hook(plugin, name, home) for name in _OF_TRANSLATORS
+    }
+
+
+def observer_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
+    """Return the hooks of an observer by name. The hook `seen_event` is optional."""
+    home = package(getattr(module, "__name__", None))
+    functions = {name: getattr(module, name, None) for name in ("seen", "seen_event")}
+    hooks = {name: Hook(plugin, name, home, function) for name, function in functions.items() if function is not None}
+    for hook in hooks.values():
+        hook.slow_seconds = OBSERVER_SECONDS
+    return hooks
+
+
+def filter_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
+    """Return the hooks of a filter by name: `filter.open`, and the methods of the objects that it opens."""
+    home = package(getattr(module, "__name__", None))
+    return {name: Hook(plugin, name, home) for name in _OF_FILTERS} | {
+        "filter.open": Hook(plugin, "filter.open", home, module.open)
+    }

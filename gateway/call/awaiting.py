@@ -15,8 +15,9 @@ T = TypeVar("T")
 Wanted = Callable[[], Awaitable[Any]]
 """A function that returns an awaitable, such as a coroutine function without arguments."""
 Work = Generator[Wanted, Any, T]
-"""A generator that returns a `T`. It yields functions to await. A `yield` gives the awaited result, or raises the
-awaited exception."""
+"""A generator that returns a `T`. It yields functions that return awaitables.
+
+The caller awaits each of them. Then the `yield` returns the result, or raises the exception."""
 
 
 async def completed(work: Work[T], wanted: Wanted | None = None) -> T:

@@ -1,4 +1,4 @@
-"""The way of a call from its connection to `server.py`. It bypasses aiohttp's router and middlewares.
+"""Passes calls from their connections directly to `server.py`, without aiohttp's router and middlewares.
 
 aiohttp's router, middlewares and `Response` objects would take an eighth of a call's time. Only requests for pages and
 for the gateway's own API go through them. The same `Guard` checks calls and all other requests.

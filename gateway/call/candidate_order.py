@@ -114,7 +114,7 @@ def _hash(session: Session) -> int:
 
 
 def _weighted(offers: Sequence[Offer], number: int) -> Offer:
-    """Return the offer (model of a provider) for a session. `number` is the hash of the session.
+    """Return the offer for a session. `number` is the hash of the session.
 
     Each offer gets a share of all sessions in proportion to its provider's weight.
     """

@@ -18,9 +18,9 @@ from aiohttp import web
 from gateway.contract.errors import GatewayError
 
 HEADLESS: Final = 3
-"""Factor by which the early head comes later if the provider has not sent its own response headers yet.
+"""Factor for the delay of the early head while the provider has not sent its own response headers.
 
-With this factor, the early head is sent after 45 seconds. Load balancers close a silent connection after 60 seconds."""
+With this factor, the delay is 45 seconds. Load balancers close a silent connection after 60 seconds."""
 
 Opening = Callable[[], tuple[web.StreamResponse, bytes]]
 """A function that makes the response whose head is sent early. It also returns the bytes of a ping; b"" if the format

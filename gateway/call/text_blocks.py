@@ -1,4 +1,4 @@
-"""The blocks of text in a reply that filters read, and the events that wait because a filter holds text back.
+"""The blocks of text that filters read in a reply, and the events that wait because a filter holds text back.
 
 Each block has a name (`contract/places.py`). Nothing here calls a filter.
 """

@@ -136,8 +136,8 @@ def _marks(document: Document, known: Mapping[str, Known]) -> list[_Mark]:
 def _begins(text: str, key: Span, start: int) -> bool:
     """Return whether the value in the span `key` begins with the mark at `start`, perhaps after `Bearer` or `Basic`.
 
-    A mark elsewhere in the value is refused. After `file:`, for example, the secret would become a path, and error
-    messages quote paths.
+    The secret replaces such a mark. A mark elsewhere in the value is refused: after `file:`, for example, the secret
+    would become a path, and error messages quote paths.
     """
     return bool(_BEFORE.fullmatch(text, key.start, start))
 

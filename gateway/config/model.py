@@ -114,10 +114,10 @@ class CircuitBreaker:
     closes."""
     slow_start_seconds: float = 30
     outlier: float = 0.2
-    """Maximum (0 to 1) by which a model's share of failed attempts may exceed the share of its peers together.
+    """Limit (0 to 1) of the difference between a model's share of failed attempts and the joint share of its peers.
 
-    The peers are the same model at other providers, and the other targets of the model's aliases. A larger difference
-    opens the circuit. 1 means no limit."""
+    If the model's share is higher by more than this number, its circuit opens. 1 means no limit. The peers are the same
+    model at other providers, and the other targets of the model's aliases."""
 
 
 @dataclass(frozen=True, slots=True)

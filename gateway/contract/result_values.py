@@ -107,7 +107,10 @@ def is_status(value: Any, lowest: int) -> bool:
 
 
 def joined(values: Iterable[Any]) -> str | None:
-    """Return the joined strings; None if a value is no string. Joining is faster than a check of each type."""
+    """Return the joined strings; None if a value is no string.
+
+    Joining is also the check of the values, because it is faster than a check of each type.
+    """
     try:
         return "".join(values)
     except TypeError:

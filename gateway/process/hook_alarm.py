@@ -25,8 +25,8 @@ HOOK_SECONDS: Final = 5.0
 """Seconds after which a hook is interrupted. Hooks take less than a second for the largest body, and a few seconds on a
 busy machine."""
 BEATS: Final = 4
-"""Number of equal periods in `HOOK_SECONDS`. In each period, the event loop postpones the alarm once. A blocked event
-loop cannot do that, and the signal then comes once in each period."""
+"""Number of equal periods in `HOOK_SECONDS`. In each period, the event loop postpones the signal once. While the event
+loop is blocked, it cannot do that, and the signal comes once in each period."""
 
 
 @contextmanager

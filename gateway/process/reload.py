@@ -141,7 +141,7 @@ class Reloader:
         return task
 
     async def _reload_if_changed(self) -> None:
-        """Reload if the files have changed since they were last read. A `save` counts as reading them."""
+        """Reload if the files have changed since they were last read here, or last written by `save`."""
         async with self._one_at_a_time:
             if stamps(self._watched) != self.seen:
                 await self._reload()

@@ -29,7 +29,7 @@ SPARE_BYTES: Final = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class StateFiles:
-    """The paths of the files of a state folder, or of a backup, which has the same names."""
+    """The paths of the files in a state folder or in a backup. Both have files with the same names."""
 
     path: Path
     database: Path

@@ -31,7 +31,7 @@ def model_arn(model: str, region: str = REGION) -> str:
 
 @dataclass(slots=True)
 class BedrockListing:
-    """The models and the inference profiles that are listed."""
+    """The foundation models and the inference profiles in the lists of the simulated Bedrock."""
 
     models: list[dict[str, Any]] = field(default_factory=list)
     profiles: list[dict[str, Any]] = field(default_factory=list)

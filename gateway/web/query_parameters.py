@@ -1,4 +1,4 @@
-"""Query parameters of pages and of the API: their error, and the refusal of unknown and repeated names."""
+"""The check of query parameters, for pages and for the API: unknown and repeated names are refused."""
 
 from __future__ import annotations
 

@@ -71,7 +71,9 @@ output_bytes = gemini_facts.output_bytes
 
 _SSE: Final = "sse"
 _FORMS: Final = ("", "json", _SSE)
-"""Forms of a reply that a client may request. Google also has protocol buffers, in which no tokens can be counted."""
+"""Forms of a reply that a client may request; "" is the default form.
+
+Google also has protocol buffers. They are not accepted, because the gateway cannot count tokens in them."""
 _QUERY: Final = ("alt", "$alt")
 """Query parameters that name the form of the reply. Older SDKs send `$alt=json;enum-encoding=int`."""
 _COUNTED: Final = "generateContentRequest"

@@ -207,7 +207,7 @@ class CapabilitiesSection(Section):
 def read_capabilities(
     raw: Mapping[str, Any], models: Mapping[str, str] | None, path: Path, reading: Reading
 ) -> tuple[tuple[str, Mapping[str, Any]], ...]:
-    """Return the corrections: each pattern with the fields that it sets, in the document's order.
+    """Return the corrected capabilities: each pattern of model names with the fields to set, in the document's order.
 
     Patterns with faults are left out. `models` maps the provider's model names to the real models; None if the names
     are not known yet.

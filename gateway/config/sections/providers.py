@@ -325,7 +325,10 @@ def _check_base_url(url: str, flags: Sequence[str], path: Path, reading: Reading
 
 
 def _check_search(host: str, flags: Sequence[str], path: Path, reading: Reading) -> None:
-    """Warn if the plugins of the enabled compatibility flags cannot ask for models at this host. Send no request."""
+    """Warn if no plugin of the enabled compatibility flags can request a list of models from this host.
+
+    The plugins are asked, and no request is sent. A plugin that fails causes a warning too.
+    """
     searches = [reading.plugins.searches[flag] for flag in flags if flag in reading.plugins.searches]
     try:
         if searches and all(search(host) is None for search in searches):

@@ -82,8 +82,8 @@ class CallReservation(msgspec.Struct, frozen=True):
     chains: Mapping[str, Collection[BucketChain]]
     """The chains of buckets to charge, by the name of the offer (model of a provider) that may serve the call."""
     costs: Mapping[str, int] = field(default_factory=dict)
-    """The maximum cost of the call in nanodollars, by the name of the offer (model of a provider). Offers without a
-    known price are left out."""
+    """The maximum cost of the call in nanodollars, by the name of the offer. Offers without a known price are
+    left out."""
 
     @property
     def notice(self) -> str:
@@ -96,7 +96,7 @@ class CallReservation(msgspec.Struct, frozen=True):
         return ", ".join(f"{name}; used={used // 100}.{used % 100:02}" for name, used in notices)
 
     def terms(self, offer: str) -> ChainTerms:
-        """Return the chains of buckets that are charged if `offer` (model of a provider) serves the call.
+        """Return the chains of buckets that are charged if `offer` serves the call.
 
         The chains have the form in which they are stored.
 
@@ -107,11 +107,11 @@ class CallReservation(msgspec.Struct, frozen=True):
         return tuple(tuple((*bucket, rules[bucket].terms) for bucket in chain) for chain in chains)
 
     def charge(self, offer: str, settlement: Settlement) -> tuple[Charge, ...]:
-        """Charge the buckets of the offer (model of a provider) that served the call, and release the reservations."""
+        """Charge the buckets of the offer that served the call, and release the reservations."""
         return self.quotas.charge(self.held, self.chains[offer], settlement)
 
     def charge_each(self, parts: Sequence[tuple[str, Settlement]]) -> tuple[Charge, ...]:
-        """Charge a call that used several offers (models of providers), and release the reservations.
+        """Charge a call that used several offers, and release the reservations.
 
         `parts` are pairs of an offer's name and the amounts to charge to the buckets of this offer.
         """

@@ -27,7 +27,9 @@ def divided(data: bytes, borders: Sequence[int]) -> list[bytes]:
 
 
 def fewest_borders(data: bytes, borders: Sequence[int], fails: Callable[[list[bytes]], bool]) -> list[int]:
-    """Return a minimal subset of the borders with which the law still fails (Zeller's delta debugging).
+    """Return a minimal subset of `borders` that still makes the law fail (Zeller's delta debugging).
+
+    Borders are the offsets at which the data is divided into chunks.
 
     `fails` runs the law on a list of chunks. It must return True if all `borders` divide the data. Halves of
     the borders are removed first, and single borders last.

@@ -19,11 +19,11 @@ from gateway.web.dashboard.samples import PLACEHOLDER, granted
 from gateway.web.query_parameters import BadQuery, check_names
 
 _ADDRESS: Final = re.compile(r"http://ai(?![\w.-])")
-"""The sample address in the settings. The page replaces it by this gateway's address."""
+"""Pattern for the sample address in clients' settings. The page replaces it by this gateway's address."""
 _MODEL: Final = re.compile(
     r"us\.anthropic\.claude-sonnet-4-5-20250929-v1:0|us\.anthropic\.claude-haiku-4-5-20251001-v1:0|gemini-2\.5-pro"
 )
-"""The sample models in the settings. The page replaces them by a model that the reader may use."""
+"""Pattern for the sample models in clients' settings. The page replaces them by a model that the reader may use."""
 
 _TWICE: Final = re.compile(r'(\n *)("[^"\n]+": \{\}),\1\2(?=\n)')
 """A JSON key that occurs twice, after two sample models were replaced by the same model."""

@@ -48,7 +48,7 @@ class Visit:
 
 
 def visit(request: web.Request, *own: str) -> Visit:
-    """Return the visit of a page. `own` names the page's own parameters.
+    """Return the `Visit` of a request for a page. `own` names the query parameters that only this page has.
 
     Raises `Denied` if the caller has no role, and `BadQuery` if a parameter is wrong.
     """

@@ -41,7 +41,7 @@ class BlockOrder:
     _ended: set[int] = field(default_factory=set)
     """Indexes of the blocks in `_held` that have ended."""
     _over: set[int] = field(default_factory=set)
-    """Indexes of the blocks that have ended and are passed on."""
+    """Indexes of the blocks that have ended, and whose events were all passed on."""
     _unnumbered: int = 0
 
     def take(self, given: Any, event: Event, role: Role) -> list[tuple[int, Event]]:

@@ -44,9 +44,9 @@ _BEGINNING: Final = b'"http'
 that ignores case takes milliseconds in a large body.
 """
 _ADDRESSES: Final[Mapping[str, bytes]] = {"openai_responses": b'"file_url"', "anthropic_messages": b'"url"'}
-"""The name of the field whose data: URLs this module decodes, by dialect. For other dialects it decodes none.
+"""The name of the field whose data: URLs are decoded, by dialect. For other dialects, no data: URLs are decoded.
 
-A body with this field is searched for URLs, even if `_BEGINNING` is not in it."""
+A body with this field is searched for URLs, even if no string in it begins with `http`."""
 _PLACEHOLDER: Final = re.compile(rb"\0(\d+)\0")
 _MAX_TYPE: Final = 100
 """Maximum length of a media type in an error message. The longest accepted type has 71 characters."""

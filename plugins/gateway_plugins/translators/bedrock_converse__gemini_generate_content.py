@@ -86,8 +86,9 @@ def _tier(request: ClientRequest, drop: Drop) -> Block:
 def _output(
     request: ClientRequest, extra: dict[str, Any], mapper: Mapper, caps: Caps, rules: Generation, drop: Drop
 ) -> FormattedOutput:
-    """Return the fields for the tools, the tool choice and the answer's format, without tools that the conversation
-    removed.
+    """Return the fields for the tools, the tool choice and the answer's format.
+
+    Tools that a message of the conversation removes (`Mapper.removed`) are left out.
     """
     tools = [tool for tool in converse_read_options.tools(request.top, drop) if tool.name not in mapper.removed]
     offered = offer(tools, converse_read_options.choice(request.top, extra))

@@ -59,7 +59,7 @@ def _marked(request: ClientRequest, caps: Caps, lifetime: str) -> ClientRequest 
 
 
 def _with_points(name: str, raw: bytes, point: bytes, caps: Caps) -> bytes | None:
-    """Return `raw` (the JSON value of the field `name`) with cache points; None if it can have none."""
+    """Return `raw` (the JSON value of the field `name`) with cache points; None if none can be set."""
     if name == "messages":
         return marked_turns(raw, lambda content: _in_content(content, point))
     if name == "system":

@@ -54,7 +54,7 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
 def of_tools(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     """Yield the searches that each grounding tool of Nova may make.
 
-    If the request has any tool, also yield the instructions about tools that the provider adds to the prompt.
+    If the request has any tool, also yield `TOOL_INSTRUCTIONS`, the text that the provider adds to the prompt.
     """
     tools = billing.tools_of(body.get("toolConfig"))
     for tool in tools:

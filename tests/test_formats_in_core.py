@@ -33,6 +33,7 @@ def words_of(tree):
 
 
 REASONS = {
+    "gateway/call/direct/headers.py": "headers by which a client chooses another account than the gateway's",
     "gateway/config/advice.py": "price lists, by the names that the configuration has for them",
     "gateway/config/advice_bedrock.py": "hosts, regions and ARNs of AWS, whatever format is spoken there",
     "gateway/config/document/secret_patterns.py": "the beginning of one maker's keys, which are redacted",

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 from gateway.access.identity.caller import Identity
 from gateway.config.fields import ALL_HEADERS
 from gateway.config.model import Capability, Grant, Permission, Role
-from gateway.contract.globs import matches
+from gateway.contract.globs import covers_provider, matches
 from gateway.money.quotas.definitions import Chain, RateLimit, merged_chains
 
 MAX_CALLERS: Final = 1024
@@ -97,6 +97,7 @@ class Access:
         self._filterable_headers = frozenset(
             name for capability in capabilities for name in capability.filterable_headers
         )
+        self._direct_paths = tuple(pattern for capability in capabilities for pattern in capability.direct_paths)
         self._providers = providers
         self._patterns = Patterns(pattern for capability in capabilities for pattern in capability.models)
         self._with_terms = tuple(
@@ -114,6 +115,19 @@ class Access:
         """Return whether the caller may filter calls by the values of a recorded header. Its name is in lower case."""
         return header in self._filterable_headers or ALL_HEADERS in self._filterable_headers
 
+    def allows_direct(self, method: str, *paths: str) -> bool:
+        """Return whether the caller may send a request to a provider as it is, below `/direct`.
+
+        `paths` are the meanings that the request's path may have, decoded. One pattern must match all of them. An admin
+        may send every request.
+        """
+        if self.role == "admin":
+            return True
+        return self.role is not None and any(
+            method in pattern.methods and all(matches(pattern.path, path) for path in paths)
+            for pattern in self._direct_paths
+        )
+
     def select(self, models: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
         """Return the (provider, model) pairs in `models` that the caller may use.
 
@@ -128,12 +142,13 @@ class Access:
     def quotas(self, provider: str, model: str) -> tuple[Chain, ...]:
         """Return the quotas that are charged for requests for a model.
 
+        If `model` is "", the model is not known. Then the quotas for any model of the provider are returned.
         Each item is a chain of names: a quota, and then its overdraft quotas.
         """
         return self._terms(provider, model).quotas
 
     def rate_limits(self, provider: str, model: str) -> Limits:
-        """Return the rate limits for a model.
+        """Return the rate limits for a model. If `model` is "", return those for any model of the provider.
 
         Each item is a pair: a limit, and the patterns of all models to which this limit applies.
         """
@@ -145,11 +160,12 @@ class Access:
     def _find_terms(self, provider: str, model: str) -> _Terms:
         name = f"{provider}/{model}"
         fitting = [capability for capability in self._with_terms if applies(capability, name)]
+        charged = fitting if model else [one for one in self._with_terms if may_apply(one, provider)]
         return _Terms(
             allowed=self._is_allowed(provider, model),
             headers=tuple(header for capability in fitting for header in capability.add_headers),
-            quotas=merged_chains(chain for capability in fitting for chain in capability.quotas),
-            rate_limits=tuple((limit, capability.models) for capability in fitting for limit in capability.rate_limits),
+            quotas=merged_chains(chain for capability in charged for chain in capability.quotas),
+            rate_limits=tuple((limit, capability.models) for capability in charged for limit in capability.rate_limits),
         )
 
 
@@ -206,3 +222,8 @@ def applies(capability: Capability, name: str) -> bool:
     A capability without model patterns applies to all models.
     """
     return not capability.models or any(matches(pattern, name) for pattern in capability.models)
+
+
+def may_apply(capability: Capability, provider: str) -> bool:
+    """Return whether a capability may apply to some model of a provider."""
+    return not capability.models or any(covers_provider(pattern, provider) for pattern in capability.models)

@@ -30,6 +30,7 @@ class _Target:
     flag: Plugin
     route: Route
     http: web.AbstractRoute
+    server: Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,13 @@ class CallRoutes:
     """Routes whose path has no parameters, by method and path."""
     _all: dict[web.AbstractRoute, _Target] = field(default_factory=dict)
 
-    def add(self, flag: Plugin, route: Route) -> None:
-        """Add a route of an API. A request for the path of the route with another method then gets a 405."""
+    def add(self, flag: Plugin, route: Route, server: Server | None = None) -> None:
+        """Add a route of an API. A request for the path of the route with another method then gets a 405.
+
+        `server` serves the requests of the route. If it is None, `CallRoutes.server` serves them.
+        """
         http = self.router.add_route(route.method, route.path, _not_reached)
-        self._all[http] = target = _Target(flag, route, http)
+        self._all[http] = target = _Target(flag, route, http, server or self.server)
         if "{" not in route.path:
             self._plain[route.method, route.path] = target
 
@@ -66,7 +70,7 @@ class CallRoutes:
             await target.http.handle_expect_header(request)
             await request.writer.drain()
         ended = await self.guard.identify(request)
-        return await self.server.handle(target.flag, target.route, request, params, ended)
+        return await target.server.handle(target.flag, target.route, request, params, ended)
 
 
 CALL_ROUTES: Final = web.AppKey("call_routes", CallRoutes)

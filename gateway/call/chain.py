@@ -37,6 +37,7 @@ from gateway.contract.errors import Problem
 from gateway.contract.flag import ClientRequest, Facts, Head, Meter
 from gateway.contract.hooks import Hook
 from gateway.contract.losses import Way
+from gateway.contract.record import Direct
 from gateway.contract.registry import Plugin
 from gateway.money.quotas.book import CallReservation
 from gateway.upstream.catalog import Offer
@@ -219,6 +220,8 @@ class Call:
     """The filters that are open for the call; None if the configuration has switched on none."""
     filter_headers: dict[str, str] = field(default_factory=dict, repr=False)
     """Headers that filters add to the provider's request, with names in lower case."""
+    direct: Direct | None = None
+    """The request line and the sizes of a direct call, for its record; None for any other call."""
     fetches: Fetches | None = field(default=None, repr=False)
     """Fetches the files that the request names by URL; None until a plugin needs the first file."""
     first_event: float | None = None

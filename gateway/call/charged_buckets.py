@@ -56,17 +56,18 @@ class ChargedBuckets:
 
 
 def bucket_rules(
-    identity: Identity, access: Access, offer: Offer, defined: Mapping[str, Rule], *, billed: bool
+    identity: Identity, access: Access, offer: Offer, defined: Mapping[str, Rule], *, billed: bool, counted: bool
 ) -> BucketRules:
     """Return the chains of buckets to which a caller's calls are charged if `offer` serves them.
 
-    `defined` are the rules of all quotas. `billed` is False for an operation that costs nothing. Such calls are charged
-    only to limits of requests. Raises `Refused` if a grant names a quota that is not defined.
+    `defined` are the rules of all quotas. `billed` is False for an operation that costs nothing. `counted` is False for
+    an operation whose tokens do not count, which is charged to no limit of tokens. Raises `Refused` if a grant names a
+    quota that is not defined.
     """
     rules: dict[BucketChain, Sequence[Rule]] = {
         (limit.bucket(identity.login, offer.model, patterns),): (limit.rule,)
         for limit, patterns in access.rate_limits(offer.provider_id, offer.model)
-        if billed or limit.kind == "requests"
+        if counted or limit.kind == "requests"
     }
     for chain in access.quotas(offer.provider_id, offer.model) if billed else ():
         buckets = tuple(Bucket("money", bucket_of(name, identity.login, identity.node)) for name in chain)
@@ -84,6 +85,11 @@ def unpriced(offer: Offer, rules: BucketRules) -> Refused | None:
     """Return the refusal of calls to an offer without a known price; None if all its quotas only notify."""
     for chain, links in rules.items():
         if chain[0].kind == "money" and not any(rule.notify for rule in links):
+            if not offer.model:
+                return unusable(
+                    f'what this request to "{offer.provider_id}" costs is not known, so quota "{chain[0].name}" cannot '
+                    'be charged for it; it could be if its "on_exceed" were "notify", and requests with GET are free'
+                )
             return unusable(
                 f'the price of model "{offer.model}" is not known, so quota "{chain[0].name}" cannot be charged for '
                 f'it; set "cost_basis" of provider "{offer.provider_id}" to a price list that has it'

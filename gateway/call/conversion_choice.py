@@ -48,7 +48,7 @@ class Conversions:
         flags = [flag for name in offer.provider.flags if (flag := self.registry.flags.get(name)) is not None]
         conversions = [conversion for flag in flags if (conversion := self._conversion(asked, offer, flag))]
         if not conversions and flags and asked.operation == COUNT_TOKENS:
-            return Candidate(offer, flags[0], _target(offer, flags[0]), Way.ESTIMATE)
+            return Candidate(offer, flags[0], target_of(offer, flags[0]), Way.ESTIMATE)
         return min(conversions, key=lambda conversion: _losses(asked, conversion), default=None)
 
     def missing(self, asked: Asked, offer: Offer) -> Refused:
@@ -72,7 +72,7 @@ class Conversions:
         return invalid(f'{message}; set "{best}": true in its "compatibility"', "model")
 
     def _conversion(self, asked: Asked, offer: Offer, flag: Plugin) -> Candidate | None:
-        target = _target(offer, flag)
+        target = target_of(offer, flag)
         if flag.name == asked.flag or (asked.flag, asked.operation) in flag.accepts:
             return Candidate(offer, flag, target, Way.NATIVE)
         if target.dialect == asked.dialect != OPAQUE and serves(flag, asked.operation):
@@ -92,7 +92,8 @@ def _common_prefix(name: str, other: str) -> int:
     return next((at for at, (a, b) in enumerate(zip(name, other, strict=False)) if a != b), min(len(name), len(other)))
 
 
-def _target(offer: Offer, flag: Plugin) -> Target:
+def target_of(offer: Offer, flag: Plugin) -> Target:
+    """Return the target of requests for an offer, in the API format of a plugin."""
     provider = offer.provider
     dialect = flag.dialect_for(offer.caps)
     base = "" if offer.base == offer.model else offer.base

@@ -25,6 +25,7 @@ from msgspec.structs import replace
 
 from gateway.call.chain import Attempt, Call
 from gateway.call.cost import NOTHING, Cost, total
+from gateway.call.operations import UNBILLED_OPERATIONS
 from gateway.config.model import Provider
 from gateway.contract.facts import MESSAGE
 from gateway.contract.flag import Facts, Part, Usage
@@ -36,9 +37,6 @@ UNBILLED_STATUSES: Final = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 42
 """HTTP statuses of replies for which a provider charges nothing, because no model has run. Other error statuses (408,
 424, 504) may come after a model has run."""
 
-
-UNBILLED_OPERATIONS: Final = frozenset({"count_tokens"})
-"""Operations that cost no money. They do not count towards rate limits of tokens."""
 
 ROUTERS: Final = frozenset({"openrouter"})
 """The names of the price lists of routers. A router's replies state the charged amount in USD (OpenRouter's
@@ -82,7 +80,7 @@ def cost_of_attempt(call: Call, attempt: Attempt, facts: Facts, *, complete: boo
       completely.
     - A stream with output also counts as broken off if it reports input tokens but no output tokens.
     """
-    if not attempt.sent or call.operation in UNBILLED_OPERATIONS:
+    if not attempt.sent or attempt.request.operation in UNBILLED_OPERATIONS:
         return NOTHING
     if facts.reported:
         usage = facts.usage

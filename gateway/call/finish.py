@@ -181,6 +181,7 @@ def _record(
         dropped=tuple(attempt.dropped) if attempt else (),
         agent=inbound.agent,
         headers=_headers(inbound, attempt),
+        direct=call.direct,
     )
 
 

@@ -88,9 +88,9 @@ class Redaction:
     """Removes the given keys from bytes, headers and errors."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
+        self.secrets = secrets
         self.keys = [secret.encode("utf-8", "surrogateescape") for secret in secrets]
-        self._secrets = secrets
-        self._encoded = [form for key in self.keys for form in _base64_forms(key)]
+        self._encoded = [form for key in self.keys for form in base64_forms(key)]
         self._signs = list(dict.fromkeys(sign for secret in secrets for sign in _signs(secret)))
         self.overlap = max(map(len, self._signs), default=1) - 1
         """Number of bytes at the end of a read that are searched again together with the next read. A key may be split
@@ -99,7 +99,7 @@ class Redaction:
     @cached_property
     def _all_patterns(self) -> list[re.Pattern[bytes]]:
         """The patterns of the keys, compiled at first use. Compiling takes 10 ms or more for a long key."""
-        return [pattern for secret in self._secrets for pattern in _patterns(secret)]
+        return [pattern for secret in self.secrets for pattern in _patterns(secret)]
 
     def suspects(self, data: bytes) -> bool:
         """Return whether `data` may contain a key or a part of a key. The check is fast and has few false positives."""
@@ -154,12 +154,13 @@ def _patterns(secret: str) -> list[re.Pattern[bytes]]:
     """
     first, rest = secret[0], secret[1:]
     head = match[0] if (match := _HEAD.match(secret)) else first
-    plain = re.escape(_utf8(head)) + b"".join(map(_any_form, secret[len(head) :]))
-    tail = b"".join(map(_any_form, rest))
+    plain = re.escape(_utf8(head)) + b"".join(map(any_form, secret[len(head) :]))
+    tail = b"".join(map(any_form, rest))
     return [re.compile(form + tail) for form in _escapes(first)] + [re.compile(plain)]
 
 
-def _any_form(character: str) -> bytes:
+def any_form(character: str) -> bytes:
+    """Return a pattern for a character, plain or escaped as in JSON and as in a URL."""
     return b"(?:%b)" % b"|".join([re.escape(_utf8(character)), *_escapes(character), *_SHORT.get(character, ())])
 
 
@@ -184,7 +185,7 @@ def _utf8(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _base64_forms(key: bytes) -> list[bytes]:
+def base64_forms(key: bytes) -> list[bytes]:
     """Return the base64 of a key as it appears inside longer data.
 
     The base64 depends on the key's offset modulo 3. There are three forms, each in both base64 alphabets.
@@ -206,7 +207,7 @@ def _signs(secret: str) -> list[bytes]:
     ends = [key[:KNOWN_BY], key[-KNOWN_BY:]]
     longest = max(_WORD.findall(secret) or [secret], key=len)[:KNOWN_BY]  # no encoding changes letters and digits alone
     escaped = [f"{form}{ord(secret[0]):0{size}x}" for form, size in (("\\u", 4), ("%", 2))]
-    encoded = [form for end in ends for form in _base64_forms(end)]
+    encoded = [form for end in ends for form in base64_forms(end)]
     upper = [f"{sign[:2]}{sign[2:].upper()}" if sign[0] == "\\" else sign.upper() for sign in escaped]
     return [*ends, _utf8(longest), *encoded, *map(_utf8, escaped), *map(_utf8, upper)]
 

@@ -67,11 +67,12 @@ def _plan(
     offers = granted_offers(catalog, access, name)
     asked = Asked(flag, dialect, operation)
     best = (conversions.best(asked, offer) for offer in offers)
-    headers = {offer.name: _headers(access, offer) for offer in offers}
+    headers = {offer.name: added_headers(access, offer) for offer in offers}
     return Plan(offers, [candidate for candidate in best if candidate is not None], headers)
 
 
-def _headers(access: Access, offer: Offer) -> Mapping[str, str]:
+def added_headers(access: Access, offer: Offer) -> Mapping[str, str]:
+    """Return the headers that the gateway adds to every request of a caller for an offer (`Plan.headers`)."""
     pairs = (*access.headers(offer.provider_id, offer.model), *offer.provider.add_headers)
     return {name.lower(): value for name, value in pairs}
 

@@ -22,7 +22,8 @@ from gateway.call.candidate import Candidate
 from gateway.call.chain import Attempt, Call
 from gateway.call.charged_buckets import OfferBuckets, bucket_rules, unpriced
 from gateway.call.cost import NOTHING, Cost
-from gateway.call.cost_of_call import UNBILLED_OPERATIONS, elapsed
+from gateway.call.cost_of_call import elapsed
+from gateway.call.operations import UNBILLED_OPERATIONS, UNCOUNTED_OPERATIONS
 from gateway.contract.errors import QUOTA, RATE_LIMIT, Problem
 from gateway.contract.flag import Usage
 from gateway.money.prices.rates import Priced
@@ -163,10 +164,11 @@ def _charged(call: Call, offer: Offer, quotas: Quotas) -> OfferBuckets:
     kept, defined = call.plan.buckets, quotas.rules
     found = kept.get(offer.name, defined)
     if found is None:
-        billed = call.operation not in UNBILLED_OPERATIONS
+        operation = call.request.operation
+        billed, counted = operation not in UNBILLED_OPERATIONS, operation not in UNCOUNTED_OPERATIONS
         # the quotas of the call's configuration, each with its newest rule
         rules = {name: defined.get(name, quota.rule) for name, quota in call.runtime.config.quotas.items()}
-        chains = bucket_rules(call.identity, call.access, offer, rules, billed=billed)
+        chains = bucket_rules(call.identity, call.access, offer, rules, billed=billed, counted=counted)
         price = call.runtime.prices.of(offer.provider, offer.model)
         found = OfferBuckets(chains, None if _is_priced(price) else unpriced(offer, chains))
         kept.put(offer.name, defined, found)

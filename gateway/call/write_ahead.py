@@ -19,7 +19,8 @@ from typing import Final
 
 from gateway.call.chain import Attempt, Call
 from gateway.call.cost import NOTHING, Cost
-from gateway.call.cost_of_call import UNBILLED_OPERATIONS, costs_of, total_cost
+from gateway.call.cost_of_call import costs_of, total_cost
+from gateway.call.operations import UNBILLED_OPERATIONS
 from gateway.contract.errors import INTERNAL, UNAVAILABLE, Problem
 from gateway.contract.flag import Usage
 from gateway.contract.record import LOST, Record
@@ -42,7 +43,7 @@ def announce(call: Call, attempt: Attempt, follower: JournalFollower) -> Awaitab
     Do nothing if the line is written already or the call costs nothing. If this returns an awaitable, the caller must
     await it before sending the request. The awaitable raises `StoreFailed` if the line cannot be flushed to the disk.
     """
-    if call.announced is attempt or call.operation in UNBILLED_OPERATIONS:
+    if call.announced is attempt or call.request.operation in UNBILLED_OPERATIONS:
         return None
     call.announced = attempt
     return follower.put_sent(_line(call, attempt))

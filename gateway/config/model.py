@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import SecretStr
 
@@ -257,6 +257,14 @@ class Provider:
         return next((each.source for each in self.apikeys if each.name == key), self.issuer)
 
 
+class DirectPattern(NamedTuple):
+    """A pattern of `direct_paths`: the requests below `/direct` that a capability allows."""
+
+    methods: frozenset[str]
+    path: str
+    """A glob for decoded paths, such as `/direct/openai/v1/files/**`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Capability:
     """The capabilities (rights) that one object of a grant gives."""
@@ -274,6 +282,8 @@ class Capability:
     rate_limits: tuple[RateLimit, ...] = ()
     filterable_headers: tuple[str, ...] = ()
     """Names in lower case of the recorded headers by which the caller may filter; "*" stands for all."""
+    direct_paths: tuple[DirectPattern, ...] = ()
+    """Requests that may be passed to a provider as they are. Admins need none of these."""
     origin: str = field(default="", compare=False)
     """The position of the capability's object in the document or the tailnet policy. Explanations name it as the reason
     why a call is allowed."""

@@ -69,6 +69,31 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         }
 
 
+class Direct(msgspec.Struct, frozen=True, gc=False):
+    """The request line and the sizes of a direct call, which is passed to its provider as it is.
+
+    >>> Direct("GET", "/direct/openai/v1/files", 0, 120).as_dict()["reply_bytes"]
+    120
+    """
+
+    method: str
+    path: str
+    """The first 500 characters of the path, decoded. The query is left out, because it may have a key."""
+    request_bytes: int
+    """The size of the request's body in bytes."""
+    reply_bytes: int = 0
+    """The number of bytes of the reply's body that have come from the provider."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the values as the API and the log show them."""
+        return {
+            "method": self.method,
+            "path": self.path,
+            "request_bytes": self.request_bytes,
+            "reply_bytes": self.reply_bytes,
+        }
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The record of one call, however the call ended."""
 
@@ -156,6 +181,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The values of recorded headers (`filterable` in the configuration), by the header's name in lower case.
 
     A value is the request's, or else that of the provider's last reply."""
+    direct: Direct | None = None
+    """The request line and the sizes of a direct call; None for any other call."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record in the form for the API and the log, with money in dollars."""
@@ -200,6 +227,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             "dropped": list(self.dropped),
             "agent": self.agent,
             "headers": dict(self.headers),
+            "direct": None if self.direct is None else self.direct.as_dict(),
         }
 
 

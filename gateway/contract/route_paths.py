@@ -6,6 +6,7 @@ This module finds mistakes in paths, and conflicts between routes. It does no ro
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, Final
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -36,6 +37,16 @@ def serves_path(path: str, other: str) -> bool:
 def normal_path(path: str) -> str:
     """Return a path without the names of its placeholders, for comparison with other paths."""
     return "".join(f"{{{match[2] or ''}}}" if (match := _NAME.fullmatch(part)) else part for part in _PART.split(path))
+
+
+@lru_cache(maxsize=512)
+def route_match(path: str) -> re.Pattern[str]:
+    """Return a pattern for the paths that a route serves, with a named group for each placeholder."""
+    parts = _PART.split(path)
+    for at, part in enumerate(parts):
+        placeholder = _NAME.fullmatch(part)
+        parts[at] = f"(?P<{placeholder[1]}>{placeholder[2] or _ANY})" if placeholder else re.escape(part)
+    return re.compile("".join(parts))
 
 
 def _pattern(path: str) -> re.Pattern[str]:

@@ -20,6 +20,10 @@ from gateway.call.chain import Next, chain
 from gateway.call.circuit_events import report_change
 from gateway.call.context import GATEWAY, Gateway
 from gateway.call.conversion_choice import Conversions
+from gateway.call.direct.api import direct_api
+from gateway.call.direct.api import routes as direct_routes
+from gateway.call.direct.send import DirectSend
+from gateway.call.direct.target import DirectTarget
 from gateway.call.filters import AfterCalls
 from gateway.call.finish import Finish
 from gateway.call.guard import Guard, middlewares
@@ -143,8 +147,9 @@ def build(
     for hook in registry.hooks():
         hook.report_slow = gateway.reports.slow
     sessions = Sessions(load_key(state))
-    steps = _chain(gateway, outgoing, sessions)
+    steps, direct_steps = _chains(gateway, outgoing, sessions)
     server = Server(gateway, steps, finish, outgoing.pool, **seconds)
+    direct, direct_server = direct_api(), Server(gateway, direct_steps, finish, outgoing.pool, **seconds)
     guard = Guard(gateway, modes)
     app = web.Application(
         middlewares=[error_pages, problems, *middlewares(guard), wrong_paths],
@@ -155,6 +160,8 @@ def build(
     calls = app[CALL_ROUTES] = CallRoutes(server, guard, app.router)
     for flag, route in registry.routes():
         calls.add(flag, route)
+    for route in direct.routes:
+        calls.add(direct, route, direct_server)
     app.add_routes(model_lists.routes(registry))
     for module in _OWN:
         app.add_routes(module.routes())
@@ -167,6 +174,7 @@ def build(
 def own_routes() -> Sequence[tuple[str, str]]:
     """Return the method and path of each route of the gateway's own API and pages. Plugins may not use these routes."""
     routes = [(route.method, route.path) for module in _OWN for route in module.routes()]
+    routes += [(route.method, route.path) for route in direct_routes]
     return [*routes, *(("GET", path) for path in explain_routes.PATHS)]
 
 
@@ -225,8 +233,8 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger, taker
     )
 
 
-def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
-    """Return the chain of middlewares that handles a call."""
+def _chains(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> tuple[Next, Next]:
+    """Return the chain of middlewares that handles a call, and the one that handles a direct call."""
     log, metrics, registry = gateway.log, gateway.metrics, gateway.registry
     pool, turns = outgoing.pool, Turns()
     fetching = Fetching(outgoing.fetcher, metrics, log)
@@ -245,8 +253,13 @@ def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
     quota = Quota(gateway.quotas, pool, log, gateway.keeper)
     filters = Filters(outgoing.fetcher, pool, gateway.reports, outgoing.after, turns)
     order = Order(CandidateOrder(gateway.admission.in_flight))
-    last = Attempts(attempts, gateway.admission, gateway.health, KeyPools(), RetryBudget(), gateway.reports, log)
-    return chain(Session(sessions), planned, order, Route(Conversions(registry)), filters, quota, last=last)
+    shared = gateway.admission, gateway.health, KeyPools(), RetryBudget(), gateway.reports, log
+    last, direct = Attempts(attempts, *shared), Attempts(DirectSend(sender, pool), *shared)
+    session = Session(sessions)
+    return (
+        chain(session, planned, order, Route(Conversions(registry)), filters, quota, last=last),
+        chain(session, DirectTarget(registry, pool), quota, last=direct),
+    )
 
 
 def database_path(config: Config, state: Path) -> Path:

@@ -13,7 +13,7 @@ import msgspec
 import orjson
 
 from gateway.contract.flag import USAGE_KINDS, Part, Usage
-from gateway.contract.record import Record, Tried
+from gateway.contract.record import Direct, Record, Tried
 from gateway.store.entries import MAX_INTEGER
 
 _BEFORE_USAGE: Final = (
@@ -23,7 +23,7 @@ _BEFORE_USAGE: Final = (
 _AFTER_USAGE: Final = (
     "extra", "tier", "geo", "parts", "reported", "cost", "cache_saved", "cost_basis", "estimated", "charges", "stop",
     "tools", "duration_ms", "first_event_ms", "attempts", "auto_cached", "dropped", "agent", "tried",
-    "key", "headers",
+    "key", "headers", "direct",
 )  # fmt: skip
 CALL_COLUMNS: Final = (*_BEFORE_USAGE, *USAGE_KINDS, *_AFTER_USAGE)
 
@@ -33,6 +33,7 @@ _OBJECTS: Final = frozenset({"extra", "charges", "headers"})
 _ENCODER: Final = msgspec.json.Encoder()
 _PARTS_DECODER: Final = msgspec.json.Decoder(tuple[Part, ...])
 _TRIED_DECODER: Final = msgspec.json.Decoder(tuple[Tried, ...])
+_DIRECT_DECODER: Final = msgspec.json.Decoder(Direct)
 assert set(Record.__struct_fields__) - {"usage"} == {*_BEFORE_USAGE, *_AFTER_USAGE}
 
 # values are passed by position, which is faster than by name, and `sums.py` reads the same tuples by column
@@ -97,6 +98,7 @@ def call_row(record: Record) -> tuple[Any, ...]:
         _ENCODER.encode(record.tried).decode() if record.tried else "[]",
         record.key,
         _json(record.headers) if record.headers else "{}",
+        _ENCODER.encode(record.direct).decode() if record.direct else "",
     )
 
 
@@ -147,4 +149,5 @@ def record_of(row: tuple[Any, ...]) -> Record:
         cells[name] = orjson.loads(cells[name])
     cells["parts"] = _PARTS_DECODER.decode(cells["parts"])
     cells["tried"] = _TRIED_DECODER.decode(cells["tried"])
+    cells["direct"] = _DIRECT_DECODER.decode(cells["direct"]) if cells["direct"] else None
     return Record(usage=usage, **cells)

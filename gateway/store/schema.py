@@ -203,9 +203,14 @@ _TENTH: Final = ("ALTER TABLE calls ADD COLUMN key TEXT NOT NULL DEFAULT ''",)
 
 _ELEVENTH: Final = ("ALTER TABLE calls ADD COLUMN headers TEXT NOT NULL DEFAULT '{}'",)
 
+_TWELFTH: Final = (
+    # the request line and the sizes of a direct call, as JSON (`contract.record.Direct`)
+    "ALTER TABLE calls ADD COLUMN direct TEXT NOT NULL DEFAULT ''",
+)
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, FIGURES_OF_CALLS, _EIGHTH, _NINTH, _TENTH,
-    _ELEVENTH,
+    _ELEVENTH, _TWELFTH,
 )  # fmt: skip
 
 

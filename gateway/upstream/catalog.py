@@ -78,6 +78,10 @@ class Catalog:
         offer = self._by_both.get((provider, model))
         return offers if offer is None else (*offers, offer)
 
+    def any_model(self, provider: Provider, model: str) -> Offer:
+        """Return the offer of a model, even if the provider does not list it. `model` is "" if it is not known."""
+        return self._by_both.get((provider.id, model)) or _offer(provider, model)
+
     def visible(self, access: Access) -> Sequence[Offer]:
         """Return the offers that a caller may use."""
         return self._visible(access)

@@ -16,7 +16,8 @@ from tests.helpers.records import HAIKU, NOON, record
 OLD = 6
 """Number of migrations of the older release."""
 HOUR = 3_600_000
-OLD_COLUMNS = [name for name in CALL_COLUMNS if name not in {"cache_saved", "auto_cached", "tried", "key", "headers"}]
+NEW_COLUMNS = {"cache_saved", "auto_cached", "tried", "key", "headers", "direct"}
+OLD_COLUMNS = [name for name in CALL_COLUMNS if name not in NEW_COLUMNS]
 NUMBERS = count()
 OLD_SUMS = (
     "count(*), sum(outcome <> 'ok'), sum(input), sum(output), sum(cache_read), sum(cache_write_5m), "

@@ -21,6 +21,7 @@ from gateway.config.findings import Report
 from gateway.config.model import Capability, Permission, Role
 from gateway.config.section import PLANNED, Holds, Items, Planned, Section
 from gateway.config.sections.charges import BucketSection, Charges, RateLimitSection, read_charges
+from gateway.config.sections.direct_paths import DirectPaths, direct_pattern
 from gateway.config.sections.hooks import NO_HOOKS, SendHookSection
 
 CAPABILITIES: Final = ("tailscale.com/cap/aperture", "irisgate.dev/cap/irisgate")
@@ -59,6 +60,11 @@ class CapabilitySection(Section):
         description="Limits on the requests and tokens in a period: "
         '[{"requests": "60/min"}, {"tokens": "200000/min"}].',
     )
+    direct_paths: DirectPaths = Field(
+        (),
+        description="Requests that may go to a provider as they are, each a path with globs, and before it the methods "
+        'if not all are meant: ["/direct/openai/v1/files/**", "GET /direct/openai/v1/batches/*"]. Admins need none.',
+    )
     send_hooks: Annotated[Items, Holds(SendHookSection, "list"), PLANNED, NO_HOOKS] = Field(
         (),
         description="Hooks that are called for calls with this capability: "
@@ -80,7 +86,6 @@ class CapabilitySection(Section):
         description="Recorded headers (`filterable` in the section `database`) by which the caller may filter calls, "
         'sessions and figures, or "*" for all. No role includes this: ["x-team"].',
     )
-    direct_paths: Planned = Field(None, description='Paths that may be called directly: ["/direct/**"].')
     enable_chat_ui: Annotated[bool, PLANNED] = Field(
         False, description="Whether the caller may use the chat page: true or false."
     )
@@ -112,6 +117,7 @@ def capability(section: CapabilitySection, origin: str, charged: Charges | None)
         quotas=charged.quotas,
         rate_limits=charged.rate_limits,
         filterable_headers=section.filterable_headers,
+        direct_paths=tuple(map(direct_pattern, section.direct_paths)),
         origin=origin,
     )
 

@@ -124,7 +124,12 @@ class Prices:
         return cls(builtin(), Rows(overlay), infer=infer)
 
     def of(self, provider: PricedProvider, model: str) -> Priced | None:
-        """Return the prices of a provider's model; None if they are unknown."""
+        """Return the prices of a provider's model; None if they are unknown.
+
+        `model` is "" for a model that is not known, whose price is unknown even if a rule applies to every name.
+        """
+        if not model:
+            return None
         key = (provider.id, model)
         if key not in self._by_model:
             keys = price_keys(provider, model, infer=self._infer)

@@ -54,6 +54,11 @@ class Base(NamedTuple):
     """Whether the path has a version: at its end, such as `/v1` or `/api/paas/v4`, or before Google Cloud's
     resources."""
 
+    def replaces_version(self, path: str) -> bool:
+        """Return whether `target` replaces a version at the start of `path` by another one, that of the base URL."""
+        own, given = _VERSION_AT_END.search(self.path), _VERSION_AT_START.match(path)
+        return own is not None and given is not None and own[0] != given[0]
+
     def target(self, path: str, query: str) -> str:
         """Return the request target for a path below the base URL, without a doubled slash.
 

@@ -1,0 +1,154 @@
+"""Reads the requests below `/direct/{provider}/`, and writes the errors for their clients.
+
+The module has the functions of a plugin, so that `call/server.py` serves these requests as it serves all calls. It is
+no compatibility flag: no provider can have it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+from urllib.parse import unquote_plus
+
+from gateway.call.direct.headers import for_provider
+from gateway.call.direct.paths import ROOT, direct_path
+from gateway.call.operations import DIRECT, READ
+from gateway.contract.codecs import Encoder
+from gateway.contract.errors import Problem, Refused, invalid
+from gateway.contract.facts import Facts
+from gateway.contract.flag import (
+    OPAQUE,
+    ClientRequest,
+    Drop,
+    Event,
+    Head,
+    HttpRequest,
+    Members,
+    Meter,
+    Route,
+    Target,
+    UpstreamRequest,
+)
+from gateway.contract.registry import Plugin, load_plugin
+from gateway.contract.route_paths import METHODS
+
+api = 1
+dialects = (OPAQUE,)
+routes = tuple(Route(method, f"{ROOT}{{provider}}/{{path:.*}}", DIRECT) for method in METHODS)
+
+_READS: Final = frozenset({"GET"})
+_CREDENTIALS: Final = frozenset(
+    {
+        "key", "api_key", "apikey", "api-key", "access_token", "auth_token", "token", "sig", "signature",
+        "x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires", "x-amz-security-token", "x-amz-signature",
+        "x-amz-signedheaders",
+    }
+)  # fmt: skip
+"""Parameters of a query in which clients send a credential. A parameter such as `nextToken` is none."""
+_JSON: Final = "application/json"
+
+
+def parse(request: HttpRequest) -> ClientRequest:
+    """Return the request. Raises `Refused` if its path is ambiguous, or if it asks for another protocol."""
+    direct_path(request.path)
+    if "upgrade" in request.headers:
+        raise invalid("the header upgrade asks for another protocol; only HTTP/1.1 is passed on", "upgrade")
+    return ClientRequest(
+        flag=DIRECT,
+        dialect=OPAQUE,
+        operation=READ if request.route.method in _READS else DIRECT,
+        method=request.route.method,
+        path=request.path,
+        query=_without_credentials(request.query),
+        headers=request.headers,
+        top=_top(request),
+        model="",
+        stream=False,
+    )
+
+
+class _PlainBody(Members):
+    """A body that need not be JSON. It has no members."""
+
+    __slots__ = ()
+
+    def __init__(self, body: bytes) -> None:
+        self.body, self.has_halves = body, False
+        self._spans = {}
+
+
+def _top(request: HttpRequest) -> Members:
+    """Return the members of a JSON object. Any other body has none.
+
+    Raises `Refused` if the body is said to be JSON and is an object that two parsers may read differently.
+    """
+    body = request.body
+    if body.lstrip()[:1] != b"{":
+        return _PlainBody(body)
+    try:
+        return Members(body)
+    except Refused:
+        if request.headers.get("content-type", "").lower().startswith(_JSON):
+            raise
+        return _PlainBody(body)
+
+
+def _without_credentials(query: str) -> str:
+    return "&".join(
+        part for part in query.split("&") if unquote_plus(part.partition("=")[0]).lower() not in _CREDENTIALS
+    )
+
+
+def build(request: ClientRequest, _target: Target, _drop: Drop) -> UpstreamRequest:
+    """Return the request for the provider, which is the client's own."""
+    path = direct_path(request.path).rest
+    return UpstreamRequest(request.method, path, request.top.body, request.query, for_provider(request.headers))
+
+
+class _NoMeter:
+    """The meter of replies that cannot be read."""
+
+    def feed(self, _event: Event) -> None:
+        """Do nothing."""
+
+    def whole(self, _body: bytes) -> None:
+        """Do nothing."""
+
+    def facts(self) -> Facts:
+        return Facts()
+
+
+def meter(_request: ClientRequest, _target: Target, _head: Head) -> Meter:
+    return _NoMeter()
+
+
+class _AsItIs:
+    """The encoder of replies that are passed on unchanged.
+
+    It writes nothing of its own. So a reply that breaks off ends with its connection, and no client takes it for
+    complete.
+    """
+
+    def feed(self, _event: Event) -> bytes:
+        return b""
+
+    def whole(self, body: bytes) -> bytes:
+        return body
+
+    def ping(self) -> bytes:
+        return b""
+
+    def fail(self, _problem: Problem) -> bytes:
+        return b""
+
+    def close(self) -> bytes:
+        return b""
+
+
+def encoder(_request: ClientRequest) -> Encoder:
+    return _AsItIs()
+
+
+def direct_api() -> Plugin:
+    """Return this module as a loaded plugin."""
+    return load_plugin(DIRECT, sys.modules[__name__])

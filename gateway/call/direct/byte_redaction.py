@@ -1,0 +1,87 @@
+"""Removes the gateway's keys from the bytes of a reply that is passed on as it comes.
+
+The end of a read is held back only if a key may begin there, until the next read shows whether the rest follows. Keys
+are found in the forms that `call/key_redaction.py` names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from gateway.call.key_redaction import KNOWN_BY, Redaction, any_form, base64_forms
+
+FORM_BYTES: Final = 12
+"""Maximum number of bytes of one character of a key in its longest form, such as `\\\\\\\\u002d` with backslashes that
+are escaped again."""
+_CUT_ESCAPE: Final = rb"(?:\\+(?:u[0-9a-fA-F]{0,3})?|%[0-9a-fA-F]?)"
+"""Pattern for an escaped character that is not complete yet."""
+
+
+class _Beginning(NamedTuple):
+    """The patterns by which the beginning of one key is found."""
+
+    known: re.Pattern[bytes]
+    """The first `KNOWN_BY` characters of the key, in any form."""
+    cut: re.Pattern[bytes]
+    """Fewer of them, at the end of the bytes. It also matches the empty end."""
+    encoded: tuple[bytes, ...]
+    """The first `KNOWN_BY` characters in base64."""
+    longest: int
+    """Maximum number of bytes of the whole key."""
+
+
+class ByteRedaction:
+    """Removes keys from the bytes of one reply."""
+
+    def __init__(self, redaction: Redaction) -> None:
+        self._redaction = redaction
+        self._beginnings = [_beginning(secret) for secret in redaction.secrets]
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the bytes that can be passed on: those held back before and `data`, without keys.
+
+        The bytes in which a key may begin are held back.
+        """
+        clean = self._redaction.bytes(self._held + data)
+        at = min((_begins(clean, one) for one in self._beginnings), default=len(clean))
+        self._held = clean[at:]
+        return clean[:at]
+
+    def rest(self) -> bytes:
+        """Return the bytes that are held back at the end of a complete reply. A whole key is not among them."""
+        held, self._held = self._held, b""
+        return held
+
+
+def _begins(data: bytes, key: _Beginning) -> int:
+    """Return the offset from which `data` must be held back, because a key may begin there; its length for none."""
+    start = max(0, len(data) - key.longest)
+    found = [match.start() for pattern in (key.known, key.cut) if (match := pattern.search(data, start))]
+    for form in key.encoded:
+        at = data.find(form, start)
+        found.append(at if at >= 0 else len(data) - _overlap(data, form))
+    return min(found)
+
+
+def _overlap(data: bytes, form: bytes) -> int:
+    """Return the number of bytes at the end of `data` that are the beginning of `form`."""
+    return next((size for size in range(min(len(form) - 1, len(data)), 0, -1) if data.endswith(form[:size])), 0)
+
+
+@lru_cache(maxsize=64)
+def _beginning(secret: str) -> _Beginning:
+    forms = [any_form(character) for character in secret[:KNOWN_BY]]
+    encoded = tuple(base64_forms(secret[:KNOWN_BY].encode("utf-8", "surrogateescape")))
+    return _Beginning(re.compile(b"".join(forms)), _cut(forms), encoded, len(secret) * FORM_BYTES)
+
+
+def _cut(forms: Sequence[bytes]) -> re.Pattern[bytes]:
+    """Return a pattern for any number of the first forms at the end of the bytes, and an incomplete escape after."""
+    nested = b""
+    for form in reversed(forms):
+        nested = b"(?:%b%b)?" % (form, nested)
+    return re.compile(rb"%b%b?\Z" % (nested, _CUT_ESCAPE))

@@ -1,0 +1,146 @@
+"""The only step of an attempt at a direct request: sends the request as it is, and passes the reply on as it comes.
+
+- An error of the provider takes the way of all errors, so that its key, its health and other keys are looked after. Its
+  status and its body reach the client unchanged.
+- A redirect is never followed and never passed on, because its target is another host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from msgspec.structs import replace
+
+from gateway.call.chain import Attempt, Call
+from gateway.call.direct.byte_redaction import ByteRedaction
+from gateway.call.direct.headers import for_client
+from gateway.call.direct.tap import Tap, tap_of
+from gateway.call.middleware.send import MAX_ERROR
+from gateway.call.responses import Batch, Batches, Response, Stream, Take
+from gateway.call.sender import CredentialRefused, Sender
+from gateway.contract.errors import UNAVAILABLE, Problem, UpstreamFailed
+from gateway.contract.flag import Event, Head
+from gateway.upstream.client import UpstreamResponse
+from gateway.upstream.process_pool import ProcessPool
+
+_NOT_MODIFIED: Final = 304
+"""The only status from 300 to 399 that names no other address."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectSend:
+    sender: Sender
+    pool: ProcessPool
+
+    async def __call__(self, call: Call, attempt: Attempt) -> Response:
+        try:
+            try:
+                return await self._response(call, attempt)
+            except CredentialRefused as refusal:
+                await self.sender.renew(call, attempt, refusal)
+            return await self._response(call, attempt)
+        except UpstreamFailed as error:
+            self.sender.failed(attempt, attempt.redaction.failure(error))
+            raise
+
+    async def _response(self, call: Call, attempt: Attempt) -> Response:
+        request = call.flag.build(attempt.request, attempt.candidate.target, attempt.drop)
+        reply = await self.sender.open(call, attempt, request)
+        head = attempt.head = attempt.redaction.head(reply.head)
+        provider = attempt.candidate.offer.provider_id
+        if head.status >= 400:
+            raise await self._failure(call, attempt, head, reply)
+        if head.status >= 300 and head.status != _NOT_MODIFIED:
+            message = f"{provider} answered with status {head.status}; a redirect is not followed and not passed on"
+            raise UpstreamFailed(Problem(UNAVAILABLE, message, status=502))
+        self.sender.key_accepted(attempt)
+        reply.begin_stream()
+        passed = _Passed(call, attempt, reply, tap_of(call, attempt, self.pool), self.sender.failed)
+        return Stream(head.status, for_client(head.headers), passed)
+
+    async def _failure(self, call: Call, attempt: Attempt, head: Head, reply: UpstreamResponse) -> UpstreamFailed:
+        """Return the provider's error with the provider's own body.
+
+        Raises `UpstreamFailed` or `CredentialRefused` if the provider refuses the gateway's key.
+        """
+        body = await attempt.stopwatch.wait(reply.read(MAX_ERROR, call.hold_reply))
+        _received(call, len(body))
+        body = attempt.redaction.bytes(body)
+        message = f"{attempt.candidate.offer.provider_id} answered {head.status}"
+        problem = attempt.candidate.flag.problem(head, body) or Problem(UNAVAILABLE, message, status=head.status)
+        self.sender.check_key(call, attempt, head, problem)
+        return UpstreamFailed(problem, body, for_client(head.headers), head.status)
+
+
+@dataclass(slots=True)
+class _Passed:
+    """The source of the stream that the client gets: the bytes of one reply, without the gateway's keys.
+
+    Each read is one event.
+    """
+
+    call: Call
+    attempt: Attempt
+    reply: UpstreamResponse
+    tap: Tap
+    failed: Callable[[Attempt, UpstreamFailed], None]
+    """A function that is called if the reply breaks off. It counts the error."""
+    _redacted: ByteRedaction = field(init=False)
+    _take: Take = field(init=False)
+    _clean: bytes | None = None
+    """The bytes of a read that `_quick` could not pass on; None if there are none. The task of the call passes them
+    on."""
+    _size: int = 0
+    """The number of bytes that have come."""
+
+    def __post_init__(self) -> None:
+        self._redacted = ByteRedaction(self.attempt.redaction)
+
+    async def batches(self, take: Take) -> Batches:
+        """Yield the bytes of the reply (see `Source.batches`)."""
+        self._take = take
+        try:
+            while data := await self._next():
+                clean, self._clean = self._read(data) if self._clean is None else self._clean, None
+                if clean:
+                    yield _batch(clean)
+            await self.tap.close()
+            if rest := self._redacted.rest():
+                yield _batch(rest)
+        except UpstreamFailed as error:
+            self.failed(self.attempt, self.attempt.redaction.failure(error))
+            yield Batch((), error)
+        finally:
+            _received(self.call, self._size)
+
+    async def _next(self) -> bytes:
+        """Return the next bytes that `_quick` did not pass on; b"" at the end of the reply."""
+        reading, stopwatch = self.reply.next(self._quick), self.attempt.stopwatch
+        return await (reading if stopwatch.stopped else stopwatch.wait(reading))
+
+    def _quick(self, data: bytes) -> bool:
+        """Pass the bytes of a read on, and return True. Return False if the task of the call must do it."""
+        clean = self._read(data)
+        if not clean or self._take(_batch(clean)):
+            return True
+        self._clean = clean
+        return False
+
+    def _read(self, data: bytes) -> bytes:
+        """Return the bytes that can be passed on after a read."""
+        self._size += len(data)
+        self.tap.feed(data)
+        self.reply.event_came()
+        return self._redacted.feed(data)
+
+
+def _batch(data: bytes) -> Batch:
+    return Batch((Event("", data, data),))
+
+
+def _received(call: Call, size: int) -> None:
+    """Store the size of the reply's body in bytes, for the record."""
+    if call.direct is not None:
+        call.direct = replace(call.direct, reply_bytes=size)

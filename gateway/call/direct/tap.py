@@ -1,0 +1,129 @@
+"""Reads the facts (model, usage, ...) of a reply whose API is known, while the bytes of the reply are passed on.
+
+- The plugin of the API gets a copy of the bytes. Whatever it makes of them, the client gets the reply unchanged.
+- If the plugin cannot read the reply, or the reply is too large, its facts stay unknown. The cost is then an estimate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.call.chain import Attempt, Call, Metering
+from gateway.call.reply_work import READING_HOOKS, Reading, WholeReader
+from gateway.contract.errors import BadFrame, GatewayError, UpstreamFailed
+from gateway.contract.flag import Decoder
+from gateway.contract.json_api import DecodedOnce
+from gateway.upstream.process_pool import DropRelay, ProcessPool, is_costly
+
+MAX_WHOLE: Final = 8 * 1024 * 1024
+"""Maximum number of bytes of a reply that is kept to read its usage. Replies of models are smaller, but for images."""
+MAX_OPEN: Final = 256 * 1024
+"""Maximum number of bytes of one event that are read. Decoding a longer event would block the event loop."""
+
+
+class Tap:
+    """Gets the bytes of one reply. This class reads nothing."""
+
+    def feed(self, data: bytes) -> None:
+        """Read the next bytes."""
+
+    async def close(self) -> None:
+        """Read what is left at the end of a complete reply."""
+
+
+def tap_of(call: Call, attempt: Attempt, pool: ProcessPool) -> Tap:
+    """Return the reader of the reply whose head has come."""
+    head, flag = attempt.head, attempt.candidate.flag
+    assert head is not None
+    if flag is call.flag:
+        return Tap()
+    request, target = attempt.request, attempt.candidate.target
+    try:
+        attempt.metering = Metering(flag.meter(request, target, head), flag.hooks["meter.facts"])
+        if not request.stream:
+            return _WholeTap(call, attempt, pool)
+        if head.headers.get("content-type", "").lower().startswith(flag.stream_type(request)):
+            return _StreamTap(attempt, flag.decoder(request, target, head))
+    except GatewayError:
+        attempt.metering = None
+    return Tap()
+
+
+@dataclass(slots=True)
+class _StreamTap(Tap):
+    """Reads the events of a stream."""
+
+    attempt: Attempt
+    decoder: Decoder
+    _is_blind: bool = False
+    """Whether the stream cannot be read any further."""
+    _open: int = 0
+    """The number of bytes since the last complete event."""
+
+    def feed(self, data: bytes) -> None:
+        self._open += len(data)
+        if self._is_blind or self._open > MAX_OPEN:
+            self._is_blind = True
+            return
+        metering, hooks = self.attempt.metering, self.attempt.candidate.flag.hooks
+        assert metering is not None
+        events, fault = hooks["decoder.feed"].listed(self.decoder.feed, (data,))
+        if events:
+            self._open = 0
+            metering.stale = True
+            _, failure = hooks["meter.feed"].feed(metering.meter.feed, events, BadFrame)
+            size, _, wrong = hooks["output_bytes"].total(events)
+            self.attempt.delivered = (self.attempt.delivered or 0) + size
+            fault = fault or failure or wrong
+        self._is_blind = fault is not None
+
+
+@dataclass(slots=True)
+class _WholeTap(Tap):
+    """Keeps a reply that is no stream, and reads it at its end."""
+
+    call: Call
+    attempt: Attempt
+    pool: ProcessPool
+    _parts: list[bytes] = field(default_factory=list)
+    _size: int = 0
+
+    def feed(self, data: bytes) -> None:
+        self._size += len(data)
+        self.attempt.delivered = self._size
+        if self._size > MAX_WHOLE:
+            self._parts.clear()
+            self.call.hold_reply(0)
+            return
+        try:
+            self.call.hold_reply(self._size)
+        except UpstreamFailed:  # the memory budget is used up; the client's reply needs none of it
+            self._size = MAX_WHOLE
+            self._parts.clear()
+            return
+        self._parts.append(data)
+
+    async def close(self) -> None:
+        if not self._parts:
+            return
+        body, attempt = b"".join(self._parts), self.attempt
+        self._parts.clear()
+        flag, head, metering = attempt.candidate.flag, attempt.head, attempt.metering
+        assert head is not None
+        assert metering is not None
+        hooks = {name: flag.hooks[name] for name in READING_HOOKS}
+        reader = WholeReader(hooks, attempt.request, attempt.candidate.target, head, attempt.redaction)
+        try:
+            if is_costly(body):
+                work = WholeReader.read, reader, metering.meter, body
+                reading: Reading = await self.pool.run_reply(body, DropRelay(attempt.drop), *work)
+            else:
+                reading = reader.read(metering.meter, DecodedOnce(body))
+        except GatewayError:
+            return
+        finally:
+            self.call.hold_reply(0)
+        if reading.problem is None:
+            metering.meter, metering.stale = reading.meter, True
+            attempt.whole = reading.is_whole

@@ -1,0 +1,85 @@
+"""A provider that records every request byte by byte, and answers what a test wants."""
+
+import asyncio
+import re
+from contextlib import asynccontextmanager, suppress
+from typing import NamedTuple
+
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *([0-9]+)")
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+
+
+class Seen(NamedTuple):
+    """One request, as it came over the connection."""
+
+    line: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    @property
+    def names(self):
+        return {name for name, _ in self.headers}
+
+    def __getitem__(self, name):
+        (value,) = [value for key, value in self.headers if key == name]
+        return value
+
+
+class EchoProvider:
+    """The address, the requests so far, and the reply to the next ones.
+
+    `reply` is bytes, or a coroutine function that gets the request and the writer.
+    """
+
+    def __init__(self):
+        self.url = ""
+        self.seen = []
+        self.reply = OK
+
+    async def _serve(self, reader, writer):
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                size = int(match[1]) if (match := _LENGTH.search(head)) else 0
+                line, *rest = head.decode("utf-8", "surrogateescape").split("\r\n")[:-2]
+                pairs = [(name.lower(), value) for name, _, value in (each.partition(": ") for each in rest)]
+                seen = Seen(line, pairs, await reader.readexactly(size))
+                self.seen.append(seen)
+                if isinstance(self.reply, bytes):
+                    writer.write(self.reply)
+                    await writer.drain()
+                else:
+                    await self.reply(seen, writer)
+        writer.close()
+
+
+@asynccontextmanager
+async def echo_provider():
+    provider = EchoProvider()
+    server = await asyncio.start_server(provider._serve, "127.0.0.1", 0)
+    provider.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield provider
+    finally:
+        server.close()
+
+
+def whole(body, *headers, status="200 OK"):
+    """Return the bytes of a reply whose length is told."""
+    lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def in_chunks(parts, *headers):
+    """Return a function that writes the parts as chunks, each in a write of its own."""
+
+    async def play(_seen, writer):
+        writer.write("\r\n".join(["HTTP/1.1 200 OK", *headers, "Transfer-Encoding: chunked", "", ""]).encode())
+        for part in parts:
+            writer.write(b"%x\r\n%b\r\n" % (len(part), part))
+            await writer.drain()
+            await asyncio.sleep(0.003)
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+    return play

@@ -1,0 +1,44 @@
+"""Tests of direct requests that are signed with AWS credentials, as the simulated AWS judges them."""
+
+import orjson
+import pytest
+from yarl import URL
+
+from gateway.testkit.aws import Role
+from tests.helpers.aws import ROLE, signed
+from tests.helpers.gateway import HAIKU, gate
+from tests.upstream.credentials.test_aws_credentials import environment
+
+CONVERSE = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}
+OTHERS = {
+    "Authorization": "AWS4-HMAC-SHA256 Credential=AKIAOTHER/20261130/us-east-1/bedrock/aws4_request, SignedHeaders=host, "
+    "Signature=0",
+    "X-Amz-Date": "20200101T000000Z",
+    "X-Amz-Security-Token": "of-the-client",
+    "X-Amz-Content-Sha256": "0",
+    "X-Amz-Custom": "signed too",
+}
+PATHS = [
+    f"/model/{HAIKU}/converse",
+    f"/model/{HAIKU.replace(':', '%3A')}/converse",
+    f"/model/{HAIKU}/converse?b=2&a=%2F%20x&a=1&flag",
+]
+
+
+@pytest.mark.parametrize("authorization", ["sigv4", "bearer"])
+async def test_requests_are_signed_as_they_are_sent(tmp_path, bedrock_sim, aws, home, monkeypatch, authorization):
+    environment(aws, home, monkeypatch)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", aws.url)
+    aws.roles[ROLE] = Role()
+    bedrock_sim.account = aws.account
+    provider = signed(bedrock_sim.url, aws={"assume_role": {"role_arn": ROLE}}, authorization=authorization)
+    async with gate(tmp_path, {"b": provider}) as gw:
+        for path in PATHS:
+            url = URL(f"{gw.url}/direct/b{path}", encoded=True)
+            async with gw.session.post(url, data=orjson.dumps(CONVERSE), headers=OTHERS) as reply:
+                assert reply.status == 200, await reply.text()
+        calls = await gw.calls(len(PATHS))
+    assert [(call["model"], call["upstream_api"]) for call in calls] == [(HAIKU, "bedrock_converse")] * len(PATHS)
+    assert all(call["reported"] and call["cost_usd"] for call in calls)
+    assert [seen.headers["x-amz-custom"] for seen in bedrock_sim.requests] == ["signed too"] * len(PATHS)
+    assert not any(seen.refused for seen in bedrock_sim.requests)

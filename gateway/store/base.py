@@ -131,7 +131,11 @@ class UsageRow(Totals):
 
 
 Filters = Mapping[str, str | int]
-"""Values that rows must have, by the name of the field of `Record` or `Session`."""
+"""Values that rows must have, by the name of the field of `Record` or `Session`.
+
+The key `HEADER` has a term: the name of a recorded header, such as `x-team`, for calls that have this header, or the
+name and a value, such as `x-team:alpha`."""
+HEADER: Final = "header"
 ALL_ROWS: Final[Filters] = MappingProxyType({})
 
 
@@ -175,7 +179,7 @@ class Store(Protocol):
 
         - `span` selects the sessions that began before its end and ended after its beginning.
         - `where` may name fields of calls, such as `agent` or `model`. Then one call of a session must have all these
-          values.
+          values, and also the term of `HEADER` if there is one.
 
         Raises `BadCursor` if `cursor` is malformed.
         """

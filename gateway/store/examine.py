@@ -19,6 +19,7 @@ import orjson
 from gateway.contract.flag import USAGE_KINDS
 from gateway.store.entries import decode, decode_sent_call
 from gateway.store.file import BUSY_SECONDS
+from gateway.store.header_index import missing_headers
 from gateway.store.histogram import BOUNDS, SHIFT
 from gateway.store.recount import missing_texts
 from gateway.store.schema import MIGRATIONS
@@ -87,7 +88,8 @@ class Database:
     last_at: float = -math.inf
     """Unix time in seconds at which the last stored call began; minus infinity if there is no call."""
     wrong_sums: int = 0
-    """Number of quarter-hour sums that count fewer calls than are stored."""
+    """Number of quarter-hour sums that count fewer calls than are stored, and of headers of calls that lack an index
+    entry."""
     wrong_balances: tuple[str, ...] = ()
     """Names of quota buckets whose stored balance is not valid."""
     wrong_open_calls: int = 0
@@ -106,6 +108,8 @@ def examine_database(path: Path) -> Database:
     try:
         with opened(path) as connection:
             return _examined(connection)
+    except UnicodeDecodeError:
+        return Database("damaged", "its schema cannot be read")
     except sqlite3.Error as error:
         return Database(_STATES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "unreadable"), str(error))
 
@@ -118,6 +122,11 @@ _STATES: Final[dict[int, DatabaseState]] = {
     # a statement that fails because a table or column is missing
     sqlite3.SQLITE_ERROR: "damaged",
 }
+
+
+UNREADABLE: Final = (sqlite3.Error, UnicodeDecodeError)
+"""Errors for a database that cannot be read. If the message of an error quotes a damaged schema, the module `sqlite3`
+cannot decode this message."""
 
 
 @contextmanager
@@ -160,7 +169,7 @@ def _examined(connection: sqlite3.Connection) -> Database:
         "good",
         calls=calls,
         last_at=-math.inf if last_at is None else last_at / 1000,
-        wrong_sums=_wrong_figures(connection) + missing_texts(connection),
+        wrong_sums=_wrong_figures(connection) + missing_texts(connection) + missing_headers(connection),
         wrong_balances=tuple(_wrong_balances(connection)),
         wrong_open_calls=sum(not decode_sent_call(line) for (line,) in open_calls),
     )

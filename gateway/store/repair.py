@@ -18,9 +18,10 @@ from typing import Any, Final, NamedTuple
 
 from gateway.store.calls import CALL_COLUMNS, record_of
 from gateway.store.entries import decode
-from gateway.store.examine import MISSING_SUMS, SAME_SERIES, SERIES_KEY, BadLine, Segment, opened
+from gateway.store.examine import MISSING_SUMS, SAME_SERIES, SERIES_KEY, UNREADABLE, BadLine, Segment, opened
 from gateway.store.figures_writing import EVERYBODY_TABLES, FIGURE_TABLES
 from gateway.store.file import connect, prepare
+from gateway.store.header_index import complete_index
 from gateway.store.recount import recount_texts
 from gateway.store.state_files import keep, parts, sync, write_private
 from gateway.store.sums import FIGURES, sum_calls
@@ -51,6 +52,9 @@ TABLES: Final = (
     Table("sessions", "n"),
     Table("session_models", "session"),
     Table("session_tools", "session"),
+    Table("header_terms", "n"),
+    Table("call_headers", "term"),
+    Table("session_headers", "term"),
     Table("series", "n"),
     *(Table(name, "time") for name in _OF_SERIES),
     Table("error_kinds", "n"),
@@ -130,7 +134,7 @@ def rebuild_database(path: Path, aside: Path) -> dict[str, int]:
                 # tables before a damaged page of the schema can then be read
                 source.execute("PRAGMA writable_schema = ON")
                 rows = {table.name: _copy(source, target, table) for table in TABLES}
-        except sqlite3.Error:
+        except UNREADABLE:
             # not even the first page can be read
             rows = {table.name: 0 for table in TABLES}
         _complete(target)
@@ -162,7 +166,7 @@ def _copy(source: sqlite3.Connection, target: sqlite3.Connection, table: Table) 
     try:
         pages = source.execute("PRAGMA page_count").fetchone()[0]
         present = {name for _, name, *_ in source.execute(f"PRAGMA table_info({table.name})")}
-    except sqlite3.Error:
+    except UNREADABLE:
         return 0
     columns = [table.key, *(name for name in types if name in present and name != table.key)]
     if table.key not in present:
@@ -208,7 +212,7 @@ def _rows(source: sqlite3.Connection, select: str, table: Table) -> Iterator[tup
     """Yield the readable rows of a table. The same row may be yielded twice."""
     if not table.is_numbered:
         for direction in ("ASC", "DESC"):
-            with suppress(sqlite3.DatabaseError):
+            with suppress(*UNREADABLE):
                 yield from source.execute(f"{select} ORDER BY {table.key} {direction}")
                 return  # the other direction only finds what lies behind a damaged page
         return
@@ -223,7 +227,7 @@ def _rows(source: sqlite3.Connection, select: str, table: Table) -> Iterator[tup
                     # the keys of damaged pages are in no order, and must not lead back
                     start, step = row[0], 1
                 yield row
-        except sqlite3.DatabaseError:
+        except UNREADABLE:
             start = _after_damage(source, f"{query} LIMIT 1", start, step)
             step *= 2
         else:
@@ -254,7 +258,7 @@ def _after_damage(source: sqlite3.Connection, query: str, start: int, step: int)
 def _is_readable(source: sqlite3.Connection, query: str, key: int) -> bool:
     try:
         source.execute(query, (key,)).fetchone()
-    except sqlite3.DatabaseError:
+    except UNREADABLE:
         return False
     return True
 
@@ -279,7 +283,7 @@ def _complete_sums(connection: sqlite3.Connection) -> None:
     """Correct the sums that count fewer calls than are stored.
 
     The sums by quarter hour come first. The coarser sums, and the sums over all callers, are computed from them. At the
-    end, the uses of tools and the errors are recounted.
+    end, the uses of tools and the errors are recounted, and the index of headers is completed.
     """
     for table in _OF_SERIES:
         connection.execute(f"DELETE FROM {table} WHERE series NOT IN (SELECT n FROM series)")  # noqa: S608 (our own)
@@ -302,6 +306,7 @@ def _complete_sums(connection: sqlite3.Connection) -> None:
             if table != "figures_quarter":
                 _complete_table(connection, table, unit, series)
     recount_texts(connection)
+    complete_index(connection)
 
 
 def _complete_table(connection: sqlite3.Connection, table: str, unit: int, series: str) -> None:

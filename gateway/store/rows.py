@@ -14,6 +14,7 @@ import orjson
 from gateway.contract.flag import USAGE_KINDS, Usage
 from gateway.store.base import BadCursor, Session
 from gateway.store.calls import CALL_COLUMNS
+from gateway.store.header_index import NUMBER, OF_CALL
 from gateway.store.sums import SUMS, SessionShare
 
 SESSION_COLUMNS: Final = ("identity", "id", "agent", "provider", *SUMS, "started_at", "last_at")
@@ -51,6 +52,16 @@ def select_calls(*conditions: str) -> str:
     return _select("SELECT at, n,", ", ".join(CALL_COLUMNS), "FROM calls", conditions, "at")
 
 
+def select_calls_of_term(*conditions: str) -> str:
+    """Return the SQL query for the calls that have a header term and meet all conditions, newest first.
+
+    Its first placeholder is for the term, and its last for the maximum number of rows.
+    """
+    table = f"FROM call_headers CROSS JOIN calls ON n = call WHERE term = {NUMBER}"
+    further = "".join(f" AND {condition}" for condition in conditions)
+    return f"SELECT time, call, {', '.join(CALL_COLUMNS)} {table}{further} ORDER BY time DESC, call DESC LIMIT ?"
+
+
 def select_sessions(*conditions: str) -> str:
     return _select("SELECT last_at, n,", ", ".join(SESSION_COLUMNS), _MODELS + "FROM sessions", conditions, "last_at")
 
@@ -69,14 +80,17 @@ _MODEL_COLUMNS: Final = frozenset({"provider", "model"})
 `calls`, because one of its rows stands for many calls."""
 
 
-def has_call(columns: Sequence[str]) -> str:
+def has_call(columns: Sequence[str], *, of_term: bool = False) -> str:
     """Return the SQL condition that a session has a call with given values in `columns`.
 
-    The columns must be in `CALL_FILTERS`. The condition has one placeholder for the value of each column.
+    The columns must be in `CALL_FILTERS`. The condition has one placeholder for the value of each column. With
+    `of_term`, this call must have a header term, for which there is one more placeholder at the end.
     """
     sql = {column: "f.status / 100" if column == "status_class" else f"f.{column}" for column in columns}
     equal = " AND ".join(f"{sql[column]} = ?" for column in columns)
-    if _MODEL_COLUMNS.issuperset(columns):
+    if of_term:
+        equal = f"{equal} AND {OF_CALL.format(at='f.at', n='f.n')}"
+    elif _MODEL_COLUMNS.issuperset(columns):
         return f"EXISTS (SELECT 1 FROM session_models f WHERE f.session = n AND {equal})"  # noqa: S608 (our own names)
     calls = "calls f WHERE f.session_id = sessions.id AND f.identity = sessions.identity"
     return f"EXISTS (SELECT 1 FROM {calls} AND {equal})"  # noqa: S608 (our own names)

@@ -201,7 +201,27 @@ _NINTH: Final = (
 
 _TENTH: Final = ("ALTER TABLE calls ADD COLUMN key TEXT NOT NULL DEFAULT ''",)
 
-_ELEVENTH: Final = ("ALTER TABLE calls ADD COLUMN headers TEXT NOT NULL DEFAULT '{}'",)
+_ELEVENTH: Final = (
+    # the values of recorded headers, and an index by their terms (`header_index.py`)
+    "ALTER TABLE calls ADD COLUMN headers TEXT NOT NULL DEFAULT '{}'",
+    "CREATE TABLE header_terms (n INTEGER PRIMARY KEY, term TEXT NOT NULL UNIQUE)",
+    """
+    CREATE TABLE call_headers (
+        term INTEGER NOT NULL REFERENCES header_terms (n),
+        time INTEGER NOT NULL,
+        call INTEGER NOT NULL REFERENCES calls (n),
+        PRIMARY KEY (term, time, call)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE session_headers (
+        term INTEGER NOT NULL REFERENCES header_terms (n),
+        session INTEGER NOT NULL REFERENCES sessions (n),
+        PRIMARY KEY (term, session)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX session_headers_by_session ON session_headers (session)",
+)
 
 _TWELFTH: Final = (
     # the request line and the sizes of a direct call, as JSON (`contract.record.Direct`)

@@ -17,6 +17,7 @@ from gateway.contract.record import Record
 from gateway.store import rows, usage
 from gateway.store.base import (
     ALL_ROWS,
+    HEADER,
     Ambiguous,
     Filters,
     JournalOffset,
@@ -29,6 +30,7 @@ from gateway.store.base import (
 from gateway.store.calls import CALL_COLUMNS, record_of
 from gateway.store.entries import Balance, Entry, SentCall, decode_sent_call
 from gateway.store.file import REPAIR, connect, prepare, remedy
+from gateway.store.header_index import OF_CALL, OF_SESSION, is_rare
 from gateway.store.reports.base import ReportStore
 from gateway.store.reports.values import Span
 from gateway.store.sqlite_reports import SqliteReports
@@ -90,9 +92,13 @@ class SqliteStore:
         if span is not None:
             conditions += ["last_at >= ?", "started_at < ?"]
             values += [round(span.since * 1000), round(span.until * 1000)]
+        term = [where[HEADER]] if HEADER in where else []
+        if term:
+            conditions.append(OF_SESSION)
+            values += term
         if asked := {name: where[name] for name in rows.CALL_FILTERS if name in where}:
-            conditions.append(rows.has_call(tuple(asked)))
-            values += asked.values()
+            conditions.append(rows.has_call(tuple(asked), of_term=bool(term)))
+            values += [*asked.values(), *term]
         return await self._page(rows.session_of, rows.select_sessions(*conditions), values, limit)
 
     async def session(self, identity: str | None, session_id: str) -> Session | None:
@@ -112,7 +118,15 @@ class SqliteStore:
     ) -> Page[Record]:
         known = {name: where[name] for name in CALL_COLUMNS if name in where}
         equal = {"session_id": session_id, "identity": identity, **known}
+        term = str(where[HEADER]) if HEADER in where else None
+        of_all = identity is None and session_id is None
+        if term is not None and (of_all or await self._reading.run(partial(is_rare, term=term))):
+            conditions, values = _conditions(equal, cursor, "(time, call) < (?, ?)")
+            return await self._page(record_of, rows.select_calls_of_term(*conditions), [term, *values], limit)
         conditions, values = _conditions(equal, cursor, "(at, n) < (?, ?)")
+        if term is not None:
+            conditions.append(OF_CALL.format(at="at", n="n"))
+            values.append(term)
         return await self._page(record_of, rows.select_calls(*conditions), values, limit)
 
     async def call(self, identity: str | None, call_id: str) -> Record | None:

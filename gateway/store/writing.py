@@ -22,6 +22,7 @@ from gateway.store.base import JournalOffset
 from gateway.store.calls import INSERT_CALL, call_row
 from gateway.store.entries import Balance, Entry, SentCall, Version
 from gateway.store.figures_writing import add_figures, expire_texts
+from gateway.store.header_index import add_to_index, expiring, remove_from_index, terms_with_rows
 from gateway.store.sums import SessionShare, sum_calls
 
 _LOOKUP_ROWS: Final = 500
@@ -36,9 +37,14 @@ ON CONFLICT (bucket) DO UPDATE SET
 _UPSERT_OPEN: Final = """
 INSERT INTO open_calls (id, line) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET line = excluded.line
 """
-_EXPIRE_CALLS: Final = (
-    "DELETE FROM calls WHERE n IN (SELECT n FROM calls INDEXED BY calls_by_time WHERE at < ? ORDER BY at, n LIMIT ?)"
+_EXPIRED: Final = "SELECT {} FROM calls INDEXED BY calls_by_time WHERE at < ? ORDER BY at, n LIMIT ?"
+_OF_SESSIONS: Final = (
+    ("session_models", "session"),
+    ("session_tools", "session"),
+    ("session_headers", "session"),
+    ("sessions", "n"),
 )
+"""Tables with rows of sessions, and the columns with the session's number."""
 _ENDED: Final = "SELECT n FROM sessions INDEXED BY sessions_by_time WHERE last_at < ? ORDER BY last_at, n LIMIT ?"
 
 
@@ -50,9 +56,11 @@ def write(connection: sqlite3.Connection, entries: Sequence[Entry], offset: Jour
     connection.execute("BEGIN IMMEDIATE")
     try:
         ended = [entry.call for entry in entries if entry.call is not None]
-        sums = sum_calls(_insert(connection, ended))
+        inserted = _insert(connection, ended)
+        sums = sum_calls(inserted)
         add_sessions(connection, sums.sessions)
         add_figures(connection, sums)
+        add_to_index(connection, terms_with_rows(inserted))
         _update_open(connection, [entry.sent for entry in entries if entry.sent is not None], ended)
         _upsert_balances(connection, [balance for entry in entries for balance in entry.balances])
         for version in [entry.version for entry in entries if entry.version is not None]:
@@ -158,9 +166,11 @@ def expire(connection: sqlite3.Connection, before: float, limit: int) -> int:
     time = round(before * 1000)
     connection.execute("BEGIN IMMEDIATE")
     try:
-        deleted = connection.execute(_EXPIRE_CALLS, (time, limit)).rowcount
+        with_headers = expiring(connection, _EXPIRED.format("n, at, headers"), (time, limit))
+        deleted = connection.execute(f"DELETE FROM calls WHERE n IN ({_EXPIRED.format('n')})", (time, limit)).rowcount  # noqa: S608
+        remove_from_index(connection, with_headers)
         ended = [number for (number,) in connection.execute(_ENDED, (time, limit))]
-        for table, column in (("session_models", "session"), ("session_tools", "session"), ("sessions", "n")):
+        for table, column in _OF_SESSIONS:
             statement = f"DELETE FROM {table} WHERE {column} = ?"  # noqa: S608 (our own names)
             connection.executemany(statement, [(number,) for number in ended])
         expire_texts(connection, time)

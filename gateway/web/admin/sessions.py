@@ -18,8 +18,10 @@ from aiohttp import web
 
 from gateway.call.context import GATEWAY, identity_of
 from gateway.contract.record import Record
-from gateway.store.base import Ambiguous, BadCursor, Page, StoreFailed, rfc3339
+from gateway.store.base import HEADER, Ambiguous, BadCursor, Page, StoreFailed, rfc3339
 from gateway.web.admin.filters import CALL_FILTERS, PAGING, SESSION_FILTERS, filters
+from gateway.web.header_terms import PARAMETER as HEADER_TERM
+from gateway.web.header_terms import HeaderRights, parse_term
 from gateway.web.query_parameters import BadQuery, check_names
 
 DEFAULT_LIMIT: Final = 50
@@ -90,6 +92,27 @@ def limit_of(query: Mapping[str, str]) -> int:
     return int(text)
 
 
+def header_rights(request: web.Request) -> HeaderRights:
+    """Return the headers by which the caller of a request may filter. The caller is identified."""
+    identity, runtime = identity_of(request), request.app[GATEWAY].runtime
+    assert identity is not None, "a caller with a role is identified"
+    return HeaderRights(runtime.config.filterable_headers, runtime.grants.access(identity).may_filter_by)
+
+
+def require_term(rights: HeaderRights, term: str) -> None:
+    """Raise `Denied` if the reader may not filter by a header term. Raise `BadQuery` if its header is not recorded."""
+    if refusal := rights.refusal(term):
+        raise Denied(refusal)
+
+
+def _header(request: web.Request) -> dict[str, str | int]:
+    """Return the filter by a header; {} if the query has none."""
+    if not (text := request.query.get(HEADER_TERM)):
+        return {}
+    require_term(header_rights(request), term := parse_term(text))
+    return {HEADER: term}
+
+
 def _api_scope(request: web.Request) -> Scope:
     """Return the scope (whose rows are read) of a request to the API. Raises `Denied` in the same cases as `scope`.
 
@@ -103,9 +126,9 @@ def _api_scope(request: web.Request) -> Scope:
 async def sessions(request: web.Request) -> web.Response:
     seen = _api_scope(request)
     query = request.query
-    check_names(query, (*PAGING, "identity", *SESSION_FILTERS))
+    check_names(query, (*PAGING, "identity", *SESSION_FILTERS, HEADER_TERM))
     store = request.app[GATEWAY].store
-    where = filters(query, SESSION_FILTERS)
+    where = filters(query, SESSION_FILTERS) | _header(request)
     page = await store.sessions(seen.identity, limit_of(query), query.get("cursor"), where)
     return _json({"sessions": [row.as_dict() for row in page.rows], "next": page.next})
 
@@ -124,8 +147,8 @@ async def calls(request: web.Request) -> web.Response:
     seen = _api_scope(request)
     store = request.app[GATEWAY].store
     query = request.query
-    check_names(query, (*PAGING, "identity", *CALL_FILTERS))
-    where = filters(query, CALL_FILTERS)
+    check_names(query, (*PAGING, "identity", *CALL_FILTERS, HEADER_TERM))
+    where = filters(query, CALL_FILTERS) | _header(request)
     page: Page[Record] = await store.calls(
         seen.identity, request.match_info.get("id"), limit_of(query), query.get("cursor"), where
     )

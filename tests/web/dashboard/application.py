@@ -56,7 +56,10 @@ CONFIG = Config(
         Grant((ADMIN,), (Capability("admin", ("bedrock/**",)),)),
         Grant((USER,), (Capability("user", (f"bedrock/{HAIKU}",), quotas=(("daily:<user>",), ("team",))),)),
         Grant((POOR,), (Capability("user", ()),)),
+        Grant((ADMIN,), (Capability(filterable_headers=("*",)),)),
+        Grant((USER,), (Capability(filterable_headers=("x-team", "x-former")),)),
     ),
+    filterable_headers=("x-team", "x-project"),
     quotas={
         "daily:<user>": Quota("daily:<user>", 10 * NANODOLLARS, 10 * NANODOLLARS, 86_400, "$10.00/day"),
         "team": Quota("team", 200 * NANODOLLARS, on_exceed="notify"),

@@ -1,0 +1,144 @@
+"""The index of calls and sessions by recorded headers (`Record.headers`), in the SQLite store.
+
+A term is what a filter names: a header, such as `x-team`, or a header and a value, such as `x-team:alpha`. The name of
+a header contains no colon. Each call has two terms for each of its headers. The table `header_terms` gives each term a
+number. The table `call_headers` has the calls of a term in the order of time, and `session_headers` its sessions.
+
+A term is deleted with the last of its calls, because its text was chosen by a client.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any, Final
+
+import orjson
+
+from gateway.store.calls import CALL_COLUMNS
+
+Row = tuple[Any, ...]
+"""The values of a call's row, in the order of `CALL_COLUMNS`."""
+
+NO_HEADERS: Final = "{}"
+"""The value of the column `headers` of a call without recorded headers."""
+RARE: Final = 10_000
+"""Number of calls up to which all calls of a term are read to find those of one caller. More calls take longer than the
+check of each of the caller's calls."""
+_LOOKUP_ROWS: Final = 512
+"""Maximum number of rows that one statement looks up, because SQLite limits the number of values in a statement."""
+_HEADERS: Final = itemgetter(CALL_COLUMNS.index("headers"))
+_ID: Final = itemgetter(CALL_COLUMNS.index("id"))
+_SESSION: Final = itemgetter(CALL_COLUMNS.index("session_id"), CALL_COLUMNS.index("identity"))
+
+NUMBER: Final = "(SELECT n FROM header_terms WHERE term = ?)"
+"""SQL of the number of a term; null if no stored call has the term."""
+OF_CALL: Final = f"EXISTS (SELECT 1 FROM call_headers h WHERE h.term = {NUMBER} AND h.time = {{at}} AND h.call = {{n}})"  # noqa: S608
+"""SQL of the condition that a call has a term. `at` and `n` stand for the call's columns."""
+OF_SESSION: Final = f"n IN (SELECT session FROM session_headers WHERE term = {NUMBER})"  # noqa: S608 (our own names)
+"""SQL of the condition that a session has a call with a term."""
+_IS_RARE: Final = f"SELECT count(*) < {RARE} FROM (SELECT 1 FROM call_headers WHERE term = {NUMBER} LIMIT {RARE})"  # noqa: S608
+_INSERT_CALL: Final = "INSERT OR IGNORE INTO call_headers (term, time, call) SELECT ?, at, n FROM calls WHERE id = ?"
+_INSERT_SESSION: Final = """
+INSERT OR IGNORE INTO session_headers (term, session) SELECT ?, n FROM sessions WHERE id = ? AND identity = ?
+"""
+_DELETE_CALL: Final = "DELETE FROM call_headers WHERE term = ? AND time = ? AND call = ?"
+_IS_UNUSED: Final = "SELECT NOT EXISTS (SELECT 1 FROM call_headers WHERE term = ?)"
+# a call is found by two terms for each of its headers, and by that with the value for certain
+_MISSING: Final = """
+FROM calls c CROSS JOIN json_each(iif(json_valid(c.headers), c.headers, '{}')) j
+WHERE c.headers <> '{}' AND NOT EXISTS (
+    SELECT 1 FROM header_terms t CROSS JOIN call_headers h ON h.term = t.n AND h.time = c.at AND h.call = c.n
+    WHERE t.term = j.key || ':' || j.value
+)
+"""
+
+
+@lru_cache(1024)
+def terms_of(headers: str) -> tuple[str, ...]:
+    """Return the terms of a call, from the value of its column `headers`."""
+    return tuple(term for name, value in orjson.loads(headers).items() for term in (name, f"{name}:{value}"))
+
+
+def terms_with_rows(calls: Iterable[Row]) -> dict[str, list[Row]]:
+    """Return the calls that have recorded headers, by term."""
+    by_term: dict[str, list[Row]] = {}
+    for row in calls:
+        if _HEADERS(row) != NO_HEADERS:
+            for term in terms_of(_HEADERS(row)):
+                by_term.setdefault(term, []).append(row)
+    return by_term
+
+
+def add_to_index(connection: sqlite3.Connection, by_term: Mapping[str, Sequence[Row]]) -> None:
+    """Add calls to the index, by term. The calls and their sessions are in the store already."""
+    numbers = term_numbers(connection, by_term)
+    calls = [(numbers[term], _ID(row)) for term, rows in by_term.items() for row in rows]
+    sessions = {(numbers[term], *_SESSION(row)) for term, rows in by_term.items() for row in rows if _SESSION(row)[0]}
+    connection.executemany(_INSERT_CALL, calls)
+    connection.executemany(_INSERT_SESSION, sorted(sessions))
+
+
+def term_numbers(connection: sqlite3.Connection, wanted: Iterable[str]) -> dict[str, int]:
+    """Return the number of each term. New terms are inserted."""
+    terms = list(wanted)
+    numbers = dict(_looked_up(connection, terms))
+    if new := [term for term in terms if term not in numbers]:
+        connection.executemany("INSERT INTO header_terms (term) VALUES (?)", [(term,) for term in new])
+        numbers |= _looked_up(connection, new)
+    return numbers
+
+
+def _looked_up(connection: sqlite3.Connection, terms: Sequence[str]) -> Iterator[tuple[str, int]]:
+    for start in range(0, len(terms), _LOOKUP_ROWS):
+        some = terms[start : start + _LOOKUP_ROWS]
+        marks = ", ".join("?" for _ in some)
+        yield from connection.execute(f"SELECT term, n FROM header_terms WHERE term IN ({marks})", some)  # noqa: S608
+
+
+def is_rare(connection: sqlite3.Connection, term: str) -> bool:
+    """Return whether a term has few calls (`RARE`)."""
+    return bool(connection.execute(_IS_RARE, (term,)).fetchone()[0])
+
+
+def expiring(connection: sqlite3.Connection, calls: str, values: Sequence[Any]) -> list[tuple[int, int, str]]:
+    """Return the number, the time and the headers of the calls with recorded headers that a query selects.
+
+    `calls` is a query for the columns `n`, `at` and `headers`.
+    """
+    query = f"SELECT n, at, headers FROM ({calls}) WHERE headers <> '{NO_HEADERS}'"  # noqa: S608 (our own query)
+    return connection.execute(query, values).fetchall()
+
+
+def remove_from_index(connection: sqlite3.Connection, calls: Sequence[tuple[int, int, str]]) -> None:
+    """Remove calls from the index (the result of `expiring`), and delete the terms that no other call has."""
+    numbers = term_numbers(connection, {term for _, _, headers in calls for term in terms_of(headers)})
+    connection.executemany(
+        _DELETE_CALL, [(numbers[term], at, call) for call, at, headers in calls for term in terms_of(headers)]
+    )
+    unused = [(number,) for number in numbers.values() if connection.execute(_IS_UNUSED, (number,)).fetchone()[0]]
+    connection.executemany("DELETE FROM session_headers WHERE term = ?", unused)
+    connection.executemany("DELETE FROM header_terms WHERE n = ?", unused)
+
+
+def missing_headers(connection: sqlite3.Connection) -> int:
+    """Return the number of headers of stored calls that the index does not have."""
+    return int(connection.execute(f"SELECT count(*) {_MISSING}").fetchone()[0])
+
+
+def complete_index(connection: sqlite3.Connection) -> None:
+    """Add the stored calls that the index does not have, and remove entries of calls and sessions that are not stored.
+
+    The sessions of the stored calls must be complete.
+    """
+    for table, column, of in (("call_headers", "call", "calls"), ("session_headers", "session", "sessions")):
+        connection.execute(
+            f"DELETE FROM {table} WHERE {column} NOT IN (SELECT n FROM {of}) OR "  # noqa: S608 (our own names)
+            "term NOT IN (SELECT n FROM header_terms)"
+        )
+    columns = ", ".join(CALL_COLUMNS)
+    lacking = connection.execute(f"SELECT {columns} FROM calls WHERE n IN (SELECT c.n {_MISSING})").fetchall()  # noqa: S608
+    add_to_index(connection, terms_with_rows(lacking))
+    connection.execute("DELETE FROM header_terms WHERE n NOT IN (SELECT term FROM call_headers)")

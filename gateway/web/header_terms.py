@@ -1,0 +1,57 @@
+"""Terms of the filter by recorded headers, and who may filter by which header.
+
+A term is the name of a header, such as `x-team`, for calls that have this header, or the name and a value, such as
+`x-team:alpha`. The configuration names the recorded headers (`database.filterable`). Grants say who may filter by them
+(`filterable_headers`), because no role includes this. Whoever may see a call may see the values of its headers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.contract.http_headers import HEADER_NAME, header_value
+from gateway.web.query_parameters import MAX_SHOWN, BadQuery
+
+PARAMETER: Final = "header"
+"""Name of the query parameter with a term."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderRights:
+    """The headers by which one reader may filter."""
+
+    recorded: tuple[str, ...]
+    """Names of all recorded headers."""
+    is_granted: Callable[[str], bool]
+    """Return whether a grant lets the reader filter by a header."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The recorded headers by which the reader may filter."""
+        return tuple(filter(self.is_granted, self.recorded))
+
+    def refusal(self, term: str) -> str:
+        """Return the reason why the reader may not filter by a term; "" if a grant allows it.
+
+        Raises `BadQuery` if a grant allows it and the header is not recorded.
+        """
+        name = term.partition(":")[0]
+        if not self.is_granted(name):
+            return f'access denied: no grant lets you filter by the header "{name[:MAX_SHOWN]}" (filterable_headers)'
+        if name not in self.recorded:
+            known = ", ".join(self.names) or "none"
+            raise BadQuery(f'{PARAMETER}: "{name[:MAX_SHOWN]}" is not recorded; the headers to filter by are: {known}')
+        return ""
+
+
+def parse_term(text: str) -> str:
+    """Return a term with the header's name in lower case, and with the value in the form in which it is recorded.
+
+    Raises `BadQuery` if the text does not begin with the name of a header.
+    """
+    name, colon, value = text.partition(":")
+    if not HEADER_NAME.fullmatch(name.strip()):
+        raise BadQuery(f'{PARAMETER}: "{text[:MAX_SHOWN]}" names no header; write "x-team" or "x-team:alpha"')
+    return f"{name.strip().lower()}{colon}{header_value(value)}"

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gateway.contract import json_api, model_lists, openings, provider_errors, session_ids, sse_api
@@ -24,6 +24,7 @@ from gateway.contract.flag import (
     ListedModel,
     ModelList,
     ModelSearch,
+    OfferedModel,
     Opening,
     Target,
     Usage,
@@ -102,6 +103,10 @@ class Defaults:
     def retry(self, _request: ClientRequest, _target: Target, _problem: Problem, _drop: Drop) -> ClientRequest | None:
         """Return None: the request is not sent again."""
         return None
+
+    def advice(self, _problem: Problem, _target: Target, _offers: Iterable[OfferedModel]) -> str:
+        """Return "": the provider's error says enough."""
+        return ""
 
     def stream_type(self, _request: ClientRequest) -> str:
         """Return the module's `content_type`."""

@@ -14,6 +14,7 @@ Plugins import all these types from this module. `registry.py` checks plugins ag
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from gateway.contract.billing import BilledParts
@@ -40,7 +41,14 @@ from gateway.contract.messages import (
     Work,
     event,
 )
-from gateway.contract.model_lists import DiscoveredModel, ListedModel, ModelList, ModelPages, ModelSearch
+from gateway.contract.model_lists import (
+    DiscoveredModel,
+    ListedModel,
+    ModelList,
+    ModelPages,
+    ModelSearch,
+    OfferedModel,
+)
 from gateway.contract.observer import Observer
 from gateway.contract.openings import Opening
 from gateway.contract.places import Copy, End, Place, Places
@@ -218,6 +226,22 @@ class Flag(FlagFacts, Protocol):
         b'{"model":"small","prompt":"hi"}'
         """
 
+    def advice(self, problem: Problem, target: Target, offers: Iterable[OfferedModel]) -> str:
+        """Return what the client, or whom it asks, can do about a refused request; "" if the error says enough.
+
+        The gateway calls this for a refusal with a status of 400 to 499, if the request is not sent again. It appends
+        the advice to the error's message. `offers` are the models that the caller may use, without those to which the
+        call was sent. An API whose errors do not say where a model can be called names such models.
+
+        >>> def advice(problem, target, offers):
+        ...     if problem.native != "no_such_model":
+        ...         return ""
+        ...     places = [offer.provider for offer in offers if offer.base == target.model]
+        ...     return f"{target.model} is at {' and '.join(places)}" if places else ""
+        >>> advice(Problem(INVALID_REQUEST, "no model", native="no_such_model", status=404), target, [offered])
+        'acme-1 is at acme-eu'
+        """
+
     def stream_type(self, request: ClientRequest) -> str:
         """Return the content type of a stream, both from the provider and to the client.
 
@@ -324,7 +348,7 @@ __all__ = [
     "API", "API_VERSION", "BY_REGION", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Caps", "ClientApi",
     "ClientRequest", "Copy", "Decoder", "DiscoveredModel", "Drop", "Encoder", "End", "Event", "Facts", "Fetch", "Flag",
     "Frame", "FrameDecoder", "Head", "Headers", "HttpRequest", "ListedModel", "Members", "Meter", "ModelList",
-    "ModelPages", "ModelSearch", "Observer", "Opening", "Part", "Place", "Places", "Problem", "Route", "Sample",
-    "SessionIds", "Settings", "StepResponse", "Steps", "Target", "Translation", "Translator", "UpstreamRequest",
-    "Usage", "Work", "event",
+    "ModelPages", "ModelSearch", "Observer", "OfferedModel", "Opening", "Part", "Place", "Places", "Problem", "Route",
+    "Sample", "SessionIds", "Settings", "StepResponse", "Steps", "Target", "Translation", "Translator",
+    "UpstreamRequest", "Usage", "Work", "event",
 ]  # fmt: skip

@@ -295,6 +295,7 @@ RESULTS: Final[Mapping[str, Callable[[Any], None]]] = {
     "steps": _steps,
     "mark_cache": _changed_request,
     "retry": _changed_request,
+    "advice": of_type(str),
     "stream_type": of_type(str),
     "billed_parts": _billed_parts,
     "limit": _limit,

@@ -67,6 +67,24 @@ class ListedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class OfferedModel:
+    """A model at one provider, which the caller may use. Its name in requests is `provider/model`, or `model`.
+
+    >>> offered.provider, offered.model
+    ('acme-eu', 'acme-1')
+    """
+
+    provider: str
+    """The provider's key in the configuration."""
+    model: str
+    """The provider's name of the model."""
+    base: str
+    """The model's id, if `model` is a name without the id, such as an ARN; otherwise `model`."""
+    host: str
+    """The host in the provider's base URL, in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
 class DiscoveredModel:
     """A model in a provider's own list.
 

@@ -10,8 +10,8 @@ from gateway.contract.hooks import Hook, package
 OBSERVER_SECONDS: Final = 1.0
 """Seconds that an observer may take for one record without a warning. Observers run in threads of their own."""
 WRAPPED: Final = (
-    "parse", "session_ids", "opening", "dialect_for", "mark_cache", "build", "steps", "retry", "limit", "problem",
-    "decoder", "meter", "encoder", "error", "reply_headers", "stream_type", "model_list", "model_entry",
+    "parse", "session_ids", "opening", "dialect_for", "mark_cache", "build", "steps", "retry", "advice", "limit",
+    "problem", "decoder", "meter", "encoder", "error", "reply_headers", "stream_type", "model_list", "model_entry",
     "base_url_fault", "discover_models",
 )  # fmt: skip
 """The functions of a compatibility flag that are always called through their hook.

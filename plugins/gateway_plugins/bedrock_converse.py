@@ -37,7 +37,7 @@ from gateway.contract.flag import (
 from gateway_plugins.dialects.anthropic_messages import beta_members, beta_refusals
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.anthropic_messages import billing as messages_billing
-from gateway_plugins.dialects.bedrock import counting, model_search, runtime_api, tagged_history
+from gateway_plugins.dialects.bedrock import availability, counting, model_search, runtime_api, tagged_history
 from gateway_plugins.dialects.bedrock.request_metadata import METADATA, metadata_member
 from gateway_plugins.dialects.bedrock_converse import auto_cache as converse_auto_cache
 from gateway_plugins.dialects.bedrock_converse import billing as converse_billing
@@ -69,6 +69,7 @@ has_cache_marks = True
 mark_cache = converse_auto_cache.mark_cache
 slow_marks = tagged_history.MARKS
 problem = runtime_api.problem_for
+advice = availability.advice
 base_url_fault = runtime_api.base_url_fault
 discover_models = model_search.discover_models
 error = runtime_api.error

@@ -58,6 +58,7 @@ from gateway_plugins.dialects.anthropic_messages import text as messages_text
 from gateway_plugins.dialects.anthropic_messages.read_options import MEMBERS
 from gateway_plugins.dialects.anthropic_messages.usage import NO_BILL, Reports
 from gateway_plugins.dialects.bedrock import (
+    availability,
     claude_on_bedrock,
     counting,
     inference_profiles,
@@ -88,6 +89,7 @@ has_cache_marks = True
 mark_cache = messages_auto_cache.mark_cache
 slow_marks = tagged_history.MARKS
 problem = runtime_api.problem_for
+advice = availability.advice
 base_url_fault = runtime_api.base_url_fault
 discover_models = model_search.discover_models
 error = runtime_api.error

@@ -39,6 +39,7 @@ has_cache_marks = True
 def mark_cache(request, target, lifetime): return None
 def build(request, target, drop): return UpstreamRequest("POST", "/v1/text", request.top.body)
 def meter(request, target, head): return Meter()
+def advice(problem, target, offers): return "ask for less"
 def retry(request, target, problem, drop): return None if request.without else replace(request, without=("a",))
 def problem(head, body): return provider_errors.problem_of(head, body)
 def stream_type(request): return "text/event-stream"
@@ -189,8 +190,9 @@ async def running(tmp_path):
 
 
 def on_page(*titles):
-    """Return the hooks of these tables of `plugins/reference.md`, except `retry`, which is called only after errors."""
-    return [(step.hook, step.whose) for title in titles for step in STEPS[title] if step.hook != "Flag.retry"]
+    """Return the hooks of these tables of `plugins/reference.md`, except those that are called only after errors."""
+    after_errors = {"Flag.retry", "Flag.advice"}
+    return [(step.hook, step.whose) for title in titles for step in STEPS[title] if step.hook not in after_errors]
 
 
 async def ask(gateway, prompt, *, stream=False):
@@ -216,9 +218,11 @@ async def test_a_changed_request_goes_on_with_build(running):
     gateway, calls = running
     reply = await ask(gateway, "refuse")
     assert reply.status == 400
+    assert (await reply.json())["error"]["message"].endswith(" (gateway: ask for less)")
     attempt = ["Flag.build", "Flag.meter", "Flag.problem", "Flag.retry"]
     once = ["FilterModule.open", "Filter.request", "Filter.headers", "Translator.open"]
-    assert calls.names(*once, *attempt, "Flag.error") == [*once, *attempt, *attempt, "Flag.error"]
+    last = ["Flag.advice", "Flag.error"]
+    assert calls.names(*once, *attempt, *last) == [*once, *attempt, *attempt, *last]
 
 
 async def test_every_hook_of_the_contract_is_called(running):

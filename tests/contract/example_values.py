@@ -57,6 +57,7 @@ from gateway.contract.flag import (
     Members,
     ModelList,
     ModelSearch,
+    OfferedModel,
     Part,
     Place,
     Route,
@@ -83,6 +84,7 @@ head = Head(200, {"content-type": "application/json"})
 problem = Problem(INVALID_REQUEST, "prompt must be a string", param="prompt")
 dropped = []
 drop = dropped.append
+offered = OfferedModel("acme-eu", "acme-1", "acme-1", "eu.acme.example")
 listed = ListedModel("small", "acme", "Acme", "", frozenset({"acme_text"}), ("/acme/v1/text",))
 
 

@@ -90,6 +90,7 @@ STEPS: Final = {
             "provider's flag",
             "The request has failed. After a changed request, this goes on with `build`.",
         ),
+        Step("Flag.advice", "provider's flag", "The provider has refused the request, and it is not sent again."),
         Step("Meter.whole", "provider's flag", "The reply is no error."),
         Step("Flag.decoder", "provider's flag", "At once."),
         Step("Decoder.whole", "provider's flag", "At once."),

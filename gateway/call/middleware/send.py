@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from gateway.call.chain import Attempt, Call, Metering
 from gateway.call.failover import CandidateRefused
 from gateway.call.key_redaction import EventRedaction
+from gateway.call.model_advice import with_advice
 from gateway.call.provider_stream import ProviderStream, Reads, Received
 from gateway.call.reply_work import READING_HOOKS, Reading, WholeReader
 from gateway.call.responses import Response, Stream, Whole
@@ -66,7 +67,7 @@ class CallProvider:
                 size = len(attempt.request.top.body)
                 changed = await self.pool.run(size, drop, candidate.flag.retry, *arguments)
                 if changed is None or call.left or (retries and len(changed.without) <= len(attempt.request.without)):
-                    raise
+                    raise with_advice(call, attempt, error) from None
                 attempt.request = changed
         return await self._try(call, attempt)
 

@@ -1,0 +1,39 @@
+"""Adds advice to a provider's refusal: where the caller can use the model, or what is lacking at the provider.
+
+- The hook `advice` of the provider's API format writes the advice. It knows the provider's messages.
+- The provider's own message stays at the beginning, because some clients search it for keywords.
+- The client gets the error in its own API format, and not the provider's bytes.
+- Only models that the caller may use are named, so that nobody learns of others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from gateway.call.chain import Attempt, Call
+from gateway.contract.errors import UpstreamFailed
+from gateway.contract.flag import OfferedModel
+
+
+def with_advice(call: Call, attempt: Attempt, error: UpstreamFailed) -> UpstreamFailed:
+    """Return the error with advice in its message; the error itself if there is no advice."""
+    candidate, problem = attempt.candidate, error.problem
+    if type(error) is not UpstreamFailed or not 400 <= problem.status < 500:
+        return error
+    advice = candidate.flag.advice(problem, candidate.target, _offered(call))
+    if not advice:
+        return error
+    message = f"{problem.message} (gateway: {advice})"
+    return UpstreamFailed(replace(problem, message=message), status=error.status)
+
+
+def _offered(call: Call) -> Iterator[OfferedModel]:
+    """Yield the models that the caller may use, without those to which the call was sent.
+
+    They are looked up only if the plugin reads them.
+    """
+    tried = {attempt.candidate.offer.name for attempt in call.attempts}
+    for offer in call.runtime.catalog.visible(call.access):
+        if offer.name not in tried:
+            yield OfferedModel(offer.provider_id, offer.model, offer.base, offer.provider.host)

@@ -33,7 +33,7 @@ class Rule(NamedTuple):
     user_agent: re.Pattern[str] | None
     """Pattern for the beginning of the `User-Agent` header; None for a rule about another header."""
     header: str
-    """Name of a header that only this program sends, in lower case; "" for a rule about the `User-Agent` header."""
+    """Lower-case name of a header that only the program `agent` sends; "" for a rule about the `User-Agent` header."""
     equal_to: tuple[str, ...]
     """Names of other headers, at least one of which must have the same value as `header`; () if any value matches."""
     cache_key: bool

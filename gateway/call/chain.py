@@ -192,8 +192,8 @@ class Call:
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     """The clean-up of everything that is opened for the call.
 
-    A `finally` in the generators of the stream would not be enough. It does not run in a generator that is closed
-    before it has started."""
+    A `finally` in the generators of the stream would not be enough, because it does not run in a generator that is
+    closed before it has started."""
     admitted: Admitted | None = field(default=None, repr=False)
     """The admission of the call, with the bytes reserved for it. None for a call that is not sent to a provider."""
     session_id: str = ""

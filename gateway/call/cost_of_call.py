@@ -12,7 +12,7 @@ of tokens are in `money/prices/rates.py`. `settlement.py` decides the amount tha
   price of the called model is used. The cost is marked as an estimate if the two names do not resemble each other.
 - A router is a provider that forwards calls to other providers. It states the amount that it charged (`usage.cost`).
   This amount is the cost if the provider is configured with the router's price list and no rule of `model_cost_map`
-  applies. Statements of other providers are ignored, because their unit is not documented.
+  applies. An amount that any other provider states is ignored, because its unit is not documented.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def is_of_key(attempt: Attempt, error: GatewayError) -> bool:
 def _report_key(health: Health, attempt: Attempt, key: KeyState, problem: Problem) -> None:
     """Stop using the key of a failed attempt for a time, and report the failure to `health`.
 
-    - For a refused key, `Sender` has done this already.
+    - A key that the provider refused is already out of use, because `Sender` has stopped using it.
     - The provider has failed if all its keys are refused. It has also failed if this key cannot pay (402) or
       may not use the model (403), and no other key is free.
     - Otherwise, the provider is reported as throttling if this key was throttled or no key is free. If no key is free,

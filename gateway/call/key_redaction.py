@@ -7,7 +7,7 @@ across consecutive events.
 There are two limits. If a key is split, a first part of less than `KNOWN_BY` characters is not removed. A key in two
 nested encodings (base64 of an escaped key) is not found.
 
-In a reply without a key, only a few searches of its bytes are needed.
+A reply without a key costs little time, because its bytes are only searched a few times.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SHORTEST_KEY: Final = 16
 """Minimum length in characters of an API key that is removed. A shorter key may also be an ordinary word in a reply,
 such as `not-needed`, a usual placeholder for local servers."""
 KNOWN_BY: Final = 8
-"""Minimum number of characters by which a part of a key is recognised. They are at the key's beginning or end."""
+"""Number of characters at the beginning or the end of a key that are enough to recognise a part of the key."""
 MAX_MESSAGE: Final = 64 * 1024
 """Maximum number of characters of a provider's error message that clients get."""
 MARK: Final = b"[redacted]"

@@ -404,7 +404,7 @@ def as_response(reply: Reply) -> web.Response:
 
 
 async def _require_no_head(early: EarlyStream) -> None:
-    """Raise `GatewayError` if a stream's head has been sent early. Only a stream can follow the head."""
+    """Raise `GatewayError` if a stream's head has been sent early, because only a stream can follow that head."""
     if await early.end() is not None:
         raise GatewayError(_NO_STREAM)
 

@@ -40,7 +40,7 @@ ID_HEADERS: Final = (
     "helicone-session-id",
 )
 IDLE_SECONDS: Final = 4 * 3600
-"""Seconds after its last call at which a session ends, if it was found by its fingerprint.
+"""Seconds from the last call of a session to the end of the session, if calls are assigned to it by a fingerprint.
 
 People return to a chat after a meal or a meeting. On the next day, the same first message usually begins a new chat."""
 MAX_OPEN: Final = 10_000

@@ -120,8 +120,10 @@ def _settlement(
 ) -> Settlement:
     """Return the amounts that a call is charged for an attempt.
 
-    - The provider reports the tokens. If the call broke off or there is no report, the tokens are estimated.
-    - The money is the cost of the attempt. If the cost is unknown, the tokens are priced at the nearest known prices.
+    - The number of tokens is the one that the provider reports. It is an estimate if the call broke off or there is no
+      report.
+    - The amount of money is the cost of the attempt. If the cost is unknown, the tokens are priced at the nearest known
+      prices.
     - If only requests of plugins' `steps` were sent, the attempt costs nothing but counts as a request.
     """
     if not attempt.sent:

@@ -170,7 +170,7 @@ class Provider:
     discovers: bool = False
     """True if the gateway asks the provider for its models. Then `models` is empty until the models are known."""
     apikey: Secret = field(default_factory=Secret)
-    """The only key; empty for a provider with `apikeys`."""
+    """The provider's only API key; empty if the provider has several keys (`apikeys`) or none."""
     apikeys: tuple[PooledKey, ...] = ()
     """Several keys of equal rights, each with rate limits of its own; () for a provider with one key or none."""
     authorization: Authorization = "bearer"

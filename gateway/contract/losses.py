@@ -1,6 +1,7 @@
 """The loss of each conversion between two dialects (formats of bodies), that is, what cannot be translated.
 
-- `conversions.json` has the losses of the built-in conversions. Any other translator has a number `loses`.
+- `conversions.json` has the losses of the built-in conversions. Any other translator states its loss as a number
+  (`loses`).
 - `call/conversion_choice.py` uses the conversion with the least loss. `irisgate plugins list` prints the losses.
 - This module names no dialect.
 """

@@ -116,7 +116,7 @@ class ModelSearch:
     pages: ModelPages
     """A generator that yields requests and returns the models. Each `yield` returns the reply to its request.
 
-    An error reply ends the search. The generator does not get an error reply."""
+    An error reply ends the search, and the generator does not get this reply."""
     subdomain: str = ""
     """The first label of the host that has the list; "" if the provider's host has it.
 

@@ -27,7 +27,7 @@ from gateway.contract.flag import Head
 MAX_RETRY_AFTER: Final = 86_400
 """Maximum seconds of a provider's `Retry-After` that clients get. A larger number is reduced to this one."""
 LONGEST_RETRY_AFTER: Final = 32 * 86_400
-"""Maximum seconds of a `Retry-After` to a client. A quota for a calendar month refills within 32 days."""
+"""Maximum seconds of any `Retry-After` that clients get. A quota for a calendar month refills within 32 days."""
 
 MAX_WORDS: Final = 500
 """Maximum number of characters that an error message quotes from a provider's plain text."""

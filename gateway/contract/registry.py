@@ -267,9 +267,8 @@ class _Search:
     def add(self, candidate: Candidate, module: ModuleType | Mistake) -> None:
         """Check a plugin, and add it if it has no mistakes.
 
-        A plugin with mistakes is left out if it comes from an installed package. For any other plugin, mistakes are
-        errors. A file in the folder that is also a plugin of an installed package (`pip install -e`) is added only
-        once.
+        A plugin with mistakes is left out if it comes from an installed package. A mistake in any other plugin is an
+        error. A file in the folder that is also a plugin of an installed package (`pip install -e`) is added only once.
         """
         other, other_module = self.taken.get(candidate.name, (candidate, module))
         if other.group and not candidate.group and _is_same_file(other_module, module):

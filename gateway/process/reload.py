@@ -42,7 +42,7 @@ WATCH_AGAIN_SECONDS: Final = 1.0
 
 _KEPT_CODE: Final = "the code of the start serves on"
 FILE: Final = Who("file")
-"""The author of a change in a file of the configuration. The file system does not record who made it."""
+"""The author that is recorded for an edit of a configuration file, because the file system does not record one."""
 
 START: Final = Who("start")
 """The author of the version that a starting process adds to the history."""
@@ -234,7 +234,7 @@ class Reloader:
     def _shown(self, error: ConfigError) -> list[str]:
         """Return the error's findings with secrets redacted.
 
-        A finding names the path of a key in the configuration. Somebody may have used a secret as a key.
+        A finding names the path of a key in the configuration, and somebody may have used a secret as a key.
         """
         hidden = set(active_secrets(self.gateway.runtime.config))
         # the findings about a file that cannot be read or parsed quote nothing of the file

@@ -81,7 +81,7 @@ class Page(Generic[T]):
 
     rows: tuple[T, ...]
     next: str | None
-    """An opaque cursor; None at the end of the list."""
+    """The opaque cursor of the next page; None if this is the last page."""
 
 
 class JournalOffset(NamedTuple):

@@ -76,8 +76,8 @@ _MODELS: Final = """, (
 CALL_FILTERS: Final = ("provider", "model", "agent", "api", "outcome", "status", "status_class")
 """Fields of calls by which sessions can be selected. `status_class` is the first digit of the HTTP status."""
 _MODEL_COLUMNS: Final = frozenset({"provider", "model"})
-"""Fields in `CALL_FILTERS` that are also columns of the table `session_models`. It is faster to search than the table
-`calls`, because one of its rows stands for many calls."""
+"""Fields in `CALL_FILTERS` that are also columns of the table `session_models`. A search of this table is faster than a
+search of `calls`, because one row stands for many calls."""
 
 
 def has_call(columns: Sequence[str], *, of_term: bool = False) -> str:

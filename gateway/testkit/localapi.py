@@ -327,7 +327,7 @@ class LocalApiSim:
     async def _by_pair(self, pair: _Pair, query: Mapping[str, str]) -> Node | None:
         """Return the node behind an address and port, or None.
 
-        A tailnet address belongs to one node, whatever the port. With 127.0.0.1, the port must be registered.
+        A tailnet address belongs to one node, whatever the port. For 127.0.0.1, the port must be registered.
         """
         if (node := self._nodes.get(pair.address)) is not None:
             return node

@@ -104,8 +104,8 @@ def _ratio_of_part(words: Sequence[str], own: Sequence[str]) -> float:
 def _likely(words: Sequence[str], names: Sequence[str]) -> Sequence[str]:
     """Return at most `MAX_COMPARED` names to compare. `words` are the words of the wanted name.
 
-    If there are more names, only names that contain the longest word are considered. Of these, the names that share the
-    most words with the wanted name are returned.
+    If there are more names, only names that contain the longest of `words` are considered. Of these, the names that
+    share the most words with the wanted name are returned.
     """
     if len(names) <= MAX_COMPARED:
         return names

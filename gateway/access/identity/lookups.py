@@ -67,7 +67,7 @@ class Lookups:
         self._pending: dict[tuple[str, str], _Question] = {}
         self._nobodies: dict[tuple[str, str], float] = {}
         self._instance: tuple[int, ...] | None = None
-        """The socket's file when `_userspace` was read. A restart of tailscaled makes a new file."""
+        """The identity of the socket's file when `_userspace` was read. A restart of tailscaled makes a new file."""
         self._userspace = True
 
     async def whois(self, host: str, port: int, service: str = "") -> WhoIs | None:

@@ -1,4 +1,4 @@
-"""The mode `loopback`: every caller is `(loopback)`, because only this machine can connect to 127.0.0.1 and ::1.
+"""The mode `loopback`: every caller has the login `(loopback)`. Only this machine can connect to 127.0.0.1 and ::1.
 
 Two kinds of callers on other machines can still reach such a listener. The gateway refuses them:
 

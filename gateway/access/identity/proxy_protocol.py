@@ -2,8 +2,8 @@
 
 - `Handover` reads the PROXY header and then hands the connection over to HTTP.
 - The header has the caller's address. tailscaled gives the identity behind this address, as in mode `whois`.
-- A header can have any address. So only the proxies in the listener's configuration may connect. If no proxy is
-  configured, every process of this machine may connect. `config/advice.py` warns about this.
+- Whoever connects can write any address into the header. So only the proxies in the listener's configuration may
+  connect. If no proxy is configured, every process of this machine may connect. `config/advice.py` warns about this.
 - If tailscaled has no network device, nodes of the tailnet connect from 127.0.0.1, as a proxy does. A node could send a
   PROXY header itself. So the gateway asks tailscaled about each connection from this machine, and refuses a connection
   of a node. A connection of `tailscale serve` belongs to no node.

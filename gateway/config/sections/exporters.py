@@ -19,7 +19,7 @@ NO_EXPORT: Final = Lacking("nothing is exported")
 
 
 class S3Section(Section):
-    """The S3 bucket to which records are exported."""
+    """The S3 bucket to which records of calls are to be exported."""
 
     bucket_name: str = Field("", description='The bucket; the export is on if it is named: "usage".')
     endpoint: str = Field("", description='The address of a compatible store other than AWS: "https://s3.example.com".')

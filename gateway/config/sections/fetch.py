@@ -45,8 +45,8 @@ _Inside = Annotated[tuple[Annotated[str, AfterValidator(_host_inside)], ...], Fi
 
 
 class FetchSection(Section):
-    """Settings for fetching images and documents that clients name by URL. The gateway fetches a file for a provider
-    that needs its content.
+    """Settings for fetching images and documents that clients name by URL. The gateway fetches a file if the provider
+    needs the content of the file.
     """
 
     enabled: bool = Field(

@@ -123,7 +123,7 @@ def _one_refill(section: QuotaSection, name: str, report: Report) -> bool:
 
 
 def _made_by(name: str, before: Mapping[str, str]) -> str:
-    """Return the name of an earlier quota that may have a bucket called `name`; `name` itself if there is none.
+    """Return the quota, defined earlier in the document, that may have a bucket called `name`; `name` if there is none.
 
     For example, `team:<user>` may have a bucket `team:ann@example.com`. `before` maps the part before the template
     (`team:`) to the whole name of the quota (`team:<user>`).

@@ -20,7 +20,7 @@ from gateway.config.section import Holds, Lacking, Section
 
 NO_TOOLS: Final = Lacking("no server of tools is called, so nothing of it is allowed or refused")
 RESERVED: Final = ("aperture", "tailscale", "internal")
-"""Ids that no connector may have."""
+"""Ids that no connector (a server of tools) may have."""
 
 _CONNECTOR: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9]*")
 
@@ -62,7 +62,7 @@ class ConnectorsSection(Section):
 
 @dataclass(frozen=True, slots=True)
 class ToolServers:
-    """Names of servers that grants may refer to."""
+    """Names of tool servers that grants may refer to."""
 
     mcp: Collection[str]
     connectors: Collection[str]

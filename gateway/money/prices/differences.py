@@ -99,11 +99,11 @@ class Differences:
     gone: Sequence[Key] = ()
     """Rows that only the earlier file has."""
     kept: Mapping[Key, str] = field(default_factory=dict)
-    """Rows that a source has removed in whole or in part, although the later file still has the removed prices.
+    """The new or changed value of the field `dropped`, by the row's key, for rows that both files have.
 
-    The field `dropped` of such a row has the day on which the prices were first missing in the source. It also names
-    the prices, unless the whole row is missing. `kept` has the rows of both files whose field `dropped` is new or has
-    changed, each with the new value of this field."""
+    A row of a price file has this field if a source has removed the row, or some of its prices, and the file still has
+    them. The value has the day on which the prices were first missing in the source. It also names the prices, unless
+    the whole row is missing."""
     doubts: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
     """The reasons to doubt a new or changed row, by the row's key: prices that are implausible or have jumped."""
 

@@ -44,14 +44,14 @@ BASES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 
 The region applies to models whose id does not begin with a region. The names of price lists are Aperture's."""
 ONE_PRICE: Final = frozenset({"bedrock"})
-"""Sellers with a price that names no region. It applies in each region for which the model has no price of its own.
+"""Sellers whose price without a region also applies in the regions for which the model has no separate price.
 
 On Bedrock, a model without inference profiles has only the price that names no region. Azure's data zones cost more
 than its global price, so Azure is not in this set."""
 
 MAX_SERVED: Final = 512
-"""Maximum number of cached prices of models that replies name. Without a limit, a provider could fill the memory with
-names."""
+"""Maximum number of model names in replies for which prices are cached. Without a limit, a provider could fill the
+memory with names."""
 MAX_SERVED_NAME: Final = 256
 """Maximum number of characters of a model's name in a reply. Longer names have no price. Real names are shorter."""
 _MAKER: Final = re.compile(r"[a-z][a-z0-9-]*[./](?=[a-z])")
@@ -299,8 +299,8 @@ def _is_set(provider: PricedProvider, model: str) -> bool:
 def resembles(model: str, served: str) -> bool:
     """Return whether the name in a reply may be another name of the called model.
 
-    This is so if one of the names contains the other, or if the name in the reply has no number. A name without a
-    number names no version.
+    This is so if one of the names contains the other, or if the name in the reply has no number, because such a name
+    does not name a version.
     """
     one, other = base_id(model).lower(), base_id(served).lower()
     return one in other or other in one or not _NUMBER.search(other)

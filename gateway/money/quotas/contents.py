@@ -1,7 +1,7 @@
 """Estimates for the parts of a request that are not billed by the length of their text: images, files, and tools that
 the provider runs.
 
-The plugin of the client's API finds these parts (`gateway.contract.billing`). This module has the numbers of tokens. A
+The plugin of the client's API finds these parts (`gateway.contract.billing`). This module estimates their tokens. A
 document is billed as the text in it, so its tokens are estimated from its size. `estimate.py` adds the tokens of the
 request's own text.
 """

@@ -1,4 +1,4 @@
-"""Division of time ranges into pieces. The rows of one table cover each piece exactly.
+"""Division of time ranges into pieces, so that each piece is covered exactly by the rows of one table.
 
 For example, a day in the reader's time zone is not a day in UTC. Its sum is computed from the largest units of UTC
 that lie within it, such as whole hours.

@@ -195,7 +195,7 @@ def added(rows: Sequence[Sequence[int]]) -> Sequence[int]:
 
 
 def amounts_of(sums: Sequence[int]) -> Amounts:
-    """Return the amounts in a row that has the columns `SUMMED`."""
+    """Return the amounts in a row that has the columns `SUMMED`, or only those of them before the latencies."""
     named = dict(zip(_AMOUNTS, sums, strict=False))
     usage = Usage(**{name: named.pop(name) for name in USAGE_KINDS})
     rest = sums[len(_AMOUNTS) :]
@@ -204,7 +204,7 @@ def amounts_of(sums: Sequence[int]) -> Amounts:
 
 
 def latency(counts: Sequence[int]) -> Latency:
-    """Return the distribution of a duration from the columns of its histogram; that of no calls without columns."""
+    """Return the distribution of a duration. `counts` are the columns of its histogram; () stands for no calls."""
     each = unpacked(counts or _NO_COUNTS)
     return Latency(calls=sum(each), p50=percentile(each, 0.5), p95=percentile(each, 0.95), counts=each)
 
@@ -236,7 +236,7 @@ def table_rows(
 ) -> tuple[Row, ...]:
     """Return one row of sums for each value of a dimension, such as each model.
 
-    Without `latencies`, which take half of the time, the rows have those of no calls.
+    If `latencies` is false, the rows have empty latencies. Reading the latencies would take half of the time.
     """
     sums: dict[str, list[Sequence[int]]] = {}
     last: dict[str, int] = {}

@@ -148,7 +148,7 @@ class Reports:
     ) -> Table:
         """Return a row of figures for each name of a dimension, in the order `sort`.
 
-        Without `latencies`, which take half of the time, the rows have those of no calls.
+        If `latencies` is false, the rows have empty latencies. Reading the latencies would take half of the time.
         Raises `BadQuery` if `sort` is neither a key of `SORTS` nor `BY_NAME`.
         """
         if sort != BY_NAME and sort not in SORTS:

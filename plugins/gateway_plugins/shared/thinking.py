@@ -32,8 +32,8 @@ BETWEEN_TOOLS: Final = "between_tools"
 ANTHROPIC_FORMS: Final = frozenset({"budget", "adaptive"})
 """Forms of thinking that use Anthropic's field `thinking`. Only these have a `display`."""
 _SWITCHES: Final = frozenset({"budget", "adaptive", "nova", "thinking.type", "enable_thinking", "chat_template_kwargs"})
-"""Forms of thinking (`Caps.reasoning`) with their own value for "off". The effort `none` switches off the other
-forms."""
+"""Forms of thinking (`Caps.reasoning`) that have a special value for "off". In all other forms, the effort `none`
+switches thinking off."""
 _GRADED: Final = frozenset({"reasoning_effort", "reasoning.effort", "reasoning_config", "nova"})
 """Forms of thinking (`Caps.reasoning`) in which an effort sets the strength."""
 _DISPLAYS: Final = ("summarized", "omitted")

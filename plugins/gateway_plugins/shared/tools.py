@@ -236,8 +236,8 @@ class _Folder:
         """Return a copy of the schema into which the schemas under its anyOf, oneOf, allOf and $ref are merged.
 
         The copy does not have these four keywords. It is made only once for a schema that is used several times. If a
-        schema contains itself, nothing is merged at the inner place, so that circular references end. Nothing is merged
-        either at a depth above `_MAX_FOLDS`.
+        schema contains itself, nothing is merged at the inner place, so that circular references end. At a depth above
+        `_MAX_FOLDS`, nothing is merged either.
         """
         if (folded := self._folded.get(id(schema))) is not None:
             return folded

@@ -235,6 +235,6 @@ def min_limit(edited: EditedMembers) -> int:
 def _budget(edited: EditedMembers) -> int:
     """Return the thinking budget. A budget below 0 counts as 0, and one above `MAX_INT32` as `MAX_INT32`.
 
-    These limits are needed because the budget was not checked if the type of `thinking` is unknown.
+    These limits are needed because a budget beside an unknown type of `thinking` is not checked.
     """
     return min(max(0, whole_number(mapping(edited["thinking"]).get("budget_tokens"))), numbers.MAX_INT32)

@@ -63,7 +63,7 @@ def _inner(schema: Any, at: str, drop: Drop) -> Any:
 def _with_values(schema: dict[str, Any], at: str, drop: Drop) -> dict[str, Any]:
     """Return the schema with an `enum` that Gemini accepts, without null and "".
 
-    "" is reported as dropped. If null was allowed by `enum` and by the type, the schema still accepts null.
+    The value "" is reported as dropped. If null was allowed by `enum` and by the type, the schema still accepts null.
     """
     values = schema.get("enum")
     if not isinstance(values, list):

@@ -110,8 +110,8 @@ class Conversation:
     def hint(self, value: str) -> None:
         """Add an instruction that the gateway itself gives to the model. "" adds nothing.
 
-        The instruction is put at the end of the first message if this is a system message. Otherwise it becomes a new
-        first message. This is a user message if the model accepts no system messages.
+        If the first message is a system message, the instruction is put at its end. Otherwise the instruction becomes a
+        new first message: a system message, or a user message if the model accepts no system messages.
         """
         if not value:
             return

@@ -53,6 +53,7 @@ REASONS = {
     "gateway/money/prices/table.py": "price lists by name",
     "gateway/money/quotas/estimate.py": "headers by which a tier is chosen; another format's only make a reservation higher",
     "gateway/process/command_line.py": "the help of the demo",
+    "gateway/process/commands/demonstrating.py": "the help of the demo",
     "gateway/process/demo.py": "the simulated provider of the demo, and its clients",
     "gateway/process/prices_command.py": "a price list whose prices have a region",
     "gateway/process/sample_month.py": "the invented calls of the demo's month",

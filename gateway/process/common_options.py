@@ -1,6 +1,6 @@
 """Options of several commands: their definition for argparse, and functions that return their values.
 
-`command_line.py` defines the other options and runs the commands.
+`commands/` has the other options, and the commands.
 """
 
 from __future__ import annotations
@@ -13,10 +13,7 @@ from gateway.config.sections.listen import loopback_listener
 from gateway.config.server import Listener
 from gateway.contract.registry import NoFolder, Registry, discover
 from gateway.process.app import own_routes
-
-
-class UsageError(Exception):
-    """An error that ends a command. The message is printed to standard error, and the exit status is 2."""
+from gateway.process.output import UsageError
 
 
 def path(text: str) -> Path:

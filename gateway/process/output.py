@@ -14,6 +14,10 @@ from contextlib import contextmanager, suppress
 from typing import TextIO
 
 
+class UsageError(Exception):
+    """An error that ends a command. The message is printed to standard error, and the exit status is 2."""
+
+
 class OutputFailed(Exception):
     """A failed write to standard output. The message has the reason."""
 

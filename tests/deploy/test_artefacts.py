@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 from gateway.config.load import load
 from gateway.config.model import Config
 from gateway.contract.registry import discover
-from gateway.process.command_line import _parser
+from gateway.process.command_line import parser_of
 from gateway.process.common_options import default_state
 from tests.clients.samples import TOOLS_FOLDER, program
 from tests.test_shape import SCRIPTS
@@ -101,7 +101,7 @@ def test_the_image_needs_no_root_and_asks_the_gateway_itself():
     assert lines("USER") == ["65532:65532"]
     (entry,), (command,) = lines("ENTRYPOINT"), lines("CMD")
     assert json.loads(entry) == ["irisgate"]
-    options = _parser().parse_args(json.loads(command))
+    options = parser_of().parse_args(json.loads(command))
     assert str(options.config) == "/etc/irisgate/config.hujson"
     (check,) = lines("HEALTHCHECK")
     assert json.loads(check.partition("CMD ")[2]) == ["irisgate-health"]
@@ -236,7 +236,7 @@ def test_a_service_is_confined(unit):
 def test_the_service_starts_the_command_and_stops_after_its_calls():
     service = settings(DEPLOY / "systemd/irisgate.service")
     (start,) = service["ExecStart"]
-    options = _parser().parse_args(shlex.split(start)[1:])
+    options = parser_of().parse_args(shlex.split(start)[1:])
     assert options.command == "serve"
     assert str(options.config) == "/etc/irisgate/config.hujson"
     assert float(service["TimeoutStopSec"][0]) > Config().server.drain_seconds
@@ -253,7 +253,7 @@ def test_the_daily_backup_keeps_the_newest(tmp_path):
     command.chmod(0o755)
     script = (DEPLOY / "systemd/backup-daily").read_text().replace("/opt/irisgate/bin/irisgate", str(command))
     (line,) = [line for line in script.splitlines() if line.startswith(str(command))]
-    options = _parser().parse_args(shlex.split(line)[1:])
+    options = parser_of().parse_args(shlex.split(line)[1:])
     assert options.command == "backup"
     old = [f"2026-11-{day:02}T000000Z" for day in range(1, 21)]
     for name in (*old, "kept-by-hand"):

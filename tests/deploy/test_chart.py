@@ -8,7 +8,7 @@ import pytest
 from gateway.config.load import load
 from gateway.config.model import Config
 from gateway.contract.registry import discover
-from gateway.process.command_line import _parser
+from gateway.process.command_line import parser_of
 from tests.clients.samples import program
 from tests.deploy.test_artefacts import DEPLOY, TAG, documents, lines, run
 
@@ -84,7 +84,7 @@ def test_the_gateway_reads_the_configuration_that_the_chart_writes(rendered, nam
     assert not loaded.warnings
     spec = pod(objects)
     (gateway,), (sidecar,) = spec["containers"], spec["initContainers"]
-    options = _parser().parse_args(gateway["args"])
+    options = parser_of().parse_args(gateway["args"])
     mounted = {mount["mountPath"] for mount in gateway["volumeMounts"]}
     assert {str(options.config.parent), str(options.state), "/etc/irisgate-keys"} <= mounted
     listener, *more = loaded.config.server.listeners

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from multiprocessing import forkserver
 
 from gateway.contract.registry import discover
-from gateway.process.command_line import main
+from gateway.process.command_line import main, parser_of
 
 FORKING = multiprocessing.get_context("forkserver")
 FORKING.set_forkserver_preload([__name__])
@@ -100,5 +100,6 @@ def _run(arguments, folder, variables, *ends):
         atexit._run_exitfuncs()
 
 
-# imports the built-in plugins
+# imports the commands, and the built-in plugins
+parser_of()
 discover()

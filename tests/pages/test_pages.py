@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.contract import errors
-from gateway.process.command_line import _parser
+from gateway.process.command_line import parser_of
 from tests.helpers.gateway import bedrock, gate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,9 +82,9 @@ def test_every_command_is_one_that_there_is(path):
             assert (ROOT / words[0]).is_file(), command
         elif all(word.isupper() or not word.startswith("-") for word in words[2:]) and len(words) == 2:
             # the name of a subcommand alone, in running text
-            assert words[1] in _parser().format_help(), command
+            assert words[1] in parser_of().format_help(), command
         else:
-            _parser().parse_args(words[1:])
+            parser_of().parse_args(words[1:])
 
 
 def test_the_pages_name_commands():

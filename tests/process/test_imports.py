@@ -11,19 +11,23 @@ UNNEEDED = (
     "jinja2",
     "multiprocessing",
     "structlog",
-    "gateway.testkit",
+    "gateway.config.export",
     "gateway.process.demo",
+    "gateway.process.doctor",
+    "gateway.process.prices_command",
+    "gateway.testkit",
+    "gateway.web.usage.command",
     "openai",
     "anthropic",
     "botocore",
     "pytest",
 )
-"""Packages and modules that calls do without: those of the pages, of worker processes, of terminals, of the testkit, and
-of clients."""
+"""Packages and modules that calls do without: those of the pages, of other commands, of worker processes, of terminals, of
+the testkit, and of clients."""
 SERVE = """
 import asyncio, json, sys
 from pathlib import Path
-from gateway.process import command_line
+from gateway.process.command_line import parser_of
 from gateway.config.load import loads
 from gateway.contract.registry import discover
 from gateway.process.serve import listening
@@ -31,6 +35,7 @@ from gateway.telemetry.log import configure
 
 
 async def main(state):
+    parser_of({"serve"})
     registry = discover()
     document = {"server": {"listeners": [{"listen": "127.0.0.1:0"}]}}
     config = loads(json.dumps(document), plugins=registry.known).config
@@ -49,12 +54,35 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
+VERSION = """
+import sys
+from gateway.process.command_line import main
+
+try:
+    main(["--version"])
+except SystemExit:
+    print(*sorted(sys.modules))
+"""
+
+
 def test_serving_imports_only_what_calls_need(tmp_path):
-    run = subprocess.run(
-        [sys.executable, "-c", SERVE, tmp_path],
-        cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    result = json.loads(run.stdout)
+    result = json.loads(run(SERVE, tmp_path))
     assert result["status"] == "403"
-    unneeded = [name for name in result["modules"] if f"{name}.".startswith(tuple(f"{one}." for one in UNNEEDED))]
-    assert unneeded == []
+    assert unneeded(result["modules"], UNNEEDED) == []
+
+
+def test_the_version_is_printed_without_the_gateway(tmp_path):
+    printed, modules = run(VERSION, tmp_path).splitlines()
+    assert printed.startswith("irisgate ")
+    rooms = [f"gateway.{room}" for room in ("access", "call", "config", "contract", "store", "upstream", "web")]
+    assert unneeded(modules.split(), ["aiohttp", "pydantic", "asyncio", *rooms]) == []
+
+
+def run(code, state):
+    command = [sys.executable, "-c", code, state]
+    return subprocess.run(command, cwd=ROOT, env=environment(state), capture_output=True, text=True, check=True).stdout
+
+
+def unneeded(modules, packages):
+    """Return the modules of these packages."""
+    return [name for name in modules if f"{name}.".startswith(tuple(f"{one}." for one in packages))]

@@ -81,7 +81,7 @@ class CallReservation(msgspec.Struct, frozen=True):
     held: Mapping[Kind, Reservation]
     chains: Mapping[str, Collection[BucketChain]]
     """The chains of buckets to charge, by the name of the offer (model of a provider) that may serve the call."""
-    costs: Mapping[str, int] = field(default_factory=dict)
+    costs: Mapping[str, int] = msgspec.field(default_factory=dict)
     """The maximum cost of the call in nanodollars, by the name of the offer. Offers without a known price are
     left out."""
 

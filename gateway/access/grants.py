@@ -112,14 +112,14 @@ class Access:
         return self._terms(provider, model).allowed
 
     def may_filter_by(self, header: str) -> bool:
-        """Return whether the caller may filter calls by the values of a recorded header. Its name is in lower case."""
+        """Return whether the caller may filter calls by a recorded header. `header` is its name in lower case."""
         return header in self._filterable_headers or ALL_HEADERS in self._filterable_headers
 
     def allows_direct(self, method: str, *paths: str) -> bool:
-        """Return whether the caller may send a request to a provider as it is, below `/direct`.
+        """Return whether the caller may send a request below `/direct`, which is passed to a provider unchanged.
 
-        `paths` are the meanings that the request's path may have, decoded. One pattern must match all of them. An admin
-        may send every request.
+        `paths` are the decoded forms of the request's path (`DirectPath.meanings`). One pattern must match all of them.
+        An admin may send every request.
         """
         if self.role == "admin":
             return True

@@ -76,7 +76,7 @@ class Metering:
     stale: bool = True
     """Whether the meter (usage reader) has received more of the reply since it last returned facts."""
     failed: bool = False
-    """Whether the meter (usage reader) has failed to return facts. After a failure, the meter is not called again."""
+    """Whether the meter has failed to return facts. After a failure, the meter is not called again."""
 
     def read(self) -> Facts:
         """Return the facts so far. Raises `PluginFailed` if the meter fails for the first time.
@@ -280,7 +280,7 @@ class Call:
     def read_facts(self) -> Facts | None:
         """Return the facts of the reply so far; None before a reply.
 
-        Raises `PluginFailed` if the meter (usage reader) fails.
+        Raises `PluginFailed` if the meter fails.
         """
         attempt = self.attempt
         return attempt.metering.read() if attempt and attempt.metering else None

@@ -28,9 +28,7 @@ from gateway.upstream.catalog import Offer
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """The properties of a client's request that decide its conversion (the fields of `ClientRequest` of these
-    names).
-    """
+    """The properties of a request that decide its conversion. They have the same names as in `ClientRequest`."""
 
     flag: str
     dialect: str

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 _NONE: Final[Mapping[str, str]] = {}
 """The recorded headers of most calls: none. It is a plain `dict`, because the journal can encode no other mapping."""
 _NAME: Final = "value"
-"""A name that suggests no secret. The configuration allows no header whose name does."""
+"""A header name that suggests no secret, so that only the value itself is searched for secrets.
+
+The real name of a recorded header suggests no secret either, because the configuration refuses such a name."""
 
 
 def of_request(headers: CIMultiDictProxy[str], runtime: Runtime, identity: Identity | None) -> Mapping[str, str]:

@@ -107,7 +107,7 @@ class WholeReader(msgspec.Struct, frozen=True):
         return Reading(body, meter, decoded=decoded, delivered=len(body), is_whole=True)
 
     def _unwanted_stream(self, meter: Meter, body: bytes) -> Reading:
-        """Give the events of a stream to the meter (usage reader), although the request asked for no stream."""
+        """Give the events of a stream to the meter, although the request asked for no stream."""
         decoder, feed = self._decoder(), self.hooks["meter.feed"]
         before = self.hooks["decoder.feed"].each(decoder.feed, body)
         delivered: int | None = None
@@ -163,7 +163,7 @@ def read_event(
     kind: str,
     payload: bytes,
 ) -> tuple[Meter, int, GatewayError | None]:
-    """Give one event to the meter (usage reader).
+    """Give one event to the meter.
 
     Return the meter in its new state, the number of output bytes, and an error or None. An exception of the type
     `tolerated` is ignored.

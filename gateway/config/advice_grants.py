@@ -36,7 +36,7 @@ def idle_sources(sources: Iterable[str], path: Path, report: Report) -> None:
 
 
 def idle_headers(granted: Iterable[str], recorded: Collection[str], path: Path, report: Report) -> None:
-    """Warn of headers by which a grant allows to filter, and whose values are not recorded."""
+    """Warn of headers by which a grant lets callers filter, although the values of the headers are not recorded."""
     if report.failed:
         return
     for index, name in enumerate(granted):
@@ -46,7 +46,7 @@ def idle_headers(granted: Iterable[str], recorded: Collection[str], path: Path, 
 
 
 def ungranted_headers(config: Config, report: Report, *, policy: bool) -> None:
-    """Warn of recorded headers by which no grant allows to filter.
+    """Warn of recorded headers by which no grant lets callers filter.
 
     If `policy` is true, grants in the tailnet policy may name these headers. This check cannot see such grants, and the
     warning says so.

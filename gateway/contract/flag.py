@@ -227,11 +227,11 @@ class Flag(FlagFacts, Protocol):
         """
 
     def advice(self, problem: Problem, target: Target, offers: Iterable[OfferedModel]) -> str:
-        """Return what the client, or whom it asks, can do about a refused request; "" if the error says enough.
+        """Return advice for the user or an administrator about a refused request; "" if the error says enough.
 
         The gateway calls this for a refusal with a status of 400 to 499, if the request is not sent again. It appends
         the advice to the error's message. `offers` are the models that the caller may use, without those to which the
-        call was sent. An API whose errors do not say where a model can be called names such models.
+        call was sent. They are for APIs whose errors do not say where a model can be called.
 
         >>> def advice(problem, target, offers):
         ...     if problem.native != "no_such_model":

@@ -152,7 +152,7 @@ class KnownPlugins:
     left_out: Collection[str] = ()
     """Names of plugins that were switched off on the command line."""
     price_lists: Mapping[str, str] = field(default_factory=dict)
-    """The price list of each compatibility flag (plugin of an API format) that has a price list."""
+    """The price list of each compatibility flag that has a price list."""
     dialects: Collection[str] = ()
     """The dialects of all compatibility flags."""
     base_url_faults: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
@@ -160,7 +160,7 @@ class KnownPlugins:
     options: Mapping[str, type[Settings]] = field(default_factory=dict)
     """The class of the options of each compatibility flag that has options."""
     cache_marks: Collection[str] = ()
-    """The compatibility flags (plugins of API formats) whose requests can have cache marks, such as `cache_control`."""
+    """The compatibility flags whose requests can have cache marks, such as `cache_control`."""
     searches: Mapping[str, Callable[[str], ModelSearch | None]] = field(default_factory=dict)
     """The function `discover_models` of each compatibility flag."""
 

@@ -88,8 +88,8 @@ class Database:
     last_at: float = -math.inf
     """Unix time in seconds at which the last stored call began; minus infinity if there is no call."""
     wrong_sums: int = 0
-    """Number of quarter-hour sums that count fewer calls than are stored, and of headers of calls that lack an index
-    entry."""
+    """Number of sums by quarter hour that count fewer calls than are stored, plus the number of headers of calls that
+    are missing in the index."""
     wrong_balances: tuple[str, ...] = ()
     """Names of quota buckets whose stored balance is not valid."""
     wrong_open_calls: int = 0

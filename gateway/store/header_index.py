@@ -25,8 +25,9 @@ Row = tuple[Any, ...]
 NO_HEADERS: Final = "{}"
 """The value of the column `headers` of a call without recorded headers."""
 RARE: Final = 10_000
-"""Number of calls up to which all calls of a term are read to find those of one caller. More calls take longer than the
-check of each of the caller's calls."""
+"""Number of calls that decides how the calls of one caller with a term are found.
+
+If the term has fewer calls, all its calls are read. Otherwise it is faster to check each call of the caller."""
 _LOOKUP_ROWS: Final = 512
 """Maximum number of rows that one statement looks up, because SQLite limits the number of values in a statement."""
 _HEADERS: Final = itemgetter(CALL_COLUMNS.index("headers"))
@@ -113,7 +114,7 @@ def expiring(connection: sqlite3.Connection, calls: str, values: Sequence[Any]) 
 
 
 def remove_from_index(connection: sqlite3.Connection, calls: Sequence[tuple[int, int, str]]) -> None:
-    """Remove calls from the index (the result of `expiring`), and delete the terms that no other call has."""
+    """Remove `calls`, a result of `expiring`, from the index. Delete the terms that no other call has."""
     numbers = term_numbers(connection, {term for _, _, headers in calls for term in terms_of(headers)})
     connection.executemany(
         _DELETE_CALL, [(numbers[term], at, call) for call, at, headers in calls for term in terms_of(headers)]

@@ -25,7 +25,7 @@ class HeaderRights:
     recorded: tuple[str, ...]
     """Names of all recorded headers."""
     is_granted: Callable[[str], bool]
-    """Return whether a grant lets the reader filter by a header."""
+    """A function that returns whether a grant lets the reader filter by a header."""
 
     @property
     def names(self) -> tuple[str, ...]:

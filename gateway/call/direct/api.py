@@ -1,7 +1,7 @@
 """Reads the requests below `/direct/{provider}/`, and writes the errors for their clients.
 
 The module has the functions of a plugin, so that `call/server.py` serves these requests as it serves all calls. It is
-no compatibility flag: no provider can have it.
+not a compatibility flag, so the configuration cannot enable it for a provider.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _CREDENTIALS: Final = frozenset(
         "x-amz-signedheaders",
     }
 )  # fmt: skip
-"""Parameters of a query in which clients send a credential. A parameter such as `nextToken` is none."""
+"""Parameters of a query in which clients send a credential. A parameter such as `nextToken` is not a credential."""
 _JSON: Final = "application/json"
 
 
@@ -80,7 +80,7 @@ class _PlainBody(Members):
 def _top(request: HttpRequest) -> Members:
     """Return the members of a JSON object. Any other body has none.
 
-    Raises `Refused` if the body is said to be JSON and is an object that two parsers may read differently.
+    Raises `Refused` if the content type is JSON, and the body is an object that two parsers may read differently.
     """
     body = request.body
     if body.lstrip()[:1] != b"{":
@@ -100,7 +100,7 @@ def _without_credentials(query: str) -> str:
 
 
 def build(request: ClientRequest, _target: Target, _drop: Drop) -> UpstreamRequest:
-    """Return the request for the provider, which is the client's own."""
+    """Return the request for the provider: the client's own request, with the headers that are passed on."""
     path = direct_path(request.path).rest
     return UpstreamRequest(request.method, path, request.top.body, request.query, for_provider(request.headers))
 

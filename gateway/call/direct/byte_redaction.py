@@ -26,7 +26,7 @@ class _Beginning(NamedTuple):
     known: re.Pattern[bytes]
     """The first `KNOWN_BY` characters of the key, in any form."""
     cut: re.Pattern[bytes]
-    """Fewer of them, at the end of the bytes. It also matches the empty end."""
+    """The first characters of the key at the end of the bytes: at most `KNOWN_BY`, and perhaps none."""
     encoded: tuple[bytes, ...]
     """The first `KNOWN_BY` characters in base64."""
     longest: int
@@ -42,9 +42,9 @@ class ByteRedaction:
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Return the bytes that can be passed on: those held back before and `data`, without keys.
+        """Return the bytes that were held back before, and then `data`, without keys.
 
-        The bytes in which a key may begin are held back.
+        Bytes at the end in which a key may begin are held back, and are not returned.
         """
         clean = self._redaction.bytes(self._held + data)
         at = min((_begins(clean, one) for one in self._beginnings), default=len(clean))
@@ -58,7 +58,10 @@ class ByteRedaction:
 
 
 def _begins(data: bytes, key: _Beginning) -> int:
-    """Return the offset from which `data` must be held back, because a key may begin there; its length for none."""
+    """Return the offset from which `data` must be held back, because a key may begin there.
+
+    If no key can begin in `data`, return the length of `data`.
+    """
     start = max(0, len(data) - key.longest)
     found = [match.start() for pattern in (key.known, key.cut) if (match := pattern.search(data, start))]
     for form in key.encoded:
@@ -80,7 +83,10 @@ def _beginning(secret: str) -> _Beginning:
 
 
 def _cut(forms: Sequence[bytes]) -> re.Pattern[bytes]:
-    """Return a pattern for any number of the first forms at the end of the bytes, and an incomplete escape after."""
+    """Return a pattern for the beginning of a key, even an empty one, at the end of the bytes.
+
+    `forms` are the patterns of the first characters of the key. The last character may be an incomplete escape.
+    """
     nested = b""
     for form in reversed(forms):
         nested = b"(?:%b%b)?" % (form, nested)

@@ -1,11 +1,12 @@
-"""The headers that pass between a client and a provider below `/direct`: all, except those listed here.
+"""The headers of requests and replies below `/direct`. All headers are passed on, except those that are listed here.
 
-- The client's credentials stay here, and so does everything that tells of the client's network: the provider gets the
-  gateway's credential, and knows the gateway alone.
-- Headers about a connection are for one connection. The gateway sets its own (RFC 9110, 7.6.1).
+- The client's credentials, and headers about the client's network, are not passed on. The provider gets the gateway's
+  credential instead.
+- Headers about a connection are not passed on, because the gateway sets its own (RFC 9110, 7.6.1).
 - Headers with which some servers replace the method or the path of a request are left out, because grants are checked
   with the request line.
-- A reply is shown in the gateway's own origin. So a browser must not run it, and must not learn a policy from it.
+- To a browser, a reply comes from the gateway's own origin. So the browser must not run the reply, and must not get a
+  policy for the origin from it.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def for_provider(headers: Headers) -> dict[str, str]:
 
 
 def for_client(headers: Headers) -> dict[str, str]:
-    """Return the headers of a provider's reply that are passed on to the client, and those that make it inert."""
+    """Return the headers of a provider's reply that are passed on to the client, and those in `_INERT`."""
     dropped = _HOPS | _PROVIDERS_ONLY | _named_by_connection(headers)
     passed = {
         name: value
@@ -79,5 +80,5 @@ def for_client(headers: Headers) -> dict[str, str]:
 
 
 def _named_by_connection(headers: Headers) -> set[str]:
-    """Return the names in the header `connection`. They are for one connection too."""
+    """Return the names in the header `connection`. The headers of these names are for one connection only."""
     return {name.strip().lower() for name in headers.get("connection", "").split(",")}

@@ -1,9 +1,9 @@
 """The path of a request below `/direct`: the provider that it names, and the path at the provider.
 
-- The path is forwarded byte for byte. So nothing is corrected here: a path that a provider could understand in another
-  way than the check of the grants does is refused.
-- Refused are `//`, `.` and `..` (also percent-encoded, and with parameters as in `..;a`), a backslash, and a percent
-  sign that is percent-encoded (double encoding).
+- The path is forwarded byte for byte. So nothing is corrected here. A path is refused if a provider could understand it
+  differently from the check of the grants.
+- These parts of a path are refused: `//`, `.` and `..` (also percent-encoded, and with parameters as in `..;a`), a
+  backslash, and a percent sign that is percent-encoded (double encoding).
 - An encoded slash (`%2F`) is part of ids such as ARNs. Some servers take it for a slash. So a grant must allow the path
   in both meanings.
 """
@@ -32,7 +32,9 @@ class DirectPath(NamedTuple):
     rest: str
     """The path at the provider, as the client sent it: percent-encoded, with a slash at its beginning."""
     meanings: tuple[str, str]
-    """The whole path decoded, as grants are checked: with each encoded slash as a slash, and as `%2F`."""
+    """The two decoded forms of the whole path. Grants must allow both.
+
+    In the first form, each encoded slash is a slash. In the second form, it stays encoded, as `%2F`."""
 
 
 def direct_path(raw: str) -> DirectPath:

@@ -1,7 +1,7 @@
 """The only step of an attempt at a direct request: sends the request as it is, and passes the reply on as it comes.
 
-- An error of the provider takes the way of all errors, so that its key, its health and other keys are looked after. Its
-  status and its body reach the client unchanged.
+- An error of the provider is handled like the errors of all calls: it affects the health of the provider and of the
+  key, and another key may be tried. The client gets the status and the body of the error unchanged.
 - A redirect is never followed and never passed on, because its target is another host.
 """
 

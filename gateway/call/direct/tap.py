@@ -1,6 +1,6 @@
 """Reads the facts (model, usage, ...) of a reply whose API is known, while the bytes of the reply are passed on.
 
-- The plugin of the API gets a copy of the bytes. Whatever it makes of them, the client gets the reply unchanged.
+- The plugin of the API gets a copy of the bytes. The client gets the reply unchanged, even if the plugin fails.
 - If the plugin cannot read the reply, or the reply is too large, its facts stay unknown. The cost is then an estimate.
 """
 
@@ -17,7 +17,8 @@ from gateway.contract.json_api import DecodedOnce
 from gateway.upstream.process_pool import DropRelay, ProcessPool, is_costly
 
 MAX_WHOLE: Final = 8 * 1024 * 1024
-"""Maximum number of bytes of a reply that is kept to read its usage. Replies of models are smaller, but for images."""
+"""Maximum number of bytes of a reply that is kept to read its usage. Replies of models are smaller, unless they have
+images."""
 MAX_OPEN: Final = 256 * 1024
 """Maximum number of bytes of one event that are read. Decoding a longer event would block the event loop."""
 

@@ -36,8 +36,8 @@ MAX_PATH: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class DirectTarget:
-    """The step that decides where a direct request goes. It takes the place of the steps
-    that plan and route other calls.
+    """The step that decides where a direct request goes. It takes the place of the steps that plan and route other
+    calls.
     """
 
     registry: Registry
@@ -72,9 +72,10 @@ class DirectTarget:
     async def _recognised(
         self, provider: Provider, path: DirectPath, request: ClientRequest
     ) -> tuple[Plugin | None, ClientRequest | None]:
-        """Return the plugin whose route a request has, and the request as the plugin reads it; None if none can.
+        """Return the plugin that can read a request, and the request as this plugin reads it.
 
-        The path, the query and the headers are the client's own.
+        Both are None if no plugin can read the request. The returned request has the client's own path, query and
+        headers.
         """
         flags = [flag for name in provider.flags if (flag := self.registry.flags.get(name)) is not None]
         for flag, message in _messages(flags, path, request):
@@ -106,7 +107,7 @@ def _provider(call: Call, path: DirectPath, shown: str) -> Provider:
 def _messages(
     flags: Sequence[Plugin], path: DirectPath, request: ClientRequest
 ) -> Sequence[tuple[Plugin, HttpRequest]]:
-    """Return the request as a request for each route that its method and path fit, with the plugin of the route."""
+    """Return a pair for each route that fits the method and path: the route's plugin, and the request to the route."""
     decoded = path.meanings[0].split("/", 3)[3]
     return [
         (flag, HttpRequest(route, path.rest, request.query, request.headers, match.groupdict(), request.top.body))

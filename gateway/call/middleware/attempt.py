@@ -148,9 +148,7 @@ class Attempts:
         return self.pools.of(offer.provider).free(offer.model, session, sticky_seconds)
 
     def _healthy(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
-        """Yield the candidates (models of providers) that are not known to fail. If all are known to fail, yield the
-        first.
-        """
+        """Yield the candidates that are not known to fail. If all are known to fail, yield the first."""
         found = False
         for candidate in candidates:
             offer = candidate.offer

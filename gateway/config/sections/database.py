@@ -85,7 +85,8 @@ def read_database(raw: Mapping[str, Any], storage: Storage, reading: Reading) ->
     """Return the settings for storing bodies and values of headers.
 
     - Bodies are never stored longer than their calls.
-    - Headers are a part of what a client says. If nothing of that is to be stored, no header is recorded either.
+    - If bodies are not kept at all (`retention.duration` is "0"), no header is recorded either, because headers are a
+      part of what clients send.
     """
     path: Path = ("database",)
     section = reading.section(DatabaseSection, raw, path) or DatabaseSection.model_validate({})

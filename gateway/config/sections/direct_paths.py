@@ -1,8 +1,8 @@
 """The patterns of `direct_paths`: which requests below `/direct` a grant allows.
 
-A pattern is a path with globs, such as `/direct/acme/v1/files/**`. Before it may stand the methods that it allows,
-as in `GET,DELETE /direct/acme/v1/files/*`. Without methods, it allows all. The beginning `/direct/` may be left out,
-because the hosted product's documents do not show whether its patterns have it.
+A pattern is a path with globs, such as `/direct/acme/v1/files/**`. It may begin with the methods that it allows, as in
+`GET,DELETE /direct/acme/v1/files/*`. Without methods, it allows all. The beginning `/direct/` may be left out, because
+the hosted product's documents do not show whether its patterns have it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A provider's key by a Google service account: `"apikey": "keyfile::PATH"`, and the key `google` of the provider.
+"""Google service accounts as the source of a provider's key: `"apikey": "keyfile::PATH"`, and the section `google`.
 
 The key file is the JSON file that Google Cloud issues for a service account. It is read when the configuration is
 loaded, and watched for changes like the files of secrets. Access tokens are obtained in
@@ -27,8 +27,10 @@ from gateway.config.sections.authorities import watched
 TOKEN_URI: Final = "https://oauth2.googleapis.com/token"  # noqa: S105 (a URL)
 """The endpoint of a key file that names none."""
 TOKEN_HOSTS: Final = ("oauth2.googleapis.com", "accounts.google.com", "www.googleapis.com")
-"""Hosts of Google's token endpoint: that of new key files, and those of older ones. A key file with another host is
-refused, because the gateway connects to this host, and whoever writes the file may not be who runs the gateway."""
+"""Hosts of Google's token endpoint. The first one is in new key files, and the others are in older key files.
+
+A key file with another host is refused. The gateway would connect to this host, although the author of the file may be
+somebody else than the operator of the gateway."""
 SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 """The scope of all Google Cloud APIs. The rights of the service account limit what a token can do."""
 SMALLEST_KEY: Final = 2048
@@ -112,7 +114,7 @@ def can_sign() -> bool:
 
 
 def _file(text: str, reading: Reading) -> FilePath:
-    """Return the path of a key file, and let it be watched. Raises `_Fault` if the text is no path."""
+    """Return the path of a key file, and add it to the watched files. Raises `_Fault` if the text is no path."""
     if not text or not text.isprintable():
         raise _Fault(f'"{KEYFILE}" is followed by the path of a key file, such as "{KEYFILE}/etc/vertex.json"')
     try:

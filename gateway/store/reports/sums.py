@@ -154,7 +154,8 @@ def grouped_twice(
     only which groups exist.
 
     SQLite sorts all rows that it groups. Sorting by two integers (bucket and series) is much faster than by texts, and
-    leaves few rows for the second step, which groups by `by`. Each sum must be linear: the sum of sums.
+    leaves few rows for the second step, which groups by `by`. Each sum in `what` must be linear, because it is computed
+    from the sums of the first step.
     """
     where, values = conditions(selection)
     only = f"AND f.series IN (SELECT s.n FROM series s WHERE {where})" if values else ""  # noqa: S608 (our own names)

@@ -93,7 +93,7 @@ def limit_of(query: Mapping[str, str]) -> int:
 
 
 def header_rights(request: web.Request) -> HeaderRights:
-    """Return the headers by which the caller of a request may filter. The caller is identified."""
+    """Return the headers by which the caller of a request may filter. The caller must have been identified."""
     identity, runtime = identity_of(request), request.app[GATEWAY].runtime
     assert identity is not None, "a caller with a role is identified"
     return HeaderRights(runtime.config.filterable_headers, runtime.grants.access(identity).may_filter_by)

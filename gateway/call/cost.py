@@ -12,7 +12,7 @@ class Cost(NamedTuple):
     nanodollars: int | None
     """The cost; None if it is unknown."""
     basis: str
-    """The row of the price table that was used, as `book/model` or `book/model@day`; "" if none was used."""
+    """The row of the price table that was used, as `SELLER/MODEL` or `SELLER/MODEL@DAY`; "" if none was used."""
     estimated: bool = False
     """Whether a token count or a price used for the cost is an estimate."""
     cache_saved: int | None = None

@@ -1,7 +1,7 @@
 """Waits for the first event of a provider's stream before the response is returned.
 
-If the stream fails before its first event, another candidate can still serve the call. The first batch of events is
-kept until the stream is consumed. Later batches are passed directly to the consumer.
+If the stream fails before its first event, another candidate (model of a provider) can still serve the call. The first
+batch of events is kept until the stream is consumed. Later batches are passed directly to the consumer.
 """
 
 from __future__ import annotations

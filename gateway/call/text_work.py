@@ -47,7 +47,7 @@ def is_large(body: bytes) -> bool:
 
 
 def items_of(places: Hook, event: Event) -> list[Item]:
-    """Return the texts of an event or a body, as found by the function `places` of a compatibility flag (API plugin).
+    """Return the texts of an event or a body, as found by the function `places` of an API format's plugin.
 
     Raises `PluginFailed` if this function fails, and `BadFrame` if the payload is not JSON.
     """

@@ -1,7 +1,7 @@
 """The differences between two configurations, for people: changed lines, and changed values with their paths.
 
-- The caller must first replace the secrets in both texts by marks (`document/redact.py`), because the differences quote
-  the texts.
+- The caller must first replace the secrets in both texts by marks (placeholders, `document/redact.py`), because the
+  differences quote the texts.
 - Lists are compared from both ends, so an inserted element counts as one change.
 - Nothing here reads a file or knows the meaning of a key. `changes.py` lists only the paths, for the log.
 """

@@ -23,7 +23,7 @@ from gateway.contract.settings import Settings
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 NOT_SUPPORTED: Final = "Not supported yet"
 Settable = Mapping[str, type[Settings]]
-"""Pydantic models by the name of the plugin: the settings of filters, or the options of compatibility flags."""
+"""Pydantic models by the plugin's name: the settings of filters, or options of compatibility flags (API formats)."""
 _NONE: Final[Settable] = MappingProxyType({})
 
 

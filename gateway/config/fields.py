@@ -272,7 +272,7 @@ _ADVERTISE: Final = {"anyOf": [{"enum": list(ADVERTISE)}, {"type": "array", "ite
 
 
 def _advertised(value: Any) -> tuple[str, ...]:
-    """Return a word of `ADVERTISE`, or a list of compatibility flags, as a tuple.
+    """Return a word of `ADVERTISE`, or a list of compatibility flags (API formats), as a tuple.
 
     Raises `ValueError` for anything else.
     """

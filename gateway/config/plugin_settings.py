@@ -1,4 +1,7 @@
-"""Reads the settings of filters, and the options of compatibility flags, with the pydantic models of the plugins."""
+"""Reads the settings of filters and the options of compatibility flags (plugins of API formats).
+
+Each plugin has a pydantic model of its settings or options.
+"""
 
 from __future__ import annotations
 

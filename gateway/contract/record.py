@@ -153,9 +153,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     It is negative if the cache cost more than it saved."""
     cost_basis: str
-    """The row of the price table that gave the cost, as `book/model`; "" if no row was used.
+    """The row of the price table that gave the cost, as `SELLER/MODEL`; "" if no row was used.
 
-    - A row that is valid from a certain day has the form `book/model@day`.
+    - A row that is valid from a certain day has the form `SELLER/MODEL@DAY`.
     - Several rows, for several parts of a call, are separated by commas.
     - For a cost that OpenRouter reported, this is `openrouter/usage.cost`."""
     estimated: bool

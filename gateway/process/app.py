@@ -132,8 +132,8 @@ def build(
     later, when their ports are known. `pool` is closed with the application. `taker` is the connection to a running
     gateway that this process replaces; None if no gateway is running. `seconds` are intervals, passed to `Server`.
 
-    Raises `PluginError` if two compatibility flags have the same route. Raises `StoreFailed` if the store cannot be
-    opened.
+    Raises `PluginError` if two compatibility flags (plugins of API formats) have the same route. Raises `StoreFailed`
+    if the store cannot be opened.
     """
     gateway = _gateway(config, registry, state, log, taker)
     observers = Observers(registry.observers, log, gateway.reports.failed)

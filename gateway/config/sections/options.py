@@ -1,4 +1,4 @@
-"""The key `options` of a provider: the options of each compatibility flag, as the flag's plugin declares them."""
+"""The key `options` of a provider: the options of each compatibility flag (plugin of an API format)."""
 
 from __future__ import annotations
 

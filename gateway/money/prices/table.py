@@ -176,7 +176,7 @@ class Prices:
         return any(self._added(one.basis, one.model) for one in keys)
 
     def source(self, provider: PricedProvider) -> Source:
-        """Return whether a provider's price list is configured, inferred from its compatibility flags, or missing."""
+        """Return the origin of a provider's price list: configured, inferred from its API formats, or missing."""
         if provider.cost_basis:
             return "explicit"
         return "inferred" if self._infer and inferred(provider.price_lists) else "none"

@@ -26,13 +26,13 @@ class Output:
     """The client's tools, and the parts of a request that enforce the answer's format."""
 
     choice: ToolChoice
-    """The tool choice. It may force a call of the schema tool."""
+    """The tool choice. It may force a call of the schema tool, the tool whose input is the answer."""
     specs: Sequence[Block]
     """The specs of the tools, including the schema tool."""
     config: Block = field(default_factory=dict)
     """The field `outputConfig`; {} for none."""
     schema_tool: str = ""
-    """Name of the schema tool; "" for none. The input of the schema tool is the answer."""
+    """Name of the schema tool; "" for none."""
     hint: str = ""
     """Text for the system prompt; "" for none."""
 

@@ -136,8 +136,9 @@ class Reader:
     def _call(self, call: Mapping[str, Any], signature: str, writer: Writer) -> None:
         """Write a function call.
 
-        The client gets no call of the schema tool, so the signature of such a call is dropped. Calls without a name are
-        later pieces of streamed arguments. The gateway never requests streamed arguments, so they are dropped.
+        The client gets no call of the schema tool (the tool whose input is the answer), so the signature of such a call
+        is dropped. Calls without a name are later pieces of streamed arguments. The gateway never requests streamed
+        arguments, so they are dropped.
         """
         name = lenient.text(call.get("name"))
         if not name:

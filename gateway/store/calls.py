@@ -1,4 +1,4 @@
-"""Conversion between the record of a call and a row of the SQLite store.
+"""Conversion between the record of a call and a row of a store.
 
 Times are integer milliseconds, and money is integer nanodollars. `entries.py` has cut texts to a maximum length.
 Sums over rows are in `sums.py`, queries in `rows.py`.

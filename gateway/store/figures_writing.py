@@ -6,11 +6,11 @@ transaction of the batch (`writing.py`).
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from operator import add
 from typing import Any, Final, TypeVar
 
+from gateway.store.sql import Connection, larger, rows_of_values
 from gateway.store.sums import DAY, FIGURES, HOUR, PERIOD, QUARTER, ErrorKind, ErrorShare, Group, Health, Series, Sums
 
 LEVELS: Final[Mapping[str, int]] = {"period": PERIOD, "day": DAY, "hour": HOUR, "quarter": QUARTER}
@@ -31,33 +31,33 @@ _LOOKUP_ROWS: Final = 512
 """Maximum number of rows that one statement looks up, because SQLite limits the number of values. `_padded` needs a
 power of two."""
 _KEY: Final = ", ".join(Series._fields)
-_INSERT_SERIES: Final = f"INSERT OR IGNORE INTO series ({_KEY}) VALUES ({', '.join('?' for _ in Series._fields)})"  # noqa: S608 (our own names)
+_TYPES: Final = tuple("BIGINT" if name == "status" else "TEXT" for name in Series._fields)
+_INSERT_SERIES: Final = f"INSERT INTO series ({_KEY}) VALUES {rows_of_values(1, *_TYPES)} ON CONFLICT DO NOTHING"  # noqa: S608 (our own names)
 _UPSERT_TOOL: Final = (
     "INSERT INTO {table} (time, series, tool, calls) VALUES (?, ?, ?, ?) "
-    "ON CONFLICT (time, series, tool) DO UPDATE SET calls = calls + excluded.calls"
+    "ON CONFLICT (time, series, tool) DO UPDATE SET calls = {table}.calls + excluded.calls"
 )
 _UPSERT_ERROR: Final = (
     "INSERT INTO errors_quarter (time, series, kind, calls) VALUES (?, ?, ?, ?) "
-    "ON CONFLICT (time, series, kind) DO UPDATE SET calls = calls + excluded.calls"
+    "ON CONFLICT (time, series, kind) DO UPDATE SET calls = errors_quarter.calls + excluded.calls"
 )
 _UPSERT_KIND: Final = """
 INSERT INTO error_kinds (code, native, provider, shape, message, example, at) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (code, native, provider, shape) DO UPDATE SET
-    message = excluded.message, example = excluded.example, at = excluded.at WHERE excluded.at >= at
+    message = excluded.message, example = excluded.example, at = excluded.at
+WHERE excluded.at >= error_kinds.at
 """
-_UPSERT_HEALTH: Final = """
+_LATER: Final = "CASE WHEN excluded.error_at >= health.error_at THEN excluded.{name} ELSE health.{name} END"
+_UPSERT_HEALTH: Final = f"""
 INSERT INTO health (provider, model, success_at, error_at, error, message, call) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (provider, model) DO UPDATE SET
-    success_at = max(success_at, excluded.success_at),
-    error = iif(excluded.error_at >= error_at, excluded.error, error),
-    message = iif(excluded.error_at >= error_at, excluded.message, message),
-    call = iif(excluded.error_at >= error_at, excluded.call, call),
-    error_at = max(error_at, excluded.error_at)
-"""
+    success_at = {larger("health.success_at", "excluded.success_at")},
+    {", ".join(f"{name} = {_LATER.format(name=name)}" for name in ("error", "message", "call", "error_at"))}
+"""  # noqa: S608 (our own names)
 
 
 def _upsert_figures(table: str) -> str:
-    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in FIGURES)
+    added = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in FIGURES)
     return (
         f"INSERT INTO {table} (time, series, {', '.join(FIGURES)}) "  # noqa: S608 (our own names)
         f"VALUES (?, ?, {', '.join('?' for _ in FIGURES)}) ON CONFLICT (time, series) DO UPDATE SET {added}"
@@ -67,7 +67,7 @@ def _upsert_figures(table: str) -> str:
 _UPSERT_FIGURES: Final = {table: _upsert_figures(table) for table in (*FIGURE_TABLES, *EVERYBODY_TABLES)}
 
 
-def add_figures(connection: sqlite3.Connection, sums: Sums) -> None:
+def add_figures(connection: Connection, sums: Sums) -> None:
     """Add the sums of a batch to the tables of sums over calls, tools and errors, and update the health of models."""
     if not sums.figures:
         return
@@ -98,7 +98,7 @@ def _add(to: dict[K, Sequence[int]], key: K, amounts: Sequence[int]) -> None:
 
 
 def _add_to_tables(
-    connection: sqlite3.Connection,
+    connection: Connection,
     tables: Mapping[str, int],
     figures: Mapping[Group, Sequence[int]],
     numbers: Mapping[Series, int],
@@ -110,7 +110,7 @@ def _add_to_tables(
         connection.executemany(_UPSERT_FIGURES[table], [(*key, *amounts) for key, amounts in rows.items()])
 
 
-def series_numbers(connection: sqlite3.Connection, wanted: Iterable[Series]) -> dict[Series, int]:
+def series_numbers(connection: Connection, wanted: Iterable[Series]) -> dict[Series, int]:
     """Return the number of each series in the table `series`. New series are inserted."""
     missing = list(wanted)
     numbers = _look_up(connection, missing)
@@ -120,15 +120,14 @@ def series_numbers(connection: sqlite3.Connection, wanted: Iterable[Series]) -> 
     return numbers
 
 
-def _look_up(connection: sqlite3.Connection, series: Sequence[Series]) -> dict[Series, int]:
+def _look_up(connection: Connection, series: Sequence[Series]) -> dict[Series, int]:
     numbers: dict[Series, int] = {}
     for start in range(0, len(series), _LOOKUP_ROWS):
         some = _padded(series[start : start + _LOOKUP_ROWS])
-        marks = ", ".join(f"({', '.join('?' for _ in Series._fields)})" for _ in some)
         equal = " AND ".join(f"s.{name} = w.{name}" for name in Series._fields)
         # a join in a fixed order uses the index
         statement = (
-            f"WITH w ({_KEY}) AS (VALUES {marks}) "  # noqa: S608 (our own names)
+            f"WITH w ({_KEY}) AS (VALUES {rows_of_values(len(some), *_TYPES)}) "  # noqa: S608 (our own names)
             f"SELECT s.n, {', '.join(f's.{name}' for name in Series._fields)} FROM w CROSS JOIN series s ON {equal}"
         )
         values = [value for one in some for value in one]
@@ -146,7 +145,7 @@ def _padded(series: Sequence[Series]) -> Sequence[Series]:
     return [*series, *[series[-1]] * (size - len(series))]
 
 
-def _add_tools(connection: sqlite3.Connection, sums: Sums, numbers: Mapping[Series, int]) -> None:
+def _add_tools(connection: Connection, sums: Sums, numbers: Mapping[Series, int]) -> None:
     rows = [(group.time, numbers[group.series], tool, calls) for (group, tool), calls in sums.tools.items()]
     connection.executemany(_UPSERT_TOOL.format(table="tools_quarter"), rows)
     by_day = [(time - time % DAY, *rest) for time, *rest in rows]
@@ -154,7 +153,7 @@ def _add_tools(connection: sqlite3.Connection, sums: Sums, numbers: Mapping[Seri
 
 
 def write_errors(
-    connection: sqlite3.Connection,
+    connection: Connection,
     errors: Mapping[tuple[Group, ErrorKind], int],
     kinds: Mapping[ErrorKind, ErrorShare],
     numbers: Mapping[Series, int],
@@ -165,7 +164,7 @@ def write_errors(
     connection.executemany(_UPSERT_ERROR, rows)
 
 
-def _kind_number(connection: sqlite3.Connection, kind: ErrorKind, share: ErrorShare) -> int:
+def _kind_number(connection: Connection, kind: ErrorKind, share: ErrorShare) -> int:
     """Store the last message and example of a kind of errors. Return the key of the kind's row."""
     number = "SELECT n FROM error_kinds WHERE code = ? AND native = ? AND provider = ? AND shape = ?"
     if connection.execute(number, kind).fetchone() is None:
@@ -177,7 +176,7 @@ def _kind_number(connection: sqlite3.Connection, kind: ErrorKind, share: ErrorSh
     return int(row[0])
 
 
-def update_health(connection: sqlite3.Connection, health: Mapping[tuple[str, str], Health]) -> None:
+def update_health(connection: Connection, health: Mapping[tuple[str, str], Health]) -> None:
     """Store the last success and the last error of models, unless later ones are stored already."""
     rows: list[tuple[Any, ...]] = [
         (*key, one.success_at, one.error_at, one.error, one.message, one.call) for key, one in health.items()
@@ -189,7 +188,7 @@ _OF_TEXTS: Final = ("tools_quarter", "tools_day", "errors_quarter")
 """Tables of sums that contain texts chosen by clients and providers, such as names of tools."""
 
 
-def expire_texts(connection: sqlite3.Connection, before: int) -> None:
+def expire_texts(connection: Connection, before: int) -> None:
     """Delete errors, tool uses, and the texts of models' last errors before a Unix time in milliseconds.
 
     The store is locked meanwhile. So of each table with errors or tool uses, at most the oldest day is deleted.

@@ -1,4 +1,4 @@
-"""The index of calls and sessions by recorded headers (`Record.headers`), in the SQLite store.
+"""The index of calls and sessions by recorded headers (`Record.headers`).
 
 A term is what a filter names: a header, such as `x-team`, or a header and a value, such as `x-team:alpha`. The name of
 a header contains no colon. Each call has two terms for each of its headers. The table `header_terms` gives each term a
@@ -18,6 +18,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.store.calls import CALL_COLUMNS
+from gateway.store.sql import Connection
 
 Row = tuple[Any, ...]
 """The values of a call's row, in the order of `CALL_COLUMNS`."""
@@ -31,7 +32,7 @@ If the term has fewer calls, all its calls are read. Otherwise it is faster to c
 _LOOKUP_ROWS: Final = 512
 """Maximum number of rows that one statement looks up, because SQLite limits the number of values in a statement."""
 _HEADERS: Final = itemgetter(CALL_COLUMNS.index("headers"))
-_ID: Final = itemgetter(CALL_COLUMNS.index("id"))
+_CALL: Final = itemgetter(CALL_COLUMNS.index("id"), CALL_COLUMNS.index("at"))
 _SESSION: Final = itemgetter(CALL_COLUMNS.index("session_id"), CALL_COLUMNS.index("identity"))
 
 NUMBER: Final = "(SELECT n FROM header_terms WHERE term = ?)"
@@ -40,10 +41,14 @@ OF_CALL: Final = f"EXISTS (SELECT 1 FROM call_headers h WHERE h.term = {NUMBER} 
 """SQL of the condition that a call has a term. `at` and `n` stand for the call's columns."""
 OF_SESSION: Final = f"n IN (SELECT session FROM session_headers WHERE term = {NUMBER})"  # noqa: S608 (our own names)
 """SQL of the condition that a session has a call with a term."""
-_IS_RARE: Final = f"SELECT count(*) < {RARE} FROM (SELECT 1 FROM call_headers WHERE term = {NUMBER} LIMIT {RARE})"  # noqa: S608
-_INSERT_CALL: Final = "INSERT OR IGNORE INTO call_headers (term, time, call) SELECT ?, at, n FROM calls WHERE id = ?"
+_IS_RARE: Final = f"SELECT count(*) < {RARE} FROM (SELECT 1 FROM call_headers WHERE term = {NUMBER} LIMIT {RARE}) t"  # noqa: S608
+_INSERT_CALL: Final = """
+INSERT INTO call_headers (term, time, call) SELECT CAST(? AS BIGINT), at, n FROM calls WHERE id = ? AND at = ?
+ON CONFLICT DO NOTHING
+"""
 _INSERT_SESSION: Final = """
-INSERT OR IGNORE INTO session_headers (term, session) SELECT ?, n FROM sessions WHERE id = ? AND identity = ?
+INSERT INTO session_headers (term, session) SELECT CAST(? AS BIGINT), n FROM sessions WHERE id = ? AND identity = ?
+ON CONFLICT DO NOTHING
 """
 _DELETE_CALL: Final = "DELETE FROM call_headers WHERE term = ? AND time = ? AND call = ?"
 _IS_UNUSED: Final = "SELECT NOT EXISTS (SELECT 1 FROM call_headers WHERE term = ?)"
@@ -73,16 +78,16 @@ def terms_with_rows(calls: Iterable[Row]) -> dict[str, list[Row]]:
     return by_term
 
 
-def add_to_index(connection: sqlite3.Connection, by_term: Mapping[str, Sequence[Row]]) -> None:
+def add_to_index(connection: Connection, by_term: Mapping[str, Sequence[Row]]) -> None:
     """Add calls to the index, by term. The calls and their sessions are in the store already."""
     numbers = term_numbers(connection, by_term)
-    calls = [(numbers[term], _ID(row)) for term, rows in by_term.items() for row in rows]
+    calls = [(numbers[term], *_CALL(row)) for term, rows in by_term.items() for row in rows]
     sessions = {(numbers[term], *_SESSION(row)) for term, rows in by_term.items() for row in rows if _SESSION(row)[0]}
     connection.executemany(_INSERT_CALL, calls)
     connection.executemany(_INSERT_SESSION, sorted(sessions))
 
 
-def term_numbers(connection: sqlite3.Connection, wanted: Iterable[str]) -> dict[str, int]:
+def term_numbers(connection: Connection, wanted: Iterable[str]) -> dict[str, int]:
     """Return the number of each term. New terms are inserted."""
     terms = list(wanted)
     numbers = dict(_looked_up(connection, terms))
@@ -92,28 +97,28 @@ def term_numbers(connection: sqlite3.Connection, wanted: Iterable[str]) -> dict[
     return numbers
 
 
-def _looked_up(connection: sqlite3.Connection, terms: Sequence[str]) -> Iterator[tuple[str, int]]:
+def _looked_up(connection: Connection, terms: Sequence[str]) -> Iterator[tuple[str, int]]:
     for start in range(0, len(terms), _LOOKUP_ROWS):
         some = terms[start : start + _LOOKUP_ROWS]
         marks = ", ".join("?" for _ in some)
         yield from connection.execute(f"SELECT term, n FROM header_terms WHERE term IN ({marks})", some)  # noqa: S608
 
 
-def is_rare(connection: sqlite3.Connection, term: str) -> bool:
+def is_rare(connection: Connection, term: str) -> bool:
     """Return whether a term has few calls (`RARE`)."""
     return bool(connection.execute(_IS_RARE, (term,)).fetchone()[0])
 
 
-def expiring(connection: sqlite3.Connection, calls: str, values: Sequence[Any]) -> list[tuple[int, int, str]]:
+def expiring(connection: Connection, calls: str, values: Sequence[Any]) -> list[tuple[int, int, str]]:
     """Return the number, the time and the headers of the calls with recorded headers that a query selects.
 
     `calls` is a query for the columns `n`, `at` and `headers`.
     """
-    query = f"SELECT n, at, headers FROM ({calls}) WHERE headers <> '{NO_HEADERS}'"  # noqa: S608 (our own query)
+    query = f"SELECT n, at, headers FROM ({calls}) c WHERE headers <> '{NO_HEADERS}'"  # noqa: S608 (our own query)
     return connection.execute(query, values).fetchall()
 
 
-def remove_from_index(connection: sqlite3.Connection, calls: Sequence[tuple[int, int, str]]) -> None:
+def remove_from_index(connection: Connection, calls: Sequence[tuple[int, int, str]]) -> None:
     """Remove `calls`, a result of `expiring`, from the index. Delete the terms that no other call has."""
     numbers = term_numbers(connection, {term for _, _, headers in calls for term in terms_of(headers)})
     connection.executemany(

@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from gateway.store.adding import add_sessions
 from gateway.store.calls import CALL_COLUMNS, record_of
 from gateway.store.entries import decode
 from gateway.store.examine import MISSING_SUMS, SAME_SERIES, SERIES_KEY, UNREADABLE, BadLine, Segment, opened
@@ -25,7 +26,6 @@ from gateway.store.header_index import complete_index
 from gateway.store.recount import recount_texts
 from gateway.store.state_files import keep, parts, sync, write_private
 from gateway.store.sums import FIGURES, sum_calls
-from gateway.store.writing import add_sessions
 
 _BLANK: Final = b" "
 _REPAIRED: Final = ".repaired"

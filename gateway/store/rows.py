@@ -1,4 +1,4 @@
-"""SQL statements that write and read rows of the SQLite store, and conversion between sessions and rows.
+"""SQL statements that write and read rows of a store, and conversion between sessions and rows.
 
 Times are integer milliseconds, and money is integer nanodollars. `entries.py` has limited the length of texts. Rows of
 calls are in `calls.py`, transactions in `writing.py`, queries of usage in `usage.py`.
@@ -6,7 +6,7 @@ calls are in `calls.py`, transactions in `writing.py`, queries of usage in `usag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
@@ -15,32 +15,31 @@ from gateway.contract.flag import USAGE_KINDS, Usage
 from gateway.store.base import BadCursor, Session
 from gateway.store.calls import CALL_COLUMNS
 from gateway.store.header_index import NUMBER, OF_CALL
+from gateway.store.sql import larger, smaller
 from gateway.store.sums import SUMS, SessionShare
 
 SESSION_COLUMNS: Final = ("identity", "id", "agent", "provider", *SUMS, "started_at", "last_at")
 
 
-def _named(columns: Iterable[str]) -> str:
-    return ", ".join(f":{name}" for name in columns)
-
-
 UPSERT_SESSION: Final = " ".join([
-    "INSERT INTO sessions (", ", ".join(SESSION_COLUMNS), ") VALUES (", _named(SESSION_COLUMNS), ")",
+    "INSERT INTO sessions (", ", ".join(SESSION_COLUMNS), ") VALUES (", ", ".join("?" for _ in SESSION_COLUMNS), ")",
     "ON CONFLICT (id, identity) DO UPDATE SET",
-    ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS),
-    ", agent = CASE WHEN excluded.last_at >= last_at THEN excluded.agent ELSE agent END",
+    ", ".join(f"{name} = sessions.{name} + excluded.{name}" for name in SUMS),
+    ", agent = CASE WHEN excluded.last_at >= sessions.last_at THEN excluded.agent ELSE sessions.agent END",
     # a call that was refused before a provider was chosen has the provider '', which must not replace the former one
-    ", provider = CASE WHEN excluded.provider <> '' AND (excluded.last_at >= last_at OR provider = '')",
-    "THEN excluded.provider ELSE provider END",
-    ", started_at = min(started_at, excluded.started_at), last_at = max(last_at, excluded.last_at)",
+    ", provider = CASE WHEN excluded.provider <> ''",
+    "AND (excluded.last_at >= sessions.last_at OR sessions.provider = '')",
+    "THEN excluded.provider ELSE sessions.provider END",
+    ", started_at =", smaller("sessions.started_at", "excluded.started_at"),
+    ", last_at =", larger("sessions.last_at", "excluded.last_at"),
 ])  # fmt: skip
-UPSERT_MODEL: Final = """
+UPSERT_MODEL: Final = f"""
 INSERT INTO session_models (session, provider, model, last_at) VALUES (?, ?, ?, ?)
-ON CONFLICT (session, provider, model) DO UPDATE SET last_at = max(last_at, excluded.last_at)
-"""
+ON CONFLICT (session, provider, model) DO UPDATE SET last_at = {larger("session_models.last_at", "excluded.last_at")}
+"""  # noqa: S608 (our own names)
 UPSERT_TOOL: Final = """
 INSERT INTO session_tools (session, tool, calls) VALUES (?, ?, ?)
-ON CONFLICT (session, tool) DO UPDATE SET calls = calls + excluded.calls
+ON CONFLICT (session, tool) DO UPDATE SET calls = session_tools.calls + excluded.calls
 """
 
 
@@ -57,7 +56,7 @@ def select_calls_of_term(*conditions: str) -> str:
 
     Its first placeholder is for the term, and its last for the maximum number of rows.
     """
-    table = f"FROM call_headers CROSS JOIN calls ON n = call WHERE term = {NUMBER}"
+    table = f"FROM call_headers CROSS JOIN calls ON n = call AND at = time WHERE term = {NUMBER}"
     further = "".join(f" AND {condition}" for condition in conditions)
     return f"SELECT time, call, {', '.join(CALL_COLUMNS)} {table}{further} ORDER BY time DESC, call DESC LIMIT ?"
 
@@ -101,17 +100,9 @@ def _select(what: str, columns: str, table: str, conditions: tuple[str, ...], ti
     return " ".join([what, columns, table, where, f"ORDER BY {time} DESC, n DESC LIMIT ?"])
 
 
-def session_row(identity: str, session_id: str, share: SessionShare) -> Mapping[str, Any]:
-    """Return the parameters with which `UPSERT_SESSION` adds the amounts of a batch to a session."""
-    return {
-        "identity": identity,
-        "id": session_id,
-        "agent": share.agent,
-        "provider": share.provider,
-        **dict(zip(SUMS, share.sums, strict=True)),
-        "started_at": share.started_at,
-        "last_at": share.last_at,
-    }
+def session_row(identity: str, session_id: str, share: SessionShare) -> tuple[Any, ...]:
+    """Return the values with which `UPSERT_SESSION` adds the amounts of a batch to a session."""
+    return (identity, session_id, share.agent, share.provider, *share.sums, share.started_at, share.last_at)
 
 
 def session_of(row: tuple[Any, ...]) -> Session:
@@ -121,12 +112,13 @@ def session_of(row: tuple[Any, ...]) -> Session:
     usage = Usage(**{name: cells.pop(name) for name in USAGE_KINDS})
     cells["started_at"] /= 1000
     cells["last_at"] /= 1000
-    used = sorted(orjson.loads(models), reverse=True)
+    # PostgreSQL returns null for a list without items
+    used = sorted(orjson.loads(models or "[]"), reverse=True)
     return Session(
         usage=usage,
         providers=tuple(dict.fromkeys(provider for _, provider, _ in used)),
         models=tuple(dict.fromkeys(model for _, _, model in used)),
-        tools=orjson.loads(tools),
+        tools=orjson.loads(tools or "{}"),
         **cells,
     )
 

@@ -16,6 +16,9 @@ T = TypeVar("T")
 
 READER_CACHE_KB: Final = 2_000
 """Size in KB of the page cache of the connection that reads. The operating system caches the file too."""
+REPORTS_CACHE_KB: Final = 16_000
+"""Size in KB of the page cache of the connection for reports. Most reports read the sums by day, and the sums of a year
+fit into the cache."""
 
 
 class SqliteThread:

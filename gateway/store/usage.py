@@ -1,4 +1,4 @@
-"""Queries of usage by hour or day in the SQLite store, and conversion of their rows."""
+"""Queries of usage by hour or day in a store, and conversion of their rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COLUMNS: Final[Mapping[str, str]] = {
     "hour": "time",
 }
 _SUMS: Final = (*SUMS, "duration_ms")
-_SUMMED: Final = {"failed": "iif(outcome = 'ok', 0, calls)"}
+_SUMMED: Final = {"failed": "CASE WHEN outcome = 'ok' THEN 0 ELSE calls END"}
 """SQL of the sums for which the tables `figures_*` have no column."""
 _GROUPED: Final = ", ".join(f"sum({name}) AS {name}" for name in _SUMS if name not in _SUMMED)
 _END: Final = 400_000 * DAY
@@ -47,7 +47,7 @@ def select(query: UsageQuery) -> tuple[str, list[Any]]:
         bounds += [since, until, *values]
     group = f"GROUP BY {', '.join(columns)} ORDER BY {', '.join(columns)}" if columns else ""
     return (
-        f"SELECT {', '.join([*columns, what])} FROM ({' UNION ALL '.join(parts)}) CROSS JOIN series ON n = series "  # noqa: S608 (our own names)
+        f"SELECT {', '.join([*columns, what])} FROM ({' UNION ALL '.join(parts)}) f CROSS JOIN series ON n = series "  # noqa: S608 (our own names)
         f"{group} LIMIT {MAX_ROWS}"
     ), bounds
 

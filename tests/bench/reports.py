@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from gateway.store.file import connect
 from gateway.store.reports import details, sums
 from gateway.store.reports.values import Selection
-from gateway.store.sqlite_reports import CACHE_KB
+from gateway.store.sqlite_thread import REPORTS_CACHE_KB
 from gateway.web.reports.ranges import preset_range
 from tests.bench import million
 from tests.bench.measure import table
@@ -57,7 +57,7 @@ def main(file=None):
         path = Path(file) if file else Path(folder) / million.DATABASE
         if not path.exists():
             million.build(path, million.CALLS, days=DAYS)
-        with closing(connect(path, cache_kb=CACHE_KB)) as connection:
+        with closing(connect(path, cache_kb=REPORTS_CACHE_KB)) as connection:
             rows = []
             for zone in ZONES:
                 for preset in PRESETS:

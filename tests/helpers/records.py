@@ -22,19 +22,19 @@ def record(**changes: Any) -> Record:
     return msgspec.structs.replace(OK, **changes)
 
 
-class Kept(SqliteStore):
-    """A store to which a test writes. A record can be read after a flush."""
-
-    def __init__(self, path) -> None:
-        super().__init__(path)
-        self._put: list[Entry] = []
+class Puts:
+    """The part of a test's store that takes records. A record can be read after a flush."""
 
     def put(self, record: Record) -> None:
-        self._put.append(Entry(call=record))
+        self.__dict__.setdefault("entries", []).append(Entry(call=record))
 
-    async def flush(self) -> None:
-        entries, self._put = self._put, []
+    async def flush(self: Any) -> None:
+        entries = self.__dict__.pop("entries", [])
         await self.write(decode(map(encode, entries))[0], self.start_offset)
+
+
+class Kept(Puts, SqliteStore):
+    """A store in a SQLite file to which a test writes."""
 
 
 def logger() -> tuple[Logger, io.BytesIO]:

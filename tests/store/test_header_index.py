@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -28,13 +29,12 @@ CALLS = [
 
 
 @pytest.fixture
-async def store(tmp_path):
-    kept = Kept(tmp_path / "irisgate.db")
+async def store(opened):
+    kept = await opened()
     for call in CALLS:
         kept.put(call)
     await kept.flush()
-    yield kept
-    await kept.close()
+    return kept
 
 
 async def ids(store, term, identity=None, session=None, **where):
@@ -112,20 +112,26 @@ async def test_a_call_that_is_written_twice_is_indexed_once(store):
 TABLES = ("header_terms", "call_headers", "session_headers")
 
 
+def counts_of(connection):
+    return [connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES]
+
+
 def counts(path):
     with closing(sqlite3.connect(path)) as connection:
-        return [connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES]
+        return counts_of(connection)
 
 
 async def test_what_expires_takes_its_values_along(store, tmp_path):
-    assert counts(tmp_path / "irisgate.db") == [6, 10, 7]
+    counted = partial(store._current.run, counts_of)
+    assert await counted() == [6, 10, 7]
     assert await store.expire(NOON + 2, 100) == 3
     # a session is stored as long as its last reply
-    assert counts(tmp_path / "irisgate.db") == [2, 2, 2]
+    assert await counted() == [2, 2, 2]
     assert await ids(store, "x-team") == "d"
     await store.expire(NOON + 100, 100)
-    assert counts(tmp_path / "irisgate.db") == [0, 0, 0]
-    assert b"alpha" not in (tmp_path / "irisgate.db").read_bytes()
+    assert await counted() == [0, 0, 0]
+    if (tmp_path / "irisgate.db").exists():
+        assert b"alpha" not in (tmp_path / "irisgate.db").read_bytes()
 
 
 async def test_a_store_of_before_has_no_headers_and_gets_new_ones(tmp_path):

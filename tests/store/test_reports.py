@@ -1,5 +1,6 @@
 """Tests that reports equal a recount of the calls, in zones with half hours and across changes of the clocks."""
 
+import asyncio
 from collections import Counter
 from datetime import UTC, datetime
 from random import Random
@@ -13,6 +14,7 @@ from gateway.store.reports.pieces import pieces
 from gateway.store.reports.values import Selection, Span
 from gateway.store.sums import DAY, HOUR, QUARTER
 from gateway.web.reports.ranges import preset_range
+from tests.helpers.postgres import kept_in_postgres
 from tests.helpers.records import Kept, record
 
 NOW = datetime(2026, 11, 10, 13, 7, tzinfo=UTC).timestamp()
@@ -55,13 +57,27 @@ def calls():
 
 
 @pytest.fixture
-async def reports(tmp_path, calls):
-    store = Kept(tmp_path / "irisgate.db")
-    for call in calls:
-        store.put(call)
-    await store.flush()
+async def reports(filled):
+    store = filled()
     yield store.reports
     await store.close()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def filled(request, tmp_path_factory, calls):
+    """Return a function that opens a store with the calls."""
+    path = tmp_path_factory.mktemp("reports") / "irisgate.db"
+    opening = kept_in_postgres() if request.param == "postgres" else lambda: Kept(path)
+
+    async def fill():
+        store = opening()
+        for call in calls:
+            store.put(call)
+        await store.flush()
+        await store.close()
+
+    asyncio.run(fill())
+    return opening
 
 
 def within(calls, span, **equal):

@@ -3,9 +3,10 @@
 import json
 import sqlite3
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from gateway.store.histogram import BOUNDS
 from gateway.store.schema import migrate
 from gateway.store.sums import DAY, QUARTER, Series
 from gateway.store.writing import write
+from tests.helpers.postgres import cluster
 from tests.helpers.records import NOON, record
 
 # a few of each, so that groups have more than one call; halves of surrogate pairs, and more than is kept of a text
@@ -51,11 +53,17 @@ CALLS = st.builds(
 )
 BATCHES = st.lists(st.lists(CALLS, max_size=10), max_size=5)
 
+
+def counted(condition):
+    """Return SQL of the number of rows that meet a condition."""
+    return f"coalesce(sum(CASE WHEN {condition} THEN 1 ELSE 0 END), 0)"
+
+
 SUMMED = ", ".join([
     "count(*)", *[f"sum({name})" for name in USAGE_KINDS],
-    "coalesce(sum(cost), 0)", "sum(cost IS NULL)", "sum(estimated)", "coalesce(sum(cache_saved), 0)",
+    "coalesce(sum(cost), 0)", counted("cost IS NULL"), "sum(estimated)", "coalesce(sum(cache_saved), 0)",
 ])  # fmt: skip
-SUMMED_OF_SESSION = SUMMED.replace("count(*)", "count(*), sum(outcome <> 'ok')")
+SUMMED_OF_SESSION = SUMMED.replace("count(*)", "count(*), " + counted("outcome <> 'ok'"))
 DURATION = "milliseconds(duration_ms)"
 """SQL for a duration, rounded by Python's rule (halves to even) because SQLite rounds halves up."""
 OF_A_CALL = "identity, provider, CASE provider WHEN '' THEN '' ELSE model END, agent, api, status, outcome"
@@ -64,23 +72,98 @@ OF_EVERYBODY = OF_A_CALL.replace("identity, ", "'', ").replace("agent, ", "'', "
 TABLES = (*FIGURE_TABLES, *EVERYBODY_TABLES, "tools_quarter", "tools_day", "errors_quarter", "error_kinds", "health")
 
 
-def stored(batches):
-    """Return a store in memory with the calls of the batches, which have the form in which the follower reads them."""
-    connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.create_function("milliseconds", 1, round, deterministic=True)
-    migrate(connection, "memory")
-    for batch in batches:
-        write(connection, decode([encode(Entry(call=call)) for call in batch])[0], JournalOffset())
-    return closing(connection)
+class InSqlite:
+    """Stores in memory, each with the calls of some batches in the form in which the follower reads them."""
+
+    def examples(self, number):
+        return settings(max_examples=number)
+
+    @contextmanager
+    def stored(self, batches):
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+            connection.create_function("milliseconds", 1, round, deterministic=True)
+            migrate(connection, "memory")
+            for batch in batches:
+                write(connection, read(batch), JournalOffset())
+            yield connection
+
+    def close(self):
+        """Do nothing, because each store was closed after its use."""
+
+
+class InPostgres:
+    """Stores in databases that are emptied before each use."""
+
+    def examples(self, number):
+        # each takes several times as long, and most faults are not the database's
+        return settings(max_examples=number // 10)
+
+    def __init__(self):
+        self.cluster = cluster()
+        self.opened = []
+        self.free = []
+
+    def connection(self):
+        # they need asyncpg
+        from gateway.store.postgres.connection import PostgresConnection
+        from gateway.store.postgres.store import prepare
+
+        connection = PostgresConnection(self.cluster.address(), "writer")
+        self.opened.append(connection)
+        prepare(connection, "journal", "memory")
+        rounding, values = "CAST(round(number) AS BIGINT)", "json_array_elements_text(CAST(list AS JSON))"
+        for function, select in (
+            ("milliseconds(number DOUBLE PRECISION) RETURNS BIGINT", rounding),
+            ("json_each(list TEXT) RETURNS TABLE (value TEXT)", values),
+        ):
+            connection.execute(f"CREATE FUNCTION {function} LANGUAGE SQL AS 'SELECT {select}'")
+        return connection
+
+    @contextmanager
+    def stored(self, batches):
+        from gateway.store.postgres.writing import write
+
+        connection = self.free.pop() if self.free else self.connection()
+        connection.execute(
+            f"TRUNCATE calls, sessions, series, error_kinds, health, {', '.join(TABLES)} RESTART IDENTITY CASCADE"
+        )
+        for batch in batches:
+            write(connection, "journal", read(batch), JournalOffset())
+        try:
+            yield connection
+        finally:
+            self.free.append(connection)
+
+    def close(self):
+        for connection in self.opened:
+            connection.close()
+
+
+@pytest.fixture(scope="module", params=[InSqlite, InPostgres])
+def database(request):
+    with closing(request.param()) as opened:
+        yield opened
+
+
+def read(batch):
+    """Return the entries of some calls in the form in which the follower reads them."""
+    return decode([encode(Entry(call=call)) for call in batch])[0]
 
 
 def rows(connection, query):
     return sorted(connection.execute(query).fetchall(), key=repr)
 
 
+def columns_of(connection, table):
+    if isinstance(connection, sqlite3.Connection):
+        return [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+    names = "SELECT column_name FROM information_schema.columns WHERE table_name = ? ORDER BY ordinal_position"
+    return [name for (name,) in connection.execute(names, [table])]
+
+
 def rolled_up(connection, table):
     """Return the rows of a table of sums, with the values of their series instead of the number of the series."""
-    columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+    columns = columns_of(connection, table)
     if "series" not in columns:
         return rows(connection, f"SELECT {', '.join(name for name in columns if name != 'n')} FROM {table}")
     others = ", ".join(f"t.{name}" for name in columns if name not in {"time", "series", "kind"})
@@ -101,10 +184,9 @@ def recounted(connection, milliseconds, of_a_call=OF_A_CALL):
 
 def buckets(column, outcome):
     """Return SQL of the histogram of a column, of the calls with an outcome or of all calls."""
-    bounds = (float("-inf"), *BOUNDS, float("inf"))
+    bounds = (-1e300, *BOUNDS, 1e300)
     condition = f"outcome = '{outcome}'" if outcome else f"{column} IS NOT NULL"
-    limits = [(str(low).replace("inf", "9e999"), str(high).replace("inf", "9e999")) for low, high in pairwise(bounds)]
-    counts = [f"coalesce(sum({condition} AND {column} > {low} AND {column} <= {high}), 0)" for low, high in limits]
+    counts = [counted(f"{condition} AND {column} > {low} AND {column} <= {high}") for low, high in pairwise(bounds)]
     return ", ".join(f"{low} + {2**31} * {high}" for low, high in zip(counts[::2], counts[1::2], strict=True))
 
 
@@ -112,7 +194,7 @@ def recounted_uses(connection, milliseconds):
     """Return how often each tool was called by time and series, counted from the calls."""
     return rows(
         connection,
-        f"SELECT at - at % {milliseconds}, {OF_A_CALL}, t.value, count(*) FROM calls JOIN json_each(tools) t "
+        f"SELECT at - at % {milliseconds}, {OF_A_CALL}, t.value, count(*) FROM calls, json_each(tools) t "
         "GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9",
     )
 
@@ -189,53 +271,66 @@ def recounted_tools(connection):
     return counts
 
 
-@settings(max_examples=150)
-@given(BATCHES)
-def test_all_totals_equal_a_recount_of_the_calls(batches):
+def test_all_totals_equal_a_recount_of_the_calls(database):
     """Check that figures, tools, errors, health, and sessions with their models and tools equal a recount.
 
     It is one test, because drawing the calls takes most of the time.
     """
-    with stored(batches) as connection:
-        for table, milliseconds in FIGURE_TABLES.items():
-            assert rolled_up(connection, table) == recounted(connection, milliseconds)
-        for table, milliseconds in EVERYBODY_TABLES.items():
-            assert rolled_up(connection, table) == recounted(connection, milliseconds, OF_EVERYBODY)
-        assert rolled_up(connection, "tools_quarter") == recounted_uses(connection, QUARTER)
-        assert rolled_up(connection, "tools_day") == recounted_uses(connection, DAY)
-        assert errors(connection) == recounted_errors(connection)
-        assert health(connection) == recounted_health(connection)
-        assert sessions(connection) == recounted_sessions(connection)
-        assert models(connection) == recounted_models(connection)
-        assert tools(connection) == recounted_tools(connection)
+
+    @database.examples(150)
+    @given(BATCHES)
+    def check(batches):
+        with database.stored(batches) as connection:
+            for table, milliseconds in FIGURE_TABLES.items():
+                assert rolled_up(connection, table) == recounted(connection, milliseconds)
+            for table, milliseconds in EVERYBODY_TABLES.items():
+                assert rolled_up(connection, table) == recounted(connection, milliseconds, OF_EVERYBODY)
+            assert rolled_up(connection, "tools_quarter") == recounted_uses(connection, QUARTER)
+            assert rolled_up(connection, "tools_day") == recounted_uses(connection, DAY)
+            assert errors(connection) == recounted_errors(connection)
+            assert health(connection) == recounted_health(connection)
+            assert sessions(connection) == recounted_sessions(connection)
+            assert models(connection) == recounted_models(connection)
+            assert tools(connection) == recounted_tools(connection)
+
+    check()
 
 
-@settings(max_examples=100)
-@given(st.lists(CALLS, max_size=25, unique_by=lambda call: call.id), st.data())
-def test_sums_are_the_same_however_calls_are_split_into_batches(calls, data):
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(calls)), max_size=6)))
-    split = [calls[start:end] for start, end in zip([0, *cuts], [*cuts, len(calls)], strict=True)]
-    with stored([calls]) as whole, stored(split) as parts:
-        for table in TABLES:
-            assert rolled_up(whole, table) == rolled_up(parts, table)
-        for rows in (sessions, models, tools):
-            assert rows(whole) == rows(parts)
+def test_sums_are_the_same_however_calls_are_split_into_batches(database):
+    @database.examples(100)
+    @given(st.lists(CALLS, max_size=25, unique_by=lambda call: call.id), st.data())
+    def check(calls, data):
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(calls)), max_size=6)))
+        split = [calls[start:end] for start, end in zip([0, *cuts], [*cuts, len(calls)], strict=True)]
+        with database.stored([calls]) as whole, database.stored(split) as parts:
+            for table in TABLES:
+                assert rolled_up(whole, table) == rolled_up(parts, table)
+            for rows in (sessions, models, tools):
+                assert rows(whole) == rows(parts)
+
+    check()
 
 
-@given(BATCHES)
-def test_batches_that_come_again_change_nothing(batches):
-    with stored(batches) as once, stored([*batches, *reversed(batches)]) as twice:
-        for table in ("calls", *TABLES, "sessions", "session_models", "session_tools"):
-            assert rolled_up(once, table) == rolled_up(twice, table)
+def test_batches_that_come_again_change_nothing(database):
+    @database.examples(100)
+    @given(BATCHES)
+    def check(batches):
+        with database.stored(batches) as once, database.stored([*batches, *reversed(batches)]) as twice:
+            for table in ("calls", *TABLES, "sessions"):
+                assert rolled_up(once, table) == rolled_up(twice, table)
+            for rows in (models, tools):
+                assert rows(once) == rows(twice)
+
+    check()
 
 
-def test_invented_names_share_one_row_of_sums():
+def test_invented_names_share_one_row_of_sums(database):
     """Check that invented model names share one row of totals, while each call keeps its own name."""
     made_up = [
         record(id=str(number), provider="", model=f"made-up-{number}", outcome="refused", cost=None)
         for number in range(100)
     ]
-    with stored([made_up[:50], made_up[50:]]) as connection:
+    with database.stored([made_up[:50], made_up[50:]]) as connection:
         for table in FIGURE_TABLES:
             assert rows(connection, f"SELECT provider, model, calls FROM {table} JOIN series ON n = series") == [
                 ("", "", 100)
@@ -243,10 +338,13 @@ def test_invented_names_share_one_row_of_sums():
         assert rows(connection, "SELECT count(DISTINCT model) FROM calls") == [(100,)]
 
 
-def test_of_calls_with_one_id_only_the_first_counts():
+def test_of_calls_with_one_id_only_the_first_counts(database):
     """Check that of several calls with the same id only the first is counted, within a batch and across batches."""
     first, second, other = record(id="a", cost=1), record(id="a", cost=2), record(id="b", cost=4)
-    with stored([[first, second, other]]) as together, stored([[first], [second, other], [other]]) as apart:
+    with (
+        database.stored([[first, second, other]]) as together,
+        database.stored([[first], [second, other], [other]]) as apart,
+    ):
         for connection in (together, apart):
             assert rows(connection, "SELECT id, cost FROM calls") == [("a", 1), ("b", 4)]
             assert rows(connection, "SELECT calls, known_cost FROM figures_hour") == [(2, 5)]

@@ -5,13 +5,12 @@ All functions run in the thread of a connection. Text from clients is never part
 
 from __future__ import annotations
 
-import sqlite3
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from gateway.store.reports.sums import COLUMNS, SUMMED, added, amounts_of, grouped
+from gateway.store.reports.sums import COLUMNS, ERRORS, SUMMED, added, amounts_of, grouped
 from gateway.store.reports.values import (
     ErrorRow,
     Errors,
@@ -24,14 +23,14 @@ from gateway.store.reports.values import (
     Span,
     ToolRow,
 )
+from gateway.store.sql import Connection
 from gateway.store.sums import DAY, QUARTER, shape
 
 _ERROR_TABLES: Final[Mapping[str, int]] = {"errors_quarter": QUARTER}
 _TOOL_TABLES: Final[Mapping[str, int]] = {"tools_day": DAY, "tools_quarter": QUARTER}
-_KIND: Final = "(SELECT {} FROM error_kinds k WHERE k.n = f.kind)"
 
 
-def errors(connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span], limit: int) -> Errors:
+def errors(connection: Connection, selection: Selection, buckets: Sequence[Span], limit: int) -> Errors:
     """Return the numbers of errors by code, provider and time bucket, and at most `limit` messages, the most frequent
     first.
     """
@@ -60,7 +59,7 @@ def errors(connection: sqlite3.Connection, selection: Selection, buckets: Sequen
     )
 
 
-def _kinds(connection: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, tuple[Any, ...]]:
+def _kinds(connection: Connection, numbers: Sequence[int]) -> dict[int, tuple[Any, ...]]:
     """Return the kind of error for each number.
 
     A kind is a tuple of code, native name, provider, message, example, time in milliseconds, and shape.
@@ -90,7 +89,7 @@ A key is (code, native name, provider, shape of the message). The shape "" stand
 call id, time in milliseconds)."""
 
 
-def _own_errors(connection: sqlite3.Connection, user: str, span: Span) -> OwnErrors:
+def _own_errors(connection: Connection, user: str, span: Span) -> OwnErrors:
     own: dict[tuple[str, str, str, str], tuple[str, str, int]] = {}
     values = (user, round(span.since * 1000), round(span.until * 1000), MAX_OWN)
     for code, native, provider, message, call, at in connection.execute(_OWN_ERRORS, values):
@@ -109,7 +108,7 @@ def _with_own_example(row: MessageRow, own: OwnErrors, known: str) -> MessageRow
     return replace(row, message=message, example=call, last_at=at / 1000)
 
 
-def models(connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span]) -> Models:
+def models(connection: Connection, selection: Selection, buckets: Sequence[Span]) -> Models:
     """Return the models that were called, with their sums over the selection, and their calls and errors by time
     bucket.
     """
@@ -120,7 +119,7 @@ def models(connection: sqlite3.Connection, selection: Selection, buckets: Sequen
             sums[provider, model].append(row)
     calls: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * len(buckets))
     failed: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * len(buckets))
-    what = "sum(f.calls), sum(iif(s.outcome IN ('ok', 'cancelled'), 0, f.calls))"
+    what = f"sum(f.calls), sum({ERRORS})"
     for bucket, provider, model, count, errors_count in grouped(connection, selection, buckets, what, key):
         calls[provider, model][bucket] += count
         failed[provider, model][bucket] += errors_count
@@ -143,12 +142,12 @@ def models(connection: sqlite3.Connection, selection: Selection, buckets: Sequen
     return Models(buckets=tuple(buckets), rows=tuple(sorted(rows, key=lambda row: (row.provider, row.model))))
 
 
-def health(connection: sqlite3.Connection) -> tuple[ModelHealth, ...]:
+def health(connection: Connection) -> tuple[ModelHealth, ...]:
     """Return the health of all models that were ever called."""
     return tuple(_health(connection).values())
 
 
-def _health(connection: sqlite3.Connection) -> dict[tuple[str, str], ModelHealth]:
+def _health(connection: Connection) -> dict[tuple[str, str], ModelHealth]:
     rows = connection.execute("SELECT provider, model, success_at, error_at, error, message, call FROM health")
     return {
         (provider, model): ModelHealth(
@@ -164,7 +163,7 @@ def _health(connection: sqlite3.Connection) -> dict[tuple[str, str], ModelHealth
     }
 
 
-def tools(connection: sqlite3.Connection, selection: Selection, limit: int) -> tuple[ToolRow, ...]:
+def tools(connection: Connection, selection: Selection, limit: int) -> tuple[ToolRow, ...]:
     """Return at most `limit` tools that models called, the most used first."""
     calls: dict[str, int] = defaultdict(int)
     users: dict[str, set[str]] = defaultdict(set)
@@ -177,13 +176,14 @@ def tools(connection: sqlite3.Connection, selection: Selection, limit: int) -> t
     return tuple(sorted(rows, key=lambda row: (-row.calls, row.name))[:limit])
 
 
-def names(connection: sqlite3.Connection, user: str | None) -> Names:
+def names(connection: Connection, user: str | None) -> Names:
     """Return all values of each dimension in the calls of one login, or in all calls if `user` is None.
 
     The value "" is left out.
     """
     where, values = ("AND s.identity = ?", [user]) if user is not None else ("", [])
-    known = "SELECT DISTINCT {column} FROM series s WHERE {column} <> '' {where} ORDER BY 1"
+    # the status is a number, which PostgreSQL does not compare with a text
+    known = "SELECT DISTINCT {column} FROM series s WHERE CAST({column} AS TEXT) <> '' {where} ORDER BY 1"
     return {
         dimension: tuple(str(name) for (name,) in connection.execute(known.format(column=column, where=where), values))
         for dimension, column in COLUMNS.items()

@@ -6,7 +6,6 @@ All functions run in the thread of a connection. Text from clients is never part
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, cast
@@ -27,6 +26,7 @@ from gateway.store.reports.values import (
     Stack,
     Summary,
 )
+from gateway.store.sql import Connection, rows_of_values
 from gateway.store.sums import DURATIONS, FIRST_EVENTS
 
 COLUMNS: Final[Mapping[Dimension, str]] = {
@@ -40,9 +40,9 @@ COLUMNS: Final[Mapping[Dimension, str]] = {
 }
 _AMOUNTS: Final[Mapping[str, str]] = {
     "calls": "f.calls",
-    "failed": "iif(s.outcome = 'ok', 0, f.calls)",
-    "refused": "iif(s.outcome = 'refused', f.calls, 0)",
-    "cancelled": "iif(s.outcome = 'cancelled', f.calls, 0)",
+    "failed": "CASE WHEN s.outcome = 'ok' THEN 0 ELSE f.calls END",
+    "refused": "CASE WHEN s.outcome = 'refused' THEN f.calls ELSE 0 END",
+    "cancelled": "CASE WHEN s.outcome = 'cancelled' THEN f.calls ELSE 0 END",
     **{name: f"f.{name}" for name in USAGE_KINDS},
     "known_cost": "f.known_cost",
     "cost_unknown_calls": "f.cost_unknown_calls",
@@ -51,11 +51,13 @@ _AMOUNTS: Final[Mapping[str, str]] = {
     "duration_ms": "f.duration_ms",
 }
 """SQL expressions of the amounts that are summed for `Figures`, by name."""
+ERRORS: Final = "CASE WHEN s.outcome IN ('ok', 'cancelled') THEN 0 ELSE f.calls END"
+"""SQL expression of the number of calls that were refused, failed or lost."""
 MEASURES: Final[Mapping[Measure, str]] = {
     "cost": "f.known_cost",
     "tokens": "f.input + f.output + f.cache_read + f.cache_write_5m + f.cache_write_1h",
     "calls": "f.calls",
-    "errors": "iif(s.outcome IN ('ok', 'cancelled'), 0, f.calls)",
+    "errors": ERRORS,
     "saved": "f.cache_saved",
 }
 """SQL expression of each measure, for charts."""
@@ -86,11 +88,11 @@ def conditions(selection: Selection) -> tuple[str, list[Any]]:
     if selection.status is not None:
         parts.append("s.status BETWEEN ? AND ?")
         values += selection.status
-    return " AND ".join(parts) or "1", values
+    return " AND ".join(parts) or "1 = 1", values
 
 
 def grouped(
-    connection: sqlite3.Connection,
+    connection: Connection,
     selection: Selection,
     buckets: Sequence[Span],
     what: str,
@@ -115,7 +117,7 @@ def grouped(
 
 
 def summed(
-    connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span]
+    connection: Connection, selection: Selection, buckets: Sequence[Span]
 ) -> Iterator[tuple[int, Sequence[int]]]:
     """Yield the index of a time bucket, and the sums `SUMMED` over a part of this bucket.
 
@@ -133,7 +135,8 @@ def summed(
 
 
 def _with_pieces(parts: Sequence[Piece]) -> str:
-    return f"WITH p (bucket, since, until) AS (VALUES {', '.join('(?, ?, ?)' for _ in parts)})"
+    spans = rows_of_values(len(parts), "BIGINT", "BIGINT", "BIGINT")
+    return f"WITH p (bucket, since, until) AS (VALUES {spans})"
 
 
 def _bounds(parts: Sequence[Piece]) -> Iterator[int]:
@@ -141,7 +144,7 @@ def _bounds(parts: Sequence[Piece]) -> Iterator[int]:
 
 
 def grouped_twice(
-    connection: sqlite3.Connection,
+    connection: Connection,
     selection: Selection,
     buckets: Sequence[Span],
     columns: Sequence[str],
@@ -210,7 +213,7 @@ def latency(counts: Sequence[int]) -> Latency:
     return Latency(calls=sum(each), p50=percentile(each, 0.5), p95=percentile(each, 0.95), counts=each)
 
 
-def summaries(connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span]) -> tuple[Summary, ...]:
+def summaries(connection: Connection, selection: Selection, buckets: Sequence[Span]) -> tuple[Summary, ...]:
     """Return the summary of each time bucket."""
     sums: list[list[Sequence[int]]] = [[] for _ in buckets]
     for bucket, row in summed(connection, selection, buckets):
@@ -223,7 +226,7 @@ def summaries(connection: sqlite3.Connection, selection: Selection, buckets: Seq
     )
 
 
-def people(connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span]) -> list[set[str]]:
+def people(connection: Connection, selection: Selection, buckets: Sequence[Span]) -> list[set[str]]:
     """Return a set for each time bucket: the logins of its calls. Callers without a login are left out."""
     active: list[set[str]] = [set() for _ in buckets]
     for bucket, login, _ in grouped_twice(connection, selection, buckets, (), "1", "s.identity"):
@@ -232,9 +235,7 @@ def people(connection: sqlite3.Connection, selection: Selection, buckets: Sequen
     return active
 
 
-def table_rows(
-    connection: sqlite3.Connection, selection: Selection, by: Dimension, *, latencies: bool
-) -> tuple[Row, ...]:
+def table_rows(connection: Connection, selection: Selection, by: Dimension, *, latencies: bool) -> tuple[Row, ...]:
     """Return one row of sums for each value of a dimension, such as each model.
 
     If `latencies` is false, the rows have empty latencies. Reading the latencies would take half of the time.
@@ -249,9 +250,7 @@ def table_rows(
     return tuple(_row(name, amounts_of(added(rows)), exact[name] / 1000) for name, rows in sums.items())
 
 
-def _quarters(
-    connection: sqlite3.Connection, selection: Selection, by: str, last: Mapping[str, int]
-) -> Mapping[str, int]:
+def _quarters(connection: Connection, selection: Selection, by: str, last: Mapping[str, int]) -> Mapping[str, int]:
     """Return the start of the quarter hour of each name's last call, as Unix time in milliseconds.
 
     `last` has the start of the last unit of time with a call, such as a day. The calls of this unit are searched in the
@@ -287,7 +286,7 @@ def _row(name: str, amounts: Amounts, last_at: float) -> Row:
 
 
 def stack(
-    connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span], by: Dimension, measure: Measure
+    connection: Connection, selection: Selection, buckets: Sequence[Span], by: Dimension, measure: Measure
 ) -> Stack:
     """Return the amounts of a measure, such as the cost, for each value of a dimension in each time bucket."""
     amounts: dict[str, list[int]] = {}
@@ -298,7 +297,7 @@ def stack(
     return Stack({name: tuple(each) for name, each in amounts.items()}, tuple(unknown))
 
 
-def ranking(connection: sqlite3.Connection, selection: Selection, by: Dimension, measure: Measure) -> list[Ranked]:
+def ranking(connection: Connection, selection: Selection, by: Dimension, measure: Measure) -> list[Ranked]:
     """Return the amount of a measure for each value of a dimension, the largest first."""
     sums: dict[str, tuple[int, int]] = {}
     for _, name, amount, unpriced in _amounts(connection, selection, [selection.span], by, measure):
@@ -309,7 +308,7 @@ def ranking(connection: sqlite3.Connection, selection: Selection, by: Dimension,
 
 
 def _amounts(
-    connection: sqlite3.Connection, selection: Selection, buckets: Sequence[Span], by: Dimension, measure: Measure
+    connection: Connection, selection: Selection, buckets: Sequence[Span], by: Dimension, measure: Measure
 ) -> Iterator[tuple[int, Any, int, int]]:
     """Yield the index of the time bucket, the value of a dimension, the amount of a measure, and the number of calls
     with an unknown cost. A group may have several rows.

@@ -1,11 +1,9 @@
-"""The reports of the store in one SQLite file. A separate thread computes them, so that other reads need not wait."""
+"""The reports of a store in a database. A separate thread computes them, so that other reads need not wait."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from typing import Final
 
 from gateway.store.reports import details, sums
 from gateway.store.reports.values import (
@@ -23,17 +21,14 @@ from gateway.store.reports.values import (
     Summary,
     ToolRow,
 )
-from gateway.store.sqlite_thread import SqliteThread
-
-CACHE_KB: Final = 16_000
-"""Size in KB of the page cache. Most reports read the sums by day, and the sums of a year fit into the cache."""
+from gateway.store.sql import Thread
 
 
-class SqliteReports:
-    """A `ReportStore` in the SQLite file `path`, which exists."""
+class SqlReports:
+    """A `ReportStore` in the tables of a database, which a thread of its own reads."""
 
-    def __init__(self, path: Path) -> None:
-        self._thread = SqliteThread(path, "store-reports", cache_kb=CACHE_KB)
+    def __init__(self, thread: Thread) -> None:
+        self._thread = thread
 
     async def summaries(self, selection: Selection, buckets: Sequence[Span]) -> tuple[Summary, ...]:
         return await self._thread.run(partial(sums.summaries, selection=selection, buckets=buckets))
@@ -65,6 +60,3 @@ class SqliteReports:
 
     async def names(self, user: str | None) -> Names:
         return await self._thread.run(partial(details.names, user=user))
-
-    async def close(self) -> None:
-        await self._thread.close()

@@ -1,0 +1,48 @@
+"""Addresses of PostgreSQL databases: server, user, and encryption. This module does no I/O."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """Settings of an encrypted connection."""
+
+    verify: bool = True
+    """True if the server must have a certificate for its name."""
+    authorities: str = ""
+    """The certificates of the trusted authorities, in PEM format; "" for the system's own."""
+
+    def context(self) -> ssl.SSLContext:
+        """Return the settings in the form of Python's `ssl`."""
+        context = ssl.create_default_context(cadata=self.authorities or None)
+        if not self.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """A database on a PostgreSQL server, and the user who connects to it."""
+
+    host: str
+    """A host name, an IP address, or the folder of a Unix socket."""
+    port: int
+    user: str
+    database: str
+    password: str = field(default="", repr=False)
+    """The user's password; "" for a server that wants none, or if asyncpg finds it in a file of passwords."""
+    tls: Tls | None = None
+    """None for a connection that is not encrypted."""
+
+    def __str__(self) -> str:
+        """Return the address without the password, for messages."""
+        return f"postgresql://{self.user}@{self.host}:{self.port}/{self.database}"
+
+
+Role = Literal["writer", "reader", "reports"]
+"""The purpose of a connection. The server lists the connection with it."""

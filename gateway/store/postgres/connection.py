@@ -1,0 +1,141 @@
+"""A connection to PostgreSQL for one thread, which waits for each answer.
+
+asyncpg needs an event loop, so the connection has one of its own. The gateway's own event loop never runs asyncpg,
+because decoding thousands of rows would block it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+import asyncpg
+
+from gateway.store.postgres.address import Address, Role
+from gateway.store.postgres.dialect import storable, translated
+
+T = TypeVar("T")
+
+CONNECT_SECONDS: Final = 5.0
+"""Maximum number of seconds for connecting."""
+STATEMENT_SECONDS: Final = 30.0
+"""Maximum number of seconds for which the gateway waits for one statement. A server that does not answer for longer
+counts as failed."""
+LOCK_SECONDS: Final = 10
+"""Maximum number of seconds for which a statement waits on the server for a lock of another connection."""
+IDLE_SECONDS: Final = 30
+"""Seconds after which the server asks whether a silent client still exists. The client's locks end with it."""
+FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, asyncio.IncompleteReadError)
+"""Errors of a connection, and of a server that refuses a statement."""
+
+
+class Rows:
+    """The rows that a statement returned, as `store/sql.py` describes them."""
+
+    def __init__(self, rows: Iterable[Any]) -> None:
+        self._rows = iter([tuple(row) for row in rows])
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._rows
+
+    def fetchone(self) -> Any:
+        return next(self._rows, None)
+
+    def fetchall(self) -> list[Any]:
+        return list(self._rows)
+
+
+class PostgresConnection:
+    """A `store.sql.Connection` to a PostgreSQL server, used by one thread.
+
+    Raises one of `FAILURES` if the server cannot be reached or refuses the connection. Each method raises one of them
+    if a statement fails.
+    """
+
+    def __init__(self, address: Address, role: Role) -> None:
+        self._loop = asyncio.new_event_loop()
+        try:
+            self._connection = self._run(_connect(address, role))
+        except BaseException:
+            self._loop.close()
+            raise
+
+    def execute(self, statement: str, values: Sequence[Any] = (), /) -> Rows:
+        return Rows(self._run(self._connection.fetch(translated(statement), *storable(values))))
+
+    def executemany(self, statement: str, rows: Iterable[Sequence[Any]], /) -> None:
+        if values := [storable(row) for row in rows]:
+            self._run(self._connection.executemany(translated(statement), values))
+
+    def copy(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Insert many rows into a table at once. Their values must be storable (`dialect.py`)."""
+        self._run(self._connection.copy_records_to_table(table, records=rows, columns=columns))
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Run the statements of the block in one transaction, which is undone if the block raises an error."""
+        transaction = self._connection.transaction()
+        self._run(transaction.start())
+        try:
+            yield
+        except BaseException:
+            if not self._connection.is_closed():
+                self._run(transaction.rollback())
+            raise
+        self._run(transaction.commit())
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the server has ended the connection, as far as the last statement showed."""
+        return bool(self._connection.is_closed())
+
+    def close(self) -> None:
+        """Close the connection at once. The server undoes a transaction that has not ended."""
+        self._connection.terminate()
+        # asyncpg's transport is closed by the loop's next round
+        self._run(asyncio.sleep(0))
+        self._loop.close()
+
+    def _run(self, work: Awaitable[T]) -> T:
+        return self._loop.run_until_complete(_awaited(work))
+
+
+async def _awaited(work: Awaitable[T]) -> T:
+    return await work
+
+
+async def _connect(address: Address, role: Role) -> asyncpg.Connection:
+    settings = {
+        "application_name": f"irisgate {role} on {socket.gethostname()}"[:63],
+        "lock_timeout": f"{LOCK_SECONDS}s",
+        "statement_timeout": f"{STATEMENT_SECONDS:.0f}s",
+        "idle_in_transaction_session_timeout": f"{2 * STATEMENT_SECONDS:.0f}s",
+        "tcp_keepalives_idle": f"{IDLE_SECONDS}s",
+        "tcp_keepalives_interval": "5s",
+        "tcp_keepalives_count": "3",
+        # compiling a query takes longer than the gateway's queries do
+        "jit": "off",
+    }
+    if role == "writer":
+        # the journal's files are deleted once their lines are in the database
+        settings |= {"synchronous_commit": "on"}
+    else:
+        # a plan for all values reads all months
+        settings |= {"default_transaction_read_only": "on", "plan_cache_mode": "force_custom_plan"}
+    connection = await asyncpg.connect(
+        host=address.host,
+        port=address.port,
+        user=address.user,
+        password=address.password or None,
+        database=address.database,
+        ssl=address.tls.context() if address.tls is not None else False,
+        timeout=CONNECT_SECONDS,
+        command_timeout=STATEMENT_SECONDS,
+        server_settings=settings,
+    )
+    # sums of integers are numeric, and always whole
+    await connection.set_type_codec("numeric", schema="pg_catalog", encoder=str, decoder=int, format="text")
+    return connection

@@ -1,0 +1,41 @@
+"""Translation of the SQL that both databases share (`store/sql.py`) to PostgreSQL's words, and of its values.
+
+This module does no I/O.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+_WORDS: Final[Mapping[str, str]] = {
+    # SQLite joins in the order that is written; PostgreSQL finds the order itself
+    "CROSS JOIN": "JOIN",
+    "json_group_array(json_array(": "json_agg(json_build_array(",
+    "json_group_object(": "json_object_agg(",
+}
+"""The words of SQLite that PostgreSQL does not know, each with PostgreSQL's own.
+
+`INDEXED BY` with the name of an index is left out."""
+_WORD: Final = re.compile("|".join([*map(re.escape, _WORDS), r"INDEXED BY \w+"]))
+_REPLACEMENT: Final = "\ufffd"
+"""The character that is stored for a character with the code 0, which PostgreSQL cannot store in texts."""
+
+
+@lru_cache(512)
+def translated(statement: str) -> str:
+    """Return a statement with PostgreSQL's words and with numbered placeholders.
+
+    The statement must have no question mark in a text, because each becomes a placeholder.
+    """
+    first, *rest = _WORD.sub(lambda word: _WORDS.get(word[0], ""), statement).split("?")
+    return first + "".join(f"${number}{part}" for number, part in enumerate(rest, 1))
+
+
+def storable(values: Iterable[Any]) -> tuple[Any, ...]:
+    """Return values with a replacement for the characters that PostgreSQL cannot store."""
+    return tuple([
+        value.replace("\0", _REPLACEMENT) if type(value) is str and "\0" in value else value for value in values
+    ])  # fmt: skip

@@ -1,0 +1,180 @@
+"""The tables of the PostgreSQL store, and their migrations.
+
+- A migration is a tuple of SQL statements. The table `schema_version` has the number of migrations that ran.
+- A migration in a released version is never edited. A change of the schema is a new migration at the end.
+- Tables and columns have the names that they have in SQLite (`store/schema.py`), so that both share their queries.
+- Texts are compared by their bytes, as in SQLite, so that both stores sort alike.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.store.base import StoreFailed
+from gateway.store.sql import Connection
+
+_TEXT: Final = 'TEXT COLLATE "C" NOT NULL'
+_TIMES: Final = "time BIGINT NOT NULL, series BIGINT NOT NULL REFERENCES series (n)"
+_USAGE: Final = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning")
+_SUMS: Final = (*_USAGE, "known_cost", "cost_unknown_calls", "estimated_calls", "cache_saved")
+_HISTOGRAMS: Final = (*(f"d{pair}" for pair in range(9)), *(f"f{pair}" for pair in range(9)))
+
+
+def _numbers(*names: str) -> str:
+    return ", ".join(f"{name} BIGINT NOT NULL" for name in names)
+
+
+def _texts(*names: str) -> str:
+    return ", ".join(f"{name} {_TEXT}" for name in names)
+
+
+_FIRST: Final = (
+    "CREATE SEQUENCE calls_n",
+    f"""
+    CREATE TABLE calls (
+        n BIGINT NOT NULL DEFAULT nextval('calls_n'),
+        at BIGINT NOT NULL,
+        {_texts("id", "session_id", "identity", "node", "provider", "model", "served_model", "api", "upstream_api")},
+        {_texts("operation", "outcome", "error", "error_native", "error_message", "upstream_request_id")},
+        {_numbers("stream", "status", *_USAGE)},
+        {_texts("extra", "tier", "geo", "parts", "cost_basis", "charges", "stop", "tools", "dropped", "agent")},
+        {_texts("tried", "key", "headers", "direct")},
+        {_numbers("reported", "estimated", "attempts", "auto_cached")},
+        cost BIGINT,
+        cache_saved BIGINT,
+        duration_ms DOUBLE PRECISION NOT NULL,
+        first_event_ms DOUBLE PRECISION,
+        UNIQUE (id, at)
+    ) PARTITION BY RANGE (at)
+    """,
+    "CREATE INDEX calls_by_time ON calls (at, n)",
+    "CREATE INDEX calls_by_identity ON calls (identity, at, n)",
+    "CREATE INDEX calls_by_session ON calls (session_id, at, n)",
+    f"""
+    CREATE TABLE sessions (
+        n BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        {_texts("identity", "id", "agent", "provider")},
+        {_numbers("calls", "failed", *_SUMS, "started_at", "last_at")},
+        UNIQUE (id, identity)
+    )
+    """,
+    "CREATE INDEX sessions_by_time ON sessions (last_at, n)",
+    "CREATE INDEX sessions_by_identity ON sessions (identity, last_at, n)",
+    f"""
+    CREATE TABLE session_models (
+        session BIGINT NOT NULL REFERENCES sessions (n) ON DELETE CASCADE,
+        {_texts("provider", "model")}, {_numbers("last_at")},
+        PRIMARY KEY (session, provider, model)
+    )
+    """,
+    f"""
+    CREATE TABLE session_tools (
+        session BIGINT NOT NULL REFERENCES sessions (n) ON DELETE CASCADE,
+        {_texts("tool")}, {_numbers("calls")},
+        PRIMARY KEY (session, tool)
+    )
+    """,
+    # the index of calls and sessions by the terms of recorded headers (`store/header_index.py`)
+    f"CREATE TABLE header_terms (n BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, term {_TEXT} UNIQUE)",
+    f"""
+    CREATE TABLE call_headers (
+        term BIGINT NOT NULL REFERENCES header_terms (n), {_numbers("time", "call")}, PRIMARY KEY (term, time, call)
+    )
+    """,
+    "CREATE INDEX call_headers_by_time ON call_headers (time)",
+    """
+    CREATE TABLE session_headers (
+        term BIGINT NOT NULL REFERENCES header_terms (n),
+        session BIGINT NOT NULL REFERENCES sessions (n) ON DELETE CASCADE,
+        PRIMARY KEY (term, session)
+    )
+    """,
+    "CREATE INDEX session_headers_by_session ON session_headers (session)",
+    f"""
+    CREATE TABLE series (
+        n BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        {_texts("identity", "provider", "model", "agent", "api", "outcome")}, {_numbers("status")},
+        UNIQUE (identity, provider, model, agent, api, status, outcome)
+    )
+    """,
+    *(
+        f"CREATE TABLE {table}_{level} ({_TIMES}, {_numbers('calls', *_SUMS, 'duration_ms', *_HISTOGRAMS)}, "
+        "PRIMARY KEY (time, series))"
+        for table in ("figures", "everybody")
+        for level in ("quarter", "hour", "day", "period")
+    ),
+    *(
+        f"CREATE TABLE {table} ({_TIMES}, {_texts('tool')}, {_numbers('calls')}, PRIMARY KEY (time, series, tool))"
+        for table in ("tools_quarter", "tools_day")
+    ),
+    f"""
+    CREATE TABLE error_kinds (
+        n BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        {_texts("code", "native", "provider", "shape", "message", "example")}, {_numbers("at")},
+        UNIQUE (code, native, provider, shape)
+    )
+    """,
+    f"""
+    CREATE TABLE errors_quarter (
+        {_TIMES}, kind BIGINT NOT NULL REFERENCES error_kinds (n), {_numbers("calls")},
+        PRIMARY KEY (time, series, kind)
+    )
+    """,
+    "CREATE INDEX errors_by_kind ON errors_quarter (kind)",
+    f"""
+    CREATE TABLE health (
+        {_texts("provider", "model")}, {_numbers("success_at", "error_at")}, {_texts("error", "message", "call")},
+        PRIMARY KEY (provider, model)
+    )
+    """,
+    f"""
+    CREATE TABLE balances (
+        bucket {_TEXT} PRIMARY KEY, {_numbers("amount", "remainder")}, at DOUBLE PRECISION NOT NULL, terms {_TEXT}
+    )
+    """,
+    f"""
+    CREATE TABLE versions (
+        n BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        at DOUBLE PRECISION NOT NULL, {_texts("who", "etag", "changed")}
+    )
+    """,
+    f"CREATE TABLE open_calls (id {_TEXT} PRIMARY KEY, line BYTEA NOT NULL)",
+    # the offset up to which each journal is applied; it changes in the same transaction as the rows
+    f"CREATE TABLE place (journal {_TEXT} PRIMARY KEY, segment BIGINT NOT NULL, byte BIGINT NOT NULL)",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST,)
+
+
+def migrate(connection: Connection, name: str) -> None:
+    """Bring a database to the newest version of the schema, within a transaction of the caller.
+
+    The caller has a lock that keeps other gateways from migrating. Raises `StoreFailed` for a database that a later
+    release wrote. `name` is the database's in messages.
+    """
+    version = schema_version(connection, name)
+    if version == len(MIGRATIONS):
+        return
+    if version == 0:
+        connection.execute("CREATE TABLE schema_version (version BIGINT NOT NULL)")
+        connection.execute("INSERT INTO schema_version VALUES (0)")
+    for statements in MIGRATIONS[version:]:
+        for statement in statements:
+            connection.execute(statement)
+    connection.execute("UPDATE schema_version SET version = ?", (len(MIGRATIONS),))
+
+
+def schema_version(connection: Connection, name: str) -> int:
+    """Return the number of migrations that ran on a database; 0 for an empty one.
+
+    Raises `StoreFailed` if a later release wrote the database.
+    """
+    if connection.execute("SELECT to_regclass('schema_version') IS NULL").fetchone()[0]:
+        return 0
+    version = int(connection.execute("SELECT version FROM schema_version").fetchone()[0])
+    if version > len(MIGRATIONS):
+        raise StoreFailed(
+            f"{name}: its schema is version {version} and this irisgate knows up to {len(MIGRATIONS)}; "
+            "run the release that wrote it, or name another database"
+        )
+    return version

@@ -1,0 +1,99 @@
+"""The store in a PostgreSQL database. Three threads use it, each with its own connection.
+
+The gateway that writes has an advisory lock for as long as it is connected. Another gateway, with another journal, is
+refused meanwhile, because quotas are not shared yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+from zlib import crc32
+
+from gateway.store.base import JournalOffset, StoreFailed
+from gateway.store.entries import Entry
+from gateway.store.postgres.address import Address
+from gateway.store.postgres.connection import PostgresConnection
+from gateway.store.postgres.schema import migrate, schema_version
+from gateway.store.postgres.thread import PostgresThread
+from gateway.store.postgres.writing import CREATE_BATCH, STARTING, expire, lock, write
+from gateway.store.sql_reader import SqlReader
+
+GATEWAYS: Final = 0x49524947
+"""First number of the advisory locks of gateways: "IRIG" in ASCII. The second is made from the id of the journal."""
+_OTHERS: Final = """
+SELECT a.application_name, a.client_addr FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.classid = CAST(? AS BIGINT) AND l.objid <> CAST(? AS BIGINT) AND l.granted
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+_OFFSET: Final = "SELECT segment, byte FROM place WHERE journal = ?"
+
+
+class PostgresStore(SqlReader):
+    """A `Store` in the database at `address`, whose tables are created if missing.
+
+    `journal` is the id of the journal that is applied to the store. Pages and reports read the database at `copy`,
+    which is the same database or a replica. Raises `StoreFailed` if a database cannot be used.
+    """
+
+    def __init__(self, address: Address, journal: str, *, copy: Address | None = None) -> None:
+        self._journal = journal
+        copy = copy or address
+        check = partial(_check, name=str(copy))
+        self._writing = PostgresThread(address, "writer", partial(prepare, journal=journal, name=str(address)))
+        reading = PostgresThread(copy, "reader", check)
+        super().__init__(reading, PostgresThread(copy, "reports", check), self._writing)
+        try:
+            self._start_offset = self._writing.run_now(partial(_offset, journal=journal))
+            reading.run_now(lambda _: None)
+        except BaseException:
+            self._writing.close_now()
+            reading.close_now()
+            raise
+
+    @property
+    def start_offset(self) -> JournalOffset:
+        return self._start_offset
+
+    async def offset(self) -> JournalOffset:
+        return await self._writing.run(partial(_offset, journal=self._journal))
+
+    async def write(self, entries: Sequence[Entry], offset: JournalOffset) -> None:
+        await self._writing.run(partial(write, journal=self._journal, entries=entries, offset=offset))
+
+    async def expire(self, before: float, limit: int) -> int:
+        return await self._writing.run(partial(expire, before=before, limit=limit))
+
+
+def _offset(connection: PostgresConnection, journal: str) -> JournalOffset:
+    place = connection.execute(_OFFSET, (journal,)).fetchone()
+    return JournalOffset(*place) if place is not None else JournalOffset()
+
+
+def prepare(connection: PostgresConnection, journal: str, name: str) -> None:
+    """Migrate the database, and take the lock of the gateway. Several processes of one gateway may have it.
+
+    Raises `StoreFailed` if the database is another gateway's, of a later release, or of another encoding than UTF-8.
+    """
+    number = crc32(journal.encode())
+    with connection.transaction():
+        lock(connection, STARTING)
+        encoding = connection.execute("SHOW server_encoding").fetchone()[0]
+        if encoding != "UTF8":
+            raise StoreFailed(f"{name}: its encoding is {encoding}; create a database with ENCODING 'UTF8'")
+        migrate(connection, name)
+        if other := connection.execute(_OTHERS, (GATEWAYS, number)).fetchone():
+            where = f"{other[0]} ({other[1]})" if other[1] is not None else other[0]
+            raise StoreFailed(
+                f"{name}: another gateway uses this database: {where}; give each gateway a database of its own"
+            )
+        signed = number - 2**32 if number >= 2**31 else number
+        connection.execute("SELECT pg_advisory_lock_shared(CAST(? AS INTEGER), CAST(? AS INTEGER))", (GATEWAYS, signed))
+    connection.execute(CREATE_BATCH)
+
+
+def _check(connection: PostgresConnection, name: str) -> None:
+    """Raise `StoreFailed` if the database's schema is of a later release, or was not migrated yet."""
+    if schema_version(connection, name) == 0:
+        raise StoreFailed(f"{name}: has no tables; it must be a replica of the database in storage.url")

@@ -1,0 +1,110 @@
+"""A connection to PostgreSQL, with the only thread that uses the connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
+from typing import Final, TypeVar
+
+from gateway.store.base import StoreFailed
+from gateway.store.postgres.address import Address, Role
+from gateway.store.postgres.connection import FAILURES, PostgresConnection
+
+T = TypeVar("T")
+
+REST_SECONDS: Final = 1.0
+"""Seconds after a failed connection in which no other is tried. Otherwise each of many waiting requests would wait as
+long as one connection takes to fail."""
+
+
+class PostgresThread:
+    """A connection, and the only thread that uses it.
+
+    The connection is made when it is first needed, and again after an error. `prepare` is run with each new connection.
+    """
+
+    def __init__(self, address: Address, role: Role, prepare: Callable[[PostgresConnection], None]) -> None:
+        self._address = address
+        self._role = role
+        self._prepare = prepare
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix=f"store-{role}")
+        self._connection: PostgresConnection | None = None
+        self._failure = ""
+        self._failed_at = -REST_SECONDS
+
+    async def run(self, work: Callable[[PostgresConnection], T]) -> T:
+        """Run a function with the connection as its argument, in the thread.
+
+        Raises `StoreFailed` if the server cannot be reached or refuses a statement.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work)
+
+    def run_now(self, work: Callable[[PostgresConnection], T]) -> T:
+        """Run a function as `run` does, and wait for it. Only for the start, before there are calls."""
+        return self._threads.submit(self._run, work).result()
+
+    def _run(self, work: Callable[[PostgresConnection], T]) -> T:
+        former = self._connection
+        try:
+            return self._attempt(work)
+        except FAILURES as error:
+            is_outdated = former is not None and former.is_lost
+            self._close()
+            if not is_outdated or self._role == "writer":
+                raise StoreFailed(f"{self._address}: {_text(error)}") from error
+        # the server was restarted since the last use, so a new connection may read
+        try:
+            return self._attempt(work)
+        except FAILURES as error:
+            self._close()
+            raise StoreFailed(f"{self._address}: {_text(error)}") from error
+
+    def _attempt(self, work: Callable[[PostgresConnection], T]) -> T:
+        if self._connection is None:
+            self._connection = self._connected()
+        return work(self._connection)
+
+    def _connected(self) -> PostgresConnection:
+        if monotonic() - self._failed_at < REST_SECONDS:
+            raise StoreFailed(self._failure)
+        try:
+            connection = PostgresConnection(self._address, self._role)
+        except FAILURES as error:
+            self._failed_at = monotonic()
+            self._failure = f"{self._address}: cannot be connected to: {_text(error)}"
+            raise StoreFailed(self._failure) from error
+        try:
+            self._prepare(connection)
+        except BaseException:
+            # the next use connects anew
+            connection.close()
+            raise
+        return connection
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._close)
+        self._threads.shutdown()
+
+    def close_now(self) -> None:
+        """Close the connection, and wait for it. Only for a start that failed."""
+        self._threads.submit(self._close).result()
+        self._threads.shutdown()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _text(error: BaseException) -> str:
+    """Return the message of an error in one line. asyncpg's may have several, with advice for its users."""
+    lines = str(error).splitlines()
+    return (
+        lines[0]
+        if lines and lines[0]
+        else "it did not answer in time"
+        if isinstance(error, TimeoutError)
+        else repr(error)
+    )

@@ -1,0 +1,107 @@
+"""Transactions of the PostgreSQL store: writing a batch of entries, and deleting expired calls and sessions.
+
+- A batch and its offset in the journal are written in one transaction, so each entry is applied exactly once.
+- A call that is in the store already is ignored, and changes no sums.
+- Transactions that write wait for one another (`WRITING`). Otherwise two of them could lock the same sums in different
+  orders, and PostgreSQL would undo one.
+
+The sums and everything else that a batch changes are written by `store/adding.py`, as in SQLite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from gateway.contract.record import Record
+from gateway.store.adding import add_entries, ended_calls
+from gateway.store.base import JournalOffset
+from gateway.store.calls import CALL_COLUMNS, call_row
+from gateway.store.entries import Entry
+from gateway.store.figures_writing import expire_texts
+from gateway.store.header_index import expiring, remove_from_index
+from gateway.store.postgres.connection import PostgresConnection
+from gateway.store.postgres.dialect import storable
+from gateway.store.postgres.months import drop_months, make_months
+
+LOCKS: Final = 0x49524953
+"""First number of the advisory locks that the gateways of one database share: "IRIS" in ASCII."""
+STARTING: Final = 1
+"""Second number of the lock for the start of a gateway, during which the schema is migrated."""
+WRITING: Final = 2
+"""Second number of the lock for a transaction that writes."""
+
+_COLUMNS: Final = ", ".join(CALL_COLUMNS)
+CREATE_BATCH: Final = f"""
+CREATE TEMPORARY TABLE batch ON COMMIT DELETE ROWS AS SELECT {_COLUMNS}, n AS position FROM calls WITH NO DATA
+"""  # noqa: S608 (our own names)
+"""Statement that creates the table to which a batch of calls is copied. Each connection that writes has its own."""
+_INSERT: Final = f"""
+INSERT INTO calls ({_COLUMNS}) SELECT {_COLUMNS} FROM batch ORDER BY position ON CONFLICT (id, at) DO NOTHING
+RETURNING id, at
+"""  # noqa: S608 (our own names)
+_AT: Final = CALL_COLUMNS.index("at")
+_PLACE: Final = """
+INSERT INTO place (journal, segment, byte) VALUES (?, ?, ?)
+ON CONFLICT (journal) DO UPDATE SET segment = excluded.segment, byte = excluded.byte
+"""
+_EXPIRED: Final = "SELECT {} FROM calls WHERE at < ? ORDER BY at, n LIMIT ?"
+_EXPIRE_CALLS: Final = f"""
+WITH expired AS ({_EXPIRED.format("id, at")}),
+    deleted AS (DELETE FROM calls c USING expired e WHERE c.id = e.id AND c.at = e.at RETURNING 1)
+SELECT count(*) FROM deleted
+"""  # noqa: S608 (our own names)
+_EXPIRE_SESSIONS: Final = """
+DELETE FROM sessions WHERE n IN (SELECT n FROM sessions WHERE last_at < ? ORDER BY last_at, n LIMIT ?)
+"""
+
+
+def lock(connection: PostgresConnection, number: int) -> None:
+    """Wait for an advisory lock of the database. It is released at the end of the transaction."""
+    connection.execute("SELECT pg_advisory_xact_lock(CAST(? AS INTEGER), CAST(? AS INTEGER))", (LOCKS, number))
+
+
+def write(connection: PostgresConnection, journal: str, entries: Sequence[Entry], offset: JournalOffset) -> None:
+    """Write a batch of entries, and the journal's offset after them. Nothing is written if a statement fails."""
+    with connection.transaction():
+        lock(connection, WRITING)
+        add_entries(connection, entries, _insert(connection, ended_calls(entries)))
+        connection.execute(_PLACE, (journal, *offset))
+
+
+def _insert(connection: PostgresConnection, records: Sequence[Record]) -> Sequence[tuple[Any, ...]]:
+    """Insert calls, and return the rows of the calls that were not in the store yet.
+
+    Of several calls with the same id, only the first is inserted. A call that comes again has the same time, too.
+    """
+    if not records:
+        return []
+    given = [storable(call_row(record)) for record in records]
+    make_months(connection, (row[_AT] for row in given))
+    rows = [(*row, position) for position, row in enumerate(given)]
+    connection.copy("batch", (*CALL_COLUMNS, "position"), rows)
+    new = set(connection.execute(_INSERT))
+    if len(new) == len(given):
+        return given
+    first: dict[tuple[str, int], tuple[Any, ...]] = {}
+    for row in given:
+        first.setdefault((row[0], row[_AT]), row)
+    return [row for key, row in first.items() if key in new]
+
+
+def expire(connection: PostgresConnection, before: float, limit: int) -> int:
+    """Delete calls that began before the Unix time `before`, and sessions that ended before this time, oldest first.
+
+    Months that ended before this time are dropped whole. Of the other calls, and of the sessions, at most `limit` are
+    deleted. Errors and uses of tools before this time are deleted too. Return the number of deleted calls.
+    """
+    time = round(before * 1000)
+    with connection.transaction():
+        lock(connection, WRITING)
+        dropped = drop_months(connection, time)
+        with_headers = expiring(connection, _EXPIRED.format("n, at, headers"), (time, limit))
+        deleted = connection.execute(_EXPIRE_CALLS, (time, limit)).fetchone()[0]
+        remove_from_index(connection, with_headers)
+        connection.execute(_EXPIRE_SESSIONS, (time, limit))
+        expire_texts(connection, time)
+    return int(dropped + deleted)

@@ -1,0 +1,67 @@
+"""The part of a database connection that the SQL of both stores needs, and SQL that both databases understand.
+
+- Statements are written once, for SQLite and for PostgreSQL. Placeholders are question marks.
+- In `ON CONFLICT ... DO UPDATE`, columns of the stored row are written with their table, because PostgreSQL needs it.
+- `postgres/dialect.py` replaces the few words that PostgreSQL has for the same things.
+
+This module does no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Rows(Protocol):
+    """The rows that a statement returned. Each row is a tuple."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the rows that were not fetched yet."""
+
+    def fetchone(self) -> Any:
+        """Return the next row; None if there is none."""
+
+    def fetchall(self) -> list[Any]:
+        """Return the rows that were not fetched yet."""
+
+
+class Connection(Protocol):
+    """A connection to a database, used by one thread. A `sqlite3.Connection` is one."""
+
+    def execute(self, statement: str, values: Sequence[Any] = ..., /) -> Rows:
+        """Run a statement, with a value for each of its placeholders."""
+
+    def executemany(self, statement: str, rows: Iterable[Sequence[Any]], /) -> object:
+        """Run a statement once for each row of values."""
+
+
+class Thread(Protocol):
+    """A thread with a connection that no other thread uses."""
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Run a function with the connection as its argument, in the thread. Raises `StoreFailed` if that fails."""
+
+    async def close(self) -> None:
+        """Close the connection, and end the thread."""
+
+
+def larger(one: str, other: str) -> str:
+    """Return SQL for the larger of two values, which are given as SQL and are not null."""
+    return f"CASE WHEN {one} >= {other} THEN {one} ELSE {other} END"
+
+
+def smaller(one: str, other: str) -> str:
+    """Return SQL for the smaller of two values, which are given as SQL and are not null."""
+    return f"CASE WHEN {one} <= {other} THEN {one} ELSE {other} END"
+
+
+def rows_of_values(count: int, *types: str) -> str:
+    """Return SQL for `count` rows of placeholders, for a `VALUES` list with a column of each of the types.
+
+    PostgreSQL takes the types of the columns from the first row.
+    """
+    first = f"({', '.join(f'CAST(? AS {name})' for name in types)})"
+    return ", ".join([first, *[f"({', '.join('?' for _ in types)})"] * (count - 1)])

@@ -3,7 +3,8 @@
 - A strategy chooses the first offer for the first call of a session. An alias has its own strategy. For other names,
   `resilience.strategy` chooses among the providers with the highest preference.
 - A later call of the session starts with the offer that served the session last, even if that offer had only replaced a
-  failed one. Its provider has the session's prompts in its cache, and cached input costs a tenth of new input.
+  failed one. The provider of this offer has the session's prompts in its cache, and cached input costs a tenth of new
+  input.
 - After `resilience.sticky_seconds` without a call of the session, the strategy chooses again. The strategies `random`
   and `round_robin` choose for every call.
 - After a failure, an alias may lead a session to another model. The session goes back to its own model as soon as this
@@ -36,8 +37,8 @@ oldest is forgotten first."""
 FOR_EACH_CALL: Final[frozenset[Strategy]] = frozenset({"random", "round_robin"})
 """Strategies that choose anew for every call. A session does not stay at the provider that served it before."""
 _USUAL: Final = Usage(input=3_000_000, output=1_000_000)
-"""Usage of a typical call. The strategy `cheapest` compares what this usage costs at each offer. It has more input than
-output, because agents read more tokens than they write."""
+"""Usage of a typical call. The strategy `cheapest` compares what this usage costs at each offer. This usage has more
+input than output, because agents read more tokens than they write."""
 
 Session = tuple[str, str, str]
 """The caller's login, the session's id, and the name of the model in the request."""

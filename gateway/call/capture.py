@@ -1,7 +1,7 @@
 """Copies of a call's request and reply, for the store.
 
-- The server makes the copies while it reads the request and writes the reply. This does not delay a call, and cannot
-  make a call fail.
+- The server makes the copies while it reads the request and writes the reply. The copying does not delay a call, and
+  cannot make a call fail.
 - A copy is cut off at a maximum size.
 - `redacted` removes the secrets from the headers before they are stored. It runs in the thread that writes to the disk.
 

@@ -1,6 +1,6 @@
 """Adds advice to a provider's refusal: where the caller can use the model, or what is lacking at the provider.
 
-- The hook `advice` of the provider's API format writes the advice. It knows the provider's messages.
+- The hook `advice` of the provider's API format writes the advice. The hook knows the provider's messages.
 - The provider's own message stays at the beginning, because some clients search it for keywords.
 - The client gets the error in its own API format, and not the provider's bytes.
 - Only models that the caller may use are named, so that nobody learns of others.

@@ -231,7 +231,7 @@ class Flag(FlagFacts, Protocol):
 
         The gateway calls this for a refusal with a status of 400 to 499, if the request is not sent again. It appends
         the advice to the error's message. `offers` are the models that the caller may use, without those to which the
-        call was sent. They are for APIs whose errors do not say where a model can be called.
+        call was sent. The advice can name them if the API's error does not say where a model can be called.
 
         >>> def advice(problem, target, offers):
         ...     if problem.native != "no_such_model":

@@ -14,7 +14,7 @@ from gateway.call.runtime import Runtime
 from gateway.config.load import Loaded
 
 SLICE: Final = 200
-"""Number of objects that are freed before other threads may run. This takes less than a millisecond."""
+"""Number of objects that are freed before other threads may run. Freeing them takes less than a millisecond."""
 
 
 def discard(old: list[tuple[Loaded, Runtime]]) -> None:

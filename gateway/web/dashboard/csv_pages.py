@@ -24,7 +24,7 @@ def wants_csv(seen: Visit) -> bool:
 
 
 async def csv_page(seen: Visit, name: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> web.Response:
-    """Return the CSV file of a page. Its name has the page's name and the range of days.
+    """Return the CSV file of a page. The file's name has the page's name and the range of days.
 
     A thread makes the rows and writes the file, so `rows` may be a generator that does much work.
     """

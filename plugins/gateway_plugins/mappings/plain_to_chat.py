@@ -1,6 +1,7 @@
 """Mapping of a plain request (`shared/plain_request.py`) to the body of a Chat Completions request.
 
-It serves clients of Responses and generateContent. A Chat client's request to a Chat provider is not converted.
+The mapping serves clients of Responses and generateContent. A Chat client's request to a Chat provider is not
+converted.
 
 Rules for every request to Chat are in `dialects/openai_chat/demand.py` and `dialects/openai_chat/options.py`. Source:
 OpenAI's API reference (Chat, Migrate to Responses).

@@ -1,7 +1,7 @@
 """Builds the parts of one model turn in a Gemini request from text, thinking and function calls, in their order.
 
-Gemini signs parts of its replies. The client sends a signature back in a thinking block (`carried.py`). It is put on
-the part that Gemini signed. The rules are the same for all clients' dialects.
+Gemini signs parts of its replies. The client sends a signature back in a thinking block (`carried.py`). The signature
+is put on the part that Gemini signed. The rules are the same for all clients' dialects.
 """
 
 from __future__ import annotations

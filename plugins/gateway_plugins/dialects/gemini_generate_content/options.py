@@ -212,8 +212,8 @@ def build_output(
 ) -> FormattedOutput:
     """Return the fields for the functions, the tool choice and the answer's format.
 
-    Models before Gemini 3 refuse a format together with functions. They get a schema tool instead: its arguments are
-    the answer.
+    Models before Gemini 3 refuse a format together with functions. Such models get a schema tool instead, whose
+    arguments are the answer.
     """
     functions = _functions(offered, names, drop)
     declarations, choice = functions.declarations, functions.choice

@@ -81,14 +81,17 @@ def _rule(name: str, defined: Mapping[str, Rule]) -> Rule:
     return defined[name]
 
 
-def unpriced(offer: Offer, rules: BucketRules) -> Refused | None:
-    """Return the refusal of calls to an offer without a known price; None if all its quotas only notify."""
+def unpriced(offer: Offer, rules: BucketRules, *, by_model: bool) -> Refused | None:
+    """Return the refusal of calls to an offer without a known price; None if all its quotas only notify.
+
+    `by_model` is False if the cost is unknown because of the operation, and not because of the model.
+    """
     for chain, links in rules.items():
         if chain[0].kind == "money" and not any(rule.notify for rule in links):
-            if not offer.model:
+            if not by_model:
                 return unusable(
                     f'what this request to "{offer.provider_id}" costs is not known, so quota "{chain[0].name}" cannot '
-                    'be charged for it; it could be if its "on_exceed" were "notify", and requests with GET are free'
+                    'be charged for it; it could be if its "on_exceed" were "notify"'
                 )
             return unusable(
                 f'the price of model "{offer.model}" is not known, so quota "{chain[0].name}" cannot be charged for '

@@ -25,13 +25,14 @@ from msgspec.structs import replace
 
 from gateway.call.chain import Attempt, Call
 from gateway.call.cost import NOTHING, Cost, total
-from gateway.call.operations import UNBILLED_OPERATIONS
+from gateway.call.operations import UNBILLED_OPERATIONS, UNKNOWN_COST
 from gateway.config.model import Provider
 from gateway.contract.facts import MESSAGE
 from gateway.contract.flag import Facts, Part, Usage
 from gateway.money.prices.rates import Amount, Priced, nanodollars
 from gateway.money.prices.table import Prices, matching_rule, resembles
 from gateway.money.quotas.estimate import BYTES_PER_TOKEN, Estimate, input_tokens, probable, rough
+from gateway.upstream.catalog import Offer
 
 UNBILLED_STATUSES: Final = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429, 500, 503, 529})
 """HTTP statuses of replies for which a provider charges nothing, because no model has run. Other error statuses (408,
@@ -92,7 +93,7 @@ def cost_of_attempt(call: Call, attempt: Attempt, facts: Facts, *, complete: boo
     if _is_unbilled(call, attempt):
         return NOTHING
     priced, _ = _price_of(call, attempt, facts.parts[0])
-    if priced is None:
+    if priced is None or attempt.request.operation in UNKNOWN_COST:
         return Cost(None, "", estimated=True)
     usage = _probable(call, attempt, facts, complete=complete)[0].usage
     cost = priced.cost(usage, tier=facts.tier, geo=facts.geo, at=call.at)
@@ -217,6 +218,13 @@ def _probable(call: Call, attempt: Attempt, facts: Facts, *, complete: bool) -> 
         usage = probable(Facts((reply,), reported=True), expected(call), elapsed(call, attempt))
         reply = replace(reply, usage=usage)
     return [reply, *others]
+
+
+def price_of_call(call: Call, offer: Offer) -> Priced | None:
+    """Return the prices by which a call to an offer is charged before its usage is known; None if they are unknown."""
+    if call.request.operation in UNKNOWN_COST:
+        return None
+    return call.runtime.prices.of(offer.provider, offer.model)
 
 
 def elapsed(call: Call, attempt: Attempt) -> float:

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.contract.flag import COUNT_TOKENS
+from gateway.contract.flag import COUNT_TOKENS, LIST_JOBS, READ_JOB, START_JOB, STOP_JOB
 
 DIRECT: Final = "direct"
-"""A request below `/direct` whose meaning is not known. Its cost is unknown."""
+"""A request below `/direct` whose meaning is not known."""
 READ: Final = "read"
 """A request below `/direct` that only reads (GET). No model works for it, so providers bill nothing."""
-UNBILLED_OPERATIONS: Final = frozenset({COUNT_TOKENS, READ})
+UNBILLED_OPERATIONS: Final = frozenset({COUNT_TOKENS, READ, READ_JOB, STOP_JOB, LIST_JOBS})
 """Operations that cost no money. They do not count towards rate limits of tokens."""
-UNCOUNTED_OPERATIONS: Final = frozenset({*UNBILLED_OPERATIONS, DIRECT})
-"""Operations that do not count towards rate limits of tokens. The tokens of a direct request cannot be known."""
+UNKNOWN_COST: Final = frozenset({DIRECT, START_JOB})
+"""Operations whose cost is unknown, even if the price of the model is known."""
+UNCOUNTED_OPERATIONS: Final = UNBILLED_OPERATIONS | UNKNOWN_COST
+"""Operations that do not count towards rate limits of tokens. Their tokens are unknown, or there are none."""
+OF_JOBS: Final = frozenset({READ_JOB, STOP_JOB, LIST_JOBS})
+"""Operations on jobs that exist already. Their requests name no model."""

@@ -18,8 +18,8 @@ from gateway.call.chain import Attempt, Call
 from gateway.call.health_reports import has_our_key, report_break
 from gateway.call.key_redaction import redaction
 from gateway.call.write_ahead import UNWRITABLE, announce
-from gateway.config.model import AwsSettings
-from gateway.contract.errors import UPSTREAM, NotReached, Problem, Refused, UpstreamFailed
+from gateway.config.model import AwsSettings, Provider
+from gateway.contract.errors import UPSTREAM, NotReached, Problem, Refused, UpstreamFailed, invalid
 from gateway.contract.flag import Head, UpstreamRequest
 from gateway.store.base import StoreFailed
 from gateway.store.follower import JournalFollower
@@ -31,6 +31,7 @@ from gateway.upstream.credentials.renewal import CredentialFailed
 from gateway.upstream.health.circuits import Health
 from gateway.upstream.http1.targets import base
 from gateway.upstream.refused_keys import RefusedKeys
+from gateway.upstream.subdomains import at_subdomain
 from gateway.upstream.subjects import Subject
 
 MAX_LOGGED: Final = 300
@@ -91,10 +92,12 @@ class Sender:
         timeouts = provider.timeouts
         if attempt.deadline is not None:
             timeouts = timeouts.within(attempt.deadline - monotonic())
+        if request.subdomain:
+            provider = _at_subdomain(provider, request.subdomain)
         headers = attempt.headers
         key = "" if attempt.key is None else attempt.key.name
         if provider.issuer_of(key) is not None and has_our_key(attempt):
-            headers = await self._with_credential(call, attempt, request, key)
+            headers = await self._with_credential(call, attempt, provider, request, key)
         opening = self.upstream.open(provider, request, headers, timeouts, notices)
         try:
             reply = await attempt.stopwatch.wait(opening)
@@ -106,15 +109,15 @@ class Sender:
         return reply
 
     async def _with_credential(
-        self, call: Call, attempt: Attempt, request: UpstreamRequest, key: str
+        self, call: Call, attempt: Attempt, provider: Provider, request: UpstreamRequest, key: str
     ) -> Mapping[str, str]:
         """Return the headers that the gateway adds to a request, with the credential that is valid now.
 
-        `key` is the name of the attempt's key; "" if the provider has only one key.
+        `provider` has the address to which the request is sent. `key` is the name of the attempt's key; "" if the
+        provider has only one key.
 
         Raises `UpstreamFailed` if no credential can be obtained.
         """
-        provider = attempt.candidate.offer.provider
         subject = Subject(call.identity.login, call.identity.node)
         try:
             used = self.live.ready(provider, subject, key)
@@ -215,6 +218,14 @@ class Sender:
             self.keys.accepted(provider)
         elif key.accepted(attempt.began):
             self.keys.accepted(provider, key.name)
+
+
+def _at_subdomain(provider: Provider, subdomain: str) -> Provider:
+    """Return the provider at another host of its domain. Raises `Refused` if its host can have no such subdomain."""
+    try:
+        return at_subdomain(provider, subdomain)
+    except ValueError as error:
+        raise invalid(str(error)) from None
 
 
 def _key_name(attempt: Attempt) -> dict[str, str]:

@@ -22,8 +22,8 @@ from gateway.call.candidate import Candidate
 from gateway.call.chain import Attempt, Call
 from gateway.call.charged_buckets import OfferBuckets, bucket_rules, unpriced
 from gateway.call.cost import NOTHING, Cost
-from gateway.call.cost_of_call import elapsed
-from gateway.call.operations import UNBILLED_OPERATIONS, UNCOUNTED_OPERATIONS
+from gateway.call.cost_of_call import elapsed, price_of_call
+from gateway.call.operations import UNBILLED_OPERATIONS, UNCOUNTED_OPERATIONS, UNKNOWN_COST
 from gateway.contract.errors import QUOTA, RATE_LIMIT, Problem
 from gateway.contract.flag import Usage
 from gateway.money.prices.rates import Priced
@@ -141,7 +141,7 @@ def _settlement(
     if cost.nanodollars is not None:
         return Settlement(1, tokens, cost.nanodollars, cost.estimated)
     offer = attempt.candidate.offer
-    price = call.runtime.prices.of(offer.provider, offer.model)
+    price = price_of_call(call, offer)
     guess = 0 if price is None else _guess(price, usage, facts.tier if facts else "")
     return Settlement(1, tokens, guess, estimated=True)
 
@@ -171,8 +171,9 @@ def _charged(call: Call, offer: Offer, quotas: Quotas) -> OfferBuckets:
         # the quotas of the call's configuration, each with its newest rule
         rules = {name: defined.get(name, quota.rule) for name, quota in call.runtime.config.quotas.items()}
         chains = bucket_rules(call.identity, call.access, offer, rules, billed=billed, counted=counted)
-        price = call.runtime.prices.of(offer.provider, offer.model)
-        found = OfferBuckets(chains, None if _is_priced(price) else unpriced(offer, chains))
+        is_priced = _is_priced(price_of_call(call, offer))
+        refused = None if is_priced else unpriced(offer, chains, by_model=operation not in UNKNOWN_COST)
+        found = OfferBuckets(chains, refused)
         kept.put(offer.name, defined, found)
     return found
 
@@ -208,11 +209,7 @@ def _reserve(
     offers = [candidate.offer for candidate in candidates]
     outputs = [offer.caps.max_output for offer in offers]
     estimated = estimate(request, call.output_limit, outputs, size)
-    costs = {
-        offer.name: estimated.cost(price)
-        for offer in offers
-        if (price := call.runtime.prices.of(offer.provider, offer.model)) is not None
-    }
+    costs = {offer.name: estimated.cost(price) for offer in offers if (price := price_of_call(call, offer)) is not None}
     highest = max(costs.values(), default=0)
     amounts: dict[Kind, int] = {"requests": 1, "tokens": estimated.tokens, "money": highest}
     merged = {chain: links for offer in offers for chain, links in charged[offer.name].rules.items()}

@@ -19,7 +19,7 @@ from typing import Final
 
 from gateway.call.chain import Attempt, Call
 from gateway.call.cost import NOTHING, Cost
-from gateway.call.cost_of_call import costs_of, total_cost
+from gateway.call.cost_of_call import costs_of, price_of_call, total_cost
 from gateway.call.operations import UNBILLED_OPERATIONS
 from gateway.contract.errors import INTERNAL, UNAVAILABLE, Problem
 from gateway.contract.flag import Usage
@@ -52,7 +52,7 @@ def announce(call: Call, attempt: Attempt, follower: JournalFollower) -> Awaitab
 def _line(call: Call, attempt: Attempt) -> SentCall:
     inbound, candidate = call.inbound, attempt.candidate
     offer = candidate.offer
-    price = inbound.runtime.prices.of(offer.provider, offer.model)
+    price = price_of_call(call, offer)
     if price is None:
         cost = Cost(None, "", estimated=True)
     else:

@@ -78,6 +78,24 @@ COUNT_TOKENS: Final = "count_tokens"
 `Decoder.whole` returns the provider's reply as `{"input_tokens": N}`. `Encoder.whole` converts this JSON to the reply
 to the client. So the reply needs no translator."""
 
+START_JOB: Final = "start_job"
+"""The operation that starts a job, such as a batch, whose work begins after the reply.
+
+The reply tells neither tokens nor a price, so the cost is unknown. Only one provider is called, because a second start
+would be a second job."""
+
+READ_JOB: Final = "read_job"
+"""The operation that reads the state of one job.
+
+The request names no model. The fact `model` of the reply is the job's model. The caller gets the reply only if this
+model is granted."""
+
+STOP_JOB: Final = "stop_job"
+"""The operation that stops one job. Before it, the gateway reads the job (`READ_JOB`) to find the job's model."""
+
+LIST_JOBS: Final = "list_jobs"
+"""The operation that lists the jobs of all callers. It is for admins."""
+
 
 class Flag(FlagFacts, Protocol):
     """A compatibility flag, that is, the plugin of an API format. Its module defines these functions and values.
@@ -345,10 +363,10 @@ class Flag(FlagFacts, Protocol):
 
 
 __all__ = [
-    "API", "API_VERSION", "BY_REGION", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Caps", "ClientApi",
-    "ClientRequest", "Copy", "Decoder", "DiscoveredModel", "Drop", "Encoder", "End", "Event", "Facts", "Fetch", "Flag",
-    "Frame", "FrameDecoder", "Head", "Headers", "HttpRequest", "ListedModel", "Members", "Meter", "ModelList",
-    "ModelPages", "ModelSearch", "Observer", "OfferedModel", "Opening", "Part", "Place", "Places", "Problem", "Route",
-    "Sample", "SessionIds", "Settings", "StepResponse", "Steps", "Target", "Translation", "Translator",
-    "UpstreamRequest", "Usage", "Work", "event",
+    "API", "API_VERSION", "BY_REGION", "COUNT_TOKENS", "LIST_JOBS", "OPAQUE", "READ_JOB", "START_JOB", "STOP_JOB",
+    "USAGE_KINDS", "Caps", "ClientApi", "ClientRequest", "Copy", "Decoder", "DiscoveredModel", "Drop", "Encoder",
+    "End", "Event", "Facts", "Fetch", "Flag", "Frame", "FrameDecoder", "Head", "Headers", "HttpRequest",
+    "ListedModel", "Members", "Meter", "ModelList", "ModelPages", "ModelSearch", "Observer", "OfferedModel",
+    "Opening", "Part", "Place", "Places", "Problem", "Route", "Sample", "SessionIds", "Settings", "StepResponse",
+    "Steps", "Target", "Translation", "Translator", "UpstreamRequest", "Usage", "Work", "event",
 ]  # fmt: skip

@@ -107,7 +107,7 @@ def model_of(top: Members, member: str = "model") -> str:
     Refused: the body must name a "model", as a string
     """
     for name in top:
-        if name != member and name.lower() == member:
+        if name != member and name.lower() == member.lower():
             raise invalid(f'the body has "{name}"; write "{member}"', name)
     model = top.small(member)
     if not isinstance(model, str) or not model:

@@ -199,6 +199,10 @@ class UpstreamRequest:
     body: bytes
     query: str = ""
     headers: Headers = field(default_factory=dict)
+    subdomain: str = ""
+    """The first label of the host that serves the request; "" if the provider's host serves it.
+
+    It is the same as in `ModelSearch.subdomain`."""
 
 
 @dataclass(frozen=True, slots=True)

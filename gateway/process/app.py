@@ -27,6 +27,7 @@ from gateway.call.direct.target import DirectTarget
 from gateway.call.filters import AfterCalls
 from gateway.call.finish import Finish
 from gateway.call.guard import Guard, middlewares
+from gateway.call.jobs import AskForJob, job_providers
 from gateway.call.middleware.attempt import Attempts
 from gateway.call.middleware.auto_cache import AutoCache, LastCalls
 from gateway.call.middleware.count import Count
@@ -42,6 +43,7 @@ from gateway.call.middleware.send import CallProvider
 from gateway.call.middleware.session import Session
 from gateway.call.middleware.steps import Fetching, Steps, client_flag, provider_flag
 from gateway.call.middleware.translate import Translate
+from gateway.call.operations import OF_JOBS
 from gateway.call.plugin_reports import PluginReports
 from gateway.call.predecessor import Parts, Predecessor, Predecessors
 from gateway.call.quota_events import report_nearly_used
@@ -147,9 +149,10 @@ def build(
     for hook in registry.hooks():
         hook.report_slow = gateway.reports.slow
     sessions = Sessions(load_key(state))
-    steps, direct_steps = _chains(gateway, outgoing, sessions)
-    server = Server(gateway, steps, finish, outgoing.pool, **seconds)
-    direct, direct_server = direct_api(), Server(gateway, direct_steps, finish, outgoing.pool, **seconds)
+    server, direct_server, job_server = (
+        Server(gateway, steps, finish, outgoing.pool, **seconds) for steps in _chains(gateway, outgoing, sessions)
+    )
+    direct = direct_api()
     guard = Guard(gateway, modes)
     app = web.Application(
         middlewares=[error_pages, problems, *middlewares(guard), wrong_paths],
@@ -159,7 +162,7 @@ def build(
     app[readiness.READINESS] = readiness.Readiness(gateway, modes)
     calls = app[CALL_ROUTES] = CallRoutes(server, guard, app.router)
     for flag, route in registry.routes():
-        calls.add(flag, route)
+        calls.add(flag, route, job_server if route.operation in OF_JOBS else server)
     for route in direct.routes:
         calls.add(direct, route, direct_server)
     app.add_routes(model_lists.routes(registry))
@@ -233,8 +236,8 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger, taker
     )
 
 
-def _chains(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> tuple[Next, Next]:
-    """Return the chain of middlewares that handles a call, and the one that handles a direct call."""
+def _chains(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> tuple[Next, Next, Next]:
+    """Return the chains of middlewares for calls, for direct calls, and for requests about existing jobs."""
     log, metrics, registry = gateway.log, gateway.metrics, gateway.registry
     pool, turns = outgoing.pool, Turns()
     fetching = Fetching(outgoing.fetcher, metrics, log)
@@ -259,6 +262,7 @@ def _chains(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> tuple[
     return (
         chain(session, planned, order, Route(Conversions(registry)), filters, quota, last=last),
         chain(session, DirectTarget(registry, pool), quota, last=direct),
+        chain(session, job_providers, quota, last=AskForJob(last)),
     )
 
 

@@ -1,6 +1,7 @@
 """A simulated bedrock-runtime: InvokeModel and Converse, each with and without streaming, and CountTokens.
 
-The same address serves two lists of Bedrock's control plane: ListFoundationModels and ListInferenceProfiles.
+The same address serves operations of Bedrock's control plane: two lists (ListFoundationModels and
+ListInferenceProfiles) and batches. Asynchronous invocations and batches are in `bedrock_jobs.py`.
 
 The simulator is as strict as the real service. It checks requests by botocore's service model (`judge.py`) and by
 further rules (`rules/`), and it checks bearer keys and signatures. Errors have AWS's form, and streams consist of AWS's
@@ -23,6 +24,7 @@ from gateway.contract.framing import eventstream
 from gateway.testkit import prompts
 from gateway.testkit.aws import REGION
 from gateway.testkit.aws_account import AwsAccount, Unauthorized
+from gateway.testkit.bedrock_jobs import BedrockJobs
 from gateway.testkit.bedrock_lists import LISTS, BedrockListing
 from gateway.testkit.judge import judge, model_id_fault
 from gateway.testkit.render import converse as render_converse
@@ -90,6 +92,7 @@ class BedrockSim(Simulator):
         """The id of the model behind each inference profile, by the ARN of the profile."""
         self.listing = BedrockListing()
         """The models and profiles in the lists of the control plane."""
+        self.jobs = BedrockJobs()
         self._any_signature = any_signature
         self.account: AwsAccount | None = None
         """The account whose access keys sign requests or make short-term API keys; None to accept `keys` instead."""
@@ -101,6 +104,8 @@ class BedrockSim(Simulator):
         self._check_key(seen)
         if seen.method == "GET" and seen.path in LISTS:
             return self.listing.answer(seen)
+        if self.jobs.serves(seen.path):
+            return self.jobs.answer(seen)
         head, _, operation = seen.path.rpartition("/")
         quoted = head.removeprefix("/model/")
         if operation not in _OPERATIONS or not head.startswith("/model/") or "/" in quoted:

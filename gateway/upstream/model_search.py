@@ -12,12 +12,10 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 from gateway.config.model import Provider
 from gateway.contract.errors import GatewayError, PluginFailed, Problem
@@ -32,6 +30,7 @@ from gateway.upstream.credentials.live import Address, LiveCredentials, Used
 from gateway.upstream.credentials.renewal import CredentialFailed
 from gateway.upstream.http1.targets import base
 from gateway.upstream.key_pools import is_of_key
+from gateway.upstream.subdomains import at_subdomain
 from gateway.upstream.subjects import Subject
 
 R = TypeVar("R")
@@ -50,7 +49,6 @@ SHORTEST_SECRET: Final = 8
 """Minimum number of characters of a secret that is removed from messages. A shorter secret may be a part of a word."""
 MAX_REASON: Final = 300
 """Maximum number of characters of the reason of a failure."""
-_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _SELF: Final = Subject("irisgate", "")
 """The caller whose credential is used if credentials depend on the caller (`assume_role`): the gateway itself."""
 
@@ -121,7 +119,10 @@ class ModelSearcher:
     async def _models(self, one: _Search) -> Mapping[str, str]:
         provider = one.provider
         flag, search = self.search(provider)
-        asked = at_subdomain(provider, search.subdomain) if search.subdomain else provider
+        try:
+            asked = at_subdomain(provider, search.subdomain) if search.subdomain else provider
+        except ValueError as error:
+            raise SearchFailed(str(error)) from None
         hook = flag.hooks["discover_models"]
         reply = StepResponse(200, {}, b"")
         size = sent = 0
@@ -216,21 +217,6 @@ class ModelSearcher:
 async def _here_or_in_thread(size: int, function: Callable[..., R], *args: Any) -> R:
     """Return `function(*args)`. If it parses more than `PARSED_HERE` bytes, run it in a thread."""
     return function(*args) if size <= PARSED_HERE else await asyncio.to_thread(function, *args)
-
-
-def at_subdomain(provider: Provider, subdomain: str) -> Provider:
-    """Return the provider with `subdomain` in place of the first label of its host name.
-
-    The path of the base URL is left out. The other labels stay, so that a credential never goes to another domain.
-    Raises `SearchFailed` if the host name has less than three labels, or if `subdomain` is not a valid label.
-    """
-    url = urlsplit(provider.baseurl)
-    rest = (url.hostname or "").partition(".")[2]
-    if "." not in rest or not _LABEL.fullmatch(subdomain):
-        raise SearchFailed(f'"{subdomain}" can take the place of no part of the host {provider.host}')
-    host = f"{subdomain}.{rest}"
-    port = "" if url.port is None else f":{url.port}"
-    return replace(provider, baseurl=f"{url.scheme}://{host}{port}", host=host)
 
 
 def checked(models: Sequence[DiscoveredModel]) -> Mapping[str, str]:

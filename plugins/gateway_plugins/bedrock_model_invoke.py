@@ -1,4 +1,4 @@
-"""Bedrock's InvokeModel, InvokeModelWithResponseStream and CountTokens.
+"""Bedrock's InvokeModel, InvokeModelWithResponseStream, CountTokens and jobs (`dialects/bedrock/jobs.py`).
 
 - For Claude, InvokeModel wraps Anthropic's dialect. The model is in the path and the API version in the body. Each
   event of a stream is base64-encoded in a frame of type `chunk`.
@@ -62,6 +62,7 @@ from gateway_plugins.dialects.bedrock import (
     claude_on_bedrock,
     counting,
     inference_profiles,
+    jobs,
     model_search,
     opaque_facts,
     opaque_places,
@@ -74,12 +75,11 @@ from gateway_plugins.shared import auto_cache, lenient, remote_files
 
 api = 1
 dialects = ("anthropic_messages", OPAQUE)
-routes = runtime_api.routes(
-    ("invoke", "generate"), ("invoke-with-response-stream", "generate"), ("count-tokens", COUNT_TOKENS)
-)
+_MODELS = (("invoke", "generate"), ("invoke-with-response-stream", "generate"), ("count-tokens", COUNT_TOKENS))
+routes = (*runtime_api.routes(*_MODELS), *jobs.ROUTES)
 client_api = runtime_api.CLIENT_API
 price_list = BY_REGION
-Options = messages_betas.BetaOptions
+Options = jobs.Options
 session_ids = messages_sessions.session_ids
 model_lists = inference_profiles.LISTS
 model_list = inference_profiles.model_list
@@ -120,6 +120,8 @@ _LIMITS: Final = (
 def parse(request: HttpRequest) -> ClientRequest:
     if request.route.operation == COUNT_TOKENS:
         return counting.parse(_OWN, request)
+    if request.route.operation in jobs.OPERATIONS:
+        return jobs.parse(_OWN, request)
     top = Members(request.body)
     dialect = _CLAUDE_DIALECT if "anthropic_version" in top else OPAQUE
     return runtime_api.parse(_OWN, dialect, request, top)
@@ -158,6 +160,8 @@ def _steps(fetched: Steps | ClientRequest, target: Target, drop: Drop) -> Steps:
 def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
     if request.operation == COUNT_TOKENS:
         return counting.count_request(request, target, drop)
+    if request.operation in jobs.OPERATIONS:
+        return jobs.build(request, target)
     headers = runtime_api.request_headers(request.headers)
     if request.flag == _OWN:
         body = claude_on_bedrock.native_body(request, target, drop)
@@ -194,6 +198,8 @@ def limit(request: ClientRequest) -> int | None:
 
 
 def decoder(request: ClientRequest, target: Target, head: Head) -> Decoder:
+    if request.operation in jobs.OPERATIONS:
+        return jobs.JobDecoder()
     return InvokeDecoder(request.operation, target.dialect, opaque_facts.counts_of_headers(head.headers))
 
 
@@ -334,11 +340,12 @@ def output_bytes(event: Event) -> int:
 
 
 def meter(request: ClientRequest, target: Target, head: Head) -> Meter:
+    if request.operation in jobs.OPERATIONS:
+        return jobs.JobMeter()
     billed = opaque_facts.counts_of_headers(head.headers)
     tier = opaque_facts.tier_of_headers(head.headers)
-    if target.dialect == OPAQUE:
-        return opaque_facts.Meter(request, billed, tier)
-    return messages_facts.Meter(request, billed, tier)
+    made = opaque_facts.Meter if target.dialect == OPAQUE else messages_facts.Meter
+    return made(request, billed, tier)
 
 
 class Encoder:

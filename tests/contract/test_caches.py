@@ -61,6 +61,7 @@ CACHES = {
     "gateway/store/calls.py": [CHOSEN],
     "gateway/store/usage.py": [CONSTANT],  # hours and days
     "gateway/telemetry/log.py": [CHOSEN],
+    "gateway/testkit/bedrock_jobs.py": [CONSTANT],
     "gateway/testkit/judge.py": [CONSTANT, CONSTANT],
     "gateway/upstream/catalog.py": [CONFIGURED],
     "gateway/upstream/credentials/aws_access.py": [CHOSEN],  # a role session for each caller, of which 1,000 are kept

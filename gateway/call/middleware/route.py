@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from gateway.call.chain import Call, Next
 from gateway.call.conversion_choice import Asked, Conversions
 from gateway.call.responses import Response
+from gateway.contract.flag import START_JOB
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,4 +24,7 @@ class Route:
         if not call.candidates:
             request = call.request
             raise self.conversions.missing(Asked(request.flag, request.dialect, request.operation), call.offers[0])
+        if call.request.operation == START_JOB:
+            # another provider would start a second job, with the buckets of the first provider's account and region
+            call.candidates = call.candidates[:1]
         return await following(call)

@@ -32,8 +32,13 @@ _Profiles = Generator[UpstreamRequest, StepResponse, list[dict[str, Any]]]
 
 def discover_models(host: str) -> ModelSearch:
     """Return the search for models. For a host of bedrock-runtime, it uses the region's control plane (`bedrock.…`)."""
+    return ModelSearch(_pages(), control_plane(host))
+
+
+def control_plane(host: str) -> str:
+    """Return the first label of the host of Bedrock's control plane; "" if it has the provider's own host."""
     runtime = _RUNTIME.fullmatch(host)
-    return ModelSearch(_pages(), "" if runtime is None else f"bedrock{runtime[1] or ''}")
+    return "" if runtime is None else f"bedrock{runtime[1] or ''}"
 
 
 def _pages() -> ModelPages:

@@ -40,9 +40,8 @@ CLIENT_API: Final = ClientApi(
     bases=("/bedrock",),
     setting="endpoint_url or AWS_ENDPOINT_URL_BEDROCK_RUNTIME",
     paths=(
-        "/bedrock/model/{model}/invoke-with-bidirectional-stream", "/bedrock/async-invoke",
-        "/bedrock/async-invoke/{id}", "/bedrock/guardrail/{id}/version/{version}/apply", "/bedrock/foundation-models",
-        "/bedrock/foundation-models/{id}",
+        "/bedrock/model/{model}/invoke-with-bidirectional-stream", "/bedrock/guardrail/{id}/version/{version}/apply",
+        "/bedrock/foundation-models", "/bedrock/foundation-models/{id}",
     ),
     headers=("amz-sdk-invocation-id", "amz-sdk-request"),
 )  # fmt: skip

@@ -25,6 +25,8 @@ from time import monotonic
 from typing import Final
 from zlib import crc32
 
+import msgspec
+
 from gateway.config.model import Strategy
 from gateway.contract.capabilities import base_id
 from gateway.contract.flag import Usage
@@ -42,6 +44,18 @@ input than output, because agents read more tokens than they write."""
 
 Session = tuple[str, str, str]
 """The caller's login, the session's id, and the name of the model in the request."""
+
+
+class StickySession(msgspec.Struct, frozen=True):
+    """The offer that served a session last, for the process that replaces this one."""
+
+    login: str
+    session: str
+    model: str
+    """The name of the model in the session's requests."""
+    offer: str
+    age: float
+    """Seconds since the session's last call."""
 
 
 class CandidateOrder:
@@ -80,6 +94,20 @@ class CandidateOrder:
         self._served.move_to_end(session)
         if len(self._served) > MAX_SESSIONS:
             self._served.popitem(last=False)
+
+    def remembered(self) -> tuple[StickySession, ...]:
+        """Return the sessions with the offers that served them last, for the process that replaces this one.
+
+        The session whose last call is the oldest comes first.
+        """
+        now = self._clock()
+        return tuple(StickySession(*session, name, now - at) for session, (at, name) in self._served.items())
+
+    def adopt(self, sessions: Sequence[StickySession]) -> None:
+        """Let the sessions of the replaced process stay at their offers. An offer that is gone has no effect."""
+        now = self._clock()
+        for one in sessions[-MAX_SESSIONS:]:
+            self._served[one.login, one.session, one.model] = now - max(0.0, one.age), one.offer
 
     def _last(self, offers: Sequence[Offer], session: Session, seconds: float) -> Offer | None:
         """Return the offer that served the session's last call, if it is in `offers`.

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from gateway.access.identity.caller import Identity
 from gateway.call.admission import Admission
+from gateway.call.candidate_order import CandidateOrder
 from gateway.call.chain import Call
 from gateway.call.keeper import Keeper
 from gateway.call.plugin_reports import PluginReports
@@ -32,6 +33,7 @@ from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.discovered_models import DiscoveredModels
 from gateway.upstream.health.circuits import Health
+from gateway.upstream.key_pools import KeyPools
 from gateway.upstream.refused_keys import RefusedKeys
 
 
@@ -106,6 +108,10 @@ class Gateway:
     """The health of each model at each provider. Calls avoid models that fail."""
     models: DiscoveredModels
     """The models that were received from providers with `"models": "discover"`."""
+    pools: KeyPools = field(default_factory=KeyPools)
+    """The keys of the providers that have several keys."""
+    order: CandidateOrder = field(init=False)
+    """The order in which the models of a call are tried, with the choices of earlier calls of the sessions."""
     open_calls: set[asyncio.Task[Any]] = field(default_factory=set)
     """The tasks of the calls in flight. The gateway waits for them before it stops."""
     calls: dict[str, Call] = field(default_factory=dict)
@@ -118,6 +124,9 @@ class Gateway:
     """The reloader of the configuration file; None if the configuration was not read from a file."""
     config_error: str = ""
     """The reason why the last reload was refused; "" if the gateway uses the configuration in the file."""
+
+    def __post_init__(self) -> None:
+        self.order = CandidateOrder(self.admission.in_flight)
 
     @property
     def is_leaving(self) -> bool:

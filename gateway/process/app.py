@@ -15,7 +15,6 @@ from aiohttp import web
 from gateway.access.identity.modes import Modes
 from gateway.call.admission import Admission
 from gateway.call.call_routes import CALL_ROUTES, CallRoutes
-from gateway.call.candidate_order import CandidateOrder
 from gateway.call.chain import Next, chain
 from gateway.call.circuit_events import report_change
 from gateway.call.context import GATEWAY, Gateway
@@ -57,6 +56,7 @@ from gateway.config.model import Config
 from gateway.contract.registry import Registry
 from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.buckets import Charge
+from gateway.process.handover.memory import adopt_memory
 from gateway.process.handover.taking import Taker
 from gateway.process.handover.wire import State
 from gateway.process.model_refresh import ModelRefresh
@@ -76,7 +76,6 @@ from gateway.upstream.discovered_models import DiscoveredModels
 from gateway.upstream.fetch.client import Fetcher
 from gateway.upstream.health.circuit import STATES
 from gateway.upstream.health.circuits import Health
-from gateway.upstream.key_pools import KeyPools
 from gateway.upstream.model_search import ModelSearcher
 from gateway.upstream.process_pool import ProcessPool
 from gateway.upstream.refused_features import RefusedFeatures
@@ -255,8 +254,8 @@ def _chains(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> tuple[
     )
     quota = Quota(gateway.quotas, pool, log, gateway.keeper)
     filters = Filters(outgoing.fetcher, pool, gateway.reports, outgoing.after, turns)
-    order = Order(CandidateOrder(gateway.admission.in_flight))
-    shared = gateway.admission, gateway.health, KeyPools(), RetryBudget(), gateway.reports, log
+    order = Order(gateway.order)
+    shared = gateway.admission, gateway.health, gateway.pools, RetryBudget(), gateway.reports, log
     last, direct = Attempts(attempts, *shared), Attempts(DirectSend(sender, pool), *shared)
     session = Session(sessions)
     return (
@@ -314,7 +313,10 @@ async def _run_parts(
 
 
 def _adopt(state: State, gateway: Gateway, sessions: Sessions) -> None:
-    """Take over what the replaced gateway had in memory: rate limits, reservations, and sessions of open calls."""
+    """Take over what the replaced gateway had in memory: rate limits, reservations, sessions of open calls, and what
+    it had learned of the providers.
+    """
+    adopt_memory(state.memory, gateway)
     gateway.quotas.adopt_limits(state.limits)
     sessions.restore(state.sessions)
     for spool in state.spools:

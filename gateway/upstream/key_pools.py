@@ -14,11 +14,13 @@ No I/O is done here, and no text of a key is given to a log, a record or a metri
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from math import inf
 from time import monotonic
 from typing import Final
+
+import msgspec
 
 from gateway.config.model import PooledKey, Provider
 from gateway.contract.errors import RATE_LIMIT, Problem
@@ -43,6 +45,35 @@ Session = tuple[str, str]
 def is_of_key(problem: Problem) -> bool:
     """Return whether a provider refused or throttled a request because of its key, so that another key may serve."""
     return problem.code == RATE_LIMIT or problem.key_refused or problem.status in _OF_KEY
+
+
+class KeyRest(msgspec.Struct, frozen=True):
+    """The times for which a key is not used, for the process that replaces this one. All times are in seconds."""
+
+    name: str
+    models: dict[str, float]
+    """Maps a model to the time for which the key is not used for it."""
+    refused: tuple[float, float, int] | None = None
+    """The time since the provider refused the key, the time until the key is probed, and the number of doublings."""
+
+
+class KeySession(msgspec.Struct, frozen=True):
+    """The key that a session uses, for the process that replaces this one."""
+
+    login: str
+    session: str
+    key: str
+    age: float
+    """Seconds since the session's last call."""
+
+
+class PoolState(msgspec.Struct, frozen=True):
+    """The keys of one provider, for the process that replaces this one."""
+
+    provider: str
+    keys: tuple[KeyRest, ...]
+    sessions: tuple[KeySession, ...]
+    """The sessions with their keys. The session whose last call is the oldest comes first."""
 
 
 class KeyState:
@@ -103,6 +134,22 @@ class KeyState:
             until = max(until, self._probe_at)
         return max(0.0, until - self.pool.clock())
 
+    def remembered(self, now: float) -> KeyRest:
+        """Return the times for which the key is not used, for the process that replaces this one."""
+        models = {model: until - now for model, until in self._rests.items() if until > now}
+        if self._refused_at is None:
+            return KeyRest(self.name, models)
+        return KeyRest(self.name, models, (now - self._refused_at, max(0.0, self._probe_at - now), self._doublings))
+
+    def adopt(self, former: KeyRest, now: float) -> None:
+        """Continue with what the replaced process knew of the key."""
+        self._rests = {model: now + min(max(0.0, left), MAX_HELD) for model, left in former.models.items()}
+        if former.refused is not None:
+            age, left, doublings = former.refused
+            longest = self.pool.provider.circuit_breaker.open_seconds * 2**MAX_DOUBLINGS
+            self._refused_at, self._probe_at = now - max(0.0, age), now + min(max(0.0, left), longest)
+            self._doublings = min(max(0, doublings), MAX_DOUBLINGS)
+
     def taken(self, turn: int) -> None:
         """Record that the key was chosen for a call. `turn` is the number of this choice.
 
@@ -160,6 +207,23 @@ class KeyPool:
         """Return the seconds until a key is free for a model; infinity if all keys are refused."""
         return min((state.free_in(model) for state in self.states if not state.is_refused), default=inf)
 
+    def remembered(self, most: int) -> PoolState:
+        """Return what the process that replaces this one must know of the keys, with `most` sessions at most."""
+        now = self.clock()
+        sessions = [KeySession(*session, state.name, now - at) for session, (at, state) in self._sessions.items()]
+        keys = tuple(state.remembered(now) for state in self.states)
+        return PoolState(self.provider.id, keys, tuple(sessions[-most:]))
+
+    def adopt(self, former: PoolState) -> None:
+        """Continue with what the replaced process knew of the keys."""
+        now, states = self.clock(), {state.name: state for state in self.states}
+        for key in former.keys:
+            if key.name in states:
+                states[key.name].adopt(key, now)
+        for one in former.sessions[-MAX_SESSIONS:]:
+            if one.key in states:
+                self._sessions[one.login, one.session] = now - max(0.0, one.age), states[one.key]
+
     def _of_session(self, free: list[KeyState], session: Session, sticky_seconds: float) -> KeyState:
         at, last = self._sessions.get(session, (-inf, None))
         if last is not None and last in free and self.clock() - at < sticky_seconds:
@@ -189,3 +253,18 @@ class KeyPools:
             pool = self._pools[provider.id] = KeyPool(provider, self._clock)
         pool.configured(provider)
         return pool
+
+    def remembered(self) -> tuple[PoolState, ...]:
+        """Return what the process that replaces this one must know of all keys.
+
+        All pools together have at most `MAX_SESSIONS` sessions, or one for each pool.
+        """
+        most = max(1, MAX_SESSIONS // max(1, len(self._pools)))
+        return tuple(pool.remembered(most) for pool in self._pools.values())
+
+    def adopt(self, former: Sequence[PoolState], providers: Iterable[Provider]) -> None:
+        """Continue with what the replaced process knew of the keys of these providers."""
+        pools = {one.provider: one for one in former}
+        for provider in providers:
+            if provider.apikeys and provider.id in pools:
+                self.of(provider).adopt(pools[provider.id])

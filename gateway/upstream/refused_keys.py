@@ -37,5 +37,9 @@ class RefusedKeys:
         """Return the names of the refused keys of a provider."""
         return [name for name, of in self._refused.get(provider.id, {}).items() if of.as_written == provider.as_written]
 
+    def remembered(self) -> dict[str, list[str]]:
+        """Return the names of the refused keys by provider, for the process that replaces this one."""
+        return {id_: [*refused] for id_, refused in self._refused.items()}
+
     def __contains__(self, provider: object) -> bool:
         return isinstance(provider, Provider) and bool(self.names(provider))

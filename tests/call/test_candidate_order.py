@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
-from gateway.call.candidate_order import MAX_SESSIONS, CandidateOrder, best_ranked
+from gateway.call.candidate_order import MAX_SESSIONS, CandidateOrder, StickySession, best_ranked
 from gateway.config.model import Config, Provider, Strategy
 from gateway.money.prices.table import Prices
 from gateway.upstream.catalog import Catalog, Offer
@@ -18,6 +19,7 @@ from gateway.upstream.catalog import Catalog, Offer
 STICKY = 300.0
 HAIKU = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
 PRICES = Prices.load()
+SESSIONS = tuple[StickySession, ...]
 
 
 def offers(**changed: Mapping[str, Any]) -> list[Offer]:
@@ -136,6 +138,19 @@ def test_only_so_many_sessions_are_remembered() -> None:
         ordering.served("b", f"s{number}")
     assert ordering.names("first", "s0") == "abc"
     assert ordering.names("first", "s1") == "bac"
+
+
+def test_a_process_that_replaces_another_keeps_sessions_where_they_were() -> None:
+    ordering = Ordering()
+    ordering.served("b", "s")
+    ordering.now += 100.0
+    ordering.served("c", "t")
+    other = Ordering()
+    other.now = 3.0
+    other.candidates.adopt(msgspec.json.decode(msgspec.json.encode(ordering.candidates.remembered()), type=SESSIONS))
+    assert [other.names("first", session)[0] for session in ("s", "t", "u")] == ["b", "c", "a"]
+    other.now += STICKY - 100.0
+    assert [other.names("first", session)[0] for session in ("s", "t")] == ["a", "c"]
 
 
 def test_the_offers_of_the_highest_preference_come_first() -> None:

@@ -14,13 +14,21 @@ import pytest
 
 from gateway.store.schema import MIGRATIONS
 from gateway.testkit import scenarios
+from gateway.testkit.bedrock import BedrockSim
 from tests.end_to_end.test_restarts import COST, configuration
+from tests.helpers.gateway import HAIKU, KEY, bedrock
 from tests.helpers.hostile_http import CHAT
 from tests.helpers.processes import family, irisgate
 from tests.helpers.waiting import eventually
 
 STREAM = {**CHAT, "stream": True}
 HELLO = {"type": "Hello", "protocol": 1, "schema": len(MIGRATIONS), "database": "", "sync": False}
+
+
+@pytest.fixture
+async def second_sim():
+    async with BedrockSim({KEY}) as simulator:
+        yield simulator
 
 
 @contextlib.asynccontextmanager
@@ -288,3 +296,31 @@ async def test_messages_that_agree_with_nothing_change_nothing(tmp_path, bedrock
         await gateway.restart()
         assert (await gateway.chat())[0] == 200
         await one_record_each(gateway, ["ok"] * 2)
+
+
+async def test_the_new_process_knows_the_circuits_and_sessions_of_the_old_one(tmp_path, bedrock_sim, second_sim):
+    """Check that a resting model gets no call after a restart, and that a session stays where its prompt is cached."""
+    arguments = configuration(tmp_path, bedrock_sim.url)
+    path = tmp_path / "config.hujson"
+    document = json.loads(path.read_text())
+    document["providers"]["c"] = bedrock(second_sim.url, preference=-1)
+    document["resilience"] = {"circuit_breaker": {"open_seconds": 600}, "retry_budget": 1.0}
+    path.write_text(json.dumps(document))
+    async with family(tmp_path, *arguments) as gateway:
+        bedrock_sim.default = scenarios.error("InternalServerException", "down")
+        for number in range(6):  # another session each, because a session stays where it was served
+            assert (await gateway.chat(messages=[{"role": "user", "content": f"hello {number}"}]))[0] == 200
+        before = len(bedrock_sim.requests)
+        await gateway.restart()
+        (adopted,) = gateway.entries("handover.memory_adopted")
+        assert (adopted["resting"], adopted["sessions"]) == (1, 6)
+        assert (await gateway.chat())[0] == 200
+        assert len(bedrock_sim.requests) == before
+        async with gateway.session.get(f"{gateway.url}/api/providers/health") as reply:
+            models = (await reply.json())["providers"]
+        states = {(each["provider"], each["model"]): each["state"] for each in models}
+        assert states["b", HAIKU] == "open"
+        assert {state for key, state in states.items() if key != ("b", HAIKU)} == {"closed"}
+        bedrock_sim.default = None
+        await gateway.session.close()
+        await gateway.end()

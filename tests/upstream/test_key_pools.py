@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gateway.config.document.secrets import Secret
 from gateway.config.model import CircuitBreaker, PooledKey, Provider
+from gateway.upstream import key_pools
 from gateway.upstream.health.circuits import MAX_HELD
-from gateway.upstream.key_pools import KeyPools
+from gateway.upstream.key_pools import KeyPools, PoolState
 from gateway.upstream.refused_keys import RefusedKeys
 
 NAMES = ("a", "b", "c")
@@ -202,3 +204,69 @@ class KeysMachine(RuleBasedStateMachine):
 
 
 TestKeys = KeysMachine.TestCase
+
+
+def successor(pool):
+    """Return the pools of the process that replaces the gateway. Its clock shows another time."""
+    other = Pool()
+    other.now = 5.0
+    sent = msgspec.json.encode(pool.pools.remembered())
+    other.pools.adopt(msgspec.json.decode(sent, type=tuple[PoolState, ...]), [PROVIDER])
+    return other
+
+
+def state_of(pool, name):
+    return next(state for state in pool.pool.states if state.name == name)
+
+
+def test_a_process_that_replaces_another_keeps_keys_at_rest_and_sessions():
+    pool = Pool()
+    kept = pool.free("kept")
+    others = [name for name in NAMES if name != kept]
+    state_of(pool, others[0]).refused()
+    state_of(pool, others[1]).rest("m", 30.0)
+    pool.now += 4.0
+    other = successor(pool)
+    assert [other.free(f"s{number}") for number in range(4)] == [kept] * 4
+    assert [other.free(f"n{number}", "n") for number in range(4)].count(others[1]) >= 1
+    assert state_of(other, others[0]).free_in("m") == 6.0
+    assert state_of(other, others[1]).free_in("m") == 26.0
+    other.now += 30.0
+    assert {other.free(f"t{number}") for number in range(9)} == {*NAMES}
+    assert other.free("kept") == kept
+
+
+def test_sessions_of_a_replaced_process_end_with_their_last_call():
+    pool = Pool()
+    first = pool.free("s")
+    pool.now += 200.0
+    other = successor(pool)
+    other.now += 99.0
+    state_of(other, first).in_flight = 5
+    assert other.free("s") == first
+    pool.now += 100.0
+    later = successor(pool)
+    state_of(later, first).in_flight = 5
+    assert later.free("s") != first
+
+
+def test_all_pools_together_send_a_limited_number_of_sessions(monkeypatch):
+    monkeypatch.setattr(key_pools, "MAX_SESSIONS", 6)
+    pools = KeyPools(lambda: 1.0)
+    for provider in "pqr":
+        for session in range(6):
+            pools.of(replace(PROVIDER, id=provider)).free("m", ("ada", f"s{session}"), 300.0)
+    sent = [[one.session for one in pool.sessions] for pool in pools.remembered()]
+    assert sent == [["s4", "s5"]] * 3
+
+
+def test_keys_that_a_configuration_no_longer_has_are_not_adopted():
+    pool = Pool()
+    for number in range(6):
+        pool.free(f"s{number}")
+    state_of(pool, "a").refused()
+    fewer = replace(PROVIDER, apikeys=PROVIDER.apikeys[1:])
+    other = KeyPools(lambda: 5.0)
+    other.adopt(pool.pools.remembered(), [fewer, replace(PROVIDER, id="new")])
+    assert [state.name for state in other.of(fewer).states] == ["b", "c"]
+    assert not any(state.is_refused for state in other.of(fewer).states)

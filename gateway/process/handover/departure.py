@@ -14,6 +14,7 @@ from gateway.call.predecessor import Predecessor
 from gateway.money.quotas.buckets import Kind
 from gateway.money.quotas.ledger import Reservation
 from gateway.money.quotas.transfer import Hold
+from gateway.process.handover.memory import memory_of
 from gateway.process.handover.wire import OpenSession, Spool, State
 from gateway.process.sites import Sites
 from gateway.store.base import JournalOffset, StoreFailed
@@ -66,6 +67,7 @@ class Departure:
             (*older, _spool(self.spool.name, JournalOffset(), ids, self._held)),
             tuple(gateway.quotas.limits()),
             tuple(OpenSession(call.identity.login, call.session_id, call.at) for call in calls if call.session_id),
+            memory_of(gateway),
         )
 
     async def undo(self) -> None:

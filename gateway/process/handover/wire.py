@@ -98,6 +98,9 @@ class State(msgspec.Struct, frozen=True, tag=True):
     spools: tuple[Spool, ...]
     limits: tuple[BucketState, ...]
     sessions: tuple[OpenSession, ...]
+    memory: msgspec.Raw = msgspec.Raw(b"null")
+    """The memory of the old process about its providers (`memory.py`). A new process that cannot read it starts without
+    it."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):

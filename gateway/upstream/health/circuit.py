@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+import msgspec
+
 from gateway.config.model import CircuitBreaker
 from gateway.upstream.health.window import Window
 
@@ -33,6 +35,26 @@ Each failed probe is one slow attempt of a client. A longer time would keep a pr
 recovered."""
 FIRST_SHARE: Final = 0.1
 """Share of the attempts that pass at the beginning of the slow start."""
+
+
+class CircuitState(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a circuit that is not simply closed, for the process that replaces this one.
+
+    The counts of the window are left out. All times are durations in seconds, because the clocks of two processes need
+    not be the same.
+    """
+
+    state: State
+    cause: Cause = ""
+    age: float = 0.0
+    """Seconds since the last change of the state."""
+    rest: float = 0.0
+    """Seconds until an open circuit becomes half open."""
+    held: float = 0.0
+    """Seconds for which the provider has asked to send nothing."""
+    doublings: int = 0
+    throttles: int = 0
+    mean_seconds: float | None = None
 
 
 class Circuit:
@@ -157,6 +179,40 @@ class Circuit:
             # only a call makes the circuit half open, but none may have come
             return ("open", self.cause, self.until - now) if now < self.until else ("half_open", self.cause, None)
         return self.state, self.cause, None
+
+    def remembered(self, now: float) -> CircuitState | None:
+        """Return the state for the process that replaces this one; None if the circuit lets every attempt pass."""
+        state, cause, _ = self.read(now)
+        if state == "closed":
+            return None
+        if cause == "throttled":
+            state, cause = self.state, self.cause
+        return CircuitState(
+            state=state,
+            cause=cause,
+            age=now - self.since,
+            rest=max(0.0, self.until - now),
+            held=max(0.0, self.held_until - now),
+            doublings=self._doublings,
+            throttles=self.throttles,
+            mean_seconds=self.mean_seconds,
+        )
+
+    def adopt(self, former: CircuitState, now: float) -> None:
+        """Continue the circuit of the process that this one replaces. The limits of the settings hold for it too.
+
+        A circuit that was half open is open, and becomes half open with the next attempt.
+        """
+        if not self.settings.enabled:
+            return
+        self._doublings = min(max(0, former.doublings), MAX_DOUBLINGS)
+        self.throttles, self.mean_seconds = former.throttles, former.mean_seconds
+        self.held_until = now + max(0.0, former.held)
+        longest = self.settings.open_seconds * 2**MAX_DOUBLINGS
+        self.until = now + (min(max(0.0, former.rest), longest) if former.state == "open" else 0.0)
+        self._epoch = now
+        self._become("open" if former.state == "half_open" else former.state, former.cause, now - max(0.0, former.age))
+        self.passes_all = self.state == "closed" and self.held_until <= now
 
     def rests(self, now: float) -> bool:
         """Return whether the circuit is open at `now`. A wait that the provider demanded (`Retry-After`) does not

@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic, time
 from typing import Final
@@ -23,7 +23,8 @@ from typing import Final
 import msgspec
 
 from gateway.config.model import CircuitBreaker, Config, Provider
-from gateway.upstream.health.circuit import MAX_DOUBLINGS, Cause, Circuit, State
+from gateway.upstream.health.circuit import MAX_DOUBLINGS, Cause, Circuit, CircuitState, State
+from gateway.upstream.health.ways import way
 
 MAX_HELD: Final = 60.0
 """Maximum number of seconds for which a model gets no attempts because of a provider's `Retry-After`. Some providers
@@ -85,6 +86,33 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """True if another provider or another target of an alias can serve the model's calls."""
 
 
+class ModelState(msgspec.Struct, frozen=True):
+    """The circuit of one model, for the process that replaces this one."""
+
+    provider: str
+    model: str
+    circuit: CircuitState
+    failure: Failure | None = None
+
+
+class RestState(msgspec.Struct, frozen=True):
+    """A provider that refuses the gateway's key, for the process that replaces this one. All times are in seconds."""
+
+    provider: str
+    age: float
+    """Seconds since the refusal."""
+    rest: float
+    """Seconds until an attempt may probe the key."""
+    doublings: int = 0
+
+
+class HealthState(msgspec.Struct, frozen=True):
+    """The models and providers that rest, for the process that replaces this one."""
+
+    models: tuple[ModelState, ...] = ()
+    rests: tuple[RestState, ...] = ()
+
+
 @dataclass(slots=True)
 class _Rest:
     """The time for which a provider gets no calls, because it refuses the gateway's key."""
@@ -138,7 +166,7 @@ class Health:
         former, self._providers = self._providers, config.providers
         self._peers = peers_of(config) if peers is None else peers
         same = {
-            id_ for id_, provider in config.providers.items() if id_ in former and _way(provider) == _way(former[id_])
+            id_ for id_, provider in config.providers.items() if id_ in former and way(provider) == way(former[id_])
         }
         self._memories = {
             key: memory for key, memory in self._memories.items() if key[0] in same and key in self._peers
@@ -251,6 +279,42 @@ class Health:
         keys |= {key for key in self._peers if key[0] in refused} if refused else set()
         return len(keys), sum(not self._peers.get(key) for key in keys)
 
+    def remembered(self) -> HealthState:
+        """Return the models and providers that rest, for the process that replaces this one.
+
+        There are at most as many as configured models.
+        """
+        now = self._clock()
+        states = [(key, memory, memory.circuit.remembered(now)) for key, memory in self._memories.items()]
+        return HealthState(
+            tuple(ModelState(*key, state, _sendable(memory)) for key, memory, state in states if state is not None),
+            tuple(
+                RestState(id_, now - rest.since, max(0.0, rest.until - now), rest.doublings)
+                for id_, rest in self._rests.items()
+            ),
+        )
+
+    def adopt(self, former: HealthState, same: Collection[str]) -> int:
+        """Continue with the health that the replaced process knew. Return the number of models and providers that rest.
+
+        `same` has the ids of the providers that are reached in the same way as there. All others start as healthy.
+        """
+        now, adopted = self._clock(), 0
+        for one in former.models:
+            if one.provider in same and (one.provider, one.model) in self._peers:
+                memory = self._remember(one.provider, one.model)
+                memory.circuit.adopt(one.circuit, now)
+                memory.failure = one.failure
+                adopted += not memory.circuit.passes_all
+        for rest in former.rests:
+            breaker = self._breaker(rest.provider)
+            if rest.provider in same and breaker.enabled:
+                doublings = min(max(0, rest.doublings), MAX_DOUBLINGS)
+                until = now + min(max(0.0, rest.rest), breaker.open_seconds * 2**MAX_DOUBLINGS)
+                self._rests[rest.provider] = _Rest(now - max(0.0, rest.age), until, doublings)
+                adopted += 1
+        return adopted
+
     def _standing(self, key: Key, now: float, wall: float) -> Standing:
         provider_id, model = key
         memory = self._memories.get(key)
@@ -329,18 +393,12 @@ class Health:
         self.changed(Change(provider_id, model, circuit.state, circuit.cause, calls, failures, seconds))
 
 
-def _way(provider: Provider) -> tuple[object, ...]:
-    """Return the settings that determine how a provider is reached. If they change, earlier failures no longer
-    matter.
-    """
-    return (
-        provider.baseurl,
-        provider.apikey,
-        provider.apikeys,
-        provider.authorization,
-        provider.issuer,
-        provider.add_headers,
-    )
+def _sendable(memory: _Memory) -> Failure | None:
+    """Return the last error with a message that UTF-8 can encode. A provider's message may have lone surrogates."""
+    failure = memory.failure
+    if failure is None:
+        return None
+    return msgspec.structs.replace(failure, message=failure.message.encode("utf-8", "replace").decode())
 
 
 def peers_of(config: Config) -> Peers:

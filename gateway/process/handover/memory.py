@@ -1,0 +1,78 @@
+"""The memory of a gateway, for the process that replaces it: what it has learned of its providers.
+
+- Models and providers that rest, keys that rest, and the choices by which sessions stay at a provider and a key.
+- The numbers of models, keys and sessions are bounded, where they are kept.
+- It is a part of `State` with a version of its own. A process that cannot read it logs why, and starts without it.
+- A provider that is reached in another way now, such as with another key, starts as healthy.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from gateway.call.candidate_order import StickySession
+from gateway.call.context import Gateway
+from gateway.upstream.health.circuits import HealthState
+from gateway.upstream.health.ways import fingerprint
+from gateway.upstream.key_pools import PoolState
+
+VERSION: Final = 1
+"""The version of this form. A memory with another version is not read."""
+
+
+class _Memory(msgspec.Struct, frozen=True, kw_only=True):
+    version: int
+    ways: dict[str, str]
+    """The fingerprint of the way to each provider, by the provider's id."""
+    health: HealthState
+    sessions: tuple[StickySession, ...]
+    pools: tuple[PoolState, ...]
+    refused_keys: dict[str, list[str]]
+    """The names of the keys that providers refused (`RefusedKeys`), by the provider's id."""
+
+
+class _Version(msgspec.Struct, frozen=True):
+    version: int
+
+
+def memory_of(gateway: Gateway) -> msgspec.Raw:
+    """Return what the gateway has learned of its providers."""
+    memory = _Memory(
+        version=VERSION,
+        ways={id_: fingerprint(provider.as_written) for id_, provider in gateway.runtime.config.providers.items()},
+        health=gateway.health.remembered(),
+        sessions=gateway.order.remembered(),
+        pools=gateway.pools.remembered(),
+        refused_keys=gateway.keys.remembered(),
+    )
+    try:
+        return msgspec.Raw(msgspec.json.encode(memory))
+    except UnicodeEncodeError:  # a session's id or a model's name that no JSON can have
+        return msgspec.Raw(b"null")
+
+
+def adopt_memory(raw: msgspec.Raw, gateway: Gateway) -> None:
+    """Continue with what the replaced gateway had learned. If it cannot be read, log the reason and do nothing."""
+    try:
+        version = msgspec.json.decode(raw, type=_Version | None)
+        if version is None:
+            return  # a release that sends no memory
+        if version.version != VERSION:
+            reason = f"it has the version {version.version}, and this release reads version {VERSION}"
+            gateway.log.warning("handover.memory_ignored", reason=reason)
+            return
+        memory = msgspec.json.decode(raw, type=_Memory)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        gateway.log.warning("handover.memory_ignored", reason=str(error))
+        return
+    providers = gateway.runtime.config.providers
+    same = {id_ for id_, provider in providers.items() if memory.ways.get(id_) == fingerprint(provider.as_written)}
+    resting = gateway.health.adopt(memory.health, same)
+    gateway.order.adopt(memory.sessions)
+    gateway.pools.adopt(memory.pools, [providers[id_] for id_ in providers if id_ in same])
+    for id_ in same & memory.refused_keys.keys():
+        for name in memory.refused_keys[id_]:
+            gateway.keys.refused(providers[id_], name)
+    gateway.log.info("handover.memory_adopted", resting=resting, sessions=len(memory.sessions))

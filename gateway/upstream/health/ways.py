@@ -1,0 +1,40 @@
+"""The settings by which a provider is reached. If they change, its earlier failures no longer matter."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from hashlib import sha256
+
+from gateway.config.document.secrets import Secret
+from gateway.config.model import Provider
+
+
+def way(provider: Provider) -> tuple[object, ...]:
+    """Return the settings that determine how a provider is reached."""
+    return (
+        provider.baseurl,
+        provider.apikey,
+        provider.apikeys,
+        provider.authorization,
+        provider.issuer,
+        provider.add_headers,
+    )
+
+
+def fingerprint(provider: Provider) -> str:
+    """Return a hash of the settings by which a provider is reached. It is the same in every process.
+
+    It is neither stored nor logged, because a short key could be guessed from it.
+    """
+    return sha256(repr(_plain(way(provider))).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _plain(value: object) -> object:
+    """Return a value whose repr shows all of its parts, with the values of secrets."""
+    if isinstance(value, Secret):
+        return value.source, value.value
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    if is_dataclass(value):
+        return type(value).__name__, *(_plain(getattr(value, each.name)) for each in fields(value))
+    return value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from operator import add
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from gateway.store.sql import Connection, larger, rows_of_values
 from gateway.store.sums import DAY, FIGURES, HOUR, PERIOD, QUARTER, ErrorKind, ErrorShare, Group, Health, Series, Sums
@@ -71,13 +71,15 @@ def add_figures(connection: Connection, sums: Sums) -> None:
     """Add the sums of a batch to the tables of sums over calls, tools and errors, and update the health of models."""
     if not sums.figures:
         return
-    everybody: dict[Group, Sequence[int]] = {}
-    for group, amounts in sums.figures.items():
-        _add(everybody, Group(group.time, of_everybody(group.series)), amounts)
-    wanted = dict.fromkeys(group.series for groups in (sums.figures, everybody) for group in groups)
-    numbers = series_numbers(connection, wanted)
-    _add_to_tables(connection, FIGURE_TABLES, sums.figures, numbers)
-    _add_to_tables(connection, EVERYBODY_TABLES, everybody, numbers)
+    series = dict.fromkeys(group.series for group in sums.figures)
+    of_all = {one: of_everybody(one) for one in series}
+    numbers = series_numbers(connection, dict.fromkeys([*series, *of_all.values()]))
+    rows = {(time, numbers[one]): amounts for (time, one), amounts in sums.figures.items()}
+    _add_to_tables(connection, FIGURE_TABLES, rows)
+    everybody: Rows = {}
+    for (time, one), amounts in sums.figures.items():
+        _add(everybody, (time, numbers[of_all[one]]), amounts)
+    _add_to_tables(connection, EVERYBODY_TABLES, everybody)
     _add_tools(connection, sums, numbers)
     if sums.errors:
         write_errors(connection, sums.errors, sums.kinds, numbers)
@@ -89,25 +91,36 @@ def of_everybody(series: Series) -> Series:
     return series._replace(identity="", agent="")
 
 
-K = TypeVar("K")
+Rows = dict[tuple[int, int], Sequence[int]]
+"""Values of the columns `FIGURES`, by the time of a row in Unix milliseconds and the number of its series."""
 
 
-def _add(to: dict[K, Sequence[int]], key: K, amounts: Sequence[int]) -> None:
+def _add(to: Rows, key: tuple[int, int], amounts: Sequence[int]) -> None:
     before = to.get(key)
     to[key] = amounts if before is None else [*map(add, before, amounts)]
 
 
-def _add_to_tables(
-    connection: Connection,
-    tables: Mapping[str, int],
-    figures: Mapping[Group, Sequence[int]],
-    numbers: Mapping[Series, int],
-) -> None:
-    for table, unit in tables.items():
-        rows: dict[tuple[int, int], Sequence[int]] = {}
-        for (time, series), amounts in figures.items():
-            _add(rows, (time - time % unit, numbers[series]), amounts)
+def _add_to_tables(connection: Connection, tables: Mapping[str, int], quarters: Rows) -> None:
+    """Add the sums over quarter hours to tables of sums. `tables` has the longest unit first.
+
+    The rows of each table are summed from those of the next shorter unit.
+    """
+    rows = quarters
+    for table, unit in reversed([*tables.items()]):
+        rows = _summed(rows, unit)
         connection.executemany(_UPSERT_FIGURES[table], [(*key, *amounts) for key, amounts in rows.items()])
+
+
+def _summed(rows: Rows, unit: int) -> Rows:
+    """Return the sums of rows by a longer unit of time in milliseconds."""
+    times = {time for time, _ in rows}
+    if len({time - time % unit for time in times}) == len(times):
+        # most batches are within a quarter hour, and their rows have nothing to add
+        return {(time - time % unit, series): amounts for (time, series), amounts in rows.items()}
+    summed: Rows = {}
+    for (time, series), amounts in rows.items():
+        _add(summed, (time - time % unit, series), amounts)
+    return summed
 
 
 def series_numbers(connection: Connection, wanted: Iterable[Series]) -> dict[Series, int]:

@@ -28,8 +28,9 @@ POLL_SECONDS: Final = 0.05
 """Seconds to wait before further lines of the journal are applied to the store. A call is in the store within 100 ms.
 
 A busy gateway waits for `BUSY_POLL_SECONDS` instead."""
-BUSY_POLL_SECONDS: Final = 0.5
-"""Seconds between two rounds of applying the journal while the gateway is busy (`BUSY_BYTES`).
+BUSY_POLL_SECONDS: Final = 1.0
+"""Seconds between two rounds of applying the journal while the gateway is busy (`BUSY_BYTES`). The pages look for new
+records as often.
 
 Large batches save work: in a batch of 1,000 calls, the store has less than half as much work for each call as in a
 batch of 50."""

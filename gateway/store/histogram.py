@@ -20,6 +20,16 @@ SHIFT: Final = 31
 SIZE: Final = (len(BOUNDS) + 1) // 2
 """Number of packed integers for the counts of all buckets."""
 
+_PLACES: Final = tuple((bucket // 2, 1 << SHIFT * (bucket % 2)) for bucket in range(len(BOUNDS) + 1))
+
+
+def place(duration: float) -> tuple[int, int]:
+    """Return the index of the packed integer that counts a duration, and the number that is added to this integer.
+
+    `duration` is in milliseconds.
+    """
+    return _PLACES[bisect_left(BOUNDS, duration)]
+
 
 def count(durations: Iterable[float]) -> list[int]:
     """Return the number of durations in each bucket, with two counts packed into each integer.
@@ -28,8 +38,8 @@ def count(durations: Iterable[float]) -> list[int]:
     """
     counts = [0] * SIZE
     for duration in durations:
-        bucket = bisect_left(BOUNDS, duration)
-        counts[bucket // 2] += 1 << SHIFT * (bucket % 2)
+        index, one = place(duration)
+        counts[index] += one
     return counts
 
 

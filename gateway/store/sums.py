@@ -7,8 +7,8 @@ milliseconds. SQL statements are in `rows.py`.
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import add, itemgetter
 from typing import Any, Final, NamedTuple
@@ -18,7 +18,7 @@ import orjson
 from gateway.contract.flag import USAGE_KINDS
 from gateway.store.calls import CALL_COLUMNS
 from gateway.store.entries import MAX_INTEGER
-from gateway.store.histogram import SIZE, count
+from gateway.store.histogram import SIZE, place
 
 QUARTER: Final = 900_000
 """Number of milliseconds in a quarter of an hour. The offsets of all time zones are multiples of it."""
@@ -103,7 +103,8 @@ class SessionShare:
     """Provider of the last call for which a provider was chosen; "" if there is no such call."""
     started_at: int = MAX_INTEGER
     last_at: int = -1
-    sums: list[int] = field(default_factory=lambda: [0] * len(SUMS))
+    sums: Sequence[int] = ()
+    """Sums in the order of the columns `SUMS`; () before the first call."""
     models: dict[tuple[str, str], int] = field(default_factory=dict)
     """The (provider, model) pairs of the session, each with the Unix time in milliseconds at which its last reply
     ended."""
@@ -116,7 +117,7 @@ class Sums:
 
     sessions: dict[tuple[str, str], SessionShare] = field(default_factory=dict)
     """The amounts that are added to sessions, by (identity, session id)."""
-    figures: dict[Group, list[int]] = field(default_factory=dict)
+    figures: dict[Group, Sequence[int]] = field(default_factory=dict)
     """Values of the columns `FIGURES`, by the key of the row."""
     tools: Counter[tuple[Group, str]] = field(default_factory=Counter)
     """Number of times that models called each tool, by group and tool name."""
@@ -129,83 +130,106 @@ class Sums:
 Row = tuple[Any, ...]
 """The values of a call's row, in the order of `CALL_COLUMNS`."""
 
-_AT_COLUMN: Final = CALL_COLUMNS.index("at")
-_GROUP_KEY: Final = itemgetter(*map(CALL_COLUMNS.index, ("session_id", *Series._fields)))
-_COUNTS: Final = slice(CALL_COLUMNS.index(USAGE_KINDS[0]), CALL_COLUMNS.index(USAGE_KINDS[-1]) + 1)
-_NO_BUCKETS: Final = [0] * SIZE
+
+def _columns(*names: str) -> itemgetter[Any]:
+    return itemgetter(*map(CALL_COLUMNS.index, names))
+
+
+_SERIES: Final = _columns(*Series._fields)
+_SESSION_ID: Final = CALL_COLUMNS.index("session_id")
+_AMOUNTS: Final = _columns(
+    "at", *USAGE_KINDS, "cost", "estimated", "cache_saved", "duration_ms", "first_event_ms", "tools"
+)
+_ERROR: Final = _columns("error", "error_native", "error_message", "id")
+_SUMMED: Final = FIGURES.index("duration_ms") + 1
+"""Number of columns of `FIGURES` before the histograms."""
+_FIRST: Final = _SUMMED + len(DURATIONS)
+"""Number of columns of `FIGURES` before the histogram of the times to the first event."""
+
+
+@dataclass(slots=True)
+class _Part:
+    """Sums over the calls of one group."""
+
+    group: Group
+    is_ok: bool
+    model: tuple[str, str] | None
+    """Provider and model; None if no provider was reached."""
+    figure: list[int] = field(default_factory=lambda: [0] * len(FIGURES))
+    """Values of the columns `FIGURES`."""
+    lists: dict[str, int] = field(default_factory=dict)
+    """Number of calls for each list of tools that a model called. The key is the JSON list of the tools' names."""
+    last_at: int = -1
+    """Start of the last call, as Unix time in milliseconds."""
+
+
+class _ToolNames(dict[str, Sequence[str]]):
+    """The names in JSON lists of tools. Each list is decoded once for a batch, because many calls have the same."""
+
+    def __missing__(self, tools: str) -> Sequence[str]:
+        names: Sequence[str] = orjson.loads(tools)
+        self[tools] = names
+        return names
 
 
 def sum_calls(calls: Iterable[Row]) -> Sums:
-    """Sum calls by session and by quarter hour.
+    """Sum calls by session, and by series and quarter hour.
 
-    The calls of each session, series and quarter hour are summed as a group, because a batch has few such groups.
+    This is written for speed: most batches have few calls for each session, so the work for one call counts.
     """
-    alike: defaultdict[tuple[tuple[Any, ...], int], list[Row]] = defaultdict(list)
-    for row in calls:
-        alike[_GROUP_KEY(row), row[_AT_COLUMN] // QUARTER].append(row)
     sums = Sums()
-    for ((session_id, *values), quarter), calls_alike in alike.items():
-        series = Series(*values)
-        part = _part(calls_alike, series.outcome)
-        group = Group(quarter * QUARTER, series if series.provider else series._replace(model=""))
-        _add(sums.figures, group, [len(calls_alike), *part.amounts[2:], *part.latencies])
-        _count_tools(sums, group, part)
-        if series.outcome != "ok":
-            add_errors(sums, group, calls_alike)
-        if series.provider:
-            _note_health(sums, series, calls_alike)
-        if session_id:
-            share = sums.sessions.setdefault((series.identity, session_id), SessionShare())
-            _to_session(share, part, series)
+    parts: dict[tuple[tuple[Any, ...], int], _Part] = {}
+    names_of = _ToolNames()
+    for row in calls:
+        at, *counts, cost, estimated, saved, duration, first_event, tools = _AMOUNTS(row)
+        values, quarter = _SERIES(row), at // QUARTER
+        part = parts.get((values, quarter))
+        if part is None:
+            part = parts[values, quarter] = _part(values, quarter)
+        milliseconds = max(0, round(duration))
+        amounts = (1, *counts, cost or 0, 1 if cost is None else 0, estimated, saved or 0, milliseconds)
+        figure = part.figure
+        figure[:_SUMMED] = map(add, figure, amounts)
+        if part.is_ok:
+            column, one = place(duration)
+            figure[_SUMMED + column] += one
+        else:
+            _add_fault(sums, part.group, row, at)
+        if first_event is not None:
+            column, one = place(first_event)
+            figure[_FIRST + column] += one
+        part.lists[tools] = part.lists.get(tools, 0) + 1
+        part.last_at = max(part.last_at, at)
+        if session_id := row[_SESSION_ID]:
+            _to_session(sums.sessions, (values[0], session_id), part, amounts, at, names_of[tools])
+    for part in parts.values():
+        _add_part(sums, part, names_of)
     return sums
 
 
-class _Part(NamedTuple):
-    """Sums over calls of one session and series in one quarter hour."""
+def _part(values: tuple[Any, ...], quarter: int) -> _Part:
+    """Return the sums over no calls of a series in a quarter hour.
 
-    amounts: list[int]
-    """Sums in the order of the columns `SUMS`."""
-    latencies: list[int]
-    """Sums of the columns that are in `FIGURES` and not in `SUMS`, in the order of `FIGURES`."""
-    started: tuple[int, ...]
-    """Start of each call, as Unix time in milliseconds."""
-    ended: list[int]
-    """End of each call, as Unix time in milliseconds."""
-    tools: Mapping[str, int]
-    """Number of calls for each list of tools that a model called. The key is the JSON list of the tools' names."""
+    Of calls that reached no provider, those with different models are in one group. Each has a part of its own.
+    """
+    series = Series(*values)
+    group = Group(quarter * QUARTER, series if series.provider else series._replace(model=""))
+    return _Part(group, series.outcome == "ok", (series.provider, series.model) if series.provider else None)
 
 
-def _part(calls: list[Row], outcome: str) -> _Part:
-    """Return the sums over the calls of one group. Adding column by column is several times faster than row by row."""
-    columns = [*zip(*calls, strict=True)]
-    of = dict(zip(CALL_COLUMNS, columns, strict=True))
-    started, cost, durations = of["at"], of["cost"], of["duration_ms"]
-    unknown = cost.count(None)
-    amounts = [
-        len(calls),
-        0 if outcome == "ok" else len(calls),
-        *map(sum, columns[_COUNTS]),
-        sum(filter(None, cost)),
-        unknown,
-        sum(of["estimated"]),
-        sum(filter(None, of["cache_saved"])),
-    ]
-    ended = [at + max(0, round(duration)) for at, duration in zip(started, durations, strict=True)]
-    by_duration = count(durations) if outcome == "ok" else _NO_BUCKETS
-    firsts = [first for first in of["first_event_ms"] if first is not None]
-    latencies = [sum(ended) - sum(started), *by_duration, *(count(firsts) if firsts else _NO_BUCKETS)]
-    return _Part(amounts, latencies, started, ended, Counter(of["tools"]))
+def _add_part(sums: Sums, part: _Part, names_of: _ToolNames) -> None:
+    group = part.group
+    before = sums.figures.get(group)
+    sums.figures[group] = part.figure if before is None else [*map(add, before, part.figure)]
+    for tools, calls in part.lists.items():
+        for tool in names_of[tools]:
+            sums.tools[group, tool] += calls
+    if part.model is not None:
+        health = sums.health.setdefault(part.model, Health())
+        if part.is_ok:
+            health.success_at = max(health.success_at, part.last_at)
 
 
-def _count_tools(sums: Sums, group: Group, part: _Part) -> None:
-    for tools, calls in part.tools.items():
-        if tools != "[]":
-            for tool in orjson.loads(tools):
-                sums.tools[group, tool] += calls
-
-
-_AT: Final = itemgetter(_AT_COLUMN)
-_ERROR: Final = itemgetter(*map(CALL_COLUMNS.index, ("error", "error_native", "error_message", "id", "at")))
 _NUMBER: Final = re.compile(r"(?:0x)?[0-9a-f]*[0-9][0-9a-f]*(?:[-.,:][0-9a-f]+)*", re.IGNORECASE)
 """Pattern for a number, a time, or an identifier in hexadecimal digits."""
 _QUOTED: Final = re.compile(r""""[^"]*"|'[^']*'|`[^`]*`""")
@@ -213,15 +237,24 @@ MAX_SHAPE: Final = 200
 """Maximum number of characters of a shape (a message without numbers and quoted text). Longer shapes are cut."""
 
 
-def add_errors(sums: Sums, group: Group, calls: Iterable[Row]) -> None:
-    """Count the errors of the calls of one group. A call without an error code is skipped."""
-    for code, native, message, call, at in map(_ERROR, calls):
-        if code:
-            kind = ErrorKind(code, native, group.series.provider, shape(message))
-            sums.errors[group, kind] += 1
-            share = sums.kinds.setdefault(kind, ErrorShare())
-            if at >= share.at:
-                share.message, share.example, share.at = message, call, at
+def _add_fault(sums: Sums, group: Group, row: Row, at: int) -> None:
+    """Count the error of a call that was not successful, and record the last error of its model.
+
+    A call without an error code is not counted. An outcome other than `failed`, such as `cancelled`, says nothing about
+    the model.
+    """
+    code, native, message, call = _ERROR(row)
+    series = group.series
+    if code:
+        kind = ErrorKind(code, native, series.provider, shape(message))
+        sums.errors[group, kind] += 1
+        share = sums.kinds.setdefault(kind, ErrorShare())
+        if at >= share.at:
+            share.message, share.example, share.at = message, call, at
+    if series.provider and series.outcome == "failed":
+        health = sums.health.setdefault((series.provider, series.model), Health())
+        if at >= health.error_at:
+            health.error_at, health.error, health.message, health.call = at, code, message, call
 
 
 def shape(message: str) -> str:
@@ -229,44 +262,36 @@ def shape(message: str) -> str:
     return _NUMBER.sub("#", _QUOTED.sub('"…"', message))[:MAX_SHAPE]
 
 
-def _note_health(sums: Sums, series: Series, calls: list[Row]) -> None:
-    """Record the last success or the last error of a model. All `calls` have the outcome of `series`.
+def _to_session(
+    sessions: dict[tuple[str, str], SessionShare],
+    session: tuple[str, str],
+    part: _Part,
+    amounts: tuple[int, ...],
+    at: int,
+    tools: Sequence[str],
+) -> None:
+    """Add a call to its session. `amounts` are the first columns of `FIGURES`, and `at` is in Unix milliseconds.
 
-    An outcome other than `ok` and `failed`, such as `cancelled`, changes nothing.
+    The provider and the agent of a session are those of the call that ended last. A call that was refused before a
+    provider was chosen does not change the provider.
     """
-    health = sums.health.setdefault((series.provider, series.model), Health())
-    last = max(calls, key=_AT)
-    if series.outcome == "ok":
-        health.success_at = max(health.success_at, last[_AT_COLUMN])
-    elif series.outcome == "failed":
-        code, _, message, call, at = _ERROR(last)
-        if at >= health.error_at:
-            health.error_at, health.error, health.message, health.call = at, code, message, call
-
-
-def _to_session(share: SessionShare, part: _Part, series: Series) -> None:
-    """Add the sums over some calls of a session (`part`) to the session's sums over the batch (`share`)."""
-    provider, model, agent = series.provider, series.model, series.agent
-    share.sums = _sum(share.sums, part.amounts)
-    ended = max(part.ended)
+    share = sessions.get(session)
+    if share is None:
+        share = sessions[session] = SessionShare()
+    calls, *further, milliseconds = amounts
+    sums = (calls, 0 if part.is_ok else calls, *further)
+    share.sums = [*map(add, share.sums, sums)] if share.sums else [*sums]
+    ended = at + milliseconds
     newest = ended >= share.last_at
     if newest:
-        share.agent = agent
+        share.agent = part.group.series.agent
         share.last_at = ended
-    if provider:
+    model = part.model
+    if model is not None:
         if newest or not share.provider:
-            share.provider = provider
-        share.models[provider, model] = max(share.models.get((provider, model), 0), ended)
-    share.started_at = min(share.started_at, *part.started)
-    for tools, calls in part.tools.items():
-        for tool in orjson.loads(tools):
-            share.tools[tool] = share.tools.get(tool, 0) + calls
-
-
-def _add(to: dict[Group, list[int]], group: Group, amounts: list[int]) -> None:
-    before = to.get(group)
-    to[group] = amounts if before is None else _sum(before, amounts)
-
-
-def _sum(one: list[int], other: list[int]) -> list[int]:
-    return [*map(add, one, other)]
+            share.provider = model[0]
+        if ended > share.models.get(model, -1):
+            share.models[model] = ended
+    share.started_at = min(share.started_at, at)
+    for tool in tools:
+        share.tools[tool] = share.tools.get(tool, 0) + 1

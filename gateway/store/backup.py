@@ -4,6 +4,7 @@
 - Journal lines that the copy lacks are applied to the copy. So a backup has every call that had ended when the backup
   began.
 - The snapshot of the bodies is taken before the snapshot of the calls. So the backup has the call of each body.
+- Earlier versions of the configuration are copied file by file. Each is complete, since it was made by a rename.
 - Spools (journals of replaced processes, `follower.py`) are only copied, because only a gateway can charge their calls.
 - The files are written to a hidden folder, which is renamed to the target at the end.
 
@@ -100,6 +101,7 @@ def back_up(state: StateFiles, target: Path, *, release: str, bodies: bool = Tru
         for path, copied in ((state.key, copy.key), (state.unreadable, copy.unreadable)):
             if path.exists():
                 copy_private(path, copied)
+        _copy_history(state, copy)
         calls, last_at = _apply(journal, offset, copy)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         files = {str(path.relative_to(folder)): CopiedFile(path.stat().st_size, digest(path)) for path in paths}
@@ -126,7 +128,7 @@ def _made(target: Path) -> Iterator[Path]:
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         try:
             yield folder
-            for path in (folder, folder / "journal"):
+            for path in (folder, *(path for path in folder.iterdir() if path.is_dir())):
                 sync(path)
             folder.rename(target)
         except BaseException:
@@ -212,6 +214,20 @@ def _copy_spools(state: StateFiles, copy: StateFiles) -> None:
                 copy_private(segment_path(spool, number), segment_path(target, number))
         except FileNotFoundError:
             shutil.rmtree(target)
+
+
+def _copy_history(state: StateFiles, copy: StateFiles) -> None:
+    """Copy the earlier versions of the configuration.
+
+    A version that the gateway removes meanwhile, because it has newer ones, is left out. So is a version that is saved
+    after the files were listed.
+    """
+    for version in state.versions():
+        copy.history.mkdir(mode=0o700, exist_ok=True)
+        try:
+            copy_private(version, copy.history / version.name)
+        except FileNotFoundError:
+            (copy.history / version.name).unlink(missing_ok=True)
 
 
 def _copy_database(snapshot: sqlite3.Connection, path: Path) -> None:

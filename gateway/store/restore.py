@@ -32,7 +32,9 @@ from gateway.store.schema import MIGRATIONS
 from gateway.store.segments import SPOOL_PREFIX, segment_numbers, segment_path
 from gateway.store.state_files import (
     DATABASE,
+    HISTORY,
     KEY,
+    VERSION_NAME,
     StateFiles,
     copy_private,
     digest,
@@ -49,9 +51,11 @@ STAGED: Final = ".restoring"
 _BODIES: Final = StateFiles(Path(), Path(DATABASE)).bodies.name
 _SPOOLS: Final = f"journal/{SPOOL_PREFIX}"
 _SPOOL_FILE: Final = re.compile(rf"{_SPOOLS}[0-9a-f-]+/[0-9]{{12}}\.jsonl")
+_VERSIONS: Final = f"{HISTORY}/"
 _SEGMENT: Final = "SELECT segment FROM place"
 _NAMES: Final = frozenset({DATABASE, _BODIES, KEY, "journal/unreadable"})
-"""Names of the files that a backup may contain, besides spools (journals of replaced processes)."""
+"""Names of the files that a backup may contain, besides spools (journals of replaced processes) and versions of the
+configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +110,15 @@ def checked(backup: Path) -> Manifest:
         raise StoreFailed(f"{backup}: is no backup of irisgate: it has no database")
     for name, file in manifest.files.items():
         path = backup / name
-        if not (name in _NAMES or _SPOOL_FILE.fullmatch(name)):
+        if not (name in _NAMES or _SPOOL_FILE.fullmatch(name) or _is_version(name)):
             raise StoreFailed(f"{backup}: is no backup of irisgate: it names {name!a}")
         if not path.is_file() or path.stat().st_size != file.bytes or digest(path) != file.sha256:
             raise StoreFailed(f"{path}: is not as it was when the backup was made; use another backup")
     return manifest
+
+
+def _is_version(name: str) -> bool:
+    return name.startswith(_VERSIONS) and VERSION_NAME.fullmatch(name.removeprefix(_VERSIONS)) is not None
 
 
 def _require_replaceable(state: StateFiles, manifest: Manifest, *, replace: bool) -> None:
@@ -199,9 +207,12 @@ def _staged(path: Path) -> Path:
 
 
 def _staged_path(state: StateFiles, name: str) -> Path:
-    """Return the path to which a file of the backup is copied first. A spool (journal of a replaced process) is copied
-    as a whole folder.
+    """Return the path to which a file of the backup is copied first.
+
+    A spool (journal of a replaced process) and the versions of the configuration are copied as a whole folder.
     """
+    if name.startswith(_VERSIONS):
+        return _staged(state.history) / name.removeprefix(_VERSIONS)
     if name.startswith(_SPOOLS):
         spool = state.path / name
         return _staged(spool.parent) / spool.name
@@ -240,6 +251,10 @@ def _swap(state: StateFiles, aside: Path) -> None:
     for part in parts(state.bodies):
         part.unlink()
     _put(state.bodies)
+    # a backup of an older release has no versions; then the present ones stay
+    if _staged(state.history).exists():
+        _move_all(state.history, aside / HISTORY)
+        _put(state.history)
 
 
 def _put(path: Path) -> None:
@@ -247,6 +262,13 @@ def _put(path: Path) -> None:
     if _staged(path).exists():
         _staged(path).replace(path)
         sync(path.parent)
+
+
+def _move_all(folder: Path, aside: Path) -> None:
+    """Move the files of a folder to the folder `aside`, if there are any."""
+    for path in sorted(folder.iterdir()) if folder.exists() else ():
+        aside.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.replace(aside / path.name)
 
 
 def _move(state: StateFiles, aside: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +22,10 @@ from gateway.store.segments import SPOOL_PREFIX, UNREADABLE, segment_numbers, se
 DATABASE: Final = "irisgate.db"
 """Name of the database in a backup, and in a state folder without `storage.url`."""
 KEY: Final = "session.key"
+HISTORY: Final = "config-history"
+"""Name of the folder with earlier versions of the configuration (`config/history.py`)."""
+VERSION_NAME: Final = re.compile(r"[0-9]{14}-[0-9a-f]{8}\.json")
+"""Pattern for the name of a file in the folder `HISTORY`."""
 _CHUNK: Final = 1024 * 1024
 """Number of bytes that are copied at once."""
 SPARE_BYTES: Final = 64 * 1024 * 1024
@@ -49,6 +54,16 @@ class StateFiles:
     @property
     def unreadable(self) -> Path:
         return self.journal / UNREADABLE
+
+    @property
+    def history(self) -> Path:
+        return self.path / HISTORY
+
+    def versions(self) -> list[Path]:
+        """Return the files with earlier versions of the configuration, without those that are being written."""
+        if not self.history.is_dir():
+            return []
+        return sorted(path for path in self.history.iterdir() if VERSION_NAME.fullmatch(path.name))
 
     def spools(self) -> list[Path]:
         """Return the folders of the spools (journals of replaced processes)."""

@@ -1,17 +1,21 @@
 """Tests of backups: of a state that is at rest, of one that is being written, and of their restoration."""
 
 import asyncio
+import itertools
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import sys
+import threading
 import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from gateway.config.history import HISTORY, History, Version
 from gateway.process.doctor.state import StateFolder, checks
 from gateway.store import state_files
 from gateway.store.backup import MANIFEST, back_up
@@ -58,8 +62,13 @@ def files(path):
     return StateFiles(path, path / "irisgate.db")
 
 
-def make_state(folder, numbers, *, journal=()):
-    """Make a state folder with calls in the database, and others in the journal only."""
+def version(number):
+    """Return a version of the configuration."""
+    return Version(at=NOW + number, who="file", etag=f"{number:08x}", changed=(), text=f"{{}} // {number}")
+
+
+def make_state(folder, numbers, *, journal=(), versions=()):
+    """Make a state folder with calls in the database, others in the journal only, and versions of the configuration."""
     state = files(folder)
     state.journal.mkdir(parents=True, mode=0o700)
     folder.chmod(0o700)
@@ -69,6 +78,8 @@ def make_state(folder, numbers, *, journal=()):
     lines = b"".join(encode(Entry(call=call(number))) + b"\n" for number in journal)
     private(state.journal / SEGMENT, lines + (b'{"torn' if lines else b""))
     private(state.key, bytes([len(numbers) % 256]) * 32)
+    for version in versions:
+        History(state.history).add(version)
     bodies = Bodies(state.bodies, logger()[0], lambda: None)
     bodies.start()
     for number in numbers:
@@ -85,7 +96,8 @@ def private(path, data):
 
 @pytest.fixture
 def state(tmp_path):
-    return make_state(tmp_path / "state", range(CALLS), journal=range(CALLS, CALLS + JOURNAL_CALLS))
+    journal = range(CALLS, CALLS + JOURNAL_CALLS)
+    return make_state(tmp_path / "state", range(CALLS), journal=journal, versions=[version(1), version(2)])
 
 
 @pytest.fixture
@@ -107,6 +119,12 @@ def bodies(state):
     if not state.bodies.exists() or not column(state.bodies, "SELECT name FROM sqlite_schema"):
         return set()
     return column(state.bodies, "SELECT id FROM bodies")
+
+
+def texts(state):
+    """Return the texts of the versions of the configuration, the newest first."""
+    history = History(state.history)
+    return [history.version(name).text for name, _ in history.changes()]
 
 
 def named(*numbers):
@@ -133,7 +151,9 @@ def test_a_backup_has_what_the_journal_alone_has(backup):
     assert {path.stat().st_mode & 0o077 for path in backup.path.rglob("*")} == {0}
     manifest = json.loads((backup.path / MANIFEST).read_text())
     assert (manifest["calls"], manifest["release"]) == (CALLS + JOURNAL_CALLS, "1.2.3")
-    assert sorted(manifest["files"]) == ["irisgate.db", "irisgate.db-bodies", "session.key"]
+    versions = [f"config-history/{path.name}" for path in sorted(backup.history.iterdir())]
+    assert sorted(manifest["files"]) == [*versions, "irisgate.db", "irisgate.db-bodies", "session.key"]
+    assert texts(backup) == ["{} // 2", "{} // 1"]
 
 
 def test_a_backup_changes_nothing_of_the_state(state, tmp_path):
@@ -161,6 +181,54 @@ def test_what_a_killed_backup_left_is_removed_by_the_next(state, tmp_path):
     back_up(state, tmp_path / "backup", release="1")
     assert not (tmp_path / "backup" / "journal" / "half").exists()
     assert not (tmp_path / ".backup.partial").exists()
+
+
+def test_the_history_is_where_the_gateway_keeps_it():
+    assert state_files.HISTORY == HISTORY
+
+
+def test_backups_while_versions_are_saved_and_removed_have_only_whole_ones(state, tmp_path, monkeypatch):
+    """Check backups during saves. The history keeps three versions here, so that each save removes one."""
+    monkeypatch.setattr("gateway.config.history.KEPT", 3)
+    history, ended, saved = History(state.history), threading.Event(), itertools.count(3)
+
+    def saving():
+        while not ended.is_set():
+            history.add(version(next(saved)))
+
+    thread = threading.Thread(target=saving)
+    thread.start()
+    try:
+        for number in range(5):
+            made = files(tmp_path / f"backup{number}")
+            manifest = back_up(state, made.path, release="1")
+            names = {name for name in manifest.files if name.startswith("config-history/")}
+            assert names == {f"config-history/{path.name}" for path in made.history.iterdir()}
+            assert len(texts(made)) == len(names)
+            assert all(text.startswith("{} // ") for text in texts(made))
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_a_backup_without_versions_leaves_the_present_ones(state, tmp_path):
+    """Check the restoration of a backup of an older release."""
+    shutil.rmtree(state.history)
+    back_up(state, tmp_path / "backup", release="1")
+    assert not (tmp_path / "backup" / "config-history").exists()
+    present = make_state(tmp_path / "present", range(3), versions=[version(7)])
+    restore(tmp_path / "backup", present, aside=tmp_path / "aside")
+    assert texts(present) == ["{} // 7"]
+    assert not (tmp_path / "aside" / "config-history").exists()
+
+
+def test_restored_versions_replace_the_present_ones_which_are_kept(backup, tmp_path):
+    present = make_state(tmp_path / "present", range(3), versions=[version(7)])
+    private(present.history / ".half-written", b"{")
+    restore(backup.path, present, aside=tmp_path / "aside")
+    assert texts(present) == ["{} // 2", "{} // 1"]
+    assert texts(files(tmp_path / "aside")) == ["{} // 7"]
+    assert [path.name for path in present.history.iterdir() if path.name.startswith(".")] == []
 
 
 def old_schema(state):
@@ -386,8 +454,23 @@ def flipped(backup):
             manifest_with(files={"../x": {"bytes": 1, "sha256": ""}, "irisgate.db": {"bytes": 1, "sha256": ""}}),
             "it names '../x'",
         ),
+        (
+            manifest_with(
+                files={"config-history/../x": {"bytes": 1, "sha256": ""}, "irisgate.db": {"bytes": 1, "sha256": ""}}
+            ),
+            "it names 'config-history/../x'",
+        ),
     ],
-    ids=["flipped bit", "no key", "no manifest", "no text", "later release", "no database", "outside"],
+    ids=[
+        "flipped bit",
+        "no key",
+        "no manifest",
+        "no text",
+        "later release",
+        "no database",
+        "outside",
+        "out of the history",
+    ],
 )
 def test_a_backup_that_is_not_sound_restores_nothing(backup, tmp_path, changed, message):
     changed(backup)
@@ -419,8 +502,8 @@ def die_before(work, number):
 
 
 def test_a_restore_killed_anywhere_leaves_the_former_or_the_new_store(tmp_path):
-    former = make_state(tmp_path / "former", range(5))
-    made = make_state(tmp_path / "made", range(100, 112), journal=[112])
+    former = make_state(tmp_path / "former", range(5), versions=[version(1)])
+    made = make_state(tmp_path / "made", range(100, 112), journal=[112], versions=[version(2), version(3)])
     back_up(made, tmp_path / "backup", release="1")
     old, new = named(*range(5)), named(*range(100, 113))
     outcomes, number = [], 0
@@ -437,11 +520,15 @@ def test_a_restore_killed_anywhere_leaves_the_former_or_the_new_store(tmp_path):
         killed = die_before(work, number)
         outcomes.append(calls(state))
         assert outcomes[-1] in (old, new)
+        assert texts(state) in (["{} // 1"], [], ["{} // 3", "{} // 2"])
         assert [fault for fault in faults(state) if fault.state == "error"] == []
         assert bool(unfinished(state)) == any("ended before its time" in fault.message for fault in faults(state))
         again = state.path / "again"
         restore(tmp_path / "backup", state, aside=again)
         assert (calls(state), bodies(state), faults(state)) == (new, named(*range(100, 112)), [])
+        assert texts(state) == ["{} // 3", "{} // 2"]
+        kept = [files(aside) for aside in (state.path / "aside", again)]
+        assert any(texts(aside) == ["{} // 1"] for aside in kept)
         number += 1
     assert len(outcomes) > 20
     assert outcomes == sorted(outcomes, key=lambda outcome: outcome == new)

@@ -44,13 +44,21 @@ class RetryBudget:
         `share` is the allowed ratio of further requests to calls.
         """
         slot = self._slot()
-        oldest = slot[0] - WINDOW_SECONDS
-        recent = [(calls, more) for second, calls, more in self._slots if second > oldest]
-        allowed = ALWAYS + share * sum(calls for calls, _ in recent)
-        if sum(more for _, more in recent) + 1 > allowed:
+        taken, allowed = self._sums(slot[0], share)
+        if taken + 1 > allowed:
             return False
         slot[2] += 1
         return True
+
+    def used(self, share: float) -> float:
+        """Return the used part of the budget, from 0 to 1. `share` is that of `take`. Any thread may call this."""
+        taken, allowed = self._sums(int(self._clock()), share)
+        return taken / allowed
+
+    def _sums(self, second: int, share: float) -> tuple[int, float]:
+        """Return the numbers of taken and of allowed further requests in the window that ends with a second."""
+        recent = [(calls, more) for at, calls, more in self._slots if at > second - WINDOW_SECONDS]
+        return sum(more for _, more in recent), ALWAYS + share * sum(calls for calls, _ in recent)
 
     def _slot(self) -> list[int]:
         second = int(self._clock())

@@ -218,6 +218,7 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger, taker
     metrics.quotas(quotas.used)
     health = Health(effective, changed=partial(report_change, log=log, metrics=metrics))
     metrics.circuits.watch(health.standings, STATES)
+    metrics.discovery(models.sizes, models.failing)
     return Gateway(
         current=current,
         registry=registry,
@@ -255,7 +256,9 @@ def _chains(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> tuple[
     quota = Quota(gateway.quotas, pool, log, gateway.keeper)
     filters = Filters(outgoing.fetcher, pool, gateway.reports, outgoing.after, turns)
     order = Order(gateway.order)
-    shared = gateway.admission, gateway.health, gateway.pools, RetryBudget(), gateway.reports, log
+    budget = RetryBudget()
+    metrics.retry_budget(lambda: budget.used(gateway.runtime.config.resilience.retry_budget))
+    shared = gateway.admission, gateway.health, gateway.pools, budget, gateway.reports, log
     last, direct = Attempts(attempts, *shared), Attempts(DirectSend(sender, pool), *shared)
     session = Session(sessions)
     return (

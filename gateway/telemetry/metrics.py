@@ -236,6 +236,18 @@ class Metrics:
         text = "The used part of a quota, of its emptiest bucket; above 1 where more was spent than was there."
         self.registry.register(_Values("irisgate_quota_used_ratio", text, "quota", used))
 
+    def retry_budget(self, used: Callable[[], float]) -> None:
+        """Add the metric of the retry budget. `render` calls `used` to get its used part."""
+        text = "The used part of the further requests that are allowed after failures; at 1, calls fail at once."
+        self._gauge("retry_budget_used_ratio", text).set_function(used)
+
+    def discovery(self, models: Callable[[], Mapping[str, float]], failing: Callable[[], Mapping[str, float]]) -> None:
+        """Add the metrics of the lists of models that providers are asked for. `render` calls the functions."""
+        text = "Models in the last list of a provider that is asked for its models."
+        self.registry.register(_Values("irisgate_discovered_models", text, "provider", models))
+        text = "1 while a provider does not answer with its models, else 0; its last list stays in use."
+        self.registry.register(_Values("irisgate_discovery_failing", text, "provider", failing))
+
     def configured(self, names: LabelNames) -> None:
         """Allow the label values of a configuration. Series of earlier configurations are kept."""
         self._names = names

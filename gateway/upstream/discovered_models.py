@@ -79,6 +79,18 @@ class DiscoveredModels:
         known = self.lists.get(provider.id)
         return known if known is not None and known.baseurl == provider.baseurl else None
 
+    def sizes(self) -> dict[str, float]:
+        """Return the number of models in the last list of each provider that is asked for its models."""
+        known = ((provider.id, self.list_of(provider)) for provider in self._asked())
+        return {id_: float(len(models.models)) if models is not None else 0.0 for id_, models in known}
+
+    def failing(self) -> dict[str, float]:
+        """Return 1 for each provider whose last request for its models failed, and 0 for the others that are asked."""
+        return {provider.id: float(provider.id in self.failures) for provider in self._asked()}
+
+    def _asked(self) -> list[Provider]:
+        return [provider for provider in self.written.providers.values() if provider.discovers]
+
     def applied(self, config: Config) -> Config:
         """Return the configuration with the known models of its providers."""
         known = {id_: self._with_models(provider) for id_, provider in config.providers.items() if provider.discovers}

@@ -29,6 +29,20 @@ def test_further_requests_are_a_share_of_the_calls():
     assert taken(budget, 0.1, 500) == 50 + ALWAYS
 
 
+def test_the_used_part_is_told():
+    clock = Clock()
+    budget = RetryBudget(clock)
+    for _ in range(100):
+        budget.called()
+    assert budget.used(0.1) == 0
+    taken(budget, 0.1, 5)
+    assert budget.used(0.1) == 5 / (10 + ALWAYS)
+    taken(budget, 0.1, 100)
+    assert budget.used(0.1) == 1
+    clock.now += WINDOW_SECONDS
+    assert budget.used(0.1) == 0
+
+
 def test_calls_and_requests_are_forgotten_after_the_window():
     clock = Clock()
     budget = RetryBudget(clock)

@@ -126,6 +126,9 @@ async def gw(tmp_path, bedrock_sim):
     providers = {
         "bedrock": bedrock(bedrock_sim.url, models=[HAIKU]),
         "narrow": bedrock(bedrock_sim.url, models=[NOVA], calls_in_flight=1),
+        # calls that the first provider throttles go on here
+        "spare": bedrock(bedrock_sim.url, models=[HAIKU]),
+        "asked": {**bedrock(bedrock_sim.url), "models": "discover"},
     }
     quotas = {"all": {"capacity": "$1000.00", "rate": "$1.00/day"}}
     grants = [*EVERYTHING, {"src": ["*"], "app": {CAP: [capability]}}]

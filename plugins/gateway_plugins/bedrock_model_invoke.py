@@ -276,7 +276,7 @@ class InvokeDecoder(runtime_api.EventStreamReader):
         if delta is not None:
             self._reports.add(lenient.mapping(delta.data).get("usage"))
             self._reports.add_metrics(metrics)
-            yield claude_on_bedrock.with_counts(delta, self._reports.top())
+            yield claude_on_bedrock.with_counts(delta, self._reports.top(), self._reports.lifetimes())
 
 
 def _output_metrics(delta: Event) -> dict[str, Any]:

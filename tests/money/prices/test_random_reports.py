@@ -343,6 +343,15 @@ ONLY_AT_THE_START = {
         {"input_tokens": 1, "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 1}},
         {"cache_creation_input_tokens": 0},
     ],
+    "writes by lifetime beside zeros": [
+        {"input_tokens": None, "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 1}},
+        {"cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0}},
+    ],
+    "writes by lifetime above a later sum": [
+        {"cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 1}},
+        {"cache_creation": {"ephemeral_5m_input_tokens": 1}, "cache_creation_input_tokens": 1},
+        None,
+    ],
     "output": [{"output_tokens": 1, "cache_creation_input_tokens": 1}, None, {"output_tokens": 0}],
     "nothing but output": [{"output_tokens": 1}, None, {"output_tokens": 0}],
 }

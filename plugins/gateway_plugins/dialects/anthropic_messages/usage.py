@@ -18,7 +18,7 @@ from typing import Any, Final
 from gateway.contract.flag import Part, Usage
 from gateway_plugins.shared.cache_marks import Marks
 from gateway_plugins.shared.lenient import count, mapping, sequence, text
-from gateway_plugins.shared.usage_counts import Counts
+from gateway_plugins.shared.usage_counts import WRITES, Counts
 
 _COUNTS: Final[Mapping[str, tuple[str, ...]]] = {
     # name of a count: path of the count in Anthropic's usage
@@ -162,6 +162,14 @@ class Reports:
         known, names = self._reported, ("input", "cache_read", "cache_write", "output")
         known.complete({"cache_write": known.get("cache_write_5m") + known.get("cache_write_1h")})
         return {_COUNTS[name][0]: number for name in names if (number := known.get(name))}
+
+    def lifetimes(self) -> dict[str, int]:
+        """Return the cache writes by lifetime that the provider reported, by their names in `cache_creation`.
+
+        Return {} if it reported none.
+        """
+        known = self._reported
+        return {_COUNTS[name][1]: known.get(name) for name in WRITES if any(map(known.get, WRITES))}
 
     def parts(self, marks: Marks, model: str = "") -> tuple[list[Part], bool]:
         """Return the billed parts of the reply. The second value is true if the provider bills exactly these parts.

@@ -282,14 +282,18 @@ def _breakpoints(value: Any) -> int:
     return (value.get("cache_control") is not None) + _breakpoints(value.get("content"))
 
 
-def with_counts(event: Event, counts: Mapping[str, int]) -> Event:
+def with_counts(event: Event, counts: Mapping[str, int], lifetimes: Mapping[str, int]) -> Event:
     """Return a `message_delta` event with all token counts, because Anthropic sends all counts in it (new-api#2881).
 
-    Bedrock may report some counts only in `message_start` or in its metrics.
+    Bedrock may report some counts only in `message_start` or in its metrics. `lifetimes` are the cache writes by
+    lifetime. They are added with the other counts, because the meter (usage reader) would take a sum alone for a report
+    that has no such writes.
     """
     data = mapping(event.data)
     reported = mapping(data.get("usage"))
     usage = {**reported, **counts}
     if usage == reported:
         return event
+    if lifetimes:
+        usage["cache_creation"] = {**mapping(reported.get("cache_creation")), **lifetimes}
     return Event(event.kind, orjson.dumps({**data, "usage": usage}), event.raw)

@@ -16,119 +16,26 @@ unless a filter has to be awaited (`awaiting.py`).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
-import orjson
-
 from gateway.call.awaiting import Wanted, Work, completed
-from gateway.call.filters import CallFilters, OpenFilter
+from gateway.call.filter_texts import Texts
+from gateway.call.filters import CallFilters
 from gateway.call.responses import NO_EVENTS, Batch, Batches, Stage
 from gateway.call.stream_decoding import BATCH_EVENTS
 from gateway.call.text_blocks import Block, OpenBlocks, WaitingEvent
-from gateway.call.text_work import LARGE_TEXT, Item, changed_payload, found_items, items_of, spliced, with_texts
-from gateway.call.turns import Turns, is_due
-from gateway.contract.errors import BadFrame, GatewayError, PluginFailed
-from gateway.contract.filter import SECONDS, Hold
-from gateway.contract.hooks import Hook, definition
+from gateway.call.text_work import Item, changed_payload, found_items, items_of, spliced, with_texts
+from gateway.call.turns import TURN_ITEMS, Turns, is_due
+from gateway.contract.errors import BadFrame, GatewayError
+from gateway.contract.hooks import Hook
 from gateway.contract.messages import Event
 from gateway.contract.places import REPLY, Copy, End, Kind, Place
-from gateway.contract.plugin_functions import is_async
-from gateway.upstream.process_pool import NO_DROP, ProcessPool
+from gateway.upstream.process_pool import ProcessPool
 
 MAX_WAITING: Final = 4 * 1024 * 1024
 """Maximum total size in bytes of the events that wait while a filter holds text back."""
-
-
-class _Run:
-    """One filter while it reads the text of one reply."""
-
-    __slots__ = ("_hook", "call", "is_async", "method", "one")
-
-    def __init__(self, one: OpenFilter, method: Callable[..., Any]) -> None:
-        self.one = one
-        self._hook = hook = one.active.hooks["filter.text"]
-        self.method = method
-        self.is_async = is_async(method)
-        self.call: Callable[[Kind, str, bool], Any] = (
-            partial(hook.settled, method, seconds=SECONDS) if self.is_async else partial(hook.run, method)
-        )
-
-    def text_of(self, result: str | Hold, block: Block, whole: str, *, last: bool) -> str:
-        """Return the text to pass on, and store the text that the filter holds back.
-
-        `result` is the filter's result. `whole` is the text that the filter got: text that it held back before, and the
-        new piece. Raises `PluginFailed` if the result is not allowed.
-        """
-        text, rest = (result, "") if isinstance(result, str) else result
-        if last:
-            text, rest = text + rest, ""
-        if (text or rest) and not whole:
-            raise self.failure("returned text for an empty piece while it held nothing")
-        if rest:
-            block.held[self] = rest
-        return text
-
-    def failure(self, cause: str) -> PluginFailed:
-        return PluginFailed(self._hook.plugin, self._hook.name, cause, definition(self.method))
-
-
-class Texts:
-    """Passes the text of one reply through all filters that read text."""
-
-    def __init__(self, filters: CallFilters, pool: ProcessPool) -> None:
-        self._filters = filters
-        self._pool = pool
-        self._runs = [_Run(one, method) for one in filters.opened if (method := one.method("text")) is not None]
-
-    def feed(
-        self, block: Block, piece: str, runs: Sequence[_Run] | None = None, *, last: bool, is_json: bool = False
-    ) -> str | Work[str]:
-        """Give a piece of text to the filters, and return the text for the client.
-
-        If something must be awaited, return a generator that does the rest of the work (`awaiting.py`). `runs` are the
-        filters that get the text; None for all filters. Raises `GatewayError` if a filter blocks the call or fails.
-        """
-        runs = self._runs if runs is None else runs
-        for number, run in enumerate(runs):
-            if block.held:
-                piece = block.held.pop(run, "") + piece
-            if run.one.failed:
-                continue
-            if run.is_async or is_json or len(piece) >= LARGE_TEXT:
-                return self._fed_slowly(block, piece, runs[number:], last=last, is_json=is_json)
-            try:
-                result = run.call(block.kind, piece, last)
-                if result is not piece:
-                    piece = run.text_of(result, block, piece, last=last)
-            except PluginFailed as failure:  # without the filter, the whole text is passed on
-                self._filters.failed(run.one, failure)
-        return piece
-
-    def _fed_slowly(self, block: Block, piece: str, runs: Sequence[_Run], *, last: bool, is_json: bool) -> Work[str]:
-        """Do the work of `feed` if the first filter of `runs` must be awaited, or the text is large or JSON."""
-        run = runs[0]
-        try:
-            if len(piece) >= LARGE_TEXT:
-                result = yield partial(run.one.run, "text", run.method, block.kind, piece, last, is_large=True)
-            elif run.is_async:
-                result = yield partial(run.call, block.kind, piece, last)
-            else:
-                result = run.call(block.kind, piece, last)
-            if result is not piece:
-                text = run.text_of(result, block, piece, last=last)
-                if is_json and text != piece:
-                    yield partial(self._require_json, text, run)
-                piece = text
-        except PluginFailed as failure:
-            self._filters.failed(run.one, failure)
-        rest = self.feed(block, piece, runs[1:], last=last, is_json=is_json)
-        return rest if isinstance(rest, str) else (yield from rest)
-
-    async def _require_json(self, text: str, run: _Run) -> None:
-        if not await self._pool.run(len(text), NO_DROP, _is_json, text):
-            raise run.failure("returned arguments that are not JSON")
 
 
 async def filtered_body(filters: CallFilters, places: Hook, body: bytes, pool: ProcessPool, turns: Turns) -> bytes:
@@ -148,6 +55,10 @@ async def filtered_body(filters: CallFilters, places: Hook, body: bytes, pool: P
             if new != text:
                 changes[number] = new
     return await changed_payload(places, REPLY, body, changes, pool, turns) if changes else body
+
+
+_Begun = tuple[Sequence[Item], str | Work[str] | None]
+"""The texts of an event, and the result of `Texts.feed` for the last one; None if the filters do not have it yet."""
 
 
 class FilteredStream(Stage):
@@ -181,7 +92,19 @@ class FilteredStream(Stage):
 
         Return None if something must be awaited. Then `feed_slowly` returns the events.
         """
-        work = self._filtered(batch)
+        count, begun = 0, None
+        if not (batch.costly or self._queue) and batch.fault is None and len(batch.events) < TURN_ITEMS:
+            try:
+                for event in batch.events:
+                    begun = self._begun(event)
+                    if begun is not None:
+                        break
+                    count += 1
+            except GatewayError as failure:
+                return Batch(batch.events[:count], failure)
+            if begun is None:
+                return batch
+        work = self._filtered(batch, count, begun)
         wanted = next(work, None)
         if wanted is not None:
             self._unfinished = work, wanted
@@ -200,15 +123,53 @@ class FilteredStream(Stage):
         await completed(self._rest())
         return self._made
 
-    def _filtered(self, batch: Batch) -> Work[None]:
-        """Filter the texts of a batch, and put the resulting batches into `_made`."""
-        count, fault = 0, batch.fault
+    def _begun(self, event: Event) -> _Begun | None:
+        """Begin the work on an event that need not wait for earlier events.
+
+        Return None if the event is passed on unchanged, as most events are. Nearly all events have one text, which
+        continues an open block. Only for such a text, the filters are called here. Raises the exceptions of
+        `Texts.feed`.
+        """
+        items = self._found(event)
+        if not items:
+            return None
+        place, text, is_json = items[-1]
+        if type(place) is not Place or place.repeats or is_json or not self._end_nothing(items[:-1]):
+            return items, None
+        block = self._blocks.get((place.block, place.kind))
+        if block is None or not block.is_open or block.held or block.carrier is not None:
+            return items, None
+        fed = self._texts.feed(block, text, last=False)
+        if fed != text or block.held:
+            return items, fed
+        block.sent.append(text)
+        return None
+
+    def _end_nothing(self, items: Sequence[Item]) -> bool:
+        """Return whether `items` are only ends of blocks that are not open, such as an answer's thinking."""
+        for item, _, _ in items:  # noqa: SIM110 (a generator would take longer than what it does for an event)
+            if type(item) is not End or item.block in self._open:
+                return False
+        return True
+
+    def _filtered(self, batch: Batch, count: int, begun: _Begun | None) -> Work[None]:
+        """Filter the texts of a batch, and put the resulting batches into `_made`.
+
+        `count` is the number of events that are already filtered and need not be changed, and `begun` the work on the
+        event after them, if it has begun.
+        """
+        fault = batch.fault
         try:
-            for number, event in enumerate(batch.events):
+            for number in range(count, len(batch.events)):
+                event = batch.events[number]
                 if number and is_due(number):
                     yield self._turns.take
-                items = (yield from self._found_elsewhere(event)) if batch.costly else self._found(event)
-                waiting = (yield from self._taken(event, items, costly=batch.costly)) if items else None
+                fed = None
+                if begun is not None:
+                    (items, fed), begun = begun, None
+                else:
+                    items = (yield from self._found_elsewhere(event)) if batch.costly else self._found(event)
+                waiting = (yield from self._taken(event, items, fed, costly=batch.costly)) if items else None
                 if waiting is None and not self._queue:
                     count += 1  # the first events of the batch, which need not wait and are not changed
                 else:
@@ -249,12 +210,16 @@ class FilteredStream(Stage):
             return ()
         return items
 
-    def _taken(self, event: Event, items: Sequence[Item], *, costly: bool) -> Work[WaitingEvent | None]:
+    def _taken(
+        self, event: Event, items: Sequence[Item], begun: str | Work[str] | None, *, costly: bool
+    ) -> Work[WaitingEvent | None]:
         """Give the texts of an event (`items`) to the filters.
 
-        Return the event with its new texts; None if it can be passed on unchanged and at once. `costly` is true if
+        Return the event with its new texts; None if it can be passed on unchanged and at once. `begun` is the result
+        of `Texts.feed` for the last item if the filters already have its text; None otherwise. `costly` is true if
         reading the event takes long (`Batch.costly`).
         """
+        last = len(items) - 1
         waiting: WaitingEvent | None = None
         for number, (item, text, is_json) in enumerate(items):
             if number and is_due(number):
@@ -265,7 +230,10 @@ class FilteredStream(Stage):
                     yield from self._end(self._open.pop(item.block))
                     new = "".join(block.sent)
                 else:
-                    fed = self._texts.feed(block, text, last=item.repeats or is_json, is_json=is_json)
+                    if begun is not None and number == last:
+                        fed = begun
+                    else:
+                        fed = self._texts.feed(block, text, last=item.repeats or is_json, is_json=is_json)
                     new = fed if isinstance(fed, str) else (yield from fed)
                     self._passed(block, new, is_whole=item.repeats or is_json)
                 if new != text or block.held:
@@ -383,11 +351,3 @@ class FilteredStream(Stage):
             return None
         holder = next((run for block in self._open for run in block.held), None)
         return None if holder is None else holder.failure(f"holds text while {MAX_WAITING} bytes of events wait")
-
-
-def _is_json(text: str) -> bool:
-    try:
-        orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return False
-    return True

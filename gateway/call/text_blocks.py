@@ -70,6 +70,10 @@ class OpenBlocks:
     def __iter__(self) -> Iterator[Block]:
         return iter(self._by_name.get((), ()))
 
+    def __contains__(self, name: Hashable) -> bool:
+        """Return whether a block ends with the block `name`: the block itself, or a block inside it."""
+        return (name if type(name) is tuple else (name,)) in self._by_name
+
     def add(self, block: Block) -> None:
         block.is_open = True
         for name in _names(block):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 import orjson
 
 from gateway.contract import lenient_json
@@ -22,8 +23,7 @@ Headers = Mapping[str, str]
 """Values of headers by lower-case name. The values of a repeated header are joined by ", " (RFC 9110, 5.3)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(msgspec.Struct, frozen=True, gc=False):
     r"""One frame of a stream: a server-sent event or an event-stream message.
 
     >>> (frame,) = sse.Decoder().feed(b'event: chunk\ndata: {"text": "hi"}\n\n')

@@ -45,10 +45,12 @@ from gateway_plugins.dialects.bedrock_converse import places as converse_places
 from gateway_plugins.dialects.bedrock_converse.facts import Reports
 from gateway_plugins.shared import auto_cache, lenient
 from gateway_plugins.shared.cache_marks import Marks
+from gateway_plugins.shared.pieces import piece_bytes, piece_pattern
 
 _OWN: Final = "bedrock_converse"
 _MODEL_FIELDS: Final = "additionalModelRequestFields"
 
+_PIECE: Final = piece_pattern("text")
 _LIMITS: Final = (
     ("inferenceConfig", "maxTokens"),
     *((_MODEL_FIELDS, name) for name in ("max_tokens", "max_completion_tokens", "max_gen_len")),
@@ -255,8 +257,8 @@ def output_bytes(event: Event) -> int:
     """Return the number of bytes of text, thinking and tool arguments in an event."""
     if event.kind != "contentBlockDelta":
         return 0
+    if (size := piece_bytes(_PIECE, event.payload)) is not None:
+        return size
     delta = lenient.mapping(lenient.mapping(event.data).get("delta"))
-    if len(delta) == 1 and "text" in delta:  # nearly all events
-        return json_api.text_bytes(delta["text"])
     tool, thinking = lenient.mapping(delta.get("toolUse")), lenient.mapping(delta.get("reasoningContent"))
     return json_api.text_bytes(delta.get("text"), tool.get("input"), thinking.get("text"))

@@ -43,6 +43,7 @@ from gateway_plugins.dialects.openai_chat.usage import Reports
 from gateway_plugins.shared import remote_files
 from gateway_plugins.shared.cache_marks import Marks
 from gateway_plugins.shared.lenient import mapping, positive, sequence, text, whole_number
+from gateway_plugins.shared.pieces import piece_bytes, piece_pattern
 
 api = 1
 dialects = ("openai_chat",)
@@ -69,6 +70,14 @@ _ENDS: Final = (_END, b"DONE")
 """Payloads of the terminal event. Case is ignored, and so are blanks and quotes around a payload."""
 _CHUNK_MEMBERS: Final = frozenset({"choices", "usage"})
 """Field names. Every chunk has at least one of these fields."""
+_NOT_NULL: Final = rb"(?!\s*+:\s*+null)"
+_FINISHED: Final = re.compile(rb'"finish_reason"' + _NOT_NULL)
+_REPORTED: Final = re.compile(rb'"usage"' + _NOT_NULL)
+_METERED: Final = re.compile(rb'"(?:tool_calls|annotations|usage|finish_reason)"' + _NOT_NULL)
+"""Pattern for the fields of chunks that the meter (usage reader) reads. The meter does not decode other chunks, except
+the first ones, which name the model."""
+_TIERED: Final = re.compile(rb'"service_tier"' + _NOT_NULL)
+_PIECE: Final = piece_pattern("content")
 _QUERY: Final = ("api-version",)
 """Query parameters that are passed on to the provider. `api-version` is a parameter of OpenAI's API on Azure."""
 
@@ -148,10 +157,11 @@ class ChatDecoder(sse_api.SseDecoder):
     def _is_last(self, event: Event) -> bool:
         if event.kind == _DONE:
             return True
-        if b'"finish_reason"' in event.payload and not self._is_finished():
+        payload = event.payload
+        if _FINISHED.search(payload) and not self._is_finished():
             ended = (choice for choice in _choices(event.data) if finish_reason(choice))
             self._finished |= {whole_number(choice.get("index")) for choice in ended}
-        if b'"usage"' in event.payload:
+        if _REPORTED.search(payload) or (not self._promised and b'"usage"' in payload):
             self._note_usage(event)
         return False
 
@@ -169,7 +179,7 @@ class ChatDecoder(sse_api.SseDecoder):
 
 
 def _kind(name: str, payload: bytes) -> str:
-    if payload.strip(b' "').upper() in _ENDS:
+    if not payload.startswith(b"{") and payload.strip(b' "').upper() in _ENDS:
         return _DONE
     return _ERROR if name == _ERROR and b'"choices"' not in payload else CHUNK
 
@@ -195,10 +205,6 @@ def _has_words(data: dict[str, Any]) -> bool:
     return data.get("object") == _ERROR or any(data.get(name) for name in ("message", "msg", "detail"))
 
 
-_METERED: Final = re.compile(rb'"(?:usage|finish_reason|tool_calls|annotations)"')
-"""Pattern for the fields of chunks that the meter (usage reader) reads. The meter does not decode other chunks."""
-
-
 class ChatMeter:
     """Reads usage, stop reason, tier, model and names of called tools from a body or from chunks."""
 
@@ -215,7 +221,12 @@ class ChatMeter:
         once."""
 
     def feed(self, event: Event) -> None:
-        if _METERED.search(event.payload):
+        payload = event.payload
+        if (
+            _METERED.search(payload)
+            or (not self._model and b'"model"' in payload)
+            or (not self._tier and _TIERED.search(payload))
+        ):
             self._read(event.data, "delta")
 
     def whole(self, body: bytes) -> None:
@@ -278,13 +289,16 @@ def encoder(_request: ClientRequest) -> Encoder:
 
 def output_bytes(event: Event) -> int:
     """Return the number of bytes of text, refusals, thinking and tool arguments in a chunk."""
-    return sum(map(_choice_bytes, _choices(event.data))) if event.kind == CHUNK else 0
+    if event.kind != CHUNK:
+        return 0
+    size = piece_bytes(_PIECE, event.payload)
+    return sum(map(_choice_bytes, _choices(event.data))) if size is None else size
 
 
 def _choice_bytes(choice: dict[str, Any]) -> int:
     """Return the number of output bytes in one choice. If a server sends thinking under two names, it counts once."""
     delta = mapping(choice.get("delta"))
-    if len(delta) == 1 and isinstance(delta.get("content"), str):  # nearly all chunks
+    if len(delta) == 1 and isinstance(delta.get("content"), str):
         return json_api.text_bytes(delta["content"])
     calls = [mapping(call) for call in sequence(delta.get("tool_calls"))]
     functions = [mapping(call.get("function")) for call in (*calls, {"function": delta.get("function_call")})]

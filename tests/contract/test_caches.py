@@ -59,6 +59,8 @@ CACHES = {
     "gateway/money/quotas/ledger.py": [CONFIGURED],  # a bucket for each caller, of which full ones are removed
     "gateway/money/quotas/windows.py": [CONFIGURED],
     "gateway/store/calls.py": [CHOSEN],
+    "gateway/store/header_index.py": [CHOSEN],
+    "gateway/store/postgres/dialect.py": [CONSTANT],  # the queries of the store
     "gateway/store/usage.py": [CONSTANT],  # hours and days
     "gateway/telemetry/log.py": [CHOSEN],
     "gateway/testkit/bedrock_jobs.py": [CONSTANT],

@@ -342,7 +342,7 @@ async def test_a_native_stream_whose_texts_no_filter_changes_keeps_its_bytes(tmp
 
 
 async def test_a_filter_that_never_returns_is_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr("gateway.call.filtered_replies.SECONDS", 0.05)
+    monkeypatch.setattr("gateway.call.filter_texts.SECONDS", 0.05)
 
     async def ended(lines, wire, *, stream):
         reply = await lines.call(wire, stream=stream)

@@ -27,6 +27,8 @@ MAX_FIELD: Final = 4096
 _DATA: Final = b"data:"
 _END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
 """A pattern for the end of an event: two line ends in a row. CR followed by LF is one line end, not two."""
+_USUAL: Final = re.compile(rb"(?:event: ?([^\r\n]{0,256}+)\n)?data: ?([^\r\n]*+)\n\n")
+"""A pattern for the usual event: at most one name, and one line of data."""
 _BOM: Final = b"\xef\xbb\xbf"
 _BLANK: Final = b"\n\n"
 _LONGEST_END: Final = 4
@@ -60,6 +62,10 @@ class Decoder:
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Yield the frames that `data` completes."""
         buffer = self._buffer
+        if not buffer and not self._ended_with_cr and (usual := _USUAL.fullmatch(data)) and len(data) <= LARGE:
+            name, payload = usual.groups()
+            yield Frame({} if name is None else {"event": name.decode("utf-8", "replace")}, payload, data)
+            return
         buffer += data
         at = 0
         search = self._searched

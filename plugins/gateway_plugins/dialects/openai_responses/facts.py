@@ -16,6 +16,7 @@ from gateway.contract.flag import ClientRequest, Event, Facts
 from gateway_plugins.dialects.openai_chat.usage import Reports
 from gateway_plugins.shared.cache_marks import Marks
 from gateway_plugins.shared.lenient import count, mapping, sequence, text
+from gateway_plugins.shared.pieces import piece_bytes, piece_pattern
 
 TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _ITEM_DONE: Final = "response.output_item.done"
@@ -27,6 +28,7 @@ _OUTPUT_DELTAS: Final = frozenset(
     )
 )  # fmt: skip
 """Kinds of events with a piece of the model's output in `delta`."""
+_PIECE: Final = piece_pattern()
 _CALLS: Final = frozenset({"function_call", "custom_tool_call"})
 _UNNAMED: Final = frozenset({"local_shell_call", "shell_call", "apply_patch_call"})
 """Types of tool calls without the field `name`. The tool's name is the type without "_call"."""
@@ -108,4 +110,7 @@ def as_chat(usage: Mapping[str, Any]) -> dict[str, Any]:
 
 def output_bytes(event: Event) -> int:
     """Return the number of bytes of text, refusals, thinking, tool arguments and code in an event."""
-    return json_api.text_bytes(mapping(event.data).get("delta")) if event.kind in _OUTPUT_DELTAS else 0
+    if event.kind not in _OUTPUT_DELTAS:
+        return 0
+    size = piece_bytes(_PIECE, event.payload)
+    return json_api.text_bytes(mapping(event.data).get("delta")) if size is None else size

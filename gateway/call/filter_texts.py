@@ -1,0 +1,122 @@
+"""Passes pieces of text through the filters of a call (plugins that read and change calls).
+
+Most filters are plain functions. Therefore the functions that call filters are generators, which run without a task
+unless a filter has to be awaited (`awaiting.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import orjson
+
+from gateway.call.awaiting import Work
+from gateway.call.filters import CallFilters, OpenFilter
+from gateway.call.text_blocks import Block
+from gateway.call.text_work import LARGE_TEXT
+from gateway.contract.errors import PluginFailed
+from gateway.contract.filter import SECONDS, Hold
+from gateway.contract.hooks import definition
+from gateway.contract.places import Kind
+from gateway.contract.plugin_functions import is_async
+from gateway.upstream.process_pool import NO_DROP, ProcessPool
+
+
+class _Run:
+    """One filter while it reads the text of one reply."""
+
+    __slots__ = ("_hook", "call", "is_async", "method", "one")
+
+    def __init__(self, one: OpenFilter, method: Callable[..., Any]) -> None:
+        self.one = one
+        self._hook = hook = one.active.hooks["filter.text"]
+        self.method = method
+        self.is_async = is_async(method)
+        self.call: Callable[[Kind, str, bool], Any] = (
+            partial(hook.settled, method, seconds=SECONDS) if self.is_async else partial(hook.run, method)
+        )
+
+    def text_of(self, result: str | Hold, block: Block, whole: str, *, last: bool) -> str:
+        """Return the text to pass on, and store the text that the filter holds back.
+
+        `result` is the filter's result. `whole` is the text that the filter got: text that it held back before, and the
+        new piece. Raises `PluginFailed` if the result is not allowed.
+        """
+        text, rest = (result, "") if isinstance(result, str) else result
+        if last:
+            text, rest = text + rest, ""
+        if (text or rest) and not whole:
+            raise self.failure("returned text for an empty piece while it held nothing")
+        if rest:
+            block.held[self] = rest
+        return text
+
+    def failure(self, cause: str) -> PluginFailed:
+        return PluginFailed(self._hook.plugin, self._hook.name, cause, definition(self.method))
+
+
+class Texts:
+    """Passes the text of one reply through all filters that read text."""
+
+    def __init__(self, filters: CallFilters, pool: ProcessPool) -> None:
+        self._filters = filters
+        self._pool = pool
+        self._runs = [_Run(one, method) for one in filters.opened if (method := one.method("text")) is not None]
+
+    def feed(
+        self, block: Block, piece: str, runs: Sequence[_Run] | None = None, *, last: bool, is_json: bool = False
+    ) -> str | Work[str]:
+        """Give a piece of text to the filters, and return the text for the client.
+
+        If something must be awaited, return a generator that does the rest of the work (`awaiting.py`). `runs` are the
+        filters that get the text; None for all filters. Raises `GatewayError` if a filter blocks the call or fails.
+        """
+        runs = self._runs if runs is None else runs
+        for number, run in enumerate(runs):
+            if block.held:
+                piece = block.held.pop(run, "") + piece
+            if run.one.failed:
+                continue
+            if run.is_async or is_json or len(piece) >= LARGE_TEXT:
+                return self._fed_slowly(block, piece, runs[number:], last=last, is_json=is_json)
+            try:
+                result = run.call(block.kind, piece, last)
+                if result is not piece:
+                    piece = run.text_of(result, block, piece, last=last)
+            except PluginFailed as failure:  # without the filter, the whole text is passed on
+                self._filters.failed(run.one, failure)
+        return piece
+
+    def _fed_slowly(self, block: Block, piece: str, runs: Sequence[_Run], *, last: bool, is_json: bool) -> Work[str]:
+        """Do the work of `feed` if the first filter of `runs` must be awaited, or the text is large or JSON."""
+        run = runs[0]
+        try:
+            if len(piece) >= LARGE_TEXT:
+                result = yield partial(run.one.run, "text", run.method, block.kind, piece, last, is_large=True)
+            elif run.is_async:
+                result = yield partial(run.call, block.kind, piece, last)
+            else:
+                result = run.call(block.kind, piece, last)
+            if result is not piece:
+                text = run.text_of(result, block, piece, last=last)
+                if is_json and text != piece:
+                    yield partial(self._require_json, text, run)
+                piece = text
+        except PluginFailed as failure:
+            self._filters.failed(run.one, failure)
+        rest = self.feed(block, piece, runs[1:], last=last, is_json=is_json)
+        return rest if isinstance(rest, str) else (yield from rest)
+
+    async def _require_json(self, text: str, run: _Run) -> None:
+        if not await self._pool.run(len(text), NO_DROP, _is_json, text):
+            raise run.failure("returned arguments that are not JSON")
+
+
+def _is_json(text: str) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True

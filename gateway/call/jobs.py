@@ -49,7 +49,7 @@ async def job_providers(call: Call, following: Next) -> Response:
     if is_list and len(providers) > 1:
         names = ", ".join(provider.id for provider in providers)
         raise invalid(f"each of these providers has a list of jobs: {names}; ask one by /direct/PROVIDER/…")
-    offers = [call.runtime.catalog.any_model(provider, "") for provider in providers]
+    offers = [call.runtime.catalog.at_provider(provider, "") for provider in providers]
     candidates = [Candidate(offer, call.flag, target_of(offer, call.flag), Way.NATIVE) for offer in offers]
     call.plan = Plan(offers, candidates, {offer.name: added_headers(access, offer) for offer in offers})
     call.offers, call.candidates = offers, candidates

@@ -175,12 +175,15 @@ class Sender:
 
         Raises `UpstreamFailed` if neither helps.
         """
+        if not await self.has_other(attempt, refusal):
+            raise self._refused(call, attempt, refusal.problem)
+
+    async def has_other(self, attempt: Attempt, refusal: CredentialRefused) -> bool:
+        """Return whether the request can be sent again, with another credential or by the corrected clock."""
         attempt.renewed = True
         assert attempt.used is not None
         provider = attempt.candidate.offer.provider
-        other = self.live.has_other(provider, attempt.used, refusal.date)
-        if not await attempt.stopwatch.wait(other):
-            raise self._refused(call, attempt, refusal.problem)
+        return await attempt.stopwatch.wait(self.live.has_other(provider, attempt.used, refusal.date))
 
     def _refused(self, call: Call, attempt: Attempt, problem: Problem) -> UpstreamFailed:
         """Count and log the refusal of the gateway's key, and return the error for the client."""

@@ -259,7 +259,7 @@ def _chains(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> tuple[
     budget = RetryBudget()
     metrics.retry_budget(lambda: budget.used(gateway.runtime.config.resilience.retry_budget))
     shared = gateway.admission, gateway.health, gateway.pools, budget, gateway.reports, log
-    last, direct = Attempts(attempts, *shared), Attempts(DirectSend(sender, pool), *shared)
+    last, direct = Attempts(attempts, *shared), Attempts(DirectSend(sender, pool, registry.flags), *shared)
     session = Session(sessions)
     return (
         chain(session, planned, order, Route(Conversions(registry)), filters, quota, last=last),

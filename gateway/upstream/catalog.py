@@ -78,9 +78,12 @@ class Catalog:
         offer = self._by_both.get((provider, model))
         return offers if offer is None else (*offers, offer)
 
-    def any_model(self, provider: Provider, model: str) -> Offer:
-        """Return the offer of a model, even if the provider does not list it. `model` is "" if it is not known."""
-        return self._by_both.get((provider.id, model)) or _offer(provider, model)
+    def at_provider(self, provider: Provider, model: str) -> Offer:
+        """Return the offer of a model. If the provider does not list the model, the offer has the model "".
+
+        So the number of different offers stays small, whatever names clients choose.
+        """
+        return self._by_both.get((provider.id, model)) or _offer(provider, "")
 
     def visible(self, access: Access) -> Sequence[Offer]:
         """Return the offers that a caller may use."""

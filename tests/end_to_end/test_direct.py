@@ -3,7 +3,9 @@
 import asyncio
 import json
 
+import aiohttp
 import pytest
+from yarl import URL
 
 from gateway.testkit.openai import OpenAISim
 from tests.helpers.echo_provider import echo_provider, in_chunks, whole
@@ -44,8 +46,6 @@ async def test_method_path_query_and_body_arrive_as_they_were_sent(gw, provider,
 
 
 def _url(text):
-    from yarl import URL
-
     return URL(text, encoded=True)
 
 
@@ -238,12 +238,95 @@ async def test_a_throttled_key_leaves_the_request_to_another(tmp_path, provider)
     assert {call["key"] for call in calls} == {"team-b"}
 
 
-async def test_a_refused_key_is_told_to_the_operator_and_not_to_the_client(gw, provider):
-    provider.reply = whole(f'{{"error": "bad key {SECRET}"}}'.encode(), status="401 Unauthorized")
-    reply = await gw.get("/direct/acme/v1/files")
+async def test_a_key_that_is_refused_on_an_odd_path_stays_in_use(gw, provider):
+    provider.reply = whole(f'{{"error": "bad key {SECRET[:8]}...4711"}}'.encode(), status="401 Unauthorized")
+    reply = await gw.get("/direct/acme/v1/organization/users")
     assert reply.status == 502
-    assert SECRET.encode() not in reply.body
+    assert "refused the gateway's key for this path" in (await reply.json())["error"]["message"]
+    assert SECRET[:8].encode() not in reply.body
+    assert (await gw.lines.until("upstream.access_denied"))[0]["provider"] == "acme"
+    provider.reply = whole(b"{}")
+    assert (
+        await gw.post("/v1/chat/completions", CHAT)
+    ).status == 502  # the reply is none of Chat, but it was asked for
+    assert len(provider.seen) == 2
+    assert gw.lines.count("upstream.key_refused") == 0
+    assert (await gw.readiness())[0] == 200
+
+
+async def test_a_key_that_is_refused_on_a_known_path_is_told_to_the_operator(gw, provider):
+    provider.reply = whole(f'{{"error": "bad key {SECRET}"}}'.encode(), status="401 Unauthorized")
+    reply = await gw.post("/direct/acme/v1/chat/completions", CHAT)
+    assert (reply.status, SECRET.encode() in reply.body) == (502, False)
     assert (await gw.lines.until("upstream.key_refused"))[0]["provider"] == "acme"
+
+
+async def test_an_unlisted_model_is_priced_by_the_reply_alone(tmp_path, provider):
+    usage = {"prompt_tokens": 1000, "completion_tokens": 10}
+    rules = {"model_cost_map": [{"match": "*", "as": "gpt-4o"}]}
+    async with gate(tmp_path, {"acme": plain(provider.url, **rules)}) as gw:
+        provider.reply = whole(json.dumps({"model": "gpt-4o-mini", "choices": [], "usage": usage}).encode())
+        await gw.post("/direct/acme/v1/chat/completions", {**CHAT, "model": "gpt-4o-mini"})
+        provider.reply = whole(b"{}")
+        await gw.post("/direct/acme/v1/chat/completions", {**CHAT, "model": "gpt-4o-mini"})
+        await gw.post("/direct/acme/v1/images", {"model": "gpt-4o-mini"})
+        reported, silent, unknown = await gw.calls(3)
+    assert (reported["model"], reported["served_model"], reported["tokens"]["input"]) == ("", "gpt-4o-mini", 1000)
+    assert reported["cost_usd"] > 0
+    assert (silent["cost_usd"], unknown["cost_usd"]) == (None, None)
+
+
+async def test_many_names_of_models_take_no_memory(gw):
+    for number in range(50):
+        await gw.post("/direct/acme/v1/chat/completions", {**CHAT, "model": f"m-{number}"})
+    runtime = gw.running.gateway.runtime
+    assert len(runtime.prices._by_model) <= 2
+    assert {name for _, name in gw.running.gateway.health._memories} <= {"gpt-4o"}
+
+
+async def test_a_silent_provider_is_a_timeout(tmp_path, provider):
+    async def silent(_seen, _writer):
+        await asyncio.sleep(1)
+
+    async def slow(_seen, writer):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")
+        await asyncio.sleep(1)
+
+    timeouts = {"timeouts": {"head_seconds": 0.2, "first_event_seconds": 0.2, "read_seconds": 0.2}}
+    async with gate(tmp_path, {"acme": plain(provider.url, **timeouts)}) as gw:
+        provider.reply = silent
+        reply = await gw.get("/direct/acme/v1/x")
+        assert (reply.status, (await reply.json())["error"]["type"]) == (504, "timeout")
+        provider.reply = slow
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await gw.get("/direct/acme/v1/x")
+        _, cut = await gw.calls(2)
+    assert (cut["outcome"], cut["error"], cut["direct"]["reply_bytes"]) == ("failed", "timeout", 5)
+
+
+async def test_a_providers_limit_of_calls_counts_direct_ones(tmp_path, provider):
+    goes_on = asyncio.Event()
+
+    async def waits(_seen, writer):
+        await goes_on.wait()
+        writer.write(whole(b"{}"))
+
+    provider.reply = waits
+    async with gate(tmp_path, {"acme": plain(provider.url, calls_in_flight=1)}) as gw:
+        first = asyncio.create_task(gw.get("/direct/acme/v1/x"))
+        await eventually(lambda: provider.seen)
+        assert (await gw.get("/direct/acme/v1/y")).status == 503
+        goes_on.set()
+        assert (await first).status == 200
+
+
+async def test_a_direct_request_goes_through_the_proxy(tmp_path, provider, monkeypatch):
+    monkeypatch.setenv("http_proxy", provider.url)
+    monkeypatch.setenv("no_proxy", "")
+    async with gate(tmp_path, {"acme": plain("http://models.example.com/base")}) as gw:
+        assert (await gw.get("/direct/acme/v1/files")).status == 200
+    (seen,) = provider.seen
+    assert seen.line == "GET http://models.example.com/base/v1/files HTTP/1.1"
 
 
 def grants(*capabilities):

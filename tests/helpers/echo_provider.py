@@ -35,33 +35,55 @@ class EchoProvider:
         self.url = ""
         self.seen = []
         self.reply = OK
+        self._open = set()
+
+    def _accept(self, reader, writer):
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+
+    async def close(self):
+        """Close all connections."""
+        tasks = [*self._open]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader, writer):
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                size = int(match[1]) if (match := _LENGTH.search(head)) else 0
-                line, *rest = head.decode("utf-8", "surrogateescape").split("\r\n")[:-2]
-                pairs = [(name.lower(), value) for name, _, value in (each.partition(": ") for each in rest)]
-                seen = Seen(line, pairs, await reader.readexactly(size))
-                self.seen.append(seen)
-                if isinstance(self.reply, bytes):
-                    writer.write(self.reply)
-                    await writer.drain()
-                else:
-                    await self.reply(seen, writer)
-        writer.close()
+        try:
+            await self._answer(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def _answer(self, reader, writer):
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            size = int(match[1]) if (match := _LENGTH.search(head)) else 0
+            line, *rest = head.decode("utf-8", "surrogateescape").split("\r\n")[:-2]
+            pairs = [(name.lower(), value) for name, _, value in (each.partition(": ") for each in rest)]
+            seen = Seen(line, pairs, await reader.readexactly(size))
+            self.seen.append(seen)
+            if isinstance(self.reply, bytes):
+                writer.write(self.reply)
+                await writer.drain()
+            else:
+                await self.reply(seen, writer)
 
 
 @asynccontextmanager
 async def echo_provider():
     provider = EchoProvider()
-    server = await asyncio.start_server(provider._serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(provider._accept, "127.0.0.1", 0)
     provider.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield provider
     finally:
         server.close()
+        await provider.close()
 
 
 def whole(body, *headers, status="200 OK"):

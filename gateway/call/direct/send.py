@@ -2,13 +2,16 @@
 
 - An error of the provider is handled like the errors of all calls: it affects the health of the provider and of the
   key, and another key may be tried. The client gets the status and the body of the error unchanged.
+- The refusal of a key (401) on a path that no plugin recognises may concern this path alone. It must not take the
+  provider away from other callers, so it affects neither the health of the provider nor the key.
 - A redirect is never followed and never passed on, because its target is another host.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from dataclasses import replace as changed
 from typing import Final
 
 from msgspec.structs import replace
@@ -17,11 +20,13 @@ from gateway.call.chain import Attempt, Call
 from gateway.call.direct.byte_redaction import ByteRedaction
 from gateway.call.direct.headers import for_client
 from gateway.call.direct.tap import Tap, tap_of
+from gateway.call.health_reports import has_our_key
 from gateway.call.middleware.send import MAX_ERROR
 from gateway.call.responses import Batch, Batches, Response, Stream, Take
 from gateway.call.sender import CredentialRefused, Sender
-from gateway.contract.errors import UNAVAILABLE, Problem, UpstreamFailed
+from gateway.contract.errors import UNAVAILABLE, UPSTREAM, Problem, UpstreamFailed
 from gateway.contract.flag import Event, Head
+from gateway.contract.registry import Plugin
 from gateway.upstream.client import UpstreamResponse
 from gateway.upstream.process_pool import ProcessPool
 
@@ -33,13 +38,18 @@ _NOT_MODIFIED: Final = 304
 class DirectSend:
     sender: Sender
     pool: ProcessPool
+    flags: Mapping[str, Plugin]
+    """All compatibility flags (plugins of API formats), by name."""
 
     async def __call__(self, call: Call, attempt: Attempt) -> Response:
         try:
             try:
                 return await self._response(call, attempt)
             except CredentialRefused as refusal:
-                await self.sender.renew(call, attempt, refusal)
+                if _is_recognised(call, attempt):
+                    await self.sender.renew(call, attempt, refusal)
+                elif not await self.sender.has_other(attempt, refusal):
+                    raise _refused_here(attempt, refusal.problem) from None
             return await self._response(call, attempt)
         except UpstreamFailed as error:
             self.sender.failed(attempt, attempt.redaction.failure(error))
@@ -68,10 +78,32 @@ class DirectSend:
         body = await attempt.stopwatch.wait(reply.read(MAX_ERROR, call.hold_reply))
         _received(call, len(body))
         body = attempt.redaction.bytes(body)
-        message = f"{attempt.candidate.offer.provider_id} answered {head.status}"
-        problem = attempt.candidate.flag.problem(head, body) or Problem(UNAVAILABLE, message, status=head.status)
+        provider = attempt.candidate.offer.provider
+        flag = next((self.flags[name] for name in provider.flags if name in self.flags), call.flag)
+        message = f"{provider.id} answered {head.status}"
+        problem = flag.problem(head, body) or Problem(UNAVAILABLE, message, status=head.status)
+        if problem.key_refused and has_our_key(attempt) and not _is_recognised(call, attempt):
+            if attempt.used is not None and not attempt.renewed:
+                raise CredentialRefused(problem, head.headers.get("date", ""))
+            self.sender.check_key(call, attempt, head, changed(problem, key_refused=False))
+            return _refused_here(attempt, problem)
         self.sender.check_key(call, attempt, head, problem)
         return UpstreamFailed(problem, body, for_client(head.headers), head.status)
+
+
+def _is_recognised(call: Call, attempt: Attempt) -> bool:
+    """Return whether a plugin can read the request."""
+    return attempt.candidate.flag is not call.flag
+
+
+def _refused_here(attempt: Attempt, problem: Problem) -> UpstreamFailed:
+    """Return the error for a path on which the provider refuses the gateway's key.
+
+    The provider's own words are left out, because they may show parts of the key.
+    """
+    provider = attempt.candidate.offer.provider_id
+    message = f"{provider} refused the gateway's key for this path; tell an administrator of this gateway"
+    return UpstreamFailed(Problem(UPSTREAM, message, problem.native or "key_refused", problem.status))
 
 
 @dataclass(slots=True)
@@ -92,8 +124,6 @@ class _Passed:
     _clean: bytes | None = None
     """The bytes of a read that `_quick` could not pass on; None if there are none. The task of the call passes them
     on."""
-    _size: int = 0
-    """The number of bytes that have come."""
 
     def __post_init__(self) -> None:
         self._redacted = ByteRedaction(self.attempt.redaction)
@@ -112,8 +142,6 @@ class _Passed:
         except UpstreamFailed as error:
             self.failed(self.attempt, self.attempt.redaction.failure(error))
             yield Batch((), error)
-        finally:
-            _received(self.call, self._size)
 
     async def _next(self) -> bytes:
         """Return the next bytes that `_quick` did not pass on; b"" at the end of the reply."""
@@ -130,7 +158,7 @@ class _Passed:
 
     def _read(self, data: bytes) -> bytes:
         """Return the bytes that can be passed on after a read."""
-        self._size += len(data)
+        _received(self.call, len(data))
         self.tap.feed(data)
         self.reply.event_came()
         return self._redacted.feed(data)
@@ -141,6 +169,6 @@ def _batch(data: bytes) -> Batch:
 
 
 def _received(call: Call, size: int) -> None:
-    """Store the size of the reply's body in bytes, for the record."""
+    """Count bytes of the reply's body, for the record."""
     if call.direct is not None:
-        call.direct = replace(call.direct, reply_bytes=size)
+        call.direct = replace(call.direct, reply_bytes=call.direct.reply_bytes + size)

@@ -17,6 +17,7 @@ from gateway.call.candidate import Candidate
 from gateway.call.chain import Call, Next
 from gateway.call.conversion_choice import target_of
 from gateway.call.direct.paths import DirectPath, direct_path
+from gateway.call.operations import DIRECT, UNBILLED_OPERATIONS
 from gateway.call.plan import NO_ROLE, Plan, added_headers
 from gateway.call.request_parsing import parse_request
 from gateway.call.responses import Response
@@ -60,10 +61,10 @@ class DirectTarget:
                 "path",
             )
         flag, recognised = await self._recognised(provider, path, request)
+        offer = call.runtime.catalog.at_provider(provider, "" if recognised is None else recognised.model)
         if recognised is not None:
-            call.request = recognised
-            call.model = recognised.model
-        offer = call.runtime.catalog.any_model(provider, call.model)
+            call.request = recognised if offer.model else _unlisted(recognised)
+        call.model = offer.model
         candidate = Candidate(offer, flag or call.flag, target_of(offer, flag or call.flag), Way.NATIVE)
         call.plan = Plan((offer,), (candidate,), {offer.name: added_headers(call.access, offer)})
         call.offers, call.candidates = call.plan.offers, call.plan.candidates
@@ -87,6 +88,15 @@ class DirectTarget:
                 read, method=request.method, path=request.path, query=request.query, headers=request.headers
             )
         return None, None
+
+
+def _unlisted(recognised: ClientRequest) -> ClientRequest:
+    """Return a recognised request for a model that the provider does not list.
+
+    Its cost is unknown until the reply names the model, so the operation is `DIRECT` if it is billed.
+    """
+    billed = recognised.operation not in UNBILLED_OPERATIONS
+    return replace(recognised, model="", operation=DIRECT if billed else recognised.operation)
 
 
 def _provider(call: Call, path: DirectPath, shown: str) -> Provider:

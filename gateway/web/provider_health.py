@@ -14,12 +14,13 @@ from msgspec.structs import replace
 
 from gateway.store.base import rfc3339
 from gateway.store.reports.values import ModelHealth
+from gateway.upstream.discovered_models import DiscoveredModels
 from gateway.upstream.health.circuit import Cause
 from gateway.upstream.health.circuits import Standing
 
 _CAUSES: Final[Mapping[Cause, str]] = {
     "failures": "its attempts failed",
-    "outlier": "the model's other providers fail less",
+    "outlier": "what can serve its calls in its place fails less",
     "key_refused": "the provider refuses the key",
     "throttled": "the provider asked to wait",
 }
@@ -85,13 +86,32 @@ def known_health(standings: Iterable[Standing], stored: Iterable[ModelHealth], *
     return known if messages else [replace(each, last_error_message="", last_error_call="") for each in known]
 
 
+def list_states(models: DiscoveredModels, *, reasons: bool) -> dict[str, dict[str, Any]]:
+    """Return the states of the lists of models of the providers that are asked for them, by provider, for the API.
+
+    `reasons` adds why a list could not be had. Only admins may see this, because it may have a provider's message.
+    """
+    states: dict[str, dict[str, Any]] = {}
+    for provider in models.written.providers.values():
+        if provider.discovers and not provider.disabled:
+            known, failure = models.list_of(provider), models.failures.get(provider.id)
+            states[provider.id] = {
+                "provider": provider.id,
+                "listed_at": None if known is None else rfc3339(known.at),
+                "models": 0 if known is None else len(known.models),
+                "is_current": failure is None and known is not None,
+                "failure": failure if reasons else None,
+            }
+    return states
+
+
 def state_words(standing: Standing) -> str:
     """Return the state of a circuit breaker in words, such as "rests for 12 s: its attempts failed"."""
     if standing.state != "open":
         return _STATES[standing.state]
     wait = f"rests for {standing.retry_in:.0f} s" if standing.retry_in and standing.retry_in >= 1 else "rests"
     words = f"{wait}: {_CAUSES.get(standing.cause, standing.cause)}"
-    return words if standing.has_other else f"{words}; called all the same, since no other provider has the model"
+    return words if standing.has_other else f"{words}; called all the same, since nothing else can serve its calls"
 
 
 def _known(standing: Standing, stored: ModelHealth | None) -> KnownHealth:

@@ -1,4 +1,5 @@
-"""The command `irisgate providers`: prints the health of each model at each provider of a running gateway.
+"""The command `irisgate providers`: prints the health of each model at each provider of a running gateway, and which
+providers did not list their models.
 
 Unprintable characters in messages of providers are shown as "?", because they could move a terminal's cursor. The
 caller of `answer` prints the result.
@@ -39,8 +40,12 @@ def answer(options: argparse.Namespace) -> bytes:
         body = asking.ask(options.url, PATH)
     except asking.NoAnswer as error:
         raise NoHealth(str(error)) from None
-    rows = [row for row in _rows(body) if options.provider in {"", row["provider"]}]
-    return json.dumps({"providers": rows}, indent=2).encode() if options.json else table(rows, time()).encode()
+    rows, lists = [
+        [each for each in some if options.provider in {"", each["provider"]}] for some in _rows_and_lists(body)
+    ]
+    if options.json:
+        return json.dumps({"providers": rows, "lists": lists}, indent=2).encode()
+    return "\n".join([table(rows, time()), *unlisted(lists, time())]).encode()
 
 
 def table(rows: Sequence[Mapping[str, Any]], now: float) -> str:
@@ -52,6 +57,17 @@ def table(rows: Sequence[Mapping[str, Any]], now: float) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
+
+
+def unlisted(lists: Sequence[Mapping[str, Any]], now: float) -> list[str]:
+    """Return a line for each provider that did not list its models when it was asked last."""
+    lines = []
+    for each in lists:
+        if not each["is_current"]:
+            kept = f"the list of {_ago(each['listed_at'], now)} is in use" if each["listed_at"] else "it has no list"
+            reason = f": {_printable(each['failure'], MAX_ERROR)}" if each["failure"] else ""
+            lines.append(f"{_printable(each['provider'], MAX_ERROR)} did not list its models ({kept}){reason}")
+    return lines
 
 
 def _line(row: Mapping[str, Any], now: float) -> tuple[str, ...]:
@@ -80,12 +96,14 @@ def _printable(text: str, most: int) -> str:
     return "".join(character if character.isprintable() else "?" for character in shortened)
 
 
-def _rows(body: bytes) -> list[Mapping[str, Any]]:
-    """Return the rows of an answer. Raises `NoHealth` if the answer is not from a gateway of this release."""
+def _rows_and_lists(body: bytes) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Return the rows of an answer, and the states of lists. Raises `NoHealth` for an answer of another release."""
     try:
-        rows = json.loads(body)["providers"]
+        answer = json.loads(body)
+        rows, lists = answer["providers"], answer["lists"]
         # the columns of the table are the ones that must be there
         _ = [(row["provider"], row["model"], row["summary"], row["failures"], row["calls"]) for row in rows]
+        _ = [(each["provider"], each["is_current"], each["listed_at"], each["failure"]) for each in lists]
     except (ValueError, KeyError, TypeError):
         raise NoHealth("what answered is no Irisgate of this release; look at --url") from None
-    return list(rows)
+    return list(rows), list(lists)

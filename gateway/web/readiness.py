@@ -23,6 +23,7 @@ from aiohttp import web
 from gateway.access.identity.modes import Modes
 from gateway.call.context import Gateway
 from gateway.store.base import rfc3339
+from gateway.upstream.discovered_models import DiscoveredModels
 
 WATCH_SECONDS: Final = 5.0
 """Seconds between two checks if no monitor asks. A fault may stay unnoticed for this time."""
@@ -64,7 +65,13 @@ CHECKS: Final = (
     Check(
         "providers", "working", "resting",
         "Wait, or look at the providers: irisgate providers and the page Models and providers say which models rest "
-        "and why. Their calls go to other providers; a model without another provider is called all the same.",
+        "and why. Their calls go to other providers of the model, or to other targets of its aliases; a model that "
+        "nothing can replace is called all the same.",
+    ),
+    Check(
+        "models", "listed", "unlisted",
+        "Wait, because the provider is asked again each minute, or look at it: irisgate providers and the page Models "
+        "and providers say why it did not list its models. The last list stays in use.",
     ),
     Check(
         "config", "current", "stale",
@@ -145,8 +152,12 @@ class Readiness:
             faults["keys"] = Fault(reason, refuses_calls=False)
         resting, alone = gateway.health.resting()
         if resting:
-            reason = f"attempts at {resting} models of providers fail; {alone} of these models have no other provider"
+            reason = (
+                f"attempts at {resting} models of providers fail; nothing else can serve the calls of {alone} of them"
+            )
             faults["providers"] = Fault(reason, refuses_calls=False)
+        if reason := _unlisted(gateway.models):
+            faults["models"] = Fault(reason, refuses_calls=False)
         if gateway.config_error:
             faults["config"] = Fault("the configuration file has errors", refuses_calls=False)
         return faults
@@ -203,6 +214,15 @@ def _refused_key(gateway: Gateway) -> str:
         if refused:
             return "a provider refuses the gateway's key"
     return ""
+
+
+def _unlisted(models: DiscoveredModels) -> str:
+    """Return the reason of the check `models`; "" if all providers have listed their models when asked last."""
+    failed = [provider for id_ in models.failures if (provider := models.written.providers.get(id_)) is not None]
+    if not failed:
+        return ""
+    never = sum(models.list_of(provider) is None for provider in failed)
+    return f"{len(failed)} providers did not list their models when asked last; {never} of them never did"
 
 
 def _refusals(faults: Mapping[str, Fault]) -> dict[str, str]:

@@ -11,14 +11,17 @@ import pytest
 from aiohttp import web
 from pytest_aiohttp import AiohttpServer
 
+from gateway.process import model_refresh
 from gateway.process.command_line import main
 from gateway.store.reports.values import ModelHealth
 from gateway.testkit.bedrock import BedrockSim
+from gateway.testkit.openai import OpenAISim
 from gateway.upstream.health.circuits import Failure, Standing
 from gateway.web.provider_health import known_health, state_words
 from gateway.web.provider_table import table
-from tests.helpers.gateway import CAP, HAIKU, bedrock, gate
+from tests.helpers.gateway import CAP, HAIKU, KEY, bedrock, gate
 from tests.helpers.processes import irisgate
+from tests.helpers.waiting import eventually
 
 CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}]}
 NOWHERE = "http://127.0.0.1:9"
@@ -58,7 +61,7 @@ def stored(**changed: Any) -> ModelHealth:
         ({"state": "open", "cause": "failures", "retry_in": 12.3}, "rests for 12 s: its attempts failed"),
         (
             {"state": "open", "cause": "outlier", "retry_in": 9.0},
-            "rests for 9 s: the model's other providers fail less",
+            "rests for 9 s: what can serve its calls in its place fails less",
         ),
         ({"state": "open", "cause": "key_refused", "retry_in": 0.0}, "rests: the provider refuses the key"),
         ({"state": "open", "cause": "throttled", "retry_in": 2.0}, "rests for 2 s: the provider asked to wait"),
@@ -70,7 +73,7 @@ def test_a_state_is_said_in_words(changed: dict[str, Any], words: str) -> None:
 
 def test_a_model_without_another_provider_is_called_all_the_same() -> None:
     words = state_words(standing(state="open", cause="failures", retry_in=5.0, has_other=False))
-    assert words.endswith("; called all the same, since no other provider has the model")
+    assert words.endswith("; called all the same, since nothing else can serve its calls")
 
 
 def test_the_later_of_two_moments_counts_and_a_recorded_error_has_its_call() -> None:
@@ -149,9 +152,67 @@ async def test_readyz_and_the_page_say_that_a_model_rests(tmp_path: Path, bedroc
         metrics = await (await gw.get("/metrics")).text()
     assert (status, body["status"], body["providers"]) == (200, "ready", "resting")
     (problem,) = body["problems"]
-    assert problem["reason"] == "attempts at 1 models of providers fail; 0 of these models have no other provider"
+    assert problem["reason"] == "attempts at 1 models of providers fail; nothing else can serve the calls of 0 of them"
     assert re.search(r">rests for \d+ s: its attempts failed<", page)
     assert 'irisgate_check_failing{check="providers"} 1.0' in metrics
+
+
+DISCOVERED = {"compatibility": {"openai_chat": True}, "models": "discover", "apikey": KEY}
+
+
+async def test_a_provider_that_did_not_list_its_models_is_told_everywhere(
+    tmp_path: Path, openai_upstream: OpenAISim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_refresh, "REFRESH_SECONDS", 0.05)
+    monkeypatch.setattr(model_refresh, "RETRY_SECONDS", 0.05)
+    openai_upstream.listed = ["gpt-5"]
+    providers = {
+        "up": {"baseurl": openai_upstream.url, **DISCOVERED}, "never": {"baseurl": NOWHERE, **DISCOVERED},
+    }  # fmt: skip
+    async with gate(tmp_path, providers) as gw:
+        failures = gw.running.gateway.models.failures
+        await gw.lines.until("models.changed")
+        openai_upstream.keys = {"another"}
+        await eventually(lambda: set(failures) == {"up", "never"})
+        status, body = await gw.readiness()
+        answer = await (await gw.get("/api/providers/health")).json()
+        code, out, _ = await irisgate(tmp_path, "providers", "--url", gw.url)
+        _, as_json, _ = await irisgate(tmp_path, "providers", "--url", gw.url, "--json", "--provider", "never")
+        openai_upstream.keys = None
+        await eventually(lambda: set(failures) == {"never"})
+        assert [each["is_current"] for each in (await (await gw.get("/api/providers/health")).json())["lists"]] == [
+            True, False,
+        ]  # fmt: skip
+    assert (status, body["status"], body["models"]) == (200, "ready", "unlisted")
+    (problem,) = body["problems"]
+    assert problem["reason"] == "2 providers did not list their models when asked last; 1 of them never did"
+    up, never = answer["lists"]
+    assert (up["models"], up["is_current"], never["models"], never["listed_at"]) == (1, False, 0, None)
+    assert up["failure"].startswith("GET /v1/models was answered 401")
+    assert KEY not in json.dumps(answer)
+    assert code == 0
+    _, _, of_up, of_never = out.splitlines()
+    assert re.match(
+        r"up did not list its models \(the list of \d+ s ago is in use\): GET /v1/models was answered", of_up
+    )
+    assert of_never.startswith("never did not list its models (it has no list): never cannot be reached")
+    assert [each["provider"] for each in json.loads(as_json)["lists"]] == ["never"]
+
+
+async def test_a_user_sees_the_lists_of_granted_providers_without_reasons(
+    tmp_path: Path, openai_upstream: OpenAISim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_refresh, "REFRESH_SECONDS", 0.05)
+    openai_upstream.listed = ["gpt-5"]
+    providers = {
+        "up": {"baseurl": openai_upstream.url, **DISCOVERED}, "other": {"baseurl": NOWHERE, **DISCOVERED},
+    }  # fmt: skip
+    async with gate(tmp_path, providers, grants=USER_OF_UP) as gw:
+        await gw.lines.until("models.changed")
+        openai_upstream.keys = {"another"}
+        await eventually(lambda: "up" in gw.running.gateway.models.failures)
+        (state,) = (await (await gw.get("/api/providers/health")).json())["lists"]
+    assert (state["provider"], state["is_current"], state["failure"]) == ("up", False, None)
 
 
 async def test_another_server_is_no_gateway(tmp_path: Path, aiohttp_server: AiohttpServer) -> None:

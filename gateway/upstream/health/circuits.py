@@ -269,7 +269,8 @@ class Health:
     def resting(self) -> tuple[int, int]:
         """Return two numbers of models. The first counts the models that get no attempts because of failures.
 
-        The second number counts only those of these models that no other provider has.
+        The second number counts only those of these models whose calls nothing else can serve: neither another
+        provider nor another target of an alias.
 
         This may be called from any thread. A model that was only throttled is not counted.
         """

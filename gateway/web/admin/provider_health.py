@@ -1,7 +1,8 @@
-"""GET /api/providers/health: the state of each model at each provider, with its last success and error.
+"""GET /api/providers/health: the state of each model at each provider, with its last success and error, and the states
+of the providers' own lists of models.
 
-Callers see their granted models, and admins see all models. Only admins see the messages of errors. If the store cannot
-be read, the answer has what this process knows.
+Callers see their granted models and the lists of these providers, and admins see all. Only admins see the messages of
+errors. If the store cannot be read, the answer has what this process knows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from gateway.call.context import GATEWAY, Gateway, identity_of
 from gateway.store.base import StoreFailed
 from gateway.store.reports.values import ModelHealth
 from gateway.web.admin.sessions import errors_as_json, scope
-from gateway.web.provider_health import known_health
+from gateway.web.provider_health import known_health, list_states
 from gateway.web.query_parameters import check_names
 
 
@@ -32,7 +33,9 @@ async def provider_health(request: web.Request) -> web.Response:
     rows = [
         each.as_dict() for each in known if granted is None or (each.standing.provider, each.standing.model) in granted
     ]
-    body = orjson.dumps({"providers": rows})
+    ids = None if granted is None else {provider for provider, _ in granted}
+    lists = [state for id_, state in list_states(gateway.models, reasons=is_admin).items() if ids is None or id_ in ids]
+    body = orjson.dumps({"providers": rows, "lists": lists})
     return web.Response(body=body, content_type="application/json", headers={"cache-control": "no-store"})
 
 

@@ -7,9 +7,9 @@ for the gateway's own API go through them. The same `Guard` checks calls and all
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 from aiohttp import web
 
 from gateway.call.context import REQUEST_ID
@@ -23,8 +23,7 @@ Others = Callable[[web.Request], Awaitable[web.StreamResponse]]
 """The handler of all requests that are not calls: aiohttp's application."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
+class _Target(msgspec.Struct, frozen=True):
     """The API to which the requests of a route belong."""
 
     flag: Plugin
@@ -33,16 +32,15 @@ class _Target:
     server: Server
 
 
-@dataclass(frozen=True, slots=True)
-class CallRoutes:
+class CallRoutes(msgspec.Struct, frozen=True):
     """The routes of all APIs. They are also added to `router`, the router of the application."""
 
     server: Server
     guard: Guard
     router: web.UrlDispatcher
-    _plain: dict[tuple[str, str], _Target] = field(default_factory=dict)
+    _plain: dict[tuple[str, str], _Target] = msgspec.field(default_factory=dict)
     """Routes whose path has no parameters, by method and path."""
-    _all: dict[web.AbstractRoute, _Target] = field(default_factory=dict)
+    _all: dict[web.AbstractRoute, _Target] = msgspec.field(default_factory=dict)
 
     def add(self, flag: Plugin, route: Route, server: Server | None = None) -> None:
         """Add a route of an API. A request for the path of the route with another method then gets a 405.

@@ -48,8 +48,7 @@ from gateway.upstream.key_pools import KeyState
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class Stopwatch:
+class Stopwatch(msgspec.Struct):
     """Measures the time that a call waits for the provider, or for files that plugins fetch."""
 
     waited: float = 0.0
@@ -65,14 +64,13 @@ class Stopwatch:
             self.waited += monotonic() - begun
 
 
-@dataclass(slots=True)
-class Metering:
+class Metering(msgspec.Struct):
     """The meter of one reply (the plugin's object that reads usage), and the facts that the meter returned last."""
 
     meter: Meter
     hook: Hook
     """The hook `meter.facts` of the plugin that made the meter (usage reader)."""
-    facts: Facts = field(default_factory=Facts)
+    facts: Facts = msgspec.field(default_factory=Facts)
     stale: bool = True
     """Whether the meter (usage reader) has received more of the reply since it last returned facts."""
     failed: bool = False

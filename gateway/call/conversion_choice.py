@@ -12,7 +12,6 @@ the provider cannot count tokens, the gateway answers a token-counting request w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -35,8 +34,7 @@ class Asked(msgspec.Struct, frozen=True):
     operation: str
 
 
-@dataclass(frozen=True, slots=True)
-class Conversions:
+class Conversions(msgspec.Struct, frozen=True):
     """The conversions that the installed plugins can make."""
 
     registry: Registry

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import wraps
 from inspect import isawaitable
 from typing import Any, Final
+
+import msgspec
 
 from gateway.call import plugin_threads
 from gateway.call.plugin_reports import PluginReports
@@ -39,8 +40,7 @@ CANCEL_SECONDS: Final = 1.0
 a method that ignores the cancellation takes that long."""
 
 
-@dataclass(frozen=True, slots=True)
-class ActiveFilter:
+class ActiveFilter(msgspec.Struct, frozen=True):
     """A filter that the configuration has switched on."""
 
     name: str
@@ -50,8 +50,7 @@ class ActiveFilter:
     """Whether a call continues without this filter if the filter fails."""
 
 
-@dataclass(slots=True)
-class OpenFilter:
+class OpenFilter(msgspec.Struct):
     """A filter that was opened for a call."""
 
     active: ActiveFilter
@@ -111,15 +110,14 @@ class AfterCalls:
                 await asyncio.wait(late, timeout=CANCEL_SECONDS)
 
 
-@dataclass(slots=True)
-class CallFilters:
+class CallFilters(msgspec.Struct):
     """The filters that are open for one call."""
 
     request_id: str
     client: FilterClient
     reports: PluginReports
     after: AfterCalls
-    opened: list[OpenFilter] = field(default_factory=list)
+    opened: list[OpenFilter] = msgspec.field(default_factory=list)
 
     async def open(self, active: ActiveFilter, view: CallView) -> None:
         """Open a filter.

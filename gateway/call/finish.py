@@ -10,9 +10,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from time import monotonic
 from typing import Final
+
+import msgspec
 
 from gateway.call.chain import Attempt, Call, Inbound
 from gateway.call.cost import Cost
@@ -39,8 +40,7 @@ _REQUEST_IDS: Final = ("x-amzn-requestid", "request-id", "x-request-id")
 """Headers with the provider's own id of a request. A provider's support staff ask for this id."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(msgspec.Struct, frozen=True):
     follower: JournalFollower
     metrics: Metrics
     log: Logger

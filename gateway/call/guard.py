@@ -14,11 +14,11 @@ import asyncio
 import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from os import urandom
 from time import time_ns
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import orjson
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.typedefs import Middleware
@@ -42,13 +42,12 @@ _PLACE: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Guard:
+class Guard(msgspec.Struct, frozen=True):
     """The checks of every request, before anything else is done with it."""
 
     gateway: Gateway
     modes: Modes
-    refusals: Throttle = field(default_factory=Throttle)
+    refusals: Throttle = msgspec.field(default_factory=Throttle)
 
     def ambiguous(self, request: web.Request) -> web.Response | None:
         """Return the reply to a request that a proxy may read differently from the gateway; None for any other request.

@@ -13,7 +13,9 @@ A request that starts a job takes the way of all calls, because it names a model
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+import msgspec
 
 from gateway.call.candidate import Candidate
 from gateway.call.chain import Call, Next
@@ -68,8 +70,7 @@ def _providers(call: Call) -> Sequence[Provider]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class AskForJob:
+class AskForJob(msgspec.Struct, frozen=True):
     """Asks one provider after the other. This is the last step of the call's chain."""
 
     attempts: Next

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
+
+import msgspec
 
 from gateway.contract.errors import GatewayError, PluginFailed
 from gateway.contract.hooks import Hook
@@ -18,11 +19,10 @@ QUIET_SECONDS: Final = 60.0
 """Minimum number of seconds between two log lines about the same slow hook."""
 
 
-@dataclass(frozen=True, slots=True)
-class PluginReports:
+class PluginReports(msgspec.Struct, frozen=True):
     metrics: Metrics
     log: Logger
-    _logged: dict[tuple[str, str], float] = field(default_factory=dict)
+    _logged: dict[tuple[str, str], float] = msgspec.field(default_factory=dict)
     """Maps a plugin and its slow hook to the time of the last log line about the hook."""
 
     def report(self, error: GatewayError, request_id: str) -> None:

@@ -13,7 +13,6 @@ import asyncio
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -36,8 +35,7 @@ BATCH_BYTES: Final = 1024 * 1024
 """Maximum number of bytes that are read at once from a spool."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(msgspec.Struct, frozen=True):
     """The objects of this process that record and charge the calls of a replaced process."""
 
     finish: Finish
@@ -46,16 +44,15 @@ class Parts:
     log: Logger
 
 
-@dataclass(slots=True)
-class Predecessor:
+class Predecessor(msgspec.Struct):
     """The state of a replaced process, as far as it has been read from the spool (the journal of that process)."""
 
     folder: Path
-    offset: JournalOffset = field(default_factory=JournalOffset)
+    offset: JournalOffset = msgspec.field(default_factory=JournalOffset)
     """The offset in the spool up to which entries have been applied."""
-    held: dict[str, Mapping[Kind, Reservation]] = field(default_factory=dict)
+    held: dict[str, Mapping[Kind, Reservation]] = msgspec.field(default_factory=dict)
     """Maps the id of each open call of the replaced process to the call's reservations in this process."""
-    ids: set[str] = field(default_factory=set)
+    ids: set[str] = msgspec.field(default_factory=set)
     """Ids of the calls that the replaced process has sent to a provider and that have not ended."""
     recovered: bool = False
     """Whether an earlier process may have read a part of the spool. If so, some calls of the spool may already be in

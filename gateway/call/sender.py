@@ -10,9 +10,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
+
+import msgspec
 
 from gateway.call.chain import Attempt, Call
 from gateway.call.health_reports import has_our_key, report_break
@@ -49,8 +50,7 @@ class CredentialRefused(Exception):
         self.date = date
 
 
-@dataclass(frozen=True, slots=True)
-class Sender:
+class Sender(msgspec.Struct, frozen=True):
     upstream: Upstream
     follower: JournalFollower
     metrics: Metrics

@@ -20,6 +20,7 @@ from functools import partial
 from time import monotonic
 from typing import Final
 
+import msgspec
 from aiohttp import web
 
 from gateway.access.identity.caller import unknown
@@ -67,8 +68,7 @@ HELD_BYTES: Final = 64 * 1024
 client has read it."""
 
 
-@dataclass(slots=True)
-class _Exchange:
+class _Exchange(msgspec.Struct):
     """The state of one HTTP request and its response."""
 
     inbound: Inbound
@@ -95,8 +95,7 @@ class _Exchange:
             self.capture.feed(body)
 
 
-@dataclass(frozen=True, slots=True)
-class _Opened:
+class _Opened(msgspec.Struct, frozen=True):
     """A stream that is ready to be sent. Its response and its encoder exist."""
 
     response: web.StreamResponse

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Final, cast
 
+import msgspec
+
 from gateway.call.key_redaction import EventRedaction
 from gateway.call.responses import Batch
 from gateway.call.turns import Turns
@@ -66,8 +68,7 @@ class Decoding:
         return batches_of(hook, self.redacted.feed(data, hook.each(self.decoder.feed, data)), self.turns)
 
 
-@dataclass(slots=True)
-class LightFrames:
+class LightFrames(msgspec.Struct):
     """Decodes the frames of one read on the event loop, except frames that are slow to decode.
 
     `events` stops at each slow frame. The caller decodes that frame, and then calls `events` again.

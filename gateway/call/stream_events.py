@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
+
+import msgspec
 
 from gateway.call.chain import Call
 from gateway.call.reply_work import encode
@@ -30,8 +31,7 @@ CRASHED: Final = Problem(INTERNAL, "the gateway failed on this call; its log has
 STOPPING: Final = Problem(UNAVAILABLE, "the gateway is being stopped; try again", retryable=True)
 
 
-@dataclass(slots=True)
-class StreamEvents:
+class StreamEvents(msgspec.Struct):
     call: Call
     encoder: Encoder
     native: bool

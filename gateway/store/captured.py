@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import codecs
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -37,8 +36,7 @@ class CapturedBody(msgspec.Struct, frozen=True):
         return {"headers": dict(self.headers), "body": text, "encoding": encoding, "cut": self.cut}
 
 
-@dataclass(frozen=True, slots=True)
-class CapturedBodies:
+class CapturedBodies(msgspec.Struct, frozen=True):
     """The stored request and reply of one call, with their headers."""
 
     id: str

@@ -9,11 +9,11 @@ import math
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 from urllib.parse import quote
 
+import msgspec
 import orjson
 
 from gateway.contract.flag import USAGE_KINDS
@@ -77,8 +77,7 @@ def _is_json(line: bytes) -> bool:
 DatabaseState = Literal["missing", "good", "damaged", "newer", "foreign", "locked", "unreadable"]
 
 
-@dataclass(frozen=True, slots=True)
-class Database:
+class Database(msgspec.Struct, frozen=True):
     """The state of a database."""
 
     state: DatabaseState

@@ -17,7 +17,6 @@ import shutil
 import sqlite3
 from collections.abc import Iterable
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -58,8 +57,7 @@ _NAMES: Final = frozenset({DATABASE, _BODIES, KEY, "journal/unreadable"})
 configuration."""
 
 
-@dataclass(frozen=True, slots=True)
-class Restored:
+class Restored(msgspec.Struct, frozen=True):
     """The result of a restoration."""
 
     manifest: Manifest

@@ -11,9 +11,10 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
+
+import msgspec
 
 from gateway.store.base import JournalOffset, StoreFailed
 from gateway.store.bodies import bodies_path
@@ -32,8 +33,7 @@ SPARE_BYTES: Final = 64 * 1024 * 1024
 """Number of bytes that must stay free on a disk after the files are written."""
 
 
-@dataclass(frozen=True, slots=True)
-class StateFiles:
+class StateFiles(msgspec.Struct, frozen=True):
     """The paths of the files in a state folder or in a backup. Both have files with the same names."""
 
     path: Path

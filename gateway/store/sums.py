@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from operator import add, itemgetter
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import orjson
 
 from gateway.contract.flag import USAGE_KINDS
@@ -73,8 +73,7 @@ class ErrorKind(NamedTuple):
     """The message, without numbers and quoted text."""
 
 
-@dataclass(slots=True)
-class ErrorShare:
+class ErrorShare(msgspec.Struct):
     """The last error of one kind (`ErrorKind`) in a batch of calls."""
 
     message: str = ""
@@ -83,8 +82,7 @@ class ErrorShare:
     at: int = -1
 
 
-@dataclass(slots=True)
-class Health:
+class Health(msgspec.Struct):
     """The last success and the last error of a model in a batch of calls. A time of -1 means that there was none."""
 
     success_at: int = -1
@@ -94,8 +92,7 @@ class Health:
     call: str = ""
 
 
-@dataclass(slots=True)
-class SessionShare:
+class SessionShare(msgspec.Struct):
     """The amounts that a batch of calls adds to one session."""
 
     agent: str = ""
@@ -105,25 +102,24 @@ class SessionShare:
     last_at: int = -1
     sums: Sequence[int] = ()
     """Sums in the order of the columns `SUMS`; () before the first call."""
-    models: dict[tuple[str, str], int] = field(default_factory=dict)
+    models: dict[tuple[str, str], int] = msgspec.field(default_factory=dict)
     """The (provider, model) pairs of the session, each with the Unix time in milliseconds at which its last reply
     ended."""
-    tools: dict[str, int] = field(default_factory=dict)
+    tools: dict[str, int] = msgspec.field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class Sums:
+class Sums(msgspec.Struct):
     """The amounts that a batch of calls adds to the stored sums of sessions and of quarter hours."""
 
-    sessions: dict[tuple[str, str], SessionShare] = field(default_factory=dict)
+    sessions: dict[tuple[str, str], SessionShare] = msgspec.field(default_factory=dict)
     """The amounts that are added to sessions, by (identity, session id)."""
-    figures: dict[Group, Sequence[int]] = field(default_factory=dict)
+    figures: dict[Group, Sequence[int]] = msgspec.field(default_factory=dict)
     """Values of the columns `FIGURES`, by the key of the row."""
-    tools: Counter[tuple[Group, str]] = field(default_factory=Counter)
+    tools: Counter[tuple[Group, str]] = msgspec.field(default_factory=Counter)
     """Number of times that models called each tool, by group and tool name."""
-    errors: Counter[tuple[Group, ErrorKind]] = field(default_factory=Counter)
-    kinds: dict[ErrorKind, ErrorShare] = field(default_factory=dict)
-    health: dict[tuple[str, str], Health] = field(default_factory=dict)
+    errors: Counter[tuple[Group, ErrorKind]] = msgspec.field(default_factory=Counter)
+    kinds: dict[ErrorKind, ErrorShare] = msgspec.field(default_factory=dict)
+    health: dict[tuple[str, str], Health] = msgspec.field(default_factory=dict)
     """The last success and the last error, by (provider, model)."""
 
 
@@ -147,17 +143,16 @@ _FIRST: Final = _SUMMED + len(DURATIONS)
 """Number of columns of `FIGURES` before the histogram of the times to the first event."""
 
 
-@dataclass(slots=True)
-class _Part:
+class _Part(msgspec.Struct):
     """Sums over the calls of one group."""
 
     group: Group
     is_ok: bool
     model: tuple[str, str] | None
     """Provider and model; None if no provider was reached."""
-    figure: list[int] = field(default_factory=lambda: [0] * len(FIGURES))
+    figure: list[int] = msgspec.field(default_factory=lambda: [0] * len(FIGURES))
     """Values of the columns `FIGURES`."""
-    lists: dict[str, int] = field(default_factory=dict)
+    lists: dict[str, int] = msgspec.field(default_factory=dict)
     """Number of calls for each list of tools that a model called. The key is the JSON list of the tools' names."""
     last_at: int = -1
     """Start of the last call, as Unix time in milliseconds."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any, Final
 
+import msgspec
+
 from gateway.access.grants import Access
 from gateway.config.model import Alias, Config, Provider, Strategy
 from gateway.contract.capabilities import capabilities, fits
@@ -40,8 +42,7 @@ class Offer:
         object.__setattr__(self, "name", f"{self.provider.id}/{self.model}")
 
 
-@dataclass(frozen=True, slots=True)
-class Aliased:
+class Aliased(msgspec.Struct, frozen=True):
     """An alias of the configuration, with only those targets that enabled providers offer."""
 
     strategy: Strategy

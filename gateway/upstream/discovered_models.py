@@ -16,7 +16,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -52,19 +52,18 @@ class Difference(msgspec.Struct, frozen=True):
     removed: tuple[str, ...]
 
 
-@dataclass(slots=True)
-class DiscoveredModels:
+class DiscoveredModels(msgspec.Struct):
     """The last lists of models of all providers, and the reasons why requests for lists failed."""
 
     path: Path
     """The file with the lists."""
     written: Config
     """The configuration without discovered models."""
-    lists: Mapping[str, KnownList] = field(default_factory=dict)
+    lists: Mapping[str, KnownList] = msgspec.field(default_factory=dict)
     """The lists by the provider's id. The mapping is replaced and never changed, because threads read it too."""
-    failures: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, str] = msgspec.field(default_factory=dict)
     """Maps a provider's id to the reason why the last request for its list failed. A success removes the entry."""
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    wake: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
     """An event that is set when the lists must be requested at once."""
 
     def configured(self, written: Config) -> None:

@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from gateway.config.model import Provider
 from gateway.contract.errors import GatewayError, PluginFailed, Problem
 from gateway.contract.flag import DiscoveredModel, Head, ModelSearch, StepResponse, UpstreamRequest
@@ -72,8 +74,7 @@ class _Search:
     """The credentials that must not appear in a message."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelSearcher:
+class ModelSearcher(msgspec.Struct, frozen=True):
     upstream: Upstream
     live: LiveCredentials
     flags: Mapping[str, Plugin]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
+
+import msgspec
 
 KEPT: Final = 3600.0
 """Seconds after which a refusal is forgotten. One failed attempt per hour is acceptable."""
@@ -19,12 +20,11 @@ MAX_MODELS: Final = 1000
 first."""
 
 
-@dataclass(slots=True)
-class RefusedFeatures:
+class RefusedFeatures(msgspec.Struct):
     """Remembers the names of the features that each provider has refused for each model."""
 
     clock: Callable[[], float] = monotonic
-    _refused: OrderedDict[tuple[str, str], tuple[float, tuple[str, ...]]] = field(default_factory=OrderedDict)
+    _refused: OrderedDict[tuple[str, str], tuple[float, tuple[str, ...]]] = msgspec.field(default_factory=OrderedDict)
     """Maps a provider and a model to the time of the refusal, by `clock`, and the names of the refused features."""
 
     def of(self, provider: str, model: str) -> tuple[str, ...]:

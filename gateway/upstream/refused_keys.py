@@ -6,20 +6,19 @@ longer applies.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from gateway.config.model import Provider
 
 
-@dataclass(slots=True)
-class RefusedKeys:
+class RefusedKeys(msgspec.Struct):
     """The gateway's keys that providers refused and have not accepted since.
 
     A key is identified by the provider's id and the key's name. The name is "" for the only key of a provider, and the
     name in `Provider.apikeys` for one of several keys.
     """
 
-    _refused: dict[str, dict[str, Provider]] = field(default_factory=dict)
+    _refused: dict[str, dict[str, Provider]] = msgspec.field(default_factory=dict)
 
     def refused(self, provider: Provider, name: str = "") -> None:
         """Remember that the provider refused the key."""

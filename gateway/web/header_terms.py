@@ -8,8 +8,9 @@ A term is the name of a header, such as `x-team`, for calls that have this heade
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from gateway.contract.http_headers import HEADER_NAME, header_value
 from gateway.web.query_parameters import MAX_SHOWN, BadQuery
@@ -18,8 +19,7 @@ PARAMETER: Final = "header"
 """Name of the query parameter with a term."""
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderRights:
+class HeaderRights(msgspec.Struct, frozen=True):
     """The headers by which one reader may filter."""
 
     recorded: tuple[str, ...]

@@ -6,10 +6,10 @@ A flag is the plugin of one API format. It declares its lists by the types in `c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from urllib.parse import unquote
 
+import msgspec
 from aiohttp import web
 
 from gateway.access.grants import Access
@@ -45,8 +45,7 @@ def routes(registry: Registry) -> list[web.RouteDef]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Lists:
+class _Lists(msgspec.Struct, frozen=True):
     """The model lists of all plugins that use one path."""
 
     choices: tuple[tuple[Plugin, ModelList], ...]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from dataclasses import replace as changed
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
 from gateway.call.chain import Attempt, Call
@@ -34,8 +35,7 @@ _NOT_MODIFIED: Final = 304
 """The only status from 300 to 399 that names no other address."""
 
 
-@dataclass(frozen=True, slots=True)
-class DirectSend:
+class DirectSend(msgspec.Struct, frozen=True):
     sender: Sender
     pool: ProcessPool
     flags: Mapping[str, Plugin]

@@ -10,8 +10,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
+
+import msgspec
 
 from gateway.call.candidate import Candidate
 from gateway.call.chain import Call, Next
@@ -35,8 +37,7 @@ MAX_PATH: Final = 500
 """Maximum number of characters of a path in a record and in a message."""
 
 
-@dataclass(frozen=True, slots=True)
-class DirectTarget:
+class DirectTarget(msgspec.Struct, frozen=True):
     """The step that decides where a direct request goes. It takes the place of the steps that plan and route other
     calls.
     """

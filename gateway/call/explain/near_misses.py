@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal
 
+import msgspec
+
 from gateway.access.grants import sources
 from gateway.access.identity.caller import Identity
 from gateway.config.model import Capability, Grant
@@ -37,8 +39,7 @@ class NearMiss:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """The access that the caller lacks."""
 
     role: bool

@@ -16,9 +16,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from time import monotonic
 
+import msgspec
 from msgspec.structs import replace
 
 from gateway.call.admission import Admission
@@ -42,8 +42,7 @@ from gateway.upstream.credentials import keys
 from gateway.upstream.key_pools import KeyPools, KeyState
 
 
-@dataclass(slots=True)
-class _Failed:
+class _Failed(msgspec.Struct):
     """One attempt that failed, or a candidate (model of a provider) that could not be tried."""
 
     candidate: Candidate
@@ -56,8 +55,7 @@ class _Failed:
     """Whether the attempt failed because of its key. Another key of the provider may then serve the call."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempts:
+class Attempts(msgspec.Struct, frozen=True):
     """Makes the attempts of a call. This is the last step of the call's chain.
 
     The attempts have a chain of their own, `steps`. It runs once for each attempt.

@@ -17,9 +17,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from time import monotonic
 from typing import Final, NamedTuple
+
+import msgspec
 
 from gateway.call.auto_caching import is_on, is_priced, lifetime_at
 from gateway.call.chain import Attempt, AttemptNext, Call
@@ -55,12 +57,11 @@ class _Last(NamedTuple):
     """Number of calls in a row whose cache marks cost more than they saved."""
 
 
-@dataclass(slots=True)
-class LastCalls:
+class LastCalls(msgspec.Struct):
     """The last call of each conversation. `clock` returns the time in seconds."""
 
     clock: Callable[[], float] = monotonic
-    _last: OrderedDict[Conversation, _Last] = field(default_factory=OrderedDict)
+    _last: OrderedDict[Conversation, _Last] = msgspec.field(default_factory=OrderedDict)
 
     def may_mark(self, conversation: Conversation, lifetime: CacheLifetime) -> bool:
         """Return whether cache marks will probably save money.
@@ -99,8 +100,7 @@ def _is_loss(usage: Usage, lifetime: CacheLifetime) -> bool:
     return written * _SURCHARGE[lifetime] > usage.cache_read * _SAVING
 
 
-@dataclass(frozen=True, slots=True)
-class AutoCache:
+class AutoCache(msgspec.Struct, frozen=True):
     last: LastCalls
     pool: ProcessPool
 

@@ -7,7 +7,7 @@ computes estimates.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from gateway.call.chain import Attempt, AttemptNext, Call
 from gateway.call.responses import Response, Whole
@@ -19,8 +19,7 @@ from gateway.telemetry.log import Logger
 from gateway.upstream.process_pool import DropRelay, ProcessPool
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(msgspec.Struct, frozen=True):
     pool: ProcessPool
     log: Logger
 

@@ -7,8 +7,8 @@ called and nothing is charged.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from gateway.call.chain import Call, Next
@@ -28,8 +28,7 @@ from gateway.upstream.fetch.filter_client import FilterClient
 from gateway.upstream.process_pool import LARGE, ProcessPool
 
 
-@dataclass(frozen=True, slots=True)
-class Filters:
+class Filters(msgspec.Struct, frozen=True):
     fetcher: Fetcher
     pool: ProcessPool
     reports: PluginReports
@@ -116,8 +115,7 @@ def _answer(reply: Reply) -> Response:
     return Stream(200, {}, _Answer(reply.events))
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(msgspec.Struct, frozen=True):
     """The source of the stream in which a filter itself answers a call."""
 
     events: tuple[Event, ...]

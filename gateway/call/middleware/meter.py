@@ -9,8 +9,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from time import perf_counter
+
+import msgspec
 
 from gateway.call.chain import Attempt, AttemptNext, Call
 from gateway.call.reply_work import read_event
@@ -20,8 +21,7 @@ from gateway.contract.losses import Way
 from gateway.upstream.process_pool import DropRelay, ProcessPool
 
 
-@dataclass(frozen=True, slots=True)
-class Metered:
+class Metered(msgspec.Struct, frozen=True):
     pool: ProcessPool
 
     async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response:

@@ -6,7 +6,8 @@ No other step decides the order. The rules are in `call/candidate_order.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from gateway.call.candidate_order import FOR_EACH_CALL, CandidateOrder, best_ranked
 from gateway.call.chain import Call, Next
@@ -15,8 +16,7 @@ from gateway.contract.conversions import GENERATE
 from gateway.upstream.catalog import Offer
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(msgspec.Struct, frozen=True):
     candidates: CandidateOrder
 
     async def __call__(self, call: Call, following: Next) -> Response:

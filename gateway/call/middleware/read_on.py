@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
+
+import msgspec
 
 from gateway.call.chain import Attempt, AttemptNext, Call
 from gateway.call.responses import Response
@@ -26,8 +27,7 @@ READ_ON_SECONDS: Final = 120.0
 _ONE_TOKEN_EACH: Final = Usage(input=1, output=1)
 
 
-@dataclass(frozen=True, slots=True)
-class ReadOn:
+class ReadOn(msgspec.Struct, frozen=True):
     draining: Callable[[], bool]
     """A function that returns whether the gateway is stopping."""
     seconds: float = READ_ON_SECONDS

@@ -7,15 +7,16 @@ later calls.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+import msgspec
 
 from gateway.call.chain import Attempt, AttemptNext, Call
 from gateway.call.responses import Response
 from gateway.upstream.refused_features import RefusedFeatures
 
 
-@dataclass(frozen=True, slots=True)
-class WithoutRefused:
+class WithoutRefused(msgspec.Struct, frozen=True):
     features: RefusedFeatures
 
     async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response:

@@ -5,7 +5,7 @@ The order of the offers is not changed. `call/conversion_choice.py` has the rule
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from gateway.call.chain import Call, Next
 from gateway.call.conversion_choice import Asked, Conversions
@@ -13,8 +13,7 @@ from gateway.call.responses import Response
 from gateway.contract.flag import START_JOB
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     conversions: Conversions
 
     async def __call__(self, call: Call, following: Next) -> Response:

@@ -7,9 +7,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
 from gateway.call.chain import Attempt, Call, Metering
@@ -50,8 +50,7 @@ MAX_RETRIES: Final = 5
 After the first change, each change must omit more features than the change before."""
 
 
-@dataclass(frozen=True, slots=True)
-class CallProvider:
+class CallProvider(msgspec.Struct, frozen=True):
     sender: Sender
     pool: ProcessPool
     turns: Turns

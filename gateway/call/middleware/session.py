@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from gateway.call.chain import Call, Next
 from gateway.call.responses import Response
@@ -10,8 +10,7 @@ from gateway.call.sessions import Sessions
 from gateway.upstream.process_pool import yield_to_loop
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(msgspec.Struct, frozen=True):
     sessions: Sessions
 
     async def __call__(self, call: Call, following: Next) -> Response:

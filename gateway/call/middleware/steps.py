@@ -11,9 +11,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
+
+import msgspec
 
 from gateway.call.chain import Attempt, AttemptNext, Call
 from gateway.call.responses import Response, Whole
@@ -41,8 +42,7 @@ Getter = Callable[[Fetch], Awaitable[StepResponse]]
 Worker = Callable[[Work], Awaitable[Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Fetching:
+class Fetching(msgspec.Struct, frozen=True):
     """Fetches the files that plugins need during a call."""
 
     fetcher: Fetcher
@@ -57,8 +57,7 @@ class Fetching:
         return await attempt.stopwatch.wait(call.fetches.get(fetch, call.id))
 
 
-@dataclass(frozen=True, slots=True)
-class Steps:
+class Steps(msgspec.Struct, frozen=True):
     """Runs the steps of one compatibility flag (plugin of an API format): the client's or the provider's.
 
     `flag_of` returns the flag. If it returns None, no steps run.

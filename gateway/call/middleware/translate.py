@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from gateway.call.chain import Attempt, AttemptNext, Call
@@ -21,8 +21,7 @@ from gateway.contract.hooks import Hook
 from gateway.upstream.process_pool import DropRelay, ProcessPool, is_costly
 
 
-@dataclass(frozen=True, slots=True)
-class Translate:
+class Translate(msgspec.Struct, frozen=True):
     pool: ProcessPool
 
     async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response:

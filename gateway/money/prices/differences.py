@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, NamedTuple
+
+import msgspec
 
 from gateway.money.prices.rates import KINDS
 from gateway.money.prices.rows import Entry
@@ -90,21 +91,20 @@ class Change(NamedTuple):
         return f"{self.path} {self.before:f} -> {self.after:f}{percent}"
 
 
-@dataclass(frozen=True, slots=True)
-class Differences:
+class Differences(msgspec.Struct, frozen=True):
     """The differences between an earlier and a later price file."""
 
-    added: Mapping[Key, PathPrices] = field(default_factory=dict)
-    changed: Mapping[Key, tuple[Change, ...]] = field(default_factory=dict)
+    added: Mapping[Key, PathPrices] = msgspec.field(default_factory=dict)
+    changed: Mapping[Key, tuple[Change, ...]] = msgspec.field(default_factory=dict)
     gone: Sequence[Key] = ()
     """Rows that only the earlier file has."""
-    kept: Mapping[Key, str] = field(default_factory=dict)
+    kept: Mapping[Key, str] = msgspec.field(default_factory=dict)
     """The new or changed value of the field `dropped`, by the row's key, for rows that both files have.
 
     A row of a price file has this field if a source has removed the row, or some of its prices, and the file still has
     them. The value has the day on which the prices were first missing in the source. It also names the prices, unless
     the whole row is missing."""
-    doubts: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
+    doubts: Mapping[Key, tuple[str, ...]] = msgspec.field(default_factory=dict)
     """The reasons to doubt a new or changed row, by the row's key: prices that are implausible or have jumped."""
 
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 from time import time
 from types import MappingProxyType
 from typing import Final, NamedTuple
+
+import msgspec
 
 from gateway.contract.flag import Usage
 
@@ -86,8 +87,7 @@ Steps = tuple[tuple[int, Units], ...]
 The last pair whose number is below the prompt's length applies."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
+class Rates(msgspec.Struct, frozen=True):
     """The prices of one model on one day, by service tier. The standard tier has the key ""."""
 
     tiers: Mapping[str, Steps]
@@ -103,8 +103,7 @@ class Rates:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Modifiers:
+class Modifiers(msgspec.Struct, frozen=True):
     """Factors by geography and fees of tools that apply to all models of one book (the prices of one seller).
 
     They are read from `modifiers.json`.
@@ -144,8 +143,7 @@ def _rounded(units: int, places: int) -> int:
     return (2 * units + scale) // (2 * scale)
 
 
-@dataclass(frozen=True, slots=True)
-class Priced:
+class Priced(msgspec.Struct, frozen=True):
     """The prices of one model over time.
 
     One object is made for each model of a provider, so that a cost is computed in a few microseconds.

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, Protocol
+
+import msgspec
 
 from gateway.contract.capabilities import base_id, geo
 from gateway.contract.flag import BY_REGION
@@ -64,8 +65,7 @@ BUILTIN_FILE: Final = Path(__file__).with_name("table.json")
 """The gateway's own price file. `tests/tools/build_prices.py` builds the file."""
 
 
-@dataclass(frozen=True, slots=True)
-class CostRule:
+class CostRule(msgspec.Struct, frozen=True):
     """One entry of `model_cost_map`: models that match a pattern have the price of another model, times a factor."""
 
     match: str

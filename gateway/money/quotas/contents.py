@@ -9,8 +9,9 @@ request's own text.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from gateway.contract.billing import AddedTokens, Answers, BilledPart, Fee, File, FileKind, Search
 from gateway.contract.result_values import MAX_COUNT
@@ -51,8 +52,7 @@ MAX_ANSWERS: Final = 128
 """Maximum number of answers that are estimated, even if the request asks for more."""
 
 
-@dataclass(slots=True)
-class Contents:
+class Contents(msgspec.Struct):
     """The parts of a body that are not text."""
 
     size: int = 0

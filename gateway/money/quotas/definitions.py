@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+import msgspec
+
 from gateway.contract.record import NANODOLLARS
 from gateway.money.quotas.buckets import SECOND, Bucket, Rule
 from gateway.money.quotas.windows import Window
@@ -49,8 +51,7 @@ class Quota:
         return Rule(self.name, self.capacity, self.amount, period, notify, window=self.window)
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimit:
+class RateLimit(msgspec.Struct, frozen=True):
     """A number of requests or tokens that a caller may use in a period, even all at once."""
 
     kind: Literal["requests", "tokens"]

@@ -10,14 +10,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from gateway.money.quotas.buckets import Kind, LiveBucket, Rule
 from gateway.money.quotas.ledger import Ledger, Reservation
 
 
-@dataclass(frozen=True, slots=True)
-class BucketState:
+class BucketState(msgspec.Struct, frozen=True):
     """The state of a bucket of a rate limit at the time `at`."""
 
     name: str
@@ -36,8 +36,7 @@ class BucketState:
         bucket.balance, bucket.remainder, bucket.at = self.balance, self.remainder, self.at
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(msgspec.Struct, frozen=True):
     """The amounts that one call has reserved in the buckets of one kind."""
 
     parts: tuple[tuple[str, Rule, int], ...]

@@ -10,11 +10,12 @@ The rules of the time zones come from the machine, or from the package `tzdata` 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
+
+import msgspec
 
 Unit = Literal["hour", "day", "week", "month"]
 UTC_ZONE: Final = "UTC"
@@ -31,8 +32,7 @@ class UnknownZone(ValueError):
     """The error for the name of a time zone that this machine does not know."""
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(msgspec.Struct, frozen=True):
     """A recurring window of the calendar in one time zone."""
 
     unit: Unit

@@ -6,9 +6,10 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tls:
+
+class Tls(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of an encrypted connection."""
 
     verify: bool = True

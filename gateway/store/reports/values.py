@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, get_args
 
+import msgspec
+
 from gateway.store.totals import Totals
 
 Dimension = Literal["model", "user", "provider", "agent", "api", "status", "outcome"]
@@ -30,8 +32,7 @@ class Span(NamedTuple):
     """Exclusive end of the range, in the same form as `since`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """The calls that a report covers. A field that is None does not restrict the calls."""
 
     span: Span
@@ -46,8 +47,7 @@ class Selection:
     outcome: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Latency:
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
     """The distribution of a duration, from a histogram (`store/histogram.py`).
 
     A percentile of 50 ms (the first bound) means at most 50 ms. A percentile of 500 s (the last bound) means at least
@@ -113,8 +113,7 @@ class Figures(Totals):
         return amounts[measure]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """The sums over some calls, their latencies, and the number of active people."""
 
     figures: Figures
@@ -126,8 +125,7 @@ class Summary:
     """Number of logins with at least one call."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """The summary of a range of time (`now`), and of the range before it. `before` is None if no comparison is
     requested.
     """
@@ -136,16 +134,14 @@ class Comparison:
     before: Summary | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class Point(msgspec.Struct, frozen=True, kw_only=True):
     """The summary of one time bucket, such as a day."""
 
     span: Span
     summary: Summary
 
 
-@dataclass(frozen=True, slots=True)
-class Stack:
+class Stack(msgspec.Struct, frozen=True):
     """Amounts of a measure, for each value of a dimension in each time bucket."""
 
     amounts: Mapping[str, tuple[int, ...]]
@@ -153,8 +149,7 @@ class Stack:
     """Number of calls with an unknown cost in each time bucket."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class Line(msgspec.Struct, frozen=True, kw_only=True):
     """The amounts of one name in a chart, one for each time bucket."""
 
     name: str
@@ -167,8 +162,7 @@ OTHERS: Final = "\x00others"
 """Name of the line for all values without a line of their own. No client can choose this name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chart:
+class Chart(msgspec.Struct, frozen=True, kw_only=True):
     """Amounts of a measure over time, stacked by a dimension."""
 
     measure: Measure
@@ -183,8 +177,7 @@ class Chart:
     """Total amounts in each time bucket of the preceding range; None if no comparison is requested."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(msgspec.Struct, frozen=True, kw_only=True):
     """The sums over the calls of one value of a dimension, such as one model."""
 
     name: str
@@ -195,8 +188,7 @@ class Row:
     """Unix time in seconds at which the quarter hour of the last call begins."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ranked:
+class Ranked(msgspec.Struct, frozen=True, kw_only=True):
     """The amount of a measure for one value of a dimension, such as the cost of one model."""
 
     name: str
@@ -206,8 +198,7 @@ class Ranked:
     """Number of calls with an unknown cost."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class Table(msgspec.Struct, frozen=True, kw_only=True):
     """The sorted rows of a dimension. `size` is the number of rows before the table was limited."""
 
     by: Dimension
@@ -215,8 +206,7 @@ class Table:
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorRow:
+class ErrorRow(msgspec.Struct, frozen=True, kw_only=True):
     """Errors with one code at one provider. The provider "" stands for the gateway itself."""
 
     code: str
@@ -242,8 +232,7 @@ class MessageRow:
     last_at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Errors:
+class Errors(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers of errors by code, provider and time bucket, and the errors' messages."""
 
     buckets: tuple[Span, ...]
@@ -292,8 +281,7 @@ class Models:
     rows: tuple[ModelRow, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Activity:
+class Activity(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers of active people. A person is active on a day with at least one call."""
 
     days: tuple[tuple[Span, int], ...]
@@ -306,8 +294,7 @@ class Activity:
     this day."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolRow:
+class ToolRow(msgspec.Struct, frozen=True, kw_only=True):
     """The use of one tool."""
 
     name: str

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from time import monotonic
 from typing import Final, NamedTuple
+
+import msgspec
 
 from gateway.config.model import AwsSettings, CredentialSource, KeyHelper, Provider, ServiceAccount
 from gateway.contract.flag import UpstreamRequest
@@ -76,8 +77,7 @@ class Used(NamedTuple):
                 return value
 
 
-@dataclass(slots=True)
-class _Access:
+class _Access(msgspec.Struct):
     """The credentials of one key of a provider. They are replaced if the configuration has another `issuer`."""
 
     issuer: AwsSettings | CredentialSource
@@ -85,8 +85,7 @@ class _Access:
     clock: Clock
 
 
-@dataclass(slots=True)
-class LiveCredentials:
+class LiveCredentials(msgspec.Struct):
     """The credentials of all keys that are obtained at run time.
 
     The argument `key` of the methods is the key's name in `apikeys`; "" for a provider without `apikeys`.
@@ -95,12 +94,12 @@ class LiveCredentials:
     log: Logger
     upstream: Upstream
     """The HTTP client for requests to token endpoints."""
-    _accesses: dict[tuple[str, str], _Access] = field(default_factory=dict)
+    _accesses: dict[tuple[str, str], _Access] = msgspec.field(default_factory=dict)
     """The credentials by the provider's id and the key's name."""
-    _threads: ThreadPoolExecutor = field(
+    _threads: ThreadPoolExecutor = msgspec.field(
         default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="credentials")
     )
-    _logged: dict[tuple[str, str], tuple[str, float]] = field(default_factory=dict)
+    _logged: dict[tuple[str, str], tuple[str, float]] = msgspec.field(default_factory=dict)
     """The failure that was logged last for each key, with its time by the monotonic clock."""
 
     def ready(self, provider: Provider, subject: Subject, key: str = "") -> Used | None:

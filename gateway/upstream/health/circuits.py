@@ -16,7 +16,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from time import monotonic, time
 from typing import Final
 
@@ -113,8 +112,7 @@ class HealthState(msgspec.Struct, frozen=True):
     rests: tuple[RestState, ...] = ()
 
 
-@dataclass(slots=True)
-class _Rest:
+class _Rest(msgspec.Struct):
     """The time for which a provider gets no calls, because it refuses the gateway's key."""
 
     since: float
@@ -124,8 +122,7 @@ class _Rest:
     """True if an attempt was let through since the last refusal, to find out if the provider accepts the key again."""
 
 
-@dataclass(slots=True)
-class _Memory:
+class _Memory(msgspec.Struct):
     """A circuit, with its last success and its last error, which are shown to administrators."""
 
     circuit: Circuit

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 
 from gateway.access.identity.caller import Identity
@@ -33,8 +34,7 @@ MAX_PATHS: Final = 100
 """Maximum number of findings whose paths are logged when a configuration is refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigView:
+class ConfigView(msgspec.Struct, frozen=True):
     """The configuration file, and what an admin may see of it."""
 
     data: bytes

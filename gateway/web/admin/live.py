@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic
+
+import msgspec
 
 from gateway.call.chain import Call
 from gateway.call.context import Gateway
 from gateway.money.quotas.estimate import BYTES_PER_TOKEN
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveCall:
+class LiveCall(msgspec.Struct, frozen=True, kw_only=True):
     """A call in flight."""
 
     id: str

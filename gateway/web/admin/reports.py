@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise, starmap
 from typing import Final
 
+import msgspec
 from aiohttp import web
 
 from gateway.call.context import GATEWAY
@@ -70,8 +71,7 @@ def reports_of(request: web.Request) -> Reports:
     return Reports(request.app[GATEWAY].store, seen.login, admin=seen.admin)
 
 
-@dataclass(frozen=True, slots=True)
-class Reports:
+class Reports(msgspec.Struct, frozen=True):
     """The reports of one reader.
 
     Every method that reads from the store raises `StoreFailed` if the store cannot be read. Methods with a filter raise

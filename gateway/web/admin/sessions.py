@@ -9,10 +9,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Final
 
+import msgspec
 import orjson
 from aiohttp import web
 
@@ -53,8 +53,7 @@ class Missing(LookupError):
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(msgspec.Struct, frozen=True):
     """The caller of a request, and the login whose rows the request may read."""
 
     login: str

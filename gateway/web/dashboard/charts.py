@@ -8,9 +8,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final, NamedTuple
+
+import msgspec
 
 from gateway.web.dashboard.words import Text
 
@@ -52,8 +53,7 @@ class Slot(NamedTuple):
     """The URL of the page with this slot as its range."""
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+class Series(msgspec.Struct, frozen=True):
     """The amounts of one name, such as a model or a caller. There is one amount for each slot of the chart."""
 
     name: str
@@ -125,8 +125,7 @@ class Key(NamedTuple):
     href: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stacked:
+class Stacked(msgspec.Struct, frozen=True):
     """A chart of stacked columns."""
 
     columns: tuple[Column, ...]

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs
 
+import msgspec
 from aiohttp import web
 
 from gateway.access.identity.caller import Identity
@@ -53,16 +53,14 @@ class Found(NamedTuple):
     excerpt: str
 
 
-@dataclass(frozen=True, slots=True)
-class Review:
+class Review(msgspec.Struct, frozen=True):
     """The differences between a text and the present file, without secrets."""
 
     values: Sequence[Change]
     lines: Sequence[Line]
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(msgspec.Struct, frozen=True):
     """The form as it was sent."""
 
     step: str
@@ -72,8 +70,7 @@ class Form:
     """The digest of the text whose changes the page has already shown; "" if there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Editor:
+class Editor(msgspec.Struct, frozen=True):
     """An admin's request for the page, and the file as the page shows it."""
 
     request: web.Request

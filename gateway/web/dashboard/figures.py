@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
+
+import msgspec
 
 from gateway.store.histogram import BOUNDS
 from gateway.store.reports.values import OTHERS, Dimension, Measure, Point, Ranked, Summary
@@ -33,8 +34,7 @@ class Change(NamedTuple):
     title: str
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
+class Figure(msgspec.Struct, frozen=True):
     """The content of a tile: a figure with its label."""
 
     label: str

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final, NamedTuple
+
+import msgspec
 
 from gateway.store.reports.values import Dimension
 from gateway.web.dashboard.visit import Visit
@@ -67,8 +68,7 @@ class Field(NamedTuple):
     """Values that the field suggests."""
 
 
-@dataclass(frozen=True, slots=True)
-class FilterBar:
+class FilterBar(msgspec.Struct, frozen=True):
     """The contents of the bar."""
 
     path: str

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from functools import cache, wraps
 from hashlib import blake2b
 from importlib.resources import files
@@ -18,6 +17,7 @@ from time import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlencode
 
+import msgspec
 from aiohttp import web
 
 from gateway.call.context import GATEWAY, identity_of
@@ -42,8 +42,7 @@ _HEADERS: Final[Mapping[str, str]] = {
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-@dataclass(frozen=True, slots=True)
-class Asset:
+class Asset(msgspec.Struct, frozen=True):
     content_type: str
     body: bytes
 

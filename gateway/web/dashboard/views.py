@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
+import msgspec
 import orjson
 
 from gateway.config.model import Provider
@@ -25,8 +26,7 @@ _REGION: Final = re.compile(r"(?:^|\.)([a-z]{2,3}(?:-[a-z]+)+-\d)(?:\.|$)")
 NO_MODELS: Final = Models(buckets=(), rows=())
 
 
-@dataclass(frozen=True, slots=True)
-class ModelLine:
+class ModelLine(msgspec.Struct, frozen=True):
     name: str
     input: str
     """Dollars per million tokens, or "unknown"."""

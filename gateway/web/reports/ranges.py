@@ -6,11 +6,12 @@ multiple of a quarter of an hour, as are the offsets of all zones today.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 from typing import Final, Literal, get_args
 from zoneinfo import ZoneInfo
+
+import msgspec
 
 from gateway.store.reports.values import QUARTER, Span
 
@@ -28,8 +29,7 @@ WEEKS_UNTIL: Final = 190 * 86_400
 UTC_ZONE: Final = ZoneInfo("UTC")
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(msgspec.Struct, frozen=True):
     """A range of time that the reader of a page chose, in the reader's time zone."""
 
     preset: Preset

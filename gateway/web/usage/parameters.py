@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple, cast
+
+import msgspec
 
 from gateway.store.base import GROUPS, UsageQuery
 
@@ -35,8 +36,7 @@ class BadUsage(ValueError):
     """The error for a wrong parameter. The message begins with the parameter's name and says which values are right."""
 
 
-@dataclass(frozen=True, slots=True)
-class UsageRequest:
+class UsageRequest(msgspec.Struct, frozen=True):
     """A request for usage: the query for the store, and the values that the answer repeats."""
 
     query: UsageQuery

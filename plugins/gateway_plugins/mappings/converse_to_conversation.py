@@ -7,8 +7,9 @@ because providers with the dialect of Chat or Gemini cache by themselves. Source
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 from gateway.contract import lenient_json
 from gateway.contract.flag import Drop, Members
@@ -23,14 +24,13 @@ from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import Block, frame_document
 
 
-@dataclass(slots=True)
-class Mapper:
+class Mapper(msgspec.Struct):
     """Maps the messages of one request, and notes which tools the messages remove (`toolRemoval` in Converse)."""
 
     conversation: Conversation
     names: Names
     drop: Drop
-    removed: set[str] = field(default_factory=set)
+    removed: set[str] = msgspec.field(default_factory=set)
     """Names of the tools that a message removed and no later message added again."""
 
     def add_messages(self, top: Members) -> None:

@@ -7,8 +7,9 @@ Each message is mapped independently of the others. Rules for the sequence of tu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from gateway.contract import lenient_json
 from gateway.contract.errors import invalid
@@ -27,8 +28,7 @@ from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import NO_OUTPUT, Block, Located, Turn
 
 
-@dataclass(slots=True)
-class Mapper:
+class Mapper(msgspec.Struct):
     """Mapper of the messages of one request. It also records whether the messages add or remove tools."""
 
     caps: Caps

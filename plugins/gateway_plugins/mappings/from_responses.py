@@ -7,8 +7,9 @@ mapping of the request's values to a body, and the reader of replies. The reques
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import partial
+
+import msgspec
 
 from gateway.contract.flag import ClientRequest, Drop, Target
 from gateway_plugins.dialects.openai_responses import emit as responses_emit
@@ -18,15 +19,14 @@ from gateway_plugins.shared.plain_request import Convert
 from gateway_plugins.shared.reply_events import Translation
 
 
-@dataclass(slots=True)
-class _Recorder:
+class _Recorder(msgspec.Struct):
     """A callback for dropped fields (`flag.Drop`) that also collects their JSON pointers.
 
     It is a class, because a closure cannot be sent to a worker process.
     """
 
     drop: Drop
-    paths: set[str] = field(default_factory=set)
+    paths: set[str] = msgspec.field(default_factory=set)
 
     def __call__(self, path: str) -> None:
         self.paths.add(path)

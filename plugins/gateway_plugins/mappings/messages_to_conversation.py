@@ -8,7 +8,8 @@ reference.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from gateway.contract.flag import Drop, Members
 from gateway_plugins.dialects.anthropic_messages import read as messages_read
@@ -21,8 +22,7 @@ from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import Block, frame_document
 
 
-@dataclass(frozen=True, slots=True)
-class Mapper:
+class Mapper(msgspec.Struct, frozen=True):
     """Mapper of the messages of one request."""
 
     names: Names

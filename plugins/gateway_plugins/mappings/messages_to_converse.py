@@ -7,8 +7,9 @@ Each block is mapped independently of the others. Rules for the sequence of turn
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 from gateway.contract.flag import Caps, Drop, Members
 from gateway_plugins.dialects.anthropic_messages import read as messages_read
@@ -29,8 +30,7 @@ from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import Block, Located, Turn, frame_document
 
 
-@dataclass(slots=True)
-class Mapper:
+class Mapper(msgspec.Struct):
     """Maps the messages of one request, and collects the names of the tools that the messages call."""
 
     caps: Caps
@@ -38,9 +38,9 @@ class Mapper:
     names: Names
     breakpoints: CacheBreakpoints
     drop: Drop
-    called: list[str] = field(default_factory=list)
+    called: list[str] = msgspec.field(default_factory=list)
     """Names of the tools that the messages call, as they are sent to the provider."""
-    _documents: DocumentNames = field(default_factory=DocumentNames)
+    _documents: DocumentNames = msgspec.field(default_factory=DocumentNames)
 
     def read(self, top: Members) -> tuple[list[Block], list[Turn]]:
         """Return the system prompt and the turns.

@@ -7,7 +7,8 @@ Each message is mapped independently of the others. Rules for the sequence of tu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from gateway.contract.flag import Caps, Drop
 from gateway_plugins.dialects.anthropic_messages import demand as messages_demand
@@ -20,8 +21,7 @@ from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import NO_OUTPUT, Block, Located, Turn
 
 
-@dataclass(frozen=True, slots=True)
-class Mapper:
+class Mapper(msgspec.Struct, frozen=True):
     """Mapper of the messages of one request."""
 
     caps: Caps

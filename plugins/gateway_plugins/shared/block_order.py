@@ -11,9 +11,10 @@ index, or if no unfinished block has this index.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Final
+
+import msgspec
 
 from gateway.contract.flag import Event
 
@@ -32,15 +33,14 @@ _PIECES: Final = (Role.PIECE, Role.FIRST_OR_PIECE)
 """Roles of events that may continue the open block. A tuple is searched faster than a set."""
 
 
-@dataclass(slots=True)
-class BlockOrder:
+class BlockOrder(msgspec.Struct):
     _open: int | None = None
     """Index of the block whose events are passed on; None between blocks."""
-    _held: dict[int, list[Event]] = field(default_factory=dict)
+    _held: dict[int, list[Event]] = msgspec.field(default_factory=dict)
     """The events that are held back, by the index of their block, in the order in which the blocks began."""
-    _ended: set[int] = field(default_factory=set)
+    _ended: set[int] = msgspec.field(default_factory=set)
     """Indexes of the blocks in `_held` that have ended."""
-    _over: set[int] = field(default_factory=set)
+    _over: set[int] = msgspec.field(default_factory=set)
     """Indexes of the blocks that have ended, and whose events were all passed on."""
     _unnumbered: int = 0
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_to_bytes
+
+import msgspec
 
 from gateway.contract.errors import invalid
 
@@ -53,8 +54,7 @@ _OTHER_NAMES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Media:
+class Media(msgspec.Struct, frozen=True):
     """The bytes of one file, with its media type."""
 
     mime: str

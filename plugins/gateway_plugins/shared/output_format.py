@@ -11,8 +11,9 @@ The fields for each form differ by dialect. Nothing here knows a dialect.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from gateway.contract import lenient_json
 
@@ -26,8 +27,7 @@ SCHEMA_TOOL: Final = "json_output"
 """Name of the schema tool, the tool whose input is the answer. It is the same in every dialect."""
 
 
-@dataclass(frozen=True, slots=True)
-class JsonFormat:
+class JsonFormat(msgspec.Struct, frozen=True):
     """A JSON schema that the answer must match."""
 
     schema: dict[str, Any]
@@ -43,8 +43,7 @@ class JsonFormat:
     None if the client does not say. Then the answer must match exactly if the schema allows it."""
 
 
-@dataclass(frozen=True, slots=True)
-class FormattedOutput:
+class FormattedOutput(msgspec.Struct, frozen=True):
     """Fields of a request that set the format of the answer."""
 
     body: dict[str, Any]

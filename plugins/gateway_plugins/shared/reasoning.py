@@ -24,6 +24,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 import orjson
 
 from gateway.contract.capabilities import base_id
@@ -59,8 +60,7 @@ class Reasoning:
     data: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Maker:
+class Maker(msgspec.Struct, frozen=True):
     """A model family, and how it writes, signs and accepts thinking."""
 
     family: str

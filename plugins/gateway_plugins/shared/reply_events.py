@@ -26,9 +26,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+import msgspec
 import orjson
 
 from gateway.contract import lenient_json
@@ -49,8 +49,7 @@ MALFORMED: Final = "malformed"
 malformed_tool_use)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(msgspec.Struct, frozen=True):
     """The reason why a reply ended."""
 
     reason: str
@@ -61,8 +60,7 @@ class Stop:
     """The stop sequence that ended the reply, if the provider names it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Citation:
+class Citation(msgspec.Struct, frozen=True):
     """The source of a text: a range in a document, a search result or a web page."""
 
     kind: str
@@ -155,8 +153,7 @@ MAX_ID: Final = 56
 Converse accepts ids of up to 64 characters (botocore's model)."""
 
 
-@dataclass(slots=True)
-class Calls:
+class Calls(msgspec.Struct):
     """The tool calls of one reply. A reader passes each call through this class to the writer.
 
     Aliases of tools and properties are replaced by the client's names. The input of the schema tool
@@ -172,8 +169,8 @@ class Calls:
     """Number of calls that the client gets. Calls of the schema tool are not counted."""
     _is_schema_tool: bool = False
     """True if the last call is a call of the schema tool."""
-    _ids: set[str] = field(default_factory=set)
-    _pieces: list[str] = field(default_factory=list)
+    _ids: set[str] = msgspec.field(default_factory=set)
+    _pieces: list[str] = msgspec.field(default_factory=list)
     """Pieces of the open tool call's input. They are collected if properties have aliases, because the client's names
     can be restored only in the whole input."""
 
@@ -240,8 +237,7 @@ def _restore_names(text: str, names: Names) -> str:
     return lenient_json.dumps(names.restore_input(value)).decode() if isinstance(value, dict) else text
 
 
-@dataclass(slots=True)
-class Translation:
+class Translation(msgspec.Struct):
     """The translation of one request and its reply (see `Translation` in `gateway/contract/flag.py`).
 
     `stream` is the writer of a streamed reply. `unstreamed` creates the writer of a reply that is not streamed.
@@ -251,7 +247,7 @@ class Translation:
     reader: Reader
     stream: StreamWriter
     unstreamed: Callable[[], WholeWriter]
-    _characters: SplitCharacters = field(default_factory=SplitCharacters)
+    _characters: SplitCharacters = msgspec.field(default_factory=SplitCharacters)
 
     def feed(self, event: Event) -> Sequence[Event]:
         for whole in self._characters.feed(event):

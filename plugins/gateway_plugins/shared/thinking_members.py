@@ -14,8 +14,9 @@ Anthropic's own field `thinking` is read in `thinking.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from gateway.contract.flag import Drop
 from gateway_plugins.shared import numbers
@@ -28,8 +29,7 @@ _NEUTRAL: Final[tuple[Any, ...]] = (None, "", [], False, "auto", "none")
 """Values without effect. An unknown field with one of these values is ignored without a report."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Wish:
+class _Wish(msgspec.Struct, frozen=True):
     """The thinking that one field of a request demands: either an effort, or Anthropic's `thinking`."""
 
     at: str

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from hashlib import blake2b
 from typing import Any, Final
+
+import msgspec
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop
@@ -124,8 +125,7 @@ def is_own_id(client_id: str, own: str) -> bool:
     return bool(own) and len(client_id) <= _MAX_OWN_ID and fnmatchcase(client_id, own)
 
 
-@dataclass(slots=True)
-class ToolIds:
+class ToolIds(msgspec.Struct):
     """The ids under which the provider gets the tool calls of one conversation.
 
     They are valid, unique in the conversation, and the same each time that the client sends the conversation. The
@@ -138,10 +138,10 @@ class ToolIds:
     """A glob for the call ids that the model itself makes and requires back unchanged; "" if it requires none.
 
     Other providers refuse such ids."""
-    _used: set[str] = field(default_factory=set)
-    _open: dict[str, list[str]] = field(default_factory=dict)
+    _used: set[str] = msgspec.field(default_factory=set)
+    _open: dict[str, list[str]] = msgspec.field(default_factory=dict)
     """The provider's ids of the calls that have no result yet, by the client's id."""
-    _answered: dict[str, Block] = field(default_factory=dict)
+    _answered: dict[str, Block] = msgspec.field(default_factory=dict)
     """The results in the current user turn, by the client's id of the call."""
 
     @property
@@ -218,8 +218,7 @@ def tool_schema(schema: Any, name: str, at: str, drop: Drop = lambda _: None) ->
     return folded
 
 
-@dataclass(slots=True)
-class _Folder:
+class _Folder(msgspec.Struct):
     """Merges the schemas under anyOf, oneOf, allOf and $ref at the top level of the schema `root`.
 
     Lost constraints are reported as dropped.
@@ -227,9 +226,9 @@ class _Folder:
 
     root: Mapping[str, Any]
     drop: Drop
-    _begun: set[int] = field(default_factory=set)
+    _begun: set[int] = msgspec.field(default_factory=set)
     """The schemas whose merge has begun, each as Python's `id(schema)`."""
-    _folded: dict[int, Block] = field(default_factory=dict)
+    _folded: dict[int, Block] = msgspec.field(default_factory=dict)
     """Maps Python's `id(schema)` to the merged form of the schema."""
 
     def fold(self, schema: Mapping[str, Any], at: str, depth: int = 0) -> Block:

@@ -8,9 +8,10 @@ ids are still the client's. Rules that Messages and Converse have in common are 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Final
+
+import msgspec
 
 Block = dict[str, Any]
 
@@ -39,8 +40,7 @@ def pointer(block: Block, otherwise: str) -> str:
     return block.at if isinstance(block, Located) else otherwise
 
 
-@dataclass(slots=True)
-class Turn:
+class Turn(msgspec.Struct):
     """The blocks of one message. `role` is user, assistant or system. Tool results are in turns of the user."""
 
     role: str

@@ -13,7 +13,6 @@ The fields are in the body of a Messages or InvokeModel request, or in `addition
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any, Final
@@ -35,8 +34,7 @@ _SEARCH: Final = "tool_search_tool"
 """Prefix of the names of Anthropic's tool-search tools."""
 
 
-@dataclass(frozen=True, slots=True)
-class Feature:
+class Feature(msgspec.Struct, frozen=True):
     """A beta, with the fields, tool types, block types and edit types that need it."""
 
     beta: str

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import Annotated, Any, Final
 
+import msgspec
 import orjson
 from pydantic import Field
 
@@ -53,15 +54,13 @@ class BetaOptions(Settings):
 _NO_CORRECTIONS: Final = BetaOptions()
 
 
-@dataclass(frozen=True, slots=True)
-class _Envelope:
+class _Envelope(msgspec.Struct, frozen=True):
     take: tuple[str, ...]
     """Names or globs of the betas that this API accepts."""
     rewrite: Mapping[str, Sequence[str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True):
     """The betas of a request, after the provider's rules are applied."""
 
     sent: list[str]

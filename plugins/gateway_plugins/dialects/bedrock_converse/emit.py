@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Final
+
+import msgspec
 
 from gateway.contract import lenient_json
 from gateway.contract.flag import Event, Usage, event
@@ -62,13 +63,12 @@ For example, the index of a citation of kind `char` is in `location.documentChar
 have another form."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyOptions:
+class ReplyOptions(msgspec.Struct, frozen=True):
     """Facts about the client's request that the writer of the reply needs."""
 
     paths: tuple[str, ...] = ()
     """JSON pointers in `additionalModelResponseFieldPaths`. They refer to fields of a reply in Anthropic's own API."""
-    started: float = field(default_factory=monotonic)
+    started: float = msgspec.field(default_factory=monotonic)
     """Time of the request on the monotonic clock, in seconds."""
 
     def metrics(self) -> Block:
@@ -212,15 +212,14 @@ class Stream:
         self._events.append(event(kind, data))
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(msgspec.Struct):
     """The content block that `Whole` is building, until the next block begins."""
 
     kind: str
-    pieces: list[str] = field(default_factory=list)
-    citations: list[Citation] = field(default_factory=list)
+    pieces: list[str] = msgspec.field(default_factory=list)
+    citations: list[Citation] = msgspec.field(default_factory=list)
     signature: str = ""
-    call: Block = field(default_factory=dict)
+    call: Block = msgspec.field(default_factory=dict)
 
     def block(self) -> Block | None:
         """Return the block in Converse's form; None for a text block that is empty.

@@ -6,8 +6,10 @@ Every translation to Converse uses this writer. `shared/output_format.py` explai
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
+
+import msgspec
 
 from gateway.contract import lenient_json
 from gateway.contract.flag import Caps, Drop
@@ -21,15 +23,14 @@ from gateway_plugins.shared.tools import Block, unused
 _SCHEMA_TOOL_HINT: Final = "Give your final answer by calling the tool "
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(msgspec.Struct, frozen=True):
     """The client's tools, and the parts of a request that enforce the answer's format."""
 
     choice: ToolChoice
     """The tool choice. It may force a call of the schema tool, the tool whose input is the answer."""
     specs: Sequence[Block]
     """The specs of the tools, including the schema tool."""
-    config: Block = field(default_factory=dict)
+    config: Block = msgspec.field(default_factory=dict)
     """The field `outputConfig`; {} for none."""
     schema_tool: str = ""
     """Name of the schema tool; "" for none."""

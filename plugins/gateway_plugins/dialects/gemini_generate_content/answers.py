@@ -7,8 +7,9 @@ taken out of the reply.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from gateway.contract.flag import Drop
 
@@ -32,8 +33,7 @@ def in_object(schema: Schema) -> Schema | None:
     return {"type": "object", "properties": {_MEMBER: answer}, "required": [_MEMBER], **definitions}
 
 
-@dataclass(frozen=True, slots=True)
-class DropInAnswer:
+class DropInAnswer(msgspec.Struct, frozen=True):
     """Reports dropped fields of a schema that `in_object` returned.
 
     A JSON pointer in that schema is changed to the pointer in the client's own schema, and then passed to `drop`.

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from gateway.contract import lenient_json
 from gateway.contract.flag import Drop, Event, Usage, event
@@ -55,8 +56,7 @@ def usage_dict(usage: Usage) -> Json:
     return counts
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyOptions:
+class ReplyOptions(msgspec.Struct, frozen=True):
     """Facts about the client's request that the writer of the reply needs."""
 
     include_thoughts: bool = False

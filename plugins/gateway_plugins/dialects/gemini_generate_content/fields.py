@@ -12,9 +12,10 @@ and Google's own examples, which have `system_instruction` and a single object f
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
+
+import msgspec
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
@@ -31,8 +32,7 @@ def camel_case(name: str) -> str:
     return first + "".join(word[:1].upper() + word[1:] for word in words)
 
 
-@dataclass(frozen=True, slots=True)
-class Fields:
+class Fields(msgspec.Struct, frozen=True):
     """The known fields of one object, by their names in lowerCamelCase."""
 
     pointer: str

@@ -7,7 +7,8 @@ is put on the part that Gemini signed. The rules are the same for all clients' d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from gateway.contract.flag import Drop
 from gateway_plugins.dialects.gemini_generate_content import carried
@@ -18,16 +19,15 @@ from gateway_plugins.shared.reasoning import PREFIX, Maker, Reasoning
 from gateway_plugins.shared.turns import Block
 
 
-@dataclass(slots=True)
-class ModelTurn:
+class ModelTurn(msgspec.Struct):
     """Builds the parts of one turn."""
 
     maker: Maker
     drop: Drop
-    parts: list[Block] = field(default_factory=list)
-    _waiting: list[tuple[str, str]] = field(default_factory=list)
+    parts: list[Block] = msgspec.field(default_factory=list)
+    _waiting: list[tuple[str, str]] = msgspec.field(default_factory=list)
     """Signatures for later function calls, each with the JSON pointer of the thinking block that had the signature."""
-    _thinking_at: list[str] = field(default_factory=list)
+    _thinking_at: list[str] = msgspec.field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:

@@ -5,13 +5,13 @@ Sources: Gemini API, Thinking (levels and budgets) and Structured outputs; googl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Generation:
+
+class Generation(msgspec.Struct, frozen=True):
     """The rules of one generation of models."""
 
     budget: tuple[int, int] | None = None

@@ -7,8 +7,10 @@ settings to request. Contents are in `demand.py`. Source: Google's API reference
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
+
+import msgspec
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import COUNT_TOKENS, Caps, Drop
@@ -72,8 +74,7 @@ def for_operation(body: Block, operation: str) -> Block:
     return {"generateContentRequest": body} if operation == COUNT_TOKENS else body
 
 
-@dataclass(frozen=True, slots=True)
-class _Functions:
+class _Functions(msgspec.Struct, frozen=True):
     """Declarations of functions, and how the model may call them."""
 
     declarations: Sequence[Block]

@@ -18,8 +18,10 @@ types of google-genai.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
+
+import msgspec
 
 from gateway.contract import lenient_json
 from gateway.contract.errors import Refused, invalid
@@ -66,22 +68,21 @@ def messages(top: Fields, drop: Drop) -> list[Message]:
     return reader.messages()
 
 
-@dataclass(slots=True)
-class _Contents:
+class _Contents(msgspec.Struct):
     """Reads contents, and collects the messages."""
 
     drop: Drop
-    _conversation: list[Message] = field(default_factory=list)
-    _turn: list[Part | Call | Reasoning] = field(default_factory=list)
+    _conversation: list[Message] = msgspec.field(default_factory=list)
+    _turn: list[Part | Call | Reasoning] = msgspec.field(default_factory=list)
     """Content of the model's turn that is being read."""
     _turn_at: str = ""
-    _thoughts: list[Reasoning] = field(default_factory=list)
+    _thoughts: list[Reasoning] = msgspec.field(default_factory=list)
     """Unsigned thinking that is not in the turn yet.
 
     If a signature that the gateway wrote follows, this thinking is discarded, because the signature contains it."""
-    _calls: list[Call] = field(default_factory=list)
+    _calls: list[Call] = msgspec.field(default_factory=list)
     """The function calls of the model's last turn."""
-    _answered: set[str] = field(default_factory=set)
+    _answered: set[str] = msgspec.field(default_factory=set)
     """The ids of the calls in `_calls` that have a response."""
     _count: int = 0
     """Number of function calls so far."""

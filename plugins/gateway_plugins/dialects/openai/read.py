@@ -6,8 +6,9 @@ General checks are in `shared/checks.py`. The classes of the returned values are
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Members
@@ -24,8 +25,7 @@ MAX_TEMPERATURE: Final = 2
 """Maximum temperature in OpenAI's API."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChoiceMember:
+class ChoiceMember(msgspec.Struct, frozen=True):
     """The value of the client's `tool_choice`. The function `offer` later removes the tools that are not allowed."""
 
     mode: str = "auto"

@@ -8,8 +8,9 @@ tags in the text. The rules are the same for all clients' dialects.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 from gateway.contract import lenient_json
 from gateway.contract.flag import Caps, Drop
@@ -25,24 +26,23 @@ PLACEHOLDER: Final = " "
 _TURNS_APART: Final = "\n\n"
 
 
-@dataclass(slots=True)
-class AssistantMessage:
+class AssistantMessage(msgspec.Struct):
     """Builds one message. `glue` is put between two consecutive texts."""
 
     caps: Caps
     maker: Maker
     drop: Drop
     glue: str = ""
-    calls: list[Call] = field(default_factory=list)
-    _parts: list[Block] = field(default_factory=list)
+    calls: list[Call] = msgspec.field(default_factory=list)
+    _parts: list[Block] = msgspec.field(default_factory=list)
     """The content, as parts."""
-    _members: Block = field(default_factory=dict)
+    _members: Block = msgspec.field(default_factory=dict)
     """Fields of the message that hold thinking or encrypted reasoning (`carried.py`), by the field's name."""
-    _tokens: dict[str, Block] = field(default_factory=dict)
+    _tokens: dict[str, Block] = msgspec.field(default_factory=dict)
     """The fields that hold the encrypted reasoning of a tool call, by the client's id of the call."""
-    _tokens_at: dict[str, str] = field(default_factory=dict)
+    _tokens_at: dict[str, str] = msgspec.field(default_factory=dict)
     """JSON pointer of the thinking block for each entry of `_tokens`, by the key of the entry."""
-    _thinking_at: list[str] = field(default_factory=list)
+    _thinking_at: list[str] = msgspec.field(default_factory=list)
     """JSON pointers of the thinking that the message has."""
     _after_text: bool = False
     """True if the last added piece was text. Thinking and tool calls do not count as text."""

@@ -21,24 +21,23 @@ A piece with a name and arguments never continues a call whose arguments are com
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import orjson
 
 from gateway.contract import lenient_json
 from gateway_plugins.shared import lenient
 
 
-@dataclass(slots=True)
-class _Known:
+class _Known(msgspec.Struct):
     """A tool call that has begun, with its pieces so far."""
 
     number: int
     index: int | None
     id: str
     name: str
-    pieces: list[str] = field(default_factory=list)
+    pieces: list[str] = msgspec.field(default_factory=list)
 
     @property
     def arguments(self) -> str:
@@ -56,8 +55,7 @@ def is_complete(pieces: Sequence[str]) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
+class _Piece(msgspec.Struct, frozen=True):
     index: int | None
     id: str
     name: str

@@ -17,8 +17,9 @@ fields, xAI's and GitHub Copilot's encrypted reasoning, Mistral's thinking chunk
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 from gateway.contract.flag import Drop
 from gateway_plugins.shared.lenient import mapping, sequence, text
@@ -56,14 +57,13 @@ _JOINED: Final = {"reasoning.text": "text", "reasoning.summary": "summary"}
 """Types of entries in `reasoning_details`, each with the field that a stream sends in pieces."""
 
 
-@dataclass(slots=True)
-class Gathered:
+class Gathered(msgspec.Struct):
     """The part of a reply's encrypted reasoning that the client has not got yet."""
 
     maker: Maker
     drop: Drop
-    _message: Json = field(default_factory=dict)
-    _calls: dict[str, Json] = field(default_factory=dict)
+    _message: Json = msgspec.field(default_factory=dict)
+    _calls: dict[str, Json] = msgspec.field(default_factory=dict)
 
     def add(self, delta: Mapping[str, Any]) -> None:
         """Add the encrypted reasoning of a delta."""
@@ -147,8 +147,7 @@ def _add_entry(entries: list[Json], entry: Json) -> None:
         last[joined] = pieces
 
 
-@dataclass(frozen=True, slots=True)
-class Returned:
+class Returned(msgspec.Struct, frozen=True):
     """Encrypted reasoning that a client sent back with a thinking block."""
 
     text: str

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 from gateway.contract import json_api
 from gateway.contract.errors import BadFrame
@@ -56,13 +57,12 @@ _CALL_MEMBERS: Final = frozenset({"index", "id", "type", "function"}) | carried.
 _DONE: Final = b"[DONE]"
 
 
-@dataclass(slots=True)
-class _Call:
+class _Call(msgspec.Struct):
     """State of a tool call in the reply."""
 
     id: str = ""
     name: str = ""
-    pieces: list[str] = field(default_factory=list)
+    pieces: list[str] = msgspec.field(default_factory=list)
     """Pieces of the arguments that have come so far."""
     written: int = 0
     """Number of elements of `pieces` that have been written."""
@@ -71,7 +71,7 @@ class _Call:
     is_empty: bool = False
     """True if the first piece of the arguments was `{}`. It is held back, because some servers send it before the real
     arguments."""
-    carried: dict[str, Any] = field(default_factory=dict)
+    carried: dict[str, Any] = msgspec.field(default_factory=dict)
     """Fields with encrypted reasoning that have not been written yet."""
 
     def add(self, piece: str) -> None:

@@ -8,16 +8,16 @@ gets a flat name here. When the model calls a tool, its `Origin` tells the form 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 LOCAL_SHELL: Final = "local_shell"
 FUNCTION: Final = "function"
 CUSTOM: Final = "custom"
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """A tool with the client's name and namespace for it. `kind` is `FUNCTION`, `CUSTOM` or `LOCAL_SHELL`."""
 
     kind: str

@@ -15,8 +15,9 @@ openai SDK's types of input items, and recorded requests of Codex.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 from gateway.contract import lenient_json
 from gateway.contract.errors import invalid
@@ -59,19 +60,18 @@ def messages(top: Members, drop: Drop) -> list[Message]:
     return reader.messages()
 
 
-@dataclass(slots=True)
-class _Items:
+class _Items(msgspec.Struct):
     """Reads the items of `input`, and collects the messages."""
 
     drop: Drop
-    conversation: list[Message] = field(default_factory=list)
-    _turn: list[Part | Call | Reasoning] = field(default_factory=list)
+    conversation: list[Message] = msgspec.field(default_factory=list)
+    _turn: list[Part | Call | Reasoning] = msgspec.field(default_factory=list)
     """Content of the assistant's turn that is being read."""
-    _results: dict[str, list[Message]] = field(default_factory=dict)
+    _results: dict[str, list[Message]] = msgspec.field(default_factory=dict)
     """Ids of tool calls, each with the list that gets the result. All calls of one assistant message share a list."""
-    _groups: dict[int, list[Message]] = field(default_factory=dict)
+    _groups: dict[int, list[Message]] = msgspec.field(default_factory=dict)
     """The results of each assistant message's tool calls, by the message's index in `conversation`."""
-    _shells: dict[str, str] = field(default_factory=dict)
+    _shells: dict[str, str] = msgspec.field(default_factory=dict)
     """Item ids of local shell calls, each with the `call_id`. Some outputs name only the item id."""
 
     def read(self, raw: Any, at: str) -> None:

@@ -15,8 +15,10 @@ left out and reported as dropped. Source: the openai SDK's types of tools.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final
+
+import msgspec
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
@@ -56,11 +58,10 @@ _NAMESPACE_DESCRIPTION: Final = "Of all tools whose names begin with {}: {}"
 _GRAMMAR: Final = "The input must follow this {} grammar:\n{}"
 
 
-@dataclass(slots=True)
-class _Offered:
+class _Offered(msgspec.Struct):
     drop: Drop
-    tools: list[Tool] = field(default_factory=list)
-    origins: dict[str, Origin] = field(default_factory=dict)
+    tools: list[Tool] = msgspec.field(default_factory=list)
+    origins: dict[str, Origin] = msgspec.field(default_factory=dict)
 
     def read(self, raw: Any, at: str, namespace: str = "") -> None:
         kind = str(raw.get("type")) if isinstance(raw, dict) else ""

@@ -11,18 +11,29 @@ from dataclasses import dataclass, replace
 import pytest
 import pytest_asyncio
 
+from gateway.contract.conversions import conversions
 from gateway.testkit import scenarios
+from gateway.testkit.gemini import GeminiSim
 from gateway.testkit.scenarios import Scenario
 from tests.helpers.clients import CLIENTS
 from tests.helpers.gateway import KEY, gate
+from tests.helpers.own_plugins import discover_own
 from tests.helpers.raw_provider import raw_provider
 from tests.helpers.wires import PROVIDERS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-FLAGS = ("openai_chat", "anthropic_messages", "bedrock_converse")
-"""Compatibility flags of the providers that fail."""
-PRICES = {"openai_chat": "openai", "anthropic_messages": "anthropic", "bedrock_converse": "bedrock-us"}
+SIMULATED = {**PROVIDERS, "gemini_generate_content": (GeminiSim, "gemini-2.5-flash")}
+"""The simulated provider of each compatibility flag, and its model."""
+PRICES = {
+    "openai_chat": "openai", "openai_responses": "openai", "anthropic_messages": "anthropic",
+    "bedrock_converse": "bedrock-us", "bedrock_model_invoke": "bedrock-us", "gemini_generate_content": "google",
+}  # fmt: skip
+ROADS = {
+    client: sorted({way.provider for way in conversions(discover_own()) if way.client == client})
+    for client in sorted(CLIENTS)
+}
+"""The compatibility flags of the providers that can serve each client: natively, in an envelope, or translated."""
 SECOND = "second/gpt-4o"
 TEXT = scenarios.NAMED["text"]
 SECOND_COST = round((12 * 2.5 + 7 * 10) / 1e6, 9)
@@ -37,6 +48,19 @@ def status(number):
 
 async def reset(writer):
     writer.transport.abort()
+
+
+BEGUN = b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{"'
+
+
+async def half_a_body(writer):
+    writer.write(BEGUN)
+    writer.close()
+
+
+async def silence_in_the_body(writer):
+    writer.write(BEGUN)
+    await asyncio.sleep(60)
 
 
 async def half_a_head(writer):
@@ -59,6 +83,7 @@ class Fault:
     billed: bool = False
     """Whether the provider may charge for the attempt."""
     sent: int = 1
+    refuses_key: bool = False
     later: bool = False
     """Whether the fault comes after the first event of a stream."""
 
@@ -69,6 +94,8 @@ FAULTS = {
     "tls": Fault(url="https", sent=0),
     "reset before the head": Fault(play=reset, billed=True),
     "broken off in the head": Fault(play=half_a_head, billed=True),
+    "broken off in the body": Fault(play=half_a_body, error="upstream", billed=True),
+    "silent in the body": Fault(play=silence_in_the_body, error="timeout", billed=True),
     "cut before the first event": Fault(
         replace(TEXT, cut_at=1), error="upstream", whole_error="unavailable", billed=True
     ),
@@ -78,12 +105,16 @@ FAULTS = {
     "529": Fault(status(529), error="overloaded"),
     "401": Fault(status(401), error="upstream permission"),
     "403": Fault(status(403), error="permission"),
+    "a refused key": Fault(TEXT, error="upstream", refuses_key=True),
     "silent before the head": Fault(replace(TEXT, delay=60), error="timeout", billed=True),
     "silent after the head": Fault(replace(TEXT, stall_after=0, stall_seconds=60), error="timeout", billed=True),
     "silent after the first event": Fault(replace(TEXT, stall_after=4, stall_seconds=60), error="timeout", later=True),
     "cut after the first event": Fault(replace(TEXT, end_after=4), error="upstream", later=True),
 }
 REFUSALS = (400, 404, 413, 422)
+
+
+AUTHORIZATIONS = {"anthropic_messages": "x-api-key", "gemini_generate_content": "x-goog-api-key"}
 
 
 def name(flag, fault):
@@ -98,8 +129,9 @@ async def provider(stack, flag, fault, second):
     elif fault.play is not None:
         url = (await stack.enter_async_context(raw_provider(fault.play))).url
     elif fault.scenario is not None:
-        simulated = await stack.enter_async_context(PROVIDERS[flag][0]())
+        simulated = await stack.enter_async_context(SIMULATED[flag][0]())
         simulated.default = fault.scenario
+        simulated.keys = {"another key"} if fault.refuses_key else None
         url = simulated.url
     patience = dict.fromkeys(("head_seconds", "first_event_seconds", "read_seconds"), PATIENCE)
     return configured(flag, url) | ({"timeouts": patience} if fault.error == "timeout" or fault.play else {})
@@ -109,8 +141,8 @@ def configured(flag, url):
     return {
         "baseurl": url,
         "apikey": KEY,
-        "authorization": "x-api-key" if flag == "anthropic_messages" else "bearer",
-        "models": [PROVIDERS[flag][1]],
+        "authorization": AUTHORIZATIONS.get(flag, "bearer"),
+        "models": [SIMULATED[flag][1]],
         "cost_basis": PRICES[flag],
         "compatibility": {flag: True},
     }
@@ -124,11 +156,11 @@ async def table(tmp_path_factory):
         second = await stack.enter_async_context(PROVIDERS["openai_chat"][0]())
         second.default = TEXT
         providers, aliases = {"second": configured("openai_chat", second.url)}, {}
-        for flag in FLAGS:
+        for flag in SIMULATED:
             for key, fault in faults.items():
                 failing = name(flag, key)
                 providers[failing] = await provider(stack, flag, fault, second)
-                aliases[failing] = {"dst": [f"{failing}/{PROVIDERS[flag][1]}", SECOND]}
+                aliases[failing] = {"dst": [f"{failing}/{SIMULATED[flag][1]}", SECOND]}
         more = {
             "model_aliases": {"models": aliases},
             "resilience": {"retry_budget": 1, "sticky_seconds": 0, "circuit_breaker": {"enabled": False}},
@@ -153,7 +185,7 @@ async def call(gw, client, alias, *, stream):
 
 async def cells(gw, client, fault):
     """Return (flag, stream, status, body, record) of the cells of one client and one fault."""
-    places = [(flag, stream) for flag in FLAGS for stream in (True, False)]
+    places = [(flag, stream) for flag in ROADS[client] for stream in (True, False)]
     calls = [call(gw, client, name(flag, fault), stream=stream) for flag, stream in places]
     return [(*place, *result) for place, result in zip(places, await asyncio.gather(*calls), strict=True)]
 
@@ -184,8 +216,8 @@ async def test_a_fault_before_the_first_event_goes_to_the_second(table, client, 
 @clients
 @pytest.mark.parametrize("key", [key for key, fault in FAULTS.items() if fault.later])
 async def test_a_fault_after_the_first_event_is_told_to_the_client(table, client, key):
-    calls = [call(table, client, name(flag, key), stream=True) for flag in FLAGS]
-    for flag, (answered, _, record) in zip(FLAGS, await asyncio.gather(*calls), strict=True):
+    calls = [call(table, client, name(flag, key), stream=True) for flag in ROADS[client]]
+    for flag, (answered, _, record) in zip(ROADS[client], await asyncio.gather(*calls), strict=True):
         assert (answered, record["outcome"], record["error"]) == (200, "failed", FAULTS[key].error)
         assert (record["provider"], record["attempts"], record["tried"]) == (name(flag, key), 1, [])
 

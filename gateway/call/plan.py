@@ -77,11 +77,25 @@ def added_headers(access: Access, offer: Offer) -> Mapping[str, str]:
     return {name.lower(): value for name, value in pairs}
 
 
+class NotGranted(Exception):
+    """The exception for a name of a model of which the caller may use no offer. The model may be unknown."""
+
+
+def not_granted(catalog: Catalog, access: Access, name: str) -> Refused:
+    """Return the refusal after `NotGranted`, with similar names among the models that the caller may use.
+
+    The message is the same for an unknown model and for a model that is not granted. With thousands of models this
+    takes milliseconds, so a thread should do it.
+    """
+    near = catalog.near(name, access)
+    hint = f"; did you mean {', '.join(near)}?" if near else ""
+    return Refused(Problem(NOT_FOUND, f'model "{name}" not found or not granted{hint}', param="model"))
+
+
 def granted_offers(catalog: Catalog, access: Access, name: str) -> Sequence[Offer]:
     """Return the offers that a model's name, or an alias, means for a caller.
 
-    Raises `Refused` if the caller has no role, or if no offer is granted. The message is the same for an unknown model
-    and for a model that is not granted.
+    Raises `Refused` if the caller has no role, and `NotGranted` if no offer is granted.
     """
     if access.role is None:
         raise Refused(NO_ROLE)
@@ -89,9 +103,7 @@ def granted_offers(catalog: Catalog, access: Access, name: str) -> Sequence[Offe
     meant = catalog.find(name) if alias is None else alias.offers
     granted = [offer for offer in meant if access.allows(offer.provider_id, offer.model)]
     if not granted:
-        near = catalog.near(name, access)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise Refused(Problem(NOT_FOUND, f'model "{name}" not found or not granted{hint}', param="model"))
+        raise NotGranted
     if alias is not None:
         return granted
     # a name may mean two models (`Catalog.find`): the first granted model is used, whether or not the other exists

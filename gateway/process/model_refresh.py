@@ -19,7 +19,7 @@ from gateway.call.runtime import runtime
 from gateway.config.model import Provider
 from gateway.telemetry.label_names import LabelNames
 from gateway.upstream.discovered_models import Difference, DiscoveredModels
-from gateway.upstream.health.circuits import peers_of
+from gateway.upstream.health.peers import peers_of
 from gateway.upstream.model_search import ModelSearcher, SearchFailed
 
 REFRESH_SECONDS: Final = 3600.0

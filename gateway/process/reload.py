@@ -35,7 +35,7 @@ from gateway.contract.plugin_packages import changes
 from gateway.process.discard import discard
 from gateway.store import entries
 from gateway.telemetry.label_names import LabelNames
-from gateway.upstream.health.circuits import Peers, peers_of
+from gateway.upstream.health.peers import Peers, peers_of
 
 WATCH_AGAIN_SECONDS: Final = 1.0
 """Seconds to wait, after an error, before the files are watched again."""

@@ -5,6 +5,7 @@ A flag is the plugin of one API format. It declares its lists by the types in `c
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 from urllib.parse import unquote
@@ -68,7 +69,7 @@ class _Lists(msgspec.Struct, frozen=True):
         name, flag, gateway = unquote(request.match_info["model"]), self._flag(request), request.app[GATEWAY]
         model = _named(gateway.registry, gateway.runtime, access, name)
         if model is None:
-            return in_dialect(request, _unknown(request, name), flag)
+            return in_dialect(request, await asyncio.to_thread(_unknown, request, name), flag)
         try:
             return _json(flag.model_entry(model))
         except GatewayError as error:

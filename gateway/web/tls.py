@@ -28,7 +28,7 @@ BUFFER_BYTES: Final = 32 * 1024
 """Size of a connection's buffer for received bytes. asyncio's default is 256 KB."""
 _HANDSHAKE: Final = 0x16
 """The first byte of a TLS connection: the type of a handshake record (RFC 8446, 5.1)."""
-_PLAIN: Final = b'{"error":"this address speaks TLS; call it by https://"}'
+_PLAIN: Final = b'{"error":"the listener %s speaks TLS, and the request is plain HTTP; use https://"}'
 _PLAIN_HEAD: Final = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n"
     b"x-request-id: %s\r\nserver: irisgate\r\n\r\n"
@@ -84,7 +84,8 @@ class TlsConnection(SSLProtocol):
             self._is_new = False
             if self._received[0] != _HANDSHAKE:
                 self._is_plain = True
-                self._raw.write(_PLAIN_HEAD % (len(_PLAIN), new_id().encode()) + _PLAIN)
+                body = _PLAIN % _address(self._raw)
+                self._raw.write(_PLAIN_HEAD % (len(body), new_id().encode()) + body)
                 self._raw.close()
         if not self._is_plain:
             super().buffer_updated(nbytes)
@@ -115,6 +116,12 @@ class TlsConnection(SSLProtocol):
             self._connections.no_tls("the client speaks plain HTTP", self._peer)
         elif isinstance(failure, ssl.SSLError):
             self._connections.no_tls((failure.reason or "TLS failed").lower().replace("_", " "), self._peer)
+
+
+def _address(transport: asyncio.Transport) -> bytes:
+    """Return the address of the gateway's end of a connection, such as 127.0.0.1:8443."""
+    host, port, *_ = transport.get_extra_info("sockname")
+    return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode()
 
 
 def over_tls(

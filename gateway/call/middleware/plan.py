@@ -8,7 +8,10 @@ the record has the name of the model that was tried last.
 
 from __future__ import annotations
 
+import asyncio
+
 from gateway.call.chain import Call, Next
+from gateway.call.plan import NotGranted, not_granted
 from gateway.call.responses import Response
 
 
@@ -19,7 +22,11 @@ async def planned(call: Call, following: Next) -> Response:
     """
     request = call.request
     call.model = request.model
-    call.plan = call.runtime.plans(call.access, request.flag, request.dialect, request.operation, request.model)
+    runtime, access = call.runtime, call.access
+    try:
+        call.plan = runtime.plans(access, request.flag, request.dialect, request.operation, request.model)
+    except NotGranted:
+        raise await asyncio.to_thread(not_granted, runtime.catalog, access, request.model) from None
     call.offers = call.plan.offers
     call.model = call.offers[0].model
     return await following(call)

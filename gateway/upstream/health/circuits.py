@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from time import monotonic, time
 from typing import Final
 
@@ -23,6 +23,7 @@ import msgspec
 
 from gateway.config.model import CircuitBreaker, Config, Provider
 from gateway.upstream.health.circuit import MAX_DOUBLINGS, Cause, Circuit, CircuitState, State
+from gateway.upstream.health.peers import Key, Peers, peers_of
 from gateway.upstream.health.ways import way
 
 MAX_HELD: Final = 60.0
@@ -130,12 +131,6 @@ class _Memory(msgspec.Struct):
     failure: Failure | None = None
 
 
-Key = tuple[str, str]
-"""A provider's id and a model's name."""
-Peers = Mapping[Key, Sequence[Key]]
-"""Mapping from each model to the other models that can serve its calls."""
-
-
 class Health:
     """The health of all models at all providers. `clock` gives seconds that never go back."""
 
@@ -152,7 +147,7 @@ class Health:
         self._memories: dict[Key, _Memory] = {}
         self._rests: dict[str, _Rest] = {}
         self._providers: Mapping[str, Provider] = {}
-        self._peers: Peers = {}
+        self._peers = Peers({})
         self.configured(config)
 
     def configured(self, config: Config, peers: Peers | None = None) -> None:
@@ -275,7 +270,7 @@ class Health:
         keys = {key for key, memory in list(self._memories.items()) if memory.circuit.rests(now)}
         refused = set(self._rests)
         keys |= {key for key in self._peers if key[0] in refused} if refused else set()
-        return len(keys), sum(not self._peers.get(key) for key in keys)
+        return len(keys), sum(not self._peers.has_other(key) for key in keys)
 
     def remembered(self) -> HealthState:
         """Return the models and providers that rest, for the process that replaces this one.
@@ -338,7 +333,7 @@ class Health:
             last_success_at=None if memory is None or memory.succeeded_at is None else wall - now + memory.succeeded_at,
             last_failure=None if memory is None else memory.failure,
             enabled=breaker.enabled,
-            has_other=bool(self._peers[key]),
+            has_other=self._peers.has_other(key),
         )
 
     def _remember(self, provider_id: str, model: str) -> _Memory:
@@ -375,7 +370,7 @@ class Health:
         calls, failures = circuit.counts(now)
         if not settings.enabled or calls < settings.calls * OUTLIER_CALLS:
             return False
-        others = [memory.circuit for peer in self._peers.get(key, ()) if (memory := self._memories.get(peer))]
+        others = [memory.circuit for peer in self._peers.of(key) if (memory := self._memories.get(peer))]
         counts = [other.counts(now) for other in others if other.passes_all]
         calls_of_others, failures_of_others = (
             (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
@@ -397,21 +392,3 @@ def _sendable(memory: _Memory) -> Failure | None:
     if failure is None:
         return None
     return msgspec.structs.replace(failure, message=failure.message.encode("utf-8", "replace").decode())
-
-
-def peers_of(config: Config) -> Peers:
-    """Return a map from each model of an enabled provider to the other models that can serve its calls.
-
-    These are the same model at other providers, and the other targets of the model's aliases.
-    """
-    keys = [(id_, model) for id_, provider in config.providers.items() if not provider.disabled
-            for model in provider.models]  # fmt: skip
-    by_model: dict[str, list[Key]] = {}
-    for key in keys:
-        by_model.setdefault(key[1], []).append(key)
-    peers = {key: dict.fromkeys(by_model[key[1]]) for key in keys}
-    for alias in config.aliases.values():
-        targets = [target for target in alias.targets if target in peers]
-        for target in targets:
-            peers[target] |= dict.fromkeys(targets)
-    return {key: [other for other in others if other != key] for key, others in peers.items()}

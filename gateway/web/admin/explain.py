@@ -55,7 +55,7 @@ async def show_explanation(request: web.Request) -> web.Response:
     runtime = request.app[GATEWAY].runtime
     admin = runtime.grants.access(caller).role == "admin"
     if _is_self(request, caller):
-        return _json(await _whole(runtime, caller, model) if admin else own_view(runtime, caller, model))
+        return _json(await asyncio.to_thread(explain if admin else own_view, runtime, caller, model))
     if not admin:
         return json_error(403, "access denied: only an admin may ask about others; leave out as, group and tag")
     query = request.query
@@ -88,7 +88,7 @@ def _whoami(modes: Modes) -> Handler:
         runtime = request.app[GATEWAY].runtime
         transport = request.transport
         listener = modes.listener(transport.get_extra_info("sockname")) if transport else None
-        usable = {offer.model for offer in runtime.catalog.visible(runtime.grants.access(caller))}
+        models = await asyncio.to_thread(_usable, runtime, caller)
         return _json(
             {
                 "login": caller.login,
@@ -97,12 +97,17 @@ def _whoami(modes: Modes) -> Handler:
                 "node": caller.node,
                 "mode": listener.identity if listener else None,
                 "role": runtime.grants.access(caller).role,
-                "models": len(usable),
+                "models": models,
                 "policy_grants": len(caller.capabilities),
             }
         )
 
     return whoami
+
+
+def _usable(runtime: Runtime, caller: Identity) -> int:
+    """Return the number of different models that a caller may use. This takes long if there are thousands."""
+    return len({offer.model for offer in runtime.catalog.visible(runtime.grants.access(caller))})
 
 
 def _json(data: Explanation | dict[str, Any]) -> web.Response:

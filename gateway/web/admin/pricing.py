@@ -6,13 +6,16 @@ finds the price of a model.
 
 from __future__ import annotations
 
+import asyncio
 from hashlib import blake2b
 from typing import Any, Final
 
 import orjson
 from aiohttp import web
 
+from gateway.access.grants import Access
 from gateway.call.context import GATEWAY, identity_of
+from gateway.call.runtime import Runtime
 from gateway.money.prices.shown import per_million
 from gateway.money.prices.table import Prices
 from gateway.upstream.catalog import Offer
@@ -35,12 +38,20 @@ async def pricing(request: web.Request) -> web.Response:
     if identity is None or "read_pricing" not in runtime.grants.access(identity).permissions:
         return problem_response(Refusal(403, 'access denied: no grant says "read_pricing"'))
     name = request.match_info.get("model")
-    granted = runtime.catalog.visible(runtime.grants.access(identity))
+    # a thread finds the prices, because there may be thousands of models
+    body = await asyncio.to_thread(_prices, runtime, runtime.grants.access(identity), name)
+    if body is None:
+        return problem_response(Refusal(404, "no such model, or it is not granted"))
+    return _with_etag(request, body)
+
+
+def _prices(runtime: Runtime, access: Access, name: str | None) -> bytes | None:
+    """Return the body of the answer. Return None if `name` is not None and no granted model has this name."""
+    granted = runtime.catalog.visible(access)
     offers = [offer for offer in granted if name is None or name in {offer.model, offer.name}]
     if name is not None and not offers:
-        return problem_response(Refusal(404, "no such model, or it is not granted"))
-    models = [_entry(offer, runtime.prices) for offer in offers]
-    return _with_etag(request, orjson.dumps({"unit": UNIT, "models": models}))
+        return None
+    return orjson.dumps({"unit": UNIT, "models": [_entry(offer, runtime.prices) for offer in offers]})
 
 
 def _entry(offer: Offer, prices: Prices) -> dict[str, Any]:

@@ -7,6 +7,7 @@ errors. If the store cannot be read, the answer has what this process knows.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 
 import orjson
@@ -28,14 +29,19 @@ async def provider_health(request: web.Request) -> web.Response:
     is_admin = scope(request).role == "admin"
     check_names(request.query, ())
     gateway = request.app[GATEWAY]
-    granted = None if is_admin else _granted(request, gateway)
-    known = known_health(gateway.health.standings(), await _stored(request), messages=is_admin)
-    rows = [
-        each.as_dict() for each in known if granted is None or (each.standing.provider, each.standing.model) in granted
-    ]
-    ids = None if granted is None else {provider for provider, _ in granted}
-    lists = [state for id_, state in list_states(gateway.models, reasons=is_admin).items() if ids is None or id_ in ids]
-    body = orjson.dumps({"providers": rows, "lists": lists})
+    stored = await _stored(request)
+
+    def body_of() -> bytes:
+        granted = None if is_admin else _granted(request, gateway)
+        known = known_health(gateway.health.standings(), stored, messages=is_admin)
+        shown = (one for one in known if granted is None or (one.standing.provider, one.standing.model) in granted)
+        ids = None if granted is None else {provider for provider, _ in granted}
+        states = list_states(gateway.models, reasons=is_admin).items()
+        lists = [state for id_, state in states if ids is None or id_ in ids]
+        return orjson.dumps({"providers": [one.as_dict() for one in shown], "lists": lists})
+
+    # a thread makes it, because there may be thousands of models
+    body = await asyncio.to_thread(body_of)
     return web.Response(body=body, content_type="application/json", headers={"cache-control": "no-store"})
 
 

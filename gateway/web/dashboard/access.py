@@ -6,12 +6,14 @@ If no grant allows the model, the page shows a grant that would allow it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from aiohttp import web
 
 from gateway.access.identity.caller import Identity
 from gateway.call.context import GATEWAY, identity_of
 from gateway.call.explain.explain import POLICY_UNKNOWN, Explanation, NoSuchCaller, explain, own_view, somebody
+from gateway.upstream.catalog import Offer
 from gateway.web.admin.sessions import Denied, scope
 from gateway.web.dashboard.frame import page
 from gateway.web.dashboard.samples import granted
@@ -40,17 +42,22 @@ async def access(request: web.Request) -> web.Response:
             mistake = str(error)
     runtime = request.app[GATEWAY].runtime
     offers = runtime.catalog.offers if seen.admin else ()
-    names = dict.fromkeys([*(offer.model for offer in offers), *(name for _, name in granted(request))])
+    mine = await granted(request)
+    names = await asyncio.to_thread(_names, offers, mine)
     return await page(
         request, "access.html", login_asked=login, model=model, explanation=explanation, mistake=mistake, names=names
     )
 
 
+def _names(offers: Iterable[Offer], granted: Iterable[tuple[str, str]]) -> dict[str, None]:
+    return dict.fromkeys([*(offer.model for offer in offers), *(name for _, name in granted)])
+
+
 async def _explain(request: web.Request, caller: Identity, login: str, model: str, *, admin: bool) -> Explanation:
-    """Return the explanation. For an admin, a thread makes it, because checking all grants takes long."""
+    """Return the explanation. A thread makes it, because checking all grants and all names takes long."""
     runtime = request.app[GATEWAY].runtime
     if not admin:
-        return own_view(runtime, caller, model)
+        return await asyncio.to_thread(own_view, runtime, caller, model)
     if login == caller.login:
         return await asyncio.to_thread(explain, runtime, caller, model)
     return await asyncio.to_thread(explain, runtime, somebody(login), model, note=POLICY_UNKNOWN)

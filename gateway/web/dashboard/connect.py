@@ -44,7 +44,7 @@ async def connect(request: web.Request) -> web.Response:
     client = request.query.get("client") or names[0]
     if client not in names:
         raise BadQuery(f'client: "{client[:50]}" is none of the clients on this page')
-    models = list(dict.fromkeys(model for _, model in granted(request)))
+    models = list(dict.fromkeys(model for _, model in await granted(request)))
     model = request.query.get("model") or (models[0] if models else PLACEHOLDER)
     # the model in the address becomes a part of commands for a shell, so only granted names are allowed
     if model not in models and model != PLACEHOLDER:

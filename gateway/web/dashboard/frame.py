@@ -119,8 +119,8 @@ async def static(request: web.Request) -> web.Response:
 _PROBLEMS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     Denied: (403, "No access"),
     Missing: (404, "Not found"),
-    BadQuery: (400, "This address is not right"),
-    BadCursor: (400, "This address is not right"),
+    BadQuery: (400, "The URL has a wrong parameter"),
+    BadCursor: (400, "The URL has a wrong parameter"),
     Ambiguous: (409, "Whose session?"),
     StoreFailed: (503, "The records cannot be read now"),
 }

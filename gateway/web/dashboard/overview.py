@@ -65,7 +65,7 @@ async def overview(request: web.Request) -> web.Response:
         calls=totals.now.figures.calls, drawn=draw(seen, chart), measure=dict(MEASURES)[measure], by=words_by[by],
         measures=_choices(seen, "measure", MEASURES, measure), splits=_choices(seen, "by", words_by.items(), by),
         tops=tops, before=_before(seen), quotas=own, person=seen.filter.user or "",
-        config_error=gateway.config_error if seen.reports.admin else "", curl=sample_call(request),
+        config_error=gateway.config_error if seen.reports.admin else "", curl=await sample_call(request),
     )  # fmt: skip
 
 

@@ -38,19 +38,24 @@ async def providers(request: web.Request) -> web.StreamResponse:
     gateway = request.app[GATEWAY]
     models, health, bar = await _reports(seen)
     admin = seen.reports.admin
-    cards = views.provider_cards(
-        gateway.runtime.config.providers.values(), granted(request), gateway.runtime.prices, gateway.keys,
-        everything=admin, models=models,
-        health=known_health(gateway.health.standings(), health, messages=admin),
-    )  # fmt: skip
-    if admin:
-        cards = views.with_lists(cards, gateway.runtime.config.providers, gateway.models)
+    mine = await granted(request)
+
+    def cards_of() -> list[views.ProviderCard]:
+        config, prices = gateway.runtime.config, gateway.runtime.prices
+        made = views.provider_cards(
+            config.providers.values(), mine, prices, gateway.keys, everything=admin, models=models,
+            health=known_health(gateway.health.standings(), health, messages=admin),
+        )  # fmt: skip
+        return views.with_lists(made, config.providers, gateway.models) if admin else made
+
+    # a thread makes them, because a price is found for each of perhaps thousands of models
+    cards = await asyncio.to_thread(cards_of)
     if wants_csv(seen):
         lines = ((card, line) for card in cards for line in card.models)
         return await csv_page(seen, "models", COLUMNS, (_cells(card, line) for card, line in lines))
     return await page(
         request, "providers.html",
-        cards=cards, bar=bar, curl=sample_call(request), config_error=gateway.config_error if admin else "",
+        cards=cards, bar=bar, curl=await sample_call(request), config_error=gateway.config_error if admin else "",
     )  # fmt: skip
 
 

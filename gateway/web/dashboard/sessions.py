@@ -82,7 +82,7 @@ async def sessions(request: web.Request) -> web.StreamResponse:
     )
     return await page(
         request, "sessions.html",
-        rows=listing.rows, bar=bar, cursor=cursor, curl=sample_call(request),
+        rows=listing.rows, bar=bar, cursor=cursor, curl=await sample_call(request),
         newest=seen.href(cursor=None) if cursor else "", older=seen.href(cursor=listing.next) if listing.next else "",
     )  # fmt: skip
 

@@ -104,7 +104,7 @@ async def test_people_are_a_table_in_any_order_and_a_file(text, client):
     "path", ["/ui/?measure=x", "/ui/?by=x", "/ui/?range=x", "/ui/people?sort=x", "/ui/cache?by=x", "/ui/errors?x=1"]
 )
 async def test_a_wrong_parameter_is_told_on_a_page(text, path):
-    assert "This address is not right" in await text(path, ADMIN, 400)
+    assert "The URL has a wrong parameter" in await text(path, ADMIN, 400)
 
 
 async def test_empty_pages_say_what_to_do_next(text):

@@ -1,0 +1,53 @@
+"""The models that can serve the calls of a model that rests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+
+from gateway.config.model import Config
+
+Key = tuple[str, str]
+"""A provider's id and a model."""
+
+
+class Peers:
+    """The models at enabled providers, each with the other models that can serve its calls.
+
+    These are the same model at other providers, and the other targets of the model's aliases. Models share their
+    groups, because with a list for each model, a thousand providers of one model would need a million entries.
+    """
+
+    def __init__(self, groups: Mapping[Key, Sequence[Sequence[Key]]]) -> None:
+        self._groups = groups
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._groups)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._groups
+
+    def has_other(self, key: Key) -> bool:
+        """Return whether another model can serve the calls of a model. The model may be unknown."""
+        # a group has each model once, so two entries are enough
+        return any(other != key for group in self._groups.get(key, ()) for other in group[:2])
+
+    def of(self, key: Key) -> Iterable[Key]:
+        """Return the other models that can serve the calls of a model, each once. The model may be unknown."""
+        return [one for one in dict.fromkeys(chain(*self._groups.get(key, ()))) if one != key]
+
+
+def peers_of(config: Config) -> Peers:
+    """Return the other models that can serve the calls of each model of an enabled provider."""
+    keys = dict.fromkeys(
+        (id_, model) for id_, provider in config.providers.items() if not provider.disabled for model in provider.models
+    )
+    by_model: dict[str, list[Key]] = {}
+    for key in keys:
+        by_model.setdefault(key[1], []).append(key)
+    groups: dict[Key, list[Sequence[Key]]] = {key: [by_model[key[1]]] for key in keys}
+    for alias in config.aliases.values():
+        targets = list(dict.fromkeys(target for target in alias.targets if target in groups))
+        for target in targets:
+            groups[target].append(targets)
+    return Peers(groups)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
+from gateway.config.postgres_url import is_postgres, parse_postgres_url
 from gateway.contract.http_headers import FRAMING, HEADER_NAME, SECRET_NAMED
 from gateway.money.quotas.definitions import TEMPLATES
 
@@ -136,12 +137,20 @@ def _host(value: str) -> str:
     return name
 
 
-def _sqlite(value: str | None) -> str | None:
-    path = None if value is None else value.removeprefix("sqlite:")
-    if path is not None and not (path.strip() and path.isprintable()):
+def _store_url(value: str | None) -> str | None:
+    if value is None or is_postgres(value):
+        return value if value is None else _postgres_url(value)
+    path = value.removeprefix("sqlite:")
+    if not (path.strip() and path.isprintable()):
         raise ValueError('"sqlite:" is followed by a path, such as "sqlite:/var/lib/irisgate/irisgate.db"')
-    if value is not None and not value.startswith("sqlite:"):
-        raise ValueError('must be "sqlite:PATH"; no other store is built yet')
+    if path == value:
+        raise ValueError('must be "sqlite:PATH" or "postgresql://USER@HOST/DATABASE"')
+    return value
+
+
+def _postgres_url(value: str) -> str:
+    if value:
+        parse_postgres_url(value)
     return value
 
 
@@ -297,7 +306,8 @@ RecordedHeaders = Annotated[
 GrantedHeaders = Annotated[tuple[str, ...], BeforeValidator(_granted_headers), WithJsonSchema(_PATTERN)]
 Hosts = Annotated[tuple[Annotated[str, AfterValidator(_host)], ...], Field(strict=False)]
 Advertise = Annotated[tuple[str, ...], BeforeValidator(_advertised), WithJsonSchema(_ADVERTISE)]
-SqliteUrl = Annotated[str | None, AfterValidator(_sqlite)]
+StoreUrl = Annotated[str | None, AfterValidator(_store_url)]
+PostgresUrl = Annotated[str, AfterValidator(_postgres_url)]
 SocketPath = Annotated[str, AfterValidator(_socket)]
 Service = Annotated[str, AfterValidator(_service)]
 Addresses = Annotated[tuple[Annotated[str, AfterValidator(_ip)], ...], Field(strict=False)]

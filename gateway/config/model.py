@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from gateway.config.document.secrets import Secret
 from gateway.config.server import Listener, Server
+from gateway.config.storage import Storage
 from gateway.contract.settings import Settings
 from gateway.money.prices.rows import Entry
 from gateway.money.prices.table import CostRule
@@ -307,16 +308,6 @@ class Alias:
 
 
 @dataclass(frozen=True, slots=True)
-class Storage:
-    url: str | None = None
-    """The URL of the database, `sqlite:PATH`; None for a file in the state folder."""
-    retention: float | None = None
-    """Seconds for which calls and sessions are stored; None for ever. Hourly and daily totals are never deleted."""
-    sync: bool = False
-    """True if a call is sent only after its line in the journal is on the disk."""
-
-
-@dataclass(frozen=True, slots=True)
 class Bodies:
     """Settings for storing the bodies of calls."""
 
@@ -381,7 +372,7 @@ class Config:
     """Aliases by the name that clients send as the model. An alias takes precedence over a model of the same name."""
     quotas: Mapping[str, Quota] = field(default_factory=lambda: MappingProxyType({}))
     server: Server = field(default_factory=Server)
-    storage: Storage = Storage()
+    storage: Storage = field(default_factory=Storage)
     bodies: Bodies = Bodies()
     filterable_headers: tuple[str, ...] = ()
     """Names in lower case of the headers whose values are recorded with calls."""
@@ -396,7 +387,9 @@ class Config:
 
 
 def active_secrets(config: Config) -> frozenset[str]:
-    """Return all secrets of a configuration: API keys, values of added headers, and secret settings of plugins."""
+    """Return all secrets of a configuration: API keys, values of added headers, secret settings of plugins, and
+    the database's password.
+    """
     providers = config.providers.values()
     headers = [provider.add_headers for provider in providers]
     headers += [capability.add_headers for grant in config.grants for capability in grant.capabilities]
@@ -405,6 +398,8 @@ def active_secrets(config: Config) -> frozenset[str]:
     settings += [options for provider in providers for options in provider.options.values()]
     values += [value.get_secret_value() for each in settings for _, value in each if isinstance(value, SecretStr)]
     values += [key.secret.value for provider in providers for key in provider.apikeys]
+    if config.storage.postgres is not None:
+        values.append(config.storage.postgres.password.value)
     sources = [provider.issuer for provider in providers]
     sources += [key.source for provider in providers for key in provider.apikeys]
     values += [source.key.value for source in sources if isinstance(source, ServiceAccount)]

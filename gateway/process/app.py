@@ -60,12 +60,12 @@ from gateway.process.handover.memory import adopt_memory
 from gateway.process.handover.taking import Taker
 from gateway.process.handover.wire import State
 from gateway.process.model_refresh import ModelRefresh
+from gateway.process.stores import database_path, open_store
 from gateway.store.bodies import Bodies, bodies_path
 from gateway.store.disk_sync import DiskSync
 from gateway.store.entries import Balance, Entry
 from gateway.store.follower import JournalFollower
 from gateway.store.journal import Journal
-from gateway.store.sqlite import SqliteStore
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observers import Observers
@@ -200,14 +200,13 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger, taker
     effective = models.applied(config)
     current = Current(runtime(effective, registry))
     metrics = Metrics(effective)
-    database = database_path(config, state)
     lock = None if taker is None else taker.commit()
     sync = config.storage.sync
-    store = SqliteStore(database, sync=sync)
+    store = open_store(config, state)
     journal = Journal(state / "journal", log, after=store.start_offset.segment, sync=sync, lock=lock)
     disk_sync = DiskSync(journal, log) if sync else None
     follower = JournalFollower(journal, store, log, retention=current.call_retention, sync=disk_sync)
-    bodies = Bodies(bodies_path(database), log, current.body_retention)
+    bodies = Bodies(bodies_path(database_path(config, state)), log, current.body_retention)
 
     def keep(charges: Sequence[Charge]) -> None:
         follower.put(Entry(balances=tuple(Balance(*charge.left) for charge in charges)))
@@ -266,12 +265,6 @@ def _chains(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> tuple[
         chain(session, DirectTarget(registry, pool), quota, last=direct),
         chain(session, job_providers, quota, last=AskForJob(last)),
     )
-
-
-def database_path(config: Config, state: Path) -> Path:
-    """Return the path in `storage.url`, or else `irisgate.db`. Relative paths start at the state folder."""
-    url = config.storage.url
-    return state / (url.removeprefix("sqlite:") if url else "irisgate.db")
 
 
 async def _run_parts(

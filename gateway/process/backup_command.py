@@ -12,7 +12,7 @@ from gateway import __version__
 from gateway.config.load import load
 from gateway.config.model import Config
 from gateway.contract.registry import Registry
-from gateway.process.app import database_path
+from gateway.process.stores import database_path, store_name
 from gateway.store.backup import Manifest, back_up
 from gateway.store.base import StoreFailed, rfc3339
 from gateway.store.restore import restore
@@ -71,7 +71,14 @@ def _about(manifest: Manifest) -> str:
 
 
 def _files(options: argparse.Namespace, registry: Registry) -> StateFiles:
+    """Return the files of the state folder. Raises `NotDone` if the store is not among them."""
     config = load(options.config, plugins=registry.known).config if options.config is not None else Config()
+    if config.storage.postgres is not None:
+        raise NotDone(
+            f"the store is {store_name(config, options.state)}, which PostgreSQL's own tools back up and restore "
+            f"(pg_dump, pg_restore, pg_basebackup); what else the gateway needs is {options.state}, a copy of which is "
+            "made while the gateway is stopped"
+        )
     return StateFiles(options.state, database_path(config, options.state))
 
 

@@ -24,11 +24,11 @@ from gateway.config.model import Config
 from gateway.config.server import Listener
 from gateway.contract.registry import Registry
 from gateway.money.prices.table import Prices
-from gateway.process.app import database_path
 from gateway.process.output import say
 from gateway.process.sample_month import sample_calls
 from gateway.process.serve import CannotStart, Options, serve
 from gateway.process.sockets import require_free
+from gateway.process.stores import database_path
 from gateway.store.base import StoreFailed
 from gateway.store.journal import require_unlocked
 from gateway.store.sample import fill_sample, is_sample

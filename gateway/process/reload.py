@@ -297,6 +297,12 @@ def fixed_changes(started: Config, now: Config) -> list[str]:
         "storage.sync": (started.storage.sync, now.storage.sync),
         "metrics.listen": (started.metrics.listener, now.metrics.listener),
     }
+    if (former := started.storage.postgres) is not None and (postgres := now.storage.postgres) is not None:
+        keys |= {
+            "storage.read_url": (former.replica, postgres.replica),
+            "storage.password": (former.password, postgres.password),
+            "storage.ca_file": (former.authorities, postgres.authorities),
+        }
     return [key for key, (before, after) in keys.items() if before != after]
 
 

@@ -27,7 +27,7 @@ from gateway.config.load import Loaded
 from gateway.config.model import Config
 from gateway.config.server import Listener
 from gateway.contract.registry import Registry
-from gateway.process.app import build, database_path
+from gateway.process.app import build
 from gateway.process.draining import drained, first, left
 from gateway.process.handover.giving import Giver
 from gateway.process.handover.taking import CannotTake, Taker, connect
@@ -38,11 +38,11 @@ from gateway.process.reload import Reloader, with_listener
 from gateway.process.restarts import Restarts
 from gateway.process.sites import Sites
 from gateway.process.sockets import Bound, CannotListen, Passed, bind, refuse_rest
+from gateway.process.stores import database_path, newest_schema, store_name
 from gateway.process.systemd import READY, STOPPING, main_process, notify, passed_sockets, reloading
 from gateway.store.base import StoreFailed
 from gateway.store.journal import require_unlocked
 from gateway.store.sample import require_no_sample
-from gateway.store.schema import MIGRATIONS
 from gateway.telemetry.http_log import server_logger
 from gateway.telemetry.log import Logger
 from gateway.upstream.allocator import give_memory_back
@@ -288,15 +288,14 @@ class Options:
     """The command of the new process that SIGUSR2 starts. If it is empty, SIGUSR2 is not handled."""
 
 
-def _database(config: Config, state: Path, options: Options) -> Path:
-    """Return the database's path. Raises `CannotStart` if the store has sample calls that the options forbid."""
-    path = database_path(config, state)
+def _hello(config: Config, state: Path, options: Options) -> Hello:
+    """Return the message to a replaced process. Raises `CannotStart` for a store with sample calls, if forbidden."""
     if not options.sample:
         try:
-            require_no_sample(path)
+            require_no_sample(database_path(config, state))
         except StoreFailed as error:
             raise CannotStart(str(error)) from None
-    return path.resolve()
+    return Hello(PROTOCOL, newest_schema(config), store_name(config, state), config.storage.sync)
 
 
 async def serve(
@@ -317,7 +316,7 @@ async def serve(
     raise_descriptor_limit()
     give_memory_back()
     config = with_listener(loaded.config, options.listener)
-    hello = Hello(PROTOCOL, len(MIGRATIONS), str(_database(config, state, options)), config.storage.sync)
+    hello = _hello(config, state, options)
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 

@@ -50,6 +50,8 @@ FLUSH_SECONDS: Final = 5.0
 """Maximum number of seconds for which `flush` and `close` wait until the journal is applied."""
 EXPIRE_SECONDS: Final = 10.0
 """Seconds until the next search for expired calls, if the last search has deleted all expired calls."""
+CHECK_SECONDS: Final = 5.0
+"""Seconds after the last use of the store until the follower asks the store whether it works, if there are no calls."""
 EXPIRE_BATCH_CALLS: Final = 2000
 """Maximum number of calls that are deleted in one transaction, during which the store is locked."""
 
@@ -89,6 +91,7 @@ class JournalFollower:
         self._flush_now = asyncio.Event()
         self._applied = asyncio.Condition()
         self._expire_at = 0.0
+        self._check_at = 0.0
 
     @property
     def full(self) -> bool:
@@ -261,6 +264,7 @@ class JournalFollower:
             try:
                 await self._catch_up()
                 await self._expire()
+                await self._check()
             except Exception as error:  # noqa: BLE001 (whatever it is, the journal must be applied further)
                 self._failed(error)
             else:
@@ -289,6 +293,7 @@ class JournalFollower:
                 self._log.error("journal.unreadable_lines", segment=offset.segment, lines=len(new), kept=str(file))
                 self._set_aside = self._offset, len(unreadable)
             await self._store.write(entries, offset)
+            self._check_at = monotonic() + CHECK_SECONDS
             if offset.segment > self._offset.segment:
                 await asyncio.to_thread(self._journal.discard, offset)
             await self._advance(offset)
@@ -319,6 +324,12 @@ class JournalFollower:
         deleted = await self._store.expire(time() - seconds, EXPIRE_BATCH_CALLS)
         # after a full batch there may be more expired calls, which the next round deletes
         self._expire_at = now if deleted == EXPIRE_BATCH_CALLS else now + EXPIRE_SECONDS
+
+    async def _check(self) -> None:
+        """Ask the store whether it works, if it was not used for some time. A failure is shown before calls come."""
+        if monotonic() >= self._check_at:
+            await self._store.offset()
+            self._check_at = monotonic() + CHECK_SECONDS
 
     def _failed(self, error: Exception) -> None:
         self._failures += 1

@@ -121,7 +121,7 @@ def session_of(row: tuple[Any, ...]) -> Session:
         usage=usage,
         providers=tuple(dict.fromkeys(provider for _, provider, _ in used)),
         models=tuple(dict.fromkeys(model for _, _, model in used)),
-        tools=orjson.loads(tools or "{}"),
+        tools=dict(sorted(orjson.loads(tools or "{}").items())),
         **cells,
     )
 

@@ -54,8 +54,9 @@ CHECKS: Final = (
     ),
     Check(
         "store", "working", "failing",
-        "Calls go on, and records wait in the journal. The log has the reason (store.write_failed). For a broken "
-        "database, stop the gateway and run irisgate doctor --repair.",
+        "Calls go on, and records wait in the journal. The log has the reason (store.write_failed). A store in "
+        "PostgreSQL is used again when its server answers. For a broken SQLite file, stop the gateway and run irisgate "
+        "doctor --repair.",
     ),
     Check(
         "keys", "accepted", "refused",

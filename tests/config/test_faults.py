@@ -153,7 +153,11 @@ def test_a_listener_whose_callers_are_not_known_is_an_error(listener: Any, messa
         ({"server": []}, "server", "must be an object, not a list"),
         ({"providers": []}, "providers", "must be an object, not a list"),
         ({"grants": {}}, "grants", "must be a list, not an object"),
-        ({"storage": {"url": "postgresql://x"}}, "storage.url", 'must be "sqlite:PATH"'),
+        (
+            {"storage": {"url": "mysql://x"}},
+            "storage.url",
+            'must be "sqlite:PATH" or "postgresql://USER@HOST/DATABASE"',
+        ),
         ({"storage": {"url": "sqlite:"}}, "storage.url", "followed by a path"),
         ({"storage": {"url": "sqlite:a\0b"}}, "storage.url", "followed by a path"),
         ({"resilience": {"timeouts": {"connect_seconds": 0}}}, "resilience.timeouts.connect_seconds", "greater than 0"),

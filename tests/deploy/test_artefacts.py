@@ -32,10 +32,12 @@ COMPOSE = DEPLOY / "compose"
 SETS = {
     "serve": ["compose.yml"],
     "whois": ["compose.whois.yml"],
+    "serve with PostgreSQL": ["compose.yml", "compose.postgres.yml"],
     "serve with metrics": ["compose.yml", "compose.metrics.yml"],
 }
-TAG = re.compile(r"[a-z0-9./-]+:v?[0-9]+\.[0-9]+\.[0-9]+(-[a-z0-9.-]+)?")
-"""Pattern of an image with a tag of one release. A tag such as `latest` or `3` moves."""
+TAG = re.compile(r"postgres:[0-9]+\.[0-9]+|[a-z0-9./-]+:v?[0-9]+\.[0-9]+\.[0-9]+(-[a-z0-9.-]+)?")
+"""Pattern of an image with a tag of one release. A tag such as `latest` or `3` moves. PostgreSQL's releases have two
+numbers."""
 EXPOSURE = 1.5
 """Highest exposure of a unit in the scale of `systemd-analyze security`, from 0 to 10."""
 
@@ -121,7 +123,11 @@ def test_the_image_has_the_dependencies_of_the_project_with_hashes():
     assert [pin for pin in pins if " --hash=sha256:" not in pin or "://" in pin] == []
     locked = {each.name: each for each in (Requirement(pin.partition(" --hash")[0].strip()) for pin in pins)}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for text in [*project["dependencies"], *project["optional-dependencies"]["aws"]]:
+    for text in [
+        *project["dependencies"],
+        *project["optional-dependencies"]["aws"],
+        *project["optional-dependencies"]["postgres"],
+    ]:
         needed = Requirement(text)
         assert canonicalize_name(needed.name) in locked, f"{text}: run tests/lock"
         (exact,) = locked[canonicalize_name(needed.name)].specifier
@@ -179,6 +185,24 @@ def test_compose_and_its_configuration_name_the_same_places(name, tmp_path):
         assert gateway["network_mode"] == "service:tailscale"
         assert str(listener.tailscaled) == tailscale["environment"]["TS_SOCKET"]
         assert str(Path(str(listener.tailscaled)).parent) in targets
+
+
+def test_the_storage_in_compose_names_its_server(tmp_path):
+    """Check that the storage that the page tells is the server of compose: its name, user, database and password."""
+    project = services(SETS["serve with PostgreSQL"])["services"]
+    server = project["postgres"]
+    (storage,) = re.findall(r'"storage": (\{.*?\n\})', (COMPOSE / "README.md").read_text(), re.DOTALL)
+    (key,) = re.findall(r'"file:(/run/secrets/\w+)"', storage)
+    (tmp_path / "key").write_text("a-password")
+    (tmp_path / "config.hujson").write_text(f'{{"storage": {storage.replace(key, str(tmp_path / "key"))}}}')
+    postgres = load(tmp_path / "config.hujson", plugins=discover().known).config.storage.postgres
+    assert postgres.server.host in project
+    assert postgres.server.user == server["environment"]["POSTGRES_USER"]
+    assert postgres.server.database == server["environment"]["POSTGRES_DB"]
+    assert postgres.password.value == "a-password"
+    assert server["environment"]["POSTGRES_PASSWORD_FILE"] == key
+    for service in (server, project["irisgate"]):
+        assert Path(key).name in [secret["source"] for secret in service["secrets"]]
 
 
 def test_prometheus_of_compose_scrapes_the_listener_of_the_metrics():

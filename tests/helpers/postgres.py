@@ -125,6 +125,13 @@ class Cluster:
         """Return the value of `storage.url` for an address on this server."""
         return f"postgresql://irisgate@/{address.database}?host={self.folder}"
 
+    def give(self, file: Path, name: str) -> None:
+        """Copy a file to the folder of the data, where only the server may read it."""
+        copied = self.data / name
+        shutil.copy(file, copied)
+        copied.chmod(0o600)
+        shutil.chown(copied, self.user)
+
     def remove(self) -> None:
         """Stop the server, and remove its folder."""
         atexit.unregister(self.remove)

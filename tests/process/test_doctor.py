@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from gateway.config.model import Config
-from gateway.process.app import database_path
 from gateway.process.command_line import main
+from gateway.process.stores import database_path
 from gateway.store.base import JournalOffset, UsageQuery
 from gateway.store.entries import Balance, Entry, encode
 from gateway.store.file import connect, prepare

@@ -279,6 +279,32 @@ class Odd(SqliteStore):
         await super().write(entries, offset)
 
 
+class Away(SqliteStore):
+    """A store that can be switched off."""
+
+    away = False
+
+    async def offset(self):
+        if self.away:
+            raise StoreFailed("away")
+        return await super().offset()
+
+
+async def test_a_store_that_fails_is_noticed_without_calls(tmp_path, monkeypatch):
+    monkeypatch.setattr(follower_module, "CHECK_SECONDS", 0.1)
+    log, out = logger()
+    store = Away(tmp_path / "irisgate.db")
+    follower = JournalFollower(Journal(tmp_path / "journal", log), store, log)
+    await follower.start()
+    for away in (True, False):
+        store.away = away
+        assert await eventually(lambda away=away: follower.failing is away)
+    assert await eventually(lambda: b"store.recovered" in out.getvalue())
+    assert out.getvalue().count(b"store.write_failed") == 1
+    await follower.close()
+    await store.close()
+
+
 async def test_a_store_that_fails_in_a_way_nobody_thought_of_is_tried_again(tmp_path):
     log, out = logger()
     store = Odd(tmp_path / "irisgate.db")

@@ -1,6 +1,7 @@
 """The PostgreSQL store with a real server: start, locks, months, and a server that stops, hangs or crashes."""
 
 import asyncio
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -11,10 +12,11 @@ import pytest
 from gateway.store.base import JournalOffset, StoreFailed, UsageQuery
 from gateway.store.calls import CALL_COLUMNS
 from gateway.store.entries import Entry
-from gateway.store.postgres.address import Address
+from gateway.store.postgres.address import Address, Tls
 from gateway.store.postgres.schema import MIGRATIONS
 from tests.helpers.postgres import Cluster, cluster, kept_in_postgres, require_postgres
 from tests.helpers.records import NOON, record
+from tests.helpers.tls import authority, signed
 from tests.helpers.waiting import eventually
 
 DAY = 86_400
@@ -288,6 +290,57 @@ def test_the_password_is_needed_and_never_shown(address):
     finally:
         hba.write_text(before)
         cluster().sql("SELECT pg_reload_conf()")
+
+
+def test_the_server_proves_its_name(tmp_path):
+    """Check that a connection is encrypted, and that the server needs a certificate for its name if it is verified."""
+    # it needs asyncpg
+    from gateway.store.postgres.connection import PostgresConnection
+
+    own = authority(tmp_path, "ca")
+    certificate, key = signed(own, "localhost")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = Cluster()
+    try:
+        server.give(certificate, "server.crt")
+        server.give(key, "server.key")
+        server.sql(f"ALTER SYSTEM SET port = {port}")
+        server.sql("ALTER SYSTEM SET listen_addresses = '127.0.0.1'")
+        server.sql("ALTER SYSTEM SET ssl = on")
+        server.stop()
+        server.start()
+        address = Address(host="localhost", port=port, user="irisgate", database="postgres")
+        trusted = Tls(authorities=own[0].read_text())
+        for tls in (trusted, Tls(verify=False)):
+            connection = PostgresConnection(replace(address, tls=tls), "reader")
+            encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+            assert connection.execute(encrypted).fetchone() == (True,)
+            connection.close()
+        for host, tls in (("localhost", Tls()), ("127.0.0.1", trusted)):
+            with pytest.raises(StoreFailed, match=r"cannot be connected to: .*certificate verify failed"):
+                kept_in_postgres(replace(address, host=host, tls=tls))("journal")
+    finally:
+        server.remove()
+
+
+def test_a_server_without_encryption_is_refused_if_it_is_wanted():
+    """Check that a connection that must be encrypted is not made without."""
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+
+        def answer():
+            connection, _ = plain.accept()
+            with connection:
+                # the request for encryption; "N" means that the server has none
+                connection.recv(8)
+                connection.send(b"N")
+
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(answer)
+            port = plain.getsockname()[1]
+            address = Address(host="127.0.0.1", port=port, user="u", database="d", tls=Tls(verify=False))
+            with pytest.raises(StoreFailed, match="rejected SSL upgrade"):
+                kept_in_postgres(address)("journal")
 
 
 def test_a_server_that_is_not_there_is_told_at_the_start(tmp_path):

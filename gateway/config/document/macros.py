@@ -41,11 +41,13 @@ PLACES: Final = (
     ("server", "listeners", "*", "tailscaled"),
     ("metrics", "listen"),
     ("storage", "url"),
+    ("storage", "read_url"),
+    ("storage", "password"),
 )
 """Patterns for the paths of values that may contain macros. Callers never see these values."""
 MISPLACED: Final = (
     "macros may only stand where a value is not shown: in apikey, apikeys, baseurl, url and add_headers, in the "
-    "secrets of exporters and connectors, in listen, tailscaled and storage.url; write the value itself"
+    "secrets of exporters and connectors, in listen, tailscaled and storage; write the value itself"
 )
 
 

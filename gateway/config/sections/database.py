@@ -14,9 +14,10 @@ from pydantic import Field
 
 from gateway.config.document.hujson import Path
 from gateway.config.fields import RecordedHeaders, Retention, retention_seconds
-from gateway.config.model import Bodies, Storage
+from gateway.config.model import Bodies
 from gateway.config.reading import Reading
 from gateway.config.section import PLANNED, Holds, Lacking, Section
+from gateway.config.storage import Storage
 
 MAX_BYTES: Final = 65536
 """Default for the maximum number of bytes stored of each body.

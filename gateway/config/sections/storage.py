@@ -5,18 +5,38 @@ The settings for the bodies of calls are in the section `database`.
 
 from __future__ import annotations
 
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, Final
 
 from pydantic import Field
 
-from gateway.config.fields import Retention, SqliteUrl, retention_seconds
-from gateway.config.model import Storage
+from gateway.config.document.hujson import Path
+from gateway.config.document.secrets import HELPER, KEYFILE
+from gateway.config.fields import FilePath, PostgresUrl, Retention, StoreUrl, retention_seconds
+from gateway.config.postgres_url import is_postgres, parse_postgres_url
 from gateway.config.reading import Reading
 from gateway.config.section import Section
+from gateway.config.sections.authorities import read_authorities
+from gateway.config.storage import Postgres, Storage
 
 
 class StorageSection(Section):
-    url: SqliteUrl = Field(None, description='Where records are stored: "sqlite:/var/lib/irisgate/irisgate.db".')
+    url: StoreUrl = Field(
+        None,
+        description='Where records are stored: "sqlite:/var/lib/irisgate/irisgate.db", or '
+        '"postgresql://irisgate@db.example.com/irisgate". A connection to PostgreSQL on another machine is encrypted, '
+        'and the server must have a certificate for its name; "?sslmode=require" takes any certificate, and '
+        '"?sslmode=disable" does not encrypt. "?host=/run/postgresql" names the folder of a socket.',
+    )
+    password: str = Field("", description='Password of the PostgreSQL user: "env:NAME", "file:PATH" or a literal.')
+    ca_file: FilePath = Field(
+        "",
+        description="A file with the certificates of the authorities that may vouch for the PostgreSQL server. "
+        "Without it, those of the operating system are trusted.",
+    )
+    read_url: PostgresUrl = Field(
+        "", description="A replica of the PostgreSQL database, which pages and reports read in place of `url`."
+    )
     retention: Retention = Field(
         "",
         description='How long calls and sessions are stored, such as "90d"; "" is for ever. '
@@ -28,8 +48,37 @@ class StorageSection(Section):
     )
 
 
+_OF_POSTGRES: Final = ("password", "ca_file", "read_url")
+"""Keys that only a store in PostgreSQL uses."""
+
+
 def read_storage(raw: Any, reading: Reading) -> Storage:
     section = reading.section(StorageSection, raw, ("storage",))
     if section is None:
         return Storage()
-    return Storage(section.url, retention_seconds(section.retention), section.sync)
+    return Storage(section.url, retention_seconds(section.retention), section.sync, _postgres(section, reading))
+
+
+def _postgres(section: StorageSection, reading: Reading) -> Postgres | None:
+    """Return the store in PostgreSQL; None for a store in SQLite. Report keys that have no effect."""
+    path: Path = ("storage",)
+    if section.url is None or not is_postgres(section.url):
+        for key in _OF_POSTGRES:
+            if getattr(section, key):
+                reading.report.error((*path, key), 'is for a store in PostgreSQL only; name it in "url"')
+        return None
+    if find_spec("asyncpg") is None:
+        reading.report.error((*path, "url"), "needs asyncpg; install irisgate[postgres]")
+    if section.password.startswith((HELPER, KEYFILE)):
+        reading.report.error((*path, "password"), 'must be "env:NAME", "file:PATH" or the password itself')
+    server = parse_postgres_url(section.url)
+    replica = parse_postgres_url(section.read_url) if section.read_url else None
+    if section.ca_file and all(one.encryption != "verified" for one in (server, replica or server)):
+        message = "has no effect, because no connection is verified; write sslmode=verify-full into the URL"
+        reading.report.error((*path, "ca_file"), message)
+    return Postgres(
+        server=server,
+        replica=replica,
+        password=reading.secret(section.password or None, (*path, "password")),
+        authorities=read_authorities(section.ca_file, (*path, "ca_file"), reading),
+    )

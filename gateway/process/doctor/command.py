@@ -11,10 +11,10 @@ from gateway.config.findings import ConfigError
 from gateway.config.load import load
 from gateway.config.model import Config
 from gateway.contract.registry import Registry
-from gateway.process.app import database_path
 from gateway.process.doctor import machine, state
 from gateway.process.doctor.result import Result, error, ok, warning
 from gateway.process.doctor.state import StateFolder
+from gateway.process.stores import address, database_path
 from gateway.store.base import StoreFailed
 from gateway.store.journal import lock_holder, locked
 
@@ -40,7 +40,7 @@ def examine(options: argparse.Namespace, registry: Registry) -> Sequence[Result]
     results: list[Result] = []
     config = _config(options.config, registry, results)
     results += _plugins(registry)
-    folder = StateFolder(options.state, database_path(config or Config(), options.state), options.repair)
+    folder = _folder(options, config or Config())
     running = _holder(folder)
     if running and options.repair:
         raise NoRepair(f"a gateway runs on {options.state} ({running}); stop it first, and then repair")
@@ -53,6 +53,12 @@ def examine(options: argparse.Namespace, registry: Registry) -> Sequence[Result]
         if options.online:
             results += machine.providers(config)
     return results
+
+
+def _folder(options: argparse.Namespace, config: Config) -> StateFolder:
+    postgres = config.storage.postgres
+    database = None if postgres is None else address(postgres, postgres.server)
+    return StateFolder(options.state, database_path(config, options.state), options.repair, database)
 
 
 def _holder(folder: StateFolder) -> str:

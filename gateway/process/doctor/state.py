@@ -17,12 +17,14 @@ from time import time
 from typing import Final
 
 from gateway.call.sessions import load_key
+from gateway.process.doctor import postgres
 from gateway.process.doctor.result import Result, error, ok, repaired, warning
 from gateway.store.base import rfc3339
 from gateway.store.bodies import bodies_path
 from gateway.store.disk_probe import DiskProbe
 from gateway.store.examine import Database, Segment, examine_database, examine_segment, opened
 from gateway.store.journal import WAITING_BYTES
+from gateway.store.postgres.address import Address
 from gateway.store.repair import (
     move_aside,
     rebuild_database,
@@ -47,7 +49,11 @@ class StateFolder:
 
     path: Path
     database: Path
+    """The SQLite file of the store. With a store in PostgreSQL there is none, and the file of bodies is named after
+    it."""
     repair: bool
+    postgres: Address | None = None
+    """The database of a store in PostgreSQL; None for a store in SQLite."""
 
     @property
     def journal(self) -> Path:
@@ -83,7 +89,7 @@ def checks(state: StateFolder) -> Iterator[Result]:
     yield from _disk(state)
     yield _key(state)
     yield from _journal(state)
-    yield from _database(state)
+    yield from _database(state) if state.postgres is None else postgres.checks(state.postgres)
     yield from _bodies(state)
 
 

@@ -1,0 +1,46 @@
+"""Values of the section `storage`, as the gateway uses them (`model.py`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from gateway.config.document.secrets import Secret
+
+Encryption = Literal["off", "unverified", "verified"]
+
+
+class PostgresServer(NamedTuple):
+    """A database on a PostgreSQL server."""
+
+    host: str
+    """A host name, an IP address, or the absolute path of the folder of a Unix socket."""
+    port: int
+    user: str
+    database: str
+    encryption: Encryption
+    """The encryption of connections. With `verified`, the server must have a certificate for its host name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postgres:
+    """A store in PostgreSQL."""
+
+    server: PostgresServer
+    replica: PostgresServer | None = None
+    """The replica that pages and reports read; None if they read `server`."""
+    password: Secret = field(default_factory=Secret)
+    authorities: str = field(default="", repr=False)
+    """The certificates of the trusted authorities, in PEM format; "" for the system's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    url: str | None = None
+    """The URL of the database, `sqlite:PATH` or `postgresql://...`; None for a file in the state folder."""
+    retention: float | None = None
+    """Seconds for which calls and sessions are stored; None for ever. Hourly and daily totals are never deleted."""
+    sync: bool = False
+    """True if a call is sent only after its line in the journal is on the disk."""
+    postgres: Postgres | None = None
+    """The database that `url` names; None for SQLite."""

@@ -1,0 +1,66 @@
+"""The store that the configuration names: an SQLite file, or a PostgreSQL database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.config.model import Config
+from gateway.config.storage import Postgres, PostgresServer
+from gateway.store.journal_id import load_journal_id
+from gateway.store.postgres import schema as postgres_schema
+from gateway.store.postgres.address import Address, Tls
+from gateway.store.schema import MIGRATIONS
+from gateway.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from gateway.store.postgres.store import PostgresStore
+
+
+def database_path(config: Config, state: Path) -> Path:
+    """Return the path of the SQLite file: that in `storage.url`, or `irisgate.db`.
+
+    Relative paths start at the state folder. With a store in PostgreSQL there is no such file, but the file of bodies
+    is named after it.
+    """
+    url = config.storage.url
+    return state / (url.removeprefix("sqlite:") if url and config.storage.postgres is None else "irisgate.db")
+
+
+def open_store(config: Config, state: Path) -> SqliteStore | PostgresStore:
+    """Open the store. Raises `StoreFailed` if it cannot be opened.
+
+    A store in PostgreSQL is asked to connect, which may take some seconds.
+    """
+    postgres = config.storage.postgres
+    if postgres is None:
+        return SqliteStore(database_path(config, state), sync=config.storage.sync)
+    # asyncpg is an extra, and takes a twentieth of a second to import
+    from gateway.store.postgres.store import PostgresStore  # noqa: PLC0415
+
+    copy = None if postgres.replica is None else address(postgres, postgres.replica)
+    return PostgresStore(address(postgres, postgres.server), load_journal_id(state / "journal"), copy=copy)
+
+
+def address(postgres: Postgres, server: PostgresServer) -> Address:
+    """Return the address of a server of the store."""
+    is_verified = server.encryption == "verified"
+    return Address(
+        host=server.host,
+        port=server.port,
+        user=server.user,
+        database=server.database,
+        password=postgres.password.value,
+        tls=None if server.encryption == "off" else Tls(verify=is_verified, authorities=postgres.authorities),
+    )
+
+
+def store_name(config: Config, state: Path) -> str:
+    """Return a name of the store without a password, by which a new process knows that it is the old one's store."""
+    postgres = config.storage.postgres
+    return str(database_path(config, state).resolve() if postgres is None else address(postgres, postgres.server))
+
+
+def newest_schema(config: Config) -> int:
+    """Return the version of the store's schema in this release."""
+    return len(MIGRATIONS if config.storage.postgres is None else postgres_schema.MIGRATIONS)

@@ -1,0 +1,131 @@
+"""The commands of operators for a store in PostgreSQL: `doctor`, `backup` and `restore`; and the store's settings."""
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gateway.config.document.secrets import Secret
+from gateway.config.model import Config
+from gateway.config.storage import Postgres, PostgresServer, Storage
+from gateway.process.command_line import main
+from gateway.process.reload import fixed_changes
+from gateway.process.stores import address, database_path, newest_schema, store_name
+from gateway.store.base import StoreFailed
+from gateway.store.journal_id import load_journal_id
+from gateway.store.postgres.schema import MIGRATIONS
+from tests.helpers.postgres import cluster, kept_in_postgres
+from tests.helpers.records import NOON, record
+
+SERVER = PostgresServer("db.example.com", 5432, "irisgate", "records", "verified")
+CONFIG = Config(storage=Storage("postgresql://…", postgres=Postgres(server=SERVER, password=Secret("a-password"))))
+
+
+@pytest.fixture
+def database():
+    return cluster().address()
+
+
+@pytest.fixture
+def config(tmp_path, database):
+    path = tmp_path / "config.hujson"
+    path.write_text(json.dumps({"storage": {"url": cluster().url(database)}}))
+    return path
+
+
+@pytest.fixture
+def state(tmp_path):
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def doctor(capfd, state, config):
+    """Return the results about the database."""
+    main(["doctor", "--state", str(state), "--config", str(config), "--json"])
+    checks = json.loads(capfd.readouterr().out)["checks"]
+    return [(each["state"], each["message"]) for each in checks if each["check"] == "database"]
+
+
+def fill(database, *calls):
+    async def filled():
+        store = kept_in_postgres(database)()
+        for call in calls:
+            store.put(call)
+        await store.flush()
+        await store.close()
+
+    asyncio.run(filled())
+
+
+def test_doctor_looks_at_the_database(capfd, state, config, database):
+    ((result, message),) = doctor(capfd, state, config)
+    assert result == "ok"
+    assert message.startswith(f"{database}: PostgreSQL ")
+    assert message.endswith("and the first start makes the tables")
+    fill(database)
+    ((result, message),) = doctor(capfd, state, config)
+    assert (result, "no calls, " in message) == ("ok", True)
+    fill(database, record(id="a"), record(id="b", at=NOON + 1))
+    ((result, message),) = doctor(capfd, state, config)
+    assert (result, "2 calls, the last of 2026-11-23T12:00:01.000Z, " in message) == ("ok", True)
+    cluster().sql("DELETE FROM everybody_quarter", database.database)
+    _, (result, message) = doctor(capfd, state, config)
+    assert (result, message) == ("error", "the sums of 1 quarter hours lack calls that are stored")
+    cluster().sql("UPDATE schema_version SET version = 999", database.database)
+    ((result, message),) = doctor(capfd, state, config)
+    assert (result, "its schema is version 999" in message) == ("error", True)
+
+
+def test_doctor_says_why_the_server_cannot_be_used(capfd, state, config, database):
+    cluster().sql(f"DROP DATABASE {database.database}")
+    ((result, message),) = doctor(capfd, state, config)
+    assert result == "error"
+    assert message == f'{database}: database "{database.database}" does not exist'
+
+
+@pytest.mark.parametrize("command", [["backup"], ["restore", "--replace"]])
+def test_a_backup_is_left_to_the_tools_of_postgres(capfd, state, config, database, tmp_path, command):
+    status = main([*command, str(tmp_path / "backup"), "--state", str(state), "--config", str(config)])
+    error = capfd.readouterr().err
+    assert status != 0
+    assert f"the store is {database}, which PostgreSQL's own tools back up and restore" in error
+    assert not (tmp_path / "backup").exists()
+
+
+def test_names_of_the_store_have_no_password():
+    assert store_name(CONFIG, Path("/state")) == "postgresql://irisgate@db.example.com:5432/records"
+    assert newest_schema(CONFIG) == len(MIGRATIONS)
+    # the file of bodies stays in the state folder
+    assert database_path(CONFIG, Path("/state")) == Path("/state/irisgate.db")
+
+
+def test_encryption_is_that_of_the_url():
+    postgres = CONFIG.storage.postgres
+    assert address(postgres, SERVER).tls.context().check_hostname
+    assert not address(postgres, SERVER._replace(encryption="unverified")).tls.context().check_hostname
+    assert address(postgres, SERVER._replace(encryption="off")).tls is None
+    assert address(postgres, SERVER).password == "a-password"
+
+
+def test_a_changed_server_needs_a_restart():
+    postgres = CONFIG.storage.postgres
+    for key, changed in {
+        "storage.read_url": replace(postgres, replica=SERVER),
+        "storage.password": replace(postgres, password=Secret("another")),
+        "storage.ca_file": replace(postgres, authorities="-----BEGIN CERTIFICATE-----"),
+    }.items():
+        assert fixed_changes(CONFIG, replace(CONFIG, storage=replace(CONFIG.storage, postgres=changed))) == [key]
+
+
+def test_a_journal_keeps_its_id(tmp_path):
+    first = load_journal_id(tmp_path / "journal")
+    assert load_journal_id(tmp_path / "journal") == first
+    assert load_journal_id(tmp_path / "other") != first
+    assert [path.name for path in (tmp_path / "journal").iterdir()] == ["id"]
+    assert (tmp_path / "journal" / "id").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "journal" / "id").write_text("damaged")
+    with pytest.raises(StoreFailed, match="is no id of a journal"):
+        load_journal_id(tmp_path / "journal")

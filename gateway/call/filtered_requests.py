@@ -5,8 +5,8 @@ The texts of a large request are found and changed in a worker process (`text_wo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import orjson
 from msgspec.structs import replace
@@ -17,7 +17,7 @@ from gateway.call.turns import Turns
 from gateway.contract.errors import BadFrame, PluginFailed, invalid
 from gateway.contract.filter import Asked, Reply
 from gateway.contract.filter_values import UNREADABLE
-from gateway.contract.hooks import Hook
+from gateway.contract.hooks import Hook, definition
 from gateway.contract.messages import ClientRequest
 from gateway.contract.places import Places, Text
 from gateway.upstream.process_pool import ProcessPool
@@ -115,7 +115,7 @@ class Requests:
         result = await one.run("request", method, asked, is_large=large)
         if isinstance(result, Reply):
             if request.stream is not bool(result.events):
-                raise _wrong_reply(one.active, stream=request.stream)
+                raise _wrong_reply(one.active, method, stream=request.stream)
             return result
         if not isinstance(result, LargeAsked):
             return request if result is None else result.request
@@ -131,11 +131,12 @@ class Requests:
         return LargeAsked(request, self._places.function, tuple(texts), json)
 
 
-def _wrong_reply(active: ActiveFilter, *, stream: bool) -> PluginFailed:
-    """Return the error for a filter whose answer has the wrong kind.
+def _wrong_reply(active: ActiveFilter, method: Callable[..., Any], *, stream: bool) -> PluginFailed:
+    """Return the error for a filter whose method `request` returned an answer of the wrong kind.
 
     `stream` is true if the client asks for a stream and the filter answered with a body. It is false in the opposite
     case.
     """
     expected = "events, because the client asks for a stream" if stream else "a body, because no stream is asked for"
-    return PluginFailed(active.name, "filter.request", f"returned a Reply of the other kind; it needs {expected}", "")
+    cause = f"returned a Reply of the other kind; it needs {expected}"
+    return PluginFailed(active.name, "filter.request", cause, definition(method))

@@ -363,7 +363,7 @@ class Server:
         call.stack.callback(watch.cancel)
         last, fault = await opened.events.write(writer, first, opened.staged)
         watch.cancel()
-        self._finish(exchange, response.status, "ok" if fault is None else "failed", fault)
+        self._finish(exchange, response.status, "failed" if fault or call.problem else "ok", fault)
         return await writer.end(last)
 
     def _finish(self, exchange: _Exchange, status: int, outcome: str, problem: Problem | None = None) -> None:

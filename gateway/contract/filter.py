@@ -89,8 +89,9 @@ class Filter(Protocol):
     def replied(self, reply: Reply) -> Awaitable[None] | None:
         """Receive the complete reply of a successful call, with the changes of the filters.
 
-        For a stream, the gateway calls this after the last event. It does not call this for a stream larger than
-        `REPLIED_BYTES`, or for a count of tokens.
+        For a stream, the gateway calls this after the last event. Then it is too late to refuse the reply: the client
+        keeps it, and an exception of this method is only in the log and in the record. The gateway does not call this
+        for a stream larger than `REPLIED_BYTES`, or for a count of tokens.
 
         >>> class Cache:
         ...     def replied(self, reply):

@@ -227,10 +227,17 @@ def deep(levels):
     return value
 
 
+THOUGHT = {
+    "reasoning_content": "secret",
+    "thinking_blocks": [{"type": "thinking", "thinking": "secret", "signature": "s"}],
+    "provider_specific_fields": {"reasoningContentBlocks": [{"reasoningText": {"text": "secret"}}]},
+}
+"""Thinking as LiteLLM sends it."""
 REPLIES = {
     "chat": (chat_places, {"choices": [{"message": {"content": "secret"}, "logprobs": LOGPROBS}]}),
     "chat audio": (chat_places, {"choices": [{"message": {"audio": {"transcript": "secret"}}}]}),
     "chat details": (chat_places, {"choices": [{"message": {"reasoning_details": [{"summary": "secret"}]}}]}),
+    "chat thinking": (chat_places, {"choices": [{"message": THOUGHT}]}),
     "chat choices": (chat_places, {"choices": [{"message": {}}, {"index": 1, "message": {"content": "secret"}}]}),
     "responses code": (responses_places, {"output": [{"code": "secret", "outputs": [{"logs": "secret"}]}]}),
     "responses search": (responses_places, {"output": [{"action": {"query": "secret", "queries": ["secret"]}}]}),
@@ -353,6 +360,8 @@ STREAMED = {
         [event("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"toolResult": [{"text": "secret"}]}})],
     ),
     "chat audio": (chat_places, [chunk({"audio": {"transcript": "secret"}})]),
+    "chat thinking": (chat_places, [chunk({"thinking_blocks": THOUGHT["thinking_blocks"]})]),
+    "chat thinking twice": (chat_places, [chunk({"reasoning_content": "secret"}), chunk(THOUGHT)]),
     "responses audio": (responses_places, [event("response.audio.transcript.delta", {"delta": "secret"})]),
     "gemini arguments": (
         gemini_places,

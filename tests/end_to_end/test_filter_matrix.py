@@ -15,6 +15,7 @@ import pytest
 from gateway.testkit.scenarios import Canned, Raw, Scenario, Tokens, Tool
 from tests.helpers.fold import fold, read_stream
 from tests.helpers.gateway import CAP, KEY, gate
+from tests.helpers.outcomes import events_of, is_error, terminal_events
 from tests.helpers.waiting import eventually
 from tests.helpers.wires import PROVIDERS, WIRES
 
@@ -305,6 +306,22 @@ async def test_a_filter_that_fails_ends_the_call_or_is_left_out(tmp_path, method
         failed = lines.gw.lines.entries("plugin.failed")
         assert len(failed) == len(sample)
         assert {(entry["plugin"], entry["hook"]) for entry in failed} == {("probe", f"filter.{method}")}
+
+
+async def kept(lines, wire, *, stream):
+    reply = await lines.call(wire, stream=stream)
+    events = events_of(reply)
+    assert terminal_events(wire.client, events) == events[-1:]
+    assert not is_error(wire.client, events[-1])
+    assert shown(wire, reply, stream=stream).text == "".join(TEXT).upper()
+    record = (await lines.of(reply.headers["x-request-id"]))[-1][1][0]
+    assert (record["outcome"], record["error"], record["error_native"]) == ("failed", "plugin", "probe.filter.replied")
+    assert (record["tokens"]["output"], record["estimated"]) == (6, False)
+
+
+async def test_a_stream_that_replied_refuses_has_only_its_own_end(tmp_path):
+    async with matrix(tmp_path, Scenario(REPLY), fails="replied", on_error="refuse") as lines:
+        assert await each(lines, kept, [(wire, True) for wire in WIRES]) == {}
 
 
 async def answered(lines, wire, *, stream):

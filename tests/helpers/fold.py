@@ -17,14 +17,17 @@ from gateway.contract.framing import sse
 
 
 def read_stream(body, content_type):
-    """Return the events of a stream's bytes as (event type, data). The data is None if it is not a JSON object."""
+    """Return the events of a stream's bytes as (event type, data). The data is None if it is not a JSON object.
+
+    Pings that are comments or have no data are left out.
+    """
     if "eventstream" in content_type:
         buffer = EventStreamBuffer()
         buffer.add_data(body)
         return [framed_event(message) for message in buffer]
     if "json" in content_type:
         return [("", data) for data in json.loads(body)]
-    return [typed_event(frame.payload) for frame in sse.Decoder().feed(body)]
+    return [typed_event(frame.payload) for frame in sse.Decoder().feed(body) if frame.payload]
 
 
 def typed_event(payload):

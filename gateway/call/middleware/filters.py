@@ -19,7 +19,7 @@ from gateway.call.plugin_reports import PluginReports
 from gateway.call.responses import Batch, Batches, Response, Stage, Stream, Take, Whole
 from gateway.call.text_work import is_large
 from gateway.call.turns import Turns
-from gateway.contract.errors import PluginFailed
+from gateway.contract.errors import GatewayError, PluginFailed
 from gateway.contract.filter import REPLIED_BYTES, Caller, CallView, Reply
 from gateway.contract.flag import COUNT_TOKENS
 from gateway.contract.messages import Event
@@ -91,7 +91,7 @@ class Filters(msgspec.Struct, frozen=True):
             case Stream():
                 if reads:
                     response = response.through(FilteredStream(filters, places, self.pool, self.turns))
-                return response.through(_Replied(filters)) if replied else response
+                return response.through(_Replied(call, filters)) if replied else response
 
 
 def _require_places(call: Call, filters: CallFilters) -> None:
@@ -125,11 +125,16 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 class _Replied(Stage):
-    """Gives all events of a stream to the filters, if the stream succeeds and is not too large."""
+    """Gives all events of a stream to the filters, if the stream succeeds and is not too large.
 
-    __slots__ = ("_events", "_filters", "_size")
+    If a filter then fails or refuses, the client has already received the whole reply, with its last event. An error
+    would be a second end of the stream, so it is only logged and put into the record.
+    """
 
-    def __init__(self, filters: CallFilters) -> None:
+    __slots__ = ("_call", "_events", "_filters", "_size")
+
+    def __init__(self, call: Call, filters: CallFilters) -> None:
+        self._call = call
         self._filters = filters
         self._events: list[Event] = []
         self._size = 0
@@ -144,5 +149,9 @@ class _Replied(Stage):
     async def close(self) -> Sequence[Batch]:
         if self._size <= REPLIED_BYTES:
             is_large = self._size >= LARGE
-            await self._filters.ask("replied", Reply(events=tuple(self._events)), is_large=is_large)
+            try:
+                await self._filters.ask("replied", Reply(events=tuple(self._events)), is_large=is_large)
+            except GatewayError as failure:
+                self._filters.reports.report(failure, self._call.id)
+                self._call.problem = failure.problem
         return ()

@@ -46,6 +46,7 @@ SEEN = {
         "refusal": says("assistant", refusal=WORD),
         "refusal in a part": says("assistant", content=[{"type": "refusal", "refusal": WORD}]),
         "thinking": says("assistant", reasoning_content=WORD),
+        "thinking block": says("assistant", thinking_blocks=[{"type": "thinking", "thinking": WORD, "signature": "s"}]),
         "arguments": says("assistant", tool_calls=[{**CALL, "function": {"name": "n", "arguments": f'{{"a":"{WORD}"}}'}}]),
         "custom input": says("assistant", tool_calls=[{"id": "c", "custom": {"name": "n", "input": WORD}}]),
         "function": says("assistant", function_call={"name": "n", "arguments": f'{{"a":"{WORD}"}}'}),

@@ -1,8 +1,8 @@
 """Finds every text in requests, replies and chunks of Chat Completions, for filters that read text.
 
 A `Place` names the JSON path of one text. Chunks report only the end of a whole choice (`finish_reason`). So thinking
-ends where the answer begins, and any text ends where a tool call begins. Sources: OpenAI's API reference (Chat), and
-OpenRouter's API reference for `reasoning_details`.
+ends where the answer begins, and any text ends where a tool call begins. Sources: OpenAI's API reference (Chat),
+OpenRouter's API reference for `reasoning_details`, and LiteLLM's documentation of `thinking_blocks`.
 """
 
 from __future__ import annotations
@@ -42,8 +42,7 @@ def _whole(event: Event) -> Iterator[Place | Copy]:
             for number, choice in enumerate(sequence(mapping(event.data).get("choices"))):
                 message = mapping(mapping(choice).get("message"))
                 yield from _message(message, ("choices", number, "message"), "assistant")
-                if mapping(choice).get("logprobs"):
-                    yield Copy(("choices", number, "logprobs"))
+                yield from _copies(mapping(choice), number, "message")
 
 
 def _answer(data: Any) -> tuple[Place | End, ...]:
@@ -82,10 +81,20 @@ def _chunk(choices: list[Any]) -> Iterator[Place | End | Copy]:
         if delta.get("tool_calls"):
             yield from _ended_by_calls(delta, answer)
         yield from _message(delta, path, "", answer)
-        if mapping(choice).get("logprobs"):
-            yield Copy(("choices", number, "logprobs"))
+        yield from _copies(mapping(choice), number, "delta")
         if finish_reason(mapping(choice)):
             yield End(answer)
+
+
+def _copies(choice: dict[str, Any], number: int, inner: str) -> Iterator[Copy]:
+    """Yield the values of a choice that repeat its texts. `inner` is the name of its message or delta.
+
+    LiteLLM repeats thinking in `provider_specific_fields`, in the form of the provider.
+    """
+    if choice.get("logprobs"):
+        yield Copy(("choices", number, "logprobs"))
+    if mapping(choice.get(inner)).get("provider_specific_fields"):
+        yield Copy(("choices", number, inner, "provider_specific_fields"))
 
 
 def _ended_by_calls(delta: dict[str, Any], answer: Any) -> Iterator[End]:
@@ -121,9 +130,16 @@ def _message(message: dict[str, Any], path: Path, role: str, answer: Any = "") -
 
 
 def _more_texts(message: dict[str, Any], path: Path, role: str, answer: Any) -> Iterator[Place]:
-    """Yield the places of the transcript of an audio reply, and of OpenRouter's thinking (`reasoning_details`)."""
+    """Yield the places of the transcript of an audio reply, and of thinking in blocks.
+
+    The blocks are LiteLLM's `thinking_blocks` and OpenRouter's `reasoning_details`.
+    """
     if isinstance(mapping(message.get("audio")).get("transcript"), str):
         yield Place((*path, "audio", "transcript"), "text", (answer, "transcript"), role=role)
+    for number, thinking in enumerate(map(mapping, sequence(message.get("thinking_blocks")))):
+        if isinstance(thinking.get("thinking"), str) and thinking["thinking"]:
+            block = (answer, "thinking", "blocks", whole_number(thinking.get("index", number)))
+            yield Place((*path, "thinking_blocks", number, "thinking"), "thinking", block, role=role)
     for number, detail in enumerate(map(mapping, sequence(message.get("reasoning_details")))):
         for name in ("text", "summary"):
             if isinstance(detail.get(name), str) and detail[name]:

@@ -157,20 +157,21 @@ def _slips(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
     if not isinstance(module, types.ModuleType):
         return
     lacking = [member for member in kind.members if member not in kind.required and not _is_own(module, member)]
+    values = [member for member in lacking if member in kind.rules]
     for own, value in vars(module).items():
         if own.startswith("_") or own in kind.members:
             continue
-        for hook in lacking:
-            if is_slip(own, hook) and _fits(kind, hook, module, own, value) and not is_used(module, own):
+        # most names are imported, and an imported function is no hook
+        for hook in lacking if inspect.isfunction(value) and _is_own(module, own) else values:
+            if is_slip(own, hook) and _fits(kind, hook, value) and not is_used(module, own):
                 yield Mistake(name, f'"{own}" has no meaning; did you mean "{hook}"?', place_of(module, own))
 
 
-def _fits(kind: Kind, hook: str, module: types.ModuleType, own: str, value: Any) -> bool:
-    """Return whether a value with the name `own` would be valid under the name `hook`."""
+def _fits(kind: Kind, hook: str, value: Any) -> bool:
+    """Return whether a value or function of a module would be valid under the name `hook`."""
     if hook in kind.rules:
         return kind.rules[hook].is_right(value)
-    is_function = hook in kind.functions and inspect.isfunction(value) and _is_own(module, own)
-    return is_function and not function_fault(hook, kind.functions[hook], value, may_wait=kind is FILTER)
+    return hook in kind.functions and not function_fault(hook, kind.functions[hook], value, may_wait=kind is FILTER)
 
 
 def _is_own(module: types.ModuleType, member: str) -> bool:

@@ -38,6 +38,7 @@ CACHES = {
     "gateway/access/identity/whois.py": [CONNECTIONS, CONFIGURED],
     "gateway/call/agents.py": [CHOSEN],
     "gateway/call/candidate_order.py": [CHOSEN],
+    "gateway/call/direct/api.py": [CONSTANT],
     "gateway/call/direct/byte_redaction.py": [CONFIGURED],
     "gateway/call/guard.py": [CHOSEN],
     "gateway/call/key_redaction.py": [CONFIGURED],

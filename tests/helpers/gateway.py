@@ -1,6 +1,7 @@
 """A running gateway for tests that talk to it over HTTP, as clients do."""
 
 import json
+import secrets
 import tempfile
 from contextlib import asynccontextmanager
 from functools import cache
@@ -8,11 +9,13 @@ from pathlib import Path
 
 import aiohttp
 
+from gateway.call.sessions import KEY_BYTES
 from gateway.config.load import loads
 from gateway.contract.registry import discover
 from gateway.process.serve import listening
 from gateway.pytest_plugin.running import EVERYBODY, LOOPBACK, RunningGateway
 from gateway.store.file import prepare
+from gateway.store.state_files import KEY as SESSION_KEY
 from gateway.telemetry.log import configure
 from gateway.upstream.process_pool import ProcessPool
 from gateway.web.usage.command import STORE
@@ -149,9 +152,11 @@ async def gate(state, providers, *, grants=EVERYTHING, plugins=None, server=None
     text = json.dumps({"providers": providers, "grants": grants, "server": LOOPBACK | (server or {}), **(more or {})})
     loaded = loads(text, plugins=registry.known)
     lines = Lines()
-    if state.is_dir() and not (file := state / STORE).exists():
-        file.touch(0o600)
-        file.write_bytes(empty_store())
+    # the gateway itself would wait until a new key is on the disk
+    for name, content in ((STORE, empty_store()), (SESSION_KEY, secrets.token_bytes(KEY_BYTES))):
+        if state.is_dir() and not (file := state / name).exists():
+            file.touch(0o600)
+            file.write_bytes(content)
     options = {"pool": POOL, **options}
     async with (
         listening(loaded.config, registry, state=state, log=configure(lines), **options) as running,

@@ -7,6 +7,7 @@ not a compatibility flag, so the configuration cannot enable it for a provider.
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import Final
 from urllib.parse import unquote_plus
 
@@ -149,6 +150,7 @@ def encoder(_request: ClientRequest) -> Encoder:
     return _AsItIs()
 
 
+@cache
 def direct_api() -> Plugin:
-    """Return this module as a loaded plugin."""
+    """Return this module as a loaded plugin. It is checked once, because the checks take milliseconds."""
     return load_plugin(DIRECT, sys.modules[__name__])

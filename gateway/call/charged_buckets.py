@@ -34,7 +34,7 @@ class OfferBuckets(msgspec.Struct, frozen=True):
 class ChargedBuckets:
     """A cache of the buckets of one caller's calls, by the name of the offer.
 
-    It is emptied if the rules of quotas are replaced, which `Quotas.configured` does.
+    The cache is emptied after `Quotas.configured` has replaced the rules of quotas.
     """
 
     def __init__(self) -> None:

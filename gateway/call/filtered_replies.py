@@ -58,7 +58,9 @@ async def filtered_body(filters: CallFilters, places: Hook, body: bytes, pool: P
 
 
 _Begun = tuple[Sequence[Item], str | Work[str] | None]
-"""The texts of an event, and the result of `Texts.feed` for the last one; None if the filters do not have it yet."""
+"""The texts of an event, and the result of `Texts.feed` for the last text.
+
+The result is None if the filters did not get the last text yet."""
 
 
 class FilteredStream(Stage):
@@ -124,11 +126,11 @@ class FilteredStream(Stage):
         return self._made
 
     def _begun(self, event: Event) -> _Begun | None:
-        """Begin the work on an event that need not wait for earlier events.
+        """Find the texts of an event, and call the filters if nearly no other work is needed.
 
-        Return None if the event is passed on unchanged, as most events are. Nearly all events have one text, which
-        continues an open block. Only for such a text, the filters are called here. Raises the exceptions of
-        `Texts.feed`.
+        Return None if the event can be passed on unchanged, as most events can. The filters are called here only if the
+        event has one text, which continues an open block. Nearly all events are like this. For any other event with
+        texts, `_filtered` calls the filters. Raises the exceptions of `Texts.feed`.
         """
         items = self._found(event)
         if not items:
@@ -146,7 +148,10 @@ class FilteredStream(Stage):
         return None
 
     def _end_nothing(self, items: Sequence[Item]) -> bool:
-        """Return whether `items` are only ends of blocks that are not open, such as an answer's thinking."""
+        """Return whether all `items` are ends of blocks that are not open. Such ends have no effect.
+
+        In some APIs, for example, each text of an answer is also an end of the thinking before it.
+        """
         for item, _, _ in items:  # noqa: SIM110 (a generator would take longer than what it does for an event)
             if type(item) is not End or item.block in self._open:
                 return False

@@ -71,7 +71,7 @@ def _providers(call: Call) -> Sequence[Provider]:
 
 
 class AskForJob(msgspec.Struct, frozen=True):
-    """Asks one provider after the other. This is the last step of the call's chain."""
+    """Asks one provider after the other for a job. This is the last step of the call's chain."""
 
     attempts: Next
     """The step that calls the only candidate of the call."""
@@ -92,7 +92,7 @@ class AskForJob(msgspec.Struct, frozen=True):
         return await self.attempts(call)
 
     async def _find(self, call: Call) -> Response:
-        """Return the reply about the job of the first provider that knows it, and make this one the only candidate.
+        """Return the reply of the first provider that knows the job. Make this provider the only candidate.
 
         Raises `Refused` or `UpstreamFailed` if there is no such provider, or the model of the job is not granted.
         """
@@ -114,10 +114,11 @@ class AskForJob(msgspec.Struct, frozen=True):
 
 
 def _error_of_all(call: Call, errors: Sequence[Refused | UpstreamFailed]) -> Refused | UpstreamFailed:
-    """Return the error for the caller, after no provider has shown the job.
+    """Return the error for the caller if no provider has shown the job.
 
-    It is the failure of a provider that may know the job, or else what the first provider says. Only an admin learns
-    whether a job exists whose model is not granted.
+    If a provider that may have the job has failed, its error is returned. Otherwise, the first error of a provider is
+    returned, or else the first refusal. An error that says "not found" is replaced by `_NO_JOB` unless the caller is an
+    admin. So other callers do not learn whether a job exists whose model is not granted.
     """
     failed = [error for error in errors if isinstance(error, UpstreamFailed)]
     broken = [error for error in failed if error.status not in _UNKNOWN_THERE]

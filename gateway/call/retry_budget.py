@@ -51,12 +51,18 @@ class RetryBudget:
         return True
 
     def used(self, share: float) -> float:
-        """Return the used part of the budget, from 0 to 1. `share` is that of `take`. Any thread may call this."""
+        """Return the used part of the budget; 1 if it is used up. `share` is that of `take`.
+
+        The result can be above 1 for some seconds, after calls have left the window. Any thread may call this.
+        """
         taken, allowed = self._sums(int(self._clock()), share)
         return taken / allowed
 
     def _sums(self, second: int, share: float) -> tuple[int, float]:
-        """Return the numbers of taken and of allowed further requests in the window that ends with a second."""
+        """Return how many further requests were taken in the window, and how many are allowed.
+
+        `second` is the last second of the window, by the clock.
+        """
         recent = [(calls, more) for at, calls, more in self._slots if at > second - WINDOW_SECONDS]
         return sum(more for _, more in recent), ALWAYS + share * sum(calls for calls, _ in recent)
 

@@ -179,7 +179,7 @@ class Sender(msgspec.Struct, frozen=True):
             raise self._refused(call, attempt, refusal.problem)
 
     async def has_other(self, attempt: Attempt, refusal: CredentialRefused) -> bool:
-        """Return whether the request can be sent again, with another credential or by the corrected clock."""
+        """Return whether the request can be sent again, either with another credential or with a corrected clock."""
         attempt.renewed = True
         assert attempt.used is not None
         provider = attempt.candidate.offer.provider

@@ -71,7 +71,7 @@ class OpenBlocks:
         return iter(self._by_name.get((), ()))
 
     def __contains__(self, name: Hashable) -> bool:
-        """Return whether a block ends with the block `name`: the block itself, or a block inside it."""
+        """Return whether the block `name` is open, or a block inside it."""
         return (name if type(name) is tuple else (name,)) in self._by_name
 
     def add(self, block: Block) -> None:

@@ -46,7 +46,7 @@ def rotated_keys(before: Config, after: Config) -> list[str]:
 
 
 def _key_file(source: object) -> tuple[str, Secret] | None:
-    """Return what a new key file changes: the account and its private key; None for another source of a key."""
+    """Return the service account and its private key, which a new key file changes; None for another source."""
     return (source.email, source.key) if isinstance(source, ServiceAccount) else None
 
 

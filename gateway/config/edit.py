@@ -175,8 +175,9 @@ def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
 def _exposed(given: str, marks: list[_Mark]) -> frozenset[_Mark]:
     """Return the redaction marks at places in the new text where redaction would not always hide the secret.
 
-    While a secret is in use, redaction hides every copy of it. After the secret is replaced, redaction hides only the
-    copies whose key or form shows that they are secret. So a mark at a place without such a key or form is returned.
+    While a secret is in use, redaction hides every copy of it. Later, when another secret has replaced it, redaction
+    recognises a secret only by its key in the document or by its form. This function returns the marks whose secrets
+    would not be recognised then.
     """
     text = _restore(given, marks)
     try:

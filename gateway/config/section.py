@@ -27,7 +27,7 @@ key is used, a warning is reported."""
 
 @dataclass(frozen=True, slots=True)
 class Lacking:
-    """The text of the warning about a key that has no effect yet (`PLANNED`).
+    """The text of the warning about a key of the configuration that has no effect yet (`PLANNED`).
 
     Only keys that users may rely on for safety, spending or privacy have such a text.
     """

@@ -210,7 +210,7 @@ def _bind(config: Config, passed: list[Passed], bounds: list[Bound], metrics: li
     """Open the sockets of all listeners. Append the metrics listener's socket to `metrics`, and the others to `bounds`.
 
     `passed` are sockets that were opened by another process. Raises `CannotStart` if a socket cannot be opened. If
-    `every` is true, also raises it if a passed socket is not used.
+    `every` is true, also raises `CannotStart` if no listener uses a passed socket.
     """
     try:
         bounds.extend(bind(listener, passed) for listener in config.server.listeners)

@@ -40,10 +40,11 @@ def ended_calls(entries: Sequence[Entry]) -> list[Record]:
 
 
 def add_entries(connection: Connection, entries: Sequence[Entry], new: Sequence[Row]) -> None:
-    """Write all of a batch but its ended calls: sums over the calls, the index
-    of their headers, open calls, balances, and configuration changes.
+    """Write everything in a batch except its ended calls.
 
-    `new` are the rows of the ended calls that were not in the store before the batch.
+    This is: the sums over the ended calls, the index of their headers, the open calls, balances, and configuration
+    changes. `new` are the rows of the ended calls that were not in the store before the batch. Only these are summed
+    and indexed.
     """
     sums = sum_calls(new)
     add_sessions(connection, sums.sessions)

@@ -179,7 +179,7 @@ class Store(Protocol):
 
         - `span` selects the sessions that began before its end and ended after its beginning.
         - `where` may name fields of calls, such as `agent` or `model`. Then one call of a session must have all these
-          values, and also the term of `HEADER` if there is one.
+          values. If `where` has the key `HEADER`, the same call must also have this header term.
 
         Raises `BadCursor` if `cursor` is malformed.
         """

@@ -112,7 +112,7 @@ def _add_to_tables(connection: Connection, tables: Mapping[str, int], quarters: 
 
 
 def _summed(rows: Rows, unit: int) -> Rows:
-    """Return the sums of rows by a longer unit of time in milliseconds."""
+    """Return the rows summed by a longer unit of time. `unit` is the length of this unit in milliseconds."""
     times = {time for time, _ in rows}
     if len({time - time % unit for time in times}) == len(times):
         # most batches are within a quarter hour, and their rows have nothing to add
@@ -124,7 +124,7 @@ def _summed(rows: Rows, unit: int) -> Rows:
 
 
 def series_numbers(connection: Connection, wanted: Iterable[Series]) -> dict[Series, int]:
-    """Return the number of each series in the table `series`. New series are inserted."""
+    """Return the row number of each series in the table `series`. New series are inserted."""
     missing = list(wanted)
     numbers = _look_up(connection, missing)
     if new := [series for series in missing if series not in numbers]:

@@ -1,8 +1,11 @@
 """The index of calls and sessions by recorded headers (`Record.headers`).
 
 A term is what a filter names: a header, such as `x-team`, or a header and a value, such as `x-team:alpha`. The name of
-a header contains no colon. Each call has two terms for each of its headers. The table `header_terms` gives each term a
-number. The table `call_headers` has the calls of a term in the order of time, and `session_headers` its sessions.
+a header contains no colon, so it ends at the first colon of the term. Each call has two terms for each of its headers.
+
+- The table `header_terms` gives each term a number.
+- The table `call_headers` has the calls of each term, in the order of time.
+- The table `session_headers` has the sessions of each term.
 
 A term is deleted with the last of its calls, because its text was chosen by a client.
 """
@@ -36,7 +39,7 @@ _CALL: Final = itemgetter(CALL_COLUMNS.index("id"), CALL_COLUMNS.index("at"))
 _SESSION: Final = itemgetter(CALL_COLUMNS.index("session_id"), CALL_COLUMNS.index("identity"))
 
 NUMBER: Final = "(SELECT n FROM header_terms WHERE term = ?)"
-"""SQL of the number of a term; null if no stored call has the term."""
+"""SQL of the row number of a term; null if no stored call has the term."""
 OF_CALL: Final = f"EXISTS (SELECT 1 FROM call_headers h WHERE h.term = {NUMBER} AND h.time = {{at}} AND h.call = {{n}})"  # noqa: S608
 """SQL of the condition that a call has a term. `at` and `n` stand for the call's columns."""
 OF_SESSION: Final = f"n IN (SELECT session FROM session_headers WHERE term = {NUMBER})"  # noqa: S608 (our own names)
@@ -88,7 +91,7 @@ def add_to_index(connection: Connection, by_term: Mapping[str, Sequence[Row]]) -
 
 
 def term_numbers(connection: Connection, wanted: Iterable[str]) -> dict[str, int]:
-    """Return the number of each term. New terms are inserted."""
+    """Return the row number of each term in the table `header_terms`. New terms are inserted."""
     terms = list(wanted)
     numbers = dict(_looked_up(connection, terms))
     if new := [term for term in terms if term not in numbers]:
@@ -110,9 +113,10 @@ def is_rare(connection: Connection, term: str) -> bool:
 
 
 def expiring(connection: Connection, calls: str, values: Sequence[Any]) -> list[tuple[int, int, str]]:
-    """Return the number, the time and the headers of the calls with recorded headers that a query selects.
+    """Return the calls with recorded headers among those that a query selects, for `remove_from_index`.
 
-    `calls` is a query for the columns `n`, `at` and `headers`.
+    `calls` is a query for the columns `n`, `at` and `headers`. Each result has the values of these columns: the call's
+    row number, its time in Unix milliseconds, and its headers as JSON.
     """
     query = f"SELECT n, at, headers FROM ({calls}) c WHERE headers <> '{NO_HEADERS}'"  # noqa: S608 (our own query)
     return connection.execute(query, values).fetchall()
@@ -135,9 +139,9 @@ def missing_headers(connection: sqlite3.Connection) -> int:
 
 
 def complete_index(connection: sqlite3.Connection) -> None:
-    """Add the stored calls that the index does not have, and remove entries of calls and sessions that are not stored.
+    """Add the stored calls that the index does not have. Remove the entries of calls and sessions that are not stored.
 
-    The sessions of the stored calls must be complete.
+    The table `sessions` must already have the session of each stored call.
     """
     for table, column, of in (("call_headers", "call", "calls"), ("session_headers", "session", "sessions")):
         connection.execute(

@@ -2,7 +2,7 @@
 
 - Statements are written once, for SQLite and for PostgreSQL. Placeholders are question marks.
 - In `ON CONFLICT ... DO UPDATE`, columns of the stored row are written with their table, because PostgreSQL needs it.
-- `postgres/dialect.py` replaces the few words that PostgreSQL has for the same things.
+- `postgres/dialect.py` replaces the few words that PostgreSQL does not accept.
 
 This module does no I/O.
 """

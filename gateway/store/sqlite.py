@@ -1,7 +1,7 @@
 """The store in one SQLite file. Three threads use it, each with its own connection.
 
-With SQLite's write-ahead log, no thread waits for another. SQL is in `writing.py` and `schema.py`, and, as far as other
-databases share it, in the modules that `sql_reader.py` and `adding.py` name.
+With SQLite's write-ahead log, no thread waits for another. The SQL of this store alone is in `writing.py` and
+`schema.py`. The SQL that PostgreSQL shares is in the modules that `sql_reader.py` and `adding.py` name.
 """
 
 from __future__ import annotations

@@ -203,9 +203,10 @@ def sum_calls(calls: Iterable[Row]) -> Sums:
 
 
 def _part(values: tuple[Any, ...], quarter: int) -> _Part:
-    """Return the sums over no calls of a series in a quarter hour.
+    """Return sums without calls for a series in a quarter hour.
 
-    Of calls that reached no provider, those with different models are in one group. Each has a part of its own.
+    The calls that reached no provider belong to one group, whatever their models are. Each of these models has a part
+    of its own, and `_add_part` adds the parts to the group.
     """
     series = Series(*values)
     group = Group(quarter * QUARTER, series if series.provider else series._replace(model=""))

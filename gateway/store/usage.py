@@ -31,8 +31,9 @@ _FORMATS: Final[Mapping[str, str]] = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00
 def select(query: UsageQuery) -> tuple[str, list[Any]]:
     """Return the SQL statement of a query, and the values for its placeholders.
 
-    Without days and hours, rows are first grouped by series (`sums.Series`), which is faster than by texts. Names in
-    the SQL are constants of this package. Text from clients is only among the values.
+    If a query groups neither by hour nor by day, rows are first grouped by series (`sums.Series`), because grouping by
+    integers is faster than by texts. Names in the SQL are constants of this package. Text from clients is only among
+    the values.
     """
     columns = [_COLUMNS[name] for name in query.by]
     conditions, values = _conditions(query)
@@ -53,9 +54,10 @@ def select(query: UsageQuery) -> tuple[str, list[Any]]:
 
 
 def _levels(query: UsageQuery) -> Iterator[tuple[str, int, int]]:
-    """Yield the units of time whose sums are read: part of a table's name, and a range in Unix milliseconds.
+    """Yield the tables of sums to read: the unit of time in a table's name, and a range in Unix milliseconds.
 
-    Reports without hours and days read the longest units that are within the query's range.
+    A query that groups by hour or by day reads one table. Any other query reads the table of the longest unit
+    (`period`) for the whole periods within its range, and the table of days for the rest.
     """
     since = 0 if query.since is None else round(query.since * 1000)
     until = _END if query.until is None else round(query.until * 1000)

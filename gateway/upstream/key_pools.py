@@ -52,7 +52,7 @@ class KeyRest(msgspec.Struct, frozen=True):
 
     name: str
     models: dict[str, float]
-    """Maps a model to the time for which the key is not used for it."""
+    """The models for which the key is not used, each with the number of seconds until it is used again."""
     refused: tuple[float, float, int] | None = None
     """The time since the provider refused the key, the time until the key is probed, and the number of doublings."""
 
@@ -257,7 +257,7 @@ class KeyPools:
     def remembered(self) -> tuple[PoolState, ...]:
         """Return what the process that replaces this one must know of all keys.
 
-        All pools together have at most `MAX_SESSIONS` sessions, or one for each pool.
+        Each pool may have an equal share of `MAX_SESSIONS` sessions, and at least one session.
         """
         most = max(1, MAX_SESSIONS // max(1, len(self._pools)))
         return tuple(pool.remembered(most) for pool in self._pools.values())

@@ -242,7 +242,7 @@ class Connection(web.RequestHandler):
         return response
 
     def _check_body(self, request: web.BaseRequest, size: int) -> None:
-        """Let the reader of the body get `MalformedBody` if the framing is malformed or much longer than the content.
+        """End a body with the error `MalformedBody` if its framing is malformed, or much longer than its content.
 
         Without the error, the handler would wait for the rest of such a body.
         """

@@ -87,9 +87,10 @@ def known_health(standings: Iterable[Standing], stored: Iterable[ModelHealth], *
 
 
 def list_states(models: DiscoveredModels, *, reasons: bool) -> dict[str, dict[str, Any]]:
-    """Return the states of the lists of models of the providers that are asked for them, by provider, for the API.
+    """Return the state of each list of models that is requested from a provider, by provider, for the API.
 
-    `reasons` adds why a list could not be had. Only admins may see this, because it may have a provider's message.
+    `reasons` adds the reason why a list could not be obtained. Only admins may see the reason, because it may have a
+    provider's message.
     """
     states: dict[str, dict[str, Any]] = {}
     for provider in models.written.providers.values():

@@ -97,7 +97,10 @@ def _printable(text: str, most: int) -> str:
 
 
 def _rows_and_lists(body: bytes) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """Return the rows of an answer, and the states of lists. Raises `NoHealth` for an answer of another release."""
+    """Return the rows of an answer, and the states of the providers' lists of models.
+
+    Raises `NoHealth` if the answer does not have the form of this release.
+    """
     try:
         answer = json.loads(body)
         rows, lists = answer["providers"], answer["lists"]

@@ -50,7 +50,7 @@ _JSON: Final = "application/json"
 
 
 def parse(request: HttpRequest) -> ClientRequest:
-    """Return the request. Raises `Refused` if its path is ambiguous, or if it asks for another protocol."""
+    """Return the request. Raises `Refused` for an ambiguous path, and for the header `upgrade` (another protocol)."""
     direct_path(request.path)
     if "upgrade" in request.headers:
         raise invalid("the header upgrade asks for another protocol; only HTTP/1.1 is passed on", "upgrade")

@@ -1,7 +1,7 @@
 """Removes the gateway's keys from the bytes of a reply that is passed on as it comes.
 
-The end of a read is held back only if a key may begin there, until the next read shows whether the rest follows. Keys
-are found in the forms that `call/key_redaction.py` names.
+If a key may begin at the end of a read, this end is held back. The next read shows whether the rest of the key follows.
+Keys are found in the forms that `call/key_redaction.py` names.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class _Beginning(NamedTuple):
     """The patterns by which the beginning of one key is found."""
 
     known: re.Pattern[bytes]
-    """The first `KNOWN_BY` characters of the key, in any form."""
+    """Pattern for the first `KNOWN_BY` characters of the key, in any form."""
     cut: re.Pattern[bytes]
-    """The first characters of the key at the end of the bytes: at most `KNOWN_BY`, and perhaps none."""
+    """Pattern for the first characters of the key at the end of the bytes: at most `KNOWN_BY`, and perhaps none."""
     encoded: tuple[bytes, ...]
     """The first `KNOWN_BY` characters in base64."""
     longest: int
@@ -83,9 +83,10 @@ def _beginning(secret: str) -> _Beginning:
 
 
 def _cut(forms: Sequence[bytes]) -> re.Pattern[bytes]:
-    """Return a pattern for the beginning of a key, even an empty one, at the end of the bytes.
+    """Return a pattern for the first characters of a key at the end of the bytes. There may be no such characters.
 
-    `forms` are the patterns of the first characters of the key. The last character may be an incomplete escape.
+    `forms` has a pattern for each of the first characters of the key. The last character of the bytes may be an
+    incomplete escape.
     """
     nested = b""
     for form in reversed(forms):

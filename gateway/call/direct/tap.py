@@ -24,7 +24,7 @@ MAX_OPEN: Final = 256 * 1024
 
 
 class Tap:
-    """Gets the bytes of one reply. This class reads nothing."""
+    """Gets the bytes of one reply while they are passed on. This base class ignores them; its subclasses read facts."""
 
     def feed(self, data: bytes) -> None:
         """Read the next bytes."""
@@ -34,7 +34,7 @@ class Tap:
 
 
 def tap_of(call: Call, attempt: Attempt, pool: ProcessPool) -> Tap:
-    """Return the reader of the reply whose head has come."""
+    """Return the `Tap` for the reply to an attempt. The head of the reply has come."""
     head, flag = attempt.head, attempt.candidate.flag
     assert head is not None
     if flag is call.flag:

@@ -99,7 +99,8 @@ def _from_file(text: str, folder: Path) -> Secret:
 def file_text(path: Path) -> str:
     """Return the text of a file that holds a key, without spaces and line breaks at its ends.
 
-    Raises `SecretError` if the file cannot be read, is empty, or is no file of a key.
+    Raises `SecretError` if the file cannot be read, is empty, is not a regular file, is not UTF-8 text, or is larger
+    than `MAX_BYTES`.
     """
     try:
         # reading from a pipe or a device could block for ever

@@ -25,7 +25,10 @@ Its arguments are the text of the key, and its path in the document. It reports 
 def key_sources(
     provider: Mapping[str, Any], authorization: Authorization, authorities: str, path: Path, reading: Reading
 ) -> SourceOf:
-    """Return the reader of the sources of a provider's keys. `path` is the path of the provider."""
+    """Return the function that reads the source of a provider's key. `path` is the path of the provider.
+
+    Also report an `authorization` that does not fit the sources, and a section `google` without effect.
+    """
     google = reading.within(GoogleSection, provider, (*path, "google"))
     texts = [text for text in _texts(provider) if text.startswith(KEYFILE)]
     if texts and authorization not in {"bearer", "sigv4"}:

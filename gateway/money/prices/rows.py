@@ -86,13 +86,13 @@ class _File(msgspec.Struct):
 
 
 class _BookOf(msgspec.Struct):
-    """The seller of an entry."""
+    """An entry of a price file, of which only the seller is decoded."""
 
     book: str
 
 
 class _NameOf(msgspec.Struct):
-    """The region and the model of an entry."""
+    """An entry of a price file, of which only the model and the region are decoded."""
 
     model: str
     geo: str = ""

@@ -1,9 +1,11 @@
 """The memory of a gateway, for the process that replaces it: what it has learned of its providers.
 
-- Models and providers that rest, keys that rest, and the choices by which sessions stay at a provider and a key.
-- The numbers of models, keys and sessions are bounded, where they are kept.
-- It is a part of `State` with a version of its own. A process that cannot read it logs why, and starts without it.
-- A provider that is reached in another way now, such as with another key, starts as healthy.
+- The memory has the models, providers and keys that rest (are not used for a time), and the keys that providers
+  refused. It also has the provider and the key at which each session stays.
+- The modules that keep the models, keys and sessions limit their numbers.
+- The memory is a part of `State` with a version of its own. A process that cannot read it logs why, and starts without
+  it.
+- A provider that is reached by other settings now, such as another key, starts as healthy.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ VERSION: Final = 1
 class _Memory(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     ways: dict[str, str]
-    """The fingerprint of the way to each provider, by the provider's id."""
+    """A hash of the settings by which each provider is reached (`fingerprint`), by the provider's id."""
     health: HealthState
     sessions: tuple[StickySession, ...]
     pools: tuple[PoolState, ...]
@@ -38,7 +40,7 @@ class _Version(msgspec.Struct, frozen=True):
 
 
 def memory_of(gateway: Gateway) -> msgspec.Raw:
-    """Return what the gateway has learned of its providers."""
+    """Return what the gateway has learned of its providers, for the process that replaces it."""
     memory = _Memory(
         version=VERSION,
         ways={id_: fingerprint(provider.as_written) for id_, provider in gateway.runtime.config.providers.items()},
@@ -54,7 +56,7 @@ def memory_of(gateway: Gateway) -> msgspec.Raw:
 
 
 def adopt_memory(raw: msgspec.Raw, gateway: Gateway) -> None:
-    """Continue with what the replaced gateway had learned. If it cannot be read, log the reason and do nothing."""
+    """Continue with what the replaced gateway had learned. If the memory cannot be read, log the reason."""
     try:
         version = msgspec.json.decode(raw, type=_Version | None)
         if version is None:

@@ -36,7 +36,7 @@ class Address:
     user: str
     database: str
     password: str = field(default="", repr=False)
-    """The user's password; "" for a server that wants none, or if asyncpg finds it in a file of passwords."""
+    """The user's password; "" for a server that wants none, or if asyncpg finds it in a password file (`.pgpass`)."""
     tls: Tls | None = None
     """None for a connection that is not encrypted."""
 
@@ -46,4 +46,4 @@ class Address:
 
 
 Role = Literal["writer", "reader", "reports"]
-"""The purpose of a connection. The server lists the connection with it."""
+"""The purpose of a connection. It is part of the connection's `application_name` on the server."""

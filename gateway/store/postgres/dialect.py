@@ -1,4 +1,4 @@
-"""Translation of the SQL that both databases share (`store/sql.py`) to PostgreSQL's words, and of its values.
+"""Translates the SQL that both databases share (`store/sql.py`), and its values, to what PostgreSQL accepts.
 
 This module does no I/O.
 """
@@ -16,9 +16,9 @@ _WORDS: Final[Mapping[str, str]] = {
     "json_group_array(json_array(": "json_agg(json_build_array(",
     "json_group_object(": "json_object_agg(",
 }
-"""The words of SQLite that PostgreSQL does not know, each with PostgreSQL's own.
+"""Words of SQLite that PostgreSQL does not accept, each with the words that replace it.
 
-`INDEXED BY` with the name of an index is left out."""
+SQLite's `INDEXED BY` and the name of the index are removed (`_WORD`)."""
 _WORD: Final = re.compile("|".join([*map(re.escape, _WORDS), r"INDEXED BY \w+"]))
 _REPLACEMENT: Final = "\ufffd"
 """The character that is stored for a character with the code 0, which PostgreSQL cannot store in texts."""

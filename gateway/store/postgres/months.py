@@ -55,7 +55,8 @@ def months(connection: Connection) -> list[Month]:
 def make_months(connection: Connection, times: Iterable[int]) -> None:
     """Make the partitions for calls that begin at the given Unix times in milliseconds, unless they exist.
 
-    A new table is attached, because making it as a partition would wait until nobody reads `calls`.
+    A partition is created as a separate table, and then attached to `calls`. Creating it as a partition at once would
+    have to wait until nobody reads `calls`.
     """
     for month in sorted({month_of(at) for at in times}):
         if connection.execute("SELECT to_regclass(?) IS NULL", (month.table,)).fetchone()[0]:

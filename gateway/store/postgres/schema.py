@@ -150,7 +150,7 @@ def migrate(connection: Connection, name: str) -> None:
     """Bring a database to the newest version of the schema, within a transaction of the caller.
 
     The caller has a lock that keeps other gateways from migrating. Raises `StoreFailed` for a database that a later
-    release wrote. `name` is the database's in messages.
+    release wrote. `name` is the name of the database in messages.
     """
     version = schema_version(connection, name)
     if version == len(MIGRATIONS):

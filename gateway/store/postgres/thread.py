@@ -15,8 +15,8 @@ from gateway.store.postgres.connection import FAILURES, PostgresConnection
 T = TypeVar("T")
 
 REST_SECONDS: Final = 1.0
-"""Seconds after a failed connection in which no other is tried. Otherwise each of many waiting requests would wait as
-long as one connection takes to fail."""
+"""Seconds after a failed attempt to connect in which no further attempt is made. Without this rest, each of many
+waiting requests would wait for the failure of its own attempt."""
 
 
 class PostgresThread:
@@ -99,7 +99,7 @@ class PostgresThread:
 
 
 def _text(error: BaseException) -> str:
-    """Return the message of an error in one line. asyncpg's may have several, with advice for its users."""
+    """Return the first line of an error's message. In a message of asyncpg, further lines are advice for developers."""
     lines = str(error).splitlines()
     return (
         lines[0]

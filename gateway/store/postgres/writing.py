@@ -72,7 +72,8 @@ def write(connection: PostgresConnection, journal: str, entries: Sequence[Entry]
 def _insert(connection: PostgresConnection, records: Sequence[Record]) -> Sequence[tuple[Any, ...]]:
     """Insert calls, and return the rows of the calls that were not in the store yet.
 
-    Of several calls with the same id, only the first is inserted. A call that comes again has the same time, too.
+    Of several calls with the same id and the same time, only the first is inserted. A call that is written again has
+    the same time as before.
     """
     if not records:
         return []

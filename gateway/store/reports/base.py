@@ -35,7 +35,7 @@ class ReportStore(Protocol):
         """Return, for each time bucket, the logins with at least one call in this bucket."""
 
     async def rows(self, selection: Selection, by: Dimension, *, latencies: bool = True) -> tuple[Row, ...]:
-        """Return one row of sums for each value of a dimension, such as each model, in no order.
+        """Return one row of sums for each value of a dimension, such as each model. The rows have no particular order.
 
         If `latencies` is false, the rows have empty latencies. Reading the latencies would take half of the time.
         """

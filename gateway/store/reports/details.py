@@ -60,9 +60,10 @@ def errors(connection: Connection, selection: Selection, buckets: Sequence[Span]
 
 
 def _kinds(connection: Connection, numbers: Sequence[int]) -> dict[int, tuple[Any, ...]]:
-    """Return the kind of error for each number.
+    """Return the kinds of errors with the row numbers `numbers`, by number.
 
-    A kind is a tuple of code, native name, provider, message, example, time in milliseconds, and shape.
+    A kind is a tuple of code, the provider's own name for the error, provider, message, example, time in milliseconds,
+    and shape.
     """
     wanted = set(numbers)
     rows = connection.execute("SELECT n, code, native, provider, message, example, at, shape FROM error_kinds")

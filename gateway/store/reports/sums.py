@@ -153,12 +153,12 @@ def grouped_twice(
 ) -> Iterator[tuple[Any, ...]]:
     """Yield the same rows as `grouped`, for sums of a few columns.
 
-    `columns` are the columns of the table that `what` names as `f.calls` and the like. Without columns, the rows say
-    only which groups exist.
+    `what` names columns in the form `f.calls`, and `columns` has the names of all these columns. If `columns` is empty,
+    a row says only that its group exists.
 
-    SQLite sorts all rows that it groups. Sorting by two integers (bucket and series) is much faster than by texts, and
-    leaves few rows for the second step, which groups by `by`. Each sum in `what` must be linear, because it is computed
-    from the sums of the first step.
+    SQLite sorts all rows that it groups. So the first step groups by two integers (bucket and series), because sorting
+    by integers is much faster than by texts. Few rows are left for the second step, which groups by `by`. Each sum in
+    `what` must be linear, because it is computed from the sums of the first step.
     """
     where, values = conditions(selection)
     only = f"AND f.series IN (SELECT s.n FROM series s WHERE {where})" if values else ""  # noqa: S608 (our own names)
@@ -191,9 +191,9 @@ _SIZE: Final = len(_AMOUNTS) + len(DURATIONS) + len(FIRST_EVENTS)
 
 
 def added(rows: Sequence[Sequence[int]]) -> Sequence[int]:
-    """Return the sum of each column of `rows`, which have all or the first columns of `SUMMED`.
+    """Return the sum of each column of `rows`; zeros if there are no rows.
 
-    Without rows, return zeros.
+    The columns of `rows` are those of `SUMMED`, or only the first of them.
     """
     return [sum(column) for column in zip(*rows, strict=True)] if rows else [0] * _SIZE
 

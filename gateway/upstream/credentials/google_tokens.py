@@ -105,9 +105,10 @@ class GoogleAccess:
         return self._token
 
     async def has_other(self, _subject: Subject, refused: Signer | Key, date: str) -> bool:
-        """Return whether there is a token other than the refused one.
+        """Return whether there is a token other than the refused one. If there is none yet, request a new token.
 
-        The clock is corrected by `date`, the header `Date` of the refusal, because the token may have expired.
+        First, the clock is corrected by `date`, the header `Date` of the refusal. If the clock was wrong, the refused
+        token may have expired unnoticed.
         """
         self._clock.learn(date)
         return await self._token.other_than(refused) is not None

@@ -38,10 +38,10 @@ FIRST_SHARE: Final = 0.1
 
 
 class CircuitState(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of a circuit that is not simply closed, for the process that replaces this one.
+    """The state of a circuit that does not let every attempt pass, for the process that replaces this one.
 
-    The counts of the window are left out. All times are durations in seconds, because the clocks of two processes need
-    not be the same.
+    The counts of attempts in the window are left out. All times are durations in seconds, because the clocks of two
+    processes need not be the same.
     """
 
     state: State
@@ -199,9 +199,11 @@ class Circuit:
         )
 
     def adopt(self, former: CircuitState, now: float) -> None:
-        """Continue the circuit of the process that this one replaces. The limits of the settings hold for it too.
+        """Continue with the state that the circuit had in the replaced process.
 
-        A circuit that was half open is open, and becomes half open with the next attempt.
+        - A half-open circuit becomes open. The next attempt makes it half open again.
+        - An open circuit rests at most as long as the settings of this process allow.
+        - If these settings switch the circuit breaker off, nothing is changed.
         """
         if not self.settings.enabled:
             return

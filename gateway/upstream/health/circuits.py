@@ -96,7 +96,9 @@ class ModelState(msgspec.Struct, frozen=True):
 
 
 class RestState(msgspec.Struct, frozen=True):
-    """A provider that refuses the gateway's key, for the process that replaces this one. All times are in seconds."""
+    """The rest (time without attempts) of a provider that refuses the gateway's key, for the process that replaces this
+    one. All times are in seconds.
+    """
 
     provider: str
     age: float
@@ -107,7 +109,7 @@ class RestState(msgspec.Struct, frozen=True):
 
 
 class HealthState(msgspec.Struct, frozen=True):
-    """The models and providers that rest, for the process that replaces this one."""
+    """The models and providers that rest (get no attempts), for the process that replaces this one."""
 
     models: tuple[ModelState, ...] = ()
     rests: tuple[RestState, ...] = ()
@@ -290,7 +292,8 @@ class Health:
     def adopt(self, former: HealthState, same: Collection[str]) -> int:
         """Continue with the health that the replaced process knew. Return the number of models and providers that rest.
 
-        `same` has the ids of the providers that are reached in the same way as there. All others start as healthy.
+        `same` has the ids of the providers that are reached in the same way as in the replaced process. All others
+        start as healthy.
         """
         now, adopted = self._clock(), 0
         for one in former.models:
@@ -387,7 +390,7 @@ class Health:
 
 
 def _sendable(memory: _Memory) -> Failure | None:
-    """Return the last error with a message that UTF-8 can encode. A provider's message may have lone surrogates."""
+    """Return the last error. Lone surrogates in a provider's message are replaced, because UTF-8 cannot encode them."""
     failure = memory.failure
     if failure is None:
         return None

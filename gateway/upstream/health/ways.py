@@ -30,7 +30,7 @@ def fingerprint(provider: Provider) -> str:
 
 
 def _plain(value: object) -> object:
-    """Return a value whose repr shows all of its parts, with the values of secrets."""
+    """Return a value whose `repr` shows all of its parts, including the values of secrets."""
     if isinstance(value, Secret):
         return value.source, value.value
     if isinstance(value, tuple):

@@ -281,7 +281,10 @@ def _is_within(part: Span, bucket: Span) -> bool:
 
 
 def _regular(by_day: Sequence[set[str]]) -> list[int]:
-    """Return the number of regularly active people in each seven successive days."""
+    """Return the number of regularly active people in each range of seven days. A range begins with each day.
+
+    `by_day` has the logins of each day's calls.
+    """
     active: Counter[str] = Counter()
     regular = []
     for number, day in enumerate(by_day):

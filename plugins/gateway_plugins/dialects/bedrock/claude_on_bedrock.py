@@ -286,8 +286,8 @@ def with_counts(event: Event, counts: Mapping[str, int], lifetimes: Mapping[str,
     """Return a `message_delta` event with all token counts, because Anthropic sends all counts in it (new-api#2881).
 
     Bedrock may report some counts only in `message_start` or in its metrics. `lifetimes` are the cache writes by
-    lifetime. They are added with the other counts, because the meter (usage reader) would take a sum alone for a report
-    that has no such writes.
+    lifetime. They are added whenever counts are added. Otherwise, the meter (usage reader) would find a total of cache
+    writes in the event, and conclude that the provider does not report them by lifetime.
     """
     data = mapping(event.data)
     reported = mapping(data.get("usage"))

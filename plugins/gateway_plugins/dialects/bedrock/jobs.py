@@ -85,7 +85,7 @@ class _Asked(NamedTuple):
     """The kind of a request for jobs, and the job that it names."""
 
     root: str
-    """`_ASYNC` or `_BATCH`."""
+    """The beginning of the path, which shows the kind of job: `_ASYNC` or `_BATCH`."""
     job: str
     """The id or the ARN of the job, decoded; "" for a request that names none."""
 

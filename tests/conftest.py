@@ -18,7 +18,9 @@ RECORDINGS = "recordings"
 
 LONG = {
     "attacks/test_loop_blocks.py",
+    "attacks/test_loop_blocks_lists.py",
     "clients/test_claude_code.py",
+    "clients/test_gemini_cli.py",
     "clients/test_launcher.py",
     "clients/test_opencode.py",
     "clients/test_translated_claude_code.py",
@@ -33,16 +35,27 @@ LONG = {
     "end_to_end/test_trouble.py",
     "end_to_end/test_try_tailnet.py",
     "end_to_end/test_upgrade.py",
+    "faults/test_failover.py",
     "faults/test_offsets.py",
     "faults/test_random_calls.py",
     "laws/test_conversions.py",
+    "laws/test_shipped_laws.py",
     "money/prices/test_money.py",
+    "money/prices/test_parts.py",
+    "process/test_doctor.py",
+    "process/test_new_plugin.py",
+    "process/test_package_upgrade.py",
     "release/test_beside_another_package.py",
     "release/test_wheel.py",
     "store/test_postgres.py",
+    "store/test_sums.py",
     "upstream/test_process_pool.py",
     "web/admin/test_openapi.py",
     "web/admin/test_under_load.py",
+    "web/dashboard/test_config_editor.py",
+    "web/dashboard/test_layout.py",
+    "web/dashboard/test_script.py",
+    "web/test_slow_connections.py",
 }
 """Test files that take long. They run first, so that no processor is idle at the end."""
 

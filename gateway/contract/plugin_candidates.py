@@ -47,6 +47,10 @@ class Candidate:
     group: str = ""
     """The group of the entry point; "" for a plugin without an entry point."""
 
+    @property
+    def is_built_in(self) -> bool:
+        return not self.place and not self.group
+
 
 def candidates(folder: Path | None, installed: Sequence[tuple[Package, Sequence[EntryPoint]]]) -> Iterator[Candidate]:
     """Yield the plugins of the gateway, of installed packages and of the folder."""

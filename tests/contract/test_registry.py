@@ -5,7 +5,11 @@ import types
 import pytest
 
 from gateway.contract.flag import Head, HttpRequest, Members, Route
+from gateway.contract.plugin_candidates import candidates
+from gateway.contract.plugin_checks import FLAG, TRANSLATOR, kind_of, mistakes
+from gateway.contract.plugin_conflicts import claimed_routes, unknown_dialects
 from gateway.contract.registry import PluginError, discover, load_plugin
+from gateway.process.app import own_routes
 from tests.helpers.own_plugins import discover_own
 
 MINIMAL = '''
@@ -49,6 +53,20 @@ def test_the_built_in_flags_are_named_as_their_files():
         "anthropic_messages", "bedrock_converse", "bedrock_model_invoke", "gemini_generate_content",
         "openai_chat", "openai_responses",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("candidate", list(candidates(None, [])), ids=lambda candidate: candidate.name)
+def test_a_built_in_plugin_passes_the_checks_of_other_plugins(candidate):
+    """Check that no start need check the built-in plugins."""
+    assert candidate.is_built_in
+    name, module, flags = candidate.name, candidate.load(), discover().flags
+    kind = kind_of(name, module)
+    assert list(mistakes(kind, name, module)) == []
+    if kind is FLAG:
+        others = [flag for other, flag in flags.items() if other != name]
+        assert list(claimed_routes(name, module, others, own_routes())) == []
+    if kind is TRANSLATOR:
+        assert list(unknown_dialects(name, module, flags.values())) == []
 
 
 def test_the_built_in_conversions_are_named_as_their_pairs_of_dialects():

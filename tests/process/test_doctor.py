@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import socket
 import sqlite3
 import sys
@@ -39,10 +40,10 @@ def call(number):
     return record(id=f"c{number}", session_id=f"s{number % 7}", at=NOW - 86_400 + number * 60, agent=f"a{number % 3}")
 
 
-@pytest.fixture
-def state(tmp_path):
-    """A state folder with calls in the database, and later ones in the journal only."""
-    folder = tmp_path / "state"
+@pytest.fixture(scope="module")
+def whole_state(tmp_path_factory):
+    """A state folder with calls in the database, and later ones in the journal only. Tests change only copies of it."""
+    folder = tmp_path_factory.mktemp("doctor") / "state"
     (folder / "journal").mkdir(parents=True, mode=0o700)
     folder.chmod(0o700)
     prepare(folder / "irisgate.db")
@@ -53,6 +54,11 @@ def state(tmp_path):
     (folder / "journal" / SEGMENT).write_bytes(b"".join(line + b"\n" for line in lines))
     (folder / "journal" / SEGMENT).chmod(0o600)
     return folder
+
+
+@pytest.fixture
+def state(whole_state, tmp_path):
+    return shutil.copytree(whole_state, tmp_path / "state")
 
 
 def doctor(capfd, state, *options):

@@ -119,7 +119,7 @@ def explain(runtime: Runtime, identity: Identity, model: str, *, note: str = "")
         tags=identity.tags,
         model=model,
         role=access.role,
-        role_by=_role_by(access),
+        role_by=role_origins(access),
         alias=alias.strategy if alias else None,
         offers=offers,
         note=note,
@@ -133,7 +133,7 @@ def explain(runtime: Runtime, identity: Identity, model: str, *, note: str = "")
         near=() if offers else tuple(near_names(model, _names(runtime))),
         near_misses=near_misses(runtime.config.grants, identity, access.capabilities, wanted) if enabled else (),
         grant=_grant(identity, wanted.role, uncovered[:1]) if enabled else "",
-        policy=_policy(identity) if enabled else "",
+        policy=policy_note(identity) if enabled else "",
     )
 
 
@@ -155,7 +155,7 @@ def own_view(runtime: Runtime, identity: Identity, model: str) -> Explanation:
         tags=identity.tags,
         model=model,
         role=access.role,
-        role_by=tuple(map(_path, _role_by(access))),
+        role_by=tuple(map(place_of, role_origins(access))),
         alias=alias.strategy if alias and allowed else None,
         offers=tuple(_without_places(_explain_offer(runtime, access, offer)) for offer in granted),
         near=() if allowed else tuple(catalog.near(model, access)),
@@ -216,7 +216,8 @@ def _auto_cache(runtime: Runtime, offer: Offer) -> Literal["", "clients that can
     return "all clients" if provider.auto_cache == "all" else "clients that cannot ask"
 
 
-def _role_by(access: Access) -> tuple[str, ...]:
+def role_origins(access: Access) -> tuple[str, ...]:
+    """Return the positions of the capabilities that give the caller's role."""
     return tuple(given.origin for given in access.capabilities if access.role and given.role == access.role)
 
 
@@ -259,11 +260,15 @@ def _names(runtime: Runtime) -> dict[str, None]:
 def _grant(identity: Identity, role: bool, patterns: Sequence[str]) -> str:
     given: list[Mapping[str, Any]] = [{"role": "user"}] if role else []
     given += [{"models": pattern} for pattern in patterns]
-    source = ",".join(sorted(identity.tags)) or identity.login
-    return json.dumps({"src": [source], "app": {CAPABILITIES[0]: given}}, ensure_ascii=False)
+    return json.dumps({"src": [source_of(identity)], "app": {CAPABILITIES[0]: given}}, ensure_ascii=False)
 
 
-def _policy(identity: Identity) -> str:
+def source_of(identity: Identity) -> str:
+    """Return the value for `src` of a grant that matches the caller and nobody else."""
+    return ",".join(sorted(identity.tags)) or identity.login
+
+
+def policy_note(identity: Identity) -> str:
     """Return the note on the tailnet policy; "" for a caller on the local machine, because a policy cannot name it."""
     if identity.login == LOCAL_LOGIN:
         return ""
@@ -271,10 +276,10 @@ def _policy(identity: Identity) -> str:
 
 
 def _without_places(offer: Offered) -> Offered:
-    return replace(offer, by=tuple(replace(pattern, origin=_path(pattern.origin)) for pattern in offer.by))
+    return replace(offer, by=tuple(replace(pattern, origin=place_of(pattern.origin)) for pattern in offer.by))
 
 
-def _path(origin: str) -> str:
+def place_of(origin: str) -> str:
     """Return the configuration path at the beginning of `origin`.
 
     The file, line and column after it, in parentheses, are left out.

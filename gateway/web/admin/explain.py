@@ -1,4 +1,5 @@
-"""GET /api/explain and /api/whoami: why a caller may or may not use a model, and the identity of a caller.
+"""GET /api/explain and /api/whoami: why a caller may or may not use a model or send a direct request, and the identity
+of a caller.
 
 This file decides who may ask about whom, and `gateway.call.explain.explain` makes the explanation. Callers without a
 role may use both routes, because they need an explanation most. Unidentified callers do not reach the routes, because
@@ -8,8 +9,8 @@ role may use both routes, because they need an explanation most. Unidentified ca
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, NamedTuple
 
 import orjson
 from aiohttp import web
@@ -17,6 +18,7 @@ from aiohttp import web
 from gateway.access.identity.caller import Identity
 from gateway.access.identity.modes import Modes
 from gateway.call.context import GATEWAY, identity_of
+from gateway.call.explain.direct import DirectExplanation, NoSuchRequest, explain_direct, own_direct_view
 from gateway.call.explain.explain import (
     POLICY_UNKNOWN,
     Explanation,
@@ -28,7 +30,7 @@ from gateway.call.explain.explain import (
 from gateway.call.guard import json_error
 from gateway.call.runtime import Runtime
 
-PARAMETERS: Final = frozenset({"model", "as", "group", "tag"})
+PARAMETERS: Final = frozenset({"model", "direct", "as", "group", "tag"})
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -46,16 +48,19 @@ async def show_explanation(request: web.Request) -> web.Response:
     if caller is None:
         return json_error(403, "access denied: no role granted")
     if unknown := sorted(set(request.query) - PARAMETERS):
-        return json_error(400, f"{unknown[0][:50]}: is no parameter; there are model, as, group and tag")
+        return json_error(400, f"{unknown[0][:50]}: is no parameter; there are model, direct, as, group and tag")
     if request.query.get("as") == "":
         return json_error(400, "as: is empty; name a login, or leave it out")
-    model = request.query.get("model", "")
-    if not model:
-        return json_error(400, "model: is missing; ask for /api/explain?model=NAME")
+    asked = _asked(request.query)
+    if asked is None:
+        return json_error(400, "model: is missing; ask for /api/explain?model=NAME, or for direct=REQUEST")
     runtime = request.app[GATEWAY].runtime
     admin = runtime.grants.access(caller).role == "admin"
     if _is_self(request, caller):
-        return _json(await asyncio.to_thread(explain if admin else own_view, runtime, caller, model))
+        try:
+            return _json(await asyncio.to_thread(asked.whole if admin else asked.own, runtime, caller, asked.about))
+        except NoSuchRequest as error:
+            return json_error(400, f"direct: {error}")
     if not admin:
         return json_error(403, "access denied: only an admin may ask about others; leave out as, group and tag")
     query = request.query
@@ -63,12 +68,29 @@ async def show_explanation(request: web.Request) -> web.Response:
         other = somebody(query.get("as", ""), query.getall("group", []), query.getall("tag", []))
     except NoSuchCaller as error:
         return json_error(400, f"as: {error}")
-    return _json(await _whole(runtime, other, model, note=POLICY_UNKNOWN))
+    try:
+        return _json(await asyncio.to_thread(asked.whole, runtime, other, asked.about, note=POLICY_UNKNOWN))
+    except NoSuchRequest as error:
+        return json_error(400, f"direct: {error}")
 
 
-async def _whole(runtime: Runtime, identity: Identity, model: str, *, note: str = "") -> Explanation:
-    """Return the full explanation, for admins only. A thread makes it, because checking all grants takes long."""
-    return await asyncio.to_thread(explain, runtime, identity, model, note=note)
+class _Asked(NamedTuple):
+    """A question: about a model, or about a direct request."""
+
+    about: str
+    """The name of the model, or the method and path of the request."""
+    whole: Callable[..., Explanation | DirectExplanation]
+    """The function for administrators."""
+    own: Callable[[Runtime, Identity, str], Explanation | DirectExplanation]
+    """The function for callers who ask about themselves."""
+
+
+def _asked(query: Mapping[str, str]) -> _Asked | None:
+    """Return the question in a query; None if there is none."""
+    if direct := query.get("direct", ""):
+        return _Asked(direct, explain_direct, own_direct_view)
+    model = query.get("model", "")
+    return _Asked(model, explain, own_view) if model else None
 
 
 def _is_self(request: web.Request, caller: Identity) -> bool:
@@ -110,6 +132,6 @@ def _usable(runtime: Runtime, caller: Identity) -> int:
     return len({offer.model for offer in runtime.catalog.visible(runtime.grants.access(caller))})
 
 
-def _json(data: Explanation | dict[str, Any]) -> web.Response:
+def _json(data: Explanation | DirectExplanation | dict[str, Any]) -> web.Response:
     headers = {"cache-control": "no-store"}
     return web.Response(body=orjson.dumps(data), content_type="application/json", headers=headers)

@@ -71,11 +71,12 @@ def _session_href(record: Record, *, admin: bool) -> str:
 
 
 def _granted(gateway: Gateway, caller: Identity, record: Record, *, admin: bool) -> Granted | None:
-    """Return the present grants for a call's model; None if the call reached no provider. Call this in a thread.
+    """Return the present grants for a call's model. Call this in a thread.
 
+    Return None if the call reached no provider, or is a direct call, which the grant of a model does not allow.
     A user sees only their own grants, as on the page Access.
     """
-    if not record.provider or not record.model:
+    if not record.provider or not record.model or record.direct is not None:
         return None
     model, runtime = f"{record.provider}/{record.model}", gateway.runtime
     try:

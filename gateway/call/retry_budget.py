@@ -4,7 +4,8 @@ key.
 - If a provider fails, its calls are sent to other providers. Without a limit, an outage of one provider could double
   the requests to the others, so that they fail too.
 - Therefore further requests are limited to a share of the calls in a window of time. A few further requests are always
-  allowed, because they cannot overload a provider.
+  allowed, because they cannot overload a provider. The larger of the two limits counts, as in Envoy, so that under load
+  the share is never exceeded.
 - A further attempt counts only if the attempt before it was sent to its provider.
 """
 
@@ -19,7 +20,7 @@ WINDOW_SECONDS: Final = 10
 ALWAYS: Final = 10
 """Number of further requests (after failures) that are always allowed in the window, even if there are few calls.
 
-In addition, a share of the number of calls is allowed (`share` of `RetryBudget.take`)."""
+If a share of the number of calls (`share` of `RetryBudget.take`) is larger, the share is allowed instead."""
 
 
 class RetryBudget:
@@ -64,7 +65,7 @@ class RetryBudget:
         `second` is the last second of the window, by the clock.
         """
         recent = [(calls, more) for at, calls, more in self._slots if at > second - WINDOW_SECONDS]
-        return sum(more for _, more in recent), ALWAYS + share * sum(calls for calls, _ in recent)
+        return sum(more for _, more in recent), max(ALWAYS, share * sum(calls for calls, _ in recent))
 
     def _slot(self) -> list[int]:
         second = int(self._clock())

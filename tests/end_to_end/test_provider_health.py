@@ -144,7 +144,9 @@ class Flapping:
 async def test_a_flapping_provider_opens_and_closes_as_drawn(tmp_path: Path, bedrock_sim: BedrockSim) -> None:
     async with BedrockSim(keys={KEY}) as flaky:
         providers = {"flaky": bedrock(flaky.url, preference=1), "steady": bedrock(bedrock_sim.url)}
-        async with gate(tmp_path, providers, more={"resilience": {"circuit_breaker": QUICK}}) as gw:
+        # the probes follow one another so quickly that the usual budget would not suffice for them
+        more = {"resilience": {"circuit_breaker": QUICK, "retry_budget": 1}}
+        async with gate(tmp_path, providers, more=more) as gw:
             flapping = Flapping(gw, flaky)
             for outage in (1, 2):
                 assert await flapping.calls(10) == 10

@@ -1,7 +1,8 @@
-"""A provider that fails and works by turns, under load: how many calls fail, and how many requests failover adds."""
+"""A provider that fails and works by turns, under 200 calls a second: how many calls fail, and how many requests failover
+adds.
+"""
 
 import asyncio
-from itertools import chain
 from math import ceil
 from time import monotonic
 
@@ -12,8 +13,9 @@ from gateway.testkit import scenarios
 from gateway.testkit.openai import OpenAISim
 from tests.helpers.gateway import gate
 
-CALLS = 240
-TOGETHER = 8
+CALLS = 1000
+RATE = 200
+"""Number of calls that begin in a second, as far as the machine can serve them."""
 TURN = 20
 """Number of requests after which the provider changes from failing to working, and back."""
 SHARE = 0.1
@@ -42,13 +44,13 @@ async def run(state, **resilience):
         steady.default = scenarios.NAMED["text"]
         providers = {"flapping": provider(flapping.url, 1), "steady": provider(steady.url, 0)}
         async with gate(state, providers, more={"resilience": {"retry_budget": SHARE, **resilience}}) as gw:
-            numbers = iter(range(CALLS))
-
-            async def calling():
-                return [(await gw.post("/v1/chat/completions", CHAT)).status for _ in numbers]
-
             began = monotonic()
-            statuses = [*chain(*await asyncio.gather(*(calling() for _ in range(TOGETHER))))]
+
+            async def calling(number):
+                await asyncio.sleep(began + number / RATE - monotonic())
+                return (await gw.post("/v1/chat/completions", CHAT)).status
+
+            statuses = await asyncio.gather(*map(calling, range(CALLS)))
             seconds = monotonic() - began
             sent = len(flapping.requests) + len(steady.requests)
             records = await gw.calls(CALLS)
@@ -66,10 +68,10 @@ async def test_failover_saves_calls_and_the_budget_limits_what_it_adds(tmp_path)
     resting, more_resting, _ = await run(tmp_path / "resting")
     assert alone == pytest.approx(CALLS / 2, abs=TURN)
     assert more_alone == 0
-    # a window may begin at any second of the run
-    windows = ceil(seconds / WINDOW_SECONDS) + 1
-    assert ALWAYS <= more_budgeted <= SHARE * CALLS + ALWAYS * windows
+    # on a slow machine, later windows may have few calls, and a window may begin at any second of the run
+    later = ceil(seconds / WINDOW_SECONDS) - 1
+    assert ALWAYS <= more_budgeted <= SHARE * CALLS + ALWAYS * later
     assert budgeted == pytest.approx(alone - more_budgeted, abs=TURN)
-    # the circuit opens after a few failures, so that nearly all calls go to the other provider at once
-    assert resting == 0
-    assert more_resting <= ALWAYS + SHARE * CALLS
+    # the circuit opens after a few failures, and only calls that have begun by then can still fail
+    assert resting < alone / 5
+    assert more_resting <= SHARE * CALLS

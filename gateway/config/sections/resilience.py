@@ -68,8 +68,8 @@ class ResilienceSection(Section):
         Resilience().retry_budget,
         ge=0,
         le=1,
-        description="Further requests that failover may send for each call of the last 10 seconds, such as 0.1. Ten of "
-        "them are always allowed. An attempt that did not reach its provider does not count.",
+        description="Further requests that failover may send for each call of the last 10 seconds, such as 0.1. Ten "
+        "are always allowed. An attempt that did not reach its provider does not count.",
     )
     strategy: Strategy = Field(
         Resilience().strategy,

@@ -220,11 +220,12 @@ class Registry:
 
 
 def discover(
-    folder: Path | None = None, *, own: Sequence[tuple[str, str]] = (), without: Collection[str] = ()
+    folder: Path | None = None, *, own: Callable[[], Sequence[tuple[str, str]]] = tuple, without: Collection[str] = ()
 ) -> Registry:
     """Return the plugins of the gateway, of installed packages and of `folder`, but no plugin named in `without`.
 
-    `own` has the method and path of each route of the gateway's own API, which no plugin may have.
+    `own` returns the method and path of each route of the gateway's own API, which no plugin may have. It is called
+    only if there is a compatibility flag that is not built in.
 
     Raises `NoFolder` if `folder` cannot be listed. Raises `PluginError` if a plugin of the folder has a mistake. If a
     plugin of an installed package has a mistake, that plugin is left out.
@@ -253,7 +254,7 @@ def discover(
 class _Search:
     """The state of a search for plugins: the plugins and the mistakes that were found so far."""
 
-    own: Sequence[tuple[str, str]]
+    own: Callable[[], Sequence[tuple[str, str]]]
     flags: dict[str, Plugin] = field(default_factory=dict)
     translators: dict[tuple[str, str], LoadedTranslator] = field(default_factory=dict)
     observers: dict[str, Mapping[str, Hook]] = field(default_factory=dict)
@@ -329,7 +330,7 @@ class _Search:
 
     def _conflicts(self, kind: Kind, name: str, module: ModuleType) -> Iterator[Mistake]:
         if kind is FLAG:
-            yield from claimed_routes(name, module, self.flags.values(), self.own)
+            yield from claimed_routes(name, module, self.flags.values(), self.own())
         if kind is TRANSLATOR:
             yield from unknown_dialects(name, module, self.flags.values())
 

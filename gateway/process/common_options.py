@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.config.sections.listen import loopback_listener
 from gateway.config.server import Listener
 from gateway.contract.registry import NoFolder, Registry, discover
-from gateway.process.app import own_routes
 from gateway.process.output import UsageError
 
 
@@ -65,13 +65,20 @@ def state_folder(options: argparse.Namespace) -> Path:
     return state
 
 
+def own_routes() -> Sequence[tuple[str, str]]:
+    """Return the routes of the gateway's own API (`process/app.py`)."""
+    from gateway.process import app  # noqa: PLC0415 (only other plugins need it; it imports the whole gateway)
+
+    return app.own_routes()
+
+
 def registry_of(options: argparse.Namespace) -> Registry:
     """Return all installed plugins and the plugins of the folder `--plugins`, without those named by `--without`.
 
     Raises `UsageError` if there is no such folder, or no plugin with the name in `--without`.
     """
     try:
-        registry = discover(options.plugins, own=own_routes(), without=options.without)
+        registry = discover(options.plugins, own=own_routes, without=options.without)
     except NoFolder as error:
         raise UsageError(f"irisgate: --plugins {error}") from None
     for name in options.without:

@@ -45,7 +45,7 @@ def shown(error, folder):
 def test_a_mistake_is_reported_when_the_plugin_is_loaded(tmp_path, mistake):
     write(tmp_path, mistake.files)
     with pytest.raises(PluginError) as error:
-        discover(tmp_path, own=own_routes())
+        discover(tmp_path, own=own_routes)
     assert shown(error.value, tmp_path) == mistake.message
 
 
@@ -91,7 +91,7 @@ def test_the_page_lists_every_mistake(rewriting):
 
 def test_the_plugins_of_the_table_have_no_mistake_but_those(tmp_path):
     write(tmp_path, {"acme.py": FLAG, "watching.py": OBSERVER})
-    registry = discover(tmp_path, own=own_routes())
+    registry = discover(tmp_path, own=own_routes)
     assert "acme" in registry.flags
     assert "watching" in registry.observers
 

@@ -37,7 +37,7 @@ def site(tmp_path, monkeypatch):
 
 def test_a_plugin_of_an_installed_package_is_found(site):
     install(site)
-    registry = discover(own=own_routes())
+    registry = discover(own=own_routes)
     assert "acme" in registry.flags
     assert registry.skipped == ()
 
@@ -45,7 +45,7 @@ def test_a_plugin_of_an_installed_package_is_found(site):
 @pytest.mark.parametrize("mistake", INSTALLED, ids=lambda mistake: mistake.title)
 def test_a_broken_plugin_is_left_out_and_the_others_work(site, mistake):
     install(site, **mistake.package)
-    registry = discover(own=own_routes())
+    registry = discover(own=own_routes)
     (skipped,) = registry.skipped
     (broken,) = skipped.mistakes
     assert skipped.package == "acme-plugins 2.1"
@@ -72,7 +72,7 @@ def test_one_file_is_installed_and_in_the_folder(tmp_path, site, group, through_
     folder = site
     if through_a_link:
         (folder := tmp_path / "link").symlink_to(site)
-    registry = discover(folder, own=own_routes())
+    registry = discover(folder, own=own_routes)
     assert "acme_plugin" in getattr(registry, group)
     assert registry.skipped == ()
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+from gateway.config.example import MINIMAL
 from tests.helpers.processes import ROOT, environment
 
 UNNEEDED = (
@@ -65,6 +66,15 @@ except SystemExit:
 """
 
 
+CHECK = """
+import sys
+from gateway.process.command_line import main
+
+main(["check", sys.argv[2]])
+print(*sorted(sys.modules))
+"""
+
+
 def test_serving_imports_only_what_calls_need(tmp_path):
     result = json.loads(run(SERVE, tmp_path))
     assert result["status"] == "403"
@@ -78,8 +88,17 @@ def test_the_version_is_printed_without_the_gateway(tmp_path):
     assert unneeded(modules.split(), ["aiohttp", "pydantic", "asyncio", *rooms]) == []
 
 
-def run(code, state):
-    command = [sys.executable, "-c", code, state]
+def test_a_configuration_is_checked_without_the_parts_that_serve(tmp_path):
+    file = tmp_path / "config.hujson"
+    file.write_text(MINIMAL)
+    *_, printed, modules = run(CHECK, tmp_path, file).splitlines()
+    assert "1 providers" in printed
+    rooms = [f"gateway.{room}" for room in ("access", "call", "store", "upstream", "web", "process.app")]
+    assert unneeded(modules.split(), ["aiohttp", *rooms]) == []
+
+
+def run(code, state, *arguments):
+    command = [sys.executable, "-c", code, state, *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment(state), capture_output=True, text=True, check=True).stdout
 
 

@@ -17,6 +17,7 @@ from gateway.store import rows
 from gateway.store.entries import Balance, Entry, SentCall, Version
 from gateway.store.figures_writing import add_figures
 from gateway.store.header_index import add_to_index, terms_with_rows
+from gateway.store.header_sums import add_header_sums
 from gateway.store.sql import Connection
 from gateway.store.sums import Row, SessionShare, sum_calls
 
@@ -49,7 +50,9 @@ def add_entries(connection: Connection, entries: Sequence[Entry], new: Sequence[
     sums = sum_calls(new)
     add_sessions(connection, sums.sessions)
     add_figures(connection, sums)
-    add_to_index(connection, terms_with_rows(new))
+    if by_term := terms_with_rows(new):
+        add_to_index(connection, by_term)
+        add_header_sums(connection, by_term)
     _update_open(connection, [entry.sent for entry in entries if entry.sent is not None], ended_calls(entries))
     _upsert_balances(connection, [balance for entry in entries for balance in entry.balances])
     for version in [entry.version for entry in entries if entry.version is not None]:

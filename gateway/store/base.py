@@ -24,6 +24,10 @@ class StoreFailed(Exception):
     """The error for a store or journal that cannot be opened, read or written. The message names the file and cause."""
 
 
+class TooManyCalls(ValueError):
+    """The error for a report that would have to read too many calls."""
+
+
 class BadCursor(ValueError):
     """The error for a malformed cursor."""
 

@@ -20,6 +20,7 @@ from gateway.contract.flag import USAGE_KINDS
 from gateway.store.entries import decode, decode_sent_call
 from gateway.store.file import BUSY_SECONDS
 from gateway.store.header_index import missing_headers
+from gateway.store.header_sums import terms_with_wrong_sums
 from gateway.store.histogram import BOUNDS, SHIFT
 from gateway.store.recount import missing_texts
 from gateway.store.schema import MIGRATIONS
@@ -88,7 +89,7 @@ class Database(msgspec.Struct, frozen=True):
     """Unix time in seconds at which the last stored call began; minus infinity if there is no call."""
     wrong_sums: int = 0
     """Number of sums by quarter hour that count fewer calls than are stored, plus the number of headers of calls that
-    are missing in the index."""
+    are missing in the index, plus the number of values of headers whose sums count fewer calls than are stored."""
     wrong_balances: tuple[str, ...] = ()
     """Names of quota buckets whose stored balance is not valid."""
     wrong_open_calls: int = 0
@@ -168,7 +169,10 @@ def _examined(connection: sqlite3.Connection) -> Database:
         "good",
         calls=calls,
         last_at=-math.inf if last_at is None else last_at / 1000,
-        wrong_sums=_wrong_figures(connection) + missing_texts(connection) + missing_headers(connection),
+        wrong_sums=_wrong_figures(connection)
+        + missing_texts(connection)
+        + missing_headers(connection)
+        + len(terms_with_wrong_sums(connection)),
         wrong_balances=tuple(_wrong_balances(connection)),
         wrong_open_calls=sum(not decode_sent_call(line) for (line,) in open_calls),
     )

@@ -7,8 +7,9 @@ transaction of the batch (`writing.py`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from operator import add
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from gateway.store.sql import Connection, larger, rows_of_values
 from gateway.store.sums import DAY, FIGURES, HOUR, PERIOD, QUARTER, ErrorKind, ErrorShare, Group, Health, Series, Sums
@@ -56,15 +57,15 @@ ON CONFLICT (provider, model) DO UPDATE SET
 """  # noqa: S608 (our own names)
 
 
-def _upsert_figures(table: str) -> str:
+@cache
+def upsert_figures(table: str, key: tuple[str, ...] = ("time", "series")) -> str:
+    """Return the SQL statement that adds figures to a row of a table. `key` has the columns of the table's key."""
     added = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in FIGURES)
+    marks = ", ".join("?" for _ in (*key, *FIGURES))
     return (
-        f"INSERT INTO {table} (time, series, {', '.join(FIGURES)}) "  # noqa: S608 (our own names)
-        f"VALUES (?, ?, {', '.join('?' for _ in FIGURES)}) ON CONFLICT (time, series) DO UPDATE SET {added}"
+        f"INSERT INTO {table} ({', '.join((*key, *FIGURES))}) VALUES ({marks}) "  # noqa: S608 (our own names)
+        f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {added}"
     )
-
-
-_UPSERT_FIGURES: Final = {table: _upsert_figures(table) for table in (*FIGURE_TABLES, *EVERYBODY_TABLES)}
 
 
 def add_figures(connection: Connection, sums: Sums) -> None:
@@ -78,7 +79,7 @@ def add_figures(connection: Connection, sums: Sums) -> None:
     _add_to_tables(connection, FIGURE_TABLES, rows)
     everybody: Rows = {}
     for (time, one), amounts in sums.figures.items():
-        _add(everybody, (time, numbers[of_all[one]]), amounts)
+        add_amounts(everybody, (time, numbers[of_all[one]]), amounts)
     _add_to_tables(connection, EVERYBODY_TABLES, everybody)
     _add_tools(connection, sums, numbers)
     if sums.errors:
@@ -95,7 +96,11 @@ Rows = dict[tuple[int, int], Sequence[int]]
 """Values of the columns `FIGURES`, by the time of a row in Unix milliseconds and the number of its series."""
 
 
-def _add(to: Rows, key: tuple[int, int], amounts: Sequence[int]) -> None:
+K = TypeVar("K")
+
+
+def add_amounts(to: dict[K, Sequence[int]], key: K, amounts: Sequence[int]) -> None:
+    """Add amounts to those of a key, item by item."""
     before = to.get(key)
     to[key] = amounts if before is None else [*map(add, before, amounts)]
 
@@ -108,7 +113,7 @@ def _add_to_tables(connection: Connection, tables: Mapping[str, int], quarters: 
     rows = quarters
     for table, unit in reversed([*tables.items()]):
         rows = _summed(rows, unit)
-        connection.executemany(_UPSERT_FIGURES[table], [(*key, *amounts) for key, amounts in rows.items()])
+        connection.executemany(upsert_figures(table), [(*key, *amounts) for key, amounts in rows.items()])
 
 
 def _summed(rows: Rows, unit: int) -> Rows:
@@ -119,7 +124,7 @@ def _summed(rows: Rows, unit: int) -> Rows:
         return {(time - time % unit, series): amounts for (time, series), amounts in rows.items()}
     summed: Rows = {}
     for (time, series), amounts in rows.items():
-        _add(summed, (time - time % unit, series), amounts)
+        add_amounts(summed, (time - time % unit, series), amounts)
     return summed
 
 
@@ -172,9 +177,14 @@ def write_errors(
     numbers: Mapping[Series, int],
 ) -> None:
     """Add numbers of errors to the table of errors. `kinds` has the last error of each kind."""
-    stored = {kind: _kind_number(connection, kind, share) for kind, share in kinds.items()}
+    stored = kind_numbers(connection, kinds)
     rows = [(group.time, numbers[group.series], stored[kind], calls) for (group, kind), calls in errors.items()]
     connection.executemany(_UPSERT_ERROR, rows)
+
+
+def kind_numbers(connection: Connection, kinds: Mapping[ErrorKind, ErrorShare]) -> dict[ErrorKind, int]:
+    """Store the last message and example of each kind of errors. Return the key of each kind's row."""
+    return {kind: _kind_number(connection, kind, share) for kind, share in kinds.items()}
 
 
 def _kind_number(connection: Connection, kind: ErrorKind, share: ErrorShare) -> int:
@@ -198,7 +208,11 @@ def update_health(connection: Connection, health: Mapping[tuple[str, str], Healt
 
 
 _OF_TEXTS: Final = ("tools_quarter", "tools_day", "errors_quarter")
-"""Tables of sums that contain texts chosen by clients and providers, such as names of tools."""
+"""Tables of sums that contain texts chosen by clients and providers, such as names of tools.
+
+For each of them there is a table with the same sums by header term (`header_sums.py`)."""
+_OF_A_TERM: Final = "term IN (SELECT n FROM header_terms WHERE has_sums = 1)"
+"""SQL of a condition that all rows of sums by header term meet. With it, SQLite uses the tables' keys."""
 
 
 def expire_texts(connection: Connection, before: int) -> None:
@@ -213,6 +227,7 @@ def expire_texts(connection: Connection, before: int) -> None:
         if oldest is not None and oldest <= before - span:
             until = min(before - span, oldest + DAY)
             connection.execute(f"DELETE FROM {table} WHERE time <= ?", (until,))  # noqa: S608 (our own names)
+            connection.execute(f"DELETE FROM header_{table} WHERE {_OF_A_TERM} AND time <= ?", (until,))  # noqa: S608
     connection.execute(
         "DELETE FROM error_kinds WHERE at < ? AND NOT EXISTS (SELECT 1 FROM errors_quarter e WHERE e.kind = n)",
         (before,),

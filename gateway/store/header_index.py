@@ -7,7 +7,8 @@ a header contains no colon, so it ends at the first colon of the term. Each call
 - The table `call_headers` has the calls of each term, in the order of time.
 - The table `session_headers` has the sessions of each term.
 
-A term is deleted with the last of its calls, because its text was chosen by a client.
+The text of a term is deleted with the last of its calls, because a client has chosen it. If the term has sums
+(`header_sums.py`), its row is deleted after them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ Row = tuple[Any, ...]
 
 NO_HEADERS: Final = "{}"
 """The value of the column `headers` of a call without recorded headers."""
+MAX_VALUES: Final = 1_000
+"""Maximum number of values of one header that have sums. Each value may need as many rows of sums as all calls."""
 RARE: Final = 10_000
 """Number of calls that decides how the calls of one caller with a term are found.
 
@@ -54,7 +57,13 @@ INSERT INTO session_headers (term, session) SELECT CAST(? AS BIGINT), n FROM ses
 ON CONFLICT DO NOTHING
 """
 _DELETE_CALL: Final = "DELETE FROM call_headers WHERE term = ? AND time = ? AND call = ?"
+_VALUES_WITH_SUMS: Final = "SELECT count(*) FROM header_terms WHERE has_sums = 1 AND term >= ? AND term < ?"
 _IS_UNUSED: Final = "SELECT NOT EXISTS (SELECT 1 FROM call_headers WHERE term = ?)"
+_ALL_UNUSED: Final = """
+SELECT n FROM header_terms t WHERE term >= '!' AND NOT EXISTS (SELECT 1 FROM call_headers h WHERE h.term = t.n)
+"""
+FORGOTTEN: Final = "term < '!'"
+"""SQL of the condition that the text of a term is deleted. No name of a header begins with a character before "!"."""
 # a call is found by two terms for each of its headers, and by that with the value for certain
 _MISSING: Final = """
 FROM calls c CROSS JOIN json_each(iif(json_valid(c.headers), c.headers, '{}')) j
@@ -95,16 +104,45 @@ def term_numbers(connection: Connection, wanted: Iterable[str]) -> dict[str, int
     terms = list(wanted)
     numbers = dict(_looked_up(connection, terms))
     if new := [term for term in terms if term not in numbers]:
-        connection.executemany("INSERT INTO header_terms (term) VALUES (?)", [(term,) for term in new])
+        connection.executemany("INSERT INTO header_terms (term, has_sums) VALUES (?, ?)", _with_sums(connection, new))
         numbers |= _looked_up(connection, new)
     return numbers
 
 
-def _looked_up(connection: Connection, terms: Sequence[str]) -> Iterator[tuple[str, int]]:
+def _with_sums(connection: Connection, new: Iterable[str]) -> Sequence[tuple[str, int]]:
+    """Return new terms, each with 1 if it has sums, and else 0.
+
+    A header without a value has sums, and so has each of its first values.
+    """
+    counts: dict[str, int] = {}
+    terms = []
+    for term in new:
+        name, colon, _ = term.partition(":")
+        if colon and name not in counts:
+            (counts[name],) = connection.execute(_VALUES_WITH_SUMS, values_of(name)).fetchone()
+        terms.append((term, +(not colon or counts[name] < MAX_VALUES)))
+        if colon:
+            counts[name] += 1
+    return terms
+
+
+def values_of(name: str) -> tuple[str, str]:
+    """Return a lower bound of the terms with a header and a value, and an exclusive upper bound."""
+    # ";" is the character after ":"
+    return f"{name}:", f"{name};"
+
+
+def numbers_with_sums(connection: Connection, wanted: Iterable[str]) -> dict[str, int]:
+    """Return the numbers of those terms that have sums."""
+    return dict(_looked_up(connection, list(wanted), "AND has_sums = 1"))
+
+
+def _looked_up(connection: Connection, terms: Sequence[str], condition: str = "") -> Iterator[tuple[str, int]]:
     for start in range(0, len(terms), _LOOKUP_ROWS):
         some = terms[start : start + _LOOKUP_ROWS]
         marks = ", ".join("?" for _ in some)
-        yield from connection.execute(f"SELECT term, n FROM header_terms WHERE term IN ({marks})", some)  # noqa: S608
+        query = f"SELECT term, n FROM header_terms WHERE term IN ({marks}) {condition}"  # noqa: S608 (our own condition)
+        yield from connection.execute(query, some)
 
 
 def is_rare(connection: Connection, term: str) -> bool:
@@ -123,14 +161,25 @@ def expiring(connection: Connection, calls: str, values: Sequence[Any]) -> list[
 
 
 def remove_from_index(connection: Connection, calls: Sequence[tuple[int, int, str]]) -> None:
-    """Remove `calls`, a result of `expiring`, from the index. Delete the terms that no other call has."""
+    """Remove `calls`, a result of `expiring`, from the index. Forget the terms that no other call has."""
     numbers = term_numbers(connection, {term for _, _, headers in calls for term in terms_of(headers)})
     connection.executemany(
         _DELETE_CALL, [(numbers[term], at, call) for call, at, headers in calls for term in terms_of(headers)]
     )
-    unused = [(number,) for number in numbers.values() if connection.execute(_IS_UNUSED, (number,)).fetchone()[0]]
-    connection.executemany("DELETE FROM session_headers WHERE term = ?", unused)
-    connection.executemany("DELETE FROM header_terms WHERE n = ?", unused)
+    _forget(connection, [n for n in numbers.values() if connection.execute(_IS_UNUSED, (n,)).fetchone()[0]])
+
+
+def _forget(connection: Connection, unused: Iterable[int]) -> None:
+    """Delete terms without calls. The row of a term with sums is kept without the text (`FORGOTTEN`)."""
+    terms = [(number,) for number in unused]
+    connection.executemany("DELETE FROM session_headers WHERE term = ?", terms)
+    connection.executemany("DELETE FROM header_terms WHERE n = ? AND has_sums = 0", terms)
+    connection.executemany("UPDATE header_terms SET term = ' ' || n WHERE n = ?", terms)
+
+
+def forget_unused(connection: Connection) -> None:
+    """Forget all terms that no stored call has."""
+    _forget(connection, [number for (number,) in connection.execute(_ALL_UNUSED).fetchall()])
 
 
 def missing_headers(connection: sqlite3.Connection) -> int:
@@ -151,4 +200,4 @@ def complete_index(connection: sqlite3.Connection) -> None:
     columns = ", ".join(CALL_COLUMNS)
     lacking = connection.execute(f"SELECT {columns} FROM calls WHERE n IN (SELECT c.n {_MISSING})").fetchall()  # noqa: S608
     add_to_index(connection, terms_with_rows(lacking))
-    connection.execute("DELETE FROM header_terms WHERE n NOT IN (SELECT term FROM call_headers)")
+    forget_unused(connection)

@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from gateway.store import header_sums
 from gateway.store.adding import add_sessions
 from gateway.store.calls import CALL_COLUMNS, record_of
 from gateway.store.entries import decode
@@ -57,6 +58,7 @@ TABLES: Final = (
     Table("session_headers", "term"),
     Table("series", "n"),
     *(Table(name, "time") for name in _OF_SERIES),
+    *(Table(name, "term") for name in header_sums.TABLES),
     Table("error_kinds", "n"),
     Table("health", "provider", is_numbered=False),
     Table("balances", "bucket", is_numbered=False),
@@ -285,6 +287,7 @@ def _complete_sums(connection: sqlite3.Connection) -> None:
     The sums by quarter hour come first. The coarser sums, and the sums over all callers, are computed from them. At the
     end, the uses of tools and the errors are recounted, and the index of headers is completed.
     """
+    header_sums.delete_orphans(connection)
     for table in _OF_SERIES:
         connection.execute(f"DELETE FROM {table} WHERE series NOT IN (SELECT n FROM series)")  # noqa: S608 (our own)
     connection.execute(
@@ -307,6 +310,7 @@ def _complete_sums(connection: sqlite3.Connection) -> None:
                 _complete_table(connection, table, unit, series)
     recount_texts(connection)
     complete_index(connection)
+    header_sums.recount_header_sums(connection)
 
 
 def _complete_table(connection: sqlite3.Connection, table: str, unit: int, series: str) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 
 from gateway.store.base import StoreFailed
 from gateway.store.figures_migration import FIGURES_OF_CALLS
+from gateway.store.header_migration import SUMS_OF_HEADERS
 
 _FIRST: Final = (
     """
@@ -230,7 +231,7 @@ _TWELFTH: Final = (
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, FIGURES_OF_CALLS, _EIGHTH, _NINTH, _TENTH,
-    _ELEVENTH, _TWELFTH,
+    _ELEVENTH, _TWELFTH, SUMS_OF_HEADERS,
 )  # fmt: skip
 
 

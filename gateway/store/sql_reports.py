@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Protocol, TypeVar
 
+from gateway.store.few_calls import with_sums
 from gateway.store.reports import details, sums
 from gateway.store.reports.values import (
     Dimension,
@@ -21,7 +23,15 @@ from gateway.store.reports.values import (
     Summary,
     ToolRow,
 )
-from gateway.store.sql import Thread
+from gateway.store.sql import Connection, Thread
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Report(Protocol[T_co]):
+    """A report about a selection of calls."""
+
+    def __call__(self, connection: Connection, /, *, selection: Selection) -> T_co: ...
 
 
 class SqlReports:
@@ -31,32 +41,43 @@ class SqlReports:
         self._thread = thread
 
     async def summaries(self, selection: Selection, buckets: Sequence[Span]) -> tuple[Summary, ...]:
-        return await self._thread.run(partial(sums.summaries, selection=selection, buckets=buckets))
+        return await self._report(selection, partial(sums.summaries, buckets=buckets))
 
     async def people(self, selection: Selection, buckets: Sequence[Span]) -> Sequence[set[str]]:
-        return await self._thread.run(partial(sums.people, selection=selection, buckets=buckets))
+        return await self._report(selection, partial(sums.people, buckets=buckets))
 
     async def rows(self, selection: Selection, by: Dimension, *, latencies: bool = True) -> tuple[Row, ...]:
-        return await self._thread.run(partial(sums.table_rows, selection=selection, by=by, latencies=latencies))
+        return await self._report(selection, partial(sums.table_rows, by=by, latencies=latencies))
 
     async def ranking(self, selection: Selection, by: Dimension, measure: Measure) -> Sequence[Ranked]:
-        return await self._thread.run(partial(sums.ranking, selection=selection, by=by, measure=measure))
+        return await self._report(selection, partial(sums.ranking, by=by, measure=measure))
 
     async def stack(self, selection: Selection, buckets: Sequence[Span], by: Dimension, measure: Measure) -> Stack:
-        query = partial(sums.stack, selection=selection, buckets=buckets, by=by, measure=measure)
-        return await self._thread.run(query)
+        return await self._report(selection, partial(sums.stack, buckets=buckets, by=by, measure=measure))
 
     async def errors(self, selection: Selection, buckets: Sequence[Span], limit: int) -> Errors:
-        return await self._thread.run(partial(details.errors, selection=selection, buckets=buckets, limit=limit))
+        return await self._report(selection, partial(details.errors, buckets=buckets, limit=limit))
 
     async def models(self, selection: Selection, buckets: Sequence[Span]) -> Models:
-        return await self._thread.run(partial(details.models, selection=selection, buckets=buckets))
+        return await self._report(selection, partial(details.models, buckets=buckets))
 
     async def health(self) -> tuple[ModelHealth, ...]:
         return await self._thread.run(details.health)
 
     async def tools(self, selection: Selection, limit: int) -> tuple[ToolRow, ...]:
-        return await self._thread.run(partial(details.tools, selection=selection, limit=limit))
+        return await self._report(selection, partial(details.tools, limit=limit))
 
     async def names(self, user: str | None) -> Names:
         return await self._thread.run(partial(details.names, user=user))
+
+    async def header_terms(self, user: str | None, names: Sequence[str], limit: int) -> tuple[str, ...]:
+        return await self._thread.run(partial(details.header_terms, user=user, names=names, limit=limit))
+
+    async def _report(self, selection: Selection, report: Report[T_co]) -> T_co:
+        """Return the result of a report about a selection. The report is computed in the thread."""
+
+        def run(connection: Connection) -> T_co:
+            with with_sums(connection, selection) as (source, calls):
+                return report(source, selection=calls)
+
+        return await self._thread.run(run)

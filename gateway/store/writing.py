@@ -20,6 +20,7 @@ from gateway.store.calls import INSERT_CALL, call_row
 from gateway.store.entries import Entry
 from gateway.store.figures_writing import expire_texts
 from gateway.store.header_index import expiring, remove_from_index
+from gateway.store.header_sums import purge_forgotten
 
 _EXPIRED: Final = "SELECT {} FROM calls INDEXED BY calls_by_time WHERE at < ? ORDER BY at, n LIMIT ?"
 _OF_SESSIONS: Final = (
@@ -83,6 +84,7 @@ def expire(connection: sqlite3.Connection, before: float, limit: int) -> int:
             statement = f"DELETE FROM {table} WHERE {column} = ?"  # noqa: S608 (our own names)
             connection.executemany(statement, [(number,) for number in ended])
         expire_texts(connection, time)
+        purge_forgotten(connection)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

@@ -8,15 +8,12 @@ A term is the name of a header, such as `x-team`, for calls that have this heade
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 import msgspec
 
 from gateway.contract.http_headers import HEADER_NAME, header_value
+from gateway.store.base import HEADER
 from gateway.web.query_parameters import MAX_SHOWN, BadQuery
-
-PARAMETER: Final = "header"
-"""Name of the query parameter with a term."""
 
 
 class HeaderRights(msgspec.Struct, frozen=True):
@@ -42,7 +39,7 @@ class HeaderRights(msgspec.Struct, frozen=True):
             return f'access denied: no grant lets you filter by the header "{name[:MAX_SHOWN]}" (filterable_headers)'
         if name not in self.recorded:
             known = ", ".join(self.names) or "none"
-            raise BadQuery(f'{PARAMETER}: "{name[:MAX_SHOWN]}" is not recorded; the headers to filter by are: {known}')
+            raise BadQuery(f'{HEADER}: "{name[:MAX_SHOWN]}" is not recorded; the headers to filter by are: {known}')
         return ""
 
 
@@ -53,5 +50,5 @@ def parse_term(text: str) -> str:
     """
     name, colon, value = text.partition(":")
     if not HEADER_NAME.fullmatch(name.strip()):
-        raise BadQuery(f'{PARAMETER}: "{text[:MAX_SHOWN]}" names no header; write "x-team" or "x-team:alpha"')
+        raise BadQuery(f'{HEADER}: "{text[:MAX_SHOWN]}" names no header; write "x-team" or "x-team:alpha"')
     return f"{name.strip().lower()}{colon}{header_value(value)}"

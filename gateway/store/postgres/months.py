@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
+from gateway.store.header_index import forget_unused
 from gateway.store.sql import Connection
 
 _NAME: Final = re.compile(r"calls_([0-9]{4})_([0-9]{2})")
@@ -77,8 +78,5 @@ def drop_months(connection: Connection, before: int) -> int:
         dropped += connection.execute(f"SELECT count(*) FROM {month.table}").fetchone()[0]  # noqa: S608 (a number)
         connection.execute(f"DROP TABLE {month.table}")
         connection.execute("DELETE FROM call_headers WHERE time < ?", (month.until,))
-        for table, column in (("session_headers", "term"), ("header_terms", "n")):
-            connection.execute(
-                f"DELETE FROM {table} t WHERE NOT EXISTS (SELECT 1 FROM call_headers c WHERE c.term = t.{column})"  # noqa: S608 (our own names)
-            )
+        forget_unused(connection)
     return dropped

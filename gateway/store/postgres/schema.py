@@ -15,6 +15,7 @@ from gateway.store.sql import Connection
 
 _TEXT: Final = 'TEXT COLLATE "C" NOT NULL'
 _TIMES: Final = "time BIGINT NOT NULL, series BIGINT NOT NULL REFERENCES series (n)"
+_TERM: Final = "term BIGINT NOT NULL REFERENCES header_terms (n)"
 _USAGE: Final = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning")
 _SUMS: Final = (*_USAGE, "known_cost", "cost_unknown_calls", "estimated_calls", "cache_saved")
 _HISTOGRAMS: Final = (*(f"d{pair}" for pair in range(9)), *(f"f{pair}" for pair in range(9)))
@@ -75,7 +76,12 @@ _FIRST: Final = (
     )
     """,
     # the index of calls and sessions by the terms of recorded headers (`store/header_index.py`)
-    f"CREATE TABLE header_terms (n BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, term {_TEXT} UNIQUE)",
+    f"""
+    CREATE TABLE header_terms (
+        n BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, term {_TEXT} UNIQUE, {_numbers("has_sums")}
+    )
+    """,
+    "CREATE INDEX header_terms_with_sums ON header_terms (term) WHERE has_sums = 1",
     f"""
     CREATE TABLE call_headers (
         term BIGINT NOT NULL REFERENCES header_terms (n), {_numbers("time", "call")}, PRIMARY KEY (term, time, call)
@@ -121,6 +127,23 @@ _FIRST: Final = (
     )
     """,
     "CREATE INDEX errors_by_kind ON errors_quarter (kind)",
+    # the same sums by the terms of recorded headers (`store/header_sums.py`)
+    *(
+        f"CREATE TABLE header_{table}_{level} ({_TERM}, {_TIMES}, "
+        f"{_numbers('calls', *_SUMS, 'duration_ms', *_HISTOGRAMS)}, PRIMARY KEY (term, time, series))"
+        for table in ("figures", "everybody")
+        for level in ("quarter", "hour", "day", "period")
+    ),
+    *(
+        f"CREATE TABLE header_{table} ({_TERM}, {_TIMES}, {_texts('tool')}, {_numbers('calls')}, "
+        "PRIMARY KEY (term, time, series, tool))"
+        for table in ("tools_quarter", "tools_day")
+    ),
+    f"""
+    CREATE TABLE header_errors_quarter (
+        {_TERM}, {_TIMES}, {_numbers("kind", "calls")}, PRIMARY KEY (term, time, series, kind)
+    )
+    """,
     f"""
     CREATE TABLE health (
         {_texts("provider", "model")}, {_numbers("success_at", "error_at")}, {_texts("error", "message", "call")},

@@ -20,6 +20,7 @@ from gateway.store.calls import CALL_COLUMNS, call_row
 from gateway.store.entries import Entry
 from gateway.store.figures_writing import expire_texts
 from gateway.store.header_index import expiring, remove_from_index
+from gateway.store.header_sums import purge_forgotten
 from gateway.store.postgres.connection import PostgresConnection
 from gateway.store.postgres.dialect import storable
 from gateway.store.postgres.months import drop_months, make_months
@@ -105,4 +106,5 @@ def expire(connection: PostgresConnection, before: float, limit: int) -> int:
         remove_from_index(connection, with_headers)
         connection.execute(_EXPIRE_SESSIONS, (time, limit))
         expire_texts(connection, time)
+        purge_forgotten(connection)
     return int(dropped + deleted)

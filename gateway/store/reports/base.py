@@ -60,3 +60,9 @@ class ReportStore(Protocol):
 
     async def names(self, user: str | None) -> Names:
         """Return all values of each dimension in the calls of one login, or in all calls if `user` is None."""
+
+    async def header_terms(self, user: str | None, names: Sequence[str], limit: int) -> tuple[str, ...]:
+        """Return the names of some recorded headers, and at most `limit` of their values, as terms (`x-team:alpha`).
+
+        The values are from the calls of one login, or from all calls if `user` is None.
+        """

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from gateway.store.header_index import OF_CALL, terms_of, values_of
 from gateway.store.reports.sums import COLUMNS, ERRORS, SUMMED, added, amounts_of, grouped
 from gateway.store.reports.values import (
     ErrorRow,
@@ -49,7 +50,7 @@ def errors(connection: Connection, selection: Selection, buckets: Sequence[Span]
     ]
     messages = [_message(kinds[number], sum(amounts)) for number, amounts in counts.items()]
     if selection.user is not None:
-        own = _own_errors(connection, selection.user, selection.span)
+        own = _own_errors(connection, selection.user, selection)
         shapes = [kinds[number][-1] for number in counts]
         messages = [_with_own_example(row, own, known) for row, known in zip(messages, shapes, strict=True)]
     return Errors(
@@ -81,7 +82,7 @@ MAX_OWN: Final = 2_000
 """Maximum number of a caller's failed calls that are read to find the error messages of this caller."""
 _OWN_ERRORS: Final = """
 SELECT error, error_native, provider, error_message, id, at FROM calls INDEXED BY calls_by_identity
-WHERE identity = ? AND at >= ? AND at < ? AND error <> '' AND outcome <> 'ok' ORDER BY at DESC LIMIT ?
+WHERE identity = ? AND at >= ? AND at < ? AND error <> '' AND outcome <> 'ok' {} ORDER BY at DESC LIMIT ?
 """
 OwnErrors = Mapping[tuple[str, str, str, str], tuple[str, str, int]]
 """The last error of each kind that one caller had.
@@ -90,10 +91,12 @@ A key is (code, native name, provider, shape of the message). The shape "" stand
 call id, time in milliseconds)."""
 
 
-def _own_errors(connection: Connection, user: str, span: Span) -> OwnErrors:
+def _own_errors(connection: Connection, user: str, selection: Selection) -> OwnErrors:
     own: dict[tuple[str, str, str, str], tuple[str, str, int]] = {}
-    values = (user, round(span.since * 1000), round(span.until * 1000), MAX_OWN)
-    for code, native, provider, message, call, at in connection.execute(_OWN_ERRORS, values):
+    span, term = selection.span, [] if selection.header is None else [selection.header]
+    values = (user, round(span.since * 1000), round(span.until * 1000), *term, MAX_OWN)
+    query = _OWN_ERRORS.format(f"AND {OF_CALL.format(at='at', n='n')}" if term else "")
+    for code, native, provider, message, call, at in connection.execute(query, values):
         for known in (shape(message), ""):
             own.setdefault((code, native, provider, known), (message, call, at))
     return own
@@ -189,3 +192,26 @@ def names(connection: Connection, user: str | None) -> Names:
         dimension: tuple(str(name) for (name,) in connection.execute(known.format(column=column, where=where), values))
         for dimension, column in COLUMNS.items()
     }
+
+
+MAX_READ: Final = 500
+"""Maximum number of a caller's newest calls that are read to find the values of headers in calls of this caller."""
+_TERMS: Final = "SELECT term FROM header_terms WHERE has_sums = 1 AND term >= ? AND term < ? ORDER BY term LIMIT ?"
+_OWN_HEADERS: Final = f"""
+SELECT DISTINCT headers FROM (
+    SELECT headers FROM calls INDEXED BY calls_by_identity WHERE identity = ? ORDER BY at DESC, n DESC LIMIT {MAX_READ}
+) c
+"""  # noqa: S608 (a constant)
+
+
+def header_terms(connection: Connection, user: str | None, names: Sequence[str], limit: int) -> tuple[str, ...]:
+    """Return the names of some recorded headers, and at most `limit` of their values, as terms.
+
+    The values are those that have sums, or the values in the last calls of one login.
+    """
+    if user is None:
+        found = [term for name in names for (term,) in connection.execute(_TERMS, (*values_of(name), limit))]
+    else:
+        own = {term for (headers,) in connection.execute(_OWN_HEADERS, (user,)) for term in terms_of(headers)}
+        found = sorted(term for term in own if term.partition(":")[0] in names and ":" in term)
+    return (*names, *found[:limit])

@@ -12,6 +12,8 @@ from typing import Any, Final, NamedTuple, cast
 
 from gateway.contract.flag import USAGE_KINDS, Usage
 from gateway.store.figures_writing import EVERYBODY_TABLES, FIGURE_TABLES
+from gateway.store.header_index import NUMBER
+from gateway.store.header_sums import PREFIX
 from gateway.store.histogram import percentile, unpacked
 from gateway.store.reports.pieces import Piece, pieces
 from gateway.store.reports.values import (
@@ -108,9 +110,10 @@ def grouped(
         tables = _tables(selection, by)
     where, values = conditions(selection)
     for table, parts in pieces(buckets, tables).items():
+        source = _source(connection, selection, table)
         statement = (
             f"{_with_pieces(parts)} SELECT p.bucket, {by}, {what} FROM p "  # noqa: S608 (our own names)
-            f"CROSS JOIN {table} f ON f.time >= p.since AND f.time < p.until CROSS JOIN series s ON s.n = f.series "
+            f"CROSS JOIN {source} f ON f.time >= p.since AND f.time < p.until CROSS JOIN series s ON s.n = f.series "
             f"WHERE {where} GROUP BY p.bucket, {by}"
         )
         yield from connection.execute(statement, [*_bounds(parts), *values])
@@ -127,7 +130,7 @@ def summed(
     where, values = conditions(selection)
     join = f"CROSS JOIN series s ON s.n = f.series WHERE f.time >= ? AND f.time < ? AND {where}"
     for table, parts in pieces(buckets, _tables(selection, "")).items():
-        statement = f"SELECT {SUMMED} FROM {table} f {join}"  # noqa: S608 (our own names)
+        statement = f"SELECT {SUMMED} FROM {_source(connection, selection, table)} f {join}"  # noqa: S608 (our own names)
         for bucket, since, until in parts:
             row = connection.execute(statement, [since, until, *values]).fetchone()
             if row[0] is not None:
@@ -164,13 +167,26 @@ def grouped_twice(
     only = f"AND f.series IN (SELECT s.n FROM series s WHERE {where})" if values else ""  # noqa: S608 (our own names)
     sums = "".join(f", sum(f.{column}) AS {column}" for column in columns)
     for table, parts in pieces(buckets, _tables(selection, by)).items():
+        source = _source(connection, selection, table)
         statement = (
             f"{_with_pieces(parts)} SELECT f.bucket, {by}, {what} FROM ("  # noqa: S608 (our own names)
             f"SELECT {'' if columns else 'DISTINCT'} p.bucket AS bucket, f.series AS series{sums} FROM p "
-            f"CROSS JOIN {table} f ON f.time >= p.since AND f.time < p.until {only} "
+            f"CROSS JOIN {source} f ON f.time >= p.since AND f.time < p.until {only} "
             f"{'GROUP BY 1, 2' if columns else ''}) f CROSS JOIN series s ON s.n = f.series GROUP BY f.bucket, {by}"
         )
         yield from connection.execute(statement, [*_bounds(parts), *values])
+
+
+def _source(connection: Connection, selection: Selection, table: str) -> str:
+    """Return the SQL of the rows in which a query finds its sums, for a table of sums over all calls.
+
+    If the selection has a header, these are the rows of the header in the table of sums by header. Its values have sums
+    (`few_calls.py`). Without a call that has the header, there are no rows.
+    """
+    if selection.header is None:
+        return table
+    number = connection.execute(f"SELECT {NUMBER}", (selection.header,)).fetchone()[0]
+    return f"(SELECT * FROM {PREFIX}{table} WHERE term = {0 if number is None else number})"  # noqa: S608
 
 
 def _tables(selection: Selection, by: str) -> Mapping[str, int]:

@@ -45,6 +45,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     status: tuple[int, int] | None = None
     """Lowest and highest HTTP status of the calls."""
     outcome: str | None = None
+    header: str | None = None
+    """Term of a recorded header that the calls have (`store/header_index.py`), such as `x-team` or `x-team:alpha`."""
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):

@@ -39,7 +39,8 @@ from gateway.store.reports.values import (
     Table,
     ToolRow,
 )
-from gateway.web.admin.sessions import NOT_YOURS, Denied, scope
+from gateway.web.admin.sessions import NOT_YOURS, Denied, header_rights, require_term, scope
+from gateway.web.header_terms import HeaderRights
 from gateway.web.query_parameters import MAX_SHOWN, BadQuery
 from gateway.web.reports.page_filter import PageFilter
 from gateway.web.reports.ranges import DAYS_UNTIL, cut, midnight
@@ -68,7 +69,7 @@ def reports_of(request: web.Request) -> Reports:
     Raises `Denied` if the caller has no role. Raises it also if `user` names another login and the caller is no admin.
     """
     seen = scope(request, "user")
-    return Reports(request.app[GATEWAY].store, seen.login, admin=seen.admin)
+    return Reports(request.app[GATEWAY].store, seen.login, admin=seen.admin, headers=header_rights(request))
 
 
 class Reports(msgspec.Struct, frozen=True):
@@ -81,13 +82,20 @@ class Reports(msgspec.Struct, frozen=True):
     store: Store
     login: str
     admin: bool
+    headers: HeaderRights
+    """The recorded headers by which the reader may filter."""
 
     def may_see(self, login: str) -> bool:
         """Return whether the reader may see the calls of a login."""
         return self.admin or login == self.login
 
     def scoped(self, wanted: PageFilter) -> PageFilter:
-        """Return the filter for the calls that the reader may see."""
+        """Return the filter for the calls that the reader may see.
+
+        Raises `Denied` if the reader may not filter by the filter's header. Raises `BadQuery` if it is not recorded.
+        """
+        if wanted.header is not None:
+            require_term(self.headers, wanted.header)
         if self.admin:
             return wanted
         if wanted.user not in {None, self.login}:
@@ -223,6 +231,15 @@ class Reports(msgspec.Struct, frozen=True):
     async def names(self) -> Names:
         """Return all names of each dimension, for the filter's fields and the command palette."""
         return await self.store.reports.names(None if self.admin else self.login)
+
+    async def header_terms(self, limit: int) -> tuple[str, ...]:
+        """Return the headers by which the reader may filter, and at most `limit` of their values in calls that the
+        reader may see.
+        """
+        names = self.headers.names
+        if not names:
+            return ()
+        return await self.store.reports.header_terms(None if self.admin else self.login, names, limit)
 
     async def sessions(self, wanted: PageFilter, *, limit: int, cursor: str | None = None) -> Page[Session]:
         """Return the sessions that overlap the range, the newest first.

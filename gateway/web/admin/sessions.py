@@ -18,9 +18,8 @@ from aiohttp import web
 
 from gateway.call.context import GATEWAY, identity_of
 from gateway.contract.record import Record
-from gateway.store.base import HEADER, Ambiguous, BadCursor, Page, StoreFailed, rfc3339
+from gateway.store.base import HEADER, Ambiguous, BadCursor, Page, StoreFailed, TooManyCalls, rfc3339
 from gateway.web.admin.filters import CALL_FILTERS, PAGING, SESSION_FILTERS, filters
-from gateway.web.header_terms import PARAMETER as HEADER_TERM
 from gateway.web.header_terms import HeaderRights, parse_term
 from gateway.web.query_parameters import BadQuery, check_names
 
@@ -106,7 +105,7 @@ def require_term(rights: HeaderRights, term: str) -> None:
 
 def _header(request: web.Request) -> dict[str, str | int]:
     """Return the filter by a header; {} if the query has none."""
-    if not (text := request.query.get(HEADER_TERM)):
+    if not (text := request.query.get(HEADER)):
         return {}
     require_term(header_rights(request), term := parse_term(text))
     return {HEADER: term}
@@ -125,7 +124,7 @@ def _api_scope(request: web.Request) -> Scope:
 async def sessions(request: web.Request) -> web.Response:
     seen = _api_scope(request)
     query = request.query
-    check_names(query, (*PAGING, "identity", *SESSION_FILTERS, HEADER_TERM))
+    check_names(query, (*PAGING, "identity", *SESSION_FILTERS, HEADER))
     store = request.app[GATEWAY].store
     where = filters(query, SESSION_FILTERS) | _header(request)
     page = await store.sessions(seen.identity, limit_of(query), query.get("cursor"), where)
@@ -146,7 +145,7 @@ async def calls(request: web.Request) -> web.Response:
     seen = _api_scope(request)
     store = request.app[GATEWAY].store
     query = request.query
-    check_names(query, (*PAGING, "identity", *CALL_FILTERS, HEADER_TERM))
+    check_names(query, (*PAGING, "identity", *CALL_FILTERS, HEADER))
     where = filters(query, CALL_FILTERS) | _header(request)
     page: Page[Record] = await store.calls(
         seen.identity, request.match_info.get("id"), limit_of(query), query.get("cursor"), where
@@ -183,6 +182,8 @@ def errors_as_json(handler: Handler) -> Handler:
             return _json({"error": {"message": f"cursor: {error}"}}, 400)
         except BadQuery as error:
             return _json({"error": {"message": str(error)}}, 400)
+        except TooManyCalls as error:
+            return _json({"error": {"message": f"{HEADER}: {error}"}}, 400)
         except Ambiguous as error:
             return _json({"error": {"message": ambiguous(error), "identities": list(error.identities)}}, 409)
         except StoreFailed as error:

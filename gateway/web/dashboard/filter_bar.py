@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from gateway.store.base import HEADER
 from gateway.store.reports.values import Dimension
 from gateway.web.dashboard.visit import Visit
 from gateway.web.reports.page_filter import OUTCOMES
@@ -31,11 +32,13 @@ _LABELS: Final = {
     "api": "Format",
     "status": "Status",
     "outcome": "Outcome",
+    "header": "Header",
     "session": "Session",
 }
 """The label on the page for each parameter of the filter."""
 _FIELDS: Final[tuple[Dimension, ...]] = ("user", "model", "provider", "agent", "status")
 """Dimensions of the filter for which the form has a text field."""
+_HINTS: Final = {"status": "any, e.g. 429 or 5xx"}
 _MOST_NAMES: Final = 200
 """Maximum number of names that a field suggests."""
 
@@ -66,6 +69,8 @@ class Field(NamedTuple):
     value: str
     names: tuple[str, ...]
     """Values that the field suggests."""
+    hint: str
+    """The text in an empty field."""
 
 
 class FilterBar(msgspec.Struct, frozen=True):
@@ -99,6 +104,7 @@ async def filter_bar(seen: Visit, *, csv: str = "") -> FilterBar:
     wanted = seen.filter
     no_days: dict[str, str | None] = {"from": None, "to": None}
     names = await seen.reports.names()
+    terms = await seen.reports.header_terms(_MOST_NAMES)
     fields = [name for name in _FIELDS if seen.reports.admin or name != "user"]
     return FilterBar(
         path=seen.path,
@@ -111,8 +117,9 @@ async def filter_bar(seen: Visit, *, csv: str = "") -> FilterBar:
             for chip in wanted.chips
             if chip.name != "user" or seen.reports.admin
         ),
-        fields=tuple(
-            Field(name, _LABELS[name], getattr(wanted, name) or "", _names(names.get(name, ()))) for name in fields
+        fields=(
+            *(_field(name, getattr(wanted, name) or "", names.get(name, ())) for name in fields),
+            *_header_field(wanted.header or "", terms),
         ),
         outcomes=OUTCOMES,
         outcome=wanted.outcome or "",
@@ -127,6 +134,17 @@ async def filter_bar(seen: Visit, *, csv: str = "") -> FilterBar:
         kept=_kept(seen),
         csv=csv,
     )
+
+
+def _field(name: Dimension, value: str, names: Sequence[str]) -> Field:
+    return Field(name, _LABELS[name], value, _names(names), _HINTS.get(name, "any"))
+
+
+def _header_field(value: str, terms: Sequence[str]) -> tuple[Field, ...]:
+    """Return the field for a recorded header; () if the reader may not filter by any."""
+    if not terms:
+        return ()
+    return (Field(HEADER, _LABELS[HEADER], value, tuple(terms), f"any, e.g. {terms[0]} or {terms[0]}:VALUE"),)
 
 
 def _kept(seen: Visit) -> tuple[tuple[str, str], ...]:

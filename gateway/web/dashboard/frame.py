@@ -21,7 +21,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.call.context import GATEWAY, identity_of
-from gateway.store.base import Ambiguous, BadCursor, StoreFailed, rfc3339
+from gateway.store.base import Ambiguous, BadCursor, StoreFailed, TooManyCalls, rfc3339
 from gateway.web.admin.sessions import Denied, Missing
 from gateway.web.dashboard import links, words
 from gateway.web.query_parameters import BadQuery
@@ -121,6 +121,7 @@ _PROBLEMS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     Missing: (404, "Not found"),
     BadQuery: (400, "The URL has a wrong parameter"),
     BadCursor: (400, "The URL has a wrong parameter"),
+    TooManyCalls: (400, "Too many calls for these figures"),
     Ambiguous: (409, "Whose session?"),
     StoreFailed: (503, "The records cannot be read now"),
 }

@@ -17,12 +17,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from multidict import MultiMapping
 
 from gateway.contract.record import LOST
+from gateway.store.base import HEADER
 from gateway.store.reports.values import QUARTER, Selection, Span
+from gateway.web.header_terms import parse_term
 from gateway.web.query_parameters import MAX_SHOWN, BadQuery, check_names
 from gateway.web.reports.ranges import PRESETS, UTC_ZONE, Preset, Range, custom_range, moments_range, preset_range
 
 OUTCOMES: Final = ("ok", "refused", "failed", "cancelled", LOST)
-VALUES: Final = ("user", "model", "provider", "agent", "api", "status", "outcome", "session")
+VALUES: Final = ("user", "model", "provider", "agent", "api", "status", "outcome", HEADER, "session")
 """Query parameters that select calls by a value, such as a model. They have the order of the page."""
 PARAMETERS: Final = ("range", "from", "to", "zone", "compare", *VALUES)
 DEFAULT_RANGE: Final = "7d"
@@ -62,6 +64,8 @@ class PageFilter:
     status: str | None = None
     """An HTTP status such as "429", or a class such as "5xx"."""
     outcome: str | None = None
+    header: str | None = None
+    """Term of a recorded header (`web/header_terms.py`), such as "x-team" or "x-team:alpha"."""
     session: str | None = None
     compare: bool = False
     """Whether the page compares its figures with the previous range."""
@@ -83,12 +87,16 @@ class PageFilter:
             api=self.api,
             status=_statuses(self.status) if self.status else None,
             outcome=self.outcome,
+            header=self.header,
         )
 
     @property
     def of_calls(self) -> dict[str, str | int]:
-        """The values that a call must have, except for the login. The keys are in `CALL_FILTERS` of `store/rows.py`."""
-        names = ("provider", "model", "agent", "api", "outcome")
+        """The values that a call must have, except for the login.
+
+        The keys are in `CALL_FILTERS` of `store/rows.py`, or `HEADER`.
+        """
+        names = ("provider", "model", "agent", "api", "outcome", HEADER)
         values: dict[str, str | int] = {name: value for name in names if (value := getattr(self, name)) is not None}
         if self.status is not None:
             is_class = self.status.endswith("xx")
@@ -134,9 +142,10 @@ def parse_filter(query: MultiMapping[str], *, now: float, zone: str = "", others
             raise BadQuery(f"{name}: has a character that no name has")
     return PageFilter(
         range=_range(given, _zone_of(given, zone), now),
-        **{name: given.get(name) for name in VALUES if name not in {"status", "outcome"}},
+        **{name: given.get(name) for name in VALUES if name not in {"status", "outcome", HEADER}},
         status=_one("status", given, _STATUS, "an HTTP status such as 429, or a class such as 5xx"),
         outcome=_outcome(given),
+        header=parse_term(given[HEADER]) if HEADER in given else None,
         compare=_flag("compare", given),
         zone_in_address="zone" in given,
     )

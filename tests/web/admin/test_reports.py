@@ -9,6 +9,7 @@ from gateway.contract.flag import Usage
 from gateway.store.reports.values import OTHERS
 from gateway.web.admin.reports import Reports, dimension_of
 from gateway.web.admin.sessions import Denied
+from gateway.web.header_terms import HeaderRights
 from gateway.web.query_parameters import BadQuery
 from gateway.web.reports.page_filter import parse_filter
 from tests.helpers.records import NOON, Kept, record
@@ -37,6 +38,9 @@ CALLS = [
 ]  # fmt: skip
 
 
+ALL = HeaderRights(("x-team", "x-project"), lambda _: True)
+
+
 @pytest.fixture
 async def store(tmp_path):
     store = Kept(tmp_path / "irisgate.db")
@@ -49,12 +53,12 @@ async def store(tmp_path):
 
 @pytest.fixture
 def everybody(store):
-    return Reports(store, "root@example.com", admin=True)
+    return Reports(store, "root@example.com", admin=True, headers=ALL)
 
 
 @pytest.fixture
 def adas(store):
-    return Reports(store, ADA, admin=False)
+    return Reports(store, ADA, admin=False, headers=ALL)
 
 
 REPORTS = {
@@ -148,7 +152,9 @@ async def test_people_are_active_by_day_week_and_on_four_of_seven_days(tmp_path)
         store.put(record(id=f"a{day}", identity=ADA, at=monday + day * DAY))
     store.put(record(id="b", identity=BOB, at=monday))
     await store.flush()
-    activity = await Reports(store, ADA, admin=True).activity(wanted(**{"from": "2026-11-16", "to": "2026-11-22"}))
+    activity = await Reports(store, ADA, admin=True, headers=ALL).activity(
+        wanted(**{"from": "2026-11-16", "to": "2026-11-22"})
+    )
     await store.close()
     assert [people for _, people in activity.days] == [2, 1, 1, 1, 0, 0, 0]
     assert [people for _, people in activity.weeks] == [2]

@@ -81,6 +81,23 @@ def test_statuses_become_bounds():
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), min_size=1, max_size=50)
 
 
+@pytest.mark.parametrize(
+    ("text", "term"),
+    [
+        ("x-team", "x-team"),
+        ("X-Team: alpha ", "x-team:alpha"),
+        ("x-team:", "x-team:"),
+        ("x-team:a:b", "x-team:a:b"),
+        ("x-team:a\u202eb", "x-team:a\ufffdb"),
+        ("", None),
+    ],
+)
+def test_a_header_is_asked_as_it_is_recorded(text, term):
+    wanted = parse_filter(MultiDict({"header": text}), now=NOON)
+    assert wanted.header == wanted.selection().header == wanted.of_calls.get("header") == term
+    assert parsed(wanted.query()).header == term
+
+
 @given(st.dictionaries(st.sampled_from(["user", "model", "provider", "agent", "api", "session"]), TEXT))
 def test_any_values_survive_an_address(values):
     """Check that a filter with hostile text can be written to an address and read again."""

@@ -1,0 +1,182 @@
+"""Sums over the calls with a recorded header, by header term (`header_index.py`), in the SQLite store.
+
+- A header has sums of its own, and so has each of its first `MAX_VALUES` values. Reports about other values read their
+  calls (`few_calls.py`).
+- The sums of a term are deleted after its last stored call. Then another value of the header can have sums.
+
+All functions run within the transaction of a batch (`writing.py`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+from gateway.store.calls import CALL_COLUMNS
+from gateway.store.figures_writing import (
+    EVERYBODY_TABLES,
+    FIGURE_TABLES,
+    add_amounts,
+    kind_numbers,
+    of_everybody,
+    series_numbers,
+    upsert_figures,
+)
+from gateway.store.header_index import FORGOTTEN, Row, numbers_with_sums
+from gateway.store.sql import Connection
+from gateway.store.sums import DAY, QUARTER, Series, Sums, sum_calls
+
+PREFIX: Final = "header_"
+"""Beginning of the name of a table of sums by term. The rest is the name of the table of sums over all calls."""
+MAX_PURGED: Final = 2_000
+"""Maximum number of rows of one table that are deleted in one transaction, because the store is locked meanwhile."""
+_PURGED_TERMS: Final = 20
+"""Maximum number of terms whose sums are deleted in one transaction."""
+_BATCH_CALLS: Final = 5_000
+"""Number of calls whose sums are recounted together."""
+_CALLS: Final = "count(*)", "1"
+_TOOLS: Final = "sum(iif(json_valid(c.tools), json_array_length(c.tools), 0))", "c.tools <> '[]'"
+_ERRORS: Final = "count(*)", "c.outcome <> 'ok' AND c.error <> ''"
+
+
+class _Table(NamedTuple):
+    """A table of sums by term."""
+
+    unit: int
+    """Unit of time in milliseconds."""
+    number: str
+    """SQL of the sum of the table's column `calls` over some calls `c`."""
+    condition: str
+    """SQL of the condition that selects the calls to count."""
+
+
+_TABLES: Final[Mapping[str, _Table]] = {
+    **{f"{PREFIX}{name}": _Table(unit, *_CALLS) for name, unit in [*FIGURE_TABLES.items(), *EVERYBODY_TABLES.items()]},
+    f"{PREFIX}tools_quarter": _Table(QUARTER, *_TOOLS),
+    f"{PREFIX}tools_day": _Table(DAY, *_TOOLS),
+    f"{PREFIX}errors_quarter": _Table(QUARTER, *_ERRORS),
+}
+TABLES: Final = tuple(_TABLES)
+"""Names of all tables of sums by term."""
+_UPSERT_COUNT: Final = (
+    f"INSERT INTO {PREFIX}{{table}} (term, time, series, {{column}}, calls) VALUES (?, ?, ?, ?, ?) "  # noqa: S608
+    f"ON CONFLICT (term, time, series, {{column}}) DO UPDATE SET calls = {PREFIX}{{table}}.calls + excluded.calls"
+)
+_WRONG: Final = """
+SELECT DISTINCT counted.term FROM (
+    SELECT h.term AS term, h.time - h.time % {unit} AS time, {number} AS calls
+    FROM header_terms t CROSS JOIN call_headers h ON h.term = t.n CROSS JOIN calls c ON c.n = h.call
+    WHERE t.has_sums = 1 AND {condition} GROUP BY 1, 2
+) counted
+WHERE counted.calls > coalesce((SELECT sum(calls) FROM {table} WHERE term = counted.term AND time = counted.time), 0)
+"""
+_FORGOTTEN_TERMS: Final = f"SELECT n FROM header_terms WHERE {FORGOTTEN} LIMIT ?"  # noqa: S608 (our own condition)
+
+
+def add_header_sums(connection: Connection, by_term: Mapping[str, Sequence[Row]]) -> None:
+    """Add calls to the sums of their terms. The terms and the sums over all calls are in the store already."""
+    numbers = numbers_with_sums(connection, by_term)
+    _add(connection, [(number, sum_calls(by_term[term])) for term, number in numbers.items()])
+
+
+def _add(connection: Connection, parts: Sequence[tuple[int, Sums]]) -> None:
+    """Add sums to the tables. Each part is the number of a term and the sums over some of its calls."""
+    own = [group.series for _, sums in parts for group in sums.figures]
+    series = series_numbers(connection, dict.fromkeys([*own, *map(of_everybody, own)]))
+    for tables, series_of in ((FIGURE_TABLES, _same), (EVERYBODY_TABLES, of_everybody)):
+        for table, unit in tables.items():
+            _add_figures(connection, f"{PREFIX}{table}", unit, parts, {one: series[series_of(one)] for one in own})
+    tools = [
+        (term, group.time, series[group.series], tool, calls)
+        for term, sums in parts
+        for (group, tool), calls in sums.tools.items()
+    ]
+    by_day = [(term, time - time % DAY, *rest) for term, time, *rest in tools]
+    connection.executemany(_UPSERT_COUNT.format(table="tools_quarter", column="tool"), tools)
+    connection.executemany(_UPSERT_COUNT.format(table="tools_day", column="tool"), by_day)
+    for term, sums in parts:
+        kinds = kind_numbers(connection, sums.kinds)
+        errors = [
+            (term, group.time, series[group.series], kinds[kind], calls) for (group, kind), calls in sums.errors.items()
+        ]
+        connection.executemany(_UPSERT_COUNT.format(table="errors_quarter", column="kind"), errors)
+
+
+def _same(series: Series) -> Series:
+    return series
+
+
+def _add_figures(
+    connection: Connection,
+    table: str,
+    unit: int,
+    parts: Iterable[tuple[int, Sums]],
+    numbers: Mapping[Series, int],
+) -> None:
+    rows: dict[tuple[int, int, int], Sequence[int]] = {}
+    for term, sums in parts:
+        for (time, series), amounts in sums.figures.items():
+            add_amounts(rows, (term, time - time % unit, numbers[series]), amounts)
+    statement = upsert_figures(table, ("term", "time", "series"))
+    connection.executemany(statement, [(*key, *amounts) for key, amounts in rows.items()])
+
+
+def purge_forgotten(connection: Connection) -> None:
+    """Delete sums of terms whose texts are deleted, because no stored call has them any more.
+
+    At most `MAX_PURGED` rows of a table are deleted for each term. A term is deleted with its last sums.
+    """
+    for (term,) in connection.execute(_FORGOTTEN_TERMS, (_PURGED_TERMS,)).fetchall():
+        is_left = [not _purge(connection, table, term) for table in TABLES]
+        if not any(is_left):
+            connection.execute("DELETE FROM header_terms WHERE n = ?", (term,))
+
+
+def _purge(connection: Connection, table: str, term: int) -> bool:
+    """Delete the oldest sums of a term from a table. Return whether none are left."""
+    oldest = f"SELECT time FROM {table} WHERE term = ? ORDER BY time LIMIT 1 OFFSET {MAX_PURGED - 1}"  # noqa: S608
+    last = connection.execute(oldest, (term,)).fetchone()
+    if last is None:
+        connection.execute(f"DELETE FROM {table} WHERE term = ?", (term,))  # noqa: S608 (our own names)
+        return True
+    connection.execute(f"DELETE FROM {table} WHERE term = ? AND time <= ?", (term, *last))  # noqa: S608 (our own)
+    return False
+
+
+def terms_with_wrong_sums(connection: sqlite3.Connection) -> set[int]:
+    """Return the numbers of the terms whose sums count fewer calls than are stored."""
+    queries = (_WRONG.format(table=name, **table._asdict()) for name, table in _TABLES.items())
+    return {term for query in queries for (term,) in connection.execute(query)}
+
+
+def delete_orphans(connection: sqlite3.Connection) -> None:
+    """Delete sums whose term or series is not stored. Otherwise a new term could get the number of the old one."""
+    for table in TABLES:
+        connection.execute(
+            f"DELETE FROM {table} WHERE term NOT IN (SELECT n FROM header_terms WHERE has_sums = 1) OR "  # noqa: S608
+            "series NOT IN (SELECT n FROM series)"
+        )
+
+
+def recount_header_sums(connection: sqlite3.Connection) -> None:
+    """Compute the sums of terms that count too few calls anew from the stored calls.
+
+    Older sums of these terms, of calls that have expired, are lost. `delete_orphans` was called before new terms were
+    inserted.
+    """
+    for term in sorted(terms_with_wrong_sums(connection)):
+        for table in TABLES:
+            connection.execute(f"DELETE FROM {table} WHERE term = ?", (term,))  # noqa: S608 (our own names)
+        for calls in _batches(connection, term):
+            _add(connection, [(term, sum_calls(calls))])
+
+
+def _batches(connection: sqlite3.Connection, term: int) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield the stored calls of a term, in the order of `CALL_COLUMNS`."""
+    columns = ", ".join(f"c.{name}" for name in CALL_COLUMNS)
+    table = "call_headers h CROSS JOIN calls c ON c.n = h.call"
+    rows = iter(connection.execute(f"SELECT {columns} FROM {table} WHERE h.term = ?", (term,)).fetchall())  # noqa: S608
+    while batch := list(islice(rows, _BATCH_CALLS)):
+        yield batch

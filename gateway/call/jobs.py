@@ -47,7 +47,8 @@ async def job_providers(call: Call, following: Next) -> Response:
         raise Refused(Problem(PERMISSION, message))
     providers = _providers(call)
     if not providers:
-        raise Refused(_NO_JOB)
+        none = Problem(NOT_FOUND, f'no enabled provider has the flag "{call.flag.name}"')
+        raise Refused(none if is_list else _NO_JOB)
     if is_list and len(providers) > 1:
         names = ", ".join(provider.id for provider in providers)
         raise invalid(f"each of these providers has a list of jobs: {names}; ask one by /direct/PROVIDER/…")

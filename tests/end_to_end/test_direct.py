@@ -276,6 +276,33 @@ async def test_an_unlisted_model_is_priced_by_the_reply_alone(tmp_path, provider
     assert (silent["cost_usd"], unknown["cost_usd"]) == (None, None)
 
 
+async def test_an_encoded_slash_makes_no_known_path(gw, provider):
+    url = URL(f"{gw.url}/direct/acme/v1/chat%2Fcompletions", encoded=True)
+    async with gw.session.post(url, json=CHAT) as reply:
+        assert reply.status == 200
+    (call,) = await gw.calls()
+    assert (call["upstream_api"], call["cost_usd"]) == ("direct", None)
+    assert provider.seen[0].line == "POST /v1/chat%2Fcompletions HTTP/1.1"
+
+
+@pytest.mark.parametrize("reply", [b"data: " + b"x" * 300_000, b"event: \xff\ndata: {\n\n" + b"y" * 300_000])
+async def test_a_stream_that_cannot_be_read_is_estimated_by_its_bytes(gw, provider, reply):
+    provider.reply = in_chunks([reply[:150_000], reply[150_000:]], "Content-Type: text/event-stream")
+    got = await gw.post("/direct/acme/v1/chat/completions", {**CHAT, "stream": True})
+    assert got.body == reply
+    (call,) = await gw.calls()
+    assert (call["reported"], call["estimated"], call["stream"]) == (False, True, True)
+    assert call["cost_usd"] > 50_000 * 10e-6  # 150,000 bytes are 50,000 tokens at least
+
+
+async def test_a_reply_that_is_no_stream_is_estimated_by_its_bytes(gw, provider):
+    provider.reply = whole(b"z" * 300_000, "Content-Type: text/plain")
+    await gw.post("/direct/acme/v1/chat/completions", {**CHAT, "stream": True})
+    (call,) = await gw.calls()
+    assert (call["reported"], call["estimated"]) == (False, True)
+    assert call["cost_usd"] > 90_000 * 10e-6
+
+
 async def test_many_names_of_models_take_no_memory(gw):
     for number in range(50):
         await gw.post("/direct/acme/v1/chat/completions", {**CHAT, "model": f"m-{number}"})

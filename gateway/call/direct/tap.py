@@ -42,13 +42,12 @@ def tap_of(call: Call, attempt: Attempt, pool: ProcessPool) -> Tap:
     request, target = attempt.request, attempt.candidate.target
     try:
         attempt.metering = Metering(flag.meter(request, target, head), flag.hooks["meter.facts"])
-        if not request.stream:
-            return _WholeTap(call, attempt, pool)
-        if head.headers.get("content-type", "").lower().startswith(flag.stream_type(request)):
+        if request.stream and head.headers.get("content-type", "").lower().startswith(flag.stream_type(request)):
             return _StreamTap(attempt, flag.decoder(request, target, head))
     except GatewayError:
         attempt.metering = None
-    return Tap()
+        return Tap()
+    return _WholeTap(call, attempt, pool)
 
 
 @dataclass(slots=True)
@@ -58,7 +57,8 @@ class _StreamTap(Tap):
     attempt: Attempt
     decoder: Decoder
     _is_blind: bool = False
-    """Whether the stream cannot be read any further."""
+    """Whether the stream cannot be read any further. All its bytes then count as output, so that the cost is not too
+    low."""
     _open: int = 0
     """The number of bytes since the last complete event."""
 
@@ -66,6 +66,7 @@ class _StreamTap(Tap):
         self._open += len(data)
         if self._is_blind or self._open > MAX_OPEN:
             self._is_blind = True
+            self.attempt.delivered = (self.attempt.delivered or 0) + len(data)
             return
         metering, hooks = self.attempt.metering, self.attempt.candidate.flag.hooks
         assert metering is not None

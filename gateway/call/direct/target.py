@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -119,10 +120,16 @@ def _messages(
     flags: Sequence[Plugin], path: DirectPath, request: ClientRequest
 ) -> Sequence[tuple[Plugin, HttpRequest]]:
     """Return a pair for each route that fits the method and path: the route's plugin, and the request to the route."""
-    decoded = path.meanings[0].split("/", 3)[3]
+    # an encoded slash is part of an id here: if it were a slash, the request could pass for another operation
+    kept = path.meanings[1].split("/", 3)[3]
     return [
-        (flag, HttpRequest(route, path.rest, request.query, request.headers, match.groupdict(), request.top.body))
+        (flag, HttpRequest(route, path.rest, request.query, request.headers, _params(match), request.top.body))
         for flag in flags
         for route in flag.routes
-        if route.method == request.method and (match := route_match(route.path).fullmatch(f"/{decoded}")) is not None
+        if route.method == request.method and (match := route_match(route.path).fullmatch(f"/{kept}")) is not None
     ]
+
+
+def _params(match: re.Match[str]) -> dict[str, str]:
+    """Return the decoded values of a route's placeholders."""
+    return {name: value.replace("%2F", "/") for name, value in match.groupdict().items()}

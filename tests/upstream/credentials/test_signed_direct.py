@@ -1,11 +1,13 @@
-"""Tests of direct requests that are signed with AWS credentials, as the simulated AWS judges them."""
+"""Tests of direct requests and of jobs that are signed with AWS credentials, as the simulated AWS judges them."""
 
 import orjson
 import pytest
 from yarl import URL
 
-from gateway.testkit.aws import Role
+from gateway.testkit.aws import REGION, Role
+from gateway.testkit.simulator import Seen
 from tests.helpers.aws import ROLE, signed
+from tests.helpers.echo_provider import echo_provider, whole
 from tests.helpers.gateway import HAIKU, gate
 from tests.upstream.credentials.test_aws_credentials import environment
 
@@ -42,3 +44,20 @@ async def test_requests_are_signed_as_they_are_sent(tmp_path, bedrock_sim, aws, 
     assert all(call["reported"] and call["cost_usd"] for call in calls)
     assert [seen.headers["x-amz-custom"] for seen in bedrock_sim.requests] == ["signed too"] * len(PATHS)
     assert not any(seen.refused for seen in bedrock_sim.requests)
+
+
+async def test_batches_are_signed_for_the_host_of_the_control_plane(tmp_path, aws, home, monkeypatch):
+    environment(aws, home, monkeypatch)
+    monkeypatch.setenv("no_proxy", "")
+    async with echo_provider() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        proxy.reply = whole(b'{"jobArn": "a"}', "Content-Type: application/json")
+        provider = signed(
+            "http://bedrock-runtime.us-east-1.amazonaws.com", options={"bedrock_model_invoke": {"jobs": True}}
+        )
+        async with gate(tmp_path, {"b": provider}) as gw:
+            assert (await gw.post("/bedrock/model-invocation-job", {"modelId": HAIKU})).status == 200
+    (seen,) = proxy.seen
+    method, url, _ = seen.line.split()
+    assert url == "http://bedrock.us-east-1.amazonaws.com/model-invocation-job"
+    aws.account.judge(Seen(method, URL(url).path, "", dict(seen.headers), seen.body), "bedrock", REGION)

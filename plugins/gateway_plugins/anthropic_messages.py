@@ -11,6 +11,7 @@ Source: Anthropic's API reference (Messages, Streaming, Errors).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -30,6 +31,7 @@ from gateway.contract.flag import (
     Members,
     Meter,
     ModelList,
+    OfferedModel,
     Route,
     Target,
     UpstreamRequest,
@@ -45,7 +47,7 @@ from gateway_plugins.dialects.anthropic_messages import facts as messages_facts
 from gateway_plugins.dialects.anthropic_messages import places as messages_places
 from gateway_plugins.dialects.anthropic_messages import sessions as messages_sessions
 from gateway_plugins.dialects.anthropic_messages import text as messages_text
-from gateway_plugins.dialects.bedrock import counting, tagged_history
+from gateway_plugins.dialects.bedrock import availability, counting, tagged_history
 from gateway_plugins.shared import auto_cache, remote_files
 from gateway_plugins.shared.lenient import mapping
 from gateway_plugins.shared.members_in_place import EditedMembers
@@ -198,6 +200,11 @@ def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop)
         return None
     _, sent = _fitted(request, target, lambda _: None)
     return beta_refusals.retry(request, sent, _envelope(target), problem)
+
+
+def advice(problem: Problem, target: Target, offers: Iterable[OfferedModel]) -> str:
+    """Return where a model of Bedrock can be called; "" for Anthropic's own API."""
+    return availability.advice(problem, target, offers) if _envelope(target) == "mantle" else ""
 
 
 def limit(request: ClientRequest) -> int | None:

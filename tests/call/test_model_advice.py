@@ -89,6 +89,31 @@ async def test_every_client_is_told_where_the_model_is(tmp_path, bedrock_sim, ot
         assert all("(gateway: " in record["error_message"] for record in records)
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("client", ["messages", "chat", "responses"])
+async def test_clients_of_bedrocks_own_messages_api_are_told_too(tmp_path, anthropic_upstream, client, stream):
+    entry = {
+        "baseurl": f"{anthropic_upstream.url}/anthropic", "models": [BASE, HAIKU], "apikey": KEY,
+        "compatibility": {"anthropic_messages": True}, "options": {"anthropic_messages": {"envelope": "mantle"}},
+    }  # fmt: skip
+    anthropic_upstream.default = scenarios.error("ValidationException", ON_DEMAND)
+    async with gate(tmp_path, {"us": entry}) as gw:
+        status, _, body = await refused(gw, client, stream=stream)
+        assert (status, f'as "us/{HAIKU}")' in message_of(client, body)) == (400, True)
+        assert message_of(client, body).startswith(f"{ON_DEMAND} (gateway: ")
+
+
+async def test_anthropics_own_api_is_not_advised(tmp_path, anthropic_upstream):
+    entry = {
+        "baseurl": anthropic_upstream.url, "models": [BASE], "apikey": KEY, "authorization": "x-api-key",
+        "compatibility": {"anthropic_messages": True},
+    }  # fmt: skip
+    anthropic_upstream.default = scenarios.error("ValidationException", ON_DEMAND)
+    async with gate(tmp_path, {"us": entry}) as gw:
+        _, _, body = await refused(gw, "messages", stream=False)
+        assert message_of("messages", body) == ON_DEMAND
+
+
 async def test_only_models_that_the_caller_may_use_are_named(tmp_path, bedrock_sim, other):
     grants = [{"src": ["*"], "app": {CAP: [{"role": "user", "models": f"us/{BASE}"}]}}]
     bedrock_sim.default = scenarios.error("ValidationException", ON_DEMAND)

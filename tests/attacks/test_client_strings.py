@@ -90,6 +90,8 @@ def lines_of(gated):
 
 
 async def test_no_string_of_a_client_makes_a_line_of_its_own_in_the_log(gated):
+    await gated.log_is_written()
+    begun = len(lines_of(gated))  # at the start, a gateway names the installed packages of plugins
     requests = 0
     for text in INJECTIONS:
         clean = text.encode("utf-8", "surrogatepass").replace(b"\r", b"").replace(b"\n", b"").replace(b"\0", b"")
@@ -115,7 +117,7 @@ async def test_no_string_of_a_client_makes_a_line_of_its_own_in_the_log(gated):
     assert requests == 10 * len(INJECTIONS)
     await gated.running.gateway.follower.flush()
     await gated.log_is_written()
-    entries = [entry for entry in lines_of(gated) if not entry["event"].startswith("test.mark")]
+    entries = [entry for entry in lines_of(gated)[begun:] if not entry["event"].startswith("test.mark")]
     assert {entry["event"] for entry in entries} == {"call.finished", "http.error", "request.no_route"}
     assert [entry for entry in entries if entry.get("identity", "(loopback)") not in {"(loopback)", ""}] == []
     assert gated.lines.entries("call.crashed") == []

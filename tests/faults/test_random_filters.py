@@ -32,6 +32,7 @@ THINKING = "γβα, ζεδ?"
 PLACE = {"where": "αδ", "n": 1.5}
 REPLY = Scenario(Canned(TEXT, thinking=THINKING, tools=(Tool("look", PLACE),)))
 PROMPT = "αβγδεζ"
+BEFORE_SENT = ("filter.open", "filter.request", "filter.headers")
 DAMAGING = ("corrupt", "insert")
 """Faults after which a small letter may be in a part of the reply that no filter can read."""
 PING_SECONDS = 0.1
@@ -104,6 +105,7 @@ class FilteredCalls(RandomCalls):
         await eventually(lambda: all(len(PLAYED.seen[call_id]) == 1 for call_id in records))
         await self.opened.gw.log_is_written()
         entries = self.opened.gw.lines.entries("plugin.failed")
+        failed = {(entry["request_id"], entry["plugin"]) for entry in entries if entry["hook"] in BEFORE_SENT}
         for call_id, record in records.items():
             failures = [entry for entry in entries if entry["request_id"] == call_id]
             check_plugins(call_id, failures, is_read=call_id in self.replies)
@@ -115,7 +117,7 @@ class FilteredCalls(RandomCalls):
             for request in simulated.requests:
                 number = re.search(rb"plan ([0-9]+)", request.body)
                 if number and getattr(self.faults[int(number[1])], "kind", "") not in DAMAGING:
-                    check_request(request, int(number[1]))
+                    check_request(request, int(number[1]), failed)
 
 
 def check_plugins(call_id, failures, *, is_read):
@@ -162,13 +164,16 @@ def check_reply(record, failures, call, reply, *, right):
         assert small_letters(text_of(reply)).isdisjoint(changed_letters(record["id"], "text", failed)), reply.body
 
 
-def check_request(request, number):
-    """Check a request that reached a simulated provider."""
+def check_request(request, number, failed):
+    """Check a request that reached a simulated provider.
+
+    `failed` are pairs of a call's id and a filter that failed before the request was sent.
+    """
     (call_id,) = (call_id for call_id, plan in PLAYED.ids.items() if plan == number)
-    failed = {name for name, method, fault in PLAYED.faults(call_id) if method in {"request", "headers"}}
+    failing = {name for name in LETTERS if (call_id, name) in failed}
     text = json.dumps(request.json, ensure_ascii=False)
-    assert small_letters(text).isdisjoint(changed_letters(call_id, "request", failed))
-    for name in LETTERS.keys() - failed:
+    assert small_letters(text).isdisjoint(changed_letters(call_id, "request", failing))
+    for name in LETTERS.keys() - failing:
         added = PLAYED.used(call_id, name, "headers") == "add"
         assert request.headers.get(f"x-{name}") == (call_id if added else None)
 

@@ -12,9 +12,10 @@ from gateway.config.export import json_schema
 from gateway.config.load import loads
 from gateway.config.model import active_secrets
 from gateway.contract.flag import Settings
-from gateway.contract.registry import KnownPlugins, discover
+from gateway.contract.registry import KnownPlugins
 from gateway.testkit.laws.settings_laws import can_be_written
 from tests.config.examples import config, errors, warnings
+from tests.helpers.own_plugins import discover_own
 
 
 class Retry(Settings):
@@ -180,10 +181,10 @@ def test_the_schema_has_the_options_of_each_flag():
 
 
 def test_the_built_in_flags_declare_their_options():
-    options = discover().known.options
+    options = discover_own().known.options
     assert {name: set(model.model_fields) for name, model in options.items()} == {
         "anthropic_messages": {"envelope", "allow_betas", "drop_betas"},
         "bedrock_converse": {"allow_betas", "drop_betas"},
-        "bedrock_model_invoke": {"allow_betas", "drop_betas"},
+        "bedrock_model_invoke": {"allow_betas", "drop_betas", "jobs"},
     }
     assert all(info.description for model in options.values() for info in model.model_fields.values())

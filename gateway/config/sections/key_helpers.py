@@ -44,7 +44,7 @@ def read_key_helper(apikey: str, path: Path, reading: Reading) -> KeyHelper | No
 def _fault(program: FilePath) -> str:
     """Return the reason why a program cannot be used; "" if it can be used.
 
-    The program must be executable, and must not be writable by every user.
+    The program must be executable, and only its owner may write it.
     """
     try:
         status = program.stat()
@@ -54,4 +54,6 @@ def _fault(program: FilePath) -> str:
         return f"{program} cannot be executed; give the right with chmod u+x"
     if status.st_mode & stat.S_IWOTH:
         return f"every user of this machine can change {program}; take the right away with chmod o-w"
+    if status.st_mode & stat.S_IWGRP:
+        return f"every user of its group can change {program}; take the right away with chmod g-w"
     return ""

@@ -30,14 +30,15 @@ _MARK: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\]]', re.DOTALL)
 _STRING: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 """Pattern for the rest of a string, up to the closing quote or an incomplete escape. Both are excluded."""
 _QUOTE: Final = ord('"')
-_OPENING: Final = frozenset(b"{[")
 _ARRAY: Final = ord("[")
+_OPENED_BY: Final = {ord("]"): _ARRAY, ord("}"): ord("{")}
+"""The opening bracket of each closing bracket."""
 
 
 class Decoder:
     r"""A decoder that makes frames from chunks of any size.
 
-    `feed` raises `BadFrame` for a bracket that closes nothing.
+    `feed` raises `BadFrame` for a bracket that closes nothing or a bracket of the other kind.
 
     >>> decoder = json_array.Decoder()
     >>> [frame.payload for frame in decoder.feed(b'[{"a": 1},\n{"b": 2')], decoder.pending
@@ -53,7 +54,8 @@ class Decoder:
         self._start = 0
         """The offset at which the current object begins."""
         self._in_string = False
-        self._depth = 0
+        self._open = bytearray()
+        """The brackets that are open, the innermost last."""
         self._base = 0
         """The depth at which objects are items: 1 in the array, and 0 outside of it."""
         self._marks = 0
@@ -94,20 +96,20 @@ class Decoder:
     def _next_item(self) -> bool:
         """Read the next object, or the end of the array. Return False if more bytes are needed."""
         while bracket := self._next_bracket():
-            if bracket in _OPENING:
-                if bracket == _ARRAY and self._depth == self._base == 0:
+            depth = len(self._open)
+            if bracket not in _OPENED_BY:
+                if bracket == _ARRAY and depth == self._base == 0:
                     self._base = 1
-                elif self._depth == self._base:
+                elif depth == self._base:
                     self._start = self._at - 1
                     self._marks = 0
-                self._depth += 1
+                self._open.append(bracket)
                 continue
-            self._depth -= 1
-            if self._depth < 0:
+            if not depth or self._open.pop() != _OPENED_BY[bracket]:
                 raise BadFrame("the provider's stream is no JSON array")
-            if self._depth == self._base:
+            if depth - 1 == self._base:
                 return True
-            if self._depth < self._base:
+            if depth == self._base:
                 self._base, self._start, self.closed = 0, self._at, True
                 return True
         return False

@@ -22,10 +22,10 @@ UTC_ZONE: Final = "UTC"
 """The default time zone. It works even on a machine without a database of time zones."""
 _SECOND: Final = 1_000_000_000
 _HOUR: Final = 3_600
-_LAST_YEAR: Final = 9_990
-"""The year from which on no calendar window begins. It is some years before 9999, where `datetime` ends."""
+_END_YEAR: Final = 9_990
+"""The first year in which no calendar window begins. It is some years before 9999, where `datetime` ends."""
 NEVER: Final = 2**70
-"""The result of `Window.after` from the year `_LAST_YEAR` on. No clock ever reaches it."""
+"""The result of `Window.after` from the year `_END_YEAR` on. No clock ever reaches it."""
 
 
 class UnknownZone(ValueError):
@@ -47,7 +47,7 @@ class Window(msgspec.Struct, frozen=True):
             local = datetime.fromtimestamp(second, zone)
         except (OverflowError, ValueError, OSError):
             return NEVER
-        if local.year >= _LAST_YEAR:
+        if local.year >= _END_YEAR:
             return NEVER
         if self.unit == "hour":
             return (second - (local.minute * 60 + local.second) + _HOUR) * _SECOND

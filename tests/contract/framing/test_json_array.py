@@ -61,7 +61,9 @@ def test_an_object_outside_of_an_array_is_a_frame():
     assert payloads(b'{"a": 1}\n{"a": 2}\n') == [{"a": 1}, {"a": 2}]
 
 
-@pytest.mark.parametrize("body", [b"]", b"}", b"[]]", b'"x"}'])
+@pytest.mark.parametrize(
+    "body", [b"]", b"}", b"[]]", b'"x"}', b'[{"a": 1]', b'[{"a": [1}]', b'[{"a": {]', b"[}", b'{"a": 1]']
+)
 def test_brackets_that_match_nothing_are_refused(body):
     with pytest.raises(BadFrame):
         frames(body)

@@ -141,11 +141,13 @@ def test_a_program_of_the_folder_of_helpers_is_the_issuer(tmp_path, program):
         ("exec:gone", "there is no program"),
         ("exec:plain", "cannot be executed; give the right with chmod u+x"),
         ("exec:open", "every user of this machine can change"),
+        ("exec:shared", "every user of its group can change"),
     ],
 )
 def test_another_program_is_an_error(tmp_path, program, apikey, message):
     program("echo", "token")
     program("echo", "open", 0o757)
+    program("echo", "shared", 0o775)
     (tmp_path / "helpers" / "plain").mkdir()
     with pytest.raises(ConfigError) as caught:
         loaded(tmp_path, apikey)

@@ -61,6 +61,9 @@ PLACES: Final[Mapping[str, tuple[str, str]]] = {
 
 For example, the index of a citation of kind `char` is in `location.documentChar.documentIndex`. Citations of web pages
 have another form."""
+LOCATIONS: Final[Mapping[str, tuple[str, str]]] = {name: (kind, index) for kind, (name, index) in PLACES.items()}
+"""Maps each field of Converse's `location` to a pair: the kind of the citation, and the name of the field with the
+index of the document or search result."""
 
 
 class ReplyOptions(msgspec.Struct, frozen=True):

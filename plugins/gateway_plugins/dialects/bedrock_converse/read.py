@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
-from gateway_plugins.dialects.bedrock_converse.emit import PLACES
+from gateway_plugins.dialects.bedrock_converse.emit import LOCATIONS
 from gateway_plugins.dialects.bedrock_converse.values import (
     Block,
     CachePoint,
@@ -45,9 +45,6 @@ _TTLS: Final = ("5m", "1h")
 _SOUNDS: Final[Mapping[str, str]] = {"mpeg": "mp3", "mpga": "mp3"}
 """Maps names of audio formats in Converse to the gateway's names. All other formats have the same name in Converse and
 in the gateway."""
-_LOCATIONS: Final[Mapping[str, tuple[str, str]]] = {name: (kind, index) for kind, (name, index) in PLACES.items()}
-"""Maps each field of Converse's `location` to a pair: the kind of the citation, and the name of the field with the
-index of the document or search result."""
 _ANYWHERE: Final = (Text, CachePoint, ToolChange)
 _SIDES: Final[Mapping[str, tuple[type, ...]]] = {
     "user": (*_ANYWHERE, File, Document, SearchResult, Result),
@@ -276,11 +273,11 @@ def _citation(value: Any, at: str, drop: Drop) -> Citation | None:
     if inner.get("location") is None:
         drop(at)
         return None
-    kind, place = union(inner.get("location"), location, ("web", *_LOCATIONS))
+    kind, place = union(inner.get("location"), location, ("web", *LOCATIONS))
     if kind == "web":
         url = text_at(struct(place, f"{location}/web", ("url", "domain"), drop), "url", f"{location}/web")
         return Citation("web", cited, title, url or source)
-    citation_kind, index = _LOCATIONS[kind]
+    citation_kind, index = LOCATIONS[kind]
     place = struct(place, f"{location}/{kind}", (index, "start", "end"), drop)
     offsets = [numbers.whole(place.get(name), f"{location}/{kind}/{name}") or 0 for name in (index, "start", "end")]
     return Citation(citation_kind, cited, title, source, *offsets)

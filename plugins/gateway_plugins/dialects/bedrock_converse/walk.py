@@ -15,6 +15,7 @@ from typing import Any, Final
 from gateway.contract import json_api
 from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Drop, Event
+from gateway_plugins.dialects.bedrock_converse.emit import LOCATIONS
 from gateway_plugins.dialects.bedrock_converse.facts import Reports
 from gateway_plugins.shared import lenient, reply_events
 from gateway_plugins.shared.block_order import BlockOrder, Role
@@ -34,15 +35,6 @@ _REASONS: Final[Mapping[str, str]] = {
     "malformed_model_output": reply_events.MALFORMED,
     "malformed_tool_use": reply_events.MALFORMED,
 }
-_PLACES: Final[Mapping[str, tuple[str, str]]] = {
-    # location: (kind, field with the index)
-    "documentChar": ("char", "documentIndex"),
-    "documentPage": ("page", "documentIndex"),
-    "documentChunk": ("block", "documentIndex"),
-    "searchResultLocation": ("search_result", "searchResultIndex"),
-}
-
-
 _EVENTS: Final = frozenset({
     "messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop", "metadata",
 })  # fmt: skip
@@ -262,8 +254,8 @@ def _citation(given: Mapping[str, Any]) -> Citation | None:
         place = lenient.mapping(value)
         if name == "web":
             return Citation("web", cited, title, lenient.text(place.get("url")) or source)
-        if name in _PLACES:
-            kind, index = _PLACES[name]
+        if name in LOCATIONS:
+            kind, index = LOCATIONS[name]
             numbers = [lenient.whole_number(place.get(member)) for member in (index, "start", "end")]
             return Citation(kind, cited, title, source, *numbers)
     return None

@@ -26,6 +26,8 @@ DAYS: Final = 30
 """Number of days with calls. The last of them is the present day."""
 UNPRICED: Final = ("on-prem", "qwen3-coder-480b")
 """A provider and its model without a price. The pages show the cost of these calls as unknown."""
+UNGRANTED: Final = "o3-pro"
+"""A model that some people ask for and that is not granted to them."""
 _SATURDAY: Final = 5
 _SYSTEM_TOKENS: Final = 14_000
 """Number of tokens in the system prompt and the tools of a coding agent."""
@@ -84,7 +86,7 @@ FAULTS: Final = (
     Fault(4, 503, "failed", OVERLOADED, "ServiceUnavailableException", "Bedrock is unable to process your request."),
     Fault(3, 400, "failed", INVALID_REQUEST, "ValidationException", "Input is too long for requested model."),
     Fault(2, 504, "failed", TIMEOUT, "timeout", "the provider did not answer within 600 seconds"),
-    Fault(3, 403, "refused", PERMISSION, "", 'access denied: no grant allows the model "o3-pro"'),
+    Fault(3, 403, "refused", PERMISSION, "", f'access denied: no grant allows the model "{UNGRANTED}"'),
     Fault(1, 429, "refused", QUOTA, "", 'the quota "daily" is used up; it refills at midnight'),
 )
 _FAULT_WEIGHTS: Final = [fault.weight for fault in FAULTS]
@@ -191,7 +193,7 @@ def _call(session: _Session, at: float, history: int, cached: int, chance: Rando
         at=at,
         identity=person.login,
         provider="" if refused else session.provider,
-        model=session.model,
+        model=UNGRANTED if fault is not None and fault.error == PERMISSION else session.model,
         served_model="" if fault else session.model,
         api="anthropic_messages" if person.agent == "claude-cli" else "openai_chat",
         upstream_api="" if refused else "bedrock_converse",

@@ -45,17 +45,19 @@ from gateway.web.query_parameters import MAX_SHOWN, BadQuery
 from gateway.web.reports.page_filter import PageFilter
 from gateway.web.reports.ranges import DAYS_UNTIL, cut, midnight
 
-SORTS: Final[Mapping[str, Callable[[Row], float]]] = {
-    "cost": lambda row: row.figures.known_cost,
-    "tokens": lambda row: row.figures.tokens,
-    "calls": lambda row: row.figures.calls,
-    "errors": lambda row: row.figures.errors,
-    "saved": lambda row: row.figures.cache_saved,
-    "wasted": lambda row: -row.figures.cache_saved,
-    "cache_read": lambda row: row.figures.usage.cache_read,
-    "last": lambda row: row.last_at,
+SORTS: Final[Mapping[str, Callable[[Row], tuple[float, ...]]]] = {
+    "cost": lambda row: (row.figures.known_cost,),
+    "tokens": lambda row: (row.figures.tokens,),
+    "calls": lambda row: (row.figures.calls,),
+    "errors": lambda row: (row.figures.errors,),
+    "saved": lambda row: (row.figures.cache_saved,),
+    "wasted": lambda row: (-row.figures.cache_saved, row.figures.usage.input),
+    "cache_read": lambda row: (row.figures.usage.cache_read,),
+    "last": lambda row: (row.last_at,),
 }
-"""The orders of a table, each with a function that returns a row's sort key. The highest key comes first."""
+"""The orders of a table, each with a function that returns a row's sort key. The highest key comes first.
+
+Of several rows for which caching saved the same, that with the most fresh input wasted most."""
 BY_NAME: Final = "name"
 """The value of `sort` for alphabetical order."""
 ACTIVE_DAYS: Final = 4

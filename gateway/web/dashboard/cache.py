@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from aiohttp import web
 
 from gateway.call.context import GATEWAY, Gateway
-from gateway.store.reports.values import Dimension, Figures, Point
+from gateway.store.reports.values import Dimension, Figures, Point, Row
 from gateway.web.dashboard import charts, figures, words
 from gateway.web.dashboard.columns import draw_series
 from gateway.web.dashboard.csv_pages import FORMAT, MOST, csv_page, wants_csv
@@ -47,8 +47,26 @@ async def cache(request: web.Request) -> web.StreamResponse:
         request, "cache.html",
         bar=bar, sums=sums, tiles=_tiles(trend, totals.now.figures), drawn=_chart(seen, trend),
         rows=rows, splits=_choices(seen, "by", splits, by), orders=_choices(seen, "sort", ORDERS, sort),
-        by=dict(splits)[by], size=table.size, can_ask=_can_ask(request.app[GATEWAY]) if seen.reports.admin else (),
+        by=dict(splits)[by], size=table.size, worst=_worst(rows) if sort == ORDERS[0][0] else None,
+        can_ask=_can_ask(request.app[GATEWAY]) if seen.reports.admin else (),
     )  # fmt: skip
+
+
+class Worst(NamedTuple):
+    """The row for which caching saved least."""
+
+    name: str
+    row: Row
+    input: int
+    """Number of input tokens of all kinds."""
+
+
+def _worst(rows: Sequence[TableRow]) -> Worst | None:
+    """Return the first of several rows, which saved least; None if there is nothing to compare."""
+    if len(rows) < 2:
+        return None
+    line, sums = rows[0], rows[0].row.figures
+    return Worst(line.name, line.row, sums.usage.input + sums.usage.cache_read + sums.cache_written)
 
 
 def _can_ask(gateway: Gateway) -> list[str]:

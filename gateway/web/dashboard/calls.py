@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from typing import NamedTuple
+from urllib.parse import urlencode
 
 from aiohttp import web
 
 from gateway.access.identity.caller import Identity
 from gateway.call.context import GATEWAY, Gateway, identity_of
 from gateway.call.explain.explain import POLICY_UNKNOWN, NoSuchCaller, Offered, explain, own_view, somebody
+from gateway.contract.errors import NOT_FOUND, PERMISSION
 from gateway.contract.record import Record
 from gateway.web.admin.sessions import Missing, Scope, scope
 from gateway.web.dashboard.arithmetic import arithmetic
 from gateway.web.dashboard.conversation import Conversation, conversation
+from gateway.web.dashboard.errors import ADVICE
 from gateway.web.dashboard.frame import page
 from gateway.web.dashboard.links import call_href, session_href
 from gateway.web.query_parameters import BadQuery, check_names
@@ -59,7 +62,8 @@ async def call(request: web.Request) -> web.Response:
     return await page(
         request, "call.html",
         call=record, arithmetic=arithmetic(gateway, record), session_href=_session_href(record, admin=seen.admin),
-        granted=granted, said=said, current="/ui/sessions",
+        granted=granted, said=said, current="/ui/sessions", advice=ADVICE.get(record.error, ""),
+        access_href=_access_href(record, admin=seen.admin),
     )  # fmt: skip
 
 
@@ -68,6 +72,14 @@ def _session_href(record: Record, *, admin: bool) -> str:
     if not record.session_id:
         return ""
     return session_href(record.session_id, record.identity if admin else None)
+
+
+def _access_href(record: Record, *, admin: bool) -> str:
+    """Return the URL of the page that explains the missing grant; "" if the call was not refused for want of one."""
+    if record.error not in {PERMISSION, NOT_FOUND} or record.outcome != "refused" or not record.model:
+        return ""
+    login = {"as": record.identity} if admin and record.identity else {}
+    return f"/ui/access?{urlencode({**login, 'model': record.model}, errors='replace')}"
 
 
 def _granted(gateway: Gateway, caller: Identity, record: Record, *, admin: bool) -> Granted | None:

@@ -159,7 +159,7 @@ def _value(row: Ranked, measure: Measure) -> str:
 def _relative(now: int, before: int, text: words.Text) -> Change | None:
     title = f"Period before: {text(before)}"
     if not before:
-        return Change("new", "", title) if now else None
+        return Change("nothing before", "", title) if now else None
     ratio = now / before - 1
     if abs(ratio) < 0.005:
         return Change("± 0%", "", title)

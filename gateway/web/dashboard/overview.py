@@ -19,6 +19,7 @@ from gateway.web.dashboard.filter_bar import Choice, days, filter_bar
 from gateway.web.dashboard.frame import page
 from gateway.web.dashboard.quotas import Bucket, bucket_of_level
 from gateway.web.dashboard.samples import sample_call
+from gateway.web.dashboard.troubles import troubles
 from gateway.web.dashboard.visit import Visit, visit
 
 MEASURES: Final = (("cost", "Cost"), ("tokens", "Tokens"), ("calls", "Calls"))
@@ -65,6 +66,7 @@ async def overview(request: web.Request) -> web.Response:
         calls=totals.now.figures.calls, drawn=draw(seen, chart), measure=dict(MEASURES)[measure], by=words_by[by],
         measures=_choices(seen, "measure", MEASURES, measure), splits=_choices(seen, "by", words_by.items(), by),
         tops=tops, before=_before(seen), quotas=own, person=seen.filter.user or "",
+        troubles=await asyncio.to_thread(troubles, gateway) if seen.reports.admin else [],
         config_error=gateway.config_error if seen.reports.admin else "", curl=await sample_call(request),
     )  # fmt: skip
 

@@ -38,8 +38,8 @@ async def people(request: web.Request) -> web.StreamResponse:
     )
     counts = (
         ("Active on the last day", activity.days),
-        ("In the last week", activity.weeks),
-        ("In the last month", activity.months),
+        ("Week so far", activity.weeks),
+        ("Month so far", activity.months),
         ("On 4 of 7 days", activity.four_of_seven),
     )
     # a thread makes them, because hundreds of links would block the event loop for too long

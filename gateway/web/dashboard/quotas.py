@@ -49,7 +49,7 @@ async def quotas(request: web.Request) -> web.Response:
     rows = [bucket_of_level(level, gateway) for level in levels]
     return await page(
         request, "quotas.html",
-        rows=rows, held=sum(row.state == "held" for row in rows), most=MAX_ROWS,
+        rows=rows, held=[row.name for row in rows if row.state == "held"], most=MAX_ROWS,
         defined=len(gateway.quotas.definitions),
         done=request.query.get("done", ""), bucket=request.query.get("bucket", ""),
     )  # fmt: skip

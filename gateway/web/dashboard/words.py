@@ -33,7 +33,7 @@ def money(nanodollars: int | None) -> str:
     if nanodollars is None:
         return UNKNOWN
     if nanodollars < 0:
-        return f"-{money(-nanodollars)}".replace("-< ", "< -")
+        return f"-{money(-nanodollars)}".replace("-< ", "> -")
     if 0 < nanodollars < NANODOLLARS // 10_000:
         return "< $0.0001"
     digits = 2 if nanodollars == 0 or nanodollars >= NANODOLLARS else 4

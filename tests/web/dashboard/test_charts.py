@@ -73,7 +73,7 @@ def test_a_share_has_the_digits_that_say_something(share, text):
     assert words.percent(share) == text
 
 
-@pytest.mark.parametrize(("nanodollars", "text"), [(-1, "< -$0.0001"), (-1_500_000_000, "-$1.50")])
+@pytest.mark.parametrize(("nanodollars", "text"), [(-1, "> -$0.0001"), (-1_500_000_000, "-$1.50")])
 def test_a_loss_is_negative(nanodollars, text):
     assert words.money(nanodollars) == text
 

@@ -6,6 +6,8 @@ from time import time
 
 import pytest
 
+from gateway.call.context import GATEWAY
+from gateway.contract.flag import Usage
 from tests.helpers.records import HAIKU, record
 from tests.web.dashboard.application import ADMIN, USER
 
@@ -113,3 +115,53 @@ async def test_empty_pages_say_what_to_do_next(text):
     assert "Nobody called in this time" in await text("/ui/people")
     assert "No input in this time" in await text("/ui/cache")
     assert "No call is in flight" in await text("/ui/now")
+
+
+@pytest.mark.usefixtures("calls")
+async def test_the_overview_says_whether_all_is_well(text, client):
+    assert "all is well What the calls cost" in await text("/ui/")
+    gateway = client.server.app[GATEWAY]
+    bedrock = gateway.runtime.config.providers["bedrock"]
+    gateway.keys.refused(bedrock)
+    page = await text("/ui/")
+    assert "needs attention" in page
+    assert "bedrock refuses the gateway's key. Models and providers" in page
+    assert "refuses" not in await text("/ui/", USER)
+    gateway.keys.accepted(bedrock)
+    for _ in range(20):
+        gateway.metrics.recent.observe(record(at=time(), outcome="failed"))
+    assert "20 of 20 calls of the last five minutes failed. Errors" in await text("/ui/")
+
+
+async def test_a_model_that_rests_is_a_trouble(text, client):
+    gateway = client.server.app[GATEWAY]
+    for _ in range(50):
+        gateway.health.ended("lab", "tiny", failed=True, seconds=None)
+    assert "1 model of lab rests." in await text("/ui/")
+
+
+async def test_the_cache_page_names_who_saves_least(store, text):
+    now = time() - 60
+    for login, fresh, saved in ((USER, 900, 0), (EVE, 4000, 0), (ADMIN, 10, 70)):
+        usage = Usage(input=fresh, cache_read=saved)
+        store.put(record(id=login, at=now, identity=login, usage=usage, cache_saved=saved))
+    await store.flush()
+    page = await text("/ui/cache")
+    assert f"The least was saved for {EVE} : 0% of 4,000 input tokens came from a cache." in page
+    assert "least was saved" not in await text("/ui/cache?sort=saved")
+
+
+async def test_a_refused_call_says_why_and_leads_to_the_missing_grant(store, text, get):
+    refused = {"outcome": "refused", "status": 403, "error": "permission", "error_message": "no grant allows it"}
+    store.put(record(id="r", at=time() - 60, identity=USER, model="o3 & more", provider="", **refused))
+    await store.flush()
+    page = await text("/ui/calls?id=r")
+    assert "Refused by the gateway: permission no grant allows it No grant covers the caller or the model." in page
+    _, html = await get("/ui/calls?id=r", ADMIN)
+    assert f'href="/ui/access?as={USER.replace("@", "%40")}&amp;model=o3+%26+more"' in html
+    _, html = await get("/ui/calls?id=r", USER)
+    assert 'href="/ui/access?model=o3+%26+more"' in html
+
+
+async def test_the_page_now_says_whether_a_restart_interrupts_anybody(text):
+    assert "You can restart now: no call is in flight." in await text("/ui/now")

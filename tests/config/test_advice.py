@@ -46,7 +46,7 @@ def test_keys_that_are_not_built_yet_warn_each_once() -> None:
     names = [warning.split(":")[0].rpartition(".")[2] for warning in messages]
     assert {"hooks", "exporters", "keep_encrypted_blobs", "mcp", "connectors"} <= set(names)
     assert {"flags", "chat_models", "upstream", "hook", "send_hooks"} <= set(names)
-    assert len(messages) == 24
+    assert len(messages) == 22
 
 
 def test_a_configuration_that_has_everything_warns_of_nothing_else() -> None:

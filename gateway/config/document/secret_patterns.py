@@ -47,7 +47,7 @@ _CHOSEN: Final = (
 )
 """Paths of keys that people choose. Such a key says nothing about its value: a provider may be called `token`."""
 _MACRO: Final = re.compile(rf"(?i:(?:bearer|basic) )?{MACRO.pattern}")
-_KEYFILE_PATH: Final = re.compile(r"(?:\.{0,2}|~)/.*|[\w.-]{1,100}\.json", re.ASCII)
+_KEYFILE_PATH: Final = re.compile(r"(?:\.{0,2}|~)/.*|[\w./-]{1,200}\.json", re.ASCII)
 
 _IN_URL: Final = (
     # the password, or the user name in a URL without a password, because a token is often written there

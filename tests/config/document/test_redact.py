@@ -89,6 +89,7 @@ def test_a_secret_is_hidden_wherever_a_name_tells_of_it(text):
         '{"apikey": "file:/run/secrets/key"}',
         '{"apikey": "${BEDROCK_KEY}"}',
         '{"apikey": "keyfile::/etc/account.json"}',
+        '{"apikey": "keyfile::secrets/account.json"}',
         '{"add_headers": ["X-Key: ${KEY}", "Authorization: Bearer ${KEY}"]}',
         '{"providers": {"token": {"baseurl": "https://example.com"}}}',
         '{"authorization": "x-api-key", "cost_basis": "bedrock-us"}',

@@ -321,3 +321,14 @@ async def test_a_program_of_a_pool_that_fails_gives_way_to_the_next(tmp_path, op
         (line,) = await gw.lines.until("upstream.credentials_failed")
         assert (line["key"], line["message"]) == ("a", "token ended with status 3")
         assert (await gw.readiness())[0] == 200
+
+
+async def test_a_direct_request_has_a_token_of_the_next_key_too(tmp_path, google, account, openai_upstream):
+    key_file(tmp_path / "other.json", google.create_key(OTHER, private_key(2)))
+    google.accounts.pop(EMAIL)
+    pool = vertex(google, openai_upstream, apikeys={"a": "keyfile::sa.json", "b": "keyfile::other.json"})
+    del pool["apikey"]
+    openai_upstream.listed = ["gemini"]
+    async with gate(tmp_path / "state", {"v": pool}) as gw:
+        assert (await gw.get("/direct/v/v1/models")).status == 200
+    assert [seen.headers["authorization"][:12] for seen in openai_upstream.requests] == ["Bearer ya29."]

@@ -44,6 +44,8 @@ _LONGEST_RETENTION: Final = 3650 * 86400
 
 MAX_RECORDED_HEADERS: Final = 8
 """Maximum number of headers whose values are recorded with calls. The store keeps sums for each of their values."""
+_LONGEST_HEADER: Final = 64
+"""Maximum length of the name of a recorded header. No header in use is longer."""
 ALL_HEADERS: Final = "*"
 """The entry of a grant's `filterable_headers` that stands for all recorded headers."""
 DISCOVER: Final = "discover"
@@ -109,6 +111,8 @@ def _header_name(value: str) -> str:
 def _recorded_header(value: str) -> str:
     """Return the name of a header whose values may be recorded. Raises `ValueError` for a header of secrets."""
     name = _header_name(value)
+    if len(name) > _LONGEST_HEADER:
+        raise ValueError(f"{json.dumps(name[:20])}... is longer than {_LONGEST_HEADER} characters")
     if secret := SECRET_NAMED.search(name):
         fault = f'its values may be secrets, because its name contains "{secret[0]}"'
         raise ValueError(f'"{name[:80]}" is never recorded: {fault}; name another header, such as "x-team"')

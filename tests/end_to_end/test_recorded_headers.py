@@ -124,5 +124,5 @@ async def test_the_page_of_a_call_shows_the_values_as_text(tmp_path, bedrock_sim
     async with recording(tmp_path, bedrock_sim, "x-team", "x-project") as gw:
         record = await record_of(gw, {"x-team": "<b>alpha</b>", "x-project": ""})
         page = await (await gw.get(f"/ui/calls?id={record['id']}")).text()
-    assert '<dt>x-team</dt><dd><span class="name">&lt;b&gt;alpha&lt;/b&gt;</span>' in page
-    assert '<dt>x-project</dt><dd><span class="unknown">empty</span>' in page
+    assert '<dt class="name">x-team</dt><dd><span class="name">&lt;b&gt;alpha&lt;/b&gt;</span>' in page
+    assert '<dt class="name">x-project</dt><dd><span class="unknown">empty</span>' in page

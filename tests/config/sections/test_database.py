@@ -79,6 +79,10 @@ def test_a_retention_that_the_product_takes_is_taken_without_a_word(duration):
             'database.filterable[0]: "x team" is no name of a header; write one such as "x-team"',
         ),
         (
+            f'"database": {{"filterable": [»"x-{"y" * 63}"]}}',
+            'database.filterable[0]: "x-yyyyyyyyyyyyyyyyyy"... is longer than 64 characters',
+        ),
+        (
             '"database": {"filterable": ["x-team", »"X-Api-Key"]}',
             (
                 'database.filterable[1]: "x-api-key" is never recorded: its values may be secrets, because its name contains '

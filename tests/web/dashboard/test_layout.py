@@ -42,10 +42,11 @@ LONG = Provider(
 CROWDED = Config(
     providers={**CONFIG.providers, LONG.id: LONG},
     grants=(
-        Grant((LOGIN,), (Capability("admin", (f"{LONG.id}/**",)),)),
+        Grant((LOGIN,), (Capability("admin", (f"{LONG.id}/**",), filterable_headers=("*",)),)),
         Grant((USER, POOR), (Capability("user", ()),)),
     ),
     quotas={UNBROKEN: Quota(UNBROKEN, HUGE * 1_000_000, rate=UNBROKEN)},
+    filterable_headers=(f"x-{UNBROKEN}",),
 )
 
 
@@ -56,6 +57,7 @@ def crowd(store):
         "session_id": SESSION, "identity": LOGIN, "provider": LONG.id, "model": MODEL, "agent": UNBROKEN,
         "usage": large, "cost": HUGE * 1_000_000, "duration_ms": 98_765_432.0, "first_event_ms": 87_654_321.0,
         "api": "openai_chat", "upstream_api": "bedrock_model_invoke", "stream": False,
+        "headers": {f"x-{UNBROKEN}": UNBROKEN * 2},
     }  # fmt: skip
     endings = (
         {"stop": f"stop_{UNBROKEN}"},
@@ -86,6 +88,8 @@ def pages(crowded, empty, wrong):
         "call": (crowded("/ui/calls?id=a1"), LOGIN),
         "call whose cost is unknown": (crowded("/ui/calls?id=a2"), LOGIN),
         "overview": (crowded(f"/ui/?range=12m&agent={UNBROKEN}"), LOGIN),
+        "overview of a header": (crowded(f"/ui/?range=12m&header=x-{UNBROKEN}:{UNBROKEN}{UNBROKEN}"), LOGIN),
+        "sessions with a header": (crowded(f"/ui/sessions?range=12m&header=x-{UNBROKEN}"), LOGIN),
         "overview of a person": (crowded("/ui/?range=12m&measure=tokens&by=agent"), LOGIN),
         "overview, no calls": (empty("/ui/"), LOGIN),
         "errors": (crowded("/ui/errors?range=12m"), LOGIN),
@@ -164,6 +168,20 @@ async def test_every_page_fits_the_screen_and_no_text_is_cut(tab, every_page, wi
                 wrong[name, scheme] = lines
     assert wrong == {}
     assert len(grounds) == 2
+
+
+@pytest.mark.parametrize("width", [PHONE, TABLET, 1000, 1280, DESK])
+async def test_the_forms_of_the_filter_open_within_the_screen(tab, every_page, width):
+    url, login = every_page["overview of a header"]
+    await tab.screen(width)
+    await tab.open(url, {"x-test-login": login})
+    for panel in ("custom", "more-filters"):
+        await tab.evaluate(f"document.getElementById('{panel}').open = true")
+        box = f"document.querySelector('#{panel} form').getBoundingClientRect()"
+        left, right = await tab.evaluate(f"[{box}.left, {box}.right]")
+        assert 0 <= left < right <= width
+        assert await tab.evaluate("document.documentElement.scrollWidth") <= width
+        await tab.evaluate(f"document.getElementById('{panel}').open = false")
 
 
 async def test_each_kind_of_fault_is_seen(tab, every_page):

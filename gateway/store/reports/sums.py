@@ -181,7 +181,7 @@ def _source(connection: Connection, selection: Selection, table: str) -> str:
     """Return the SQL of the rows in which a query finds its sums, for a table of sums over all calls.
 
     If the selection has a header, these are the rows of the header in the table of sums by header. Its values have sums
-    (`few_calls.py`). Without a call that has the header, there are no rows.
+    (`store/few_calls.py`). Without a call that has the header, there are no rows.
     """
     if selection.header is None:
         return table

@@ -126,11 +126,11 @@ class FilteredStream(Stage):
         return self._made
 
     def _begun(self, event: Event) -> _Begun | None:
-        """Find the texts of an event, and call the filters if nearly no other work is needed.
+        """Find the texts of an event. In the usual case, call the filters too.
 
-        Return None if the event can be passed on unchanged, as most events can. The filters are called here only if the
-        event has one text, which continues an open block. Nearly all events are like this. For any other event with
-        texts, `_filtered` calls the filters. Raises the exceptions of `Texts.feed`.
+        Return None if the event can be passed on unchanged, as most events can. In the usual case, an event has one
+        text, which continues an open block. For any other event with texts, `_filtered` calls the filters. Raises the
+        exceptions of `Texts.feed`.
         """
         items = self._found(event)
         if not items:

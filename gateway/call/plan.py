@@ -53,7 +53,8 @@ Plans = Callable[[Access, str, str, str, str], Plan]
 """A function that returns the plan of calls. Its arguments are the caller's access, and then the flag, the dialect, the
 operation and the model's name of the request (`ClientRequest`).
 
-It raises `Refused` if the caller may not use a model of this name, and `PluginFailed` if a plugin fails."""
+It raises `Refused` if the caller has no role, `NotGranted` if the caller may not use a model of this name, and
+`PluginFailed` if a plugin fails."""
 
 
 def plans(catalog: Catalog, conversions: Conversions) -> Plans:
@@ -78,7 +79,7 @@ def added_headers(access: Access, offer: Offer) -> Mapping[str, str]:
 
 
 class NotGranted(Exception):
-    """The exception for a name of a model of which the caller may use no offer. The model may be unknown."""
+    """The exception for a model's name that leads to no offer that the caller may use. The model may be unknown."""
 
 
 def not_granted(catalog: Catalog, access: Access, name: str) -> Refused:

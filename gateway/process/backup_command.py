@@ -71,7 +71,7 @@ def _about(manifest: Manifest) -> str:
 
 
 def _files(options: argparse.Namespace, registry: Registry) -> StateFiles:
-    """Return the files of the state folder. Raises `NotDone` if the store is not among them."""
+    """Return the files of the state folder. Raises `NotDone` if the store is in PostgreSQL."""
     config = load(options.config, plugins=registry.known).config if options.config is not None else Config()
     if config.storage.postgres is not None:
         raise NotDone(

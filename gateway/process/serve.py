@@ -289,7 +289,10 @@ class Options:
 
 
 def _hello(config: Config, state: Path, options: Options) -> Hello:
-    """Return the message to a replaced process. Raises `CannotStart` for a store with sample calls, if forbidden."""
+    """Return the first message to the process that is to be replaced.
+
+    Raises `CannotStart` if the store has sample calls and the option `sample` is not set.
+    """
     if not options.sample:
         try:
             require_no_sample(database_path(config, state))

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def database_path(config: Config, state: Path) -> Path:
     """Return the path of the SQLite file: that in `storage.url`, or `irisgate.db`.
 
-    Relative paths start at the state folder. With a store in PostgreSQL there is no such file, but the file of bodies
-    is named after it.
+    A relative path starts at the state folder. If the store is in PostgreSQL, there is no SQLite file. The path still
+    names the file of the bodies.
     """
     url = config.storage.url
     return state / (url.removeprefix("sqlite:") if url and config.storage.postgres is None else "irisgate.db")
@@ -30,7 +30,7 @@ def database_path(config: Config, state: Path) -> Path:
 def open_store(config: Config, state: Path) -> SqliteStore | PostgresStore:
     """Open the store. Raises `StoreFailed` if it cannot be opened.
 
-    A store in PostgreSQL is asked to connect, which may take some seconds.
+    Opening a store in PostgreSQL includes connecting to the server, which may take some seconds.
     """
     postgres = config.storage.postgres
     if postgres is None:
@@ -56,7 +56,10 @@ def address(postgres: Postgres, server: PostgresServer) -> Address:
 
 
 def store_name(config: Config, state: Path) -> str:
-    """Return a name of the store without a password, by which a new process knows that it is the old one's store."""
+    """Return a name of the store, without a password.
+
+    If a new process and the process that it replaces have the same name here, they have the same store.
+    """
     postgres = config.storage.postgres
     return str(database_path(config, state).resolve() if postgres is None else address(postgres, postgres.server))
 

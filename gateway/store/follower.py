@@ -51,7 +51,7 @@ FLUSH_SECONDS: Final = 5.0
 EXPIRE_SECONDS: Final = 10.0
 """Seconds until the next search for expired calls, if the last search has deleted all expired calls."""
 CHECK_SECONDS: Final = 5.0
-"""Seconds after the last use of the store until the follower asks the store whether it works, if there are no calls."""
+"""Seconds without a use of the store, after which the follower asks the store whether it works."""
 EXPIRE_BATCH_CALLS: Final = 2000
 """Maximum number of calls that are deleted in one transaction, during which the store is locked."""
 
@@ -326,7 +326,7 @@ class JournalFollower:
         self._expire_at = now if deleted == EXPIRE_BATCH_CALLS else now + EXPIRE_SECONDS
 
     async def _check(self) -> None:
-        """Ask the store whether it works, if it was not used for some time. A failure is shown before calls come."""
+        """Ask a store that was not used for some time whether it works. So a failure is seen before calls come."""
         if monotonic() >= self._check_at:
             await self._store.offset()
             self._check_at = monotonic() + CHECK_SECONDS

@@ -71,8 +71,8 @@ class GoogleSection(Section):
 
     token_uri: Annotated[str, AfterValidator(_token_uri)] = Field(
         "",
-        description="The token endpoint, in place of the one in the key file, which must be one of Google's: "
-        f'"{TOKEN_URI}". Unencrypted HTTP is for this machine only.',
+        description="The token endpoint, in place of the one in the key file. It may be another host than Google's. "
+        f'Unencrypted HTTP is for this machine only: "{TOKEN_URI}".',
     )
     scopes: Annotated[tuple[str, ...], Field(strict=False), AfterValidator(_scopes)] = Field(
         (SCOPE,), description=f'The scopes of the tokens: ["{SCOPE}"].'

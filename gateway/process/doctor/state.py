@@ -49,8 +49,8 @@ class StateFolder:
 
     path: Path
     database: Path
-    """The SQLite file of the store. With a store in PostgreSQL there is none, and the file of bodies is named after
-    it."""
+    """The path of the SQLite file. If the store is in PostgreSQL, there is no such file. The path still names the file
+    of the bodies."""
     repair: bool
     postgres: Address | None = None
     """The database of a store in PostgreSQL; None for a store in SQLite."""

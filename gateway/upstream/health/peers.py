@@ -14,8 +14,10 @@ Key = tuple[str, str]
 class Peers:
     """The models at enabled providers, each with the other models that can serve its calls.
 
-    These are the same model at other providers, and the other targets of the model's aliases. Models share their
-    groups, because with a list for each model, a thousand providers of one model would need a million entries.
+    These are the same model at other providers, and the other targets of the model's aliases.
+
+    The models that can replace one another share one list (a group). If each model had its own list of the others, a
+    thousand providers of one model would need a million entries.
     """
 
     def __init__(self, groups: Mapping[Key, Sequence[Sequence[Key]]]) -> None:
@@ -38,7 +40,7 @@ class Peers:
 
 
 def peers_of(config: Config) -> Peers:
-    """Return the other models that can serve the calls of each model of an enabled provider."""
+    """Return, for each model of an enabled provider, the other models that can serve its calls."""
     keys = dict.fromkeys(
         (id_, model) for id_, provider in config.providers.items() if not provider.disabled for model in provider.models
     )

@@ -285,7 +285,7 @@ class _Search:
     def _checked(self, candidate: Candidate, module: ModuleType) -> tuple[Mistake, ...]:
         """Return the mistakes of a plugin. An exception of the plugin's code during the checks is a mistake too.
 
-        A test checks the built-in plugins, so that each start need not take the time.
+        Built-in plugins are not checked here, because that would delay each start. A test checks them.
         """
         if candidate.is_built_in:
             return ()

@@ -57,9 +57,11 @@ class DirectExplanation:
     by: tuple[GrantedPaths, ...]
     """The patterns that allow the request. An admin needs none."""
     fault: str = ""
-    """The reason why the path is not clear, or why its provider cannot be called."""
+    """The reason why the path is not clear (ambiguous), or why its provider cannot be called."""
     grant: str = ""
-    """A grant that would allow the request and nothing more, as JSON; "" if nothing is missing."""
+    """A grant that would allow the request, as JSON; "" if nothing is missing.
+
+    It allows nothing more, unless no pattern can match the path alone."""
     policy: str = ""
     """A note on how to use `grant` in the tailnet policy; "" if there is no such note."""
     note: str = ""
@@ -68,7 +70,7 @@ class DirectExplanation:
 def explain_direct(runtime: Runtime, identity: Identity, request: str, *, note: str = "") -> DirectExplanation:
     """Return the full explanation, for administrators only.
 
-    `request` is the method and the path. Raises `NoSuchRequest` if it is not.
+    `request` is the method and the path. Raises `NoSuchRequest` if it has another form.
     """
     method, raw = method_and_path(request)
     access = runtime.grants.access(identity)
@@ -138,7 +140,10 @@ def _written(pattern: DirectPattern) -> str:
 
 
 def _grant(identity: Identity, role: bool, method: str, path: DirectPath) -> str:
-    """Return a grant for the request, as JSON. A path that no pattern can spell is covered by its whole provider."""
+    """Return a grant for the request, as JSON.
+
+    If no pattern can match the path alone, the grant is for all paths of its provider.
+    """
     wanted = f"{method} {path.meanings[0]}"
     try:
         fits = matches(direct_pattern(wanted).path, path.meanings[1])

@@ -1,7 +1,7 @@
 """GET /api/explain and /api/whoami: why a caller may or may not use a model or send a direct request, and the identity
 of a caller.
 
-This file decides who may ask about whom, and `gateway.call.explain.explain` makes the explanation. Callers without a
+This file decides who may ask about whom. The package `gateway.call.explain` makes the explanations. Callers without a
 role may use both routes, because they need an explanation most. Unidentified callers do not reach the routes, because
 `call/guard.py` refuses their requests.
 """
@@ -80,9 +80,9 @@ class _Asked(NamedTuple):
     about: str
     """The name of the model, or the method and path of the request."""
     whole: Callable[..., Explanation | DirectExplanation]
-    """The function for administrators."""
+    """The function that makes the full explanation, for administrators."""
     own: Callable[[Runtime, Identity, str], Explanation | DirectExplanation]
-    """The function for callers who ask about themselves."""
+    """The function that makes the explanation for callers who ask about themselves."""
 
 
 def _asked(query: Mapping[str, str]) -> _Asked | None:

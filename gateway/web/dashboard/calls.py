@@ -85,7 +85,8 @@ def _access_href(record: Record, *, admin: bool) -> str:
 def _granted(gateway: Gateway, caller: Identity, record: Record, *, admin: bool) -> Granted | None:
     """Return the present grants for a call's model. Call this in a thread.
 
-    Return None if the call reached no provider, or is a direct call, which the grant of a model does not allow.
+    Return None if the call reached no provider. Also return None for a direct call, because it is allowed by a grant
+    for its path and not by a grant for its model.
     A user sees only their own grants, as on the page Access.
     """
     if not record.provider or not record.model or record.direct is not None:

@@ -255,7 +255,9 @@ class Provider:
 
         `key` is the key's name in `apikeys`; "" for a provider without `apikeys`.
         """
-        return next((each.source for each in self.apikeys if each.name == key), self.issuer)
+        if not key:
+            return self.issuer  # without a search, because most calls have only one key
+        return next((each.source for each in self.apikeys if each.name == key), None)
 
 
 class DirectPattern(NamedTuple):

@@ -31,14 +31,15 @@ _PROPERTY: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 
 Some MCP servers have other names, such as $top and filter[id] (goose#1804)."""
 _ALPHANUMERIC: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
-_COMBINED: Final = frozenset({"anyOf", "oneOf", "allOf", "$ref", "$schema"})
+_MERGED: Final = frozenset({"anyOf", "oneOf", "allOf", "$ref"})
+_COMBINED: Final = _MERGED | {"$schema"}
 _KEPT: Final = frozenset(
     {"properties", "required", "type", "title", "description", "$id", "$comment", "$defs", "definitions", "examples"}
 )
 """Keywords that are not reported as dropped when `_Folder` merges a part of allOf, or the definition of a $ref.
 
 `properties` and `required` are not lost, because they are copied into the merged schema. `type` is always `object` in
-the result. The other keywords do not restrict the tool's input."""
+the result, and a part of another type is reported. The other keywords do not restrict the tool's input."""
 _MAX_OWN_ID: Final = 128
 """Maximum number of characters of an id that `ToolIds.own` matches. Such an id includes the tool's name of up to 64
 characters."""
@@ -207,7 +208,7 @@ def tool_schema(schema: Any, name: str, at: str, drop: Drop = lambda _: None) ->
         raise invalid(f'{param(at)}: the schema of tool "{name}" must be an object', param(at))
     folded = _Folder(schema, drop).fold(schema, at)
     kind = folded.get("type")
-    if kind not in (None, "object", "custom") and not (isinstance(kind, list) and "object" in kind):
+    if not _can_be_object(kind):
         raise invalid(f'{param(at)}: the schema of tool "{name}" has type {kind!r}; it must be "object"', param(at))
     folded["type"] = "object"
     folded["properties"] = folded.get("properties") or {}  # null is refused (bifrost#1720)
@@ -216,6 +217,11 @@ def tool_schema(schema: Any, name: str, at: str, drop: Drop = lambda _: None) ->
     if "required" in folded and not isinstance(folded["required"], list):
         del folded["required"]
     return folded
+
+
+def _can_be_object(kind: Any) -> bool:
+    """Return whether the `type` of a schema allows objects. Some clients send the type `custom`."""
+    return kind in (None, "object", "custom") or (isinstance(kind, list) and "object" in kind)
 
 
 class _Folder(msgspec.Struct):
@@ -236,20 +242,21 @@ class _Folder(msgspec.Struct):
 
         The copy does not have these four keywords. It is made only once for a schema that is used several times. If a
         schema contains itself, nothing is merged at the inner place, so that circular references end. At a depth above
-        `_MAX_FOLDS`, nothing is merged either.
+        `_MAX_FOLDS`, nothing is merged either, which is reported as dropped.
         """
         if (folded := self._folded.get(id(schema))) is not None:
             return folded
         own = {key: value for key, value in schema.items() if key not in _COMBINED}
-        if depth > _MAX_FOLDS or id(schema) in self._begun:
+        if id(schema) in self._begun:
+            return own
+        if depth > _MAX_FOLDS:
+            for key in sorted(_MERGED & schema.keys()):
+                self.drop(f"{at}/{key}")
             return own
         self._begun.add(id(schema))
-        parts = [(part, f"allOf/{index}") for index, part in enumerate(_objects(schema.get("allOf")))]
-        if (target := referred(schema.get("$ref"), self.root)) is not None:
-            parts.append((target, "$ref"))
-        for part, name in parts:
+        for part, name in self._parts(schema):
             folded = self.fold(part, f"{at}/{name}", depth + 1)
-            for lost in folded.keys() - _KEPT - own.keys():
+            for lost in _lost(own, folded):
                 self.drop(f"{at}/{name}/{escape_step(lost)}")
             _add(own, folded, demanded=True)
         for key in ("anyOf", "oneOf"):
@@ -259,6 +266,21 @@ class _Folder(msgspec.Struct):
                 _add(own, self.fold(part, f"{at}/{key}/{index}", depth + 1), demanded=False)
         self._folded[id(schema)] = own
         return own
+
+    def _parts(self, schema: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], str]]:
+        """Return the schemas that restrict every input, with their positions: the parts of allOf, and the $ref."""
+        parts: list[tuple[Mapping[str, Any], str]] = [
+            (part, f"allOf/{index}") for index, part in enumerate(_objects(schema.get("allOf")))
+        ]
+        if (target := referred(schema.get("$ref"), self.root)) is not None:
+            parts.append((target, "$ref"))
+        return parts
+
+
+def _lost(own: Block, inner: Block) -> list[str]:
+    """Return the keywords of the schema `inner`, a part of `own`, that restrict the input and are lost."""
+    lost = [*(inner.keys() - _KEPT - own.keys())]
+    return lost if _can_be_object(inner.get("type")) else [*lost, "type"]
 
 
 def _add(own: Block, inner: Block, *, demanded: bool) -> None:

@@ -55,6 +55,28 @@ def test_a_definition_that_is_used_twice_keeps_what_it_requires(first):
     assert (made["properties"].keys(), made["required"]) == ({"x", "y"}, ["x"])
 
 
+def lost(schema):
+    """Return the JSON pointers of the constraints that are reported as dropped."""
+    dropped = []
+    tool_schema(schema, "look", "", dropped.append)
+    return dropped
+
+
+@pytest.mark.parametrize("kind", ["array", ["string", "null"], 1])
+def test_a_part_of_another_type_is_reported(kind):
+    assert lost({"allOf": [{"type": kind}, {"type": "object"}, {"type": ["object", "null"]}]}) == ["/allOf/0/type"]
+    assert lost({"$ref": "#/$defs/a", "$defs": {"a": {"type": kind}}}) == ["/$ref/type"]
+
+
+@pytest.mark.parametrize("inner", [{"allOf": [{"required": ["a"]}]}, {"anyOf": [{"required": ["a"]}]}])
+def test_constraints_too_deep_to_merge_are_reported(inner):
+    schema = inner
+    for _ in range(9):
+        schema = {"allOf": [schema]}
+    assert lost(schema) == [f"{'/allOf/0' * 9}/{next(iter(inner))}"]
+    assert lost(schema["allOf"][0]) == [f"{'/allOf/0' * 8}/anyOf"] * ("anyOf" in inner)
+
+
 def test_circular_references_cost_no_more_than_the_schema():
     circle = {"allOf": [{"$ref": "#/$defs/a"}] * 300, "properties": {"x": {}}}
     assert root({"$defs": {"a": circle}, **circle})["properties"] == {"x": {}}

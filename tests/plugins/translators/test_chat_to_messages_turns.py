@@ -238,6 +238,25 @@ def test_thinking_of_another_family_is_dropped_aloud():
     assert dropped({"messages": history}) == ["/messages/1/thinking_blocks/0"]
 
 
+@pytest.mark.parametrize(
+    ("part", "lost"),
+    [
+        ({"type": "thinking", "thinking": "Hm"}, []),
+        ({"type": "redacted_thinking", "data": "irisgate1:claude:EmwK"}, []),
+        ({"type": "thinking", "thinking": "Oh"}, ["/messages/1/content/0"]),
+        ({"type": "redacted_thinking", "data": "irisgate1:claude:other"}, ["/messages/1/content/0"]),
+    ],
+)
+def test_thinking_in_the_content_is_left_out_silently_only_if_the_blocks_have_it(part, lost):
+    blocks = [
+        {"type": "thinking", "thinking": "Hm", "signature": "irisgate1:claude:s"},
+        {"type": "redacted_thinking", "data": "irisgate1:claude:EmwK"},
+    ]
+    content = [part, {"type": "text", "text": "Yes"}]
+    message = {"role": "assistant", "content": content, "thinking_blocks": blocks}
+    assert dropped({"messages": [user(), message, user()]}) == lost
+
+
 def test_unsigned_thinking_is_dropped_aloud():
     history = [user(), {"role": "assistant", "content": "Yes", "reasoning_content": "Hm"}, user()]
     assert dropped({"messages": history}) == ["/messages/1/reasoning_content"]

@@ -65,7 +65,7 @@ def messages(top: Members, drop: Drop) -> list[Message]:
 
 
 def _message(role: str, raw: dict[str, Any], at: str, drop: Drop) -> Message:
-    raw = _with_blocks(raw) if role == "assistant" else raw
+    raw = _with_blocks(raw, at, drop) if role == "assistant" else raw
     replayed = _UNSIGNED if raw.get("thinking_blocks") else frozenset()
     inner_leftovers(raw, _CARRIED[role] | replayed, at, drop)
     given = raw.get("content")
@@ -86,19 +86,24 @@ def _message(role: str, raw: dict[str, Any], at: str, drop: Drop) -> Message:
     return Message(role, at, content, ttl)
 
 
-def _with_blocks(raw: dict[str, Any]) -> dict[str, Any]:
+def _with_blocks(raw: dict[str, Any], at: str, drop: Drop) -> dict[str, Any]:
     """Return an assistant message with all thinking in `thinking_blocks`.
 
     Some clients send thinking blocks as parts of the content, with or without the field `thinking_blocks`
-    (BerriAI/litellm#23137). Mistral's clients send thinking as parts too.
+    (BerriAI/litellm#23137). Mistral's clients send thinking as parts too. A part that is not in `thinking_blocks`,
+    although the message has this field, is reported as dropped.
     """
     content: list[Any] = []
     blocks: list[Any] = []
+    given = [mapping(block) for block in sequence(raw.get("thinking_blocks"))]
+    known = {text(block.get("data")) for block in given} | {text(block.get("thinking")) for block in given}
     length = 0
-    for part in sequence(raw.get("content")):
+    for index, part in enumerate(sequence(raw.get("content"))):
         block = mapping(part)
         if block.get("type") in _BLOCKS:
             thinking = "".join(parts_of(block.get("thinking"))[0])
+            if given and (text(block.get("data")) or thinking) not in known:
+                drop(f"{at}/content/{index}")
             blocks.append({**block, "thinking": thinking, **dict(zip(PLACE, (length, 0), strict=True))})
             content.append("")  # keeps the places of the other parts
         else:

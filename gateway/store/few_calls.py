@@ -1,4 +1,4 @@
-"""Reports about the value of a header that has no sums of its own, because the header has many values.
+"""Reports about a value of a header that has no sums of its own. This happens if the header has many values.
 
 Such a value has few calls, for example one if each call has an id of its own. The calls are read, and written to a
 database in memory. Reports about all calls of this database are the reports about the value.
@@ -36,9 +36,10 @@ _HEALTH: Final = "provider, model, success_at, error_at, error, message, call"
 
 @contextmanager
 def with_sums(connection: Connection, selection: Selection) -> Iterator[tuple[Connection, Selection]]:
-    """Yield a connection and a selection for which there are sums, and which have the calls of the given selection.
+    """Yield a connection and a selection by which the sums of the selected calls can be read.
 
-    Raises `TooManyCalls` if there are no sums and more than `MAX_CALLS` calls.
+    These are the arguments if the database has such sums. Otherwise, the connection is to a database in memory that has
+    only the calls of the header term. Raises `TooManyCalls` if these are more than `MAX_CALLS`.
     """
     term = selection.header
     stored = None if term is None else connection.execute(_HAS_SUMS, (term,)).fetchone()

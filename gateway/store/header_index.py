@@ -7,8 +7,8 @@ a header contains no colon, so it ends at the first colon of the term. Each call
 - The table `call_headers` has the calls of each term, in the order of time.
 - The table `session_headers` has the sessions of each term.
 
-The text of a term is deleted with the last of its calls, because a client has chosen it. If the term has sums
-(`header_sums.py`), its row is deleted after them.
+A term is deleted with the last of its calls, because a client has chosen its text. If the term has sums
+(`header_sums.py`), only the text is deleted at once. The row of the term is deleted after the sums.
 """
 
 from __future__ import annotations
@@ -127,13 +127,16 @@ def _with_sums(connection: Connection, new: Iterable[str]) -> Sequence[tuple[str
 
 
 def values_of(name: str) -> tuple[str, str]:
-    """Return a lower bound of the terms with a header and a value, and an exclusive upper bound."""
+    """Return a range of texts: a lower bound, and an upper bound that is excluded.
+
+    The terms in this range are those with the header `name` and a value.
+    """
     # ";" is the character after ":"
     return f"{name}:", f"{name};"
 
 
 def numbers_with_sums(connection: Connection, wanted: Iterable[str]) -> dict[str, int]:
-    """Return the numbers of those terms that have sums."""
+    """Return the row numbers of those terms that have sums, by term."""
     return dict(_looked_up(connection, list(wanted), "AND has_sums = 1"))
 
 
@@ -161,7 +164,7 @@ def expiring(connection: Connection, calls: str, values: Sequence[Any]) -> list[
 
 
 def remove_from_index(connection: Connection, calls: Sequence[tuple[int, int, str]]) -> None:
-    """Remove `calls`, a result of `expiring`, from the index. Forget the terms that no other call has."""
+    """Remove `calls`, a result of `expiring`, from the index. Delete the terms that no other call has."""
     numbers = term_numbers(connection, {term for _, _, headers in calls for term in terms_of(headers)})
     connection.executemany(
         _DELETE_CALL, [(numbers[term], at, call) for call, at, headers in calls for term in terms_of(headers)]
@@ -178,7 +181,7 @@ def _forget(connection: Connection, unused: Iterable[int]) -> None:
 
 
 def forget_unused(connection: Connection) -> None:
-    """Forget all terms that no stored call has."""
+    """Delete all terms that no stored call has. Of a term with sums, only the text is deleted (`FORGOTTEN`)."""
     _forget(connection, [number for (number,) in connection.execute(_ALL_UNUSED).fetchall()])
 
 

@@ -1,7 +1,7 @@
 """The migration that adds sums over the calls with a recorded header.
 
-Each table of sums gets a second one, whose rows belong to a header term (`header_index.py`). Sums begin with the calls
-after the migration, as the record of headers itself did.
+For each table of sums, there is a second table of sums by header term (`header_index.py`). Its sums begin with the
+calls after the migration.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class _Table(NamedTuple):
     unit: int
     """Unit of time in milliseconds."""
     number: str
-    """SQL of the sum of the table's column `calls` over some calls `c`."""
+    """SQL of the number that the table's column `calls` has in total for some calls `c`."""
     condition: str
     """SQL of the condition that selects the calls to count."""
 
@@ -124,9 +124,9 @@ def _add_figures(
 
 
 def purge_forgotten(connection: Connection) -> None:
-    """Delete sums of terms whose texts are deleted, because no stored call has them any more.
+    """Delete sums of terms that no stored call has any more. The texts of these terms are already deleted.
 
-    At most `MAX_PURGED` rows of a table are deleted for each term. A term is deleted with its last sums.
+    About `MAX_PURGED` rows of each table are deleted for each term. A term is deleted with its last sums.
     """
     for (term,) in connection.execute(_FORGOTTEN_TERMS, (_PURGED_TERMS,)).fetchall():
         is_left = [not _purge(connection, table, term) for table in TABLES]
@@ -152,7 +152,10 @@ def terms_with_wrong_sums(connection: sqlite3.Connection) -> set[int]:
 
 
 def delete_orphans(connection: sqlite3.Connection) -> None:
-    """Delete sums whose term or series is not stored. Otherwise a new term could get the number of the old one."""
+    """Delete sums whose term or series is not stored.
+
+    Otherwise, a new term could get the row number of the old term, and with it these sums.
+    """
     for table in TABLES:
         connection.execute(
             f"DELETE FROM {table} WHERE term NOT IN (SELECT n FROM header_terms WHERE has_sums = 1) OR "  # noqa: S608
@@ -161,10 +164,10 @@ def delete_orphans(connection: sqlite3.Connection) -> None:
 
 
 def recount_header_sums(connection: sqlite3.Connection) -> None:
-    """Compute the sums of terms that count too few calls anew from the stored calls.
+    """Compute sums anew from the stored calls, for each term whose sums count too few calls.
 
-    Older sums of these terms, of calls that have expired, are lost. `delete_orphans` was called before new terms were
-    inserted.
+    The sums of such a term then no longer include calls that have expired. Call `delete_orphans` first, before new
+    terms are inserted.
     """
     for term in sorted(terms_with_wrong_sums(connection)):
         for table in TABLES:

@@ -32,7 +32,7 @@ _STRING: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _QUOTE: Final = ord('"')
 _ARRAY: Final = ord("[")
 _OPENED_BY: Final = {ord("]"): _ARRAY, ord("}"): ord("{")}
-"""The opening bracket of each closing bracket."""
+"""The opening bracket that belongs to each closing bracket."""
 
 
 class Decoder:

@@ -178,10 +178,10 @@ def grouped_twice(
 
 
 def _source(connection: Connection, selection: Selection, table: str) -> str:
-    """Return the SQL of the rows in which a query finds its sums, for a table of sums over all calls.
+    """Return the SQL of the rows that a query sums. `table` is a table of sums over all calls.
 
-    If the selection has a header, these are the rows of the header in the table of sums by header. Its values have sums
-    (`store/few_calls.py`). Without a call that has the header, there are no rows.
+    If the selection has a header term, these are the rows of this term in the matching table of sums by term. The term
+    must have sums (`store/few_calls.py`). If no call has the term, there are no rows.
     """
     if selection.header is None:
         return table

@@ -57,7 +57,8 @@ SORTS: Final[Mapping[str, Callable[[Row], tuple[float, ...]]]] = {
 }
 """The orders of a table, each with a function that returns a row's sort key. The highest key comes first.
 
-Of several rows for which caching saved the same, that with the most fresh input wasted most."""
+In the order `wasted`, the row for which caching saved least comes first. Of rows with the same saving, the row with the
+most fresh input comes first."""
 BY_NAME: Final = "name"
 """The value of `sort` for alphabetical order."""
 ACTIVE_DAYS: Final = 4
@@ -94,7 +95,8 @@ class Reports(msgspec.Struct, frozen=True):
     def scoped(self, wanted: PageFilter) -> PageFilter:
         """Return the filter for the calls that the reader may see.
 
-        Raises `Denied` if the reader may not filter by the filter's header. Raises `BadQuery` if it is not recorded.
+        Raises `Denied` if the reader may not filter by the header of the filter, or asks for the calls of somebody
+        else. Raises `BadQuery` if the header is not recorded.
         """
         if wanted.header is not None:
             require_term(self.headers, wanted.header)

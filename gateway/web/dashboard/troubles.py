@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 from gateway.call.context import Gateway
 
 LEAST_CALLS: Final = 10
-"""Minimum number of calls of the last five minutes with which their errors count as a trouble."""
+"""Minimum number of calls in the last five minutes. With fewer calls, errors are not shown as a trouble."""
 MANY_ERRORS: Final = 0.2
-"""Fraction of errors in the calls of the last five minutes from which they count as a trouble."""
+"""Minimum fraction of failed calls in the last five minutes that is shown as a trouble."""
 _PROVIDERS: Final = ("/ui/providers", "Models and providers")
 
 

@@ -12,6 +12,7 @@ from math import floor
 from urllib.parse import unquote
 
 import pytest
+import pytest_asyncio
 
 from gateway.money.quotas.estimate import TOKENS_PER_SECOND
 from gateway.testkit import scenarios
@@ -296,18 +297,35 @@ RECORDED = {
 }
 
 
-@pytest.mark.parametrize("exchange", exchanges("converse", "converse-stream", status=200))
+EXCHANGES = exchanges("converse", "converse-stream", status=200)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def recordings(tmp_path_factory):
+    """Yield a simulated Bedrock and a gateway with all recorded models, for one recorded reply after another."""
+    models = [model_of(parameter.values[0]) for parameter in EXCHANGES]
+    async with BedrockSim(keys={KEY}, models=set(models), any_signature=True) as sim:
+        provider = bedrock(sim.url, models=sorted(set(models)), flags=["bedrock_converse"])
+        async with gate(tmp_path_factory.mktemp("recordings"), {"b": provider}) as gw:
+            yield sim, gw
+
+
+def model_of(exchange):
+    return unquote(exchange["path"].split("/")[2])
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("exchange", EXCHANGES)
 @pytest.mark.parametrize("native", [True, False], ids=["native", "from chat"])
-async def test_every_recorded_reply_costs_what_it_reported(tmp_path, exchange, native):
-    model = unquote(exchange["path"].split("/")[2])
-    data, content_type = served(exchange)
-    async with BedrockSim(keys={KEY}, models={model}, any_signature=True) as sim:
-        sim.script(scenarios.raw(data, content_type))
-        async with gate(tmp_path, {"b": bedrock(sim.url, models=[model], flags=["bedrock_converse"])}) as gw:
-            chat = {"model": model, "stream": "response_base64" in exchange, **CHAT}
-            path, body = f"/bedrock{exchange['path']}", exchange["request"]
-            await (gw.post(path, body) if native else gw.post("/v1/chat/completions", chat))
-            (record,) = await gw.calls()
+async def test_every_recorded_reply_costs_what_it_reported(recordings, exchange, native):
+    sim, gw = recordings
+    model = model_of(exchange)
+    sim.script(scenarios.raw(*served(exchange)))
+    before = gw.lines.count("call.finished")
+    chat = {"model": model, "stream": "response_base64" in exchange, **CHAT}
+    path, body = f"/bedrock{exchange['path']}", exchange["request"]
+    await (gw.post(path, body) if native else gw.post("/v1/chat/completions", chat))
+    (record,) = (await gw.calls(before + 1))[before:]
     if "response" in exchange:
         reply = exchange["response"]
     else:

@@ -113,7 +113,6 @@ def pytest_sessionstart():
 
 def pytest_collection_finish():
     """Exclude pytest's own objects from garbage collection. Scanning them takes a second each time."""
-    gc.collect()
     gc.freeze()
     gc.enable()
 

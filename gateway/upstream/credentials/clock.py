@@ -1,7 +1,8 @@
 """The clock for signatures of requests to a provider, and for the expiries of its credentials.
 
-AWS refuses a signature whose time differs from its own by more than five minutes. If AWS refuses a credential and the
-`Date` of its reply shows another time, the difference is added to the machine's clock from then on.
+AWS refuses a signature whose time differs from its own by more than five minutes, and Google's token endpoint is as
+strict. If a credential is refused and the `Date` of the reply shows another time, the difference is added to the
+machine's clock from then on.
 """
 
 from __future__ import annotations

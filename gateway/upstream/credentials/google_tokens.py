@@ -23,6 +23,7 @@ from urllib.parse import urlencode, urlsplit
 import orjson
 
 from gateway.config.model import Provider, ServiceAccount, Timeouts
+from gateway.config.sections.service_accounts import TOKEN_HOSTS
 from gateway.contract.errors import GatewayError
 from gateway.contract.flag import UpstreamRequest
 from gateway.upstream.client import Upstream
@@ -45,8 +46,8 @@ MAX_REASON: Final = 200
 _TIMEOUTS: Final = Timeouts(connect_seconds=5, head_seconds=10, read_seconds=10)
 _GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _AUDIENCE: Final = "https://oauth2.googleapis.com/token"
-_OF_GOOGLE: Final = (".googleapis.com", ".google.com")
-"""Ends of the names of Google's hosts. All of Google's token endpoints expect the audience `_AUDIENCE`."""
+"""The audience of JWTs for Google's token endpoint, at each of its hosts. Another endpoint gets its own URL as the
+audience, so that it cannot use the JWT at Google's."""
 
 _NEW_KEY: Final = "create a new key of the account, and write its file in place of the old one"
 _REMEDIES: Final = (
@@ -173,12 +174,12 @@ def assertion_of(account: ServiceAccount, pem: bytes, now: int) -> str:
     key = load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True)
     assert isinstance(key, RSAPrivateKey)
     header = {"alg": "RS256", "typ": "JWT", **({"kid": account.key_id} if account.key_id else {})}
-    host = urlsplit(account.token_uri).hostname or ""
+    is_googles = urlsplit(account.token_uri).netloc in TOKEN_HOSTS
     begun = now - BEGUN_SECONDS
     claims = {
         "iss": account.email,
         "scope": " ".join(account.scopes),
-        "aud": _AUDIENCE if host.endswith(_OF_GOOGLE) else account.token_uri,
+        "aud": _AUDIENCE if is_googles else account.token_uri,
         "iat": begun,
         "exp": begun + JWT_SECONDS,
     }

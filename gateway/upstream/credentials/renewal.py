@@ -4,7 +4,7 @@
 - If a renewal fails, the credential is used until it expires, and the renewal is tried again.
 - Nothing is renewed without calls, so there are no timers.
 
-`aws_access.py` and `key_helpers.py` obtain the credentials.
+`aws_access.py`, `key_helpers.py` and `google_tokens.py` obtain the credentials.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ provider accepts only tokens that were issued and have not expired.
 
 import asyncio
 import json
+from base64 import urlsafe_b64decode
 from contextlib import asynccontextmanager
 from time import time
 
@@ -11,13 +12,16 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from gateway.config.document.secrets import Secret
 from gateway.config.load import load
+from gateway.config.model import ServiceAccount
 from gateway.contract.registry import discover
 from gateway.process.reload import Reloader
 from gateway.process.serve import listening
 from gateway.telemetry.log import configure
 from gateway.testkit.google import GoogleSim
 from gateway.upstream.credentials import renewal
+from gateway.upstream.credentials.google_tokens import assertion_of
 from tests.helpers.gateway import EVERYTHING, LOOPBACK, Gate, Lines, gate
 from tests.helpers.google import EMAIL, key_file, pem, private_key
 from tests.helpers.providers import provider
@@ -164,6 +168,24 @@ async def test_an_endpoint_that_cannot_be_reached_is_told(tmp_path, google, acco
             "the token endpoint 127.0.0.1:1 cannot be reached: 127.0.0.1:1: nothing listens"
         )
         assert line["remedy"] == "let the gateway reach the address"
+
+
+@pytest.mark.parametrize(
+    ("uri", "audience"),
+    [
+        ("https://oauth2.googleapis.com/token", "https://oauth2.googleapis.com/token"),
+        ("https://accounts.google.com/o/oauth2/token", "https://oauth2.googleapis.com/token"),
+        ("https://script.google.com/macros/s/x/exec", "https://script.google.com/macros/s/x/exec"),
+        ("https://oauth2.googleapis.com:444/token", "https://oauth2.googleapis.com:444/token"),
+    ],
+)
+def test_only_googles_endpoint_gets_a_jwt_that_google_takes(uri, audience):
+    account = ServiceAccount(EMAIL, Secret(pem(private_key())), "k1", uri, ("s", "t"))
+    header, claims, _ = assertion_of(account, account.key.value.encode(), 1_800_000_000).split(".")
+    assert json.loads(urlsafe_b64decode(header + "==")) == {"alg": "RS256", "typ": "JWT", "kid": "k1"}
+    assert json.loads(urlsafe_b64decode(claims + "==")) == {
+        "iss": EMAIL, "scope": "s t", "aud": audience, "iat": 1_799_999_940, "exp": 1_800_003_540,
+    }  # fmt: skip
 
 
 ODD = {

@@ -126,3 +126,34 @@ async def test_the_page_of_a_call_shows_the_values_as_text(tmp_path, bedrock_sim
         page = await (await gw.get(f"/ui/calls?id={record['id']}")).text()
     assert '<dt class="name">x-team</dt><dd><span class="name">&lt;b&gt;alpha&lt;/b&gt;</span>' in page
     assert '<dt class="name">x-project</dt><dd><span class="unknown">empty</span>' in page
+
+
+async def test_a_name_that_a_reload_removes_is_no_filter_until_it_comes_back(tmp_path, bedrock_sim):
+    async with recording(tmp_path, bedrock_sim, "x-team") as gw:
+        gateway = gw.running.gateway
+        await record_of(gw, {"x-team": "alpha"})
+        await record_of(gw, {"x-team": "beta"})
+        seen = []
+        for names in (("x-team",), (), ("x-team", "x-project")):
+            gateway.current.runtime = runtime(replace(gateway.runtime.config, filterable_headers=names))
+            calls = await gw.get("/api/calls?header=x-team:alpha")
+            totals = await gw.get("/api/reports/totals?range=7d&header=x-team:alpha")
+            page = await gw.get("/ui/?header=x-team:alpha")
+            found = (await calls.json()).get("calls", ())
+            now = (await totals.json()).get("now", {"calls": 0})
+            seen.append((calls.status, totals.status, page.status, len(found), now["calls"]))
+        assert seen == [(200, 200, 200, 1, 1), (400, 400, 400, 0, 0), (200, 200, 200, 1, 1)]
+        # the names are kept with the calls
+        assert [call["headers"] for call in (await (await gw.get("/api/calls")).json())["calls"]] == [
+            {"x-team": "beta"}, {"x-team": "alpha"},
+        ]  # fmt: skip
+
+
+async def test_a_restart_keeps_values_index_and_sums(tmp_path, bedrock_sim):
+    async with recording(tmp_path, bedrock_sim, "x-team") as gw:
+        await record_of(gw, {"x-team": "alpha"})
+    async with recording(tmp_path, bedrock_sim, "x-team") as gw:
+        await record_of(gw, {"x-team": "alpha"})
+        totals = await (await gw.get("/api/reports/totals?range=7d&header=x-team:alpha")).json()
+        sessions = await (await gw.get("/api/sessions?header=x-team:alpha")).json()
+        assert (totals["now"]["calls"], sum(session["calls"] for session in sessions["sessions"])) == (2, 2)

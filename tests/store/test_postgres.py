@@ -230,6 +230,19 @@ async def test_a_server_that_hangs_counts_as_failed(opened, monkeypatch):
     assert await ids(store) == ["a"]
 
 
+async def test_a_slow_server_gets_a_large_batch_in_parts(opened, monkeypatch):
+    """Check that the time for one statement does not bound the size of a batch, and that no row is left out."""
+    from gateway.store.postgres import connection
+
+    monkeypatch.setattr(connection, "MANY_ROWS", 7)
+    store = opened()
+    for number in range(100):
+        store.put(record(id=f"{number}", session_id=f"s{number}", model=f"m{number}"))
+    await store.flush()
+    assert len((await store.sessions(None, 200)).rows) == 100
+    assert [row.calls for row in await store.usage(UsageQuery())] == [100]
+
+
 async def test_a_lock_of_another_client_delays_only_one_attempt(opened, address, monkeypatch):
     from gateway.store.postgres import connection
 
@@ -268,9 +281,12 @@ async def test_pages_read_a_replica(opened, address):
         replica.remove()
 
 
-def test_an_empty_database_is_no_replica(opened):
+async def test_an_empty_database_is_no_replica(opened):
+    """Check that a gateway starts without its replica, and that pages say what is wrong with it."""
+    store = opened(copy=cluster().address())
+    await put(store, "a")
     with pytest.raises(StoreFailed, match=r"has no tables; it must be a replica of the database in storage\.url"):
-        opened(copy=cluster().address())
+        await ids(store)
 
 
 def test_the_password_is_needed_and_never_shown(address):

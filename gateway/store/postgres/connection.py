@@ -10,6 +10,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -24,6 +25,8 @@ CONNECT_SECONDS: Final = 5.0
 STATEMENT_SECONDS: Final = 30.0
 """Maximum number of seconds for which the gateway waits for one statement. A server that does not answer for longer
 counts as failed."""
+MANY_ROWS: Final = 2_000
+"""Maximum number of rows for which the gateway waits at once. A slow server has `STATEMENT_SECONDS` for so many."""
 LOCK_SECONDS: Final = 10
 """Maximum number of seconds for which a statement waits on the server for a lock of another connection."""
 IDLE_SECONDS: Final = 30
@@ -67,8 +70,8 @@ class PostgresConnection:
         return Rows(self._run(self._connection.fetch(translated(statement), *storable(values))))
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]], /) -> None:
-        if values := [storable(row) for row in rows]:
-            self._run(self._connection.executemany(translated(statement), values))
+        for some in _in_parts(rows):
+            self._run(self._connection.executemany(translated(statement), some))
 
     def copy(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Insert many rows into a table at once. Their values must be storable (`dialect.py`)."""
@@ -101,6 +104,13 @@ class PostgresConnection:
 
     def _run(self, work: Awaitable[T]) -> T:
         return self._loop.run_until_complete(_awaited(work))
+
+
+def _in_parts(rows: Iterable[Sequence[Any]]) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield storable rows, at most `MANY_ROWS` at a time."""
+    remaining = iter(rows)
+    while some := [storable(row) for row in islice(remaining, MANY_ROWS)]:
+        yield some
 
 
 async def _awaited(work: Awaitable[T]) -> T:

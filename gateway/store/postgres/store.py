@@ -34,7 +34,8 @@ class PostgresStore(SqlReader):
     """A `Store` in the database at `address`, whose tables are created if missing.
 
     `journal` is the id of the journal that is applied to the store. Pages and reports read the database at `copy`,
-    which is the same database or a replica. Raises `StoreFailed` if a database cannot be used.
+    which is the same database or a replica. Raises `StoreFailed` if the database at `address` cannot be used. The copy
+    is not needed for a start: it may be away, or may not have the new tables yet.
     """
 
     def __init__(self, address: Address, journal: str, *, copy: Address | None = None) -> None:
@@ -46,10 +47,8 @@ class PostgresStore(SqlReader):
         super().__init__(reading, PostgresThread(copy, "reports", check), self._writing)
         try:
             self._start_offset = self._writing.run_now(partial(_offset, journal=journal))
-            reading.run_now(lambda _: None)
         except BaseException:
             self._writing.close_now()
-            reading.close_now()
             raise
 
     @property

@@ -60,7 +60,10 @@ async def job_providers(call: Call, following: Next) -> Response:
 
 
 def _providers(call: Call) -> Sequence[Provider]:
-    """Return the enabled providers of the API at which the caller may use a model. An admin may use each of them."""
+    """Return the enabled providers that have the API of the call and a model that the caller may use.
+
+    For an admin, return all enabled providers that have the API.
+    """
     granted = {offer.provider_id for offer in call.runtime.catalog.visible(call.access)}
     return [
         provider

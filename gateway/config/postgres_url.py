@@ -21,7 +21,7 @@ _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def is_postgres(url: str) -> bool:
-    """Return whether a URL is one of a PostgreSQL database."""
+    """Return whether a URL names a PostgreSQL database."""
     return url.partition("://")[0] in SCHEMES
 
 

@@ -91,7 +91,7 @@ def terms_with_rows(calls: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def add_to_index(connection: Connection, by_term: Mapping[str, Sequence[Row]]) -> None:
-    """Add calls to the index, by term. The calls and their sessions are in the store already."""
+    """Add calls to the index, by term. The calls and their sessions must already be in the store."""
     numbers = term_numbers(connection, by_term)
     calls = [(numbers[term], *_CALL(row)) for term, rows in by_term.items() for row in rows]
     sessions = {(numbers[term], *_SESSION(row)) for term, rows in by_term.items() for row in rows if _SESSION(row)[0]}
@@ -112,7 +112,7 @@ def term_numbers(connection: Connection, wanted: Iterable[str]) -> dict[str, int
 def _with_sums(connection: Connection, new: Iterable[str]) -> Sequence[tuple[str, int]]:
     """Return new terms, each with 1 if it has sums, and else 0.
 
-    A header without a value has sums, and so has each of its first values.
+    A term without a value has sums, and so has the term of each of the first `MAX_VALUES` values of a header.
     """
     counts: dict[str, int] = {}
     terms = []

@@ -31,7 +31,7 @@ from gateway.store.sums import DAY, QUARTER, Series, Sums, sum_calls
 PREFIX: Final = "header_"
 """Beginning of the name of a table of sums by term. The rest is the name of the table of sums over all calls."""
 MAX_PURGED: Final = 2_000
-"""Maximum number of rows of one table that are deleted in one transaction, because the store is locked meanwhile."""
+"""Number of rows of one term in one table after which a transaction deletes no more, because it locks the store."""
 _PURGED_TERMS: Final = 20
 """Maximum number of terms whose sums are deleted in one transaction."""
 _BATCH_CALLS: Final = 5_000
@@ -76,7 +76,7 @@ _FORGOTTEN_TERMS: Final = f"SELECT n FROM header_terms WHERE {FORGOTTEN} LIMIT ?
 
 
 def add_header_sums(connection: Connection, by_term: Mapping[str, Sequence[Row]]) -> None:
-    """Add calls to the sums of their terms. The terms and the sums over all calls are in the store already."""
+    """Add calls to the sums of their terms. The terms, and the sums over all calls, must already be in the store."""
     numbers = numbers_with_sums(connection, by_term)
     _add(connection, [(number, sum_calls(by_term[term])) for term, number in numbers.items()])
 

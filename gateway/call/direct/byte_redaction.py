@@ -52,7 +52,7 @@ class ByteRedaction:
         return clean[:at]
 
     def rest(self) -> bytes:
-        """Return the bytes that are held back at the end of a complete reply. A whole key is not among them."""
+        """Return the bytes that are held back at the end of a complete reply. They contain no whole key."""
         held, self._held = self._held, b""
         return held
 

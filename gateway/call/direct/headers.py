@@ -3,10 +3,10 @@
 - The client's credentials, and headers about the client's network, are not passed on. The provider gets the gateway's
   credential instead.
 - Headers about a connection are not passed on, because the gateway sets its own (RFC 9110, 7.6.1).
-- Headers with which some servers replace the method or the path of a request are left out, because grants are checked
-  with the request line.
-- To a browser, a reply comes from the gateway's own origin. So the browser must not run the reply, and must not get a
-  policy for the origin from it.
+- Headers with which some servers replace the method or the path of a request are left out, because the grant is checked
+  for the method and the path in the request line.
+- To a browser, a reply comes from the gateway's own origin. So headers that set policies of an origin are left out, and
+  headers are added that keep the browser from running the reply.
 """
 
 from __future__ import annotations

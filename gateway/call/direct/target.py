@@ -49,7 +49,7 @@ class DirectTarget(msgspec.Struct, frozen=True):
     async def __call__(self, call: Call, following: Next) -> Response:
         """Set the only candidate of the call.
 
-        Raises `Refused` if the request is not granted, the provider does not exist, or its path cannot be sent.
+        Raises `Refused` if the request is not granted, the provider does not exist, or the path cannot be sent.
         """
         request = call.request
         path = direct_path(request.path)
@@ -102,7 +102,7 @@ def _unlisted(recognised: ClientRequest) -> ClientRequest:
 
 
 def _provider(call: Call, path: DirectPath, shown: str) -> Provider:
-    """Return the provider that the path names. Raises `Refused` if the request is not granted, or there is none."""
+    """Return the provider that the path names. Raises `Refused` if there is none, or the request is not granted."""
     access = call.access
     if access.role is None:
         raise Refused(NO_ROLE)

@@ -30,7 +30,7 @@ MANY_ROWS: Final = 2_000
 LOCK_SECONDS: Final = 10
 """Maximum number of seconds for which a statement waits on the server for a lock of another connection."""
 IDLE_SECONDS: Final = 30
-"""Seconds after which the server asks whether a silent client still exists. The client's locks end with it."""
+"""Seconds after which the server asks whether a silent client still exists. If not, the server releases its locks."""
 FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, asyncio.IncompleteReadError)
 """Errors of a connection, and of a server that refuses a statement."""
 

@@ -69,7 +69,7 @@ def make_months(connection: Connection, times: Iterable[int]) -> None:
 
 def drop_months(connection: Connection, before: int) -> int:
     """Drop the partitions of months that ended before a Unix time in milliseconds, with the entries of their calls in
-    the index of headers. Return the number of their calls.
+    the index of headers. Return the number of dropped calls.
     """
     dropped = 0
     for month in months(connection):

@@ -73,7 +73,7 @@ def _offset(connection: PostgresConnection, journal: str) -> JournalOffset:
 def prepare(connection: PostgresConnection, journal: str, name: str) -> None:
     """Migrate the database, and take the lock of the gateway. Several processes of one gateway may have it.
 
-    Raises `StoreFailed` if the database is another gateway's, of a later release, or of another encoding than UTF-8.
+    Raises `StoreFailed` if another gateway uses the database, a later release wrote it, or its encoding is not UTF-8.
     """
     number = crc32(journal.encode())
     with connection.transaction():

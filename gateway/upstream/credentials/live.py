@@ -134,7 +134,7 @@ class LiveCredentials(msgspec.Struct):
                 return signer.headers(signable, self._access(provider, used.key).clock.now())
 
     async def has_other(self, provider: Provider, used: Used, date: str) -> bool:
-        """Return whether a retry of a refused request may succeed, with another credential or at the corrected time.
+        """Return whether a retry of a refused request may succeed, with another credential or with a corrected clock.
 
         `date` is the header `Date` of the refusal.
         """

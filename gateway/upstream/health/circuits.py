@@ -5,7 +5,7 @@
   whether the key is accepted again.
 - A provider that throttles (429) has not failed. The model rests only if the provider says for how long, and at most
   `MAX_HELD` seconds. The throttled attempt does not count as a failure.
-- A circuit also opens if the model fails much more often at this provider than at others, which then serve the calls.
+- A circuit also opens if the model fails much more often than its peers (`Peers`), which then serve the calls.
 - If all candidates (models of providers) of a call rest, the first one is tried all the same, because the breaker must
   not turn a degraded provider into a dead one. The caller of this file decides this.
 - Each process has its own state. A reload keeps the state of a provider whose base URL and credential are the same.

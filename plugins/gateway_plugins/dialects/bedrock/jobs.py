@@ -1,9 +1,9 @@
 """Jobs of Bedrock: asynchronous invocations (StartAsyncInvoke) and batches (CreateModelInvocationJob).
 
-- A job reads and writes S3 buckets, batches with an IAM role that the request names. So a provider serves jobs only if
-  its option `jobs` is set.
+- A job reads and writes S3 buckets. A batch does so with an IAM role that the request names. So a provider serves jobs
+  only if its option `jobs` is set.
 - Batches are operations of Bedrock's control plane, which has a host of its own.
-- The reply to a start names the job, and neither tokens nor a price. The cost of a job is in AWS's bill alone.
+- The reply to a start names the job, but reports neither tokens nor a price. The cost of a job is in AWS's bill alone.
 
 Source: botocore's service models of bedrock-runtime and bedrock.
 """

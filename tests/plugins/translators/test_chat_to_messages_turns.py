@@ -247,7 +247,7 @@ def test_thinking_of_another_family_is_dropped_aloud():
         ({"type": "redacted_thinking", "data": "irisgate1:claude:other"}, ["/messages/1/content/0"]),
     ],
 )
-def test_thinking_in_the_content_is_left_out_silently_only_if_the_blocks_have_it(part, lost):
+def test_only_thinking_that_the_blocks_have_is_left_out_silently(part, lost):
     blocks = [
         {"type": "thinking", "thinking": "Hm", "signature": "irisgate1:claude:s"},
         {"type": "redacted_thinking", "data": "irisgate1:claude:EmwK"},

@@ -5,8 +5,10 @@
 - The filter `strict` refuses a call when it fails, and `lax` lets the call continue. `drawn_filters.py` has both.
 """
 
+import gc
 import json
 import re
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -88,6 +90,9 @@ class FilteredCalls(RandomCalls):
             super().teardown()
         finally:
             self.patch.undo()
+        if list(PLAYED.alive):  # a filter whose client has left may still sleep in its thread
+            time.sleep(drawn_filters.THREAD_SECONDS)
+            gc.collect()
         assert not list(PLAYED.alive)
 
     def _check(self, call, reply, *, right):

@@ -13,7 +13,7 @@ from gateway.contract.flag import Usage
 from gateway.money.quotas.definitions import Quota
 from tests.helpers.browser import FOREIGN_HOST, browser_tab
 from tests.helpers.gateway import bedrock, gate
-from tests.helpers.records import HAIKU, NOON, Kept, record
+from tests.helpers.records import HAIKU, NOON, YEAR, Kept, record
 from tests.web.dashboard.application import CONFIG, NOBODY, POOR, USER, application, chat_bodies
 
 PHONE, TABLET, DESK = 360, 768, 1440
@@ -77,26 +77,26 @@ def pages(crowded, empty, wrong):
     host.
     """
     return {
-        "providers": (crowded("/ui/providers?range=12m"), LOGIN),
+        "providers": (crowded(f"/ui/providers?{YEAR}"), LOGIN),
         "providers without a grant": (crowded("/ui/providers"), POOR),
         "providers, none configured": (empty("/ui/providers"), LOGIN),
-        "sessions": (crowded(f"/ui/sessions?limit=40&range=12m&user={LOGIN}"), LOGIN),
+        "sessions": (crowded(f"/ui/sessions?limit=40&{YEAR}&user={LOGIN}"), LOGIN),
         "sessions, none yet": (empty("/ui/sessions"), LOGIN),
         "sessions, none with a value": (crowded(f"/ui/sessions?model={UNBROKEN}"), LOGIN),
         "sessions, none of a caller": (crowded(f"/ui/sessions?user={UNBROKEN}"), LOGIN),
         "session": (crowded(f"/ui/sessions/{SESSION}?limit=40"), LOGIN),
         "call": (crowded("/ui/calls?id=a1"), LOGIN),
         "call whose cost is unknown": (crowded("/ui/calls?id=a2"), LOGIN),
-        "overview": (crowded(f"/ui/?range=12m&agent={UNBROKEN}"), LOGIN),
-        "overview of a header": (crowded(f"/ui/?range=12m&header=x-{UNBROKEN}:{UNBROKEN}{UNBROKEN}"), LOGIN),
-        "sessions with a header": (crowded(f"/ui/sessions?range=12m&header=x-{UNBROKEN}"), LOGIN),
-        "overview of a person": (crowded("/ui/?range=12m&measure=tokens&by=agent"), LOGIN),
+        "overview": (crowded(f"/ui/?{YEAR}&agent={UNBROKEN}"), LOGIN),
+        "overview of a header": (crowded(f"/ui/?{YEAR}&header=x-{UNBROKEN}:{UNBROKEN}{UNBROKEN}"), LOGIN),
+        "sessions with a header": (crowded(f"/ui/sessions?{YEAR}&header=x-{UNBROKEN}"), LOGIN),
+        "overview of a person": (crowded(f"/ui/?{YEAR}&measure=tokens&by=agent"), LOGIN),
         "overview, no calls": (empty("/ui/"), LOGIN),
-        "errors": (crowded("/ui/errors?range=12m"), LOGIN),
+        "errors": (crowded(f"/ui/errors?{YEAR}"), LOGIN),
         "errors, none": (empty("/ui/errors"), LOGIN),
-        "people": (crowded("/ui/people?range=12m"), LOGIN),
+        "people": (crowded(f"/ui/people?{YEAR}"), LOGIN),
         "people, none": (empty("/ui/people"), LOGIN),
-        "cache": (crowded("/ui/cache?range=12m"), LOGIN),
+        "cache": (crowded(f"/ui/cache?{YEAR}"), LOGIN),
         "cache, none": (empty("/ui/cache"), LOGIN),
         "now": (crowded("/ui/now"), LOGIN),
         "quotas": (crowded("/ui/quotas"), LOGIN),

@@ -11,7 +11,7 @@ import pytest
 from gateway.call.context import GATEWAY
 from gateway.store.base import JournalOffset
 from tests.helpers.browser import browser_tab
-from tests.helpers.records import NOON, record
+from tests.helpers.records import NOON, YEAR, record
 from tests.helpers.source_tree import ROOT
 from tests.helpers.waiting import eventually
 from tests.web.dashboard.application import ADMIN, USER, application, chat_bodies
@@ -21,8 +21,8 @@ AXE = ROOT / ".tools/node_modules/axe-core/axe.min.js"
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 CALLS = 4
 PAGES = (
-    "/ui/?range=12m", "/ui/?range=12m&measure=tokens&by=user&hide=0", "/ui/errors?range=12m", "/ui/people?range=12m",
-    "/ui/cache?range=12m&by=model", "/ui/providers?range=12m", "/ui/sessions?range=12m", "/ui/now", "/ui/quotas", "/ui/connect", "/ui/access", f"/ui/access?as={USER}&model=tiny", "/ui/sessions", "/ui/sessions/s1", "/ui/calls?id=c1", "/ui/calls?id=c1&bodies=1", "/ui/find?q=s", "/ui/sessions/none", "/ui/calls",
+    f"/ui/?{YEAR}", f"/ui/?{YEAR}&measure=tokens&by=user&hide=0", f"/ui/errors?{YEAR}", f"/ui/people?{YEAR}",
+    f"/ui/cache?{YEAR}&by=model", f"/ui/providers?{YEAR}", f"/ui/sessions?{YEAR}", "/ui/now", "/ui/quotas", "/ui/connect", "/ui/access", f"/ui/access?as={USER}&model=tiny", "/ui/sessions", "/ui/sessions/s1", "/ui/calls?id=c1", "/ui/calls?id=c1&bodies=1", "/ui/find?q=s", "/ui/sessions/none", "/ui/calls",
 )  # fmt: skip
 MISSING = "the server responded with a status of 40"
 """The start of the console's line about a page that is an error page on purpose."""

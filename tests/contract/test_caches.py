@@ -62,6 +62,8 @@ CACHES = {
     "gateway/store/calls.py": [CHOSEN],
     "gateway/store/header_index.py": [CHOSEN],
     "gateway/store/postgres/dialect.py": [CONSTANT],  # the queries of the store
+    "gateway/store/few_calls.py": [CONSTANT],
+    "gateway/store/figures_writing.py": [CONSTANT],
     "gateway/store/usage.py": [CONSTANT],  # hours and days
     "gateway/telemetry/log.py": [CHOSEN],
     "gateway/testkit/bedrock_jobs.py": [CONSTANT],

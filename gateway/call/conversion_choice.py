@@ -50,8 +50,9 @@ class Conversions(msgspec.Struct, frozen=True):
     def missing(self, asked: Asked, offer: Offer) -> Refused:
         """Return the refusal of a request that the provider cannot serve.
 
-        The message names a compatibility flag that an administrator could enable for this provider. If there are
-        several, the message names the flag whose name has the longest beginning in common with an enabled flag.
+        The message names a compatibility flag that an administrator could enable. The gateway does not know whether the
+        provider has this API. If there are several flags, the message names the flag whose name has the longest
+        beginning in common with an enabled flag.
         """
         enabled = offer.provider.flags
         opening = [
@@ -65,7 +66,8 @@ class Conversions(msgspec.Struct, frozen=True):
         if not opening:
             return invalid(message, "model")
         best = max(opening, key=lambda name: max((_common_prefix(name, other) for other in enabled), default=0))
-        return invalid(f'{message}; set "{best}": true in its "compatibility"', "model")
+        hint = f'if the provider has the API of {best}, set "{best}": true in its "compatibility"'
+        return invalid(f"{message}; {hint}", "model")
 
     def _conversion(self, asked: Asked, offer: Offer, flag: Plugin) -> Candidate | None:
         target = target_of(offer, flag)

@@ -110,6 +110,9 @@ async def test_headers_of_grants_and_providers_have_their_precedence():
 
 async def test_without_a_conversion_the_refusal_names_the_flag_to_enable():
     made = ready({"models": "**"}, compatibility={"openai_chat": True})
-    expected = r'cannot serve model .* to clients of bedrock_model_invoke; set "bedrock_model_invoke": true'
+    expected = (
+        "cannot serve model .* to clients of bedrock_model_invoke; if the provider has the API of bedrock_model_invoke, "
+        'set "bedrock_model_invoke": true'
+    )
     with pytest.raises(Refused, match=expected):
         await CHAIN(new_call(made, ALICE, flag="bedrock_model_invoke", dialect="opaque"))

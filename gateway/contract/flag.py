@@ -81,8 +81,8 @@ to the client. So the reply needs no translator."""
 START_JOB: Final = "start_job"
 """The operation that starts a job, such as a batch, whose work begins after the reply.
 
-The reply tells neither tokens nor a price, so the cost is unknown. Only one provider is called, because a second start
-would be a second job."""
+The reply tells neither tokens nor a price, so the cost is unknown. Only one provider is called, because a second call
+would start a second job."""
 
 READ_JOB: Final = "read_job"
 """The operation that reads the state of one job.
@@ -91,10 +91,10 @@ The request names no model. The fact `model` of the reply is the job's model. Th
 model is granted."""
 
 STOP_JOB: Final = "stop_job"
-"""The operation that stops one job. Before it, the gateway reads the job (`READ_JOB`) to find the job's model."""
+"""The operation that stops one job. The gateway first reads the job (`READ_JOB`) to find the job's model."""
 
 LIST_JOBS: Final = "list_jobs"
-"""The operation that lists the jobs of all callers. It is for admins."""
+"""The operation that lists the jobs of all callers. Only admins may use it."""
 
 
 class Flag(FlagFacts, Protocol):

@@ -38,7 +38,7 @@ _OPENED_BY: Final = {ord("]"): _ARRAY, ord("}"): ord("{")}
 class Decoder:
     r"""A decoder that makes frames from chunks of any size.
 
-    `feed` raises `BadFrame` for a bracket that closes nothing or a bracket of the other kind.
+    `feed` raises `BadFrame` for a closing bracket if no bracket is open, or one of the other kind.
 
     >>> decoder = json_array.Decoder()
     >>> [frame.payload for frame in decoder.feed(b'[{"a": 1},\n{"b": 2')], decoder.pending

@@ -26,7 +26,7 @@ STATEMENT_SECONDS: Final = 30.0
 """Maximum number of seconds for which the gateway waits for one statement. A server that does not answer for longer
 counts as failed."""
 MANY_ROWS: Final = 2_000
-"""Maximum number of rows for which the gateway waits at once. A slow server has `STATEMENT_SECONDS` for so many."""
+"""Maximum number of rows that are sent at once. For each such part, the server has `STATEMENT_SECONDS`."""
 LOCK_SECONDS: Final = 10
 """Maximum number of seconds for which a statement waits on the server for a lock of another connection."""
 IDLE_SECONDS: Final = 30

@@ -34,7 +34,7 @@ class PostgresStore(SqlReader):
     """A `Store` in the database at `address`, whose tables are created if missing.
 
     `journal` is the id of the journal that is applied to the store. Pages and reports read the database at `copy`,
-    which is the same database or a replica. Raises `StoreFailed` if the database at `address` cannot be used. The copy
+    which is the same database or a replica. Raises `StoreFailed` if the database at `address` cannot be used. A replica
     is not needed for a start: it may be away, or may not have the new tables yet.
     """
 

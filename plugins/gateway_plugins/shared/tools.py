@@ -220,7 +220,7 @@ def tool_schema(schema: Any, name: str, at: str, drop: Drop = lambda _: None) ->
 
 
 def _can_be_object(kind: Any) -> bool:
-    """Return whether the `type` of a schema allows objects. So does `custom`, which some clients send for objects."""
+    """Return whether the `type` of a schema allows objects. Some clients send `custom`, which counts as `object`."""
     return kind in (None, "object", "custom") or (isinstance(kind, list) and "object" in kind)
 
 

@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.contract.flag import Usage
 from gateway.store.base import JournalOffset, StoreFailed, UsageQuery
 from gateway.store.calls import CALL_COLUMNS
-from gateway.store.entries import Entry
+from gateway.store.entries import MAX_INTEGER, Entry
 from gateway.store.postgres.address import Address, Tls
 from gateway.store.postgres.schema import MIGRATIONS
 from tests.helpers.postgres import Cluster, cluster, kept_in_postgres, require_postgres
@@ -228,6 +229,23 @@ async def test_a_server_that_hangs_counts_as_failed(opened, monkeypatch):
         cluster().resume()
     await asyncio.sleep(1)
     assert await ids(store) == ["a"]
+
+
+async def test_a_sum_that_is_too_large_stops_no_batch(opened, address):
+    """Check that sums end at the largest integer of a column, and that later calls are counted."""
+    store = opened()
+    await put(store, "a", usage=Usage(input=MAX_INTEGER), cost=5)
+    for table in ("sessions", "figures_day", "everybody_period"):
+        cluster().sql(f"UPDATE {table} SET input = {2**63 - 10}, cache_saved = {10 - 2**63}", address.database)
+    await put(store, "b", usage=Usage(input=100), cost=5, cache_saved=-100)
+    session = await store.session(None, "s1")
+    assert (session.calls, session.usage.input, session.cache_saved) == (2, 2**63 - 1, 1 - 2**63)
+    assert session.known_cost == 10
+    for number in range(1_100):
+        store.put(record(id=f"c{number}", session_id="s2", usage=Usage(input=MAX_INTEGER), cost=5))
+    await store.flush()
+    session = await store.session(None, "s2")
+    assert (session.calls, session.usage.input, session.known_cost) == (1_100, 2**63 - 1, 5_500)
 
 
 async def test_a_slow_server_gets_a_large_batch_in_parts(opened, monkeypatch):

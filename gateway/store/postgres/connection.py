@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import asyncpg
 
 from gateway.store.postgres.address import Address, Role
-from gateway.store.postgres.dialect import storable, translated
+from gateway.store.postgres.dialect import bounded, clamped, storable, translated
 
 T = TypeVar("T")
 
@@ -31,6 +31,8 @@ LOCK_SECONDS: Final = 10
 """Maximum number of seconds for which a statement waits on the server for a lock of another connection."""
 IDLE_SECONDS: Final = 30
 """Seconds after which the server asks whether a silent client still exists. If not, the server releases its locks."""
+TOO_LARGE: Final = (asyncpg.NumericValueOutOfRangeError, asyncpg.DataError)
+"""Errors of a number that does not fit into its column."""
 FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, asyncio.IncompleteReadError)
 """Errors of a connection, and of a server that refuses a statement."""
 
@@ -59,6 +61,8 @@ class PostgresConnection:
     """
 
     def __init__(self, address: Address, role: Role) -> None:
+        self.is_bounded = False
+        """True while sums must end at the largest integer (`dialect.bounded`)."""
         self._loop = asyncio.new_event_loop()
         try:
             self._connection = self._run(_connect(address, role))
@@ -71,7 +75,10 @@ class PostgresConnection:
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]], /) -> None:
         for some in _in_parts(rows):
-            self._run(self._connection.executemany(translated(statement), some))
+            if self.is_bounded:
+                self._run(self._connection.executemany(translated(bounded(statement)), list(map(clamped, some))))
+            else:
+                self._run(self._connection.executemany(translated(statement), some))
 
     def copy(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Insert many rows into a table at once. Their values must be storable (`dialect.py`)."""

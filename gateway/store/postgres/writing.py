@@ -21,7 +21,7 @@ from gateway.store.entries import Entry
 from gateway.store.figures_writing import expire_texts
 from gateway.store.header_index import expiring, remove_from_index
 from gateway.store.header_sums import purge_forgotten
-from gateway.store.postgres.connection import PostgresConnection
+from gateway.store.postgres.connection import TOO_LARGE, PostgresConnection
 from gateway.store.postgres.dialect import storable
 from gateway.store.postgres.months import drop_months, make_months
 
@@ -63,7 +63,22 @@ def lock(connection: PostgresConnection, number: int) -> None:
 
 
 def write(connection: PostgresConnection, journal: str, entries: Sequence[Entry], offset: JournalOffset) -> None:
-    """Write a batch of entries, and the journal's offset after them. Nothing is written if a statement fails."""
+    """Write a batch of entries, and the journal's offset after them. Nothing is written if a statement fails.
+
+    If a sum becomes too large for its column, the batch is written again with sums that end at the largest integer.
+    Otherwise one batch would keep all later ones from being written.
+    """
+    try:
+        _write(connection, journal, entries, offset)
+    except TOO_LARGE:
+        connection.is_bounded = True
+        try:
+            _write(connection, journal, entries, offset)
+        finally:
+            connection.is_bounded = False
+
+
+def _write(connection: PostgresConnection, journal: str, entries: Sequence[Entry], offset: JournalOffset) -> None:
     with connection.transaction():
         lock(connection, WRITING)
         add_entries(connection, entries, _insert(connection, ended_calls(entries)))

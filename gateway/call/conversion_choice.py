@@ -50,8 +50,8 @@ class Conversions(msgspec.Struct, frozen=True):
     def missing(self, asked: Asked, offer: Offer) -> Refused:
         """Return the refusal of a request that the provider cannot serve.
 
-        The message names a compatibility flag that an administrator could enable. The gateway does not know whether the
-        provider has this API. If there are several flags, the message names the flag whose name has the longest
+        The message names a compatibility flag that an administrator could enable if the provider has this API, which
+        the gateway does not know. If there are several flags, the message names the flag whose name has the longest
         beginning in common with an enabled flag.
         """
         enabled = offer.provider.flags

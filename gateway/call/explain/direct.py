@@ -1,7 +1,7 @@
 """Explanations of why a caller may or may not send a request below `/direct`, with the grants that decide it.
 
-The decision is made by the functions that decide about calls (`direct_path`, `Access.allows_direct`). To callers who
-are not administrators, it reveals neither which providers exist nor where a grant stands.
+The decision is made by the functions that decide about calls (`direct_path`, `Access.allows_direct`). An explanation
+for a caller who is not an administrator reveals neither which providers exist nor where a grant stands.
 """
 
 from __future__ import annotations
@@ -105,7 +105,10 @@ def explain_direct(runtime: Runtime, identity: Identity, request: str, *, note: 
 
 
 def own_direct_view(runtime: Runtime, identity: Identity, request: str) -> DirectExplanation:
-    """Return the explanation for a caller who is not an administrator. Raises `NoSuchRequest`."""
+    """Return the explanation for a caller who is not an administrator.
+
+    `request` is the method and the path. Raises `NoSuchRequest` if it has another form.
+    """
     made = explain_direct(runtime, identity, request)
     places = tuple(replace(granted, origin=place_of(granted.origin)) for granted in made.by)
     made = replace(made, by=places, role_by=tuple(map(place_of, made.role_by)), grant="", policy="")

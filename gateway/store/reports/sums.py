@@ -215,7 +215,7 @@ def added(rows: Sequence[Sequence[int]]) -> Sequence[int]:
 
 
 def amounts_of(sums: Sequence[int]) -> Amounts:
-    """Return the amounts in a row that has the columns `SUMMED`, or only those of them before the latencies."""
+    """Return the amounts in a row that has the columns `SUMMED`, or only the columns before the latencies."""
     named = dict(zip(_AMOUNTS, sums, strict=False))
     usage = Usage(**{name: named.pop(name) for name in USAGE_KINDS})
     rest = sums[len(_AMOUNTS) :]
@@ -269,8 +269,8 @@ def table_rows(connection: Connection, selection: Selection, by: Dimension, *, l
 def _quarters(connection: Connection, selection: Selection, by: str, last: Mapping[str, int]) -> Mapping[str, int]:
     """Return the start of the quarter hour of each name's last call, as Unix time in milliseconds.
 
-    `last` has the start of the last unit of time with a call, such as a day. The calls of this unit are searched in the
-    table with the next shorter unit.
+    `last` has, for each name, the start of the last unit of time with a call, such as a day. The calls of this unit are
+    searched in the table with the next shorter unit.
     """
     tables = _tables(selection, by)
     parts = pieces([selection.span], tables)

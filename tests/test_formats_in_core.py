@@ -55,6 +55,7 @@ REASONS = {
     "gateway/process/command_line.py": "the help of the demo",
     "gateway/process/commands/demonstrating.py": "the help of the demo",
     "gateway/process/demo.py": "the simulated provider of the demo, and its clients",
+    "gateway/process/explain_command.py": "an example in the help",
     "gateway/process/prices_command.py": "a price list whose prices have a region",
     "gateway/process/sample_month.py": "the invented calls of the demo's month",
     "gateway/upstream/credentials/keys.py": "members of a body by which LiteLLM's clients choose an address, which are refused",

@@ -61,7 +61,7 @@ CACHES = {
     "gateway/money/quotas/windows.py": [CONFIGURED],
     "gateway/store/calls.py": [CHOSEN],
     "gateway/store/header_index.py": [CHOSEN],
-    "gateway/store/postgres/dialect.py": [CONSTANT],  # the queries of the store
+    "gateway/store/postgres/dialect.py": [CONSTANT, CONSTANT],  # the queries of the store
     "gateway/store/few_calls.py": [CONSTANT],
     "gateway/store/figures_writing.py": [CONSTANT],
     "gateway/store/usage.py": [CONSTANT],  # hours and days

@@ -32,7 +32,7 @@ LOCK_SECONDS: Final = 10
 IDLE_SECONDS: Final = 30
 """Seconds after which the server asks whether a silent client still exists. If not, the server releases its locks."""
 TOO_LARGE: Final = (asyncpg.NumericValueOutOfRangeError, asyncpg.DataError)
-"""Errors of a number that does not fit into its column."""
+"""Errors for a number that does not fit into its column."""
 FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, asyncio.IncompleteReadError)
 """Errors of a connection, and of a server that refuses a statement."""
 

@@ -24,7 +24,7 @@ _REPLACEMENT: Final = "\ufffd"
 """The character that is stored for a character with the code 0, which PostgreSQL cannot store in texts."""
 
 _ADDED: Final = re.compile(r"(\w+\.\w+) \+ (excluded\.\w+)")
-"""Pattern for the addition to a stored sum."""
+"""Pattern for the SQL of an addition to a stored sum."""
 _LARGEST: Final = 2**63 - 1
 """Maximum integer in a column."""
 
@@ -33,14 +33,14 @@ _LARGEST: Final = 2**63 - 1
 def bounded(statement: str) -> str:
     """Return a statement whose additions to stored sums end at the largest integer that a column can store.
 
-    This is slower. It is needed after a provider reported absurd numbers of tokens.
+    The returned statement is slower. It is needed after a provider has reported absurd numbers of tokens.
     """
     least = f"CAST(GREATEST({-_LARGEST}, LEAST(CAST(\\1 AS NUMERIC) + \\2, {_LARGEST})) AS BIGINT)"
     return _ADDED.sub(least, statement)
 
 
 def clamped(values: Iterable[Any]) -> tuple[Any, ...]:
-    """Return values with integers that fit into a column."""
+    """Return values whose integers are limited to the range of a column."""
     return tuple(max(-_LARGEST, min(value, _LARGEST)) if type(value) is int else value for value in values)
 
 

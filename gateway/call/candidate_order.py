@@ -11,8 +11,8 @@
   model serves again.
 - The other offers are tried after the first one, in their given order.
 
-Models that are known to fail (`upstream/health/`) are left out later. Sessions are remembered in this process only, up
-to a maximum. No I/O is done here.
+Models that are known to fail (`upstream/health/`) are left out later. Sessions are remembered in memory, up to a
+maximum. A process that replaces this one takes them over. No I/O is done here.
 """
 
 from __future__ import annotations
@@ -104,7 +104,10 @@ class CandidateOrder:
         return tuple(StickySession(*session, name, now - at) for session, (at, name) in self._served.items())
 
     def adopt(self, sessions: Sequence[StickySession]) -> None:
-        """Let the sessions of the replaced process stay at their offers. An offer that is gone has no effect."""
+        """Let the sessions of the replaced process stay at their offers.
+
+        If the offer of a session is gone, the strategy chooses another one.
+        """
         now = self._clock()
         for one in sessions[-MAX_SESSIONS:]:
             self._served[one.login, one.session, one.model] = now - max(0.0, one.age), one.offer

@@ -43,7 +43,7 @@ _MAX_METADATA: Final = 16
 _LONGEST_RETENTION: Final = 3650 * 86400
 
 MAX_RECORDED_HEADERS: Final = 8
-"""Maximum number of headers whose values are recorded with calls. The store keeps sums for each of their values."""
+"""Maximum number of headers whose values are recorded with calls. The store keeps sums for many of their values."""
 _LONGEST_HEADER: Final = 64
 """Maximum length of the name of a recorded header. No header in use is longer."""
 ALL_HEADERS: Final = "*"

@@ -7,7 +7,8 @@
 - A refused key rests for all models. After some time, a call probes the key. This time doubles with each failed probe.
 - If all keys rest, the key that will be free first is chosen. The provider's error then tells the client the reason.
 
-Each process has its own state, of bounded size. If the provider's configuration changes, all its keys are free again.
+Each process has its own state, of bounded size. A process that replaces this one takes over the state. If the
+provider's configuration changes, all its keys are free again.
 No I/O is done here, and no text of a key is given to a log, a record or a metric.
 """
 

@@ -8,7 +8,8 @@
 - A circuit also opens if the model fails much more often than its peers (`Peers`), which then serve the calls.
 - If all candidates (models of providers) of a call rest, the first one is tried all the same, because the breaker must
   not turn a degraded provider into a dead one. The caller of this file decides this.
-- Each process has its own state. A reload keeps the state of a provider whose base URL and credential are the same.
+- Each process has its own state. A reload keeps the state of a provider whose base URL and credential are the same. A
+  process that replaces this one takes over what rests.
 
 `may_try` and `ended` are called on the event loop for every attempt. They create no object for a healthy provider.
 """

@@ -108,6 +108,9 @@ class FilteredCalls(RandomCalls):
 
     async def _check_records(self, records):
         await eventually(lambda: all(len(PLAYED.seen[call_id]) == 1 for call_id in records))
+        failing = sum(PLAYED.observer_fault(call_id) not in {"", "nap"} for call_id in records)
+        # the observer's thread reports a failure after the observer has seen the record
+        await eventually(lambda: self.opened.gw.lines.data.count(b'"plugin":"watcher"') >= failing)
         await self.opened.gw.log_is_written()
         entries = self.opened.gw.lines.entries("plugin.failed")
         failed = {(entry["request_id"], entry["plugin"]) for entry in entries if entry["hook"] in BEFORE_SENT}
@@ -218,7 +221,7 @@ def capitals(value):
 
 TestFilteredCalls = FilteredCalls.TestCase
 TestFilteredCalls.settings = settings(
-    max_examples=examples(4),
+    max_examples=examples(6),
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=list(HealthCheck),

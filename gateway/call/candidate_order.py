@@ -104,9 +104,9 @@ class CandidateOrder:
         return tuple(StickySession(*session, name, now - at) for session, (at, name) in self._served.items())
 
     def adopt(self, sessions: Sequence[StickySession]) -> None:
-        """Let the sessions of the replaced process stay at their offers.
+        """Keep each session of the replaced process at the provider that served it.
 
-        If the offer of a session is gone, the strategy chooses another one.
+        If its offer (model of that provider) is gone, the strategy chooses another one.
         """
         now = self._clock()
         for one in sessions[-MAX_SESSIONS:]:

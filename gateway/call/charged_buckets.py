@@ -32,7 +32,7 @@ class OfferBuckets(msgspec.Struct, frozen=True):
 
 
 class ChargedBuckets:
-    """A cache of the buckets of one caller's calls, by the name of the offer.
+    """A cache for one caller. It maps the name of an offer (a model of a provider) to the buckets that are charged.
 
     The cache is emptied after `Quotas.configured` has replaced the rules of quotas.
     """

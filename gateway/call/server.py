@@ -353,7 +353,10 @@ class Server:
     async def _stream(
         self, exchange: _Exchange, call: Call, request: web.Request, opened: _Opened, first: Batch
     ) -> web.StreamResponse:
-        """Write the stream. Raises `ConnectionAbortedError` if an error cannot be written into the stream."""
+        """Write the stream.
+
+        Raises `ConnectionAbortedError` if the stream fails, and the client cannot be told within the stream.
+        """
         response = opened.response
         exchange.begun = True
         if not response.prepared:

@@ -1,4 +1,4 @@
-"""The functions and values of a compatibility flag (the plugin of one API format) that do not depend on a call."""
+"""The part of an API format's plugin (a compatibility flag) that does not depend on a call."""
 
 from __future__ import annotations
 

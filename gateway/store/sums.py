@@ -236,8 +236,8 @@ MAX_SHAPE: Final = 200
 def _add_fault(sums: Sums, group: Group, row: Row, at: int) -> None:
     """Count the error of a call that was not successful, and record the last error of its model.
 
-    A call without an error code is not counted. An outcome other than `failed`, such as `cancelled`, says nothing about
-    the model.
+    A call without an error code is not counted. Only an error of the outcome `failed` is recorded as the model's last
+    error, because an outcome such as `cancelled` says nothing about the model.
     """
     code, native, message, call = _ERROR(row)
     series = group.series

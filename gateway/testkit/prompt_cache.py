@@ -27,9 +27,9 @@ from gateway.testkit.prompts import tokens
 from gateway.testkit.scenarios import Tokens
 
 LOOKBACK: Final = 20
-"""Number of blocks at which Claude's cache looks for the end of an entry, for each cache mark.
+"""Number of blocks that Claude's cache looks back for each cache mark: the marked block and the 19 before it.
 
-They are the marked block and the 19 blocks before it."""
+An entry is found if it ends with one of these blocks."""
 _SECONDS: Final[Mapping[str, float]] = {"5m": 300.0, "1h": 3600.0}
 
 

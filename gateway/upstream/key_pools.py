@@ -49,7 +49,7 @@ def is_of_key(problem: Problem) -> bool:
 
 
 class KeyRest(msgspec.Struct, frozen=True):
-    """The times for which a key is not used, for the process that replaces this one. All times are in seconds."""
+    """The seconds for which a key is still not used. A replaced process passes them on to the new process."""
 
     name: str
     models: dict[str, float]

@@ -1,9 +1,11 @@
 """Looks up the plan of a call: the decisions that all calls of the caller for this model name have in common.
 
-The call keeps the name as the client sent it. The name may be an alias. Callers may read the records of their refused
-calls. To reveal nothing, such a record has only the model's name as the client sent it. The record of an allowed call
-has the name of the model that served the call. An alias may lead to several models. If none of them served the call,
-the record has the name of the model that was tried last.
+The name of the model in the record of a call:
+
+- For an allowed call, it is the name of the model that served the call. If no model of an alias served it, it is the
+  name of the model that was tried last.
+- For a refused call, it is the name that the client sent. Callers may read the records of their refused calls, so the
+  record does not show which model an alias means.
 """
 
 from __future__ import annotations

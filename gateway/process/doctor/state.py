@@ -49,8 +49,9 @@ class StateFolder:
 
     path: Path
     database: Path
-    """The path of the SQLite file. If the store is in PostgreSQL, there is no such file. The path still names the file
-    of the bodies."""
+    """The path of the SQLite file. The path of the bodies' file is derived from it.
+
+    If the store is in PostgreSQL, there is no file at this path."""
     repair: bool
     postgres: Address | None = None
     """The database of a store in PostgreSQL; None for a store in SQLite."""

@@ -1,4 +1,7 @@
-"""A sample of a flag (the plugin of one API format), and functions that call the plugin's hooks. No socket is used."""
+"""An example of a request and its reply for the plugin of an API format, and functions that call the plugin's hooks.
+
+No socket is used.
+"""
 
 from __future__ import annotations
 

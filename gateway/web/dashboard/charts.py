@@ -42,9 +42,9 @@ class Slot(NamedTuple):
     short: str
     """The label on the axis."""
     since: str
-    """The start of the column's time, as a page's query parameter `from`: a day, or a time if the column is an hour.
+    """The start of the column's period, in the form of a page's query parameter `from`.
 
-    "" if the column is one call."""
+    It is a day, or a day and a time if the column is an hour. It is "" if the column is one call."""
     until: str
     """The end of the column's time, as a page's query parameter `to`: the last day, or a time if the column is an hour.
 

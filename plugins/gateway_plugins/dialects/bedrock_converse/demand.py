@@ -42,7 +42,7 @@ ATTACHED: Final = "(attached)"
 
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9\-()\[\] ]+")
 _EXTENSION: Final = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
-"""Pattern for the extension of a file name. It matches no other dot, as in "Dr. Who" or "Release 1.2"."""
+"""Pattern for the extension of a file name. It does not match the dot in "Dr. Who" or "Release 1.2"."""
 _TEXT_FORMATS: Final = frozenset({"txt", "csv", "md", "html"})
 """Formats of documents that are plain text."""
 _MAX_NAME: Final = 190

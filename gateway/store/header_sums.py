@@ -29,8 +29,8 @@ from gateway.store.sql import Connection
 from gateway.store.sums import DAY, QUARTER, Series, Sums, sum_calls
 
 PREFIX: Final = "header_"
-"""Beginning of the name of a table with sums for each recorded header value. The rest of its name is that of the
-table with sums over all calls."""
+"""Beginning of the name of a table with sums for each header term: a header, or a header and a value. The rest of its
+name is that of the table with sums over all calls."""
 MAX_PURGED: Final = 2_000
 """Number of rows of one term in one table after which a transaction deletes no more, because it locks the store."""
 _PURGED_TERMS: Final = 20
@@ -136,7 +136,7 @@ def purge_forgotten(connection: Connection) -> None:
 
 
 def _purge(connection: Connection, table: str, term: int) -> bool:
-    """Delete the oldest sums of a header value (`term` is its number) from a table. Return whether none are left."""
+    """Delete the oldest sums of a header term (`term` is its row number) from a table. Return whether none are left."""
     oldest = f"SELECT time FROM {table} WHERE term = ? ORDER BY time LIMIT 1 OFFSET {MAX_PURGED - 1}"  # noqa: S608
     last = connection.execute(oldest, (term,)).fetchone()
     if last is None:

@@ -14,6 +14,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from gateway.call.chain import Inbound
+from gateway.contract.flag import HttpRequest
 from gateway.contract.http_headers import SECRET_NAMED
 from gateway.store.captured import CapturedBodies, CapturedBody
 from gateway.telemetry.log import REDACTED, redact
@@ -96,3 +98,12 @@ def _mark_secret(match: re.Match[str]) -> str:
     if match["login"] is not None:
         return REDACTED
     return f"{match['name']}={REDACTED}" if SECRET_NAMED.search(match["name"]) else match[0]
+
+
+def capture_of(inbound: Inbound, request: HttpRequest) -> Capture | None:
+    """Return a copy of the request, to which the reply is added later; None if the configuration keeps no bodies."""
+    limit = inbound.runtime.config.bodies.limit
+    if not limit:
+        return None
+    login = inbound.identity.login if inbound.identity else ""
+    return Capture((inbound.id, login, inbound.at), limit, request.headers, request.body)

@@ -27,7 +27,7 @@ from gateway.access.identity.caller import unknown
 from gateway.call import request_body
 from gateway.call.admission import Admitted
 from gateway.call.agents import agent
-from gateway.call.capture import Capture
+from gateway.call.capture import Capture, capture_of
 from gateway.call.chain import Call, Inbound, Next
 from gateway.call.context import CALL, REQUEST_ID, Gateway, identity_of
 from gateway.call.early_stream import EarlyStream
@@ -36,7 +36,7 @@ from gateway.call.finish import Finish
 from gateway.call.health_reports import report
 from gateway.call.plan import NO_ROLE
 from gateway.call.recorded_headers import of_request
-from gateway.call.reply import Reply
+from gateway.call.reply import Reply, as_response
 from gateway.call.request_parsing import http_request, parse_request
 from gateway.call.response_headers import made_here, own_headers, response_headers, stream_headers
 from gateway.call.responses import Batch, Stream, Whole
@@ -51,7 +51,7 @@ from gateway.contract.errors import (
     Problem,
     Refused,
 )
-from gateway.contract.flag import Encoder, HttpRequest, Route
+from gateway.contract.flag import Encoder, Route
 from gateway.contract.registry import Plugin
 from gateway.upstream.process_pool import NO_DROP, ProcessPool
 
@@ -227,7 +227,7 @@ class Server:
         body, admitted = await self._read(exchange, stack, request)
         received = monotonic()
         message = http_request(route, request, exchange.params, body)
-        exchange.capture = _capture(inbound, message)
+        exchange.capture = capture_of(inbound, message)
         parsed = await parse_request(self.pool, inbound.flag, message)
         if inbound.identity is None:
             raise unknown("the caller is not known")
@@ -386,23 +386,6 @@ class Server:
         self.gateway.log.warning("client.stalled", request_id=call.id, seconds=self.stalled_seconds)
         if request.transport is not None:
             request.transport.abort()  # this ends the call as if the client had disconnected
-
-
-def _capture(inbound: Inbound, request: HttpRequest) -> Capture | None:
-    """Return a copy of the request, to which the reply is added later; None if the configuration keeps no bodies."""
-    limit = inbound.runtime.config.bodies.limit
-    if not limit:
-        return None
-    login = inbound.identity.login if inbound.identity else ""
-    return Capture((inbound.id, login, inbound.at), limit, request.headers, request.body)
-
-
-def as_response(reply: Reply) -> web.Response:
-    """Return a reply as a response of aiohttp."""
-    response = web.Response(status=reply.status, headers=reply.headers, body=reply.body)
-    if not reply.keep_alive:
-        response.force_close()
-    return response
 
 
 async def _require_no_head(early: EarlyStream) -> None:

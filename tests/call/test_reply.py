@@ -5,8 +5,7 @@ from time import time
 
 import pytest
 
-from gateway.call.reply import Reply, encoded
-from gateway.call.server import as_response
+from gateway.call.reply import Reply, as_response, encoded
 
 JSON = {"content-type": "application/json", "x-request-id": "req_1"}
 

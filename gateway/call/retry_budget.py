@@ -52,12 +52,9 @@ class RetryBudget:
         return True
 
     def used(self, share: float) -> float:
-        """Return the used part of the budget; 1 if it is used up. `share` is that of `take`.
-
-        The result can be above 1 for some seconds, after calls have left the window. Any thread may call this.
-        """
+        """Return the used part of the budget, from 0 to 1. `share` is that of `take`. Any thread may call this."""
         taken, allowed = self._sums(int(self._clock()), share)
-        return taken / allowed
+        return min(1.0, taken / allowed)  # calls that leave the window make the budget smaller than what is used
 
     def _sums(self, second: int, share: float) -> tuple[int, float]:
         """Return how many further requests were taken in the window, and how many are allowed.

@@ -46,6 +46,7 @@ def test_the_used_part_is_told():
     assert budget.used(0.1) == 5 / 20
     taken(budget, 0.1, 100)
     assert budget.used(0.1) == 1
+    assert budget.used(0.05) == 1, "a budget that has become smaller is used up, and not more"
     clock.now += WINDOW_SECONDS
     assert budget.used(0.1) == 0
 

@@ -33,8 +33,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--group", action="append", default=[], help="a group that they are in; may be repeated")
     parser.add_argument("--tag", action="append", default=[], help="a tag of the node; may be repeated")
     question = parser.add_mutually_exclusive_group(required=True)
-    question.add_argument("--model", default="", help="the model, an alias, or provider/model")
-    question.add_argument("--direct", metavar="REQUEST", default="", help='such as "GET /direct/openai/v1/files"')
+    question.add_argument("--model", help="the model, an alias, or provider/model")
+    question.add_argument("--direct", metavar="REQUEST", help='such as "GET /direct/openai/v1/files"')
     parser.add_argument("--json", action="store_true", help="print what GET /api/explain answers")
 
 
@@ -44,6 +44,8 @@ def caller(options: argparse.Namespace) -> Identity:
     Raises `BadName` if the name of the caller or the model is blank, too long or not printable. Raises it also for a
     login, groups and tags that no single caller can have together.
     """
+    # with "" as their default, argparse would take an empty name for a missing option
+    options.model, options.direct = options.model or "", options.direct or ""
     _check_names(options)
     try:
         return somebody(options.login, options.group, options.tag)

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from itertools import count
@@ -101,7 +102,8 @@ class Cluster:
     def resume(self) -> None:
         """Undo `pause`."""
         for process in self._processes():
-            os.kill(process, signal.SIGCONT)
+            with suppress(ProcessLookupError):  # a process whose connection was closed meanwhile
+                os.kill(process, signal.SIGCONT)
 
     def _processes(self) -> list[int]:
         server = int((self.data / "postmaster.pid").read_text().split()[0])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from time import monotonic, sleep
 from typing import Final
 from zlib import crc32
 
@@ -22,6 +23,8 @@ from gateway.store.sql_reader import SqlReader
 
 GATEWAYS: Final = 0x49524947
 """First number of the advisory locks of gateways: "IRIG" in ASCII. The second is made from the id of the journal."""
+LEAVING_SECONDS: Final = 1.0
+"""Maximum number of seconds that a gateway which starts waits for one that has just ended."""
 _OTHERS: Final = """
 SELECT a.application_name, a.client_addr FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
 WHERE l.locktype = 'advisory' AND l.classid = CAST(? AS BIGINT) AND l.objid <> CAST(? AS BIGINT) AND l.granted
@@ -70,6 +73,19 @@ def _offset(connection: PostgresConnection, journal: str) -> JournalOffset:
     return JournalOffset(*place) if place is not None else JournalOffset()
 
 
+def _other(connection: PostgresConnection, number: int) -> tuple[str, str | None] | None:
+    """Return the name and address of another gateway that uses the database; None if there is none.
+
+    The server may notice late that a gateway has closed its connection. So this waits for `LEAVING_SECONDS` at most.
+    """
+    end = monotonic() + LEAVING_SECONDS
+    while True:
+        other: tuple[str, str | None] | None = connection.execute(_OTHERS, (GATEWAYS, number)).fetchone()
+        if other is None or monotonic() >= end:
+            return other
+        sleep(0.05)
+
+
 def prepare(connection: PostgresConnection, journal: str, name: str) -> None:
     """Migrate the database, and take the lock of the gateway. Several processes of one gateway may have it.
 
@@ -82,7 +98,7 @@ def prepare(connection: PostgresConnection, journal: str, name: str) -> None:
         if encoding != "UTF8":
             raise StoreFailed(f"{name}: its encoding is {encoding}; create a database with ENCODING 'UTF8'")
         migrate(connection, name)
-        if other := connection.execute(_OTHERS, (GATEWAYS, number)).fetchone():
+        if other := _other(connection, number):
             where = f"{other[0]} ({other[1]})" if other[1] is not None else other[0]
             raise StoreFailed(
                 f"{name}: another gateway uses this database: {where}; give each gateway a database of its own"

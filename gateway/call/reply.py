@@ -12,7 +12,6 @@ from time import time
 from typing import Final
 
 import msgspec
-from aiohttp import web
 
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
@@ -59,11 +58,3 @@ def encoded(reply: Reply) -> bytes:
         own += "Connection: close\r\n"
     status = f"HTTP/1.1 {reply.status} {_REASONS.get(reply.status, '')}\r\n"
     return f"{status}{own}Content-Length: {len(reply.body)}\r\n{_date.line()}\r\n".encode() + reply.body
-
-
-def as_response(reply: Reply) -> web.Response:
-    """Return a reply as a response of aiohttp."""
-    response = web.Response(status=reply.status, headers=reply.headers, body=reply.body)
-    if not reply.keep_alive:
-        response.force_close()
-    return response

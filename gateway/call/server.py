@@ -36,7 +36,7 @@ from gateway.call.finish import Finish
 from gateway.call.health_reports import report
 from gateway.call.plan import NO_ROLE
 from gateway.call.recorded_headers import of_request
-from gateway.call.reply import Reply, as_response
+from gateway.call.reply import Reply
 from gateway.call.request_parsing import http_request, parse_request
 from gateway.call.response_headers import made_here, own_headers, response_headers, stream_headers
 from gateway.call.responses import Batch, Stream, Whole
@@ -386,6 +386,14 @@ class Server:
         self.gateway.log.warning("client.stalled", request_id=call.id, seconds=self.stalled_seconds)
         if request.transport is not None:
             request.transport.abort()  # this ends the call as if the client had disconnected
+
+
+def as_response(reply: Reply) -> web.Response:
+    """Return a reply as a response of aiohttp."""
+    response = web.Response(status=reply.status, headers=reply.headers, body=reply.body)
+    if not reply.keep_alive:
+        response.force_close()
+    return response
 
 
 async def _require_no_head(early: EarlyStream) -> None:

@@ -26,8 +26,9 @@ from aiohttp.web_protocol import _ErrInfo
 
 from gateway.call.context import CALL, REQUEST_ID
 from gateway.call.guard import json_error, new_id
-from gateway.call.reply import Reply, as_response, encoded
+from gateway.call.reply import Reply, encoded
 from gateway.call.request_body import MalformedBody
+from gateway.call.server import as_response
 from gateway.web.connection_limits import Connections
 
 UNREAD_SECONDS: Final = 120.0

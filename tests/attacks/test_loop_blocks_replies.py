@@ -64,7 +64,7 @@ def provider():
 async def longest(gw, client, *, stream):
     """Return the longest CPU time in seconds for which a reply blocks the loop.
 
-    The result is the smallest of up to twelve runs, because the same work takes more CPU time while other processes use
+    The result is the smallest of up to twenty runs, because the same work takes more CPU time while other processes use
     the caches of the processor. There are no further runs after a result that is small enough.
     """
     path = STREAMED.get(client, ROUTES[client]) if stream else ROUTES[client]
@@ -74,7 +74,7 @@ async def longest(gw, client, *, stream):
     async def send():
         await asyncio.to_thread(post, gw.url, path.format(quote(MODEL, safe="")), body)
 
-    return await longest_block(send, 12, MOST_SECONDS)
+    return await longest_block(send, 20, MOST_SECONDS)
 
 
 def replies(shapes, client, way):

@@ -5,7 +5,8 @@ from time import time
 
 import pytest
 
-from gateway.call.reply import Reply, as_response, encoded
+from gateway.call.reply import Reply, encoded
+from gateway.call.server import as_response
 
 JSON = {"content-type": "application/json", "x-request-id": "req_1"}
 

@@ -6,6 +6,9 @@ Unlike wall time, CPU time does not depend on other processes.
 import asyncio
 import time
 
+PAUSE_SECONDS = 0.1
+"""Seconds by which the pause between two runs becomes longer with each run."""
+
 
 class LoopMonitor:
     """Measures the longest CPU time for which the loop's thread ran without letting other tasks run."""
@@ -35,11 +38,14 @@ class LoopMonitor:
 async def longest_block(work, runs, enough):
     """Return the longest CPU time in seconds for which `work` blocks the loop: the smallest of up to `runs` runs.
 
-    There are no further runs after a result below `enough`.
+    There are no further runs after a result below `enough`. The pauses between the runs become longer, so that the
+    runs do not all coincide with another process that uses the caches of the processor.
     """
     blocks = []
     while len(blocks) < runs and (not blocks or min(blocks) >= enough):
         async with LoopMonitor() as monitor:
             await work()
         blocks.append(monitor.longest)
+        if min(blocks) >= enough:
+            await asyncio.sleep(PAUSE_SECONDS * len(blocks))
     return min(blocks)

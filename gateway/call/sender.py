@@ -19,7 +19,8 @@ from gateway.call.chain import Attempt, Call
 from gateway.call.health_reports import has_our_key, report_break
 from gateway.call.key_redaction import redaction
 from gateway.call.write_ahead import UNWRITABLE, announce
-from gateway.config.model import AwsSettings, Provider
+from gateway.config.credentials import AwsSettings
+from gateway.config.model import Provider
 from gateway.contract.errors import UPSTREAM, NotReached, Problem, Refused, UpstreamFailed, invalid
 from gateway.contract.flag import Head, UpstreamRequest
 from gateway.store.base import StoreFailed

@@ -27,11 +27,12 @@ from gateway.access.identity.caller import unknown
 from gateway.call import request_body
 from gateway.call.admission import Admitted
 from gateway.call.agents import agent
-from gateway.call.capture import Capture, capture_of
+from gateway.call.capture import capture_of
 from gateway.call.chain import Call, Inbound, Next
 from gateway.call.context import CALL, REQUEST_ID, Gateway, identity_of
 from gateway.call.early_stream import EarlyStream
 from gateway.call.error_replies import Report, error_reply, result_of
+from gateway.call.exchange import Exchange
 from gateway.call.finish import Finish
 from gateway.call.health_reports import report
 from gateway.call.plan import NO_ROLE
@@ -68,33 +69,6 @@ HELD_BYTES: Final = 64 * 1024
 client has read it."""
 
 
-class _Exchange(msgspec.Struct):
-    """The state of one HTTP request and its response."""
-
-    inbound: Inbound
-    params: Mapping[str, str]
-    """The parameters in the path of the request."""
-    ended: Refused | asyncio.CancelledError | None
-    """The exception with which the guard ended the call: `Refused`, or `CancelledError` if the client disconnected
-    before it was identified; None if the guard let the request pass."""
-    call: Call | None = None
-    """The call; None until the request is parsed."""
-    capture: Capture | None = None
-    """The copies of the bodies; None if bodies are not kept."""
-    early: EarlyStream | None = None
-    """Sends the response's head early if the provider's first event is late; None for a call that is not streamed."""
-    begun: bool = False
-    """Whether the server has begun to write the events of a stream. An early head does not count."""
-    finished: bool = False
-    """Whether the record has been written."""
-
-    def captured(self, headers: Mapping[str, str], body: bytes = b"") -> None:
-        """Copy the headers of the response, and `body`, to `capture` if there is one. For a stream, `body` is empty."""
-        if self.capture is not None:
-            self.capture.replied(headers)
-            self.capture.feed(body)
-
-
 class _Opened(msgspec.Struct, frozen=True):
     """A stream that is ready to be sent. Its response and its encoder exist."""
 
@@ -121,7 +95,7 @@ class Server:
         params: Mapping[str, str],
         ended: Refused | asyncio.CancelledError | None,
     ) -> web.StreamResponse | Reply:
-        """Serve a call, and return its response. The arguments `params` and `ended` are those of `_Exchange`."""
+        """Serve a call, and return its response. The arguments `params` and `ended` are those of `Exchange`."""
         runtime, identity = self.gateway.runtime, identity_of(request)
         inbound = Inbound(
             id=request[REQUEST_ID],
@@ -132,7 +106,7 @@ class Server:
             identity=identity,
             headers=of_request(request.headers, runtime, identity),
         )
-        exchange = _Exchange(inbound, params, ended)
+        exchange = Exchange(inbound, params, ended)
         task = asyncio.current_task()
         assert task is not None
         self.gateway.open_calls.add(task)
@@ -167,7 +141,7 @@ class Server:
         return response
 
     async def _serve(
-        self, exchange: _Exchange, stack: AsyncExitStack, route: Route, request: web.Request
+        self, exchange: Exchange, stack: AsyncExitStack, route: Route, request: web.Request
     ) -> web.StreamResponse | Reply:
         try:
             call = await self._received(exchange, stack, route, request)
@@ -192,7 +166,7 @@ class Server:
             return await self._failed(exchange, GatewayError(STOPPING))
         return await self._stream(exchange, call, request, opened, first)
 
-    def _expect_stream(self, exchange: _Exchange, call: Call, request: web.Request) -> None:
+    def _expect_stream(self, exchange: Exchange, call: Call, request: web.Request) -> None:
         """Start a timer. If it ends before the provider's first event comes, the stream's head is sent early."""
 
         def opening() -> tuple[web.StreamResponse, bytes]:
@@ -203,7 +177,7 @@ class Server:
         exchange.early = EarlyStream(request, opening, self.ping_seconds, self.stalled_seconds)
         call.stack.callback(exchange.early.cancel)
 
-    async def _failed(self, exchange: _Exchange, error: GatewayError) -> web.StreamResponse | Reply:
+    async def _failed(self, exchange: Exchange, error: GatewayError) -> web.StreamResponse | Reply:
         """Return the response for an error that comes before the first event. The head may already have been sent.
 
         Raises `ConnectionAbortedError` if the head has been sent and the error cannot be written into the stream.
@@ -218,7 +192,7 @@ class Server:
         last = None if encoder is None else self._events(call, encoder).last_words(error)
         return await StreamWriter(response, exchange.capture).end(last)
 
-    async def _received(self, exchange: _Exchange, stack: AsyncExitStack, route: Route, request: web.Request) -> Call:
+    async def _received(self, exchange: Exchange, stack: AsyncExitStack, route: Route, request: web.Request) -> Call:
         """Read and parse the request, and return the call.
 
         Raises `Refused` if the request is invalid or not admitted.
@@ -235,7 +209,7 @@ class Server:
         self.gateway.calls[call.id] = call
         return call
 
-    async def _read(self, exchange: _Exchange, stack: AsyncExitStack, request: web.Request) -> tuple[bytes, Admitted]:
+    async def _read(self, exchange: Exchange, stack: AsyncExitStack, request: web.Request) -> tuple[bytes, Admitted]:
         """Admit the call and read its body. Return the body, and the admission of the call.
 
         Raises `Refused` if the guard, a limit or a full disk refuses the request. Raises `CancelledError` if the client
@@ -283,7 +257,7 @@ class Server:
             raise first.fault
         return first
 
-    async def _whole(self, exchange: _Exchange, call: Call, whole: Whole) -> Reply:
+    async def _whole(self, exchange: Exchange, call: Call, whole: Whole) -> Reply:
         native = call.is_native
         call.read_facts()
         body = whole.body
@@ -296,7 +270,7 @@ class Server:
         exchange.captured(headers, body)
         return Reply(whole.status, headers, body, keep_alive=not self.gateway.is_leaving)
 
-    def _error(self, exchange: _Exchange, error: GatewayError) -> Reply:
+    def _error(self, exchange: Exchange, error: GatewayError) -> Reply:
         """Return the response for an error that comes before any byte of the response is sent."""
         inbound, call = exchange.inbound, exchange.call
         native = call is not None and call.is_native
@@ -308,7 +282,7 @@ class Server:
         exchange.captured(headers, body)
         return Reply(status, headers, body, keep_alive=not self.gateway.is_leaving)
 
-    async def _crashed(self, exchange: _Exchange) -> web.StreamResponse | Reply:
+    async def _crashed(self, exchange: Exchange) -> web.StreamResponse | Reply:
         """Return the response for a bug in the gateway. Raises `ConnectionAbortedError` if a stream has begun."""
         if not exchange.begun:
             return await self._failed(exchange, GatewayError(CRASHED))
@@ -322,7 +296,7 @@ class Server:
         log, native = self.gateway.log, call.is_native
         return StreamEvents(call, encoder, native, self.pool, self._stopping, self._report(call.inbound), log)
 
-    async def _open(self, exchange: _Exchange, call: Call, stream: Stream, staged: Staged) -> _Opened:
+    async def _open(self, exchange: Exchange, call: Call, stream: Stream, staged: Staged) -> _Opened:
         """Return the stream, ready to be written. The head of the response may have been sent early.
 
         Raises `PluginFailed` if the plugin of the client's API fails.
@@ -336,7 +310,7 @@ class Server:
         return _Opened(response, self._events(call, encoder), ping, staged)
 
     def _stream_response(
-        self, exchange: _Exchange, call: Call, status: int, headers: Mapping[str, str]
+        self, exchange: Exchange, call: Call, status: int, headers: Mapping[str, str]
     ) -> web.StreamResponse:
         """Return the response for a stream. Its head is not sent yet."""
         headers = response_headers(exchange.inbound, call, headers)
@@ -351,7 +325,7 @@ class Server:
             response.force_close()
 
     async def _stream(
-        self, exchange: _Exchange, call: Call, request: web.Request, opened: _Opened, first: Batch
+        self, exchange: Exchange, call: Call, request: web.Request, opened: _Opened, first: Batch
     ) -> web.StreamResponse:
         """Write the stream.
 
@@ -369,7 +343,7 @@ class Server:
         self._finish(exchange, response.status, "failed" if fault or call.problem else "ok", fault)
         return await writer.end(last)
 
-    def _finish(self, exchange: _Exchange, status: int, outcome: str, problem: Problem | None = None) -> None:
+    def _finish(self, exchange: Exchange, status: int, outcome: str, problem: Problem | None = None) -> None:
         """Write the record of the request. Do nothing if it has been written already."""
         if exchange.finished:
             return

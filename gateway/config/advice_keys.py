@@ -7,10 +7,11 @@ import stat
 from pathlib import Path as FilePath
 from typing import Final
 
+from gateway.config.credentials import AwsSettings, CredentialSource, ServiceAccount
 from gateway.config.document.hujson import Path
 from gateway.config.document.secrets import Secret
 from gateway.config.findings import Report
-from gateway.config.model import AwsSettings, CredentialSource, Provider, ServiceAccount
+from gateway.config.model import Provider
 
 _PLACEHOLDER: Final = re.compile(r"<.*>|your[-_ ].*|change[-_ ]?me|placeholder|x{3,}|\.{3}", re.IGNORECASE)
 _OTHER_FORM: Final = re.compile(r"(cmd|command|shell|vault|ssm|secretsmanager|op|keychain|aws|gcp):")

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
 
+from gateway.config.credentials import ServiceAccount
 from gateway.config.document.hujson import Path, dotted_path
 from gateway.config.document.secrets import Secret
-from gateway.config.model import Config, ServiceAccount
+from gateway.config.model import Config
 
 MAX_CHANGES: Final = 100
 """Maximum number of paths in a list of changes. It keeps the log line short if the whole file is replaced."""

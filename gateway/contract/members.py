@@ -43,6 +43,8 @@ class Members(Mapping[str, bytes]):
     >>> top = Members(b'{"model": "small", "n": 1.0}')
     >>> top["n"], top.get("top_p"), top.decode("n"), top.small("model")
     (b'1.0', None, 1.0, 'small')
+    >>> top.head("model", 4)
+    b'"sma'
     >>> top.spliced({"model": b'"acme-1"', "n": None})
     b'{"model": "acme-1"}'
     >>> top.replaced("n", b"2").body
@@ -67,6 +69,14 @@ class Members(Mapping[str, bytes]):
         """Return the undecoded value of a key, or `default`. This is faster than the method of `Mapping`."""
         span = self._spans.get(name)
         return default if span is None else self.body[span[1] : span[2]]
+
+    def head(self, name: str, size: int) -> bytes:
+        """Return the first `size` bytes of the undecoded value of a key, without a copy of the whole value.
+
+        Return b"" if the key is missing.
+        """
+        span = self._spans.get(name)
+        return b"" if span is None else self.body[span[1] : min(span[2], span[1] + size)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._spans)

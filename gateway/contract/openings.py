@@ -74,8 +74,8 @@ def text_of(top: Members, name: str) -> str:
     """
     if name not in top:
         return ""
-    text = _window(top, name)
-    if len(top[name]) > WINDOW:
+    text, is_cut = _window(top, name)
+    if is_cut:
         return text
     return _text(_decoded(text, 0)[0])
 
@@ -86,22 +86,24 @@ def _items(top: Members, name: str) -> Iterator[tuple[Any, str]]:
     An item that does not end within `WINDOW` cannot be decoded. It is taken for a user message: the pair is
     `{"role": "user"}` and the first characters of the item's JSON.
     """
-    text = _window(top, name)
+    text, is_cut = _window(top, name)
     at = _gap(text, 1)
     for _ in range(MAX_ITEMS if text[:1] == "[" else 0):
         if at >= len(text) or text[at] == "]":
             return
         item, end = _decoded(text, at)
         if end <= at:
-            if len(top[name]) > WINDOW:
+            if is_cut:
                 yield {"role": "user"}, text[at : at + MAX_CUT]
             return
         yield item, text[at:end]
         at = _gap(text, end)
 
 
-def _window(top: Members, name: str) -> str:
-    return top.get(name, b"")[:WINDOW].decode("utf-8", "replace")
+def _window(top: Members, name: str) -> tuple[str, bool]:
+    """Return the first `WINDOW` bytes of a field as text, and whether the field is longer."""
+    start = top.head(name, WINDOW + 1)
+    return start[:WINDOW].decode("utf-8", "replace"), len(start) > WINDOW
 
 
 def _gap(text: str, at: int) -> int:

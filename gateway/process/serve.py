@@ -330,7 +330,7 @@ async def serve(
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, end)
     async with AsyncExitStack() as stack:
-        taker, passed = _passed(state, hello) if options.take_over else (None, _from_systemd())
+        taker, passed = _passed(state, hello, take_over=options.take_over)
         running = await stack.enter_async_context(
             listening(config, registry, state=state, log=log, passed=passed, taker=taker, hurry=hurry)
         )
@@ -369,23 +369,16 @@ async def _reloader(path: Path, running: Running, options: Options, loaded: Load
     return reloader
 
 
-def _passed(state: Path, hello: Hello) -> tuple[Taker | None, Sequence[Passed]]:
+def _passed(state: Path, hello: Hello, *, take_over: bool) -> tuple[Taker | None, Sequence[Passed]]:
     """Return the connection to the running gateway and the listening sockets that it passes.
 
-    If no gateway runs on the state folder, return None and the sockets that systemd passed. Raises `CannotStart` if the
-    running gateway refuses to hand over.
+    If no gateway runs on the state folder, or if `take_over` is False, return None and the sockets that systemd passed.
+    Raises `CannotStart` if the running gateway refuses to hand over, or if a socket of systemd cannot be used.
     """
     try:
-        taker = connect(state)
-        return taker, _from_systemd() if taker is None else taker.offer(hello)
-    except CannotTake as error:
-        raise CannotStart(str(error)) from None
-
-
-def _from_systemd() -> Sequence[Passed]:
-    try:
-        return passed_sockets()
-    except CannotListen as error:
+        taker = connect(state) if take_over else None
+        return taker, passed_sockets() if taker is None else taker.offer(hello)
+    except (CannotTake, CannotListen) as error:
         raise CannotStart(str(error)) from None
 
 

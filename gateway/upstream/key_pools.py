@@ -23,7 +23,8 @@ from typing import Final
 
 import msgspec
 
-from gateway.config.model import PooledKey, Provider
+from gateway.config.credentials import PooledKey
+from gateway.config.model import Provider
 from gateway.contract.errors import RATE_LIMIT, Problem
 from gateway.upstream.health.circuit import MAX_DOUBLINGS
 from gateway.upstream.health.circuits import MAX_HELD

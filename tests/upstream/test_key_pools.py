@@ -7,8 +7,9 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from gateway.config.credentials import PooledKey
 from gateway.config.document.secrets import Secret
-from gateway.config.model import CircuitBreaker, PooledKey, Provider
+from gateway.config.model import CircuitBreaker, Provider
 from gateway.upstream import key_pools
 from gateway.upstream.health.circuits import MAX_HELD
 from gateway.upstream.key_pools import KeyPools, PoolState

@@ -13,8 +13,9 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
 
+from gateway.config.credentials import AssumeRole, AwsSettings
 from gateway.config.document.hujson import Path
-from gateway.config.model import AssumeRole, Authorization, AwsSettings
+from gateway.config.model import Authorization
 from gateway.config.reading import Reading
 from gateway.config.section import Holds, Section
 from gateway.money.quotas.definitions import TEMPLATES

@@ -12,9 +12,9 @@ import stat
 from pathlib import Path as FilePath
 from typing import Final
 
+from gateway.config.credentials import KeyHelper
 from gateway.config.document.hujson import Path
 from gateway.config.document.secrets import HELPER, HELPER_NAME
-from gateway.config.model import KeyHelper
 from gateway.config.reading import Reading
 
 FOLDER: Final = "helpers"

@@ -9,9 +9,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gateway.config.credentials import PooledKey
 from gateway.config.document.hujson import Path
 from gateway.config.document.secrets import HELPER, KEYFILE, Secret
-from gateway.config.model import Authorization, PooledKey
+from gateway.config.model import Authorization
 from gateway.config.reading import Reading
 from gateway.config.sections.key_sources import SourceOf
 

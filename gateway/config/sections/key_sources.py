@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
+from gateway.config.credentials import CredentialSource
 from gateway.config.document.hujson import Path
 from gateway.config.document.secrets import KEYFILE
-from gateway.config.model import Authorization, CredentialSource
+from gateway.config.model import Authorization
 from gateway.config.reading import Reading
 from gateway.config.sections.key_helpers import read_key_helper
 from gateway.config.sections.service_accounts import GoogleSection, read_service_account

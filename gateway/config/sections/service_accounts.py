@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 import orjson
 from pydantic import AfterValidator, Field
 
+from gateway.config.credentials import ServiceAccount
 from gateway.config.document.hujson import Path
 from gateway.config.document.secrets import KEYFILE, Secret, SecretError, file_text
-from gateway.config.model import ServiceAccount
 from gateway.config.reading import Reading
 from gateway.config.section import Section
 from gateway.config.sections.authorities import watched

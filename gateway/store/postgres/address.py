@@ -38,7 +38,7 @@ class Address:
     password: str = field(default="", repr=False)
     """The user's password; "" for a server that wants none, or if asyncpg finds it in a password file (`.pgpass`)."""
     tls: Tls | None = None
-    """None for a connection that is not encrypted."""
+    """The settings of TLS; None for a connection that is not encrypted."""
 
     def __str__(self) -> str:
         """Return the address without the password, for messages."""

@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Final
 
-from gateway.config.model import AwsSettings
+from gateway.config.credentials import AwsSettings
 from gateway.upstream.credentials.aws_chain import Chain, RoleSession
 from gateway.upstream.credentials.clock import Clock
 from gateway.upstream.credentials.renewal import CredentialFailed, Obtained, Renewed

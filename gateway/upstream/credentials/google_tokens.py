@@ -22,7 +22,8 @@ from urllib.parse import urlencode, urlsplit
 
 import orjson
 
-from gateway.config.model import Provider, ServiceAccount, Timeouts
+from gateway.config.credentials import ServiceAccount
+from gateway.config.model import Provider, Timeouts
 from gateway.config.sections.service_accounts import TOKEN_HOSTS
 from gateway.contract.errors import GatewayError
 from gateway.contract.flag import UpstreamRequest

@@ -25,7 +25,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.config.model import KeyHelper
+from gateway.config.credentials import KeyHelper
 from gateway.upstream.credentials.renewal import CredentialFailed, Obtained, Renewed
 from gateway.upstream.credentials.sigv4 import Signer
 from gateway.upstream.credentials.values import Key

@@ -17,7 +17,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from gateway.config.model import AwsSettings, CredentialSource, KeyHelper, Provider, ServiceAccount
+from gateway.config.credentials import AwsSettings, CredentialSource, KeyHelper, ServiceAccount
+from gateway.config.model import Provider
 from gateway.contract.flag import UpstreamRequest
 from gateway.telemetry.log import Logger
 from gateway.upstream.client import Upstream

@@ -2,11 +2,11 @@
 
 import pytest
 
+from gateway.config.credentials import AssumeRole, AwsSettings
 from gateway.config.document.hujson import parse
 from gateway.config.document.redact import scrubber
 from gateway.config.document.secret_spans import secrets_in
 from gateway.config.load import loads
-from gateway.config.model import AssumeRole, AwsSettings
 from gateway.config.sections import aws
 from gateway.contract.registry import KnownPlugins
 from tests.config.examples import KNOWN, config, errors

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from gateway.config.changes import rotated_keys
+from gateway.config.credentials import KeyHelper, ServiceAccount
 from gateway.config.document.hujson import parse
 from gateway.config.document.redact import redact
 from gateway.config.findings import ConfigError
 from gateway.config.load import loads
-from gateway.config.model import KeyHelper, ServiceAccount, active_secrets
+from gateway.config.model import active_secrets
 from gateway.config.sections import service_accounts
 from gateway.config.sections.service_accounts import SCOPE, TOKEN_URI
 from gateway.contract.registry import discover

@@ -12,9 +12,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from gateway.config.credentials import ServiceAccount
 from gateway.config.document.secrets import Secret
 from gateway.config.load import load
-from gateway.config.model import ServiceAccount
 from gateway.contract.registry import discover
 from gateway.process.reload import Reloader
 from gateway.process.serve import listening

@@ -6,9 +6,9 @@ from time import time
 
 import pytest
 
+from gateway.config.credentials import KeyHelper
 from gateway.config.findings import ConfigError
 from gateway.config.load import load
-from gateway.config.model import KeyHelper
 from gateway.contract.registry import KnownPlugins
 from gateway.upstream.credentials import key_helpers, renewal
 from gateway.upstream.credentials.key_helpers import KeyHelperAccess

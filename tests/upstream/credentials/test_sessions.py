@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.config.model import AssumeRole, AwsSettings
+from gateway.config.credentials import AssumeRole, AwsSettings
 from gateway.testkit.aws import Role
 from gateway.upstream.credentials import aws_access
 from gateway.upstream.credentials.aws_access import AwsAccess

@@ -3,8 +3,9 @@
 import msgspec
 import pytest
 
+from gateway.config.credentials import KeyHelper, PooledKey, ServiceAccount
 from gateway.config.document.secrets import Secret
-from gateway.config.model import KeyHelper, PooledKey, Provider, ServiceAccount
+from gateway.config.model import Provider
 from gateway.upstream.health.circuit import CircuitState
 from gateway.upstream.health.circuits import Health, HealthState, ModelState, RestState
 from gateway.upstream.health.ways import fingerprint

@@ -1,0 +1,40 @@
+"""The state of one HTTP request for a call, and of its response."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import msgspec
+
+from gateway.call.capture import Capture
+from gateway.call.chain import Call, Inbound
+from gateway.call.early_stream import EarlyStream
+from gateway.contract.errors import Refused
+
+
+class Exchange(msgspec.Struct):
+    """The state of one HTTP request and its response."""
+
+    inbound: Inbound
+    params: Mapping[str, str]
+    """The parameters in the path of the request."""
+    ended: Refused | asyncio.CancelledError | None
+    """The exception with which the guard ended the call: `Refused`, or `CancelledError` if the client disconnected
+    before it was identified; None if the guard let the request pass."""
+    call: Call | None = None
+    """The call; None until the request is parsed."""
+    capture: Capture | None = None
+    """The copies of the bodies; None if bodies are not kept."""
+    early: EarlyStream | None = None
+    """Sends the response's head early if the provider's first event is late; None for a call that is not streamed."""
+    begun: bool = False
+    """Whether the server has begun to write the events of a stream. An early head does not count."""
+    finished: bool = False
+    """Whether the record has been written."""
+
+    def captured(self, headers: Mapping[str, str], body: bytes = b"") -> None:
+        """Copy the headers of the response, and `body`, to `capture` if there is one. For a stream, `body` is empty."""
+        if self.capture is not None:
+            self.capture.replied(headers)
+            self.capture.feed(body)

@@ -8,14 +8,14 @@
 """
 
 import asyncio
-import http.client
 import json
 import os
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pytest
 from aiohttp import web
 
+from tests.helpers.blocking_http import post
 from tests.helpers.gateway import bedrock, gate
 from tests.helpers.loop_monitor import longest_block
 from tests.helpers.providers import provider_in_a_thread
@@ -157,17 +157,6 @@ def body_of(route, model, messages, more):
         members = {"max_tokens": b"9", **members}
     body = b"{" + b",".join(json.dumps(name).encode() + b":" + value for name, value in members.items()) + b"}"
     return b'{"input":{"converse":' + body + b"}}" if route == "count of Converse" else body
-
-
-def post(url, path, body):
-    place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=120)
-    try:
-        connection.request("POST", path, body, {"content-type": "application/json"})
-        with connection.getresponse() as reply:
-            return reply.status, reply.read()
-    finally:
-        connection.close()
 
 
 async def longest(gw, route, messages, more=None, enough=0.0):

@@ -11,8 +11,9 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.attacks.test_loop_blocks import MODEL, ROUTES, body_of, dialect_of, many, packed_text, post, turn
+from tests.attacks.test_loop_blocks import MODEL, ROUTES, body_of, dialect_of, many, packed_text, turn
 from tests.attacks.test_loop_blocks_replies import ALL, MOST_SECONDS, PAIRS, STREAMED, Provider
+from tests.helpers.blocking_http import post
 from tests.helpers.gateway import bedrock, gate
 from tests.helpers.hostile_replies import BLOCKS, streams, text, whole
 from tests.helpers.hostile_replies import many as many_items

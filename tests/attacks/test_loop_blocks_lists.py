@@ -4,9 +4,7 @@ The goal is 5 ms. The bound is above it, since a busy machine has cold caches. T
 """
 
 import asyncio
-import http.client
 import json
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -17,6 +15,7 @@ from gateway.contract.registry import discover
 from gateway.process.reload import Reloader
 from gateway.process.serve import listening
 from gateway.telemetry.log import configure
+from tests.helpers.blocking_http import get
 from tests.helpers.gateway import CAP, POOL, Lines
 from tests.helpers.loop_monitor import longest_block
 from tests.helpers.records import record
@@ -63,17 +62,6 @@ def document(key):
         "grants": [*grants, {"src": ["*"], "app": {CAP: everything}}],
         "server": {"listeners": [{"listen": "127.0.0.1:0", "identity": "loopback"}]},
     }
-
-
-def get(url, path):
-    place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=120)
-    try:
-        connection.request("GET", path)
-        with connection.getresponse() as reply:
-            return reply.status, reply.read()
-    finally:
-        connection.close()
 
 
 @pytest.fixture(scope="module")

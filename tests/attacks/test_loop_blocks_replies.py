@@ -14,7 +14,8 @@ from urllib.parse import quote
 import pytest
 from aiohttp import web
 
-from tests.attacks.test_loop_blocks import MODEL, ROUTES, body_of, packed_text, post, serving, turn
+from tests.attacks.test_loop_blocks import MODEL, ROUTES, body_of, packed_text, serving, turn
+from tests.helpers.blocking_http import post
 from tests.helpers.hostile_replies import DIALECTS, streams, wholes
 from tests.helpers.loop_monitor import longest_block
 from tests.helpers.providers import provider_in_a_thread

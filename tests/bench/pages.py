@@ -8,7 +8,6 @@ loop worked without running other tasks.
 """
 
 import asyncio
-import http.client
 import json
 import sys
 import tempfile
@@ -18,10 +17,11 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from tests.bench import million
 from tests.bench.measure import table
+from tests.helpers.blocking_http import get
 from tests.helpers.gateway import CAP, bedrock
 from tests.helpers.loop_monitor import LoopMonitor
 from tests.web.admin.conftest import from_file
@@ -177,18 +177,6 @@ def paths(end, after):
 
 def _with(path, parameters):
     return f"{path}{'&' if '?' in path else '?'}{urlencode(parameters)}"
-
-
-def get(url, path):
-    """Return the status and the body of an answer."""
-    place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=120)
-    try:
-        connection.request("GET", path)
-        with connection.getresponse() as reply:
-            return reply.status, reply.read()
-    finally:
-        connection.close()
 
 
 async def cost(url, path, rounds=ROUNDS):

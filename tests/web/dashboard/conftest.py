@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.helpers.axe import violations  # noqa: F401 (a fixture)
 from tests.helpers.records import Kept
 from tests.web.admin.conftest import config_file, served  # noqa: F401 (fixtures of the configuration)
 from tests.web.dashboard.application import application

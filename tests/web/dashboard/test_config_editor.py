@@ -9,7 +9,6 @@ from tests.helpers.browser import browser_tab
 from tests.helpers.waiting import eventually
 from tests.web.admin.conftest import TEXT
 from tests.web.dashboard.test_layout import DESK, PHONE, TABLET, faults
-from tests.web.dashboard.test_script import AXE, RULES
 
 LONG = "x" * 400
 HOSTILE = f"</textarea><img src=x onerror=alert(1)>\u202e{LONG}"
@@ -95,7 +94,7 @@ async def test_a_change_is_made_reviewed_and_saved_by_keyboard(tab, served):
     assert tab.errors == []
 
 
-async def test_every_state_of_the_page_fits_and_breaks_no_rule(tab, served):
+async def test_every_state_of_the_page_fits_and_breaks_no_rule(tab, served, violations):
     """Check the layout and the rules of axe for a page with findings, a review of hostile text, and a conflict."""
     wrong = {}
 
@@ -108,12 +107,7 @@ async def test_every_state_of_the_page_fits_and_breaks_no_rule(tab, served):
                     wrong[name, width, scheme] = lines
                 if width == TABLET:
                     continue
-                await tab.evaluate(AXE.read_text() + "; 0")
-                found = await tab.evaluate(
-                    f"axe.run({json.dumps(RULES)}).then(result => result.violations.map(rule => "
-                    "[rule.id, ...rule.nodes.slice(0, 3).map(node => node.html.slice(0, 200))]))"
-                )
-                if found:
+                if found := await violations(tab):
                     wrong[name, width, scheme] = found
 
     await open_page(tab, served)

@@ -1,0 +1,30 @@
+"""The rules of axe-core for a page in a browser.
+
+They are those of WCAG 2.2 at the levels A and AA that a program can check (https://github.com/dequelabs/axe-core).
+"""
+
+import json
+
+import pytest
+
+from tests.helpers.source_tree import ROOT
+
+SCRIPT = ROOT / ".tools/node_modules/axe-core/axe.min.js"
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+
+
+@pytest.fixture
+def violations():
+    """Return a function of a browser's tab, which returns the broken rules, each with up to three elements."""
+    if not SCRIPT.exists():
+        pytest.skip("axe-core (of npm) is not installed")
+    source = SCRIPT.read_text()
+
+    async def found(tab):
+        await tab.evaluate(f"{source}; 0")
+        return await tab.evaluate(
+            f"axe.run({json.dumps(RULES)}).then(result => result.violations.map("
+            "rule => [rule.id, ...rule.nodes.slice(0, 3).map(node => node.html.slice(0, 200))]))"
+        )
+
+    return found

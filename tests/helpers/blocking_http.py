@@ -1,0 +1,27 @@
+"""Requests that block their thread, for measures of an event loop that must not have the client's work."""
+
+import http.client
+from urllib.parse import urlsplit
+
+TIMEOUT_SECONDS = 120
+
+
+def get(url, path):
+    """Return the status and the body of an answer."""
+    return _answer(url, "GET", path)
+
+
+def post(url, path, body):
+    """Send a body of JSON. Return the status and the body of the answer."""
+    return _answer(url, "POST", path, body, {"content-type": "application/json"})
+
+
+def _answer(url, *request):
+    place = urlsplit(url)
+    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=TIMEOUT_SECONDS)
+    try:
+        connection.request(*request)
+        with connection.getresponse() as reply:
+            return reply.status, reply.read()
+    finally:
+        connection.close()

@@ -9,17 +9,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from multidict import CIMultiDictProxy
+
+from gateway.access.identity.caller import Identity
 from gateway.call.capture import without_secrets
+from gateway.call.runtime import Runtime
 from gateway.contract.http_headers import MAX_HEADER_VALUE, header_value, printable
 from gateway.contract.small_cache import small_cache
-
-if TYPE_CHECKING:
-    from multidict import CIMultiDictProxy
-
-    from gateway.access.identity.caller import Identity
-    from gateway.call.runtime import Runtime
 
 _NONE: Final[Mapping[str, str]] = {}
 """The recorded headers of most calls: none. It is a plain `dict`, because the journal can encode no other mapping."""

@@ -78,7 +78,6 @@ CACHES = {
     "gateway/web/connection_limits.py": [CONNECTIONS],
     "gateway/web/dashboard/connect.py": [CONSTANT],
     "gateway/web/dashboard/frame.py": [CONSTANT],
-    "gateway/web/dashboard/pages.py": [CONSTANT],
     "plugins/examples/response_cache.py": [CHOSEN],  # as many replies as the filter's setting allows
     "plugins/gateway_plugins/dialects/anthropic_messages/beta_members.py": [CONSTANT, CONSTANT],
     "plugins/gateway_plugins/dialects/anthropic_messages/betas.py": [CONSTANT, CONFIGURED],

@@ -90,21 +90,25 @@ class _WholeTap(Tap):
     pool: ProcessPool
     _parts: list[bytes] = field(default_factory=list)
     _size: int = 0
+    """The number of bytes of the reply so far."""
+    _is_blind: bool = False
+    """Whether the reply is not kept, because it is too large or the memory budget is used up."""
 
     def feed(self, data: bytes) -> None:
         self._size += len(data)
         self.attempt.delivered = self._size
-        if self._size > MAX_WHOLE:
-            self._parts.clear()
-            self.call.hold_reply(0)
-            return
-        try:
-            self.call.hold_reply(self._size)
-        except UpstreamFailed:  # the memory budget is used up; the client's reply needs none of it
-            self._size = MAX_WHOLE
-            self._parts.clear()
+        if self._is_blind:
             return
         self._parts.append(data)
+        try:
+            if self._size <= MAX_WHOLE:
+                self.call.hold_reply(self._size)
+                return
+        except UpstreamFailed:  # the memory budget is used up; the client's reply needs none of it
+            pass
+        self._is_blind = True
+        self._parts.clear()
+        self.call.hold_reply(0)
 
     async def close(self) -> None:
         if not self._parts:

@@ -5,8 +5,10 @@ Errors of the API and of calls are JSON even for browsers.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from importlib import import_module
 from typing import Final
 
 import orjson
@@ -28,10 +30,10 @@ async def error_pages(request: web.Request, handler: Handler) -> web.StreamRespo
         return response
     if "text/html" not in request.headers.get("Accept", "") or request.path.startswith(_JSON_PATHS):
         return response
-    from gateway.web.dashboard.frame import problem_page  # noqa: PLC0415 (calls do without pages)
-
+    # imported here, because calls do without pages, and in a thread, because it takes long the first time
+    frame = await asyncio.to_thread(import_module, "gateway.web.dashboard.frame")
     title = _TITLES.get(response.status) or HTTPStatus(response.status).phrase
-    page = await problem_page(request, response.status, title, _message(request, response))
+    page: web.Response = await frame.problem_page(request, response.status, title, _message(request, response))
     page.headers.update({name: response.headers[name] for name in _KEPT if name in response.headers})
     return page
 

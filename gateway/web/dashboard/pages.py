@@ -1,13 +1,14 @@
 """The routes of the pages at /ui/.
 
 Each page has a module of its own. `frame.py` has the parts that all pages share. These modules are imported at the
-first request for a page, because a gateway that only serves calls does without them.
+first request for a page, because a gateway that only serves calls does without them. The import takes half a second of
+CPU time. It runs in a thread, so that it does not block the event loop.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from functools import cache
 from importlib import import_module
 from typing import Final
 
@@ -46,14 +47,17 @@ def routes() -> list[web.RouteDef]:
 
 def _handler(module: str, name: str) -> Handler:
     """Return a handler that imports its module at the first request."""
+    imported: Handler | None = None
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        return await _imported(module, name)(request)
+        nonlocal imported
+        if imported is None:
+            imported = await asyncio.to_thread(_imported, module, name)
+        return await imported(request)
 
     return handler
 
 
-@cache
 def _imported(module: str, name: str) -> Handler:
     """Import and return a handler. Its exceptions become error pages."""
     frame = import_module("gateway.web.dashboard.frame")

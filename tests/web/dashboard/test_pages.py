@@ -1,6 +1,7 @@
 """Tests of the dashboard's pages: what each caller sees, the escaping of text, and the advice on empty pages."""
 
 import re
+import threading
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
@@ -9,6 +10,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 import pytest
 
 from gateway.config.model import Config
+from gateway.web.dashboard import pages
 from gateway.web.dashboard.frame import ASSETS
 from gateway.web.dashboard.links import session_href
 from tests.helpers.records import HAIKU, NOON, record
@@ -308,6 +310,22 @@ async def test_a_store_that_cannot_be_read_leaves_the_providers_page(aiohttp_cli
     async with client.get("/ui/providers", headers={"x-test-login": USER}) as response:
         assert response.status == 200
         assert "The records cannot be read now" in await response.text()
+
+
+async def test_a_page_is_imported_once_in_a_thread(monkeypatch, client):
+    threads = []
+
+    def imported(module, name):
+        threads.append((module, name, threading.current_thread()))
+        return pages.to_overview
+
+    monkeypatch.setattr(pages, "_imported", imported)
+    for _ in range(2):
+        async with client.get("/ui/cache", headers={"x-test-login": USER}, allow_redirects=False) as response:
+            assert response.status == 302
+    [(module, name, thread)] = threads
+    assert (module, name) == ("cache", "cache")
+    assert thread is not threading.main_thread()
 
 
 async def test_the_bare_address_leads_to_the_first_page(client):

@@ -325,10 +325,10 @@ class FilteredStream(Stage):
         return Event(kind, (yield partial(changed_payload, *work)))
 
     def _ready(self, events: Sequence[Event], fault: GatewayError | None, *, costly: bool) -> Work[list[Batch]]:
-        """Return `events`, and then the events of the queue that no longer have to wait, in batches.
+        """Return batches of `events`, followed by the queued events that no longer have to wait.
 
-        If there is an error, it is in the last batch. Events that still have to wait are then left out, because a
-        filter has not passed on their text. `costly` is true if reading `events` takes long (`Batch.costly`).
+        An error is put in the last batch. The other queued events are then never sent, because no filter has released
+        their text. `costly` is true if reading `events` takes long (`Batch.costly`).
         """
         batches: list[Batch] = []
         ready = [*events]

@@ -36,8 +36,9 @@ THREAD_SECONDS: Final = 60.0
 CLOSE_SECONDS: Final = 5.0
 """Maximum number of seconds for which a stopping process waits for the methods `done` of filters."""
 CANCEL_SECONDS: Final = 1.0
-"""Maximum number of seconds for which a stopping process waits for filters' methods `done` that it has cancelled. Only
-a method that ignores the cancellation takes that long."""
+"""Seconds that a stopping process waits after it has cancelled the filters' `done` methods that still run.
+
+Only a method that ignores its cancellation takes that long."""
 
 
 class ActiveFilter(msgspec.Struct, frozen=True):

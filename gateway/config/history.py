@@ -1,7 +1,7 @@
-"""The last versions of the configuration, kept as files in the state folder, so that a change can be undone.
+"""The most recent versions of the configuration, kept as files in the state folder, so that a change can be undone.
 
-- A version has marks in place of secrets (`document/redact.py`), so old API keys are not kept. An earlier version can
-  be saved again only if the present file has the same secrets.
+- In a version, each secret is replaced by a mark (`document/redact.py`), so old API keys are not kept. To restore a
+  version, the secrets are taken from the present file. This works only if they have not changed since.
 - Each version is one file that only its owner may read. Its name begins with the time, so names sort by time.
 - A file that cannot be read is passed over, because a damaged history must not stop the gateway.
 """

@@ -129,9 +129,10 @@ def build(
 ) -> web.Application:
     """Return the application.
 
-    `state` is the folder for data that must survive a restart. `modes` identifies callers; listeners may be added to it
-    later, when their ports are known. `pool` is closed with the application. `taker` is the connection to a running
-    gateway that this process replaces; None if no gateway is running. `seconds` are intervals, passed to `Server`.
+    `state` is the folder for data that must survive a restart. `modes` identifies callers, by the mode of the listener
+    that they use. Listeners may be added to it later, when their ports are known. `pool` is closed with the
+    application. `taker` is the connection to a running gateway that this process replaces; None if no gateway is
+    running. `seconds` are intervals, passed to `Server`.
 
     Raises `PluginError` if two compatibility flags (plugins of API formats) have the same route. Raises `StoreFailed`
     if the store cannot be opened.

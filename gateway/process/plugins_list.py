@@ -50,7 +50,10 @@ def plugins_list(registry: Registry, config: Config | None = None) -> str:
 
 
 def _flags(flags: Iterable[Plugin]) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each route of each plugin. Only the first row of a plugin has its name and dialects."""
+    """Yield a row for each route of each plugin, and one for a plugin without routes.
+
+    Only the first row of a plugin has its name and dialects.
+    """
     for flag in flags:
         first = (flag.name, ", ".join(flag.dialects))
         routes = [(route.operation, f"{route.method} {route.path}") for route in flag.routes]

@@ -44,7 +44,8 @@ _SESSION: Final = itemgetter(CALL_COLUMNS.index("session_id"), CALL_COLUMNS.inde
 NUMBER: Final = "(SELECT n FROM header_terms WHERE term = ?)"
 """SQL of the row number of a term; null if no stored call has the term."""
 OF_CALL: Final = f"EXISTS (SELECT 1 FROM call_headers h WHERE h.term = {NUMBER} AND h.time = {{at}} AND h.call = {{n}})"  # noqa: S608
-"""SQL of the condition that a call has a term. `at` and `n` stand for the call's columns."""
+"""SQL condition that is true if a call has a given term. `{at}` and `{n}` are replaced by the columns of the call's
+time and number."""
 OF_SESSION: Final = f"n IN (SELECT session FROM session_headers WHERE term = {NUMBER})"  # noqa: S608 (our own names)
 """SQL of the condition that a session has a call with a term."""
 _IS_RARE: Final = f"SELECT count(*) < {RARE} FROM (SELECT 1 FROM call_headers WHERE term = {NUMBER} LIMIT {RARE}) t"  # noqa: S608

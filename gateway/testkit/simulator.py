@@ -100,8 +100,9 @@ class Simulator(ABC):
         self.requests: list[Seen] = []
         self.default: Scenario | None = None
         self.prompt_cache: PromptCache | None = None
-        """The cache that computes the reported token counts; None for the counts of the scenario. Only Bedrock's and
-        Anthropic's simulators use it."""
+        """The cache that computes the reported token counts. If it is None, the counts of the scenario are reported.
+
+        Only Bedrock's and Anthropic's simulators use it."""
         self.url = ""
         self._scripted: deque[Scenario] = deque()
         self._runner: web.AppRunner | None = None

@@ -144,7 +144,10 @@ class _Passed:
             yield Batch((), error)
 
     async def _next(self) -> bytes:
-        """Return the next bytes that `_quick` did not pass on; b"" at the end of the reply."""
+        """Wait for more bytes. Return those that are left for the caller; b"" at the end of the reply.
+
+        While this waits, `_quick` already passes bytes on where it can.
+        """
         reading, stopwatch = self.reply.next(self._quick), self.attempt.stopwatch
         return await (reading if stopwatch.stopped else stopwatch.wait(reading))
 

@@ -24,7 +24,7 @@ Kind = Literal["tags", "case", "spelling", "other", "segment", "provider"]
 MOST: Final = 8
 """Maximum number of near misses in an explanation. Administrators can find further ones in the configuration."""
 MOST_SOURCES: Final = 5
-"""Maximum number of sources (`src` of a grant) that the text of one near miss names."""
+"""The description of a near miss lists at most this many sources (entries in the `src` of a grant)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,9 +123,10 @@ def _one_refill(section: QuotaSection, name: str, report: Report) -> bool:
 
 
 def _made_by(name: str, before: Mapping[str, str]) -> str:
-    """Return the quota, defined earlier in the document, that may have a bucket called `name`; `name` if there is none.
+    """Return the name of an earlier quota with a template that could create a bucket named `name`.
 
-    For example, `team:<user>` may have a bucket `team:ann@example.com`. `before` maps the part before the template
+    For example, the quota `team:<user>` could create the bucket `team:ann@example.com`. If there is no such quota,
+    return `name`. `before` maps the part before the template
     (`team:`) to the whole name of the quota (`team:<user>`).
     """
     callers = {other: name.removeprefix(start) for start, other in before.items() if name.startswith(start)}

@@ -71,7 +71,7 @@ class ToolServers:
 
 
 def check_tool_servers(mcp: Mapping[str, Any], connectors: Mapping[str, Any], reading: Reading) -> ToolServers:
-    """Report the faults of the sections `mcp` and `connectors`. Return the names of the servers that they declare."""
+    """Report the faults of the sections `mcp` and `connectors`. Return the servers that they declare."""
     reading.section(McpSection, mcp, ("mcp",))
     for name, raw in _members(mcp, "servers").items():
         reading.section(McpServerSection, raw, ("mcp", "servers", name))

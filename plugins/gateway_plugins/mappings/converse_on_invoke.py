@@ -76,7 +76,7 @@ def guard_tag(top: Members, target: Target) -> str:
 
 
 def guard_config(tag: str) -> dict[str, Any]:
-    """Return the field of the body from which the guardrail reads the suffix of the tag."""
+    """Return the field of the body that tells Bedrock the suffix of `tag`, the tag around text for the guardrail."""
     return {"amazon-bedrock-guardrailConfig": {"tagSuffix": tag.removeprefix(_TAG)}}
 
 

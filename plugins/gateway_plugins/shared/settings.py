@@ -1,8 +1,8 @@
-"""The parameters in a client's request, and the settings that are sent to the provider, for all conversions.
+"""The parameters in a client's request, and the settings that are sent to the provider. All conversions use them.
 
 - The reader of the client's dialect creates `Parameters`, with the JSON pointers of the client's request.
-- `decide` turns the parameters into `Settings` that the model and the provider's dialect support. Every conversion
-  reports the same unsupported parameters as dropped.
+- `decide` turns the parameters into `Settings` that the model and the provider's dialect support. Because
+  all conversions use `decide`, they all report the same parameters as dropped.
 - `plan` decides only on thinking and the output limit. A conversion that needs these before it writes the tools calls
   `plan` first, and passes the result to `decide`.
 - The provider's dialect writes the settings into the body.

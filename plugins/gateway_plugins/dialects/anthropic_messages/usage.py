@@ -89,10 +89,7 @@ class Reports:
 
     @property
     def _known(self) -> Counts:
-        """The top-level counts of `usage`. A missing count is taken from the headers.
-
-        If the output count is missing in both, it is taken from `message_start`.
-        """
+        """The counts in `_reported`. If they have no output count, the guess in `message_start` is added."""
         known = self._reported
         if not self._has_output:
             known.complete({"output": self._first_output})
@@ -100,9 +97,9 @@ class Reports:
 
     @property
     def _reported(self) -> Counts:
-        """The top-level counts of `usage`. A count that is missing there is taken from the reply's HTTP headers.
+        """The top-level counts of `usage`, completed with the counts in the reply's HTTP headers.
 
-        The output count in `message_start` is left out, because it is only a guess.
+        They do not include the output count in `message_start`, because it is only a guess.
         """
         known = self._counts.copy()
         known.complete(self._billed)

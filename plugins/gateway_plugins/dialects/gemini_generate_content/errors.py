@@ -123,7 +123,10 @@ def inner(problem: Problem) -> dict[str, Any]:
 
 
 def _status_of(problem: Problem) -> tuple[int, str]:
-    """Return the HTTP status and Google's error name for a client. An error from Google is passed on unchanged."""
+    """Return the HTTP status and Google's error name for a client.
+
+    The known errors of Google are passed on unchanged, except for a refusal of the gateway's own key.
+    """
     if problem.native in _BY_NAME and problem.status >= 400 and not problem.key_refused:
         return problem.status, problem.native
     return _BY_CODE[problem.code]

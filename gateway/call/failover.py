@@ -1,6 +1,6 @@
 """Failover: rules that decide after which failures another candidate (model of a provider) may serve a call.
 
-- Another candidate is tried only before the first event of the reply. So the client never gets parts of two replies.
+- Another candidate is tried only before the first event for the client. So the client never gets parts of two replies.
 - Another candidate is tried if the provider cannot be reached, fails, throttles, is overloaded, is silent for too long,
   or breaks off. It is also tried if the provider refuses the gateway's key or account.
 - Another candidate is tried if the provider's limit of calls in flight is reached. It is also tried if fields of the

@@ -113,6 +113,8 @@ FAULTS = {
     "cut after the first event": Fault(replace(TEXT, end_after=4), error="upstream", later=True),
 }
 REFUSALS = (400, 404, 413, 422)
+BEGUN_ONLY = {"cut after the beginning": Fault(replace(TEXT, end_after=1), error="upstream", billed=True)}
+"""A fault after the first event of each format, which has no text. Only Gemini's clients get no event for it."""
 
 
 AUTHORIZATIONS = {"anthropic_messages": "x-api-key", "gemini_generate_content": "x-goog-api-key"}
@@ -152,7 +154,7 @@ def configured(flag, url):
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def table(tmp_path_factory):
     """Yield a gateway with an alias for each fault of each format."""
-    faults = FAULTS | {f"{number} refusal": Fault(status(number)) for number in REFUSALS}
+    faults = FAULTS | BEGUN_ONLY | {f"{number} refusal": Fault(status(number)) for number in REFUSALS}
     async with AsyncExitStack() as stack:
         # every call goes over, which even a budget of 1 refuses if the calls leave its window before their retries
         stack.enter_context(pytest.MonkeyPatch.context()).setattr(retry_budget, "ALWAYS", 10_000)
@@ -225,6 +227,20 @@ async def test_a_fault_after_the_first_event_is_told_to_the_client(table, client
     for flag, (answered, _, record) in zip(ROADS[client], await asyncio.gather(*calls), strict=True):
         assert (answered, record["outcome"], record["error"]) == (200, "failed", FAULTS[key].error)
         assert (record["provider"], record["attempts"], record["tried"]) == (name(flag, key), 1, [])
+
+
+async def test_a_reply_without_an_event_for_the_client_goes_to_the_second(table):
+    client = "gemini_generate_content"
+    [(key, fault)] = BEGUN_ONLY.items()
+    table.lines.data = b""
+    flags = [flag for flag in ROADS[client] if flag != client]
+    calls = [call(table, client, name(flag, key), stream=True) for flag in flags]
+    for flag, (answered, text, record) in zip(flags, await asyncio.gather(*calls), strict=True):
+        first, last = record["tried"]
+        assert (flag, answered, record["outcome"], record["provider"]) == (flag, 200, "ok", "second")
+        assert b" simulated" in text
+        assert (first["error"], first["cost_usd"] > 0, last["cost_usd"]) == (fault.error, True, SECOND_COST)
+        assert record["cost_usd"] == pytest.approx(first["cost_usd"] + SECOND_COST, abs=1e-12)
 
 
 @clients

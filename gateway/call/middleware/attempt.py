@@ -1,7 +1,7 @@
 """The step that tries the candidates (models of providers) of a call in their order, until one of them serves it.
 
 - Every attempt starts with the client's unchanged request.
-- Another candidate is tried after certain failures before the first event of the reply (`call/failover.py`). A limit
+- Another candidate is tried after certain failures before the first event for the client (`call/failover.py`). A limit
   applies to the number of a call's attempts, to their total time, and to the ratio of retries to calls
   (`config/sections/resilience.py`).
 - A candidate whose provider is known to fail is left out, unless all candidates are known to fail.
@@ -204,7 +204,7 @@ class Attempts(msgspec.Struct, frozen=True):
         if not isinstance(response, Stream):
             report(self.health, attempt, None)
             return response
-        peeked = Peeked(response.source)
+        peeked = Peeked(response)
         assert attempt.stack is not None
         attempt.stack.push_async_callback(peeked.close)
         try:
@@ -216,7 +216,7 @@ class Attempts(msgspec.Struct, frozen=True):
             failure = UpstreamFailed(Problem(TIMEOUT, message, retryable=True))
         if failure is not None:
             raise failure
-        return replace(response, source=peeked)
+        return replace(response, source=peeked, stages=())
 
     def _end(self, call: Call, attempt: Attempt, error: GatewayError) -> None:
         """Store the reason, the duration and the cost of a failed attempt, and report the failure to `health`."""

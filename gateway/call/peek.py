@@ -1,8 +1,8 @@
 """Waits for the first events of a provider's stream before the response is returned.
 
 If the stream fails before it has an event for the client, another candidate (model of a provider) can still serve the
-call. The stream's own stages run here, because a translation may turn the provider's first events into nothing: Gemini's
-dialect has no event for the beginning of a message.
+call. The stream's own stages run here, because a translation may turn the provider's first events into nothing. For
+example, Gemini's dialect has no event for the beginning of a message.
 
 The first batch of events is kept until the stream is consumed. Later batches are passed directly to the consumer.
 """

@@ -86,6 +86,16 @@ def pytest_terminal_summary(terminalreporter):
             terminalreporter.write_line(f"not allowed to skip here: {reason}", red=True)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """Return the number of processes for `--numprocesses auto`.
+
+    Tests wait for a third of their time, so there are half as many processes again as processors.
+    """
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return processors + processors // 2
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")

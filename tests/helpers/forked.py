@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 
 from gateway.contract.registry import discover
@@ -36,7 +36,9 @@ class Forked:
         return self._process.exitcode
 
     def send_signal(self, number):
-        os.kill(self.pid, number)
+        """Send a signal. Do nothing if the process has ended, as `subprocess.Popen` does."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
 
     def kill(self):
         self.send_signal(signal.SIGKILL)

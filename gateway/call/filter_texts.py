@@ -19,7 +19,6 @@ from gateway.call.text_work import LARGE_TEXT
 from gateway.contract.errors import PluginFailed
 from gateway.contract.filter import SECONDS, Hold
 from gateway.contract.hooks import definition
-from gateway.contract.places import Kind
 from gateway.contract.plugin_functions import is_async
 from gateway.upstream.process_pool import NO_DROP, ProcessPool
 
@@ -27,16 +26,13 @@ from gateway.upstream.process_pool import NO_DROP, ProcessPool
 class _Run:
     """One filter while it reads the text of one reply."""
 
-    __slots__ = ("_hook", "call", "is_async", "method", "one")
+    __slots__ = ("hook", "is_async", "method", "one")
 
     def __init__(self, one: OpenFilter, method: Callable[..., Any]) -> None:
         self.one = one
-        self._hook = hook = one.active.hooks["filter.text"]
+        self.hook = one.active.hooks["filter.text"]
         self.method = method
         self.is_async = is_async(method)
-        self.call: Callable[[Kind, str, bool], Any] = (
-            partial(hook.settled, method, seconds=SECONDS) if self.is_async else partial(hook.run, method)
-        )
 
     def text_of(self, result: str | Hold, block: Block, whole: str, *, last: bool) -> str:
         """Return the text to pass on, and store the text that the filter holds back.
@@ -54,7 +50,7 @@ class _Run:
         return text
 
     def failure(self, cause: str) -> PluginFailed:
-        return PluginFailed(self._hook.plugin, self._hook.name, cause, definition(self.method))
+        return PluginFailed(self.hook.plugin, self.hook.name, cause, definition(self.method))
 
 
 class Texts:
@@ -82,7 +78,7 @@ class Texts:
             if run.is_async or is_json or len(piece) >= LARGE_TEXT:
                 return self._fed_slowly(block, piece, runs[number:], last=last, is_json=is_json)
             try:
-                result = run.call(block.kind, piece, last)
+                result = run.hook.piece(run.method, block.kind, piece, last)
                 if result is not piece:
                     piece = run.text_of(result, block, piece, last=last)
             except PluginFailed as failure:  # without the filter, the whole text is passed on
@@ -96,9 +92,9 @@ class Texts:
             if len(piece) >= LARGE_TEXT:
                 result = yield partial(run.one.run, "text", run.method, block.kind, piece, last, is_large=True)
             elif run.is_async:
-                result = yield partial(run.call, block.kind, piece, last)
+                result = yield partial(run.hook.settled, run.method, block.kind, piece, last, seconds=SECONDS)
             else:
-                result = run.call(block.kind, piece, last)
+                result = run.hook.piece(run.method, block.kind, piece, last)
             if result is not piece:
                 text = run.text_of(result, block, piece, last=last)
                 if is_json and text != piece:

@@ -21,12 +21,13 @@ from functools import partial
 from typing import Any, Final
 
 from gateway.call.awaiting import Wanted, Work, completed
+from gateway.call.event_texts import EventTexts
 from gateway.call.filter_texts import Texts
 from gateway.call.filters import CallFilters
 from gateway.call.responses import NO_EVENTS, Batch, Batches, Stage
 from gateway.call.stream_decoding import BATCH_EVENTS
 from gateway.call.text_blocks import Block, OpenBlocks, WaitingEvent
-from gateway.call.text_work import Item, changed_payload, found_items, items_of, spliced, with_texts
+from gateway.call.text_work import Item, changed_payload, found_items, spliced, with_texts
 from gateway.call.turns import TURN_ITEMS, Turns, is_due
 from gateway.contract.errors import BadFrame, GatewayError
 from gateway.contract.hooks import Hook
@@ -67,13 +68,14 @@ class FilteredStream(Stage):
     """Passes the events of one stream through the filters."""
 
     __slots__ = (
-        "_blocks", "_is_changed", "_made", "_open", "_places", "_pool", "_queue", "_size", "_texts", "_turns",
-        "_unfinished",
+        "_blocks", "_events", "_is_changed", "_made", "_open", "_places", "_pool", "_queue", "_size", "_texts",
+        "_turns", "_unfinished",
     )  # fmt: skip
 
     def __init__(self, filters: CallFilters, places: Hook, pool: ProcessPool, turns: Turns) -> None:
         self._texts = Texts(filters, pool)
         self._places = places
+        self._events = EventTexts(places)
         self._pool = pool
         self._turns = turns
         self._queue: deque[WaitingEvent] = deque()
@@ -132,18 +134,25 @@ class FilteredStream(Stage):
         text, which continues an open block. For any other event with texts, `_filtered` calls the filters. Raises the
         exceptions of `Texts.feed`.
         """
-        items = self._found(event)
-        if not items:
+        events = self._events
+        found = events.next(event)
+        if isinstance(found, str):
+            text, block = found, events.block
+            assert block is not None
+        elif not found:
             return None
-        place, text, is_json = items[-1]
-        if type(place) is not Place or place.repeats or is_json or not self._end_nothing(items[:-1]):
-            return items, None
-        block = self._blocks.get((place.block, place.kind))
-        if block is None or not block.is_open or block.held or block.carrier is not None:
-            return items, None
+        else:
+            place, text, is_json = found[-1]
+            if type(place) is not Place or place.repeats or is_json or not self._end_nothing(found[:-1]):
+                return found, None
+            known = self._blocks.get((place.block, place.kind))
+            if known is None or not known.is_open or known.held or known.carrier is not None:
+                return found, None
+            block = known
+            events.remember(place.path, block)
         fed = self._texts.feed(block, text, last=False)
         if fed != text or block.held:
-            return items, fed
+            return events.all(event) if isinstance(found, str) else found, fed
         block.sent.append(text)
         return None
 
@@ -173,7 +182,7 @@ class FilteredStream(Stage):
                 if begun is not None:
                     (items, fed), begun = begun, None
                 else:
-                    items = (yield from self._found_elsewhere(event)) if batch.costly else self._found(event)
+                    items = (yield from self._found_elsewhere(event)) if batch.costly else self._events.all(event)
                 waiting = (yield from self._taken(event, items, fed, costly=batch.costly)) if items else None
                 if waiting is None and not self._queue:
                     count += 1  # the first events of the batch, which need not wait and are not changed
@@ -194,17 +203,8 @@ class FilteredStream(Stage):
         fault = yield from self._finish()
         self._made = yield from self._ready((), fault, costly=False)
 
-    def _found(self, event: Event) -> Sequence[Item]:
-        """Return the texts of an event; () if it has none."""
-        if not event.payload or event.raw == b"":
-            return ()
-        try:
-            return items_of(self._places, event)
-        except BadFrame:  # a client that gets the provider's bytes gets these too, although they are not JSON
-            return ()
-
     def _found_elsewhere(self, event: Event) -> Work[Sequence[Item]]:
-        """Do the work of `_found` in a worker process, because reading the event takes long."""
+        """Do the work of `EventTexts.all` in a worker process, because reading the event takes long."""
         if not event.payload or event.raw == b"":
             return ()
         try:
@@ -224,6 +224,7 @@ class FilteredStream(Stage):
         of `Texts.feed` for the last item if the filters already have its text; None otherwise. `costly` is true if
         reading the event takes long (`Batch.costly`).
         """
+        self._events.forget()
         last = len(items) - 1
         waiting: WaitingEvent | None = None
         for number, (item, text, is_json) in enumerate(items):

@@ -10,7 +10,7 @@ Everything here that runs in a worker process can be pickled.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -51,15 +51,16 @@ def items_of(places: Hook, event: Event) -> list[Item]:
 
     Raises `PluginFailed` if this function fails, and `BadFrame` if the payload is not JSON.
     """
-    return places.run(_items_of, event, places.function)
+    return places.read(items_in, event)
 
 
-def _items_of(event: Event, places: Callable[[Event], Iterable[Place | End | Copy]]) -> list[Item]:
+def items_in(places: Iterable[Place | End | Copy], event: Event) -> list[Item]:
+    """Return the texts of an event, whose plugin returned `places`."""
     items: list[Item] = []
-    for item in places(event):
+    for item in places:
         if type(item) is Place:
             value = event.data
-            for step in item.path:  # `value_at` without a call, because most events of a stream come here
+            for step in item.path:  # `value_at` without a call, because a body may have thousands of texts
                 value = value[step]
             hash(item.block)  # raises the exception here, where it is reported as the plugin's
             items.append((item, value, False) if type(value) is str else (item, json_text(value), True))

@@ -113,13 +113,40 @@ class Hook:
         except BaseException as error:
             raise self.failure(error, function) from error
         finally:
-            # as `ran` does, but without another call
-            seconds = perf_counter() - began
-            self.calls += 1
-            self.seconds += seconds
-            if seconds > self.slow_seconds:
-                self.report_slow(self, seconds, definition(function))
+            self.ran(perf_counter() - began, function)
         return result
+
+    def piece(self, function: Callable[[str, str, bool], R], kind: str, piece: str, last: bool) -> R:
+        """Return `function(kind, piece, last)`, the result of a filter for a piece of text.
+
+        Most results are `piece` itself, so only other results are checked. Raises the exceptions of `run`.
+        """
+        began = perf_counter()
+        try:
+            result = function(kind, piece, last)
+            if result is not piece and self.check is not None:
+                self.check(result)
+        except BaseException as error:
+            raise self.failure(error, function) from error
+        finally:
+            self.ran(perf_counter() - began, function)
+        return result
+
+    def read(self, read: Callable[[Any, Event], R], event: Event) -> R:
+        """Call the hook's function with an event. Return `read(result, event)`, where `result` is what it returned.
+
+        An exception of `read` counts as one of the function, because `read` iterates over values that the function
+        yields. Raises the exceptions of `run`.
+        """
+        function = self.function
+        assert function is not None
+        began = perf_counter()
+        try:
+            return read(function(event), event)
+        except BaseException as error:
+            raise self.failure(error, function) from error
+        finally:
+            self.ran(perf_counter() - began, function)
 
     async def settled(self, function: Callable[..., Any], *args: Any, seconds: float) -> Any:
         """Return the result of `function(*args)`. If the result is an awaitable, await it for at most `seconds`.
@@ -344,7 +371,8 @@ def package(name: Any) -> str:
 _GUARDS: Final = frozenset(
     function.__code__
     for function in (
-        Hook.run, Hook.settled, Hook.as_list, Hook.each, Hook.listed, Hook.feed, Hook.total, Hook.joined, Hook.advance,
+        Hook.run, Hook.piece, Hook.read, Hook.settled, Hook.as_list, Hook.each, Hook.listed, Hook.feed, Hook.total,
+        Hook.joined, Hook.advance,
     )
 )  # fmt: skip
 """Code objects of the methods of `Hook` that call plugins."""

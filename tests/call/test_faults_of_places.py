@@ -9,7 +9,7 @@ from gateway.call.responses import Batch
 from gateway.call.text_work import MANY_STRINGS
 from gateway.call.turns import Turns
 from gateway.contract.errors import PluginFailed
-from gateway.contract.hooks import Hook
+from gateway.contract.hooks import Hook, definition
 from gateway.contract.members import Members
 from gateway.contract.messages import ClientRequest, event
 from gateway.contract.places import End, Place
@@ -26,6 +26,10 @@ class Reader:
 
     def text(self, _kind, piece, _last):
         return piece
+
+
+def some_text(_event):
+    return [Place(("text",))]
 
 
 def a_path(_event):
@@ -82,6 +86,22 @@ async def test_the_flag_is_named_at_each_step(places, step):
         await step(filters, hook)
     assert (failed.value.plugin, failed.value.hook) == ("flagged", "places")
     assert failed.value.cause == FAULTS[places]
+
+
+@pytest.mark.parametrize("step", [large_request, whole_reply, stream])
+async def test_the_line_of_places_with_a_wrong_result_is_named(step):
+    with pytest.raises(PluginFailed) as failed:
+        await step(opened(Reader(), passes=False), Hook("flagged", "places", "tests", no_place))
+    assert failed.value.place == definition(no_place)
+
+
+@pytest.mark.parametrize("step", [small_request, whole_reply, stream])
+async def test_the_line_of_slow_places_is_reported(step):
+    hook, reported = Hook("flagged", "places", "tests", some_text), []
+    hook.slow_seconds = 0
+    hook.report_slow = lambda slow, _seconds, place: reported.append((slow.plugin, place))
+    await step(opened(Reader()), hook)
+    assert ("flagged", definition(some_text)) in reported
 
 
 @pytest.mark.parametrize("item", [Place(("text",), block=["a"]), End(["a"])])

@@ -76,8 +76,10 @@ async def test_a_hook_is_interrupted_whatever_it_waits_for(function):
         lambda: hooks.of_flag(output_bytes=waits)["output_bytes"].total([EVENT]),
         lambda: hooks.of_flag()["steps"].advance(yields_nothing(), None),
         lambda: hooks.of_flag(places=yields_nothing)["places"].as_list(EVENT),
+        lambda: hooks.of_flag(places=yields_nothing)["places"].read(lambda places, _event: list(places), EVENT),
+        lambda: hooks.of_flag()["meter.feed"].piece(waits, "text", "a", False),
     ],
-    ids=["each", "joined", "feed", "total", "advance", "as_list"],
+    ids=["each", "joined", "feed", "total", "advance", "as_list", "read", "piece"],
 )
 async def test_a_hook_is_interrupted_however_it_is_called(call):
     with hook_alarm(SECONDS):

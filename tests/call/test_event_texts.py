@@ -1,0 +1,97 @@
+"""Tests of the texts in events of a stream that only continue a block: nothing but the text is read from them."""
+
+import pytest
+
+from gateway.call.event_texts import EventTexts
+from gateway.call.text_blocks import Block
+from gateway.contract.errors import PluginFailed
+from gateway.contract.hooks import Hook
+from gateway.contract.messages import Event, event
+from gateway.contract.places import End, Place
+from gateway_plugins.dialects.anthropic_messages.places import places as messages_places
+from gateway_plugins.dialects.bedrock_converse.places import places as converse_places
+from gateway_plugins.dialects.gemini_generate_content.places import places as gemini_places
+from gateway_plugins.dialects.openai_chat.places import places as chat_places
+from gateway_plugins.dialects.openai_responses.places import places as responses_places
+
+PIECE = (End("thinking"), Place(("text",), block="answer"))
+
+
+def of_event(each):
+    """Return the same tuple for each event with a text, and a new list for any other event."""
+    return PIECE if "text" in each.data else [End("answer")]
+
+
+def chunk(**data):
+    return event("chunk", data)
+
+
+def texts_after(first, places=of_event):
+    """Return the `EventTexts` that has read an event which continues a block."""
+    texts = EventTexts(Hook("flagged", "places", "tests", places))
+    items = texts.next(first)
+    texts.remember(items[-1][0].path, Block("answer", "text"))
+    return texts
+
+
+def test_an_event_that_only_continues_a_block_gives_its_text():
+    texts = texts_after(chunk(text="a"))
+    assert texts.next(chunk(text="b")) == "b"
+    assert texts.next(chunk(text="")) == ""
+    assert texts.block.name == "answer"
+
+
+def test_an_event_with_other_places_gives_all_its_items():
+    texts = texts_after(chunk(text="a"))
+    assert texts.next(chunk(other="b")) == [(End("answer"), "", False)]
+
+
+def test_equal_places_that_may_have_changed_give_all_items():
+    texts = texts_after(chunk(text="a"), lambda _event: [*PIECE])
+    assert texts.next(chunk(text="b")) == [(PIECE[0], "", False), (PIECE[1], "b", False)]
+
+
+def test_a_value_that_is_no_text_is_json_although_the_places_are_the_same():
+    texts = texts_after(chunk(text="a"))
+    assert texts.next(chunk(text={"b": 1}))[-1] == (PIECE[1], '{"b":1}', True)
+
+
+def test_all_items_are_given_after_the_block_is_forgotten():
+    texts = texts_after(chunk(text="a"))
+    texts.forget()
+    assert texts.next(chunk(text="b"))[-1] == (PIECE[1], "b", False)
+    assert texts_after(chunk(text="a")).all(chunk(text="b"))[-1] == (PIECE[1], "b", False)
+
+
+@pytest.mark.parametrize(
+    "each", [Event("chunk", b""), Event("chunk", b'{"text": "b"}', b""), Event("chunk", b"no JSON")]
+)
+def test_an_event_that_clients_do_not_get_or_cannot_read_has_no_texts(each):
+    assert not texts_after(chunk(text="a")).next(each)
+
+
+def test_a_place_without_a_value_is_the_plugins_fault():
+    texts = texts_after(chunk(text="a"), lambda _event: PIECE)
+    with pytest.raises(PluginFailed) as failed:
+        texts.next(chunk(other="b"))
+    assert (failed.value.plugin, failed.value.cause) == ("flagged", "KeyError: 'text'")
+    assert failed.value.place.startswith(__file__)
+
+
+PIECES = {
+    "Chat": (chat_places, "chat.completion.chunk", {"choices": [{"index": 1, "delta": {"content": "TEXT"}}]}),
+    "Messages": (messages_places, "content_block_delta", {"index": 1, "delta": {"type": "text_delta", "text": "TEXT"}}),
+    "Converse": (converse_places, "contentBlockDelta", {"contentBlockIndex": 1, "delta": {"text": "TEXT"}}),
+    "Responses": (
+        responses_places, "response.output_text.delta", {"output_index": 1, "content_index": 0, "delta": "TEXT"},
+    ),
+    "Gemini": (gemini_places, "", {"candidates": [{"index": 1, "content": {"parts": [{"text": "TEXT"}]}}]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dialect", PIECES)
+def test_most_events_of_each_dialect_only_continue_a_block(dialect):
+    places, kind, data = PIECES[dialect]
+    first = event(kind, data)
+    texts = texts_after(first, places)
+    assert texts.next(Event(kind, first.payload.replace(b"TEXT", b"more"))) == "more"

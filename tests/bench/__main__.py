@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from tests.bench.additions import ADDITIONS, LEAST_ROUNDS, run_addition
 from tests.bench.cases import CASES, START_ROUNDS, STARTS
 from tests.bench.report import report
 from tests.bench.rounds import Figures, run_case, run_starts
@@ -24,18 +25,24 @@ SECONDS = 540
 """Seconds of a whole run. On a busy machine, cases have fewer rounds, but each has at least one."""
 INSTALL = Path(__file__).parent / "install"
 START = "start"
-NAMES = (*(case.name for case in CASES), START)
+NAMES = (*(case.name for case in CASES), *(addition.name for addition in ADDITIONS), START)
 
 
 async def measure(folder, figures, *, names=NAMES, quick=False):
     """Add the figures of the cases with these names. `quick` measures one short round of each."""
     begun, cases = time.monotonic(), [case for case in CASES if case.name in names]
+    additions = [addition for addition in ADDITIONS if addition.name in names]
+    count = len(cases) + len(additions) + 1
     async with wire(folder, folder) as running:
         for number, case in enumerate(cases, 1):
             sys.stderr.write(f"{time.strftime('%H:%M:%S')} {case.name}\n")
             rounds, window_ms = (1, QUICK_WINDOW_MS + case.interval_ms) if quick else (case.rounds, case.window_ms)
-            until = begun + SECONDS * number / (len(cases) + 1)
+            until = begun + SECONDS * number / count
             await run_case(case, running, folder, figures, rounds=rounds, window_ms=window_ms, until=until)
+        for number, addition in enumerate(additions, len(cases) + 1):
+            sys.stderr.write(f"{time.strftime('%H:%M:%S')} {addition.name}\n")
+            until = begun + SECONDS * number / count
+            await run_addition(addition, running, folder, figures, rounds=LEAST_ROUNDS if quick else None, until=until)
         if START in names:
             sys.stderr.write(f"{time.strftime('%H:%M:%S')} {START}\n")
             await run_starts(STARTS, running, folder, figures, rounds=1 if quick else START_ROUNDS)

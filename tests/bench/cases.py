@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tests.bench.peers import BEDROCK_ACCESS_GATEWAY, LITELLM, PORTKEY, TENSORZERO
-from tests.bench.systems import BARE, FILTERED, IDLE_FILTERS, IRISGATE, MANY_MODELS, NGINX, System
+from tests.bench.systems import BARE, IRISGATE, MANY_MODELS, NGINX, System
 from tests.bench.traffic import CHAT, CHAT_STREAM, CONVERSE, CONVERSE_MODEL, CONVERSE_STREAM, Request
 
 OWN = "own"
@@ -55,18 +55,6 @@ def _large(megabytes, connections, rounds, window_ms):
         connections,
         rounds=rounds,
         window_ms=window_ms,
-    )
-
-
-def _filtered(name, filters, system):
-    return Case(
-        name,
-        f"Chat chunk with {filters}, 50 streams x 20 ms; own: without a filter",
-        (Lane(IRISGATE.name, system, _CHAT_STREAM), Lane(OWN, IRISGATE, _CHAT_STREAM)),
-        50,
-        chunks=100,
-        interval_ms=20,
-        window_ms=1500,
     )
 
 
@@ -136,8 +124,6 @@ CASES = (
         (Lane(IRISGATE.name, MANY_MODELS, _CHAT), Lane(OWN, IRISGATE, _CHAT)),
         32,
     ),
-    _filtered("filter", "a filter that reads text", FILTERED),
-    _filtered("idle-filters", "ten filters that have nothing to do", IDLE_FILTERS),
 )
 STARTS = _lanes(_CHAT, IRISGATE, BARE, NGINX, *_PEERS)
 """The systems whose starts are measured, and the first request to each."""

@@ -6,6 +6,7 @@ from math import isnan
 from pathlib import Path
 from statistics import median
 
+from tests.bench.additions import CONFIDENCE, LEAST_ROUNDS
 from tests.bench.cases import OWN
 from tests.bench.systems import BARE, IRISGATE
 
@@ -20,18 +21,33 @@ def report(figures):
     round.
     """
     columns = [name for name in COLUMNS if any(name in row for row in figures.rows.values())]
-    lines = [
-        f"{time.strftime('%Y-%m-%d')}, {_versions(figures)}",
-        "",
-        _line("case", "unit", OURS, *(f"x {name}" for name in columns)),
-        _line("---", "---", *["---:"] * (1 + len(columns))),
-    ]
+    lines = [f"{time.strftime('%Y-%m-%d')}, {_versions(figures)}"]
+    if figures.rows:
+        lines += ["", _line("case", "unit", OURS, *(f"x {name}" for name in columns))]
+        lines += [_line("---", "---", *["---:"] * (1 + len(columns)))]
     for (title, unit), row in figures.rows.items():
         ours = row.get(OURS, [])
         ratios = [_ratios(ours, row[name]) if name in row else "" for name in columns]
         lines.append(_line(title, unit, _spread(ours), *ratios))
+    if figures.added:
+        lines += ["", *_added(figures.added)]
     lines += ["", *(f"- {name}: {reason}" for name, reason in sorted(figures.notes.items()))]
     return "\n".join(lines)
+
+
+def _added(added):
+    """Return a table: medians in microseconds of CPU time a chunk, and the part of a chunk without the filters."""
+    yield _line("with filters", "us without", "us added", f"{CONFIDENCE:.0%} interval", "quartiles", "part", "rounds")
+    yield _line("---", *["---:"] * 6)
+    for title, result in added.items():
+        if len(result.rounds) < LEAST_ROUNDS:  # the run was interrupted
+            continue
+        middle, without = median(result.differences), result.without
+        low, high = result.interval
+        ranges = (f"{low:+.1f} to {high:+.1f}", "{:+.1f} to {:+.1f}".format(*result.quartiles))
+        yield _line(
+            title, _number(without), f"{middle:+.1f}", *ranges, f"{middle / without:+.1%}", str(len(result.rounds))
+        )
 
 
 def _versions(figures):

@@ -23,6 +23,8 @@ class Figures:
 
     rows: dict[tuple[str, str], dict[str, list[float]]] = field(default_factory=dict)
     """The figures of each round, by (title, unit) and column."""
+    added: dict[str, object] = field(default_factory=dict)
+    """The results of `additions.py`, by title."""
     versions: dict[str, str] = field(default_factory=dict)
     """The versions of the systems that were measured, by name."""
     notes: dict[str, str] = field(default_factory=dict)

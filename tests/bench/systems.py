@@ -4,11 +4,15 @@ The gateway identifies callers by a simulated tailscaled, applies grants, counts
 records, metrics and log lines.
 """
 
+import asyncio
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -17,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from gateway.testkit.localapi import LocalApiSim, Node, User
-from tests.bench.processes import ROOT, NotStarted, Process, started
+from tests.bench.processes import ROOT, START_SECONDS, NotStarted, Process, started
 from tests.bench.traffic import CHAT_MODEL, CONVERSE_MODEL, Request, request_bytes
 from tests.helpers.gateway import CAP
 
@@ -27,6 +31,8 @@ PROXY_LINE = b"PROXY TCP4 100.64.0.7 100.64.0.1 4711 80\r\n"
 """The first bytes of each connection to the gateway, from which it knows the caller's address."""
 MANY = 10_000
 PROVIDERS_OF_MANY = 10
+_RELOADED = b"config.reloaded"
+"""The log event of a gateway that has taken over a changed configuration."""
 FILTERS = {
     "reading": """
 api = 1
@@ -148,6 +154,21 @@ async def _irisgate(upstream, folder, **kind):
             yield process
 
 
+async def reconfigure(process, upstream, folder, *, filters):
+    """Let a running gateway reload its configuration with these filters and no others, and wait until it has."""
+    with (folder / "output").open("rb") as output:
+        output.seek(0, os.SEEK_END)
+        (folder / "config.hujson").write_text(json.dumps(_configuration(upstream, folder, filters=filters)))
+        os.kill(process.pid, signal.SIGHUP)
+        until, logged = time.monotonic() + START_SECONDS, b""
+        while time.monotonic() < until:
+            await asyncio.sleep(0.01)
+            logged += output.read()
+            if _RELOADED in logged:
+                return
+    raise AssertionError("the gateway has not reloaded its configuration")
+
+
 def _bare(upstream, folder):
     command = [sys.executable, "-m", "tests.bench.bare", f"http://127.0.0.1:{upstream}"]
     return started(command, folder, r"port (\d+)", PYTHONPATH=str(ROOT))
@@ -231,7 +252,5 @@ def _gateway(name, **kind):
 
 IRISGATE = _gateway("Irisgate")
 MANY_MODELS = _gateway("10,000 models and grants", many=True)
-FILTERED = _gateway("a filter that reads text", filters=("reading",))
-IDLE_FILTERS = _gateway("ten idle filters", filters=[name for name in FILTERS if name != "reading"])
 BARE = System("B", _bare, version=lambda: f"aiohttp {version('aiohttp')}")
 NGINX = System("nginx", _nginx, version=_nginx_version)

@@ -4,13 +4,16 @@ import json
 import shutil
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import aiohttp
 import pytest
 
 from gateway.contract.framing import eventstream
 from tests.bench import flood, identity, memory, million, pages, soak
+from tests.bench.additions import ADDITIONS, LEAST_ROUNDS, Added, run_addition
 from tests.bench.cases import CASES, STARTS
 from tests.bench.report import report
 from tests.bench.rounds import Figures, run_case, run_starts
@@ -66,6 +69,25 @@ async def test_cases_are_told_beside_a_pass_through(folder, upstream):
     assert all({"Irisgate", "B"} <= set(row) for row in figures.rows.values())
     table = report(figures).splitlines()
     assert len([line for line in table if line.startswith("| ")]) == 2 + len(figures.rows)
+
+
+async def test_what_filters_add_is_told_with_its_interval(folder, upstream):
+    figures = Figures()
+    addition = replace(ADDITIONS[0], connections=2, chunks=3, interval_ms=1)
+    await run_addition(addition, upstream, folder, figures, rounds=LEAST_ROUNDS)
+    (with_filters, without), *others = figures.added[addition.title].rounds
+    assert len(others) == LEAST_ROUNDS - 1
+    assert with_filters > 0 < without
+    (line,) = [line for line in report(figures).splitlines() if addition.title in line]
+    assert line.endswith(f"| {LEAST_ROUNDS} |")
+
+
+def test_the_interval_of_an_addition_narrows_with_more_rounds():
+    few = Added([(base + difference, base) for base, difference in zip((80, 120, 95, 150), (4, 9, 5, 30), strict=True)])
+    many = Added(few.rounds * 20)
+    assert few.interval == (4, 30)
+    assert many.interval[0] <= median(many.differences) <= many.interval[1]
+    assert many.interval[1] - many.interval[0] < 26
 
 
 @pytest.mark.parametrize("dialect", [CHAT_STREAM, CONVERSE_STREAM])

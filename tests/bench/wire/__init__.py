@@ -46,17 +46,36 @@ class Wire:
         self._process.stdin.write((" ".join(map(str, words)) + "\n").encode())
         assert (await self._process.stdout.readline()) == b"ready\n"
 
-    async def load(self, port, request, *, connections, warm_ms, window_ms, drained, pids=(), preface=b""):
-        """Run the load client, and return its results."""
+    async def load(self, port, request, **load):
+        """Run the load client for one window, and return its results. See `windows` for the arguments."""
+        async with self.windows(port, request, **load) as window:
+            return await window()
+
+    @asynccontextmanager
+    async def windows(self, port, request, *, connections, warm_ms, window_ms, drained, pids=(), preface=b""):
+        """Run the load client during an `async with` block.
+
+        It yields a function that measures one window and returns the results. All windows use the same connections. In
+        drained windows of 0 ms, each connection sends one request.
+        """
         files = (self._written("preface", preface), self._written("request", request))
         words = (port, *files, connections, warm_ms, window_ms, int(drained), *pids)
         with on_processor(LOAD):
             process = await asyncio.create_subprocess_exec(
-                self._programs / "load", *map(str, words), stdout=asyncio.subprocess.PIPE
+                self._programs / "load", *map(str, words), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
             )
-        out, _ = await process.communicate()
-        assert process.returncode == 0, "the load client failed"
-        return json.loads(out)
+
+        async def window():
+            process.stdin.write(b"\n")
+            line = await process.stdout.readline()
+            assert line, "the load client failed"
+            return json.loads(line)
+
+        try:
+            yield window
+        finally:
+            process.stdin.close()
+            await process.wait()
 
     def _written(self, name, data):
         path = self._folder / name

@@ -2,14 +2,16 @@
  *
  *     load PORT PREFACE REQUEST CONNECTIONS WARM_MS WINDOW_MS DRAINED PID...
  *
- * PREFACE is a file that is sent once on each connection, and REQUEST a file with one request. The CPU time of the processes is that of the window alone. With DRAINED, no request
- * is in flight when the window begins and ends; otherwise, requests are sent without a pause, and only what arrives in
- * the window counts. The results are printed as JSON. Ages and latencies are in
- * microseconds; an age is the time since the upstream sent a chunk.
+ * PREFACE is a file that is sent once on each connection, and REQUEST a file with one request. The CPU time of the
+ * processes is that of the window alone. With DRAINED, no request is in flight when the window begins and ends;
+ * otherwise, requests are sent without a pause, and only what arrives in the window counts. The results are printed as a
+ * line of JSON. Ages and latencies are in microseconds; an age is the time since the upstream sent a chunk. Each line on
+ * standard input begins a window. All windows use the same connections.
  */
 #include "http.h"
 
 #define SAMPLES 1000000
+#define SECONDS 120 /* for the replies, beyond those that a window lasts */
 #define AT_ONCE 16 /* connections that wait for their first bytes at a time: a new one costs the system more than a call */
 
 struct client {
@@ -180,6 +182,29 @@ static void resume(struct client *clients, int count) {
         if (clients[at].is_idle) begin(&clients[at]);
 }
 
+/* Measure a window, and print the results. Afterwards, no request is in flight if the window is drained. */
+static void measure(struct client *clients, int connections, int64_t window, int is_drained, int count, char **pids) {
+    alarm(SECONDS + window / 1000000000);
+    if (is_drained) drain();
+    requests = chunks = reconnects = latencies.count = ages.count = 0;
+    in_window = 1;
+    int64_t start = now_ns(), used = cpu_ns(count, pids);
+    if (is_drained) resume(clients, connections);
+    run(start + window, 0);
+    if (is_drained) drain();
+    used = cpu_ns(count, pids) - used;
+    in_window = 0;
+    double seconds = (now_ns() - start) / 1e9;
+    qsort(latencies.values, latencies.count, sizeof(float), by_value);
+    qsort(ages.values, ages.count, sizeof(float), by_value);
+    printf("{\"requests\": %lld, \"failures\": %lld, \"first_failure\": %d, \"reconnects\": %d, \"chunks\": %lld, "
+           "\"cpu_us\": %.1f, \"seconds\": %.3f, \"latency_us\": %.1f, \"latency_p99_us\": %.1f, \"age_us\": %.1f, "
+           "\"age_p99_us\": %.1f}\n",
+           requests, failures, first_failure, reconnects, chunks, used / 1e3, seconds, quantile(&latencies, 0.5),
+           quantile(&latencies, 0.99), quantile(&ages, 0.5), quantile(&ages, 0.99));
+    fflush(stdout);
+}
+
 int main(int count, char **words) {
     if (count < 8) {
         fputs("usage: load PORT PREFACE REQUEST CONNECTIONS WARM_MS WINDOW_MS DRAINED PID...\n", stderr);
@@ -191,7 +216,7 @@ int main(int count, char **words) {
     latencies.values = malloc(SAMPLES * sizeof(float));
     ages.values = malloc(SAMPLES * sizeof(float));
     port = atoi(words[1]);
-    alarm(120 + (warm + window) / 1000000000); /* ends the process if replies never come */
+    alarm(SECONDS + (warm + window) / 1000000000); /* ends the process if replies never come */
     preface = file_bytes(words[2], &preface_size);
     request = file_bytes(words[3], &request_size);
     epoll = epoll_create1(0);
@@ -205,20 +230,7 @@ int main(int count, char **words) {
     }
     resume(clients, connections);
     run(now_ns() + warm, 0);
-    if (is_drained) drain();
-    in_window = 1;
-    int64_t start = now_ns(), used = cpu_ns(count - 8, words + 8);
-    if (is_drained) resume(clients, connections);
-    run(start + window, 0);
-    if (is_drained) drain();
-    used = cpu_ns(count - 8, words + 8) - used;
-    double seconds = (now_ns() - start) / 1e9;
-    qsort(latencies.values, latencies.count, sizeof(float), by_value);
-    qsort(ages.values, ages.count, sizeof(float), by_value);
-    printf("{\"requests\": %lld, \"failures\": %lld, \"first_failure\": %d, \"reconnects\": %d, \"chunks\": %lld, "
-           "\"cpu_us\": %.1f, \"seconds\": %.3f, \"latency_us\": %.1f, \"latency_p99_us\": %.1f, \"age_us\": %.1f, "
-           "\"age_p99_us\": %.1f}\n",
-           requests, failures, first_failure, reconnects, chunks, used / 1e3, seconds, quantile(&latencies, 0.5),
-           quantile(&latencies, 0.99), quantile(&ages, 0.5), quantile(&ages, 0.99));
+    char line[8];
+    while (fgets(line, sizeof line, stdin)) measure(clients, connections, window, is_drained, count - 8, words + 8);
     return 0;
 }

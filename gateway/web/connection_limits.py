@@ -24,7 +24,7 @@ RESERVED_DESCRIPTORS: Final = 200
 """Number of file descriptors that client connections must leave free, for the store, journal, log, bodies and
 tailscaled."""
 MAX_CONNECTIONS: Final = 20_000
-"""Maximum number of connections if no limit is configured. An idle connection takes about 20 KB of memory."""
+"""Maximum number of connections if no limit is configured. An idle connection takes about 7 KB of memory."""
 SWEEP_SECONDS: Final = 1.0
 """Maximum number of seconds between two searches for idle connections."""
 

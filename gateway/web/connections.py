@@ -2,9 +2,10 @@
 requests.
 
 - aiohttp limits neither the number of connections nor the time for a head. So `Connection` extends aiohttp's protocol
-  object. Only this file uses private attributes of aiohttp: `_waiter`, `_messages`, `_force_close`, `_current_request`,
-  `_request_count`, `_task_handler`, `_upgraded` and `_process_keepalive` of `RequestHandler`, `_ErrInfo`, `_cache` of a
-  request, `_kwargs` of `Server`, and `_make_server` of `AppRunner`.
+  object. Only this file uses private attributes of aiohttp: those in `start` and `connection_made` of `Connection`,
+  `_ErrInfo`, `_cache` of a request, `_kwargs` of `Server`, and `_make_server` of `AppRunner`.
+- aiohttp runs a task for each connection, and a task and two futures for each request. `Connection.start` replaces
+  this: one task handles the requests that have arrived, and ends after the last of them.
 - Calls go to `call/call_routes.py`, which returns a `Reply` for most of them. `Connection` writes it in one piece.
   All other requests go to aiohttp's application.
 - The gateway replies to a malformed request with its own error page, and not with aiohttp's.
@@ -17,12 +18,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, cast
 
-from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp import HttpVersion10, HttpVersion11, StreamReader, web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import StreamWriter
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.web_protocol import _ErrInfo
+from aiohttp.tcp_helpers import tcp_keepalive
+from aiohttp.web_protocol import ERROR, _ErrInfo
 
 from gateway.call.context import CALL, REQUEST_ID
 from gateway.call.guard import json_error, new_id
@@ -30,13 +35,8 @@ from gateway.call.reply import Reply, encoded
 from gateway.call.request_body import MalformedBody
 from gateway.call.server import as_response
 from gateway.web.connection_limits import Connections
+from gateway.web.reading_timer import ReadingTimer
 
-UNREAD_SECONDS: Final = 120.0
-"""Seconds in which a client must read `MIN_READ_BYTES` of a reply. Otherwise the connection is closed."""
-MIN_READ_BYTES: Final = 1024 * 1024
-"""Minimum number of bytes that a client must read of a long reply in `UNREAD_SECONDS`.
-
-This is about 8 KB per second, like the minimum rate of request bodies (`Limits.body_bytes_per_second`)."""
 MAX_FRAMING_BYTES: Final = 64 * 1024
 """Number of bytes for the chunked framing of a request's body, such as chunk sizes and chunk extensions.
 
@@ -52,6 +52,8 @@ CLOSE_SECONDS: Final = 5.0
 The rest of a refused request's body is read for at most the same time, so that the client can read the reply.
 """
 _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
+_NO_TASK: Final = cast("Any", None)
+"""The task of a request. Nothing reads it, and it would be a reference cycle."""
 _LATE: Final = b'{"error":"the head of the request came too slowly"}'
 _LATE_HEAD: Final = (
     b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n"
@@ -70,7 +72,7 @@ class Connection(web.RequestHandler):
         "_is_malformed",
         "_is_refused",
         "_raw",
-        "_unread_timer",
+        "_reading",
         "handshake",
     )
 
@@ -78,7 +80,7 @@ class Connection(web.RequestHandler):
         super().__init__(manager, lingering_time=CLOSE_SECONDS, **options)
         self._connections = connections
         self._head_timer: asyncio.TimerHandle | None = None
-        self._unread_timer: asyncio.TimerHandle | None = None
+        self._reading = ReadingTimer()
         self._is_refused = False
         self._is_malformed = False
         """Whether a part of the current request's body is not valid HTTP. The rest of the body is then not read."""
@@ -93,14 +95,12 @@ class Connection(web.RequestHandler):
 
     @property
     def awaits_head(self) -> bool:
-        """True if aiohttp waits for the head of a request. All earlier requests and their replies are then complete."""
-        if self._waiter is None:
-            return not self._request_count  # on Python 3.11, aiohttp begins to wait just after the connection is made
-        return not self._waiter.done()
+        """True if no request is in progress. All earlier requests and their replies are then complete."""
+        return self._task_handler is None and self.transport is not None and not self.transport.is_closing()
 
     @property
     def has_no_head(self) -> bool:
-        """True if aiohttp waits for the head of a request, and no byte of it has arrived."""
+        """True if no request is in progress, and no byte of the next head has arrived."""
         return self.awaits_head and self._head_timer is None
 
     def close(self) -> None:
@@ -126,25 +126,28 @@ class Connection(web.RequestHandler):
         is_closing = self._force_close
         super().force_close()
         if self._raw is not None and not is_closing:
-            self._stop_unread_timer()
-            self._unread_timer = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._raw.abort)
+            self._reading.end(self._raw, CLOSE_SECONDS)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self._raw is not None and self._unread_timer is None:
-            self._expect_reading(self._raw)
+        if self._raw is not None:
+            self._reading.start(self._raw)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if not self._force_close:
-            self._stop_unread_timer()
+            self._reading.stop()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._raw = cast("asyncio.Transport", transport)
         if self.handshake is not None:
             self.handshake()
         if self._connections.admit(self, self._connections.client(transport)):
-            super().connection_made(transport)
+            # unlike `RequestHandler.connection_made`, this starts neither a task nor a timer
+            BaseProtocol.connection_made(self, transport)
+            tcp_keepalive(self._raw)
+            assert self._manager is not None
+            self._manager.connection_made(self, self._raw)
         else:
             self._is_refused = True
             self._raw.abort()
@@ -155,11 +158,11 @@ class Connection(web.RequestHandler):
         if self._goes_on():
             self._task_handler = None  # aiohttp cancels the task that it finds here
         super().connection_lost(exc)
-        self._stop_unread_timer()
+        self._reading.stop()
         self._raw = None
 
     def data_received(self, data: bytes) -> None:
-        if self._is_refused or self._is_malformed:
+        if self._is_refused or self._is_malformed or self._close or self._force_close:
             return
         super().data_received(data)
         if self._current_request is not None:
@@ -167,9 +170,66 @@ class Connection(web.RequestHandler):
         if self._messages:
             self._stop_head_timer()
             self._connections.busy(self)
+            if self._task_handler is None:
+                self._task_handler = self._loop.create_task(self.start())
         elif self._head_timer is None and self.awaits_head:
             seconds = self._connections.limits().head_seconds
             self._head_timer = asyncio.get_running_loop().call_later(seconds, self._head_is_late)
+
+    async def start(self) -> None:
+        """Handle the requests that have arrived, one after the other, and those that arrive meanwhile.
+
+        The connection is closed after a reply that says so.
+        """
+        try:
+            while self._messages and not self._close and not self._force_close:
+                if not await self._handle_next():
+                    self._close_after_reply()
+                    break
+        except asyncio.CancelledError:
+            self.force_close()
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever it is, it ends only this connection)
+            self.log_exception("unhandled", exc_info=error)
+            self.force_close()
+        finally:
+            self._task_handler = None
+
+    async def _handle_next(self) -> bool:
+        """Handle the next request. Return whether the connection can stay open."""
+        message, payload = self._messages.popleft()
+        if self._parser is not None:
+            self._parser.message_consumed()
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
+        handler, factory = self._request_handler, self._request_factory
+        assert handler is not None
+        assert factory is not None
+        if isinstance(message, _ErrInfo):
+            handler, message = self._make_error_handler(message), ERROR
+        request = factory(message, payload, self, StreamWriter(self, self._loop), _NO_TASK)
+        try:
+            response, is_lost = await self._handle_request(request, None, handler)
+        except ConnectionError:
+            return False
+        if is_lost or self._force_close:
+            return False
+        if not payload.is_eof():
+            await self._skip(payload)
+        return bool(response.keep_alive) and payload.is_eof() and not self._close
+
+    async def _skip(self, payload: StreamReader) -> None:
+        """Read the rest of a request's body for at most `CLOSE_SECONDS`, so that the client can read the reply."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                while not payload.is_eof():
+                    await payload.readany()
+
+    def _close_after_reply(self) -> None:
+        """Close the connection after the bytes that are already written. Ignore the requests that follow."""
+        self._close = True
+        if self.transport is not None:
+            self.transport.close()
 
     async def finish_response(self, *arguments: Any) -> tuple[Any, bool]:
         request, response, *rest = arguments
@@ -259,10 +319,6 @@ class Connection(web.RequestHandler):
         content.set_exception(MalformedBody())
         content.feed_eof()
 
-    def _process_keepalive(self) -> None:
-        """Do nothing, because `Connections` closes idle connections."""
-        self._keepalive_handle = None
-
     def _goes_on(self) -> bool:
         """Return whether the call in flight continues if its client leaves (`call/middleware/read_on.py`)."""
         call = None if self._current_request is None else self._current_request.get(CALL)
@@ -274,26 +330,6 @@ class Connection(web.RequestHandler):
             self._connections.late(self)
             self.transport.write(_LATE_HEAD % (len(_LATE), new_id().encode()) + _LATE)
             self.force_close()
-
-    def _expect_reading(self, raw: asyncio.Transport) -> None:
-        """Check after `UNREAD_SECONDS` whether the client has read enough. If not, abort the connection."""
-        unread = raw.get_write_buffer_size()
-        self._unread_timer = asyncio.get_running_loop().call_later(UNREAD_SECONDS, self._check_reading, raw, unread)
-
-    def _check_reading(self, raw: asyncio.Transport, unread: int) -> None:
-        """Abort the connection if the client has read too little in the last `UNREAD_SECONDS`.
-
-        `unread` is the number of bytes that the client had not read at the start of this time.
-        """
-        if unread - raw.get_write_buffer_size() < MIN_READ_BYTES:
-            raw.abort()
-        else:
-            self._expect_reading(raw)
-
-    def _stop_unread_timer(self) -> None:
-        if self._unread_timer is not None:
-            self._unread_timer.cancel()
-            self._unread_timer = None
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:

@@ -95,12 +95,11 @@ class Opened:
 
     def timers(self):
         """Return the functions of this connection for which a timer is set."""
-        mine = (self.connection, self.transport)
+        mine = (self.connection, self.connection._reading, self.transport)
         return [
             timer._callback.__name__
             for timer in self.loop._scheduled
             if not timer.cancelled() and getattr(timer._callback, "__self__", None) in mine
-            if timer._callback.__name__ != "_process_keepalive"  # aiohttp's, which does nothing
         ]
 
 

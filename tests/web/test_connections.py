@@ -16,7 +16,7 @@ from gateway.call.runtime import runtime
 from gateway.config.server import Limits
 from gateway.telemetry.log import configure
 from gateway.telemetry.metrics import Metrics
-from gateway.web import connection_limits
+from gateway.web import connection_limits, reading_timer
 from gateway.web import connections as connections_module
 from gateway.web.connection_limits import RESERVED_DESCRIPTORS, most_connections
 from tests.helpers.gateway import Lines, bedrock, gate
@@ -173,7 +173,7 @@ async def test_a_call_in_flight_never_makes_room(tmp_path, bedrock_sim):
 
 async def test_a_client_that_reads_nothing_is_closed_and_makes_room(tmp_path, bedrock_sim, monkeypatch):
     """Check that a client that does not read its reply is disconnected, and that a new connection is then accepted."""
-    monkeypatch.setattr(connections_module, "UNREAD_SECONDS", 0.3)
+    monkeypatch.setattr(reading_timer, "UNREAD_SECONDS", 0.3)
     async with gated(tmp_path, bedrock_sim, connections=8) as running:
         request = b"GET /aperture/openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
         for _ in range(8):
@@ -187,9 +187,9 @@ async def test_a_client_that_has_read_its_reply_has_no_deadline_for_reading(tmp_
         answers_with(running, long_reply)
         raw = await opened(running, HEAD)
         (connection,) = await eventually(lambda: running.running.connections._open)
-        await eventually(lambda: connection._unread_timer is not None)
+        await eventually(lambda: connection._reading._timer is not None)
         assert (await raw.reply())[0] == 200
-        await eventually(lambda: connection._unread_timer is None)
+        await eventually(lambda: connection._reading._timer is None)
         assert (await raw.ask("/"))[0] == 200
 
 
@@ -223,7 +223,7 @@ async def test_a_connection_that_is_closed_waits_for_its_reader_a_bounded_time(t
         answers_with(running, long_reply)
         await opened(running, HEAD)
         (connection,) = await eventually(lambda: running.running.connections._open)
-        await eventually(lambda: connection._unread_timer is not None)
+        await eventually(lambda: connection._reading._timer is not None)
         connection.force_close()
         await eventually(lambda: open_connections(running) == 0)
 

@@ -193,7 +193,7 @@ async def test_a_connection_that_has_ended_leaves_no_timer_and_no_transport(open
     await settled()
     await one.receives(GET[:10])
     one.connection.pause_writing()
-    assert sorted(one.timers()) == ["_check_reading", "_head_is_late"]
+    assert sorted(one.timers()) == ["_check", "_head_is_late"]
     one.connection.connection_lost(None)
     assert (one.timers(), one.connection._raw, one.connections.count) == ([], None, 0)
     one.connection.abort()
@@ -494,3 +494,34 @@ def test_the_default_limits_of_connections(monkeypatch):
     for descriptors, most in ((1025, 412), (1026, 413), (1_000_000, 20_000), (202, 1), (201, 1), (100, 1)):
         monkeypatch.setattr(connection_limits.resource, "getrlimit", lambda _, soft=descriptors: (soft, 2_000_000))
         assert most_connections(Limits()) == most
+
+
+async def test_an_idle_connection_has_no_task_and_no_timer(opened):
+    """Check that requests which arrive together are served in order, and that no task stays after them."""
+    before = asyncio.all_tasks()
+    one = opened(lambda request: hello_from(request.path))
+    await one.receives(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\nGET /3")
+    head, *replies = one.read().split(b"HTTP/1.1 200 OK")
+    assert (head, [reply[-2:] for reply in replies]) == (b"", [b"/1", b"/2"])
+    assert asyncio.all_tasks() == before
+    await one.receives(b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (one.read()[-2:], one.timers(), asyncio.all_tasks()) == (b"/3", [], before)
+
+
+async def hello_from(path):
+    return web.Response(text=path)
+
+
+async def test_nothing_is_served_after_a_reply_that_ends_its_connection(opened):
+    served = []
+
+    async def handle(request):
+        served.append(request.path)
+        response = web.Response()
+        response.force_close()
+        return response
+
+    one = opened(handle)
+    await one.receives(GET + GET)
+    await one.receives(GET)
+    assert (served, one.end, one.connection.awaits_head) == (["/"], "closed", False)

@@ -19,6 +19,7 @@ from gateway.config.server import Limits
 from gateway.telemetry.log import configure
 from gateway.telemetry.metrics import Metrics
 from gateway.web import connections as connections_module
+from gateway.web import reading_timer
 from gateway.web.connection_limits import Connections
 from gateway.web.connections import Runner
 from tests.helpers import processes
@@ -69,7 +70,7 @@ async def calls(running, stop):
 async def test_a_crowd_of_slow_connections_is_gone_by_its_deadline(tmp_path, bedrock_sim, monkeypatch, kind):
     monkeypatch.setattr(request_body, "BODY_SECONDS", SECONDS)
     monkeypatch.setattr(request_body, "GRACE_SECONDS", SECONDS)
-    monkeypatch.setattr(connections_module, "UNREAD_SECONDS", SECONDS)
+    monkeypatch.setattr(reading_timer, "UNREAD_SECONDS", SECONDS)
     monkeypatch.setattr(connections_module, "CLOSE_SECONDS", SECONDS)
     limits = {"head_seconds": SECONDS, "idle_seconds": SECONDS}
     first, rest = KINDS[kind]
@@ -109,8 +110,8 @@ async def test_a_client_that_reads_a_long_reply_slowly_keeps_its_connection(monk
 
     Its connection is kept if it reads at the minimum rate or faster, and is closed otherwise.
     """
-    monkeypatch.setattr(connections_module, "UNREAD_SECONDS", SECONDS)
-    monkeypatch.setattr(connections_module, "MIN_READ_BYTES", least)
+    monkeypatch.setattr(reading_timer, "UNREAD_SECONDS", SECONDS)
+    monkeypatch.setattr(reading_timer, "MIN_READ_BYTES", least)
     app = web.Application()
     app.add_routes([web.get("/", long_reply)])
     metrics = Metrics(SimpleNamespace(providers={}, metrics=SimpleNamespace(users=0)))

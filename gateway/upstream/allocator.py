@@ -8,8 +8,10 @@ tests.bench.memory`; mallopt(3)).
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
-from typing import Final
+from contextlib import suppress
+from typing import Any, Final, cast
 
 _ARENA_MAX: Final = (-8, 2)
 """M_ARENA_MAX: the maximum number of memory pools. More than two would not be faster, because one Python thread runs at
@@ -18,6 +20,8 @@ _TRIM_THRESHOLD: Final = (-1, 1024 * 1024)
 """M_TRIM_THRESHOLD: the number of free bytes at the end of a pool above which they are returned to the system."""
 _MMAP_THRESHOLD: Final = (-3, 256 * 1024)
 """M_MMAP_THRESHOLD: the minimum size in bytes of a block that is mapped separately, and unmapped when it is freed."""
+READ_BYTES: Final = 192 * 1024
+"""Size in bytes of the buffer for a read from a connection without TLS. It must be less than `_MMAP_THRESHOLD`."""
 
 
 def give_memory_back() -> None:
@@ -26,3 +30,14 @@ def give_memory_back() -> None:
     if mallopt is not None:
         for parameter, value in (_ARENA_MAX, _TRIM_THRESHOLD, _MMAP_THRESHOLD):
             mallopt(parameter, value)
+
+
+def limit_reads(transport: asyncio.BaseTransport) -> None:
+    """Make a connection read at most `READ_BYTES` at a time, before it has read anything.
+
+    asyncio allocates a buffer for each read, by default of 256 KB, and returns most of it after the read. A buffer of
+    this size is mapped separately, whether or not the allocator's parameters are set. So each read took four system
+    calls instead of one, and 15 us instead of 2. asyncio has no public setting for the size.
+    """
+    with suppress(AttributeError):  # another event loop, such as uvloop, has buffers of its own
+        cast("Any", transport).max_size = READ_BYTES

@@ -1,9 +1,18 @@
-"""The memory allocator is configured if the C library has such settings."""
+"""The memory allocator is configured if the C library has such settings, and reads take no memory that it maps."""
 
+import asyncio
 import ctypes
+import socket
 from types import SimpleNamespace
 
-from gateway.upstream.allocator import give_memory_back
+from gateway.upstream import allocator
+from gateway.upstream.allocator import READ_BYTES, give_memory_back, limit_reads
+from gateway.upstream.http1.connection import Connection
+from gateway.upstream.http1.tls import BUFFER_BYTES, start_tls, tls_context
+from tests.helpers.tls import certified, server_tls
+
+SENT = 300 * 1024
+"""More bytes than asyncio reads at once by default."""
 
 
 def test_every_setting_is_taken_by_glibc(monkeypatch):
@@ -20,3 +29,73 @@ def test_every_setting_is_taken_by_glibc(monkeypatch):
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace())
     give_memory_back()
+
+
+class Reader(asyncio.Protocol):
+    """Stores the size of each read."""
+
+    def __init__(self):
+        self.sizes = []
+        self.all_read = asyncio.Event()
+
+    def connection_made(self, transport):
+        limit_reads(transport)
+
+    def data_received(self, data):
+        self.sizes.append(len(data))
+        if sum(self.sizes) == SENT:
+            self.all_read.set()
+
+
+def test_a_buffer_for_a_read_is_not_mapped():
+    assert max(READ_BYTES, BUFFER_BYTES) + 4096 < allocator._MMAP_THRESHOLD[1]
+
+
+async def test_no_read_is_larger_than_its_limit():
+    mine, other = socket.socketpair()
+    for end, option in ((mine, socket.SO_RCVBUF), (other, socket.SO_SNDBUF)):
+        end.setsockopt(socket.SOL_SOCKET, option, 4 * SENT)
+    reader = Reader()
+    with other:
+        sent = asyncio.create_task(asyncio.to_thread(other.sendall, bytes(SENT)))
+        transport, _ = await asyncio.get_running_loop().create_connection(lambda: reader, sock=mine)
+        await reader.all_read.wait()
+        await sent
+        transport.abort()
+    assert max(reader.sizes) <= READ_BYTES
+
+
+async def test_no_read_of_tls_is_larger_than_its_limit(tmp_path, monkeypatch):
+    certificate = certified(tmp_path, "localhost")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    tls_context.cache_clear()
+
+    async def send(_, writer):
+        writer.write(bytes(SENT))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(send, "localhost", 0, ssl=server_tls(*certificate)) as server:
+        reader, sock = Reader(), socket.socket()
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, server.sockets[0].getsockname())
+        await start_tls(sock, reader, tls_context(""), "localhost")
+        await reader.all_read.wait()
+    assert max(reader.sizes) <= BUFFER_BYTES
+    tls_context.cache_clear()
+
+
+def test_another_event_loop_is_left_alone():
+    class Transport:
+        __slots__ = ()
+
+    limit_reads(Transport())
+
+
+async def test_a_connection_to_a_provider_has_the_limit():
+    mine, other = socket.socketpair()
+    with other:
+        connection = Connection(None, lambda _: None)
+        transport, _ = await asyncio.get_running_loop().create_connection(lambda: connection, sock=mine)
+        assert transport.max_size == READ_BYTES
+        connection.abort()

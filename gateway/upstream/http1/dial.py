@@ -19,7 +19,7 @@ import aiohappyeyeballs
 from gateway.upstream.http1.connection import Connection
 from gateway.upstream.http1.proxies import Proxy, ProxyRefused
 from gateway.upstream.http1.targets import Endpoint, Origin
-from gateway.upstream.http1.tls import tls_context
+from gateway.upstream.http1.tls import start_tls, tls_context
 
 NAME_SECONDS: Final = 60.0
 """Number of seconds for which a host's addresses are used before its name is looked up again."""
@@ -65,17 +65,16 @@ class Dialer:
         made = await (self._socket(origin) if proxy is None else self._socket_of(proxy))
         with ExitStack() as stack:
             stack.callback(made.close)
-            tls = None
+            connection = Connection(endpoint, lost)
             if origin.scheme == "https":
                 if proxy is not None:
                     await _tunnel(loop, made, origin, proxy)
                 # reading the system's certificates takes milliseconds
                 tls = await loop.run_in_executor(None, tls_context, endpoint.authorities)
-            # a certificate names the host without the dot that ends an absolute name (RFC 6066, 3)
-            host = origin.host.rstrip(".") if tls is not None else None
-            _, connection = await loop.create_connection(
-                lambda: Connection(endpoint, lost), sock=made, ssl=tls, server_hostname=host
-            )
+                # a certificate names the host without the dot that ends an absolute name (RFC 6066, 3)
+                await start_tls(made, connection, tls, origin.host.rstrip("."))
+            else:
+                await loop.create_connection(lambda: connection, sock=made)
             stack.pop_all()
         return connection
 

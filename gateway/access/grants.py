@@ -84,7 +84,7 @@ class Access:
         roles = {capability.role for capability in capabilities}
         self.capabilities = capabilities
         self.role: Role | None = "admin" if "admin" in roles else "user" if "user" in roles else None
-        """The highest granted role; None for a caller without a role. Such a caller may use no model."""
+        """The highest granted role. It is None for a caller without a role. Such a caller may use no model."""
         self.permissions: frozenset[Permission] = frozenset(
             name for capability in capabilities for name in capability.permissions
         )
@@ -131,7 +131,8 @@ class Access:
     def select(self, models: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
         """Return the (provider, model) pairs in `models` that the caller may use.
 
-        This does not use the cache, because a list of all models would fill the cache.
+        The decisions are computed anew each time. If they were cached, as those for single calls are, one list of all
+        models would fill the cache.
         """
         return {model for model in models if self._is_allowed(*model)}
 

@@ -23,13 +23,14 @@ class Identity:
     """An identified caller."""
 
     login: str
-    """The login name of a user; `(loopback)` in mode `loopback`. It is never "".
+    """The login name of a user. It is `(loopback)` in mode `loopback`. It is never "".
 
-    The login of a tagged node is all its tags, sorted and joined by ","."""
+    The login of a tagged node is all its tags, sorted and joined by ",".
+    """
     groups: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     node: str = ""
-    """The stable id of the caller's node in the tailnet; "" if unknown."""
+    """The stable id of the caller's node in the tailnet. It is "" if unknown."""
     capabilities: tuple[Capability, ...] = ()
     """The capabilities that the tailnet policy grants to this caller."""
     _hash: int = field(init=False, repr=False, compare=False)
@@ -80,9 +81,9 @@ def user(
 ) -> Identity:
     """Return the identity of a user.
 
-    Some names have another meaning in the `src` of a grant, such as `*`, `tag:x` or `(loopback)`. A group with such a
-    name is left out. Raises `Refused` for a login with such a name, and for a login that begins with `group:` or is
-    empty, too long or not printable.
+    The names `*`, `tag:x` and `(loopback)` have a special meaning in the `src` of a grant. Groups with such a name are
+    left out. Raises `Refused` if the login is such a name, begins with `group:`, or is empty, too long or not
+    printable.
     """
     if not login:
         raise unknown("the tailnet names no user for this caller")
@@ -101,7 +102,7 @@ def _reserved(name: str) -> bool:
 
 
 def tagged(tags: Sequence[str], *, node: str = "", capabilities: Sequence[Capability] = ()) -> Identity:
-    """Return the identity of a node with tags. Its login consists of the tags.
+    """Return the identity of a node with tags. Its login consists of the sorted tags, joined by ",".
 
     Raises `Refused` if a tag does not begin with `tag:`, or if the login is too long or not printable.
     """

@@ -20,7 +20,9 @@ from gateway.access.identity.endpoints import address
 ANSWER_SECONDS: Final = 2.0
 """Maximum seconds for a complete reply. tailscaled replies from memory, and calls wait for it."""
 MAX_ANSWER: Final = 4 * 1024 * 1024
-"""Maximum number of bytes of a reply. It can be long, because it contains the grants of the tailnet policy."""
+"""Maximum number of bytes of a reply of tailscaled. A reply can be long, because it contains grants of the tailnet
+policy.
+"""
 _WHOIS: Final = "http://local-tailscaled.sock/localapi/v0/whois"
 _ABSENT: Final = (ConnectionRefusedError, FileNotFoundError)
 _STATUS: Final = "http://local-tailscaled.sock/localapi/v0/status"
@@ -59,7 +61,7 @@ class Status(msgspec.Struct, frozen=True):
     TUN: bool = False
     """True if tailscaled has a network device."""
     TailscaleIPs: tuple[str, ...] | None = None
-    """The addresses of this machine on the tailnet; None before the machine has joined one."""
+    """The addresses of this machine on the tailnet. The value is None before the machine has joined one."""
 
 
 class LocalApi:
@@ -70,7 +72,7 @@ class LocalApi:
         self._session: aiohttp.ClientSession | None = None
 
     async def whois(self, host: str, port: int, service: str = "") -> WhoIs | None:
-        """Return the identity behind an address on the tailnet; None if nobody has the address.
+        """Return the identity behind an address on the tailnet, or None if nobody has the address.
 
         The identity has the grants for the Tailscale service `service`, or for this node if `service` is "". Raises
         `LocalApiFailed` for a missing or invalid reply.

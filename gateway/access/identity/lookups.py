@@ -1,10 +1,12 @@
 """Limits the requests to tailscaled, so that callers from outside the tailnet do not delay other callers.
 
-- tailscaled replies at once for an address of the tailnet. For any other address, it waits up to 0.4 seconds, and holds
-  a global lock (tailscale/tailscale, net/proxymap). So only few requests for such addresses are sent at the same time.
+- tailscaled replies at once for an address of the tailnet. For any other address, tailscaled holds a global lock for up
+  to 0.4 seconds (tailscale/tailscale, net/proxymap). Therefore only a few requests for other addresses are sent at the
+  same time.
 - Callers with the same tailnet address share one request. The reply "nobody has this address" is reused for some
   seconds.
-- A reply for 127.0.0.1 is never shared. If tailscaled has no network device, every caller has this address.
+- A reply for 127.0.0.1 is never shared, because different callers may have this address: if tailscaled has no network
+  device, all connections come from 127.0.0.1.
 
 `whois.py` reads the replies.
 """
@@ -71,7 +73,7 @@ class Lookups:
         self._userspace = True
 
     async def whois(self, host: str, port: int, service: str = "") -> WhoIs | None:
-        """Return the identity behind an address on the tailnet; None if nobody has the address.
+        """Return the identity behind an address on the tailnet, or None if nobody has the address.
 
         The identity has the grants for the Tailscale service `service`, or for this node if `service` is "". Raises
         `LocalApiFailed` for a missing or invalid reply, and if too many requests wait.
@@ -113,7 +115,7 @@ class Lookups:
         return self._userspace
 
     async def fault(self, *, is_needed: bool) -> str:
-        """Return why callers cannot be identified at the moment; "" if they can.
+        """Return why callers cannot be identified at the moment, or "" if they can.
 
         `is_needed` is true for a listener whose callers tailscaled identifies. Other listeners need tailscaled only if
         it has no network device, because then nodes of the tailnet connect from 127.0.0.1.
@@ -129,7 +131,7 @@ class Lookups:
         return ""
 
     async def machine(self) -> WhoIs | None:
-        """Return the identity of this machine on the tailnet; None if this machine has no tailnet address.
+        """Return the identity of this machine on the tailnet, or None if this machine has no tailnet address.
 
         Raises `LocalApiFailed` for a missing or invalid reply.
         """
@@ -167,7 +169,7 @@ class Lookups:
 
 
 def _instance(socket: str) -> tuple[int, ...] | None:
-    """Return a value that differs for each new file at the socket's path; None if there is no file.
+    """Return a value that differs for each new file at the socket's path, or None if there is no file.
 
     Raises `LocalApiFailed` if the path cannot be read.
     """

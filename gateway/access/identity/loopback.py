@@ -2,8 +2,8 @@
 
 Two kinds of callers on other machines can still reach such a listener. The gateway refuses them:
 
-- Callers behind a proxy on this machine, such as `tailscale serve`. They are recognized by headers of the proxy, such
-  as `x-forwarded-for`. A proxy that adds no such header is not recognized.
+- Callers behind a proxy on this machine, such as `tailscale serve`. The gateway recognizes them by headers that proxies
+  add, such as `x-forwarded-for`. It cannot recognize a proxy that adds none.
 - Nodes of the tailnet. If tailscaled has no network device, their connections come from tailscaled at 127.0.0.1
   (tailscale.com/kb/1112). So the gateway asks tailscaled for the identity behind each new connection. It cannot ask a
   tailscaled whose socket it does not know.
@@ -57,13 +57,13 @@ class Loopback:
 
 
 def forwarding_header(headers: Sequence[tuple[str, str]]) -> str:
-    """Return the name of the first header that only proxies add; "" if there is none."""
+    """Return the name of the first header that only proxies add, or "" if there is none."""
     return _forwarding("\n".join([name for name, _ in headers]))
 
 
 @small_cache(64, 1024)
 def _forwarding(names: str) -> str:
-    """Return the first of the header names in `names` that only proxies add; "" if there is none.
+    """Return the first of the header names in `names` that only proxies add, or "" if there is none.
 
     `names` has one name per line.
     """

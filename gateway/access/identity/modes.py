@@ -54,7 +54,7 @@ class Modes:
         self._by_endpoint[endpoint] = (listener, self._modes[listener.identity](listener))
 
     def listener(self, local: object) -> Listener | None:
-        """Return the listener of a connection; None if there is none.
+        """Return the listener of a connection, or None if there is none.
 
         `local` is the address of the gateway's end of the connection.
         """
@@ -91,7 +91,7 @@ class Modes:
         return lambda: Handover(server, self._sources, listener.proxies, self._proxy_refusals, room)
 
     def client(self, transport: asyncio.BaseTransport) -> Any:
-        """Return the client's address, for the limit on connections per address; "" if this limit does not apply.
+        """Return the client's address, for the limit on connections per address, or "" if this limit does not apply.
 
         In mode `proxy-protocol`, the address is from the PROXY header. The limit does not apply to connections of
         `tailscale serve`, because they all come from the same address.
@@ -101,7 +101,8 @@ class Modes:
     async def machines(self) -> list[Identity]:
         """Return the identities that this machine itself has for the listeners in mode `whois`.
 
-        A listener is left out if it cannot identify this machine, for example because its tailscaled does not reply.
+        There is no identity from a listener that cannot identify this machine, for example because its tailscaled does
+        not reply.
         """
         identities: list[Identity] = []
         for _, mode in self._by_endpoint.values():
@@ -111,9 +112,8 @@ class Modes:
         return list(dict.fromkeys(identities))
 
     async def faults(self) -> tuple[str, bool]:
-        """Return why a listener cannot identify callers at the moment, and whether this is so for every listener.
-
-        The reason is "" if there is no fault.
+        """Return two values: the reason why a listener cannot identify callers at the moment ("" if all can), and True
+        if no listener can.
         """
         reasons = await asyncio.gather(*map(self._fault, self._call_listeners))
         return next(filter(None, reasons), ""), all(reasons)

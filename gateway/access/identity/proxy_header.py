@@ -34,13 +34,15 @@ class ProxyHeader(NamedTuple):
     """The contents of a PROXY header."""
 
     source: tuple[str, int] | None
-    """The address and port of the caller; None if the header has no address, as in a proxy's health checks."""
+    """The address and port of the caller. The value is None if the header has no address, as in a proxy's health
+    checks.
+    """
     length: int
     """The number of bytes of the header."""
 
 
 def read(data: bytes) -> ProxyHeader | None:
-    """Return the header at the beginning of `data`; None if more bytes are needed.
+    """Return the header at the beginning of `data`, or None if more bytes are needed.
 
     Raises `BadProxyHeader` if `data` cannot be the beginning of a valid header.
     """

@@ -4,9 +4,9 @@
 - The header has the caller's address. tailscaled gives the identity behind this address, as in mode `whois`.
 - Whoever connects can write any address into the header. So only the proxies in the listener's configuration may
   connect. If no proxy is configured, every process of this machine may connect. `config/advice.py` warns about this.
-- If tailscaled has no network device, nodes of the tailnet connect from 127.0.0.1, as a proxy does. A node could send a
-  PROXY header itself. So the gateway asks tailscaled about each connection from this machine, and refuses a connection
-  of a node. A connection of `tailscale serve` belongs to no node.
+- If tailscaled has no network device, nodes of the tailnet connect from 127.0.0.1, as a proxy does. Such a node could
+  forge a PROXY header. Therefore the gateway asks tailscaled who is behind each connection from this machine. It
+  refuses the connection if the answer is a node. For a connection of `tailscale serve`, the answer is nobody.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Sources:
         self._sources[connection] = source
 
     def peer(self, connection: Any) -> Any:
-        """Return the address in the PROXY header; "" if the header has no address.
+        """Return the address in the PROXY header, or "" if the header has no address.
 
         For a connection without a PROXY header, return the address of its peer.
         """

@@ -78,7 +78,7 @@ class ServeHeaders:
 def _headers(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Return the values of Tailscale's headers by lower-case name.
 
-    Raises `Refused` if such a header is repeated or has "_" in its name.
+    Raises `Refused` if one of Tailscale's headers is repeated or has "_" in its name.
     """
     ours: dict[str, str] = {}
     for written, value in headers:

@@ -1,7 +1,7 @@
 """Identity by tailscaled: tailscaled gives the identity behind the address of a connection.
 
 - An identity is used for one connection only. If tailscaled has no network device, all callers come from 127.0.0.1 and
-  differ only by port. A port is soon used by another caller.
+  differ only by port, and a port is soon reused by another caller.
 - An identity expires after `LIFE_SECONDS`, so that a caller who is removed from the tailnet loses access.
 - If tailscaled does not reply, the request is refused. An expired identity is never used.
 - An address in 100.64.0.0/10 does not prove that the caller is in the tailnet, because network carriers use it too.
@@ -45,11 +45,12 @@ Peer = Callable[[Caller], Any]
 class _Known:
     """The identity behind the address of one connection, and the time until which it is valid.
 
-    A refusal is stored as None. A stored exception would keep the connection in memory, because it has a traceback.
+    A refusal is stored as None, and not as its exception. The traceback of the exception would keep the connection in
+    memory.
     """
 
     identity: Identity | None
-    """The identity; None if nobody on the tailnet has the address."""
+    """The identity. It is None if nobody on the tailnet has the address."""
     until: float
 
 
@@ -144,8 +145,8 @@ class Whois:
 def connecting(caller: Caller) -> Any:
     """Return the address of the client's end of the connection.
 
-    Raises `Refused` if the gateway's end is neither a tailnet address nor a loopback address. Such a connection did not
-    come through tailscaled, so the client's address may be forged.
+    Raises `Refused` if the gateway's end is neither a tailnet address nor a loopback address. A connection to any other
+    address did not come through tailscaled, so the client's address may be forged.
     """
     if not isinstance(caller.local, tuple) or not arrived_by_tailnet(caller.local[0]):
         raise unknown("the connection did not come by the tailnet; call the gateway by its tailnet name or address")

@@ -148,8 +148,8 @@ class Admitted:
     def hold_reply(self, size: int) -> None:
         """Set the bytes that are reserved for the buffered part of the reply to `size`.
 
-        Raises `UpstreamFailed`, not `Refused`, if the budget is used up. The provider has already processed the
-        request, so the client should not take this error for a refusal.
+        Raises `UpstreamFailed` if the budget is used up. It is not `Refused`, because the provider has already
+        processed the request.
         """
         more = size - self._reply
         if more <= 0:

@@ -31,11 +31,15 @@ class Rule(NamedTuple):
 
     agent: str
     user_agent: re.Pattern[str] | None
-    """Pattern for the beginning of the `User-Agent` header; None for a rule about another header."""
+    """Pattern for the beginning of the `User-Agent` header. It is None for a rule about another header."""
     header: str
-    """Lower-case name of a header that only the program `agent` sends; "" for a rule about the `User-Agent` header."""
+    """Lower-case name of a header that only the program `agent` sends. It is "" for a rule about the `User-Agent`
+    header.
+    """
     equal_to: tuple[str, ...]
-    """Names of other headers, at least one of which must have the same value as `header`; () if any value matches."""
+    """Names of other headers. The rule matches only if one of them has the same value as `header`. The names are () if
+    any value of `header` matches.
+    """
     cache_key: bool
     """True if the program sends a new `prompt_cache_key` in each session. Its value then identifies the session."""
 

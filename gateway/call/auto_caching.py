@@ -28,7 +28,7 @@ def is_on(provider: Provider, *, has_marks: bool) -> bool:
 def is_priced(price: Priced | None, lifetime: CacheLifetime) -> bool:
     """Return False if adding cache marks would make the cost of a call unknown.
 
-    The cost becomes unknown if input has a price, but writing or reading a cache entry of this lifetime has none.
+    This is so if the model has a price for input, but none for writing or reading a cache entry of this lifetime.
     """
     if price is None or price.unit("input") is None:
         return True

@@ -1,8 +1,8 @@
 """Work that seldom has to wait, written as generators.
 
-Such a generator yields a function each time it has to await something. Usually it yields nothing. Then one call of
-`next` runs it to its end, and no task is needed. If it yields a function, `completed` calls the function, awaits the
-result, and resumes the generator with it.
+A generator here yields a function each time it has to await something. `completed` calls the function, awaits its
+result, and resumes the generator with that result. Usually a generator yields nothing: one call of `next` runs it to
+its end, without a task.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ The caller awaits each of them. Then the `yield` returns the result, or raises t
 async def completed(work: Work[T], wanted: Wanted | None = None) -> T:
     """Run the generator `work` to its end, and return its result. Raises the exceptions of the work.
 
-    `wanted` is the function that the generator has yielded already; None if the generator has not started.
+    `wanted` is the function that the generator has yielded already. It is None if the generator has not started.
     """
     step: Callable[[], Wanted] = partial(next, work)
     try:

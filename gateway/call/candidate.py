@@ -18,4 +18,4 @@ class Candidate(msgspec.Struct, frozen=True):
     target: Target
     way: Way
     translator: LoadedTranslator | None = None
-    """The translator, if `way` is `Way.TRANSLATED`; None otherwise."""
+    """The translator, if `way` is `Way.TRANSLATED`. It is None otherwise."""

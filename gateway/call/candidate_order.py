@@ -2,13 +2,13 @@
 
 - A strategy chooses the first offer for the first call of a session. An alias has its own strategy. For other names,
   `resilience.strategy` chooses among the providers with the highest preference.
-- A later call of the session starts with the offer that served the session last, even if that offer had only replaced a
-  failed one. The provider of this offer has the session's prompts in its cache, and cached input costs a tenth of new
-  input.
+- A later call of the session starts with the offer that served the session's last call, because that provider has the
+  session's prompts in its cache. Cached input costs a tenth of new input. This also holds for an offer that served only
+  because the first choice had failed.
 - After `resilience.sticky_seconds` without a call of the session, the strategy chooses again. The strategies `random`
   and `round_robin` choose for every call.
-- After a failure, an alias may lead a session to another model. The session goes back to its own model as soon as this
-  model serves again.
+- An alias may have several models. If the session's model fails, another model of the alias serves the session until
+  the first one works again.
 - The other offers are tried after the first one, in their given order.
 
 Models that are known to fail (`upstream/health/`) are left out later. Sessions are remembered in memory, up to a
@@ -104,9 +104,9 @@ class CandidateOrder:
         return tuple(StickySession(*session, name, now - at) for session, (at, name) in self._served.items())
 
     def adopt(self, sessions: Sequence[StickySession]) -> None:
-        """Keep each session of the replaced process at the provider that served it.
+        """Keep each session of the replaced process at the offer (model of a provider) that served it last.
 
-        If its offer (model of that provider) is gone, the strategy chooses another one.
+        If that offer no longer exists, the strategy chooses another offer for the session's next call.
         """
         now = self._clock()
         for one in sessions[-MAX_SESSIONS:]:
@@ -115,7 +115,7 @@ class CandidateOrder:
     def _last(self, offers: Sequence[Offer], session: Session, seconds: float) -> Offer | None:
         """Return the offer that served the session's last call, if it is in `offers`.
 
-        Return None if that offer is not in `offers`, or if the last call was at least `seconds` ago.
+        Return None otherwise, and also if the last call was at least `seconds` ago.
         """
         at, name = self._served.get(session, (0.0, ""))
         if not name or self._clock() - at >= seconds:
@@ -159,7 +159,7 @@ def _weighted(offers: Sequence[Offer], number: int) -> Offer:
 
 
 def _cost(offer: Offer, prices: Prices) -> float:
-    """Return the cost of a typical call; infinity if it is unknown."""
+    """Return the cost of a typical call, or infinity if it is unknown."""
     price = prices.of(offer.provider, offer.model)
     cost = None if price is None else price.cost(_USUAL)
     return float("inf") if cost is None else cost

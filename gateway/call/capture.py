@@ -101,7 +101,7 @@ def _mark_secret(match: re.Match[str]) -> str:
 
 
 def capture_of(inbound: Inbound, request: HttpRequest) -> Capture | None:
-    """Return a copy of the request, to which the reply is added later; None if the configuration keeps no bodies."""
+    """Return a copy of the request, to which the reply is added later, or None if the configuration keeps no bodies."""
     limit = inbound.runtime.config.bodies.limit
     if not limit:
         return None

@@ -108,32 +108,37 @@ class Attempt:
     """The number of requests that the provider may have received and may charge for. The requests that `stepped` counts
     are not included."""
     stepped: int = 0
-    """The number of requests that plugins' hook `steps` sent to the provider, such as a request to count tokens."""
+    """The number of requests that were sent to the provider for the hook `steps` of plugins, such as a request to count
+    tokens.
+    """
     head: Head | None = None
     metering: Metering | None = None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     delivered: int | None = None
-    """The number of received bytes; None before a reply, and for an error reply.
+    """The number of received bytes. It is None before a reply, and for an error reply.
 
-    For a stream, only the bytes of the model's output count. Otherwise the whole body counts."""
+    For a stream, only the bytes of the model's output count. Otherwise the whole body counts.
+    """
     whole: bool = False
     """Whether a reply that is not a stream was received completely. Its report of usage is then final."""
     used: Used | None = field(default=None, repr=False)
     """The credential of the last request. None before the first request, and if the provider's key never changes."""
     key: KeyState | None = field(default=None, repr=False)
-    """The key that was chosen for the attempt; None if the provider has only one key or none."""
+    """The key that was chosen for the attempt. It is None if the provider has only one key or none."""
     renewed: bool = False
     """Whether the credential was replaced after a refusal. It is replaced once at most."""
     began: float = field(default_factory=monotonic)
     """The time at which the attempt began, by the monotonic clock, in seconds."""
     stack: AsyncExitStack | None = field(default=None, repr=False)
-    """The clean-up of the attempt; None if the call has only one candidate. `Call.stack` then does the clean-up."""
+    """The clean-up of the attempt. It is None if the call has only one candidate. `Call.stack` then does the clean-up.
+    """
     deadline: float | None = None
-    """The latest time for the first event, by the monotonic clock, in seconds; None without a limit."""
+    """The latest time for the first event, by the monotonic clock, in seconds. It is None without a limit."""
     problem: Problem | None = None
-    """The failure, if the attempt failed before its first event; None otherwise.
+    """The failure, if the attempt failed before its first event. It is None otherwise.
 
-    This field, `seconds` and `cost` are set only in calls that can have several attempts (failover)."""
+    This field, `seconds` and `cost` are set only in calls that can have several attempts (failover).
+    """
     seconds: float | None = None
     """The duration of a failed attempt, in seconds."""
     cost: Cost | None = None
@@ -167,7 +172,7 @@ class Inbound(msgspec.Struct, frozen=True):
     operation: str
     agent: str
     identity: Identity | None
-    """The caller; None if the guard refused the request before or during identification."""
+    """The caller. It is None if the guard refused the request before or during identification."""
     headers: Mapping[str, str] = {}
     """The recorded headers of the request (`recorded_headers.py`)."""
     at: float = msgspec.field(default_factory=time)
@@ -190,40 +195,43 @@ class Call:
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     """The clean-up of everything that is opened for the call.
 
-    A `finally` in the generators of the stream would not be enough, because it does not run in a generator that is
-    closed before it has started."""
+    A `finally` in the stream's generators would not be enough: if a generator is closed before it has started, its
+    `finally` does not run.
+    """
     admitted: Admitted | None = field(default=None, repr=False)
     """The admission of the call, with the bytes reserved for it. None for a call that is not sent to a provider."""
     session_id: str = ""
     plan: Plan | None = field(default=None, repr=False)
-    """The decisions that all calls of the caller for this model name have in common; None until they are looked up."""
+    """The decisions that all calls of the caller for this model name have in common. The value is None until they are
+    looked up.
+    """
     model: str = ""
     offers: Sequence[Offer] = ()
     candidates: Sequence[Candidate] = ()
     attempts: list[Attempt] = field(default_factory=list)
     output_limit: int | None = None
-    """The maximum number of output tokens that the client allows (`Flag.limit`); None if there is no limit."""
+    """The maximum number of output tokens that the client allows (`Flag.limit`). It is None if there is no limit."""
     reservation: CallReservation | None = None
-    """The amounts reserved in quotas and rate limits; None if no quota or rate limit applies to the caller."""
+    """The amounts reserved in quotas and rate limits. It is None if no quota or rate limit applies to the caller."""
     problem: Problem | None = None
     announced: Attempt | None = field(default=None, repr=False)
-    """The attempt whose journal line was written last (`write_ahead.py`); None if no line has been written."""
+    """The attempt whose journal line was written last (`write_ahead.py`). It is None if no line has been written."""
     left: bool = False
-    """Whether the client has disconnected. The rest of the reply is then read only to learn its cost."""
+    """Whether the client has disconnected. If so, the gateway reads the rest of the reply only to learn its cost."""
     goes_on: Callable[[], bool] | None = field(default=None, repr=False)
     """A function that is called when the client disconnects. It returns whether the call continues without the client.
 
     None if the call is cancelled when the client disconnects."""
     filters: CallFilters | None = field(default=None, repr=False)
-    """The filters that are open for the call; None if the configuration has switched on none."""
+    """The filters that are open for the call. The value is None if the configuration has switched on none."""
     filter_headers: dict[str, str] = field(default_factory=dict, repr=False)
     """Headers that filters add to the provider's request, with names in lower case."""
     direct: Direct | None = None
-    """The request line and the sizes of a direct call, for its record; None for any other call."""
+    """The request line and the sizes of a direct call, for its record. The value is None for any other call."""
     fetches: Fetches | None = field(default=None, repr=False)
-    """Fetches the files that the request names by URL; None until a plugin needs the first file."""
+    """Fetches the files that the request names by URL. The value is None until a plugin needs the first file."""
     first_event: float | None = None
-    """The time of a stream's first event, by the monotonic clock, in seconds; None before the event."""
+    """The time of a stream's first event, by the monotonic clock, in seconds. It is None before the event."""
 
     def __post_init__(self) -> None:
         self.access = self.runtime.grants.access(self.identity)
@@ -256,7 +264,7 @@ class Call:
 
     @property
     def attempt(self) -> Attempt | None:
-        """The latest attempt; None before the first one."""
+        """The latest attempt. It is None before the first one."""
         return self.attempts[-1] if self.attempts else None
 
     @property
@@ -271,12 +279,12 @@ class Call:
 
     @property
     def facts(self) -> Facts | None:
-        """The facts (usage, stop reason, ...) that were last read from the reply; None before a reply."""
+        """The facts (usage, stop reason, ...) that were last read from the reply. It is None before a reply."""
         attempt = self.attempt
         return attempt.metering.facts if attempt and attempt.metering else None
 
     def read_facts(self) -> Facts | None:
-        """Return the facts of the reply so far; None before a reply.
+        """Return the facts of the reply so far, or None before a reply.
 
         Raises `PluginFailed` if the meter fails.
         """
@@ -295,7 +303,7 @@ class Call:
             attempt.stopwatch.stopped = True
 
     def overhead(self, now: float) -> float | None:
-        """Return the seconds that the gateway added to the call; None if no provider was called.
+        """Return the seconds that the gateway added to the call, or None if no provider was called.
 
         This is the time from the request's last byte to the first event of a stream, or to `now` if there is no stream.
         The time spent waiting for the provider is subtracted. This waiting time includes the network, the opening of a

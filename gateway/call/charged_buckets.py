@@ -28,13 +28,15 @@ class OfferBuckets(msgspec.Struct, frozen=True):
 
     rules: BucketRules
     unpriced: Refused | None
-    """The refusal of calls to this offer, because its price is unknown and a quota must be charged; None otherwise."""
+    """The error for calls to this offer, if its price is unknown and a quota must be charged. It is None if the offer
+    may be called.
+    """
 
 
 class ChargedBuckets:
     """A cache for one caller. It maps the name of an offer (a model of a provider) to the buckets that are charged.
 
-    The cache is emptied after `Quotas.configured` has replaced the rules of quotas.
+    When a configuration changes the rules of quotas (`Quotas.configured`), the cache is emptied.
     """
 
     def __init__(self) -> None:
@@ -42,7 +44,7 @@ class ChargedBuckets:
         """The rules of the defined quotas, and the cached results for these rules."""
 
     def get(self, offer: str, defined: Mapping[str, Rule]) -> OfferBuckets | None:
-        """Return the buckets for an offer; None if they are not cached for these rules of quotas."""
+        """Return the buckets for an offer, or None if they are not cached for these rules of quotas."""
         rules, kept = self._kept
         return kept.get(offer) if rules is defined else None
 
@@ -82,7 +84,9 @@ def _rule(name: str, defined: Mapping[str, Rule]) -> Rule:
 
 
 def unpriced(offer: Offer, rules: BucketRules, *, by_model: bool) -> Refused | None:
-    """Return the refusal of calls to an offer without a known price; None if all its quotas only notify.
+    """Return the error for calls to an offer whose price is unknown, or None if the calls are allowed.
+
+    They are allowed if each quota to charge only notifies (`"on_exceed": "notify"`).
 
     `by_model` is False if the cost is unknown because of the operation, and not because of the model.
     """

@@ -1,7 +1,7 @@
 """Decoders of the content codings in which clients may send a body: gzip, deflate, br and zstd (RFC 9110, 8.4.1).
 
-- The limit applies to the decoded size. A body is decoded in small steps. So a few kilobytes that would decode to
-  gigabytes are refused after `limit` bytes.
+- A body is decoded in small steps until the decoded size exceeds `limit`. So a "zip bomb", a few kilobytes that decode
+  to gigabytes, is refused after `limit` bytes.
 - A client may apply several codings in sequence. The result of each decoding must stay within the limit.
 - Nothing here reads a request. Decoding a large body takes time, so `request_body.py` decodes in a thread. This does
   not block the event loop, because all four libraries release the interpreter's lock.
@@ -24,8 +24,9 @@ SLICE: Final = 1024 * 1024
 MAX_CODINGS: Final = 4
 """Maximum number of codings of one body. Each coding may take as long to decode as a body of the maximum size."""
 MAX_FRAMES: Final = 1000
-"""Maximum number of gzip members or zstd frames in one body. Even a frame that decodes to nothing takes a step of
-decoding, and the limit on decoded bytes does not bound the number of such frames."""
+"""Maximum number of gzip members or zstd frames in one body. Without this limit, a body of many empty frames would take
+long to decode, although its decoded size is 0.
+"""
 _SHOWN: Final = 50
 """Maximum number of characters of an unknown coding's name in the error message."""
 _WINDOW_LOG: Final = 23
@@ -75,7 +76,8 @@ class Decoding:
         self._slices = self._decode()
 
     def slice(self) -> int | None:
-        """Decode about `SLICE` bytes. Return the total size of the encoded and decoded data; None at the end.
+        """Decode about `SLICE` bytes. Return the total size of the encoded and decoded data so far, or None after the
+        end.
 
         Raises `Refused` if the body is damaged, or if a decoded form of it exceeds the limit.
         """

@@ -65,13 +65,15 @@ class ConfigReloader(Protocol):
 
     @property
     def history(self) -> History | None:
-        """The earlier versions of the configuration; None if they are not kept."""
+        """The earlier versions of the configuration. The value is None if they are not kept."""
 
     @property
     def gateway(self) -> Gateway: ...
 
     def effective(self, config: Config) -> Config:
-        """Return the configuration, with its listeners replaced by the command line's listener if there is one."""
+        """Return the configuration. If the command line names a listener (`--listen`), it replaces the listeners of the
+        configuration.
+        """
 
     def etag(self, data: bytes, error: str = "") -> str:
         """Return an entity tag for the content of the file.
@@ -121,9 +123,9 @@ class Gateway:
     draining: bool = False
     """Whether the gateway is stopping and waits for the calls in flight."""
     reloader: ConfigReloader | None = None
-    """The reloader of the configuration file; None if the configuration was not read from a file."""
+    """The reloader of the configuration file. It is None if the configuration was not read from a file."""
     config_error: str = ""
-    """The reason why the last reload was refused; "" if the gateway uses the configuration in the file."""
+    """The reason why the last reload was refused. It is "" if the gateway uses the configuration in the file."""
 
     def __post_init__(self) -> None:
         self.order = CandidateOrder(self.admission.in_flight)

@@ -40,7 +40,7 @@ class Conversions(msgspec.Struct, frozen=True):
     registry: Registry
 
     def best(self, asked: Asked, offer: Offer) -> Candidate | None:
-        """Return the candidate with the conversion that loses least; None if there is no conversion."""
+        """Return the candidate with the conversion that loses least, or None if there is no conversion."""
         flags = [flag for name in offer.provider.flags if (flag := self.registry.flags.get(name)) is not None]
         conversions = [conversion for flag in flags if (conversion := self._conversion(asked, offer, flag))]
         if not conversions and flags and asked.operation == COUNT_TOKENS:
@@ -50,9 +50,9 @@ class Conversions(msgspec.Struct, frozen=True):
     def missing(self, asked: Asked, offer: Offer) -> Refused:
         """Return the refusal of a request that the provider cannot serve.
 
-        The message names a compatibility flag that an administrator could enable if the provider has this API, which
-        the gateway does not know. If there are several flags, the message names the flag whose name has the longest
-        beginning in common with an enabled flag.
+        The message names a compatibility flag that an administrator could enable. The gateway does not know whether the
+        provider really has this API. If several flags would help, the message names the one that is most similar to an
+        enabled flag (by the beginning of the name).
         """
         enabled = offer.provider.flags
         opening = [

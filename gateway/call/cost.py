@@ -10,13 +10,13 @@ class Cost(NamedTuple):
     """The cost of one attempt, or of one call."""
 
     nanodollars: int | None
-    """The cost; None if it is unknown."""
+    """The cost. It is None if it is unknown."""
     basis: str
-    """The row of the price table that was used, as `SELLER/MODEL` or `SELLER/MODEL@DAY`; "" if none was used."""
+    """The row of the price table that was used, as `SELLER/MODEL` or `SELLER/MODEL@DAY`. It is "" if none was used."""
     estimated: bool = False
     """Whether a token count or a price used for the cost is an estimate."""
     cache_saved: int | None = None
-    """Nanodollars that caching saved, compared with the price of fresh input; None if unknown."""
+    """Nanodollars that caching saved, compared with the price of fresh input. The value is None if unknown."""
 
 
 NOTHING: Final = Cost(0, "", cache_saved=0)

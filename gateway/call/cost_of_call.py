@@ -52,7 +52,7 @@ written."""
 
 
 def last_cost(call: Call, facts: Facts, *, complete: bool) -> Cost:
-    """Return the cost of the last attempt of a call; 0 if there was no attempt.
+    """Return the cost of the last attempt of a call, or 0 if there was no attempt.
 
     `facts` (usage, stop reason, ...) are read from the reply of this attempt.
     """
@@ -77,8 +77,8 @@ def cost_of_attempt(call: Call, attempt: Attempt, facts: Facts, *, complete: boo
     - The cost is 0 if no model was reached.
     - If the reply reports no usage, the usage is estimated.
     - If the reply broke off, the reported usage is only a lower bound, so the cost is marked as estimated. A reply
-      did not break off if it has a stop reason, if `complete` is true, or if it is no stream and was received
-      completely.
+      counts as complete if it has a stop reason, if `complete` is true, or if it is no stream and was received to its
+      end.
     - A stream with output also counts as broken off if it reports input tokens but no output tokens.
     """
     if not attempt.sent or attempt.request.operation in UNBILLED_OPERATIONS:
@@ -147,7 +147,7 @@ def uncached(usage: Usage) -> Usage:
 
 
 def _saved(pairs: Sequence[tuple[Amount | None, Amount | None]]) -> int | None:
-    """Return the nanodollars that caching saved; None if a cost is unknown.
+    """Return the nanodollars that caching saved, or None if a cost is unknown.
 
     `pairs` has two costs for each part of the call: without the cache, and with the cache.
     """
@@ -168,9 +168,9 @@ def _price_of(call: Call, attempt: Attempt, part: Part) -> tuple[Priced | None, 
 def price_of_part(prices: Prices, provider: Provider, model: str, part: Part) -> tuple[Priced | None, bool]:
     """Return the prices for a part of a call, and whether they are a guess.
 
-    `model` is the called model. If the provider used another model for the part, the prices of the used model are
-    returned. If these are unknown and the part is the reply itself, the prices of `model` are returned. In this case,
-    they are a guess if the names of the two models do not resemble each other.
+    `model` is the called model. If the provider used another model for the part, the prices are those of the used
+    model. If its prices are unknown and the part is the reply itself, the prices are those of `model`. They are then a
+    guess, unless the two names resemble each other.
     """
     own = prices.of(provider, model)
     if part.model in {"", model}:
@@ -221,7 +221,9 @@ def _probable(call: Call, attempt: Attempt, facts: Facts, *, complete: bool) -> 
 
 
 def price_of_call(call: Call, offer: Offer) -> Priced | None:
-    """Return the prices by which a call to an offer is charged before its usage is known; None if they are unknown."""
+    """Return the prices by which a call to an offer is charged before its usage is known, or None if they are
+    unknown.
+    """
     if call.request.operation in UNKNOWN_COST:
         return None
     return call.runtime.prices.of(offer.provider, offer.model)

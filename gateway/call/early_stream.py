@@ -1,6 +1,7 @@
 """The early head of a stream: response headers and pings that the client gets before the provider's first event.
 
-- Without an early head, clients and load balancers would close the connection if the first event is late.
+- A client or load balancer may close a connection on which nothing is sent for long. The early head prevents this if
+  the first event is late.
 - Usually the server sends the headers only with the first event. Until then, an error can still be sent with its own
   status. An error after an early head is written into the stream.
 - If a call's first event comes in time, the only cost is one timer.
@@ -18,9 +19,10 @@ from aiohttp import web
 from gateway.contract.errors import GatewayError
 
 HEADLESS: Final = 3
-"""Factor for the delay of the early head while the provider has not sent its own response headers.
+"""Factor by which the early head waits longer while the provider has not sent its own response headers.
 
-With this factor, the delay is 45 seconds. Load balancers close a silent connection after 60 seconds."""
+The delay is then 45 seconds. Load balancers close a silent connection after 60 seconds.
+"""
 
 Opening = Callable[[], tuple[web.StreamResponse, bytes]]
 """A function that makes the response whose head is sent early. It also returns the bytes of a ping; b"" if the format
@@ -45,7 +47,9 @@ class EarlyStream:
         self._timer = self._loop.call_later(seconds * HEADLESS, self._begin)
 
     def head_came(self) -> None:
-        """Restart the early head's timer with the shorter delay, because the provider has sent its response headers."""
+        """Note that the provider has sent its response headers: restart the early head's timer with the shorter
+        delay.
+        """
         self._timer.cancel()
         if self._task is None:
             self._timer = self._loop.call_later(self._seconds, self._begin)
@@ -57,7 +61,7 @@ class EarlyStream:
             self._task.cancel()
 
     async def end(self) -> web.StreamResponse | None:
-        """Stop the pings. Return the response if its head has been sent already; None otherwise."""
+        """Stop the pings. Return the response if its head has been sent already, or None otherwise."""
         self.cancel()
         if self._task is not None:
             await asyncio.wait({self._task})

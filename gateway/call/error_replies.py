@@ -31,9 +31,8 @@ def error_reply(
 ) -> tuple[int, dict[str, str], bytes]:
     """Return the status, the headers and the body of an error reply.
 
-    The caller ensures that no byte of a reply has been sent. If `native` is true, client and provider use the same
-    format, so the provider's own error reply is returned unchanged. `request` is None if the error came before the
-    request was parsed.
+    Call this only while no byte of a reply has been sent. If `native` is true, client and provider use the same format,
+    and the result is the provider's own error reply. `request` is None if the error came before the request was parsed.
     """
     report(error)
     if native and isinstance(error, UpstreamFailed) and error.headers and error.status >= 400:
@@ -61,8 +60,8 @@ def _in_array(flag: Plugin, request: ClientRequest, error: GatewayError, report:
 def result_of(error: GatewayError, report: Report, otherwise: T, hook: Callable[..., T], *args: Any) -> T:
     """Call a plugin's hook that makes a part of an error reply. `error` is the error that the client gets.
 
-    Return the result of the hook; `otherwise` if the hook fails. A failure of the hook is reported, unless it has the
-    same problem as `error`.
+    Return the result of the hook, or `otherwise` if the hook fails. A failure of the hook is reported. It is not
+    reported if it has the same problem as `error`, because then it is reported already.
     """
     try:
         return hook(*args)

@@ -21,11 +21,12 @@ class Exchange(msgspec.Struct):
     """The parameters in the path of the request."""
     ended: Refused | asyncio.CancelledError | None
     """The exception with which the guard ended the call: `Refused`, or `CancelledError` if the client disconnected
-    before it was identified; None if the guard let the request pass."""
+    before it was identified. It is None if the guard let the request pass.
+    """
     call: Call | None = None
-    """The call; None until the request is parsed."""
+    """The call. It is None until the request is parsed."""
     capture: Capture | None = None
-    """The copies of the bodies; None if bodies are not kept."""
+    """The copies of the bodies. The value is None if bodies are not kept."""
     early: EarlyStream | None = None
     """Sends the response's head early if the provider's first event is late; None for a call that is not streamed."""
     begun: bool = False

@@ -1,14 +1,14 @@
 """Failover: rules that decide after which failures another candidate (model of a provider) may serve a call.
 
-- Another candidate is tried only before the first event for the client. So the client never gets parts of two replies.
+- Another candidate is tried only if the client has received no event yet. So a client never gets parts of two replies.
 - Another candidate is tried if the provider cannot be reached, fails, throttles, is overloaded, is silent for too long,
   or breaks off. It is also tried if the provider refuses the gateway's key or account.
 - Another candidate is tried if the provider's limit of calls in flight is reached. It is also tried if fields of the
   request would be dropped and the provider's `on_loss` forbids that.
-- After a mistake in the client's request, no other candidate is tried, because another provider would refuse the
-  request too. No other candidate is tried after a failure of a plugin, or if the gateway has no memory left.
-- The gateway may also refuse a request for another reason, such as a field that a conversion does not support. Then
-  another candidate is tried only if a provider has failed before.
+- No other candidate is tried after a mistake in the client's request, because every provider would refuse the request.
+  The same holds after a failure of a plugin, and if the gateway has no memory left.
+- The gateway itself may refuse a request for one candidate, for example because a conversion does not support a field.
+  Then another candidate is tried only if a provider has already failed in this call.
 - If no candidate serves the call, `error_of_all` chooses the error for the client.
 
 `middleware/attempt.py` tries the candidates. Nothing here does I/O.
@@ -56,16 +56,16 @@ class Health(Protocol):
     def may_try(self, provider_id: str, model: str) -> bool:
         """Return whether a call may be sent to the model.
 
-        This is called just before an attempt, and only if the call has other candidates or keys. If the result is False
-        for all candidates, the first one is tried nevertheless.
+        The gateway calls this just before an attempt, if the call has other candidates or keys. If the result is False
+        for all candidates, the first candidate is tried nevertheless.
         """
 
     def ended(self, provider_id: str, model: str, *, failed: bool, seconds: float | None) -> None:
-        """Record how an attempt ended.
+        """Record how an attempt ended, as a success or as a failure of its provider.
 
-        This is called for each attempt that was sent, or whose provider could not be reached. It is called again if a
-        stream fails after its first event. It is not called if the attempt was cancelled or throttled, or if the
-        gateway failed.
+        The gateway calls this for each attempt that was sent, and for each whose provider could not be reached. It
+        calls this again if a stream fails after its first event. It does not call this if the attempt was cancelled or
+        throttled, or if the gateway itself failed.
 
         `seconds` is the duration until the first event of a stream, the whole reply, or the failure. It is None if the
         provider refused the request because of the caller's mistake.
@@ -74,7 +74,7 @@ class Health(Protocol):
     def throttled(self, provider_id: str, model: str, retry_after: float | None) -> None:
         """Record that the provider throttled an attempt.
 
-        `retry_after` is the `Retry-After` of the reply in seconds; None if there is none.
+        `retry_after` is the `Retry-After` of the reply in seconds. It is None if there is none.
         """
 
 
@@ -104,11 +104,12 @@ def _blames_provider(problem: Problem, *, is_our_key: bool) -> bool:
 def error_of_all(errors: Sequence[GatewayError]) -> GatewayError:
     """Return the error for the client after all attempts have failed. `errors` has one error per attempt, in order.
 
-    - The result is the last failure of a provider, but throttling does not count.
-    - If all failed providers throttled, the result is the last throttling, with the shortest `Retry-After` of all.
-    - If no provider failed, the result is the last refusal by the gateway.
-    - The result has the provider's own error body only if it is the error of the last attempt. The body of an earlier
-      attempt may have another format.
+    - The result is the last failure of a provider other than throttling.
+    - If all failed providers throttled, it is the last throttling error, with the shortest `Retry-After` of all
+      attempts.
+    - If no provider failed, it is the last refusal by the gateway.
+    - If the result is the error of an earlier attempt, it has no body of the provider, because that provider may have
+      another format.
     """
     last = errors[-1]
     failures = [error for error in errors if isinstance(error, UpstreamFailed)]

@@ -1,7 +1,7 @@
 """Passes pieces of text through the filters of a call (plugins that read and change calls).
 
-Most filters are plain functions. Therefore the functions that call filters are generators, which run without a task
-unless a filter has to be awaited (`awaiting.py`).
+The functions that call filters are generators (`awaiting.py`). They need a task only if a filter has to be awaited, and
+most filters are plain functions.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class Texts:
         """Give a piece of text to the filters, and return the text for the client.
 
         If something must be awaited, return a generator that does the rest of the work (`awaiting.py`). `runs` are the
-        filters that get the text; None for all filters. Raises `GatewayError` if a filter blocks the call or fails.
+        filters that get the text. The value is None for all filters. Raises `GatewayError` if a filter blocks the call
+        or fails.
         """
         runs = self._runs if runs is None else runs
         for number, run in enumerate(runs):

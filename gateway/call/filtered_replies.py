@@ -3,14 +3,16 @@
 - Filters see the reply in the client's dialect (API format), after any translation. The function `places` of the plugin
   of that format finds the texts in the reply.
 - An event in which no filter changes text keeps its bytes.
-- A filter may hold text back. Then the event with this text waits, and so do all later events. The filter gets the held
-  text again, followed by the next text of the same block. The result is put into the event of the next text. If the
-  block has no next text, the held text is put back into its own event. So filters add no events.
+- A filter may hold text back, for example the beginning of a word. Then the event with this text waits, and so do all
+  later events. With the next text of the same block, the filter gets the held text again, in front. Its result goes
+  into the event of that next text. If the block ends before, the held text goes back into its own event. So filters add
+  no events.
 - If an event repeats the whole text of a block, it gets the filtered text of the block. Some values repeat text in a
-  form that filters cannot change (`Copy`). These values are emptied if a filter changes text.
+  form that filters cannot change, such as log probabilities (`Copy`). If a filter changes text, these values are
+  emptied.
 
-Most filters are plain functions. Therefore the functions that call filters are generators, which run without a task
-unless a filter has to be awaited (`awaiting.py`).
+The functions that call filters are generators (`awaiting.py`). They need a task only if a filter has to be awaited, and
+most filters are plain functions.
 """
 
 from __future__ import annotations
@@ -61,7 +63,8 @@ async def filtered_body(filters: CallFilters, places: Hook, body: bytes, pool: P
 _Begun = tuple[Sequence[Item], str | Work[str] | None]
 """The texts of an event, and the result of `Texts.feed` for the last text.
 
-The result is None if the filters did not get the last text yet."""
+This result is None if the last text has not been given to the filters yet.
+"""
 
 
 class FilteredStream(Stage):
@@ -88,8 +91,9 @@ class FilteredStream(Stage):
         self._made: Sequence[Batch] = ()
         """The resulting batches of `feed`, `feed_slowly` or `close`."""
         self._unfinished: tuple[Work[None], Wanted] | None = None
-        """The unfinished work on a batch, and a function that returns the next thing to await; None if all work is
-        done."""
+        """The unfinished work on a batch, and a function that returns the next thing to await. It is None if all work
+        is done.
+        """
 
     def feed(self, batch: Batch) -> Batch | None:
         """Return the events of the batch with filtered texts. If a filter fails, the returned batch has the error.
@@ -169,8 +173,8 @@ class FilteredStream(Stage):
     def _filtered(self, batch: Batch, count: int, begun: _Begun | None) -> Work[None]:
         """Filter the texts of a batch, and put the resulting batches into `_made`.
 
-        `count` is the number of events that are already filtered and need not be changed, and `begun` the work on the
-        event after them, if it has begun.
+        The first `count` events of the batch are already filtered, and no filter changed them. `begun` is the work on
+        the next event, if it has begun.
         """
         fault = batch.fault
         try:
@@ -220,9 +224,9 @@ class FilteredStream(Stage):
     ) -> Work[WaitingEvent | None]:
         """Give the texts of an event (`items`) to the filters.
 
-        Return the event with its new texts; None if it can be passed on unchanged and at once. `begun` is the result
-        of `Texts.feed` for the last item if the filters already have its text; None otherwise. `costly` is true if
-        reading the event takes long (`Batch.costly`).
+        Return the event with its new texts. Return None if the event can be passed on at once and unchanged. If the
+        filters already have the text of the last item, `begun` is the result of `Texts.feed` for it. Otherwise `begun`
+        is None. `costly` is true if reading the event takes long (`Batch.costly`).
         """
         self._events.forget()
         last = len(items) - 1
@@ -328,8 +332,8 @@ class FilteredStream(Stage):
     def _ready(self, events: Sequence[Event], fault: GatewayError | None, *, costly: bool) -> Work[list[Batch]]:
         """Return batches of `events`, followed by the queued events that no longer have to wait.
 
-        An error is put in the last batch. The other queued events are then never sent, because no filter has released
-        their text. `costly` is true if reading `events` takes long (`Batch.costly`).
+        An error is put in the last batch. After an error, the other queued events are never sent, because no filter has
+        released their text. `costly` is true if reading `events` takes long (`Batch.costly`).
         """
         batches: list[Batch] = []
         ready = [*events]
@@ -352,7 +356,9 @@ class FilteredStream(Stage):
         return batches
 
     def _overflow(self) -> GatewayError | None:
-        """Return the failure of a filter that makes more than `MAX_WAITING` bytes of events wait; None if none does."""
+        """Return the failure of a filter that makes more than `MAX_WAITING` bytes of events wait, or None if none
+        does.
+        """
         if not self._queue or self._size - len(self._queue[0].event.payload) <= MAX_WAITING:
             return None
         holder = next((run for block in self._open for run in block.held), None)

@@ -32,13 +32,15 @@ from gateway.contract.registry import LoadedFilter
 from gateway.upstream.fetch.filter_client import FilterClient
 
 THREAD_SECONDS: Final = 60.0
-"""Maximum number of seconds that a call waits for a method of a filter that runs in a thread."""
+"""Maximum number of seconds that a call waits for a filter's method if the method runs in a thread."""
 CLOSE_SECONDS: Final = 5.0
 """Maximum number of seconds for which a stopping process waits for the methods `done` of filters."""
 CANCEL_SECONDS: Final = 1.0
-"""Seconds that a stopping process waits after it has cancelled the filters' `done` methods that still run.
+"""Seconds that a stopping process waits for cancelled `done` methods of filters to end.
 
-Only a method that ignores its cancellation takes that long."""
+The process has cancelled those that ran longer than `CLOSE_SECONDS`. Only a method that ignores its cancellation takes
+all of this time.
+"""
 
 
 class ActiveFilter(msgspec.Struct, frozen=True):
@@ -60,7 +62,7 @@ class OpenFilter(msgspec.Struct):
     failed: bool = False
     """Whether a method of the filter has failed. After that, only its method `done` is called."""
     working: asyncio.Future[plugin_threads.Outcome] | None = None
-    """The result of the last thread that ran a method; None if no thread was started."""
+    """The result of the last thread that ran a method. It is None if no thread was started."""
 
     def method(self, name: str) -> Callable[..., Any] | None:
         return None if self.failed else self.methods.get(name)

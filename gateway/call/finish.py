@@ -3,8 +3,8 @@
 - The server writes exactly one record for each request, however the request ends.
 - A request that was refused before it became a `Call` gets a record too, but no charge.
 - If a process is killed, some of its calls are unfinished. The next process writes the records of these calls.
-- After a restart, the replaced process still finishes its calls and writes their records to a spool on the disk. The
-  new process reads the spool and charges the calls (`predecessor.py`).
+- When a new process replaces this one, this process still finishes its calls. It writes their records to a file on the
+  disk, the spool. The new process reads the spool and charges the calls (`predecessor.py`).
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Finish(msgspec.Struct, frozen=True):
     def __call__(self, call: Call, status: int, outcome: str) -> None:
         """Charge a call that has ended, and write its record.
 
-        If a bug in the gateway raises an exception here, the facts (usage, ...) of the reply are left out, and the cost
-        is estimated.
+        If a bug in the gateway raises an exception here, the record is written without the facts (usage, ...) of the
+        reply, and with an estimated cost.
         """
         try:
             record, entry = self._entry(call, status, outcome)
@@ -111,8 +111,8 @@ class Finish(msgspec.Struct, frozen=True):
     def _end(self, record: Record, entry: Entry) -> None:
         """Write the journal entry of a call, and report its record to the metrics, the observers and the log.
 
-        If another process has replaced this one, only the other process reports the record, after it has read the
-        entry.
+        If a new process has replaced this one, the record is not reported here. The new process reports it when it
+        reads the entry.
         """
         self.follower.put(entry)
         if not self.follower.is_replaced:
@@ -219,7 +219,7 @@ def _attempt(attempt: Attempt, cost: Cost, problem: Problem | None) -> Tried:
 
 
 def _key(attempt: Attempt) -> str:
-    """Return the name of the key that was chosen for an attempt; "" if the provider has only one key or none."""
+    """Return the name of the key that was chosen for an attempt, or "" if the provider has only one key or none."""
     return "" if attempt.key is None else attempt.key.name
 
 
@@ -259,7 +259,7 @@ def _refusal(inbound: Inbound, status: int, outcome: str, problem: Problem | Non
 
 
 def _request_id(attempt: Attempt | None) -> str:
-    """Return the provider's id for the request of the last attempt; "" if it gave none."""
+    """Return the provider's id for the request of the last attempt, or "" if it gave none."""
     headers = attempt.head.headers if attempt and attempt.head else {}
     value = next((headers[name][:MAX_MESSAGE] for name in _REQUEST_IDS if name in headers), "")
     # a header may have bytes that are not valid text and that the log's readers could not decode

@@ -50,7 +50,8 @@ class Guard(msgspec.Struct, frozen=True):
     refusals: Throttle = msgspec.field(default_factory=Throttle)
 
     def ambiguous(self, request: web.Request) -> web.Response | None:
-        """Return the reply to a request that a proxy may read differently from the gateway; None for any other request.
+        """Return the reply to a request that a proxy may read differently from the gateway, or None for any other
+        request.
 
         The connection is closed after the reply. Log lines are rate-limited.
         """
@@ -67,8 +68,8 @@ class Guard(msgspec.Struct, frozen=True):
     async def identify(self, request: web.Request) -> Refused | asyncio.CancelledError | None:
         """Identify the caller, and put the identity into the request. Return None if this succeeds.
 
-        An exception is returned, and not raised, if the request comes from a page of another site, if the caller is
-        refused, or if the client disconnects meanwhile.
+        Otherwise return the exception, without raising it. This happens if the request comes from a page of another
+        site, if the caller is refused, or if the client disconnects meanwhile.
         """
         hosts = self.gateway.runtime.config.server.hosts
         refused = cross_site(request.headers, hosts, served=self.modes.is_served(_local(request)))
@@ -142,7 +143,7 @@ def caller_of(request: web.Request) -> Caller:
 
 
 def ambiguous(request: web.BaseRequest) -> str:
-    """Return the reason why a proxy and aiohttp may interpret a request differently; "" if there is none.
+    """Return the reason why a proxy and aiohttp may interpret a request differently, or "" if there is none.
 
     aiohttp accepts these forms of requests, but some proxies read them in another way:
 
@@ -165,7 +166,7 @@ def ambiguous(request: web.BaseRequest) -> str:
 
 
 def _repeated(headers: MultiMapping[str]) -> str:
-    """Return the first header of `_SINGLE` that is repeated in the request; "" if there is none."""
+    """Return the first header of `_SINGLE` that is repeated in the request, or "" if there is none."""
     if len(set(map(str.lower, headers))) == len(headers):  # no header is repeated, as in nearly all requests
         return ""
     return next((name for name in _SINGLE if len(headers.getall(name, ())) > 1), "")
@@ -181,9 +182,9 @@ _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 def cross_site(headers: Mapping[str, str], hosts: Collection[str], *, served: bool = False) -> Refused | None:
     """Return the refusal of a request from a web page of another origin, or for a Host that is not this gateway's.
 
-    Return None for an allowed request. `served` is True if `tailscale serve` forwards the requests. Then Host is
-    `localhost`, and X-Forwarded-Host is the host that the client called. X-Forwarded-Host can be trusted, because
-    `tailscale serve` removes it from clients' requests, and forwards requests only for its own host names.
+    Return None for an allowed request. `served` is True if `tailscale serve` forwards the requests. `tailscale serve`
+    sends `localhost` as Host, and the host that the client called as X-Forwarded-Host. X-Forwarded-Host can be trusted,
+    because `tailscale serve` removes it from clients' requests, and forwards requests only for its own host names.
     """
     host = headers.get("Host", "")
     place = _place(host)
@@ -220,7 +221,7 @@ class _Place(NamedTuple):
 
 @small_cache(256, 300)
 def _place(text: str) -> _Place | None:
-    """Return the host and port in `text`; None if the text has another form or is not ASCII.
+    """Return the host and port in `text`, or None if the text has another form or is not ASCII.
 
     The host is a name, an IPv4 address or a bracketed IPv6 address. URL parsers are not used, because they correct
     malformed input (full-width digits, `/..`) differently from browsers.
@@ -266,7 +267,9 @@ def new_id() -> str:
 
 
 class _RandomBytes:
-    """Random bytes, of which many are fetched at once, because a system call for each id is slow."""
+    """Source of random bytes for ids. It fetches many bytes at once, because a system call for each id would be
+    slow.
+    """
 
     def __init__(self) -> None:
         self._bytes = b""

@@ -1,7 +1,7 @@
 """Reports the results of attempts to `Health`, which knows the providers that fail (`failover.Health`).
 
-If a provider has several keys, a throttled or refused key is not used for a time. Calls avoid the provider itself only
-when no other key can be used.
+If a provider has several keys, a throttled or refused key is not used for a time, and calls use another key. Only if no
+key is left do calls avoid the provider.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ def is_of_key(attempt: Attempt, error: GatewayError) -> bool:
 def _report_key(health: Health, attempt: Attempt, key: KeyState, problem: Problem) -> None:
     """Stop using the key of a failed attempt for a time, and report the failure to `health`.
 
-    - A key that the provider refused is already out of use, because `Sender` has stopped using it.
-    - The provider has failed if all its keys are refused. It has also failed if this key cannot pay (402) or
-      may not use the model (403), and no other key is free.
+    - If the provider refused the key, `Sender` has already taken it out of use.
+    - The provider has failed if all its keys are refused. It has also failed if this key cannot pay (402) or may not
+      use the model (403), and no other key is free.
     - Otherwise, the provider is reported as throttling if this key was throttled or no key is free. If no key is free,
-      the report has the time until a key is free.
-    - Nothing is reported if this key was not throttled and another key is free.
+      the report has the time until one is free.
+    - Otherwise (another key is free, and this one was not throttled), nothing is reported.
     """
     provider, model = attempt.candidate.offer.provider_id, attempt.candidate.offer.model
     is_throttled, is_refused = problem.code == RATE_LIMIT, problem.key_refused

@@ -1,13 +1,13 @@
 """The steps of a request about jobs that exist already, such as a batch: to read, to stop or to list them.
 
-- Such a request names no model. So each provider of the API that the caller may use is asked, in the order of the
-  configuration, until one knows the job.
-- A caller may read and stop the jobs of those models that are granted at the provider. The provider's reply names the
-  model. Before a job is stopped, it is read. To any other caller, the job does not exist.
+- Such a request names no model, so the gateway cannot know the provider. It asks each provider that has the API and
+  that the caller may use, in the order of the configuration, until one knows the job.
+- A caller may read and stop a job if its model is granted to the caller at the provider. The provider's reply names the
+  model, so a job is read before it is stopped. Other callers get the reply that the job does not exist.
 - A list has the jobs of all callers, with the addresses of their data. The gateway does not know who has started a job,
   so it cannot filter a list, and only admins get one.
 
-A request that starts a job takes the way of all calls, because it names a model.
+A request that starts a job names a model. It is handled like any other call.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gateway.contract.losses import Way
 
 _NO_JOB = Problem(NOT_FOUND, "the job does not exist, or its model is not granted", param="job")
 _UNKNOWN_THERE = frozenset({400, 403, 404})
-"""Statuses with which a provider answers if the job is not of its account or region."""
+"""Statuses with which a provider answers if the job belongs to another account or region."""
 
 
 async def job_providers(call: Call, following: Next) -> Response:
@@ -121,8 +121,8 @@ def _error_of_all(call: Call, errors: Sequence[Refused | UpstreamFailed]) -> Ref
     """Return the error for the caller if no provider has shown the job.
 
     If a provider that may have the job has failed, its error is returned. Otherwise, the first error of a provider is
-    returned, or else the first refusal. An error that says "not found" is replaced by `_NO_JOB` unless the caller is an
-    admin. So other callers do not learn whether a job exists whose model is not granted.
+    returned, or else the first refusal. For callers who are not admins, `_NO_JOB` replaces an error that says "not
+    found". So they cannot tell an unknown job from a job whose model is not granted to them.
     """
     failed = [error for error in errors if isinstance(error, UpstreamFailed)]
     broken = [error for error in failed if error.status not in _UNKNOWN_THERE]

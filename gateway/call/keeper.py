@@ -1,4 +1,4 @@
-"""The choice of the process that keeps the quota balances: this process, or the new process that replaces it.
+"""Tells which process keeps the quota balances: this process, or the new process that replaces it.
 
 While the new process takes over the balances (the hand-over), new calls wait before they reserve anything. After a
 successful hand-over, this process makes reservations over a connection to the new process.
@@ -42,7 +42,9 @@ class Keeper:
         self._outcome = asyncio.get_running_loop().create_future()
 
     def end(self, hold: RemoteHold | None) -> None:
-        """End the hand-over. `hold` is None if the hand-over failed, so that this process still keeps the balances."""
+        """End the hand-over. `hold` makes reservations in the new process. It is None if the hand-over failed and this
+        process still keeps the balances.
+        """
         if self._outcome is not None:
             self._outcome.set_result(hold)
         if hold is None:

@@ -4,8 +4,8 @@ Some providers repeat a key in an error, in a header, or in a log line that a mo
 with characters escaped as in JSON or in a URL, and inside base64. In a stream, a key is also found if it is split
 across consecutive events.
 
-There are two limits. If a key is split, a first part of less than `KNOWN_BY` characters is not removed. A key in two
-nested encodings (base64 of an escaped key) is not found.
+There are two limits. If a key is split between two events and its first part has less than `KNOWN_BY` characters, that
+part is not removed. A key in two nested encodings (base64 of an escaped key) is not found.
 
 A reply without a key costs little time, because its bytes are only searched a few times.
 """
@@ -56,7 +56,7 @@ def secrets_of(
     """Return the keys to remove from a provider's replies: `apikey`, `others`, and keys in the URL and the headers.
 
     `headers` are the headers that the gateway adds to the request. `others` are the provider's other keys, because a
-    reply may name another key of the same account. Keys with less than `SHORTEST_KEY` characters are left out.
+    reply may name another key of the same account. Keys of less than `SHORTEST_KEY` characters are not among them.
     """
     values = [apikey, *others]
     for name, value in headers:
@@ -201,7 +201,7 @@ def base64_forms(key: bytes) -> list[bytes]:
 def _signs(secret: str) -> list[bytes]:
     """Return the byte strings (signs) by which a key is found.
 
-    Data with the key, or with a large part of it, contains at least one of them.
+    Data that contains the key, or a large part of it, contains at least one sign.
     """
     key = _utf8(secret)
     ends = [key[:KNOWN_BY], key[-KNOWN_BY:]]

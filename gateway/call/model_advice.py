@@ -2,8 +2,8 @@
 
 - The hook `advice` of the provider's API format writes the advice. The hook knows the provider's messages.
 - The provider's own message stays at the beginning, because some clients search it for keywords.
-- The client gets the error in its own API format, and not the provider's bytes.
-- Only models that the caller may use are named, so that nobody learns of others.
+- The client gets the changed error in its own API format, because the provider's bytes have no advice.
+- The advice names only models that the caller may use.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gateway.contract.flag import OfferedModel
 
 
 def with_advice(call: Call, attempt: Attempt, error: UpstreamFailed) -> UpstreamFailed:
-    """Return the error with advice in its message; the error itself if there is no advice."""
+    """Return the error with advice in its message, or the error itself if there is no advice."""
     candidate, problem = attempt.candidate, error.problem
     if type(error) is not UpstreamFailed or not 400 <= problem.status < 500:
         return error
@@ -31,7 +31,7 @@ def with_advice(call: Call, attempt: Attempt, error: UpstreamFailed) -> Upstream
 def _offered(call: Call) -> Iterator[OfferedModel]:
     """Yield the models that the caller may use, without those to which the call was sent.
 
-    They are looked up only if the plugin reads them.
+    The models are looked up only when the plugin iterates over them.
     """
     tried = {attempt.candidate.offer.name for attempt in call.attempts}
     for offer in call.runtime.catalog.visible(call.access):

@@ -1,8 +1,8 @@
 """Waits for the first events of a provider's stream before the response is returned.
 
 If the stream fails before it has an event for the client, another candidate (model of a provider) can still serve the
-call. The stream's own stages run here, because a translation may turn the provider's first events into nothing. For
-example, Gemini's dialect has no event for the beginning of a message.
+call. The stages of the stream, such as a translation, run here first. A translation may make no event from the
+provider's first events: for example, Gemini's dialect has no event for the beginning of a message.
 
 The first batch of events is kept until the stream is consumed. Later batches are passed directly to the consumer.
 """
@@ -26,7 +26,7 @@ class Peeked:
         self._first: Batch | None = None
 
     async def failure(self) -> GatewayError | None:
-        """Wait for the first batch. Return the error if the stream failed before any event; None otherwise."""
+        """Wait for the first batch. Return the error if the stream failed before any event, or None otherwise."""
         try:
             first = self._first = await anext(self._staged.batches, None)
         except GatewayError as error:

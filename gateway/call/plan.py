@@ -1,9 +1,9 @@
-"""The decisions that are made once for all calls of one caller for one model name, instead of once for each call.
+"""The plan of calls: decisions that are made once for all calls of one caller for one model name.
 
-A plan holds what depends only on the configuration, the caller's access, the client's API format, the operation and
-the model's name. This is: the granted offers (models of providers), the conversion to each of them, the headers that
-are added, and the buckets that are charged. What depends on the body, on balances, on a session or on the health of a
-provider is decided for each call, by the steps of the chain.
+A plan holds what depends only on the configuration, the caller's access, the client's API format, the operation and the
+model's name. These are the granted offers (models of providers), the conversion for each of them, the headers to add,
+and the buckets to charge. What depends on the body, on balances, on a session or on the health of a provider is decided
+for each call, by the steps of the chain.
 
 `Runtime` caches the plans of its configuration. A reload makes a new `Runtime`, which has no plans yet.
 """
@@ -79,7 +79,9 @@ def added_headers(access: Access, offer: Offer) -> Mapping[str, str]:
 
 
 class NotGranted(Exception):
-    """The exception for a model's name that leads to no offer that the caller may use. The model may be unknown."""
+    """The exception if the caller may use no model of this name. It is the same for an unknown model and for a model
+    that is not granted.
+    """
 
 
 def not_granted(catalog: Catalog, access: Access, name: str) -> Refused:

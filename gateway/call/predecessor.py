@@ -53,7 +53,7 @@ class Predecessor(msgspec.Struct):
     held: dict[str, Mapping[Kind, Reservation]] = msgspec.field(default_factory=dict)
     """Maps the id of each open call of the replaced process to the call's reservations in this process."""
     ids: set[str] = msgspec.field(default_factory=set)
-    """Ids of the calls that the replaced process has sent to a provider and that have not ended."""
+    """Ids of the open calls: the replaced process has sent them to a provider, and they have not ended."""
     recovered: bool = False
     """Whether an earlier process may have read a part of the spool. If so, some calls of the spool may already be in
     the store."""
@@ -136,7 +136,7 @@ class Predecessor(msgspec.Struct):
 
 
 def _charged(bill: Bill, held: Mapping[Kind, Reservation] | None, quotas: Quotas) -> tuple[Charge, ...]:
-    """Charge a call by its bill. `held` are the call's reservations; None if none are known."""
+    """Charge a call by its bill. `held` are the call's reservations. The value is None if none are known."""
     bills = (bill, *bill.others)
     if held is None:
         return merged(

@@ -38,7 +38,7 @@ class Reads(Protocol):
     """The bytes of a reply, one read at a time."""
 
     async def next(self, quick: Callable[[bytes], bool]) -> bytes:
-        """Return the next bytes; b"" at the end. Raises `GatewayError` if the reply breaks off.
+        """Return the next bytes, or b"" at the end. Raises `GatewayError` if the reply breaks off.
 
         Bytes that come while this function waits are first given to `quick`. They are returned only if `quick` returns
         False.

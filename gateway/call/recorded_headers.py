@@ -1,6 +1,6 @@
 """The values of headers that are recorded with a call, so that calls can be filtered by them (`database.filterable`).
 
-- A value is that of the request's header. If the request has no such header, it is that of the provider's last reply.
+- A value is read from the request. If the request lacks the header, the value is read from the provider's last reply.
 - Repeated headers are joined by ", ". `header_value` cleans a value and cuts it to a maximum length.
 - Secrets within a value, such as a bearer token or a key in a URL, are replaced by `[redacted]`.
 - Calls of callers without a role have no recorded headers, so that such callers cannot add values to the store.
@@ -22,9 +22,11 @@ from gateway.contract.small_cache import small_cache
 _NONE: Final[Mapping[str, str]] = {}
 """The recorded headers of most calls: none. It is a plain `dict`, because the journal can encode no other mapping."""
 _NAME: Final = "value"
-"""A header name that suggests no secret, so that only the value itself is searched for secrets.
+"""A stand-in for the header's name when a value is searched for secrets.
 
-The real name of a recorded header suggests no secret either, because the configuration refuses such a name."""
+It suggests no secret, so only the value itself decides. The configuration refuses to record headers whose real names
+suggest a secret.
+"""
 
 
 def of_request(headers: CIMultiDictProxy[str], runtime: Runtime, identity: Identity | None) -> Mapping[str, str]:

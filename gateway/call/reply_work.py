@@ -46,17 +46,18 @@ class Reading(msgspec.Struct, frozen=True):
     """The body with the gateway's keys removed."""
     meter: Meter
     problem: Problem | None = None
-    """The error that the reply reports; None if it reports none."""
+    """The error that the reply reports. It is None if it reports none."""
     is_stream: bool = False
     """Whether the body is the requested stream, although the reply has the content type of another format."""
     decoded: bytes = b""
-    """The decoded body: JSON in the dialect of the request to the provider; b"" if no body was decoded."""
+    """The decoded body: JSON in the dialect of the request to the provider. It is b"" if no body was decoded."""
     fault: UpstreamFailed | None = None
-    """The error for a body that is not a reply of the provider's dialect; None if the body is such a reply."""
+    """The error for a body that is not a reply of the provider's dialect. It is None if the body is such a reply."""
     delivered: int | None = None
-    """The size of the body in bytes; None if the body is an error, is no reply, or is a requested stream.
+    """The size of the body in bytes. It is None if the body is an error, is no reply, or is a requested stream.
 
-    For a stream that was not requested, only the bytes of the model's output count."""
+    For a stream that was not requested, only the bytes of the model's output count.
+    """
     is_whole: bool = False
     """Whether the reply is complete. If so, its report of usage is final."""
 

@@ -36,7 +36,7 @@ def is_compressed(request: web.Request) -> bool:
 
 
 def announced(request: web.Request, limit: int) -> int:
-    """Return the length of the body according to `Content-Length`; 0 without this header.
+    """Return the length of the body according to `Content-Length`, or 0 without this header.
 
     Raises `Refused` if the length is greater than `limit`.
     """

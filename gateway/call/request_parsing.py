@@ -52,8 +52,7 @@ async def parse_request(pool: ProcessPool, flag: Plugin, message: HttpRequest) -
 def _parse(parse: Callable[[HttpRequest], ClientRequest], message: HttpRequest, body: bytes) -> ClientRequest:
     """Parse a request. `message` is the request without its body, and `body` is the body.
 
-    The function may run in a worker process, and the parsed request contains the body. If a result contains an argument
-    of the function, the worker process does not send the argument back (`upstream/process_pool.py`). This is why `body`
-    is an argument of its own: a large body is sent to the worker process, but not back.
+    The function may run in a worker process. The body is an argument of its own, because a worker process does not send
+    back an argument that its result contains (`upstream/process_pool.py`). So a large body is sent only once.
     """
     return parse(replace(message, body=body))

@@ -17,8 +17,8 @@ def response_headers(
 ) -> dict[str, str]:
     """Return the headers of a response: the headers of the client's API, `headers`, and the gateway's own headers.
 
-    `shows_usage` is True for a complete response that this gateway wrote. Then headers of the API may state the usage.
-    `call` is None for a request that was refused before it was parsed.
+    `shows_usage` is True for a complete response that this gateway wrote. For such a response, the API may have headers
+    that state the usage. `call` is None for a request that was refused before it was parsed.
     """
     facts = call.facts if shows_usage and call is not None else None
     usual = inbound.flag.reply_headers(inbound.id, facts.parts[0].usage if facts and facts.reported else None)

@@ -22,8 +22,9 @@ class Batch(msgspec.Struct, frozen=True):
 
     events: Sequence[Event]
     fault: GatewayError | None = None
-    """The failure of the provider or a plugin after these events; None if there was none. A batch with a failure is the
-    last batch."""
+    """The failure of the provider or a plugin after these events. It is None if there was none. A batch with a failure
+    is the last batch.
+    """
     costly: bool = False
     """Whether an event takes so long to read that a worker process reads it (`upstream/process_pool.py`)."""
 

@@ -3,9 +3,9 @@ key.
 
 - If a provider fails, its calls are sent to other providers. Without a limit, an outage of one provider could double
   the requests to the others, so that they fail too.
-- Therefore further requests are limited to a share of the calls in a window of time. A few further requests are always
-  allowed, because they cannot overload a provider. The larger of the two limits counts, as in Envoy, so that under load
-  the share is never exceeded.
+- Therefore further requests are limited to a share of the calls in a window of time. With few calls, a fixed small
+  number of further requests is allowed instead, because so few cannot overload a provider. The larger of the two limits
+  applies, as in Envoy.
 - A further attempt counts only if the attempt before it was sent to its provider.
 """
 

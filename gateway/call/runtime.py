@@ -35,11 +35,11 @@ class Current:
     runtime: Runtime
 
     def call_retention(self) -> float | None:
-        """Return the seconds for which the store keeps calls; None if it keeps them for ever."""
+        """Return the seconds for which the store keeps calls, or None if it keeps them for ever."""
         return self.runtime.config.storage.retention
 
     def body_retention(self) -> float | None:
-        """Return the seconds for which the store keeps bodies of calls; None if it keeps them for ever."""
+        """Return the seconds for which the store keeps bodies of calls, or None if it keeps them for ever."""
         return self.runtime.config.bodies.retention
 
 

@@ -114,7 +114,7 @@ class Sender(msgspec.Struct, frozen=True):
     ) -> Mapping[str, str]:
         """Return the headers that the gateway adds to a request, with the credential that is valid now.
 
-        `provider` has the address to which the request is sent. `key` is the name of the attempt's key; "" if the
+        `provider` has the address to which the request is sent. `key` is the name of the attempt's key. It is "" if the
         provider has only one key.
 
         Raises `UpstreamFailed` if no credential can be obtained.
@@ -225,7 +225,9 @@ class Sender(msgspec.Struct, frozen=True):
 
 
 def _at_subdomain(provider: Provider, subdomain: str) -> Provider:
-    """Return the provider at another host of its domain. Raises `Refused` if its host can have no such subdomain."""
+    """Return the provider with another first label of its host, such as `bedrock` in place of `bedrock-runtime`. Raises
+    `Refused` if the host has no label to replace.
+    """
     try:
         return at_subdomain(provider, subdomain)
     except ValueError as error:

@@ -6,8 +6,8 @@
 - If an error comes before the response has begun, it is sent with an HTTP status. If it comes later, it is written as
   the last event of the stream, in the client's dialect (API format).
 - Events that came before an error are written before the error.
-- A plugin's failure affects only the current call. The plugin may even fail to write the error. Then the error is sent
-  in the gateway's own format. An open stream is aborted instead, so that no client takes it for complete.
+- A plugin's failure affects only the current call. If the plugin cannot even write the error, the error is sent in the
+  gateway's own format. If a stream has already begun, it is aborted, so that no client takes it for complete.
 """
 
 from __future__ import annotations
@@ -371,7 +371,9 @@ def as_response(reply: Reply) -> web.Response:
 
 
 async def _require_no_head(early: EarlyStream) -> None:
-    """Raise `GatewayError` if a stream's head has been sent early, because only a stream can follow that head."""
+    """Raise `GatewayError` if the head of a stream has already been sent (`early_stream.py`). Then no whole reply can
+    be sent.
+    """
     if await early.end() is not None:
         raise GatewayError(_NO_STREAM)
 

@@ -40,9 +40,11 @@ ID_HEADERS: Final = (
     "helicone-session-id",
 )
 IDLE_SECONDS: Final = 4 * 3600
-"""Seconds from the last call of a session to the end of the session, if calls are assigned to it by a fingerprint.
+"""Seconds without a call after which a session ends, if its calls are recognised by a fingerprint (a hash of the chat's
+beginning).
 
-People return to a chat after a meal or a meeting. On the next day, the same first message usually begins a new chat."""
+The time is long enough for a meal or a meeting. On the next day, the same first message usually begins a new chat.
+"""
 MAX_OPEN: Final = 10_000
 """Maximum number of remembered sessions with fingerprints. They take about 4 MB of memory. The session whose last call
 is the oldest is forgotten first."""
@@ -133,7 +135,7 @@ class Sessions:
 
 
 def named_session(request: ClientRequest, agent: str, flag: ChatReader) -> str:
-    """Return the session id that the client sends; "" if it sends none."""
+    """Return the session id that the client sends, or "" if it sends none."""
     headers = request.headers
     for name in ID_HEADERS:
         if name in headers and (session := valid_id(headers[name])):

@@ -3,8 +3,7 @@
 - Money is charged to the quotas that the caller's grants name. Requests and tokens are charged to the rate limits of
   the grants.
 - If several offers (models of providers) could serve a call, amounts are reserved for each of them. When the call has
-  ended, the buckets of the offer that served it are charged. The buckets of another offer are charged only for a failed
-  attempt that sent a request.
+  ended, each offer is charged for the attempts that sent it a request. The other reservations are released.
 - If the price of a call is unknown, the caller's quotas refuse the call. Quotas that only notify do not refuse it.
 - A call that was never sent is charged nothing. If only requests of plugins' `steps` were sent, such as for a count of
   tokens, the call counts as one request.
@@ -83,7 +82,7 @@ def settle(call: Call, cost: Cost, *, complete: bool) -> tuple[Charge, ...]:
 
 
 def bill(call: Call, cost: Cost, *, complete: bool) -> Bill | None:
-    """Return the amounts to charge for a call that has ended; None if the call has no reservation.
+    """Return the amounts to charge for a call that has ended, or None if the call has no reservation.
 
     The amounts are charged by the process that keeps the quota balances. The arguments are the same as for `settle`.
     """
@@ -100,7 +99,7 @@ def bill(call: Call, cost: Cost, *, complete: bool) -> Bill | None:
 
 def _due(call: Call, reservation: CallReservation, cost: Cost, *, complete: bool) -> Sequence[tuple[str, Settlement]]:
     """Return a pair for each attempt that was sent: the name of its offer (model of a provider), and the amounts to
-    charge to its buckets.
+    charge to the buckets of this offer.
     """
     last = len(call.attempts)
     return [
@@ -147,10 +146,10 @@ def _settlement(
 
 
 def _guess(price: Priced, usage: Usage, tier: str) -> int:
-    """Return the cost of `usage` in nanodollars; 0 if none of the needed prices is known.
+    """Return the cost of `usage` in nanodollars, or 0 if none of the needed prices is known.
 
-    If the service tier lacks a needed price, all prices of the standard tier are used instead. If the standard tier
-    lacks one too, all input is priced as plain input.
+    If a needed price is missing in the call's service tier, all prices are those of the standard tier. If the standard
+    tier lacks a needed price too, all input is priced as plain input.
     """
     plain = Usage(input=rate_limited_tokens(usage) - usage.output + usage.cache_read, output=usage.output)
     costs = (price.cost(usage, tier=tier), price.cost(usage), price.cost(plain))

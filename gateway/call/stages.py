@@ -23,8 +23,9 @@ class Staged:
         self._source = stream.source
         self._stages = stream.stages
         self._rest: tuple[int, Batch] | None = None
-        """The index of the stage that has to wait, and the batch that it has not processed; None if nothing waits. If
-        `sink` has to wait, the index is the number of stages."""
+        """A pair: the index of the stage that has to wait, and the batch that it has not processed. It is None if
+        nothing waits. If `sink`, which comes after the stages, has to wait, the index is the number of stages.
+        """
         self.sink: Take | None = None
         """Writes a batch to the client at once; None until the response has begun."""
         self.batches: Final = self._batches()
@@ -69,8 +70,8 @@ class Staged:
     async def _through(self, at: int, batch: Batch, *, waits: bool = False) -> Batches:
         """Pass a batch through the stages with index `at` and higher, and yield the resulting batches.
 
-        `waits` is true if the stage with index `at` has already returned None for the batch, so that `feed_slowly` must
-        be used.
+        `waits` is true if the stage with index `at` has already returned None for the batch. Then `feed_slowly` of this
+        stage is called, not `feed`.
         """
         for number in range(at, len(self._stages)):
             stage = self._stages[number]

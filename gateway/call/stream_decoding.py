@@ -1,8 +1,8 @@
 """Decodes the bytes of a provider's stream to batches of events. The gateway's API keys are removed from the events.
 
 - Usually the decoder gets the bytes of one read, and yields the events that these bytes complete.
-- A frame that is slow to decode (`costly` in the code) is decoded in a worker process (`provider_stream.py`). A read
-  that may complete such a frame is decoded frame by frame.
+- A frame that is slow to decode (`costly` in the code) is decoded in a worker process (`provider_stream.py`). To find
+  such frames, long reads are decoded frame by frame.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from gateway.upstream.process_pool import LARGE_REPLY, is_costly
 BATCH_EVENTS: Final = 64
 """Maximum number of events in a batch. After a full batch, the stream lets other streams work (`call/turns.py`)."""
 SHORT_READ_BYTES: Final = 2048
-"""Maximum number of bytes of a short read. Its events are always one batch. Nearly all reads are short. Decoding a
-short read takes at most a few milliseconds, because all its frames are small (`is_costly`)."""
+"""Maximum number of bytes of a short read. All events of a short read are one batch. Nearly all reads are short.
+Decoding one takes at most a few milliseconds, because all its frames are small (`is_costly`).
+"""
 
 
 @dataclass(slots=True)
@@ -79,7 +80,9 @@ class LightFrames(msgspec.Struct):
     data: bytes
     frames: Iterator[Frame] | None = None
     costly: Frame | None = None
-    """The slow frame at which the latest call of `events` stopped; None if that call decoded all remaining frames."""
+    """The slow frame at which the latest call of `events` stopped. It is None if that call decoded all remaining
+    frames.
+    """
 
     def events(self) -> Iterable[Event]:
         """Return the events of the frames before the next slow frame, without the gateway's API keys.

@@ -38,14 +38,15 @@ class StreamEvents(msgspec.Struct):
     """Whether the client gets the provider's own bytes."""
     pool: ProcessPool
     stopping: Callable[[], bool]
-    """A function that returns True if the call was cancelled because the gateway is stopping.
+    """A function that returns whether the call was cancelled because the gateway is stopping.
 
-    In this case, the function also undoes the cancellation."""
+    If so, the function also undoes the cancellation, so that an error can still be sent.
+    """
     report: Callable[[GatewayError], None]
     """A function that logs and counts a plugin's failure, and ignores any other error."""
     log: Logger
     _failure: GatewayError | None = None
-    """The error of the encoder in the last call of `_write_now`; None if it did not fail."""
+    """The error of the encoder in the last call of `_write_now`. It is None if it did not fail."""
 
     async def write(self, writer: StreamWriter, first: Batch, staged: Staged) -> tuple[bytes | None, Problem | None]:
         """Write the events of the stream.
@@ -109,7 +110,7 @@ class StreamEvents(msgspec.Struct):
         """Return the bytes that report an error in the stream.
 
         Return None if the plugin of the client's API cannot write them. `passed` has the first and last event that were
-        sent; None if no event was sent.
+        sent. The value is None if no event was sent.
         """
         self.report(fault)
         native = self.native and passed is not None
@@ -126,10 +127,10 @@ class StreamEvents(msgspec.Struct):
             return None
 
     def _end(self) -> tuple[bytes, Problem | None]:
-        """Return the last bytes of a complete stream, and the problem if the call's meter (usage reader) fails.
+        """Return the last bytes of a complete stream, and a problem or None.
 
-        Without a failure, the problem is None. If `native` is false, a failure is raised as `GatewayError` instead, so
-        that the client gets an error.
+        The problem is a failure of the call's meter (usage reader) in a native stream, whose client already has the
+        whole reply. If `native` is false, the failure is raised as `GatewayError`, so that the client gets an error.
         """
         if not self.native:
             self.call.read_facts()

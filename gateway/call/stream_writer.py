@@ -33,7 +33,7 @@ class PassedEvents:
     def tell(self, feed: Callable[[Event], bytes]) -> None:
         """Call `feed`, a function of the encoder, with the first and the last event.
 
-        The encoder then knows their sequence numbers. If it writes an error event later, that event gets the next
+        The encoder reads their sequence numbers. If it has to write an error event later, it gives that event the next
         number.
         """
         for event in (self._first, self._last):

@@ -61,7 +61,8 @@ class Block:
 class OpenBlocks:
     """The blocks of a stream that have begun and have not ended.
 
-    A block can be looked up by its own name, and by the name of each larger block that contains it.
+    A block can be looked up by its own name, such as `("choice", 0)`, or by the name of a larger block that contains
+    it, such as `"choice"`.
     """
 
     def __init__(self) -> None:

@@ -92,11 +92,12 @@ def _with_texts(event: Event, changes: Iterable[tuple[Any, str]], copies: Sequen
 
 
 def spliced(payload: bytes, old: str, new: str) -> bytes | None:
-    """Return a payload with the text `old` replaced by `new`; None if `old` cannot be found with certainty.
+    """Return a payload with the text `old` replaced by `new`, or None if `old` cannot be found with certainty.
 
-    Replacing a part of the payload is faster than encoding all of it, and keeps the other bytes. The position is
-    certain if the JSON of `old` occurs exactly once, and no backslash occurs outside it. A backslash elsewhere could be
-    an escaped form of the same text.
+    Replacing a part of the payload is faster than encoding all of it, and keeps the other bytes.
+
+    `old` is found with certainty if its JSON occurs exactly once, and no backslash occurs elsewhere. With a backslash,
+    another place could contain the same text in an escaped form.
     """
     try:
         written = orjson.dumps(old)

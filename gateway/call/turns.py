@@ -16,7 +16,9 @@ from typing import Final
 SLICE_SECONDS: Final = 0.01
 """Maximum number of seconds for which streams work in one iteration of the event loop.
 
-A health check needs about five iterations. So it takes about 50 ms if streams use all of this time."""
+A health check needs about five iterations of the event loop. If streams use all of their time in each, the check takes
+about 50 ms.
+"""
 MAX_WAKES: Final = 32
 """Maximum number of waiting streams that are woken in one iteration. If no time is left for a woken stream, it waits
 again."""
@@ -37,7 +39,8 @@ class Turns:
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._ends: float | None = None
-        """The time, by `clock`, until which streams may work in this iteration; None before a stream has worked."""
+        """The time, by `clock`, until which streams may work in this iteration. It is None before a stream has worked.
+        """
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._first: list[asyncio.Future[None]] = []
         """The streams that were woken but got no time. They are first in the next iteration."""

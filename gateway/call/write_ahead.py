@@ -1,4 +1,5 @@
-"""The journal line that is written before a billed call is sent, and the charge for a call that was never completed.
+"""The journal line that is written before a billed call is sent. It makes it possible to charge a call whose process is
+killed.
 
 - The line is written after the connection to the provider is opened and before the request is sent. So the journal has
   every call that was sent.

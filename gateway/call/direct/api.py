@@ -1,7 +1,7 @@
 """Reads the requests below `/direct/{provider}/`, and writes the errors for their clients.
 
-The module has the functions of a plugin, so that `call/server.py` serves these requests as it serves all calls. It is
-not a compatibility flag, so the configuration cannot enable it for a provider.
+The module has the functions of a compatibility flag (plugin of an API format), so that `call/server.py` serves these
+requests like all calls. But it is no plugin, and the configuration cannot enable it for a provider.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class _PlainBody(Members):
 
 
 def _top(request: HttpRequest) -> Members:
-    """Return the members of a JSON object. Any other body has none.
+    """Return the keys and values of the body, if it is a JSON object. Return no keys for any other body.
 
     Raises `Refused` if the content type is JSON, and the body is an object that two parsers may read differently.
     """

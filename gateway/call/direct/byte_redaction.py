@@ -1,7 +1,7 @@
-"""Removes the gateway's keys from the bytes of a reply that is passed on as it comes.
+"""Removes the gateway's keys from the bytes of a reply below `/direct`, while these bytes are passed on.
 
-If a key may begin at the end of a read, this end is held back. The next read shows whether the rest of the key follows.
-Keys are found in the forms that `call/key_redaction.py` names.
+If the last bytes of a read may be the beginning of a key, they are held back until the next read shows whether the rest
+of the key follows. Keys are found in the forms that `call/key_redaction.py` names.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class ByteRedaction:
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Return the bytes that were held back before, and then `data`, without keys.
+        """Return the bytes that are held back, followed by `data`, without keys.
 
-        Bytes at the end in which a key may begin are held back, and are not returned.
+        Last bytes that may be the beginning of a key are not returned, but held back again.
         """
         clean = self._redaction.bytes(self._held + data)
         at = min((_begins(clean, one) for one in self._beginnings), default=len(clean))

@@ -3,8 +3,8 @@
 - The client's credentials, and headers about the client's network, are not passed on. The provider gets the gateway's
   credential instead.
 - Headers about a connection are not passed on, because the gateway sets its own (RFC 9110, 7.6.1).
-- Headers with which some servers replace the method or the path of a request are left out, because the grant is checked
-  for the method and the path in the request line.
+- Headers such as `x-http-method-override`, by which some servers replace the method or the path of a request, are not
+  passed on. The grant was checked for the method and the path in the request line.
 - To a browser, a reply comes from the gateway's own origin. So headers that set policies of an origin are left out, and
   headers are added that keep the browser from running the reply.
 """
@@ -69,7 +69,9 @@ def for_provider(headers: Headers) -> dict[str, str]:
 
 
 def for_client(headers: Headers) -> dict[str, str]:
-    """Return the headers of a provider's reply that are passed on to the client, and those in `_INERT`."""
+    """Return the headers for the client: the allowed headers of the provider's reply, and the gateway's own headers in
+    `_INERT`.
+    """
     dropped = _HOPS | _PROVIDERS_ONLY | _named_by_connection(headers)
     passed = {
         name: value

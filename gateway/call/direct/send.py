@@ -2,8 +2,8 @@
 
 - An error of the provider is handled like the errors of all calls: it affects the health of the provider and of the
   key, and another key may be tried. The client gets the status and the body of the error unchanged.
-- The refusal of a key (401) on a path that no plugin recognises may concern this path alone. It must not take the
-  provider away from other callers, so it affects neither the health of the provider nor the key.
+- If no plugin recognises the path, a 401 may concern this path alone. It must not take the provider away from other
+  callers. Therefore it affects neither the health of the provider nor the key.
 - A redirect is never followed and never passed on, because its target is another host.
 """
 
@@ -32,7 +32,7 @@ from gateway.upstream.client import UpstreamResponse
 from gateway.upstream.process_pool import ProcessPool
 
 _NOT_MODIFIED: Final = 304
-"""The only status from 300 to 399 that names no other address."""
+"""The status 304, which is no redirect, although it is between 300 and 399."""
 
 
 class DirectSend(msgspec.Struct, frozen=True):
@@ -122,8 +122,9 @@ class _Passed:
     _redacted: ByteRedaction = field(init=False)
     _take: Take = field(init=False)
     _clean: bytes | None = None
-    """The bytes of a read that `_quick` could not pass on; None if there are none. The task of the call passes them
-    on."""
+    """The bytes of a read that `_quick` could not pass on. The value is None if there are none. The task of the call
+    passes them on.
+    """
 
     def __post_init__(self) -> None:
         self._redacted = ByteRedaction(self.attempt.redaction)
@@ -144,7 +145,7 @@ class _Passed:
             yield Batch((), error)
 
     async def _next(self) -> bytes:
-        """Wait for more bytes. Return those that are left for the caller; b"" at the end of the reply.
+        """Wait for more bytes. Return those that are left for the caller, or b"" at the end of the reply.
 
         While this waits, `_quick` already passes bytes on where it can.
         """

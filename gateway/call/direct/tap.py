@@ -24,7 +24,7 @@ MAX_OPEN: Final = 256 * 1024
 
 
 class Tap:
-    """Gets the bytes of one reply while they are passed on. This base class ignores them; its subclasses read facts."""
+    """Gets the bytes of one reply while they are passed on. This base class ignores them. Its subclasses read facts."""
 
     def feed(self, data: bytes) -> None:
         """Read the next bytes."""

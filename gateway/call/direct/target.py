@@ -1,9 +1,10 @@
 """Finds the provider of a request below `/direct`, checks the grant, and recognises requests of known APIs.
 
 - A request is recognised by its method and path, among the routes of the provider's own compatibility flags (plugins of
-  API formats). Then the plugin can read the model, and the tokens of the reply. Otherwise the cost is unknown.
-- Nothing of the request is changed, whether it is recognised or not. A model needs no grant of its own: a grant for
-  a path is a grant for every model that the path can name.
+  API formats). If a flag has the route, its plugin reads the model, and the tokens of the reply. Otherwise the cost is
+  unknown.
+- Nothing of the request is changed, whether it is recognised or not. A model needs no grant of its own: a grant for a
+  path is a grant for every model that the path can name.
 - A caller without a grant learns nothing: the refusal is the same whether the provider exists or not.
 """
 
@@ -95,7 +96,8 @@ class DirectTarget(msgspec.Struct, frozen=True):
 def _unlisted(recognised: ClientRequest) -> ClientRequest:
     """Return a recognised request for a model that the provider does not list.
 
-    Its cost is unknown until the reply names the model, so the operation is `DIRECT` if it is billed.
+    The cost is unknown until the reply names the model. Therefore a billed operation is replaced by the operation
+    `DIRECT`.
     """
     billed = recognised.operation not in UNBILLED_OPERATIONS
     return replace(recognised, model="", operation=DIRECT if billed else recognised.operation)

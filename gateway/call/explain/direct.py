@@ -1,7 +1,7 @@
 """Explanations of why a caller may or may not send a request below `/direct`, with the grants that decide it.
 
-The decision is made by the functions that decide about calls (`direct_path`, `Access.allows_direct`). An explanation
-for a caller who is not an administrator reveals neither which providers exist nor where a grant stands.
+The functions that decide about real requests also make the decision here (`direct_path`, `Access.allows_direct`). Only
+administrators learn which providers exist, and where a grant is written.
 """
 
 from __future__ import annotations
@@ -53,17 +53,18 @@ class DirectExplanation:
     """The method and the path."""
     role: Role | None
     role_by: tuple[str, ...]
-    """The capabilities that give the role, each named by its position in the configuration or the tailnet policy."""
+    """The positions, in the configuration or the tailnet policy, of the capabilities that give the caller the role."""
     by: tuple[GrantedPaths, ...]
     """The patterns that allow the request. An admin needs none."""
     fault: str = ""
     """The reason why the path is not clear (ambiguous), or why its provider cannot be called."""
     grant: str = ""
-    """A grant that would allow the request, as JSON; "" if nothing is missing.
+    """A grant that would allow the request, as JSON. It is "" if nothing is missing.
 
-    It allows nothing more, unless no pattern can match the path alone."""
+    It allows nothing more, unless no pattern can match the path alone.
+    """
     policy: str = ""
-    """A note on how to use `grant` in the tailnet policy; "" if there is no such note."""
+    """A note on how to use `grant` in the tailnet policy. It is "" if there is no such note."""
     note: str = ""
 
 
@@ -145,7 +146,8 @@ def _written(pattern: DirectPattern) -> str:
 def _grant(identity: Identity, role: bool, method: str, path: DirectPath) -> str:
     """Return a grant for the request, as JSON.
 
-    If no pattern can match the path alone, the grant is for all paths of its provider.
+    Some paths cannot be written as a pattern for this path alone. For such a path, the grant is for all paths of its
+    provider.
     """
     wanted = f"{method} {path.meanings[0]}"
     try:

@@ -2,8 +2,8 @@
 
 - Every decision is made by the functions that decide about calls (`Catalog.find`, `Access.allows`, `matches`).
 - `explain` includes what is granted to others, so it is for administrators.
-- `own_view` is for callers who ask about themselves. It is computed from the caller's own grants alone. So neither its
-  content nor its computing time reveals which other models exist.
+- `own_view` is for callers who ask about themselves. It is computed only from the caller's own grants. Therefore
+  neither its content nor the time that it takes reveals which other models exist.
 
 The text form is in `text.py`, and the HTTP interface in `web/admin/explain.py`.
 """
@@ -31,7 +31,9 @@ from gateway.upstream.near_names import near_names
 Reason = Literal["granted", "no_role", "not_granted", "disabled", "unknown", "not_found"]
 """Reasons of a decision.
 
-`not_found` is used only by `own_view`, in which an unknown model and a model that is not granted must look alike."""
+`not_found` is used only by `own_view`. There, a model that does not exist and a model that is not granted must look
+alike.
+"""
 State = Literal["allowed", "no_role", "not_granted", "disabled", "unknown"]
 
 POLICY_UNKNOWN: Final = "Grants of the tailnet policy are known only when the caller connects; none is counted here."
@@ -69,7 +71,7 @@ class Offered:
     """The chains of quotas to which calls are charged. A chain is a quota's name, followed by its overdraft quotas'
     names."""
     auto_cache: Literal["", "clients that cannot ask", "all clients"] = ""
-    """The clients for whom the gateway asks the provider to cache prompts; "" for none."""
+    """The clients for whom the gateway asks the provider to cache prompts. The value is "" for none."""
 
     @property
     def name(self) -> str:
@@ -88,9 +90,9 @@ class Explanation:
     model: str
     role: Role | None
     role_by: tuple[str, ...]
-    """The capabilities that give the role, each named by its position in the configuration or the tailnet policy."""
+    """The positions, in the configuration or the tailnet policy, of the capabilities that give the caller the role."""
     alias: Strategy | None
-    """The strategy that picks an offer for each call if `model` is an alias; None otherwise."""
+    """The strategy that picks an offer for each call if `model` is an alias. It is None otherwise."""
     offers: tuple[Offered, ...]
     near: tuple[str, ...] = ()
     """Names similar to `model`, if no model of this name was found."""
@@ -98,9 +100,10 @@ class Explanation:
     grant: str = ""
     """A grant that would give the caller the missing access and nothing more.
 
-    It is an element for "grants" of the configuration, as JSON; "" if nothing is missing or no grant would help."""
+    It is an element for "grants" of the configuration, as JSON. It is "" if nothing is missing or no grant would help.
+    """
     policy: str = ""
-    """A note on how to use `grant` in the tailnet policy; "" if there is no such note."""
+    """A note on how to use `grant` in the tailnet policy. It is "" if there is no such note."""
     note: str = ""
 
 
@@ -269,7 +272,9 @@ def source_of(identity: Identity) -> str:
 
 
 def policy_note(identity: Identity) -> str:
-    """Return the note on the tailnet policy; "" for a caller on the local machine, because a policy cannot name it."""
+    """Return the note on the tailnet policy, or "" for a caller on the local machine, because a policy cannot name
+    it.
+    """
     if identity.login == LOCAL_LOGIN:
         return ""
     return _POLICY + (_TAG_POLICY if len(identity.tags) > 1 else "")

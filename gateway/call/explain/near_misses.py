@@ -1,8 +1,7 @@
 """Near misses: grants that nearly give a caller access.
 
-Such a grant is for other callers, or has a mistake in a source (`src`) or in a model pattern. Near misses name other
-callers and other models, so they are shown to administrators only. This file decides nothing about access;
-`access/grants.py` does.
+A near miss is for other callers, or has a mistake in a source (`src`) or in a model pattern. It names other callers and
+other models, so only administrators see it. `access/grants.py` decides about access.
 """
 
 from __future__ import annotations
@@ -102,7 +101,7 @@ def _slips(helpful: Sequence[tuple[Grant, Capability]], identity: Identity) -> I
 
 
 def _slip(source: str, identity: Identity) -> tuple[Kind, str] | None:
-    """Return the kind and the description of a mistake in `source`; None if there is no mistake.
+    """Return the kind and the description of a mistake in `source`, or None if there is no mistake.
 
     A source has a mistake if it was probably meant for the caller but does not match.
     """

@@ -4,7 +4,7 @@
 - Another candidate is tried after certain failures before the first event for the client (`call/failover.py`). A limit
   applies to the number of a call's attempts, to their total time, and to the ratio of retries to calls
   (`config/sections/resilience.py`).
-- A candidate whose provider is known to fail is left out, unless all candidates are known to fail.
+- Candidates whose providers are known to fail are skipped. If all are known to fail, the first one is tried.
 - A failed attempt is closed, and its cost is computed, before the next attempt begins.
 - If the provider throttles or refuses the key of an attempt, another free key of the provider is tried before another
   candidate.
@@ -50,7 +50,7 @@ class _Failed(msgspec.Struct):
     was_sent: bool
     """Whether the provider may have received a request."""
     key: KeyState | None
-    """The key that was chosen for the attempt; None if the provider has only one key or none."""
+    """The key that was chosen for the attempt. It is None if the provider has only one key or none."""
     is_of_key: bool
     """Whether the attempt failed because of its key. Another key of the provider may then serve the call."""
 
@@ -315,9 +315,9 @@ async def _wait(call: Call, seconds: float) -> None:
 def _added_headers(call: Call, offer: Offer, key: Secret | None) -> dict[str, str]:
     """Return the headers that the gateway adds to the headers from the provider's plugin.
 
-    `key` is the key that was chosen for the attempt; None if the provider does not have several keys. If several
-    sources set the same header, the first of these is used: the credential, the provider's configuration, a grant, a
-    filter.
+    `key` is the key that was chosen for the attempt. It is None if the provider does not have several keys. A header
+    may be set by several sources. The first source in this order wins: the credential, the provider's configuration, a
+    grant, a filter.
     """
     assert call.plan is not None
     own = keys.headers(offer.provider, call.request.headers, key)

@@ -4,10 +4,11 @@ A cache mark is a field that asks the provider to cache the prompt up to this po
 
 - Clients of some APIs cannot set cache marks, and some models cache only marked input. Without marks, such a client
   pays the full price of the whole conversation in every turn.
-- A call gets marks if the previous call of its session, at the same provider and model, began within the lifetime of a
-  cache entry. Otherwise the entry would probably expire unread, and the price of writing it would be wasted.
-- If marks have only cost money in several calls in a row, the session gets no more marks until it pauses. For example,
-  a prompt may begin with the time of day, so that no cache entry is ever read.
+- A call gets marks only if the previous call of its session, at the same provider and model, began within the lifetime
+  of a cache entry. In a session with longer pauses, an entry would expire unread, and the price of writing it would be
+  wasted.
+- If marks cost more than they saved in several calls in a row, the session gets no more marks until it pauses. For
+  example, if each prompt begins with the time of day, no cache entry is ever read.
 - The previous calls are remembered in memory. After a restart, the first call of each session gets no marks.
 - Requests to count tokens get no marks. A model also gets no marks if its input has a price but its cache entries have
   none. The cost of a call would otherwise be unknown.
@@ -40,8 +41,9 @@ MAX_LOSSES: Final = 3
 more than they saved. The first call with cache marks is always a loss, because it only writes to the cache."""
 _SECONDS: Final[Mapping[CacheLifetime, float]] = {"5m": 300.0, "1h": 3600.0}
 _SURCHARGE: Final[Mapping[CacheLifetime, float]] = {"5m": 0.25, "1h": 1.0}
-"""The surcharge for a token that is written to the cache, as a fraction of the price of plain input (Anthropic,
-AWS)."""
+"""Price of writing a token to the cache, in addition to the price of plain input and as a fraction of it (Anthropic,
+AWS).
+"""
 _SAVING: Final = 0.9
 """The discount for a token that is read from the cache, as a fraction of the price of plain input."""
 

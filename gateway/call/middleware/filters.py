@@ -97,8 +97,8 @@ class Filters(msgspec.Struct, frozen=True):
 def _require_places(call: Call, filters: CallFilters) -> None:
     """Check whether the plugin of the client's API format can find the texts of a reply.
 
-    If it cannot, all filters that read text fail here, before a provider is called. Raises `PluginFailed` if the call
-    must not continue without one of these filters.
+    If the plugin cannot do this, all filters that read text fail here, before a provider is called. Raises
+    `PluginFailed` if the call must not continue without one of these filters.
     """
     if call.flag.hooks["places"].function is not None:
         return
@@ -125,10 +125,10 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 class _Replied(Stage):
-    """Gives all events of a stream to the filters, if the stream succeeds and is not too large.
+    """Gives all events of a stream to the method `replied` of the filters, if the stream succeeds and is not too large.
 
-    If a filter then fails or refuses, the client has already received the whole reply, with its last event. An error
-    would be a second end of the stream, so it is only logged and put into the record.
+    At that time, the client has already received the whole reply, with its last event. If a filter now fails or
+    refuses, the error can no longer be sent. It is only logged and put into the record.
     """
 
     __slots__ = ("_call", "_events", "_filters", "_size")

@@ -4,8 +4,8 @@ The name of the model in the record of a call:
 
 - For an allowed call, it is the name of the model that served the call. If no model of an alias served it, it is the
   name of the model that was tried last.
-- For a refused call, it is the name that the client sent. Callers may read the records of their refused calls, so the
-  record does not show which model an alias means.
+- For a refused call, it is the name that the client sent. Callers may read the records of their refused calls. So the
+  record must not show which model an alias stands for.
 """
 
 from __future__ import annotations

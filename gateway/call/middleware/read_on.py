@@ -1,8 +1,8 @@
 """Reads the reply of a call to its end even after its client has disconnected, to learn the exact usage.
 
-- This is done only for replies that are not streams. A provider completes and bills them even if nobody reads them.
-  Most providers stop a stream when the connection is closed. The cost of such a stream is estimated from the received
-  part.
+- This is done only for replies that are not streams. A provider completes and bills them even if nobody reads them. In
+  contrast, most providers stop a stream when the connection is closed. The cost of a stopped stream is estimated from
+  the part that was received.
 - Reading ends after `READ_ON_SECONDS`, or when the gateway stops. The cost is then an estimate.
 - If the model is free or has no price, the connection to the provider is closed at once. A local server can then stop
   its work.

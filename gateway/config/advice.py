@@ -27,10 +27,11 @@ REGIONS: Final[Mapping[str, frozenset[str]]] = {
     "bedrock-eu": frozenset({"", "eu", "global"}),
     "bedrock-ap": frozenset({"", "apac", "jp", "au", "in", "global"}),
 }
-"""Region prefixes of model ids that fit each price list; "" stands for an id without a prefix.
+"""The region prefixes of model ids whose prices are in each price list. "" stands for an id without a prefix.
 
-For example, `eu.amazon.nova-lite-v1:0` fits `bedrock-eu`. A model with another prefix is priced by its own prefix, and
-not by the configured list."""
+For example, the prices of `eu.amazon.nova-lite-v1:0` are in `bedrock-eu`. If a model's prefix does not fit the
+configured list, the price is that of the prefix, and not of the list.
+"""
 POLICY_MODES: Final[frozenset[Mode]] = frozenset({"whois", "proxy-protocol", "serve-headers"})
 """Identity modes in which callers may have grants in the tailnet policy too. The checks cannot see these grants."""
 
@@ -114,7 +115,7 @@ def _unknown_cost(provider: Provider, config: Config, report: Report) -> None:
     """Warn if the costs of a provider's calls are unknown because of its price list.
 
     - Bedrock's prices vary by region, so a Bedrock provider must name a price list (Aperture's documentation).
-    - If `auto_cost_basis` is off, the price list that compatibility flags (API formats) imply is not used. Then a
+    - Compatibility flags (API formats) imply a price list. If `auto_cost_basis` is off, this list is not used, and a
       provider must name a price list.
     - The gateway must have the price list that a provider names.
     """

@@ -1,7 +1,6 @@
-"""Warnings about providers at Amazon Bedrock: wrong URLs, models of another region, and ARNs that do not name a
-model.
+"""Warnings about providers at Amazon Bedrock: wrong URLs, models of another region, and ARNs that do not name a model.
 
-The service and the region are parsed from the host's name; nothing is looked up.
+The service and the region are parsed from the host's name. Nothing is looked up.
 """
 
 from __future__ import annotations

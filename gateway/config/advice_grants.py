@@ -104,7 +104,7 @@ def shared_buckets(config: Config, report: Report) -> None:
 
 
 def aliased(pattern: str, document: Any) -> str:
-    """Return what to write instead of a pattern that names a model alias; "" for any other pattern.
+    """Return what to write instead of a pattern that names a model alias, or "" for any other pattern.
 
     A grant must name the alias's targets, because aliases are resolved before grants are checked (Aperture's
     documentation). `document` is the decoded configuration, which may have faults.
@@ -122,7 +122,7 @@ def _member(value: Any, name: str) -> Any:
 
 
 def _fault(source: str) -> str:
-    """Return the reason why a source matches no caller; "" if it may match a caller."""
+    """Return the reason why a source matches no caller, or "" if it may match a caller."""
     if source.startswith(POLICY_ONLY):
         return "exists in the tailnet policy only and matches nobody here"
     tags = source.split(",")

@@ -47,7 +47,7 @@ def rotated_keys(before: Config, after: Config) -> list[str]:
 
 
 def _key_file(source: object) -> tuple[str, Secret] | None:
-    """Return the service account and its private key, which a new key file changes; None for another source."""
+    """Return the service account and its private key, which a new key file changes, or None for another source."""
     return (source.email, source.key) if isinstance(source, ServiceAccount) else None
 
 

@@ -63,8 +63,8 @@ def warn_of_keys(model: type[BaseModel], raw: Mapping[str, Any], path: Path, rep
 def _place(path: Path, fault: ErrorDetails, report: Report) -> Path:
     """Return the path of a fault in the document.
 
-    pydantic's path may be longer than any path in the document. It is cut to the last key or element that exists,
-    unless the fault is a missing key.
+    pydantic's path may end with parts that the document does not have, such as the name of a type. These parts are
+    removed. If the fault is a missing key, this key is kept.
     """
     place = (*path, *fault["loc"])
     while len(place) > len(path) and place not in report.document.offsets and fault["type"] != "missing":

@@ -34,10 +34,12 @@ class AwsSettings:
     service: str = "bedrock"
     """The name of the service in signatures."""
     profile: str = ""
-    """The profile in the AWS configuration files; "" for the default chain."""
+    """The profile in the AWS configuration files. It is "" for the default chain."""
     assume_role: AssumeRole | None = None
     signs: bool = True
-    """True if the gateway signs each request with the credentials; False if it makes short-term API keys from them."""
+    """True if the gateway signs each request with the credentials. The value is False if it makes short-term API keys
+    from them.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +58,16 @@ class ServiceAccount:
     key: Secret
     """The private key in PEM format."""
     key_id: str
-    """The id of the private key, by which Google's pages name it; "" if the key file has none. It is no secret."""
+    """The id of the private key, by which Google's pages name it. It is "" if the key file has none. It is no secret.
+    """
     token_uri: str
     """The URL of the endpoint that issues access tokens."""
     scopes: tuple[str, ...]
     """The scopes of the access tokens."""
     authorities: str = field(default="", repr=False)
-    """Certificates of the accepted authorities of the token endpoint in PEM format; "" for the system's authorities."""
+    """Certificates of the accepted authorities of the token endpoint in PEM format. The value is "" for the system's
+    authorities.
+    """
 
 
 CredentialSource = KeyHelper | ServiceAccount
@@ -75,6 +80,6 @@ class PooledKey:
 
     name: str
     secret: Secret
-    """The key; empty for a key with a `source`."""
+    """The key. It is empty for a key with a `source`."""
     source: CredentialSource | None = None
-    """The source of a key that is obtained at run time; None for a fixed key."""
+    """The source of a key that is obtained at run time. It is None for a fixed key."""

@@ -41,7 +41,7 @@ class Line(NamedTuple):
 
     kind: Kind
     before: int | None
-    """Line number in the old text; None if the old text lacks the line."""
+    """Line number in the old text. It is None if the old text lacks the line."""
     after: int | None
     text: str
 
@@ -55,7 +55,7 @@ class Change(NamedTuple):
 
 
 def changed_lines(before: str, after: str) -> list[Line]:
-    """Return the changed lines, with some unchanged lines around them; [] if no line has changed."""
+    """Return the changed lines, with some unchanged lines around them, or [] if no line has changed."""
     old, new = _lines(before), _lines(after)
     hunks = list(_hunks(old, new))
     if not hunks:

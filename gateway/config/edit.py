@@ -4,11 +4,11 @@ A mark is the text that `document/redact.py` shows instead of a secret.
 
 - A save is stricter than a start: warnings are errors, an empty document is refused, and the caller may object
   (`Judge`).
-- A mark is allowed in a value for secrets, in a comment, and where the present file has the same secret. Elsewhere it
-  is refused. In a provider's description, for example, the secret could be read.
-- A mark is not replaced if readers of the new text could see the secret. Redaction hides every copy of a secret that is
-  in use. It hides other secrets only if it recognises them by their key or form.
-- Nothing here writes a file; see `config/document/atomic_file.py`.
+- A mark is allowed in a value for secrets, in a comment, and at a place where the present file has the same secret. At
+  any other place, such as a provider's description, it is refused, because the secret could be read there.
+- A mark is not replaced by its secret if readers of the new text could see the secret. Redaction hides every copy of a
+  secret that is in use. It hides an unused secret only if it recognises its key or form.
+- Nothing here writes a file. `config/document/atomic_file.py` does.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def propose(
 ) -> Proposal:
     """Check the text `given`, which is to be saved as the file `path`, and replace its marks by secrets.
 
-    `known` has the secret of each mark that the text may contain (from `redact`). `active` are the secrets in use,
-    which no finding may show.
+    `known` maps each mark that the text may contain to its secret (from `redact`). `active` are the secrets in use. No
+    finding may show them.
     """
     try:
         document = parse(given)
@@ -173,11 +173,11 @@ def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
 
 
 def _exposed(given: str, marks: list[_Mark]) -> frozenset[_Mark]:
-    """Return the redaction marks at places in the new text where redaction would not always hide the secret.
+    """Return the marks at places in the new text where redaction would not hide the secret for ever.
 
-    While a secret is in use, redaction hides every copy of it. Later, when another secret has replaced it, redaction
-    recognises a secret only by its key in the document or by its form. This function returns the marks whose secrets
-    would not be recognised then.
+    While a secret is in use, redaction hides every copy of it. When it is no longer in use, redaction recognises it
+    only by its key in the document, such as `apikey`, or by its form. The returned marks are at places where neither
+    helps.
     """
     text = _restore(given, marks)
     try:

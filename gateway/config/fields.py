@@ -1,7 +1,7 @@
 """Types of single values: URLs, headers, sums of money, durations and others.
 
 A check raises `ValueError`. The message says what is expected, and never shows a value that may be a secret. The files
-of `sections/` choose a type for each key; nothing here knows a section.
+of `sections/` choose a type for each key. Nothing here knows a section.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _recorded_headers(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _granted_headers(value: Any) -> tuple[str, ...]:
-    """Return names of headers in lower case; `ALL_HEADERS` stands for all names."""
+    """Return names of headers in lower case. `ALL_HEADERS` stands for all names."""
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list | tuple) or not all(isinstance(item, str) for item in values):
         raise ValueError('must be a list of names of headers, such as ["x-team"], or "*" for all')
@@ -165,7 +165,8 @@ def _named(value: str) -> str:
 
 
 def _names_or_none(value: Any) -> Any:
-    """Return the list of models; [] for null and for `DISCOVER`. Aperture writes null for a provider without models.
+    """Return the list of models. Return [] for null and for `DISCOVER`. Aperture writes null for a provider without
+    models.
 
     Raises `ValueError` for any other string.
     """
@@ -263,12 +264,14 @@ def _retention(value: str) -> str:
 
 
 def retention_seconds(value: str) -> float | None:
-    """Return the seconds for which records are kept; None for ever, and 0 for not at all. The text must be valid."""
+    """Return the seconds for which records are kept. Return None for ever, and 0 for not at all. The text must be
+    valid.
+    """
     return None if value == "" else _seconds(value) or 0.0
 
 
 def _seconds(text: str) -> float | None:
-    """Return the seconds of a duration such as `1h30m` (Go's syntax) or `7d`; None for any other text."""
+    """Return the seconds of a duration such as `1h30m` (Go's syntax) or `7d`. Return None for any other text."""
     if not text or _DURATION_PART.sub("", text):
         return None
     return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))

@@ -1,7 +1,7 @@
 """Findings about a configuration: what is wrong, where, and what is expected.
 
 - All findings of a document are collected, so that its author can repair them all at once.
-- A message never quotes a value that may be a secret; `quote` decides which values are harmless.
+- A message never quotes a value that may be a secret. `quote` decides which values are harmless.
 - Nothing here knows the meaning of a key.
 """
 
@@ -82,7 +82,7 @@ class Report:
     _counts: dict[Severity, int] = field(default_factory=dict, init=False)
     _patience: int = field(default=PATIENCE, init=False)
     _traces: dict[str, dict[str, str]] | None = field(default=None, init=False)
-    """Index of `hidden` (see the function `_traces`); None until it is needed."""
+    """Index of `hidden` (see the function `_traces`). It is None until it is needed."""
 
     def error(self, path: Path, message: str) -> None:
         self._add("error", path, message)
@@ -103,8 +103,9 @@ class Report:
         return tuple(sorted(self.findings, key=lambda finding: (finding.severity, finding.line, finding.column)))
 
     def hint(self, word: str, *known: Collection[str]) -> str:
-        """Return a hint that names a similar word (`closest`); "" if `word` is too long or no comparisons are left
-        (`PATIENCE`).
+        """Return a hint that names a similar word (`closest`).
+
+        Return "" if `word` is too long or no comparisons are left (`PATIENCE`).
         """
         if len(word) > _LONGEST_NAME or not self.patient(sum(map(len, known))):
             return ""
@@ -135,9 +136,9 @@ class Report:
         self.findings.append(Finding(severity, dotted_path(path), *self.document.locate(path), message, self.file))
 
     def _touched(self, message: str) -> Mapping[str, str]:
-        """Return the values of `hidden` that the message may contain, in full or in part, each with its macro.
+        """Return the hidden values that the message may contain, in full or in part, each with its macro.
 
-        An index is used, because searching each message for each value would take too long.
+        They are found by an index, because searching each message for each value would take too long.
         """
         if not self.hidden:
             return self.hidden
@@ -153,8 +154,8 @@ class Report:
 def _traces(hidden: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Return an index that maps a substring to the entries of `hidden` (value and macro) whose value contains it.
 
-    The substrings are six characters long (`_TELLING`). A shorter value is indexed as a whole, and a value shorter than
-    `_SHORTEST_KEY` is left out.
+    The substrings are six characters long (`_TELLING`). A shorter value is indexed as a whole. Values of less than
+    `_SHORTEST_KEY` characters are not indexed.
     """
     traces: dict[str, dict[str, str]] = {}
     for value, instead in hidden.items():
@@ -181,7 +182,7 @@ def shorten(message: str) -> str:
 
 
 def quote(value: Any, allowed: Iterable[str] = ()) -> str:
-    """Return the value in quotes if a message may show it; otherwise the text `the value`.
+    """Return the value in quotes if a message may show it, and otherwise the text `the value`.
 
     A user may have pasted a secret into the wrong field. So a word of more than 16 characters, or with a digit, is
     never shown. A shorter word is shown if it is similar to one in `allowed`, or if it has at most 12 characters and

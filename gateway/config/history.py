@@ -82,7 +82,7 @@ class History:
                 yield name, msgspec.json.decode(self._path(name).read_bytes(), type=Change)
 
     def version(self, name: str) -> Version | None:
-        """Return the version of this name; None if there is no such version."""
+        """Return the version of this name, or None if there is no such version."""
         if not _NAME.fullmatch(name):
             return None
         try:
@@ -91,7 +91,7 @@ class History:
             return None
 
     def last_etag(self) -> str:
-        """Return the entity tag of the newest version; "" if there is none."""
+        """Return the entity tag of the newest version, or "" if there is none."""
         return next((change.etag for _, change in self._changes()), "")
 
     def _names(self) -> list[str]:

@@ -1,6 +1,6 @@
 """The configuration as the gateway uses it: frozen values, defaults filled in, secrets resolved.
 
-- `load.py` makes these values from the document; the document's keys are described in `root.py` and `sections/`.
+- `load.py` makes these values from the document. The document's keys are described in `root.py` and `sections/`.
 - Nothing here reads, checks or warns.
 - A value never changes: a changed file gives a new `Config` as a whole.
 """
@@ -38,8 +38,8 @@ class CircuitBreaker:
     """The conditions under which a model at a provider gets no calls for a while.
 
     The defaults suit one team, whose agents make a few calls a minute. Three failures of five attempts in a minute are
-    more than usual noise. resilience4j and Polly require at least 100 attempts, more than one team makes in a minute.
-    If the circuit opens by mistake, another provider serves the calls for 15 seconds.
+    more than usual noise. Other libraries (resilience4j, Polly) require at least 100 attempts, but one team does not
+    make as many in a minute. If the circuit opens by mistake, another provider serves the calls for 15 seconds.
     """
 
     enabled: bool = True
@@ -59,8 +59,10 @@ class CircuitBreaker:
     outlier: float = 0.2
     """Limit (0 to 1) of the difference between a model's share of failed attempts and the joint share of its peers.
 
-    If the model's share is higher by more than this number, its circuit opens. 1 means no limit. The peers are the same
-    model at other providers, and the other targets of the model's aliases."""
+    If the model's share is higher by more than this number, the model's circuit opens. 1 means no limit. The peers are
+    the models that can serve its calls: the same model at other providers, and the other targets of the model's
+    aliases.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +104,18 @@ class Provider:
     discovers: bool = False
     """True if the gateway asks the provider for its models. Then `models` is empty until the models are known."""
     apikey: Secret = field(default_factory=Secret)
-    """The provider's only API key; empty if the provider has several keys (`apikeys`) or none."""
+    """The provider's only API key. It is empty if the provider has several keys (`apikeys`) or none."""
     apikeys: tuple[PooledKey, ...] = ()
-    """Several keys of equal rights, each with rate limits of its own; () for a provider with one key or none."""
+    """Several keys of equal rights, each with rate limits of its own. The value is () for a provider with one key or
+    none.
+    """
     authorization: Authorization = "bearer"
     request_metadata: tuple[tuple[str, str], ...] = ()
     """Metadata for Bedrock's logs of model invocations. Values with `<user>` or `<node>` depend on the caller."""
     issuer: AwsSettings | CredentialSource | None = None
-    """The source of credentials that change at run time; None if the provider has several keys, a fixed key or none."""
+    """The source of credentials that change at run time. It is None if the provider has several keys, a fixed key or
+    none.
+    """
     auth_mode: AuthMode = "override"
     """The choice of the credential that is sent to the provider:
 
@@ -145,9 +151,9 @@ class Provider:
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers added to every request. The repr leaves them out, because some providers take their key in a header."""
     authorities: str = field(default="", repr=False)
-    """Certificates of the accepted authorities in PEM format; "" for the system's authorities."""
+    """Certificates of the accepted authorities in PEM format. The value is "" for the system's authorities."""
     calls_in_flight: int | None = None
-    """Maximum number of calls in flight at the provider; None for no limit."""
+    """Maximum number of calls in flight at the provider. It is None for no limit."""
     weight: int = 1
     """The provider's weight for the strategy `weighted`. A provider with weight 2 gets twice as many sessions as a
     provider with weight 1."""
@@ -182,9 +188,9 @@ class Provider:
         return bool(self.apikey or self.apikeys or self.issuer)
 
     def issuer_of(self, key: str) -> AwsSettings | CredentialSource | None:
-        """Return the source of the credentials of one key; None if the key is fixed.
+        """Return the source of the credentials of one key, or None if the key is fixed.
 
-        `key` is the key's name in `apikeys`; "" for a provider without `apikeys`.
+        `key` is the key's name in `apikeys`. It is "" for a provider without `apikeys`.
         """
         if not key:
             return self.issuer  # without a search, because most calls have only one key
@@ -212,10 +218,12 @@ class Capability:
     quotas: tuple[Chain, ...] = ()
     """Chains of quotas that pay for requests to the capability's models, or for all requests if no models are named.
 
-    In a chain, further quotas pay when the first is empty. A request is refused if one of its quotas is not defined."""
+    When the first quota of a chain is empty, the next quotas of the chain pay. A request is refused if one of its
+    quotas is not defined.
+    """
     rate_limits: tuple[RateLimit, ...] = ()
     filterable_headers: tuple[str, ...] = ()
-    """Names in lower case of the recorded headers by which the caller may filter; "*" stands for all."""
+    """Names in lower case of the recorded headers by which the caller may filter. "*" stands for all."""
     direct_paths: tuple[DirectPattern, ...] = ()
     """Requests that may be passed to a provider as they are. Admins need none of these."""
     origin: str = field(default="", compare=False)
@@ -245,10 +253,11 @@ class Bodies:
     """Settings for storing the bodies of calls."""
 
     limit: int = 0
-    """Maximum number of bytes stored of a request's body, and of a reply's body; 0 if bodies are not stored."""
+    """Maximum number of bytes stored of a request's body, and of a reply's body. It is 0 if bodies are not stored."""
     retention: float | None = None
-    """Seconds for which bodies are stored; None for ever, and 0 to remove stored bodies. No body is stored longer than
-    its call."""
+    """Seconds for which bodies are stored. The value is None for ever, and 0 to remove stored bodies. No body is stored
+    longer than its call.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +266,7 @@ class MetricsSettings:
     """Maximum number of callers (logins) with metric series of their own. All other callers share the series "other".
     With 0, there are no series by caller."""
     listener: Listener | None = None
-    """A loopback listener that serves only the metrics and needs no grant; None if there is none."""
+    """A loopback listener that serves only the metrics and needs no grant. It is None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +287,9 @@ class Resilience:
     strategy: Strategy = "first"
     """The strategy that chooses among the providers of a model that have the highest preference."""
     sticky_seconds: float = 300
-    """Number of seconds for which a session stays at its provider after its last call; 0 if sessions do not stay.
-    Anthropic and Bedrock keep a prompt in the cache for 5 minutes unless the client asks for an hour."""
+    """Number of seconds for which a session stays at its provider after its last call. It is 0 if sessions do not stay.
+    Anthropic and Bedrock keep a prompt in the cache for 5 minutes unless the client asks for an hour.
+    """
     retry_after_seconds: float = 0
     """Longest `Retry-After`, in seconds, for which the gateway waits before another attempt. It waits only if no other
     candidate (provider and model) is left."""
@@ -293,7 +303,7 @@ class PluginConfig:
     settings: Any = field(repr=False)
     """An instance of the filter's `Settings`."""
     on_error: OnError | None = None
-    """Whether a call is refused or continues if the filter fails; None for the filter's own default."""
+    """Whether a call is refused or continues if the filter fails. The value is None for the filter's own default."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ key is used, a warning is reported."""
 class Lacking:
     """The text of the warning about a key of the configuration that has no effect yet (`PLANNED`).
 
-    Only keys that users may rely on for safety, spending or privacy have such a text.
+    A key has such a text if users may rely on it for safety, spending or privacy.
     """
 
     words: str

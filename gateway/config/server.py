@@ -23,7 +23,8 @@ class ListenerTls:
     """Path of the file with the listener's certificate, as written in the configuration."""
     key: str
     client_ca: str
-    """Path of the file with the authorities that sign clients' certificates; "" if clients need no certificate."""
+    """Path of the file with the authorities that sign clients' certificates. It is "" if clients need no certificate.
+    """
     context: SSLContext = field(compare=False, repr=False)
     """The TLS settings, made from the files when the configuration was loaded."""
 
@@ -35,13 +36,15 @@ class Listener:
     listen: str = "127.0.0.1:8080"
     """The address as written: `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`."""
     host: str = "127.0.0.1"
-    """The host without brackets; "" if the listener is a unix socket."""
+    """The host without brackets. The value is "" if the listener is a unix socket."""
     port: int = 8080
     unix: str = ""
-    """The path of the unix socket; "" if the listener is an address."""
+    """The path of the unix socket. It is "" if the listener is an address."""
     identity: Mode = "loopback"
     login: str = ""
-    """The login of all callers in the mode `static`; "" in other modes. `groups` and `tags` are for this mode too."""
+    """The login of all callers in the mode `static`. It is "" in other modes. `groups` and `tags` are for this mode
+    too.
+    """
     groups: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     tailscaled: str = TAILSCALED
@@ -53,7 +56,7 @@ class Listener:
     """Addresses of proxies that may connect in the mode `proxy-protocol`. If the set is empty, only processes of this
     machine may connect."""
     tls: ListenerTls | None = None
-    """The TLS settings of the listener; None for plain HTTP."""
+    """The TLS settings of the listener. The value is None for plain HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ class Limits:
     calls_per_identity: int = 500
     """Maximum number of concurrent calls of one caller, by login."""
     connections: int | None = None
-    """Maximum number of clients' connections; None for about half of the process's file descriptors."""
+    """Maximum number of clients' connections. It is None for about half of the process's file descriptors."""
     connections_per_peer: int = 256
     """Maximum number of connections from one IP address of another machine."""
     head_seconds: float = 15
@@ -95,8 +98,9 @@ class Fetching:
     timeout_seconds: float = 20
     """Maximum number of seconds for fetching one file, including redirects."""
     allow_hosts: tuple[str, ...] = ()
-    """The public hosts from which files may be fetched, in lower case; () for all hosts. `*.NAME` stands for every host
-    below NAME."""
+    """The public hosts from which files may be fetched, in lower case. The value is () for all hosts. `*.NAME` stands
+    for every host below NAME.
+    """
     private_hosts: tuple[str, ...] = ()
     """Hosts with private addresses from which files may be fetched: `HOST` for ports 80 and 443, or `HOST:PORT`."""
 

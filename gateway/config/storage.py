@@ -28,19 +28,21 @@ class Postgres:
 
     server: PostgresServer
     replica: PostgresServer | None = None
-    """The replica that pages and reports read; None if they read `server`."""
+    """The replica that pages and reports read. It is None if they read `server`."""
     password: Secret = field(default_factory=Secret)
     authorities: str = field(default="", repr=False)
-    """The certificates of the trusted authorities, in PEM format; "" for the system's own."""
+    """The certificates of the trusted authorities, in PEM format. The value is "" for the system's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
     url: str | None = None
-    """The URL of the database, `sqlite:PATH` or `postgresql://...`; None for a file in the state folder."""
+    """The URL of the database, `sqlite:PATH` or `postgresql://...`. It is None for a file in the state folder."""
     retention: float | None = None
-    """Seconds for which calls and sessions are stored; None for ever. Hourly and daily totals are never deleted."""
+    """Seconds for which calls and sessions are stored. The value is None for ever. Hourly and daily totals are never
+    deleted.
+    """
     sync: bool = False
     """True if a call is sent only after its line in the journal is on the disk."""
     postgres: Postgres | None = None
-    """The database that `url` names; None for SQLite."""
+    """The database that `url` names. It is None for SQLite."""

@@ -1,7 +1,7 @@
 """Replaces a configuration's file atomically: a reader sees either the old file or the new one.
 
 - The new text is written to a temporary file in the same folder, which is then renamed over the old file.
-- A symbolic link stays a link; mode and owner stay unchanged.
+- A symbolic link stays a link. The file's mode and owner stay unchanged.
 - The temporary file may contain secrets. Only its owner may read it before the rename. If a killed process left a
   temporary file behind, the next start or save removes it.
 - Nothing here looks at the content.
@@ -106,7 +106,7 @@ def replace(path: Path, data: bytes, expected: bytes) -> None:
 def sweep(path: Path) -> None:
     """Remove temporary files that killed saves left behind, because they may hold secrets. Errors are ignored.
 
-    Such a file is never in use, because only one process saves, one save at a time.
+    No other save can be using such a file, because only one process saves, and it makes one save at a time.
     """
     with suppress(OSError):
         target = _target(path)

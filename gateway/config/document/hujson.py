@@ -27,7 +27,7 @@ MAX_PIECES: Final = 600_000
 A configuration with 10,000 grants has about 260,000."""
 
 MAX_DOCUMENT_BYTES: Final = 4 * 1024 * 1024
-"""Maximum size of a configuration in bytes. 10,000 grants take less than 2 MB; a larger file is not a configuration."""
+"""Maximum size of a configuration in bytes. 10,000 grants take less than 2 MB. A larger file is not a configuration."""
 _MAX_NAME: Final = 100
 """Number of characters to which a long name in a dotted path is cut. Only names of more than twice this length are
 cut."""
@@ -108,7 +108,9 @@ class Document:
         return line, offset - self._lines[line - 1] + 1
 
     def locate(self, path: Path) -> tuple[int, int]:
-        """Return the line and column of `path`, or of its nearest existing parent if the document lacks it."""
+        """Return the line and column of `path`. If the document lacks `path`, return those of its nearest existing
+        parent.
+        """
         while path and path not in self.offsets:
             path = path[:-1]
         return self.place(self.offsets.get(path, 0))

@@ -21,10 +21,11 @@ from gateway.config.document.secret_spans import Ranges, Search, Span, join_span
 MARK: Final = re.compile(r"redacted:[0-9a-f]{32}")
 
 Role = tuple[str, ...]
-"""The purpose of a string in a document: its path without indexes and without names that people chose.
+"""The role (purpose) of a string in a document: its path without indexes and without names that people chose.
 
 For example, the key of any provider has the role `("providers", "apikey")`. If a string is itself a key, its role is
-the path of its object, followed by `(name)`."""
+the path of its object, followed by `(name)`.
+"""
 
 
 class Known(NamedTuple):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 MAX_BYTES: Final = 64 * 1024
-"""Maximum size of a secret's file in bytes. Keys are shorter; a larger file was probably named by mistake."""
+"""Maximum size of a secret's file in bytes. Keys are shorter. A larger file was probably named by mistake."""
 
 KEYFILE: Final = "keyfile::"
 """Prefix of a reference to the key file of a Google service account, or of the file's JSON itself

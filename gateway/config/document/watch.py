@@ -1,8 +1,8 @@
 """Watches files for changes: the configuration's own file, and the files that it refers to.
 
 - The `stat` of each file is compared with the previous one several times a second. Only a different `stat` counts as a
-  change. This also works for renamed files, for symbolic links (Kubernetes swaps one two levels up), and on file
-  systems that report no changes, and costs less than a watch by the system.
+  change. This costs less than a watch by the system. It also works for renamed files, and on file systems that report
+  no changes. It works for symbolic links as well: Kubernetes replaces a link two levels above the file.
 - Nothing here reads or loads a file.
 """
 
@@ -23,7 +23,7 @@ LOOKS: Final = 8
 """Maximum number of comparisons while files keep changing. Then the change is reported anyway."""
 
 Stamp = tuple[int, ...]
-"""Device, inode, size and times of a file; () for a missing file."""
+"""Device, inode, size and times of a file. The value is () for a missing file."""
 
 
 def stamps(files: Iterable[Path]) -> dict[Path, Stamp]:

@@ -113,7 +113,7 @@ def _check_target(
 ) -> None:
     """Warn if the provider of a target is not declared, or if the provider lacks the target's model.
 
-    `models` maps providers to their models. It lacks the providers for which the document lists no models.
+    `models` maps a provider to its models, if the document lists them.
     """
     id_, model = target
     if id_ not in declared:

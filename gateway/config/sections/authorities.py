@@ -22,7 +22,7 @@ _RIGHT: Final = 'write certificates in PEM format into it ("-----BEGIN CERTIFICA
 
 
 def read_authorities(name: str, path: Path, reading: Reading) -> str:
-    """Return the text of the file that the configuration names; "" if it names none, or if the file has a fault.
+    """Return the text of the file that the configuration names, or "" if it names none, or if the file has a fault.
 
     A relative path is relative to the folder of the configuration.
     """

@@ -133,7 +133,7 @@ class AwsSection(Section):
 def read_aws(
     provider: Mapping[str, Any], authorization: Authorization, host: str, path: Path, reading: Reading
 ) -> AwsSettings | None:
-    """Return the AWS settings of a provider; None if the provider uses none. `path` is the path of the provider."""
+    """Return the AWS settings of a provider, or None if the provider uses none. `path` is the path of the provider."""
     signs = authorization == "sigv4"
     if not signs and not isinstance(provider.get("aws"), dict):
         return None

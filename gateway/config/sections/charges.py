@@ -1,6 +1,6 @@
 """The keys `quotas` and `rate_limits` of a grant's capability, which limit the calls that the capability allows.
 
-Quotas are defined in `quotas.py`. `rate_limits` is a key of this gateway, which Aperture does not have.
+Quotas are defined in the section `quotas` (`quotas.py`). Aperture has no key `rate_limits`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from gateway.money.quotas.definitions import Chain, RateLimit, merged_chains
 
 
 class BucketSection(Section):
-    """A quota that a capability's calls are charged to, and the quotas that pay when this quota is empty."""
+    """A chain of quotas: the quota to which a capability's calls are charged, and the quotas that pay when it is
+    empty.
+    """
 
     bucket: str = Field(description='The name of a quota: "daily:<user>".', examples=['"bucket": "daily:<user>"'])
     overdraft: Names = Field(

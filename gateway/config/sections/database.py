@@ -1,8 +1,8 @@
 """The section `database`: which bodies and headers of calls are stored, and for how long.
 
-The keys are those of Aperture's documentation, apart from `max_bytes`, which is a key of this gateway. Aperture's
-documentation does not say to which section `filterable` belongs. How long calls and sessions are stored is in the
-section `storage`.
+The keys are those of Aperture's documentation, except `max_bytes`, which only this gateway has. Aperture's
+documentation does not say to which section `filterable` belongs. The section `storage` says how long calls and sessions
+are stored.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The patterns of `direct_paths`: which requests below `/direct` a grant allows.
 
 A pattern is a path with globs, such as `/direct/acme/v1/files/**`. It may begin with the methods that it allows, as in
-`GET,DELETE /direct/acme/v1/files/*`. Without methods, it allows all. The beginning `/direct/` may be left out, because
-the hosted product's documents do not show whether its patterns have it.
+`GET,DELETE /direct/acme/v1/files/*`. A pattern without methods allows all methods. A pattern may omit `/direct/` at its
+beginning, because Aperture's documents do not show whether the patterns there have it.
 """
 
 from __future__ import annotations

@@ -105,8 +105,8 @@ class CapabilitySection(Section):
 def capability(section: CapabilitySection, origin: str, charged: Charges | None) -> Capability:
     """Return the capability that a section describes.
 
-    `charged` has the section's quotas and limits; None if one of them has a fault. Then the capability allows nothing,
-    because it would allow too much without the limit.
+    `charged` has the section's quotas and limits. If one of them has a fault, `charged` is None and the capability
+    allows nothing: without the limit, it would allow too much.
     """
     if charged is None:
         return Capability(origin=origin)
@@ -130,7 +130,7 @@ def charges_of(section: CapabilitySection, path: Path, report: Report) -> Charge
 def policy_capabilities(app: Mapping[str, Any]) -> tuple[tuple[Capability, ...], tuple[str, ...]]:
     """Return the capabilities in a `CapMap`, and a message for each part that is wrong or has no effect.
 
-    An object with a fault gives no capability; the other objects still count. Never raises.
+    An object with a fault gives no capability, but the other objects still count. Raises no exception.
     """
     capabilities: list[Capability] = []
     messages: list[str] = []
@@ -150,8 +150,8 @@ def policy_capabilities(app: Mapping[str, Any]) -> tuple[tuple[Capability, ...],
 def _item(raw: Any, origin: str) -> tuple[Capability | None, list[str]]:
     """Return the capability of an object, and the messages about the object.
 
-    The capability is None if the object has a fault. In the report, every path has the offset 0, because the object was
-    not read from a file.
+    The capability is None if the object has a fault. The object was not read from a file, so the report gives every
+    path the offset 0.
     """
     report = Report("", Document("", raw, dict.fromkeys(_paths(raw), 0)))
     section = check(CapabilitySection, raw, (), report)

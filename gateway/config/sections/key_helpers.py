@@ -1,7 +1,7 @@
 """A provider's key that a program prints: `"apikey": "exec:NAME ARGUMENTS"`.
 
-The program must be in the folder `helpers` beside the configuration. So people who may save a configuration through the
-API or a page can only choose among the programs that the operator has put there.
+The program must be in the folder `helpers` beside the configuration. So a person who may save a configuration, through
+the API or a page, cannot run any other program.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FOLDER: Final = "helpers"
 
 
 def read_key_helper(apikey: str, path: Path, reading: Reading) -> KeyHelper | None:
-    """Return the program that an `apikey` of the form `exec:NAME` refers to; None for an `apikey` of another form.
+    """Return the program that an `apikey` of the form `exec:NAME` refers to, or None for an `apikey` of another form.
 
     `path` is the path of `apikey` in the document.
     """
@@ -42,7 +42,7 @@ def read_key_helper(apikey: str, path: Path, reading: Reading) -> KeyHelper | No
 
 
 def _fault(program: FilePath) -> str:
-    """Return the reason why a program cannot be used; "" if it can be used.
+    """Return the reason why a program cannot be used, or "" if it can be used.
 
     The program must be executable, and only its owner may write it.
     """

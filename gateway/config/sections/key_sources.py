@@ -18,9 +18,10 @@ from gateway.config.sections.key_helpers import read_key_helper
 from gateway.config.sections.service_accounts import GoogleSection, read_service_account
 
 SourceOf = Callable[[str, Path], CredentialSource | None]
-"""A function that returns the source of a key; None for a fixed key.
+"""A function that returns the source of a key. It returns None for a fixed key.
 
-Its arguments are the text of the key, and its path in the document. It reports the faults of the text."""
+Its arguments are the text of the key, and its path in the document. It reports the faults of the text.
+"""
 
 
 def key_sources(

@@ -40,7 +40,7 @@ class Address(NamedTuple):
 
 
 def parse_listen(text: str) -> Address:
-    """Return the address that a text gives. Raises `ValueError` for any other text; the message shows the expected
+    """Return the address that a text gives. Raises `ValueError` for any other text. The message shows the expected
     form.
     """
     if text.startswith("unix:"):

@@ -64,7 +64,7 @@ class ListenerSection(Section):
         return self
 
     def _misplaced(self, mode: Mode) -> str | None:
-        """Return a message about keys that belong to other modes; None if there are no such keys."""
+        """Return a message about keys that belong to other modes, or None if there are no such keys."""
         if mode != "static" and (self.login or self.groups or self.tags):
             who = "the login is (loopback) without" if mode == "loopback" else f'"{mode}" finds out who is calling'
             return f'"login", "groups" and "tags" need "identity": "static"; {who}'
@@ -75,7 +75,7 @@ class ListenerSection(Section):
         return None
 
     def _unusable(self, mode: Mode, address: Address) -> str | None:
-        """Return a message if the mode cannot work, or cannot be trusted, at this address; None otherwise."""
+        """Return a message if the mode cannot work, or cannot be trusted, at this address. Return None otherwise."""
         if mode == "static" and not self.login and not self.tags:
             return '"identity": "static" needs a "login" (or "tags"), the caller that everyone there is'
         if any(not tag.startswith("tag:") for tag in self.tags):

@@ -40,7 +40,7 @@ MAX_BYTES: Final = 8 * 1024 * 1024
 
 
 def read_prices(name: str, reading: Reading) -> tuple[Entry, ...]:
-    """Return the rows of the file that the configuration names; () if it names none."""
+    """Return the rows of the file that the configuration names, or () if it names none."""
     if not name:
         return ()
     path = reading.folder / name

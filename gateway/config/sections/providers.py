@@ -201,8 +201,8 @@ class ProviderSection(Section):
 def enabled_flags(compatibility: Mapping[str, bool] | None, known: Collection[str]) -> tuple[str, ...]:
     """Return the enabled compatibility flags that are in `known`.
 
-    If `compatibility` enables no flag and does not mention `openai_chat`, then `openai_chat` is enabled. Aperture's
-    documents disagree about the default, and this rule fits all of them.
+    By default, `openai_chat` is enabled: if `compatibility` enables no flag and does not set `openai_chat` to false.
+    Aperture's documents disagree about the default, and this rule fits all of them.
     """
     block = compatibility or {}
     on = [flag for flag, value in block.items() if value]
@@ -327,7 +327,7 @@ def _check_base_url(url: str, flags: Sequence[str], path: Path, reading: Reading
 def _check_search(host: str, flags: Sequence[str], path: Path, reading: Reading) -> None:
     """Warn if no plugin of the enabled compatibility flags can request a list of models from this host.
 
-    The plugins are asked, and no request is sent. A plugin that fails causes a warning too.
+    Only the plugins are asked. No request is sent to the host. A plugin that fails causes a warning too.
     """
     searches = [reading.plugins.searches[flag] for flag in flags if flag in reading.plugins.searches]
     try:

@@ -27,10 +27,11 @@ from gateway.config.sections.authorities import watched
 TOKEN_URI: Final = "https://oauth2.googleapis.com/token"  # noqa: S105 (a URL)
 """The endpoint of a key file that names none."""
 TOKEN_HOSTS: Final = ("oauth2.googleapis.com", "accounts.google.com", "www.googleapis.com")
-"""Hosts of Google's token endpoint. The first one is in new key files, and the others are in older key files.
+"""Hosts of Google's token endpoint. New key files have the first one, and older key files have one of the others.
 
-A key file with another host is refused. The gateway would connect to this host, although the author of the file may be
-somebody else than the operator of the gateway."""
+A key file with any other host is refused. The gateway would connect to that host, and the file's author may not be the
+operator of the gateway.
+"""
 SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 """The scope of all Google Cloud APIs. The rights of the service account limit what a token can do."""
 SMALLEST_KEY: Final = 2048
@@ -86,7 +87,9 @@ class _Fault(ValueError):
 def read_service_account(
     apikey: str, google: GoogleSection, authorities: str, path: Path, reading: Reading
 ) -> ServiceAccount | None:
-    """Return the service account of a key of the form `keyfile::PATH` or `keyfile::{...}`; None for another form.
+    """Return the service account of a key of the form `keyfile::PATH` or `keyfile::{...}`.
+
+    Return None for another form.
 
     `path` is the path of the key in the document. `authorities` are the certificate authorities of the provider's
     `ca_file`, which are accepted at the token endpoint too. If the key file has a fault, report it and return None.

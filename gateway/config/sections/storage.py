@@ -60,7 +60,7 @@ def read_storage(raw: Any, reading: Reading) -> Storage:
 
 
 def _postgres(section: StorageSection, reading: Reading) -> Postgres | None:
-    """Return the store in PostgreSQL; None for a store in SQLite. Report keys that have no effect."""
+    """Return the store in PostgreSQL, or None for a store in SQLite. Report keys that have no effect."""
     path: Path = ("storage",)
     if section.url is None or not is_postgres(section.url):
         for key in _OF_POSTGRES:

@@ -47,7 +47,7 @@ class TlsSection(Section):
 
 
 def read_tls(raw: Any, path: Path, reading: Reading) -> ListenerTls | None:
-    """Return the listener's TLS settings; None if the section itself has a fault.
+    """Return the listener's TLS settings, or None if the section itself has a fault.
 
     A fault in a file that the section names is reported, but the settings are still returned.
     """
@@ -89,7 +89,7 @@ def _faults(certificate: FilePath, key: FilePath) -> dict[str, str]:
 
 
 def _load(context: ssl.SSLContext, certificate: FilePath, key: FilePath) -> str:
-    """Load the certificate and the key. Return the reason if this is not possible; "" otherwise."""
+    """Load the certificate and the key. Return the reason if this is not possible, or "" otherwise."""
 
     def refuse() -> str:
         raise ValueError(f"the key in {key} has a password; write it without one")

@@ -104,6 +104,6 @@ def _check_connector(name: str, raw: Any, path: Path, reading: Reading) -> None:
 
 
 def _members(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Return the object under `key` in an unchecked section; {} if the value is not an object."""
+    """Return the object under `key` in an unchecked section, or {} if the value is not an object."""
     inner = raw.get(key)
     return inner if isinstance(inner, dict) else {}

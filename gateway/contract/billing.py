@@ -39,7 +39,7 @@ class File(NamedTuple):
 
     kind: FileKind
     size: int = 0
-    """Number of bytes of base64 in the body; 0 if the body has only a URL or an id of the file."""
+    """Number of bytes of base64 in the body. It is 0 if the body has only a URL or an id of the file."""
 
 
 class Search(NamedTuple):
@@ -155,7 +155,7 @@ def common_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
 
 
 def tools_of(holder: Any) -> list[Mapping[str, Any]]:
-    """Return the objects in the list `holder["tools"]`; [] if there is no such list.
+    """Return the objects in the list `holder["tools"]`, or [] if there is no such list.
 
     >>> billing.tools_of({"tools": [{"type": "web_search"}, 5]}), billing.tools_of(None)
     ([{'type': 'web_search'}], [])
@@ -231,7 +231,7 @@ def document(named: str) -> Literal["document", "packed"]:
 
 
 def length(data: Any) -> int:
-    """Return the length of a base64 string; 0 if `data` is not a string.
+    """Return the length of a base64 string, or 0 if `data` is not a string.
 
     >>> billing.length("iVBORw0K"), billing.length(None)
     (8, 0)

@@ -47,7 +47,7 @@ class Caps:
     """
 
     family: str = ""
-    """The model's family: claude, nova, llama, mistral, openai, qwen, deepseek, ...; "" if unknown."""
+    """The model's family: claude, nova, llama, mistral, openai, qwen, deepseek, .... It is "" if unknown."""
     native_dialect: str = "opaque"
     """The dialect (format of bodies) that the company behind the model has defined, such as `anthropic_messages`.
 
@@ -72,10 +72,11 @@ class Caps:
     - `both`: temperature and top_p. `one`: temperature or top_p, but not both.
     - `none`: neither temperature nor top_p nor top_k."""
     top_k: str = ""
-    """The field for top_k in a Converse request; "" if top_k cannot be sent.
+    """The field for top_k in a Converse request. It is "" if top_k cannot be sent.
 
     - `field`: additionalModelRequestFields.top_k.
-    - `inference_config` (Nova): additionalModelRequestFields.inferenceConfig.topK."""
+    - `inference_config` (Nova): additionalModelRequestFields.inferenceConfig.topK.
+    """
     stop_sequences: bool = True
     blank_stops: bool = True
     """True if the model accepts a stop sequence of white space only."""
@@ -92,25 +93,29 @@ class Caps:
     thinks_by_default: bool = False
     """True if the model thinks unless the request switches thinking off."""
     thinking_off: str = "disabled"
-    """The value of `thinking.type` that switches thinking off, such as `disabled`; "" if no value does."""
+    """The value of `thinking.type` that switches thinking off, such as `disabled`. It is "" if no value does."""
     effort_without_thinking: str = ""
-    """The strongest effort that the model accepts while thinking is off; "" if it accepts every effort."""
+    """The strongest effort that the model accepts while thinking is off. It is "" if it accepts every effort."""
     efforts: tuple[str, ...] = ("low", "medium", "high")
-    """Thinking efforts that the model accepts, weakest first; () if it accepts none.
+    """Thinking efforts that the model accepts, weakest first. The value is () if it accepts none.
 
-    The gateway replaces any other effort by the nearest of these."""
+    The gateway replaces any other effort by the nearest of these.
+    """
     effort_beta: str = ""
-    """The Anthropic beta that allows `output_config.effort` without adaptive thinking; "" if there is no such beta."""
+    """The Anthropic beta that allows `output_config.effort` without adaptive thinking. It is "" if there is no such
+    beta.
+    """
     thinking_display: bool = False
     """True if a request must ask for thinking text with `display`."""
     signed_reasoning: bool = False
     """True if the model signs its reasoning, and accepts earlier reasoning only with its signature."""
     redacted_reasoning: bool = False
     portable_signatures: str = ""
-    """The model family, such as `claude`, whose signatures of thinking are valid at every provider; "" for none.
+    """The model family, such as `claude`, whose signatures of thinking are valid at every provider. It is "" for none.
 
     If the value is the model's own `family`, clients get the signatures unchanged. Otherwise the gateway adds the name
-    of the model's family to each signature."""
+    of the model's family to each signature.
+    """
     reasoning_content: bool = False
     """True if a request may contain the model's earlier thinking as plain text.
 
@@ -119,15 +124,18 @@ class Caps:
     needs_reasoning_content: bool = False
     """True if each assistant message with tool calls must have `reasoning_content` in OpenAI Chat."""
     call_signature: str = ""
-    """A signature that the model accepts on any tool call; "" if the model needs no signatures.
+    """A signature that the model accepts on any tool call. It is "" if the model needs no signatures.
 
-    Gemini requires a signature on the first tool call of each turn. If there is none, the gateway adds this one."""
+    Gemini requires a signature on the first tool call of each turn. If there is none, the gateway adds this one.
+    """
     inline_reasoning: tuple[str, ...] = ()
-    """Names of the tags, such as `think`, in which the model may write thinking at the start of its text."""
+    """Names of the tags, such as `think`, between which the model may write its thinking at the start of its text."""
     own_tool_ids: str = ""
-    """A glob for the ids of the model's tool calls, such as `functions.*:[0-9]*`; "" if the ids have no special form.
+    """A glob for the ids of the model's tool calls, such as `functions.*:[0-9]*`. It is "" if the ids have no special
+    form.
 
-    The model must get these ids back unchanged. Other providers refuse them."""
+    The model must get these ids back unchanged. Other providers refuse them.
+    """
 
     tools: bool = True
     strict_tools: bool = False
@@ -205,8 +213,8 @@ def capabilities(model: str, overrides: Mapping[str, Any] = _NO_OVERRIDES) -> Ca
 def fits(pattern: str, model: str, base: str) -> bool:
     """Return whether a glob in the configuration matches `model`, `base` or `base_id(base)`.
 
-    `base` is usually the same as `model`. But if `model` is a name without the model's id, such as the ARN of an
-    application inference profile, `base` is the id.
+    Usually `base` equals `model`. But some names do not contain the model's id, such as the ARN of an application
+    inference profile. Then `base` is the id.
 
     >>> model = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
     >>> capabilities.fits("anthropic.claude-*", model, model), capabilities.fits("nova-*", model, model)
@@ -227,7 +235,7 @@ def base_id(model: str) -> str:
 
 
 def geo(model: str) -> str:
-    """Return the region prefix of a model's id, such as `us` or `global`; "" if there is none.
+    """Return the region prefix of a model's id, such as `us` or `global`. Return "" if there is none.
 
     >>> capabilities.geo("us.anthropic.claude-sonnet-4-5-20250929-v1:0"), capabilities.geo("acme-1")
     ('us', '')

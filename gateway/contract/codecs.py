@@ -133,7 +133,7 @@ class Encoder(Protocol):
         """Return the body of a reply that is not a stream. `body` is JSON of the client's dialect."""
 
     def ping(self) -> bytes:
-        """Return the bytes that keep an idle stream open; b"" if the format has no such bytes."""
+        """Return the bytes that keep an idle stream open, or b"" if the format has no such bytes."""
 
     def fail(self, problem: Problem) -> bytes:
         """Return the bytes that end a stream with an error. `close` is not called afterwards."""

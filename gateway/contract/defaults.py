@@ -81,7 +81,7 @@ class Defaults:
         return session_ids.in_body(request.top)
 
     def opening(self, request: ClientRequest) -> Opening | None:
-        """Return the system prompt and the first user message (`openings.chat`); None for the dialect `opaque`."""
+        """Return the system prompt and the first user message (`openings.chat`), or None for the dialect `opaque`."""
         return None if request.dialect == OPAQUE else openings.chat(request.top)
 
     def base_url_fault(self, _url: str) -> str:
@@ -132,7 +132,7 @@ class Defaults:
         return sse_api.SseEncoder()
 
     def output_bytes(self, event: Event) -> int:
-        """Return the number of bytes of text in the event; 0 if the plugin has no function `places`."""
+        """Return the number of bytes of text in the event, or 0 if the plugin has no function `places`."""
         return 0 if self._places is None else output_bytes(self._places, event)
 
     def samples(self) -> tuple[Sample, ...]:

@@ -78,27 +78,30 @@ class Problem:
     message: str
     """The message for the client. A provider's message stays unchanged, because some clients search it for keywords."""
     native: str = ""
-    """The provider's own name for the error, such as `ThrottlingException`; "" for an error of the gateway."""
+    """The provider's own name for the error, such as `ThrottlingException`. It is "" for an error of the gateway."""
     status: int = 0
-    """The provider's HTTP status; 0 for an error of the gateway.
+    """The provider's HTTP status. It is 0 for an error of the gateway.
 
-    For an error within a stream, this is the status that the provider would use for the same error without a stream."""
+    For an error within a stream, this is the status that the provider would use for the same error without a stream.
+    """
     retry_after: float | None = None
-    """Seconds that the client should wait before it tries again; None if unknown."""
+    """Seconds that the client should wait before it tries again. The value is None if unknown."""
     retryable: bool = False
     """True if the same request may succeed later."""
     should_retry: bool | None = None
-    """The value of the provider's header `x-should-retry`; None without this header."""
+    """The value of the provider's header `x-should-retry`. It is None without this header."""
     reason: str = ""
     """The cause in one word, such as `no_such_host`. The call's record shows this word if `native` is ""."""
     key_refused: bool = False
-    """True if the provider rejected the key itself, and not only this request."""
+    """True if the provider rejected the key itself, and would reject any request with this key."""
     param: str = ""
-    """The wrong field of the request, such as `messages[0].content`; "" if the error is not in one field."""
+    """The wrong field of the request, such as `messages[0].content`. It is "" if the error is not in one field."""
     accept_encoding: str = ""
-    """The content codings that the gateway accepts, for an error with the code `UNSUPPORTED_CODING`; "" otherwise.
+    """The content codings that the gateway accepts, for an error with the code `UNSUPPORTED_CODING`. The value is ""
+    otherwise.
 
-    The error reply has this value in its header `accept-encoding`."""
+    The error reply has this value in its header `accept-encoding`.
+    """
 
 
 class GatewayError(Exception):
@@ -140,8 +143,8 @@ class PluginFailed(GatewayError):
     """A failure of a plugin: an exception that the contract does not allow, or a result of a wrong type.
 
     Only the gateway raises this error. `place` is the file and line of the code that raised the exception. For a wrong
-    result, it is the file and line in which the function is defined. `trace` is a traceback; "" for a wrong result. The
-    client sees neither `place` nor `trace`.
+    result, it is the file and line in which the function is defined. `trace` is a traceback. It is "" for a wrong
+    result. The client sees neither `place` nor `trace`.
 
     >>> PluginFailed("guard", "request", "KeyError: 'word'", "guard.py:7").problem.reason
     'guard.request'

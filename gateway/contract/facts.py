@@ -69,11 +69,11 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     - `declined`: output that the model wrote before it declined to answer.
     - `compaction`: a summary of the earlier conversation. `advisor`: advice by another model."""
     model: str = ""
-    """The model that did the work, as the provider names it; "" if the provider names none."""
+    """The model that did the work, as the provider names it. It is "" if the provider names none."""
     tier: str = ""
-    """The service tier, as the provider names it; "" if the provider names none."""
+    """The service tier, as the provider names it. It is "" if the provider names none."""
     geo: str = ""
-    """The region in which the model ran (Anthropic's `inference_geo`); "" if the provider names none."""
+    """The region in which the model ran (Anthropic's `inference_geo`). It is "" if the provider names none."""
     extra: Mapping[str, int] = {}
     """Counts of billed items other than tokens, such as `web_search` or `image`."""
 
@@ -106,9 +106,9 @@ class Facts:
     inexact: bool = False
     """True if the cost is an estimate, for example because a tool's fee depends on its running time."""
     charged: int | None = None
-    """The cost in nanodollars that the provider reports, as OpenRouter does; None if it reports none."""
+    """The cost in nanodollars that the provider reports, as OpenRouter does. It is None if it reports none."""
     stop: str = ""
-    """The provider's stop reason, unchanged; "" if there is none yet."""
+    """The provider's stop reason, unchanged. It is "" if there is none yet."""
     tools: list[str] = field(default_factory=list)
     """Names of the tools that the model called, in order."""
 
@@ -121,7 +121,7 @@ class Facts:
 
     @property
     def model(self) -> str:
-        """The model that wrote the reply, as the provider names it; "" if the provider names none."""
+        """The model that wrote the reply, as the provider names it. It is "" if the provider names none."""
         return self.parts[0].model
 
     @property

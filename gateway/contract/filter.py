@@ -154,7 +154,7 @@ class FilterModule(Protocol):
         """
 
     def open(self, call: CallView, settings: Any) -> Filter | Awaitable[Filter | None] | None:
-        """Return the object that handles the call; None if the call does not concern the filter.
+        """Return the object that handles the call, or None if the call does not concern the filter.
 
         `settings` is an instance of the module's `Settings`. To refuse the call, the function raises `blocked(...)`.
 

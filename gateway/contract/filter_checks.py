@@ -20,7 +20,7 @@ _CHECKED: Final[WeakSet[type]] = WeakSet()
 
 
 def opened_fault(opened: Any) -> str:
-    """Return the fault of the object that `open` returned, and the correction; "" if there is no fault."""
+    """Return the fault of the object that `open` returned, and the correction, or "" if there is no fault."""
     kind = type(opened)
     if opened is None or kind in _CHECKED:
         return ""
@@ -45,7 +45,7 @@ def opened_fault(opened: Any) -> str:
 def _fits(opened: Any, own: str, name: str) -> bool:
     """Return whether the name of the method `own` may be a misspelt `name`.
 
-    This is possible if the arguments of `own` fit the method `name`, and the plugin never uses `own`.
+    This is so if the arguments of `own` fit the method `name`, and the plugin itself never calls `own`.
     """
     module = sys.modules.get(type(opened).__module__)
     is_right = not function_fault(name, METHODS[name], getattr(opened, own), may_wait=True)

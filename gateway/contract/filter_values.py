@@ -26,13 +26,13 @@ class Caller:
     """
 
     login: str
-    """The login of the user, or the tags of a tagged node; `(loopback)` for a listener in mode `loopback`."""
+    """The login of the user, or the tags of a tagged node. It is `(loopback)` for a listener in mode `loopback`."""
     groups: tuple[str, ...] = ()
     """The groups of the user, from tailscaled or from the listener's configuration, such as `group:dev`."""
     tags: tuple[str, ...] = ()
     """The tags of the client's node, such as `tag:ci`."""
     node: str = ""
-    """The stable id of the client's node in the tailnet; "" if it is unknown."""
+    """The stable id of the client's node in the tailnet. It is "" if it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +181,9 @@ class Reply:
     """
 
     body: bytes = b""
-    """The JSON body; b"" for a stream."""
+    """The JSON body. It is b"" for a stream."""
     events: tuple[Event, ...] = ()
-    """The events of a stream; () for a reply that is not a stream."""
+    """The events of a stream. The value is () for a reply that is not a stream."""
 
 
 class Hold(NamedTuple):

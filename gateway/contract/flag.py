@@ -131,7 +131,7 @@ class Flag(FlagFacts, Protocol):
         """
 
     def opening(self, request: ClientRequest) -> Opening | None:
-        """Return the system prompt and the first user message; None if the request is no chat.
+        """Return the system prompt and the first user message, or None if the request is no chat.
 
         If the client sends no session id, the gateway finds the session by these two texts. Raises `Refused` if they
         cannot be read.
@@ -157,7 +157,7 @@ class Flag(FlagFacts, Protocol):
         """
 
     def limit(self, request: ClientRequest) -> int | None:
-        """Return the request's limit on output tokens; None without a limit. Estimates of cost use this number.
+        """Return the request's limit on output tokens, or None without a limit. Estimates of cost use this number.
 
         >>> def limit(request):
         ...     return json_api.limit_of(request, "max_tokens")
@@ -197,7 +197,7 @@ class Flag(FlagFacts, Protocol):
         """
 
     def mark_cache(self, request: ClientRequest, target: Target, lifetime: str) -> ClientRequest | None:
-        """Return the request with cache marks, which make the provider cache the prompt; None to change nothing.
+        """Return the request with cache marks, which make the provider cache the prompt, or None to change nothing.
 
         Return None if the client itself has set cache marks. `lifetime` is `5m` or `1h`. The gateway calls this for
         providers with `auto_cache`, from the second call of a session, if the model has `Caps.cache_points`.
@@ -228,7 +228,7 @@ class Flag(FlagFacts, Protocol):
         """
 
     def retry(self, request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
-        """Return a changed request to send after the provider has refused `request`; None to send none.
+        """Return a changed request to send after the provider has refused `request`, or None to send none.
 
         - `build` leaves out the features whose names are in `request.without`. A changed request may add names.
         - The first changed request of an attempt need not add a name. Each later one must add at least one.
@@ -245,7 +245,9 @@ class Flag(FlagFacts, Protocol):
         """
 
     def advice(self, problem: Problem, target: Target, offers: Iterable[OfferedModel]) -> str:
-        """Return advice for the user or an administrator about a refused request; "" if the error says enough.
+        """Return advice for the user or an administrator about a refused request.
+
+        Return "" if the error says enough.
 
         The gateway calls this for a refusal with a status of 400 to 499, if the request is not sent again. It appends
         the advice to the error's message. `offers` are the models that the caller may use, without those to which the
@@ -317,7 +319,7 @@ class Flag(FlagFacts, Protocol):
 
     @property
     def places(self) -> Places | None:
-        """A function that finds the texts in events and bodies; None if filters cannot read texts of this API.
+        """A function that finds the texts in events and bodies. It is None if filters cannot read texts of this API.
 
         >>> def places(event):
         ...     if event.kind == "request":

@@ -36,7 +36,7 @@ class FlagFacts(Protocol):
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """The routes for clients; () if the API format is for providers only.
+        """The routes for clients. The value is () if the API format is for providers only.
 
         >>> routes = (Route("POST", "/acme/v1/text", "generate"),)
         """
@@ -111,7 +111,8 @@ class FlagFacts(Protocol):
         """
 
     def base_url_fault(self, url: str) -> str:
-        """Return the fault of a provider's base URL and its correction, as a warning for users; "" if it has no fault.
+        """Return the fault of a provider's base URL and its correction, as a warning for users, or "" if it has no
+        fault.
 
         >>> def base_url_fault(url):
         ...     return 'end the address before "/acme"' if url.endswith("/acme") else ""
@@ -121,14 +122,14 @@ class FlagFacts(Protocol):
 
     @property
     def client_api(self) -> ClientApi | None:
-        """Facts about the API's clients, for the error message about a wrong base URL; None for no such message.
+        """Facts about the API's clients, for the error message about a wrong base URL. It is None for no such message.
 
         >>> client_api = ClientApi(bases=("/acme/v1",), setting="ACME_BASE_URL")
         """
 
     @property
     def model_lists(self) -> tuple[ModelList, ...]:
-        """The paths at which clients of this API fetch lists of models; () if there are none.
+        """The paths at which clients of this API fetch lists of models. The value is () if there are none.
 
         >>> model_lists = (ModelList("/acme/v1/models"),)
         """
@@ -152,7 +153,7 @@ class FlagFacts(Protocol):
         """
 
     def discover_models(self, host: str) -> ModelSearch | None:
-        """Return a search for the models of a provider; None if the API has no list of models.
+        """Return a search for the models of a provider, or None if the API has no list of models.
 
         - The gateway searches at its start, after a reload and every hour, if a provider has `"models": "discover"`.
         - `host` is the host in the provider's base URL, in lower case.

@@ -52,8 +52,8 @@ def _ignored(_hook: Hook, _seconds: float, _place: str) -> None:
 class Hook:
     """One hook of one plugin: a function of the plugin, or a method of the objects that the plugin makes.
 
-    A function of the plugin is in `function`, and `call(*args)` calls it. A method is not stored here, because each
-    object has its own bound method. The caller passes it: `run(meter.facts)`.
+    A function of the plugin is in `function`, and `call(*args)` calls it. A method of an object is not stored here,
+    because each object has its own. The caller passes the bound method: `run(meter.facts)`.
     """
 
     __slots__ = (
@@ -82,7 +82,7 @@ class Hook:
 
         A default is called directly: it is the gateway's own code, so it needs neither a check nor a time."""
         self.check = RESULTS.get(name)
-        """The function that checks the hook's results; None if the gateway does not use the results."""
+        """The function that checks the hook's results. It is None if the gateway does not use the results."""
         self.calls = 0
         self.seconds = 0.0
         """The sum of the times of all calls, in seconds."""
@@ -344,7 +344,7 @@ def _is_cancelled() -> bool:
 
 
 def running_hook(frame: FrameType | None) -> FrameType | None:
-    """Return the stack frame of the method of `Hook` that called the code in `frame`; None if no hook called it."""
+    """Return the stack frame of the method of `Hook` that called the code in `frame`, or None if no hook called it."""
     own = frame
     while frame is not None and frame.f_code.co_filename != __file__:
         frame = frame.f_back
@@ -354,7 +354,7 @@ def running_hook(frame: FrameType | None) -> FrameType | None:
 
 
 def definition(function: Any) -> str:
-    """Return the file and line in which a function is defined; "" if it is not written in Python."""
+    """Return the file and line in which a function is defined, or "" if it is not written in Python."""
     function = inspect.unwrap(function) if callable(function) else function
     while isinstance(function, partial):
         function = function.func
@@ -364,7 +364,7 @@ def definition(function: Any) -> str:
 
 
 def package(name: Any) -> str:
-    """Return the top-level package of a module's name; "" if the module has no name."""
+    """Return the top-level package of a module's name, or "" if the module has no name."""
     return name.partition(".")[0] if isinstance(name, str) else ""
 
 

@@ -15,8 +15,9 @@ SECRET_NAMED: Final = re.compile(
 )
 """Pattern for names of headers and URL parameters whose values are never stored.
 
-The pattern that the log uses has fewer words. Clients choose the names of headers freely, and it is better to hide a
-harmless header than to store a key."""
+This pattern has more words than the pattern of the log. Clients choose the names of headers freely, and it is better to
+hide a harmless header than to store a key.
+"""
 
 MAX_HEADER_VALUE: Final = 256
 """Maximum number of characters of a recorded header's value. Longer values are cut, and end with "…"."""

@@ -156,7 +156,7 @@ def compute(request: ClientRequest, function: Callable[..., R], *args: Any) -> G
 
 
 def limit(request: ClientRequest) -> int | None:
-    """Return the limit on output tokens in a body of OpenAI's or Anthropic's APIs; None without a limit.
+    """Return the limit on output tokens in a body of OpenAI's or Anthropic's APIs. Return None without a limit.
 
     >>> json_api.limit(request)
     9
@@ -165,7 +165,7 @@ def limit(request: ClientRequest) -> int | None:
 
 
 def limit_of(request: ClientRequest, *names: str) -> int | None:
-    """Return the largest integer among the named fields of the body; None if no field is an integer.
+    """Return the largest integer among the named fields of the body, or None if no field is an integer.
 
     If the body has several limits, the provider may use any of them. `integer` reads the values.
 
@@ -177,7 +177,7 @@ def limit_of(request: ClientRequest, *names: str) -> int | None:
 
 
 def integer(value: Any) -> int | None:
-    """Return a JSON value as an integer, such as 16 for 16.0 or "16"; None for a value that is no integer.
+    """Return a JSON value as an integer, such as 16 for 16.0 or "16". Return None for a value that is no integer.
 
     Some clients write 16.0 or "16", and many servers accept this. A number above 2**53 is returned as 2**53.
 
@@ -192,7 +192,7 @@ def integer(value: Any) -> int | None:
 
 
 def _number_in(text: str) -> Any:
-    """Return the JSON value in a text; None if the text is not JSON."""
+    """Return the JSON value in a text, or None if the text is not JSON."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -239,7 +239,7 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 
 def event_object(event: Event) -> dict[str, Any]:
-    """Return an event's decoded JSON object; {} for an event without a payload, such as a comment.
+    """Return an event's decoded JSON object, or {} for an event without a payload, such as a comment.
 
     Raises `BadFrame` if the payload is not a JSON object.
 
@@ -253,7 +253,7 @@ def event_object(event: Event) -> dict[str, Any]:
 
 
 def token_count(usage: Any, name: str) -> int:
-    """Return the number of tokens in the field `name` of a usage report; 0 if there is no valid number.
+    """Return the number of tokens in the field `name` of a usage report, or 0 if there is no valid number.
 
     >>> json_api.token_count({"read": 7, "written": "9"}, "read"), json_api.token_count({"written": "9"}, "written")
     (7, 0)
@@ -275,7 +275,7 @@ def json_members(body: bytes) -> Members:
 
 
 def reply_member(members: Members, name: str) -> Any:
-    """Return the decoded value of a field of a provider's reply; None if the field is missing.
+    """Return the decoded value of a field of a provider's reply, or None if the field is missing.
 
     Raises `BadFrame` if the value is not JSON.
 

@@ -40,7 +40,7 @@ class Loss:
 
     order: int
     loses: str
-    """A description of the loss for users; "" if there is none."""
+    """A description of the loss for users. It is "" if there is none."""
 
 
 @cache

@@ -115,7 +115,7 @@ class Members(Mapping[str, bytes]):
         return self.decode(name, default)
 
     def spliced(self, changes: Mapping[str, bytes | None]) -> bytes:
-        """Return the body with changed values. `changes` maps a key to its new JSON text; None removes the key."""
+        """Return the body with changed values. `changes` maps a key to its new JSON text. None removes the key."""
         parts = []
         for name, (key, start, end) in self._spans.items():
             if name not in changes:
@@ -222,9 +222,9 @@ def _twice(body: bytes, at: int, passed: _Spans) -> Refused:
     """Return the error for a key that occurs twice. The error names this key.
 
     msgspec keeps only the last value of a repeated key. `at` is the first offset at which the body differs from
-    msgspec's result. Usually a key begins at this offset, and it is the repeated key. Otherwise the offset is inside a
-    number, and the repeated key is the last one in `passed`. For example, msgspec reads `{"a": 12, "a": 1}` as
-    `{"a": 1}`, so that `at` is the offset of the digit 2.
+    msgspec's result. Usually the repeated key begins at this offset. If the offset is inside a number, the repeated key
+    is the last one in `passed`. For example, msgspec reads `{"a": 12, "a": 1}` as `{"a": 1}`, and `at` is the offset of
+    the digit 2.
     """
     key = _KEY.match(body, at)
     return _repeated(next(reversed(passed), "") if key is None else _name(key))

@@ -41,9 +41,9 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 class Event:
     r"""One event of a stream.
 
-    - `kind` is the name that the decoder gives to the event; "" for a comment.
+    - `kind` is the name that the decoder gives to the event. It is "" for a comment.
     - `payload` is JSON in the dialect (format of bodies) of the API.
-    - `raw` is the provider's frame. A client with the same API format gets this frame; it gets nothing if `raw` is b"".
+    - `raw` is the provider's frame. A client with the same API format gets this frame. It gets nothing if `raw` is b"".
     - For an event that the gateway made or changed, `raw` is None. Then the encoder writes the frame for the client.
 
     >>> Event("chunk", b'{"text": "hi"}', raw=b'data: {"text": "hi"}\n\n').data
@@ -181,7 +181,7 @@ class Target:
     options: Any = NO_OPTIONS
     """The configured options, an instance of the plugin's class `Options`."""
     base: str = ""
-    """The model's id in the configuration, if `model` is a name without the id, such as an ARN; "" otherwise."""
+    """The model's id in the configuration, if `model` is a name without the id, such as an ARN. It is "" otherwise."""
     host: str = ""
     """The host in the provider's base URL, in lower case."""
 
@@ -200,9 +200,10 @@ class UpstreamRequest:
     query: str = ""
     headers: Headers = field(default_factory=dict)
     subdomain: str = ""
-    """The first label of the host that serves the request; "" if the provider's host serves it.
+    """The first label of the host that serves the request. It is "" if the provider's host serves it.
 
-    It is the same as in `ModelSearch.subdomain`."""
+    It is the same as in `ModelSearch.subdomain`.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,13 +57,13 @@ class ListedModel:
     endpoints: tuple[str, ...]
     """The paths to which clients send requests to the model, with `{model}` in place of its name."""
     alias_of: tuple[str, ...] = ()
-    """The models of an alias, each as `provider/model`; () if `name` is not an alias."""
+    """The models of an alias, each as `provider/model`. The value is () if `name` is not an alias."""
     prices: Mapping[str, str] | None = None
-    """The prices of one token in USD, with the keys of Aperture's API; None if they are unknown."""
+    """The prices of one token in USD, with the keys of Aperture's API. The value is None if they are unknown."""
     needs_own_key: bool = False
     """True if the caller must send the provider's API key."""
     max_output: int = 0
-    """The maximum number of output tokens; 0 if it is unknown."""
+    """The maximum number of output tokens. It is 0 if it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class OfferedModel:
     model: str
     """The provider's name of the model."""
     base: str
-    """The model's id, if `model` is a name without the id, such as an ARN; otherwise `model`."""
+    """The model's id, if `model` is a name without the id, such as an ARN. Otherwise it is `model`."""
     host: str
     """The host in the provider's base URL, in lower case."""
 
@@ -95,7 +95,9 @@ class DiscoveredModel:
     name: str
     """The name of the model in requests."""
     base: str = ""
-    """The model's id, if `name` is another name of the model; "" otherwise. Price and capabilities depend on the id."""
+    """The model's id, if `name` is another name of the model. It is "" otherwise. Price and capabilities depend on the
+    id.
+    """
 
 
 ModelPages = Generator[UpstreamRequest, StepResponse, Sequence[DiscoveredModel]]
@@ -118,10 +120,11 @@ class ModelSearch:
 
     An error reply ends the search, and the generator does not get this reply."""
     subdomain: str = ""
-    """The first label of the host that has the list; "" if the provider's host has it.
+    """The first label of the host that has the list. It is "" if the provider's host has it.
 
     For example, `lists` sends the requests to `lists.us.example.com` and not to `models.us.example.com`. On the other
-    host, the path of the provider's base URL is not used."""
+    host, the path of the provider's base URL is not used.
+    """
 
 
 def model_list(models: Sequence[ListedModel]) -> bytes:

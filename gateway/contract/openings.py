@@ -48,7 +48,7 @@ def chat(top: Members) -> Opening | None:
 
 
 def of_turns(top: Members, name: str, system: str = "") -> Opening | None:
-    """Return the opening of a chat whose turns are in the list `name`; None if there is no user message.
+    """Return the opening of a chat whose turns are in the list `name`, or None if there is no user message.
 
     `system` is a system prompt outside of the list. A turn without a role counts as a user message.
 

@@ -53,7 +53,7 @@ class Place(msgspec.Struct, frozen=True, gc=False):
     repeats: bool = False
     """True if the text repeats the whole block, as in OpenAI's event `response.output_text.done`."""
     role: str = ""
-    """The author of a text in a request: `system`, `user`, `assistant` or `tool`; "" for any other text."""
+    """The author of a text in a request: `system`, `user`, `assistant` or `tool`. It is "" for any other text."""
 
 
 class End(msgspec.Struct, frozen=True, gc=False):

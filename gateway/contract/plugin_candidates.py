@@ -42,10 +42,10 @@ class Candidate:
     origin: str
     """The plugin's file, its package with the version, or "the gateway itself"."""
     place: str
-    """The plugin's file or its entry point; "" for a built-in plugin."""
+    """The plugin's file or its entry point. It is "" for a built-in plugin."""
     load: Callable[[], ModuleType | Mistake]
     group: str = ""
-    """The group of the entry point; "" for a plugin without an entry point."""
+    """The group of the entry point. It is "" for a plugin without an entry point."""
 
     @property
     def is_built_in(self) -> bool:

@@ -50,7 +50,7 @@ class Mistake:
     message: str
     """The message, with the fault and a correction."""
     place: str = ""
-    """The file and the line; "" if the plugin has no file."""
+    """The file and the line. The value is "" if the plugin has no file."""
 
     def __str__(self) -> str:
         return f"{self.place and f'{self.place}: '}plugin {self.plugin}: {self.message}"
@@ -233,7 +233,9 @@ def _has_inner_secret(schema: Mapping[str, Any]) -> bool:
 
 
 def _has_secret_without_key(model: type[Settings]) -> bool:
-    """Return whether a field for a secret can only be read from a path of several keys (pydantic's `AliasPath`)."""
+    """Return whether a field for a secret has no key of its own, but only a path of several keys (pydantic's
+    `AliasPath`).
+    """
     secrets = {name for name, info in model.model_fields.items() if is_secret(info.annotation)}
     return not secrets <= {*fields_by_key(model).values()}
 

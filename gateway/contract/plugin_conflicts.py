@@ -39,8 +39,8 @@ def claimed_routes(
 def _routes(flag: Any) -> Iterator[tuple[str, Route]]:
     """Yield a pair for each route that no other flag may have: the name `routes` or `model_lists`, and the route.
 
-    A list of models for requests with certain headers is left out, because several flags may have lists at one path.
-    All lists of a flag without routes are left out, because such a flag has no clients.
+    Lists of models for requests with certain headers are not yielded, because several flags may have such lists at one
+    path. The lists of a flag without routes are not yielded either, because such a flag has no clients.
     """
     for route in flag.routes:
         yield "routes", route

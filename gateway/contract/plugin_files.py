@@ -70,7 +70,7 @@ def python_files(folder: Path, above: Sequence[Path] = ()) -> Iterator[Path]:
 
 
 def sources_in_use() -> Sources | None:
-    """Return the sources that `use_sources` has set; None if there is no folder of plugins."""
+    """Return the sources that `use_sources` has set, or None if there is no folder of plugins."""
     return _FINDER.sources
 
 
@@ -98,7 +98,7 @@ def plugin_paths(folder: Path) -> Iterator[Path]:
 
 
 def _is_file(path: Path) -> bool:
-    """Return whether a path is a file; False if the folder may not be read, such as `lost+found`."""
+    """Return whether a path is a file. Return False if the folder may not be read, such as `lost+found`."""
     try:
         return path.is_file()
     except OSError:
@@ -113,7 +113,7 @@ def _has_misspelt_init(folder: Path) -> bool:
 
 
 def name_fault(path: Path) -> str:
-    """Return why a file or package cannot be a plugin, such as a wrong name; "" if it can be one."""
+    """Return why a file or package cannot be a plugin, such as a wrong name. Return "" if it can be one."""
     name = path.stem if path.suffix == ".py" else path.name
     if not name.isidentifier() or keyword.iskeyword(name):
         return f'"{name}" is no name for a plugin; write letters, digits and underscores, such as acme_text.py'
@@ -130,7 +130,8 @@ def import_plugin(path: Path) -> Any:
 class HeldLoader(SourceFileLoader):
     """A loader that imports a module from a copy of its source.
 
-    It uses a bytecode file only if that file was made from a source with the same size and `mtime`. It writes none.
+    The loader uses a bytecode file if it was made from a source with the same size and `mtime`. It writes no bytecode
+    files.
     """
 
     def __init__(self, fullname: str, path: str, source: bytes, mtime: int | None = None) -> None:

@@ -36,7 +36,7 @@ GROUPS: Final = {
 }
 """The kind of plugin for each group of entry points."""
 _NOT_HELD: Final = frozenset({"gateway", "gateway_plugins", *sys.stdlib_module_names})
-"""Modules that are never copied, even if an entry point names one of them."""
+"""Modules that are never copied into memory, even if an entry point names one of them."""
 _DAMAGED: Final = (OSError, ValueError, TypeError, LookupError, AttributeError, csv.Error)
 """Exceptions of `importlib.metadata` for damaged or missing files, such as after an interrupted upgrade."""
 _INIT: Final = "__init__.py"
@@ -53,7 +53,7 @@ class Source:
 
     @property
     def folder(self) -> list[str] | None:
-        """A list with the folder of the package whose `__init__.py` this file is; None for any other file."""
+        """A list with the folder of the package whose `__init__.py` this file is. It is None for any other file."""
         folder, name = os.path.split(self.path)
         return [folder] if name == _INIT else None
 
@@ -90,7 +90,7 @@ def installed_packages() -> Sequence[tuple[Package, Sequence[EntryPoint]]]:
 
 
 def _described(distribution: Distribution, member: str) -> str:
-    """Return the `name` or `version` of a package; "" if it is missing, as after an interrupted installation."""
+    """Return the `name` or `version` of a package. Return "" if it is missing, as after an interrupted installation."""
     try:
         return getattr(distribution, member) or ""
     except _DAMAGED:
@@ -123,7 +123,7 @@ def _package(distribution: Distribution, name: str, entries: Sequence[EntryPoint
 
 
 def module_of(entry: EntryPoint) -> str:
-    """Return the full name of an entry point's module; "" if the entry point is not valid."""
+    """Return the full name of an entry point's module, or "" if the entry point is not valid."""
     try:
         return entry.module
     except AttributeError:
@@ -134,8 +134,8 @@ def module_of(entry: EntryPoint) -> str:
 def _module_names(distribution: Distribution) -> set[tuple[str, ...]]:
     """Return the names of a package's modules, such as `("acme", "text")` for `acme.text`, from its list of files.
 
-    An editable installation (`pip install -e`) lists only top-level names. A module is left out if Python would import
-    another file for its name.
+    An editable installation (`pip install -e`) lists only top-level names. The result lacks a module if Python would
+    import another file for its name.
     """
     try:
         files = distribution.files or ()
@@ -169,8 +169,9 @@ def _sources(
 ) -> Iterator[tuple[str, Source]]:
     """Yield the full name and the source of each module in `names`, and of all other modules in the same packages.
 
-    Of a namespace package, only the modules and packages in `names` are read, because it may also have modules of other
-    installed packages. `prefix` is the name of the namespace package with a dot, such as `acme.`; "" at the top level.
+    In a namespace package, only the modules and packages in `names` are read, because the others may belong to other
+    installed packages. `prefix` is the name of the namespace package with a dot, such as `acme.`. It is "" at the top
+    level.
     """
     for first in sorted({parts[0] for parts in names if parts} - {""} - (frozenset() if prefix else _NOT_HELD)):
         spec = _spec(f"{prefix}{first}", path)
@@ -210,7 +211,7 @@ def _read(name: str, path: str) -> Iterator[tuple[str, Source]]:
 
 
 def _spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
-    """Return the spec that Python's other finders have for a module; None if there is none."""
+    """Return the spec that Python's other finders have for a module, or None if there is none."""
     for finder in sys.meta_path:
         spec = None
         with suppress(Exception):

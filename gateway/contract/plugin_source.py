@@ -17,7 +17,7 @@ from typing import Any
 
 
 def place_of(module: Any, member: str) -> str:
-    """Return the file and line of a name's definition in a module; "" if the module has no file.
+    """Return the file and line of a name's definition in a module, or "" if the module has no file.
 
     The line is 1 if the module does not define the name.
     """
@@ -54,7 +54,7 @@ def is_slip(name: str, hook: str) -> bool:
 
 
 def _tree(module: Any) -> ast.Module:
-    """Return the syntax tree of a module; an empty tree if there is no source."""
+    """Return the syntax tree of a module, or an empty tree if there is no source."""
     try:
         return ast.parse(inspect.getsource(module))
     except (OSError, TypeError, SyntaxError):

@@ -203,12 +203,12 @@ def waits(head: Head) -> dict[str, Any]:
 
 
 def _should_retry(head: Head) -> bool | None:
-    """Return the value of `x-should-retry`, a header for OpenAI's and Anthropic's SDKs; None without this header."""
+    """Return the value of `x-should-retry`, a header for OpenAI's and Anthropic's SDKs, or None without this header."""
     return {"true": True, "false": False}.get(head.headers.get("x-should-retry", "").strip().lower())
 
 
 def retry_after(head: Head) -> float | None:
-    """Return the seconds that a client should wait, from 0 to `MAX_RETRY_AFTER`; None if the reply names none.
+    """Return the seconds that a client should wait, from 0 to `MAX_RETRY_AFTER`, or None if the reply names none.
 
     `retry-after-ms` has priority over `Retry-After`, as in OpenAI's and Anthropic's SDKs. If `Retry-After` is a date
     (RFC 9110, 10.2.3), the date of the reply is subtracted, because the provider's clock may be wrong.
@@ -265,7 +265,7 @@ def error_headers(problem: Problem) -> dict[str, str]:
 
 
 def message_of(body: bytes) -> tuple[str, str]:
-    """Return the message of an error, and the provider's name for the error; "" for a missing one.
+    """Return the message of an error, and the provider's name for the error, or "" for a missing one.
 
     `body` may be JSON of OpenAI, Anthropic, AWS or FastAPI, an HTML page, or plain text.
 
@@ -280,7 +280,7 @@ def message_of(body: bytes) -> tuple[str, str]:
 
 
 def _decoded(body: bytes) -> Any:
-    """Return the value of a JSON body; None if the body is not JSON."""
+    """Return the value of a JSON body, or None if the body is not JSON."""
     try:
         return lenient_json.loads(body)
     except orjson.JSONDecodeError:

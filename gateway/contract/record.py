@@ -44,13 +44,13 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The name of the provider's API key, if the provider has several (`apikeys`)."""
     model: str
     status: Small = 0
-    """The provider's HTTP status; 0 if there was no reply."""
+    """The provider's HTTP status. It is 0 if there was no reply."""
     error: str = ""
-    """The error code (`errors.py`); "" for a successful attempt."""
+    """The error code (`errors.py`). It is "" for a successful attempt."""
     error_native: str = ""
     """The provider's own name for the error, or the cause of a failed connection, such as `no_such_host`."""
     cost: int | None
-    """The cost of the attempt in nanodollars; None if unknown."""
+    """The cost of the attempt in nanodollars. It is None if unknown."""
     estimated: bool = False
     duration_ms: Milliseconds
 
@@ -104,15 +104,16 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The Unix time in seconds at which the request arrived."""
     identity: str
     node: str = ""
-    """The stable id of the caller's node in the tailnet; "" if unknown."""
+    """The stable id of the caller's node in the tailnet. It is "" if unknown."""
     provider: str
-    """The provider's name; "" if the call was refused before a provider was chosen."""
+    """The provider's name. It is "" if the call was refused before a provider was chosen."""
     model: str
-    """The name of the model at the provider; "" if the request could not be read.
+    """The name of the model at the provider. It is "" if the request could not be read.
 
-    If the call was refused before the check of the grants, this is the name that the client sent."""
+    If the call was refused before the check of the grants, this is the name that the client sent.
+    """
     served_model: str = ""
-    """The model that wrote the reply, as the reply names it; "" if the reply names none."""
+    """The model that wrote the reply, as the reply names it. It is "" if the reply names none."""
     api: str
     """The compatibility flag (API format) whose route the client used."""
     upstream_api: str
@@ -120,7 +121,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     operation: str
     stream: bool
     status: Small
-    """The HTTP status of the reply; 499 if the client closed the connection before the end of the reply."""
+    """The HTTP status of the reply. It is 499 if the client closed the connection before the end of the reply."""
     outcome: str
     """The outcome of the call.
 
@@ -128,7 +129,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     - `cancelled`: the client closed the connection.
     - `lost`: the gateway was killed while the call was running."""
     error: str
-    """The error code (`errors.py`); "" without an error."""
+    """The error code (`errors.py`). It is "" without an error."""
     error_native: str
     """The provider's own name for the error, or the cause of a failed connection, such as `no_such_host`."""
     error_message: str = ""
@@ -139,25 +140,28 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     extra: Mapping[str, int] = {}
     """Counts of billed items other than tokens, such as `web_search`."""
     tier: str = ""
-    """The service tier that served the call, as the provider names it; "" if the provider names none."""
+    """The service tier that served the call, as the provider names it. It is "" if the provider names none."""
     geo: str = ""
-    """The region in which the model ran, if it affects the price; "" otherwise."""
+    """The region in which the model ran, if it affects the price. It is "" otherwise."""
     parts: tuple[Part, ...] = ()
-    """The separately billed parts of the call, the reply first; () if the reply is the only part."""
+    """The separately billed parts of the call, the reply first. The value is () if the reply is the only part."""
     reported: bool
     """True if the provider reported `usage`."""
     cost: int | None
-    """The cost in nanodollars; None if unknown."""
+    """The cost in nanodollars. It is None if unknown."""
     cache_saved: int | None = None
-    """The nanodollars that prompt caching saved, compared with the price of uncached input; None if unknown.
+    """The nanodollars that prompt caching saved, compared with the price of uncached input. The value is None if
+    unknown.
 
-    It is negative if the cache cost more than it saved."""
+    It is negative if the cache cost more than it saved.
+    """
     cost_basis: str
-    """The row of the price table that gave the cost, as `SELLER/MODEL`; "" if no row was used.
+    """The row of the price table that gave the cost, as `SELLER/MODEL`. It is "" if no row was used.
 
     - A row that is valid from a certain day has the form `SELLER/MODEL@DAY`.
     - Several rows, for several parts of a call, are separated by commas.
-    - For a cost that OpenRouter reported, this is `openrouter/usage.cost`."""
+    - For a cost that OpenRouter reported, this is `openrouter/usage.cost`.
+    """
     estimated: bool
     charges: Mapping[str, int] = {}
     """The nanodollars that each quota bucket was charged, by the bucket's name."""
@@ -168,7 +172,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempts: Small
     """The number of requests that were sent to providers for the call."""
     tried: tuple[Tried, ...] = ()
-    """The attempts in their order, if there were several; () otherwise. `cost` is the sum of their costs."""
+    """The attempts in their order, if there were several. The value is () otherwise. `cost` is the sum of their costs.
+    """
     key: str = ""
     """The name of the API key of the last attempt, if the provider has several (`apikeys`)."""
     auto_cached: bool = False
@@ -182,7 +187,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     A value is the request's, or else that of the provider's last reply."""
     direct: Direct | None = None
-    """The request line and the sizes of a direct call; None for any other call."""
+    """The request line and the sizes of a direct call. The value is None for any other call."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record in the form for the API and the log, with money in dollars."""

@@ -178,7 +178,7 @@ class Registry:
     skipped: tuple[Skipped, ...] = ()
     """Plugins of installed packages that are left out because of mistakes."""
     sources: Sources | None = None
-    """A copy of the source files in the folder of plugins; None without such a folder."""
+    """A copy of the source files in the folder of plugins. It is None without such a folder."""
     packages: tuple[Package, ...] = ()
     """The installed packages with plugins."""
     slow_imports: Mapping[str, float] = field(default_factory=dict)
@@ -269,7 +269,8 @@ class _Search:
         """Check a plugin, and add it if it has no mistakes.
 
         A plugin with mistakes is left out if it comes from an installed package. A mistake in any other plugin is an
-        error. A file in the folder that is also a plugin of an installed package (`pip install -e`) is added only once.
+        error. A file in the folder may also be a plugin of an installed package (`pip install -e`). It is then added
+        only once.
         """
         other, other_module = self.taken.get(candidate.name, (candidate, module))
         if other.group and not candidate.group and _is_same_file(other_module, module):

@@ -107,7 +107,7 @@ def is_status(value: Any, lowest: int) -> bool:
 
 
 def joined(values: Iterable[Any]) -> str | None:
-    """Return the joined strings; None if a value is no string.
+    """Return the joined strings, or None if a value is no string.
 
     Joining is also the check of the values, because it is faster than a check of each type.
     """

@@ -19,7 +19,7 @@ _ANY: Final = "[^{}/]+"
 
 
 def path_fault(path: Any) -> str:
-    """Return the fault of a route's path, and the correction; "" if there is no fault."""
+    """Return the fault of a route's path, and the correction, or "" if there is no fault."""
     if not isinstance(path, str) or not path.startswith("/") or re.search("[?# ]", _PART.sub("", path)):
         return 'write a path that begins with "/", without a query: "/acme/v1/text"'
     try:

@@ -46,9 +46,9 @@ class Sample:
     request: bytes
     """The body of the client's request."""
     whole: bytes = b""
-    """The provider's whole reply; b"" if the format has none."""
+    """The provider's whole reply. It is b"" if the format has none."""
     stream: bytes = b""
-    """The provider's streamed reply with the same content as `whole`; b"" if the format has none."""
+    """The provider's streamed reply with the same content as `whole`. It is b"" if the format has none."""
     name: str = "sample"
     """The name of the sample in the report of `irisgate plugins check NAME`."""
     path: str = ""
@@ -60,7 +60,7 @@ class Sample:
 
     A `*` stands for any key or index: `/messages/*/name`."""
     options: Settings | None = None
-    """The provider's options, as an instance of the plugin's class `Options`; None for the default options."""
+    """The provider's options, as an instance of the plugin's class `Options`. It is None for the default options."""
 
 
 @dataclass(frozen=True, slots=True)

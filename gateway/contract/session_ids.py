@@ -30,11 +30,12 @@ class SessionIds(NamedTuple):
     """
 
     session: Any = ""
-    """The id of the session; "" if the body has none."""
+    """The id of the session. It is "" if the body has none."""
     cache_key: Any = ""
-    """The key of a prompt cache; "" if the body has none.
+    """The key of a prompt cache. It is "" if the body has none.
 
-    Some known clients use one key for each session. The gateway uses only the keys of these clients."""
+    Some known clients use one key for each session. The gateway uses only the keys of these clients.
+    """
 
 
 def in_body(top: Members) -> SessionIds:
@@ -52,7 +53,7 @@ def in_body(top: Members) -> SessionIds:
 
 
 def in_object(value: Any, name: str) -> str:
-    """Return a valid id from a field of a JSON object; "" if there is none.
+    """Return a valid id from a field of a JSON object, or "" if there is none.
 
     >>> session_ids.in_object({"id": "chat-7"}, "id"), session_ids.in_object("chat-7", "id")
     ('chat-7', '')
@@ -61,7 +62,7 @@ def in_object(value: Any, name: str) -> str:
 
 
 def small_member(top: Members, name: str) -> Any:
-    """Return the value of a field of the body; None if it is missing, too large or not valid JSON.
+    """Return the value of a field of the body, or None if it is missing, too large or not valid JSON.
 
     >>> session_ids.small_member(Members(b'{"chat_id": "chat-7"}'), "chat_id")
     'chat-7'
@@ -73,7 +74,7 @@ def small_member(top: Members, name: str) -> Any:
 
 
 def valid_id(value: Any) -> str:
-    """Return `value` if it is a valid session id; "" otherwise. A valid id is safe in a path and in a log.
+    """Return `value` if it is a valid session id, or "" otherwise. A valid id is safe in a path and in a log.
 
     >>> session_ids.valid_id("chat-7"), session_ids.valid_id("../chat")
     ('chat-7', '')

@@ -34,8 +34,8 @@ _TYPE_FIRST: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([^"\\]*)"')
 def typed_kind(name: str, payload: bytes, is_kind: Callable[[str], bool]) -> str:
     """Return the kind of an event that has a `name`, and a `type` in its payload.
 
-    The kind is the `type` if `is_kind(type)` is true, and otherwise the name. If the name is missing or is the default
-    name `message`, any `type` is the kind, because some servers and proxies omit names.
+    The kind is the `type` if `is_kind(type)` is true, and otherwise the name. Some servers and proxies omit names. So
+    if the name is missing or is the default name `message`, the kind is the `type`, whatever it is.
 
     >>> sse_api.typed_kind("message", b'{"type": "delta"}', {"delta", "end"}.__contains__)
     'delta'
@@ -76,7 +76,7 @@ class SseDecoder:
       the kind as the name.
     - `framing` is a `json_array.Decoder` for a stream that is a JSON array.
 
-    If only the blank line after the last event is missing, the event still counts.
+    The last event also counts if the blank line after it is missing.
 
     >>> decoder = sse_api.SseDecoder(lambda name, payload: name or "message", lambda event: event.kind == "end")
     >>> [event.kind for event in decoder.feed(b'data: {"text": "hi"}\n\nevent: end\ndata: {}\n\n')]
@@ -108,7 +108,7 @@ class SseDecoder:
         self._end = json_array.END if is_array else b""
         """The bytes that end the stream after an error event."""
         self._start = b""
-        """The first bytes of the stream; b"" after the first event."""
+        """The first bytes of the stream. They are b"" after the first event."""
         self._begun = False
 
     def __getstate__(self) -> dict[str, Any]:

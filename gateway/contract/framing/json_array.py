@@ -38,7 +38,7 @@ _OPENED_BY: Final = {ord("]"): _ARRAY, ord("}"): ord("{")}
 class Decoder:
     r"""A decoder that makes frames from chunks of any size.
 
-    `feed` raises `BadFrame` for a closing bracket if no bracket is open, or one of the other kind.
+    `feed` raises `BadFrame` for a closing bracket that does not match the last open bracket.
 
     >>> decoder = json_array.Decoder()
     >>> [frame.payload for frame in decoder.feed(b'[{"a": 1},\n{"b": 2')], decoder.pending
@@ -115,7 +115,7 @@ class Decoder:
         return False
 
     def _next_bracket(self) -> int:
-        """Return the next bracket outside of strings; 0 if the received bytes have none."""
+        """Return the next bracket outside of strings, or 0 if the received bytes have none."""
         buffer = self._buffer
         while not self._in_string or self._ends_string():
             mark = _MARK.search(buffer, self._at)

@@ -19,7 +19,7 @@ MAX_EVENT: Final = 32 * 1024 * 1024
 """Maximum number of bytes of one event. A provider that sends a longer event is broken or hostile."""
 
 LARGE: Final = 64 * 1024
-"""Minimum number of bytes of an event whose lines are read one by one. This saves a copy of the event."""
+"""Size in bytes from which the lines of an event are read one by one, to save a copy of the event."""
 MAX_LINES: Final = 20_000
 """Maximum number of lines of one event. Most events have two lines."""
 MAX_FIELD: Final = 4096
@@ -90,7 +90,7 @@ class Decoder:
             raise BadFrame(f"the provider's stream has an event of more than {MAX_EVENT} bytes")
 
     def rest(self) -> Frame | None:
-        """Return the last event of a stream if the blank line after it is missing; None if there is no such event.
+        """Return the last event of a stream if the blank line after it is missing, or None if there is no such event.
 
         The blank line is added to `raw`, because a client ignores an event without it. The event may be cut.
         """

@@ -101,9 +101,9 @@ class Differences(msgspec.Struct, frozen=True):
     kept: Mapping[Key, str] = msgspec.field(default_factory=dict)
     """The new or changed value of the field `dropped`, by the row's key, for rows that both files have.
 
-    A row of a price file has this field if a source has removed the row, or some of its prices, and the file still has
-    them. The value has the day on which the prices were first missing in the source. It also names the prices, unless
-    the whole row is missing."""
+    A source may remove prices that the price file keeps. The row then has the field `dropped`, with the day on which
+    the prices were first missing in the source. If only some prices of the row are missing, the field also names them.
+    """
     doubts: Mapping[Key, tuple[str, ...]] = msgspec.field(default_factory=dict)
     """The reasons to doubt a new or changed row, by the row's key: prices that are implausible or have jumped."""
 

@@ -5,7 +5,7 @@
 - A cost is rounded half up once, after all amounts are added.
 - If a call used a kind of token without a known price, the cost of the call is unknown (None), never 0.
 
-`table.py` finds the prices of a model; `rows.py` parses the rows of a price file.
+`table.py` finds the prices of a model. `rows.py` parses the rows of a price file.
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ PER_MILLION: Final = 6
 STANDARD: Final = frozenset({"", "standard", "default", "auto", "on_demand"})
 """Providers' names of the standard service tier, which serves requests that name no tier.
 
-Any other name is a separate tier. If a model has no prices for that tier, they are unknown. The standard price would be
-wrong: Anthropic's "priority", OpenAI's "scale" and Bedrock's "reserved" are paid for by contract, and Bedrock's
-latency-optimised inference ("optimized") costs more. An operator can add prices in a price file."""
+Any other name is a separate tier. If a model has no prices for a separate tier, its prices there are unknown, because
+the standard price would be wrong. For example, Anthropic's "priority", OpenAI's "scale" and Bedrock's "reserved" are
+paid for by contract, and Bedrock's latency-optimised inference ("optimized") costs more. An operator can add prices in
+a price file.
+"""
 PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
     {
         "image_input": ("input", True),
@@ -45,10 +47,11 @@ PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
         "audio_output": ("output", False),
     }
 )
-"""Kinds of tokens that are part of another kind. The first value is the other kind: `input` includes `image_input`.
+"""Kinds of tokens that another kind includes. For example, `image_input` is a part of `input`.
 
-The second value says what such tokens cost if the model has no separate price for them. If it is True, they have the
-price of the other kind. If it is False, the cost of a call with such tokens is unknown."""
+The first value is the including kind. The second value is used if the model has no separate price for the part. If it
+is True, the part has the price of the including kind. If it is False, the cost of a call with such tokens is unknown.
+"""
 
 FEES: Final = ("web_search", "file_search")
 """Names in `Part.extra` of the tools that have a fee for each use."""
@@ -57,7 +60,7 @@ NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Units(NamedTuple):
-    """Prices of one token, or of one search, by kind; None if unknown.
+    """Prices of one token, or of one search, by kind. The value is None if unknown.
 
     If `reasoning` is None, a reasoning token has the price of an output token.
     """
@@ -93,7 +96,7 @@ class Rates(msgspec.Struct, frozen=True):
     tiers: Mapping[str, Steps]
 
     def steps(self, tier: str, geo: str = "") -> Steps | None:
-        """Return the prices of a tier, in the geography `geo` if it is given; None if they are unknown."""
+        """Return the prices of a tier, in the geography `geo` if it is given, or None if they are unknown."""
         name = "" if tier in STANDARD else tier
         return self.tiers.get(f"{name}-{geo}" if name and geo else name or geo)
 
@@ -170,7 +173,7 @@ class Priced(msgspec.Struct, frozen=True):
         extra: Mapping[str, int] = NOTHING,
         at: float | None = None,
     ) -> int | None:
-        """Return the cost of a call in nanodollars, rounded half up once; None if a price is unknown.
+        """Return the cost of a call in nanodollars, rounded half up once, or None if a price is unknown.
 
         The arguments are those of `amount`.
         """
@@ -186,7 +189,7 @@ class Priced(msgspec.Struct, frozen=True):
         extra: Mapping[str, int] = NOTHING,
         at: float | None = None,
     ) -> Amount | None:
-        """Return the exact cost of one billed part of a call; None if a price that it needs is unknown.
+        """Return the exact cost of one billed part of a call, or None if a price that it needs is unknown.
 
         `extra` has further counts by name: uses of tools, and tokens of the kinds in `PARTS`. Tools that are not in
         `FEES` cost nothing. `at` is the Unix time of the call, now by default.
@@ -250,7 +253,7 @@ class Priced(msgspec.Struct, frozen=True):
         return periods[bisect_right(periods, time() if at is None else at, lo=1, key=_start) - 1]
 
     def unit(self, kind: str) -> int | None:
-        """Return today's standard price of one token of a kind (`KINDS`) in 1e-15 USD; None if unknown."""
+        """Return today's standard price of one token of a kind (`KINDS`) in 1e-15 USD, or None if unknown."""
         unit: int | None = getattr(self._period(None)[1].tiers[""][0][1], kind)
         scale: int = 10 ** (self.places - PLACES)
         return None if unit is None else unit // scale
@@ -298,7 +301,7 @@ def units_for(usage: Usage, steps: Steps) -> Units:
 
 
 def _with_media(total: int, usage: Usage, extra: Mapping[str, int], units: Units) -> int | None:
-    """Return the cost `total`, corrected for the kinds of tokens in `PARTS` that have a separate price.
+    """Return the cost `total`, corrected for the kinds of tokens in `PARTS` that have a separate price, such as images.
 
     Return None if the call used a kind in `PARTS` whose price is unknown.
     """
@@ -313,7 +316,7 @@ def _with_media(total: int, usage: Usage, extra: Mapping[str, int], units: Units
 
 
 def _fees(extra: Mapping[str, int], units: Units, fees: Mapping[str, int]) -> int | None:
-    """Return the fees for the uses of tools; None if the fee of a used tool is unknown."""
+    """Return the fees for the uses of tools, or None if the fee of a used tool is unknown."""
     prices = {name: fees.get(name) for name in FEES} | {"web_search": units.web_search}
     total = 0
     for name, price in prices.items():

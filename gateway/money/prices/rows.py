@@ -45,7 +45,7 @@ class Row(msgspec.Struct, frozen=True):
     model: str
     geo: str
     since: float
-    """Unix time from which the prices are valid; 0 if they have always been valid."""
+    """Unix time from which the prices are valid. It is 0 if they have always been valid."""
     rates: Rates
     source: str = ""
 
@@ -71,7 +71,7 @@ class Rows:
         return cls(_FILE.decode(data).rows)
 
     def find(self, book: str, geo: str, model: str) -> tuple[Row, ...]:
-        """Return the rows of a model; () if there are none. The id `model` may have the endings in `_SPELLINGS`."""
+        """Return the rows of a model, or () if there are none. The id `model` may have the endings in `_SPELLINGS`."""
         if book not in self._entries:
             return ()
         if book not in self._books:

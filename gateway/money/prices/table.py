@@ -4,7 +4,7 @@
 - The id of a Bedrock model may begin with a region (`us.`). For any other id, the price list determines the region.
 - An unknown price is None, never a guess.
 
-`rates.py` computes costs; `rows.py` looks rows up by a model's name.
+`rates.py` computes costs. `rows.py` looks rows up by a model's name.
 """
 
 from __future__ import annotations
@@ -45,10 +45,11 @@ BASES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 
 The region applies to models whose id does not begin with a region. The names of price lists are Aperture's."""
 ONE_PRICE: Final = frozenset({"bedrock"})
-"""Sellers whose price without a region also applies in the regions for which the model has no separate price.
+"""Sellers whose price without a region also applies in a region for which the model has no separate price.
 
-On Bedrock, a model without inference profiles has only the price that names no region. Azure's data zones cost more
-than its global price, so Azure is not in this set."""
+For example, a Bedrock model without inference profiles has only one price, which names no region. Azure is not in this
+set, because its data zones cost more than its global price.
+"""
 
 MAX_SERVED: Final = 512
 """Maximum number of model names in replies for which prices are cached. Without a limit, a provider could fill the
@@ -71,8 +72,9 @@ class CostRule(msgspec.Struct, frozen=True):
     match: str
     """A pattern of model names in the syntax of Go's path.Match (`compile_glob`)."""
     priced_as: str
-    """The model whose price is used: a model of the provider's price list, or `<price list>/<model>`; "" for the called
-    model."""
+    """The model whose price is used: a model of the provider's price list, or `<price list>/<model>`. It is "" for the
+    called model.
+    """
     adjustment: Decimal = Decimal(1)
     """Factor for the price, with at most `ADJUSTMENT_PLACES` decimals."""
 
@@ -124,9 +126,10 @@ class Prices:
         return cls(builtin(), Rows(overlay), infer=infer)
 
     def of(self, provider: PricedProvider, model: str) -> Priced | None:
-        """Return the prices of a provider's model; None if they are unknown.
+        """Return the prices of a provider's model, or None if they are unknown.
 
-        `model` is "" for a model that is not known, whose price is unknown even if a rule applies to every name.
+        `model` is "" if the called model is not known. Its price is then unknown, even if a rule of `model_cost_map`
+        applies to every name.
         """
         if not model:
             return None
@@ -137,11 +140,11 @@ class Prices:
         return self._by_model[key]
 
     def served(self, provider: PricedProvider, model: str, served: str, *, is_other: bool) -> Priced | None:
-        """Return the prices of the model that a reply names (`served`), after a call of `model`; None if they are
+        """Return the prices of the model that a reply names (`served`), after a call of `model`, or None if they are
         unknown.
 
-        - A region or vendor that `served` lacks is taken from `model`, such as `us.anthropic.` of
-          `us.anthropic.claude-opus-4-8`.
+        - If `served` lacks the region or the vendor, they are taken from `model`. For example, `us.anthropic.` is taken
+          from `us.anthropic.claude-opus-4-8`.
         - If `served` is another spelling of `model`, the price that `model_cost_map` or `base_models` sets for `model`
           is used.
         - If the operator's price file has a price for `model`, that price is used, even if the reply names another
@@ -182,9 +185,9 @@ class Prices:
         return "inferred" if self._infer and inferred(provider.price_lists) else "none"
 
     def find(self, basis: str, model: str, adjustment: Decimal = Decimal(1)) -> Priced | None:
-        """Return the prices of a model in a price list; None if the list or the model is unknown.
+        """Return the prices of a model in a price list, or None if the list or the model is unknown.
 
-        A model whose id does not contain the model's name, such as an ARN, is unknown.
+        The prices are also unknown if the id does not contain the model's name, as in some ARNs.
         """
         key = PriceKey(basis, model, adjustment)
         if key not in self._by_key:
@@ -279,7 +282,8 @@ def _full_names(model: str, served: str) -> Iterator[str]:
 def _is_meant(priced: Priced, name: str) -> bool:
     """Return whether the name in a reply means the model whose prices were found.
 
-    A name without a number, such as `claude`, does not mean `claude-v1`, although the look-up finds it.
+    The look-up is lenient: for the name `claude`, it finds `claude-v1`. A name without a number does not mean that
+    model.
     """
     return bool(_NUMBER.search(name)) or _bare(priced.name) == name.rpartition("/")[2]
 
@@ -299,8 +303,8 @@ def _is_set(provider: PricedProvider, model: str) -> bool:
 def resembles(model: str, served: str) -> bool:
     """Return whether the name in a reply may be another name of the called model.
 
-    This is so if one of the names contains the other, or if the name in the reply has no number, because such a name
-    does not name a version.
+    This is so if one of the names contains the other. It is also so if the name in the reply has no number, and thus no
+    version.
     """
     one, other = base_id(model).lower(), base_id(served).lower()
     return one in other or other in one or not _NUMBER.search(other)

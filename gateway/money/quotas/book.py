@@ -96,11 +96,9 @@ class CallReservation(msgspec.Struct, frozen=True):
         return ", ".join(f"{name}; used={used // 100}.{used % 100:02}" for name, used in notices)
 
     def terms(self, offer: str) -> ChainTerms:
-        """Return the chains of buckets that are charged if `offer` serves the call.
+        """Return the chains of buckets that are charged if `offer` serves the call, in the form for the journal.
 
-        The chains have the form in which they are stored.
-
-        If this process is killed during the call, a later process charges the stored chains of money buckets.
+        If this process is killed during the call, the next process charges the chains of money buckets in the journal.
         """
         rules = {(kind, name): bucket.rule for kind, held in self.held.items() for name, bucket, _ in held.parts}
         chains = self.chains.get(offer, ())
@@ -158,8 +156,8 @@ class Quotas:
     def configured(self, quotas: Mapping[str, Quota]) -> None:
         """Apply the quotas of a configuration.
 
-        Buckets are first refilled at the old rates. They keep their balances, limited to the new capacities. Full
-        buckets stay full.
+        Buckets are first refilled at the old rates. They keep their balances. A balance above the new capacity is
+        lowered to it, and a full bucket stays full.
 
         A bucket whose quota is no longer defined keeps its balance until the quota is defined again. Otherwise,
         removing a quota for a short time would fill its buckets.
@@ -238,10 +236,10 @@ class Quotas:
         return self._money.charge_parts(held["money"], money, now)
 
     def charge_unreserved(self, chains: MoneyTerms, amount: int) -> tuple[Charge, ...]:
-        """Charge a call to chains of money buckets. The call has no reservation, because its process was killed.
+        """Charge a call to chains of money buckets, and return the charges.
 
-        Return the charges. Buckets of quotas that are no longer defined are charged too, in case the quotas are defined
-        again.
+        The call has no reservation, because its process was killed. If the quota of a bucket is no longer defined, the
+        bucket is charged too, in case the quota is defined again.
         """
         now = self.clock()
         self._set_undefined_aside((bucket for chain in chains for bucket in chain), now)
@@ -322,7 +320,7 @@ class Quotas:
         return self._money.level(bucket, rule, self.clock())
 
     def rule_of(self, bucket: str) -> Rule | None:
-        """Return the rule of the quota to which a bucket belongs; None if there is no such quota.
+        """Return the rule of the quota to which a bucket belongs, or None if there is no such quota.
 
         - A quota without a template has one bucket with the quota's name.
         - A bucket of the quota `team:eu:<user>` has a name that begins with `team:eu:`. If several quotas fit, the one

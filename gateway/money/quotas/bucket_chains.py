@@ -12,14 +12,17 @@ from typing import Final
 from gateway.money.quotas.buckets import SECOND, Bucket, LiveBucket, Rule
 
 RETRY_AFTER_BUSY: Final = 5
-"""Maximum `retry_after` in seconds for a call that is refused only because of the reservations of calls in flight. Most
-of the calls in flight will have ended by then.
+"""Maximum `retry_after` in seconds for a call that is refused only because of the reservations of calls in flight.
 
-The same number is the `retry_after` if memory has no room for a new bucket."""
+Most of the calls in flight will have ended after this time. If memory has no room for a new bucket, this number is the
+`retry_after` as well.
+"""
 MAX_RETRY_AFTER: Final = 86_400
 """Maximum `retry_after` in seconds, and the `retry_after` of a bucket that is never refilled.
 
-It does not limit the wait for a calendar window, because the start of the next window is known exactly."""
+For a bucket with a calendar window (`windows.py`), the `retry_after` may be longer: it ends exactly at the start of the
+next window.
+"""
 
 Links = Sequence[tuple[str, LiveBucket]]
 """The buckets of a chain with their names, in the order in which they are charged."""
@@ -49,8 +52,8 @@ def split(chain: Links, amount: int, *, unreserved: bool = False) -> Sequence[tu
     """Return each bucket of a chain with the part of the amount that it pays.
 
     The buckets pay in their order. Each pays as much of the amount as its balance allows. The first bucket that never
-    refuses a call (`notify`) pays all that remains. If there is no such bucket, the last one pays it. If `unreserved`
-    is true, amounts that calls in flight have reserved are not available.
+    refuses a call (`notify`) pays the rest. Without such a bucket, the last bucket pays the rest. If `unreserved` is
+    true, a bucket's balance does not include amounts that calls in flight have reserved.
     """
     if len(chain) == 1:  # nearly all chains
         ((name, bucket),) = chain
@@ -94,7 +97,8 @@ def exceeded(chain: Links, now: int) -> Exceeded:
 
 
 def _wait(chain: Links, missing: int, now: int) -> int | None:
-    """Return the nanoseconds until the buckets of a chain have gained `missing` units together; None if they never do.
+    """Return the nanoseconds until the buckets of a chain have gained `missing` units together, or None if they never
+    do.
 
     The buckets refill at different rates, so the time is found by bisection, to within a second. The bisection begins
     with an upper bound: the first time at which one bucket alone has gained `missing` units, or all buckets are full.
@@ -116,8 +120,8 @@ def _wait(chain: Links, missing: int, now: int) -> int | None:
 
 
 def _until_full(buckets: Sequence[LiveBucket], missing: int, now: int) -> int | None:
-    """Return the nanoseconds until all refilling buckets are full; None if they gain fewer than `missing` units until
-    then.
+    """Return the nanoseconds until all refilling buckets are full, or None if they gain fewer than `missing` units
+    until then.
     """
     full = [(bucket, wait) for bucket in buckets if (wait := bucket.reaches(bucket.rule.capacity)) is not None]
     gained = sum(bucket.rule.capacity - bucket.balance for bucket, _ in full)

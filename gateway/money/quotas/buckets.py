@@ -23,10 +23,11 @@ SECOND: Final = 1_000_000_000
 NOTICE_PERCENT: Final = 80
 """Percentage of a bucket's capacity. When calls have used this much, the bucket is reported as nearly used."""
 _QUIET_PERCENT: Final = 70
-"""Percentage of a bucket's capacity. After a report, a bucket is not reported again until less than this was used.
+"""Used percentage below which a bucket must fall before it can be reported again as nearly used up.
 
-The percentage is lower than `NOTICE_PERCENT`. If both were equal, small calls and a slow refill near that percentage
-would cause many reports."""
+It is lower than `NOTICE_PERCENT`, at which a bucket is reported. If both were equal, small calls and a slow refill near
+that percentage would cause many reports.
+"""
 
 Kind = Literal["money", "requests", "tokens"]
 """The kind of a bucket. It determines the unit of amounts: nanodollars in a quota (`money`), and requests or tokens in
@@ -48,14 +49,14 @@ class Rule:
     capacity: int
     """Maximum number of units in a bucket. A new bucket has this number."""
     amount: int = 0
-    """Units that are added to a bucket in each period, evenly over the period; 0 without a refill."""
+    """Units that are added to a bucket in each period, evenly over the period. The value is 0 without a refill."""
     period: int = SECOND
     """Length of the period in nanoseconds."""
     notify: bool = False
     """True if an empty bucket refuses no calls and is only reported."""
     kind: Kind = "money"
     window: Window | None = None
-    """The calendar window at whose start a bucket is filled; None if the rule has no window."""
+    """The calendar window at whose start a bucket is filled. It is None if the rule has no window."""
 
     @property
     def terms(self) -> str:
@@ -145,11 +146,12 @@ class Level(NamedTuple):
     full_at: float | None
     """Unix time in seconds at which the bucket will be full if nothing is taken from it.
 
-    None if the bucket is full, or never will be."""
+    The value is None if the bucket is full, or will never be full.
+    """
 
     @property
     def spent(self) -> float:
-        """The used fraction of the capacity, without reserved amounts; 1 if the capacity is 0."""
+        """The used fraction of the capacity, without reserved amounts. It is 1 if the capacity is 0."""
         return spent_percent(self.rule.capacity, self.balance) / 100
 
 
@@ -168,7 +170,7 @@ class LiveBucket:
     reported: bool = False
     """True if the bucket was reported as nearly used up, and its use has not been below `_QUIET_PERCENT` since then."""
     _border: int = 0
-    """The next start of a calendar window after `at`, in nanoseconds of Unix time; 0 without a window."""
+    """The next start of a calendar window after `at`, in nanoseconds of Unix time. It is 0 without a window."""
 
     def __post_init__(self) -> None:
         self._border = self._next_border()
@@ -214,8 +216,8 @@ class LiveBucket:
     def change(self, rule: Rule, now: int) -> bool:
         """Apply a new rule from `now` on, and return whether capacity, refill or window have changed.
 
-        A full bucket stays full. If the period changes, the fraction of a unit is discarded, because its denominator
-        was the old period.
+        A full bucket stays full. A fraction of a unit is stored in units of the period. So if the period changes, the
+        fraction is discarded.
         """
         self.accrue(now)
         before, full = self.rule, self.balance >= self.rule.capacity
@@ -229,10 +231,7 @@ class LiveBucket:
         return True
 
     def report(self) -> bool:
-        """Return whether the bucket is nearly used up and has not been reported as such yet.
-
-        If so, remember that it is reported now.
-        """
+        """Return whether the bucket must now be reported as nearly used up, and remember that it was reported."""
         if self.reported or self.used_percent() < NOTICE_PERCENT:
             return False
         self.reported = True
@@ -243,7 +242,7 @@ class LiveBucket:
         return spent_percent(self.rule.capacity, self.balance)
 
     def reaches(self, balance: int) -> int | None:
-        """Return the nanoseconds from `self.at` until the bucket has `balance` units; None if it never will."""
+        """Return the nanoseconds from `self.at` until the bucket has `balance` units, or None if it never will."""
         rule = self.rule
         if self.balance >= balance:
             return 0
@@ -264,5 +263,5 @@ class LiveBucket:
 
 
 def spent_percent(capacity: int, balance: int) -> int:
-    """Return the used percentage of a capacity, rounded down; 100 for a capacity of 0."""
+    """Return the used percentage of a capacity, rounded down, or 100 for a capacity of 0."""
     return (capacity - balance) * 100 // capacity if capacity else 100

@@ -1,7 +1,7 @@
 """The clock of the buckets. Its time never goes back within a process.
 
 A machine's clock may be set back and corrected again. Buckets that followed it would be refilled twice for the same
-hours. `ledger.py` receives times as arguments; `book.py` has the clock of the process.
+hours. `ledger.py` receives times as arguments. `book.py` has the clock of the process.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ _MICROSECOND: Final = 1_000
 """Number of nanoseconds in a microsecond. The clock returns whole microseconds, because the store keeps times as floats
 in seconds. Until the year 2242, different microseconds are different floats."""
 _SLOWER: Final = 2
-"""Factor by which this clock runs slower than real time while it is ahead of the machine's clock. So the machine's
-clock can catch up, and buckets still refill."""
+"""Factor by which this clock runs slower than real time while it is ahead of the machine's clock.
+
+The clock does not stop, so that buckets still refill, while the machine's clock catches up.
+"""
 
 
 class SteadyClock:

@@ -19,8 +19,11 @@ from gateway.contract.result_values import MAX_COUNT
 IMAGE_TOKENS: Final = 5_000
 """Tokens assumed for an image, and the minimum for any other file. Claude's largest image has 4,784 tokens."""
 REMOTE_DOCUMENT_TOKENS: Final = 100_000
-"""Tokens assumed for a file of unknown size, unless it is an image. Such a file is given by a URL or an id, or it is a
-conversation that the provider has stored. The number is half of a common context window."""
+"""Tokens assumed for a file of unknown size that is not an image.
+
+The size is unknown if the request gives a URL or an id of a file, or refers to a conversation that the provider has
+stored. The number is half of a common context window.
+"""
 _MOST: Final[Mapping[FileKind, tuple[int, int, int]]] = {
     # a PDF of 17 KB can have 28,000 tokens, and a page needs few bytes; Claude reads up to 600 pages
     "packed": (1, 100_000, 600_000),

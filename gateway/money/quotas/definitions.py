@@ -4,7 +4,7 @@
 - A quota's name may end with a template, `:<user>` or `:<node>`. The quota then has a bucket for each user or node.
 - Balances of money are stored by the names of their buckets. So a name must mean the same bucket in every release.
 
-`config/sections/quotas.py` reads quotas from the configuration; `buckets.py` has the balances.
+`config/sections/quotas.py` reads quotas from the configuration. `buckets.py` has the balances.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ class Quota:
     capacity: int
     """Maximum number of nanodollars in a bucket. A new bucket has this number."""
     amount: int = 0
-    """Nanodollars that are added to a bucket in each period, evenly over the period; 0 if none are added."""
+    """Nanodollars that are added to a bucket in each period, evenly over the period. The value is 0 if none are added.
+    """
     period_seconds: int = 1
     rate: str = ""
     """The refill as written in the configuration: `$5.00/day`."""
     on_exceed: OnExceed = "reject"
     window: Window | None = None
-    """The calendar window at whose start a bucket is filled; None if the bucket refills over time, or never."""
+    """The calendar window at whose start a bucket is filled. It is None if the bucket refills over time, or never."""
 
     @property
     def rule(self) -> Rule:
@@ -98,7 +99,7 @@ def bucket_of(name: str, login: str, node: str) -> str:
 
 
 def template_of(name: str) -> str:
-    """Return the template at the end of a quota's name; "" if the name has none."""
+    """Return the template at the end of a quota's name, or "" if the name has none."""
     return next((template for template in TEMPLATES if name.endswith(f":{template}")), "")
 
 

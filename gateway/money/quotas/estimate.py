@@ -4,7 +4,7 @@
   not report all of it.
 - Input is estimated from the size of the body. Output is estimated as the client's output limit or, without such a
   limit, from the limits of the models.
-- The estimates before the call are high. The unused part is released when the call is charged.
+- The estimates before the call are high. When the call is charged, the unused part of the reservation is released.
 - Rate limits reserve only the typical number of tokens. If a call uses more, later calls merely wait longer.
 
 The plugin of the client's API reads the output limit from the body (`Flag.limit`). It also finds the images, files and
@@ -32,11 +32,13 @@ from gateway.money.quotas.contents import Contents, contents_of
 BYTES_PER_TOKEN: Final = 3
 """Number of bytes of a body that count as one token. English text and code have about four, so the estimate is high."""
 WORD_TOKENS: Final = (5, 8)
-"""A pair (tokens, bytes): 8 bytes of lower-case letters and spaces count as 5 tokens, an upper bound.
+"""A pair (tokens, bytes), an upper bound: 8 bytes of lower-case letters and spaces count as 5 tokens, which is 1.6
+bytes per token.
 
 In OpenAI's o200k and cl100k and in Anthropic's published tokenizer, random letters have 1.6 bytes per token, and words
-have 3.5. A byte of any other character counts as one token, because digits, base64, Chinese characters and emoji can
-need a token per byte. No tokenizer makes more tokens than there are bytes."""
+have 3.5. Digits, base64, Chinese characters and emoji can need a token per byte. So a byte of any other character
+counts as one token. No tokenizer makes more tokens than there are bytes.
+"""
 MAX_SIGNS: Final = 500_000
 """Maximum number of quotes and commas in a body that is decoded on the event loop. Decoding then takes less than 0.3 s.
 
@@ -71,13 +73,13 @@ class Priced(Protocol):
     """The prices of one model, in the form that this module needs."""
 
     def cost(self, usage: Usage) -> int | None:
-        """Return the cost in nanodollars in the standard tier; None if it is unknown."""
+        """Return the cost in nanodollars in the standard tier, or None if it is unknown."""
 
     def highest_cost(self, usage: Usage) -> int | None:
-        """Return the cost in nanodollars in the most expensive tier; None if it is unknown."""
+        """Return the cost in nanodollars in the most expensive tier, or None if it is unknown."""
 
     def unit(self, kind: str) -> int | None:
-        """Return the standard price of one token or search of a kind in 1e-15 USD; None if it is unknown."""
+        """Return the standard price of one token or search of a kind in 1e-15 USD. Return None if it is unknown."""
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -93,10 +95,11 @@ class Estimate(msgspec.Struct, frozen=True):
     usual: int = MAX_OUTPUT
     """Number of output tokens that are reserved in a rate limit, at most the number `output`.
 
-    For a call without an output limit, this number may be lower than `output`. Few such calls use the maximum, and
-    reserving the maximum would make the rate limit refuse other calls."""
+    For a call without an output limit, this number may be lower than `output`. Few calls without a limit use the
+    maximum. If the maximum were reserved, the rate limit would refuse other calls without need.
+    """
     usual_input: int | None = None
-    """Typical number of input tokens; None if it equals `input`, the maximum."""
+    """Typical number of input tokens. It is None if it equals `input`, the maximum."""
     searches: int = 0
     """Maximum number of searches that the provider may charge for."""
     fees: int = 0
@@ -214,8 +217,8 @@ def _usual(body: bytes, contents: Contents) -> int:
 def _marks(body: bytes) -> tuple[bool, bool]:
     """Return whether a body may ask for prompt caching, and whether it may name a service tier.
 
-    The fields for this may be at any depth, so the bytes are searched for their names. An escaped letter could hide a
-    name. So both results are True for a body with an escaped letter.
+    The fields that ask for this may be at any depth, so the bytes of the body are searched for the names of the fields.
+    A name could be written with an escaped letter. So both results are True for a body with an escaped letter.
     """
     if _HIDDEN.search(body) is not None:
         return True, True

@@ -3,9 +3,9 @@
 Calls reserve an estimated amount in the buckets, and are charged the amount that they have used.
 
 - The current time is an argument of each function. Nothing here reads a clock.
-- A call may begin if the balance minus all reserved amounts is above zero, even if the call itself costs more.
-  Otherwise a large call could be refused for ever. If calls cost at most what they reserved, the overdraft of a bucket
-  is at most the cost of one call.
+- A call may begin if the balance minus all reserved amounts is above zero, even if the call will cost more than that.
+  Otherwise a large call could be refused for ever. A bucket can be overdrawn by at most the cost of one call, if no
+  call costs more than it reserved.
 - A claim is on one bucket, or on a chain of buckets. A chain is charged in order: what a bucket cannot pay, the next
   bucket pays. Only the last bucket can be overdrawn. A chain refuses a call if all its buckets together are empty.
 - If several claims of a call charge the same bucket, only the highest of the amounts is charged.
@@ -41,8 +41,9 @@ Full buckets are removed when new ones come. A full bucket has no spent amount, 
 EVICTION_PROBES: Final = 4
 """Number of least recently used buckets that are examined for each new bucket.
 
-Examined buckets that are full again are removed from memory. Several buckets are examined, so that the number of
-buckets decreases even if some of them are not full."""
+Those that are full again are removed from memory. More than one is examined for each new bucket, so that the number of
+buckets can decrease even if some are not full.
+"""
 CROWDED_EVICTION_PROBES: Final = 64
 """Number of least recently used buckets that are examined for each new bucket if memory has no room."""
 MAX_AHEAD: Final = 86_400 * SECOND
@@ -78,7 +79,7 @@ class Reservation:
     notices: tuple[tuple[str, int], ...] = ()
     """Pairs (name, used percentage) of the buckets that were nearly used up when the call began."""
     charges: tuple[Charge, ...] | None = None
-    """The charges of the call; None until the reservation is charged or released."""
+    """The charges of the call. The value is None until the reservation is charged or released."""
 
 
 class Part(NamedTuple):
@@ -144,9 +145,9 @@ class Ledger:
     ) -> tuple[Charge, ...]:
         """Charge the used amount to all claims of a reservation, or to those in `only`, and release the reservation.
 
-        `only` has a tuple for each claim, with the names of its buckets. A reservation is charged or released only
-        once. After that, this method changes nothing, and returns the same charges. A bucket is also charged if its
-        quota is no longer configured.
+        `only` has a tuple of bucket names for each claim to charge. If the reservation has been charged or released
+        before, this method changes nothing, and returns the same charges. A bucket is also charged if its quota is no
+        longer configured.
         """
         if reservation.charges is None:
             _end(reservation)
@@ -342,12 +343,14 @@ def _end(reservation: Reservation) -> None:
 
 
 def _chosen(reservation: Reservation, only: Container[tuple[str, ...]] | None) -> Sequence[Links]:
-    """Return the chains of buckets in a reservation whose bucket names are in `only`; all chains if `only` is None."""
+    """Return the chains of buckets in a reservation whose bucket names are in `only`, or all chains if `only` is
+    None.
+    """
     return [chain for chain in reservation.chains if only is None or tuple(name for name, _ in chain) in only]
 
 
 def _stored(rule: Rule, stored: Charge, now: int) -> LiveBucket:
-    """Return a bucket as it was stored: with its balance, and with the capacity and refill that it had then.
+    """Return a bucket as it was when it was stored, with its balance, capacity and refill.
 
     `rule` is the present rule of the bucket's quota.
     """

@@ -1,4 +1,4 @@
-"""The values by which a process hands the state of its quotas and rate limits to the process that replaces it.
+"""The values with which a process hands over the state of its quotas and rate limits to the process that replaces it.
 
 - Only the buckets of rate limits are handed over, because the balances of money are in the store.
 - The reservations of open calls are handed over for all kinds of buckets. Otherwise the new process would accept calls

@@ -131,7 +131,7 @@ def build(
 
     `state` is the folder for data that must survive a restart. `modes` identifies callers, by the mode of the listener
     that they use. Listeners may be added to it later, when their ports are known. `pool` is closed with the
-    application. `taker` is the connection to a running gateway that this process replaces; None if no gateway is
+    application. `taker` is the connection to a running gateway that this process replaces. It is None if no gateway is
     running. `seconds` are intervals, passed to `Server`.
 
     Raises `PluginError` if two compatibility flags (plugins of API formats) have the same route. Raises `StoreFailed`

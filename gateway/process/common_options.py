@@ -56,7 +56,7 @@ def default_state() -> Path:
 
 
 def state_folder(options: argparse.Namespace) -> Path:
-    """Return the folder of `--state`. Create it if it is missing; raises `UsageError` if that fails."""
+    """Return the folder of `--state`. Create it if it is missing. Raises `UsageError` if that fails."""
     state: Path = options.state
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def registry_of(options: argparse.Namespace) -> Registry:
 
 
 def listener_of(listen: str | None) -> Listener | None:
-    """Return the listener of `--listen`; None without the option.
+    """Return the listener of `--listen`, or None without the option.
 
     Raises `UsageError` if the address is not valid, or if other machines can reach it.
     """

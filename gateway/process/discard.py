@@ -18,7 +18,9 @@ SLICE: Final = 200
 
 
 def discard(old: list[tuple[Loaded, Runtime]]) -> None:
-    """Free a configuration in slices. Call this in a thread. `old` must have the only references to the configuration.
+    """Free the memory of a configuration in slices. Call this in a thread.
+
+    `old` is a list with the only reference to the configuration.
 
     Objects that are used elsewhere too, such as by calls in flight, are not freed.
     """

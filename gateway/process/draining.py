@@ -22,9 +22,10 @@ async def first(*events: asyncio.Event) -> None:
 
 
 async def left(has_clients: Callable[[], bool], stop: asyncio.Event) -> None:
-    """Wait until no client is connected to a replaced process, or until `stop` is set.
+    """Wait, in a replaced process, until no client is connected or `stop` is set.
 
-    Clients leave because replies ask them to reconnect, and because idle connections are closed after `idle_seconds`.
+    Clients disconnect because replies ask them to reconnect, and because idle connections are closed after
+    `idle_seconds`.
     """
     while has_clients() and not stop.is_set():
         with suppress(TimeoutError):

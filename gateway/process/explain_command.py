@@ -41,8 +41,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def caller(options: argparse.Namespace) -> Identity:
     """Return the caller that the options name.
 
-    Raises `BadName` if the name of the caller or the model is blank, too long or not printable. Raises it also for a
-    login, groups and tags that no single caller can have together.
+    Raises `BadName` if the name of the caller or the model is blank, too long or not printable. Also raises `BadName`
+    if no single caller can have the given login, groups and tags together.
     """
     # with "" as their default, argparse would take an empty name for a missing option
     options.model, options.direct = options.model or "", options.direct or ""

@@ -1,8 +1,8 @@
 """Interrupts a plugin's hook that blocks the event loop for too long. Only that hook's call fails.
 
 - Hooks run on the event loop. While one of them sleeps or loops, all calls wait.
-- The event loop regularly postpones a timer of the operating system (SIGALRM), so the signal comes only while the loop
-  is blocked. The signal handler interrupts a hook that has run for `HOOK_SECONDS`.
+- The event loop regularly postpones a timer of the operating system (SIGALRM). If the loop is blocked, the timer is not
+  postponed, and the signal comes. The signal handler interrupts a hook that has run for `HOOK_SECONDS`.
 - The interruption is an exception in the plugin's code. `contract/hooks.py` reports it like any other exception.
 - A long computation in C code cannot be interrupted. The exception is raised when the C code returns.
 
@@ -26,7 +26,8 @@ HOOK_SECONDS: Final = 5.0
 busy machine."""
 BEATS: Final = 4
 """Number of equal periods in `HOOK_SECONDS`. In each period, the event loop postpones the signal once. While the event
-loop is blocked, it cannot do that, and the signal comes once in each period."""
+loop is blocked, the signal comes once in each period.
+"""
 
 
 @contextmanager

@@ -82,7 +82,7 @@ class ModelRefresh:
         return [provider for provider in self._asked() if self._due.get(provider.id, now) <= now]
 
     def _pause(self) -> float | None:
-        """Return the number of seconds until the next request for a list; None if no provider is asked."""
+        """Return the number of seconds until the next request for a list, or None if no provider is asked."""
         times = [self._due[provider.id] for provider in self._asked() if provider.id in self._due]
         return max(0.0, min(times) - monotonic()) if times else None
 

@@ -35,7 +35,7 @@ class Kind:
     group: str
     """The group of the plugin's entry point."""
     usage: str
-    """Markdown that says how the plugin is used; `$name` stands for the plugin's name."""
+    """Markdown that says how the plugin is used. `$name` stands for the plugin's name."""
 
 
 _FLAG_USAGE: Final = """\

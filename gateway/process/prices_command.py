@@ -33,7 +33,7 @@ class PriceList(NamedTuple):
     name: str
     rows: Sequence[Entry]
     as_of: str
-    """The day on which the list was built from its sources; "" for an operator's file."""
+    """The day on which the list was built from its sources. It is "" for an operator's file."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,8 +50,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def differences(files: Sequence[Path]) -> tuple[str, Differences]:
     """Return the differences of two price lists, as text and as values.
 
-    An operator's file has only some rows, so missing rows in it are not reported. Raises `NoPrices` if a file is not a
-    price list.
+    If a list is an operator's file, which has only some rows, rows that are missing in it are not reported. Raises
+    `NoPrices` if a file is not a price list.
     """
     before = read(files[-2]) if len(files) > 1 else read(BUILTIN_FILE, BUILT_IN)
     after = read(files[-1])

@@ -1,4 +1,4 @@
-"""Reloads the configuration. A valid new configuration replaces the old one as a whole; an invalid one is refused.
+"""Reloads the configuration. A valid new configuration replaces the old one as a whole. An invalid one is refused.
 
 - A change is either an edit of the file by a user or a call of `save`, which writes the file itself.
 - Calls in flight keep the configuration with which they began.
@@ -71,14 +71,14 @@ class Reloader:
     path: Path
     gateway: Gateway
     overlay: Listener | None
-    """The listener given on the command line; None without one. It replaces the listeners of the file."""
+    """The listener given on the command line. It is None without one. It replaces the listeners of the file."""
     loaded: Loaded
     """The configuration in use, as it was loaded from the file."""
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     """The secret key of the entity tags and of the marks (placeholders for secrets). A restart with the same key keeps
     both valid."""
     history: History | None = None
-    """The most recent versions of the configuration; None if they are not kept."""
+    """The most recent versions of the configuration. The value is None if they are not kept."""
     seen: Mapping[Path, Stamp] = field(init=False)
     """The modification stamps of the configuration's files, taken just before the files were last read."""
     started: Config = field(init=False)
@@ -93,10 +93,10 @@ class Reloader:
         self._watched = frozenset(self.seen)
 
     def etag(self, data: bytes, error: str = "") -> str:
-        """Return an entity tag for the file's content and for `error`, the reason why the file was refused.
+        """Return an entity tag for what readers of the configuration see: the file's content, and `error`, the reason
+        why the file was refused.
 
-        The tag covers `error` because readers see it with the file. The tag is keyed, so that nobody can use it to
-        verify a guess of a secret in the file.
+        The tag is a keyed hash. Without the key, nobody can use the tag to check a guess of a secret in the file.
         """
         message = b"configuration tag:" + error.encode() + b"\0" + data
         return hmac.digest(self.key, message, "sha256").hex()[:32]
@@ -130,7 +130,7 @@ class Reloader:
         of the configuration is possible. A save that has begun is completed even if the caller is cancelled.
 
         Raises the exceptions of `check`, `CannotReplace` and `OSError`. Raises `ConfigError` or `NotTaken` if an error
-        is found only after the write; the old content is then restored.
+        is found only after the write. The old content is then restored.
         """
         await asyncio.shield(self._task(self._save(text.encode(), expected, who, check)))
 

@@ -27,7 +27,7 @@ DAYS: Final = 30
 UNPRICED: Final = ("on-prem", "qwen3-coder-480b")
 """A provider and its model without a price. The pages show the cost of these calls as unknown."""
 UNGRANTED: Final = "o3-pro"
-"""A model that some people ask for and that is not granted to them."""
+"""A model that some people of the sample request although it is not granted to them."""
 _SATURDAY: Final = 5
 _SYSTEM_TOKENS: Final = 14_000
 """Number of tokens in the system prompt and the tools of a coding agent."""
@@ -43,7 +43,7 @@ class Person(NamedTuple):
     turns: int
     """Average number of calls in a session."""
     models: tuple[int, ...]
-    """Preferred models, as indexes of the list of models; -1 stands for `UNPRICED`."""
+    """Preferred models, as indexes of the list of models. -1 stands for `UNPRICED`."""
     starts: int
     """Hour of the day in UTC at which the person begins to work."""
     caches: bool = True

@@ -60,7 +60,8 @@ COLLECT_AFTER: Final = 10_000
 Reference counting frees nearly all objects of a call, so the collector finds little. With Python's default of 700, each
 batch of records that is written to the store would cause several searches."""
 SERVED_HEADER_BYTES: Final = 256 * 1024
-"""Maximum length in bytes of a header line behind `tailscale serve`. It replaces a lower configured maximum.
+"""Length in bytes that a header line may have at least, if requests come from `tailscale serve`. A lower configured
+maximum is raised to this number.
 
 `tailscale serve` sends all of a caller's grants in the tailnet policy in one header, which can be long.
 """
@@ -83,7 +84,7 @@ class Running:
     """The clean-up of the metrics listener."""
     metrics_bounds: list[Bound] = field(default_factory=list)
     metrics_url: str = ""
-    """The URL of the metrics on a separate listener; "" if there is no such listener."""
+    """The URL of the metrics on a separate listener. It is "" if there is no such listener."""
     replaced: asyncio.Event = field(default_factory=asyncio.Event)
     """An event that is set when another process has replaced this one."""
 
@@ -116,9 +117,9 @@ async def listening(
 ) -> AsyncIterator[Running]:
     """Build the gateway and open its listeners. Raises `CannotStart` if one of these steps fails.
 
-    `passed` are listening sockets that another process has opened; each must have the address of a listener. `taker` is
-    the connection to a running gateway that this process replaces; None if this process replaces no gateway. `hurry` is
-    an event that ends the wait for calls in flight.
+    `passed` are listening sockets that another process has opened. Each must have the address of a listener. `taker` is
+    the connection to a running gateway that this process replaces. It is None if this process replaces no gateway.
+    `hurry` is an event that ends the wait for calls in flight.
 
     At the end of the block, stop accepting connections, and wait at most `drain_seconds` for calls in flight. Then
     cancel the calls that are left, and close everything.
@@ -209,8 +210,8 @@ def _header_bytes(config: Config) -> int:
 def _bind(config: Config, passed: list[Passed], bounds: list[Bound], metrics: list[Bound], *, every: bool) -> None:
     """Open the sockets of all listeners. Append the metrics listener's socket to `metrics`, and the others to `bounds`.
 
-    `passed` are sockets that were opened by another process. Raises `CannotStart` if a socket cannot be opened. If
-    `every` is true, also raises `CannotStart` if no listener uses a passed socket.
+    `passed` are sockets that another process has opened. Raises `CannotStart` if a socket cannot be opened. If `every`
+    is true, each passed socket must belong to a listener, and otherwise `CannotStart` is raised.
     """
     try:
         bounds.extend(bind(listener, passed) for listener in config.server.listeners)
@@ -278,7 +279,7 @@ class Options:
     """Options of `serve`."""
 
     listener: Listener | None = None
-    """The listener given on the command line; None without one. It replaces the listeners of the file."""
+    """The listener given on the command line. It is None without one. It replaces the listeners of the file."""
     hints: Callable[[str], str] = lambda _url: ""
     take_over: bool = False
     """True to replace a gateway that already runs with the same state folder."""

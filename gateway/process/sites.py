@@ -24,8 +24,8 @@ BACKLOG: Final = 1024
 ACCEPTED_AT_ONCE: Final = 100
 """Maximum number of connections that asyncio accepts in one iteration of the event loop.
 
-Connections are counted only after the iteration. If this number were above `RESERVED_DESCRIPTORS`, one iteration could
-use up the file descriptors.
+Connections are counted, and closed if there are too many, only after the iteration. The number is at most
+`RESERVED_DESCRIPTORS`, so that one iteration cannot use up the file descriptors.
 """
 
 
@@ -76,7 +76,7 @@ class Sites:
     def __init__(self, bounds: list[Bound], modes: Modes) -> None:
         self._modes = modes
         self._served: tuple[web.AppRunner, Connections, Configured] | None = None
-        """The arguments of `start`; None before `start`."""
+        """The arguments of `start`. The value is None before `start`."""
         self._sites: list[Site] = []
         self.bounds: Final = bounds
         self._has_files = True

@@ -35,10 +35,12 @@ class Bound:
     endpoint: str
     url: str
     file: tuple[int, int] | None = None
-    """The device and inode numbers of a unix socket's file; None for a TCP socket."""
+    """The device and inode numbers of a unix socket's file. The value is None for a TCP socket."""
 
     def owning(self) -> Bound:
-        """Return a copy whose `remove_file` removes the socket's file, even if another process created it."""
+        """Return a copy that owns the socket's file: its `remove_file` removes the file, even if another process
+        created it.
+        """
         return replace(self, file=file_id(self.listener.unix)) if self.listener.unix else self
 
     def remove_file(self) -> None:

@@ -58,7 +58,8 @@ def address(postgres: Postgres, server: PostgresServer) -> Address:
 def store_name(config: Config, state: Path) -> str:
     """Return a name of the store, without a password.
 
-    If a new process and the process that it replaces have the same name here, they have the same store.
+    A new process compares this name with the name of the process that it replaces, to check that both use the same
+    store.
     """
     postgres = config.storage.postgres
     return str(database_path(config, state).resolve() if postgres is None else address(postgres, postgres.server))

@@ -62,7 +62,7 @@ def _folder(options: argparse.Namespace, config: Config) -> StateFolder:
 
 
 def _holder(folder: StateFolder) -> str:
-    """Return a text that names the gateway process using the state folder; "" if there is none."""
+    """Return a text that names the gateway process using the state folder, or "" if there is none."""
     with suppress(StoreFailed):  # the checks of the folder say why the lock cannot be opened
         return lock_holder(folder.journal)
     return ""

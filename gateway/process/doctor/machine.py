@@ -93,7 +93,7 @@ _REMEDIES: Final = {
 
 
 def _fault(listener: Listener) -> int | None:
-    """Return the `errno` with which listening on the address would fail; None if listening is possible.
+    """Return the `errno` with which listening on the address would fail, or None if listening is possible.
 
     Raises `socket.gaierror` for a host name that cannot be resolved.
     """
@@ -109,7 +109,7 @@ def _fault(listener: Listener) -> int | None:
 
 
 def _unix_fault(path: str) -> int | None:
-    """Return the `errno` with which listening on the path would fail; None if listening is possible.
+    """Return the `errno` with which listening on the path would fail, or None if listening is possible.
 
     A socket file that a killed gateway has left behind is no fault, because the next gateway removes it. Raises
     `OSError` if the folder may not be searched.

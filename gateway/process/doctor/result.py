@@ -23,7 +23,7 @@ class Result:
     state: State
     message: str
     remedy: str = ""
-    """Advice for the operator; "" if nothing needs to be done."""
+    """Advice for the operator. It is "" if nothing needs to be done."""
 
 
 def ok(check: str, message: str) -> Result:

@@ -54,7 +54,7 @@ class StateFolder:
     If the store is in PostgreSQL, there is no file at this path."""
     repair: bool
     postgres: Address | None = None
-    """The database of a store in PostgreSQL; None for a store in SQLite."""
+    """The database of a store in PostgreSQL. It is None for a store in SQLite."""
 
     @property
     def journal(self) -> Path:
@@ -111,7 +111,8 @@ def _permissions(state: StateFolder) -> Result:
 def _is_shared(path: Path) -> bool:
     """Return whether other users can access a file or folder of this user.
 
-    False for sockets and for files of other users, because their modes may be intended. False for a missing file too.
+    The result is False for sockets and for files of other users, because their modes may be intended. It is also False
+    for a missing file.
     """
     try:
         status = path.lstat()

@@ -104,7 +104,7 @@ class Departure:
 
 
 async def _failure(step: Callable[[], Awaitable[None]]) -> str:
-    """Run a step of the hand-over. Return the reason why it failed; "" if it succeeded."""
+    """Run a step of the hand-over. Return the reason why it failed, or "" if it succeeded."""
     try:
         await step()
     except (StoreFailed, OSError) as error:

@@ -154,7 +154,7 @@ class Giver:
         return Reserved(held["money"].notices)
 
     def _disagreement(self, hello: Hello) -> str:
-        """Return the reason why the process that sent `hello` cannot take over; "" if it can."""
+        """Return the reason why the process that sent `hello` cannot take over, or "" if it can."""
         ours = self._hello
         if hello.protocol != ours.protocol or hello.schema != ours.schema:
             return "its release has another form of the state; stop it, and then start the new release"
@@ -194,7 +194,7 @@ class Giver:
 
 
 async def _failure(connection: socket.socket, departure: Departure, lock: int) -> str:
-    """Send the state, and wait until the new process is ready. Return the reason of a failure; "" for success."""
+    """Send the state, and wait until the new process is ready. Return the reason of a failure, or "" for success."""
     try:
         state = await departure.begin()
         await send_soon(connection, state, [lock])

@@ -2,10 +2,10 @@
 
 - The memory has the models, providers and keys that rest (are not used for a time), and the keys that providers
   refused. It also has the provider and the key at which each session stays.
-- The modules that keep the models, keys and sessions limit their numbers.
+- The numbers of models, keys and sessions are limited by the modules that keep them.
 - The memory is a part of `State` with a version of its own. A process that cannot read it logs why, and starts without
   it.
-- A provider that is reached by other settings now, such as another key, starts as healthy.
+- If a provider is now reached by other settings, such as another key, it starts as healthy.
 """
 
 from __future__ import annotations

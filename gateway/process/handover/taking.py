@@ -55,13 +55,15 @@ class CannotTake(Exception):
 
 
 class Taker:
-    """The connection to the running gateway, until that gateway has given up its listeners."""
+    """The connection of a new process to the running gateway that it replaces. It is used until the hand-over is
+    complete.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._files: list[str] = []
         self.state = State((), (), ())
-        """The state of the running gateway; empty before `commit`."""
+        """The state of the running gateway. It is empty before `commit`."""
 
     def offer(self, hello: Hello) -> list[Passed]:
         """Return the listening sockets of the running gateway. Raises `CannotTake` if that gateway declines."""
@@ -120,7 +122,7 @@ def _declined(error: Broken) -> str:
 
 
 def connect(state: Path) -> Taker | None:
-    """Return a connection to the gateway that runs with this state folder; None if no gateway runs.
+    """Return a connection to the gateway that runs with this state folder, or None if no gateway runs.
 
     Raises `CannotTake` if that gateway's process belongs to another user.
     """
@@ -167,7 +169,7 @@ class RemoteQuotas:
         return self._local(claims)
 
     def _asked(self, message: Reserve) -> Message | None:
-        """Return the answer of the process that has the balances now; None if it does not answer."""
+        """Return the answer of the process that has the balances now, or None if it does not answer."""
         try:
             with closing(_connected(self._state, ASK_SECONDS)) as connection:
                 send(connection, message)

@@ -64,7 +64,8 @@ class Sockets(msgspec.Struct, frozen=True, tag=True):
 
     sockets: tuple[tuple[str, tuple[int, int] | None], ...]
     """The sockets as pairs (address, file). The address is the listener's text in the configuration. The file is the
-    device and inode of a unix socket's file; None for TCP."""
+    device and inode of a unix socket's file. The value is None for TCP.
+    """
 
 
 class Commit(msgspec.Struct, frozen=True, tag=True):

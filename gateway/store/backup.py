@@ -68,7 +68,7 @@ class Manifest(msgspec.Struct, frozen=True):
     """Unix time in seconds at which the backup was started."""
     calls: int
     last_at: float | None
-    """Unix time in seconds at which the last call began; None if the backup has no call."""
+    """Unix time in seconds at which the last call began. It is None if the backup has no call."""
     files: Mapping[str, CopiedFile]
     """The files by their paths in the backup."""
 
@@ -112,7 +112,7 @@ def back_up(state: StateFiles, target: Path, *, release: str, bodies: bool = Tru
 
 @contextmanager
 def _made(target: Path) -> Iterator[Path]:
-    """Yield a hidden folder. At the end of the block, rename it to `target`; after an exception, remove it.
+    """Yield a hidden folder. At the end of the block, rename it to `target`. After an exception, remove it.
 
     Remains of a killed backup are removed first. Raises `StoreFailed` if `target` exists, or if another backup to it is
     being made.
@@ -204,7 +204,7 @@ def _size(snapshot: sqlite3.Connection) -> int:
 def _copy_spools(state: StateFiles, copy: StateFiles) -> None:
     """Copy the spools (journals of replaced processes).
 
-    A spool that a gateway removes meanwhile is left out, because its calls are already in the journal.
+    A spool that a gateway removes meanwhile need not be copied, because its calls are already in the journal.
     """
     for spool in state.spools():
         target = copy.journal / spool.name
@@ -219,8 +219,7 @@ def _copy_spools(state: StateFiles, copy: StateFiles) -> None:
 def _copy_history(state: StateFiles, copy: StateFiles) -> None:
     """Copy the earlier versions of the configuration.
 
-    A version that the gateway removes meanwhile, because it has newer ones, is left out. So is a version that is saved
-    after the files were listed.
+    The gateway may remove an old version or save a new one meanwhile. The copy then lacks this version.
     """
     for version in state.versions():
         copy.history.mkdir(mode=0o700, exist_ok=True)

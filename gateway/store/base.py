@@ -50,7 +50,7 @@ class Session(Totals):
     agent: str
     """Agent (client program) of the last call."""
     provider: str
-    """Provider of the session's last call for which a provider was chosen; "" if there is no such call."""
+    """Provider of the session's last call for which a provider was chosen. It is "" if there is no such call."""
     providers: tuple[str, ...]
     """Providers that were used in the session, the last used first."""
     models: tuple[str, ...]
@@ -85,7 +85,7 @@ class Page(Generic[T]):
 
     rows: tuple[T, ...]
     next: str | None
-    """The opaque cursor of the next page; None if this is the last page."""
+    """The opaque cursor of the next page. It is None if this is the last page."""
 
 
 class JournalOffset(NamedTuple):
@@ -189,7 +189,7 @@ class Store(Protocol):
         """
 
     async def session(self, identity: str | None, session_id: str) -> Session | None:
-        """Return one session; None if there is none.
+        """Return one session, or None if there is none.
 
         Raises `Ambiguous` if `identity` is None and several callers have a session of this id.
         """
@@ -209,8 +209,9 @@ class Store(Protocol):
         """
 
     async def call(self, identity: str | None, call_id: str) -> Record | None:
-        """Return a call; None if there is none, or if it belongs to another caller. An `identity` of None allows any
-        caller.
+        """Return a call, or None if there is no call of this id, or if it is not a call of `identity`.
+
+        If `identity` is None, the call may be of any caller.
         """
 
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:

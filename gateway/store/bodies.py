@@ -30,7 +30,7 @@ from gateway.store.file import BUSY_SECONDS
 from gateway.telemetry.log import Logger
 
 MAX_WAITING: Final = 32 * 1024 * 1024
-"""Maximum number of bytes in the queue; bodies that would exceed it are lost."""
+"""Maximum number of bytes in the queue. Bodies that would exceed it are lost."""
 OVERHEAD: Final = 4096
 """Number of bytes that are added to the size of each call's bodies, because headers take memory in the queue too."""
 GATHER_SECONDS: Final = 0.05
@@ -68,9 +68,10 @@ _DELETE: Final = "DELETE FROM bodies WHERE id IN (SELECT id FROM bodies WHERE at
 _SELECT: Final = "SELECT * FROM bodies WHERE id = ? AND at >= ?"
 
 Retention = Callable[[], float | None]
-"""A function that returns the seconds for which bodies are kept; None for ever, and 0 for not at all.
+"""A function that returns the seconds for which bodies are kept. It returns None for ever, and 0 for not at all.
 
-The function is called before each write, read and deletion, because the configuration may change."""
+The function is called before each write, read and deletion, because the configuration may change.
+"""
 
 
 def bodies_path(database: Path) -> Path:
@@ -113,9 +114,9 @@ class Bodies:
         self._queue.put(capture)
 
     async def of(self, call: str, identity: str | None) -> CapturedBodies | None:
-        """Return the bodies of a call; None if there are none, or if the caller's login is not `identity`.
+        """Return the bodies of a call, or None if there are none, or if the caller's login is not `identity`.
 
-        An `identity` of None allows any login. Raises `StoreFailed` if the file cannot be read.
+        If `identity` is None, the login may be any. Raises `StoreFailed` if the file cannot be read.
         """
         return await asyncio.to_thread(self._read, call, identity)
 

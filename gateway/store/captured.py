@@ -17,7 +17,7 @@ class CapturedBody(msgspec.Struct, frozen=True):
     """The headers and the body of a call's request or reply."""
 
     headers: Mapping[str, str]
-    """Headers by name in lower case; a value that may be a secret is replaced by `[redacted]`."""
+    """Headers by name in lower case. A value that may be a secret is replaced by `[redacted]`."""
     body: bytes
     """The body, cut to the maximum length in the configuration."""
     cut: bool
@@ -26,7 +26,7 @@ class CapturedBody(msgspec.Struct, frozen=True):
     def as_dict(self) -> dict[str, Any]:
         """Return the values for JSON.
 
-        The body is text if it is valid UTF-8, else base64; `encoding` says which of the two.
+        The body is text if it is valid UTF-8, and else base64. `encoding` says which of the two.
         """
         try:
             # a body that was cut may end within a character; the incomplete character is left out
@@ -41,7 +41,7 @@ class CapturedBodies(msgspec.Struct, frozen=True):
 
     id: str
     identity: str
-    """Login of the caller; "" if the caller has none."""
+    """Login of the caller. It is "" if the caller has none."""
     at: float
     """Unix time in seconds at which the request arrived."""
     request: CapturedBody

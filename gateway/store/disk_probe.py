@@ -35,7 +35,7 @@ class DiskProbe:
         self._fault = ""
 
     def fault(self) -> str:
-        """Return the reason why the folder accepts no data; "" if it accepts data.
+        """Return the reason why the folder accepts no data, or "" if it accepts data.
 
         This waits for the disk, at most `WAIT_SECONDS`, and may be called from any thread.
         """

@@ -28,12 +28,14 @@ Each retry writes the unflushed lines again, so retries without a pause would fi
 
 
 class Unflushed(NamedTuple):
-    """The files that a flush must write to the disk, and the part of the journal that is on the disk afterwards."""
+    """The work of one flush: the files to write to the disk, and the part of the journal that is on the disk
+    afterwards.
+    """
 
     descriptors: tuple[int, ...]
     """Descriptors of the files. They are closed after the flush."""
     folder: Path | None
-    """The journal's folder if a file was created in it since the last flush; None otherwise."""
+    """The journal's folder if a file was created in it since the last flush. It is None otherwise."""
     lines: int
     """Number of lines written to the journal since the process started. All of them are on the disk after the flush."""
     end: JournalOffset

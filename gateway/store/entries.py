@@ -2,18 +2,18 @@
 
 Four kinds of entries are usual:
 
-- a call that is about to be sent;
-- a call that has ended, with the new balances of its quota buckets;
-- balances after a refill or a change of the quotas;
-- a change of the configuration.
+- a call that is about to be sent
+- a call that has ended, with the new balances of its quota buckets
+- balances after a refill or a change of the quotas
+- a change of the configuration
 
 A process that has been replaced writes two more kinds to its spool (a second journal): the ids of its open calls, and
 a call that has ended, with its bill. The new process charges the bill.
 
 - Lines are encoded on the event loop and decoded in another thread.
 - New releases only add fields, so lines of older releases can be read.
-- When a line is read, texts and lists from clients and providers are cut to a maximum length. Otherwise a row that is
-  too large for the store would block all later rows.
+- When a line is read, texts and lists from clients and providers are cut to a maximum length. Without this, a row that
+  is too large for the store would block all later rows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gateway.contract.record import Moment, Record, Small
 from gateway.money.quotas.buckets import Kind
 
 MAX_TEXT: Final = 1024
-"""Maximum number of characters that are stored of one text; the longest legitimate texts are ARNs and error names."""
+"""Maximum number of characters that are stored of one text. The longest legitimate texts are ARNs and error names."""
 MAX_LIST: Final = 256
 """Maximum number of items that are stored of one list, such as a call's tools or dropped fields."""
 MAX_INTEGER: Final = 2**53
@@ -47,7 +47,9 @@ class Balance(msgspec.Struct, frozen=True, array_like=True, gc=False):
     at: float
     """Unix time of the change in seconds."""
     terms: str = ""
-    """The rule by which the balance refills (`money.quotas.buckets.Rule.terms`); "" in lines of older releases."""
+    """The rule by which the balance refills (`money.quotas.buckets.Rule.terms`). It is "" in lines of older
+    releases.
+    """
 
 
 class Version(msgspec.Struct, frozen=True, gc=False):
@@ -82,7 +84,7 @@ class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
     stream: bool
     agent: str
     cost: Small | None = None
-    """Maximum cost of the call in nanodollars; None if its price is unknown."""
+    """Maximum cost of the call in nanodollars. It is None if its price is unknown."""
     cost_basis: str = ""
     """The rows of the price table that give `cost`, in the form of `Record.cost_basis`."""
     chains: tuple[tuple[tuple[str, str], ...], ...] = ()
@@ -100,7 +102,7 @@ class SentPart(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The cost of one attempt, for a call that is about to be sent again."""
 
     cost: Small | None = None
-    """Maximum cost of the attempt in nanodollars; None if its price is unknown."""
+    """Maximum cost of the attempt in nanodollars. It is None if its price is unknown."""
     chains: tuple[tuple[tuple[str, str], ...], ...] = ()
     """Chains of quota buckets that pay for the attempt."""
 
@@ -169,7 +171,7 @@ def decode(lines: Iterable[bytes]) -> tuple[Sequence[Entry], Sequence[bytes]]:
 
 
 def decode_sent_call(line: bytes) -> SentCall | None:
-    """Return a call from its line in the store's table of open calls; None if the line is damaged."""
+    """Return a call from its line in the store's table of open calls, or None if the line is damaged."""
     try:
         return _SENT_CALL_DECODER.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, TypeError):

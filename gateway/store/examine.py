@@ -83,13 +83,16 @@ class Database(msgspec.Struct, frozen=True):
 
     state: DatabaseState
     detail: str = ""
-    """The fault of the database, or a note about its old schema; "" if there is neither."""
+    """The fault of the database, or a note about its old schema. It is "" if there is neither."""
     calls: int = 0
     last_at: float = -math.inf
-    """Unix time in seconds at which the last stored call began; minus infinity if there is no call."""
+    """Unix time in seconds at which the last stored call began. It is minus infinity if there is no call."""
     wrong_sums: int = 0
-    """Number of sums by quarter hour that count fewer calls than are stored, plus the number of headers of calls that
-    are missing in the index, plus the number of values of headers whose sums count fewer calls than are stored."""
+    """Number of faults in the sums and the index.
+
+    It is the number of sums by quarter hour that count fewer calls than are stored, plus the number of calls' headers
+    that the index lacks, plus the number of header values whose sums count fewer calls than are stored.
+    """
     wrong_balances: tuple[str, ...] = ()
     """Names of quota buckets whose stored balance is not valid."""
     wrong_open_calls: int = 0
@@ -243,6 +246,7 @@ SELECT counted.* FROM ({_COUNTED_FIGURES}) counted LEFT JOIN series s ON {SAME_S
 LEFT JOIN figures_quarter kept ON kept.time = counted.time AND kept.series = s.n
 WHERE kept.calls IS NULL OR kept.calls < counted.calls
 """  # noqa: S608 (our own query)
-"""Query for the correct sums, where a stored sum is missing or lacks calls.
+"""SQL query that finds sums that are missing or lack calls, and yields their correct values.
 
-A stored sum may have more calls than the store, because calls are deleted earlier than their sums."""
+A stored sum may rightly count more calls than are stored, because calls are deleted earlier than their sums.
+"""

@@ -1,7 +1,8 @@
 """Reports about a value of a header that has no sums of its own. This happens if the header has many values.
 
-Such a value has few calls, for example one if each call has an id of its own. The calls are read, and written to a
-database in memory. Reports about all calls of this database are the reports about the value.
+A header with many values has few calls for each value. For example, a header with an id of each call has one call for
+each value. To report about one value, its calls are copied into a database in memory, and the reports are made from all
+calls of that database.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ _HEALTH: Final = "provider, model, success_at, error_at, error, message, call"
 
 @contextmanager
 def with_sums(connection: Connection, selection: Selection) -> Iterator[tuple[Connection, Selection]]:
-    """Yield a connection and a selection by which the sums of the selected calls can be read.
+    """Yield a connection and a selection with which the sums of the selected calls can be read.
 
-    These are the arguments if the database has such sums. Otherwise, the connection is to a database in memory that has
-    only the calls of the header term. Raises `TooManyCalls` if these are more than `MAX_CALLS`.
+    If the database has sums for the selection, these are the arguments themselves. Otherwise, the connection is to a
+    database in memory with only the calls of the header term. Raises `TooManyCalls` if there are more than `MAX_CALLS`
+    of these calls.
     """
     term = selection.header
     stored = None if term is None else connection.execute(_HAS_SUMS, (term,)).fetchone()

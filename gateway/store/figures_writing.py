@@ -23,8 +23,9 @@ FIGURE_TABLES: Final[Mapping[str, int]] = {f"figures_{level}": unit for level, u
 EVERYBODY_TABLES: Final[Mapping[str, int]] = {f"everybody_{level}": unit for level, unit in LEVELS.items()}
 """Tables of sums over all callers and agents, each with its unit of time in milliseconds.
 
-Their series have no identity and no agent. Most pages of admins read these tables, because they have far fewer rows
-than `FIGURE_TABLES`."""
+Their rows name no caller and no agent, so they have far fewer rows than `FIGURE_TABLES`. Most pages for admins read
+these tables.
+"""
 MAX_SHAPES: Final = 200
 """Maximum number of message shapes (results of `sums.shape`) for one error code of one provider. Errors with further
 shapes are counted under the shape ""."""

@@ -36,7 +36,7 @@ def prepare(path: Path) -> None:
 
 
 def remedy(error: Exception) -> str:
-    """Return advice about an SQLite error, for the end of a message; "" if there is none."""
+    """Return advice about an SQLite error, for the end of a message, or "" if there is none."""
     return REPAIR if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED else ""
 
 

@@ -59,8 +59,8 @@ EXPIRE_BATCH_CALLS: Final = 2000
 class JournalFollower:
     """Writes entries to the journal, and applies them to a store.
 
-    `retention` returns the number of seconds for which calls are kept in the store; None for ever. `sync` flushes the
-    journal to the disk; None if the journal is not flushed.
+    `retention` returns the number of seconds for which calls are kept in the store. It returns None for ever. `sync`
+    flushes the journal to the disk. It is None if the journal is not flushed.
     """
 
     def __init__(
@@ -78,12 +78,15 @@ class JournalFollower:
         self._retention = retention
         self._sync = sync
         self._main: tuple[Journal, DiskSync | None] | None = None
-        """The journal that another process is taking over; None while this process writes the journal."""
+        """The journal that another process is taking over. It is None while this process writes the journal."""
         self._paused = False
         self._offset = store.start_offset
         self._set_aside = JournalOffset(), 0
-        """The start of a batch, and the number of its first unreadable lines that are already in a separate file. If
-        the store fails, the batch is read again, and may be longer."""
+        """A pair: the start of a batch, and how many of its unreadable lines are already in the separate file.
+
+        If the store fails, the batch is read again, perhaps with more lines. The pair prevents that lines are put into
+        the separate file twice.
+        """
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
         self._is_busy = False
@@ -99,7 +102,7 @@ class JournalFollower:
         return self._journal.full or (self._sync is not None and self._sync.failure != "")
 
     def disk_fault(self) -> str:
-        """Return the reason why records cannot be written to the disk; "" if they can.
+        """Return the reason why records cannot be written to the disk, or "" if they can.
 
         This waits for the disk, and may be called from any thread.
         """
@@ -326,7 +329,7 @@ class JournalFollower:
         self._expire_at = now if deleted == EXPIRE_BATCH_CALLS else now + EXPIRE_SECONDS
 
     async def _check(self) -> None:
-        """Ask a store that was not used for some time whether it works. So a failure is seen before calls come."""
+        """Ask a store that was not used for some time whether it works, to notice a failure before calls come."""
         if monotonic() >= self._check_at:
             await self._store.offset()
             self._check_at = monotonic() + CHECK_SECONDS

@@ -7,8 +7,8 @@ a header contains no colon, so it ends at the first colon of the term. Each call
 - The table `call_headers` has the calls of each term, in the order of time.
 - The table `session_headers` has the sessions of each term.
 
-A term is deleted with the last of its calls, because a client has chosen its text. If the term has sums
-(`header_sums.py`), only the text is deleted at once. The row of the term is deleted after the sums.
+When the last call of a term is deleted, the term's text is deleted too, because a client has chosen this text. If the
+term has sums (`header_sums.py`), its row is deleted only after the sums. Otherwise it is deleted with the text.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _CALL: Final = itemgetter(CALL_COLUMNS.index("id"), CALL_COLUMNS.index("at"))
 _SESSION: Final = itemgetter(CALL_COLUMNS.index("session_id"), CALL_COLUMNS.index("identity"))
 
 NUMBER: Final = "(SELECT n FROM header_terms WHERE term = ?)"
-"""SQL of the row number of a term; null if no stored call has the term."""
+"""SQL of the row number of a term. It is null if no stored call has the term."""
 OF_CALL: Final = f"EXISTS (SELECT 1 FROM call_headers h WHERE h.term = {NUMBER} AND h.time = {{at}} AND h.call = {{n}})"  # noqa: S608
 """SQL condition that is true if a call has a given term. `{at}` and `{n}` are replaced by the columns of the call's
 time and number."""

@@ -155,7 +155,7 @@ def terms_with_wrong_sums(connection: sqlite3.Connection) -> set[int]:
 def delete_orphans(connection: sqlite3.Connection) -> None:
     """Delete sums whose term or series is not stored.
 
-    Otherwise, a new term could get the row number of the old term, and with it these sums.
+    If they stayed, a new term could get the row number of a deleted term, and with it these sums.
     """
     for table in TABLES:
         connection.execute(
@@ -167,8 +167,8 @@ def delete_orphans(connection: sqlite3.Connection) -> None:
 def recount_header_sums(connection: sqlite3.Connection) -> None:
     """Compute sums anew from the stored calls, for each term whose sums count too few calls.
 
-    The sums of such a term then no longer include calls that have expired. Call `delete_orphans` first, before new
-    terms are inserted.
+    The new sums do not include calls that have expired. Call `delete_orphans` before this, and before new terms are
+    inserted.
     """
     for term in sorted(terms_with_wrong_sums(connection)):
         for table in TABLES:

@@ -50,7 +50,7 @@ def unpacked(counts: Iterable[int]) -> tuple[int, ...]:
 
 
 def percentile(counts: Sequence[int], fraction: float) -> float | None:
-    """Return an estimate of a percentile in milliseconds; None without durations. `counts` has one number for each
+    """Return an estimate of a percentile in milliseconds, or None without durations. `counts` has one number for each
     bucket.
 
     The durations in a bucket are assumed to be spread evenly on a logarithmic scale. The result 50 ms (the first bound)

@@ -74,12 +74,12 @@ class Journal(Segments):
         self._appended = 0
         self._applied = JournalOffset()
         self._unflushed: list[int] = []
-        """Descriptors of former files whose content may not be on the disk yet; used only if `sync` is True."""
+        """Descriptors of former files whose content may not be on the disk yet. This is used only if `sync` is True."""
         self._is_new = False
         """True if the directory entry of a new file may not be on the disk yet."""
         self._sync = sync
         self._suspects: deque[tuple[JournalOffset, bytes]] = deque()
-        """Lines that may not be on the disk yet, each with the offset after it; used only if `sync` is True."""
+        """Lines that may not be on the disk yet, each with the offset after it. This is used only if `sync` is True."""
         self._file = -1
         self._end = JournalOffset()
         self._begun = 0.0
@@ -104,7 +104,7 @@ class Journal(Segments):
         return self._waiting_size >= self._waiting_bytes
 
     def fault(self) -> str:
-        """Return the reason why lines cannot be written to the disk; "" if they can.
+        """Return the reason why lines cannot be written to the disk, or "" if they can.
 
         This waits for the disk, and may be called from any thread.
         """
@@ -212,8 +212,8 @@ class Journal(Segments):
     def _replace_removed_file(self) -> None:
         """Begin a new file if the current file, or its folder, was removed.
 
-        Only lines that the store has not applied yet are written to the new file. A call of an applied line may have
-        expired in the store, so applying the line again would count the call twice.
+        The new file gets only the lines that the store has not applied yet. If a line were applied again after its call
+        had expired in the store, the call would be counted twice.
         """
         try:
             inode = self.path(self._end.segment).stat().st_ino
@@ -303,7 +303,7 @@ class Journal(Segments):
 
 
 def lock_holder(folder: Path) -> str:
-    """Return text that names the process that has locked the journal in `folder`; "" if the journal is not locked.
+    """Return text that names the process that has locked the journal in `folder`, or "" if the journal is not locked.
 
     Raises `StoreFailed` if this cannot be determined.
     """

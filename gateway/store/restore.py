@@ -62,7 +62,7 @@ class Restored(msgspec.Struct, frozen=True):
 
     manifest: Manifest
     former: Path | None
-    """The folder with the old files; None if there were none."""
+    """The folder with the old files. It is None if there were none."""
 
 
 def restore(backup: Path, state: StateFiles, *, aside: Path, replace: bool = False) -> Restored:
@@ -138,7 +138,7 @@ def _require_replaceable(state: StateFiles, manifest: Manifest, *, replace: bool
 
 
 def _newer(state: StateFiles, manifest: Manifest) -> str:
-    """Return a text that says what is newer in the present store than in the backup; "" if nothing is."""
+    """Return a text that says what is newer in the present store than in the backup, or "" if nothing is."""
     last_at = _value(state.database, "SELECT max(at) FROM calls")
     if last_at is not None and last_at / 1000 > (manifest.last_at or 0):
         return f"its last call is of {rfc3339(last_at / 1000)}"
@@ -189,7 +189,7 @@ def _stage(source: StateFiles, state: StateFiles, names: Iterable[str]) -> None:
 
 
 def _value(database: Path, query: str) -> int | None:
-    """Return the only value of a query; None if the database cannot answer it."""
+    """Return the only value of a query, or None if the database cannot answer it."""
     if not database.exists():
         return None
     try:

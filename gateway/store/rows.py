@@ -83,7 +83,7 @@ def has_call(columns: Sequence[str], *, of_term: bool = False) -> str:
     """Return the SQL condition that a session has a call with given values in `columns`.
 
     The columns must be in `CALL_FILTERS`. The condition has one placeholder for the value of each column. With
-    `of_term`, this call must have a header term, for which there is one more placeholder at the end.
+    `of_term`, the same call must also have a header term. The placeholder for the term is the last one.
     """
     sql = {column: "f.status / 100" if column == "status_class" else f"f.{column}" for column in columns}
     equal = " AND ".join(f"{sql[column]} = ?" for column in columns)

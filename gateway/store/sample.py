@@ -25,7 +25,7 @@ BATCH_CALLS: Final = 2_000
 
 
 def is_sample(path: Path) -> bool:
-    """Return whether a store has sample calls; False if there is no file, or if it is no database."""
+    """Return whether a store has sample calls. Return False if there is no file, or if it is no database."""
     if not path.exists():
         return False
     try:
@@ -46,7 +46,7 @@ def require_no_sample(path: Path) -> None:
 
 
 def fill_sample(path: Path, calls: Iterable[Record]) -> int:
-    """Write sample calls to a new store, and mark the store. Return the number of calls; 0 if the store has sample
+    """Write sample calls to a new store, and mark the store. Return the number of calls, or 0 if the store has sample
     calls.
 
     Raises `StoreFailed`, and writes nothing, if the store has other calls.

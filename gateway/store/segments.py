@@ -21,7 +21,7 @@ SPOOL_PREFIX: Final = "replaced-"
 process."""
 _SUFFIX: Final = ".jsonl"
 _NAME: Final = re.compile(r"([0-9]{12})\.jsonl")
-"""Pattern of the names of the journal's files; other files in the folder are ignored."""
+"""Pattern of the names of the journal's files. Other files in the folder are ignored."""
 
 
 class Segments:
@@ -34,9 +34,9 @@ class Segments:
     def read(self, offset: JournalOffset, limit: int) -> tuple[list[bytes], JournalOffset]:
         """Return complete lines from `offset` on, and the offset after the last of them.
 
-        All lines are from one file: the file of `offset`, or the next file if that file has no more complete lines.
-        They have at most `limit` bytes together, unless the first line is longer. May be called from any thread. Raises
-        `StoreFailed` if a file cannot be read.
+        All lines are from one file: the file of `offset`, or the next file if the first one has no more complete lines.
+        The lines have at most `limit` bytes in total, but at least one line is returned even if it is longer. May be
+        called from any thread. Raises `StoreFailed` if a file cannot be read.
         """
         while True:
             # listed before the file is read, because only a file that has a later one is complete

@@ -22,7 +22,7 @@ class Rows(Protocol):
         """Yield the rows that were not fetched yet."""
 
     def fetchone(self) -> Any:
-        """Return the next row; None if there is none."""
+        """Return the next row, or None if there is none."""
 
     def fetchall(self) -> list[Any]:
         """Return the rows that were not fetched yet."""

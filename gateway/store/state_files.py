@@ -148,7 +148,8 @@ def sync(path: Path) -> None:
 def require_owner(path: Path) -> None:
     """Raise `StoreFailed` if a file or folder belongs to another user.
 
-    Otherwise this process might create files that the user's gateway could not open.
+    If this process worked in a folder of another user, it might create files that the other user's gateway could not
+    open.
     """
     owner = path.stat().st_uid
     if owner != os.geteuid():

@@ -45,8 +45,9 @@ class Series(NamedTuple):
     identity: str
     provider: str
     model: str
-    """The model; "" for a call that was refused before a provider was chosen. The client of such a call may have sent
-    any text as the model, and each text would add a row."""
+    """The model. It is "" for a call that was refused before a provider was chosen. The client of such a call may have
+    sent any text as the model, and each text would add a row.
+    """
     agent: str
     api: str
     """The compatibility flag (API format) of the client's route."""
@@ -97,11 +98,11 @@ class SessionShare(msgspec.Struct):
 
     agent: str = ""
     provider: str = ""
-    """Provider of the last call for which a provider was chosen; "" if there is no such call."""
+    """Provider of the last call for which a provider was chosen. It is "" if there is no such call."""
     started_at: int = MAX_INTEGER
     last_at: int = -1
     sums: Sequence[int] = ()
-    """Sums in the order of the columns `SUMS`; () before the first call."""
+    """Sums in the order of the columns `SUMS`. The value is () before the first call."""
     models: dict[tuple[str, str], int] = msgspec.field(default_factory=dict)
     """The (provider, model) pairs of the session, each with the Unix time in milliseconds at which its last reply
     ended."""
@@ -149,7 +150,7 @@ class _Part(msgspec.Struct):
     group: Group
     is_ok: bool
     model: tuple[str, str] | None
-    """Provider and model; None if no provider was reached."""
+    """Provider and model. The value is None if no provider was reached."""
     figure: list[int] = msgspec.field(default_factory=lambda: [0] * len(FIGURES))
     """Values of the columns `FIGURES`."""
     lists: dict[str, int] = msgspec.field(default_factory=dict)
@@ -205,8 +206,8 @@ def sum_calls(calls: Iterable[Row]) -> Sums:
 def _part(values: tuple[Any, ...], quarter: int) -> _Part:
     """Return sums without calls for a series in a quarter hour.
 
-    The calls that reached no provider belong to one group, whatever their models are. Each of these models has a part
-    of its own, and `_add_part` adds the parts to the group.
+    Calls that reached no provider are one group, whatever their models are. There is a part for each of their models,
+    and `_add_part` adds the parts to the group.
     """
     series = Series(*values)
     group = Group(quarter * QUARTER, series if series.provider else series._replace(model=""))
@@ -236,8 +237,8 @@ MAX_SHAPE: Final = 200
 def _add_fault(sums: Sums, group: Group, row: Row, at: int) -> None:
     """Count the error of a call that was not successful, and record the last error of its model.
 
-    A call without an error code is not counted. Only an error of the outcome `failed` is recorded as the model's last
-    error, because an outcome such as `cancelled` says nothing about the model.
+    A call without an error code is not counted. The last error of a model is recorded only for the outcome `failed`.
+    Other outcomes, such as `cancelled`, say nothing about the model.
     """
     code, native, message, call = _ERROR(row)
     series = group.series

@@ -27,7 +27,7 @@ class Totals:
 
     @property
     def cost(self) -> int | None:
-        """The total known cost in nanodollars; None if it is 0 and some calls have an unknown cost."""
+        """The total known cost in nanodollars. It is None if it is 0 and some calls have an unknown cost."""
         return None if self.cost_unknown_calls and not self.known_cost else self.known_cost
 
     def totals(self) -> dict[str, Any]:

@@ -86,7 +86,9 @@ class PostgresConnection:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Run the statements of the block in one transaction, which is undone if the block raises an error."""
+        """Run the statements of the block in one transaction. If the block raises an error, the transaction is
+        undone.
+        """
         transaction = self._connection.transaction()
         self._run(transaction.start())
         try:

@@ -31,9 +31,10 @@ _LARGEST: Final = 2**63 - 1
 
 @lru_cache(64)
 def bounded(statement: str) -> str:
-    """Return a statement whose additions to stored sums end at the largest integer that a column can store.
+    """Return a statement that adds to stored sums without overflow: a sum stops at the largest integer of its column.
 
-    The returned statement is slower. It is needed after a provider has reported absurd numbers of tokens.
+    The returned statement is slower than the given one. It is needed after a provider has reported absurd numbers of
+    tokens.
     """
     least = f"CAST(GREATEST({-_LARGEST}, LEAST(CAST(\\1 AS NUMERIC) + \\2, {_LARGEST})) AS BIGINT)"
     return _ADDED.sub(least, statement)

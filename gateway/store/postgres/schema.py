@@ -188,7 +188,7 @@ def migrate(connection: Connection, name: str) -> None:
 
 
 def schema_version(connection: Connection, name: str) -> int:
-    """Return the number of migrations that ran on a database; 0 for an empty one.
+    """Return the number of migrations that ran on a database, or 0 for an empty one.
 
     Raises `StoreFailed` if a later release wrote the database.
     """

@@ -24,7 +24,9 @@ from gateway.store.sql_reader import SqlReader
 GATEWAYS: Final = 0x49524947
 """First number of the advisory locks of gateways: "IRIG" in ASCII. The second is made from the id of the journal."""
 LEAVING_SECONDS: Final = 1.0
-"""Maximum number of seconds that a gateway which starts waits for one that has just ended."""
+"""Maximum number of seconds that a starting gateway waits until the server has released the lock of a gateway that has
+just ended.
+"""
 _OTHERS: Final = """
 SELECT a.application_name, a.client_addr FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
 WHERE l.locktype = 'advisory' AND l.classid = CAST(? AS BIGINT) AND l.objid <> CAST(? AS BIGINT) AND l.granted
@@ -74,7 +76,7 @@ def _offset(connection: PostgresConnection, journal: str) -> JournalOffset:
 
 
 def _other(connection: PostgresConnection, number: int) -> tuple[str, str | None] | None:
-    """Return the name and address of another gateway that uses the database; None if there is none.
+    """Return the name and address of another gateway that uses the database, or None if there is none.
 
     The server may notice late that a gateway has closed its connection. So this waits for `LEAVING_SECONDS` at most.
     """

@@ -2,8 +2,8 @@
 
 - A batch and its offset in the journal are written in one transaction, so each entry is applied exactly once.
 - A call that is in the store already is ignored, and changes no sums.
-- Transactions that write wait for one another (`WRITING`). Otherwise two of them could lock the same sums in different
-  orders, and PostgreSQL would undo one.
+- Transactions that write wait for one another (`WRITING`). If they did not, two of them could lock the same sums in
+  different orders, and PostgreSQL would undo one.
 
 The sums and everything else that a batch changes are written by `store/adding.py`, as in SQLite.
 """
@@ -65,8 +65,8 @@ def lock(connection: PostgresConnection, number: int) -> None:
 def write(connection: PostgresConnection, journal: str, entries: Sequence[Entry], offset: JournalOffset) -> None:
     """Write a batch of entries, and the journal's offset after them. Nothing is written if a statement fails.
 
-    If a sum becomes too large for its column, the batch is written again with sums that end at the largest integer.
-    Otherwise one batch would keep all later ones from being written.
+    If a sum becomes too large for its column, the batch is written again, with sums that stop at the largest integer
+    (`dialect.bounded`). Without this, one batch would keep all later ones from being written.
     """
     try:
         _write(connection, journal, entries, offset)
@@ -88,8 +88,8 @@ def _write(connection: PostgresConnection, journal: str, entries: Sequence[Entry
 def _insert(connection: PostgresConnection, records: Sequence[Record]) -> Sequence[tuple[Any, ...]]:
     """Insert calls, and return the rows of the calls that were not in the store yet.
 
-    Of several calls with the same id and the same time, only the first is inserted. A call that is written again has
-    the same time as before.
+    If several calls have the same id and time, only the first is inserted. A call that is written again is recognised
+    in this way.
     """
     if not records:
         return []

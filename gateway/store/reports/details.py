@@ -207,7 +207,8 @@ SELECT DISTINCT headers FROM (
 def header_terms(connection: Connection, user: str | None, names: Sequence[str], limit: int) -> tuple[str, ...]:
     """Return the names of some recorded headers, and at most `limit` of their values, as terms.
 
-    If `user` is None, these are values that have sums. Otherwise, they are values in the last calls of this login.
+    If `user` is None, the values are those that have sums. Otherwise, they are the values in the newest calls of this
+    login.
     """
     if user is None:
         found = [term for name in names for (term,) in connection.execute(_TERMS, (*values_of(name), limit))]

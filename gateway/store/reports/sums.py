@@ -159,9 +159,9 @@ def grouped_twice(
     `what` names columns in the form `f.calls`, and `columns` has the names of all these columns. If `columns` is empty,
     a row says only that its group exists.
 
-    SQLite sorts all rows that it groups. So the first step groups by two integers (bucket and series), because sorting
-    by integers is much faster than by texts. Few rows are left for the second step, which groups by `by`. Each sum in
-    `what` must be linear, because it is computed from the sums of the first step.
+    SQLite sorts all rows that it groups, and sorting by integers is much faster than by texts. So the first step groups
+    by two integers (bucket and series). The second step groups the few resulting rows by `by`, which are texts. It adds
+    the sums of the first step, so `what` may contain only sums for which this is correct.
     """
     where, values = conditions(selection)
     only = f"AND f.series IN (SELECT s.n FROM series s WHERE {where})" if values else ""  # noqa: S608 (our own names)
@@ -180,8 +180,8 @@ def grouped_twice(
 def _source(connection: Connection, selection: Selection, table: str) -> str:
     """Return the SQL of the rows that a query sums. `table` is a table of sums over all calls.
 
-    If the selection has a header term, these are the rows of this term in the matching table of sums by term. The term
-    must have sums (`store/few_calls.py`). If no call has the term, there are no rows.
+    If the selection has a header term, the rows are those of this term in the matching table of sums by term. The term
+    must have sums (see `store/few_calls.py` for terms without). If no call has the term, there are no rows.
     """
     if selection.header is None:
         return table
@@ -192,7 +192,7 @@ def _source(connection: Connection, selection: Selection, table: str) -> str:
 def _tables(selection: Selection, by: str) -> Mapping[str, int]:
     """Return the tables for a query, each with its unit of time in milliseconds.
 
-    If the query needs neither callers nor agents, these are the smaller tables without callers and agents.
+    A query that needs neither callers nor agents gets the smaller tables without callers and agents.
     """
     has_caller = selection.user is not None or selection.agent is not None or "s.identity" in by or "s.agent" in by
     return FIGURE_TABLES if has_caller else EVERYBODY_TABLES
@@ -207,7 +207,7 @@ _SIZE: Final = len(_AMOUNTS) + len(DURATIONS) + len(FIRST_EVENTS)
 
 
 def added(rows: Sequence[Sequence[int]]) -> Sequence[int]:
-    """Return the sum of each column of `rows`; zeros if there are no rows.
+    """Return the sum of each column of `rows`, or zeros if there are no rows.
 
     The columns of `rows` are those of `SUMMED`, or only the first of them.
     """
@@ -224,7 +224,7 @@ def amounts_of(sums: Sequence[int]) -> Amounts:
 
 
 def latency(counts: Sequence[int]) -> Latency:
-    """Return the distribution of a duration. `counts` are the columns of its histogram; () stands for no calls."""
+    """Return the distribution of a duration. `counts` are the columns of its histogram. () stands for no calls."""
     each = unpacked(counts or _NO_COUNTS)
     return Latency(calls=sum(each), p50=percentile(each, 0.5), p95=percentile(each, 0.95), counts=each)
 

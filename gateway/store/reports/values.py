@@ -37,7 +37,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
     span: Span
     user: str | None = None
-    """Login of the caller; "" for callers without a login."""
+    """Login of the caller. It is "" for callers without a login."""
     provider: str | None = None
     model: str | None = None
     agent: str | None = None
@@ -58,9 +58,9 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
     calls: int
     p50: float | None
-    """Median in milliseconds; None without calls."""
+    """Median in milliseconds. It is None without calls."""
     p95: float | None
-    """95th percentile in milliseconds; None without calls."""
+    """95th percentile in milliseconds. It is None without calls."""
     counts: tuple[int, ...]
     """Number of calls in each bucket of `histogram.BOUNDS`. One more number, at the end, counts longer calls."""
 
@@ -83,7 +83,7 @@ class Figures(Totals):
 
     @property
     def error_share(self) -> float | None:
-        """The fraction of errors in all calls; None without calls."""
+        """The fraction of errors in all calls. It is None without calls."""
         return self.errors / self.calls if self.calls else None
 
     @property
@@ -99,7 +99,7 @@ class Figures(Totals):
 
     @property
     def cache_share(self) -> float | None:
-        """The fraction of input tokens that were read from a cache; None without input."""
+        """The fraction of input tokens that were read from a cache. It is None without input."""
         given = self.usage.input + self.usage.cache_read + self.cache_written
         return self.usage.cache_read / given if given else None
 
@@ -155,7 +155,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     """The amounts of one name in a chart, one for each time bucket."""
 
     name: str
-    """Value of the dimension; `OTHERS` for all values that have no line of their own."""
+    """Value of the dimension. It is `OTHERS` for all values that have no line of their own."""
     amounts: tuple[int, ...]
     total: int
 
@@ -176,7 +176,7 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
     unknown_cost: tuple[int, ...]
     """Number of calls with an unknown cost in each time bucket."""
     before: tuple[int, ...] | None
-    """Total amounts in each time bucket of the preceding range; None if no comparison is requested."""
+    """Total amounts in each time bucket of the preceding range. The value is None if no comparison is requested."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -251,7 +251,7 @@ class ModelHealth:
     last_success_at: float | None
     last_error_at: float | None
     last_error: str
-    """Code of the last error; "" if there was none."""
+    """Code of the last error. It is "" if there was none."""
     last_error_message: str
     last_error_call: str
     """Id of the call with the last error."""
@@ -292,8 +292,9 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
     """Number of people by week, which begins on Monday."""
     months: tuple[tuple[Span, int], ...]
     four_of_seven: tuple[tuple[Span, int], ...]
-    """Pairs of a day and a number of people. These people were active on at least four of the seven days that end with
-    this day."""
+    """Pairs of a day and a number of people: those who were active on at least four of the seven days up to this
+    day.
+    """
 
 
 class ToolRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 The hash of a session selects one of `SLOTS` slots, which stores the time of the session's last call. The number of
 sessions is estimated from the number of slots with a recent time (linear counting: Whang et al., ACM Transactions on
-Database Systems 15, 1990, p. 208). A table of 54,000 sessions would take 13 MB instead.
+Database Systems 15, 1990, p. 208). In comparison, a table of 54,000 sessions would take 13 MB.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class RecentCalls:
     def minutes(self, login: str | None = None) -> tuple[Minute, ...]:
         """Return the sums of each of the latest minutes, oldest first.
 
-        The sums are over the calls of one login, or over all calls if `login` is None.
+        If `login` is None, the sums are over all calls, and otherwise over the calls of this login.
         """
         number = int(self._now()) // _SECONDS
         return tuple(self._sum(each, login) for each in range(number - MINUTES + 1, number + 1))

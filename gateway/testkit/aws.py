@@ -45,11 +45,11 @@ class Role:
     """A role and its trust policy."""
 
     external_id: str = ""
-    """The external id that the policy demands; "" if it demands none."""
+    """The external id that the policy demands. It is "" if it demands none."""
     allows_tags: bool = True
     """Whether the policy allows sts:TagSession and sts:SetSourceIdentity."""
     web_identity: str = ""
-    """The token that AssumeRoleWithWebIdentity accepts; "" if the policy does not allow the action."""
+    """The token that AssumeRoleWithWebIdentity accepts. It is "" if the policy does not allow the action."""
 
 
 class AwsSim(Simulator):
@@ -172,7 +172,7 @@ def _may_tag(role: Role, form: Mapping[str, str]) -> bool:
 
 
 def _fault(action: str, form: Mapping[str, str]) -> str:
-    """Return the first fault in an action's parameters; "" if there is none."""
+    """Return the first fault in an action's parameters, or "" if there is none."""
     if action not in {"AssumeRole", "AssumeRoleWithWebIdentity"}:
         return f"Could not find operation {action}"
     for name in ("RoleSessionName", "SourceIdentity"):

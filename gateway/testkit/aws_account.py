@@ -47,7 +47,7 @@ class AccessKey:
     expires_at: float = inf
     """Unix time in seconds at which the key expires, by the account's clock."""
     session: Mapping[str, Any] = field(default_factory=dict)
-    """The parameters of AssumeRole for a key of a role session; empty for other keys."""
+    """The parameters of AssumeRole for a key of a role session. They are empty for other keys."""
     uses: int = 0
     """The number of accepted requests with this key."""
 
@@ -77,7 +77,7 @@ class AwsAccount:
         return format_datetime(datetime.fromtimestamp(self.now(), UTC), usegmt=True)
 
     def issue(self, seconds: float | None = None, **session: Any) -> AccessKey:
-        """Return a new key. It is valid for `seconds`; without `seconds` it is a user's long-term key."""
+        """Return a new key. It is valid for `seconds`. Without `seconds`, it is a user's long-term key."""
         token = "" if seconds is None else secrets.token_urlsafe(60)
         expires_at = inf if seconds is None else self.now() + seconds
         name = ("AKIA" if seconds is None else "ASIA") + secrets.token_hex(8).upper()

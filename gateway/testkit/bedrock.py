@@ -1,6 +1,6 @@
 """A simulated bedrock-runtime: InvokeModel and Converse, each with and without streaming, and CountTokens.
 
-The same address serves operations of Bedrock's control plane: two lists (ListFoundationModels and
+The same address also serves operations of Bedrock's control plane: two lists (ListFoundationModels and
 ListInferenceProfiles) and batches. Asynchronous invocations and batches are in `bedrock_jobs.py`.
 
 The simulator is as strict as the real service. It checks requests by botocore's service model (`judge.py`) and by
@@ -79,8 +79,9 @@ _OPERATIONS: Final = {
 class BedrockSim(Simulator):
     """A simulated bedrock-runtime on a port of its own.
 
-    `models` are the ids of the existing models; None for every ARN and every id of a known model family. Thinking in a
-    request must have a signature of this simulator. `any_signature` allows other signatures, for recorded requests.
+    `models` are the ids of the existing models. The value is None for every ARN and every id of a known model family.
+    Thinking in a request must have a signature of this simulator. `any_signature` allows other signatures, for recorded
+    requests.
     """
 
     def __init__(
@@ -95,7 +96,9 @@ class BedrockSim(Simulator):
         self.jobs = BedrockJobs()
         self._any_signature = any_signature
         self.account: AwsAccount | None = None
-        """The account whose access keys sign requests or make short-term API keys; None to accept `keys` instead."""
+        """The account whose access keys sign requests or make short-term API keys. If it is None, `keys` are accepted
+        instead.
+        """
 
     def failure(self, name: str, message: str) -> Refusal:
         return aws_error(name, message)

@@ -1,7 +1,7 @@
 """Validation of a JSON body by botocore's service model of bedrock-runtime. It reports the first fault in AWS's words.
 
 The simulated Bedrock is therefore as strict as AWS's published service model. The service model has no rules about
-turns or about differences between models; those rules are in `gateway/testkit/rules/`. The real service accepts some
+turns or about differences between models. Those rules are in `gateway/testkit/rules/`. The real service accepts some
 unknown fields. Here every unknown field is a fault, because the gateway should not send any.
 """
 
@@ -46,7 +46,9 @@ def judge(operation: str, body: Any) -> str | None:
 
 
 def model_id_fault(model_id: str) -> str | None:
-    """Return an error message for a malformed model id or ARN; None if it is well-formed. The model need not exist."""
+    """Return an error message for a malformed model id or ARN. Return None if it is well-formed. The model need not
+    exist.
+    """
     fault = next(_string(_shape("ConversationalModelId"), model_id, ("modelId",)), None)
     return BAD_MODEL if fault else None
 
@@ -72,7 +74,8 @@ Check = Callable[[Shape, Any, Path], Iterator[str]]
 
 
 _TAKEN_ALL_THE_SAME: Final = (("VideoFormat", "video/mp4"),)
-"""Pairs (shape, value) that the real service accepts, although its service model has no such value.
+"""Pairs (shape, value) that the real service accepts, although botocore's service model does not list the value for the
+shape.
 
 The source is recorded traffic (pydantic-ai, test_video_url_input).
 """

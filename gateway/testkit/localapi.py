@@ -10,9 +10,10 @@ Sources in tailscale/tailscale:
 - `ipn/ipnlocal`: the node behind an address. `net/proxymap`: addresses of this machine.
 - `tailcfg`, `client/tailscale/apitype`: the types of replies.
 
-Answers were compared with tailscaled 1.100. If an address with a port belongs to no node, whois looks for a forwarded
-connection. It waits 180 ms for a late registration, once for each transport protocol that the request allows, and holds
-a lock meanwhile. So a request about an unknown address delays other requests about unknown or forwarded addresses.
+Answers were compared with tailscaled 1.100. If an address with a port belongs to no node, whois looks for a connection
+that tailscaled forwards. It waits 180 ms, in case the connection is registered late. It waits once for each transport
+protocol that the request allows, and holds a lock meanwhile. So a request about an unknown address delays other
+requests about unknown or forwarded addresses.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class User:
     """The user's groups that the policy shows to the gateway's machine. Most replies have no groups."""
     display_name: str = ""
     id: int = 0
-    """The user's id; 0 to compute it from the login."""
+    """The user's id. If it is 0, it is computed from the login."""
 
     def profile(self) -> dict[str, Any]:
         """Return a `tailcfg.UserProfile`."""
@@ -109,7 +110,7 @@ class Node:
     """The owner of the node, or the creator of a tagged node. If it is None, replies name `TAGGED_DEVICES`."""
     tags: tuple[str, ...] = ()
     stable_id: str = ""
-    """The node's stable id; "" to compute it from the name."""
+    """The node's stable id. If it is "", it is computed from the name."""
     caps: Caps = field(default_factory=dict, hash=False)
     """Capabilities that the policy grants to this node for the gateway's machine."""
     service_caps: Mapping[str, Caps] = field(default_factory=dict, hash=False)

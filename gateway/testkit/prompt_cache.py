@@ -3,8 +3,8 @@ full.
 
 - A cache entry is a prefix of the prompt (tools, system prompt, messages) up to a block with a cache mark. A later
   request finds the entry only if it begins with the same blocks. The marks themselves may differ.
-- For each mark, the cache looks for an entry that ends at the marked block. Claude's cache also looks at the 19 blocks
-  before it. The longest entry is used.
+- For each mark, the cache looks for an entry that ends at the marked block. Claude's cache also looks for entries that
+  end at one of the 19 blocks before. The longest entry is used.
 - An entry expires if it is not used during its lifetime. A prefix with fewer tokens than the model's minimum is not
   cached.
 
@@ -39,12 +39,12 @@ class Block(NamedTuple):
     text: bytes
     """The block as JSON, with its position in the prompt and without its cache mark."""
     ttl: str
-    """The lifetime in the block's cache mark; "" if the block is not marked."""
+    """The lifetime in the block's cache mark. It is "" if the block is not marked."""
 
 
 @dataclass(slots=True)
 class PromptCache:
-    """The cache of one provider. `clock` returns the time in seconds; a test may use a clock of its own.
+    """The cache of one provider. `clock` returns the time in seconds. A test may use a clock of its own.
 
     >>> cache = prompt_cache.PromptCache()
     >>> text = {"type": "text", "text": "word " * 2000, "cache_control": {"type": "ephemeral"}}
@@ -84,7 +84,7 @@ class PromptCache:
     def _longest(self, keys: Sequence[tuple[str, bytes]], marks: Sequence[int], lookback: int) -> int | None:
         """Find the longest valid cache entry that a cache mark in `marks` can use, and renew its lifetime.
 
-        Return the index of the entry's last block; None if there is no such entry.
+        Return the index of the entry's last block, or None if there is no such entry.
         """
         places = sorted({index - back for index in marks for back in range(lookback) if index >= back}, reverse=True)
         return next((place for place in places if self._use(keys[place])), None)

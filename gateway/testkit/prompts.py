@@ -18,7 +18,7 @@ _CHARACTERS_A_TOKEN: Final = 4
 class Prompt:
     text: str
     result: str
-    """The text of the tool results at the end of the request; "" if there are none."""
+    """The text of the tool results at the end of the request. It is "" if there are none."""
     tools: list[str]
     tokens: int
 

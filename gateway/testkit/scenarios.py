@@ -117,14 +117,14 @@ class Scenario:
     """
 
     reply: Canned | None = None
-    """The reply; None stands for the simulator's default answer to the prompt (`answer`)."""
+    """The reply. None stands for the simulator's default answer to the prompt (`answer`)."""
     raw: Raw | None = None
     """Bytes to send instead of a rendered reply."""
     error: str = ""
-    """The name of an AWS exception (a key of `bedrock.STATUS`) that is sent instead of the reply; "" for none."""
+    """The name of an AWS exception (a key of `bedrock.STATUS`) that is sent instead of the reply. It is "" for none."""
     message: str = "simulated"
     fail_after: int | None = None
-    """Number of streamed events before `error` is sent; None to send `error` instead of the reply."""
+    """Number of streamed events before `error` is sent. If it is None, `error` is sent instead of the reply."""
     stall_after: int | None = None
     """Number of streamed events before a pause of `stall_seconds`."""
     stall_seconds: float = 3600
@@ -133,7 +133,7 @@ class Scenario:
     cut_at: int | None = None
     """Number of streamed bytes before the connection is cut."""
     split: int = 0
-    """Number of bytes of each write to the network; 0 for one write per event."""
+    """Number of bytes of each write to the network. It is 0 for one write per event."""
     delay: float = 0
     """Number of seconds before the reply or its first event."""
     gate: Gate | None = field(default=None, compare=False)

@@ -52,7 +52,7 @@ class Seen:
     """Headers by name in lower case."""
     body: bytes
     refused: str = ""
-    """The body of the error response if the simulator refused the request; else ""."""
+    """The body of the error response if the simulator refused the request, and "" otherwise."""
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     """An event that is set if the caller disconnects before the reply ends."""
 
@@ -85,8 +85,8 @@ class Refusal(Exception):
 class Simulator(ABC):
     """A provider on a port of its own.
 
-    `url` is its address, and `requests` has the received requests. `default` is used if no scenario is queued; None for
-    a reply that quotes the prompt.
+    `url` is its address, and `requests` has the received requests. `default` is used if no scenario is queued. It is
+    None for a reply that quotes the prompt.
 
     >>> async with irisgate_upstream("anthropic") as upstream:
     ...     upstream.default = scenarios.error("ThrottlingException")
@@ -96,7 +96,7 @@ class Simulator(ABC):
 
     def __init__(self, keys: set[str] | None = None) -> None:
         self.keys = keys
-        """API keys that are accepted; None accepts any key."""
+        """API keys that are accepted. None accepts any key."""
         self.requests: list[Seen] = []
         self.default: Scenario | None = None
         self.prompt_cache: PromptCache | None = None

@@ -84,9 +84,9 @@ def check(name: str, registry: Registry) -> Report:
 
 
 def flag_subject(flag: Plugin) -> FlagSubject:
-    """Return a flag (the plugin of one API format) with its own samples, or else with known samples of its dialect.
+    """Return a flag (the plugin of one API format) with samples: its own, or else known samples of its dialect.
 
-    Raises `NotChecked` if there are none.
+    Raises `NotChecked` if there are no samples.
     """
     home = flag.hooks["build"].home
     if own := own_samples(flag.name, home, flag.samples):

@@ -158,7 +158,7 @@ def _names(route: Route) -> list[str]:
 
 
 def _params(route: Route, path: str) -> Mapping[str, Any] | None:
-    """Return the values of the route's placeholders in a path; None if the route does not match."""
+    """Return the values of the route's placeholders in a path, or None if the route does not match."""
     pattern, end = "", 0
     for match in _PLACEHOLDER.finditer(route.path):
         pattern += re.escape(route.path[end : match.start()]) + f"(?P<{match[1]}>{match[2] or '[^{}/]+'})"

@@ -121,7 +121,7 @@ async def _records_are_taken(subject: FilterSubject) -> None:
 
 
 async def _text_of(subject: FilterSubject, settings: Settings, kind: str, pieces: Sequence[str]) -> str:
-    """Return the text that a client gets if a block comes in these pieces; `BLOCKED_OUTCOME` for a blocked call."""
+    """Return the text that a client gets if a block comes in these pieces, or `BLOCKED_OUTCOME` for a blocked call."""
     request = next(request for _, request, _ in subject.opened())
     opened = await subject.open(settings, request)
     if opened is None or not hasattr(opened, "text"):

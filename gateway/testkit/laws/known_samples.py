@@ -36,7 +36,7 @@ _NEUTRAL: Final = ("/anthropic_version", "/stream_options")
 
 
 def known_samples(client: str, provider: Plugin) -> list[Sample]:
-    """Return samples with requests in the dialect `client` and replies of the provider; [] for an unknown dialect.
+    """Return samples with requests in the dialect `client` and replies of the provider, or [] for an unknown dialect.
 
     The replies are in the dialect that the provider's plugin chooses for Claude. The plugin's own encoder writes the
     streams.

@@ -35,9 +35,10 @@ class Untried(Exception):
 
 
 class Exempt(Exception):
-    """The exception for a law that does not concern the plugin, or that would need a network. The message says why.
+    """The exception for a law that does not concern the plugin, or that could be tested only with a network. The
+    message says why.
 
-    The law then counts as fulfilled.
+    A law that raises it counts as fulfilled.
     """
 
 
@@ -59,7 +60,7 @@ class Result:
     rule: str
     holds: bool
     reason: str = ""
-    """The reason why the law is broken or was not tried; "" if it was tried and holds."""
+    """The reason why the law is broken or was not tried. It is "" if it was tried and holds."""
     inputs: tuple[str, ...] = ()
     is_tried: bool = True
 

@@ -28,7 +28,9 @@ def whole(reply: Canned, prompt_tokens: int) -> Json:
 
 
 def events(reply: Canned, prompt_tokens: int) -> list[tuple[str, Json]]:
-    """Return pairs of event type and payload. Text and reasoning have no contentBlockStart; metadata comes last."""
+    """Return pairs of event type and payload. Text and reasoning have no contentBlockStart. The event metadata comes
+    last.
+    """
     stream: list[tuple[str, Json]] = [("messageStart", {"role": "assistant"})]
     for index, block in enumerate(_blocks(reply)):
         stream += [(kind, {"contentBlockIndex": index, **data}) for kind, data in _block_events(block)]

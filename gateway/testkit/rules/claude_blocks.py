@@ -236,7 +236,7 @@ def _signed(block: Block, at: str, caps: Caps) -> Iterator[str]:
 def _tool_loop(body: Body) -> Iterator[str]:
     """Yield a fault if the last turn begins with tool results and the turn before does not begin with thinking.
 
-    Only requests with a thinking budget are checked. The beta for interleaved thinking lifts the rule.
+    The rule is only for requests with a thinking budget. It does not apply with the beta for interleaved thinking.
     """
     thinking: Mapping[str, Any] = body.get("thinking") or {}
     merged = turns(body)

@@ -85,13 +85,13 @@ def judged(rules: Iterable[Rule], body: Body, caps: Caps) -> str | None:
 
 
 def tag_of(value: Any) -> str:
-    """Return the string `type` of an object; "" if the value is no object or `type` is no string."""
+    """Return the string `type` of an object, or "" if the value is no object or `type` is no string."""
     tag = value.get("type") if isinstance(value, dict) else None
     return tag if isinstance(tag, str) else ""
 
 
 def member(value: Any, name: str) -> Any:
-    """Return the value of a key; None if `value` is no object or lacks the key."""
+    """Return the value of a key, or None if `value` is no object or lacks the key."""
     return value.get(name) if isinstance(value, dict) else None
 
 
@@ -118,7 +118,7 @@ def bad_signature(signature: Any) -> bool:
 
 
 def mistaken_image(data: str, declared: str) -> str:
-    """Return the real format of an image that is declared wrongly; "" if the declaration is right.
+    """Return the real format of an image that is declared wrongly, or "" if the declaration is right.
 
     The first bytes of the image tell its real format. Also returns "" if the first bytes are of no known format.
     """

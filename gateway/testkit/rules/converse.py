@@ -225,7 +225,8 @@ def _is_text(data: str) -> bool:
 def _thinking_in_tool_loop(body: Body, _: Caps) -> Iterator[str]:
     """Yield a fault if the last message has tool results and the message before does not begin with thinking.
 
-    Only requests with a thinking budget are checked. The beta for interleaved thinking lifts the rule (RooCode#11238).
+    The rule is only for requests with a thinking budget. It does not apply with the beta for interleaved thinking
+    (RooCode#11238).
     """
     fields = converse_body.extra_fields(body)
     if rules.tag_of(fields.get("thinking")) != "enabled" or rules.interleaves(fields.get("anthropic_beta")):

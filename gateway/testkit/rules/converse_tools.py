@@ -54,9 +54,9 @@ def _results(body: Body, caps: Caps) -> Iterator[str]:
 
 
 def _beside_results(body: Body, caps: Caps) -> Iterator[str]:
-    """Yield a fault for each message that has content which must not be beside tool results.
+    """Yield a fault for each message with tool results and other content that must not be in the same message.
 
-    The refused content depends on the model's family (pydantic-ai#6081, langchain-aws#141).
+    Which content is refused depends on the model's family (pydantic-ai#6081, langchain-aws#141).
     """
     for number, message in enumerate(converse_body.messages(body)):
         kinds = {block.kind for block in converse_body.content(message, number)} - {"cachePoint"}

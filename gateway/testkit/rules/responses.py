@@ -103,7 +103,7 @@ ENCRYPTED: Final = "gAAAAA-sim-"
 
 
 def responses_fault(body: Any) -> str | None:
-    """Return the first fault of the body of a request to POST /v1/responses; None if the body is valid."""
+    """Return the first fault of the body of a request to POST /v1/responses, or None if the body is valid."""
     if not isinstance(body, dict):
         return "Invalid body: expected an object."
     return rules.first(fault for rule in _RULES for fault in rule(body))

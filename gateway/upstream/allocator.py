@@ -1,9 +1,9 @@
 """Settings of the C library's allocator, so that memory is returned to the system after a peak of large bodies.
 
-By default, glibc keeps several memory pools for threads. Over time it also takes larger blocks from these pools,
-instead of mapping each one separately, so freed bodies stay in the pools. After 64 concurrent translated calls of 4 MB,
-1,100 MB were resident with the defaults. With these settings it was 240 MB, at the same speed (`python -m
-tests.bench.memory`; mallopt(3)).
+By default, glibc keeps several memory pools for threads. Over time it also takes large blocks from these pools, instead
+of mapping each block separately. The memory of freed bodies then stays in the pools. After 64 concurrent translated
+calls of 4 MB, 1,100 MB were resident with the defaults, and 240 MB with these settings, at the same speed (`python -m
+tests.bench.memory`). Source: mallopt(3).
 """
 
 from __future__ import annotations

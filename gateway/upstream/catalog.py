@@ -31,8 +31,9 @@ class Offer:
     model: str
     caps: Caps
     base: str
-    """Name of the underlying model: the entry of `model` in the provider's `base_models`; `model` itself if there is
-    none."""
+    """Name of the underlying model: the entry of `model` in the provider's `base_models`, or `model` itself if there is
+    no entry.
+    """
     provider_id: str = field(init=False, repr=False, compare=False)
     name: str = field(init=False, repr=False, compare=False)
     """The name `provider/model`."""
@@ -72,7 +73,8 @@ class Catalog:
         If `name` has the form `provider/model`, the offer of this model at this provider is added at the end.
 
         Some names have both meanings: a reseller may have a model `anthropic/claude-x`, while a provider `anthropic`
-        has a model `claude-x`. The caller's grants then decide which offers are used (`call/plan.py`).
+        has a model `claude-x`. If a name has both meanings, the caller's grants decide which offers are used
+        (`call/plan.py`).
         """
         offers = self._by_model.get(name, ())
         provider, _, model = name.partition("/")

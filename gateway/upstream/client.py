@@ -40,9 +40,11 @@ MAX_BODY: Final = 64 * 1024 * 1024
 """Maximum number of bytes of a reply that is not streamed. A larger reply is an error."""
 
 SLOWEST_BODY: Final = 8192
-"""Minimum average rate of a reply that is not streamed, in bytes per second. It applies after `Timeouts.read_seconds`.
+"""Minimum average rate of a reply that is not streamed, in bytes per second.
 
-Without this limit, a provider that sends a byte now and then could keep the call open for ever."""
+The rate is checked once the reply has taken longer than `Timeouts.read_seconds`. Without this limit, a provider that
+sends a byte now and then could keep the call open for ever.
+"""
 
 _OWN_HEADERS: Final = {"accept": "*/*", "accept-encoding": "identity", "user-agent": f"irisgate/{__version__}"}
 """Headers of every request. `identity` requests an uncompressed reply, whose events can be forwarded as they are."""
@@ -149,7 +151,7 @@ class UpstreamResponse:
             self._alarm.set(min(self._loop.time() + seconds, self._end), self._check)
 
     async def next(self, quick: Quick = not_quick) -> bytes:
-        """Return the next bytes of the body; b"" at its end.
+        """Return the next bytes of the body, or b"" at its end.
 
         Bytes that arrive during the wait are given to `quick` first, and returned only if `quick` returns False.
 
@@ -202,9 +204,9 @@ class Upstream:
     ) -> UpstreamResponse:
         """Send a request with its own headers and those in `added`, and wait for the head of the reply.
 
-        If the provider closed an idle connection before anything was written, another connection is used. If a
-        connection breaks later, the request is not sent again, because the provider may have read it (RFC 9110, 9.2.2).
-        If `Notices.before` raises an exception, nothing is sent.
+        If the provider has closed an idle connection, and nothing was written to it yet, another connection is used. If
+        a connection breaks after that, the request is not sent again, because the provider may have read it (RFC 9110,
+        9.2.2). If `Notices.before` raises an exception, nothing is sent.
 
         Raises `NotReached` if no connection can be made, and `UpstreamFailed` (unavailable or timeout) if no reply
         arrives over the connection.

@@ -74,7 +74,7 @@ class DiscoveredModels(msgspec.Struct):
         self.wake.set()
 
     def list_of(self, provider: Provider) -> KnownList | None:
-        """Return the last list that came from the provider's base URL; None if there is none."""
+        """Return the last list that came from the provider's base URL, or None if there is none."""
         known = self.lists.get(provider.id)
         return known if known is not None and known.baseurl == provider.baseurl else None
 
@@ -84,7 +84,9 @@ class DiscoveredModels(msgspec.Struct):
         return {id_: float(len(models.models)) if models is not None else 0.0 for id_, models in known}
 
     def failing(self) -> dict[str, float]:
-        """Return 1 for each provider whose last request for its models failed, and 0 for the others that are asked."""
+        """Return a number for each provider that is asked for its models: 1 if the last request failed, and 0
+        otherwise.
+        """
         return {provider.id: float(provider.id in self.failures) for provider in self._asked()}
 
     def _asked(self) -> list[Provider]:
@@ -98,7 +100,7 @@ class DiscoveredModels(msgspec.Struct):
         return replace(config, providers=MappingProxyType({**config.providers, **known}))
 
     def note(self, provider: Provider, models: Mapping[str, str], now: float) -> Difference | None:
-        """Keep a provider's list. Return its difference from the previous list; None if there is no difference."""
+        """Keep a provider's list. Return its difference from the previous list, or None if there is no difference."""
         self.failures.pop(provider.id, None)
         before = self.list_of(provider)
         old = {} if before is None else before.models

@@ -1,11 +1,13 @@
 """The choice of a key for each call to a provider with several keys (`apikeys`).
 
 - A session keeps its key, because the provider's prompt cache belongs to the key's account. For the first call of a
-  session, the free key with the fewest calls in flight is chosen. Among several, it is the least recently chosen one.
+  session, the free key with the fewest calls in flight is chosen. If several keys have equally few, the least recently
+  chosen one is taken.
 - A key that "rests" is not chosen. A throttled key rests only for the model of the attempt, because most providers have
   a separate limit for each model.
 - A refused key rests for all models. After some time, a call probes the key. This time doubles with each failed probe.
-- If all keys rest, the key that will be free first is chosen. The provider's error then tells the client the reason.
+- If all keys rest, the key that will be free first is chosen. If the provider refuses it, the client gets the
+  provider's error.
 
 Each process has its own state, of bounded size. A process that replaces this one takes over the state. If the
 provider's configuration changes, all its keys are free again.
@@ -60,7 +62,7 @@ class KeyRest(msgspec.Struct, frozen=True):
 
 
 class KeySession(msgspec.Struct, frozen=True):
-    """The key that a session uses, for the process that replaces this one."""
+    """The key that a session uses, as it is handed over to the process that replaces this one."""
 
     login: str
     session: str
@@ -70,7 +72,7 @@ class KeySession(msgspec.Struct, frozen=True):
 
 
 class PoolState(msgspec.Struct, frozen=True):
-    """The keys of one provider, for the process that replaces this one."""
+    """The state of one provider's keys, as it is handed over to the process that replaces this one."""
 
     provider: str
     keys: tuple[KeyRest, ...]
@@ -130,7 +132,7 @@ class KeyState:
         self._refused_at = None
 
     def free_in(self, model: str) -> float:
-        """Return the seconds until a call of the model may use the key; 0 if the key is free now."""
+        """Return the seconds until a call of the model may use the key, or 0 if the key is free now."""
         until = self._rests.get(model, 0.0)
         if self._refused_at is not None:
             until = max(until, self._probe_at)
@@ -206,11 +208,11 @@ class KeyPool:
         return all(state.is_refused for state in self.states)
 
     def free_in(self, model: str) -> float:
-        """Return the seconds until a key is free for a model; infinity if all keys are refused."""
+        """Return the seconds until a key is free for a model, or infinity if all keys are refused."""
         return min((state.free_in(model) for state in self.states if not state.is_refused), default=inf)
 
     def remembered(self, most: int) -> PoolState:
-        """Return what the process that replaces this one must know of the keys, with `most` sessions at most."""
+        """Return the state of the keys for the process that replaces this one, with at most `most` sessions."""
         now = self.clock()
         sessions = [KeySession(*session, state.name, now - at) for session, (at, state) in self._sessions.items()]
         keys = tuple(state.remembered(now) for state in self.states)

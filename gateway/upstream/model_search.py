@@ -69,7 +69,7 @@ class _Search:
 
     provider: Provider
     key: str
-    """The key's name in `apikeys`; "" for a provider without `apikeys`."""
+    """The key's name in `apikeys`. It is "" for a provider without `apikeys`."""
     secrets: set[str]
     """The credentials that must not appear in a message."""
 
@@ -151,8 +151,8 @@ class ModelSearcher(msgspec.Struct, frozen=True):
         """Return the compatibility flag (plugin of an API format) that can list the models, and its `ModelSearch`.
 
         If several enabled flags make a search, the first search with a `subdomain` is used, because its flag has
-        recognized the provider's host. If no search has one, the first search is used. Raises `SearchFailed` if no
-        enabled flag makes a search.
+        recognized the provider's host. If no search has a `subdomain`, the first one is used. Raises `SearchFailed` if
+        no enabled flag makes a search.
         """
         flags = [self.flags[name] for name in provider.flags]
         searches = [(flag, search) for flag in flags if (search := flag.discover_models(provider.host)) is not None]
@@ -181,7 +181,7 @@ class ModelSearcher(msgspec.Struct, frozen=True):
         return StepResponse(status, headers, body)
 
     async def _credential(self, one: _Search) -> Used | None:
-        """Return the credential if it is obtained at run time; None if the key is fixed.
+        """Return the credential if it is obtained at run time, or None if the key is fixed.
 
         Raises `_KeyFailed` if the credential cannot be obtained.
         """

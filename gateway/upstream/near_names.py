@@ -47,7 +47,7 @@ def near_names(wanted: str, names: Iterable[str]) -> list[str]:
 
 
 def _rank(wanted: str, words: Sequence[str], name: str) -> tuple[float, float] | None:
-    """Return a sort key, which is smaller for a more similar name; None if the name is not similar."""
+    """Return a sort key, which is smaller for a more similar name, or None if the name is not similar."""
     text = name.lower()[:MAX_LENGTH]
     place = _place(wanted, text)
     if place is not None:

@@ -4,8 +4,8 @@
 - A function is sent to a worker process by its name. Its arguments and its result are pickled.
 - A plugin reports the fields of a body that it drops. The worker process collects these reports, up to a maximum, and
   the gateway's process passes them on.
-- If a result contains an argument, such as the client's request, the argument is not sent back. The caller's result
-  contains the original object.
+- A result may contain an argument, such as the client's request. The worker process does not send this argument back,
+  and the caller's result contains the original object.
 - Work on small bodies is done on the event loop, because sending them to a worker process would take longer. Work that
   cannot be pickled (such as a translation with a closure) is also done on the event loop.
 """
@@ -45,7 +45,8 @@ bytes takes about 1 ms."""
 MANY_VALUES: Final = 2_000
 """Number of commas above which a reply or event is read in a worker process, whatever its size in bytes.
 
-Commas tell the number of values in JSON text. Plugins take up to 10 microseconds for each value."""
+The number of commas in JSON text is about the number of values. Plugins take up to 10 microseconds for each value.
+"""
 WORKERS: Final = max(1, min(4, os.cpu_count() or 1))
 """Maximum number of worker processes. They start when needed, in half a second, and each uses about 60 MB of memory."""
 

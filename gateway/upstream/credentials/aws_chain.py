@@ -173,7 +173,7 @@ def _errors() -> tuple[type[Exception], ...]:
 
 
 def _date(error: Exception) -> str:
-    """Return the header `Date` if the error is a refusal by STS; otherwise ""."""
+    """Return the header `Date` if the error is a refusal by STS, or "" otherwise."""
     metadata = getattr(error, "response", {}).get("ResponseMetadata", {})
     return str(metadata.get("HTTPHeaders", {}).get("date", "")) if metadata.get("HTTPStatusCode") in _REFUSALS else ""
 

@@ -1,8 +1,8 @@
 """The clock for signatures of requests to a provider, and for the expiries of its credentials.
 
-AWS refuses a signature whose time differs from its own by more than five minutes, and Google's token endpoint is as
-strict. If a credential is refused and the `Date` of the reply shows another time, the difference is added to the
-machine's clock from then on.
+AWS refuses a signature if its time is wrong by more than five minutes, and Google's token endpoint is as strict. The
+machine's clock may be wrong. So if a credential is refused and the header `Date` of the reply shows another time, the
+difference is added to the machine's clock from then on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Clock:
     def __init__(self, corrected: Callable[[float], None]) -> None:
         self._corrected = corrected
         self.offset = 0.0
-        """Seconds to add to the machine's clock; negative if that clock is ahead."""
+        """Seconds to add to the machine's clock. The number is negative if that clock is ahead."""
 
     def now(self) -> float:
         return time() + self.offset

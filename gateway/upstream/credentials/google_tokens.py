@@ -2,8 +2,8 @@
 
 - A JWT that is signed with the private key is exchanged for an access token at Google's token endpoint (RFC 7523). The
   token is sent as the provider's key.
-- The token endpoint refuses a JWT whose time differs from its own by some minutes. The clock is then corrected by the
-  `Date` of the refusal, and the request is sent again.
+- The token endpoint refuses a JWT whose time is wrong by some minutes. The gateway then corrects its clock by the
+  header `Date` of the refusal, and sends the request again.
 - A redirect is never followed, because its target would receive the JWT.
 - cryptography is imported at the first use, because only providers with such a key need it (the extra `google`).
 
@@ -37,7 +37,9 @@ from gateway.upstream.subjects import Subject
 JWT_SECONDS: Final = 3600
 """Seconds for which a JWT is valid: Google's maximum. It is also the longest life of an access token."""
 BEGUN_SECONDS: Final = 60
-"""Seconds by which the time in a JWT precedes the present, so that a clock that is a little ahead does no harm."""
+"""Seconds by which the time in a JWT is set back, so that the JWT is accepted even if this machine's clock is a little
+ahead.
+"""
 MAX_REPLY: Final = 64 * 1024
 """Maximum number of bytes of the endpoint's reply. A token has about 1,000."""
 MAX_TOKEN: Final = 16 * 1024
@@ -47,8 +49,10 @@ MAX_REASON: Final = 200
 _TIMEOUTS: Final = Timeouts(connect_seconds=5, head_seconds=10, read_seconds=10)
 _GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _AUDIENCE: Final = "https://oauth2.googleapis.com/token"
-"""The audience of JWTs for Google's token endpoint, at each of its hosts. Another endpoint gets its own URL as the
-audience, so that it cannot use the JWT at Google's."""
+"""The audience of JWTs for Google's token endpoint. All hosts of the endpoint have the same one.
+
+For any other endpoint, the audience is its own URL, so that it cannot use the JWT at Google's endpoint.
+"""
 
 _NEW_KEY: Final = "create a new key of the account, and write its file in place of the old one"
 _REMEDIES: Final = (
@@ -70,7 +74,7 @@ class _Reply(NamedTuple):
     status: int
     members: Mapping[str, Any]
     date: str
-    """The header `Date`; "" if there is none."""
+    """The header `Date`. It is "" if there is none."""
 
     @property
     def reason(self) -> str:

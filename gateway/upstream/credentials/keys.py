@@ -29,7 +29,8 @@ _MEMBERS: Final = frozenset(
     }
 )  # fmt: skip
 """Fields of a request's body with which clients of LiteLLM choose the provider's key or URL. They are removed, because
-a provider that is itself a LiteLLM proxy would use them (CVE-2024-6587). No other provider's API has such fields."""
+a provider may itself be a LiteLLM proxy, which would use them (CVE-2024-6587). No other provider's API has such fields.
+"""
 
 
 def without_own(request: ClientRequest, drop: Drop) -> ClientRequest:

@@ -37,8 +37,9 @@ THREADS: Final = 4
 SILENT_SECONDS: Final = 60.0
 """Seconds for which the same failure of a provider's credentials is not logged again."""
 HASHED_HERE: Final = 1024 * 1024
-"""Maximum number of bytes of a body that is hashed on the event loop, which takes about 1 ms at most. A longer body
-is hashed in a thread, where hashlib releases the GIL."""
+"""Maximum number of bytes of a body whose hash is computed on the event loop. This takes about 1 ms at most. The hash
+of a longer body is computed in a thread, because hashlib releases the GIL.
+"""
 _SIGNED_TOO: Final = ("content-type", "x-amz")
 """Prefixes of the headers that are signed in addition to `host`. AWS demands that all headers `x-amz-*` are signed."""
 
@@ -57,7 +58,7 @@ class Used(NamedTuple):
     credential: Signer | Key
     subject: Subject
     key: str = ""
-    """The name of the provider's key to which the credential belongs; "" if the provider has only one."""
+    """The name of the provider's key to which the credential belongs. It is "" if the provider has only one."""
 
     @property
     def source(self) -> str:
@@ -89,7 +90,7 @@ class _Access(msgspec.Struct):
 class LiveCredentials(msgspec.Struct):
     """The credentials of all keys that are obtained at run time.
 
-    The argument `key` of the methods is the key's name in `apikeys`; "" for a provider without `apikeys`.
+    The argument `key` of the methods is the key's name in `apikeys`. It is "" for a provider without `apikeys`.
     """
 
     log: Logger
@@ -104,7 +105,9 @@ class LiveCredentials(msgspec.Struct):
     """The failure that was logged last for each key, with its time by the monotonic clock."""
 
     def ready(self, provider: Provider, subject: Subject, key: str = "") -> Used | None:
-        """Return the credential for a caller (`subject`) if it is valid; None if it must be obtained first (`get`)."""
+        """Return the credential for a caller (`subject`) if it is valid, or None if it must be obtained first
+        (`get`).
+        """
         credential = self._access(provider, key).source.credential(subject).fresh()
         return None if credential is None else Used(credential, subject, key)
 

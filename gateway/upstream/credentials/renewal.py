@@ -2,7 +2,7 @@
 
 - Concurrent calls share one renewal. While the credential is valid, calls do not wait for its renewal.
 - If a renewal fails, the credential is used until it expires, and the renewal is tried again.
-- Nothing is renewed without calls, so there are no timers.
+- Only a call starts a renewal. There are no timers.
 
 `aws_access.py`, `key_helpers.py` and `google_tokens.py` obtain the credentials.
 """
@@ -41,7 +41,7 @@ class Obtained(NamedTuple, Generic[T]):
 
     value: T
     expires_at: float = inf
-    """Unix time in seconds, by the provider's clock; infinite for a credential that does not expire."""
+    """Unix time in seconds, by the provider's clock. It is infinite for a credential that does not expire."""
 
 
 class Renewed(Generic[T]):
@@ -68,7 +68,7 @@ class Renewed(Generic[T]):
         self._task: asyncio.Task[None] | None = None
 
     def fresh(self) -> T | None:
-        """Return the credential; None if it is not valid. If a renewal is due, begin it."""
+        """Return the credential, or None if it is not valid. If a renewal is due, begin it."""
         current, now = self._current, self._now()
         if current is None or now >= current.expires_at:
             return None
@@ -92,7 +92,7 @@ class Renewed(Generic[T]):
         return value
 
     async def other_than(self, refused: T) -> T | None:
-        """Return a credential other than `refused`, which the provider has refused; None if there is no other.
+        """Return a credential other than `refused`, which the provider has refused, or None if there is no other.
 
         If `refused` is the current credential, a new one is obtained first.
         """

@@ -1,8 +1,8 @@
 """AWS Signature Version 4: the headers that sign a request, and the short-term API keys of Bedrock.
 
 - The functions are pure: the caller gives the time, and the request as it is sent.
-- The path of a request, which is percent-encoded already, is encoded once more for the signature, as every service
-  except S3 demands. So the `%3A` of a model id is signed as `%253A`.
+- The path of a request is already percent-encoded. For the signature, it is encoded once more, as every service except
+  S3 demands. For example, the `%3A` of a model id is signed as `%253A`.
 - A body is given as its hash.
 
 Sources: "Create a signed AWS API request" in AWS's IAM user guide; botocore's module auth; the repository
@@ -37,9 +37,9 @@ class Credentials:
     access_key_id: str
     secret_access_key: str = field(repr=False)
     session_token: str = field(default="", repr=False)
-    """The token of temporary credentials; "" for the long-term key of an IAM user."""
+    """The token of temporary credentials. It is "" for the long-term key of an IAM user."""
     expires_at: float = inf
-    """Unix time in seconds, by AWS's clock, at which the credentials expire; infinite for a long-term key."""
+    """Unix time in seconds, by AWS's clock, at which the credentials expire. It is infinite for a long-term key."""
     source: str = ""
     """The origin of the credentials, for people: the step of botocore's chain, or the role."""
 
@@ -64,7 +64,8 @@ class Signable:
 class Signer:
     """Signs requests to one service in one region with the same credentials.
 
-    The signing key is derived once a day, because deriving it takes four of the five HMACs of a signature.
+    The signing key depends on the day. It is derived once for each day, because this takes four of the five HMACs of a
+    signature.
     """
 
     __slots__ = ("_day", "_key", "_scope", "credentials", "region", "service")

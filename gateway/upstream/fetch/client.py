@@ -34,11 +34,13 @@ from gateway.upstream.fetch.guard import NotFetched, shown
 MAX_REDIRECTS: Final = 3
 """Maximum number of redirects that are followed. File storage services use one or two."""
 MAX_FETCHES: Final = 64
-"""Maximum number of concurrent downloads of the process. The time for which a download waits for its turn counts in
-its timeout."""
+"""Maximum number of concurrent downloads of the process. If a download has to wait for its turn, the wait is a part of
+its timeout.
+"""
 LOOKUPS: Final = 8
-"""Number of threads that resolve host names. They have no other work, because a dead name server blocks a thread for
-seconds."""
+"""Number of threads that resolve host names. They do nothing else, because a dead name server can block them for
+seconds.
+"""
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 USER_AGENT: Final = f"irisgate/{__version__}"
@@ -186,7 +188,7 @@ class Fetcher:
 
 
 def _allowed_addresses(lookup: Lookup, judge: Callable[[str], bool], host: str, port: int) -> Sequence[str]:
-    """Return the addresses of a host; () if one of them is not allowed."""
+    """Return the addresses of a host, or () if one of them is not allowed."""
     literal = ":" in host or host.rpartition(".")[2].isdigit()
     addresses = [host] if literal else lookup(host, port)
     return addresses if all(judge(address) for address in addresses) else ()

@@ -166,7 +166,7 @@ def _is_in(
 
 
 def host_of(text: str) -> str:
-    """Return the host of a URL, with its port if it has one, for the log; "" if there is none."""
+    """Return the host of a URL, with its port if it has one, for the log, or "" if there is none."""
     return shown(text).partition("://")[2].partition("/")[0]
 
 

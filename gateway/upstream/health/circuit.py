@@ -6,12 +6,12 @@
 
 - Closed: all attempts pass, and their results are counted.
 - Open: no attempt passes. If the circuit opens again before it was closed, it stays open twice as long.
-- Half open: a few attempts pass as probes. A probe is a call of a client; the gateway sends no test requests.
+- Half open: a few attempts pass as probes. A probe is a call of a client. The gateway sends no test requests.
 - Slow start: a growing share of the attempts passes, because a provider that has just recovered may have cold caches.
 - The result of an attempt is not counted if the circuit has opened or closed since the attempt began.
 
-If a call has no other provider, an attempt is made even if the circuit lets none pass (`circuits.py`). Such attempts
-are counted like probes. Nothing here knows why an attempt failed.
+If a call has no other provider, it is attempted even if the circuit is open (`circuits.py`). Such attempts are counted
+like probes. Nothing here knows why an attempt failed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gateway.upstream.health.window import Window
 
 State = Literal["closed", "open", "half_open", "slow_start"]
 Cause = Literal["", "failures", "outlier", "key_refused", "throttled"]
-"""The reason why a circuit is open or half open; "" if it is neither."""
+"""The reason why a circuit is open or half open. It is "" if it is neither."""
 STATES: Final[tuple[State, ...]] = ("closed", "open", "half_open", "slow_start")
 
 MAX_DOUBLINGS: Final = 3
@@ -38,10 +38,10 @@ FIRST_SHARE: Final = 0.1
 
 
 class CircuitState(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of a circuit that does not let every attempt pass, for the process that replaces this one.
+    """The state of a circuit that is not closed, as it is handed over to the process that replaces this one.
 
-    The counts of attempts in the window are left out. All times are durations in seconds, because the clocks of two
-    processes need not be the same.
+    It does not contain the counts of attempts in the window. All times are durations in seconds, because two processes
+    may have different clocks.
     """
 
     state: State
@@ -79,7 +79,7 @@ class Circuit:
         self.throttles = 0
         """Number of attempts that the provider has throttled."""
         self.mean_seconds: float | None = None
-        """The moving mean of the seconds until a successful reply began; None before the first one."""
+        """The moving mean of the seconds until a successful reply began. It is None before the first one."""
         self.passes_all = True
         """Whether the circuit lets every attempt pass. It is kept as a value, because it is read for every attempt."""
         self._epoch = float("-inf")
@@ -134,7 +134,7 @@ class Circuit:
                 self._close(now)
 
     def failed(self, now: float, seconds: float | None) -> None:
-        """Count a failed attempt. `seconds` is the time since the attempt began; None if it is not known."""
+        """Count a failed attempt. `seconds` is the time since the attempt began. It is None if it is not known."""
         if seconds is not None and now - seconds < self._epoch:
             return
         self.window.add(now, failed=True)
@@ -181,7 +181,7 @@ class Circuit:
         return self.state, self.cause, None
 
     def remembered(self, now: float) -> CircuitState | None:
-        """Return the state for the process that replaces this one; None if the circuit lets every attempt pass."""
+        """Return the state for the process that replaces this one, or None if the circuit lets every attempt pass."""
         state, cause, _ = self.read(now)
         if state == "closed":
             return None

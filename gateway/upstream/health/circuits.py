@@ -6,10 +6,10 @@
 - A provider that throttles (429) has not failed. The model rests only if the provider says for how long, and at most
   `MAX_HELD` seconds. The throttled attempt does not count as a failure.
 - A circuit also opens if the model fails much more often than its peers (`Peers`), which then serve the calls.
-- If all candidates (models of providers) of a call rest, the first one is tried all the same, because the breaker must
-  not turn a degraded provider into a dead one. The caller of this file decides this.
-- Each process has its own state. A reload keeps the state of a provider whose base URL and credential are the same. A
-  process that replaces this one takes over what rests.
+- If all candidates (models of providers) of a call rest, the first one is tried all the same, because a degraded
+  provider is better than none. The caller of this file decides this.
+- Each process has its own state. A reload keeps the state of a provider if its base URL and credential stay the same. A
+  process that replaces this one takes over the resting models and providers.
 
 `may_try` and `ended` are called on the event loop for every attempt. They create no object for a healthy provider.
 """
@@ -29,10 +29,12 @@ from gateway.upstream.health.ways import way
 
 MAX_HELD: Final = 60.0
 """Maximum number of seconds for which a model gets no attempts because of a provider's `Retry-After`. Some providers
-send hours because of a quota that does not concern all calls."""
+send a wait of hours because of a quota that does not concern all calls.
+"""
 OUTLIER_CALLS: Final = 4
-"""Factor for `CircuitBreaker.calls`. The product is the minimum number of attempts of a model, and also of its peers
-together, before their failure rates are compared. With fewer attempts, a difference may be chance."""
+"""Factor for `CircuitBreaker.calls`. The failure rates of a model and of its peers are compared only if both (the peers
+together) have at least the product in attempts. With fewer attempts, a difference may be chance.
+"""
 MAX_WORDS: Final = 300
 """Maximum number of characters of an error's message that are kept."""
 
@@ -42,13 +44,13 @@ class Change(msgspec.Struct, frozen=True):
 
     provider: str
     model: str
-    """The model's name; "" if the provider refuses the key, which concerns all models of the provider."""
+    """The model's name. It is "" if the provider refuses the key, which concerns all models of the provider."""
     state: State
     cause: Cause
     calls: int
     failures: int
     seconds: float
-    """Seconds from this change until an attempt may pass; 0 if an attempt may pass at once."""
+    """Seconds from this change until an attempt may pass. The value is 0 if an attempt may pass at once."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -68,9 +70,9 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     cause: Cause
     since: float | None
-    """Unix time in seconds of the last change of the state; None if there was no change."""
+    """Unix time in seconds of the last change of the state. It is None if there was no change."""
     retry_in: float | None
-    """Seconds until an attempt may pass; None if an attempt may pass now."""
+    """Seconds until an attempt may pass. The value is None if an attempt may pass now."""
     calls: int
     """Number of attempts in the window."""
     failures: int
@@ -78,7 +80,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Number of attempts that the provider has throttled since the gateway started, or since the base URL or the
     credential of the provider was changed."""
     mean_seconds: float | None
-    """The moving mean of the seconds until a reply began; None before the first reply."""
+    """The moving mean of the seconds until a reply began. It is None before the first reply."""
     last_success_at: float | None
     last_failure: Failure | None
     enabled: bool
@@ -88,7 +90,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelState(msgspec.Struct, frozen=True):
-    """The circuit of one model, for the process that replaces this one."""
+    """The circuit of one model, as it is handed over to the process that replaces this one."""
 
     provider: str
     model: str
@@ -97,8 +99,9 @@ class ModelState(msgspec.Struct, frozen=True):
 
 
 class RestState(msgspec.Struct, frozen=True):
-    """The rest (time without attempts) of a provider that refuses the gateway's key, for the process that replaces this
-    one. All times are in seconds.
+    """The rest (time without attempts) of a provider that refuses the gateway's key.
+
+    This is the form in which it is handed over to the process that replaces this one. All times are in seconds.
     """
 
     provider: str
@@ -110,7 +113,9 @@ class RestState(msgspec.Struct, frozen=True):
 
 
 class HealthState(msgspec.Struct, frozen=True):
-    """The models and providers that rest (get no attempts), for the process that replaces this one."""
+    """The models and providers that rest (get no attempts), as they are handed over to the process that replaces this
+    one.
+    """
 
     models: tuple[ModelState, ...] = ()
     rests: tuple[RestState, ...] = ()
@@ -262,12 +267,11 @@ class Health:
         return [self._standing(key, now, wall) for key in self._peers]
 
     def resting(self) -> tuple[int, int]:
-        """Return two numbers of models. The first counts the models that get no attempts because of failures.
+        """Return two numbers: how many models get no attempts because of failures, and how many of these have no
+        substitute.
 
-        The second number counts only those of these models whose calls nothing else can serve: neither another
-        provider nor another target of an alias.
-
-        This may be called from any thread. A model that was only throttled is not counted.
+        A substitute is another provider of the model, or another target of an alias. A model that was only throttled is
+        not counted. This may be called from any thread.
         """
         now = self._clock()
         keys = {key for key, memory in list(self._memories.items()) if memory.circuit.rests(now)}
@@ -278,7 +282,7 @@ class Health:
     def remembered(self) -> HealthState:
         """Return the models and providers that rest, for the process that replaces this one.
 
-        There are at most as many as configured models.
+        Their number is at most the number of configured models.
         """
         now = self._clock()
         states = [(key, memory, memory.circuit.remembered(now)) for key, memory in self._memories.items()]

@@ -24,7 +24,7 @@ def way(provider: Provider) -> tuple[object, ...]:
 def fingerprint(provider: Provider) -> str:
     """Return a hash of the settings by which a provider is reached. It is the same in every process.
 
-    It is neither stored nor logged, because a short key could be guessed from it.
+    The hash covers the key, and a short key could be guessed from it. So it must be neither stored nor logged.
     """
     return sha256(repr(_plain(way(provider))).encode("utf-8", "surrogatepass")).hexdigest()
 

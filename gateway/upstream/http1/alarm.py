@@ -1,7 +1,7 @@
 """A timer that can be moved without a new timer of the event loop.
 
-A connection has one such timer for all its deadlines. Nearly every deadline is moved before it is reached, and a new
-timer of the event loop for each deadline would cost too much.
+A connection has one such timer for all its deadlines. Nearly every deadline is moved before it is reached. A new timer
+of the event loop for each would cost too much.
 """
 
 from __future__ import annotations

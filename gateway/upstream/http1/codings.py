@@ -22,7 +22,7 @@ _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 """zlib's argument for data with the header of gzip or of zlib."""
 
 Read = Callable[[], Awaitable[bytes]]
-"""A function that returns the next bytes of a body; b"" at its end."""
+"""A function that returns the next bytes of a body. It returns b"" at its end."""
 
 
 class Inflated:
@@ -35,7 +35,7 @@ class Inflated:
         self._members = 1
 
     async def read(self, _quick: Quick = not_quick) -> bytes:
-        """Return the next decoded bytes; b"" at the end. Raises `BrokenOff` if the body is damaged or too short."""
+        """Return the next decoded bytes, or b"" at the end. Raises `BrokenOff` if the body is damaged or too short."""
         while True:
             rest = self._zlib.unconsumed_tail or self._zlib.unused_data
             data = rest or await self._read()

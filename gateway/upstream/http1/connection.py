@@ -53,8 +53,8 @@ class Connection(asyncio.Protocol):
         """Send a request, and return the reply when its head has arrived. `begins` is called before the first byte is
         sent.
 
-        `has_body` says whether the reply may have a body. If the provider answers before the whole body is sent, the
-        rest is not sent, and the connection is not used again.
+        `has_body` says whether the reply may have a body. If the provider answers before the whole body of the request
+        is sent, its rest is not sent, and the connection is not used again.
 
         Raises `TimeoutError` if no head arrives within `seconds`, and `BrokenOff` if the connection ends before that.
         """
@@ -81,9 +81,9 @@ class Connection(asyncio.Protocol):
         return exchange
 
     def release(self) -> bool:
-        """End the exchange. Return whether the connection can be used again; otherwise it is closed.
+        """End the exchange. Return whether the connection can be used again. If not, it is closed.
 
-        It can be used again only if the request was sent completely and the reply has arrived completely.
+        It can be used again if the request was sent completely and the reply has arrived completely.
         """
         exchange, transport = self._exchange, self._transport
         self._exchange = None

@@ -24,7 +24,9 @@ from gateway.upstream.http1.tls import start_tls, tls_context
 NAME_SECONDS: Final = 60.0
 """Number of seconds for which a host's addresses are used before its name is looked up again."""
 EYEBALLS_SECONDS: Final = 0.25
-"""Seconds after which an attempt with the next address begins, while the first one goes on (RFC 8305, section 5)."""
+"""Seconds after which a connection to the host's next address is tried too, while the first try goes on (RFC 8305,
+section 5).
+"""
 MAX_PROXY_HEAD: Final = 16 * 1024
 """Maximum number of bytes of a proxy's reply to CONNECT."""
 _KEEPALIVE: Final = (

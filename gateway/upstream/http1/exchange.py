@@ -18,8 +18,9 @@ from gateway.contract.http_headers import joined_headers
 MAX_FRAMING_BYTES: Final = 64 * 1024
 """Maximum number of bytes in a row that neither complete the head nor add to the body.
 
-Such bytes are interim replies (100, 103), chunk extensions and trailers. The parser keeps the name and the value of a
-header in memory until they end, so an endless trailer would fill the memory."""
+Such bytes are interim replies (100, 103), chunk extensions and trailers. The parser keeps a header in memory until it
+is complete, so an endless trailer would fill the memory.
+"""
 MAX_BUFFERED_BYTES: Final = 128 * 1024
 """Number of unread bytes of a body above which the connection stops reading."""
 CLOSED: Final = "the provider closed the connection"
@@ -111,7 +112,7 @@ class Exchange:
                 self._waiter.set_result(None)
 
     def end(self, error: Exception | None) -> None:
-        """Handle the end of the connection. `error` is its cause; None if the provider closed the connection."""
+        """Handle the end of the connection. `error` is its cause. It is None if the provider closed the connection."""
         if self.has_ended:
             return
         if error is None and self._head is not None and not self._is_delimited:
@@ -141,7 +142,7 @@ class Exchange:
         return self._head
 
     async def read(self, quick: Quick = not_quick) -> bytes:
-        """Return the bytes of the body that have arrived; b"" at the end. If there are none, wait for them.
+        """Return the bytes of the body that have arrived, or b"" at the end. If there are none, wait for them.
 
         Bytes that arrive during the wait are given to `quick` first, and returned only if `quick` returns False. If the
         reply ended with an error, raises this error once all bytes that arrived before it have been returned.

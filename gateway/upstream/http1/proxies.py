@@ -32,7 +32,7 @@ class Proxy(NamedTuple):
 
     origin: Origin
     authorization: str
-    """The value of `Proxy-Authorization`; "" without credentials."""
+    """The value of `Proxy-Authorization`. It is "" without credentials."""
 
 
 class Proxies:
@@ -43,7 +43,7 @@ class Proxies:
         self._by_origin: dict[Origin, Proxy | None] = {}
 
     def proxy_for(self, origin: Origin) -> Proxy | None:
-        """Return the proxy for an origin; None without one. Raises `ProxyRefused` if the URL of the proxy is no
+        """Return the proxy for an origin, or None without one. Raises `ProxyRefused` if the URL of the proxy is no
         http:// URL.
         """
         if origin not in self._by_origin:

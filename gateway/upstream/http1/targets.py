@@ -39,7 +39,7 @@ class Endpoint(NamedTuple):
 
     origin: Origin
     authorities: str
-    """The accepted CA certificates in PEM format; "" for those of the system."""
+    """The accepted CA certificates in PEM format. The value is "" for those of the system."""
 
 
 class Base(NamedTuple):
@@ -55,7 +55,9 @@ class Base(NamedTuple):
     resources."""
 
     def replaces_version(self, path: str) -> bool:
-        """Return whether `target` replaces a version at the start of `path` by another one, that of the base URL."""
+        """Return whether `target` replaces the version at the start of `path`, such as `/v1`, by another version in the
+        base URL.
+        """
         own, given = _VERSION_AT_END.search(self.path), _VERSION_AT_START.match(path)
         return own is not None and given is not None and own[0] != given[0]
 

@@ -49,7 +49,9 @@ def ask(url: str, path: str) -> bytes:
 
 
 def _reason(error: HTTPError) -> str:
-    """Return the message of a gateway's error response as one printable line; the HTTP status if it has no message."""
+    """Return the message of a gateway's error response as one printable line, or the HTTP status if it has no
+    message.
+    """
     try:
         message = json.loads(error.read(MAX_ANSWER))["error"]
     except (ValueError, OSError, HTTPException, KeyError, TypeError):

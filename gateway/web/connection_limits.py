@@ -61,11 +61,15 @@ class Connections:
     ) -> None:
         self.limits = limits
         self.client = client
-        """A function that returns the address of a connection's client; "" if the limit per address does not apply."""
+        """A function that returns the address of a connection's client. It returns "" if the limit per address does not
+        apply.
+        """
         self._log = log
         self._metrics = metrics
         self._open: dict[Connection, str] = {}
-        """The open connections, each with the address of the client; "" for a unix socket and for this machine."""
+        """The open connections, each with the address of the client. The address is "" for a unix socket and for this
+        machine.
+        """
         self._by_peer: dict[str, dict[Connection, None]] = {}
         self._idle: OrderedDict[Connection, float] = OrderedDict()
         """Idle connections, each with the time at which it became idle. The longest idle one is first."""
@@ -173,7 +177,7 @@ def raise_descriptor_limit() -> None:
 
 
 def _remote_host(peer: Any) -> str:
-    """Return the host of a client; "" for this machine, because a local proxy may serve many callers."""
+    """Return the host of a client, or "" for this machine, because a local proxy may serve many callers."""
     if not isinstance(peer, tuple):
         return ""
     host = str(peer[0]).partition("%")[0]

@@ -92,7 +92,8 @@ class Connection(web.RequestHandler):
         self._raw: asyncio.Transport | None = None
         """The transport. It is kept here, because aiohttp drops its own reference when it closes the connection."""
         self.handshake: Callable[[], None] | None = None
-        """A function that stops counting the connection as one in a TLS handshake; None without TLS (`tls.py`)."""
+        """A function that stops counting the connection as one in a TLS handshake. It is None without TLS (`tls.py`).
+        """
 
     @property
     def awaits_head(self) -> bool:
@@ -304,9 +305,10 @@ class Connection(web.RequestHandler):
         return response
 
     def _check_body(self, request: web.BaseRequest, size: int) -> None:
-        """End a body with the error `MalformedBody` if its framing is malformed, or much longer than its content.
+        """End a request's body with the error `MalformedBody` if its framing is malformed, or much longer than its
+        content.
 
-        Without the error, the handler would wait for the rest of such a body.
+        Without the error, the handler would wait for the rest of the body for ever.
         """
         content = request.content
         if content.is_eof():

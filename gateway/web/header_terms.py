@@ -30,7 +30,7 @@ class HeaderRights(msgspec.Struct, frozen=True):
         return tuple(filter(self.is_granted, self.recorded))
 
     def refusal(self, term: str) -> str:
-        """Return the reason why the reader may not filter by a term; "" if a grant allows it.
+        """Return the reason why the reader may not filter by a term, or "" if a grant allows it.
 
         Raises `BadQuery` if a grant allows it and the header is not recorded.
         """

@@ -78,8 +78,8 @@ class _Lists(msgspec.Struct, frozen=True):
     def _flag(self, request: web.Request) -> Plugin:
         """Return the flag (the plugin of an API format) whose list is requested.
 
-        It is the first flag with a header that the request has. Without such a header, it is the first flag whose list
-        needs no header, or else the first flag of all.
+        Several flags may have a list at the same path. If the request has a header of one of these flags, the first
+        such flag is returned. Otherwise it is the first flag whose list needs no header, or else the first flag of all.
         """
         marked = [flag for flag, one in self.choices if any(name in request.headers for name in one.headers)]
         others = [flag for flag, one in self.choices if not one.headers]

@@ -38,10 +38,11 @@ class KnownHealth(msgspec.Struct, frozen=True, kw_only=True):
     last_success_at: float | None
     last_error_at: float | None
     last_error: str
-    """Code of the last error; "" if there was none."""
+    """Code of the last error. It is "" if there was none."""
     last_error_message: str
     last_error_call: str
-    """Id of the call with the last error; "" if the id is unknown or another provider served the call afterwards."""
+    """Id of the call with the last error. It is "" if the id is unknown or another provider served the call afterwards.
+    """
 
     @property
     def is_used(self) -> bool:
@@ -50,7 +51,9 @@ class KnownHealth(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """The state of the model's circuit breaker in words; "not called yet" if it is closed and no call is known."""
+        """The state of the model's circuit breaker in words. It is "not called yet" if the circuit is closed and no
+        call is known.
+        """
         return state_words(self.standing) if self.is_used or self.standing.state != "closed" else "not called yet"
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """GET /readyz: whether the gateway serves calls, and which faults an operator must correct.
 
-- The status is 503 while the gateway is stopping, cannot write records to its disk, or can identify callers at none of
-  its listeners. Calls are refused then, or their records could be lost. Monitors need only the status.
+- The status is 503 while the gateway is stopping, cannot write records to its disk, or cannot identify callers at any
+  of its listeners. In these states, calls are refused, or their records could be lost. Monitors need to read only the
+  status.
 - Other faults are listed in the reply, and the status stays 200, because calls are still served. Such a fault often
   affects several gateways at the same time. With 503, a load balancer would stop using all of them
   (BerriAI/litellm#34934).
@@ -139,7 +140,7 @@ class Readiness:
         )
 
     def _current(self, disk: str) -> dict[str, Fault]:
-        """Return the failing checks. `disk` is the fault of the disk; "" if the disk has none."""
+        """Return the failing checks. `disk` is the fault of the disk. It is "" if the disk has none."""
         gateway = self._gateway
         faults: dict[str, Fault] = {}
         if disk:
@@ -202,9 +203,9 @@ class Readiness:
 
 
 def _refused_key(gateway: Gateway) -> str:
-    """Return the reason of the check `keys`; "" if no key is refused.
+    """Return the reason of the check `keys`, or "" if no key is refused.
 
-    Everybody may read the reason, so it has a key's number and not its name.
+    Everybody may read the reason. Therefore it names a key by its number, and not by its name.
     """
     for provider in gateway.runtime.config.providers.values():
         refused = gateway.keys.names(provider)
@@ -218,7 +219,7 @@ def _refused_key(gateway: Gateway) -> str:
 
 
 def _unlisted(models: DiscoveredModels) -> str:
-    """Return the reason of the check `models`; "" if all providers have listed their models when asked last."""
+    """Return the reason of the check `models`, or "" if all providers have listed their models when asked last."""
     failed = [provider for id_ in models.failures if (provider := models.written.providers.get(id_)) is not None]
     if not failed:
         return ""

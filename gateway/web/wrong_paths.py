@@ -77,8 +77,8 @@ def _answer(request: web.Request, error: web.HTTPException) -> web.Response | No
 def _recognized(registry: Registry, path: str, headers: Mapping[str, str]) -> tuple[Plugin | None, Slip | None]:
     """Return the plugin whose client sent the request, and the correction of the path.
 
-    A header that only one API's clients send limits the search to the plugins of that API. Without such a header, the
-    path alone decides.
+    Some headers are sent only by the clients of one API. If the request has such a header, only the plugins of that API
+    are searched. Otherwise the path alone decides.
     """
     known = [(plugin, plugin.client_api) for plugin in registry.flags.values() if plugin.client_api is not None]
     marked = [(plugin, api) for plugin, api in known if any(name in headers for name in api.headers)]

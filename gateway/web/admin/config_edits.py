@@ -42,7 +42,7 @@ class ConfigView(msgspec.Struct, frozen=True):
     text: str
     """The text in which marks (placeholders) replace the secrets."""
     error: str
-    """The reason why the text differs from the configuration in use; "" if the text is in use."""
+    """The reason why the text differs from the configuration in use. The value is "" if the text is in use."""
     etag: str
     known: Mapping[str, Known]
     """The secret that each mark replaces, by the text of the mark."""

@@ -20,16 +20,16 @@ class LiveCall(msgspec.Struct, frozen=True, kw_only=True):
     identity: str
     agent: str
     provider: str
-    """The provider of the current attempt; "" before the first attempt."""
+    """The provider of the current attempt. It is "" before the first attempt."""
     model: str
-    """The model; "" before the request's model is looked up."""
+    """The model. It is "" before the request's model is looked up."""
     api: str
     stream: bool
     at: float
     """Unix time in seconds at which the request arrived."""
     age_ms: float
     first_event_ms: float | None
-    """Milliseconds from the request's arrival to the first event of the reply; None before that event."""
+    """Milliseconds from the request's arrival to the first event of the reply. The value is None before that event."""
     output_tokens: int
     """Estimated number of tokens that the provider has sent so far."""
     attempts: int

@@ -1,8 +1,9 @@
 """GET /metrics, for callers with a grant of `read_metrics`. The admin role is not enough (Aperture's documentation).
 
-A separate listener (`"metrics": {"listen": ...}`) needs no grant, because only this machine can reach its address. It
-serves only metrics and health checks. It refuses requests from web pages of other sites. It also refuses connections
-that are forwarded by a proxy, or by a tailscaled without a network device (`access/identity/loopback.py`).
+There may be a separate listener for metrics (`"metrics": {"listen": ...}`). Its callers need no grant, because only
+this machine can reach its address. It serves only metrics and health checks. It refuses requests from web pages of
+other sites. It also refuses connections that are forwarded by a proxy, or by a tailscaled without a network device
+(`access/identity/loopback.py`).
 """
 
 from __future__ import annotations

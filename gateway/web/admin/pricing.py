@@ -1,6 +1,6 @@
 """GET /aperture/pricing and /aperture/pricing/{model}: prices of the caller's granted models.
 
-Callers need a grant of `read_pricing`; the admin role is not enough (Aperture's documentation). `gateway/money/prices`
+Callers need a grant of `read_pricing`. The admin role is not enough (Aperture's documentation). `gateway/money/prices`
 finds the price of a model.
 """
 
@@ -46,7 +46,10 @@ async def pricing(request: web.Request) -> web.Response:
 
 
 def _prices(runtime: Runtime, access: Access, name: str | None) -> bytes | None:
-    """Return the body of the answer. Return None if `name` is not None and no granted model has this name."""
+    """Return the body of the answer: the prices of the model `name`, or of all granted models if `name` is None.
+
+    Return None if no granted model has the name.
+    """
     granted = runtime.catalog.visible(access)
     offers = [offer for offer in granted if name is None or name in {offer.model, offer.name}]
     if name is not None and not offers:

@@ -1,8 +1,8 @@
 """GET /api/providers/health: the state of each model at each provider, with its last success and error, and the states
 of the providers' own lists of models.
 
-Callers see their granted models and the lists of these providers, and admins see all. Only admins see the messages of
-errors. If the store cannot be read, the answer has what this process knows.
+Callers see the models that are granted to them, and the lists of the providers of these models. Admins see all, and
+only they see the messages of errors. If the store cannot be read, the answer has only what this process knows.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ WEEK: Final = 7
 def reports_of(request: web.Request) -> Reports:
     """Return the reports that the caller may see.
 
-    Raises `Denied` if the caller has no role. Raises it also if `user` names another login and the caller is no admin.
+    Raises `Denied` if the caller has no role, or if `user` names another login and the caller is no admin.
     """
     seen = scope(request, "user")
     return Reports(request.app[GATEWAY].store, seen.login, admin=seen.admin, headers=header_rights(request))

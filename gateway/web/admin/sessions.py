@@ -58,7 +58,7 @@ class Scope(msgspec.Struct, frozen=True):
     login: str
     role: str
     identity: str | None
-    """The login whose rows are read; None for the rows of all logins."""
+    """The login whose rows are read. It is None for the rows of all logins."""
 
     @property
     def admin(self) -> bool:
@@ -104,7 +104,7 @@ def require_term(rights: HeaderRights, term: str) -> None:
 
 
 def _header(request: web.Request) -> dict[str, str | int]:
-    """Return the filter by a header; {} if the query has none."""
+    """Return the filter by a header, or {} if the query has none."""
     if not (text := request.query.get(HEADER)):
         return {}
     require_term(header_rights(request), term := parse_term(text))

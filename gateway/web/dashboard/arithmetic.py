@@ -36,9 +36,9 @@ class PriceLine(NamedTuple):
 
     kind: str
     tokens: int | None
-    """The number of tokens; None if the amount is not for tokens."""
+    """The number of tokens. It is None if the amount is not for tokens."""
     price: str
-    """Dollars for 1M tokens; "" if the amount is not for tokens."""
+    """Dollars for 1M tokens. The value is "" if the amount is not for tokens."""
     amount: str
     """The exact cost in dollars."""
 
@@ -47,7 +47,7 @@ class PartSum(NamedTuple):
     """The cost of one part of a call."""
 
     name: str
-    """Kind and model of the part; "" if it is the only part of the call."""
+    """Kind and model of the part. The value is "" if it is the only part of the call."""
     row: str
     """The row of the price list."""
     lines: tuple[PriceLine, ...]
@@ -63,11 +63,11 @@ class Arithmetic(NamedTuple):
     earlier: int
     """The cost of the earlier attempts, in nanodollars."""
     adjustment: str
-    """The price factor of the configuration; "" if there is none."""
+    """The price factor of the configuration. It is "" if there is none."""
 
 
 def arithmetic(gateway: Gateway, record: Record) -> Arithmetic | None:
-    """Return the arithmetic of a call's cost; None if today's price list does not lead to the recorded cost."""
+    """Return the arithmetic of a call's cost, or None if today's price list does not lead to the recorded cost."""
     provider = gateway.runtime.config.providers.get(record.provider)
     own = record.tried[-1].cost if record.tried else record.cost
     if provider is None or record.cost is None or own is None:

@@ -24,7 +24,9 @@ _TITLES: Final[Mapping[int, str]] = {403: "Refused", 404: "Not found"}
 
 @web.middleware
 async def error_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Replace a JSON error response by a page if the client accepts HTML, unless the path belongs to the API."""
+    """Replace a JSON error response by an HTML page, if the client accepts HTML and the path does not belong to the
+    API.
+    """
     response = await handler(request)
     if not isinstance(response, web.Response) or response.status < 400 or response.content_type != "application/json":
         return response

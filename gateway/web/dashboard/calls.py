@@ -31,7 +31,7 @@ class Granted(NamedTuple):
     """The present access of a call's caller to the call's model at the call's provider."""
 
     offer: Offered | None
-    """The call's model at its provider; None if it is no longer configured or not granted."""
+    """The call's model at its provider. It is None if it is no longer configured or not granted."""
     note: str
 
 
@@ -39,9 +39,9 @@ class Said(NamedTuple):
     """The bodies of the call, as the page shows them."""
 
     conversation: Conversation | None
-    """The conversation; None if the bodies are not shown."""
+    """The conversation. It is None if the bodies are not shown."""
     href: str
-    """The URL of the page with the bodies; "" if there are none or they are shown already."""
+    """The URL of the page with the bodies. It is "" if there are none or they are shown already."""
 
 
 async def call(request: web.Request) -> web.Response:
@@ -68,14 +68,14 @@ async def call(request: web.Request) -> web.Response:
 
 
 def _session_href(record: Record, *, admin: bool) -> str:
-    """Return the URL of the page of the call's session; "" if the call is in no session."""
+    """Return the URL of the page of the call's session, or "" if the call is in no session."""
     if not record.session_id:
         return ""
     return session_href(record.session_id, record.identity if admin else None)
 
 
 def _access_href(record: Record, *, admin: bool) -> str:
-    """Return the URL of the page that explains the missing grant; "" if the call was not refused for want of one."""
+    """Return the URL of the page that explains the missing grant, or "" if the call was not refused for want of one."""
     if record.error not in {PERMISSION, NOT_FOUND} or record.outcome != "refused" or not record.model:
         return ""
     login = {"as": record.identity} if admin and record.identity else {}
@@ -85,9 +85,8 @@ def _access_href(record: Record, *, admin: bool) -> str:
 def _granted(gateway: Gateway, caller: Identity, record: Record, *, admin: bool) -> Granted | None:
     """Return the present grants for a call's model. Call this in a thread.
 
-    Return None if the call reached no provider. Also return None for a direct call, because it is allowed by a grant
-    for its path and not by a grant for its model.
-    A user sees only their own grants, as on the page Access.
+    Return None if the call reached no provider. Also return None for a direct call: a grant for its path allows it, and
+    not a grant for its model. A user sees only their own grants, as on the page Access.
     """
     if not record.provider or not record.model or record.direct is not None:
         return None

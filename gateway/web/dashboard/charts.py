@@ -62,7 +62,7 @@ class Series(msgspec.Struct, frozen=True):
     """Whether the amounts are sums over all names that have no colour of their own."""
     hidden: bool = False
     href: str = ""
-    """The URL of the same page with this series hidden; with the series shown if it is hidden now."""
+    """The URL of the same page with this series hidden, or with the series shown if it is hidden now."""
     note: str = ""
     """Text that the legend shows instead of the total."""
 
@@ -93,7 +93,7 @@ class Column(NamedTuple):
     hit_width: float
     segments: tuple[Segment, ...]
     unpriced_y: float | None
-    """Position of the mark for unknown costs; None if the cost of every call is known."""
+    """Position of the mark for unknown costs. It is None if the cost of every call is known."""
     lines: tuple[tuple[str, str], ...]
     """Names and values shown for the selected column, the total first."""
 
@@ -133,7 +133,7 @@ class Stacked(msgspec.Struct, frozen=True):
     labels: tuple[Label, ...]
     legend: tuple[Key, ...]
     before: str
-    """Points of the line for the previous range, in a box of 1000 by `PLOT`; "" for no line."""
+    """Points of the line for the previous range, in a box of 1000 by `PLOT`. The value is "" for no line."""
     unpriced: bool
     """Whether any column has calls with an unknown cost."""
     height: int = TOP + PLOT + BOTTOM
@@ -200,7 +200,7 @@ def scale(highest: int) -> tuple[int, int]:
 
 
 def spark(amounts: Sequence[int | float | None]) -> str:
-    """Return the points of a small line in a box of 100 by 30; "" for less than two amounts. None counts as 0."""
+    """Return the points of a small line in a box of 100 by 30, or "" for less than two amounts. None counts as 0."""
     values = [value or 0 for value in amounts]
     if len(values) < 2:
         return ""

@@ -67,7 +67,7 @@ class Form(msgspec.Struct, frozen=True):
     text: str
     etag: str
     reviewed: str
-    """The digest of the text whose changes the page has already shown; "" if there is none."""
+    """The digest of the text whose changes the page has already shown. It is "" if there is none."""
 
 
 class Editor(msgspec.Struct, frozen=True):
@@ -78,7 +78,7 @@ class Editor(msgspec.Struct, frozen=True):
     reloader: ConfigReloader
     view: ConfigView
     read_only: str
-    """The reason why the file cannot be saved; "" if it can."""
+    """The reason why the file cannot be saved. It is "" if it can."""
 
     async def proposal(self, text: str) -> Proposal:
         return await asyncio.to_thread(proposal_of, text, self.view, self.request, self.identity, self.reloader)
@@ -214,7 +214,7 @@ def _digest(text: str) -> str:
 
 
 def review_of(text: str, view: ConfigView, key: bytes) -> Review | None:
-    """Return the differences between a text and the present file; None if the text is not valid HuJSON.
+    """Return the differences between a text and the present file, or None if the text is not valid HuJSON.
 
     Call this in a thread. The placeholders of secrets (marks) stay in the text. A new secret is replaced by a mark too.
     """
@@ -232,8 +232,8 @@ def review_of(text: str, view: ConfigView, key: bytes) -> Review | None:
 def with_present_keys(text: str, view: ConfigView) -> str:
     """Return an earlier text of the file, changed so that it can be saved now.
 
-    Secrets in the text are placeholders. A placeholder whose secret is no longer known is replaced by the placeholder
-    at the same path of the present file.
+    In the text, placeholders stand for secrets. If the secret of a placeholder is no longer known, the placeholder is
+    replaced by the one at the same path of the present file.
     """
     try:
         earlier, present = parse(text), parse(view.text)
@@ -252,7 +252,7 @@ def with_present_keys(text: str, view: ConfigView) -> str:
 
 
 def _excerpt(text: str, finding: Finding) -> str:
-    """Return the line of `text` that a finding is about; "" if the finding is about the whole file."""
+    """Return the line of `text` that a finding is about, or "" if the finding is about the whole file."""
     starts = line_starts(text)
     if not 0 < finding.line <= len(starts):
         return ""

@@ -33,12 +33,12 @@ class Turn(NamedTuple):
     """A piece of the conversation: one text of one author."""
 
     role: str
-    """The author: `system`, `user`, `assistant` or `tool`; "" for any other."""
+    """The author: `system`, `user`, `assistant` or `tool`. It is "" for any other."""
     kind: str
     """The kind of text, such as `arguments` (`Place.kind`)."""
     text: str
     tool: str = ""
-    """The name of the called tool if `text` has its arguments; "" if the name is not known."""
+    """The name of the called tool if `text` has its arguments. It is "" if the name is not known."""
     cut: int = 0
     """Number of characters that are left out at the end."""
 
@@ -58,7 +58,9 @@ class Conversation(NamedTuple):
 
 
 def conversation(flag: Plugin | None, record: Record, stored: CapturedBodies) -> Conversation:
-    """Return the conversation of a call. `flag` is the plugin of the client's API format; None if it is not loaded."""
+    """Return the conversation of a call. `flag` is the plugin of the client's API format. It is None if it is not
+    loaded.
+    """
     turns: list[Turn] = []
     if flag is not None and flag.places is not None:
         turns = [*_request_turns(flag, stored.request.body), *_reply_turns(flag, record, stored)]
@@ -107,8 +109,9 @@ def _reply_turns(flag: Plugin, record: Record, stored: CapturedBodies) -> list[T
 def _readings(flag: Plugin, record: Record, stored: CapturedBodies) -> Iterator[tuple[ClientRequest, Target]]:
     """Yield the requests that may have had this reply, each with its target.
 
-    The path and query of the real request are not stored, but the dialect and the form of a stream may depend on them.
-    For each dialect, requests whose streams have the reply's content type come first.
+    The dialect of a reply and the form of a stream may depend on the path and query of the request, which are not
+    stored. So several requests are tried. For each dialect, those whose streams have the reply's content type come
+    first.
     """
     content_type = stored.reply.headers.get("content-type", "").partition(";")[0]
     try:
@@ -149,7 +152,7 @@ def _whole(flag: Plugin, event: Event, role: str) -> Iterator[Turn]:
 
 
 def _tool(event: Event, place: Place) -> str:
-    """Return the tool name that stands beside the arguments of a tool call; "" if there is none."""
+    """Return the tool name that stands beside the arguments of a tool call, or "" if there is none."""
     if place.kind != "arguments":
         return ""
     around = value_at(event.data, place.path[:-1])

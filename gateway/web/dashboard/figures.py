@@ -13,7 +13,7 @@ from gateway.web.dashboard import charts, words
 from gateway.web.dashboard.visit import Visit
 
 Better = Literal["more", "less", ""]
-"""Whether more or less of a figure is better; "" if neither is."""
+"""Whether more or less of a figure is better. The value is "" if neither is."""
 
 NAMELESS: Final[dict[str, str]] = {
     "user": "Callers without a login",
@@ -42,7 +42,7 @@ class Figure(msgspec.Struct, frozen=True):
     value: str = ""
     """The exact value, for copying."""
     exact: str = ""
-    """The exact value, formatted for a tooltip; "" if `text` is exact."""
+    """The exact value, formatted for a tooltip. It is "" if `text` is exact."""
     change: Change | None = None
     note: str = ""
     warn: bool = False

@@ -92,11 +92,11 @@ class FilterBar(msgspec.Struct, frozen=True):
     """The days of the range, with the times of day if the range does not begin and end at midnight."""
     zone: str
     utc: str
-    """The URL of the page with all times in UTC; "" if they are in UTC already."""
+    """The URL of the page with all times in UTC. It is "" if they are in UTC already."""
     kept: tuple[tuple[str, str], ...]
     """Parameters that the forms send again unchanged."""
     csv: str
-    """The URL of the page's figures as CSV; "" if the page has none."""
+    """The URL of the page's figures as CSV. It is "" if the page has none."""
 
 
 async def filter_bar(seen: Visit, *, csv: str = "") -> FilterBar:
@@ -141,7 +141,7 @@ def _field(name: Dimension, value: str, names: Sequence[str]) -> Field:
 
 
 def _header_field(value: str, terms: Sequence[str]) -> tuple[Field, ...]:
-    """Return the field for a recorded header; () if the reader may not filter by any."""
+    """Return the field for a recorded header, or () if the reader may not filter by any."""
     if not terms:
         return ()
     return (Field(HEADER, _LABELS[HEADER], value, tuple(terms), f"any, e.g. {terms[0]} or {terms[0]}:VALUE"),)

@@ -180,7 +180,7 @@ async def problem_page(request: web.Request, status: int, title: str, message: s
 
 
 def _kept(request: web.Request) -> str:
-    """Return the query string that keeps the filter in links to other pages; "" if the request has no filter."""
+    """Return the query string that keeps the filter in links to other pages, or "" if the request has no filter."""
     kept = {name: request.query[name] for name in PARAMETERS if request.query.get(name)}
     return f"?{urlencode(kept, errors='replace')}" if kept else ""
 

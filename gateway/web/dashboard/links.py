@@ -11,7 +11,7 @@ def session_href(session_id: str, identity: str | None = None, cursor: str = "")
     """Return the URL of a session's page.
 
     `identity` is the session's login. Admins need it, because two callers may use the same id. `cursor` is the position
-    in the list of calls; "" for the newest calls.
+    in the list of calls. It is "" for the newest calls.
 
     An id with characters such as `/` becomes a query parameter. In a path, browsers would shorten `..`, and proxies
     would decode `%2F`.

@@ -17,8 +17,7 @@ from gateway.web.admin.sessions import scope
 LOOK_SECONDS: Final = 1.0
 """Seconds between two checks for new records."""
 OPEN_CALLS_SECONDS: Final = 3.0
-"""Seconds without an event, while calls are in flight, after which an event is sent even if there are no new
-records."""
+"""Seconds after which an event is sent while calls are in flight, even if there are no new records."""
 PING_SECONDS: Final = 15.0
 """Seconds without an event after which a comment is sent, to find out whether the reader is still there."""
 RETRY_MILLISECONDS: Final = 3_000

@@ -82,7 +82,9 @@ def _bar(seen: Visit) -> Awaitable[FilterBar]:
 
 
 async def _reports(seen: Visit) -> tuple[Models, Iterable[ModelHealth], FilterBar | None]:
-    """Return the models' figures, their health, and the filter bar; empty values if the store cannot be read."""
+    """Return the models' figures, their health, and the filter bar. The values are empty if the store cannot be
+    read.
+    """
     try:
         return await asyncio.gather(seen.reports.models(seen.filter), seen.reports.health(), _bar(seen))
     except StoreFailed as error:

@@ -47,7 +47,7 @@ class Spent(NamedTuple):
 
     @property
     def cost(self) -> int | None:
-        """The known cost in nanodollars; None if no cost is known."""
+        """The known cost in nanodollars. It is None if no cost is known."""
         return None if self.unknown_calls and not self.known else self.known
 
     def plus(self, cost: int | None) -> Spent:
@@ -60,14 +60,16 @@ class Step(NamedTuple):
     call: Record
     href: str
     pause: str
-    """The time without a call before this call; "" if the time is short."""
+    """The time without a call before this call. It is "" if the time is short."""
     wait: float
     """Width of the bar's first part, in percent. It stands for the time before the first event."""
     reply: float
     """Width of the bar's second part, in percent. It stands for the time after the first event."""
     spent: Spent | None
-    """The session's cost up to and including this call. It is None on all pages except the first, which has the newest
-    calls."""
+    """The session's cost up to and including this call.
+
+    It is known only on the first page, which has the newest calls. On any other page, it is None.
+    """
 
 
 async def sessions(request: web.Request) -> web.StreamResponse:
@@ -159,7 +161,7 @@ def _before(session: Session, calls: Sequence[Record]) -> Spent:
 
 
 def _chart(steps: Sequence[Step]) -> charts.Stacked | None:
-    """Return a chart with a column of tokens for each call; None for less than two calls."""
+    """Return a chart with a column of tokens for each call, or None for less than two calls."""
     if len(steps) < 2:
         return None
     slots = [

@@ -33,14 +33,15 @@ class ModelLine(msgspec.Struct, frozen=True):
     output: str
     granted: bool
     calls: ModelRow | None = None
-    """The figures and the health of the model; None if it was not called in the range of time."""
+    """The figures and the health of the model. The value is None if it was not called in the range of time."""
     health: KnownHealth | None = None
-    """The last success and the last error of the model, even outside of the page's range of time; None for a model of a
-    disabled provider."""
+    """The last success and the last error of the model, even outside of the page's range of time. The value is None for
+    a model of a disabled provider.
+    """
     course: str = ""
-    """Points of a line chart of the errors over time; "" if there was no error."""
+    """Points of a line chart of the errors over time. The value is "" if there was no error."""
     state: str = ""
-    """The state of the circuit breaker in words; "" if calls are sent to the model as usual."""
+    """The state of the circuit breaker in words. It is "" if calls are sent to the model as usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,9 @@ class ProviderCard:
     discovers: bool = False
     """Whether the gateway asks the provider for its models."""
     listed: KnownList | None = None
-    """The provider's own list of models; None if it is not known."""
+    """The provider's own list of models. It is None if it is not known."""
     search_failure: str = ""
-    """The reason why the last request for the provider's models failed; "" if it did not fail."""
+    """The reason why the last request for the provider's models failed. It is "" if it did not fail."""
 
 
 def provider_cards(
@@ -163,7 +164,7 @@ def _line(
 
 
 def region(host: str) -> str:
-    """Return the region in a host's name; "" if there is none."""
+    """Return the region in a host's name, or "" if there is none."""
     match = _REGION.search(host)
     return match[1] if match else ""
 

@@ -33,8 +33,9 @@ MAX_VALUE: Final = 1024
 MAX_DAYS: Final = 5 * 366
 """Maximum number of days of a range."""
 _FIRST_YEAR: Final = 2000
-"""The earliest year that a range may contain. Before it, some zones had offsets that are no multiple of a quarter of an
-hour."""
+"""The earliest year that a range may contain. In earlier years, some zones had offsets that are not a multiple of 15
+minutes, and sums are kept by quarter hours.
+"""
 _LAST_YEAR: Final = 9000
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MOMENT: Final = re.compile(_DAY.pattern + r"T[0-9]{2}:[0-9]{2}(?:Z|[+-][0-9]{2}:[0-9]{2})?")
@@ -56,7 +57,7 @@ class PageFilter:
 
     range: Range
     user: str | None = None
-    """Login of the caller; "" for callers without a login."""
+    """Login of the caller. It is "" for callers without a login."""
     model: str | None = None
     provider: str | None = None
     agent: str | None = None
@@ -130,8 +131,8 @@ class PageFilter:
 def parse_filter(query: MultiMapping[str], *, now: float, zone: str = "", others: tuple[str, ...] = ()) -> PageFilter:
     """Return the filter in the query parameters of a page. Raises `BadQuery` if a parameter is wrong.
 
-    `zone` is the reader's zone if the query names none; an unknown name counts as UTC. `others` are names of the
-    page's own parameters. An empty parameter counts as absent.
+    `zone` is the reader's zone if the query names none. An unknown name counts as UTC. `others` are names of the page's
+    own parameters. An empty parameter counts as absent.
     """
     check_names(query, (*PARAMETERS, *others))
     given = {name: value for name in PARAMETERS if (value := query.get(name))}
@@ -218,7 +219,7 @@ def _zone_of(given: Mapping[str, str], default: str) -> ZoneInfo:
 
 
 def _zone(name: str) -> ZoneInfo | None:
-    """Return the zone called `name` in the IANA database; None if there is none."""
+    """Return the zone called `name` in the IANA database, or None if there is none."""
     try:
         return ZoneInfo(name) if name else None
     except (ZoneInfoNotFoundError, ValueError, OSError):

@@ -136,7 +136,7 @@ def moments_range(since: float, until: float, zone: ZoneInfo) -> Range:
 def moment_text(at: float, zone: ZoneInfo) -> str:
     """Return a Unix time as text for a URL, with the zone's offset.
 
-    If the clocks are set back, two hours of the day differ only in their offset.
+    The offset is needed on a day on which the clocks are set back: two hours of that day differ only in the offset.
     """
     return datetime.fromtimestamp(at, zone).isoformat(timespec="minutes")
 

@@ -41,17 +41,17 @@ class UsageRequest(msgspec.Struct, frozen=True):
 
     query: UsageQuery
     first: str | None
-    """The first day or hour, in the form that the rows of the answer use; None if the request has no start."""
+    """The first day or hour, in the form that the rows of the answer use. It is None if the request has no start."""
     last: str | None
-    """The last day or hour, which is included; None if the request has no end."""
+    """The last day or hour, which is included. It is None if the request has no end."""
     format: Format = "json"
 
 
 def parse_parameters(parameters: Mapping[str, str], *, now: float | None = None) -> UsageRequest:
     """Return the parsed request. Empty parameters are ignored. Raises `BadUsage` if a parameter is wrong.
 
-    By default, a request by hour begins `HOURS_OF_DAYS` days before the end of `to`. If `to` is missing too, it begins
-    that many days before `now` (Unix time in seconds). If `now` is None, there is no default.
+    A request by hour without `from` begins `HOURS_OF_DAYS` days before the end of `to`. If `to` is missing too, it
+    begins that number of days before `now` (Unix time in seconds). If `now` is None, there is no such default.
     """
     if unknown := sorted(set(parameters) - set(PARAMETERS)):
         raise BadUsage(f"{unknown[0][:MAX_SHOWN]}: is no parameter; there are {_list(PARAMETERS)}")

@@ -2,8 +2,8 @@
 
 - Bedrock serves the same API below the path /anthropic. So this plugin has routes below /anthropic too, and a provider
   whose `baseurl` ends with /anthropic is Bedrock.
-- Anthropic's SDK for Go, when it is set up for Bedrock, sends messages to InvokeModel. But if its base URL ends with
-  /bedrock, it sends them to /bedrock/v1/messages. So this plugin has routes below /bedrock too.
+- Anthropic's SDK for Go has a mode for Bedrock, in which it sends messages to InvokeModel. If its base URL ends with
+  /bedrock, it sends them to /bedrock/v1/messages instead. So this plugin has routes below /bedrock too.
 - Bedrock's InvokeModel wraps the same bodies for Claude. Its plugin is `bedrock_model_invoke.py`.
 
 Source: Anthropic's API reference (Messages, Streaming, Errors).
@@ -165,8 +165,8 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 def _fitted(request: ClientRequest, target: Target, drop: Drop) -> tuple[Members, list[str]]:
     """Return the body's fields and the betas to send, without those that the model or the provider refuses.
 
-    The client's betas are read from both body and header, because Claude Code names different betas in each. If the
-    client uses this API, the body is changed only if betas must be left out.
+    The client's betas are read from both body and header, because Claude Code names different betas in each. A body of
+    a client of this API stays unchanged, unless betas must be left out.
     """
     given, edited = messages_betas.request_betas(request), EditedMembers(request.top)
     needed: list[str] = []
@@ -203,7 +203,7 @@ def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop)
 
 
 def advice(problem: Problem, target: Target, offers: Iterable[OfferedModel]) -> str:
-    """Return where a model of Bedrock can be called; "" for Anthropic's own API."""
+    """Return where a model of Bedrock can be called, or "" for Anthropic's own API."""
     return availability.advice(problem, target, offers) if _envelope(target) == "mantle" else ""
 
 

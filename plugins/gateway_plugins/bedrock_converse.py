@@ -144,7 +144,7 @@ def _model_fields(top: Members) -> Members:
 
 
 def limit(request: ClientRequest) -> int | None:
-    """Return the largest of the output limits in the request (`_LIMITS`); None if there is none."""
+    """Return the largest of the output limits in the request (`_LIMITS`), or None if there is none."""
     limits = [runtime_api.limit(request, *path) for path in _LIMITS if path[0] in request.top]
     return max([limit for limit in limits if limit is not None], default=None)
 
@@ -158,7 +158,7 @@ class ConverseDecoder(runtime_api.EventStreamReader):
 
     - A stream is complete when both `messageStop` and `metadata` have come, in any order. Bedrock always sends both, so
       a stream without `metadata` was cut.
-    - A frame after both is no error, but the client does not get it.
+    - A frame after `messageStop` and `metadata` is ignored: it is no error, and the client does not get it.
     """
 
     def __init__(self, operation: str = "") -> None:

@@ -190,7 +190,7 @@ def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop)
 
 
 def limit(request: ClientRequest) -> int | None:
-    """Return the largest output limit in the body, under any of the names that model families use; None if there is
+    """Return the largest output limit in the body, under any of the names that model families use, or None if there is
     none.
     """
     limits = (json_api.limit(request), *(runtime_api.limit(request, *path) for path in _LIMITS))
@@ -209,8 +209,8 @@ class InvokeDecoder(runtime_api.EventStreamReader):
     - Anthropic's clients read all token counts from `message_delta`. But in GovCloud, only the metrics in the last
       event have the counts of cache tokens (litellm). So `message_delta` is held back until the next event comes. If
       that event has metrics, their counts are added to `message_delta`.
-    - The meter (usage reader) does not wait for this. It gets the number of output tokens in an extra event, which no
-      client receives.
+    - The meter (usage reader) need not wait for the held `message_delta`. It gets the number of output tokens at once,
+      in an extra event that no client receives.
     - A chunk after `message_stop` is no error. The client does not get it, because the reply is complete.
     """
 
@@ -300,8 +300,9 @@ def _kind(inner: bytes) -> str:
 def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     """Yield the parts of a body that are not billed as text, such as images.
 
-    The parts may have the form of any model family: Messages, Chat, Converse (Nova), or Titan's image. A model
-    refuses or ignores a part in the form of another family. Such a part is not billed as text either.
+    The parts may have the form of any model family: Messages, Chat, Converse (Nova), or Titan's image. The model's own
+    family need not be known: if a part has the form of another family, the model refuses or ignores it, and does not
+    bill it as text either.
     """
     yield from _FORMS.files(body)
     yield from messages_billing.of_tools(body)

@@ -71,9 +71,10 @@ output_bytes = gemini_facts.output_bytes
 
 _SSE: Final = "sse"
 _FORMS: Final = ("", "json", _SSE)
-"""Forms of a reply that a client may request; "" is the default form.
+"""Forms of a reply that a client may request. "" is the default form.
 
-Google also has protocol buffers. They are not accepted, because the gateway cannot count tokens in them."""
+Google also has protocol buffers. They are not accepted, because the gateway cannot count tokens in them.
+"""
 _QUERY: Final = ("alt", "$alt")
 """Query parameters that name the form of the reply. Older SDKs send `$alt=json;enum-encoding=int`."""
 _COUNTED: Final = "generateContentRequest"
@@ -91,7 +92,7 @@ def parse(request: HttpRequest) -> ClientRequest:
 
 
 def _form(query: str) -> str:
-    """Return the form of the reply that a query names, such as `sse` or `json`; "" if it names none.
+    """Return the form of the reply that a query names, such as `sse` or `json`. Return "" if it names none.
 
     Google allows options after a semicolon (`json;enum-encoding=int`). They are left out.
     """
@@ -131,7 +132,7 @@ def limit(request: ClientRequest) -> int | None:
 
 
 def _config(top: Members) -> Members | None:
-    """Return the fields of `generationConfig`; None if it is missing or is not an object."""
+    """Return the fields of `generationConfig`, or None if it is missing or is not an object."""
     value = top.get("generationConfig") or top.get("generation_config")
     if value is None:
         return None
@@ -166,8 +167,8 @@ class GeminiDecoder(sse_api.SseDecoder):
 
     - A stream in the form of a JSON array is complete at its closing bracket.
     - Some servers write a finish reason into every chunk, or into chunks that are not the last (BerriAI/litellm#2195,
-      router-for-me/CLIProxyAPI#5651). A later chunk without a finish reason means that its candidate continues. While
-      every chunk has a finish reason, the stream is complete only when its body ends.
+      router-for-me/CLIProxyAPI#5651). If a later chunk of a candidate has no finish reason, the candidate continues. If
+      every chunk has a finish reason, the stream is complete when its body ends.
     - A chunk with a block reason is the only chunk of its stream.
     """
 

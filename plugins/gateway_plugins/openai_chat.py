@@ -103,7 +103,7 @@ def limit(request: ClientRequest) -> int | None:
 
 
 def _answers(request: ClientRequest) -> int:
-    """Return the number of answers that a request asks for (`n`); 0 if `n` is missing or invalid."""
+    """Return the number of answers that a request asks for (`n`), or 0 if `n` is missing or invalid."""
     return positive(request.top.small("n"))
 
 
@@ -123,8 +123,8 @@ class ChatDecoder(sse_api.SseDecoder):
     - Some servers send neither usage nor [DONE] (textgen#4778, ik_llama.cpp#467). If such a server closes the
       connection cleanly after the finish reason, the reply is complete. The decoder then adds an event [DONE] without a
       payload.
-    - `"usage": null` in a chunk announces a report of usage at the end. If that report is missing, the stream was cut
-      (OpenAI's API reference, `stream_options`).
+    - A chunk with `"usage": null` announces that a report of usage will follow. If this report is missing at the end,
+      the stream was cut (OpenAI's API reference, `stream_options`).
     - If the client requested several answers, each has its own finish reason.
     """
 
@@ -185,7 +185,7 @@ def _kind(name: str, payload: bytes) -> str:
 
 
 def _failure(event: Event) -> Problem | None:
-    """Return the problem that an event of a stream reports; None if it reports none.
+    """Return the problem that an event of a stream reports, or None if it reports none.
 
     Servers report a failure as an event `error`, in a field `error`, or as an object without choices. That object has
     `"object": "error"` (vLLM), or a message in `message`, `msg` or `detail`.

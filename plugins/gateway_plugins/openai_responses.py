@@ -190,7 +190,7 @@ class Encoder(sse_api.SseEncoder):
 
 
 def _members(event: Event | None) -> dict[str, Any]:
-    """Return the fields of an event's payload; {} if there is no event, or if its payload is no JSON object."""
+    """Return the fields of an event's payload, or {} if there is no event, or if its payload is no JSON object."""
     try:
         return {} if event is None else mapping(event.data)
     except BadFrame:

@@ -1,7 +1,7 @@
 """Blocks calls with words or phrases that are not allowed, or replaces the words with stars.
 
-Words are compared without case. A word matches whole words only, unless `whole_words` is false. In `block` mode a text
-is also compared in Unicode's compatible form (NFKC), so that fullwidth letters do not pass.
+Upper and lower case are not distinguished. A word also matches inside a longer word if `whole_words` is false. In the
+mode `block`, a text is also compared in Unicode's compatible form (NFKC), so that fullwidth letters do not pass.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
   of patterns for secret scanning, AWS's IAM reference (unique identifiers), RFC 7468 (PEM), RFC 7519 (JWT), Tailscale's
   page on keys.
 - In a stream, letters and digits at the end of the text are held back, because they may be the beginning of a key. Text
-  before a blank is usually passed on, so patterns in the configuration should not match blanks.
+  before a blank is usually passed on at once. So a pattern in the configuration should not match blanks.
 - A changed prompt misses the provider's prompt cache. The same secret is always replaced by the same text, so later
   turns hit the cache again.
 - Thinking is not changed, because the provider has signed it.
@@ -76,7 +76,8 @@ _END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}-----")
 _NAMED: Final = re.compile(r"(?i:aws_?secret_?(?:access_?)?key)[\"'\\ :=]{1,8}[A-Za-z0-9/+]{0,40}\Z")
 """Pattern for the end of a text that may continue with a secret key of AWS, such as `aws_secret_key = wJal`.
 
-The key itself has no form that can be recognized, so its name is searched for."""
+A secret key of AWS has no form that can be recognized. So the filter searches for its name.
+"""
 _NAMED_LENGTH: Final = 80
 
 

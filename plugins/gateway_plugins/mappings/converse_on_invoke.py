@@ -1,11 +1,11 @@
 """Fields of a Converse request that become headers when the request goes to Claude through Bedrock's InvokeModel.
 
 - InvokeModel has headers for service tier, latency, metadata, project and guardrail (botocore's service model,
-  InvokeModelRequest). Anthropic's own API has none of them. There, a request with a guardrail is refused with a 400,
-  because its answer would not be guarded. The other fields are reported as dropped.
-- A tag is written around the text of `guardContent`. The name of the tag ends with a random suffix, so that no other
-  text can close the tag. The suffix is also written into the body, where the guardrail reads it (AWS user guide, "Apply
-  tags to user input").
+  InvokeModelRequest). Anthropic's own API has none of them. For a provider with that API, a request with a guardrail is
+  refused with a 400, because its answer would not be guarded. The other fields are reported as dropped.
+- A tag is written around the text of `guardContent`, so that the guardrail checks this text. The name of the tag ends
+  with a random suffix, so that no other text can close the tag. The body also has a field with the suffix, for the
+  guardrail (AWS user guide, "Apply tags to user input").
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ def guard_config(tag: str) -> dict[str, Any]:
 
 
 def guardrail_headers(config: Mapping[str, Any], target: Target, drop: Drop) -> dict[str, str]:
-    """Return the headers for `guardrailConfig`; {} if the request names no guardrail.
+    """Return the headers for `guardrailConfig`, or {} if the request names no guardrail.
 
-    Raises `Refused` if it names one and the provider has no guardrails.
+    Raises `Refused` if the request names a guardrail and the provider has no guardrails.
     """
     if not config:
         return {}

@@ -37,7 +37,7 @@ class Mapper(msgspec.Struct):
     breakpoints: CacheBreakpoints
     drop: Drop
     guard_tag: str = ""
-    """Name of the tag around text that the guardrail must check; "" if there is no guardrail."""
+    """Name of the tag around text that the guardrail must check. It is "" if there is no guardrail."""
     changes_tools: bool = False
     """True if a message adds or removes a tool."""
     guards: bool = False
@@ -115,8 +115,8 @@ class Mapper(msgspec.Struct):
         return [self._citable(block, part)]
 
     def search_result(self, part: converse_values.SearchResult) -> list[Block]:
-        """Return a search result. For a model without citations, return its text, because such a model accepts no
-        search results.
+        """Return a search result as a block, or only its text if the model has no citations. A model without citations
+        accepts no search results.
         """
         if not self.caps.citations:
             return [self._citable(messages_demand.text(part.plain), part)]

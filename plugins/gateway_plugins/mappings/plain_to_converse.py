@@ -46,10 +46,11 @@ class _Conversion:
     def __init__(self, request: PlainRequest, target: Target, drop: Drop, *, stream: bool) -> None:
         self.names = Names()
         self.schema_tool = ""
-        """Name of the schema tool, by which the answer gets a JSON format (`shared/output_format.py`); "" if there is
-        none.
+        """Name of the schema tool, by which the answer gets a JSON format (`shared/output_format.py`). It is "" if
+        there is none.
 
-        The method `body` sets it."""
+        The method `body` sets it.
+        """
         self._request = request
         self._caps = target.caps
         self._maker = Maker.of(target)
@@ -170,7 +171,7 @@ class _Conversion:
     def _guardrail(self) -> Block:
         """Return `guardrailConfig`.
 
-        Converse refuses `streamProcessingMode` for a reply that is not streamed, so it is then left out.
+        For a reply that is not streamed, `streamProcessingMode` is left out, because Converse refuses it.
         """
         config = self._request.guardrail
         return {name: value for name, value in config.items() if self._stream or name != "streamProcessingMode"}

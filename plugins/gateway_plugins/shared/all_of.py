@@ -2,7 +2,7 @@
 
 Generators write `allOf` for inheritance, for intersections, and for a reference with a description beside it. Gemini
 ignores `allOf`. Anthropic and Bedrock accept no reference in it. They also demand `additionalProperties: false` in
-every object. Two parts with different properties would then exclude each other.
+every object. Then two parts with different properties would exclude each other, and no value would be valid.
 
 - A keyword whose values in two parts cannot be combined stays in `allOf`.
 - If one part forbids additional properties, the merged object forbids them, and has the properties of all parts.
@@ -162,7 +162,7 @@ def _property(schemas: list[Any]) -> Any:
 
 
 def _types(first: Any, second: Any) -> Any:
-    """Return the types that two values of `type` have in common; None if there are none."""
+    """Return the types that two values of `type` have in common, or None if there are none."""
     ours, theirs = (value if isinstance(value, list) else [value] for value in (first, second))
     both = [kind for kind in ours if kind in theirs]
     if "integer" not in both and any(

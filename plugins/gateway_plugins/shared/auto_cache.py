@@ -2,10 +2,10 @@
 
 A cache mark is Anthropic's `cache_control` or Converse's `cachePoint`: the provider caches the prompt up to the mark.
 
-- Marks are placed after the tools, after the system prompt, and after two user messages. One is the newest user
-  message. The other is the user message before the model's newest turn: the previous request of the conversation ended
-  with it, and had a mark there too. So the provider finds that request's cache entry, even if it looks back only a few
-  blocks (20 at Anthropic) or not at all.
+- Marks are placed after the tools, after the system prompt, and after two user messages. The first is the newest user
+  message. The second is the user message before the model's newest turn. The previous request of the conversation ended
+  with this message, and had a mark there too. So the provider finds the cache entry of the previous request, even if it
+  looks back only a few blocks (20 at Anthropic) or not at all.
 - A mark does not change the prompt before it. So a cache entry stays valid when the marks move on with the next turn.
 - A model ignores a mark if the prompt before the mark has too few tokens. The gateway leaves out such marks.
 
@@ -94,12 +94,15 @@ def is_enough(size: int, caps: Caps) -> bool:
 
 
 def ttl(lifetime: str, caps: Caps) -> dict[str, str]:
-    """Return the field `ttl` of a cache mark; {} for the usual lifetime, and for a model without other lifetimes."""
+    """Return the field `ttl` of a cache mark.
+
+    Return {} for the usual lifetime, and for a model without other lifetimes.
+    """
     return {"ttl": HOUR} if lifetime == HOUR and caps.cache_ttl else {}
 
 
 def retried(request: ClientRequest, problem: Problem, unmarked: Callable[[Members], Members]) -> ClientRequest | None:
-    """Return the request without the gateway's cache marks if the provider has refused them; None for any other
+    """Return the request without the gateway's cache marks if the provider has refused them, or None for any other
     problem.
 
     `unmarked` removes the marks from the body.

@@ -5,8 +5,8 @@ writer of the client's reply (`shared/reply_events.py`) must get one block after
 block are passed on at once, and events of later blocks are held back until the open block ends.
 
 Some providers number blocks wrongly: all blocks have index 0, only the first event of a block has an index, or no event
-has one. Therefore a start event always begins a new block. A later event belongs to the open block if the event has no
-index, or if no unfinished block has this index.
+has an index. Therefore a start event always begins a new block, whatever its index is. Any other event belongs to the
+open block if the event has no index, or if no unfinished block has its index.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PIECES: Final = (Role.PIECE, Role.FIRST_OR_PIECE)
 
 class BlockOrder(msgspec.Struct):
     _open: int | None = None
-    """Index of the block whose events are passed on; None between blocks."""
+    """Index of the block whose events are passed on. It is None between blocks."""
     _held: dict[int, list[Event]] = msgspec.field(default_factory=dict)
     """The events that are held back, by the index of their block, in the order in which the blocks began."""
     _ended: set[int] = msgspec.field(default_factory=set)
@@ -75,7 +75,9 @@ class BlockOrder(msgspec.Struct):
         return events
 
     def _index(self, given: Any, role: Role) -> int | None:
-        """Return the index of an event's block; None for an end event of a block that is neither open nor held back."""
+        """Return the index of an event's block, or None for an end event of a block that is neither open nor held
+        back.
+        """
         index = given if isinstance(given, int) and not isinstance(given, bool) else None
         if index is not None and (index == self._open or index in self._held):
             return index

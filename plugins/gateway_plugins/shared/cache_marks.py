@@ -1,8 +1,8 @@
 """The lifetime of cache entries, read from the cache marks of a request.
 
-A cache mark is Anthropic's `cache_control` or Converse's `cachePoint`. An entry of an hour costs more than one of five
-minutes, but some providers report only the sum of cache writes. Then the marks tell the lifetime. Source: Anthropic's
-documentation (prompt caching), botocore (CachePointBlock).
+A cache mark is Anthropic's `cache_control` or Converse's `cachePoint`. An entry for an hour costs more than an entry
+for five minutes. But some providers report only the sum of all cache writes. In this case, the lifetime is read from
+the marks. Source: Anthropic's documentation (prompt caching), botocore (CachePointBlock).
 """
 
 from __future__ import annotations

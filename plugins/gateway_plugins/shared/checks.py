@@ -20,7 +20,7 @@ from gateway_plugins.shared.thinking import EFFORTS
 
 
 def text_of(value: Any, at: str) -> str:
-    """Return the value of a field that must be a string; "" for null."""
+    """Return the value of a field that must be a string, or "" for null."""
     if value is None:
         return ""
     if not isinstance(value, str):
@@ -29,28 +29,28 @@ def text_of(value: Any, at: str) -> str:
 
 
 def list_of(value: Any, at: str) -> list[Any]:
-    """Return the value of a field that must be a list; [] for null."""
+    """Return the value of a field that must be a list, or [] for null."""
     if value is not None and not isinstance(value, list):
         raise invalid(f"{param(at)} must be a list", param(at))
     return value or []
 
 
 def object_of(value: Any, at: str) -> dict[str, Any]:
-    """Return the value of a field that must be an object; {} for null."""
+    """Return the value of a field that must be an object, or {} for null."""
     if value is not None and not isinstance(value, dict):
         raise invalid(f"{param(at)} must be an object", param(at))
     return value or {}
 
 
 def flag_of(value: Any, at: str) -> bool | None:
-    """Return the value of a field that must be true or false; None for null."""
+    """Return the value of a field that must be true or false. Return None for null."""
     if value is not None and not isinstance(value, bool):
         raise invalid(f"{param(at)} must be true or false", param(at))
     return value
 
 
 def effort(value: Any, field: str) -> str:
-    """Return a thinking effort, such as `low`; "" for null. `field` is the field's name in errors."""
+    """Return a thinking effort, such as `low`, or "" for null. `field` is the field's name in errors."""
     if value is None:
         return ""
     if value not in EFFORTS:
@@ -86,8 +86,8 @@ def _without_empty_names(value: Any) -> Any:
 def refuse(top: Members, meaning: Mapping[str, str], neutral: Mapping[str, tuple[Any, ...]]) -> None:
     """Raise `Refused` if the request has a field that cannot be left out without changing the request's meaning.
 
-    `meaning` maps the name of each such field to advice for the error. Values in `neutral` have no effect, so they are
-    accepted.
+    `meaning` maps the name of each of these fields to advice for the error. A value in `neutral` has no effect, so a
+    field with such a value is accepted.
     """
     for name, advice in meaning.items():
         if name in top and not _is_neutral(top.decode(name), neutral.get(name, ())):
@@ -121,7 +121,7 @@ def inner_leftovers(raw: Mapping[str, Any], carried: Collection[str], at: str, d
 def struct(value: Any, at: str, known: Collection[str], drop: Drop) -> dict[str, Any]:
     """Return `value` if it is an object. Raises `Refused` if it is not.
 
-    A field of the object that is not in `known` is reported as dropped, unless it is null. `at` is the JSON pointer of
+    Each field of the object that is not null and not in `known` is reported as dropped. `at` is the JSON pointer of
     `value`.
     """
     if not isinstance(value, dict):
@@ -133,10 +133,10 @@ def struct(value: Any, at: str, known: Collection[str], drop: Drop) -> dict[str,
 
 
 def text_at(inner: Mapping[str, Any], name: str, at: str, *, needed: bool = False) -> str:
-    """Return the string in the field `name` of the object `inner`; "" if the field is missing or null.
+    """Return the string in the field `name` of the object `inner`, or "" if the field is missing or null.
 
-    `at` is the JSON pointer of `inner`. Raises `Refused` if the value is not a string, or if the field is missing
-    although it is `needed`.
+    `at` is the JSON pointer of `inner`. Raises `Refused` if the value is not a string, or if `needed` is true and the
+    field is missing.
     """
     value = inner.get(name)
     if value is None and not needed:

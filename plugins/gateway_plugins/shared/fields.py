@@ -22,8 +22,9 @@ MAX_DEPTH: Final = 128
 orjson encodes at most 254 levels, and recursive functions need several stack frames for each level.
 """
 _BEYOND_64_BITS: Final = 2.0**63
-"""Smallest absolute value of a float that may be a rounded whole number, because orjson rounds whole numbers of more
-than 64 bits to floats."""
+"""Absolute value from which a float may be a rounded whole number. orjson rounds whole numbers of more than 64 bits to
+floats.
+"""
 _SURVEYED: Final = frozenset({dict, list, float})
 
 

@@ -12,7 +12,7 @@ _MEMBERS = ("guardrailIdentifier", "guardrailVersion", "trace", "streamProcessin
 
 
 def read_guardrail(top: Members, drop: Drop) -> dict[str, str]:
-    """Return the fields of `guardrailConfig` that have a value; {} if the request names no guardrail."""
+    """Return the fields of `guardrailConfig` that have a value, or {} if the request names no guardrail."""
     value = member(top, _NAME)
     if value is None:
         return {}
@@ -23,6 +23,6 @@ def read_guardrail(top: Members, drop: Drop) -> dict[str, str]:
 
 
 def unguarded() -> Refused:
-    """Return the error for a request that names a guardrail although its provider has none."""
+    """Return the error for a request that names a guardrail, for a provider without guardrails."""
     message = f"{_NAME}: this provider has no guardrails; leave it out, or use a provider of Bedrock"
     return invalid(message, _NAME)

@@ -7,7 +7,7 @@
 - Only a tag at the start of the text begins thinking. A later tag may belong to an answer about such tags.
 - The thinking ends at the first closing tag. Nested tags are not matched, because models rarely close them in pairs.
 - The gateway writes the tags, and the white space around them, into the signature of the thinking block (form `FORM`).
-  In the next turn it restores the model's exact text with this signature.
+  The client sends the signature back in the next turn, and the gateway restores the model's exact text with it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ _START, _THINKING, _CLOSED, _TEXT = "start", "thinking", "closed", "text"
 def original_text(thinking: Reasoning, maker: Maker) -> str | None:
     """Return thinking between its tags, exactly as the model wrote it.
 
-    Return None if another model family than `maker` wrote the thinking, or if the thinking was not written between
-    tags.
+    Return None if the thinking was not written between tags, or was not written by the model family `maker`.
     """
     tags = maker.decoded(FORM, thinking.signature) if maker.inline else None
     if not isinstance(tags, list) or [type(tag) for tag in tags] != [str, str]:
@@ -53,8 +52,7 @@ class InlineReasoning:
         self._tags = [f"<{tag}>" for tag in tags]
         self._state = _START
         self._held = ""
-        """Text that is held back, because only later text tells whether it belongs to a tag, to thinking or to the
-        answer."""
+        """Text that is held back until later text shows whether it belongs to a tag, to thinking or to the answer."""
         self._before = self._after = ""
         """The opening tag (`_before`) and the closing tag of the thinking, with the white space around them."""
         self._close = ""
@@ -122,8 +120,9 @@ class InlineReasoning:
     def finish(self, stop: Stop) -> None:
         """End the reply.
 
-        Kimi K2 Thinking sometimes writes its answer as thinking without a closing tag (recorded traffic). If the reply
-        is only such thinking, and the model ended its turn by itself, the thinking is also written as text.
+        Kimi K2 Thinking sometimes writes its answer as thinking without a closing tag (recorded traffic). If the whole
+        reply is thinking without a closing tag, and the model ended its turn by itself, the thinking is also written as
+        text.
         """
         is_answer = self._state == _THINKING and not self._answered and stop.reason == END_TURN
         if is_answer:
@@ -137,7 +136,7 @@ class InlineReasoning:
     def _read_start(self) -> bool:
         """Look for an opening tag at the beginning of the text, or directly after thinking.
 
-        Return False if only later text can show whether there is a tag; otherwise True.
+        Return False if only later text can show whether there is a tag, and otherwise True.
         """
         if opened := self._opening.match(self._held):
             self._state, self._close, self._thought = _THINKING, f"</{opened[1]}>", []
@@ -177,7 +176,7 @@ class InlineReasoning:
     def _read_space(self) -> bool:
         """Read the white space after the closing tag, as a part of the tag.
 
-        Return False if more white space may follow; otherwise True.
+        Return False if more white space may follow, and otherwise True.
         """
         visible = self._held.lstrip()
         if not visible and len(self._held) <= _MAX_SPACE:

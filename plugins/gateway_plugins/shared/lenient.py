@@ -35,7 +35,7 @@ def whole_number(value: Any) -> int:
 
 
 def count(value: Any) -> int | None:
-    """Return the value as a count of tokens or other billed items; None if it is not a plausible count.
+    """Return the value as a count of tokens or other billed items. Return None if it is not a plausible count.
 
     Some servers write a count with a fraction of 0, or as a string.
     """
@@ -47,7 +47,7 @@ def count(value: Any) -> int | None:
 
 
 def positive(value: Any, otherwise: int = 0) -> int:
-    """Return a value in a client's request as an integer; `otherwise` if it is not a positive integer.
+    """Return a value in a client's request as an integer, or `otherwise` if it is not a positive integer.
 
     The result is only for the gateway's own use, for example to estimate costs. The provider gets the client's value
     unchanged, even if it is not a positive integer.

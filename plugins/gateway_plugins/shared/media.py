@@ -1,8 +1,8 @@
 """Decoding of images, documents and audio that a client sends as data: URLs or base64.
 
 The type of a file is taken from its first bytes if they identify it. The types that clients declare are often wrong,
-and Bedrock and Anthropic refuse a file with a wrong type (hermes#55429, QwenPaw#3313). Nothing here fetches a URL, or
-knows the form of a file in a dialect.
+and Bedrock and Anthropic refuse a file with a wrong type (hermes#55429, QwenPaw#3313). This module fetches no URL, and
+does not know the form of a file in any dialect.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def document(text: str, name: str, param: str) -> Media:
 def file(data: bytes, declared: str, name: str, param: str) -> Media:
     """Return the file with the bytes `data`.
 
-    `declared` is the media type that the client or web server states; "" if it states none.
+    `declared` is the media type that the client or web server states. It is "" if it states none.
     """
     if not data:
         raise invalid(f"{param}: the file is empty", param)

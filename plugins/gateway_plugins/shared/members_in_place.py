@@ -30,7 +30,7 @@ class EditedMembers:
         return self._values[name]
 
     def raw(self, name: str) -> bytes:
-        """Return the field's JSON text as the client sent it; b"" if the field is missing.
+        """Return the field's JSON text as the client sent it, or b"" if the field is missing.
 
         A search in this text takes less time than decoding, and may show that the field need not be decoded.
         """

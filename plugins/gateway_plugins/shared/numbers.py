@@ -37,11 +37,12 @@ _SHOWN: Final = 50
 Check = Callable[[Any, str], float | None]
 """A check of a number. Its arguments are the value and the value's JSON pointer.
 
-It returns the number; None for a value without effect."""
+It returns the number. It returns None for a value without effect.
+"""
 
 
 def whole(value: Any, at: str, lowest: int = 0, highest: int = MAX_INT32) -> int | None:
-    """Return a whole number from `lowest` to `highest`; None for null. `at` is the JSON pointer of the value."""
+    """Return a whole number from `lowest` to `highest`, or None for null. `at` is the JSON pointer of the value."""
     if value is None:
         return None
     if _is_number(value) and lowest <= value <= highest and value == int(value):
@@ -50,7 +51,7 @@ def whole(value: Any, at: str, lowest: int = 0, highest: int = MAX_INT32) -> int
 
 
 def real(value: Any, at: str, lowest: float = 0, highest: float | None = None) -> float | None:
-    """Return a number from `lowest` to `highest`; None for null. `at` is the JSON pointer of the value."""
+    """Return a number from `lowest` to `highest`, or None for null. `at` is the JSON pointer of the value."""
     if value is None:
         return None
     if _is_number(value) and lowest <= value and (highest is None or value <= highest):
@@ -73,7 +74,7 @@ def parsed(value: Any) -> Any:
 
 
 def limit(top: Members, name: str) -> int | None:
-    """Return the output limit in tokens from the field `name` of the request; None if the field is missing."""
+    """Return the output limit in tokens from the field `name` of the request, or None if the field is missing."""
     return whole(member(top, name), f"/{name}", 1)
 
 

@@ -27,7 +27,7 @@ class Tool:
     name: str
     description: str
     schema: Any
-    """The input schema as the client sent it; None if there is none."""
+    """The input schema as the client sent it. It is None if there is none."""
     schema_at: str
     """JSON pointer of the schema."""
     strict: bool
@@ -48,7 +48,7 @@ class ToolChoice:
     """One of `auto` (the model may call a tool), `none` (it must not), `any` (it must call a tool) and `tool` (it
     must call the tool `name`)."""
     name: str = ""
-    """The name of the tool that must be called; "" if the mode is not `tool`."""
+    """The name of the tool that must be called. It is "" if the mode is not `tool`."""
     parallel: bool = True
     """True if one reply may have several calls."""
     at: str = "/tool_choice"

@@ -49,9 +49,9 @@ class FormattedOutput(msgspec.Struct, frozen=True):
     body: dict[str, Any]
     """Fields of the request, including the tools and the tool choice."""
     schema_tool: str = ""
-    """Name of the schema tool, the tool whose input is the answer; "" if the request has no such tool."""
+    """Name of the schema tool, the tool whose input is the answer. It is "" if the request has no such tool."""
     hint: str = ""
-    """Text for the system prompt; "" if there is none."""
+    """Text for the system prompt. It is "" if there is none."""
 
 
 def schema_hint(schema: Any) -> str:

@@ -73,7 +73,7 @@ class Format:
     at: str = "/response_format"
     """JSON pointer of the client's field for the format."""
     json: JsonFormat | None = None
-    """The schema, with its name and description; None if the kind is not json_schema."""
+    """The schema, with its name and description. It is None if the kind is not json_schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class PlainRequest:
     format: Format
     parameters: Parameters
     tier: str = ""
-    """The service tier `flex` or `priority`; "" for the default tier."""
+    """The service tier `flex` or `priority`. It is "" for the default tier."""
     tier_at: str = "/service_tier"
     """JSON pointer of the tier."""
     ttl: Ttl = None
@@ -109,7 +109,7 @@ class ConvertedRequest:
     body: dict[str, Any]
     names: Names
     schema_tool: str
-    """Name of the schema tool, whose input is the formatted answer; "" if there is no such tool."""
+    """Name of the schema tool, whose input is the formatted answer. It is "" if there is no such tool."""
 
 
 class Convert(Protocol):

@@ -1,6 +1,6 @@
 """The tag that the gateway puts before signatures of thinking (reasoning).
 
-The tag names the model family that made the thinking. This family is called the maker.
+The tag names the model family that made the thinking. This model family is called the maker.
 
 - A signature, or the data of redacted thinking, is valid only for its maker. Other model families answer 400 or cannot
   use it.
@@ -9,9 +9,9 @@ The tag names the model family that made the thinking. This family is called the
 - Claude's signatures are valid at every provider of Claude (Anthropic's guide to extended thinking). They get no tag,
   so that a client can continue a conversation without this gateway. Older conversations may have a tag before Claude's
   signatures, which is still read.
-- Some providers require that thinking is sent back in another form than a signature. The tag then names the form too:
-  `irisgate1:<maker>+<form>:<value>`. The module that knows the form encodes the value. A reader that expects another
-  form treats the value as if another family had made it.
+- Some providers require thinking back in another form than a signature. For these, the tag also names the form:
+  `irisgate1:<maker>+<form>:<value>`. The module that knows the form encodes the value. A reader that expects a
+  different form treats the value as one of another family.
 
 The tag is the same in all dialects.
 """
@@ -64,7 +64,7 @@ class Maker(msgspec.Struct, frozen=True):
     """A model family, and how it writes, signs and accepts thinking."""
 
     family: str
-    """Name of the model family; `<provider's name>/<model's id>` for an unknown family."""
+    """Name of the model family. It is `<provider's name>/<model's id>` for an unknown family."""
     provider: str = ""
     is_known: bool = True
     """True if the model's family is known."""
@@ -94,10 +94,12 @@ class Maker(msgspec.Struct, frozen=True):
         return value if self.portable else f"{PREFIX}{self.family}:{value}"
 
     def untagged(self, value: str) -> str | None:
-        """Return a signature or redacted data after removing the gateway's tag; None if another family made the value.
+        """Return a signature or redacted data after removing the gateway's tag.
+
+        Return None if another family made the value.
 
         A value without a tag is Claude's, or comes from another gateway. If `portable` is true, such a value is
-        returned unchanged; otherwise the result is None. The value "" is always returned. If the result is None, the
+        returned unchanged. Otherwise the result is None. The value "" is always returned. If the result is None, the
         caller reports the thinking as dropped.
         """
         if not value.startswith(PREFIX):
@@ -119,7 +121,7 @@ class Maker(msgspec.Struct, frozen=True):
         return f"{PREFIX}{self.family}+{form}:{text}" if len(text) <= MAX_VALUE else ""
 
     def decoded(self, form: str, value: str) -> Any:
-        """Return the JSON value that `encoded` wrote; None if `value` is damaged, or has another model family or
+        """Return the JSON value that `encoded` wrote, or None if `value` is damaged, or has another model family or
         form.
         """
         start = f"{PREFIX}{self.family}+{form}:"

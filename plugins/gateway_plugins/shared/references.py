@@ -2,8 +2,8 @@
 
 - Some models refuse definitions in a tool's schema ("extraneous key [definitions] is not permitted", zed#28521), or
   ignore them.
-- If a definition refers to itself, the inner reference becomes only the definition's type and description. The same
-  happens if a reference would make the schema too deep or too large.
+- If a definition refers to itself, the inner reference is replaced by only the type and the description of the
+  definition. The same is done if the whole definition would make the schema too deep or too large.
 - A reference to a missing definition is removed.
 - Each of these losses is reported as dropped.
 """
@@ -30,8 +30,9 @@ MAX_LEVELS: Final = 24
 """Maximum depth of nested references: one definition refers to the next. Real schemas have fewer than ten levels."""
 _DEFINITIONS: Final = frozenset({"$defs", "definitions"})
 _ABOUT: Final = frozenset({"title", "description", "default", "examples", "example"})
-"""Keywords that restrict nothing. If both a reference and its definition have one, the value beside the reference is
-used."""
+"""Keywords that restrict nothing, such as `description`. If such a keyword stands both beside a reference and in the
+definition, the value beside the reference is used.
+"""
 _IDENTIFIERS: Final = frozenset({"$id", "$anchor", "$schema", "$comment", "$dynamicRef", "$dynamicAnchor"})
 """Keywords that are left out, because they serve only references or mean nothing to a model."""
 NAMED: Final = frozenset({"properties", "patternProperties", "dependentSchemas"})
@@ -102,7 +103,7 @@ Steps = tuple[str, ...]
 
 
 def pointer_steps(reference: Any) -> Steps | None:
-    """Return the steps of a reference to a part of the same document; None for any other value.
+    """Return the steps of a reference to a part of the same document, or None for any other value.
 
     `#/$defs/a~1b` has the steps `$defs` and `a/b`.
     """
@@ -113,7 +114,7 @@ def pointer_steps(reference: Any) -> Steps | None:
 
 
 def referred(reference: Any, root: Mapping[str, Any]) -> Schema | None:
-    """Return the part of the schema `root` at a JSON pointer (RFC 6901); None if there is none."""
+    """Return the part of the schema `root` at a JSON pointer (RFC 6901), or None if there is none."""
     if (steps := pointer_steps(reference)) is None:
         return None
     value: Any = root

@@ -38,11 +38,13 @@ MAX_FILLED: Final = 64 * 1024 * 1024
 
 Path = tuple[str | int, ...]
 Changes = Mapping[Path, bytes | None]
-"""New JSON values by their paths in a body; None to remove a field."""
+"""New JSON values by their paths in a body. None removes a field."""
 
 _BEGINNING: Final = b'"http'
-"""Beginning of a JSON string with a URL. Other spellings, such as HTTP in capitals, are not found, because a search
-that ignores case takes milliseconds in a large body.
+"""Beginning of a JSON string with a URL.
+
+Other spellings, such as HTTP in capitals, are not found. A search that ignores case would take milliseconds in a large
+body.
 """
 _ADDRESSES: Final[Mapping[str, bytes]] = {"openai_responses": b'"file_url"', "anthropic_messages": b'"url"'}
 """The name of the field whose data: URLs are decoded, by dialect. For other dialects, no data: URLs are decoded.

@@ -122,7 +122,9 @@ class StreamWriter(Writer, Protocol):
         """Return the events that were written since the last call of `take`."""
 
     def close(self) -> None:
-        """Write the events that were held back for `usage`, because the stream has ended and no usage can follow."""
+        """Write the events that were held back until `usage` is called. The stream has ended, and no usage can
+        follow.
+        """
 
 
 class WholeWriter(Writer, Protocol):
@@ -162,7 +164,7 @@ class Calls(msgspec.Struct):
 
     names: Names
     schema_tool: str
-    """Name of the schema tool, the tool whose input is the answer; "" if there is none."""
+    """Name of the schema tool, the tool whose input is the answer. It is "" if there is none."""
     is_open: bool = False
     """True if a call has begun and has not ended."""
     _count: int = 0
@@ -171,13 +173,17 @@ class Calls(msgspec.Struct):
     """True if the last call is a call of the schema tool."""
     _ids: set[str] = msgspec.field(default_factory=set)
     _pieces: list[str] = msgspec.field(default_factory=list)
-    """Pieces of the open tool call's input. They are collected if properties have aliases, because the client's names
-    can be restored only in the whole input."""
+    """Pieces of the open tool call's input.
+
+    They are collected if properties of the tool have aliases, because the client's own names can be restored only in
+    the whole input.
+    """
 
     def begin(self, tool_id: str, name: str, writer: Writer) -> None:
         """Begin a call.
 
-        A call without an id, or with the id of an earlier call, gets a new id, because clients answer calls by id.
+        A client sends the result of a call with the call's id. So a call without an id, or with the id of an earlier
+        call, gets a new id.
         """
         self.is_open = True
         number, given = len(self._ids), tool_id

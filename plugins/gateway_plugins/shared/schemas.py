@@ -135,10 +135,10 @@ def _targets(value: Any) -> Iterator[Steps]:
 def _add_references(value: Any, at: Steps, inside: list[Steps], references: dict[Steps, set[Steps]]) -> None:
     """Add the references in `value`, a part of a schema, to `references`. `at` is the path of `value`.
 
-    - The keys of `references` are the path of the whole schema, and the path of each part to which a reference leads.
-      The value of a key is the set of paths to which the references inside this part lead.
+    - A key of `references` is the path of the whole schema, or of a part to which a reference leads. Its value is the
+      set of paths to which references inside that part lead.
     - `inside` has the paths of all parts that contain `value`.
-    - A part does not contain its own `$defs` and `definitions`. It only uses them by references.
+    - The `$defs` and `definitions` of a part do not count as inside the part, because it only refers to them.
     """
     if at in references:
         inside = [*inside, at]

@@ -33,7 +33,7 @@ class Parameters:
 
     thinking: ThinkingRequest
     limit: int | None
-    """Maximum number of output tokens; None if the client sets no limit."""
+    """Maximum number of output tokens. It is None if the client sets no limit."""
     limit_at: str
     sampling: Mapping[str, float]
     """Sampling parameters (names in `numbers.SAMPLING`) that the client sets."""
@@ -66,13 +66,14 @@ class Plan:
 
     thinking: ThinkingPlan
     thinks: bool
-    """True if the model refuses most sampling parameters because it thinks. Some models then also refuse a forced tool
-    choice.
+    """True if the model will think in a way in which it refuses most sampling parameters. Some models then also refuse
+    a forced tool choice.
 
     The value is true in two cases: if the model thinks in Anthropic's form (on request or by default), or if it always
-    thinks and `UpstreamRules.always_thinking_restricts` is true."""
+    thinks and `UpstreamRules.always_thinking_restricts` is true.
+    """
     limit: int | None
-    """Maximum number of output tokens to send; None to send no limit."""
+    """Maximum number of output tokens to send. If it is None, no limit is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Settings:
 
     thinking: ThinkingPlan
     limit: int | None
-    """Maximum number of output tokens to send; None to send no limit."""
+    """Maximum number of output tokens to send. If it is None, no limit is sent."""
     sampling: Mapping[str, float]
     stops: Sequence[str]
     top_k_at: str
@@ -138,7 +139,7 @@ def _raise_limit(limit: int | None, caps: Caps, drop: Drop, at: str) -> int | No
 
 
 def output_limit(limit: int | None, thinking: ThinkingPlan, caps: Caps, *, needed: bool) -> int | None:
-    """Return the output limit to send, including the tokens of thinking; None to send no limit.
+    """Return the output limit to send, including the tokens of thinking, or None to send no limit.
 
     `needed` is true if the dialect requires a limit. If the client sets none, the limit is the thinking budget plus the
     model's default output limit.

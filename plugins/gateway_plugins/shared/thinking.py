@@ -25,7 +25,7 @@ EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _MIN_BUDGET: Final = 1024
 """Minimum of Anthropic's thinking budget, in tokens."""
 _BUDGETS: Final = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 31_999, "max": 63_999}
-"""Thinking budget in tokens for each effort. No provider defines these numbers; Claude Code uses similar ones."""
+"""Thinking budget in tokens for each effort. No provider defines these numbers. Claude Code uses similar ones."""
 BETWEEN_TOOLS: Final = "between_tools"
 """Value of `thinking.type` with which a model thinks only between tool calls. Some models have it instead of
 `disabled`."""
@@ -50,9 +50,11 @@ class AnthropicThinking:
     mode: str
     """One of enabled, adaptive and disabled."""
     budget: int | None
-    """Thinking budget in tokens; None if the client sets none."""
+    """Thinking budget in tokens. It is None if the client sets none."""
     display: str
-    """Form in which the reply shows the thinking: "summarized", "updates" or "omitted"; "" if the client names none."""
+    """Form in which the reply shows the thinking: "summarized", "updates" or "omitted". It is "" if the client names
+    none.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +62,14 @@ class ThinkingRequest:
     """The thinking that the client requests: an effort, Anthropic's `thinking`, or both."""
 
     effort: str = ""
-    """One of `EFFORTS`; "" if the client sets no effort."""
+    """One of `EFFORTS`. It is "" if the client sets no effort."""
     anthropic: AnthropicThinking | None = None
     effort_at: str = "/reasoning_effort"
     """JSON pointer of the effort in the client's request."""
     anthropic_at: str = "/thinking"
     """JSON pointer of Anthropic's `thinking` in the client's request, or of another field with the same meaning."""
     budget_at: str = ""
-    """JSON pointer of the thinking budget; "" if the budget is in Anthropic's `thinking`."""
+    """JSON pointer of the thinking budget. It is "" if the budget is in Anthropic's `thinking`."""
 
     @property
     def pointers(self) -> tuple[str, ...]:
@@ -95,12 +97,12 @@ class ThinkingRequest:
 
     @property
     def level(self) -> str:
-        """The effort; "" if there is none, or if it is `none`."""
+        """The effort. It is "" if there is none, or if it is `none`."""
         return "" if self.effort == "none" else self.effort
 
     @property
     def budget(self) -> int | None:
-        """Thinking budget in tokens that the client sets; None if it sets none."""
+        """Thinking budget in tokens that the client sets. It is None if it sets none."""
         return self.anthropic.budget if self.anthropic else None
 
 
@@ -109,14 +111,17 @@ class ThinkingPlan:
     """The thinking that is requested from the model."""
 
     form: str = ""
-    """The form in which thinking is requested, a value of `Caps.reasoning`; "" if the body has no field for
-    thinking."""
+    """The form in which thinking is requested, a value of `Caps.reasoning`. It is "" if the body has no field for
+    thinking.
+    """
     effort: str = ""
     tokens: int = 0
-    """Thinking budget in tokens; 0 if no budget is sent."""
+    """Thinking budget in tokens. It is 0 if no budget is sent."""
     display: str = ""
     off: str = ""
-    """Value of `thinking.type` that switches thinking off (`Caps.thinking_off`); "" if thinking is not switched off."""
+    """Value of `thinking.type` that switches thinking off (`Caps.thinking_off`). It is "" if thinking is not switched
+    off.
+    """
 
     @property
     def is_anthropic(self) -> bool:
@@ -128,7 +133,7 @@ class ThinkingPlan:
 
 
 def parse_thinking(value: Any, field: str = "thinking") -> AnthropicThinking | None:
-    """Return the parsed value of Anthropic's field `thinking`; None if it is missing.
+    """Return the parsed value of Anthropic's field `thinking`, or None if it is missing.
 
     Raises `Refused` if it is malformed. `field` is the name of the field in the error.
     """
@@ -149,8 +154,9 @@ def plan_thinking(
     """Return the thinking to request from the model.
 
     `limit` is the client's output limit. `unsigned_loop` is true if the client sent back a turn with tool calls but
-    without the turn's thinking. A model with a thinking budget then refuses a request for thinking ("Expected thinking
-    or redacted_thinking", RooCode#11238), so none is requested. A model with adaptive thinking accepts it.
+    without the turn's thinking. In that case, a model with a thinking budget refuses a request for thinking ("Expected
+    thinking or redacted_thinking", RooCode#11238), so no thinking is requested. A model with adaptive thinking accepts
+    the request.
     """
     if request.anthropic and request.effort and request.is_wanted != (request.effort != "none"):
         drop(request.effort_at)
@@ -171,9 +177,9 @@ def _drop_request(request: ThinkingRequest, drop: Drop) -> ThinkingPlan:
 def _plan_without(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingPlan:
     """Return the plan for a client that requests no thinking.
 
-    If the client switches thinking off, and the model thinks by default, the plan switches thinking off. If the model
-    cannot do this, the client's fields are reported as dropped, and the plan has the weakest effort that the model
-    accepts, if any. The fields are also reported for an unknown model, because it may think by default.
+    If the client switches thinking off, and the model thinks by default, the plan switches thinking off. If the model's
+    thinking cannot be switched off, the plan has the weakest effort that the model accepts, if any, and the client's
+    fields are reported as dropped. The fields are also reported for an unknown model, because it may think by default.
     """
     if not request.is_off or (caps.reasoning == "none" and caps.family):
         return ThinkingPlan()
@@ -247,10 +253,10 @@ def _display(request: ThinkingRequest, caps: Caps, drop: Drop) -> str:
 
 
 def nearest_effort(effort: str, supported: Collection[str]) -> str:
-    """Return the supported effort that is nearest to `effort`; "" if no effort is supported.
+    """Return the supported effort that is nearest to `effort`, or "" if no effort is supported.
 
-    If two are equally near, the weaker one is returned. If `effort` is not `none`, the result is `none` only if nothing
-    else is supported.
+    If two efforts are equally near, the weaker one is returned. For an `effort` other than `none`, the result is `none`
+    only if no other effort is supported.
     """
     if not supported:
         return ""
@@ -260,10 +266,10 @@ def nearest_effort(effort: str, supported: Collection[str]) -> str:
 
 
 def answer_effort(effort: str, at: str, caps: Caps, drop: Drop, *, off: bool) -> str:
-    """Return the effort that Claude gets in `output_config`, independently of thinking; "" to send none.
+    """Return the effort that Claude gets in `output_config`, independently of thinking, or "" to send none.
 
-    If the result is not `effort`, the client's field at the JSON pointer `at` is reported as dropped. `off` is true if
-    the request switches thinking off. Some models then accept only weaker efforts.
+    If the result differs from `effort`, the client's field at the JSON pointer `at` is reported as dropped. `off` is
+    true if the request switches thinking off. While thinking is off, some models accept only weaker efforts.
     """
     supported = caps.efforts if caps.reasoning == "adaptive" or caps.effort_beta else ()
     if off and caps.thinks_by_default and not caps.thinking_off:
@@ -278,7 +284,7 @@ def answer_effort(effort: str, at: str, caps: Caps, drop: Drop, *, off: bool) ->
 
 
 def effort_for_budget(tokens: int) -> str:
-    """Return the strongest effort whose budget in `_BUDGETS` is at most `tokens`; "minimal" if there is none."""
+    """Return the strongest effort whose budget in `_BUDGETS` is at most `tokens`, or "minimal" if there is none."""
     return next((name for name in reversed(_BUDGETS) if _BUDGETS[name] <= tokens), "minimal")
 
 

@@ -108,8 +108,8 @@ def tool_id(client_id: str, length: int = 0) -> str:
     """Return the id of a tool call, or a hash of the id if the model does not accept it (fabro#707).
 
     The call and its result get the same hash. If `length` is not 0, the model requires ids of exactly this length, of
-    letters and digits. A longer id is not cut: some servers' ids have a common beginning (`tooluse_`), so that two cut
-    ids could be equal.
+    letters and digits. A longer id is replaced by a hash, and not cut, because some servers' ids have a common
+    beginning (`tooluse_`): two cut ids could be equal.
     """
     if length:
         if len(client_id) == length and client_id.isascii() and client_id.isalnum():
@@ -127,18 +127,19 @@ def is_own_id(client_id: str, own: str) -> bool:
 
 
 class ToolIds(msgspec.Struct):
-    """The ids under which the provider gets the tool calls of one conversation.
+    """The ids that the gateway sends to the provider for the tool calls of one conversation.
 
-    They are valid, unique in the conversation, and the same each time that the client sends the conversation. The
-    client's own ids may repeat, because some servers use the same ids in each turn (call_0, call_1). But providers
+    These ids are valid, unique in the conversation, and the same each time that the client sends the conversation. The
+    client's own ids may be repeated, because some servers use the same ids in each turn (call_0, call_1). Providers
     refuse repeated ids.
     """
 
     length: int = 0
     own: str = ""
-    """A glob for the call ids that the model itself makes and requires back unchanged; "" if it requires none.
+    """A glob for the call ids that the model itself makes and requires back unchanged. It is "" if it requires none.
 
-    Other providers refuse such ids."""
+    Other providers refuse such ids.
+    """
     _used: set[str] = msgspec.field(default_factory=set)
     _open: dict[str, list[str]] = msgspec.field(default_factory=dict)
     """The provider's ids of the calls that have no result yet, by the client's id."""
@@ -198,9 +199,9 @@ def fit_schema(schema: Any, name: str, at: str, caps: Caps, drop: Drop) -> Block
 def tool_schema(schema: Any, name: str, at: str, drop: Drop = lambda _: None) -> Block:
     """Return a tool's input schema in a form that providers accept.
 
-    The top level of this form has type object, and no anyOf, oneOf, allOf or $ref (pi#8279). The schemas under these
-    keywords are merged into one object schema, which allows every input that the client's schema allows. If the merged
-    schema allows more inputs, this is reported as dropped. `at` is the JSON pointer of the schema.
+    Providers accept a schema whose top level has type object, and no anyOf, oneOf, allOf or $ref (pi#8279). The schemas
+    under these keywords are merged into one object schema. It allows every input that the client's schema allows. If it
+    also allows other inputs, this is reported as dropped. `at` is the JSON pointer of the schema.
     """
     if schema is None:
         return {"type": "object", "properties": {}}
@@ -240,9 +241,9 @@ class _Folder(msgspec.Struct):
     def fold(self, schema: Mapping[str, Any], at: str, depth: int = 0) -> Block:
         """Return a copy of the schema into which the schemas under its anyOf, oneOf, allOf and $ref are merged.
 
-        The copy does not have these four keywords. It is made only once for a schema that is used several times. If a
-        schema contains itself, nothing is merged at the inner place, so that circular references end. At a depth above
-        `_MAX_FOLDS`, nothing is merged either, which is reported as dropped.
+        The copy does not have these four keywords. If a schema is used several times, the copy is made only once. If a
+        schema contains itself, nothing is merged at the inner place, so that circular references end. Below the depth
+        `_MAX_FOLDS`, nothing is merged either, and this is reported as dropped.
         """
         if (folded := self._folded.get(id(schema))) is not None:
             return folded

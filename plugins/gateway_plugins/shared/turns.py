@@ -36,7 +36,7 @@ class Located(Block):
 
 
 def pointer(block: Block, otherwise: str) -> str:
-    """Return the JSON pointer of the client's value from which a block was made; `otherwise` if it is not known."""
+    """Return the JSON pointer of the client's value from which a block was made, or `otherwise` if it is not known."""
     return block.at if isinstance(block, Located) else otherwise
 
 
@@ -60,8 +60,9 @@ def native_at_end(run: Sequence[Turn], *, mid_system: bool, waiting: bool) -> in
     - `run` has consecutive turns of the user's side.
     - `mid_system` is true if the provider accepts system messages within a conversation. Such a message must follow a
       user message, and must be the last one or precede an assistant message (maximhq/bifrost#3945).
-    - If `run` has only system turns, no user message precedes them, so the result is 0. But if calls are `waiting`
-      for results, the gateway adds a user message with the missing results, and all system turns can be sent.
+    - If `run` has only system turns, there is no user message before them, and the result is 0. Exception: if calls are
+      `waiting` for results, the gateway adds a user message with the missing results. Then all system turns can be
+      sent.
     """
     count = sum(1 for _ in takewhile(lambda turn: turn.role == "system", reversed(run))) if mid_system else 0
     return count if count < len(run) or waiting else 0

@@ -1,14 +1,14 @@
-"""The token counts of one reply, from several reports.
-
-Used for dialects whose input count excludes cache tokens (Messages, Converse).
+"""The token counts of one reply, from several reports, for dialects whose input count excludes cache tokens (Messages,
+Converse).
 
 - Reports are cumulative. A count in a later report replaces the earlier count, even if the later one is smaller.
   Sources: Anthropic's documentation (Streaming: counts in `message_delta` are cumulative) and its SDKs, which replace
   each count that is not null. Other providers with this API first report a guess, and later the final counts
   (maximhq/bifrost#5354).
 - A count that is missing or null replaces nothing.
-- If a report has any prompt count (input, cache reads or writes) above 0, all its prompt counts replace the earlier
-  ones. If they all are 0, they replace nothing, because no prompt has 0 tokens. An output count of 0 replaces nothing.
+- The prompt counts are input, cache reads and cache writes. If one of them is above 0 in a report, all prompt counts of
+  the report replace the earlier ones. If all of them are 0, they replace nothing, because no prompt has 0 tokens. An
+  output count of 0 replaces nothing either.
 - The counts are stored as reported. Only `usage` splits them into the kinds of tokens.
 """
 

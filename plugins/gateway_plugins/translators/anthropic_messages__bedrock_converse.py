@@ -49,10 +49,11 @@ class _Conversion:
     def __init__(self, request: ClientRequest, target: Target, drop: Drop) -> None:
         self.names = Names()
         self.schema_tool = ""
-        """Name of the schema tool, by which the answer gets a JSON format (`shared/output_format.py`); "" if there is
-        none.
+        """Name of the schema tool, by which the answer gets a JSON format (`shared/output_format.py`). It is "" if
+        there is none.
 
-        The method `body` sets it."""
+        The method `body` sets it.
+        """
         target = messages_betas.able(target, request.without)
         self._request = request
         self._top = request.top

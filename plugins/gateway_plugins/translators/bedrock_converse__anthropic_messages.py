@@ -78,10 +78,11 @@ class _Conversion:
     def __init__(self, request: ClientRequest, target: Target, drop: Drop) -> None:
         self.names = Names()
         self.schema_tool = ""
-        """Name of the schema tool, by which the answer gets a JSON format (`shared/output_format.py`); "" if there is
-        none.
+        """Name of the schema tool, by which the answer gets a JSON format (`shared/output_format.py`). It is "" if
+        there is none.
 
-        The method `body` sets it."""
+        The method `body` sets it.
+        """
         self._request = request
         self._target = target = messages_betas.able(target, request.without)
         self._drop = drop
@@ -122,8 +123,8 @@ class _Conversion:
     def _conversation(self, mapper: Mapper, *, prefill: bool) -> tuple[list[Block], list[Block]]:
         """Return the fields `system` and `messages`.
 
-        `prefill` is true if the model can continue an assistant message at the end. This is impossible for a model that
-        always thinks, and while the provider enforces a schema for the answer.
+        `prefill` is true if the model can continue an assistant message at the end. A model that always thinks cannot
+        do this, and no model can while the provider enforces a schema for the answer.
         """
         caps = self._target.caps
         wanted = converse_read_options.output_format(self._request.top, self._extra, self._drop)
@@ -134,8 +135,8 @@ class _Conversion:
     def _output(self, messages: list[Block], system: list[Block], *, thinks: bool) -> Body:
         """Return the fields `tools`, `tool_choice` and `output_config`.
 
-        They also enforce the format of the answer, if the client requests one. If the model does not allow this, a hint
-        about the format is appended to `system` instead.
+        If the client requests a format for the answer, the returned fields enforce it. If the model does not allow
+        this, a hint about the format is appended to `system` instead.
         """
         caps, drop = self._target.caps, self._drop
         offered = converse_read_options.tools(self._request.top, drop)
@@ -164,8 +165,9 @@ def _anthropic_tools(extra: Mapping[str, Any]) -> list[Block]:
 def _split_effort(requested: Parameters, caps: Caps, drop: Drop) -> tuple[Parameters, Body]:
     """Move the effort for the whole answer from the parameters to fields of a Messages body.
 
-    Returns the parameters without the effort, and the fields of the body. The parameters have at most one effort. It is
-    for the whole answer if its field in the client's request is one of `_ANSWER_EFFORT_AT`, and otherwise for thinking.
+    Return the parameters without the effort, and the fields of the body. The parameters have at most one effort. The
+    field of the client's request shows its purpose: if it is one of `_ANSWER_EFFORT_AT`, the effort is for the whole
+    answer, and otherwise for thinking.
 
     In three cases, the effort stays in the parameters, and the body gets no fields:
 

@@ -48,9 +48,9 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
 
 
 def _body(request: ClientRequest, target: Target, names: Names, drop: Drop) -> tuple[Block, str]:
-    """Return the body of the Gemini request, and the name of the tool with whose call the model gives its answer.
+    """Return the body of the Gemini request, and the name of the schema tool, or "" if there is none.
 
-    The name is "" if there is no such tool.
+    The schema tool is a tool whose input is the answer, so that the answer has the requested format.
     """
     top, caps, rules = request.top, target.caps, generation(target.model)
     converse_read_options.refuse_unservable(top)

@@ -51,7 +51,7 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
 
 
 def _body(request: ClientRequest, target: Target, names: Names, drop: Drop) -> tuple[Block, str]:
-    """Return the body of the Chat request, and the name of the tool whose input is the answer; "" without such a
+    """Return the body of the Chat request, and the name of the tool whose input is the answer, or "" without such a
     tool.
     """
     top, caps = request.top, target.caps

@@ -1,5 +1,5 @@
 """Anthropic's Messages API.
 
-Other packages import its modules, because this package exports nothing itself.
-Code for Claude on Bedrock is in `dialects/bedrock/`.
+This package exports nothing itself. Other packages import its modules. Code for Claude on Bedrock is in
+`dialects/bedrock/`.
 """

@@ -30,8 +30,9 @@ _NAME: Final = "cache_control"
 _POSSIBLE: Final = re.compile(rb'(?<!\\)"cache_control"|\\u00[4-7]')
 """Pattern for a body that may have the key `"cache_control"`.
 
-The key may be written with escaped letters. So any escaped ASCII letter matches too. A text that quotes the key does
-not match, because quotes in a JSON string are escaped."""
+The key may be written with escaped letters, so any escaped ASCII letter matches too. A string that contains the quoted
+key does not match, because quotes inside a JSON string are escaped.
+"""
 _OWN: Final = re.compile(rb',"cache_control":\{"type":"ephemeral"(?:,"ttl":"1h")?\}\}$')
 _MARKED_TYPES: Final = frozenset({"text", "image", "document", "tool_result", "search_result"})
 """Block types that can have a breakpoint in a user message."""
@@ -39,7 +40,7 @@ _Change = Callable[[bytes], bytes | None]
 
 
 def mark_cache(request: ClientRequest, target: Target, lifetime: str) -> ClientRequest | None:
-    """Return the request with the gateway's breakpoints; None if the gateway sets none."""
+    """Return the request with the gateway's breakpoints, or None if the gateway sets none."""
     if OPAQUE in (request.dialect, target.dialect) or not auto_cache.is_possible(request, target.caps):
         return None
     try:
@@ -84,7 +85,7 @@ class _Marks:
         self._mark = mark
 
     def in_tools(self, raw: bytes) -> bytes | None:
-        """Return `tools` with a breakpoint on the last tool that can have one; None without such a tool.
+        """Return `tools` with a breakpoint on the last tool that can have one, or None without such a tool.
 
         A tool with `defer_loading` cannot have a breakpoint.
         """
@@ -96,11 +97,11 @@ class _Marks:
         return None
 
     def in_system(self, raw: bytes) -> bytes | None:
-        """Return `system` with a breakpoint on the last block that can have one; None without such a block."""
+        """Return `system` with a breakpoint on the last block that can have one, or None without such a block."""
         return self._content(raw, lambda block: _type(block) == "text")
 
     def in_messages(self, raw: bytes) -> bytes | None:
-        """Return `messages` with a breakpoint in up to two user messages; None if no message can have one.
+        """Return `messages` with a breakpoint in up to two user messages, or None if no message can have one.
 
         `auto_cache.Turns` chooses the messages.
         """

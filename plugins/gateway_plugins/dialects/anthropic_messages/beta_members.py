@@ -5,7 +5,8 @@ A beta and its fields are sent together or left out together.
 - The file `betas.json` lists the fields of each beta (`features`).
 - The provider refuses a field without its beta ("Extra inputs are not permitted"). So if a beta is left out, its fields
   are removed and reported as dropped.
-- Some fields are essential: leaving them out would change the meaning of the request. Their beta is never left out.
+- Some fields are essential: leaving them out would change the meaning of the request. The beta of an essential field is
+  never left out.
 
 The fields are in the body of a Messages or InvokeModel request, or in `additionalModelRequestFields` of Converse.
 """
@@ -45,7 +46,7 @@ class Feature(msgspec.Struct, frozen=True):
     thinking: tuple[str, ...] = ()
     """Fields of `thinking` that need the beta."""
     value: str = ""
-    """The only value with which the fields in `Feature.thinking` need the beta; "" if every value needs it."""
+    """The only value with which the fields in `Feature.thinking` need the beta. It is "" if every value needs it."""
     tool: tuple[str, ...] = ()
     """Fields of a tool's definition that need the beta."""
     tool_types: tuple[str, ...] = ()
@@ -61,7 +62,7 @@ class Feature(msgspec.Struct, frozen=True):
     essential: bool = False
     """True if leaving out the fields would change the meaning of the request."""
     only_with_member: bool = False
-    """True if a provider refuses the beta in a request that has none of the beta's fields."""
+    """True if the beta must be sent only together with one of its fields, because a provider refuses the beta alone."""
 
     @property
     def betas(self) -> frozenset[str]:
@@ -148,10 +149,11 @@ _Place = tuple[str, Callable[[], None]]
 
 @cache
 def _marks(feature: Feature) -> dict[str, list[bytes]]:
-    """Return byte strings to search for in JSON text, under the keys `tools`, `messages` and `cache`.
+    """Return byte strings that show which parts of a body may need the beta, under the keys `tools`, `messages` and
+    `cache`.
 
-    Every text that needs the beta contains one of the byte strings. For example, the field `tools` is decoded only if
-    it contains a byte string under the key `tools`.
+    The JSON text of a part that needs the beta contains at least one of them. For example, the field `tools` is decoded
+    only if its text contains a byte string under the key `tools`.
     """
     return {
         "tools": [f'"{name}'.rstrip("*").encode() for name in (*feature.tool, *feature.tool_types)],

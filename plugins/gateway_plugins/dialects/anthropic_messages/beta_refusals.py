@@ -2,9 +2,10 @@
 
 - If the error message names a beta, this beta is left out.
 - If the message names a field that the provider does not know, the beta of this field is left out.
-- If the message names neither, one beta is left out: one that `betas.json` does not list for the provider's API, or
-  else the newest.
-- Each attempt costs time. So after `_SINGLE` betas have been left out one by one, all others are left out at once.
+- If the message names neither a beta nor a field, one beta is left out: one that `betas.json` does not list for the
+  provider's API, or else the newest.
+- Each attempt costs time. Therefore, after `_SINGLE` betas have been left out one by one, all others are left out
+  together.
 - A beta's fields are left out with it (`beta_members.py`). A beta with essential fields is never left out.
 """
 
@@ -37,7 +38,7 @@ def is_refusal(problem: Problem) -> bool:
 
 
 def retry(request: ClientRequest, sent: Sequence[str], envelope: str, problem: Problem) -> ClientRequest | None:
-    """Return the request without the betas that the provider refused; None if nothing more can be left out.
+    """Return the request without the betas that the provider refused, or None if nothing more can be left out.
 
     `sent` are the betas of the refused request.
     """

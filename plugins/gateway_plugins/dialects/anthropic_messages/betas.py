@@ -167,7 +167,7 @@ def selection(
 def remove_dropped(names: Iterable[str], options: Settings, drop: Drop, *, without: Collection[str] = ()) -> list[str]:
     """Return the betas that the configuration does not drop and that the provider has not refused (`without`).
 
-    This does not check whether the provider's API accepts them.
+    This does not check whether the provider's API accepts the returned betas.
     """
     selected, own = [], _corrections(options)
     for name in names:
@@ -184,7 +184,7 @@ def drops_any(options: Settings, without: Collection[str] = ()) -> bool:
 
 
 def _corrections(options: Settings) -> BetaOptions:
-    """Return the target's options if they are `BetaOptions`; otherwise `BetaOptions` without any entry."""
+    """Return the target's options if they are `BetaOptions`, and otherwise `BetaOptions` without any entry."""
     return options if isinstance(options, BetaOptions) else _NO_CORRECTIONS
 
 

@@ -51,8 +51,8 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 
     - User and assistant alternate, and the user begins.
     - Each tool call has its result in the next user message.
-    - If the last turn is the assistant's, a user message is added. It is not added if `prefill` is true and the turn
-      has no tool calls: then the model continues that turn.
+    - If the last turn is the assistant's, a user message is added. Exception: if `prefill` is true and the turn has no
+      tool calls, the turn stays the last one, and the model continues it.
     """
     runs = _runs(turns, drop)
     if not runs or runs[0][0] == "assistant":  # Claude accepts an assistant's first turn on Converse, but not here
@@ -72,8 +72,9 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 
 
 def is_unsigned_loop(messages: Sequence[Block]) -> bool:
-    """Return whether the last message has tool results, and the first block of the previous assistant message is not
-    thinking.
+    """Return whether the last message has tool results for calls that the model made without thinking.
+
+    This is so if the first block of the previous assistant message is not thinking.
 
     System messages are ignored.
     """
@@ -139,8 +140,8 @@ def _assistant(run: Sequence[Turn], ids: ToolIds) -> Block:
 def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
     """Return one user message that begins with the tool results. A system message may follow it.
 
-    System turns at the end of `run` become this system message, if the model accepts one there. Any other system turn
-    becomes text in the user message (`reminder`).
+    If the model accepts a system message there, the system turns at the end of `run` become this message. Any other
+    system turn becomes text in the user message (`reminder`).
     """
     results: list[Block] = []
     content: list[Block] = []

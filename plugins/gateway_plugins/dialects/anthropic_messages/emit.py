@@ -58,7 +58,9 @@ _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
 
 
 def prompt_estimate(request: ClientRequest) -> int:
-    """Return an estimate of the input tokens of the system prompt, messages and tools; 0 if no stream is requested."""
+    """Return an estimate of the input tokens of the system prompt, messages and tools, or 0 if no stream is
+    requested.
+    """
     if not request.stream:
         return 0
     members = (b'"%b":%b' % (name.encode(), request.top[name]) for name in _PROMPT if name in request.top)
@@ -140,12 +142,12 @@ class Stream:
         self._index = 0
         """Index of the open block, or of the next block if none is open."""
         self._open = ""
-        """Type of the open block; "" if none is open."""
+        """Type of the open block. It is "" if none is open."""
         self._has_input = False
         self._usage: Usage | None = None
         self._tier = ""
         self._stop: Stop | None = None
-        """The stop reason; None before `finish`. It is written when the counts are known."""
+        """The stop reason. It is None before `finish`. It is written when the counts are known."""
         self._ended = False
 
     def take(self) -> list[Event]:
@@ -247,7 +249,7 @@ class Whole:
         self._reply_id = ""
         self._content: list[Block] = []
         self._open: Block = {}
-        """The open block, which is the last one in the content; {} if none is open."""
+        """The open block, which is the last one in the content. It is {} if none is open."""
         self._input: list[str] = []
         """Pieces of JSON with the input of the open tool call."""
         self._usage = Usage()

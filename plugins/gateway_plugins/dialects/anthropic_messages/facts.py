@@ -21,7 +21,8 @@ from gateway_plugins.shared.lenient import mapping, sequence, text
 INVOCATION_METRICS: Final = "amazon-bedrock-invocationMetrics"
 """The field with the token counts in InvokeModel's last chunk.
 
-The event that passes on these counts has this name as its kind."""
+It is also the kind of the event that the decoder makes from these counts.
+"""
 CODE_EXECUTION: Final = "code_execution"
 """Suffix of the names of tools that run in a container, such as `bash_code_execution`.
 

@@ -1,7 +1,7 @@
 """Changes to the parameters of a Messages request, so that the model accepts them.
 
-- Requests that are not translated are changed. Their client and provider use the Messages API or InvokeModel.
-- Translated requests pass through here unchanged, because their translation has already followed the same rules.
+- Only requests that are not translated are changed. Their client and provider both use the Messages API or InvokeModel.
+- Translated requests stay unchanged, because their translation has already followed the same rules.
 - `shared/settings.py` and `shared/thinking.py` make the decisions. This module reads the client's fields and writes the
   result. Only fields with a changed value are rewritten.
 - If the model's family is not known, only sampling parameters are changed.
@@ -148,7 +148,7 @@ def _stops(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
 
 
 def _strict_tools(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
-    """Remove `strict` from the tools, if the model enforces neither the schemas of tools nor JSON schemas."""
+    """Remove `strict` from the tools, unless the model enforces the schemas of tools or of answers."""
     if caps.strict_tools or caps.json_schema or b'"strict"' not in edited.raw("tools"):
         return
     for index, tool in enumerate(map(mapping, sequence(edited["tools"]))):
@@ -184,9 +184,9 @@ def _format(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
 def _end(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) -> None:
     """Add a user message if the conversation ends with an assistant message that the model cannot continue.
 
-    `drop` gets the JSON pointer of the assistant message, because the model will not continue it. If the assistant
-    message is empty, it is removed, and nothing is added or reported. Nothing is added after an assistant message with
-    tool calls.
+    The assistant message is reported with `drop`, because the model will not continue it. If the assistant message is
+    empty, it is removed, and nothing is added or reported. After an assistant message with tool calls, nothing is
+    added.
     """
     enforced = mapping(edited["output_config"]).get("format") is not None
     if (caps.prefill and not thinks and not enforced) or not _may_end_with_assistant(edited.raw("messages")):
@@ -235,6 +235,6 @@ def min_limit(edited: EditedMembers) -> int:
 def _budget(edited: EditedMembers) -> int:
     """Return the thinking budget. A budget below 0 counts as 0, and one above `MAX_INT32` as `MAX_INT32`.
 
-    These limits are needed because a budget beside an unknown type of `thinking` is not checked.
+    The limits are applied here because a budget beside an unknown type of `thinking` is not checked elsewhere.
     """
     return min(max(0, whole_number(mapping(edited["thinking"]).get("budget_tokens"))), numbers.MAX_INT32)

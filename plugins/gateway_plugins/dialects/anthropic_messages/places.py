@@ -51,8 +51,9 @@ _WITHOUT_TEXT = {
     "text", "thinking", "tool_use", "server_tool_use", "mcp_tool_use", "image", "redacted_thinking", "container_upload",
     "tool_reference",
 }  # fmt: skip
-"""Types of blocks whose texts, if any, are in fields that are known by name. In a block of an unknown type, every
-string counts as a text."""
+"""Types of blocks without texts, or with texts only in fields whose names are known. In a block of an unknown type,
+every string counts as a text.
+"""
 
 
 def _delta(delta: dict[str, Any], index: int) -> Iterator[Place]:

@@ -60,7 +60,9 @@ class File:
     title: str = ""
     context: str = ""
     texts: tuple[str, ...] = ()
-    """Texts of a document with `source.content`; () if the document is in `media`. The model can cite each text."""
+    """Texts of a document with `source.content`. The value is () if the document is in `media`. The model can cite each
+    text.
+    """
     citations: bool = False
     """True if the model shall cite the document."""
 
@@ -197,7 +199,7 @@ def _blocks(content: Any, at: str, drop: Drop, allowed: Collection[str]) -> list
 
 
 def _block(raw: Any, at: str, drop: Drop, allowed: Collection[str]) -> Block | None:
-    """Return a block; None for a block that is left out and reported as dropped."""
+    """Return a block. Return None for a block that is left out and reported as dropped."""
     kind = raw.get("type") if isinstance(raw, dict) else None
     if isinstance(kind, str) and kind not in allowed and _is_foreign(kind, allowed):
         drop(at)
@@ -211,7 +213,7 @@ def _block(raw: Any, at: str, drop: Drop, allowed: Collection[str]) -> Block | N
 
 
 def _is_foreign(kind: str, allowed: Collection[str]) -> bool:
-    """Return whether a block whose type is not in `allowed` is left out instead of refused."""
+    """Return whether a block whose type is not in `allowed` is left out. If not, it is refused."""
     if allowed is _ALLOWED["assistant"]:
         return kind not in _READERS
     return allowed is _ALLOWED["user"] and (kind in _SERVERS_INPUT or kind.endswith("_tool_result"))
@@ -228,7 +230,7 @@ def _text(raw: Raw, at: str, drop: Drop) -> Text:
 
 
 def _citation(value: Any) -> Citation | None:
-    """Return a citation of an earlier answer; None if it is malformed."""
+    """Return a citation of an earlier answer, or None if it is malformed."""
     raw = value if isinstance(value, dict) else {}
     if (location := _LOCATIONS.get(str(raw.get("type")))) is None:
         return None

@@ -174,7 +174,7 @@ def thinking_request(raw: Any, effort: str, caps: Caps, drop: Drop) -> ThinkingR
 
 
 def answer_effort(top: Members, thinking: ThinkingRequest, caps: Caps, drop: Drop) -> str:
-    """Return the effort to request from Claude for the whole answer; "" for none.
+    """Return the effort to request from Claude for the whole answer, or "" for none.
 
     It is "" if `thinking` has the effort already.
     """
@@ -185,7 +185,10 @@ def answer_effort(top: Members, thinking: ThinkingRequest, caps: Caps, drop: Dro
 
 
 def output_format(top: Members, drop: Drop) -> JsonFormat | None:
-    """Return the answer's format from `output_config.format` or the older `output_format`; None without either."""
+    """Return the answer's format from `output_config.format` or the older `output_format`.
+
+    Return None without either.
+    """
     config = checks.object_of(member(top, "output_config"), "/output_config")
     checks.inner_leftovers(config, ("effort", "format"), "/output_config", drop)
     at = "/output_config/format" if config.get("format") is not None else "/output_format"
@@ -199,7 +202,7 @@ def output_format(top: Members, drop: Drop) -> JsonFormat | None:
 
 
 def service_tier(top: Members) -> str:
-    """Return Bedrock's tier `flex` or `priority`; "" for `auto`, `standard_only` or no tier."""
+    """Return Bedrock's tier `flex` or `priority`. Return "" for `auto`, `standard_only` or no tier."""
     tier = member(top, "service_tier")
     if tier in _USUAL_TIERS:
         return ""

@@ -51,7 +51,7 @@ def _definition(name: str, description: str, schema: Block) -> Block:
 def _make_strict(made: Block, tool: Tool, caps: Caps, drop: Drop) -> None:
     """Set `strict` on a tool, and remove the schema keywords that the API then refuses (`restrict_schema`).
 
-    If the model does not accept `strict`, or the schema is recursive, `strict` is reported as dropped instead.
+    If the model does not accept `strict`, or the schema is recursive, `strict` is left out and reported as dropped.
     """
     if not caps.strict_tools or is_recursive(made["input_schema"]):
         drop(tool.strict_at)

@@ -50,7 +50,9 @@ _KINDS: Final[Mapping[str, str]] = {"compaction": "compaction", "advisor_message
 MAX_PARTS: Final = 32
 """Maximum number of billed parts of a reply. The tokens of further iterations are added to the last part."""
 _MAX_KIND: Final = 64
-"""Maximum length in characters of a billed part's kind, if the kind is a type that `_KINDS` does not have."""
+"""Maximum number of characters of a billed part's kind if `_KINDS` does not have it, so that it is the provider's own
+name.
+"""
 MAX_ITERATIONS: Final = 1024
 """Maximum number of iterations that are read. If a reply has more, the cost is only an estimate."""
 
@@ -99,7 +101,7 @@ class Reports:
     def _reported(self) -> Counts:
         """The top-level counts of `usage`, completed with the counts in the reply's HTTP headers.
 
-        They do not include the output count in `message_start`, because it is only a guess.
+        They do not include the output count in the event `message_start`, because it is only a guess of the provider.
         """
         known = self._counts.copy()
         known.complete(self._billed)
@@ -111,7 +113,7 @@ class Reports:
 
     @property
     def fallback_model(self) -> str:
-        """The model that answered in place of the called model; "" if the called model answered."""
+        """The model that answered in place of the called model. It is "" if the called model answered."""
         served = (text(one.get("model")) for one in self._iterations if one.get("type") == _FALLBACK)
         return next(served, "")
 
@@ -142,9 +144,9 @@ class Reports:
         """Add Bedrock's invocation metrics. A value that is not an object is ignored.
 
         - AWS bills by the metrics, so their counts replace the counts in `usage`.
-        - A 0 replaces nothing. Some replies have their cache counts only in `usage` (litellm#34373), others only in the
-          metrics (new-api#2881).
-        - The metrics have one count for the cache writes of all lifetimes.
+        - A count of 0 in the metrics replaces nothing. Some replies have their cache counts only in `usage`
+          (litellm#34373), others only in the metrics (new-api#2881).
+        - The metrics have a single count for the cache writes of all lifetimes.
         """
         counts = _counts(metrics, _METRICS)
         self._counts.correct(counts)

@@ -54,7 +54,9 @@ _WITHOUT_COUNTERPART: Final[Mapping[str, tuple[Any, ...]]] = {
     "context_management": (None, {}, {"applied_edits": []}),
     "stop_details": (None, {}),
 }
-"""Fields of a reply that no other dialect has. They are reported as dropped, except with one of these values."""
+"""Fields of a reply that no other dialect has, each with values that mean nothing. With any other value, the field is
+reported as dropped.
+"""
 _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
     # type in the API: (kind of citation, names of its fields for index, start and end)
     "char_location": ("char", "document_index", "start_char_index", "end_char_index"),
@@ -78,7 +80,7 @@ class Reader:
         self._started = self._finished = self._has_content = False
         self._id = ""
         self._kind = ""
-        """Type of the open block; "" if none is open."""
+        """Type of the open block. It is "" if none is open."""
         self._input: Any = None
         """Input in the first event of the open call; None after a piece of input, because pieces replace it."""
         self._signature = ""

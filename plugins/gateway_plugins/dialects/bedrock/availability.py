@@ -1,9 +1,9 @@
 """Advice for errors of Bedrock about a model that cannot be called: where it can be called, and what is lacking.
 
 - Bedrock serves a model in some regions only. Most models are called by an inference profile, whose id is the model's
-  id with a region prefix, such as `us.`. Access to a model may have to be asked for.
+  id with a region prefix, such as `us.anthropic.claude-…`. For some models, the account must first request access.
 - Bedrock's messages do not say which prefix is right, nor where the account has the model.
-- The message decides which advice fits, because one exception has many causes.
+- One exception of Bedrock has many causes. So the text of the message decides which advice fits.
 
 Sources of the messages: juspay/neurolink#1380 and logancyang/obsidian-copilot#2472 (on-demand throughput);
 recorded traffic (invalid identifier); langgenius/dify#2829, aws-samples/anthropic-on-aws#252 and
@@ -47,7 +47,7 @@ class _Place(NamedTuple):
     """The model's id or ARN."""
     provider: str
     region: str
-    """The region in the host; "" if the host, such as that of a proxy, names none."""
+    """The region in the host. It is "" if the host, such as that of a proxy, names none."""
     others: Sequence[OfferedModel]
     """The same model at other providers, or by other names."""
 
@@ -57,7 +57,7 @@ class _Place(NamedTuple):
 
 
 def advice(problem: Problem, target: Target, offers: Iterable[OfferedModel]) -> str:
-    """Return the advice for a problem; "" if it is not about the availability of the model."""
+    """Return the advice for a problem, or "" if it is not about the availability of the model."""
     advise = next((advise for pattern, advise in _ADVICE if pattern.search(problem.message)), None)
     if advise is None:
         return ""
@@ -136,12 +136,12 @@ _ADVICE: Final[tuple[tuple[re.Pattern[str], Callable[[_Place], str]], ...]] = (
 
 
 def _prefixes(region: str) -> tuple[str, ...]:
-    """Return the prefixes of the inference profiles in a region; () for an unknown region."""
+    """Return the prefixes of the inference profiles in a region, or () for an unknown region."""
     return next((prefixes for beginning, prefixes in _PREFIXES if region.startswith(beginning)), ())
 
 
 def _elsewhere(place: _Place) -> str:
-    """Return by which other names the caller can use the model; "" if there are none."""
+    """Return by which other names the caller can use the model, or "" if there are none."""
     if not place.others:
         return ""
     names = [f'"{offer.provider}/{offer.model}"{_in_region(offer)}' for offer in place.others[:MAX_NAMED]]

@@ -1,7 +1,8 @@
 """Changes the field `messages` of a Messages request so that Bedrock accepts it. Anthropic's own API accepts more.
 
 - A system message between turns is kept if the model accepts it there. Otherwise it becomes text of the user at the
-  same position (`reminder`). Moving it to the system prompt would change the cached prefix (bifrost#5931).
+  same position (`reminder`). It is not moved to the system prompt, because this would change the cached prefix
+  (bifrost#5931).
 - Images and documents that are given by URL or file id are refused, because Bedrock fetches neither.
 - Blocks that only Anthropic's own servers understand are left out and reported as dropped. A conversation has such
   blocks if these servers answered earlier turns.
@@ -38,7 +39,7 @@ _SERVER_CALL: Final = "server_tool_use"
 _TOOL_SEARCH: Final = "tool_search_tool"
 """Prefix of the names of tool-search tools. Tool search is the only tool that Bedrock runs itself for Claude."""
 SERVERS_MARKS: Final = (b'_tool_result"', b'"mcp_tool_', b'"server_tool_use"', b'"container_upload"', b'"fallback"')
-"""Byte strings for a quick search. A body with a block that Bedrock does not understand contains one of them."""
+"""Byte strings for a quick search: every body with a block that Bedrock does not understand contains one of them."""
 _OWN_MEMBERS: Final = frozenset({"role", "content"})
 
 
@@ -128,7 +129,7 @@ class PlacedMessages:
     def _release(self, following: Any) -> None:
         """Add the waiting system messages to `messages`, as one system message or as text of the user.
 
-        `following` is the role of the next message; None at the end of the conversation.
+        `following` is the role of the next message. It is None at the end of the conversation.
         """
         waiting, self._waiting = self._waiting, []
         if not waiting:

@@ -112,7 +112,7 @@ def body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
 
 
 def headers(request: ClientRequest) -> dict[str, str]:
-    """Return the header for the service tier; {} if the request names no tier that Bedrock knows.
+    """Return the header for the service tier, or {} if the request names no tier that Bedrock knows.
 
     The function `body` removes the tier from the request's body.
     """
@@ -130,8 +130,9 @@ def _betas(request: ClientRequest, target: Target, edited: EditedMembers, drop: 
 
     - Betas that the configuration drops, or that Bedrock has refused before, are left out.
     - A beta of the header is also left out if Bedrock does not accept it.
-    - The header's beta for interleaved thinking is sent only with a thinking budget and tools, because it has no effect
-      otherwise. In the body, this beta is always kept (`dialects/anthropic_messages/betas.json`).
+    - If the header has the beta for interleaved thinking, the beta is sent only if the request has a thinking budget
+      and tools. It has no effect otherwise. In the body, this beta is always kept
+      (`dialects/anthropic_messages/betas.json`).
     """
     options, without = target.options, request.without
     betas = messages_betas.remove_dropped(messages_betas.body_betas(request.top), options, drop, without=without)
@@ -286,8 +287,8 @@ def with_counts(event: Event, counts: Mapping[str, int], lifetimes: Mapping[str,
     """Return a `message_delta` event with all token counts, because Anthropic sends all counts in it (new-api#2881).
 
     Bedrock may report some counts only in `message_start` or in its metrics. `lifetimes` are the cache writes by
-    lifetime. They are added whenever counts are added. Otherwise, the meter (usage reader) would find a total of cache
-    writes in the event, and conclude that the provider does not report them by lifetime.
+    lifetime. They are always added together with counts. If the event had only the total of cache writes, the meter
+    (usage reader) would conclude that the provider does not report them by lifetime.
     """
     data = mapping(event.data)
     reported = mapping(data.get("usage"))

@@ -1,4 +1,4 @@
-"""Counts tokens with Bedrock's CountTokens, and in another way if Bedrock refuses.
+"""Counts tokens with Bedrock's CountTokens, or in another way if CountTokens does not support the model.
 
 - A CountTokens body contains a whole InvokeModel or Converse request. The gateway unpacks this request, so that any
   provider can count it and filters can read it. For Bedrock, the gateway packs it again.
@@ -7,7 +7,7 @@
 - CountTokens accepts only base model ids, and does not support every model. So the gateway tries up to three ways:
   first CountTokens with the base id, then Bedrock's Messages API (only for Anthropic's dialect), then its own estimate
   (litellm#32683, litellm#34272). A header of the reply tells if the count is an estimate.
-- Any other error of CountTokens goes to the client.
+- An error of CountTokens that is not about an unsupported model goes to the client.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _inside(top: Members) -> tuple[str, Members]:
 
 
 def _object(top: Members, name: str) -> Members:
-    """Return the value of a field that is an object; an empty object for any other value."""
+    """Return the value of a field if it is an object, and an empty object otherwise."""
     value = top.get(name, b"")
     return Members(value if value.startswith(b"{") else b"{}")
 
@@ -178,7 +178,7 @@ def neutral_count(body: bytes) -> dict[str, int]:
 
 
 def _tokens(value: Any) -> int:
-    """Return a count of tokens; 0 if the value is not a plausible count."""
+    """Return a count of tokens, or 0 if the value is not a plausible count."""
     return count(value) or 0
 
 
@@ -211,7 +211,7 @@ def _messages_api_request(request: ClientRequest, target: Target, drop: Drop) ->
 
 
 def _counted_tokens(reply: StepResponse) -> int:
-    """Return the count in a reply; 0 if there is none.
+    """Return the count in a reply, or 0 if there is none.
 
     Bedrock sends status 200 for unknown paths too. So a reply with status 200 may have no count.
     """

@@ -87,7 +87,7 @@ class _Asked(NamedTuple):
     root: str
     """The beginning of the path, which shows the kind of job: `_ASYNC` or `_BATCH`."""
     job: str
-    """The id or the ARN of the job, decoded; "" for a request that names none."""
+    """The id or the ARN of the job, decoded. It is "" for a request that names none."""
 
 
 def parse(flag: str, request: HttpRequest) -> ClientRequest:

@@ -1,13 +1,13 @@
 """Finds the models of an Amazon Bedrock account, with ListFoundationModels and ListInferenceProfiles.
 
 - These are operations of Bedrock's control plane. If the provider's host is AWS's bedrock-runtime, the requests go to
-  the control plane of its region. Any other host, such as a proxy, gets the requests itself.
+  the control plane of the same region. If it is any other host, such as a proxy, the requests go to this host.
 - A foundation model is offered if it writes text and can be called on demand.
 - An inference profile is offered if it is active and its model writes text. Clients call a profile of AWS by its id,
   and an application profile by its ARN.
-- An application profile is made from a profile of AWS or from a foundation model. It does not name its origin, but the
-  price depends on the origin. So the gateway assumes that the origin is the AWS profile with the same
-  foundation models. If there is none, it assumes the foundation model.
+- An application profile is made from a profile of AWS or from a foundation model. It does not name its origin, although
+  the price depends on it. So the gateway assumes that the origin is the AWS profile with the same foundation models. If
+  there is no such AWS profile, it assumes that the origin is the foundation model.
 
 Source: botocore's service model of bedrock.
 """
@@ -36,7 +36,7 @@ def discover_models(host: str) -> ModelSearch:
 
 
 def control_plane(host: str) -> str:
-    """Return the first label of the host of Bedrock's control plane; "" if it has the provider's own host."""
+    """Return the first label of the host of Bedrock's control plane, or "" if it has the provider's own host."""
     runtime = _RUNTIME.fullmatch(host)
     return "" if runtime is None else f"bedrock{runtime[1] or ''}"
 
@@ -97,7 +97,7 @@ def _identity(profile: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _model(profile: Mapping[str, Any]) -> str:
-    """Return the id of the profile's foundation model, from the end of its ARN; "" if there is none."""
+    """Return the id of the profile's foundation model, from the end of its ARN, or "" if there is none."""
     return min(_identity(profile), default="").rpartition("/")[2]
 
 

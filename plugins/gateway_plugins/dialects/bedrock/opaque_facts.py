@@ -39,7 +39,9 @@ _NO_BILL: Final[Mapping[str, int]] = {}
 
 
 def tier_of_headers(headers: Headers) -> str:
-    """Return "optimized" if the headers report optimized latency; otherwise the service tier; "" if there is none."""
+    """Return "optimized" if the headers report optimized latency, and otherwise the service tier; "" if there is
+    none.
+    """
     if headers.get("x-amzn-bedrock-performanceconfig-latency") == "optimized":
         return "optimized"
     return headers.get("x-amzn-bedrock-service-tier", "")

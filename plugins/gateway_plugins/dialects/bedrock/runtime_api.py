@@ -97,7 +97,7 @@ _IN_STREAM: Final[Mapping[str, str]] = {
     "ModelErrorException": "ModelStreamErrorException",
 }
 _IN_CONVERSE: Final[Mapping[str, str]] = {"ModelTimeoutException": "ModelStreamErrorException"}
-"""Exceptions that ConverseStream does not have, each with the exception that it sends instead."""
+"""Exceptions that ConverseStream does not have, each with the exception that ConverseStream sends in its place."""
 _KEY_FAULTS: Final = frozenset(
     {
         "ExpiredTokenException", "IncompleteSignature", "InvalidClientTokenId", "InvalidSignatureException",
@@ -107,10 +107,11 @@ _KEY_FAULTS: Final = frozenset(
 _KEY_REFUSED: Final = re.compile(
     "API Key|bearer token|security token|Authentication failed|CallWithBearerToken", re.IGNORECASE
 )
-"""Pattern for the message of a 403 that is about a bad key.
+"""Pattern for the message of a 403 because of a bad key.
 
-The exception's name does not show this. AWS uses the same exception if the account has no access to the model, or if
-`bedrock:InvokeModel` is denied."""
+Only the message shows this cause. AWS uses the same exception if the account has no access to the model, or if
+`bedrock:InvokeModel` is denied.
+"""
 _PADDING: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
@@ -239,11 +240,11 @@ For an unknown path, AWS answers with status 200 and an exception in the field `
 
 
 def problem_for(head: Head, body: bytes) -> Problem | None:
-    """Return the problem in an error reply; None if the reply is no error.
+    """Return the problem in an error reply, or None if the reply is no error.
 
-    The error header names the problem, or else `__type` or `code` in the body, or else the status. A reply with status
-    200 is an error if it has the error header, or if its body begins with an exception. A field `Output` without an
-    exception is no error, because a model's reply may have this field.
+    The problem is named by the error header. Without this header, `__type` or `code` in the body names it, or else the
+    status. A reply with status 200 is an error if it has the error header, or if its body begins with an exception. A
+    field `Output` without an exception does not make it an error, because a model's reply may have this field.
     """
     if head.status < 400 and _ERROR_HEADER not in head.headers and _EXCEPTION.match(body) is None:
         return None
@@ -312,7 +313,7 @@ class EventStreamReader(ABC):
 
 
 def stream_failure(frame: Frame) -> UpstreamFailed | None:
-    """Return the error that an exception frame or error frame reports; None for a frame with an event."""
+    """Return the error that an exception frame or error frame reports. Return None for a frame with an event."""
     kind = frame.headers.get(":message-type", "event")
     if kind == "event":
         return None
@@ -379,7 +380,7 @@ def message(kind: str, payload: bytes) -> bytes:
 
 
 def limit(request: ClientRequest, *path: str) -> int | None:
-    """Return the integer in the body at a path of field names; None if there is no integer."""
+    """Return the integer in the body at a path of field names, or None if there is no integer."""
     top = request.top
     try:
         for name in path[:-1]:

@@ -1,8 +1,8 @@
 """Removes the gateway's tags on thinking from requests that are not translated.
 
 In a translated reply, the gateway puts a tag with the model family before each signature of thinking, except Claude's
-(`shared/reasoning.py`). The client sends the tag back. A later request of the conversation may go to a provider with
-the client's own dialect. Such a request is not translated, so its tags are removed here.
+(`shared/reasoning.py`). The client sends the tag back in later requests. If a later request goes to a provider with the
+client's own dialect, it is not translated, and its tags are removed here.
 
 - Thinking of the target's model family is sent without the tag.
 - Thinking of another family is removed and reported as dropped. Unsigned thinking is removed too if the model does not
@@ -54,17 +54,17 @@ def is_tagged(body: bytes) -> bool:
 
 
 def of_messages(top: Members, target: Target, drop: Drop) -> Changes:
-    """Return the change to `messages` of a Messages body; {} if nothing changes."""
+    """Return the change to `messages` of a Messages body, or {} if nothing changes."""
     return _changes(top, target, drop, _of_messages)
 
 
 def of_converse(top: Members, target: Target, drop: Drop) -> Changes:
-    """Return the change to `messages` of a Converse body; {} if nothing changes."""
+    """Return the change to `messages` of a Converse body, or {} if nothing changes."""
     return _changes(top, target, drop, _of_converse)
 
 
 def of_chat(top: Members, target: Target, drop: Drop) -> Changes:
-    """Return the change to `messages` of a Chat body; {} if nothing changes.
+    """Return the change to `messages` of a Chat body, or {} if nothing changes.
 
     In a Chat body, thinking is in `thinking_blocks`, an extension by LiteLLM.
     """

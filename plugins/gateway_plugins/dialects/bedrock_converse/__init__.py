@@ -1,5 +1,5 @@
 """Amazon Bedrock's Converse API.
 
-Other packages import its modules, because this package exports nothing itself. Code that all of Bedrock's APIs share is
-in `dialects/bedrock/`.
+This package exports nothing itself. Other packages import its modules. Code that all of Bedrock's APIs share is in
+`dialects/bedrock/`.
 """

@@ -28,14 +28,15 @@ _NAME: Final = "cachePoint"
 _POSSIBLE: Final = re.compile(rb'(?<!\\)"cachePoint"|\\u00[4-7]')
 """Pattern for a body that may have the key `"cachePoint"`.
 
-The key may be written with escaped letters. So any escaped ASCII letter matches too. A text that quotes the key does
-not match, because quotes in a JSON string are escaped."""
+The key may be written with escaped letters, so any escaped ASCII letter matches too. A string that contains the quoted
+key does not match, because quotes inside a JSON string are escaped.
+"""
 _POINTS: Final = tuple(orjson.dumps({_NAME: {"type": "default", **ttl}}) for ttl in ({}, {"ttl": "1h"}))
 _Change = Callable[[bytes], bytes | None]
 
 
 def mark_cache(request: ClientRequest, target: Target, lifetime: str) -> ClientRequest | None:
-    """Return the request with the gateway's cache points; None if the gateway sets none."""
+    """Return the request with the gateway's cache points, or None if the gateway sets none."""
     if not auto_cache.is_possible(request, target.caps):
         return None
     try:
@@ -59,7 +60,7 @@ def _marked(request: ClientRequest, caps: Caps, lifetime: str) -> ClientRequest 
 
 
 def _with_points(name: str, raw: bytes, point: bytes, caps: Caps) -> bytes | None:
-    """Return `raw` (the JSON value of the field `name`) with cache points; None if none can be set."""
+    """Return `raw` (the JSON value of the field `name`) with cache points, or None if none can be set."""
     if name == "messages":
         return marked_turns(raw, lambda content: _in_content(content, point))
     if name == "system":
@@ -72,7 +73,9 @@ def _with_points(name: str, raw: bytes, point: bytes, caps: Caps) -> bytes | Non
 
 
 def _in_content(raw: bytes, point: bytes) -> bytes | None:
-    """Return a list of blocks with a cache point after the last block that accepts one; None without such a block."""
+    """Return a list of blocks with a cache point after the last block that accepts one, or None without such a
+    block.
+    """
     blocks = RawList(raw)
     for index in reversed(range(len(blocks.items))):
         if _takes_point(Members(blocks.items[index])):

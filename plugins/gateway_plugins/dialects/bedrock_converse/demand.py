@@ -36,7 +36,9 @@ from gateway_plugins.shared.turns import (
 )
 
 FILLER: Final = "."
-"""Text of a turn that is added only because Bedrock requires a turn there. In recorded traffic, models ignore it."""
+"""Text of a turn that is added where Bedrock requires a turn and the client has none. In recorded traffic, models
+ignore it.
+"""
 ATTACHED: Final = "(attached)"
 """Text for a message that has a document but no text. Bedrock refuses such a message (archestra#4220)."""
 
@@ -46,7 +48,7 @@ _EXTENSION: Final = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
 _TEXT_FORMATS: Final = frozenset({"txt", "csv", "md", "html"})
 """Formats of documents that are plain text."""
 _MAX_NAME: Final = 190
-"""Maximum length of a document's name in characters. Bedrock allows 200; the rest is for a number such as " (2)"."""
+"""Maximum length of a document's name in characters. Bedrock allows 200. The rest is for a number such as " (2)"."""
 
 
 def is_blank(block: Block) -> bool:
@@ -90,8 +92,8 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 
     - The roles user and assistant alternate.
     - The user's message after a tool call has the result of the call.
-    - If the last turn is the assistant's, a user message is added. It is not added if `prefill` is true and the turn
-      has no tool calls: then the model continues that turn.
+    - If the last turn is the assistant's, a user message is added. Exception: if `prefill` is true and the turn has no
+      tool calls, the turn stays the last one, and the model continues it.
     """
     runs = _runs(turns, drop)
     if not runs or (runs[0][0] == "assistant" and not caps.leading_assistant):
@@ -164,8 +166,8 @@ def _assistant(run: Sequence[Turn], ids: ToolIds) -> Block:
 def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
     """Return the messages for consecutive turns of the user and the system.
 
-    Normally this is one user message, with the tool results first (camel#3954). It is split in two if the model refuses
-    other blocks beside tool results. A system message may follow it.
+    Normally this is one user message, with the tool results first (camel#3954). If the model refuses other blocks
+    beside tool results, it is split in two. A system message may follow the user's messages.
     """
     results: list[Block] = []
     others: list[Block] = []

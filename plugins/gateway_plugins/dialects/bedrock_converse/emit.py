@@ -78,7 +78,7 @@ class ReplyOptions(msgspec.Struct, frozen=True):
         return {"latencyMs": round((monotonic() - self.started) * 1000)}
 
     def fields(self, stop: Stop, usage: Usage | None) -> Block:
-        """Return `additionalModelResponseFields` with each requested value that is known; {} without any."""
+        """Return `additionalModelResponseFields` with each requested value that is known, or {} without any."""
         known: dict[str, Any] = {}
         if stop.sequence:
             known |= {"/stop_sequence": stop.sequence, "/delta/stop_sequence": stop.sequence}
@@ -120,13 +120,15 @@ class Stream:
         self._started = False
         self._index = -1
         self._open = ""
-        """Kind of the open block; "" between blocks."""
+        """Kind of the open block. It is "" between blocks."""
         self._has_arguments = False
         """True if a piece of the open call's arguments was written."""
         self._stop: Stop | None = None
-        """The stop reason; None before `finish`.
+        """The stop reason. It is None before `finish`.
 
-        It is held back until the counts are known, because `messageStop` may repeat some of the counts."""
+        The event `messageStop` is written only when the counts are known, because it may repeat some of them. Until
+        then, the stop reason is kept here.
+        """
         self._usage: Usage | None = None
         self._tier = ""
         self._ended = False
@@ -225,7 +227,7 @@ class _Open(msgspec.Struct):
     call: Block = msgspec.field(default_factory=dict)
 
     def block(self) -> Block | None:
-        """Return the block in Converse's form; None for a text block that is empty.
+        """Return the block in Converse's form, or None for a text block that is empty.
 
         Bedrock would refuse an empty text when the client sends it back.
         """

@@ -31,11 +31,11 @@ class Output(msgspec.Struct, frozen=True):
     specs: Sequence[Block]
     """The specs of the tools, including the schema tool."""
     config: Block = msgspec.field(default_factory=dict)
-    """The field `outputConfig`; {} for none."""
+    """The field `outputConfig`. It is {} for none."""
     schema_tool: str = ""
-    """Name of the schema tool; "" for none."""
+    """Name of the schema tool. It is "" for none."""
     hint: str = ""
-    """Text for the system prompt; "" for none."""
+    """Text for the system prompt. It is "" for none."""
 
 
 def build_output(

@@ -242,7 +242,10 @@ def choice(top: Members, extra: Mapping[str, Any]) -> ToolChoice:
 
 
 def output_format(top: Members, extra: Mapping[str, Any], drop: Drop) -> JsonFormat | None:
-    """Return the format in `outputConfig.textFormat` or in Claude's `output_config.format`; None without either."""
+    """Return the format in `outputConfig.textFormat` or in Claude's `output_config.format`.
+
+    Return None without either.
+    """
     output = member(top, "outputConfig")
     output = {} if output is None else struct(output, "/outputConfig", ("textFormat", "effort"), drop)
     if (wanted := output.get("textFormat")) is not None:
@@ -319,7 +322,7 @@ def metadata(top: Members) -> dict[str, str]:
 
 
 def project(top: Members) -> str:
-    """Return `projectIdentifier`, the project to which AWS attributes the request; "" if it is missing."""
+    """Return `projectIdentifier`, the project to which AWS attributes the request, or "" if it is missing."""
     value = member(top, "projectIdentifier")
     if value is not None and not (isinstance(value, str) and _PROJECT.fullmatch(value)):
         raise invalid("projectIdentifier must be the id or the ARN of a project", "projectIdentifier")
@@ -327,14 +330,15 @@ def project(top: Members) -> str:
 
 
 def report_extras(extra: Mapping[str, Any], carried: Collection[str], drop: Drop) -> None:
-    """Report as dropped each extra field that is neither read here nor passed on (`carried`)."""
+    """Report as dropped each extra field, except those that are read here or passed on (`carried`)."""
     for name in extra:
         if name not in _READ and name not in carried:
             drop(f"{EXTRAS}/{escape_step(name)}")
 
 
 def check_extras(extra: Mapping[str, Any], carried: Collection[str], drop: Drop) -> None:
-    """Report as dropped each beta, and each extra field that is neither read here nor passed on (`carried`).
+    """Report as dropped each beta. Also report each extra field, except those that are read here or passed on
+    (`carried`).
 
     Call this for models other than Claude. Raises `Refused` for Anthropic's own tools, because the model cannot call
     them.

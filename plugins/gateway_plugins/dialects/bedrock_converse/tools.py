@@ -69,7 +69,7 @@ def tool_spec(name: str, description: str, schema: Any, at: str, caps: Caps, dro
 def _make_strict(spec: Block, tool: Tool, caps: Caps, drop: Drop) -> None:
     """Set `strict` on a tool's spec, and remove the schema keywords that Bedrock then refuses (`restrict_schema`).
 
-    If the model does not accept `strict`, or the schema is recursive, `strict` is reported as dropped instead.
+    If the model does not accept `strict`, or the schema is recursive, `strict` is left out and reported as dropped.
     """
     if not caps.strict_tools or is_recursive(spec["inputSchema"]["json"]):
         drop(tool.strict_at)
@@ -109,11 +109,11 @@ def tool_config(
     """Return `toolConfig`, and the fields for the tool choice in `additionalModelRequestFields`.
 
     - `history` has the names of the tools that earlier messages call. Converse requires `toolConfig` for such messages,
-      even if no tool is offered (vercel/ai#7528). Then `toolConfig` has the tools in `history`.
+      even if the request offers no tool (vercel/ai#7528). In that case, `toolConfig` has the tools in `history`.
     - Converse has no tool choice "none". It is sent in Claude's own field `tool_choice`, if the model accepts this
       field.
 
-    `thinks` is true if the model thinks in Anthropic's form. Some models then refuse a forced tool choice.
+    `thinks` is true if the model thinks in Anthropic's form. While they think, some models refuse a forced tool choice.
     """
     mode = choice.mode
     if not specs:

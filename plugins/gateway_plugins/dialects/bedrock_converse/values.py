@@ -105,7 +105,7 @@ class CachePoint:
 class ToolChange:
     """A change of the offered tools in the middle of a conversation. `added` is false if the tool is removed.
 
-    `server` is the name of the tool's MCP server; "" for none.
+    `server` is the name of the tool's MCP server. It is "" for none.
     """
 
     at: str
@@ -120,7 +120,7 @@ Block = Text | File | Document | SearchResult | Reasoning | Call | Result | Json
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message; `role` is user, assistant or system."""
+    """One message. `role` is user, assistant or system."""
 
     role: str
     at: str

@@ -50,7 +50,7 @@ class Reader:
         self._drop = drop
         self._order = BlockOrder()
         self._index = -1
-        """Index of the open block; -1 between blocks."""
+        """Index of the open block. It is -1 between blocks."""
         self._tool_id = ""
         """The id of the open block's tool call."""
         self._finished = False

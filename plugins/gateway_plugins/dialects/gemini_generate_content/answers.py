@@ -1,8 +1,8 @@
 """Wraps an answer that is not an object, such as a list, in an object.
 
-A Gemini client may give a JSON schema of any type. google-genai's own examples ask for a list. Other APIs accept only
-schemas of type object. So the provider gets the schema of an object whose only field is the answer. The answer is then
-taken out of the reply.
+A Gemini client may give a JSON schema of any type. For example, google-genai's own examples ask for a list. Other APIs
+accept only schemas of type object. So the provider gets the schema of an object with a single field, whose value is the
+answer. In the reply, the gateway takes the answer out of the object.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ _DEFINITIONS: Final = ("$defs", "definitions")
 
 
 def in_object(schema: Schema) -> Schema | None:
-    """Return the schema of an object around the answer; None if `schema` has no type, or already allows an object."""
+    """Return the schema of an object around the answer, or None if `schema` has no type, or already allows an
+    object.
+    """
     kind = schema.get("type")
     if kind is None or kind == "object" or (isinstance(kind, list) and "object" in kind):
         return None
@@ -36,7 +38,8 @@ def in_object(schema: Schema) -> Schema | None:
 class DropInAnswer(msgspec.Struct, frozen=True):
     """Reports dropped fields of a schema that `in_object` returned.
 
-    A JSON pointer in that schema is changed to the pointer in the client's own schema, and then passed to `drop`.
+    The JSON pointer of such a field leads into the wrapped schema. It is changed to the pointer in the client's own
+    schema, and then passed to `drop`.
     """
 
     drop: Drop
@@ -54,7 +57,7 @@ class AnswerText:
         self._held = ""
         """Text that may or may not belong to the answer. Later text decides."""
         self._is_inside: bool | None = None
-        """True if an object surrounds the answer, false if not, None before it is known."""
+        """True if an object surrounds the answer, and False if not. It is None while this is not known."""
 
     def feed(self, piece: str) -> str:
         """Add a piece of text. Return the part of the answer that is known by now."""

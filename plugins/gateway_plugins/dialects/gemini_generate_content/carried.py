@@ -32,12 +32,12 @@ class Signature(NamedTuple):
 
 
 def encode(signature: Signature, maker: Maker) -> str:
-    """Return a signature, encoded for the client; "" if it is too large."""
+    """Return a signature, encoded for the client, or "" if it is too large."""
     return maker.encoded(FORM, [signature.kind, signature.value])
 
 
 def decode(value: str, maker: Maker) -> Signature | None:
-    """Return the signature in a value that `encode` made for the same model family; None for any other value."""
+    """Return the signature in a value that `encode` made for the same model family, or None for any other value."""
     match maker.decoded(FORM, value):
         case [str(kind), str(signature)] if kind in _KINDS and signature:
             return Signature(kind, signature)

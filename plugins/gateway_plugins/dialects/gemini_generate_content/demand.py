@@ -103,7 +103,8 @@ class Conversation:
     def system(self, value: str) -> None:
         """Add a system text.
 
-        It becomes text of the user if the conversation has begun, or if the model accepts no system instruction.
+        If the conversation has begun, or if the model accepts no system instruction, the text is added as text of the
+        user.
         """
         if not value.strip():
             return
@@ -166,8 +167,8 @@ class Conversation:
 
         - A function call without a result gets an error as its result.
         - If there are no contents, a user's content is added.
-        - A user's content is also added if the assistant has the last turn and the model cannot continue it. The
-          assistant's turn is then reported as dropped, but still sent.
+        - A user's content is also added if the last turn is the assistant's and the model cannot continue it. The
+          assistant's turn is sent, but reported as dropped.
         """
         self._flush()
         trailing = self._contents and self._contents[-1]["role"] == "model" and not self._caps.prefill
@@ -208,8 +209,9 @@ class Conversation:
     def _function_response(self, result: Block, beside: list[Block]) -> Block:
         """Return the part with a function response.
 
-        Files that are not allowed in it are added to `beside`, after a text with the function's name. The output is
-        sent as text even if it is JSON. In JSON, Gemini would interpret a field `$ref` (vercel/ai#14369).
+        Files that are not allowed in a function response are added to `beside`, after a text with the function's name.
+        The output of the function is sent as text even if it is JSON, because Gemini would interpret a field `$ref` in
+        JSON (vercel/ai#14369).
         """
         name = self._names[result["id"]]
         content = result["content"]

@@ -75,7 +75,7 @@ class _Writer(ABC):
         self._answer = AnswerText() if options.in_object else None
         self._id = ""
         self._open = ""
-        """Kind of the open block; "" between blocks."""
+        """Kind of the open block. It is "" between blocks."""
         self._thought: list[str] = []
         """Pieces of the open block of thinking."""
         self._signed: list[dict[str, str]] = []

@@ -1,9 +1,9 @@
 """Errors in Google's form: statuses, codes and details.
 
 An error is `{"error": {"code": 429, "message": "...", "status": "RESOURCE_EXHAUSTED", "details": [...]}}`. Some clients
-read a stream as a JSON array. These clients get a list with one such object, even if the whole reply is an error
-(googleapis/python-aiplatform#5010; caugner/gemdn, `src/fixtures.rs`: a 503). If the request cannot be parsed, these
-clients get the object without the list.
+read a stream as a JSON array. They get a list with one such object, even if the error comes instead of a stream
+(googleapis/python-aiplatform#5010; caugner/gemdn, `src/fixtures.rs`: a 503). Only if the request cannot be parsed do
+they get the object without the list.
 
 Sources: Google's API design guide (AIP-193), google.rpc.Code.
 """
@@ -81,7 +81,7 @@ _SECONDS: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 
 
 def problem_for(head: Head, body: bytes) -> Problem | None:
-    """Return the problem that a provider's reply reports; None if the reply is no error."""
+    """Return the problem that a provider's reply reports, or None if the reply is no error."""
     problem = provider_errors.problem_of(head, body)
     return problem if problem is None else _refined(problem, _decoded(body))
 

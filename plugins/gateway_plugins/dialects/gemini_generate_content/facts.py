@@ -54,17 +54,19 @@ FAULTS: Final = frozenset(
 )  # fmt: skip
 """Finish reasons that report a failure of the model or the server."""
 CONTINUATION: Final = "CONTINUATION"
-"""Finish reason of a reply that is cut off, because one request cannot write more tokens."""
+"""Finish reason of a reply that was cut off at the number of tokens that one request can write."""
 
 
 def finish_reason(candidate: Mapping[str, Any]) -> str:
-    """Return the finish reason of a candidate; "" if the candidate has not ended."""
+    """Return the finish reason of a candidate, or "" if the candidate has not ended."""
     reason = text(candidate.get(FINISH_REASON))
     return "" if reason == UNSPECIFIED else reason
 
 
 def block_reason(data: Any) -> str:
-    """Return the reason why the prompt was blocked; "" if it was not. A reply to a blocked prompt has no candidates."""
+    """Return the reason why the prompt was blocked, or "" if it was not. A reply to a blocked prompt has no
+    candidates.
+    """
     return text(mapping(mapping(data).get(PROMPT_FEEDBACK)).get(BLOCK_REASON))
 
 

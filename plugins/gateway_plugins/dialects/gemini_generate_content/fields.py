@@ -36,7 +36,7 @@ class Fields(msgspec.Struct, frozen=True):
     """The known fields of one object, by their names in lowerCamelCase."""
 
     pointer: str
-    """JSON pointer of the object; "" for the request itself."""
+    """JSON pointer of the object. It is "" for the request itself."""
     _value: Callable[[str], Any]
     _spelled: Mapping[str, str]
     """The client's spelling of each known field, by the field's name in lowerCamelCase."""
@@ -45,7 +45,7 @@ class Fields(msgspec.Struct, frozen=True):
         return name in self._spelled
 
     def get(self, name: str) -> Any:
-        """Return the value of a field; None if it is missing."""
+        """Return the value of a field, or None if it is missing."""
         spelled = self._spelled.get(name)
         return None if spelled is None else self._value(spelled)
 
@@ -94,7 +94,7 @@ def repeated(value: Any, at: str) -> list[tuple[Any, str]]:
 
 
 def enum_value(value: Any, at: str, known: Mapping[str, str]) -> str:
-    """Return the gateway's name of an enum value, from Google's name; "" for null. Case is ignored.
+    """Return the gateway's name of an enum value, from Google's name, or "" for null. Case is ignored.
 
     `known` maps Google's names to the gateway's. Raises `Refused` for any other name.
     """

@@ -15,7 +15,8 @@ class Generation(msgspec.Struct, frozen=True):
     """The rules of one generation of models."""
 
     budget: tuple[int, int] | None = None
-    """Smallest and largest thinking budget in tokens; None if the models accept a thinking level instead."""
+    """Smallest and largest thinking budget in tokens. The value is None if the models accept a thinking level instead.
+    """
     json_with_tools: bool = True
     """True if one request may both require a JSON answer and offer functions."""
     result_files: bool = True

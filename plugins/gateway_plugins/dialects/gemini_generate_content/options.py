@@ -109,7 +109,7 @@ def _declaration(name: str, description: str, schema: Block) -> Block:
 
 
 def _tool_members(functions: _Functions, caps: Caps, drop: Drop) -> Block:
-    """Return `tools` and `toolConfig`; {} if no function is offered.
+    """Return `tools` and `toolConfig`, or {} if no function is offered.
 
     Gemini cannot be limited to one function call at a time. If the client sets this limit, it is reported as dropped.
     """
@@ -177,7 +177,7 @@ def penalties(given: Mapping[str, Any], pointer: Callable[[str], str], caps: Cap
 
 
 def _thinking(requested: ThinkingRequest, planned: Plan, generation: Generation, drop: Drop) -> Block:
-    """Return `thinkingConfig`, with a level or a budget as the model requires; {} if no thinking is planned.
+    """Return `thinkingConfig`, with a level or a budget as the model requires. Return {} if no thinking is planned.
 
     Gemini returns its thoughts only on request. They are requested if the client wants thinking and does not hide it.
     """

@@ -43,7 +43,7 @@ def _requests(data: dict[str, Any]) -> Iterator[Place | End]:
 
 
 def _answer(data: dict[str, Any]) -> tuple[Place | End, ...]:
-    """Return the places of a chunk that only continues one answer; () for any other event.
+    """Return the places of a chunk that only continues one answer, or () for any other event.
 
     Nearly all chunks only continue one answer.
     """

@@ -5,8 +5,8 @@ They return values of `shared/plain_request.py`.
 - Consecutive contents of the model become one message, because google-genai stores each chunk of a stream as a content.
   Consecutive texts of the model become one text.
 - A function call without an id gets an id from its number in the conversation.
-- A function response belongs to the call with its id in the last turn of the model. Without such a call, it belongs to
-  the first unanswered call with its name.
+- A function response belongs to the call with the same id in the last turn of the model. If there is no such call, it
+  belongs to the first unanswered call with the same name.
 - A malformed value is refused with a 400 that names the field.
 - In a turn of the model, a part that only Google's servers understand is left out and reported as dropped. A 400 would
   end the session.
@@ -77,9 +77,10 @@ class _Contents(msgspec.Struct):
     """Content of the model's turn that is being read."""
     _turn_at: str = ""
     _thoughts: list[Reasoning] = msgspec.field(default_factory=list)
-    """Unsigned thinking that is not in the turn yet.
+    """Unsigned thinking that has not been added to the turn.
 
-    If a signature that the gateway wrote follows, this thinking is discarded, because the signature contains it."""
+    If a signature follows that the gateway wrote, the signature contains this thinking, which is then discarded here.
+    """
     _calls: list[Call] = msgspec.field(default_factory=list)
     """The function calls of the model's last turn."""
     _answered: set[str] = msgspec.field(default_factory=set)
@@ -237,7 +238,7 @@ class _Contents(msgspec.Struct):
 
 
 def _kind(part: Fields, *, needed: bool = True) -> str:
-    """Return the kind of a part; "" for no kind if `needed` is false.
+    """Return the kind of a part, or "" for no kind if `needed` is false.
 
     Raises `Refused` for several kinds, and for no kind if `needed` is true.
     """

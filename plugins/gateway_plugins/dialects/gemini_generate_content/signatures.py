@@ -45,7 +45,7 @@ def packed(blocks: Sequence[Mapping[str, str]]) -> str:
 
 
 def unpacked(value: str) -> list[dict[str, str]] | None:
-    """Return the blocks in a value that `packed` made; None for any other value."""
+    """Return the blocks in a value that `packed` made, or None for any other value."""
     plain = value.translate(_STANDARD).rstrip("=")
     try:
         if not base64.b64decode(plain[:_MARK_CHARACTERS]).startswith(_MARK):

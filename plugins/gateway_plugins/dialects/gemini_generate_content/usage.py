@@ -86,15 +86,17 @@ class Reports:
     def is_exact(self) -> bool:
         """True if the cost follows exactly from the counts.
 
-        It is false with searches, because some models charge a fee per search and others a fee per prompt. It is also
-        false with cached audio, because cached audio costs more than other cached tokens.
+        It is False if the reply used searches, because some models charge a fee per search and others a fee per prompt.
+        It is also False if cached tokens may be audio, because cached audio costs more than other cached tokens.
         """
         cached_audio = self._modalities.get("cacheTokensDetails", {}).get(_AUDIO, 0)
         return not (self._is_grounded or cached_audio or self._unexplained or self._has_unknown_cache)
 
     @property
     def _candidates(self) -> int:
-        """Number of tokens of the candidates. If it was not reported, this is the total minus the other counts."""
+        """Number of tokens of the candidates. If the reply does not report it, it is computed as the total minus the
+        other counts.
+        """
         counts = self._counts
         known = counts[_PROMPT] + counts[_TOOLS] + counts[_THOUGHTS]
         return counts[_OUTPUT] or max(0, counts[_TOTAL] - known)

@@ -55,9 +55,10 @@ class Reader:
         self._drop = drop
         self._reports = Reports()
         self._started = self._thinks = self._in_text = False
-        """`_thinks` is true if a block of thinking is open, `_in_text` if a block of text is open."""
+        """`_thinks` is True while a block of thinking is open, and `_in_text` while a block of text is open."""
         self._native = self._blocked = ""
-        """The candidate's finish reason, and the reason why the prompt was blocked; "" if there is none."""
+        """The candidate's finish reason, and the reason why the prompt was blocked. The value is "" if there is none.
+        """
         self._cited: set[str] = set()
 
     def event(self, event: Event, writer: Writer) -> None:
@@ -136,9 +137,9 @@ class Reader:
     def _call(self, call: Mapping[str, Any], signature: str, writer: Writer) -> None:
         """Write a function call.
 
-        The client gets no call of the schema tool (the tool whose input is the answer), so the signature of such a call
-        is dropped. Calls without a name are later pieces of streamed arguments. The gateway never requests streamed
-        arguments, so they are dropped.
+        The schema tool is the tool whose input is the answer. The client does not see calls of it, so their signatures
+        are dropped. A call without a name is a later piece of streamed arguments. The gateway never requests streamed
+        arguments, so such a call is dropped.
         """
         name = lenient.text(call.get("name"))
         if not name:
@@ -169,8 +170,8 @@ class Reader:
             writer.redacted(token)
 
     def _settle(self, writer: Writer) -> None:
-        """End the open thinking block. Gemini did not sign it, so its signature is only the tag of the model's
-        family.
+        """End the open thinking block. Gemini did not sign this block. Therefore the client gets only the tag of the
+        model's family as its signature.
         """
         if self._thinks:
             self._thinks = False

@@ -31,9 +31,9 @@ class ChoiceMember(msgspec.Struct, frozen=True):
     mode: str = "auto"
     """`auto`, `none`, `any` or `tool` (`shared/offered_tools.py`)."""
     name: str = ""
-    """Name of the tool that must be called; "" if the mode is not `tool`."""
+    """Name of the tool that must be called. It is "" if the mode is not `tool`."""
     allowed: tuple[str, ...] | None = None
-    """Names of the tools that may be called (`allowed_tools`); None if all tools may be called."""
+    """Names of the tools that may be called (`allowed_tools`). The value is None if all tools may be called."""
 
 
 def refuse_files(parts: Iterable[Part], role: str) -> None:
@@ -44,7 +44,7 @@ def refuse_files(parts: Iterable[Part], role: str) -> None:
 
 
 def service_tier(top: Members) -> str:
-    """Return the service tier to request; "" for the default tier.
+    """Return the service tier to request, or "" for the default tier.
 
     A missing tier, `auto` (bifrost#7266) and `default` all mean the default tier.
     """

@@ -10,7 +10,8 @@ A piece has an index, and the first piece of a call has an id and a name (OpenAI
 
 So these rules decide, in this order:
 
-1. A piece with the id of a known call continues this call, unless it has a name and another index.
+1. A piece with the id of a known call continues this call. Exception: if the piece also has a name, and an index other
+   than that of the call, it begins a new call.
 2. Any other piece is compared with the call of its index, or with the last call if the piece has no index. It begins a
    call if it has another name, or a name and another id.
 3. If there is no call of its index, a piece with an id or a name begins a call.
@@ -89,7 +90,7 @@ class CallNumbers:
         return numbered
 
     def _find(self, piece: _Piece, seen: set[int]) -> _Known | None:
-        """Return the tool call to which a piece belongs; None if the piece repeats a complete call.
+        """Return the tool call to which a piece belongs, or None if the piece repeats a complete call.
 
         `seen` has the number (`_Known.number`) of each call with an earlier piece in the same delta.
         """
@@ -105,7 +106,7 @@ class CallNumbers:
         return call
 
     def _call_of(self, piece: _Piece, seen: set[int]) -> _Known | None:
-        """Return the known tool call that a piece continues; None if the piece begins a call."""
+        """Return the known tool call that a piece continues, or None if the piece begins a call."""
         if piece.id in self._by_id:
             known = self._by_id[piece.id]
             # a piece with a name and another index begins another call, which has the same id
@@ -153,7 +154,7 @@ def _piece(entry: Mapping[str, Any]) -> _Piece:
 
 
 def _index(value: Any) -> int | None:
-    """Return the index as an integer; None for any other value. A string of digits counts as an integer."""
+    """Return the index as an integer, or None for any other value. A string of digits counts as an integer."""
     if isinstance(value, str) and value.isdecimal() and len(value) < len("1000"):
         return int(value)
     if isinstance(value, float) and value.is_integer():

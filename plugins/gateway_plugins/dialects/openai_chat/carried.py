@@ -4,7 +4,7 @@
   Gemini's thought signatures and OpenRouter's `reasoning_details`. Other dialects have no fields for it.
 - So the client gets the encrypted reasoning as the signature of a thinking block, or as redacted thinking. Clients of
   every dialect send these back.
-- Clients also send back the id of a tool call. But encrypted reasoning does not fit into an id: it has 1,000 to 100,000
+- The id of a tool call, which clients send back too, would be too short: encrypted reasoning has 1,000 to 100,000
   characters, and providers and clients limit the length of ids.
 - The encrypted reasoning goes back only to the model family that made it. A field that only one provider understands
   goes back only to this provider.
@@ -88,7 +88,7 @@ class Gathered(msgspec.Struct):
             self._calls[call_id] = {**self._calls.get(call_id, {}), **members}
 
     def take(self, thinking: str = "", **signed: str) -> str:
-        """Return and forget the gathered reasoning, encoded for the client; "" if there is none.
+        """Return and forget the gathered reasoning, encoded for the client, or "" if there is none.
 
         If the reasoning belongs to a thinking block, `thinking` is the name of the provider's field with the block's
         text. `signed` has the signature or the data of a block in LiteLLM's `thinking_blocks`.
@@ -157,17 +157,16 @@ class Returned(msgspec.Struct, frozen=True):
     calls: dict[str, Json]
     """The fields that hold the encrypted reasoning of a tool call, by the id of the call."""
     signed: Json
-    """The `signature` or `data` of a block in LiteLLM's `thinking_blocks`; {} for none."""
+    """The `signature` or `data` of a block in LiteLLM's `thinking_blocks`. It is {} for none."""
     is_complete: bool = True
     """False if fields of another provider were left out."""
 
 
 def returned(value: str, maker: Maker) -> Returned | None:
-    """Return the encrypted reasoning in a signature or in redacted data.
+    """Return the encrypted reasoning in a signature or in redacted data, without fields that only another provider
+    understands.
 
-    Fields that only another provider understands are left out.
-
-    Returns None if `Gathered.take` did not make the value, or made it for another model family.
+    Return None if `Gathered.take` did not make the value, or if it made the value for another model family.
     """
     decoded = maker.decoded(FORM, value)
     if not isinstance(decoded, dict) or not _is_sound(decoded):

@@ -2,9 +2,9 @@
 
 - Tool calls are numbered from 0 without gaps, and the choice has the index 0 (agentgateway#2965, litellm#19506).
 - A tool call without arguments has `{}`, never "" (vercel/ai#10859).
-- A Chat client gets text, thinking and tool calls in three separate fields, without their order. So a thinking block
-  after text or calls has the number of characters and the number of calls before it (`PLACE`). When the client sends
-  the block back, the gateway restores the order from these numbers.
+- A Chat client gets text, thinking and tool calls in three separate fields, which do not show their order. So in a
+  thinking block that comes after text or calls, the gateway writes how many characters and how many calls precede it
+  (`PLACE`). When the client sends the block back, the gateway restores the order from these numbers.
 - Three fields are not in OpenAI's reference, but other gateways have them: `reasoning_content` (thinking as text),
   `thinking_blocks` (thinking with its signature, which a client must send back), and `native_finish_reason` (the
   provider's own stop reason).
@@ -60,7 +60,7 @@ _TIERS: Final = frozenset({"auto", "default", "flex", "scale", "priority"})
 
 
 def openai_tier(tier: str) -> str:
-    """Return the service tier if OpenAI has a tier of this name; otherwise "default"."""
+    """Return the service tier if OpenAI has a tier of this name, and otherwise "default"."""
     return tier if tier in _TIERS else "default"
 
 

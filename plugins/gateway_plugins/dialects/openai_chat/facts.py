@@ -42,7 +42,7 @@ def parts_of(content: Any) -> tuple[list[str], list[str], list[str]]:
 
 
 def finish_reason(choice: Mapping[str, Any]) -> str:
-    """Return the finish reason of a choice; "" if the choice has not ended.
+    """Return the finish reason of a choice, or "" if the choice has not ended.
 
     Some servers send the text "null" until a choice has ended (AIShell#350).
     """

@@ -87,7 +87,7 @@ def _values(named: Any) -> list[Any]:
 
 
 def _tool_members(functions: Sequence[Block], choice: ToolChoice, caps: Caps, drop: Drop) -> Block:
-    """Return `tools`, `tool_choice` and `parallel_tool_calls`; {} if no function is offered.
+    """Return `tools`, `tool_choice` and `parallel_tool_calls`, or {} if no function is offered.
 
     Earlier messages may call tools that are not offered. Chat accepts such calls, unlike Anthropic's API.
     """
@@ -136,14 +136,14 @@ def penalties(given: Mapping[str, Any], pointer: Callable[[str], str], caps: Cap
 
 
 def _limit(tokens: int | None, caps: Caps) -> Block:
-    """Return the output limit in the field that the model accepts; {} without a limit."""
+    """Return the output limit in the field that the model accepts, or {} without a limit."""
     if tokens is None:
         return {}
     return {"max_completion_tokens" if caps.max_completion_tokens else "max_tokens": tokens}
 
 
 def _thinking(plan: ThinkingPlan, caps: Caps) -> Block:
-    """Return the fields that request thinking or switch it off; {} if the plan does neither.
+    """Return the fields that request thinking or switch it off. Return {} if the plan does neither.
 
     Most servers have only the field `reasoning_effort`. Some models have their own field (`Caps.reasoning`).
     """

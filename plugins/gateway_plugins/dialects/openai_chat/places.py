@@ -46,7 +46,7 @@ def _whole(event: Event) -> Iterator[Place | Copy]:
 
 
 def _answer(data: Any) -> tuple[Place | End, ...]:
-    """Return the places of a chunk that only continues one answer; () for any other chunk.
+    """Return the places of a chunk that only continues one answer, or () for any other chunk.
 
     Nearly all chunks only continue one answer.
     """

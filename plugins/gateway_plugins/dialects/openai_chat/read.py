@@ -43,9 +43,11 @@ _CARRIED: Final[Mapping[str, frozenset[str]]] = {
 }
 _BLOCKS: Final = ("thinking", "redacted_thinking")
 _UNSIGNED: Final = frozenset({"reasoning_content", "reasoning"})
-"""Fields with thinking as unsigned text. They are not sent to a provider of another dialect.
+"""Fields with thinking as unsigned text.
 
-They are reported as dropped, unless the message has the field `thinking_blocks`, which has the same text."""
+A provider of another dialect does not get them, and they are reported as dropped. If the message has the field
+`thinking_blocks`, which has the same text, nothing is lost, and they are not reported.
+"""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
@@ -90,8 +92,8 @@ def _with_blocks(raw: dict[str, Any], at: str, drop: Drop) -> dict[str, Any]:
     """Return an assistant message with all thinking in `thinking_blocks`.
 
     Some clients send thinking blocks as parts of the content, with or without the field `thinking_blocks`
-    (BerriAI/litellm#23137). Mistral's clients send thinking as parts too. A part that is not in `thinking_blocks`,
-    although the message has this field, is reported as dropped.
+    (BerriAI/litellm#23137). Mistral's clients send thinking as parts too. If the message has the field, and a part with
+    thinking is not in it, this part is reported as dropped.
     """
     content: list[Any] = []
     blocks: list[Any] = []
@@ -158,9 +160,10 @@ def _parts(content: Any, at: str, drop: Drop) -> list[Part]:
 
 
 def _answered(raw: Any, at: str, drop: Drop) -> Any:
-    """Return a part of an assistant message. If it is neither a text nor a refusal, replace it by a blank text.
+    """Return a part of an assistant message if it is a text or a refusal. Replace any other part by a blank text.
 
-    Such a part, for example a picture that the model made, is reported as dropped. Refusing it would end the session.
+    The other part, for example a picture that the model made, is reported as dropped. Refusing the request would end
+    the session.
     """
     if not isinstance(raw, dict) or str(raw.get("type")) in {"text", "refusal"}:
         return raw

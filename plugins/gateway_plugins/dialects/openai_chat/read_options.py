@@ -85,7 +85,7 @@ def _parameters(top: Members, drop: Drop) -> Parameters:
 
 
 def stream_options(top: Members) -> dict[str, Any]:
-    """Return the value of `stream_options`; {} if it is missing. Raises `Refused` if it is not an object."""
+    """Return the value of `stream_options`, or {} if it is missing. Raises `Refused` if it is not an object."""
     options = top.small("stream_options")
     if options is None:
         return {}

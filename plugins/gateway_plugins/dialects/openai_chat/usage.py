@@ -7,9 +7,9 @@ Usage of the Responses API is read here too, after its fields are renamed (`dial
 - A count that the last report lacks is taken from an earlier report. A count of cache tokens is taken only if both
   reports have the same prompt count.
 - A report that is empty, null, or has only zeros replaces nothing.
-- Normally the prompt count includes the tokens read from a cache or written to it. Servers that pass on Anthropic's
-  counts exclude these tokens. Two signs show this: the prompt count is below the count of cache tokens, or the total
-  exceeds the sum of the prompt and completion counts by the count of cache tokens.
+- Normally the prompt count includes the cache tokens (tokens read from a cache or written to it). Servers that pass on
+  Anthropic's counts exclude cache tokens from the prompt count. Two signs show this: the prompt count is below the
+  count of cache tokens, or the total exceeds the sum of the prompt and completion counts by the count of cache tokens.
 - xAI and Gemini do not count thinking as completion tokens, but include it in the total
   (UKGovernmentBEIS/inspect_ai#5528).
 - Servers name the cached tokens differently: see `_READ` and `_WRITTEN`.
@@ -115,13 +115,15 @@ class Reports:
         self._written = 0
         """The number of tokens that were written to a cache, for any lifetime."""
         self._is_cache_outside = False
-        """Whether the prompt count excludes the tokens that were read from a cache or written to it."""
+        """Whether the prompt count excludes the cache tokens (tokens read from a cache or written to it)."""
         self._more_output = 0
         """The number of output tokens that `completion_tokens` does not include, limited to `MAX_COUNT`."""
         self.extra: dict[str, int] = {}
         self.reported = False
         self.charged: int | None = None
-        """The amount in nanodollars that the provider reports as charged (OpenRouter); None if it reports no amount."""
+        """The amount in nanodollars that the provider reports as charged (OpenRouter). It is None if it reports no
+        amount.
+        """
 
     def add(self, usage: Mapping[str, Any]) -> None:
         """Update the counts from one report: the value of a Chat field `usage`."""
@@ -191,7 +193,7 @@ class Reports:
 
 
 def _charged(usage: Mapping[str, Any]) -> int | None:
-    """Return the amount in nanodollars that the provider charges; None if it reports no amount.
+    """Return the amount in nanodollars that the provider charges, or None if it reports no amount.
 
     OpenRouter may call another provider with the user's own key. Then OpenRouter charges a fee, the other provider
     charges the rest, and the amount is the sum. OpenRouter's credits are US dollars (OpenRouter's documentation, usage

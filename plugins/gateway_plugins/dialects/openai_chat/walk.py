@@ -3,9 +3,9 @@
 - Some fields are not in OpenAI's reference: `reasoning_content` and `reasoning` (vLLM, DeepSeek, OpenRouter),
   `thinking_blocks` (LiteLLM), `stop_reason` with the stop sequence that ended the text (vLLM), and fields with
   encrypted reasoning that the provider requires back (`carried.py`).
-- The pieces of several tool calls may come interleaved, but a writer must get one call after the other. So only the
-  first call is written while its pieces come. Each later call waits until the call before it is complete, or until the
-  reply ends. `call_numbers.py` tells the calls apart.
+- The pieces of several tool calls may come interleaved, but a writer must get one call after the other. So only one
+  call is written while its pieces come. The pieces of a later call wait until the call before it is complete, or until
+  the reply ends. `call_numbers.py` tells the calls apart.
 - For the same reason, text between two pieces of a call waits until the call ends.
 
 `shared/reply_events.py` defines the writers. Source: OpenAI's API reference (Chat, Streaming).
@@ -96,7 +96,7 @@ class Reader:
         self._drop = drop
         self._started = self._finished = self._over = False
         self._thinking = ""
-        """Name of the provider's field with the thinking of the open block; "" if no thinking block is open."""
+        """Name of the provider's field with the thinking of the open block. It is "" if no thinking block is open."""
         self._in_text = False
         """True if the content that was written last is text."""
         self._refused = self._is_whole = False
@@ -237,9 +237,10 @@ class Reader:
     def _settle(self, writer: Writer) -> None:
         """Write the encrypted reasoning that has come so far, before other content begins.
 
-        It becomes the signature of the open thinking block. If no block is open, it becomes redacted thinking. An open
-        block without encrypted reasoning gets only the tag of the model's family as its signature. The tag is "" for
-        Claude. When the client sends the block back, the bare tag shows that the provider did not sign the block.
+        The encrypted reasoning becomes the signature of the open thinking block. If no block is open, it becomes
+        redacted thinking. If there is no encrypted reasoning, the signature of an open block is only the tag of the
+        model's family ("" for Claude). When the client sends the block back, this bare tag shows that the provider did
+        not sign the block.
         """
         thinking, self._thinking = self._thinking, ""
         token = self._gathered.take(thinking)

@@ -56,7 +56,7 @@ class Whole:
         self._origins = origins
         self._drop = drop
         self._item: Item | None = None
-        """The item that is being written; None between items."""
+        """The item that is being written. It is None between items."""
         self._started = self._finished = self._declined = False
 
     def whole(self) -> bytes:

@@ -77,7 +77,9 @@ class Message(Item):
         self._event("response.refusal.delta", {"delta": piece})
 
     def citation(self, citation: Citation) -> None:
-        """Add a citation. Its event is sent at the end of the text, because the event has the length of the text."""
+        """Add a citation. Its event contains the length of the whole text, and is therefore sent at the end of the
+        text.
+        """
         self._open("output_text", {"text": "", "annotations": [], "logprobs": []})
         self._citations.append(citation)
 
@@ -225,7 +227,7 @@ _PREFIXES: Final[Mapping[str, str]] = {FUNCTION: "fc", CUSTOM: "ctc", LOCAL_SHEL
 
 
 def _as_object(text: str) -> Json | None:
-    """Return the arguments as an object; None if the text is not a JSON object."""
+    """Return the arguments as an object, or None if the text is not a JSON object."""
     try:
         value = lenient_json.loads(text or "{}")
     except orjson.JSONDecodeError:

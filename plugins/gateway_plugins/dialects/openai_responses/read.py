@@ -2,9 +2,10 @@
 
 - The items of one assistant turn, such as reasoning, text and tool calls, become one message.
 - A malformed value is refused with a 400 that names the field.
-- An item that only another server understands, or an item of an unknown type, is left out and reported as dropped. A
-  400 would end a session that was resumed with another model (openai/codex#45401).
-- An item of an unknown type with content of the user is refused, because the model must answer it.
+- An item that only another server understands is left out and reported as dropped. A 400 would end a session that was
+  resumed with another model (openai/codex#45401).
+- An item of an unknown type is left out and reported too. But if it has content of the user, it is refused, because the
+  model must answer it.
 
 If the provider is configured with `"on_loss": "refuse"`, the gateway refuses every request with a dropped item.
 

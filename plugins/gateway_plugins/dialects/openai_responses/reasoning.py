@@ -38,7 +38,7 @@ def packed(blocks: Sequence[Mapping[str, str]]) -> str:
 
 
 def unpacked(value: str) -> list[dict[str, str]] | None:
-    """Return the blocks in a string that `packed` made; None for any other string."""
+    """Return the blocks in a string that `packed` made, or None for any other string."""
     if not value.startswith(MARK):
         return None
     try:
@@ -51,11 +51,12 @@ def unpacked(value: str) -> list[dict[str, str]] | None:
 
 
 def without_ours(top: Members, drop: Drop) -> dict[str, bytes | None]:
-    """Return the field `input` without the reasoning items that the gateway wrote; {} if there are none.
+    """Return the field `input` without the reasoning items that the gateway wrote, or {} if there are none.
 
-    A conversation has such items if a provider with another dialect answered earlier turns. OpenAI's own models refuse
-    encrypted content that they did not write. Without this content, OpenAI would look up the item by its id and not
-    find it (farion1231/cc-switch#5825). So the whole item is removed. The bytes of all other items stay the same.
+    The gateway wrote such items if a provider with another dialect answered earlier turns. OpenAI's own models refuse
+    encrypted content that they did not write. If only the content were removed, OpenAI would look up the item by its id
+    and not find it (farion1231/cc-switch#5825). So the whole item is removed. The bytes of all other items stay the
+    same.
     """
     if not _may_be_ours(top.get("input", b"")):
         return {}

@@ -90,7 +90,7 @@ def pytest_terminal_summary(terminalreporter):
 def pytest_xdist_auto_num_workers():
     """Return the number of processes for `--numprocesses auto`.
 
-    Tests wait for a third of their time, so there are half as many processes again as processors.
+    Tests spend a third of their time waiting. Therefore there are three processes for two processors.
     """
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return processors + processors // 2

@@ -73,7 +73,8 @@ TEST_KIT = ("gateway/testkit/", "gateway/pytest_plugin/")
 def core():
     """Return the words of each file of the core.
 
-    They are read by the first test that needs them, because every process imports this file and one runs its tests.
+    They are read by the first test that needs them, and not at import: every test process imports this file, but only
+    one runs its tests.
     """
     return {
         name(path): frozenset(words_of(tree))

@@ -53,7 +53,7 @@ def test_a_tests_name_is_short():
 
 
 def test_a_file_opens_with_what_it_is(sources):
-    """Check that each file has a docstring that says what it is, its rules, and what does not belong in it."""
+    """Check that each file begins with a docstring."""
     assert [name(path) for path, tree in sources.items() if text(path) and not ast.get_docstring(tree)] == []
 
 

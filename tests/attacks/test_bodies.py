@@ -1,6 +1,6 @@
 """Tests of request bodies that two JSON parsers may interpret differently.
 
-Each such body is refused in the client's dialect, or has the same meaning for every parser.
+The gateway refuses such a body in the client's dialect, or forwards a body that has the same meaning for every parser.
 """
 
 import json

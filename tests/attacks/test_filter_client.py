@@ -1,4 +1,6 @@
-"""Tests of the client that filters use for their own requests: where it connects, and when its requests end."""
+"""Tests of the HTTP client with which filters send requests of their own: to which hosts it connects, and when its
+requests end.
+"""
 
 import asyncio
 

@@ -85,7 +85,7 @@ OTHERS = [
 ]
 MODES = ["loopback", "static", "whois", "proxy-protocol", "serve-headers"]
 HONEST = {"loopback": "(loopback)", "static": "robot"}
-"""The login of an honest caller, for those modes in which it is not Alice's login."""
+"""The login of an honest caller by identity mode, for the modes in which the honest caller is not Alice."""
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ async def caller(gated, sim, mode):
 
 
 async def whoami(raw, *lines):
-    """Return the status, and the caller's login according to the gateway; None if the request is refused."""
+    """Return the status, and the caller's login according to the gateway, or None if the request is refused."""
     raw.writer.write(request("GET /api/whoami HTTP/1.1", *lines))
     status, _, body = await raw.reply()
     return status, json.loads(body) if status == 200 else None

@@ -1,8 +1,8 @@
 """Tests that a request of the maximum size blocks the event loop not much longer than a plain text of the same size.
 
 - Every operation is tried with every conversion: native, in another envelope, and each translation.
-- The reference is the longest uninterrupted work for one long text on the same conversion, because such a text is only
-  scanned and copied. Both times are CPU times of the loop's thread, so that other processes do not change them.
+- The reference is the longest uninterrupted work for one long text on the same conversion. A long text is only scanned
+  and copied. Both times are CPU times of the loop's thread, so that other processes do not change them.
 - Code that loops over a body takes 20 to 100 times as long as the text. Code that only scans it takes up to 4 times as
   long.
 """
@@ -21,9 +21,8 @@ from tests.helpers.loop_monitor import longest_block
 from tests.helpers.providers import provider_in_a_thread
 
 LIMIT = 1_300_000
-"""Number of bytes of a body.
-
-It is above the size from which worker processes are used, and small enough for many runs.
+"""Number of bytes of a body. The body is large enough to be read in a worker process, and small enough for many
+runs.
 """
 RATIO = 4
 PLAIN_MILLISECONDS = 25

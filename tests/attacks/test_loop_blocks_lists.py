@@ -1,6 +1,7 @@
 """Tests that long lists of models, many series of metrics and a reload of many grants do not block the event loop.
 
-The goal is 5 ms. The bound is above it, since a busy machine has cold caches. Times are CPU times of the loop's thread.
+The goal is 5 ms. The tests allow more, because a busy machine has cold caches. Times are CPU times of the loop's
+thread.
 """
 
 import asyncio

@@ -25,9 +25,8 @@ ALL = "IRISGATE_ALL_LOOPS" in os.environ
 SMALL = 60_000
 """Size in bytes of replies that are read in a worker process only because they have many values."""
 CONVERTED, NATIVE = (4_000_000, 4_000_000) if ALL else (300_000, 1_000_000)
-"""Sizes in bytes of replies that are always read in a worker process.
-
-Native replies may be larger, because they are only read, which takes less time than a conversion.
+"""Sizes in bytes from which replies are always read in a worker process. The size for native replies is larger, because
+they are only read. A conversion takes longer.
 """
 STREAMED = {
     "bedrock_converse": "/model/{}/converse-stream",
@@ -66,7 +65,7 @@ async def longest(gw, client, *, stream):
     """Return the longest CPU time in seconds for which a reply blocks the loop.
 
     The result is the smallest of up to twenty runs, because the same work takes more CPU time while other processes use
-    the caches of the processor. There are no further runs after a result that is small enough.
+    the caches of the processor. The runs stop at the first result that is small enough.
     """
     path = STREAMED.get(client, ROUTES[client]) if stream else ROUTES[client]
     more = {"stream": b"true"} if stream and client not in STREAMED else {}

@@ -151,8 +151,8 @@ async def gated(tmp_path, bedrock_sim):
 
 
 async def refused(gated, bedrock_sim, table):
-    """Check that each request is refused, and that an honest request after it on the same connection gets its own reply
-    or none.
+    """Check that each request is refused. Also check that an honest request after it, on the same connection, gets its
+    own reply or no reply.
     """
     last = request("GET /healthz HTTP/1.1", "Connection: close")
     for what, data in table.items():

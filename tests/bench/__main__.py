@@ -49,7 +49,7 @@ async def measure(folder, figures, *, names=NAMES, quick=False):
 
 
 def _interrupt(number, frame):
-    """End the run and its systems. A second signal would interrupt their end, so it is ignored."""
+    """End the run and its systems. A second signal is ignored, because it would interrupt this."""
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, signal.SIG_IGN)
     signal.default_int_handler(number, frame)

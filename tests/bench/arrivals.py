@@ -46,7 +46,7 @@ class Endless:
 
 
 class Connection:
-    """A stand-in for a new connection. Weak references to it are possible, as they are to a transport."""
+    """A stand-in for a new connection. Like a transport, it can have weak references."""
 
 
 @contextmanager

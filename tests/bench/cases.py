@@ -28,7 +28,7 @@ class Case:
     lanes: tuple[Lane, ...]
     connections: int
     chunks: int = 0
-    """Number of chunks of each stream; 0 for replies that are not streamed."""
+    """Number of chunks of each stream. It is 0 for replies that are not streamed."""
     interval_ms: int = 0
     rounds: int = 5
     window_ms: int = 1200

@@ -24,10 +24,10 @@ class Nowhere:
 
 
 async def cpu_us(groups, *, runs=RUNS, seconds=RUN_SECONDS):
-    """Return the median microseconds of a function, by the name of its group, after a warm-up.
+    """Return the median duration of a function, in microseconds, for each group of functions, after a warm-up.
 
-    `groups` has a sequence of functions without arguments for each name. The groups run alternately, so that a change
-    in the machine's speed affects all of them.
+    `groups` has a sequence of functions without arguments for each name of a group. The groups run alternately, so that
+    a change in the machine's speed affects all of them.
     """
     laps, times = {}, {name: [] for name in groups}
     for name, steps in groups.items():

@@ -45,9 +45,8 @@ def login(number):
 
 
 def own(number):
-    """Return a glob that matches one model.
-
-    It is neither a full name nor a whole provider, so it must be matched as a pattern.
+    """Return a glob that matches one model. The glob has a wildcard inside a name, so it must really be matched as a
+    pattern.
     """
     provider, name = model(number)
     return f"{provider}/{name[:-1]}*"
@@ -84,8 +83,7 @@ def spread(count, size):
 class Setup:
     """A configuration, callers who have called before, and the same callers on new connections.
 
-    On a new connection, a caller is a new object that equals the old one, so that cached results must be found by
-    equality.
+    On a new connection, a caller is a new object that equals the old one. So cached results must be found by equality.
     """
 
     name: str

@@ -162,7 +162,7 @@ def config(urls):
 
 
 def request(number):
-    """Return the path, the body and the headers of a call, and the name of its fault; "" if it has none."""
+    """Return the path, the body and the headers of a call, and the name of its fault, or "" if it has none."""
     fault = FAULTS[number // FAULT_EVERY % len(FAULTS)] if number % FAULT_EVERY == 0 else ""
     dialect = REQUESTS[number % len(REQUESTS)]
     provider = list(PROVIDERS)[number // len(REQUESTS) % len(PROVIDERS)]

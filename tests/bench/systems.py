@@ -28,7 +28,7 @@ from tests.helpers.gateway import CAP
 TOOLS = ROOT / ".tools"
 CALLER = Node("laptop.example.ts.net", ("100.64.0.7",), User("alice@example.com"))
 PROXY_LINE = b"PROXY TCP4 100.64.0.7 100.64.0.1 4711 80\r\n"
-"""The first bytes of each connection to the gateway, from which it knows the caller's address."""
+"""The PROXY header at the beginning of each connection to the gateway. It names the caller's address."""
 MANY = 10_000
 PROVIDERS_OF_MANY = 10
 _RELOADED = b"config.reloaded"

@@ -130,7 +130,7 @@ class Request:
     """The dialect that the client speaks: a key of `REPLIES`."""
     model: str = CHAT_MODEL
     megabytes: int = 0
-    """The size of the image in the request; 0 for a short text."""
+    """The size of the image in the request. It is 0 for a short text."""
 
     @property
     def is_streamed(self):
@@ -174,7 +174,7 @@ class Request:
 
 
 def request_bytes(request, *, path, headers, model):
-    """Return a whole request. `path`, `headers` and `model` are those of the system that it is sent to."""
+    """Return a whole request. `path`, `headers` and `model` are those of the system that gets the request."""
     body = json.dumps(request.document(model)).encode()
     lines = [
         f"POST {path} HTTP/1.1",

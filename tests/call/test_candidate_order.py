@@ -161,9 +161,9 @@ def test_the_offers_of_the_highest_preference_come_first() -> None:
 def cache_read_share(strategy: Strategy, sticky: float) -> Decimal:
     """Return the share of prompt tokens that are read from caches in a simulation.
 
-    Forty agents make twenty calls each. A call's prompt is the one before with 1000 tokens more. Providers cache what
-    they have read for five minutes. Calls of others are in flight at the providers, and one call in fifty fails at the
-    first provider.
+    Forty agents make twenty calls each. The prompt of a call is the agent's previous prompt and 1000 more tokens.
+    Providers cache the prompts that they have read for five minutes. Calls of others are in flight at the providers,
+    and one call in fifty fails at the first provider.
     """
     drawn = random.Random(16)
     ordering = Ordering()

@@ -164,9 +164,7 @@ def test_a_zstd_window_above_the_codings_maximum_is_refused():
 
 @pytest.mark.parametrize("codings", [("gzip",), ("gzip", "gzip"), ("deflate", "gzip")])
 def test_a_body_is_decoded_in_slices_that_can_be_reserved(codings):
-    """Check that each decoded slice is not much larger than the slice before, so that memory for it can be reserved
-    first.
-    """
+    """Check that the decoded size grows by little with each slice, so that memory can be reserved slice by slice."""
     body = bytes(5_000_000)
     for name in codings:
         body = gzip.compress(body) if name == "gzip" else zlib.compress(body)

@@ -1,4 +1,6 @@
-"""Tests of the lists that are kept for a configuration: which are made again, which share work, and how many stay."""
+"""Tests of the cache of encoded lists: which lists are made again, which requests share the work for a list, and how
+many lists are kept.
+"""
 
 import asyncio
 import threading

@@ -1,4 +1,6 @@
-"""Tests of plans: which calls share one, and that no plan outlives the facts that it was made from."""
+"""Tests of plans (decisions that several calls share): which calls share a plan, and that no plan is used after a
+change of the facts from which it was made.
+"""
 
 import json
 
@@ -86,7 +88,7 @@ async def test_each_caller_is_charged_in_buckets_of_its_own():
 
 
 async def test_quotas_with_new_rules_replace_those_of_a_plan():
-    """Check a call that began before a reload of the quotas: it reserves by the new rules, as all calls do then."""
+    """Check that a call whose plan was made before a reload of the quotas reserves by the new rules."""
     made = ready(CHARGED, quotas=QUOTAS)
     quotas = Quotas(keep=lambda _: None)
     for capacity in ("$1", "$5", "$3"):

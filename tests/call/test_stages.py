@@ -57,7 +57,7 @@ class Waits(Stage):
 
 
 async def run(source, *stages, takes=lambda _: True):
-    """Return the names of the events that were written at once, and of those for which the task has to wait."""
+    """Return the names of the events that were written at once, and of the events that wait for the task."""
     staged = Staged(Stream(200, {}, source, stages))
     written, pulled = [], []
 

@@ -17,8 +17,9 @@ NOWHERE = {
     "HTTPS_PROXY": "http://127.0.0.1:9",
     "NO_PROXY": "127.0.0.1",
 }
-"""Environment variables that send a program's requests, except those to the gateway, to a port on which nobody
-listens."""
+"""Environment variables that keep a program's requests on this machine: all requests except those to the gateway go to
+a port on which nobody listens.
+"""
 
 
 @dataclass

@@ -1,8 +1,8 @@
 """Aperture's launcher, which reads `/api/providers` and starts clients with certain environment variables.
 
-The launcher itself (tailscale/aperture-cli) is a Go program. Its way of reading the list, and its environment
-variables, are repeated here as data. The launcher offers a client for a provider if the provider's `compatibility` has
-one of the client's compatibility flags.
+The launcher itself (tailscale/aperture-cli) is a Go program. The tests repeat, as data, how it reads the list and which
+environment variables it sets. The launcher offers a client for a provider if the provider's `compatibility` has one of
+the client's compatibility flags.
 """
 
 import pytest

@@ -37,9 +37,8 @@ def test_a_text_as_it_was_shown_becomes_what_it_was():
     ],
 )
 def test_a_short_key_goes_nowhere_where_it_would_be_shown(old, new):
-    """Check that a short key is refused in a place where it would be shown.
-
-    Only the name of its member hides a short key, because short secrets are not searched for in other texts.
+    """Check that a short key is refused in a place where it would be shown. Short secrets are not searched for in
+    texts, so they are hidden only under a JSON key that names a secret.
     """
     assert old in SHOWN.text
     proposal = proposed(SHOWN.text.replace(old, new))

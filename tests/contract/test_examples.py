@@ -1,8 +1,8 @@
 """Tests of the contract's docstrings: every public name has an example, and every example prints the documented output.
 
 - A public class or function has an example of its own, and so has each member of the protocols of plugins.
-- Any other method is used in its own example or in that of its class. Methods that a protocol declares are explained
-  there, and fields and constants need no example.
+- Any other method is used in its own example or in the example of its class. Methods that a protocol declares have
+  their example in the protocol. Fields and constants need no example.
 """
 
 import re

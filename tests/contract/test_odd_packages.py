@@ -34,7 +34,9 @@ def in_namespace(site):
 
 
 def in_place(site):
-    """Install as `pip install -e` does for modules at the top level: a file of paths, which Python reads at its start."""
+    """Install modules at the top level as `pip install -e` does: with a file of paths (`.pth`), which Python reads at
+    its start.
+    """
     project = site.with_name("project")
     project.mkdir()
     (project / "odd_place.py").write_text(OBSERVER)

@@ -106,7 +106,7 @@ async def calling(gw):
 
 
 async def samples(session, url, query):
-    """Return the values of a query; [] while Prometheus does not answer yet.
+    """Return the values of a query, or [] while Prometheus does not answer yet.
 
     Raises `AssertionError` if Prometheus does not accept the query.
     """

@@ -236,7 +236,9 @@ async def test_a_native_body_is_unchanged_but_for_the_marks(mark, tmp_path):
 
 
 async def test_marks_of_the_client_are_left_alone(tmp_path):
-    """Chat clients such as opencode set marks of their own (`cache_control`), which the translator carries."""
+    """Check that the gateway adds no marks if the client sets its own. Chat clients such as opencode set
+    `cache_control`, which the translator passes on.
+    """
     async with started(tmp_path, CHAT, auto_cache=True) as (gateway, upstream):
         agent = Agent(gateway, upstream, CHAT)
         agent.conversation = agent.client.user(agent.client.text(PROSE, "5m"))

@@ -106,7 +106,9 @@ async def test_a_whole_reply_in_place_of_a_stream_is_an_error_and_counted(wire, 
 
 @wires()
 async def test_a_stream_in_place_of_a_whole_reply_is_an_error_and_counted(wire, tmp_path):
-    """Check that a stream is an error if the client did not ask for one. It is recognised by its text alone."""
+    """Check that a stream is an error if the client did not ask for a stream. The gateway recognises the stream by its
+    text.
+    """
     events, _ = rendered(wire.upstream, REPLY)
     data, content_type = framed(wire.provider, events)
     async with line(wire, tmp_path) as opened:

@@ -191,7 +191,9 @@ async def test_a_client_that_leaves_ends_the_attempts(tmp_path, bedrock_sim):
 
 
 async def test_a_failed_attempt_is_closed_before_the_next_begins(tmp_path, bedrock_sim):
-    """Check that neither a place at the failed provider nor its connection is kept while the next one works."""
+    """Check that a failed attempt frees its place among the provider's calls in flight, and its connection, before the
+    next attempt begins.
+    """
     silent = replace(TEXT, stall_after=0, stall_seconds=60)
     gated = scenarios.Gate()
     bedrock_sim.script(silent, replace(TEXT, gate=gated))

@@ -106,7 +106,9 @@ async def sent_call(gw, waits):
 
 
 async def test_the_journal_has_the_cost_of_all_attempts_before_the_last_is_sent(tmp_path):
-    """Check what a killed process is charged: the attempt that failed, and the one in flight, each in its quotas."""
+    """Check the charge for a call whose process was killed: the failed attempt and the attempt in flight are charged,
+    each to its own quotas.
+    """
     async with gateway(tmp_path) as (gw, sims):
         sims["a"].default = CUT
         sent = await sent_call(gw, sims["b"])

@@ -193,7 +193,7 @@ async def together(lines, check, modes):
 
 
 async def tried(lines, check, wire, stream):
-    """Return the name of a conversion and its failure; None if there is no failure."""
+    """Return the name of a conversion and its failure, or None if there is no failure."""
     try:
         await check(lines, wire, stream=stream)
     except Exception as error:  # noqa: BLE001 (every failure is reported)

@@ -1,5 +1,5 @@
-"""Tests of faults of the machine below a running gateway: calls continue or are refused in their format, and it
-recovers.
+"""Tests of faults of the machine on which a gateway runs. Calls continue, or are refused in their format, and the
+gateway recovers.
 """
 
 import random
@@ -172,7 +172,7 @@ async def test_a_clock_that_jumps_ahead_deletes_calls_and_fails_none(tmp_path, b
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("step", ["last_cost", "total_cost", "settle", "_record", "Balance"])
 async def test_a_bug_at_the_end_of_a_call_loses_no_record(tmp_path, bedrock_sim, monkeypatch, step, stream):
-    """Check that the client gets its reply, and that the call is charged what its record says."""
+    """Check that the client gets its reply, and that the charge of the call equals the cost in its record."""
     faults = [SystemError("a bug")]
     real = getattr(finish, step)
 

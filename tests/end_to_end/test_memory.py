@@ -20,11 +20,12 @@ FAULTS = 96
 RIGHT = 24
 """Number of other calls between two counts."""
 PERIOD = 11_400
-"""Number after which `soak.request` gives the same calls again, with other texts, sessions and names."""
+"""Number of different calls that `soak.request` makes. After this number, it makes the same calls again, with other
+texts, sessions and names.
+"""
 GROWTH = 8
-"""Minimum leak: a type leaks if every count has at least so many more of its objects than the count before.
-
-Connections open and close meanwhile, so single counts differ by some dozen objects.
+"""Minimum growth that counts as a leak. A type leaks if each count finds at least this number of objects more than the
+count before. Connections open and close meanwhile, so single counts differ by some dozen objects.
 """
 CURSORS = "weakref.ReferenceType"
 """The type that is not counted: a connection of sqlite3 drops dead references to cursors at every 200th cursor only."""

@@ -95,7 +95,9 @@ SILENT = [
 
 @pytest.mark.parametrize(("usage", "tokens"), SILENT)
 async def test_uncounted_output_costs_an_estimate_of_the_delivered(tmp_path, usage, tokens):
-    """Check that a stream whose report has no output count is charged by its text, and marked as estimated."""
+    """Check the cost of a stream whose usage report has no output count: it is estimated from the text, and marked as
+    estimated.
+    """
     text = "word " * 600
     chunks = [
         {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]},

@@ -55,7 +55,7 @@ NATIVE = {
 async def test_a_half_of_a_character_reaches_the_provider_as_it_came(tmp_path, flag, size):
     """Check that a text that a client cut within a character is accepted (anomalyco/opencode#17758).
 
-    Only for Claude the half character is replaced, because its API refuses half characters
+    The half character is passed on unchanged. For Claude it is replaced, because Claude's API refuses half characters
     (anthropics/claude-code#60394).
     """
     bodies = []

@@ -48,7 +48,7 @@ EACH_KIND = {
     "build", "steps", "error", "meter.facts", "meter.feed", "output_bytes", "decoder.feed", "encoder.feed",
     "translation.feed",
 }  # fmt: skip
-"""Hooks of plugins, such that each way in which the gateway calls hooks occurs."""
+"""A selection of hooks that covers each way in which the gateway calls hooks."""
 UNCALLED = {
     ("native", "whole"): {"encoder", "encoder.whole"},
     ("native", "stream"): {"encoder.feed", "encoder.close"},
@@ -116,7 +116,7 @@ def script(provider, hook, mode):
 
 
 def fault_of(way, mode, where, answer, complete):
-    """Return what is wrong with the reply to a client; "" if it is correct."""
+    """Return what is wrong with the reply to a client, or "" if it is correct."""
     plugin, hook = where
     error = answer.error()
     if b"HTTP/1.1" in answer.body:

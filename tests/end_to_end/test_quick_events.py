@@ -52,7 +52,7 @@ def quick(monkeypatch):
 
 
 def provider(url, *names):
-    """Return providers of the model at one address, by their names; `lab` without a name."""
+    """Return providers of the model at one address, by their names, or `lab` without a name."""
     one = {"baseurl": url, "models": [NOVA], "compatibility": {"openai_chat": True}, "apikey": "key"}
     return dict.fromkeys(names or ["lab"], one)
 
@@ -69,7 +69,8 @@ async def opened(gw, version="1.1"):
 @pytest.mark.parametrize("names", [["lab"], ["lab", "other"]], ids=["one provider", "two providers"])
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 async def test_each_event_comes_at_once_and_needs_no_task(tmp_path, quick, version, names):
-    """Check that all events but the first and the last are written from the read of the provider's bytes.
+    """Check that all events except the first and the last are written to the client directly when the provider's bytes
+    are read, without a task.
 
     With a second provider, the gateway waits for the first event before it decides which provider serves the call.
     """

@@ -1,5 +1,5 @@
-"""Tests that a request is sent again only if nothing of it was written, and that each request that was read is
-recorded.
+"""Tests that a request is sent again only if no byte of it was written, and that every request that the provider has
+read is recorded.
 """
 
 import pytest

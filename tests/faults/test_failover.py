@@ -74,7 +74,7 @@ class Fault:
     """A fault, and what follows from it before the first event of a reply."""
 
     scenario: Scenario | None = None
-    """The scenario of a simulated provider; None for a provider of another kind."""
+    """The scenario of a simulated provider. It is None for a provider of another kind."""
     url: str = ""
     play: object = None
     error: str = "unavailable"
@@ -114,7 +114,9 @@ FAULTS = {
 }
 REFUSALS = (400, 404, 413, 422)
 BEGUN_ONLY = {"cut after the beginning": Fault(replace(TEXT, end_after=1), error="upstream", billed=True)}
-"""A fault after the first event of each format, which has no text. Only Gemini's clients get no event for it."""
+"""A fault after the first event of a stream, which has no text yet. Clients of all formats except Gemini's have already
+received an event then.
+"""
 
 
 AUTHORIZATIONS = {"anthropic_messages": "x-api-key", "gemini_generate_content": "x-goog-api-key"}

@@ -61,7 +61,9 @@ async def run(state, **resilience):
 
 
 async def test_failover_saves_calls_and_the_budget_limits_what_it_adds(tmp_path):
-    """Check the failed calls without failover, with it, and with the circuit breaker, which makes it cheap."""
+    """Check the number of failed calls without failover, with failover, and with the circuit breaker, which makes
+    failover cheap.
+    """
     off = {"circuit_breaker": {"enabled": False}, "sticky_seconds": 0}
     alone, more_alone, _ = await run(tmp_path / "alone", failover=False, **off)
     budgeted, more_budgeted, seconds = await run(tmp_path / "budgeted", **off)

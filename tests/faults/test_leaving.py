@@ -116,8 +116,8 @@ class Leavers:
         self.calls = 0
 
     async def leave(self, wire, *, stream, again):
-        """Make calls whose client leaves at step 1, 2, 3 and so on, until a call ends before its step. Return its
-        number of steps.
+        """Make calls whose client leaves at step 1, 2, 3 and so on. Stop when a call ends before its client leaves, and
+        return the number of steps of this call.
         """
         for step in range(1, MOST_STEPS):
             self.leaver.begin(step, again)

@@ -38,7 +38,9 @@ BEFORE_SENT = ("filter.open", "filter.request", "filter.headers")
 DAMAGING = ("corrupt", "insert")
 """Faults after which a small letter may be in a part of the reply that no filter can read."""
 PING_SECONDS = 0.1
-"""Seconds without an event after which the gateway writes a ping. A waiting filter makes it write some."""
+"""Seconds without an event after which the gateway writes a ping. The time is short, so that pings are written while a
+filter waits.
+"""
 
 
 class FilteredCalls(RandomCalls):

@@ -71,7 +71,7 @@ class Mistake(NamedTuple):
     message: str
     files: dict[str, str]
     hook: str = ""
-    """The hook whose call shows the mistake; "" if it is shown when the plugin is loaded."""
+    """The hook whose call shows the mistake. It is "" if it is shown when the plugin is loaded."""
 
 
 def flag(title, old, new, message):

@@ -112,7 +112,7 @@ def number(value):
 
 
 def claude_bill(raw, sent, *, stream):
-    """Return the bill of a reply of Messages or of InvokeModel; None if the reply reports no usage."""
+    """Return the bill of a reply of Messages or of InvokeModel. Return None if the reply reports no usage."""
     marks = lifetimes(sent)
     if not stream:
         return claude_parts([json.loads(raw).get("usage")], None, marks, 0)

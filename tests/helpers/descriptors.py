@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def descriptors(pid="self"):
-    """Return the number of descriptors that a process has open; 0 if the system does not report it."""
+    """Return the number of descriptors that a process has open, or 0 if the system does not report it."""
     folder = Path(f"/proc/{pid}/fd")
     return len(list(folder.iterdir())) if folder.exists() else 0
 

@@ -160,7 +160,7 @@ class Played:
         return Counter(note[:2] for note in self.methods[call_id])[name, method]
 
     def used(self, call_id, name, method):
-        """Return the usual behaviour of a filter's method if it was called during a call; "" if it was not."""
+        """Return the usual behaviour of a filter's method if it was called during a call, or "" if it was not."""
         if not self.count(call_id, name, method):
             return ""
         return self.plans[self.ids[call_id]].filters[name].usual[method]

@@ -68,7 +68,9 @@ class Leaving:
         self.at = 0
         """The step at which the connection is lost; 0 to lose none."""
         self.again = 0
-        """The number of steps after `at` at which the task is cancelled again; 0 not to cancel it again."""
+        """The number of steps after `at` at which the task is cancelled again. If it is 0, the task is not cancelled
+        again.
+        """
         self.steps = 0
         """The number of steps of the last request."""
         self.ended = asyncio.Event()

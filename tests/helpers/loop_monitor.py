@@ -38,8 +38,8 @@ class LoopMonitor:
 async def longest_block(work, runs, enough):
     """Return the longest CPU time in seconds for which `work` blocks the loop: the smallest of up to `runs` runs.
 
-    There are no further runs after a result below `enough`. The pauses between the runs become longer, so that the
-    runs do not all coincide with another process that uses the caches of the processor.
+    The runs stop at the first result below `enough`. The pauses between the runs become longer, so that another process
+    that uses the caches of the processor does not disturb all runs.
     """
     blocks = []
     while len(blocks) < runs and (not blocks or min(blocks) >= enough):

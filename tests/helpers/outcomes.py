@@ -133,7 +133,9 @@ def content_of(wire, body):
 
 
 def _is_damaged_error(client, events):
-    """Return whether a stream with damaged events ends with an error. Check that only its last event ends it."""
+    """Return whether a stream with damaged events ends with an error. Check that no event before the last one ends the
+    stream.
+    """
     ends = terminal_events(client, events)
     assert ends in ([], events[-1:])
     return bool(ends) and is_error(client, ends[0])

@@ -14,7 +14,7 @@ REQUEST = UpstreamRequest("POST", "/v1/chat", b'{"a": 1}', headers={"content-typ
 
 
 class Server:
-    """A server that answers the n-th request with the n-th reply, and the last reply again after that.
+    """A server that answers the n-th request with the n-th reply. Further requests get the last reply again.
 
     `heads` has the head of each request, and `bodies` its body. A reply that is a function gets the writer.
     """

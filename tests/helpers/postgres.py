@@ -41,7 +41,7 @@ _SETTINGS = {
 
 
 def programs() -> Path | None:
-    """Return the folder with PostgreSQL's programs; None if there is none. Debian's is not on the path."""
+    """Return the folder with PostgreSQL's programs, or None if there is none. Debian's is not on the path."""
     found = shutil.which("initdb")
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     return Path(found).resolve().parent if found else folders[-1].parent if folders else None

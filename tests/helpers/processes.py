@@ -63,9 +63,9 @@ class Served:
             return reply.status, await reply.read()
 
     async def stored(self, count=0):
-        """Return all calls that the store has. Wait for a while if these are fewer than `count`.
+        """Return all calls in the store. Wait for a while until there are at least `count`.
 
-        The store gets a call a moment after its client got the reply and the log got its line.
+        A call is stored a moment after its client got the reply and its line was logged.
         """
         until = time.monotonic() + SECONDS
 

@@ -72,9 +72,9 @@ def body(client, history):
 def second_turn(client, upstream, model, whole, events=None, *, then=None, between=(), judged=True):
     """Return the provider's second request and all members that were reported as dropped.
 
-    `whole` is the provider's first reply, and `events` is the same reply as a stream. `then` has the upstream dialect
-    and the model of the second request, if they differ from those of the first. The functions in `between` change the
-    client's history before the second request.
+    `whole` is the provider's first reply, and `events` is the same reply as a stream. If the second request goes to
+    another dialect or model than the first one, `then` has this upstream dialect and model. The functions in `between`
+    change the client's history before the second request.
     """
     first = Translator(client, upstream, BASES[client], model)
     opened = first.open(body(client, asked(client)), stream=events is not None, judged=False)

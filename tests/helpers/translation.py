@@ -2,7 +2,7 @@
 body.
 
 `Translator` opens a translation and has a judge check the upstream body. The default judge is the simulated provider's
-rules (`upstream_fault`); a test file may set another. `conversion.py` converts through both plugins too.
+rules (`upstream_fault`). A test file may set another judge. `conversion.py` converts through both plugins too.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Translator:
     unnamed_model: str = "some.model-v1:0"
     """The name of a model that is given only by its capabilities."""
     flag: str = ""
-    """The provider's compatibility flag; "" if it has the same name as the upstream dialect."""
+    """The provider's compatibility flag. It is "" if it has the same name as the upstream dialect."""
     checks: Callable[..., None] | None = field(default=None, compare=False)
     """A judge (body, caps, stream=...) that replaces the simulated provider's rules."""
 

@@ -1,7 +1,7 @@
 """Requests drawn from the vendors' own descriptions: botocore's service model, and the types of the SDKs.
 
 A drawn request is a small valid request in which a few members have any value that the description allows. A top-level
-member without a value in `member_values.py` is not drawn; a test in `test_conversions.py` reports it. A text comes from
+member without a value in `member_values.py` is not drawn. A test in `test_conversions.py` reports it. A text comes from
 a short list for the member's name, because a random text is hardly ever an image, a URL or a schema. The expected
 results are in the tests.
 """

@@ -1,7 +1,7 @@
 """A value for each documented top-level member of a request, and the other members that this value needs.
 
-A test adds each value to a small request, which must change the result. `NEUTRAL` names the members that change
-nothing, because they ask for the default or for something that only the reply shows.
+A test adds each value to a small request, and checks that the converted request changes. `NEUTRAL` names the members
+that change nothing there, because they ask for the default or for something that only the reply shows.
 """
 
 FUNCTION = {"name": "look", "parameters": {"type": "object"}}

@@ -1,13 +1,13 @@
 """Tests of rules ("laws") that hold for every conversion between two dialects.
 
 - A request that a vendor's types allow is refused with the name of its member, or accepted by the provider.
-- A member of a request makes a difference, is refused, or is reported as dropped; exemptions are listed in
+- A member of a request makes a difference, is refused, or is reported as dropped. The exemptions are listed in
   `exempt_members.py`.
 - A stream and the corresponding unstreamed reply have the same content, and the client gets the usage that is charged.
 - A damaged reply is read as far as possible, or is reported as a failure of the provider.
 
 The registry lists the conversions. Requests are drawn from the vendors' own descriptions (`drawn_requests.py`) or are
-golden files; replies are golden files.
+golden files. Replies are golden files.
 """
 
 import copy

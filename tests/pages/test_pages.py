@@ -153,7 +153,7 @@ SHORTEST = 8
 
 
 def literal(node):
-    """Return the text of a message, with an ellipsis for each inserted value; None for another kind of argument."""
+    """Return the text of a message, with an ellipsis for each inserted value, or None for another kind of argument."""
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) else None
     if isinstance(node, ast.JoinedStr):

@@ -202,8 +202,8 @@ def test_a_stream_that_is_neither_true_nor_false_is_a_400(value):
 
 
 def test_of_two_marks_on_one_block_the_blocks_own_counts():
-    """Check that if one block has two cache marks, the block's own mark is sent, and the other is reported as
-    dropped.
+    """Check a block with a cache mark of its own, in a request that also has a mark for its last block: the block's own
+    mark is sent, and the other one is reported as dropped.
     """
     part = {"type": "text", "text": "Hi", "cache_control": {**CACHE, "ttl": "1h"}}
     body = {"cache_control": {**CACHE, "ttl": "5m"}, "messages": [user([part])]}

@@ -1,4 +1,6 @@
-"""Tests of what a gateway tells the process that replaces it about its providers."""
+"""Tests of the memory of providers (failing models, refused keys, sessions) that a gateway hands over to the process
+that replaces it.
+"""
 
 import msgspec
 import pytest

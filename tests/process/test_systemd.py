@@ -24,8 +24,9 @@ for place, descriptor in enumerate(descriptors, 3):
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(descriptors)), LISTEN_FDNAMES=sys.argv[2])
 os.execv(sys.executable, [sys.executable, "-m", "gateway", *sys.argv[3:]])
 """
-"""A program that becomes the gateway, and first gives the descriptors in its arguments the numbers from 3 on. They are
-copied to high numbers before, so that none is overwritten."""
+"""A program that becomes the gateway, and first gives the descriptors in its arguments the numbers from 3 on. The
+descriptors are first copied to high numbers, so that none is overwritten.
+"""
 
 
 def activated(sockets, names, tmp_path, *arguments):

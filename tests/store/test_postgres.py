@@ -327,7 +327,9 @@ def test_the_password_is_needed_and_never_shown(address):
 
 
 def test_the_server_proves_its_name(tmp_path):
-    """Check that a connection is encrypted, and that the server needs a certificate for its name if it is verified."""
+    """Check that a connection is encrypted. Also check that a verified server must have a certificate for its host
+    name.
+    """
     # it needs asyncpg
     from gateway.store.postgres.connection import PostgresConnection
 

@@ -351,7 +351,9 @@ def test_of_calls_with_one_id_only_the_first_counts(database):
 
 
 def test_batches_of_all_sizes_need_few_statements():
-    """Each connection keeps its prepared statements, so their number is a matter of memory."""
+    """Check that batches of all sizes use few different statements, because each connection keeps its prepared
+    statements in memory.
+    """
     with closing(sqlite3.connect(":memory:")) as connection:
         migrate(connection, "memory")
         statements = set()

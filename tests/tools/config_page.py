@@ -122,7 +122,7 @@ def _options() -> Iterator[str]:
 
 
 def _missing(info: Any) -> str:
-    """Return a note about a key that has no effect yet; "" for any other key."""
+    """Return a note about a key that has no effect yet, or "" for any other key."""
     if PLANNED not in info.metadata:
         return ""
     words = lacking_words(info) or "it has no effect"

@@ -31,7 +31,7 @@ class Name:
     value: str = ""
     """The value of a constant, or the default of a field."""
     owner: str = ""
-    """The class that has the name; "" for a name of the module."""
+    """The class that has the name. It is "" for a name of the module."""
     bases: tuple[str, ...] = ()
     members: tuple[Name, ...] = ()
 

@@ -27,7 +27,7 @@ class Kind(NamedTuple):
 
     name: str
     tier: str = ""
-    """Service tier, such as batch or flex; "" for the standard tier."""
+    """Service tier, such as batch or flex. It is "" for the standard tier."""
     above: int = 0
     """The price applies to prompts with more than this number of tokens."""
 
@@ -88,7 +88,7 @@ class Key:
     model: str
     geo: str = ""
     since: str = ""
-    """First day (UTC) of the price; "" for a price without a first day."""
+    """First day (UTC) of the price. It is "" for a price without a first day."""
 
     @property
     def id(self) -> str:

@@ -18,7 +18,7 @@ class Part:
     title: str
     module: str
     only: tuple[str, ...] = ()
-    """The names of the part; () for all public names that stand in no other part."""
+    """The names of the part. The value is () for all public names that stand in no other part."""
     head: bool = False
     """Whether the docstring of the module introduces the part."""
     prefix: str = ""

@@ -98,9 +98,8 @@ async def test_a_tagged_node_is_all_its_tags_and_nobodys(asking, sim):
 
 @pytest.mark.parametrize("tag", ["alice@example.com", "(loopback)", "*", "group:eng", "prod", "TAG:prod"])
 async def test_what_does_not_begin_as_a_tag_does_makes_a_node_nobody(asking, sim, tag):
-    """Check that a node is refused if one of its tags lacks the prefix `tag:`.
-
-    Grants could take it for another caller.
+    """Check that a node is refused if one of its tags lacks the prefix `tag:`. A grant could take such a tag for the
+    login of another caller.
     """
     whois, _ = asking
     sim.answer = (200, json.dumps({"Node": {"Tags": [tag]}, "UserProfile": {"LoginName": "a"}}).encode())

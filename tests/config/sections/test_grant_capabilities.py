@@ -1,4 +1,6 @@
-"""Capabilities from the tailnet policy: they mean the same as in the file, and never cause a failure."""
+"""Tests of capabilities from the tailnet policy: they mean the same as in the configuration file, and never cause a
+failure.
+"""
 
 import pytest
 from hypothesis import given, settings

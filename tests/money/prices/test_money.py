@@ -72,7 +72,7 @@ SOUND = [name for name in NAMED if name not in {*BROKEN, "stall"}]
 
 
 def nanodollars(prices, counts):
-    """Return the exact cost, rounded half up once; None if a price is missing."""
+    """Return the exact cost, rounded half up once, or None if a price is missing."""
     used = [(price, count) for price, count in zip(prices, counts, strict=True) if count]
     if any(price is None for price, _ in used):
         return None

@@ -339,9 +339,9 @@ def marks_of(value):
 
 
 def sent_lifetime(case, sent):
-    """Return the fields of a case that change because its cache marks did not reach the provider; {} if the marks did.
+    """Return the fields of a case that change if its cache marks do not reach the provider, or {} if they do.
 
-    Some clients and some models have no cache marks.
+    Marks do not reach the provider if the client's API or the model has no cache marks.
     """
     marks = set(marks_of(sent))
     if not case.ttls or marks == set(case.ttls):
@@ -392,7 +392,7 @@ async def check(wire, tmp_path, stream, cases, events_of, whole_of):
 
 
 def fault_of(wire, case, record, seen):
-    """Return what is wrong with a record or with the client's usage; None if nothing is."""
+    """Return what is wrong with a record or with the client's usage. Return None if nothing is."""
     counts = tuple(map(sum, zip(*(counts for _, counts in case.parts), strict=True)))
     if tuple(record["tokens"][kind] for kind in KINDS) != counts:
         return f"tokens {record['tokens']}"

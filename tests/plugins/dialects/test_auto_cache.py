@@ -36,7 +36,7 @@ def target(dialect, caps):
 
 
 def marked(body, caps=CLAUDE, lifetime="5m"):
-    """Return the body of Messages with marks; None if none is placed."""
+    """Return the body of Messages with marks, or None if none is placed."""
     result = messages_marks.mark_cache(
         request("anthropic_messages", body), target("anthropic_messages", caps), lifetime
     )
@@ -44,7 +44,7 @@ def marked(body, caps=CLAUDE, lifetime="5m"):
 
 
 def pointed(body, caps=CLAUDE, lifetime="5m"):
-    """Return the body of Converse with marks; None if none is placed."""
+    """Return the body of Converse with marks, or None if none is placed."""
     result = converse_marks.mark_cache(request("bedrock_converse", body), target("bedrock_converse", caps), lifetime)
     return result and json.loads(result.top.body)
 

@@ -94,7 +94,7 @@ FOREIGN = {"signature", "redactedContent"}
 
 
 def outcome(conversion, body, *, stream):
-    """Return the field that a refusal names; "" if the request is accepted by the gateway and by the judge."""
+    """Return the field that a refusal names. Return "" if the request is accepted by the gateway and by the judge."""
     try:
         conversion.open(body, stream=stream)
     except Refused as refused:

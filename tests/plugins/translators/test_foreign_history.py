@@ -1,8 +1,8 @@
 """Tests of items and blocks in the history that only one server understands: the session continues, and each loss is
 reported.
 
-Each kind that a vendor's SDK lets a client send back is tried on every conversion, and so are unknown kinds. Source:
-openai/codex#45401, a resumed session that began with a compaction by another model.
+The tests try, on every conversion, each kind of item that a vendor's SDK lets a client send back, and unknown kinds.
+Source: openai/codex#45401, a resumed session that began with a compaction by another model.
 """
 
 import copy

@@ -101,7 +101,7 @@ def placed(body, field, value):
 
 
 def outcome(conversion, field, text, more):
-    """Return the problem with which the request is refused; None if it is carried."""
+    """Return the problem with which the request is refused, or None if it is carried."""
     body = deepcopy(BASES[conversion.dialect])
     for name, value in {**more, field: json.loads(text)}.items():
         placed(body, name, value)
@@ -144,7 +144,7 @@ def shown(value):
 
 
 def fault(problem, field, value):
-    """Return what is wrong with the refusal of a value; "" if nothing is."""
+    """Return what is wrong with the refusal of a value, or "" if nothing is."""
     if problem is None:
         return "it was carried"
     if field.endswith("candidateCount") and is_number(value):

@@ -79,7 +79,9 @@ def test_a_request_with_a_system_prompt_only_has_a_turn():
 
 
 def test_a_result_is_text_also_where_it_is_json():
-    """Check that Gemini sees no `$ref` in a result, which it would look up (vercel/ai#14369)."""
+    """Check that a result of a tool is sent to Gemini as text, even if it is JSON. Gemini would look up a `$ref` in
+    JSON (vercel/ai#14369).
+    """
     text = '{"$ref":"#/$defs/A"}'
     made = contents(user("x"), called(("a", "f", "{}")), result("a", text))
     assert made[2]["parts"][0]["functionResponse"]["response"] == {"output": text}

@@ -253,7 +253,9 @@ def test_the_older_beta_of_tool_search_becomes_the_two_that_invoke_has():
 
 
 def test_a_native_member_without_its_beta_is_left_to_the_provider():
-    """Check that a native request with a member but without its beta is not changed. The provider decides about it."""
+    """Check that a native request with a member but without the member's beta is not changed. The provider decides
+    whether to accept it.
+    """
     for road in ("native Messages", "native InvokeModel", "native Converse"):
         flag, client = ROADS[road]
         members = {"tools": [TOOL | {"defer_loading": True}]}

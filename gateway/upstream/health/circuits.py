@@ -99,9 +99,8 @@ class ModelState(msgspec.Struct, frozen=True):
 
 
 class RestState(msgspec.Struct, frozen=True):
-    """The rest (time without attempts) of a provider that refuses the gateway's key.
-
-    This is the form in which it is handed over to the process that replaces this one. All times are in seconds.
+    """The rest (time without attempts) of a provider that refuses the gateway's key, as it is handed over to the
+    process that replaces this one. All times are in seconds.
     """
 
     provider: str
@@ -267,7 +266,7 @@ class Health:
         return [self._standing(key, now, wall) for key in self._peers]
 
     def resting(self) -> tuple[int, int]:
-        """Return two numbers: how many models get no attempts because of failures, and how many of these have no
+        """Return the number of models that get no attempts because of failures, and the number of those without a
         substitute.
 
         A substitute is another provider of the model, or another target of an alias. A model that was only throttled is
@@ -280,10 +279,7 @@ class Health:
         return len(keys), sum(not self._peers.has_other(key) for key in keys)
 
     def remembered(self) -> HealthState:
-        """Return the models and providers that rest, for the process that replaces this one.
-
-        Their number is at most the number of configured models.
-        """
+        """Return the models and providers that rest, for the process that replaces this one."""
         now = self._clock()
         states = [(key, memory, memory.circuit.remembered(now)) for key, memory in self._memories.items()]
         return HealthState(

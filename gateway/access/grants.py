@@ -143,8 +143,8 @@ class Access:
     def quotas(self, provider: str, model: str) -> tuple[Chain, ...]:
         """Return the quotas that are charged for requests for a model.
 
-        If `model` is "", the model is not known. Then the quotas for any model of the provider are returned.
-        Each item is a chain of names: a quota, and then its overdraft quotas.
+        If the model is not known, `model` is "", and the quotas for any model of the provider are returned. Each item
+        is a chain of names: a quota, and then its overdraft quotas.
         """
         return self._terms(provider, model).quotas
 

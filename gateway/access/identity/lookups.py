@@ -33,10 +33,11 @@ WAIT_SECONDS: Final = 10.0
 NOBODY_SECONDS: Final = 5.0
 """Seconds for which the reply "nobody has this address" is reused. A new node may be refused for this time."""
 MAX_WAITING: Final = 64
-"""Number of unanswered requests at which a new request for an address outside the tailnet is refused.
+"""Maximum number of unanswered requests for addresses outside the tailnet. At this number, a new request for such an
+address is refused.
 
-Such a request takes 0.18 to 0.4 s. If more of them waited, the newest one could wait longer than `WAIT_SECONDS`.
-Requests for tailnet addresses are never refused for this reason.
+One request takes 0.18 to 0.4 s. If more of them waited, the newest one could wait longer than `WAIT_SECONDS`. Requests
+for tailnet addresses are never refused for this reason.
 """
 STATUS_SECONDS: Final = 0.5
 """Maximum seconds to wait for tailscaled's status. Health checks may have a timeout of one second."""

@@ -95,8 +95,9 @@ def _decode(value: str) -> str:
     """Return the text of a header's value. Raises `Refused` for a value that is not ASCII or cannot be decoded.
 
     - Only a value that consists entirely of encoded words (RFC 2047) is decoded. A mail address is never such a value.
-    - `tailscale serve` encodes only texts that are not printable ASCII (Go's `mime.QEncoding`). So an encoded text of
-      printable ASCII is a caller's attempt to get another login. Such a value is returned without decoding.
+    - `tailscale serve` encodes only texts that are not printable ASCII (Go's `mime.QEncoding`). An encoded text of
+      printable ASCII is therefore a caller's attempt to get another login. The value is returned without decoding, so
+      that the attempt fails.
     """
     if not _PLAIN.fullmatch(value):
         raise unknown("a Tailscale header is no ASCII text")

@@ -71,9 +71,9 @@ class Admission:
     def hold(self, login: str, size: int) -> None:
         """Reserve bytes for a caller. Raises `Refused` if too few bytes of the budget are left.
 
-        All reservations of one caller may add up to at most half of the budget. Otherwise, a caller could announce
-        large bodies, send nothing, and so block all other callers. The exception is the first reservation, which may be
-        larger.
+        All reservations of one caller may add up to at most half of the budget. A single reservation may be larger, if
+        the caller has no other one. Without this limit, a caller could announce large bodies, send nothing, and block
+        all other callers.
         """
         most = self._limits().buffer_bytes
         if self._all_held + size > most or (self._held[login] and self._held[login] + size > most // 2):

@@ -23,8 +23,9 @@ from gateway.telemetry.log import REDACTED, redact
 _IN_ADDRESS: Final = re.compile(r"(?P<login>(?<=//)[^/?#\s@]+(?=@))|(?<=[?&;])(?P<name>[^=?&;\s]*)=[^?&;#\s]+")
 """Pattern for the login (`user:password`) of a URL, or a query parameter of a URL.
 
-URLs are in headers such as `referer` and `location`. The two alternatives must not match the same beginning of a text.
-Otherwise the time of a search would grow with the square of the header's length."""
+URLs are in headers such as `referer` and `location`. The two alternatives of the pattern must not match the same
+beginning of a text. If they did, the time of a search would grow with the square of the header's length.
+"""
 
 
 class Capture:

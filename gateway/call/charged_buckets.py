@@ -63,7 +63,7 @@ def bucket_rules(
     """Return the chains of buckets to which a caller's calls are charged if `offer` serves them.
 
     `defined` are the rules of all quotas. `billed` is False for an operation that costs nothing. `counted` is False for
-    an operation whose tokens do not count. Such an operation is charged to no limit of tokens. Raises `Refused` if a
+    an operation whose tokens do not count, so that it is charged to no rate limit of tokens. Raises `Refused` if a
     grant names a quota that is not defined.
     """
     rules: dict[BucketChain, Sequence[Rule]] = {

@@ -67,8 +67,8 @@ class Texts:
         """Give a piece of text to the filters, and return the text for the client.
 
         If something must be awaited, return a generator that does the rest of the work (`awaiting.py`). `runs` are the
-        filters that get the text. The value is None for all filters. Raises `GatewayError` if a filter blocks the call
-        or fails.
+        filters that get the text. None stands for all filters. Raises `GatewayError` if a filter blocks the call or
+        fails.
         """
         runs = self._runs if runs is None else runs
         for number, run in enumerate(runs):

@@ -1,6 +1,6 @@
 """Names of operations that the accounting of calls treats specially.
 
-Any other operation, such as `generate`, is the work of a model. Such an operation is billed and counted in tokens.
+Any other operation, such as `generate`, is the work of a model, and is billed and counted in tokens.
 """
 
 from __future__ import annotations

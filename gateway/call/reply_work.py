@@ -66,7 +66,7 @@ class WholeReader(msgspec.Struct, frozen=True):
     """Reads the reply to one request with the hooks of the provider's plugin."""
 
     hooks: Mapping[str, Hook]
-    """The hooks of the provider's plugin, at least those in `READING_HOOKS`."""
+    """Hooks of the provider's plugin. Those in `READING_HOOKS` must be among them."""
     request: ClientRequest
     target: Target
     head: Head

@@ -202,7 +202,8 @@ class Sender(msgspec.Struct, frozen=True):
     def _rest(self, attempt: Attempt) -> None:
         """Record that a provider refuses the gateway's key. For a time, other keys or providers then serve the calls.
 
-        With `assume_role`, the refused credential may belong to one caller only. So the provider still gets calls.
+        With `assume_role`, each caller has a credential of its own, and the refused one may belong to one caller only.
+        So the provider still gets calls.
         """
         provider, key = attempt.candidate.offer.provider, attempt.key
         self.keys.refused(provider, "" if key is None else key.name)

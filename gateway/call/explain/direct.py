@@ -61,7 +61,7 @@ class DirectExplanation:
     grant: str = ""
     """A grant that would allow the request, as JSON. It is "" if nothing is missing.
 
-    It allows nothing more, unless no pattern can match the path alone.
+    It allows only this path. If no pattern can match this path alone, it allows all paths of the provider.
     """
     policy: str = ""
     """A note on how to use `grant` in the tailnet policy. It is "" if there is no such note."""

@@ -265,9 +265,8 @@ def _attempt(
     deadline: float | None = None,
     key: KeyState | None = None,
 ) -> Attempt:
-    """Add an attempt to the call and return it.
-
-    Its request is the client's, without the fields that would choose the provider's key or URL.
+    """Add an attempt to the call and return it. The attempt sends the client's request, without the fields that would
+    choose the provider's key or URL.
     """
     headers = _added_headers(call, candidate.offer, None if key is None else key.secret)
     attempt = Attempt(candidate, call.request, headers, stack=stack, deadline=deadline, key=key)

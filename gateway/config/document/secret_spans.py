@@ -91,7 +91,7 @@ def secrets_in(document: Document) -> set[str]:
 def spellings(secrets: Iterable[str]) -> frozenset[str]:
     """Return all spellings of the secrets: with and without JSON escapes, and with and without `Bearer` or `Basic`.
 
-    Texts shorter than `MIN_ANYWHERE` are left out.
+    The result has no texts shorter than `MIN_ANYWHERE`.
     """
     forms: set[str] = set()
     for secret in secrets:

@@ -1,7 +1,7 @@
 """The section `capabilities` of a provider: corrections of the gateway's data about its models.
 
 The keys of `capabilities` are the fields of `gateway.contract.capabilities.Caps`, where each field is explained. A test
-compares the two lists. A key that is left out has the value in `contract/capabilities.json`.
+compares the two lists. If the section lacks a key, its value is that in `contract/capabilities.json`.
 """
 
 from __future__ import annotations

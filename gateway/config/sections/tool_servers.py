@@ -67,7 +67,9 @@ class ToolServers:
     mcp: Collection[str]
     connectors: Collection[str]
     accept_registrations: bool
-    """True if servers may register themselves. Then a name that the document does not declare may still exist."""
+    """True if servers may register themselves. In that case, a server may exist although the document does not declare
+    its name.
+    """
 
 
 def check_tool_servers(mcp: Mapping[str, Any], connectors: Mapping[str, Any], reading: Reading) -> ToolServers:

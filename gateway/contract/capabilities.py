@@ -82,14 +82,15 @@ class Caps:
     """True if the model accepts a stop sequence of white space only."""
 
     reasoning: str = "none"
-    """The form in which a request asks for thinking.
+    """The form in which a request to the model asks for thinking.
 
     - `none`: the model does not think. `always`: the model always thinks, and no field changes that.
     - `budget`: Anthropic's budget_tokens. `adaptive`: Anthropic's adaptive thinking with an effort.
     - `nova`: reasoningConfig.
     - `reasoning_effort`, `reasoning.effort`, `reasoning_config`: this field of additionalModelRequestFields.
     - `thinking.type`, `enable_thinking`, `chat_template_kwargs`: this field of OpenAI Chat, which switches thinking on
-      and off."""
+      and off.
+    """
     thinks_by_default: bool = False
     """True if the model thinks unless the request switches thinking off."""
     thinking_off: str = "disabled"

@@ -122,7 +122,8 @@ class FlagFacts(Protocol):
 
     @property
     def client_api(self) -> ClientApi | None:
-        """Facts about the API's clients, for the error message about a wrong base URL. It is None for no such message.
+        """Facts about the API's clients, for the error message about a wrong base URL. If it is None, there is no such
+        message.
 
         >>> client_api = ClientApi(bases=("/acme/v1",), setting="ACME_BASE_URL")
         """

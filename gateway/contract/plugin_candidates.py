@@ -70,7 +70,7 @@ def candidates(folder: Path | None, installed: Sequence[tuple[Package, Sequence[
 def clashes(every: Sequence[Candidate]) -> Mapping[Candidate, Mistake]:
     """Return a mistake for each plugin whose name two installed packages use.
 
-    Neither plugin is used. Otherwise, a new package could replace the plugin of another package.
+    None of these plugins is used, so that a new package cannot replace the plugin of another package.
     """
     packages: dict[str, set[str]] = {}
     for candidate in every:

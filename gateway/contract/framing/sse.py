@@ -33,9 +33,11 @@ _BOM: Final = b"\xef\xbb\xbf"
 _BLANK: Final = b"\n\n"
 _LONGEST_END: Final = 4
 LF: Final = b"\n"
-"""The raw bytes of a frame that is only an LF.
+"""The raw bytes of a frame that consists only of an LF.
 
-If a chunk ends with the CR of a CR LF, the event is yielded without waiting for the LF. The LF then becomes a frame."""
+If a chunk ends between CR and LF, the event is yielded at once, without waiting for the LF. The LF, which comes later,
+becomes a frame of its own.
+"""
 
 
 class Decoder:

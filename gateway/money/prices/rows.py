@@ -153,9 +153,8 @@ def spellings(name: str) -> list[str]:
 
 
 def _aliases(grouped: _Grouped) -> _Grouped:
-    """Return the entries by the shorter ids of their models (`spellings`).
-
-    A shorter id is left out if it belongs to two models with different prices.
+    """Return the entries by the shorter ids of their models (`spellings`). A shorter id of two models with different
+    prices is not in the result.
     """
     aliases: _Grouped = {}
     ambiguous = set()

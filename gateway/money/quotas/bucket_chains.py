@@ -82,8 +82,8 @@ def _unreserved(chain: Links) -> int:
 def exceeded(chain: Links, now: int) -> Exceeded:
     """Return the refusal of a chain, with the seconds to wait.
 
-    If the balance is above 0, calls in flight have reserved all of it. A retry may succeed once one of them ends, so
-    the wait is at most `RETRY_AFTER_BUSY`.
+    If the balance is above 0, calls in flight have reserved all of it, and a retry may succeed when one of these calls
+    ends. In this case, the wait is at most `RETRY_AFTER_BUSY`.
     """
     balance = sum(bucket.balance for _, bucket in chain)
     if balance > 0:

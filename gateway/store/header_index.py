@@ -32,9 +32,10 @@ NO_HEADERS: Final = "{}"
 MAX_VALUES: Final = 1_000
 """Maximum number of values of one header that have sums. Each value may need as many rows of sums as all calls."""
 RARE: Final = 10_000
-"""Number of calls that decides how the calls of one caller with a term are found.
+"""Number of calls of a term below which all calls of the term are read, to find those of one caller.
 
-If the term has fewer calls, all its calls are read. Otherwise it is faster to check each call of the caller."""
+If a term has more calls, it is faster to check each call of the caller for the term.
+"""
 _LOOKUP_ROWS: Final = 512
 """Maximum number of rows that one statement looks up, because SQLite limits the number of values in a statement."""
 _HEADERS: Final = itemgetter(CALL_COLUMNS.index("headers"))

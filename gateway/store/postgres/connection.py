@@ -1,7 +1,7 @@
 """A connection to PostgreSQL for one thread, which waits for each answer.
 
-asyncpg needs an event loop, so the connection has one of its own. The gateway's own event loop never runs asyncpg,
-because decoding thousands of rows would block it.
+asyncpg needs an event loop, so the connection has an event loop of its own. The gateway's event loop never runs
+asyncpg, because decoding thousands of rows would block it.
 """
 
 from __future__ import annotations

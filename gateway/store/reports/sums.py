@@ -209,7 +209,7 @@ _SIZE: Final = len(_AMOUNTS) + len(DURATIONS) + len(FIRST_EVENTS)
 def added(rows: Sequence[Sequence[int]]) -> Sequence[int]:
     """Return the sum of each column of `rows`, or zeros if there are no rows.
 
-    The columns of `rows` are those of `SUMMED`, or only the first of them.
+    The columns of `rows` are those of `SUMMED`, or only the first columns of `SUMMED`.
     """
     return [sum(column) for column in zip(*rows, strict=True)] if rows else [0] * _SIZE
 

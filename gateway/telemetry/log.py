@@ -258,7 +258,7 @@ class Lines:
 def _standard_output() -> Output:
     """Return standard output without a buffer.
 
-    If a write to a buffered file blocks, the writing thread holds the buffer's lock. Then the interpreter could not
+    While a write to a buffered file blocks, the writing thread holds the buffer's lock, and the interpreter could not
     exit.
     """
     return open(1, "wb", buffering=0, closefd=False)

@@ -79,7 +79,7 @@ _OPERATIONS: Final = {
 class BedrockSim(Simulator):
     """A simulated bedrock-runtime on a port of its own.
 
-    `models` are the ids of the existing models. The value is None for every ARN and every id of a known model family.
+    `models` are the ids of the existing models. If it is None, every ARN and every id of a known model family exists.
     Thinking in a request must have a signature of this simulator. `any_signature` allows other signatures, for recorded
     requests.
     """

@@ -85,8 +85,8 @@ class Refusal(Exception):
 class Simulator(ABC):
     """A provider on a port of its own.
 
-    `url` is its address, and `requests` has the received requests. `default` is used if no scenario is queued. It is
-    None for a reply that quotes the prompt.
+    `url` is its address, and `requests` has the received requests. `default` is used if no scenario is queued. If it is
+    None, the reply quotes the prompt.
 
     >>> async with irisgate_upstream("anthropic") as upstream:
     ...     upstream.default = scenarios.error("ThrottlingException")

@@ -74,8 +74,8 @@ def is_reachable(address: str) -> bool:
 def is_own(address: str) -> bool:
     """Return whether an address belongs to this machine.
 
-    The operating system tells which source address a connection to `address` would have, without sending a packet. The
-    source address is `address` itself only if `address` belongs to this machine.
+    The test asks the operating system for the source address that a connection to `address` would have. No packet is
+    sent. If `address` belongs to this machine, the source address is `address` itself.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:

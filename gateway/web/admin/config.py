@@ -110,7 +110,7 @@ async def _text(request: web.Request) -> str:
 async def _read(request: web.Request) -> bytes:
     """Return the body. Raises `Refusal` if the body is larger than `MAX_BODY`.
 
-    The configured limit for bodies of calls is ignored here. Otherwise nobody could correct a limit that is too low.
+    The configured limit for bodies of calls does not apply here, so that a limit that is too low can be corrected.
     """
     body = bytearray()
     if (request.content_length or 0) <= MAX_BODY:

@@ -30,8 +30,9 @@ FEATURE: Final = "cache_marks"
 BYTES_PER_TOKEN: Final = 3
 """Number of bytes of JSON that count as one token.
 
-English text and code have about four, so the estimate is rather too high. A useless cache mark does less harm than a
-missing one."""
+English text and code have about four bytes per token. So the estimate of tokens is rather too high: a useless cache
+mark does less harm than a missing one.
+"""
 _REFUSALS: Final = ("cache_control", "cachepoint", "cache point", "prompt caching")
 """Words in lower case by which a provider's message is recognized as a refusal of cache marks.
 

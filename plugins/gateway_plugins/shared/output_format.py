@@ -38,9 +38,9 @@ class JsonFormat(msgspec.Struct, frozen=True):
     name: str = ""
     description: str = ""
     strict: bool | None = None
-    """Whether the answer must match the schema exactly.
-
-    None if the client does not say. Then the answer must match exactly if the schema allows it."""
+    """Whether the answer must match the schema exactly. It is None if the client does not say this. In that case, the
+    answer must match exactly if the schema allows it.
+    """
 
 
 class FormattedOutput(msgspec.Struct, frozen=True):

@@ -168,9 +168,9 @@ class ToolIds(msgspec.Struct):
     def answer(self, result: Block, key: str, at: str) -> bool:
         """Write the provider's id of the call into the field `key` of a tool result, and return True.
 
-        Return False if an earlier result of this turn answers the same call. The earlier result then gets the content
-        of `result`, and the caller must leave `result` out. Raises `Refused` for a result without a call. `at` is the
-        JSON pointer of the client's field that names the call.
+        Return False if an earlier result of this turn answers the same call. In this case, the content of `result` is
+        added to the earlier result, and the caller must not use `result`. Raises `Refused` for a result without a call.
+        `at` is the JSON pointer of the client's field that names the call.
         """
         client_id = result[key]
         if waiting := self._open.get(client_id):

@@ -155,12 +155,11 @@ def _thinking(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
 def thinking_request(raw: Any, effort: str, caps: Caps, drop: Drop) -> ThinkingRequest:
     """Return the requested thinking, from the field `thinking` (`raw`) and from `effort` in `output_config`.
 
-    For most models, an effort alone requests thinking. For Claude, the effort is left out of the result, unless:
+    For most models, an effort alone requests thinking. For Claude, the result has the effort only in two cases:
+    - the effort is `none`
+    - the request has thinking, and the model needs no beta for efforts
 
-    - the effort is `none`; or
-    - the request has thinking, and the model needs no beta for efforts.
-
-    If the effort is left out, `answer_effort` requests it for the whole answer.
+    In all other cases, `answer_effort` requests the effort for the whole answer.
     """
     if isinstance(raw, dict) and raw.get("type") == BETWEEN_TOOLS:
         if caps.thinking_off != BETWEEN_TOOLS:  # adaptive thinking is the nearest

@@ -41,7 +41,9 @@ _INNER: Final = frozenset({"items", "anyOf", "oneOf", "allOf", "additionalProper
 _SPELLED: Final = {"defs": "$defs", "ref": "$ref"}
 """JSON Schema's names for Google's `defs` and `ref`. A proto field cannot begin with "$"."""
 _STRING_FORMATS: Final = frozenset({"enum"})
-"""Formats that are left out, because JSON Schema does not have them. The schema's list `enum` says the same."""
+"""Values of `format` that are removed, because JSON Schema does not have them. The `enum` of the schema says the
+same.
+"""
 
 
 def json_schema(value: Any, at: str) -> Any:

@@ -47,7 +47,7 @@ Session = tuple[str, str, str]
 
 
 class StickySession(msgspec.Struct, frozen=True):
-    """The offer that served a session last, for the process that replaces this one."""
+    """The offer that served a session last, as it is handed over to the process that replaces this one."""
 
     login: str
     session: str

@@ -1,7 +1,7 @@
 """The path of a request below `/direct`: the provider that it names, and the path at the provider.
 
-- The path is forwarded byte for byte. A path is refused if a provider could read it as another path than the one that
-  the grants were checked for.
+- The path is forwarded byte for byte. A path is refused if a provider could read it differently than the check of the
+  grants does.
 - These parts of a path are refused: `//`, `.` and `..` (also percent-encoded, and with parameters as in `..;a`), a
   backslash, and a percent sign that is percent-encoded (double encoding).
 - An encoded slash (`%2F`) is part of ids such as ARNs. Some servers take it for a slash. So a grant must allow the path

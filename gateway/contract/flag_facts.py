@@ -159,7 +159,7 @@ class FlagFacts(Protocol):
         - The gateway searches at its start, after a reload and every hour, if a provider has `"models": "discover"`.
         - `host` is the host in the provider's base URL, in lower case.
         - The search's generator (`ModelSearch.pages`) raises `BadFrame` if a reply is no list.
-        - The check of a configuration calls this function only to see if it returns None.
+        - The check of a configuration calls this function too, to see whether it returns None.
 
         >>> def discover_models(host):
         ...     return ModelSearch(pages())

@@ -1,4 +1,5 @@
-"""The memory of a gateway, for the process that replaces it: what it has learned of its providers.
+"""The memory of a gateway: what it has learned of its providers. A gateway hands its memory over to the process that
+replaces it.
 
 - The memory has the models, providers and keys that rest (are not used for a time), and the keys that providers
   refused. It also has the provider and the key at which each session stays.

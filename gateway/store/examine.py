@@ -90,8 +90,10 @@ class Database(msgspec.Struct, frozen=True):
     wrong_sums: int = 0
     """Number of faults in the sums and the index.
 
-    It is the number of sums by quarter hour that count fewer calls than are stored, plus the number of calls' headers
-    that the index lacks, plus the number of header values whose sums count fewer calls than are stored.
+    The number counts three kinds of faults:
+    - a sum by quarter hour that counts fewer calls than are stored
+    - a header of a call that the index lacks
+    - a header value whose sums count fewer calls than are stored
     """
     wrong_balances: tuple[str, ...] = ()
     """Names of quota buckets whose stored balance is not valid."""

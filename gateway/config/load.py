@@ -29,7 +29,7 @@ from gateway.config.reading import Reading
 from gateway.config.root import RootSection
 from gateway.config.sections.aliases import read_aliases
 from gateway.config.sections.database import read_database
-from gateway.config.sections.exporters import check_exporters
+from gateway.config.sections.exporters import read_exporters
 from gateway.config.sections.grants import Declared, read_grants
 from gateway.config.sections.hooks import check_hooks
 from gateway.config.sections.metrics import read_metrics
@@ -193,7 +193,6 @@ def _config(reading: Reading) -> Config:
         sound = {key: value for key, value in raw.items() if _fits(key, value)} if isinstance(raw, dict) else {}
         top = RootSection.model_validate(sound)
     check_hooks(top.hooks, reading)
-    check_exporters(top.exporters, reading)
     tools = check_tool_servers(top.mcp, top.connectors, reading)
     storage = read_storage(top.storage, reading)
     database = read_database(top.database, storage, reading)
@@ -211,6 +210,7 @@ def _config(reading: Reading) -> Config:
         storage=storage,
         bodies=database.bodies,
         filterable_headers=database.filterable_headers,
+        exporters=read_exporters(top.exporters, reading),
         resilience=resilience,
         metrics=read_metrics(top.metrics, reading),
         auto_cost_basis=top.auto_cost_basis,

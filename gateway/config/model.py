@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from gateway.config.credentials import AwsSettings, CredentialSource, PooledKey, ServiceAccount
 from gateway.config.document.secrets import Secret
+from gateway.config.exporters import Exporter
 from gateway.config.server import Listener, Server
 from gateway.config.storage import Storage
 from gateway.contract.settings import Settings
@@ -319,6 +320,8 @@ class Config:
     bodies: Bodies = Bodies()
     filterable_headers: tuple[str, ...] = ()
     """Names in lower case of the headers whose values are recorded with calls."""
+    exporters: tuple[Exporter, ...] = ()
+    """The exports of calls that are switched on."""
     resilience: Resilience = Resilience()
     metrics: MetricsSettings = MetricsSettings()
     auto_cost_basis: bool = True

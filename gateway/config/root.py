@@ -14,7 +14,7 @@ from gateway.config.fields import FilePath
 from gateway.config.section import PLANNED, Holds, Items, Planned, Section
 from gateway.config.sections.aliases import AliasesSection
 from gateway.config.sections.database import DatabaseSection
-from gateway.config.sections.exporters import NO_EXPORT, ExportersSection
+from gateway.config.sections.exporters import ExportersSection
 from gateway.config.sections.grants import GrantSection
 from gateway.config.sections.hooks import NO_HOOKS, HookSection
 from gateway.config.sections.metrics import MetricsSection
@@ -70,8 +70,9 @@ class RootSection(Section):
     hooks: Annotated[dict[str, Any], Holds(HookSection, "map"), PLANNED, NO_HOOKS] = Field(
         default_factory=dict, description='Hooks by name: {"audit": {"url": "https://hooks.example.com/seen"}}.'
     )
-    exporters: Annotated[dict[str, Any], Holds(ExportersSection), PLANNED, NO_EXPORT] = Field(
-        default_factory=dict, description='Where records are exported to: {"s3": {"bucket_name": "usage"}}.'
+    exporters: Annotated[dict[str, Any], Holds(ExportersSection)] = Field(
+        default_factory=dict,
+        description='Where records are exported to: {"folder": {"path": "/var/lib/irisgate/export"}}.',
     )
     auto_cost_basis: bool = Field(
         True,

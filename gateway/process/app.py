@@ -56,6 +56,7 @@ from gateway.config.model import Config
 from gateway.contract.registry import Registry
 from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.buckets import Charge
+from gateway.process.exports.task import ExportTask
 from gateway.process.handover.memory import adopt_memory
 from gateway.process.handover.taking import Taker
 from gateway.process.handover.wire import State
@@ -306,6 +307,9 @@ async def _run_parts(
         refresh = ModelRefresh(gateway, searcher)
         stack.push_async_callback(refresh.stop)
         refresh.start()
+        exports = ExportTask(gateway)
+        stack.push_async_callback(exports.stop)
+        exports.start()
         yield
 
 

@@ -1,4 +1,4 @@
-"""The command line: `irisgate serve | check | doctor | backup | restore | explain | usage | providers | ...`.
+"""The command line: `irisgate serve | check | doctor | backup | restore | export | explain | usage | providers | ...`.
 
 The options and the work of a command are in `commands/`. Only the module of the called command is imported.
 """
@@ -33,6 +33,7 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
         "doctor": Command("state", "check the machine and the state, and repair what is damaged"),
         "backup": Command("state", "copy the state to a new folder, also while the gateway serves"),
         "restore": Command("state", "put a backup in the place of the state of a stopped gateway"),
+        "export": Command("exporting", "export the calls that are not exported yet, or those of some days"),
         "explain": Command("explaining", "say why somebody may use a model, or what they lack for it"),
         "usage": Command("asking", "print who used how much: a table of a running gateway's usage"),
         "providers": Command("asking", "print the health of each model at each provider"),

@@ -13,6 +13,7 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from gateway.contract.record import Record
 from gateway.store.entries import Balance, Entry, SentCall
+from gateway.store.exports import ExportStore
 from gateway.store.reports.base import ReportStore
 from gateway.store.reports.values import Span
 from gateway.store.totals import Totals
@@ -160,6 +161,10 @@ class Store(Protocol):
     @property
     def reports(self) -> ReportStore:
         """The queries for the reports on the pages."""
+
+    @property
+    def exports(self) -> ExportStore:
+        """The positions of exports, and the calls in the order of their insertion."""
 
     async def offset(self) -> JournalOffset:
         """Return the present journal offset. All lines before it are applied."""

@@ -118,7 +118,7 @@ class Bodies:
 
         If `identity` is None, the login may be any. Raises `StoreFailed` if the file cannot be read.
         """
-        return await asyncio.to_thread(self._read, call, identity)
+        return await asyncio.to_thread(self.read, call, identity)
 
     def close(self) -> None:
         """Make the thread write the rest of the queue and end. Wait at most `CLOSE_SECONDS` for the end."""
@@ -199,7 +199,8 @@ class Bodies:
             return EXPIRE_SECONDS
         return GATHER_SECONDS if deleted == BATCH else EXPIRE_SECONDS
 
-    def _read(self, call: str, identity: str | None) -> CapturedBodies | None:
+    def read(self, call: str, identity: str | None) -> CapturedBodies | None:
+        """Return the bodies of a call as `of` does. This waits for the disk."""
         retention = self._retention()
         if retention == 0 or not self._path.exists():
             return None

@@ -65,6 +65,7 @@ TABLES: Final = (
     Table("versions", "n"),
     Table("open_calls", "id", is_numbered=False),
     Table("place", "one"),
+    Table("exports", "name", is_numbered=False),
 )
 
 

@@ -12,6 +12,7 @@ import sqlite3
 from typing import Final
 
 from gateway.store.base import StoreFailed
+from gateway.store.exports import CREATE_TABLE as CREATE_EXPORTS
 from gateway.store.figures_migration import FIGURES_OF_CALLS
 from gateway.store.header_migration import SUMS_OF_HEADERS
 
@@ -229,9 +230,14 @@ _TWELFTH: Final = (
     "ALTER TABLE calls ADD COLUMN direct TEXT NOT NULL DEFAULT ''",
 )
 
+_FOURTEENTH: Final = (
+    # the positions of exports (`exports.py`)
+    CREATE_EXPORTS.format(text="TEXT NOT NULL", integer="INTEGER NOT NULL") + " WITHOUT ROWID",
+)
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, FIGURES_OF_CALLS, _EIGHTH, _NINTH, _TENTH,
-    _ELEVENTH, _TWELFTH, SUMS_OF_HEADERS,
+    _ELEVENTH, _TWELFTH, SUMS_OF_HEADERS, _FOURTEENTH,
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The store in one SQLite file. Three threads use it, each with its own connection.
+"""The store in one SQLite file. Four threads use it, each with its own connection.
 
 With SQLite's write-ahead log, no thread waits for another. The SQL of this store alone is in `writing.py` and
 `schema.py`. The SQL that PostgreSQL shares is in the modules that `sql_reader.py` and `adding.py` name.
@@ -15,6 +15,7 @@ from typing import Final
 
 from gateway.store.base import JournalOffset, StoreFailed
 from gateway.store.entries import Entry
+from gateway.store.exports import ExportStore
 from gateway.store.file import REPAIR, connect, prepare, remedy
 from gateway.store.sql_reader import SqlReader
 from gateway.store.sqlite_thread import READER_CACHE_KB, REPORTS_CACHE_KB, SqliteThread
@@ -35,6 +36,7 @@ class SqliteStore(SqlReader):
         self._writing = SqliteThread(path, "store-writer", sync=sync)
         reading = SqliteThread(path, "store-reader", cache_kb=READER_CACHE_KB)
         super().__init__(reading, SqliteThread(path, "store-reports", cache_kb=REPORTS_CACHE_KB), reading)
+        self._exports = ExportStore(SqliteThread(path, "store-exports", cache_kb=READER_CACHE_KB), self._writing)
         try:
             with closing(connect(path)) as connection:
                 self._start_offset = JournalOffset(*connection.execute(_OFFSET).fetchone())
@@ -45,6 +47,10 @@ class SqliteStore(SqlReader):
     @property
     def start_offset(self) -> JournalOffset:
         return self._start_offset
+
+    @property
+    def exports(self) -> ExportStore:
+        return self._exports
 
     async def offset(self) -> JournalOffset:
         (place,) = await self._read(_OFFSET, [])
@@ -57,5 +63,6 @@ class SqliteStore(SqlReader):
         return await self._writing.run(partial(expire, before=before, limit=limit))
 
     async def close(self) -> None:
+        await self._exports.close()
         await self._writing.close()
         await super().close()

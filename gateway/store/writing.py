@@ -18,6 +18,7 @@ from gateway.store.adding import add_entries, ended_calls
 from gateway.store.base import JournalOffset
 from gateway.store.calls import INSERT_CALL, call_row
 from gateway.store.entries import Entry
+from gateway.store.exports import forget_numbers
 from gateway.store.figures_writing import expire_texts
 from gateway.store.header_index import expiring, remove_from_index
 from gateway.store.header_sums import purge_forgotten
@@ -57,6 +58,7 @@ def _insert(connection: sqlite3.Connection, records: Iterable[Record]) -> Sequen
     """
     inserted = [call_row(record) for record in records]
     top = connection.execute("SELECT coalesce(max(n), 0) FROM calls").fetchone()
+    forget_numbers(connection, *top)
     if connection.executemany(INSERT_CALL, inserted).rowcount == len(inserted):
         return inserted
     # rarely, some calls are in the table already; the new calls are those with higher numbers than all former rows

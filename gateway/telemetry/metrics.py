@@ -35,6 +35,7 @@ from gateway.contract.flag import USAGE_KINDS
 from gateway.contract.record import LOST, NANODOLLARS, Record
 from gateway.telemetry.active_sessions import ActiveSessions
 from gateway.telemetry.circuit_metrics import CircuitMetrics
+from gateway.telemetry.export_metrics import ExportMetrics
 from gateway.telemetry.label_names import Bounds, LabelNames
 from gateway.telemetry.plugin_metrics import PluginMetrics
 from gateway.telemetry.recent_calls import RecentCalls
@@ -105,6 +106,7 @@ class Metrics:
         self._define_process(version)
         self.plugins = PluginMetrics(self.registry)
         self.circuits = CircuitMetrics(self.registry)
+        self.exports = ExportMetrics(self.registry)
         self.configured(LabelNames.of(config))
 
     def _define_calls(self) -> None:

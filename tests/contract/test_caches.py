@@ -59,6 +59,7 @@ CACHES = {
     "gateway/money/prices/table.py": [CONSTANT, CONFIGURED],
     "gateway/money/quotas/ledger.py": [CONFIGURED],  # a bucket for each caller, of which full ones are removed
     "gateway/money/quotas/windows.py": [CONFIGURED],
+    "gateway/process/exports/cbor.py": [CHOSEN],  # 1,024 texts of at most 32 characters
     "gateway/store/calls.py": [CHOSEN],
     "gateway/store/header_index.py": [CHOSEN],
     "gateway/store/postgres/dialect.py": [CONSTANT, CONSTANT],  # the queries of the store

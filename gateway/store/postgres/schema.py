@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.store.base import StoreFailed
+from gateway.store.exports import CREATE_TABLE as CREATE_EXPORTS
 from gateway.store.sql import Connection
 
 _TEXT: Final = 'TEXT COLLATE "C" NOT NULL'
@@ -166,7 +167,13 @@ _FIRST: Final = (
     f"CREATE TABLE place (journal {_TEXT} PRIMARY KEY, segment BIGINT NOT NULL, byte BIGINT NOT NULL)",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST,)
+_SECOND: Final = (
+    # the positions of exports (`store/exports.py`), which read calls by their number
+    CREATE_EXPORTS.format(text=_TEXT, integer="BIGINT NOT NULL"),
+    "CREATE INDEX calls_by_number ON calls (n)",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND)
 
 
 def migrate(connection: Connection, name: str) -> None:

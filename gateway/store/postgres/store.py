@@ -1,4 +1,4 @@
-"""The store in a PostgreSQL database. Three threads use it, each with its own connection.
+"""The store in a PostgreSQL database. Four threads use it, each with its own connection.
 
 The gateway that writes has an advisory lock for as long as it is connected. Another gateway, with another journal, is
 refused meanwhile, because quotas are not shared yet.
@@ -14,6 +14,7 @@ from zlib import crc32
 
 from gateway.store.base import JournalOffset, StoreFailed
 from gateway.store.entries import Entry
+from gateway.store.exports import ExportStore
 from gateway.store.postgres.address import Address
 from gateway.store.postgres.connection import PostgresConnection
 from gateway.store.postgres.schema import migrate, schema_version
@@ -50,6 +51,7 @@ class PostgresStore(SqlReader):
         self._writing = PostgresThread(address, "writer", partial(prepare, journal=journal, name=str(address)))
         reading = PostgresThread(copy, "reader", check)
         super().__init__(reading, PostgresThread(copy, "reports", check), self._writing)
+        self._exports = ExportStore(PostgresThread(address, "exports", check), self._writing)
         try:
             self._start_offset = self._writing.run_now(partial(_offset, journal=journal))
         except BaseException:
@@ -60,6 +62,10 @@ class PostgresStore(SqlReader):
     def start_offset(self) -> JournalOffset:
         return self._start_offset
 
+    @property
+    def exports(self) -> ExportStore:
+        return self._exports
+
     async def offset(self) -> JournalOffset:
         return await self._writing.run(partial(_offset, journal=self._journal))
 
@@ -68,6 +74,10 @@ class PostgresStore(SqlReader):
 
     async def expire(self, before: float, limit: int) -> int:
         return await self._writing.run(partial(expire, before=before, limit=limit))
+
+    async def close(self) -> None:
+        await self._exports.close()
+        await super().close()
 
 
 def _offset(connection: PostgresConnection, journal: str) -> JournalOffset:

@@ -6,7 +6,7 @@ from tests.config.test_messages import assert_said, capability, said
 
 LACKING = {
     "hooks": ": no hook is called, so guardrails are NOT applied, and no hook learns of calls",
-    "exporters": ": nothing is exported",
+    "exporters.s3": ": nothing is exported to S3",
     "database.retention.require_export": ": nothing is exported, and what is too old is removed all the same",
     "database.retention.purge": ": bodies are removed, and the names of tools stay with their calls",
     "database.keep_encrypted_blobs": ": bodies are stored as they came, with everything that is in them",
@@ -35,7 +35,7 @@ NOT_BUILT = [
         '"hooks": {"h": {"url": "https://x", »"fail_policy": "open"}}',
         'hooks.h.fail_policy: "open" is not one of fail_open, fail_closed',
     ),
-    ('»"exporters": {}', not_supported("exporters")),
+    ('"exporters": {»"s3": {}}', not_supported("exporters.s3")),
     ('"exporters": {"s3": {»"prefix": "a/"}}', "warning: exporters.s3.prefix: must not end with a slash"),
     (
         '"exporters": {»"s3": {"access_key_id": "a"}}',

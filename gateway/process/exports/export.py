@@ -1,0 +1,149 @@
+"""Copies the calls of a store to a destination, object by object, each call exactly once.
+
+`store/exports.py` says how the position in the store is kept. An object that was planned before a crash is written
+again under its name, unless it is complete: meanwhile, some of its calls may have expired.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import partial
+from hashlib import sha256
+from time import sleep
+from typing import Final, NamedTuple, Protocol
+
+from gateway.config.exporters import Exporter
+from gateway.process.exports.formats import ENCODERS, SUFFIXES
+from gateway.store.captured import CapturedBodies
+from gateway.store.exports import ROWS_AT_ONCE, ExportStore, Numbered, Position
+
+MAX_BYTES: Final = 32 * 1024 * 1024
+"""Size of the encoded calls, before their compression, after which an object is ended. So memory is bounded."""
+PAUSE_SECONDS: Final = 0.005
+"""Seconds for which the thread pauses after each `ROWS_AT_ONCE` calls, so that the event loop is not slowed down."""
+SETTLE_SECONDS: Final = 2.0
+"""Seconds that an export with bodies waits before it reads them. Bodies are stored a moment after their call."""
+DIGITS: Final = 12
+"""Minimum number of digits of a number in an object's name."""
+
+BodiesOf = Callable[[str], CapturedBodies | None]
+"""A function that returns the stored bodies of the call with this id; None if there are none. It may block."""
+
+
+class ExportFailed(Exception):
+    """The error for an object that could not be written. The message names the destination and the cause."""
+
+
+class Target(Protocol):
+    """A destination of objects."""
+
+    async def put(self, name: str, data: bytes, *, again: bool) -> None:
+        """Write an object. When this returns, the object is complete and durable.
+
+        With `again`, an object of this name may exist. It is then complete, and is left as it is. Raises
+        `ExportFailed` if the object cannot be written.
+        """
+
+    async def close(self) -> None:
+        """Close the connections."""
+
+
+class Batch(NamedTuple):
+    """The calls of one object, and its content."""
+
+    name: str
+    first: int
+    """The number of the first call; 0 if there are no calls."""
+    last: int
+    calls: int
+    data: bytes
+
+
+class Export:
+    """The export of a store's calls to one destination.
+
+    `bodies_of` returns the stored bodies of calls; None if bodies are not exported.
+    """
+
+    def __init__(self, exporter: Exporter, store: ExportStore, target: Target, bodies_of: BodiesOf | None) -> None:
+        self._exporter = exporter
+        self._store = store
+        self._target = target
+        self._bodies_of = bodies_of if exporter.bodies else None
+        self.waiting = 0
+        """The number of calls that were not exported yet when the last object was begun, or a little more."""
+        self._is_ended = False
+
+    def end(self) -> None:
+        """Let the thread that encodes calls end soon. Its object is encoded again by the next export."""
+        self._is_ended = True
+
+    async def all(self, exported: Callable[[int], None]) -> None:
+        """Export all calls that are in the store now. `exported` is called with the number of calls of each object.
+
+        Raises `ExportFailed` or `StoreFailed`.
+        """
+        newest = await self._store.newest()
+        if self._bodies_of is not None:
+            await asyncio.sleep(SETTLE_SECONDS)
+        while calls := await self.step(newest):
+            exported(calls)
+
+    async def step(self, newest: int) -> int:
+        """Export the calls of one object, up to the number `newest`. Return the number of calls; 0 if none is left.
+
+        Raises `ExportFailed` or `StoreFailed`. The next step then continues with the same object.
+        """
+        name = self._exporter.name
+        position = await self._store.position(name)
+        self.waiting = max(0, newest - position.n)
+        if position.object:
+            return await self._again(position)
+        batch = await self._batch(position.n, newest, self._exporter.limit, MAX_BYTES)
+        if not batch.calls:
+            return 0
+        planned = await self._store.plan(name, position.n, batch.last, batch.name)
+        if planned.object != batch.name:
+            # another process has exported these calls, or exports them now
+            return await self._again(planned) if planned.object else batch.calls
+        await self._target.put(batch.name, batch.data, again=False)
+        await self._store.complete(name, batch.name)
+        return batch.calls
+
+    async def _again(self, position: Position) -> int:
+        """Write a planned object, which may be complete. Return the number of its calls, but at least 1."""
+        batch = await self._batch(position.n, position.until, position.until, None)
+        if batch.calls:
+            await self._target.put(position.object, batch.data, again=True)
+        await self._store.complete(self._exporter.name, position.object)
+        return max(1, batch.calls)
+
+    async def _batch(self, after: int, until: int, limit: int, most_bytes: int | None) -> Batch:
+        return await self._store.read(after, until, limit, partial(self.encode, most_bytes=most_bytes))
+
+    def encode(self, calls: Iterable[Numbered], most_bytes: int | None) -> Batch:
+        """Return an object with the first of the calls, until it has `most_bytes`. Runs in a thread."""
+        encoder = ENCODERS[self._exporter.format]()
+        count = first = last = 0
+        ids = sha256()
+        for number, record in calls:
+            encoder.add(number, record, None if self._bodies_of is None else self._bodies_of(record.id))
+            ids.update(record.id.encode("utf-8", "replace") + b"\0")
+            first, last, count = first or number, number, count + 1
+            if most_bytes is not None and encoder.size >= most_bytes:
+                break
+            if count % ROWS_AT_ONCE == 0:
+                if self._is_ended:
+                    raise ExportFailed("the export was ended")
+                sleep(PAUSE_SECONDS)
+        name = object_name(first, last, ids.hexdigest(), SUFFIXES[self._exporter.format])
+        return Batch(name, first, last, count, encoder.finish() if count else b"")
+
+
+def object_name(first: int, last: int, ids: str, suffix: str) -> str:
+    """Return the name of an object, by the numbers of its first and last call, and the hash of the calls' ids.
+
+    The hash keeps the names of two gateways apart, and those of calls that have the numbers of deleted ones.
+    """
+    return f"irisgate-export-{first:0{DIGITS}}-{last:0{DIGITS}}-{ids[:DIGITS]}{suffix}"

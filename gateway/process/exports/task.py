@@ -1,0 +1,87 @@
+"""Exports calls while the gateway serves, one task for each exporter of the configuration.
+
+- A reload of the configuration takes effect at the next look of the task.
+- After a failure, the export is tried again with growing pauses. Calls and readiness are not affected.
+- The first failure of a row is logged, and the success after it. Metrics show failures, and calls that wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import Final
+
+from gateway.call.context import Gateway
+from gateway.config.exporters import Exporter
+from gateway.process.exports.export import Export, ExportFailed, Target
+from gateway.process.exports.targets import target_of
+from gateway.store.base import StoreFailed
+
+LOOK_SECONDS: Final = 1.0
+"""Seconds between two looks at the configuration and the time of the next export."""
+RETRY_SECONDS: Final = (1.0, 5.0, 30.0, 60.0, 300.0)
+"""Seconds before the first and each further attempt after a failure. The last number applies to all later attempts."""
+
+
+class ExportTask:
+    """The exports of a running gateway. `make` returns the destination of an exporter."""
+
+    def __init__(self, gateway: Gateway, make: Callable[[Exporter], Target] = target_of) -> None:
+        self._gateway = gateway
+        self._make = make
+        self._running: dict[Exporter, asyncio.Task[None]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        """End all exports. An object that is being written is written again after the next start."""
+        tasks = [task for task in (self._task, *self._running.values()) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        """Run the exporters of the configuration in use. Another process that takes over exports in its place."""
+        while True:
+            wanted = () if self._gateway.is_leaving else self._gateway.runtime.config.exporters
+            for exporter in [each for each in self._running if each not in wanted]:
+                self._running.pop(exporter).cancel()
+            for exporter in wanted:
+                if exporter not in self._running:
+                    self._running[exporter] = asyncio.create_task(self._run(exporter))
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _run(self, exporter: Exporter) -> None:
+        gateway, target = self._gateway, self._make(exporter)
+        export = Export(exporter, gateway.store.exports, target, partial(gateway.bodies.read, identity=None))
+        try:
+            failures = 0
+            while True:
+                started = monotonic()
+                failures = await self._attempt(exporter, export, failures)
+                pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS)) - 1] if failures else exporter.every
+                await asyncio.sleep(max(0.0, started + pause - monotonic()))
+        finally:
+            export.end()
+            await target.close()
+
+    async def _attempt(self, exporter: Exporter, export: Export, failures: int) -> int:
+        """Export all calls that are in the store now. Return the number of failures in a row."""
+        metrics, log = self._gateway.metrics.exports, self._gateway.log
+        try:
+            await export.all(partial(metrics.exported, exporter.id))
+        except Exception as error:  # noqa: BLE001 (whatever it is, the export must be tried again)
+            metrics.failed(exporter.id, export.waiting)
+            if not failures:
+                known = isinstance(error, ExportFailed | StoreFailed)
+                reason = str(error) if known else repr(error)
+                log.error("export.failed", exporter=exporter.id, to=exporter.destination, reason=reason)  # noqa: TRY400
+            return failures + 1
+        metrics.succeeded(exporter.id)
+        if failures:
+            log.info("export.recovered", exporter=exporter.id, failures=failures)
+        return 0

@@ -2,20 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from gateway.config.credentials import AssumeRole
+from gateway.config.document.secrets import Secret
 
 Format = Literal["cbor.zstd", "json.gz"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Bucket:
+    """A bucket in S3 or in a compatible store, and the credentials for it."""
+
+    name: str
+    endpoint: str
+    """The URL of the store, without the bucket and without a slash at its end."""
+    is_path_style: bool = False
+    """True if the bucket is named in the path of a request; False if it is a part of the host."""
+    region: str = "us-east-1"
+    prefix: str = ""
+    """The beginning of the names of objects, without slashes at its ends."""
+    access_key_id: str = ""
+    secret: Secret = field(default_factory=Secret)
+    """The secret access key; empty if the credentials come from AWS's usual chain."""
+    profile: str = ""
+    """The profile in the AWS configuration files; "" for the default chain."""
+    assume_role: AssumeRole | None = None
+    authorities: str = field(default="", repr=False)
+    """Certificates of the accepted authorities in PEM format; "" for the system's authorities."""
+
+    @property
+    def url(self) -> str:
+        """The bucket and the prefix, for people."""
+        return "/".join(filter(None, (self.endpoint, self.name, self.prefix)))
+
+
 @dataclass(frozen=True, slots=True)
 class Exporter:
-    """An export of all calls to a folder."""
+    """An export of all calls to a folder or to a bucket."""
 
     id: str
     """The key in the section `exporters`."""
-    folder: Path
+    to: Path | S3Bucket
     format: Format = "cbor.zstd"
     every: float = 3600
     """Seconds between two exports."""
@@ -35,4 +65,4 @@ class Exporter:
     @property
     def destination(self) -> str:
         """The destination, for people."""
-        return str(self.folder)
+        return self.to.url if isinstance(self.to, S3Bucket) else str(self.to)

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from gateway.config.credentials import AwsSettings, CredentialSource, PooledKey, ServiceAccount
 from gateway.config.document.secrets import Secret
-from gateway.config.exporters import Exporter
+from gateway.config.exporters import Exporter, S3Bucket
 from gateway.config.server import Listener, Server
 from gateway.config.storage import Storage
 from gateway.contract.settings import Settings
@@ -333,8 +333,8 @@ class Config:
 
 
 def active_secrets(config: Config) -> frozenset[str]:
-    """Return all secrets of a configuration: API keys, values of added headers, secret settings of plugins, and
-    the database's password.
+    """Return all secrets of a configuration: API keys, values of added headers, secret settings of plugins, the
+    database's password, and the secret of an export's bucket.
     """
     providers = config.providers.values()
     headers = [provider.add_headers for provider in providers]
@@ -346,6 +346,7 @@ def active_secrets(config: Config) -> frozenset[str]:
     values += [key.secret.value for provider in providers for key in provider.apikeys]
     if config.storage.postgres is not None:
         values.append(config.storage.postgres.password.value)
+    values += [export.to.secret.value for export in config.exporters if isinstance(export.to, S3Bucket)]
     sources = [provider.issuer for provider in providers]
     sources += [key.source for provider in providers for key in provider.apikeys]
     values += [source.key.value for source in sources if isinstance(source, ServiceAccount)]

@@ -113,7 +113,9 @@ class AwsAccount:
         if not stamp.startswith(day) or "host" not in names or unsigned:
             raise Unauthorized("InvalidSignatureException", f"'host' and 'x-amz-*' must be signed: {unsigned}")
         self._check_time(stamp)
-        auth = _module("auth").SigV4Auth(_botocores(key), service, region)
+        # S3 signs paths as they are sent, and other services encode them once more
+        signing = _module("auth").S3SigV4Auth if service == "s3" else _module("auth").SigV4Auth
+        auth = signing(_botocores(key), service, region)
         url = f"https://{seen.headers['host']}{seen.path}" + (f"?{seen.query}" if seen.query else "")
         headers = {name: seen.headers.get(name, "") for name in names}
         request = _module("awsrequest").AWSRequest(seen.method, url, headers, seen.body)

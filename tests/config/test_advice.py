@@ -44,9 +44,9 @@ def test_the_smallest_documented_configuration_warns_once() -> None:
 def test_keys_that_are_not_built_yet_warn_each_once() -> None:
     messages = [warning for warning in warnings(EVERYTHING_HOSTED) if ": not supported yet" in warning]
     names = [warning.split(":")[0].rpartition(".")[2] for warning in messages]
-    assert {"hooks", "s3", "keep_encrypted_blobs", "mcp", "connectors"} <= set(names)
+    assert {"hooks", "keep_encrypted_blobs", "mcp", "connectors"} <= set(names)
     assert {"flags", "chat_models", "upstream", "hook", "send_hooks"} <= set(names)
-    assert len(messages) == 22
+    assert len(messages) == 21
 
 
 def test_a_configuration_that_has_everything_warns_of_nothing_else() -> None:

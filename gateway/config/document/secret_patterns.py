@@ -34,6 +34,7 @@ _CHOSEN: Final = (
     ("providers", "*"),
     ("providers", "*", "apikeys", "*"),
     ("providers", "*", "aws", "assume_role", "session_tags", "*"),
+    ("exporters", "s3", "aws", "assume_role", "session_tags", "*"),
     ("providers", "*", "request_metadata", "*"),
     ("providers", "*", "base_models", "*"),
     ("providers", "*", "capabilities", "*"),

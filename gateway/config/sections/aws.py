@@ -145,7 +145,7 @@ def read_aws(
         message = 'the base URL names no region; write "aws": {"region": "us-east-1"}'
         reading.report.error((*path, "aws"), message)
     service = "bedrock-mantle" if _MANTLE.search(host) else AwsSettings("").service
-    role = _assume_role(section, (*path, "aws", "assume_role"), reading)
+    role = read_assume_role(section.assume_role, (*path, "aws", "assume_role"), reading)
     return AwsSettings(region, service, section.profile, role, signs)
 
 
@@ -158,10 +158,9 @@ def _check_use(provider: Mapping[str, Any], path: Path, reading: Reading, *, sig
         reading.report.error((*path, "apikey"), f"is not sent, because {use}; leave one of the two out")
 
 
-def _assume_role(section: AwsSection, path: Path, reading: Reading) -> AssumeRole | None:
-    if section.assume_role is None:
-        return None
-    read = reading.section(AssumeRoleSection, section.assume_role, path)
+def read_assume_role(raw: dict[str, Any] | None, path: Path, reading: Reading) -> AssumeRole | None:
+    """Return the role of a section `assume_role`; None if there is no such section, or if it has faults."""
+    read = None if raw is None else reading.section(AssumeRoleSection, raw, path)
     if read is None:
         return None
     values = read.model_dump()

@@ -27,7 +27,7 @@ GB."""
 LARGEST: Final = 512 * 1024
 """Largest allowed value of `max_bytes`. Each call in flight may hold twice this number of bytes in memory."""
 
-_NO_EXPORT: Final = Lacking("nothing is exported, and what is too old is removed all the same")
+_NO_EXPORT: Final = Lacking("what is too old is removed all the same, whether it was exported or not")
 _ONLY_BODIES: Final = Lacking("bodies are removed, and the names of tools stay with their calls")
 _AS_THEY_CAME: Final = Lacking("bodies are stored as they came, with everything that is in them")
 

@@ -3,7 +3,7 @@
 - The functions are pure: the caller gives the time, and the request as it is sent.
 - The path of a request is already percent-encoded. For the signature, it is encoded once more, as every service except
   S3 demands. For example, the `%3A` of a model id is signed as `%253A`.
-- A body is given as its hash.
+- A body is given as its hash. S3 demands the hash in a header too, which the caller adds.
 
 Sources: "Create a signed AWS API request" in AWS's IAM user guide; botocore's module auth; the repository
 aws/aws-bedrock-token-generator-python for the API keys. Credentials are obtained in `aws_chain.py`.
@@ -22,6 +22,8 @@ from typing import Final
 from urllib.parse import quote
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
+S3: Final = "s3"
+"""The service whose paths are signed as they are sent."""
 EMPTY_PAYLOAD: Final = sha256(b"").hexdigest()
 _KEY_HOST: Final = "bedrock.amazonaws.com"
 """The host in every short-term API key, whatever the region is. A key contains a signed request to this host."""
@@ -97,7 +99,8 @@ class Signer:
         names = sorted(covered)
         lines = [f"{name}:{_trimmed(covered[name])}\n" for name in names]
         signed = ";".join(names)
-        path, query = _canonical_path(request.path), _canonical_query(request.query)
+        path = request.path if self.service == S3 else _canonical_path(request.path)
+        query = _canonical_query(request.query)
         signature = self._signature(
             f"{request.method}\n{path}\n{query}\n{''.join(lines)}\n{signed}\n{request.payload}", stamp
         )

@@ -6,8 +6,7 @@ from tests.config.test_messages import assert_said, capability, said
 
 LACKING = {
     "hooks": ": no hook is called, so guardrails are NOT applied, and no hook learns of calls",
-    "exporters.s3": ": nothing is exported to S3",
-    "database.retention.require_export": ": nothing is exported, and what is too old is removed all the same",
+    "database.retention.require_export": ": what is too old is removed all the same, whether it was exported or not",
     "database.retention.purge": ": bodies are removed, and the names of tools stay with their calls",
     "database.keep_encrypted_blobs": ": bodies are stored as they came, with everything that is in them",
     "mcp": ": no server of tools is called, so nothing of it is allowed or refused",
@@ -34,12 +33,6 @@ NOT_BUILT = [
     (
         '"hooks": {"h": {"url": "https://x", »"fail_policy": "open"}}',
         'hooks.h.fail_policy: "open" is not one of fail_open, fail_closed',
-    ),
-    ('"exporters": {»"s3": {}}', not_supported("exporters.s3")),
-    ('"exporters": {"s3": {»"prefix": "a/"}}', "warning: exporters.s3.prefix: must not end with a slash"),
-    (
-        '"exporters": {»"s3": {"access_key_id": "a"}}',
-        'warning: exporters.s3: "access_key_id" and "access_secret" belong together; write both or neither',
     ),
     ('"database": {»"keep_encrypted_blobs": true}', not_supported("database.keep_encrypted_blobs")),
     (

@@ -157,7 +157,7 @@ def _record(
         outcome=outcome,
         error=problem.code if problem else "",
         error_native=(problem.native or problem.reason) if problem else "",
-        error_message=problem.message[:MAX_MESSAGE] if problem else "",
+        error_message=_message(inbound, problem),
         upstream_request_id=_request_id(attempt),
         usage=facts.usage,
         extra=facts.extra,
@@ -183,6 +183,13 @@ def _record(
         headers=_headers(inbound, attempt),
         direct=call.direct,
     )
+
+
+def _message(inbound: Inbound, problem: Problem | None) -> str:
+    """Return the error message for the record. With zero retention it is "", because it may quote the request."""
+    if problem is None or inbound.runtime.config.bodies.are_forgotten:
+        return ""
+    return problem.message[:MAX_MESSAGE]
 
 
 def _headers(inbound: Inbound, attempt: Attempt | None) -> Mapping[str, str]:
@@ -241,7 +248,7 @@ def _refusal(inbound: Inbound, status: int, outcome: str, problem: Problem | Non
         outcome=outcome,
         error=problem.code if problem else "",
         error_native=(problem.native or problem.reason) if problem else "",
-        error_message=problem.message[:MAX_MESSAGE] if problem else "",
+        error_message=_message(inbound, problem),
         usage=Usage(),
         reported=False,
         cost=0,

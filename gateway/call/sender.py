@@ -168,7 +168,7 @@ class Sender(msgspec.Struct, frozen=True):
             provider=provider.id,
             **_key_name(attempt),
             request_id=call.id,
-            **_refusal(problem),
+            **_refusal(call, problem),
         )
 
     async def renew(self, call: Call, attempt: Attempt, refusal: CredentialRefused) -> None:
@@ -194,7 +194,7 @@ class Sender(msgspec.Struct, frozen=True):
         issuer = {} if attempt.used is None else {"issuer": attempt.used.source}
         self.log.warning(
             "upstream.key_refused", provider=provider.id, **_key_name(attempt), request_id=call.id, **issuer,
-            **_refusal(problem),
+            **_refusal(call, problem),
         )  # fmt: skip
         message = f"{provider.id} refused the gateway's key; tell an administrator of this gateway"
         return UpstreamFailed(Problem(UPSTREAM, message, reason=problem.native or "key_refused", key_refused=True))
@@ -243,9 +243,12 @@ def _key_name(attempt: Attempt) -> dict[str, str]:
     return {} if attempt.key is None else {"key": attempt.key.name}
 
 
-def _refusal(problem: Problem) -> dict[str, Any]:
-    """Return the log fields of a refusal."""
-    return {"status": problem.status, "native": problem.native, "message": problem.message[:MAX_LOGGED]}
+def _refusal(call: Call, problem: Problem) -> dict[str, Any]:
+    """Return the log fields of a refusal. With zero retention they lack the message, which may quote the request."""
+    fields = {"status": problem.status, "native": problem.native}
+    if call.inbound.runtime.config.bodies.are_forgotten:
+        return fields
+    return {**fields, "message": problem.message[:MAX_LOGGED]}
 
 
 async def _durable(pending: Awaitable[None]) -> None:

@@ -260,6 +260,13 @@ class Bodies:
     longer than its call.
     """
 
+    @property
+    def are_forgotten(self) -> bool:
+        """True for zero retention: nothing that a client or a model wrote is stored or logged, not even in the messages
+        of errors, which may quote it.
+        """
+        return self.retention == 0
+
 
 @dataclass(frozen=True, slots=True)
 class MetricsSettings:

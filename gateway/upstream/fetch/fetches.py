@@ -38,6 +38,7 @@ class Fetches:
         self._rules = config.server.fetch
         self._metrics = metrics
         self._log = log
+        self._is_private = config.bodies.are_forgotten
         room, characters = _BASE64
         self._allowance = Allowance(config.server.limits.body_bytes * room // characters)
         self._turns = asyncio.Semaphore(MAX_FETCHES_PER_CALL)
@@ -75,7 +76,9 @@ class Fetches:
             reply = await self._fetcher.fetch(fetch, self._rules, self._allowance)
         except Refused as error:
             self._metrics.fetched("refused")
-            self._log.info("fetch.refused", duration_ms=_since(begun), reason=error.problem.message, **fields)
+            # the message has the URL, which is a part of the request
+            reason = {} if self._is_private else {"reason": error.problem.message}
+            self._log.info("fetch.refused", duration_ms=_since(begun), **reason, **fields)
             raise
         self._metrics.fetched("ok")
         self._log.info("fetch.finished", duration_ms=_since(begun), bytes=len(reply.body), **fields)

@@ -9,7 +9,7 @@ from typing import Literal
 from gateway.config.credentials import AssumeRole
 from gateway.config.document.secrets import Secret
 
-Format = Literal["cbor.zstd", "json.gz"]
+Format = Literal["cbor.zstd", "json.gz", "parquet"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,8 +54,8 @@ class _ExporterSection(Section):
     )
     format: Format = Field(
         "cbor.zstd",
-        description='The format of the objects: "cbor.zstd" (a CBOR sequence, as Aperture exports it) or "json.gz" (a '
-        "line of JSON for each call).",
+        description='The format of the objects: "cbor.zstd" (a CBOR sequence, as Aperture exports it), "json.gz" (a '
+        'line of JSON for each call) or "parquet" (a table; needs the extra `parquet`).',
     )
     bodies: bool = Field(
         False,
@@ -132,9 +132,23 @@ def read_exporters(raw: Mapping[str, Any], reading: Reading) -> tuple[Exporter, 
     return tuple(each for each in exporters if each is not None)
 
 
+def _check_format(section: _ExporterSection, path: Path, reading: Reading) -> None:
+    if section.format != "parquet":
+        return
+    if find_spec("pyarrow") is None:
+        reading.report.error((*path, "format"), "needs pyarrow; install irisgate[parquet]")
+    if section.bodies:
+        reading.report.error(
+            (*path, "bodies"), 'are not in the format "parquet"; use "cbor.zstd" or "json.gz" for them'
+        )
+
+
 def _read_folder(raw: Mapping[str, Any], path: Path, reading: Reading) -> Exporter | None:
     section = reading.section(FolderSection, raw["folder"], path) if isinstance(raw.get("folder"), dict) else None
-    return None if section is None else _exporter("folder", reading.folder / section.path, section)
+    if section is None:
+        return None
+    _check_format(section, path, reading)
+    return _exporter("folder", reading.folder / section.path, section)
 
 
 def _read_s3(raw: Mapping[str, Any], path: Path, reading: Reading) -> Exporter | None:
@@ -147,6 +161,7 @@ def _read_s3(raw: Mapping[str, Any], path: Path, reading: Reading) -> Exporter |
         reading.report.warn(path, '"access_key_id" and "access_secret" belong together; write both or neither')
     if not section.bucket_name:
         return None
+    _check_format(section, path, reading)
     return _exporter("s3", _read_bucket(section, path, reading), section)
 
 

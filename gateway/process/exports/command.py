@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -70,6 +71,11 @@ def export_range(config: Config, state: Path, log: Logger, wanted: Range) -> lis
 
     The positions of exporters are not changed.
     """
+    if wanted.format == "parquet":
+        if find_spec("pyarrow") is None:
+            raise NotExported("--format parquet needs pyarrow; install irisgate[parquet]")
+        if wanted.bodies:
+            raise NotExported("bodies are not in the format parquet; use cbor.zstd or json.gz for them")
     return asyncio.run(_with_store(config, state, log, wanted))
 
 

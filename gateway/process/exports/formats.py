@@ -15,6 +15,7 @@ import orjson
 from gateway.config.exporters import Format
 from gateway.contract.record import Record
 from gateway.process.exports.cbor import encoded
+from gateway.process.exports.parquet import ParquetEncoder
 from gateway.process.exports.values import exported
 from gateway.store.captured import CapturedBodies
 
@@ -78,6 +79,10 @@ def _base64(value: Any) -> str:
     raise TypeError
 
 
-ENCODERS: Final[Mapping[Format, Callable[[], Encoder]]] = {"cbor.zstd": CborEncoder, "json.gz": JsonEncoder}
-SUFFIXES: Final[Mapping[Format, str]] = {"cbor.zstd": ".cbor.zstd", "json.gz": ".jsonl.gz"}
+ENCODERS: Final[Mapping[Format, Callable[[], Encoder]]] = {
+    "cbor.zstd": CborEncoder,
+    "json.gz": JsonEncoder,
+    "parquet": ParquetEncoder,
+}
+SUFFIXES: Final[Mapping[Format, str]] = {"cbor.zstd": ".cbor.zstd", "json.gz": ".jsonl.gz", "parquet": ".parquet"}
 """The ends of the objects' names."""

@@ -78,6 +78,16 @@ def test_a_key_needs_no_botocore(monkeypatch):
         bucket()
 
 
+def test_a_table_needs_pyarrow_and_has_no_bodies(monkeypatch):
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError) as error:
+        exporters(folder={"path": "a", "format": "parquet", "bodies": True})
+    assert [str(finding).partition(": ")[2] for finding in error.value.findings] == [
+        "exporters.folder.format: needs pyarrow; install irisgate[parquet]",
+        'exporters.folder.bodies: are not in the format "parquet"; use "cbor.zstd" or "json.gz" for them',
+    ]
+
+
 def test_each_destination_and_format_has_a_position_of_its_own():
     names = {
         exporters(folder={"path": path, "format": form})[0].name for path in "ab" for form in ("json.gz", "cbor.zstd")
@@ -101,7 +111,7 @@ def test_an_export_is_made_at_most_once_a_second():
         ('"exporters": {"folder": {»"path": ""}}', "exporters.folder.path: must be the path of a folder, such as"),
         (
             '"exporters": {"folder": {"path": "a", »"format": "csv"}}',
-            'exporters.folder.format: "csv" is not one of cbor.zstd, json.gz',
+            'exporters.folder.format: "csv" is not one of cbor.zstd, json.gz, parquet',
         ),
         ('"exporters": {"folder": {"path": "a", »"limit": -1}}', "exporters.folder.limit: "),
         ('"exporters": {"s3": {»"prefix": "a/"}}', "warning: exporters.s3.prefix: must not end with a slash"),

@@ -1,12 +1,14 @@
 """The content of exported objects: the form of a record in a golden file, and each format read back."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from gateway.contract.record import Direct
+from gateway.contract.record import Direct, Record
 from gateway.process.exports.formats import ENCODERS
+from gateway.process.exports.parquet import _schema
 from gateway.process.exports.values import exported
 from gateway.pytest_plugin.golden import compare
 from gateway.store.captured import CapturedBodies, CapturedBody
@@ -28,6 +30,8 @@ CALLS = [
 
 
 def content(format_):
+    if format_ == "parquet":
+        pytest.importorskip("pyarrow")
     encoder = ENCODERS[format_]()
     for call in CALLS:
         encoder.add(*call)
@@ -53,6 +57,33 @@ def test_lines_of_json_have_each_record():
     assert [each["capture_id"] for each in read] == ["call-1", "call-2", "call-3"]
     assert read[0]["capture"]["rawResponseBody"] == "/wA="
     assert read[1:] == [exported(*call) for call in CALLS[1:]]
+
+
+def test_a_table_has_each_record():
+    pytest.importorskip("pyarrow")
+    from pyarrow import BufferReader, parquet
+
+    calls = [
+        (7, record(id="call-1", extra={"web_search": 2}, charges={"daily": 5}, headers={"x-team": "alpha"}), None),
+        (8, record(id="call-2", cost=None, first_event_ms=None, tools=(), at=NOON + 0.25), None),
+        *[(number, record(id=f"call-{number}"), None) for number in range(9, 300)],
+    ]
+    encoder = ENCODERS["parquet"]()
+    for call in calls:
+        encoder.add(*call)
+    table = parquet.read_table(BufferReader(encoder.finish()))
+    first, second, *rest = table.to_pylist()
+    assert len(rest) == 291
+    assert (first["id"], first["input_tokens"], first["tools"]) == ("call-1", 100, ["get_weather"])
+    assert (first["cost_usd"], first["charges_usd"]) == (Decimal("0.001234567"), [("daily", Decimal("0.000000005"))])
+    assert (first["extra"], first["headers"], first["stream"]) == ([("web_search", 2)], [("x-team", "alpha")], True)
+    assert (second["cost_usd"], second["first_event_ms"], second["at"].timestamp()) == (None, None, NOON + 0.25)
+
+
+def test_a_table_has_every_field_of_a_record():
+    arrow = pytest.importorskip("pyarrow")
+    names = {name.removesuffix("_usd") for name in _schema(arrow).names}
+    assert {*Record.__struct_fields__} - {"usage"} == {name for name in names if not name.endswith("_tokens")}
 
 
 @pytest.mark.parametrize("format_", ENCODERS)

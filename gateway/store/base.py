@@ -119,6 +119,8 @@ class UsageQuery:
     provider: str | None = None
     model: str | None = None
     agent: str | None = None
+    header: str | None = None
+    """Term of a recorded header that the calls have (`header_index.py`), such as `x-team` or `x-team:alpha`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +222,10 @@ class Store(Protocol):
         """
 
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
-        """Return at most `MAX_ROWS` rows of the hourly or daily totals, sorted by the columns in `query.by`."""
+        """Return at most `MAX_ROWS` rows of the hourly or daily totals, sorted by the columns in `query.by`.
+
+        Raises `TooManyCalls` if the query is for a value of a header that has many calls and no sums.
+        """
 
     async def open_calls(self) -> Sequence[SentCall]:
         """Return the calls that were sent and have not ended, oldest first."""

@@ -101,11 +101,8 @@ class SqlReader:
         return record_of(selected[0]) if selected else None
 
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
-        statement, values = usage.select(query)
-        return await self._reading.run(
-            # rows are converted in the reading thread, because ten thousand rows take a tenth of a second
-            lambda connection: [usage.row_of(query, row) for row in connection.execute(statement, values)]
-        )
+        # rows are converted in the reading thread, because ten thousand rows take a tenth of a second
+        return await self._reading.run(partial(usage.usage_rows, query=query))
 
     async def open_calls(self) -> Sequence[SentCall]:
         lines = await self._current.run(lambda connection: connection.execute(_OPEN_CALLS).fetchall())

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
 from gateway.contract.flag import USAGE_KINDS, Usage
 from gateway.store.base import MAX_ROWS, UsageQuery, UsageRow
+from gateway.store.few_calls import with_sums
+from gateway.store.header_index import NUMBER
+from gateway.store.header_sums import PREFIX
+from gateway.store.reports.values import Selection, Span
+from gateway.store.sql import Connection
 from gateway.store.sums import DAY, PERIOD, SUMS
 
 _COLUMNS: Final[Mapping[str, str]] = {
@@ -28,9 +34,22 @@ _END: Final = 400_000 * DAY
 _FORMATS: Final[Mapping[str, str]] = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00Z"}
 
 
+def usage_rows(connection: Connection, query: UsageQuery) -> list[UsageRow]:
+    """Return at most `MAX_ROWS` rows of usage, sorted by the columns in `query.by`.
+
+    Raises `TooManyCalls` if the query is for a value of a header that has many calls and no sums.
+    """
+    since, until = _range(query)
+    selection = Selection(span=Span(since / 1000, until / 1000), header=query.header)
+    with with_sums(connection, selection) as (source, selected):
+        statement, values = select(replace(query, header=selected.header))
+        return [_row_of(query, row) for row in source.execute(statement, values)]
+
+
 def select(query: UsageQuery) -> tuple[str, list[Any]]:
     """Return the SQL statement of a query, and the values for its placeholders.
 
+    If the query has a term of a header, the term must have sums (`few_calls.py`).
     If a query groups neither by hour nor by day, rows are first grouped by series (`sums.Series`), because grouping by
     integers is faster than by texts. Names in the SQL are constants of this package. Text from clients is only among
     the values.
@@ -38,11 +57,13 @@ def select(query: UsageQuery) -> tuple[str, list[Any]]:
     columns = [_COLUMNS[name] for name in query.by]
     conditions, values = _conditions(query)
     only = f"AND series IN (SELECT n FROM series WHERE {' AND '.join(conditions)})" if conditions else ""  # noqa: S608 (our own names)
+    if query.header is not None:
+        only, values = f"AND term = {NUMBER} {only}", [query.header, *values]
     of_everybody = query.identity is None and query.agent is None and not {"user", "agent"}.intersection(query.by)
     what = ", ".join(f"coalesce(sum({_SUMMED.get(name, name)}), 0)" for name in _SUMS)
     parts, bounds = [], []
     for level, since, until in _levels(query):
-        table = f"{'everybody' if of_everybody else 'figures'}_{level}"
+        table = f"{PREFIX if query.header is not None else ''}{'everybody' if of_everybody else 'figures'}_{level}"
         grouped = (f"series, {_GROUPED}", "GROUP BY series") if "time" not in columns else ("*", "")
         parts.append(f"SELECT {grouped[0]} FROM {table} WHERE time >= ? AND time < ? {only} {grouped[1]}")  # noqa: S608 (our own names)
         bounds += [since, until, *values]
@@ -59,8 +80,7 @@ def _levels(query: UsageQuery) -> Iterator[tuple[str, int, int]]:
     A query that groups by hour or by day reads one table. Any other query reads the table of the longest unit
     (`period`) for the whole periods within its range, and the table of days for the rest.
     """
-    since = 0 if query.since is None else round(query.since * 1000)
-    until = _END if query.until is None else round(query.until * 1000)
+    since, until = _range(query)
     if "hour" in query.by or "day" in query.by:
         yield "hour" if "hour" in query.by else "day", since, until
         return
@@ -71,6 +91,12 @@ def _levels(query: UsageQuery) -> Iterator[tuple[str, int, int]]:
     yield "day", since, begin
     yield "period", begin, end
     yield "day", end, until
+
+
+def _range(query: UsageQuery) -> tuple[int, int]:
+    """Return the range of time in Unix milliseconds."""
+    since = 0 if query.since is None else round(query.since * 1000)
+    return since, _END if query.until is None else round(query.until * 1000)
 
 
 def _conditions(query: UsageQuery) -> tuple[list[str], list[Any]]:
@@ -84,7 +110,7 @@ def _conditions(query: UsageQuery) -> tuple[list[str], list[Any]]:
     return [condition for condition, _ in wanted], [value for _, value in wanted]
 
 
-def row_of(query: UsageQuery, row: tuple[Any, ...]) -> UsageRow:
+def _row_of(query: UsageQuery, row: tuple[Any, ...]) -> UsageRow:
     """Return the usage in a row that the statement of `select` returned."""
     group = {
         name: _time(name, value) if name in _FORMATS else str(value) for name, value in zip(query.by, row, strict=False)

@@ -1,6 +1,7 @@
 """Sums by recorded header: each report about a header equals the report of a store that has only these calls."""
 
 from contextlib import closing
+from dataclasses import replace
 from random import Random
 from zoneinfo import ZoneInfo
 
@@ -8,7 +9,7 @@ import msgspec
 import pytest
 
 from gateway.store import few_calls, header_index, header_sums, writing
-from gateway.store.base import JournalOffset, TooManyCalls
+from gateway.store.base import JournalOffset, TooManyCalls, UsageQuery
 from gateway.store.entries import Entry
 from gateway.store.examine import examine_database
 from gateway.store.file import connect, prepare
@@ -21,6 +22,7 @@ from tests.store.test_reports import NOW, ZONES, one
 
 TEAMS = ("alpha", "beta", "")
 FILE = "irisgate.db"
+DAY = 86_400
 
 
 def with_headers(number, chance):
@@ -90,6 +92,9 @@ async def test_reports_about_a_header_are_those_of_its_calls(tmp_path, opened, m
         for equal in ({}, {"user": "ada@example.com", "status": (400, 599)}):
             expected = await everything(others.reports, wanted, None, **equal)
             assert await everything(store.reports, wanted, term, **equal) == expected
+    for by in ((), ("user", "model"), ("provider", "day"), ("hour", "agent")):
+        usage = UsageQuery(by=by, since=NOON - 40 * DAY, until=NOON + 2 * DAY, provider="openai" if by else None)
+        assert await store.usage(replace(usage, header=term)) == await others.usage(usage)
     await others.close()
 
 
@@ -111,6 +116,9 @@ async def test_more_values_than_have_sums_are_answered_from_their_calls(opened, 
     assert [await count(term) for term in ("x-trace", "x-trace:7", "x-trace:1000", "x-trace:9998")] == [10_003, 1, 1, 1]
     with pytest.raises(TooManyCalls, match=r'"x-trace:9999" has more than 2 calls .* first 1000 values of x-trace'):
         await count("x-trace:9999")
+    with pytest.raises(TooManyCalls, match="x-trace:9999"):
+        await store.usage(UsageQuery(header="x-trace:9999"))
+    assert [row.calls for row in await store.usage(UsageQuery(header="x-trace:9998"))] == [1]
     page = await store.calls(None, None, 10, where={"header": "x-trace:9999"})
     assert [row.id for row in page.rows] == ["d2", "d1", "d0", "c9999"]
     assert len(await store.reports.header_terms(None, ["x-trace"], 10_000)) == 1_001

@@ -1,6 +1,7 @@
 """GET /api/usage: sums over calls, grouped by user, model, provider, agent, day or hour.
 
-Users see sums over their own calls, and admins see sums over all calls (`sessions.scope`).
+Users see sums over their own calls, and admins see sums over all calls (`sessions.scope`). The sums may be those of
+calls with a recorded header, if a grant lets the caller filter by it.
 `gateway/web/usage/parameters.py` reads the parameters, and `gateway/web/usage/formats.py` writes the answer.
 """
 
@@ -15,7 +16,7 @@ from aiohttp import web
 
 from gateway.call.context import GATEWAY
 from gateway.store.base import UsageRow
-from gateway.web.admin.sessions import errors_as_json, scope
+from gateway.web.admin.sessions import errors_as_json, header_rights, require_term, scope
 from gateway.web.query_parameters import BadQuery
 from gateway.web.usage.formats import as_csv, as_json, file_name, truncated
 from gateway.web.usage.parameters import BadUsage, UsageRequest, parse_parameters
@@ -28,6 +29,8 @@ def routes() -> list[web.RouteDef]:
 async def usage(request: web.Request) -> web.Response:
     seen = scope(request, "user")
     wanted = _usage_request(request)
+    if wanted.query.header is not None:
+        require_term(header_rights(request), wanted.query.header)
     query = replace(wanted.query, identity=seen.identity or None)
     rows = await request.app[GATEWAY].store.usage(query)
     # writing thousands of rows takes tens of milliseconds

@@ -19,7 +19,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from gateway.store import usage
-from gateway.store.base import GROUPS, UsageRow
+from gateway.store.base import GROUPS, HEADER, TooManyCalls, UsageRow
 from gateway.store.schema import MIGRATIONS
 from gateway.web import asking
 from gateway.web.usage.formats import as_csv, as_json
@@ -49,6 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", dest="last", default="", metavar="DAY", help="the last day, which is included")
     for name in _FILTERS:
         parser.add_argument(f"--{name}", default="", help=f"the calls of one {name} only")
+    parser.add_argument("--header", default="", metavar="TERM", help="the calls with a header, such as x-team:alpha")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="print CSV instead of a table")
     form.add_argument("--json", action="store_true", help="print what GET /api/usage answers")
@@ -60,7 +61,7 @@ def answer(options: argparse.Namespace) -> bytes:
     Raises `BadUsage` if an option has a wrong value, and `NoUsage` if the source cannot be read.
     """
     named = {"from": options.first, "to": options.last, "format": "csv" if options.csv else "json"}
-    given = {**named, **{name: getattr(options, name) for name in ("by", *_FILTERS)}}
+    given = {**named, **{name: getattr(options, name) for name in ("by", *_FILTERS, HEADER)}}
     parameters = {name: value for name, value in given.items() if value}
     body = ask(options.url, parameters) if options.store is None else read(options.store, parameters)
     return body if options.csv or options.json else f"{table(parse_answer(body))}\n".encode()
@@ -93,6 +94,8 @@ def read(path: Path, parameters: Mapping[str, str]) -> bytes:
         address = f"file:{quote(str(path.absolute()))}?mode=ro"
         with closing(sqlite3.connect(address, uri=True)) as connection:
             rows = _rows(connection, path, wanted)
+    except TooManyCalls as error:
+        raise NoUsage(f"--header: {error}") from None
     except (sqlite3.Error, ValueError) as error:
         raise NoUsage(f"--store {path}: cannot be read: {error}") from None
     return (as_csv if wanted.format == "csv" else as_json)(wanted, rows)
@@ -116,4 +119,4 @@ def _rows(connection: sqlite3.Connection, path: Path, wanted: UsageRequest) -> l
             f"--store {path}: its schema is version {version}, and this irisgate reads version {len(MIGRATIONS)}; "
             "serve with it once, or use the release that wrote it"
         )
-    return [usage.row_of(wanted.query, row) for row in connection.execute(*usage.select(wanted.query))]
+    return usage.usage_rows(connection, wanted.query)

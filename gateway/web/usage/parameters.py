@@ -13,11 +13,13 @@ from typing import Final, Literal, NamedTuple, cast
 
 import msgspec
 
-from gateway.store.base import GROUPS, UsageQuery
+from gateway.store.base import GROUPS, HEADER, UsageQuery
+from gateway.web.header_terms import parse_term
+from gateway.web.query_parameters import BadQuery
 
 Format = Literal["json", "csv"]
 
-PARAMETERS: Final = ("by", "from", "to", "user", "model", "provider", "agent", "format")
+PARAMETERS: Final = ("by", "from", "to", "user", "model", "provider", "agent", HEADER, "format")
 FORMATS: Final = ("json", "csv")
 HOURS_OF_DAYS: Final = 7
 """Number of days in a report by hour without `from`. A whole year by hour would be too long."""
@@ -70,6 +72,7 @@ def parse_parameters(parameters: Mapping[str, str], *, now: float | None = None)
         provider=parameters.get("provider") or None,
         model=parameters.get("model") or None,
         agent=parameters.get("agent") or None,
+        header=_header(parameters.get(HEADER, "")),
     )
     return UsageRequest(
         query,
@@ -85,6 +88,13 @@ def _groups(text: str) -> tuple[str, ...]:
         if name not in GROUPS:
             raise BadUsage(f'by: "{name[:MAX_SHOWN]}" is none of {_list(GROUPS)}; write some of them with commas')
     return names
+
+
+def _header(text: str) -> str | None:
+    try:
+        return parse_term(text) if text else None
+    except BadQuery as error:
+        raise BadUsage(str(error)) from None
 
 
 def _format(text: str) -> Format:

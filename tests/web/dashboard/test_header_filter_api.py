@@ -53,6 +53,21 @@ async def test_the_calls_of_a_session_are_filtered_too(filled, get):
     assert found[0][0]["headers"] == {"x-team": "alpha"}
 
 
+@pytest.mark.parametrize(
+    ("term", "login", "users"),
+    [
+        ("X-Team: alpha ", ADMIN, {USER: 1, BOB: 1}),
+        ("x-team:alpha", USER, {USER: 1}),
+        ("x-team", ADMIN, {USER: 3, BOB: 1}),
+        ("x-team:gamma", ADMIN, {}),
+        ("", ADMIN, {USER: 4, BOB: 1}),
+    ],
+)
+async def test_usage_sums_the_calls_with_the_header(filled, get, term, login, users):
+    status, body = await get(f"/api/usage?by=user&header={quote(term)}", login)
+    assert (status, {row["user"]: row["calls"] for row in body["usage"]}) == (200, users)
+
+
 GRANTED = 'access denied: no grant lets you filter by the header "{}" (filterable_headers)'
 
 
@@ -75,7 +90,7 @@ GRANTED = 'access denied: no grant lets you filter by the header "{}" (filterabl
         (":alpha", ADMIN, 400, 'header: ":alpha" names no header; write "x-team" or "x-team:alpha"'),
     ],
 )
-@pytest.mark.parametrize("path", ["/api/calls", "/api/sessions", "/api/sessions/s1/calls"])
+@pytest.mark.parametrize("path", ["/api/calls", "/api/sessions", "/api/sessions/s1/calls", "/api/usage"])
 async def test_a_filter_that_is_not_granted_or_not_recorded_is_refused(filled, get, path, term, login, status, error):
     seen, body = await get(f"{path}?header={quote(term)}", login)
     assert seen == status

@@ -129,6 +129,7 @@ async def test_another_server_is_no_gateway(run, aiohttp_server):
         (["--url", "file:///etc/passwd"], "--url file:///etc/passwd: is no http or https URL; "),
         (["--from", "monday"], 'from: "monday" is no day; '),
         (["--by", "colour"], 'by: "colour" is none of '),
+        (["--header", "a b"], 'header: "a b" names no header; '),
         (["--store", "not/there.db"], "--store not/there.db: cannot be read: "),
     ],
 )
@@ -145,7 +146,8 @@ def test_a_failure_of_the_command_is_one_line_and_status_2(capsys, arguments, me
 async def state_file(tmp_path):
     store = Kept(tmp_path / "a state & more.db")
     for number in range(3):
-        store.put(record(id=f"req_{number}", cost=None if number else 2_500_000_000))
+        cost = None if number else 2_500_000_000
+        store.put(record(id=f"req_{number}", cost=cost, headers={"x-team": f"team-{number}"}))
     await store.flush()
     await store.close()
     return tmp_path / "a state & more.db"
@@ -156,6 +158,8 @@ async def test_the_file_of_a_gateway_that_is_down_is_read_and_not_changed(run, s
     code, out, _ = await run("--store", str(state_file), "--by", "user")
     assert (code, out.splitlines()[1].split()[:2]) == (0, ["ada@example.com", "3"])
     assert out.splitlines()[1].endswith("$2.5000 + unknown (2 calls)")
+    code, out, _ = await run("--store", str(state_file), "--by", "user", "--header", "X-Team:team-0")
+    assert (code, out.splitlines()[1].split()[:2]) == (0, ["ada@example.com", "1"])
     assert state_file.read_bytes() == before
 
 

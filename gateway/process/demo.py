@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from textwrap import dedent
 from time import time
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -25,7 +25,8 @@ from gateway.config.server import Listener
 from gateway.contract.registry import Registry
 from gateway.money.prices.table import Prices
 from gateway.process.output import say
-from gateway.process.sample_month import sample_calls
+from gateway.process.sample_month import HEADER, PEOPLE, SECOND, sample_calls
+from gateway.process.sample_quotas import DEFINITIONS, SampleCharges, charged_to
 from gateway.process.serve import CannotStart, Options, serve
 from gateway.process.sockets import require_free
 from gateway.process.stores import database_path
@@ -104,7 +105,7 @@ async def _demo(registry: Registry, state: Path, listener: Listener, *, real: bo
         try:
             # checked before the file is written, because a demo that runs in this folder would load the new file
             require_unlocked(state / "journal")
-            path.write_text(_config(url, key, models, cost_basis))
+            path.write_text(configuration(url, key, models, cost_basis, sample=sample))
             path.chmod(0o600)
             loaded = load(path, plugins=registry.known)
             if sample:
@@ -133,7 +134,9 @@ def _fill(path: Path, config: Config) -> None:
     if is_sample(path):
         return
     say("writing a month of sample calls ...")
-    written = fill_sample(path, sample_calls(config.providers["bedrock"], Prices.load(), now=time()))
+    calls = sample_calls(config.providers["bedrock"], Prices.load(), now=time())
+    charges = SampleCharges(config.quotas, {person.login: person.quota for person in PEOPLE})
+    written = fill_sample(path, charges.entries(calls))
     say(f"{written:,} sample calls are in {path}, which only the demo uses")
 
 
@@ -145,7 +148,8 @@ def model_names(region: str) -> tuple[list[str], str]:
     return models, place.cost_basis
 
 
-def _config(url: str, key: str, models: list[str], cost_basis: str) -> str:
+def configuration(url: str, key: str, models: list[str], cost_basis: str, *, sample: bool) -> str:
+    """Return the text of the demo's configuration. With `sample`, it has what the sample calls used."""
     provider = {
         "baseurl": url,
         "apikey": key,
@@ -154,11 +158,29 @@ def _config(url: str, key: str, models: list[str], cost_basis: str) -> str:
         "cost_basis": cost_basis,
         "compatibility": {"bedrock_model_invoke": True, "bedrock_converse": True},
     }
-    capabilities = [{"role": "admin"}, {"models": "**"}, {"read_metrics": True}]
+    capabilities: list[dict[str, Any]] = [{"role": "admin"}, {"models": "**"}, {"read_metrics": True}]
     grant = {"src": ["(loopback)"], "app": {"tailscale.com/cap/aperture": capabilities}}
-    document = {"providers": {"bedrock": provider}, "grants": [grant]}
+    document: dict[str, Any] = {"providers": {"bedrock": provider}, "grants": [grant]}
+    if sample:
+        capabilities.append({"filterable_headers": "*"})
+        document["providers"][SECOND] = {**provider, "name": "Bedrock in another region", "preference": -1}
+        document |= {"grants": [grant, *_sample_grants()], "quotas": DEFINITIONS, "database": {"filterable": [HEADER]}}
     text = orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
     return f"// Written by `irisgate demo` at each start; a change is taken over while it runs.\n{text}\n"
+
+
+def _sample_grants() -> list[dict[str, Any]]:
+    """Return the grants of the people in the sample, one for each quota."""
+    logins: dict[str, list[str]] = {}
+    for person in PEOPLE:
+        logins.setdefault(person.quota, []).append(person.login)
+    return [
+        {
+            "src": some,
+            "app": {"tailscale.com/cap/aperture": [{"role": "user"}, {"models": "**", "quotas": charged_to(quota)}]},
+        }
+        for quota, some in logins.items()
+    ]
 
 
 def _free(listener: Listener) -> Listener:

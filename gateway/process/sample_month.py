@@ -16,9 +16,9 @@ from msgspec.structs import replace
 
 from gateway.call.cost_of_call import uncached
 from gateway.config.model import Provider
-from gateway.contract.errors import INVALID_REQUEST, OVERLOADED, PERMISSION, QUOTA, RATE_LIMIT, TIMEOUT
+from gateway.contract.errors import BLOCKED, INVALID_REQUEST, OVERLOADED, PERMISSION, RATE_LIMIT, TIMEOUT
 from gateway.contract.flag import Usage
-from gateway.contract.record import Record
+from gateway.contract.record import Record, Tried
 from gateway.money.prices.rates import Priced
 from gateway.money.prices.table import Prices
 
@@ -26,8 +26,13 @@ DAYS: Final = 30
 """Number of days with calls. The last of them is the present day."""
 UNPRICED: Final = ("on-prem", "qwen3-coder-480b")
 """A provider and its model without a price. The pages show the cost of these calls as unknown."""
+SECOND: Final = "bedrock-west"
+"""The provider that serves some calls after the first provider has failed."""
 UNGRANTED: Final = "o3-pro"
-"""A model that some people of the sample request although it is not granted to them."""
+"""A model that some people ask for and that is not granted to them."""
+HEADER: Final = "x-project"
+"""A header that is recorded with each call."""
+PROJECTS: Final = ("checkout", "search", "mobile", "reports")
 _SATURDAY: Final = 5
 _SYSTEM_TOKENS: Final = 14_000
 """Number of tokens in the system prompt and the tools of a coding agent."""
@@ -50,22 +55,24 @@ class Person(NamedTuple):
     """Whether the person's agent uses caches."""
     weekends: float = 0.1
     """Number of sessions on a Saturday or Sunday, as a fraction of the sessions on a weekday."""
+    quota: str = "weekly:<user>"
+    """Quota that the person's calls are charged to (`sample_quotas.py`); "" for none of their own."""
 
 
 PEOPLE: Final = (
-    Person("ada@example.com", "claude-cli", 4, 22, (1, 1, 3), 8),
-    Person("grace@example.com", "claude-cli", 3, 30, (3, 1), 13),
+    Person("ada@example.com", "claude-cli", 4, 22, (1, 1, 3), 8, quota="heavy:<user>"),
+    Person("grace@example.com", "claude-cli", 3, 30, (3, 1), 13, quota="heavy:<user>"),
     Person("linus@example.com", "opencode", 3, 18, (1, 0), 6, weekends=0.8),
     Person("margaret@example.com", "codex", 2, 16, (2, 1), 14),
     Person("alan@example.com", "claude-cli", 2, 26, (1, 0), 7),
     Person("barbara@example.com", "OpenAI/Python", 3, 6, (4, 5), 9, caches=False),
-    Person("dennis@example.com", "opencode", 2, 20, (-1, 1), 12),
-    Person("katherine@example.com", "Boto3", 1.5, 5, (6, 5), 13, caches=False),
-    Person("edsger@example.com", "curl", 0.4, 3, (0,), 7, caches=False, weekends=0.0),
+    Person("dennis@example.com", "opencode", 2, 20, (-1, 1), 12, quota=""),
+    Person("katherine@example.com", "Boto3", 1.5, 5, (6, 5), 13, caches=False, quota="trial:<user>"),
+    Person("edsger@example.com", "curl", 0.4, 3, (0,), 7, caches=False, weekends=0.0, quota="trial:<user>"),
     Person("radia@example.com", "claude-cli", 1.2, 24, (1, 3), 15),
     Person("ken@example.com", "claude-cli", 0.8, 14, (0, 1), 16),
     Person("frances@example.com", "OpenAI/Python", 1, 8, (1,), 10, caches=False),
-    Person("tag:nightly", "Boto3", 1, 40, (5, 6), 2, caches=False, weekends=1.0),
+    Person("tag:nightly", "Boto3", 1, 40, (5, 6), 2, caches=False, weekends=1.0, quota="batch"),
 )
 TOOLS: Final = ("Bash", "Read", "Edit", "Grep", "Write", "TodoWrite", "WebFetch", "Glob")
 
@@ -87,9 +94,11 @@ FAULTS: Final = (
     Fault(3, 400, "failed", INVALID_REQUEST, "ValidationException", "Input is too long for requested model."),
     Fault(2, 504, "failed", TIMEOUT, "timeout", "the provider did not answer within 600 seconds"),
     Fault(3, 403, "refused", PERMISSION, "", f'access denied: no grant allows the model "{UNGRANTED}"'),
-    Fault(1, 429, "refused", QUOTA, "", 'the quota "daily" is used up; it refills at midnight'),
+    Fault(1, 403, "refused", BLOCKED, "blocked_word", "a word in this text is not allowed here"),
 )
 _FAULT_WEIGHTS: Final = [fault.weight for fault in FAULTS]
+_SERVED_ELSEWHERE: Final = 0.4
+"""Fraction of the calls that fail at a busy provider and are then served by the second provider."""
 _BAD_DAY: Final = 9
 """Age in days of a simulated incident at the provider."""
 
@@ -103,6 +112,8 @@ class _Session:
     provider: str
     model: str
     priced: Priced | None
+    project: str
+    """The value of the recorded header."""
     starts: float
     turns: int
     is_bad: bool
@@ -146,6 +157,7 @@ def _sessions(
                 provider=name,
                 model=model,
                 priced=None if index < 0 else prices.of(provider, model),
+                project=chance.choice(PROJECTS),
                 starts=starts,
                 turns=1 + round(chance.expovariate(1 / person.turns)),
                 is_bad=is_bad,
@@ -173,6 +185,9 @@ def _call(session: _Session, at: float, history: int, cached: int, chance: Rando
     person, fault = session.person, None
     if chance.random() < (0.3 if session.is_bad and session.provider != UNPRICED[0] else 0.02):
         fault = chance.choices(FAULTS, _FAULT_WEIGHTS)[0]
+    tried: tuple[Tried, ...] = ()
+    if fault is not None and _can_be_served_elsewhere(session, fault) and chance.random() < _SERVED_ELSEWHERE:
+        tried, fault = (_tried(session, fault, chance.uniform(40, 400)),), None
     cancelled = fault is None and chance.random() < 0.02
     output = 0 if fault else round(chance.lognormvariate(5.6, 0.9))
     if fault:
@@ -185,6 +200,10 @@ def _call(session: _Session, at: float, history: int, cached: int, chance: Rando
     first = chance.lognormvariate(6.9, 0.5) + history / 60
     duration = chance.lognormvariate(4.5, 0.6) if fault else first + output * chance.uniform(9, 22)
     cost, saved = _price(session.priced, usage, at, is_free=fault is not None)
+    served_by = session.provider
+    if tried:
+        served_by = SECOND
+        tried += (Tried(provider=SECOND, model=session.model, status=200, cost=cost, duration_ms=duration),)
     tools = () if fault or not person.caches else tuple(chance.choices(TOOLS, k=chance.choice((0, 1, 1, 1, 2))))
     refused = fault is not None and fault.outcome == "refused"
     record = Record(
@@ -192,7 +211,7 @@ def _call(session: _Session, at: float, history: int, cached: int, chance: Rando
         session_id=session.id,
         at=at,
         identity=person.login,
-        provider="" if refused else session.provider,
+        provider="" if refused else served_by,
         model=UNGRANTED if fault is not None and fault.error == PERMISSION else session.model,
         served_model="" if fault else session.model,
         api="anthropic_messages" if person.agent == "claude-cli" else "openai_chat",
@@ -212,13 +231,31 @@ def _call(session: _Session, at: float, history: int, cached: int, chance: Rando
         estimated=cancelled,
         stop="" if fault else "tool_use" if tools else "end_turn",
         tools=tools,
-        duration_ms=duration,
+        duration_ms=duration + sum(attempt.duration_ms for attempt in tried[:-1]),
         first_event_ms=first if person.caches and not fault else None,
-        attempts=0 if refused else 1,
+        attempts=0 if refused else len(tried) or 1,
+        tried=tried,
+        headers={HEADER: session.project},
         dropped=(),
         agent=person.agent,
     )
     return record, usage
+
+
+def _can_be_served_elsewhere(session: _Session, fault: Fault) -> bool:
+    return fault.error in {RATE_LIMIT, OVERLOADED} and session.provider != UNPRICED[0]
+
+
+def _tried(session: _Session, fault: Fault, duration_ms: float) -> Tried:
+    return Tried(
+        provider=session.provider,
+        model=session.model,
+        status=fault.status,
+        error=fault.error,
+        error_native=fault.native,
+        cost=0,
+        duration_ms=duration_ms,
+    )
 
 
 def _price(priced: Priced | None, usage: Usage, at: float, *, is_free: bool) -> tuple[int | None, int | None]:

@@ -12,7 +12,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from gateway.contract.record import Record
 from gateway.store.base import JournalOffset, StoreFailed
 from gateway.store.entries import Entry
 from gateway.store.file import connect, prepare
@@ -45,9 +44,9 @@ def require_no_sample(path: Path) -> None:
         )
 
 
-def fill_sample(path: Path, calls: Iterable[Record]) -> int:
-    """Write sample calls to a new store, and mark the store. Return the number of calls, or 0 if the store has sample
-    calls.
+def fill_sample(path: Path, entries: Iterable[Entry]) -> int:
+    """Write sample calls and balances to a new store, and mark the store. Return the number of calls; 0 if the store
+    has sample calls.
 
     Raises `StoreFailed`, and writes nothing, if the store has other calls.
     """
@@ -61,8 +60,8 @@ def fill_sample(path: Path, calls: Iterable[Record]) -> int:
         # marked first, so that a killed process leaves no sample calls in a store without the mark
         connection.execute(f"PRAGMA application_id = {SAMPLE_ID}")
         offset = JournalOffset(*connection.execute("SELECT segment, offset FROM place").fetchone())
-        remaining = iter(calls)
+        remaining = iter(entries)
         while batch := list(islice(remaining, BATCH_CALLS)):
-            write(connection, [Entry(call=call) for call in batch], offset)
-            written += len(batch)
+            write(connection, batch, offset)
+            written += sum(entry.call is not None for entry in batch)
     return written

@@ -88,10 +88,11 @@ def _chart(seen: Visit, trend: Sequence[Point]) -> charts.Stacked:
     sums = [point.summary.figures for point in trend]
     amounts = {
         "Read from cache": [one.usage.cache_read for one in sums],
-        "Written to cache": [one.cache_written for one in sums],
         "Fresh input": [one.usage.input for one in sums],
+        "Written to cache": [one.cache_written for one in sums],
     }
-    return draw_series(seen, [point.span for point in trend], amounts, words.short, words.axis_count)
+    # the bars of the table have the colours of the chart
+    return draw_series(seen, [point.span for point in trend], amounts, words.short, words.axis_count, ranked=False)
 
 
 def _tiles(trend: Sequence[Point], sums: Figures) -> list[figures.Figure]:
@@ -106,8 +107,8 @@ def _tiles(trend: Sequence[Point], sums: Figures) -> list[figures.Figure]:
             spark=charts.spark([max(0, one.cache_saved) for one in points]),
         ),
         _tokens("Read", sums.usage.cache_read, [one.usage.cache_read for one in points]),
-        _tokens("Written", sums.cache_written, [one.cache_written for one in points]),
         _tokens("Fresh", sums.usage.input, [one.usage.input for one in points]),
+        _tokens("Written", sums.cache_written, [one.cache_written for one in points]),
     ]  # fmt: skip
 
 

@@ -70,13 +70,21 @@ def draw(seen: Visit, chart: Chart) -> charts.Stacked:
 
 
 def draw_series(
-    seen: Visit, buckets: Sequence[Span], amounts: Mapping[str, Sequence[int]], text: Text, axis: Text
+    seen: Visit,
+    buckets: Sequence[Span],
+    amounts: Mapping[str, Sequence[int]],
+    text: Text,
+    axis: Text,
+    *,
+    ranked: bool = True,
 ) -> charts.Stacked:
     """Return the drawing of several series. `amounts` has each series' name, and its amount in each time bucket.
 
-    Series without a colour of their own are added up.
+    If `ranked` is true, the largest series come first, and series without a colour of their own are added up.
+    Otherwise, the series keep their order, and thereby their colours.
     """
-    named, others = charts.largest({name: tuple(values) for name, values in amounts.items()})
+    given = {name: tuple(values) for name, values in amounts.items()}
+    named, others = charts.largest(given) if ranked else ([*given.items()], 0)
     hidden = hidden_series(seen)
     series = [
         charts.Series(

@@ -22,7 +22,8 @@ ADVICE: Final = {
     codes.INVALID_REQUEST: "The client sent something that the model or its API does not accept. The message names the "
     "field; another model may accept it.",
     codes.PERMISSION: "No grant covers the caller or the model. The page Access names the missing grant.",
-    codes.BLOCKED: "A filter of the configuration did not let the call pass.",
+    codes.BLOCKED: "A filter of the configuration did not let the call pass. Change the text, or the settings of the "
+    "filter.",
     codes.NOT_FOUND: "The name of the model is not known, or not granted. Names are exact; Connect lists them.",
     codes.NO_ROUTE: "The client called a path that the gateway does not serve. Connect has the right base URL.",
     codes.TOO_LARGE: "The request is larger than the gateway or the model allows. Shorten the conversation, or raise "

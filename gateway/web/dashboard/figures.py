@@ -104,7 +104,9 @@ def tiles(now: Summary, before: Summary | None, trend: Sequence[Point], *, every
             "Errors",
             words.percent(figures.error_share),
             change=_points(figures.error_share, earlier.error_share, "less") if earlier else None,
-            note=f"{words.short(figures.errors)} calls" if figures.errors else "none",
+            note=f"{words.short(figures.errors)} call{'' if figures.errors == 1 else 's'}"
+            if figures.errors
+            else "none",
             spark=charts.spark([point.figures.error_share for point in points]),
         ),
         Figure(

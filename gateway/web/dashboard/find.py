@@ -22,7 +22,7 @@ from gateway.web.query_parameters import check_names
 MOST: Final = 20
 """Maximum number of results."""
 MOST_OF_KIND: Final = 8
-"""Maximum number of results of one kind."""
+"""Maximum number of results of one kind, except for pages."""
 SESSIONS: Final = 200
 """Number of newest sessions that are searched."""
 
@@ -53,8 +53,9 @@ async def find(request: web.Request) -> web.Response:
 def _results(text: str, names: Names, sessions: Sequence[Session], *, admin: bool) -> Iterator[Result]:
     """Yield the results whose name contains `text`. If `text` is empty, yield only pages, models and people."""
     entries = [entry for _, group in NAVIGATION for entry in group]
+    pages = (Result("page", entry.label, entry.path) for entry in entries if admin or not entry.admins)
     kinds = [
-        (Result("page", entry.label, entry.path) for entry in entries if admin or not entry.admins),
+        pages,
         (Result("model", name, _filtered("model", name)) for name in names.get("model", ())),
     ]
     if admin:
@@ -67,7 +68,7 @@ def _results(text: str, names: Names, sessions: Sequence[Session], *, admin: boo
         )
     for results in kinds:
         matching = (result for result in results if result.name and text in result.name.casefold())
-        yield from islice(matching, MOST_OF_KIND)
+        yield from matching if results is pages else islice(matching, MOST_OF_KIND)
 
 
 def _filtered(name: str, value: str) -> str:

@@ -24,6 +24,7 @@ from gateway.call.context import GATEWAY, identity_of
 from gateway.store.base import Ambiguous, BadCursor, StoreFailed, TooManyCalls, rfc3339
 from gateway.web.admin.sessions import Denied, Missing
 from gateway.web.dashboard import links, words
+from gateway.web.dashboard.visit import reader_zone
 from gateway.web.query_parameters import BadQuery
 from gateway.web.reports.page_filter import PARAMETERS
 
@@ -166,6 +167,7 @@ async def page(request: web.Request, template: str, status: int = 200, **values:
         "role": role or "",
         "admin": role == "admin",
         "now": time(),
+        "zone": reader_zone(request),
         "nonce": nonce,
         "versions": {name: asset.version for name, asset in ASSETS.items()},
     }
@@ -209,7 +211,7 @@ def _environment() -> Environment:
         "short": words.short,
         "percent": words.percent,
         "brief": words.brief,
-        "utc": words.utc,
+        "clock": words.clock,
         "ago": words.ago,
         "percentile": words.percentile,
         "seconds": words.seconds,

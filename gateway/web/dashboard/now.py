@@ -27,19 +27,20 @@ async def now(request: web.Request) -> web.Response:
     tiles = [
         figures.Figure("In flight", words.short(len(calls))),
         figures.Figure(
-            "Calls", words.short(sum(minute.calls for minute in minutes)), note="in the last five minutes",
+            "Calls, last 5 min", words.short(sum(minute.calls for minute in minutes)),
             spark=charts.spark([minute.calls for minute in minutes]),
         ),
         figures.Figure(
-            "Errors", words.short(sum(minute.errors for minute in minutes)), note="in the last five minutes",
+            "Errors, last 5 min", words.short(sum(minute.errors for minute in minutes)),
             spark=charts.spark([minute.errors for minute in minutes]),
         ),
         figures.Figure(
-            "Tokens", words.short(sum(minute.tokens for minute in minutes)), note="in the last five minutes",
+            "Tokens, last 5 min", words.short(sum(minute.tokens for minute in minutes)),
             spark=charts.spark([minute.tokens for minute in minutes]),
         ),
         figures.Figure(
-            "Cost", words.money(known), note=f"+ {words.count(unknown)} unpriced" if unknown else "", warn=True,
+            "Cost, last 5 min", words.money(known),
+            note=f"+ {words.count(unknown)} unpriced" if unknown else "", warn=True,
             spark=charts.spark([minute.cost for minute in minutes]),
         ),
     ]  # fmt: skip

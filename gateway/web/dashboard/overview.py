@@ -89,7 +89,9 @@ async def _own_quotas(seen: Visit) -> list[Bucket]:
 
 
 async def _top(seen: Visit, by: Dimension, title: str, measure: Measure) -> TopList:
-    ranking = await seen.reports.ranking(seen.filter, by, measure)
+    ranked = await seen.reports.ranking(seen.filter, by, measure)
+    # a name whose cost is unknown may have cost more than one that cost nothing
+    ranking = sorted(ranked, key=lambda row: (-row.amount, -row.unknown_cost))
     return TopList(by, title, figures.bars(seen, by, ranking[:TOP], measure), max(0, len(ranking) - TOP))
 
 

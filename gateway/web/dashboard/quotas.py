@@ -6,6 +6,7 @@ The guard refuses forms of other sites by their `Origin`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
@@ -19,6 +20,8 @@ from gateway.web.admin.sessions import Denied, Missing, scope
 from gateway.web.dashboard.frame import page
 from gateway.web.query_parameters import BadQuery, check_names
 
+EXAMPLE: Final = '"quotas": {"daily:<user>": {"capacity": "$10.00", "rate": "$10.00/day"}}'
+"""A quota for the configuration, which the page shows if there is none."""
 LOW: Final = 0.8
 """Used fraction of the capacity. From this fraction on, the page shows a bucket as low."""
 
@@ -49,10 +52,15 @@ async def quotas(request: web.Request) -> web.Response:
     rows = [bucket_of_level(level, gateway) for level in levels]
     return await page(
         request, "quotas.html",
-        rows=rows, held=[row.name for row in rows if row.state == "held"], most=MAX_ROWS,
+        rows=rows, held=_names(rows, "held"), over=_names(rows, "over"), most=MAX_ROWS,
         defined=len(gateway.quotas.definitions),
-        done=request.query.get("done", ""), bucket=request.query.get("bucket", ""),
+        done=request.query.get("done", ""), bucket=request.query.get("bucket", ""), example=EXAMPLE,
     )  # fmt: skip
+
+
+def _names(rows: Iterable[Bucket], state: str) -> list[str]:
+    """Return the names of the buckets in a state."""
+    return [row.name for row in rows if row.state == state]
 
 
 async def refill(request: web.Request) -> web.Response:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
@@ -22,14 +23,15 @@ from gateway.web.dashboard.filter_bar import filter_bar
 from gateway.web.dashboard.frame import page
 from gateway.web.dashboard.links import call_href, session_href
 from gateway.web.dashboard.samples import sample_call
-from gateway.web.dashboard.visit import visit
+from gateway.web.dashboard.visit import reader_zone, visit
 from gateway.web.reports.csv_files import Cell
 
 PAUSE_SECONDS: Final = 300
 """Seconds without a call after which the timeline shows a pause. Caches of prompts live for five minutes by default."""
 _LEAST_WIDTH: Final = 0.8
 """Width of the shortest bar, in percent."""
-_KINDS: Final = ("Read from cache", "Written to cache", "Fresh input", "Output")
+_KINDS: Final = ("Read from cache", "Fresh input", "Written to cache", "Output")
+"""Kinds of tokens, in the order of the chart. The page Cache has the same order, and thereby the same colours."""
 
 
 COLUMNS: Final = (
@@ -109,7 +111,7 @@ async def session(request: web.Request) -> web.Response:
     cursor = request.query.get("cursor")
     calls = await store.calls(row.identity, row.id, limit_of(request.query), cursor)
     # a thread makes them, because two hundred steps would block the event loop for too long
-    steps, drawn = await asyncio.to_thread(_drawn, row, calls.rows, newest=cursor is None)
+    steps, drawn = await asyncio.to_thread(_drawn, row, calls.rows, reader_zone(request), newest=cursor is None)
     owner = row.identity if seen.admin else None
     return await page(
         request, "session.html",
@@ -121,11 +123,11 @@ async def session(request: web.Request) -> web.Response:
 
 
 def _drawn(
-    session: Session, newest_first: Sequence[Record], *, newest: bool
+    session: Session, newest_first: Sequence[Record], zone: ZoneInfo, *, newest: bool
 ) -> tuple[list[Step], charts.Stacked | None]:
-    """Return the steps of a timeline and their chart. The arguments are those of `timeline`."""
+    """Return the steps of a timeline and their chart, with times in `zone`. The others are those of `timeline`."""
     steps = [*timeline(session, newest_first, newest=newest)]
-    return steps, _chart(steps)
+    return steps, _chart(steps, zone)
 
 
 def timeline(session: Session, newest_first: Sequence[Record], *, newest: bool) -> Iterator[Step]:
@@ -160,19 +162,19 @@ def _before(session: Session, calls: Sequence[Record]) -> Spent:
     return Spent(session.known_cost - sum(filter(None, costs)), session.cost_unknown_calls - costs.count(None))
 
 
-def _chart(steps: Sequence[Step]) -> charts.Stacked | None:
-    """Return a chart with a column of tokens for each call, or None for less than two calls."""
+def _chart(steps: Sequence[Step], zone: ZoneInfo) -> charts.Stacked | None:
+    """Return a chart with a column of tokens for each call; None for less than two calls."""
     if len(steps) < 2:
         return None
+    times = [words.clock(step.call.at, zone) for step in steps]
     slots = [
-        charts.Slot(f"Call {number} · {words.utc(step.call.at)}", str(number), "", "", step.href)
-        for number, step in enumerate(steps, 1)
+        charts.Slot(f"Call at {text}", text[11:16], "", "", step.href) for text, step in zip(times, steps, strict=True)
     ]
     usages = [step.call.usage for step in steps]
     amounts = (
         tuple(usage.cache_read for usage in usages),
-        tuple(usage.cache_write_5m + usage.cache_write_1h for usage in usages),
         tuple(usage.input for usage in usages),
+        tuple(usage.cache_write_5m + usage.cache_write_1h for usage in usages),
         tuple(usage.output for usage in usages),
     )
     series = [charts.Series(name, values) for name, values in zip(_KINDS, amounts, strict=True)]

@@ -43,6 +43,12 @@ class ModelLine(msgspec.Struct, frozen=True):
     state: str = ""
     """The state of the circuit breaker in words. It is "" if calls are sent to the model as usual."""
 
+    @property
+    def failed_last(self) -> bool:
+        """Whether the last call of the model failed."""
+        known = self.health
+        return known is not None and (known.last_error_at or 0.0) > (known.last_success_at or 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class ProviderCard:
@@ -67,6 +73,16 @@ class ProviderCard:
     """The provider's own list of models. It is None if it is not known."""
     search_failure: str = ""
     """The reason why the last request for the provider's models failed. It is "" if it did not fail."""
+
+    @property
+    def failed_last(self) -> int:
+        """The number of models whose last call failed."""
+        return sum(line.failed_last for line in self.models)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether any of the models was ever called."""
+        return any(line.health is not None and line.health.is_used for line in self.models)
 
 
 def provider_cards(

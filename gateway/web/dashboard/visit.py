@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from time import time
 from typing import Final
 from urllib.parse import unquote
+from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
 from gateway.web.admin.reports import Reports, reports_of
 from gateway.web.query_parameters import BadQuery
-from gateway.web.reports.page_filter import PageFilter, parse_filter
+from gateway.web.reports.page_filter import PageFilter, parse_filter, zone_named
+from gateway.web.reports.ranges import UTC_ZONE
 
 ZONE_COOKIE: Final = "zone"
 """Cookie in which the pages' script keeps the reader's time zone."""
@@ -55,6 +57,11 @@ def visit(request: web.Request, *own: str) -> Visit:
     reports = reports_of(request)
     wanted = parse_filter(request.query, now=time(), zone=_zone(request), others=own)
     return Visit(request, reports, wanted, {name: request.query[name] for name in own if request.query.get(name)})
+
+
+def reader_zone(request: web.Request) -> ZoneInfo:
+    """Return the zone of the times on a page: that in the query, else the reader's; UTC if neither is known."""
+    return zone_named(request.query.get("zone", "")) or zone_named(_zone(request)) or UTC_ZONE
 
 
 def _zone(request: web.Request) -> str:

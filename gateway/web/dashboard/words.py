@@ -6,7 +6,7 @@ An unknown cost is never shown as $0.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Final
 
 from gateway.contract.record import NANODOLLARS
@@ -122,8 +122,9 @@ def brief(name: str, most: int = 72) -> str:
     return name if len(name) <= most else f"{name[: most - 17]}…{name[-16:]}"
 
 
-def utc(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+def clock(at: float, zone: tzinfo) -> str:
+    """Return the date and the time of day in a zone, with the zone's abbreviation or its distance from UTC."""
+    return datetime.fromtimestamp(at, zone).strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def ago(at: float, now: float) -> str:

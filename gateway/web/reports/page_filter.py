@@ -212,14 +212,14 @@ def _day(name: str, given: Mapping[str, str]) -> date | None:
 
 def _zone_of(given: Mapping[str, str], default: str) -> ZoneInfo:
     if "zone" not in given:
-        return _zone(default) or UTC_ZONE
-    if (zone := _zone(given["zone"])) is None:
+        return zone_named(default) or UTC_ZONE
+    if (zone := zone_named(given["zone"])) is None:
         raise BadQuery(f'zone: "{given["zone"][:MAX_SHOWN]}" is no time zone; write one such as Europe/Berlin or UTC')
     return zone
 
 
-def _zone(name: str) -> ZoneInfo | None:
-    """Return the zone called `name` in the IANA database, or None if there is none."""
+def zone_named(name: str) -> ZoneInfo | None:
+    """Return the zone called `name` in the IANA database; None if there is none."""
     try:
         return ZoneInfo(name) if name else None
     except (ZoneInfoNotFoundError, ValueError, OSError):

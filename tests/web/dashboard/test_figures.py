@@ -8,7 +8,7 @@ import pytest
 
 from gateway.call.context import GATEWAY
 from gateway.contract.flag import Usage
-from tests.helpers.records import HAIKU, record
+from tests.helpers.records import HAIKU, NOON, YEAR, record
 from tests.web.dashboard.application import ADMIN, USER
 
 EVE = "eve@example.com"
@@ -165,3 +165,47 @@ async def test_a_refused_call_says_why_and_leads_to_the_missing_grant(store, tex
 
 async def test_the_page_now_says_whether_a_restart_interrupts_anybody(text):
     assert "You can restart now: no call is in flight." in await text("/ui/now")
+
+
+@pytest.mark.parametrize("path", ["/ui/sessions?{range}", "/ui/sessions/s1", "/ui/calls?id=a"])
+async def test_times_are_those_of_the_readers_zone(store, client, path):
+    store.put(record(id="a", at=NOON, identity=USER))
+    await store.flush()
+    headers = {"x-test-login": USER, "Cookie": "zone=Asia%2FKolkata"}
+    async with client.get(path.format(range=YEAR), headers=headers) as reply:
+        html = await reply.text()
+    assert "2026-11-23 17:30:00 IST" in html or "2026-11-23 17:30:01 IST" in html
+    assert not re.search(r"\d UTC\b", html)
+
+
+async def test_a_provider_says_whether_the_last_calls_of_its_models_were_served(store, text):
+    assert "last call" not in await text("/ui/providers")
+    at = time() - 60
+    failed = {"outcome": "failed", "status": 503, "error": "overloaded", "error_message": "no room"}
+    store.put(record(id="a", at=at, **failed))
+    await store.flush()
+    assert "Amazon Bedrock bedrock the last call failed at 1 of 2 models" in await text("/ui/providers")
+    store.put(record(id="b", at=at + 10))
+    await store.flush()
+    assert "Amazon Bedrock bedrock the last call of every model was served" in await text("/ui/providers")
+
+
+async def test_kinds_of_input_have_the_same_colours_whatever_their_amounts(store, get):
+    for number, (fresh, read) in enumerate(((10, 500), (700, 20))):
+        usage = Usage(input=fresh, cache_read=read, cache_write_5m=100)
+        store.put(record(id=str(number), at=time() - 60, identity=(USER, EVE)[number], usage=usage))
+    await store.flush()
+    legends = []
+    for login in (USER, EVE):
+        _, html = await get(f"/ui/cache?by=user&user={login.replace('@', '%40')}", ADMIN)
+        legends.append(re.findall(r'<rect class="(s\d)" width="11".*?title="([^"]+)">', html))
+    colours = [("s0", "Read from cache"), ("s1", "Fresh input"), ("s2", "Written to cache")]
+    assert legends == [colours, colours]
+
+
+async def test_a_cost_that_is_unknown_stands_before_none_at_all(store, text):
+    at = time() - 60
+    store.put(record(id="a", at=at, provider="", cost=0, outcome="refused", status=403, error="permission"))
+    store.put(record(id="b", at=at, provider="lab", cost=None))
+    await store.flush()
+    assert "Providers by cost lab unknown + 1 unpriced No provider was reached $0.00" in await text("/ui/")

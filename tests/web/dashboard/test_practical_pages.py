@@ -7,6 +7,8 @@ from html import unescape
 import pytest
 
 from gateway.call.context import GATEWAY
+from gateway.contract.record import NANODOLLARS
+from gateway.web.dashboard.frame import NAVIGATION
 from tests.helpers.records import HAIKU
 from tests.tools import client_settings
 from tests.web.dashboard.application import ADMIN, NOBODY, POOR, USER
@@ -71,7 +73,7 @@ async def test_connect_tells_a_caller_without_models_what_to_ask_for(text):
 
 async def test_access_says_by_which_grant_and_which_quotas(text):
     page = await text(f"/ui/access?as={USER}&model={HAIKU}", ADMIN)
-    assert f"allowed {USER} and {HAIKU}" in page
+    assert f"allowed {USER} may call {HAIKU}" in page
     assert f"bedrock/{HAIKU} daily:<user>" in page
 
 
@@ -97,6 +99,19 @@ async def test_quotas_show_own_buckets_and_to_an_admin_all_that_are_in_use(text,
     assert "$10.00/day" in page
     assert "Add" not in page
     assert "No quota applies to you" in await text("/ui/quotas", POOR)
+
+
+async def test_quotas_say_whose_calls_are_refused_and_whose_are_only_reported(text, client):
+    quotas = client.app[GATEWAY].quotas
+    for bucket in (f"daily:{USER}", "team"):
+        quotas.charge_unreserved((((bucket, ""),),), 300 * NANODOLLARS)
+    page = await text("/ui/quotas", ADMIN)
+    assert f"1 held: daily:{USER} . Its calls are refused. 1 over: team . Its calls go on, and are reported." in page
+
+
+async def test_the_palette_has_every_page_before_anything_is_typed(text):
+    page = await text("/ui/find", ADMIN)
+    assert {entry.label for _, group in NAVIGATION for entry in group if f"{entry.label} page" not in page} == set()
 
 
 async def refill(client, login, **form):

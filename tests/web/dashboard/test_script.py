@@ -102,11 +102,11 @@ async def test_a_chart_is_read_and_followed_by_keyboard(pages):
     await open_page(pages, "/ui/sessions/s1")
     await tab.evaluate("document.querySelector('.handle').focus()")
     text = await tab.evaluate("document.querySelector('.handle').getAttribute('aria-valuetext')")
-    assert text.startswith("Call 4")
+    assert text.startswith("Call at 2026-11-23 12:20:00 UTC")
     await tab.press("ArrowLeft")
     await tab.press("Home")
     text = await tab.evaluate("document.querySelector('[data-readout]').textContent")
-    assert text.startswith("Call 1")
+    assert text.startswith("Call at 2026-11-23 12:00:00 UTC")
     assert "Fresh input: 100" in text
     await tab.press("ArrowRight")
     await tab.press("Enter")
@@ -174,6 +174,14 @@ async def test_a_page_follows_what_is_recorded(pages, store):
     await store.flush()
     pages.app[GATEWAY].follower.applied = JournalOffset(0, 1)
     await eventually(lambda: tab.evaluate("document.querySelector('main').innerText.includes('a-new-model')"))
+    assert tab.errors == []
+
+
+async def test_the_first_page_soon_has_the_times_of_the_readers_zone(pages):
+    tab = pages.tab
+    await tab.command("Emulation.setTimezoneOverride", timezoneId="Asia/Kolkata")
+    await open_page(pages, "/ui/sessions/s1")
+    await eventually(lambda: tab.evaluate("document.querySelector('main').innerText.includes('17:30:00 IST')"))
     assert tab.errors == []
 
 

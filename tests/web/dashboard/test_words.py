@@ -1,6 +1,7 @@
 """Numbers and times in the form that people read, and the plain values from which pages are made."""
 
 import shlex
+from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
@@ -58,8 +59,16 @@ def test_an_age_is_told_roughly(seconds, text):
     assert words.ago(NOON - seconds, NOON) == text
 
 
-def test_a_time_is_utc_and_says_so():
-    assert words.utc(NOON) == "2026-11-23 12:00:00 UTC"
+@pytest.mark.parametrize(
+    ("zone", "text"),
+    [
+        ("UTC", "2026-11-23 12:00:00 UTC"),
+        ("Asia/Kolkata", "2026-11-23 17:30:00 IST"),
+        ("America/Sao_Paulo", "2026-11-23 09:00:00 -03"),
+    ],
+)
+def test_a_time_is_that_of_a_zone_and_says_so(zone, text):
+    assert words.clock(NOON, ZoneInfo(zone)) == text
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ const palette = {
     const dialog = document.createElement("dialog");
     dialog.setAttribute("aria-label", "Jump to a page, model, user or session");
     const input = document.createElement("input");
-    Object.assign(input, { type: "text", placeholder: "Page, model, user or session", autocomplete: "off", spellcheck: false });
+    Object.assign(input, { type: "text", placeholder: "Page, model, person or session", autocomplete: "off", spellcheck: false });
     for (const [name, value] of Object.entries({
       role: "combobox", "aria-expanded": "true", "aria-controls": "finds", "aria-label": "Search",
     })) input.setAttribute(name, value);
@@ -383,5 +383,7 @@ for (const keys of $$("[data-keys]")) {
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 if (zone && !document.cookie.split("; ").includes(`zone=${encodeURIComponent(zone)}`)) {
   document.cookie = `zone=${encodeURIComponent(zone)}; path=/ui/; max-age=31536000; samesite=lax`;
+  // the first page was made without knowing the zone
+  if (!/^(Etc\/)?UTC$/.test(zone) && document.cookie && !$("[data-editor]")) visit(location.href, { push: false });
 }
 enhance();

@@ -24,7 +24,8 @@ from gateway.store.header_sums import terms_with_wrong_sums
 from gateway.store.histogram import BOUNDS, SHIFT
 from gateway.store.recount import missing_texts
 from gateway.store.schema import MIGRATIONS
-from gateway.store.sums import FIGURES, QUARTER, Series
+from gateway.store.sums import FIGURES, Series
+from gateway.store.units import QUARTER
 
 LineState = Literal["torn", "damaged", "unknown"]
 """Reason why a line cannot be read:

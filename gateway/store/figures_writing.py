@@ -12,16 +12,13 @@ from operator import add
 from typing import Any, Final, TypeVar
 
 from gateway.store.sql import Connection, larger, rows_of_values
-from gateway.store.sums import DAY, FIGURES, HOUR, PERIOD, QUARTER, ErrorKind, ErrorShare, Group, Health, Series, Sums
+from gateway.store.sums import FIGURES, ErrorKind, ErrorShare, Group, Health, Series, Sums
+from gateway.store.units import DAY, QUARTER, UNITS, Unit
 
-LEVELS: Final[Mapping[str, int]] = {"period": PERIOD, "day": DAY, "hour": HOUR, "quarter": QUARTER}
-"""Units of time by which calls are summed, in milliseconds, the longest first.
-
-The keys are parts of table names, such as `hour` in `figures_hour`."""
-FIGURE_TABLES: Final[Mapping[str, int]] = {f"figures_{level}": unit for level, unit in LEVELS.items()}
-"""Tables of sums over calls, each with its unit of time in milliseconds."""
-EVERYBODY_TABLES: Final[Mapping[str, int]] = {f"everybody_{level}": unit for level, unit in LEVELS.items()}
-"""Tables of sums over all callers and agents, each with its unit of time in milliseconds.
+FIGURE_TABLES: Final[Mapping[str, Unit]] = {f"figures_{name}": unit for name, unit in UNITS.items()}
+"""Tables of sums over calls, each with its unit of time, the longest unit first."""
+EVERYBODY_TABLES: Final[Mapping[str, Unit]] = {f"everybody_{name}": unit for name, unit in UNITS.items()}
+"""Tables of sums over all callers and agents, each with its unit of time, the longest unit first.
 
 Their rows name no caller and no agent, so they have far fewer rows than `FIGURE_TABLES`. Most pages for admins read
 these tables.
@@ -106,7 +103,7 @@ def add_amounts(to: dict[K, Sequence[int]], key: K, amounts: Sequence[int]) -> N
     to[key] = amounts if before is None else [*map(add, before, amounts)]
 
 
-def _add_to_tables(connection: Connection, tables: Mapping[str, int], quarters: Rows) -> None:
+def _add_to_tables(connection: Connection, tables: Mapping[str, Unit], quarters: Rows) -> None:
     """Add the sums over quarter hours to tables of sums. `tables` has the longest unit first.
 
     The rows of each table are summed from those of the next shorter unit.
@@ -117,15 +114,15 @@ def _add_to_tables(connection: Connection, tables: Mapping[str, int], quarters: 
         connection.executemany(upsert_figures(table), [(*key, *amounts) for key, amounts in rows.items()])
 
 
-def _summed(rows: Rows, unit: int) -> Rows:
-    """Return the rows summed by a longer unit of time. `unit` is the length of this unit in milliseconds."""
-    times = {time for time, _ in rows}
-    if len({time - time % unit for time in times}) == len(times):
+def _summed(rows: Rows, unit: Unit) -> Rows:
+    """Return the rows summed by a longer unit of time."""
+    starts = {time: unit.start(time) for time in {time for time, _ in rows}}
+    if len(set(starts.values())) == len(starts):
         # most batches are within a quarter hour, and their rows have nothing to add
-        return {(time - time % unit, series): amounts for (time, series), amounts in rows.items()}
+        return {(starts[time], series): amounts for (time, series), amounts in rows.items()}
     summed: Rows = {}
     for (time, series), amounts in rows.items():
-        add_amounts(summed, (time - time % unit, series), amounts)
+        add_amounts(summed, (starts[time], series), amounts)
     return summed
 
 

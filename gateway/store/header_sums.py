@@ -26,7 +26,8 @@ from gateway.store.figures_writing import (
 )
 from gateway.store.header_index import FORGOTTEN, Row, numbers_with_sums
 from gateway.store.sql import Connection
-from gateway.store.sums import DAY, QUARTER, Series, Sums, sum_calls
+from gateway.store.sums import Series, Sums, sum_calls
+from gateway.store.units import DAY, UNITS, Unit
 
 PREFIX: Final = "header_"
 """Beginning of the name of a table with sums for each header term: a header, or a header and a value. The rest of its
@@ -45,8 +46,8 @@ _ERRORS: Final = "count(*)", "c.outcome <> 'ok' AND c.error <> ''"
 class _Table(NamedTuple):
     """A table of sums by term."""
 
-    unit: int
-    """Unit of time in milliseconds."""
+    unit: Unit
+    """Unit of time of its rows."""
     number: str
     """SQL of the number that the table's column `calls` has in total for some calls `c`."""
     condition: str
@@ -55,9 +56,9 @@ class _Table(NamedTuple):
 
 _TABLES: Final[Mapping[str, _Table]] = {
     **{f"{PREFIX}{name}": _Table(unit, *_CALLS) for name, unit in [*FIGURE_TABLES.items(), *EVERYBODY_TABLES.items()]},
-    f"{PREFIX}tools_quarter": _Table(QUARTER, *_TOOLS),
-    f"{PREFIX}tools_day": _Table(DAY, *_TOOLS),
-    f"{PREFIX}errors_quarter": _Table(QUARTER, *_ERRORS),
+    f"{PREFIX}tools_quarter": _Table(UNITS["quarter"], *_TOOLS),
+    f"{PREFIX}tools_day": _Table(UNITS["day"], *_TOOLS),
+    f"{PREFIX}errors_quarter": _Table(UNITS["quarter"], *_ERRORS),
 }
 TABLES: Final = tuple(_TABLES)
 """Names of all tables of sums by term."""
@@ -67,7 +68,7 @@ _UPSERT_COUNT: Final = (
 )
 _WRONG: Final = """
 SELECT DISTINCT counted.term FROM (
-    SELECT h.term AS term, h.time - h.time % {unit} AS time, {number} AS calls
+    SELECT h.term AS term, {start} AS time, {number} AS calls
     FROM header_terms t CROSS JOIN call_headers h ON h.term = t.n CROSS JOIN calls c ON c.n = h.call
     WHERE t.has_sums = 1 AND {condition} GROUP BY 1, 2
 ) counted
@@ -112,14 +113,14 @@ def _same(series: Series) -> Series:
 def _add_figures(
     connection: Connection,
     table: str,
-    unit: int,
+    unit: Unit,
     parts: Iterable[tuple[int, Sums]],
     numbers: Mapping[Series, int],
 ) -> None:
     rows: dict[tuple[int, int, int], Sequence[int]] = {}
     for term, sums in parts:
         for (time, series), amounts in sums.figures.items():
-            add_amounts(rows, (term, time - time % unit, numbers[series]), amounts)
+            add_amounts(rows, (term, unit.start(time), numbers[series]), amounts)
     statement = upsert_figures(table, ("term", "time", "series"))
     connection.executemany(statement, [(*key, *amounts) for key, amounts in rows.items()])
 
@@ -148,7 +149,10 @@ def _purge(connection: Connection, table: str, term: int) -> bool:
 
 def terms_with_wrong_sums(connection: sqlite3.Connection) -> set[int]:
     """Return the numbers of the terms whose sums count fewer calls than are stored."""
-    queries = (_WRONG.format(table=name, **table._asdict()) for name, table in _TABLES.items())
+    queries = (
+        _WRONG.format(table=name, start=unit.start_in_sql("h.time"), number=number, condition=condition)
+        for name, (unit, number, condition) in _TABLES.items()
+    )
     return {term for query in queries for (term,) in connection.execute(query)}
 
 

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from gateway.store.calls import CALL_COLUMNS, record_of
 from gateway.store.figures_writing import series_numbers, update_health, write_errors
-from gateway.store.sums import DAY, QUARTER, Group, Health, Series, Sums, sum_calls
+from gateway.store.sums import Group, Health, Series, Sums, sum_calls
+from gateway.store.units import DAY, QUARTER
 
 Missing = dict[int, set[Series]]
 """Series whose counts are too low, by the start of the quarter hour as Unix time in milliseconds."""

@@ -27,6 +27,7 @@ from gateway.store.header_index import complete_index
 from gateway.store.recount import recount_texts
 from gateway.store.state_files import keep, parts, sync, write_private
 from gateway.store.sums import FIGURES, sum_calls
+from gateway.store.units import Unit
 
 _BLANK: Final = b" "
 _REPAIRED: Final = ".repaired"
@@ -314,14 +315,15 @@ def _complete_sums(connection: sqlite3.Connection) -> None:
     header_sums.recount_header_sums(connection)
 
 
-def _complete_table(connection: sqlite3.Connection, table: str, unit: int, series: str) -> None:
+def _complete_table(connection: sqlite3.Connection, table: str, unit: Unit, series: str) -> None:
     """Add missing rows to a table of sums, and replace rows that count too few calls.
 
-    The right rows are computed from the sums by quarter hour. `unit` is the table's unit of time in milliseconds.
-    `series` is an SQL expression that maps a series of `figures_quarter` to a series of this table.
+    The right rows are computed from the sums by quarter hour. `unit` is the table's unit of time. `series` is an SQL
+    expression that maps a series of `figures_quarter` to a series of this table.
     """
     added = ", ".join(f"sum({name}) AS {name}" for name in FIGURES)
-    finest = f"SELECT time - time % {unit} AS time, {series} AS series, {added} FROM figures_quarter GROUP BY 1, 2"  # noqa: S608
+    start = unit.start_in_sql("time")
+    finest = f"SELECT {start} AS time, {series} AS series, {added} FROM figures_quarter GROUP BY 1, 2"  # noqa: S608
     connection.execute(
         f"INSERT OR REPLACE INTO {table} SELECT counted.* FROM ({finest}) counted "  # noqa: S608 (our own names)
         f"LEFT JOIN {table} kept USING (time, series) WHERE kept.calls IS NULL OR kept.calls < counted.calls"

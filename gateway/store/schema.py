@@ -15,6 +15,7 @@ from gateway.store.base import StoreFailed
 from gateway.store.exports import CREATE_TABLE as CREATE_EXPORTS
 from gateway.store.figures_migration import FIGURES_OF_CALLS
 from gateway.store.header_migration import SUMS_OF_HEADERS
+from gateway.store.month_migration import SUMS_OF_MONTHS
 
 _FIRST: Final = (
     """
@@ -237,7 +238,7 @@ _FOURTEENTH: Final = (
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, FIGURES_OF_CALLS, _EIGHTH, _NINTH, _TENTH,
-    _ELEVENTH, _TWELFTH, SUMS_OF_HEADERS, _FOURTEENTH,
+    _ELEVENTH, _TWELFTH, SUMS_OF_HEADERS, _FOURTEENTH, SUMS_OF_MONTHS,
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from gateway.store.few_calls import with_sums
-from gateway.store.reports import details, sums
+from gateway.store.reports import details, sums, tables
 from gateway.store.reports.values import (
     Dimension,
     Errors,
@@ -47,7 +47,7 @@ class SqlReports:
         return await self._report(selection, partial(sums.people, buckets=buckets))
 
     async def rows(self, selection: Selection, by: Dimension, *, latencies: bool = True) -> tuple[Row, ...]:
-        return await self._report(selection, partial(sums.table_rows, by=by, latencies=latencies))
+        return await self._report(selection, partial(tables.table_rows, by=by, latencies=latencies))
 
     async def ranking(self, selection: Selection, by: Dimension, measure: Measure) -> Sequence[Ranked]:
         return await self._report(selection, partial(sums.ranking, by=by, measure=measure))

@@ -19,15 +19,7 @@ from gateway.contract.flag import USAGE_KINDS
 from gateway.store.calls import CALL_COLUMNS
 from gateway.store.entries import MAX_INTEGER
 from gateway.store.histogram import SIZE, place
-
-QUARTER: Final = 900_000
-"""Number of milliseconds in a quarter of an hour. The offsets of all time zones are multiples of it."""
-HOUR: Final = 3_600_000
-"""Number of milliseconds in an hour."""
-DAY: Final = 86_400_000
-"""Number of milliseconds in a day."""
-PERIOD: Final = 32 * DAY
-"""Number of milliseconds in a period of 32 days, the coarsest resolution of sums."""
+from gateway.store.units import QUARTER
 
 SUMS: Final = ("calls", "failed", *USAGE_KINDS, "known_cost", "cost_unknown_calls", "estimated_calls", "cache_saved")
 """Columns of the table `sessions` that are sums over calls."""

@@ -15,7 +15,8 @@ from gateway.store.header_index import NUMBER
 from gateway.store.header_sums import PREFIX
 from gateway.store.reports.values import Selection, Span
 from gateway.store.sql import Connection
-from gateway.store.sums import DAY, PERIOD, SUMS
+from gateway.store.sums import SUMS
+from gateway.store.units import DAY, UNITS
 
 _COLUMNS: Final[Mapping[str, str]] = {
     "user": "identity",
@@ -77,19 +78,20 @@ def select(query: UsageQuery) -> tuple[str, list[Any]]:
 def _levels(query: UsageQuery) -> Iterator[tuple[str, int, int]]:
     """Yield the tables of sums to read: the unit of time in a table's name, and a range in Unix milliseconds.
 
-    A query that groups by hour or by day reads one table. Any other query reads the table of the longest unit
-    (`period`) for the whole periods within its range, and the table of days for the rest.
+    A query that groups by hour or by day reads one table. Any other query reads the table of months for the whole
+    months within its range, and the table of days for the rest.
     """
     since, until = _range(query)
     if "hour" in query.by or "day" in query.by:
         yield "hour" if "hour" in query.by else "day", since, until
         return
-    begin, end = -(-since // PERIOD) * PERIOD, until // PERIOD * PERIOD
+    months = UNITS["month"]
+    begin, end = months.following(since - 1), months.start(until)
     if begin >= end:
         yield "day", since, until
         return
     yield "day", since, begin
-    yield "period", begin, end
+    yield "month", begin, end
     yield "day", end, until
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from gateway.store.file import connect
-from gateway.store.reports import details, sums
+from gateway.store.reports import details, sums, tables
 from gateway.store.reports.values import Selection
 from gateway.store.sqlite_thread import REPORTS_CACHE_KB
 from gateway.web.reports.ranges import preset_range
@@ -36,7 +36,7 @@ def queries(connection, zone, preset):
         "chart by model": lambda: sums.stack(connection, everybody, buckets, "model", "cost"),
         "chart by user": lambda: sums.stack(connection, everybody, buckets, "user", "cost"),
         "chart of one": lambda: sums.stack(connection, one, buckets, "model", "cost"),
-        "table by user": lambda: sums.table_rows(connection, everybody, "user"),
+        "table by user": lambda: tables.table_rows(connection, everybody, "user"),
         "people": lambda: sums.people(connection, everybody, buckets),
         "models": lambda: details.models(connection, everybody, buckets),
         "tools": lambda: details.tools(connection, everybody, 50),

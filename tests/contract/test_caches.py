@@ -65,6 +65,7 @@ CACHES = {
     "gateway/store/postgres/dialect.py": [CONSTANT, CONSTANT],  # the queries of the store
     "gateway/store/few_calls.py": [CONSTANT],
     "gateway/store/figures_writing.py": [CONSTANT],
+    "gateway/store/units.py": [CONSTANT],  # months by their days
     "gateway/store/usage.py": [CONSTANT],  # hours and days
     "gateway/telemetry/log.py": [CHOSEN],
     "gateway/testkit/bedrock_jobs.py": [CONSTANT],

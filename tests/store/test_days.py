@@ -9,7 +9,7 @@ from gateway.store.base import JournalOffset
 from gateway.store.entries import Entry
 from gateway.store.file import connect, prepare
 from gateway.store.follower import EXPIRE_BATCH_CALLS
-from gateway.store.sums import DAY
+from gateway.store.units import DAY
 from gateway.store.writing import expire, write
 from tests.helpers.records import NOON, record
 

@@ -235,7 +235,7 @@ async def test_a_sum_that_is_too_large_stops_no_batch(opened, address):
     """Check that sums end at the largest integer of a column, and that later calls are counted."""
     store = opened()
     await put(store, "a", usage=Usage(input=MAX_INTEGER), cost=5)
-    for table in ("sessions", "figures_day", "everybody_period"):
+    for table in ("sessions", "figures_day", "everybody_month"):
         cluster().sql(f"UPDATE {table} SET input = {2**63 - 10}, cache_saved = {10 - 2**63}", address.database)
     await put(store, "b", usage=Usage(input=100), cost=5, cache_saved=-100)
     session = await store.session(None, "s1")

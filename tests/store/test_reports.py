@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from datetime import UTC, datetime
+from itertools import pairwise
 from random import Random
 from zoneinfo import ZoneInfo
 
@@ -10,9 +11,9 @@ import pytest
 
 from gateway.contract.flag import Usage
 from gateway.store.histogram import count, unpacked
-from gateway.store.reports.pieces import pieces
+from gateway.store.reports.pieces import Cover, parts_within, pieces
 from gateway.store.reports.values import Selection, Span
-from gateway.store.sums import DAY, HOUR, QUARTER
+from gateway.store.units import DAY, QUARTER, UNITS
 from gateway.web.reports.ranges import preset_range
 from tests.helpers.postgres import kept_in_postgres
 from tests.helpers.records import Kept, record
@@ -22,7 +23,6 @@ NOW = datetime(2026, 11, 10, 13, 7, tzinfo=UTC).timestamp()
 ZONES = ("UTC", "America/St_Johns", "Asia/Kathmandu", "Australia/Lord_Howe")
 USERS = ("ada@example.com", "bob@example.com", "")
 MODELS = ("opus", "haiku")
-TABLES = {"day": DAY, "hour": HOUR, "quarter": QUARTER}
 
 
 def one(number, chance):
@@ -102,7 +102,7 @@ SELECTIONS = [
 
 
 @pytest.mark.parametrize("zone", ZONES)
-@pytest.mark.parametrize("preset", ["24h", "30d"])
+@pytest.mark.parametrize("preset", ["24h", "30d", "12m"])
 async def test_figures_of_each_bucket_equal_a_recount(reports, calls, zone, preset):
     wanted = preset_range(preset, ZoneInfo(zone), NOW)
     buckets = wanted.buckets()
@@ -209,13 +209,55 @@ async def test_names_of_a_caller_are_those_of_own_calls(reports, calls):
     assert set(names["model"]) == {model_of(call) for call in own} - {""}
 
 
-def test_pieces_cover_each_bucket_once():
+@pytest.mark.parametrize("zone", ZONES)
+def test_pieces_cover_each_bucket_once(zone):
+    """Check that each quarter hour of a bucket counts once, and any other not at all, after adding and subtracting."""
+    for preset in ("24h", "30d", "90d", "12m", "month"):
+        buckets = preset_range(preset, ZoneInfo(zone), NOW).buckets()
+        counts = [Counter() for _ in buckets]
+        for (table, sign), parts in pieces(buckets, UNITS).items():
+            for part in parts:
+                assert all(UNITS[table].start(bound) == bound for bound in (part.since, part.until))
+                counts[part.bucket].update(dict.fromkeys(range(part.since, part.until, QUARTER), sign))
+        for span, number in zip(buckets, counts, strict=True):
+            quarters = range(round(span.since * 1000), round(span.until * 1000), QUARTER)
+            assert {at: times for at, times in number.items() if times} == dict.fromkeys(quarters, 1)
+
+
+def test_a_month_of_another_zone_needs_few_pieces():
+    """Check that a month in India is read from the month in UTC, and not from its days."""
+    months = preset_range("12m", ZoneInfo("Asia/Kolkata"), NOW).buckets()[:-1]
+    parts = pieces(months, UNITS)
+    assert [(part.bucket, UNITS["month"].start(part.since)) for part in parts[Cover("month", 1)]] == [
+        (number, UNITS["month"].start(round(month.until * 1000) - DAY)) for number, month in enumerate(months)
+    ]
+    assert {table for table, _ in parts} == {"month", "hour", "quarter"}
+
+
+def test_parts_within_a_bucket_cover_it_once():
     zone = ZoneInfo("Asia/Kathmandu")
     for preset in ("24h", "30d", "12m"):
         buckets = preset_range(preset, zone, NOW).buckets()
-        parts = pieces(buckets, TABLES)
-        for table, unit in TABLES.items():
-            assert all(part.since % unit == 0 and part.until % unit == 0 for part in parts[table])
+        parts = parts_within(buckets, UNITS)
         for number, bucket in enumerate(buckets):
-            own = [part for each in parts.values() for part in each if part.bucket == number]
-            assert sum(part.until - part.since for part in own) == round((bucket.until - bucket.since) * 1000)
+            own = sorted(part for each in parts.values() for part in each if part.bucket == number)
+            assert own[0].since == round(bucket.since * 1000)
+            assert own[-1].until == round(bucket.until * 1000)
+            assert all(one.until == other.since for one, other in pairwise(own))
+
+
+async def test_a_name_that_has_calls_only_beside_the_range_has_no_row(tmp_path):
+    """Check that neither a report nor its people have a caller whose calls were subtracted from a longer unit."""
+    zone = ZoneInfo("Asia/Kolkata")
+    wanted = preset_range("last-month", zone, NOW)
+    store = Kept(tmp_path / "irisgate.db")
+    store.put(record(id="within", at=wanted.span.since + 86_400, identity="ada@example.com"))
+    store.put(record(id="after", at=wanted.span.until + 60, identity="bob@example.com", model="other"))
+    await store.flush()
+    selection, reports = Selection(span=wanted.span), store.reports
+    assert {row.name for row in await reports.rows(selection, "user")} == {"ada@example.com"}
+    assert set((await reports.stack(selection, [wanted.span], "user", "cost")).amounts) == {"ada@example.com"}
+    assert [row.name for row in await reports.ranking(selection, "user", "calls")] == ["ada@example.com"]
+    assert await reports.people(selection, [wanted.span]) == [{"ada@example.com"}]
+    assert len((await reports.models(selection, [wanted.span])).rows) == 1
+    await store.close()

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections import Counter
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
@@ -16,16 +17,19 @@ from gateway.store.entries import MAX_INTEGER, Entry, decode, encode
 from gateway.store.figures_writing import EVERYBODY_TABLES, FIGURE_TABLES, series_numbers
 from gateway.store.histogram import BOUNDS
 from gateway.store.schema import migrate
-from gateway.store.sums import DAY, QUARTER, Series
+from gateway.store.sums import Series
+from gateway.store.units import DAY, HOUR, QUARTER
 from gateway.store.writing import write
 from tests.helpers.postgres import cluster
 from tests.helpers.records import NOON, record
 
+MONTH = datetime(2026, 12, 1, tzinfo=UTC).timestamp()
 # a few of each, so that groups have more than one call; halves of surrogate pairs, and more than is kept of a text
 NAMES = st.sampled_from(["ada@example.com", "bob@example.com", "", "\udc80", "\x00\n", "é" * 1500, "é" * 1499 + "a"])
 TIMES = st.one_of(
     st.integers(-3, 3).map(lambda hours: NOON + hours * 3600),
     st.floats(NOON - 2 * 86_400, NOON + 2 * 86_400, allow_nan=False),
+    st.sampled_from([MONTH - 0.001, MONTH]),
     st.sampled_from([0.0, NOON - 0.0004, NOON + 43_200 - 0.0004, NOON + 43_199.9996, NOON + 43_200]),
 )
 COUNTS = st.one_of(st.just(0), st.integers(0, 10_000), st.sampled_from([-1, MAX_INTEGER // 1000, 2**70]))
@@ -69,7 +73,17 @@ DURATION = "milliseconds(duration_ms)"
 OF_A_CALL = "identity, provider, CASE provider WHEN '' THEN '' ELSE model END, agent, api, status, outcome"
 """Columns by which figures are grouped. Calls that reached no provider are counted without a model."""
 OF_EVERYBODY = OF_A_CALL.replace("identity, ", "'', ").replace("agent, ", "'', ")
+STARTS = {
+    "month": "month_of(at)", "day": f"at - at % {DAY}", "hour": f"at - at % {HOUR}", "quarter": f"at - at % {QUARTER}",
+}  # fmt: skip
+"""SQL of the start of each unit of time."""
 TABLES = (*FIGURE_TABLES, *EVERYBODY_TABLES, "tools_quarter", "tools_day", "errors_quarter", "error_kinds", "health")
+
+
+def month_of(at):
+    """Return the start of the month that contains a time. Both are Unix times in milliseconds."""
+    day = datetime.fromtimestamp(at / 1000, UTC)
+    return round(datetime(day.year, day.month, 1, tzinfo=UTC).timestamp() * 1000)
 
 
 class InSqlite:
@@ -82,6 +96,7 @@ class InSqlite:
     def stored(self, batches):
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
             connection.create_function("milliseconds", 1, round, deterministic=True)
+            connection.create_function("month_of", 1, month_of, deterministic=True)
             migrate(connection, "memory")
             for batch in batches:
                 write(connection, read(batch), JournalOffset())
@@ -111,9 +126,11 @@ class InPostgres:
         connection = PostgresConnection(self.cluster.address(), "writer")
         self.opened.append(connection)
         prepare(connection, "journal", "memory")
+        month = "CAST(extract(epoch FROM date_trunc(''month'', to_timestamp(at / 1000), ''UTC'')) * 1000 AS BIGINT)"
         rounding, values = "CAST(round(number) AS BIGINT)", "json_array_elements_text(CAST(list AS JSON))"
         for function, select in (
             ("milliseconds(number DOUBLE PRECISION) RETURNS BIGINT", rounding),
+            ("month_of(at BIGINT) RETURNS BIGINT", month),
             ("json_each(list TEXT) RETURNS TABLE (value TEXT)", values),
         ):
             connection.execute(f"CREATE FUNCTION {function} LANGUAGE SQL AS 'SELECT {select}'")
@@ -173,12 +190,15 @@ def rolled_up(connection, table):
     return rows(connection, f"SELECT {what} FROM {table} t JOIN series s ON s.n = t.series {kind}")
 
 
-def recounted(connection, milliseconds, of_a_call=OF_A_CALL):
-    """Return the figures that a table of one resolution must have, counted from the calls."""
+def recounted(connection, start, of_a_call=OF_A_CALL):
+    """Return the figures that a table of one resolution must have, counted from the calls.
+
+    `start` is SQL of the start of a unit of time.
+    """
     figures = f"{SUMMED}, sum({DURATION}), {buckets('duration_ms', 'ok')}, {buckets('first_event_ms', None)}"
     return rows(
         connection,
-        f"SELECT at - at % {milliseconds}, {of_a_call}, {figures} FROM calls GROUP BY 1, 2, 3, 4, 5, 6, 7, 8",
+        f"SELECT {start}, {of_a_call}, {figures} FROM calls GROUP BY 1, 2, 3, 4, 5, 6, 7, 8",
     )
 
 
@@ -281,10 +301,9 @@ def test_all_totals_equal_a_recount_of_the_calls(database):
     @given(BATCHES)
     def check(batches):
         with database.stored(batches) as connection:
-            for table, milliseconds in FIGURE_TABLES.items():
-                assert rolled_up(connection, table) == recounted(connection, milliseconds)
-            for table, milliseconds in EVERYBODY_TABLES.items():
-                assert rolled_up(connection, table) == recounted(connection, milliseconds, OF_EVERYBODY)
+            for unit, start in STARTS.items():
+                assert rolled_up(connection, f"figures_{unit}") == recounted(connection, start)
+                assert rolled_up(connection, f"everybody_{unit}") == recounted(connection, start, OF_EVERYBODY)
             assert rolled_up(connection, "tools_quarter") == recounted_uses(connection, QUARTER)
             assert rolled_up(connection, "tools_day") == recounted_uses(connection, DAY)
             assert errors(connection) == recounted_errors(connection)

@@ -167,13 +167,44 @@ _FIRST: Final = (
     f"CREATE TABLE place (journal {_TEXT} PRIMARY KEY, segment BIGINT NOT NULL, byte BIGINT NOT NULL)",
 )
 
+_LARGEST: Final = 2**63 - 1
+"""Maximum integer in a column. Sums end there (`dialect.bounded`)."""
+_MONTH: Final = (
+    "CAST(extract(epoch FROM date_trunc('month', to_timestamp(time / 1000) AT TIME ZONE 'UTC')) AS BIGINT) * 1000"
+)
+
+
+def _months(name: str, *term: str) -> tuple[str, str, str]:
+    """Return the statements that create and fill a table of sums by month, and drop the one of periods of 32 days.
+
+    `term` is the column of the header term, if the table has one.
+    """
+    sums = ("calls", *_SUMS, "duration_ms", *_HISTOGRAMS)
+    summed = ", ".join(f"GREATEST({-_LARGEST}, LEAST(sum({column}), {_LARGEST}))" for column in sums)
+    key = ", ".join((*term, "time", "series"))
+    columns = ", ".join((*(_TERM for _ in term), _TIMES, _numbers(*sums)))
+    group = ", ".join((*term, _MONTH, "series"))
+    names = ", ".join((key, *sums))
+    return (
+        f"CREATE TABLE {name}_month ({columns}, PRIMARY KEY ({key}))",
+        f"INSERT INTO {name}_month ({names}) SELECT {group}, {summed} FROM {name}_day GROUP BY {group}",  # noqa: S608
+        f"DROP TABLE {name}_period",
+    )
+
+
 _SECOND: Final = (
     # the positions of exports (`store/exports.py`), which read calls by their number
     CREATE_EXPORTS.format(text=_TEXT, integer="BIGINT NOT NULL"),
     "CREATE INDEX calls_by_number ON calls (n)",
 )
+_THIRD: Final = (
+    *_months("figures"),
+    *_months("everybody"),
+    *_months("header_figures", "term"),
+    *_months("header_everybody", "term"),
+)
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND)
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD)
 
 
 def migrate(connection: Connection, name: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from gateway.store.header_index import OF_CALL, terms_of, values_of
-from gateway.store.reports.sums import COLUMNS, ERRORS, SUMMED, added, amounts_of, grouped
+from gateway.store.reports.sums import COLUMNS, ERRORS, SUMMED, added, amounts_of, grouped, grouped_within
 from gateway.store.reports.values import (
     ErrorRow,
     Errors,
@@ -25,10 +25,11 @@ from gateway.store.reports.values import (
     ToolRow,
 )
 from gateway.store.sql import Connection
-from gateway.store.sums import DAY, QUARTER, shape
+from gateway.store.sums import shape
+from gateway.store.units import UNITS, Unit
 
-_ERROR_TABLES: Final[Mapping[str, int]] = {"errors_quarter": QUARTER}
-_TOOL_TABLES: Final[Mapping[str, int]] = {"tools_day": DAY, "tools_quarter": QUARTER}
+_ERROR_TABLES: Final[Mapping[str, Unit]] = {"errors_quarter": UNITS["quarter"]}
+_TOOL_TABLES: Final[Mapping[str, Unit]] = {"tools_day": UNITS["day"], "tools_quarter": UNITS["quarter"]}
 
 
 def errors(connection: Connection, selection: Selection, buckets: Sequence[Span], limit: int) -> Errors:
@@ -36,7 +37,7 @@ def errors(connection: Connection, selection: Selection, buckets: Sequence[Span]
     first.
     """
     counts: dict[int, list[int]] = defaultdict(lambda: [0] * len(buckets))
-    for bucket, kind, calls in grouped(connection, selection, buckets, "sum(f.calls)", "f.kind", _ERROR_TABLES):
+    for bucket, kind, calls in grouped_within(connection, selection, buckets, "sum(f.calls)", "f.kind", _ERROR_TABLES):
         counts[kind][bucket] += calls
     kinds = _kinds(connection, list(counts))
     by_code: dict[tuple[str, str], list[int]] = {}
@@ -131,6 +132,8 @@ def models(connection: Connection, selection: Selection, buckets: Sequence[Span]
     rows = []
     for (provider, model), parts in sums.items():
         amounts = amounts_of(added(parts))
+        if amounts.figures.calls <= 0:
+            continue
         rows.append(
             ModelRow(
                 provider=provider,
@@ -171,7 +174,8 @@ def tools(connection: Connection, selection: Selection, limit: int) -> tuple[Too
     """Return at most `limit` tools that models called, the most used first."""
     calls: dict[str, int] = defaultdict(int)
     users: dict[str, set[str]] = defaultdict(set)
-    for _, tool, login, count in grouped(
+    # both tables lose rows of expired calls, but not at the same time
+    for _, tool, login, count in grouped_within(
         connection, selection, [selection.span], "sum(f.calls)", "f.tool, s.identity", _TOOL_TABLES
     ):
         calls[tool] += count

@@ -1,7 +1,7 @@
 """Division of time ranges into pieces, so that each piece is covered exactly by the rows of one table.
 
-For example, a day in the reader's time zone is not a day in UTC. Its sum is computed from the largest units of UTC
-that lie within it, such as whole hours.
+For example, a month in the reader's time zone is not a month in UTC. In India, its sum is that of the month in UTC,
+with the last hours before this month, and without the last hours of it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from gateway.store.reports.values import Span
+from gateway.store.units import Unit
 
 
 class Piece(NamedTuple):
@@ -24,26 +25,73 @@ class Piece(NamedTuple):
     """Exclusive end, as Unix time in milliseconds."""
 
 
-def pieces(buckets: Sequence[Span], tables: Mapping[str, int]) -> dict[str, list[Piece]]:
-    """Divide time buckets into pieces. A piece is a part of a bucket that the rows of one table cover exactly.
+class Cover(NamedTuple):
+    """The table whose rows cover a piece, and the sign with which their sums count."""
 
-    Return the pieces by the name of this table. `tables` has the unit of time of each table in milliseconds, with the
-    longest unit first.
+    table: str
+    sign: int
+    """1 if the sums are added; -1 if they are subtracted, because a piece of a longer unit reaches too far."""
+
+
+def pieces(buckets: Sequence[Span], tables: Mapping[str, Unit]) -> dict[Cover, list[Piece]]:
+    """Divide time buckets into pieces. The sums of a bucket are those of its pieces, added or subtracted.
+
+    A bound of a bucket is moved to the nearest bound of the longest unit, and what is then missing or too much is
+    covered by shorter units. `tables` has the unit of time of each table, with the longest unit first.
     """
-    parts: dict[str, list[Piece]] = defaultdict(list)
-    for bucket, span in enumerate(buckets):
-        _divide(Piece(bucket, round(span.since * 1000), round(span.until * 1000)), [*tables.items()], parts)
+    parts: dict[Cover, list[Piece]] = defaultdict(list)
+    for piece in _whole(buckets):
+        _cover(piece, 1, [*tables.items()], parts)
     return parts
 
 
-def _divide(piece: Piece, tables: Sequence[tuple[str, int]], parts: dict[str, list[Piece]]) -> None:
+def _cover(piece: Piece, sign: int, tables: Sequence[tuple[str, Unit]], parts: dict[Cover, list[Piece]]) -> None:
+    (table, unit), *finer = tables
+    if not finer:
+        parts[Cover(table, sign)].append(piece)
+        return
+    begin, end = _nearest(piece.since, unit), _nearest(piece.until, unit)
+    if begin >= end:
+        _cover(piece, sign, finer, parts)
+        return
+    parts[Cover(table, sign)].append(Piece(piece.bucket, begin, end))
+    for since, until in ((piece.since, begin), (end, piece.until)):
+        if since < until:
+            _cover(Piece(piece.bucket, since, until), sign, finer, parts)
+        elif until < since:
+            _cover(Piece(piece.bucket, until, since), -sign, finer, parts)
+
+
+def _nearest(at: int, unit: Unit) -> int:
+    """Return the bound between two units that is nearest to a Unix time in milliseconds."""
+    before, after = unit.start(at), unit.following(at)
+    return before if at - before <= after - at else after
+
+
+def parts_within(buckets: Sequence[Span], tables: Mapping[str, Unit]) -> dict[str, list[Piece]]:
+    """Divide time buckets into pieces that lie within the buckets, and return the pieces by the names of the tables.
+
+    Whatever the rows of the pieces have, such as their times, is of calls in the bucket. `tables` has the unit of time
+    of each table, with the longest unit first.
+    """
+    parts: dict[str, list[Piece]] = defaultdict(list)
+    for piece in _whole(buckets):
+        _divide(piece, [*tables.items()], parts)
+    return parts
+
+
+def _whole(buckets: Sequence[Span]) -> list[Piece]:
+    return [Piece(bucket, round(span.since * 1000), round(span.until * 1000)) for bucket, span in enumerate(buckets)]
+
+
+def _divide(piece: Piece, tables: Sequence[tuple[str, Unit]], parts: dict[str, list[Piece]]) -> None:
     """Divide a piece among the tables.
 
     The first table gets the whole units of its own (such as days) that are within the piece. Finer tables get the rest.
     """
     (table, unit), *finer = tables
-    begin = -(-piece.since // unit) * unit
-    end = piece.until // unit * unit
+    begin = unit.following(piece.since - 1)
+    end = unit.start(piece.until)
     if not finer or (begin, end) == (piece.since, piece.until):
         parts[table].append(piece)
     elif begin >= end:

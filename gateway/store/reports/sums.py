@@ -5,24 +5,26 @@ All functions run in the thread of a connection. Text from clients is never part
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any, Final, NamedTuple, cast
 
+import orjson
+
 from gateway.contract.flag import USAGE_KINDS, Usage
-from gateway.store.figures_writing import EVERYBODY_TABLES, FIGURE_TABLES
+from gateway.store.figures_writing import EVERYBODY_TABLES, FIGURE_TABLES, add_amounts
 from gateway.store.header_index import NUMBER
 from gateway.store.header_sums import PREFIX
 from gateway.store.histogram import percentile, unpacked
-from gateway.store.reports.pieces import Piece, pieces
+from gateway.store.reports.pieces import Piece, parts_within, pieces
 from gateway.store.reports.values import (
     Dimension,
     Figures,
     Latency,
     Measure,
     Ranked,
-    Row,
     Selection,
     Span,
     Stack,
@@ -30,6 +32,7 @@ from gateway.store.reports.values import (
 )
 from gateway.store.sql import Connection, rows_of_values
 from gateway.store.sums import DURATIONS, FIRST_EVENTS
+from gateway.store.units import Unit
 
 COLUMNS: Final[Mapping[Dimension, str]] = {
     "model": "s.model",
@@ -99,24 +102,46 @@ def grouped(
     buckets: Sequence[Span],
     what: str,
     by: str,
-    tables: Mapping[str, int] | None = None,
 ) -> Iterator[tuple[Any, ...]]:
     """Yield rows of sums: the index of the time bucket, the columns `by`, and the sums `what`.
 
-    A group has several rows if its sums are spread over several tables. The caller must add these rows (`added`). If
-    `tables` is None, `_tables` chooses the tables.
+    A group has several rows if its sums are spread over several tables, and some rows may be negative (`pieces`). The
+    caller must add these rows (`added`). A group without calls may have rows whose sum is 0.
     """
-    if tables is None:
-        tables = _tables(selection, by)
+    keys = 2 + by.count(",")
+    for (table, sign), parts in pieces(buckets, tables_for(selection, by)).items():
+        rows = grouped_in_table(connection, selection, table, parts, what, by)
+        yield from rows if sign > 0 else ((*row[:keys], *(-amount for amount in row[keys:])) for row in rows)
+
+
+def grouped_within(
+    connection: Connection,
+    selection: Selection,
+    buckets: Sequence[Span],
+    what: str,
+    by: str,
+    tables: Mapping[str, Unit],
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the same rows as `grouped`, from rows of `tables` that lie within the buckets. No row is negative.
+
+    `tables` has the unit of time of each table, with the longest unit first.
+    """
+    for table, parts in parts_within(buckets, tables).items():
+        yield from grouped_in_table(connection, selection, table, parts, what, by)
+
+
+def grouped_in_table(
+    connection: Connection, selection: Selection, table: str, parts: Sequence[Piece], what: str, by: str
+) -> Iterator[tuple[Any, ...]]:
+    """Return the rows of `grouped` from the pieces that one table covers."""
     where, values = conditions(selection)
-    for table, parts in pieces(buckets, tables).items():
-        source = _source(connection, selection, table)
-        statement = (
-            f"{_with_pieces(parts)} SELECT p.bucket, {by}, {what} FROM p "  # noqa: S608 (our own names)
-            f"CROSS JOIN {source} f ON f.time >= p.since AND f.time < p.until CROSS JOIN series s ON s.n = f.series "
-            f"WHERE {where} GROUP BY p.bucket, {by}"
-        )
-        yield from connection.execute(statement, [*_bounds(parts), *values])
+    source = _source(connection, selection, table)
+    statement = (
+        f"{_with_pieces(parts)} SELECT p.bucket, {by}, {what} FROM p "  # noqa: S608 (our own names)
+        f"CROSS JOIN {source} f ON f.time >= p.since AND f.time < p.until CROSS JOIN series s ON s.n = f.series "
+        f"WHERE {where} GROUP BY p.bucket, {by}"
+    )
+    return iter(connection.execute(statement, [*_bounds(parts), *values]))
 
 
 def summed(
@@ -124,17 +149,21 @@ def summed(
 ) -> Iterator[tuple[int, Sequence[int]]]:
     """Yield the index of a time bucket, and the sums `SUMMED` over a part of this bucket.
 
-    A statement for each part of a bucket is faster than one statement for all, because SQLite sorts all rows that it
-    groups.
+    The sums of a part are negative if they must be subtracted from the others. The database returns the sums of a part
+    as a JSON list, because SQLite would sort all rows to group them by bucket.
     """
     where, values = conditions(selection)
-    join = f"CROSS JOIN series s ON s.n = f.series WHERE f.time >= ? AND f.time < ? AND {where}"
-    for table, parts in pieces(buckets, _tables(selection, "")).items():
-        statement = f"SELECT {SUMMED} FROM {_source(connection, selection, table)} f {join}"  # noqa: S608 (our own names)
-        for bucket, since, until in parts:
-            row = connection.execute(statement, [since, until, *values]).fetchone()
+    join = f"CROSS JOIN series s ON s.n = f.series WHERE f.time >= p.since AND f.time < p.until AND {where}"
+    for (table, sign), parts in pieces(buckets, tables_for(selection, "")).items():
+        source = _source(connection, selection, table)
+        statement = (
+            f"{_with_pieces(parts)} SELECT p.bucket, (SELECT json_array({SUMMED}) FROM {source} f {join}) FROM p"  # noqa: S608 (our own names)
+        )
+        for bucket, text in connection.execute(statement, [*_bounds(parts), *values]):
+            # sums in PostgreSQL may be larger than orjson's integers
+            row = json.loads(text)
             if row[0] is not None:
-                yield bucket, row
+                yield bucket, row if sign > 0 else [-amount for amount in row]
 
 
 def _with_pieces(parts: Sequence[Piece]) -> str:
@@ -156,8 +185,7 @@ def grouped_twice(
 ) -> Iterator[tuple[Any, ...]]:
     """Yield the same rows as `grouped`, for sums of a few columns.
 
-    `what` names columns in the form `f.calls`, and `columns` has the names of all these columns. If `columns` is empty,
-    a row says only that its group exists.
+    `what` names columns in the form `f.calls`, and `columns` has the names of all these columns.
 
     SQLite sorts all rows that it groups, and sorting by integers is much faster than by texts. So the first step groups
     by two integers (bucket and series). The second step groups the few resulting rows by `by`, which are texts. It adds
@@ -166,15 +194,16 @@ def grouped_twice(
     where, values = conditions(selection)
     only = f"AND f.series IN (SELECT s.n FROM series s WHERE {where})" if values else ""  # noqa: S608 (our own names)
     sums = "".join(f", sum(f.{column}) AS {column}" for column in columns)
-    for table, parts in pieces(buckets, _tables(selection, by)).items():
+    for (table, sign), parts in pieces(buckets, tables_for(selection, by)).items():
         source = _source(connection, selection, table)
         statement = (
             f"{_with_pieces(parts)} SELECT f.bucket, {by}, {what} FROM ("  # noqa: S608 (our own names)
-            f"SELECT {'' if columns else 'DISTINCT'} p.bucket AS bucket, f.series AS series{sums} FROM p "
+            f"SELECT p.bucket AS bucket, f.series AS series{sums} FROM p "
             f"CROSS JOIN {source} f ON f.time >= p.since AND f.time < p.until {only} "
-            f"{'GROUP BY 1, 2' if columns else ''}) f CROSS JOIN series s ON s.n = f.series GROUP BY f.bucket, {by}"
+            f"GROUP BY 1, 2) f CROSS JOIN series s ON s.n = f.series GROUP BY f.bucket, {by}"
         )
-        yield from connection.execute(statement, [*_bounds(parts), *values])
+        rows = connection.execute(statement, [*_bounds(parts), *values])
+        yield from rows if sign > 0 else ((*row[:2], *(-amount for amount in row[2:])) for row in rows)
 
 
 def _source(connection: Connection, selection: Selection, table: str) -> str:
@@ -189,8 +218,8 @@ def _source(connection: Connection, selection: Selection, table: str) -> str:
     return f"(SELECT * FROM {PREFIX}{table} WHERE term = {0 if number is None else number})"  # noqa: S608
 
 
-def _tables(selection: Selection, by: str) -> Mapping[str, int]:
-    """Return the tables for a query, each with its unit of time in milliseconds.
+def tables_for(selection: Selection, by: str) -> Mapping[str, Unit]:
+    """Return the tables for a query, each with its unit of time.
 
     A query that needs neither callers nor agents gets the smaller tables without callers and agents.
     """
@@ -198,9 +227,9 @@ def _tables(selection: Selection, by: str) -> Mapping[str, int]:
     return FIGURE_TABLES if has_caller else EVERYBODY_TABLES
 
 
-_SUMMED: Final = ", ".join(f"sum({sql})" for sql in _AMOUNTS.values())
+SUMMED_AMOUNTS: Final = ", ".join(f"sum({sql})" for sql in _AMOUNTS.values())
 _LATENCIES: Final = ", ".join(f"sum(f.{name})" for name in (*DURATIONS, *FIRST_EVENTS))
-SUMMED: Final = f"{_SUMMED}, {_LATENCIES}"
+SUMMED: Final = f"{SUMMED_AMOUNTS}, {_LATENCIES}"
 """SQL of the sums that `amounts_of` reads."""
 _NO_COUNTS: Final = (0,) * len(DURATIONS)
 _SIZE: Final = len(_AMOUNTS) + len(DURATIONS) + len(FIRST_EVENTS)
@@ -243,62 +272,24 @@ def summaries(connection: Connection, selection: Selection, buckets: Sequence[Sp
 
 
 def people(connection: Connection, selection: Selection, buckets: Sequence[Span]) -> list[set[str]]:
-    """Return a set for each time bucket: the logins of its calls. Callers without a login are left out."""
+    """Return a set for each time bucket: the logins of its calls. Callers without a login are left out.
+
+    The database returns one list of series for each piece of a bucket, because it needs more time for many short rows.
+    """
+    where, values = conditions(selection)
+    known = connection.execute(f"SELECT s.n, s.identity FROM series s WHERE {where}", values)  # noqa: S608 (our own)
+    logins = {number: login for number, login in known if login}
     active: list[set[str]] = [set() for _ in buckets]
-    for bucket, login, _ in grouped_twice(connection, selection, buckets, (), "1", "s.identity"):
-        if login:
-            active[bucket].add(login)
+    for table, parts in parts_within(buckets, FIGURE_TABLES).items():
+        source = _source(connection, selection, table)
+        statement = (
+            f"{_with_pieces(parts)} SELECT p.bucket, (SELECT json_group_array(DISTINCT f.series) FROM {source} f "  # noqa: S608 (our own names)
+            "WHERE f.time >= p.since AND f.time < p.until) FROM p"
+        )
+        for bucket, series in connection.execute(statement, [*_bounds(parts)]):
+            # PostgreSQL returns null for a list without items
+            active[bucket].update(logins[number] for number in orjson.loads(series or "[]") if number in logins)
     return active
-
-
-def table_rows(connection: Connection, selection: Selection, by: Dimension, *, latencies: bool) -> tuple[Row, ...]:
-    """Return one row of sums for each value of a dimension, such as each model.
-
-    If `latencies` is false, the rows have empty latencies. Reading the latencies would take half of the time.
-    """
-    sums: dict[str, list[Sequence[int]]] = {}
-    last: dict[str, int] = {}
-    what = f"max(f.time), {SUMMED if latencies else _SUMMED}"
-    for _, name, at, *row in grouped(connection, selection, [selection.span], what, COLUMNS[by]):
-        sums.setdefault(str(name), []).append(row)
-        last[str(name)] = max(last.get(str(name), 0), at)
-    exact = _quarters(connection, selection, COLUMNS[by], last)
-    return tuple(_row(name, amounts_of(added(rows)), exact[name] / 1000) for name, rows in sums.items())
-
-
-def _quarters(connection: Connection, selection: Selection, by: str, last: Mapping[str, int]) -> Mapping[str, int]:
-    """Return the start of the quarter hour of each name's last call, as Unix time in milliseconds.
-
-    `last` has, for each name, the start of the last unit of time with a call, such as a day. The calls of this unit are
-    searched in the table with the next shorter unit.
-    """
-    tables = _tables(selection, by)
-    parts = pieces([selection.span], tables)
-    found = dict(last)
-    levels = dict.fromkeys(last, "")
-    for name, at in last.items():
-        levels[name] = next(table for table in tables for part in parts[table] if part.since <= at < part.until)
-    for (table, unit), (finer, finer_unit) in pairwise(tables.items()):
-        names = [name for name, level in levels.items() if level == table]
-        within = {at: Span(at / 1000, (at + unit) / 1000) for at in sorted({found[name] for name in names})}
-        later = {
-            (at, str(name)): newest
-            for at, span in within.items()
-            for _, name, newest in grouped(connection, selection, [span], "max(f.time)", by, {finer: finer_unit})
-        }
-        for name in names:
-            found[name], levels[name] = later[found[name], name], finer
-    return found
-
-
-def _row(name: str, amounts: Amounts, last_at: float) -> Row:
-    return Row(
-        name=name,
-        figures=amounts.figures,
-        duration=amounts.duration,
-        first_event=amounts.first_event,
-        last_at=last_at,
-    )
 
 
 def stack(
@@ -306,33 +297,40 @@ def stack(
 ) -> Stack:
     """Return the amounts of a measure, such as the cost, for each value of a dimension in each time bucket."""
     amounts: dict[str, list[int]] = {}
+    calls: Counter[str] = Counter()
     unknown = [0] * len(buckets)
-    for bucket, name, amount, unpriced in _amounts(connection, selection, buckets, by, measure):
+    for bucket, name, amount, unpriced, number in _amounts(connection, selection, buckets, by, measure):
         amounts.setdefault(str(name), [0] * len(buckets))[bucket] += amount
         unknown[bucket] += unpriced
-    return Stack({name: tuple(each) for name, each in amounts.items()}, tuple(unknown))
+        calls[str(name)] += number
+    return Stack({name: tuple(each) for name, each in amounts.items() if calls[name] > 0}, tuple(unknown))
 
 
 def ranking(connection: Connection, selection: Selection, by: Dimension, measure: Measure) -> list[Ranked]:
     """Return the amount of a measure for each value of a dimension, the largest first."""
-    sums: dict[str, tuple[int, int]] = {}
-    for _, name, amount, unpriced in _amounts(connection, selection, [selection.span], by, measure):
-        before = sums.get(str(name), (0, 0))
-        sums[str(name)] = before[0] + amount, before[1] + unpriced
-    ranked = [Ranked(name=name, amount=amount, unknown_cost=unpriced) for name, (amount, unpriced) in sums.items()]
+    sums: dict[str, Sequence[int]] = {}
+    for _, name, *row in _amounts(connection, selection, [selection.span], by, measure):
+        add_amounts(sums, str(name), row)
+    ranked = [
+        Ranked(name=name, amount=amount, unknown_cost=unpriced)
+        for name, (amount, unpriced, calls) in sums.items()
+        if calls > 0
+    ]
     return sorted(ranked, key=lambda row: (-row.amount, row.name))
 
 
 def _amounts(
     connection: Connection, selection: Selection, buckets: Sequence[Span], by: Dimension, measure: Measure
-) -> Iterator[tuple[int, Any, int, int]]:
-    """Yield the index of the time bucket, the value of a dimension, the amount of a measure, and the number of calls
-    with an unknown cost. A group may have several rows.
+) -> Iterator[tuple[int, Any, int, int, int]]:
+    """Yield rows of amounts. A group may have several rows, as in `grouped`.
+
+    A row has the index of the time bucket, the value of a dimension, the amount of a measure, the number of calls with
+    an unknown cost, and the number of calls.
     """
     sql = MEASURES[measure]
-    columns = dict.fromkeys([*_COLUMN.findall(sql), "cost_unknown_calls"])
-    what = f"sum({sql}), sum(f.cost_unknown_calls)"
+    columns = dict.fromkeys([*_COLUMN.findall(sql), "cost_unknown_calls", "calls"])
+    what = f"sum({sql}), sum(f.cost_unknown_calls), sum(f.calls)"
     return cast(
-        "Iterator[tuple[int, Any, int, int]]",
+        "Iterator[tuple[int, Any, int, int, int]]",
         grouped_twice(connection, selection, buckets, tuple(columns), what, COLUMNS[by]),
     )

@@ -14,7 +14,7 @@ from gateway.store import sqlite_thread
 from gateway.store.base import JournalOffset
 from gateway.store.entries import Entry
 from gateway.store.sqlite import SqliteStore
-from gateway.store.sums import DAY, QUARTER
+from gateway.store.units import DAY, QUARTER
 from tests.helpers.records import record
 from tests.web.dashboard.application import ADMIN, application
 

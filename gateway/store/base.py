@@ -42,8 +42,7 @@ class Ambiguous(LookupError):
         self.identities = identities
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session(Totals):
+class Session(Totals, frozen=True, kw_only=True):
     """A group of calls with one session id. Its key is (identity, id), because two clients may choose the same id."""
 
     id: str
@@ -123,8 +122,7 @@ class UsageQuery:
     """Term of a recorded header that the calls have (`header_index.py`), such as `x-team` or `x-team:alpha`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageRow(Totals):
+class UsageRow(Totals, frozen=True, kw_only=True):
     """The sums over the calls of one group."""
 
     group: Mapping[str, str]

@@ -101,8 +101,7 @@ class SqlReader:
         return record_of(selected[0]) if selected else None
 
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
-        # rows are converted in the reading thread, because ten thousand rows take a tenth of a second
-        return await self._reading.run(partial(usage.usage_rows, query=query))
+        return await self._reading.run(partial(usage.read, query=query))
 
     async def open_calls(self) -> Sequence[SentCall]:
         lines = await self._current.run(lambda connection: connection.execute(_OPEN_CALLS).fetchall())

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import pairwise, takewhile
 from typing import Any, Final
 
-from gateway.contract.flag import USAGE_KINDS, Usage
+import msgspec
+
+from gateway.contract.flag import Usage
 from gateway.store.base import MAX_ROWS, UsageQuery, UsageRow
 from gateway.store.few_calls import with_sums
 from gateway.store.header_index import NUMBER
@@ -29,13 +33,17 @@ _COLUMNS: Final[Mapping[str, str]] = {
 _SUMS: Final = (*SUMS, "duration_ms")
 _SUMMED: Final = {"failed": "CASE WHEN outcome = 'ok' THEN 0 ELSE calls END"}
 """SQL of the sums for which the tables `figures_*` have no column."""
+_AMOUNTS: Final = tuple(f"coalesce(sum({_SUMMED.get(name, name)}), 0)" for name in _SUMS)
+"""SQL of the sums in a row."""
+_UNITS: Final = 32
+"""Number of days or hours that are read at once, if rows are sorted by them first."""
 _GROUPED: Final = ", ".join(f"sum({name}) AS {name}" for name in _SUMS if name not in _SUMMED)
 _END: Final = 400_000 * DAY
 """A Unix time in milliseconds after all calls, in the year 3065."""
 _FORMATS: Final[Mapping[str, str]] = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00Z"}
 
 
-def usage_rows(connection: Connection, query: UsageQuery) -> list[UsageRow]:
+def read(connection: Connection, query: UsageQuery) -> list[UsageRow]:
     """Return at most `MAX_ROWS` rows of usage, sorted by the columns in `query.by`.
 
     Raises `TooManyCalls` if the query is for a value of a header that has many calls and no sums.
@@ -43,36 +51,145 @@ def usage_rows(connection: Connection, query: UsageQuery) -> list[UsageRow]:
     since, until = _range(query)
     selection = Selection(span=Span(since / 1000, until / 1000), header=query.header)
     with with_sums(connection, selection) as (source, selected):
-        statement, values = select(replace(query, header=selected.header))
-        return [_row_of(query, row) for row in source.execute(statement, values)]
+        return _read(source, replace(query, header=selected.header))
 
 
-def select(query: UsageQuery) -> tuple[str, list[Any]]:
+def _read(connection: Connection, query: UsageQuery) -> list[UsageRow]:
+    """Return the rows of a query. If it has a term of a header, the term must have sums (`few_calls.py`)."""
+    by_time = [name for name in query.by if name in _FORMATS]
+    last: Mapping[str, str] = {}
+    if by_time and len(by_time) < len(query.by):
+        times, groups = _sizes(connection, query)
+        if query.by[0] in _FORMATS or len(times) * groups <= MAX_ROWS:
+            return [_row_of(query, row) for row in _lists(connection, query, times)]
+        last = _last_names(connection, query)
+    statement, values = _select(query, last)
+    return [_row_of(query, row) for row in connection.execute(statement, values)]
+
+
+def _select(query: UsageQuery, last: Mapping[str, str]) -> tuple[str, list[Any]]:
     """Return the SQL statement of a query, and the values for its placeholders.
 
-    If the query has a term of a header, the term must have sums (`few_calls.py`).
     If a query groups neither by hour nor by day, rows are first grouped by series (`sums.Series`), because grouping by
-    integers is faster than by texts. Names in the SQL are constants of this package. Text from clients is only among
-    the values.
+    integers is faster than by texts. If `last` has names by column, only rows whose names are not after them are read.
+    Names in the SQL are constants of this package. Text from clients is only among the values.
     """
     columns = [_COLUMNS[name] for name in query.by]
-    conditions, values = _conditions(query)
-    only = f"AND series IN (SELECT n FROM series WHERE {' AND '.join(conditions)})" if conditions else ""  # noqa: S608 (our own names)
-    if query.header is not None:
-        only, values = f"AND term = {NUMBER} {only}", [query.header, *values]
-    of_everybody = query.identity is None and query.agent is None and not {"user", "agent"}.intersection(query.by)
-    what = ", ".join(f"coalesce(sum({_SUMMED.get(name, name)}), 0)" for name in _SUMS)
+    only, values = _of_series(query, last)
     parts, bounds = [], []
     for level, since, until in _levels(query):
-        table = f"{PREFIX if query.header is not None else ''}{'everybody' if of_everybody else 'figures'}_{level}"
         grouped = (f"series, {_GROUPED}", "GROUP BY series") if "time" not in columns else ("*", "")
-        parts.append(f"SELECT {grouped[0]} FROM {table} WHERE time >= ? AND time < ? {only} {grouped[1]}")  # noqa: S608 (our own names)
+        parts.append(
+            f"SELECT {grouped[0]} FROM {_table(query, level)} WHERE time >= ? AND time < ? {only} {grouped[1]}"  # noqa: S608 (our own names)
+        )
         bounds += [since, until, *values]
     group = f"GROUP BY {', '.join(columns)} ORDER BY {', '.join(columns)}" if columns else ""
     return (
-        f"SELECT {', '.join([*columns, what])} FROM ({' UNION ALL '.join(parts)}) f CROSS JOIN series ON n = series "  # noqa: S608 (our own names)
-        f"{group} LIMIT {MAX_ROWS}"
+        f"SELECT {', '.join([*columns, *_AMOUNTS])} FROM ({' UNION ALL '.join(parts)}) f "  # noqa: S608 (our own names)
+        f"CROSS JOIN series ON n = series {group} LIMIT {MAX_ROWS}"
     ), bounds
+
+
+def _table(query: UsageQuery, level: str) -> str:
+    """Return the table with the sums by a unit of time, such as `day`. The smaller table has no callers and agents."""
+    of_everybody = query.identity is None and query.agent is None and not {"user", "agent"}.intersection(query.by)
+    prefix = "" if query.header is None else PREFIX
+    return f"{prefix}{'everybody' if of_everybody else 'figures'}_{level}"
+
+
+def _moments(query: UsageQuery) -> tuple[str, str, tuple[int, int]]:
+    """Return the table of a query that groups by time, a query of the times of its rows, and the bounds of the times.
+
+    The tables without callers have the same times as the others, and fewer rows.
+    """
+    ((level, since, until),) = _levels(query)
+    moments = f"SELECT DISTINCT time FROM everybody_{level} WHERE time >= ? AND time < ?"  # noqa: S608 (our own names)
+    return _table(query, level), moments, (since, until)
+
+
+def _sizes(connection: Connection, query: UsageQuery) -> tuple[list[int], int]:
+    """Return the times of a query's rows in order, and the maximum number of rows for each time."""
+    _, moments, bounds = _moments(query)
+    names = ", ".join(_COLUMNS[name] for name in query.by if name not in _FORMATS)
+    conditions, values = _conditions(query)
+    groups = f"SELECT DISTINCT {names} FROM series WHERE {' AND '.join(conditions) or '1 = 1'}"  # noqa: S608 (our own)
+    times = sorted(time for (time,) in connection.execute(moments, bounds))
+    return times, len(connection.execute(groups, values).fetchall())
+
+
+def _last_names(connection: Connection, query: UsageQuery) -> dict[str, str]:
+    """Return names by column, such as a login. The rows up to these names are at least `MAX_ROWS`; {} if all are fewer.
+
+    Names have at least as many rows as a single series of theirs.
+    """
+    columns = [_COLUMNS[name] for name in takewhile(lambda name: name not in _FORMATS, query.by)]
+    table, moments, bounds = _moments(query)
+    counts: Counter[int] = Counter()
+    of_term, term = ("", ()) if query.header is None else (f"AND term = {NUMBER}", (query.header,))
+    series = f"SELECT json_group_array(series) FROM {table} f WHERE f.time = m.time {of_term}"  # noqa: S608 (our own names)
+    for (text,) in connection.execute(f"SELECT ({series}) FROM ({moments}) m", (*term, *bounds)):  # noqa: S608
+        counts.update(msgspec.json.decode(text or "[]"))
+    conditions, values = _conditions(query)
+    known = f"SELECT n, {', '.join(columns)} FROM series WHERE {' AND '.join(conditions) or '1 = 1'}"  # noqa: S608 (our own)
+    least: dict[tuple[str, ...], int] = {}
+    for number, *names in connection.execute(known, values):
+        least[*names,] = max(least.get((*names,), 0), counts[number])
+    rows = 0
+    for names in sorted(least):
+        rows += least[names]
+        if rows >= MAX_ROWS:
+            return dict(zip(columns, names, strict=True))
+    return {}
+
+
+def _lists(connection: Connection, query: UsageQuery, times: Sequence[int]) -> list[tuple[Any, ...]]:
+    """Return the rows of a query that groups by time and by names. `times` are the times of its rows in order.
+
+    The database returns a JSON list for each time, because SQLite would sort all rows to group them by names.
+    """
+    table, moments, _ = _moments(query)
+    names = [_COLUMNS[name] for name in query.by if name not in _FORMATS]
+    only, values = _of_series(query, {})
+    inner = ", ".join(f"{sql} AS c{number}" for number, sql in enumerate((*names, *_AMOUNTS)))
+    outer = ", ".join(f"q.c{number}" for number in range(len(names) + len(_AMOUNTS)))
+    statement = (
+        f"SELECT m.time, (SELECT json_group_array(json_array({outer})) FROM ("  # noqa: S608 (our own names)
+        f"SELECT {inner} FROM {table} f CROSS JOIN series ON n = f.series "
+        f"WHERE f.time = m.time {only} GROUP BY {', '.join(names)}) q) FROM ({moments}) m"
+    )
+    rows: list[tuple[Any, ...]] = []
+    for span in _spans(query, times):
+        for time, text in connection.execute(statement, [*values, *span]):
+            # PostgreSQL returns null for a list without items
+            for each in msgspec.json.decode(text or "[]"):
+                given = iter(each)
+                rows.append((*[time if name in _FORMATS else next(given) for name in query.by], *given))
+        if len(rows) >= MAX_ROWS:
+            break
+    return sorted(rows)[:MAX_ROWS]
+
+
+def _spans(query: UsageQuery, times: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield ranges of time that contain all of `times`.
+
+    If rows are sorted by time first, the first ranges have the first rows.
+    """
+    unit = UNITS.get(query.by[0])
+    starts = sorted({unit.start(time) for time in times}) if unit is not None else [*times[:1]]
+    yield from pairwise([*starts[::_UNITS], *(time + 1 for time in times[-1:])])
+
+
+def _of_series(query: UsageQuery, last: Mapping[str, str]) -> tuple[str, list[Any]]:
+    """Return the SQL condition on the series of a query, to be added to other conditions, and its values.
+
+    If `last` has names by column, only the series whose names are not after them are selected.
+    """
+    conditions, values = _conditions(query)
+    if last:
+        conditions.append(f"({', '.join(last)}) <= ({', '.join('?' for _ in last)})")
+        values += last.values()
+    only = f"AND series IN (SELECT n FROM series WHERE {' AND '.join(conditions)})" if conditions else ""  # noqa: S608 (our own names)
+    return (only, values) if query.header is None else (f"AND term = {NUMBER} {only}", [query.header, *values])
 
 
 def _levels(query: UsageQuery) -> Iterator[tuple[str, int, int]]:
@@ -113,13 +230,23 @@ def _conditions(query: UsageQuery) -> tuple[list[str], list[Any]]:
 
 
 def _row_of(query: UsageQuery, row: tuple[Any, ...]) -> UsageRow:
-    """Return the usage in a row that the statement of `select` returned."""
+    """Return the usage in a row of the columns `query.by` and the sums `_AMOUNTS`."""
     group = {
         name: _time(name, value) if name in _FORMATS else str(value) for name, value in zip(query.by, row, strict=False)
     }
-    sums = dict(zip(_SUMS, row[len(query.by) :], strict=True))
-    usage = Usage(**{name: sums.pop(name) for name in USAGE_KINDS})
-    return UsageRow(group=group, usage=usage, **sums)
+    # passing the sums by position is faster than by name
+    calls, failed, *counts, cost, unknown, estimated, saved, duration = row[len(query.by) :]
+    return UsageRow(
+        group=group,
+        calls=calls,
+        failed=failed,
+        usage=Usage(*counts),
+        known_cost=cost,
+        cost_unknown_calls=unknown,
+        estimated_calls=estimated,
+        cache_saved=saved,
+        duration_ms=duration,
+    )
 
 
 @lru_cache(4096)

@@ -10,7 +10,7 @@ from gateway.store.base import UsageQuery
 from gateway.store.calls import CALL_COLUMNS, call_row
 from gateway.store.figures_writing import EVERYBODY_TABLES, FIGURE_TABLES
 from gateway.store.schema import MIGRATIONS, migrate
-from gateway.store.usage import usage_rows
+from gateway.store.usage import read
 from tests.helpers.records import HAIKU, NOON, record
 
 OLD = 6
@@ -78,7 +78,7 @@ def test_totals_of_an_older_release_stay_the_same(old):
     migrate(old, "memory")
     for by, table in (("hour", "usage_hourly"), ("day", "usage_daily")):
         query = UsageQuery(by=(by, "user", "provider", "model", "agent"))
-        rows = usage_rows(old, query)
+        rows = read(old, query)
         after = [
             (*list(row.group.values())[1:], row.calls, row.failed, row.usage.input, row.known_cost, row.duration_ms)
             for row in rows

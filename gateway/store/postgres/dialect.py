@@ -13,9 +13,8 @@ from typing import Any, Final
 _WORDS: Final[Mapping[str, str]] = {
     # SQLite joins in the order that is written; PostgreSQL finds the order itself
     "CROSS JOIN": "JOIN",
-    "json_group_array(json_array(": "json_agg(json_build_array(",
     "json_array(": "json_build_array(",
-    "json_group_array(DISTINCT ": "json_agg(DISTINCT ",
+    "json_group_array(": "json_agg(",
     "json_group_object(": "json_object_agg(",
 }
 """Words of SQLite that PostgreSQL does not accept, each with the words that replace it.

@@ -65,8 +65,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     """Number of calls in each bucket of `histogram.BOUNDS`. One more number, at the end, counts longer calls."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures(Totals):
+class Figures(Totals, frozen=True, kw_only=True):
     """Sums over calls, with the numbers of refused and cancelled calls. `failed` includes these calls too."""
 
     refused: int

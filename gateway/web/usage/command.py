@@ -119,4 +119,4 @@ def _rows(connection: sqlite3.Connection, path: Path, wanted: UsageRequest) -> l
             f"--store {path}: its schema is version {version}, and this irisgate reads version {len(MIGRATIONS)}; "
             "serve with it once, or use the release that wrote it"
         )
-    return usage.usage_rows(connection, wanted.query)
+    return usage.read(connection, wanted.query)

@@ -110,19 +110,30 @@ def session_row(identity: str, session_id: str, share: SessionShare) -> tuple[An
 
 def session_of(row: tuple[Any, ...]) -> Session:
     """Return the session from a row of the query `select_sessions`."""
-    *plain, models, tools = row[2:]
-    cells = dict(zip(SESSION_COLUMNS, plain, strict=True))
-    usage = Usage(**{name: cells.pop(name) for name in USAGE_KINDS})
-    cells["started_at"] /= 1000
-    cells["last_at"] /= 1000
+    # a file has ten thousand sessions, and passing values by position is faster than by name
+    _, _, identity, session_id, agent, provider, calls, failed, *counts = row[: 8 + len(USAGE_KINDS)]
+    cost, unknown, estimated, saved, started_at, last_at, models, tools = row[8 + len(USAGE_KINDS) :]
     # PostgreSQL returns null for a list without items
-    used = sorted(orjson.loads(models or "[]"), reverse=True)
+    used = orjson.loads(models or "[]")
+    if len(used) > 1:
+        used.sort(reverse=True)
     return Session(
-        usage=usage,
-        providers=tuple(dict.fromkeys(provider for _, provider, _ in used)),
-        models=tuple(dict.fromkeys(model for _, _, model in used)),
-        tools=dict(sorted(orjson.loads(tools or "{}").items())),
-        **cells,
+        id=session_id,
+        identity=identity,
+        agent=agent,
+        provider=provider,
+        calls=calls,
+        failed=failed,
+        usage=Usage(*counts),
+        known_cost=cost,
+        cost_unknown_calls=unknown,
+        estimated_calls=estimated,
+        cache_saved=saved,
+        started_at=started_at / 1000,
+        last_at=last_at / 1000,
+        providers=tuple(dict.fromkeys([provider for _, provider, _ in used])),
+        models=tuple(dict.fromkeys([model for _, _, model in used])),
+        tools=dict(sorted(orjson.loads(tools).items())) if tools else {},
     )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterable, Iterable, Sequence
 from typing import Final
 
 from aiohttp import web
 
 from gateway.web.admin.csv_responses import csv_response
 from gateway.web.dashboard.visit import Visit
-from gateway.web.reports.csv_files import Cell, as_csv
+from gateway.web.reports.csv_files import Cell, as_csv, csv_lines
 
 FORMAT: Final = "format"
 """Name of the query parameter that asks for CSV."""
@@ -28,5 +28,19 @@ async def csv_page(seen: Visit, name: str, columns: Sequence[str], rows: Iterabl
 
     A thread makes the rows and writes the file, so `rows` may be a generator that does much work.
     """
-    body = await asyncio.to_thread(lambda: as_csv(columns, list(rows)))
+    return _response(seen, name, await asyncio.to_thread(lambda: as_csv(columns, list(rows))))
+
+
+async def csv_page_in_steps(
+    seen: Visit, name: str, columns: Sequence[str], steps: AsyncIterable[Iterable[Sequence[Cell]]]
+) -> web.Response:
+    """Return the CSV file of a page whose rows come in several steps, as `csv_page` does.
+
+    Thousands of objects at once would block the event loop for too long when they are freed.
+    """
+    parts = [await asyncio.to_thread(csv_lines, rows) async for rows in steps]
+    return _response(seen, name, b"".join((as_csv(columns, ()), *parts)))
+
+
+def _response(seen: Visit, name: str, body: bytes) -> web.Response:
     return csv_response(f"irisgate-{name}-{seen.filter.range.first}-{seen.filter.range.last}", body)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
@@ -18,12 +18,12 @@ from gateway.contract.record import Record, dollars
 from gateway.store.base import Session, rfc3339
 from gateway.web.admin.sessions import Missing, limit_of, scope
 from gateway.web.dashboard import charts, words
-from gateway.web.dashboard.csv_pages import FORMAT, MOST, csv_page, wants_csv
+from gateway.web.dashboard.csv_pages import FORMAT, MOST, csv_page_in_steps, wants_csv
 from gateway.web.dashboard.filter_bar import filter_bar
 from gateway.web.dashboard.frame import page
 from gateway.web.dashboard.links import call_href, session_href
 from gateway.web.dashboard.samples import sample_call
-from gateway.web.dashboard.visit import reader_zone, visit
+from gateway.web.dashboard.visit import Visit, reader_zone, visit
 from gateway.web.reports.csv_files import Cell
 
 PAUSE_SECONDS: Final = 300
@@ -39,6 +39,8 @@ COLUMNS: Final = (
     "cache_written", "cost_usd", "cost_unknown_calls", "saved_usd", "started_at", "last_at",
 )  # fmt: skip
 """Columns of the CSV."""
+STEP: Final = 1_000
+"""Number of sessions that are read at once for the CSV."""
 
 
 class Spent(NamedTuple):
@@ -77,8 +79,7 @@ class Step(NamedTuple):
 async def sessions(request: web.Request) -> web.StreamResponse:
     seen = visit(request, "limit", "cursor", FORMAT)
     if wants_csv(seen):
-        whole = await seen.reports.sessions(seen.filter, limit=MOST)
-        return await csv_page(seen, "sessions", COLUMNS, map(_cells, whole.rows))
+        return await csv_page_in_steps(seen, "sessions", COLUMNS, _steps_of_file(seen))
     cursor = request.query.get("cursor")
     listing, bar = await asyncio.gather(
         seen.reports.sessions(seen.filter, limit=limit_of(request.query), cursor=cursor),
@@ -89,6 +90,17 @@ async def sessions(request: web.Request) -> web.StreamResponse:
         rows=listing.rows, bar=bar, cursor=cursor, curl=await sample_call(request),
         newest=seen.href(cursor=None) if cursor else "", older=seen.href(cursor=listing.next) if listing.next else "",
     )  # fmt: skip
+
+
+async def _steps_of_file(seen: Visit) -> AsyncIterator[Iterable[tuple[Cell, ...]]]:
+    """Yield the rows of the CSV file, some at a time."""
+    cursor = None
+    for _ in range(0, MOST, STEP):
+        part = await seen.reports.sessions(seen.filter, limit=STEP, cursor=cursor)
+        yield map(_cells, part.rows)
+        cursor = part.next
+        if cursor is None:
+            return
 
 
 def _cells(row: Session) -> tuple[Cell, ...]:

@@ -14,23 +14,30 @@ from typing import Final
 from gateway.contract.record import NANODOLLARS
 
 # the last four are the full-width forms of the first four; some spreadsheets treat both forms alike
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_FORMULA: Final = frozenset({"=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20"})
 
 Cell = str | int | float | None
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> bytes:
     """Return a table as CSV: a header line, then a line for each row. The value None becomes an empty cell."""
+    return csv_lines((columns, *rows))
+
+
+def csv_lines(rows: Iterable[Sequence[Cell]]) -> bytes:
+    """Return the lines of CSV for some rows."""
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow(columns)
-    writer.writerows([safe_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    # most texts are safe, and calling a function for each would take a third of the time
+    writer.writerows(
+        [safe_text(cell) if cell.__class__ is str and cell[:1] in _FORMULA else cell for cell in row] for row in rows
+    )
     return out.getvalue().encode("utf-8", "replace")
 
 
 def safe_text(text: str) -> str:
     """Return a text that no spreadsheet interprets as a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if text[:1] in _FORMULA else text
 
 
 def decimal(cost: int | None) -> str:

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from gateway.contract.flag import Usage
+from gateway.web.dashboard import sessions
 from tests.helpers.records import HAIKU, NOON, record
 from tests.web.dashboard.application import ADMIN, USER
 
@@ -103,3 +104,14 @@ async def test_a_cancelled_call_does_not_look_like_a_failed_one(store, get):
     chips = {outcome: re.search(r'<span class="(chip \w+)">\d+ ', (await get(f"/ui/calls?id={outcome}"))[1])[1]
              for outcome in ("ok", "cancelled", "failed")}  # fmt: skip
     assert chips == {"ok": "chip good", "cancelled": "chip ended", "failed": "chip off"}
+
+
+@pytest.mark.usefixtures("calls")
+async def test_a_file_of_sessions_has_all_steps(table, monkeypatch):
+    """Check that sessions that are read one at a time make the same file, up to its maximum."""
+    _, whole = await table("/ui/sessions")
+    assert len(whole) > 1
+    monkeypatch.setattr(sessions, "STEP", 1)
+    assert (await table("/ui/sessions"))[1] == whole
+    monkeypatch.setattr(sessions, "MOST", 1)
+    assert (await table("/ui/sessions"))[1] == whole[:1]

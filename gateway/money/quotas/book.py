@@ -13,16 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Protocol
 
 import msgspec
 
 from gateway.money.quotas.bucket_chains import Exceeded
-from gateway.money.quotas.buckets import Bucket, Charge, Kind, Level, Rule
+from gateway.money.quotas.buckets import SECOND, Bucket, Charge, Kind, Level, LiveBucket, Rule
 from gateway.money.quotas.clock import SteadyClock
 from gateway.money.quotas.definitions import Quota, template_of
 from gateway.money.quotas.estimate import Estimate
+from gateway.money.quotas.leases import Standing
 from gateway.money.quotas.ledger import Claim, Ledger, Part, Reservation
+from gateway.money.quotas.slices import SlicedBucket, Slices
 from gateway.money.quotas.transfer import BucketState, Hold, Holds
 
 ORDER: Final[tuple[Kind, ...]] = ("requests", "tokens", "money")
@@ -125,6 +128,8 @@ class Quotas:
     """All buckets of the gateway's process, by kind and name."""
 
     clock: Clock = field(default_factory=SteadyClock)
+    slices: Slices | None = None
+    """The slices of money buckets that this gateway holds; None if no other gateway uses the buckets."""
     keep: Callable[[Sequence[Charge]], None] = field(default=lambda _charges: None)
     """The function that stores new balances after an administrator's refill, and after a change of quotas.
 
@@ -143,7 +148,8 @@ class Quotas:
     _ledgers: Mapping[Kind, Ledger] = field(init=False)
 
     def __post_init__(self) -> None:
-        money = Ledger(nearly_used=self._report)
+        new = LiveBucket if self.slices is None else partial(SlicedBucket, slices=self.slices)
+        money = Ledger(nearly_used=self._report, new=new)
         self._ledgers = {kind: money if kind == "money" else Ledger() for kind in ORDER}
 
     def _report(self, level: Level) -> None:
@@ -163,6 +169,8 @@ class Quotas:
         removing a quota for a short time would fill its buckets.
         """
         self.definitions = quotas
+        if self.slices is not None:
+            self.slices.since = self.clock() / SECOND
         self.rules = {name: quota.rule for name, quota in quotas.items()}
         self._prefixes = {
             name.removesuffix(template): rule for name, rule in self.rules.items() if (template := template_of(name))
@@ -186,6 +194,26 @@ class Quotas:
             charge = self._money.restore(rule, _as_charge(balance), now)
             changed += [charge] if charge else []
         self._keep(changed)
+
+    def sliced(self, bucket: str) -> SlicedBucket | None:
+        """Return a bucket of money of which this gateway may hold a slice; None if the bucket is not in memory."""
+        found = self._money.get(bucket)
+        return found if isinstance(found, SlicedBucket) else None
+
+    def all_sliced(self) -> list[tuple[str, SlicedBucket]]:
+        """Return the buckets of money in memory of which this gateway may hold slices."""
+        return [(name, bucket) for name, bucket in self._money.buckets() if isinstance(bucket, SlicedBucket)]
+
+    def show(self, standings: Iterable[Standing]) -> None:
+        """Take over the balances that the bank reports."""
+        new: list[StoredBalance] = []
+        for standing in standings:
+            if (bucket := self.sliced(standing.bucket)) is not None:
+                bucket.show(standing)
+            else:
+                new.append(standing)
+        if new:
+            self.restore([*self._unclaimed.values(), *new])
 
     def _keep(self, changed: Sequence[Charge]) -> None:
         for start in range(0, len(changed), MAX_KEPT):

@@ -7,7 +7,7 @@ A chain is charged in order: what a bucket cannot pay, the next bucket pays. A s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.money.quotas.buckets import SECOND, Bucket, LiveBucket, Rule
 
@@ -28,10 +28,26 @@ Links = Sequence[tuple[str, LiveBucket]]
 """The buckets of a chain with their names, in the order in which they are charged."""
 
 
+class Short(NamedTuple):
+    """An amount that a call lacks in a bucket of which this gateway holds only a slice. A bank may grant it
+    (`leases.py`).
+    """
+
+    bucket: str
+    amount: int
+    """The amount of the call."""
+    others: int
+    """Amount that the other buckets of the chain have for the call."""
+    is_partial: bool
+    """True if a smaller amount is useful too, because another bucket of the chain pays the rest."""
+
+
 class Exceeded(Exception):
     """The error for a refused call: a chain of buckets has nothing left, or memory has no room for a new bucket."""
 
-    def __init__(self, chain: Sequence[str], rule: Rule, balance: int, retry_after: int) -> None:
+    def __init__(
+        self, chain: Sequence[str], rule: Rule, balance: int, retry_after: int, short: Short | None = None
+    ) -> None:
         super().__init__(chain[0])
         self.chain = tuple(Bucket(rule.kind, name) for name in chain)
         """The buckets that refuse the call together, in the order in which they would be charged."""
@@ -41,6 +57,8 @@ class Exceeded(Exception):
         """The sum of the balances at the refusal. It is above 0 if calls in flight have reserved all of it."""
         self.retry_after = retry_after
         """Estimated number of seconds, at least 1, until a call may begin."""
+        self.short = short
+        """The amount that a bank may grant, so that the call can begin; None if the refusal is final."""
 
     @property
     def bucket(self) -> str:
@@ -51,9 +69,9 @@ class Exceeded(Exception):
 def split(chain: Links, amount: int, *, unreserved: bool = False) -> Sequence[tuple[str, LiveBucket, int]]:
     """Return each bucket of a chain with the part of the amount that it pays.
 
-    The buckets pay in their order. Each pays as much of the amount as its balance allows. The first bucket that never
-    refuses a call (`notify`) pays the rest. Without such a bucket, the last bucket pays the rest. If `unreserved` is
-    true, a bucket's balance does not include amounts that calls in flight have reserved.
+    The buckets pay in their order. Each pays as much of the amount as it has (`LiveBucket.own`). The first bucket that
+    never refuses a call (`notify`) pays all that remains. If there is no such bucket, the last one pays it. If
+    `unreserved` is true, amounts that calls in flight have reserved are not available.
     """
     if len(chain) == 1:  # nearly all chains
         ((name, bucket),) = chain
@@ -61,26 +79,39 @@ def split(chain: Links, amount: int, *, unreserved: bool = False) -> Sequence[tu
     left = amount
     parts = []
     for place, (name, bucket) in enumerate(chain, 1):
-        covered = max(0, bucket.balance - (bucket.reserved if unreserved else 0))
+        covered = max(0, bucket.own - (bucket.reserved if unreserved else 0))
         part = left if place == len(chain) or bucket.rule.notify else min(left, covered)
         left -= part
         parts.append((name, bucket, part))
     return parts
 
 
-def may_begin(chain: Links) -> bool:
-    """Return whether a call may begin: the buckets of the chain have an unreserved balance, or one of them refuses no
-    calls.
+def may_begin(chain: Links, amount: int) -> bool:
+    """Return whether a call of this amount may begin: the buckets of the chain have enough that is not reserved, or one
+    of them refuses no calls.
     """
-    return _unreserved(chain) > 0 or any(bucket.rule.notify for _, bucket in chain)
+    least = max([bucket.least(amount) for _, bucket in chain])
+    return sum([bucket.own - bucket.reserved for _, bucket in chain]) >= least or any(
+        bucket.rule.notify for _, bucket in chain
+    )
 
 
 def _unreserved(chain: Links) -> int:
     return sum([bucket.balance - bucket.reserved for _, bucket in chain])
 
 
-def exceeded(chain: Links, now: int) -> Exceeded:
-    """Return the refusal of a chain, with the seconds to wait.
+def _short(chain: Links, amount: int) -> Short | None:
+    """Return what a bank may grant to a call: an amount in the first bucket for which the bank can be asked."""
+    asked = [(name, bucket) for name, bucket in chain if bucket.can_ask]
+    if not asked:
+        return None
+    name, bucket = asked[0]
+    others = sum(max(0, other.own - other.reserved) for _, other in chain if other is not bucket)
+    return Short(name, max(1, amount), others, is_partial=len(asked) > 1)
+
+
+def exceeded(chain: Links, now: int, amount: int) -> Exceeded:
+    """Return the refusal of a call by a chain, with the seconds to wait.
 
     If the balance is above 0, calls in flight have reserved all of it, and a retry may succeed when one of these calls
     ends. In this case, the wait is at most `RETRY_AFTER_BUSY`.
@@ -93,7 +124,7 @@ def exceeded(chain: Links, now: int) -> Exceeded:
         wait = _wait(chain, 1 - balance, now)
         exact = wait is not None and any(bucket.rule.window for _, bucket in chain)
         seconds = MAX_RETRY_AFTER if wait is None else _seconds(wait) if exact else min(MAX_RETRY_AFTER, _seconds(wait))
-    return Exceeded([name for name, _ in chain], chain[0][1].rule, balance, seconds)
+    return Exceeded([name for name, _ in chain], chain[0][1].rule, balance, seconds, _short(chain, amount))
 
 
 def _wait(chain: Links, missing: int, now: int) -> int | None:

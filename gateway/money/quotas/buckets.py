@@ -175,6 +175,33 @@ class LiveBucket:
     def __post_init__(self) -> None:
         self._border = self._next_border()
 
+    @property
+    def own(self) -> int:
+        """The amount that calls of this gateway may use up, with what they have reserved.
+
+        It is the balance, unless several gateways share the bucket (`slices.py`).
+        """
+        return self.balance
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether a bank may grant more of the bucket to this gateway (`leases.py`)."""
+        return False
+
+    def least(self, _amount: int) -> int:
+        """Return the unreserved amount that a call of this amount needs to begin."""
+        return 1
+
+    def reserve(self, _name: str, amount: int) -> None:
+        """Reserve an amount for a call."""
+        self.reserved += amount
+        self.calls += 1
+
+    def release(self, _name: str, amount: int) -> None:
+        """Release what `reserve` has reserved."""
+        self.reserved -= amount
+        self.calls -= 1
+
     def _next_border(self) -> int:
         return self.rule.window.after(self.at) if self.rule.window else 0
 

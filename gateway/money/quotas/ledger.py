@@ -82,6 +82,10 @@ class Reservation:
     """The charges of the call. The value is None until the reservation is charged or released."""
 
 
+NewBucket = Callable[[Rule, int, int, int], LiveBucket]
+"""A function that makes a bucket. The arguments are its rule, balance, remainder and time, as in `LiveBucket`."""
+
+
 class Part(NamedTuple):
     """A part of the amount that a call has used, such as the tokens of one attempt."""
 
@@ -99,9 +103,14 @@ class Ledger:
     """
 
     def __init__(
-        self, max_buckets: int = MAX_BUCKETS, *, nearly_used: Callable[[Level], None] = lambda _level: None
+        self,
+        max_buckets: int = MAX_BUCKETS,
+        *,
+        nearly_used: Callable[[Level], None] = lambda _level: None,
+        new: NewBucket = LiveBucket,
     ) -> None:
         self._max = max_buckets
+        self._new = new
         self._nearly_used = nearly_used
         self._live: OrderedDict[str, LiveBucket] = OrderedDict()
         self._gone: dict[str, LiveBucket] = {}
@@ -120,17 +129,17 @@ class Ledger:
             return Reservation(())
         self._make_room([name for claim in claims for name in claim.chain], now)
         chains = [self._links(claim, now) for claim in claims]
-        refused = [exceeded(chain, now) for chain in chains if not may_begin(chain)]
+        asked = list(zip(claims, chains, strict=True))
+        refused = [exceeded(chain, now, claim.amount) for claim, chain in asked if not may_begin(chain, claim.amount)]
         if refused:
             raise max(refused, key=lambda exceeded: exceeded.retry_after)
         parts: dict[str, tuple[LiveBucket, int]] = {}
-        for claim, chain in zip(claims, chains, strict=True):
+        for claim, chain in asked:
             for name, bucket, amount in split(chain, claim.amount, unreserved=True):
                 parts[name] = bucket, max(amount, parts.get(name, (bucket, 0))[1])
         notices = [(name, bucket.used_percent()) for name, (bucket, _) in parts.items() if bucket.rule.capacity]
-        for bucket, amount in parts.values():
-            bucket.reserved += amount
-            bucket.calls += 1
+        for name, (bucket, amount) in parts.items():
+            bucket.reserve(name, amount)
         held = [(name, bucket, amount) for name, (bucket, amount) in parts.items()]
         return Reservation(held, chains, tuple(notice for notice in notices if notice[1] >= NOTICE_PERCENT))
 
@@ -200,16 +209,19 @@ class Ledger:
     def buckets(self) -> Iterable[tuple[str, LiveBucket]]:
         return self._live.items()
 
+    def get(self, name: str) -> LiveBucket | None:
+        return self._live.get(name)
+
     def present(self, name: str, rule: Rule, now: int) -> LiveBucket:
         bucket = self._live.get(name) or self._gone.get(name)
-        return bucket or self._live.setdefault(name, LiveBucket(rule, rule.capacity, 0, now))
+        return bucket or self._live.setdefault(name, self._new(rule, rule.capacity, 0, now))
 
     def set_aside(self, rule: Rule, name: str, stored: Charge | None, now: int) -> None:
         """Set aside a bucket whose quota is not defined. Its balance is `stored`. If `stored` is None, the bucket is
         full.
         """
-        full = LiveBucket(rule, rule.capacity, 0, now)
-        self._gone.setdefault(name, full if stored is None else _stored(rule, stored, now))
+        full = self._new(rule, rule.capacity, 0, now)
+        self._gone.setdefault(name, full if stored is None else self._stored(rule, stored, now))
 
     def refill(self, name: str, rule: Rule, amount: int, now: int) -> Charge:
         """Add units to a bucket, up to its capacity, and return the refill as a charge with a negative amount."""
@@ -259,7 +271,7 @@ class Ledger:
         """
         if stored.bucket in self._live:
             return None
-        bucket = _stored(rule, stored, now)
+        bucket = self._stored(rule, stored, now)
         bucket.reported = bucket.used_percent() >= NOTICE_PERCENT
         if bucket.is_full(now):
             return None
@@ -308,8 +320,18 @@ class Ledger:
             return bucket
         if len(self._live) >= self._max:
             raise Exceeded([name], rule, 0, RETRY_AFTER_BUSY)
-        bucket = self._live[name] = LiveBucket(rule, rule.capacity, 0, now)
+        bucket = self._live[name] = self._new(rule, rule.capacity, 0, now)
         return bucket
+
+    def _stored(self, rule: Rule, stored: Charge, now: int) -> LiveBucket:
+        """Return a bucket as it was stored: with its balance, and with the capacity and refill that it had then.
+
+        `rule` is the present rule of the bucket's quota.
+        """
+        former = rule.with_terms(stored.terms)
+        remainder = stored.remainder if 0 <= stored.remainder < former.period else 0
+        at = min(round(stored.at * 1_000_000) * 1_000, now + MAX_AHEAD)
+        return self._new(former, stored.balance, remainder, at)
 
     def _make_room(self, names: Sequence[str], now: int) -> None:
         """Make room in memory for the buckets in `names` that are not in memory yet.
@@ -337,9 +359,8 @@ class Ledger:
 
 def _end(reservation: Reservation) -> None:
     """Release the reserved amounts."""
-    for _, bucket, held in reservation.parts:
-        bucket.reserved -= held
-        bucket.calls -= 1
+    for name, bucket, held in reservation.parts:
+        bucket.release(name, held)
 
 
 def _chosen(reservation: Reservation, only: Container[tuple[str, ...]] | None) -> Sequence[Links]:
@@ -347,14 +368,3 @@ def _chosen(reservation: Reservation, only: Container[tuple[str, ...]] | None) -
     None.
     """
     return [chain for chain in reservation.chains if only is None or tuple(name for name, _ in chain) in only]
-
-
-def _stored(rule: Rule, stored: Charge, now: int) -> LiveBucket:
-    """Return a bucket as it was when it was stored, with its balance, capacity and refill.
-
-    `rule` is the present rule of the bucket's quota.
-    """
-    former = rule.with_terms(stored.terms)
-    remainder = stored.remainder if 0 <= stored.remainder < former.period else 0
-    at = min(round(stored.at * 1_000_000) * 1_000, now + MAX_AHEAD)
-    return LiveBucket(former, stored.balance, remainder, at)

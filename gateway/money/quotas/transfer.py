@@ -56,9 +56,8 @@ class Hold(msgspec.Struct, frozen=True):
         """
         buckets = {name: ledger.present(name, rules.get(name, rule), now) for name, rule, _ in self.parts}
         parts = [(name, buckets[name], amount) for name, _, amount in self.parts]
-        for _, bucket, amount in parts:
-            bucket.reserved += amount
-            bucket.calls += 1
+        for name, bucket, amount in parts:
+            bucket.reserve(name, amount)
         return Reservation(parts, [[(name, buckets[name]) for name in chain] for chain in self.chains])
 
 

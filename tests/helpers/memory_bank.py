@@ -1,0 +1,74 @@
+"""A bank of leases in memory, which answers at once (`gateway/money/quotas/leases.py`)."""
+
+from dataclasses import dataclass, field
+
+from gateway.money.quotas.buckets import SECOND, LiveBucket
+from gateway.money.quotas.leases import Answer, Lease, answered
+
+
+@dataclass
+class MemoryBank:
+    """Keeps the buckets, and the leases of each gateway. Times are integer nanoseconds."""
+
+    lease_ns: int = 30 * SECOND
+    buckets: dict = field(default_factory=dict)
+    leases: dict = field(default_factory=dict)
+    """The leases of each bucket: by the bucket's name, and then by the gateway's."""
+    ends: dict = field(default_factory=dict)
+    """The time at which the leases of each gateway end."""
+    sent: dict = field(default_factory=dict)
+    """Amount that the open calls of each gateway may cost, by the gateway and the bucket's name."""
+    requests: int = 0
+
+    def exchange(self, gateway, asks, now):
+        self.requests += 1
+        self.ends[gateway] = now + self.lease_ns
+        return [self._answer(gateway, ask, now) for ask in asks]
+
+    def _answer(self, gateway, ask, now):
+        bucket, leases = self._bucket(ask.bucket, ask.rule, now)
+        bucket.accrue(now)
+        own = leases.get(gateway, Lease())
+        elsewhere = sum(lease.held for other, lease in leases.items() if other != gateway)
+        lease, is_refused = answered(ask, bucket.balance, own, elsewhere, len(self.ends))
+        is_closed = ask.is_last and lease.spent == ask.spent
+        if is_closed:
+            leases.pop(gateway, None)
+        else:
+            leases[gateway] = lease
+        return Answer(
+            bucket=ask.bucket,
+            granted=lease.granted,
+            spent=lease.spent,
+            amount=bucket.balance,
+            remainder=bucket.remainder,
+            at=bucket.at / SECOND,
+            is_refused=is_refused,
+            elsewhere=elsewhere,
+            is_closed=is_closed,
+        )
+
+    def _bucket(self, name, rule, now):
+        bucket = self.buckets.setdefault(name, LiveBucket(rule, rule.capacity, 0, now))
+        return bucket, self.leases.setdefault(name, {})
+
+    def record(self, gateway, charges, now):
+        """Count the charges of a call whose record has arrived: amounts by the bucket's name."""
+        for name, amount in charges.items():
+            self.buckets[name].charge(name, amount, now)
+            lease = self.leases[name].get(gateway, Lease())
+            self.leases[name][gateway] = lease._replace(spent=lease.spent + amount)
+
+    def expire(self, now):
+        """Take back the leases of gateways that were not heard of."""
+        for gateway in [one for one, end in self.ends.items() if end <= now]:
+            del self.ends[gateway]
+            for name, leases in self.leases.items():
+                if gateway in leases:
+                    granted, spent = leases[gateway]
+                    leases[gateway] = Lease(min(granted, spent + self.sent.get((gateway, name), 0)), spent)
+
+    def refill(self, name, rule, amount, now):
+        bucket, _ = self._bucket(name, rule, now)
+        bucket.accrue(now)
+        bucket.charge(name, -min(amount, rule.capacity - bucket.balance), now)

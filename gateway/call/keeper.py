@@ -1,5 +1,7 @@
 """Tells which process keeps the quota balances: this process, or the new process that replaces it.
 
+If several gateways share the balances, the process that keeps them asks the bank for slices (`leases.py`).
+
 While the new process takes over the balances (the hand-over), new calls wait before they reserve anything. After a
 successful hand-over, this process makes reservations over a connection to the new process.
 """
@@ -9,14 +11,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
 from gateway.call.candidate import Candidate
 from gateway.call.chain import Call
+from gateway.call.leases import Leases
 from gateway.call.settlement import reserve
 from gateway.money.quotas.book import CallReservation, Quotas
-from gateway.money.quotas.buckets import Kind
+from gateway.money.quotas.buckets import Charge, Kind
 from gateway.money.quotas.estimate import Size
 from gateway.money.quotas.ledger import Claim, Reservation
+
+T = TypeVar("T")
 
 RemoteHold = Callable[[str, Sequence[Claim]], Mapping[Kind, Reservation]]
 """A function that reserves the amounts for a call in another process, and blocks until it has the answer.
@@ -27,7 +33,9 @@ Its first argument is the id of the call."""
 class Keeper:
     """Makes reservations in the process that keeps the quota balances."""
 
-    def __init__(self) -> None:
+    def __init__(self, leases: Leases | None = None) -> None:
+        self.leases = leases
+        """The slices of balances that several gateways share; None if this gateway has the balances alone."""
         self._outcome: asyncio.Future[RemoteHold | None] | None = None
         """The result of a hand-over: a function that makes reservations in the other process, or None if the hand-over
         failed."""
@@ -36,6 +44,11 @@ class Keeper:
     def is_here(self) -> bool:
         """Whether this process keeps the quota balances, and no other process is taking them over."""
         return self._outcome is None
+
+    @property
+    def is_immediate(self) -> bool:
+        """Whether this process can make reservations without asking another one."""
+        return self._outcome is None and self.leases is None
 
     def begin(self) -> None:
         """Begin a hand-over. New reservations wait until `end` is called."""
@@ -50,6 +63,25 @@ class Keeper:
         if hold is None:
             self._outcome = None
 
+    async def covered(self, attempt: Callable[[], T]) -> T:
+        """Return the result of `attempt`, which reserves amounts in this process. Ask for slices if some are missing.
+
+        Raises the exceptions of `attempt` and of `Leases.reserve`.
+        """
+        return attempt() if self.leases is None else await self.leases.reserve(attempt)
+
+    async def refill(self, quotas: Quotas, bucket: str, amount: int) -> Charge:
+        """Add an amount to a bucket of money.
+
+        Raises `UnknownBucket`. Raises `StoreFailed` if the balances are in a database that cannot be reached.
+        """
+        return quotas.refill(bucket, amount) if self.leases is None else await self.leases.refill(bucket, amount)
+
+    async def look(self) -> None:
+        """Bring balances that other gateways change up to date, for a page."""
+        if self.leases is not None:
+            await self.leases.look()
+
     async def reserve(self, call: Call, quotas: Quotas, size: Size) -> tuple[CallReservation, Sequence[Candidate]]:
         """Reserve the maximum that the call may use, in the process that keeps the balances.
 
@@ -57,7 +89,7 @@ class Keeper:
         """
         hold = None if self._outcome is None else await asyncio.shield(self._outcome)
         if hold is None:
-            return reserve(call, quotas, size)
+            return await self.covered(partial(reserve, call, quotas, size))
         reserving = asyncio.create_task(asyncio.to_thread(reserve, call, quotas, size, partial(hold, call.id)))
         # if the client disconnects, the call ends after this, because the other process would keep a later reservation
         call.stack.push_async_callback(asyncio.wait, {reserving})

@@ -22,6 +22,15 @@ class PostgresServer(NamedTuple):
     """The encryption of connections. With `verified`, the server must have a certificate for its host name."""
 
 
+class Sharing(NamedTuple):
+    """Settings of a gateway that shares its database with other gateways."""
+
+    lease_seconds: float
+    """Seconds for which a gateway may spend from a slice of a quota without the database."""
+    goes_on: bool
+    """Whether calls go on while the database is away and the slices are used up."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Postgres:
     """A store in PostgreSQL."""
@@ -31,7 +40,9 @@ class Postgres:
     """The replica that pages and reports read. It is None if they read `server`."""
     password: Secret = field(default_factory=Secret)
     authorities: str = field(default="", repr=False)
-    """The certificates of the trusted authorities, in PEM format. The value is "" for the system's own."""
+    """The certificates of the trusted authorities, in PEM format; "" for the system's own."""
+    sharing: Sharing | None = None
+    """None if only one gateway may use the database."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from gateway.call.filters import AfterCalls
 from gateway.call.finish import Finish
 from gateway.call.guard import Guard, middlewares
 from gateway.call.jobs import AskForJob, job_providers
+from gateway.call.keeper import Keeper
 from gateway.call.middleware.attempt import Attempts
 from gateway.call.middleware.auto_cache import AutoCache, LastCalls
 from gateway.call.middleware.count import Count
@@ -56,12 +57,13 @@ from gateway.config.model import Config
 from gateway.contract.registry import Registry
 from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.buckets import Charge
+from gateway.money.quotas.slices import Slices
 from gateway.process.exports.task import ExportTask
 from gateway.process.handover.memory import adopt_memory
 from gateway.process.handover.taking import Taker
 from gateway.process.handover.wire import State
 from gateway.process.model_refresh import ModelRefresh
-from gateway.process.stores import database_path, open_store
+from gateway.process.stores import SharedQuotas, database_path, open_store, shared_quotas
 from gateway.store.bodies import Bodies, bodies_path
 from gateway.store.disk_sync import DiskSync
 from gateway.store.entries import Balance, Entry
@@ -138,7 +140,7 @@ def build(
     Raises `PluginError` if two compatibility flags (plugins of API formats) have the same route. Raises `StoreFailed`
     if the store cannot be opened.
     """
-    gateway = _gateway(config, registry, state, log, taker)
+    gateway, shared = _gateway(config, registry, state, log, taker)
     observers = Observers(registry.observers, log, gateway.reports.failed)
     gateway.quotas.nearly_used = partial(report_nearly_used, log=log, observers=observers)
     upstream = Upstream()
@@ -170,7 +172,7 @@ def build(
     for module in _OWN:
         app.add_routes(module.routes())
     app.add_routes(explain_routes.routes(modes))
-    app.cleanup_ctx.append(partial(_run_parts, gateway, outgoing, observers, sessions, taker))
+    app.cleanup_ctx.append(partial(_run_parts, gateway, shared, outgoing, observers, sessions, taker))
     _report_plugins(registry, log)
     return app
 
@@ -195,8 +197,13 @@ def _report_plugins(registry: Registry, log: Logger) -> None:
         log.warning("plugin.slow_import", plugin=name, seconds=round(seconds, 1))
 
 
-def _gateway(config: Config, registry: Registry, state: Path, log: Logger, taker: Taker | None) -> Gateway:
-    """Create the parts that request handlers use. Raises `StoreFailed` if the store cannot be opened."""
+def _gateway(
+    config: Config, registry: Registry, state: Path, log: Logger, taker: Taker | None
+) -> tuple[Gateway, SharedQuotas | None]:
+    """Create the parts that request handlers use, and those that share quotas with other gateways, if any do.
+
+    Raises `StoreFailed` if the store cannot be opened.
+    """
     models = DiscoveredModels(state / DISCOVERED, config)
     models.load()
     effective = models.applied(config)
@@ -213,14 +220,16 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger, taker
     def keep(charges: Sequence[Charge]) -> None:
         follower.put(Entry(balances=tuple(Balance(*charge.left) for charge in charges)))
 
-    quotas = Quotas(keep=keep)
+    is_shared = config.storage.postgres is not None and config.storage.postgres.sharing is not None
+    quotas = Quotas(keep=keep, slices=Slices() if is_shared else None)
     quotas.configured(config.quotas)
+    shared = shared_quotas(config, state, quotas, follower, log)
     metrics.journal(follower)
     metrics.quotas(quotas.used)
     health = Health(effective, changed=partial(report_change, log=log, metrics=metrics))
     metrics.circuits.watch(health.standings, STATES)
     metrics.discovery(models.sizes, models.failing)
-    return Gateway(
+    gateway = Gateway(
         current=current,
         registry=registry,
         store=store,
@@ -234,7 +243,9 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger, taker
         keys=RefusedKeys(),
         health=health,
         models=models,
+        keeper=Keeper(None if shared is None else shared.leases),
     )
+    return gateway, shared
 
 
 def _chains(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> tuple[Next, Next, Next]:
@@ -271,6 +282,7 @@ def _chains(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> tuple[
 
 async def _run_parts(
     gateway: Gateway,
+    shared: SharedQuotas | None,
     outgoing: _Outgoing,
     observers: Observers,
     sessions: Sessions,
@@ -284,6 +296,8 @@ async def _run_parts(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, observers.close)
         stack.push_async_callback(gateway.store.close)
+        if shared is not None:
+            stack.push_async_callback(shared.close)
         stack.push_async_callback(asyncio.to_thread, gateway.bodies.close)
         stack.push_async_callback(gateway.follower.close)
         stack.push_async_callback(outgoing.after.close)
@@ -296,10 +310,12 @@ async def _run_parts(
         gateway.quotas.restore(await gateway.store.balances())
         sessions.restore((await gateway.store.sessions(None, MAX_OPEN)).rows)
         stack.push_async_callback(gateway.predecessors.stop)
+        if taker is not None:
+            _adopt(taker.state, gateway, sessions)
+        if shared is not None:
+            await shared.start()
         if taker is None:
             await gateway.predecessors.recover()
-        else:
-            _adopt(taker.state, gateway, sessions)
         ready = app[readiness.READINESS]
         stack.callback(ready.close)
         stack.callback(asyncio.create_task(ready.watch()).cancel)

@@ -302,6 +302,7 @@ def fixed_changes(started: Config, now: Config) -> list[str]:
             "storage.read_url": (former.replica, postgres.replica),
             "storage.password": (former.password, postgres.password),
             "storage.ca_file": (former.authorities, postgres.authorities),
+            "storage.shared": (former.sharing, postgres.sharing),
         }
     return [key for key, (before, after) in keys.items() if before != after]
 

@@ -1,19 +1,28 @@
-"""The store that the configuration names: an SQLite file, or a PostgreSQL database."""
+"""The store that the configuration names: an SQLite file, or a PostgreSQL database.
+
+A database that several gateways share also has the balances of their quotas.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from gateway.call.leases import Leases
 from gateway.config.model import Config
 from gateway.config.storage import Postgres, PostgresServer
+from gateway.money.quotas.book import Quotas
+from gateway.store.follower import JournalFollower
 from gateway.store.journal_id import load_journal_id
 from gateway.store.postgres import schema as postgres_schema
 from gateway.store.postgres.address import Address, Tls
 from gateway.store.schema import MIGRATIONS
 from gateway.store.sqlite import SqliteStore
+from gateway.telemetry.log import Logger
 
 if TYPE_CHECKING:
+    from gateway.store.postgres.bank import PostgresBank
+    from gateway.store.postgres.listening import Listener
     from gateway.store.postgres.store import PostgresStore
 
 
@@ -39,7 +48,49 @@ def open_store(config: Config, state: Path) -> SqliteStore | PostgresStore:
     from gateway.store.postgres.store import PostgresStore  # noqa: PLC0415
 
     copy = None if postgres.replica is None else address(postgres, postgres.replica)
-    return PostgresStore(address(postgres, postgres.server), load_journal_id(state / "journal"), copy=copy)
+    return PostgresStore(
+        address(postgres, postgres.server),
+        load_journal_id(state / "journal"),
+        copy=copy,
+        is_shared=postgres.sharing is not None,
+    )
+
+
+class SharedQuotas(NamedTuple):
+    """The parts of a gateway that shares the balances of its quotas with other gateways."""
+
+    bank: PostgresBank
+    leases: Leases
+    listener: Listener
+
+    async def start(self) -> None:
+        """Begin anew at the bank. Raises `StoreFailed` if the database cannot be reached."""
+        await self.leases.start()
+        self.listener.start()
+
+    async def close(self) -> None:
+        """Give all slices back, and close the connections."""
+        await self.listener.close()
+        await self.leases.close()
+        await self.bank.close()
+
+
+def shared_quotas(
+    config: Config, state: Path, quotas: Quotas, follower: JournalFollower, log: Logger
+) -> SharedQuotas | None:
+    """Return the parts that share the balances of quotas; None if this gateway has them alone."""
+    postgres = config.storage.postgres
+    if postgres is None or postgres.sharing is None:
+        return None
+    # asyncpg is an extra, and takes a twentieth of a second to import
+    from gateway.store.postgres.bank import PostgresBank  # noqa: PLC0415
+    from gateway.store.postgres.listening import Listener  # noqa: PLC0415
+    from gateway.store.postgres.shared_balances import RECALLED, REFILLED  # noqa: PLC0415
+
+    server, (seconds, goes_on) = address(postgres, postgres.server), postgres.sharing
+    bank = PostgresBank(server, load_journal_id(state / "journal"), seconds)
+    leases = Leases(bank, quotas, follower, log, seconds=seconds, goes_on=goes_on)
+    return SharedQuotas(bank, leases, Listener(server, {RECALLED: leases.recalled, REFILLED: leases.refilled}))
 
 
 def address(postgres: Postgres, server: PostgresServer) -> Address:
@@ -62,7 +113,10 @@ def store_name(config: Config, state: Path) -> str:
     store.
     """
     postgres = config.storage.postgres
-    return str(database_path(config, state).resolve() if postgres is None else address(postgres, postgres.server))
+    if postgres is None:
+        return str(database_path(config, state).resolve())
+    name = str(address(postgres, postgres.server))
+    return name if postgres.sharing is None else f"{name}, shared"
 
 
 def newest_schema(config: Config) -> int:

@@ -14,7 +14,7 @@ import orjson
 
 from gateway.contract.record import Record
 from gateway.store import rows
-from gateway.store.entries import Balance, Entry, SentCall, Version
+from gateway.store.entries import Entry, SentCall, Version
 from gateway.store.figures_writing import add_figures
 from gateway.store.header_index import add_to_index, terms_with_rows
 from gateway.store.header_sums import add_header_sums
@@ -41,11 +41,10 @@ def ended_calls(entries: Sequence[Entry]) -> list[Record]:
 
 
 def add_entries(connection: Connection, entries: Sequence[Entry], new: Sequence[Row]) -> None:
-    """Write everything in a batch except its ended calls.
+    """Write everything in a batch except its ended calls and its balances.
 
-    This is: the sums over the ended calls, the index of their headers, the open calls, balances, and configuration
-    changes. `new` are the rows of the ended calls that were not in the store before the batch. Only these are summed
-    and indexed.
+    This is: the sums over the ended calls, the index of their headers, the open calls, and configuration changes. `new`
+    are the rows of the ended calls that were not in the store before the batch. Only these are summed and indexed.
     """
     sums = sum_calls(new)
     add_sessions(connection, sums.sessions)
@@ -54,7 +53,6 @@ def add_entries(connection: Connection, entries: Sequence[Entry], new: Sequence[
         add_to_index(connection, by_term)
         add_header_sums(connection, by_term)
     _update_open(connection, [entry.sent for entry in entries if entry.sent is not None], ended_calls(entries))
-    _upsert_balances(connection, [balance for entry in entries for balance in entry.balances])
     for version in [entry.version for entry in entries if entry.version is not None]:
         _insert_version(connection, version)
 
@@ -101,9 +99,9 @@ def _numbers(connection: Connection, keys: list[tuple[str, str]]) -> dict[tuple[
     return numbers
 
 
-def _upsert_balances(connection: Connection, balances: Sequence[Balance]) -> None:
-    """Write the last balance of each bucket, limited to the range of integers in a column."""
-    last = {balance.bucket: balance for balance in balances}
+def write_balances(connection: Connection, entries: Sequence[Entry]) -> None:
+    """Write the last balance of each bucket in a batch, limited to the range of integers in a column."""
+    last = {balance.bucket: balance for entry in entries for balance in entry.balances}
     connection.executemany(
         _UPSERT_BALANCE,
         [(bucket, _clamp(left.amount), _clamp(left.remainder), left.at, left.terms) for bucket, left in last.items()],

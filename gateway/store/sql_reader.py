@@ -6,7 +6,7 @@ and `usage.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -105,8 +105,7 @@ class SqlReader:
 
     async def open_calls(self) -> Sequence[SentCall]:
         lines = await self._current.run(lambda connection: connection.execute(_OPEN_CALLS).fetchall())
-        # `irisgate doctor` reports damaged lines
-        return sorted(filter(None, (decode_sent_call(line) for (line,) in lines)), key=lambda call: call.at)
+        return sent_calls(line for (line,) in lines)
 
     async def balances(self) -> Sequence[Balance]:
         balances = await self._current.run(lambda connection: connection.execute(_BALANCES).fetchall())
@@ -131,6 +130,11 @@ class SqlReader:
 
     async def _read(self, query: str, values: list[Any]) -> list[tuple[Any, ...]]:
         return await self._reading.run(lambda connection: connection.execute(query, values).fetchall())
+
+
+def sent_calls(lines: Iterable[bytes]) -> Sequence[SentCall]:
+    """Return the calls of the lines of open calls, oldest first. `irisgate doctor` reports damaged lines."""
+    return sorted(filter(None, map(decode_sent_call, lines)), key=lambda call: call.at)
 
 
 def _conditions(

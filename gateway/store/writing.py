@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from gateway.contract.record import Record
-from gateway.store.adding import add_entries, ended_calls
+from gateway.store.adding import add_entries, ended_calls, write_balances
 from gateway.store.base import JournalOffset
 from gateway.store.calls import INSERT_CALL, call_row
 from gateway.store.entries import Entry
@@ -42,6 +42,7 @@ def write(connection: sqlite3.Connection, entries: Sequence[Entry], offset: Jour
     connection.execute("BEGIN IMMEDIATE")
     try:
         add_entries(connection, entries, _insert(connection, ended_calls(entries)))
+        write_balances(connection, entries)
         connection.execute("UPDATE place SET segment = ?, offset = ?", offset)
         connection.execute("COMMIT")
     except BaseException:

@@ -10,7 +10,7 @@ from gateway.config.findings import ConfigError
 from gateway.config.load import loads
 from gateway.config.model import active_secrets
 from gateway.config.postgres_url import parse_postgres_url
-from gateway.config.storage import PostgresServer
+from gateway.config.storage import PostgresServer, Sharing
 from tests.helpers.tls import authority
 
 URL = "postgresql://irisgate@db.example.com/irisgate"
@@ -130,3 +130,14 @@ def test_a_file_of_authorities_needs_a_verified_connection(tmp_path):
     assert storage(url=URL, ca_file=str(certificate)).postgres.authorities == certificate.read_text()
     (error,) = errors(url=f"{URL}?sslmode=require", ca_file=str(certificate))
     assert "storage.ca_file: has no effect, because no connection is verified" in error
+
+
+def test_gateways_may_share_a_database():
+    assert storage(url=URL).postgres.sharing is None
+    assert storage(url=URL, shared=True).postgres.sharing == Sharing(30, goes_on=False)
+    settings = storage(url=URL, shared=True, lease_seconds=60, on_outage="go_on")
+    assert settings.postgres.sharing == Sharing(60, goes_on=True)
+    (error,) = errors(shared=True)
+    assert "storage.shared: is for a store in PostgreSQL only" in error
+    (error,) = errors(url=URL, on_outage="refuse")
+    assert 'storage.on_outage: is for gateways that share a database; set "shared" to true' in error

@@ -42,7 +42,7 @@ class Quota:
             size = await self.pool.run(len(body), NO_DROP, measure, body, call.flag.hooks["billed_parts"].as_list)
             size = _with_cache(call, size)
             try:
-                if self.keeper.is_here:
+                if self.keeper.is_immediate:
                     call.reservation, call.candidates = reserve(call, self.quotas, size)
                 else:
                     call.reservation, call.candidates = await self.keeper.reserve(call, self.quotas, size)

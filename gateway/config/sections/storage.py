@@ -6,7 +6,7 @@ The settings for the bodies of calls are in the section `database`.
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
@@ -17,7 +17,7 @@ from gateway.config.postgres_url import is_postgres, parse_postgres_url
 from gateway.config.reading import Reading
 from gateway.config.section import Section
 from gateway.config.sections.authorities import read_authorities
-from gateway.config.storage import Postgres, Storage
+from gateway.config.storage import Postgres, Sharing, Storage
 
 
 class StorageSection(Section):
@@ -37,6 +37,25 @@ class StorageSection(Section):
     read_url: PostgresUrl = Field(
         "", description="A replica of the PostgreSQL database, which pages and reports read in place of `url`."
     )
+    shared: bool = Field(
+        default=False,
+        description="Let several gateways use the PostgreSQL database at once. Their quotas are exact together: each "
+        "holds a slice of a quota that it uses. All gateways must have this setting, and the same quotas.",
+    )
+    lease_seconds: int | None = Field(
+        None,
+        ge=2,
+        le=3600,
+        description="For gateways that share a database: the seconds, 30 by default, for which a gateway may spend "
+        "from its slices while it cannot reach the database. What a killed gateway has not spent of its slices is free "
+        "again after this time.",
+    )
+    on_outage: Literal["refuse", "go_on"] | None = Field(
+        None,
+        description='For gateways that share a database: "refuse" (the default) refuses calls with quotas while the '
+        'database is away and the slices are used up. "go_on" serves them by the balances that the gateway knew last, '
+        "so that each gateway alone may spend what was left.",
+    )
     retention: Retention = Field(
         "",
         description='How long calls and sessions are stored, such as "90d"; "" is for ever. '
@@ -48,14 +67,22 @@ class StorageSection(Section):
     )
 
 
-_OF_POSTGRES: Final = ("password", "ca_file", "read_url")
+_OF_POSTGRES: Final = ("password", "ca_file", "read_url", "shared")
 """Keys that only a store in PostgreSQL uses."""
+_OF_SHARED: Final = ("lease_seconds", "on_outage")
+"""Keys that are used only if several gateways share a database."""
+LEASE_SECONDS: Final = 30
+"""Default of `lease_seconds`. A gateway asks for a renewal three times in this time."""
 
 
 def read_storage(raw: Any, reading: Reading) -> Storage:
     section = reading.section(StorageSection, raw, ("storage",))
     if section is None:
         return Storage()
+    if not section.shared:
+        for key in _OF_SHARED:
+            if getattr(section, key) is not None:
+                reading.report.error(("storage", key), 'is for gateways that share a database; set "shared" to true')
     return Storage(section.url, retention_seconds(section.retention), section.sync, _postgres(section, reading))
 
 
@@ -81,4 +108,7 @@ def _postgres(section: StorageSection, reading: Reading) -> Postgres | None:
         replica=replica,
         password=reading.secret(section.password or None, (*path, "password")),
         authorities=read_authorities(section.ca_file, (*path, "ca_file"), reading),
+        sharing=Sharing(section.lease_seconds or LEASE_SECONDS, section.on_outage == "go_on")
+        if section.shared
+        else None,
     )

@@ -49,6 +49,8 @@ class Departure:
         await self._sites.pause()
         await gateway.predecessors.stop()
         await gateway.follower.pause()
+        if gateway.keeper.leases is not None:
+            await gateway.keeper.leases.stop()
         spool = Journal(self.spool, gateway.log, sync=self._sync)
         # nothing is awaited from here on, so that the state is that of one moment
         gateway.follower.redirect(spool, DiskSync(spool, gateway.log) if self._sync else None)
@@ -78,6 +80,8 @@ class Departure:
         """
         gateway = self._gateway
         await self._until_done(gateway.follower.resume)
+        if gateway.keeper.leases is not None:
+            await self._until_done(gateway.keeper.leases.resume)
         await self._until_done(self._take_back)
         gateway.predecessors.start()
         await self._sites.resume()

@@ -13,10 +13,12 @@ import os
 import socket
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, ExitStack, closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.call.context import Gateway
+from gateway.contract.errors import Refused
 from gateway.money.quotas.book import Settlement
 from gateway.money.quotas.bucket_chains import Exceeded
 from gateway.process.handover.departure import Departure
@@ -132,14 +134,14 @@ class Giver:
                 return
             match await receive_soon(connection):
                 case Reserve() as wanted:
-                    await send_soon(connection, self._reserved(wanted))
+                    await send_soon(connection, await self._reserved(wanted))
                 case Hello() as hello if reason := self._disagreement(hello):
                     await send_soon(connection, Declined(reason))
                 case Hello():
                     async with self._one_at_a_time:
                         await self._hand_over(connection, process)
 
-    def _reserved(self, wanted: Reserve) -> Message:
+    async def _reserved(self, wanted: Reserve) -> Message:
         """Make a reservation for a call of a replaced process, and return the answer to that process."""
         predecessor = self._gateway.predecessors.get(wanted.spool)
         if predecessor is None or not self._gateway.keeper.is_here:
@@ -148,9 +150,12 @@ class Giver:
         if (earlier := predecessor.held.pop(wanted.call, None)) is not None:
             quotas.charge(earlier, (), Settlement())
         try:
-            held = predecessor.held[wanted.call] = quotas.reserve(wanted.claims)
+            held = await self._gateway.keeper.covered(partial(quotas.reserve, wanted.claims))
         except Exceeded as exceeded:
             return NotReserved(exceeded.chain, exceeded.rule, exceeded.balance, exceeded.retry_after)
+        except Refused as refused:
+            return Declined(refused.problem.message)
+        predecessor.held[wanted.call] = held
         return Reserved(held["money"].notices)
 
     def _disagreement(self, hello: Hello) -> str:

@@ -63,9 +63,11 @@ class PostgresConnection:
     def __init__(self, address: Address, role: Role) -> None:
         self.is_bounded = False
         """True while sums must end at the largest integer (`dialect.bounded`)."""
+        self.keeps_house = False
+        """True if this connection has the lock of the gateway that deletes expired calls (`writing.expire`)."""
         self._loop = asyncio.new_event_loop()
         try:
-            self._connection = self._run(_connect(address, role))
+            self._connection = self._run(connect(address, role))
         except BaseException:
             self._loop.close()
             raise
@@ -126,7 +128,8 @@ async def _awaited(work: Awaitable[T]) -> T:
     return await work
 
 
-async def _connect(address: Address, role: Role) -> asyncpg.Connection:
+async def connect(address: Address, role: Role) -> asyncpg.Connection:
+    """Return a connection of the event loop that runs. Raises one of `FAILURES`."""
     settings = {
         "application_name": f"irisgate {role} on {socket.gethostname()}"[:63],
         "lock_timeout": f"{LOCK_SECONDS}s",
@@ -138,7 +141,7 @@ async def _connect(address: Address, role: Role) -> asyncpg.Connection:
         # compiling a query takes longer than the gateway's queries do
         "jit": "off",
     }
-    if role == "writer":
+    if role in ("writer", "bank"):
         # the journal's files are deleted once their lines are in the database
         settings |= {"synchronous_commit": "on"}
     else:

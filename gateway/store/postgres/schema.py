@@ -204,7 +204,27 @@ _THIRD: Final = (
     *_months("header_everybody", "term"),
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD)
+_SHARED: Final = (
+    # the time since when the rule in `terms` is used, by the clock of the gateway that loaded it last
+    "ALTER TABLE balances ADD COLUMN terms_at DOUBLE PRECISION NOT NULL DEFAULT 0",
+    "CREATE INDEX balances_by_time ON balances (at)",
+    # the gateways that share the balances; `epoch` counts their processes
+    f"""
+    CREATE TABLE gateways (
+        journal {_TEXT} PRIMARY KEY, epoch BIGINT NOT NULL, ends_at DOUBLE PRECISION NOT NULL, is_ended BOOLEAN NOT NULL
+    )
+    """,
+    f"""
+    CREATE TABLE leases (
+        {_texts("bucket", "journal")}, {_numbers("granted", "spent")}, PRIMARY KEY (bucket, journal)
+    )
+    """,
+    "CREATE INDEX leases_by_journal ON leases (journal)",
+    # "" for calls that an older release has sent, when a database had one gateway
+    f"ALTER TABLE open_calls ADD COLUMN journal {_TEXT} DEFAULT ''",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD, _SHARED)
 
 
 def migrate(connection: Connection, name: str) -> None:

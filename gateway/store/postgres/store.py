@@ -1,7 +1,7 @@
 """The store in a PostgreSQL database. Four threads use it, each with its own connection.
 
 The gateway that writes has an advisory lock for as long as it is connected. Another gateway, with another journal, is
-refused meanwhile, because quotas are not shared yet.
+refused meanwhile, unless both share the database. Then quotas are shared too (`bank.py`).
 """
 
 from __future__ import annotations
@@ -13,25 +13,31 @@ from typing import Final
 from zlib import crc32
 
 from gateway.store.base import JournalOffset, StoreFailed
-from gateway.store.entries import Entry
+from gateway.store.entries import Entry, SentCall
 from gateway.store.exports import ExportStore
 from gateway.store.postgres.address import Address
 from gateway.store.postgres.connection import PostgresConnection
 from gateway.store.postgres.schema import migrate, schema_version
 from gateway.store.postgres.thread import PostgresThread
 from gateway.store.postgres.writing import CREATE_BATCH, STARTING, expire, lock, write
-from gateway.store.sql_reader import SqlReader
+from gateway.store.sql_reader import SqlReader, sent_calls
 
 GATEWAYS: Final = 0x49524947
 """First number of the advisory locks of gateways: "IRIG" in ASCII. The second is made from the id of the journal."""
+SHARING: Final = 0x49524957
+"""First number of the advisory locks of gateways that share a database: "IRIW" in ASCII."""
 LEAVING_SECONDS: Final = 1.0
 """Maximum number of seconds that a starting gateway waits until the server has released the lock of a gateway that has
 just ended.
 """
 _OTHERS: Final = """
 SELECT a.application_name, a.client_addr FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-WHERE l.locktype = 'advisory' AND l.classid = CAST(? AS BIGINT) AND l.objid <> CAST(? AS BIGINT) AND l.granted
+WHERE l.locktype = 'advisory' AND l.classid IN (CAST(? AS BIGINT), CAST(? AS BIGINT))
+    AND l.objid <> CAST(? AS BIGINT) AND l.granted
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+_OPEN_CALLS: Final = """
+SELECT line FROM open_calls o WHERE journal IN ('', ?) AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.id = o.id)
 """
 _OFFSET: Final = "SELECT segment, byte FROM place WHERE journal = ?"
 
@@ -40,15 +46,20 @@ class PostgresStore(SqlReader):
     """A `Store` in the database at `address`, whose tables are created if missing.
 
     `journal` is the id of the journal that is applied to the store. Pages and reports read the database at `copy`,
-    which is the same database or a replica. Raises `StoreFailed` if the database at `address` cannot be used. A replica
-    is not needed for a start: it may be away, or may not have the new tables yet.
+    which is the same database or a replica. If `is_shared` is true, other gateways may use the database too.
+
+    Raises `StoreFailed` if the database at `address` cannot be used. A replica is not needed for a start: it may be
+    away, or may not have the new tables yet.
     """
 
-    def __init__(self, address: Address, journal: str, *, copy: Address | None = None) -> None:
+    def __init__(self, address: Address, journal: str, *, copy: Address | None = None, is_shared: bool = False) -> None:
         self._journal = journal
+        self._is_shared = is_shared
         copy = copy or address
         check = partial(_check, name=str(copy))
-        self._writing = PostgresThread(address, "writer", partial(prepare, journal=journal, name=str(address)))
+        self._writing = PostgresThread(
+            address, "writer", partial(prepare, journal=journal, name=str(address), is_shared=is_shared)
+        )
         reading = PostgresThread(copy, "reader", check)
         super().__init__(reading, PostgresThread(copy, "reports", check), self._writing)
         self._exports = ExportStore(PostgresThread(address, "exports", check), self._writing)
@@ -70,7 +81,13 @@ class PostgresStore(SqlReader):
         return await self._writing.run(partial(_offset, journal=self._journal))
 
     async def write(self, entries: Sequence[Entry], offset: JournalOffset) -> None:
-        await self._writing.run(partial(write, journal=self._journal, entries=entries, offset=offset))
+        write_batch = partial(write, journal=self._journal, is_shared=self._is_shared)
+        await self._writing.run(partial(write_batch, entries=entries, offset=offset))
+
+    async def open_calls(self) -> Sequence[SentCall]:
+        """Return the open calls of this gateway."""
+        lines = await self._writing.run(lambda connection: connection.execute(_OPEN_CALLS, (self._journal,)).fetchall())
+        return sent_calls(line for (line,) in lines)
 
     async def expire(self, before: float, limit: int) -> int:
         return await self._writing.run(partial(expire, before=before, limit=limit))
@@ -85,23 +102,26 @@ def _offset(connection: PostgresConnection, journal: str) -> JournalOffset:
     return JournalOffset(*place) if place is not None else JournalOffset()
 
 
-def _other(connection: PostgresConnection, number: int) -> tuple[str, str | None] | None:
-    """Return the name and address of another gateway that uses the database, or None if there is none.
+def _other(connection: PostgresConnection, number: int, kinds: tuple[int, int]) -> tuple[str, str | None] | None:
+    """Return the name and address of another gateway that uses the database; None if there is none.
+
+    `kinds` are the first numbers of the locks of those gateways.
 
     The server may notice late that a gateway has closed its connection. So this waits for `LEAVING_SECONDS` at most.
     """
     end = monotonic() + LEAVING_SECONDS
     while True:
-        other: tuple[str, str | None] | None = connection.execute(_OTHERS, (GATEWAYS, number)).fetchone()
+        other: tuple[str, str | None] | None = connection.execute(_OTHERS, (*kinds, number)).fetchone()
         if other is None or monotonic() >= end:
             return other
         sleep(0.05)
 
 
-def prepare(connection: PostgresConnection, journal: str, name: str) -> None:
+def prepare(connection: PostgresConnection, journal: str, name: str, *, is_shared: bool) -> None:
     """Migrate the database, and take the lock of the gateway. Several processes of one gateway may have it.
 
-    Raises `StoreFailed` if another gateway uses the database, a later release wrote it, or its encoding is not UTF-8.
+    Raises `StoreFailed` if another gateway uses the database and does not share it, a later release wrote it, or its
+    encoding is not UTF-8.
     """
     number = crc32(journal.encode())
     with connection.transaction():
@@ -110,13 +130,15 @@ def prepare(connection: PostgresConnection, journal: str, name: str) -> None:
         if encoding != "UTF8":
             raise StoreFailed(f"{name}: its encoding is {encoding}; create a database with ENCODING 'UTF8'")
         migrate(connection, name)
-        if other := _other(connection, number):
+        if other := _other(connection, number, (GATEWAYS, GATEWAYS if is_shared else SHARING)):
             where = f"{other[0]} ({other[1]})" if other[1] is not None else other[0]
             raise StoreFailed(
-                f"{name}: another gateway uses this database: {where}; give each gateway a database of its own"
+                f"{name}: another gateway uses this database: {where}; give each gateway a database of its own, or set "
+                '"storage.shared" in both'
             )
         signed = number - 2**32 if number >= 2**31 else number
-        connection.execute("SELECT pg_advisory_lock_shared(CAST(? AS INTEGER), CAST(? AS INTEGER))", (GATEWAYS, signed))
+        numbers = (SHARING if is_shared else GATEWAYS, signed)
+        connection.execute("SELECT pg_advisory_lock_shared(CAST(? AS INTEGER), CAST(? AS INTEGER))", numbers)
     connection.execute(CREATE_BATCH)
 
 

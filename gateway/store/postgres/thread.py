@@ -34,27 +34,29 @@ class PostgresThread:
         self._failure = ""
         self._failed_at = -REST_SECONDS
 
-    async def run(self, work: Callable[[PostgresConnection], T]) -> T:
+    async def run(self, work: Callable[[PostgresConnection], T], *, once: bool = False) -> T:
         """Run a function with the connection as its argument, in the thread.
 
-        Raises `StoreFailed` if the server cannot be reached or refuses a statement.
+        If the connection was lost since the last use, the function runs again with a new one, unless `once` is true or
+        the connection is that of the writer. Raises `StoreFailed` if the server cannot be reached or refuses a
+        statement.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work, once)
 
     def run_now(self, work: Callable[[PostgresConnection], T]) -> T:
         """Run a function as `run` does, and wait for it. Only for the start, before there are calls."""
-        return self._threads.submit(self._run, work).result()
+        return self._threads.submit(self._run, work, True).result()
 
-    def _run(self, work: Callable[[PostgresConnection], T]) -> T:
+    def _run(self, work: Callable[[PostgresConnection], T], once: bool) -> T:
         former = self._connection
         try:
             return self._attempt(work)
         except FAILURES as error:
             is_outdated = former is not None and former.is_lost
             self._close()
-            if not is_outdated or self._role == "writer":
+            if not is_outdated or once or self._role == "writer":
                 raise StoreFailed(f"{self._address}: {_text(error)}") from error
-        # the server was restarted since the last use, so a new connection may read
+        # the server was restarted since the last use, so a new connection may succeed
         try:
             return self._attempt(work)
         except FAILURES as error:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway.contract.record import Record
-from gateway.store.adding import add_entries, ended_calls
+from gateway.store.adding import add_entries, ended_calls, write_balances
 from gateway.store.base import JournalOffset
 from gateway.store.calls import CALL_COLUMNS, call_row
 from gateway.store.entries import Entry
@@ -24,6 +24,7 @@ from gateway.store.header_sums import purge_forgotten
 from gateway.store.postgres.connection import TOO_LARGE, PostgresConnection
 from gateway.store.postgres.dialect import storable
 from gateway.store.postgres.months import drop_months, make_months
+from gateway.store.postgres.shared_balances import charge
 
 LOCKS: Final = 0x49524953
 """First number of the advisory locks that the gateways of one database share: "IRIS" in ASCII."""
@@ -31,6 +32,9 @@ STARTING: Final = 1
 """Second number of the lock for the start of a gateway, during which the schema is migrated."""
 WRITING: Final = 2
 """Second number of the lock for a transaction that writes."""
+
+HOUSEKEEPING: Final = 3
+"""Second number of the lock of the gateway that deletes expired calls for all."""
 
 _COLUMNS: Final = ", ".join(CALL_COLUMNS)
 CREATE_BATCH: Final = f"""
@@ -62,27 +66,41 @@ def lock(connection: PostgresConnection, number: int) -> None:
     connection.execute("SELECT pg_advisory_xact_lock(CAST(? AS INTEGER), CAST(? AS INTEGER))", (LOCKS, number))
 
 
-def write(connection: PostgresConnection, journal: str, entries: Sequence[Entry], offset: JournalOffset) -> None:
+def write(
+    connection: PostgresConnection, journal: str, entries: Sequence[Entry], offset: JournalOffset, *, is_shared: bool
+) -> None:
     """Write a batch of entries, and the journal's offset after them. Nothing is written if a statement fails.
 
-    If a sum becomes too large for its column, the batch is written again, with sums that stop at the largest integer
-    (`dialect.bounded`). Without this, one batch would keep all later ones from being written.
+    If several gateways share the balances, calls are charged to the balances here. Otherwise the gateway has charged
+    them, and the batch has the new balances.
+
+    If a sum becomes too large for its column, the batch is written again with sums that end at the largest integer.
+    Otherwise one batch would keep all later ones from being written.
     """
     try:
-        _write(connection, journal, entries, offset)
+        _write(connection, journal, entries, offset, is_shared=is_shared)
     except TOO_LARGE:
         connection.is_bounded = True
         try:
-            _write(connection, journal, entries, offset)
+            _write(connection, journal, entries, offset, is_shared=is_shared)
         finally:
             connection.is_bounded = False
 
 
-def _write(connection: PostgresConnection, journal: str, entries: Sequence[Entry], offset: JournalOffset) -> None:
+def _write(
+    connection: PostgresConnection, journal: str, entries: Sequence[Entry], offset: JournalOffset, *, is_shared: bool
+) -> None:
     with connection.transaction():
         lock(connection, WRITING)
-        add_entries(connection, entries, _insert(connection, ended_calls(entries)))
+        new = _insert(connection, ended_calls(entries))
+        add_entries(connection, entries, new)
+        connection.execute("UPDATE open_calls SET journal = ? WHERE journal = ''", (journal,))
         connection.execute(_PLACE, (journal, *offset))
+        # at the end, because calls of all gateways wait for these rows
+        if is_shared:
+            charge(connection, journal, entries, new)
+        else:
+            write_balances(connection, entries)
 
 
 def _insert(connection: PostgresConnection, records: Sequence[Record]) -> Sequence[tuple[Any, ...]]:
@@ -111,7 +129,11 @@ def expire(connection: PostgresConnection, before: float, limit: int) -> int:
 
     Months that ended before this time are dropped whole. Of the other calls, and of the sessions, at most `limit` are
     deleted. Errors and uses of tools before this time are deleted too. Return the number of deleted calls.
+
+    Of several gateways, one does this, for as long as it is connected. The others delete nothing.
     """
+    if not _keeps_house(connection):
+        return 0
     time = round(before * 1000)
     with connection.transaction():
         lock(connection, WRITING)
@@ -123,3 +145,11 @@ def expire(connection: PostgresConnection, before: float, limit: int) -> int:
         expire_texts(connection, time)
         purge_forgotten(connection)
     return int(dropped + deleted)
+
+
+def _keeps_house(connection: PostgresConnection) -> bool:
+    """Return whether this connection has the lock `HOUSEKEEPING`. Take the lock if it is free."""
+    if not connection.keeps_house:
+        statement = "SELECT pg_try_advisory_lock(CAST(? AS INTEGER), CAST(? AS INTEGER))"
+        connection.keeps_house = connection.execute(statement, (LOCKS, HOUSEKEEPING)).fetchone()[0]
+    return connection.keeps_house

@@ -24,7 +24,7 @@ from gateway.contract.record import dollars
 from gateway.money.quotas.book import Quotas, UnknownBucket
 from gateway.money.quotas.buckets import Level
 from gateway.money.quotas.definitions import bucket_of
-from gateway.store.base import rfc3339
+from gateway.store.base import StoreFailed, rfc3339
 from gateway.web.admin.problems import REPLACED
 
 MAX_ROWS: Final = 1_000
@@ -35,6 +35,7 @@ MAX_BUCKET: Final = 2_048
 LATEST: Final = 250_000_000_000.0
 """Latest Unix time in seconds that `refills_at` shows, in the year 9892. A later time is shown as never."""
 BODY_SECONDS: Final = 10.0
+_AWAY: Final = "the balances cannot be changed now, because the database is away; look at them before you try again"
 PARAMETERS: Final = frozenset({"bucket"})
 
 
@@ -53,10 +54,11 @@ async def show(request: web.Request) -> web.Response:
         return json_error(400, f"{unknown[0][:50]}: is no parameter; there is bucket")
     wanted = request.query.get("bucket")
     if wanted is None:
-        levels = await asyncio.to_thread(levels_of, gateway, identity, everybody=role == "admin")
+        levels = await levels_of(gateway, identity, everybody=role == "admin")
     elif role != "admin" and wanted not in _mine(gateway, identity):
         return json_error(403, "bucket: access denied: only an admin may see what others are charged to")
     else:
+        await gateway.keeper.look()
         try:
             levels = [gateway.quotas.level(wanted)]
         except UnknownBucket:
@@ -80,7 +82,7 @@ async def refill(request: web.Request) -> web.Response:
         return refused
     try:
         bucket, amount = _parse_refill(await small_body(request))
-        add(gateway, identity, request[REQUEST_ID], bucket, amount)
+        await add(gateway, identity, request[REQUEST_ID], bucket, amount)
     except WrongRefill as error:
         return json_error(error.status, str(error))
     except UnknownBucket:
@@ -88,14 +90,18 @@ async def refill(request: web.Request) -> web.Response:
     return _json(_row(gateway.quotas.level(bucket), gateway.quotas))
 
 
-def add(gateway: Gateway, identity: Identity, request_id: str, bucket: str, amount: int) -> None:
+async def add(gateway: Gateway, identity: Identity, request_id: str, bucket: str, amount: int) -> None:
     """Add an amount in nanodollars to a bucket, and log who did it.
 
-    Raises `UnknownBucket` if there is no such bucket. Raises `WrongRefill` if another process is replacing this one.
+    Raises `UnknownBucket` if there is no such bucket. Raises `WrongRefill` if another process is replacing this one, or
+    if the balances are in a database that cannot be reached.
     """
     if gateway.follower.is_replaced:
         raise WrongRefill(REPLACED, 503)
-    charge = gateway.quotas.refill(bucket, amount)
+    try:
+        charge = await gateway.keeper.refill(gateway.quotas, bucket, amount)
+    except StoreFailed:
+        raise WrongRefill(_AWAY, 503) from None
     gateway.log.info(
         "quota.refilled",
         who=identity.login,
@@ -156,12 +162,17 @@ def parse_amount(text: Any) -> int:
     return amount
 
 
-def levels_of(gateway: Gateway, identity: Identity, *, everybody: bool) -> Sequence[Level]:
+async def levels_of(gateway: Gateway, identity: Identity, *, everybody: bool) -> Sequence[Level]:
     """Return the caller's own buckets with their balances, or all buckets if `everybody` is True.
 
-    The emptiest bucket is first. Call this function in a thread, because many buckets would block the event loop for
-    too long.
+    The emptiest bucket is first.
     """
+    await gateway.keeper.look()
+    # in a thread, because many buckets would block the event loop for too long
+    return await asyncio.to_thread(_all_levels, gateway, identity, everybody=everybody)
+
+
+def _all_levels(gateway: Gateway, identity: Identity, *, everybody: bool) -> Sequence[Level]:
     return _levels(gateway.quotas, _mine(gateway, identity), everybody=everybody)
 
 

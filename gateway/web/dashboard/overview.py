@@ -84,7 +84,7 @@ async def _own_quotas(seen: Visit) -> list[Bucket]:
     if seen.reports.admin or identity is None:
         return []
     gateway = seen.request.app[GATEWAY]
-    levels = await asyncio.to_thread(levels_of, gateway, identity, everybody=False)
+    levels = await levels_of(gateway, identity, everybody=False)
     return [bucket_of_level(level, gateway) for level in levels]
 
 

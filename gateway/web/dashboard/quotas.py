@@ -5,7 +5,6 @@ The guard refuses forms of other sites by their `Origin`.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, urlencode
@@ -48,7 +47,7 @@ async def quotas(request: web.Request) -> web.Response:
     check_names(request.query, ("bucket", "done"))
     gateway, identity = request.app[GATEWAY], identity_of(request)
     assert identity is not None, "a caller with a role is identified"
-    levels = await asyncio.to_thread(levels_of, gateway, identity, everybody=seen.admin)
+    levels = await levels_of(gateway, identity, everybody=seen.admin)
     rows = [bucket_of_level(level, gateway) for level in levels]
     return await page(
         request, "quotas.html",
@@ -74,7 +73,7 @@ async def refill(request: web.Request) -> web.Response:
         form = dict(parse_qsl((await small_body(request)).decode("utf-8", "replace")))
         bucket, amount = form.get("bucket", ""), form.get("amount", "").strip()
         nanodollars = parse_amount(amount if amount.startswith("$") else f"${amount}")
-        add(gateway, identity, request[REQUEST_ID], bucket, nanodollars)
+        await add(gateway, identity, request[REQUEST_ID], bucket, nanodollars)
     except WrongRefill as error:
         raise BadQuery(str(error)) from None
     except UnknownBucket:

@@ -1,0 +1,319 @@
+"""The balances of buckets that several gateways share, and their leases (`money/quotas/leases.py`).
+
+- A balance falls when a call's record is written (`charge`), in the transaction that writes the record.
+- Rows of balances are locked in the order of their names, so that two transactions never wait for each other.
+- Times are those of the database's server. So the clocks of gateways do not matter.
+
+`bank.py` runs these functions for the gateway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from gateway.money.quotas.buckets import SECOND, Charge, LiveBucket, Rule
+from gateway.money.quotas.leases import Answer, Ask, Lease, NotOpen, Standing, answered
+from gateway.store.calls import CALL_COLUMNS
+from gateway.store.entries import Entry, decode_sent_call
+from gateway.store.postgres.connection import PostgresConnection
+from gateway.store.postgres.dialect import clamped, storable
+
+RECALLED: Final = "irisgate_recalled"
+"""Channel of the names of buckets in which a gateway has too little, while others may have something to give back."""
+REFILLED: Final = "irisgate_refilled"
+"""Channel of the names of buckets that an administrator has refilled."""
+MAX_PAYLOAD: Final = 7_900
+"""Maximum number of bytes of a notification. PostgreSQL allows 7,999. A longer name is sent as "", for all buckets."""
+MARGIN_SECONDS: Final = 2.0
+"""Seconds for which the bank keeps a lease after its end, because no two clocks run alike."""
+FORGOTTEN_SECONDS: Final = 86_400.0
+"""Seconds after which a gateway that does not come back is forgotten. Until then, the bank keeps what its open calls
+may have cost."""
+
+_NOW: Final = "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"
+_CHARGES: Final = CALL_COLUMNS.index("charges")
+_OPEN: Final = f"""
+INSERT INTO gateways (journal, epoch, ends_at, is_ended) VALUES (?, 1, {_NOW} + ?, FALSE)
+ON CONFLICT (journal) DO UPDATE SET epoch = gateways.epoch + 1, ends_at = excluded.ends_at, is_ended = FALSE
+RETURNING epoch, ends_at, (SELECT count(*) FROM gateways WHERE NOT is_ended)
+"""  # noqa: S608 (our own names)
+_RENEW: Final = f"""
+UPDATE gateways SET ends_at = {_NOW} + ?, is_ended = FALSE WHERE journal = ? AND epoch = ?
+RETURNING {_NOW}, (SELECT count(*) FROM gateways WHERE NOT is_ended)
+"""  # noqa: S608 (our own names)
+_NEW_BALANCES: Final = f"""
+INSERT INTO balances (bucket, amount, remainder, at, terms, terms_at)
+SELECT bucket, amount, 0, {_NOW}, terms, since FROM
+    unnest(CAST(? AS TEXT[]), CAST(? AS BIGINT[]), CAST(? AS TEXT[]), CAST(? AS DOUBLE PRECISION[]))
+    AS new (bucket, amount, terms, since)
+ON CONFLICT (bucket) DO NOTHING
+"""  # noqa: S608 (our own names)
+_LOCKED: Final = """
+SELECT bucket, amount, remainder, at, terms, terms_at FROM balances WHERE bucket = ANY(CAST(? AS TEXT[]))
+ORDER BY bucket FOR UPDATE
+"""
+_LEASED: Final = """
+SELECT bucket, coalesce(max(granted) FILTER (WHERE journal = ?), 0), coalesce(max(spent) FILTER (WHERE journal = ?), 0),
+    CAST(coalesce(sum(GREATEST(granted - spent, 0)) FILTER (WHERE journal <> ?), 0) AS BIGINT)
+FROM leases WHERE bucket = ANY(CAST(? AS TEXT[])) GROUP BY bucket
+"""
+_TIME: Final = f"SELECT {_NOW}"
+_UPDATE: Final = """
+UPDATE balances b SET amount = n.amount, remainder = n.remainder, at = n.at, terms = n.terms, terms_at = n.terms_at
+FROM unnest(CAST(? AS TEXT[]), CAST(? AS BIGINT[]), CAST(? AS BIGINT[]), CAST(? AS DOUBLE PRECISION[]),
+    CAST(? AS TEXT[]), CAST(? AS DOUBLE PRECISION[])) AS n (bucket, amount, remainder, at, terms, terms_at)
+WHERE b.bucket = n.bucket
+"""
+_GRANT: Final = f"""
+WITH updated AS ({_UPDATE})
+INSERT INTO leases (bucket, journal, granted, spent)
+SELECT bucket, CAST(? AS TEXT), granted, 0 FROM unnest(CAST(? AS TEXT[]), CAST(? AS BIGINT[])) AS g (bucket, granted)
+ON CONFLICT (bucket, journal) DO UPDATE SET granted = excluded.granted
+"""  # noqa: S608 (our own names)
+_SPEND: Final = f"""
+WITH updated AS ({_UPDATE})
+INSERT INTO leases (bucket, journal, granted, spent)
+SELECT bucket, CAST(? AS TEXT), 0, amount FROM unnest(CAST(? AS TEXT[]), CAST(? AS BIGINT[])) AS s (bucket, amount)
+ON CONFLICT (bucket, journal) DO UPDATE SET spent = leases.spent + excluded.spent
+"""  # noqa: S608 (our own names)
+_ENDED: Final = f"""
+SELECT journal FROM gateways WHERE NOT is_ended AND ends_at < {_NOW} AND {_NOW} - ? >
+    CAST(extract(epoch FROM pg_postmaster_start_time()) AS DOUBLE PRECISION) ORDER BY journal FOR UPDATE SKIP LOCKED
+"""  # noqa: S608 (our own names)
+_FORGET: Final = f"DELETE FROM gateways WHERE is_ended AND ends_at < {_NOW} - ? RETURNING journal"  # noqa: S608 (our own names)
+_STANDINGS: Final = """
+SELECT b.bucket, b.amount, b.remainder, b.at, b.terms, coalesce(l.spent, 0)
+FROM balances b LEFT JOIN leases l ON l.bucket = b.bucket AND l.journal = ? WHERE b.at >= ?
+"""
+
+
+class State(NamedTuple):
+    """The state of the bank at the begin of a request."""
+
+    now: float
+    """Unix time in seconds, of the server."""
+    gateways: int
+    """Number of gateways that share the balances."""
+
+
+class _Row(NamedTuple):
+    """The row of a balance."""
+
+    bucket: LiveBucket
+    terms_at: float
+
+
+def open_leases(connection: PostgresConnection, journal: str, seconds: float) -> tuple[int, State]:
+    """Begin the leases of a gateway anew, and return the number that later requests of this process name."""
+    lasting = seconds + MARGIN_SECONDS
+    epoch, ends_at, gateways = connection.execute(_OPEN, (journal, lasting)).fetchone()
+    connection.execute("DELETE FROM leases WHERE journal = ?", (journal,))
+    return epoch, State(ends_at - lasting, gateways)
+
+
+def renew(connection: PostgresConnection, journal: str, epoch: int, seconds: float) -> State:
+    """Renew the leases of a gateway. Raises `NotOpen` if another process has opened them since `epoch`."""
+    state = connection.execute(_RENEW, (seconds + MARGIN_SECONDS, journal, epoch)).fetchone()
+    if state is None:
+        raise NotOpen(journal)
+    return State(*state)
+
+
+def create_balances(connection: PostgresConnection, asks: Sequence[Ask]) -> None:
+    """Insert rows for new buckets.
+
+    This is done before the transaction that answers. A transaction that inserts a row while it has locks of others
+    could wait for one that waits for it.
+    """
+    fresh = {ask.bucket: (ask.rule, ask.since) for ask in asks if not ask.known and not ask.spent}
+    if fresh:
+        _create(connection, dict(zip(storable(fresh), fresh.values(), strict=True)))
+
+
+def answer_all(connection: PostgresConnection, journal: str, state: State, asks: Sequence[Ask]) -> Sequence[Answer]:
+    """Answer what a gateway asks about buckets, within a transaction of the caller."""
+    if not asks:
+        return ()
+    fresh = {ask.bucket: (ask.rule, ask.since) for ask in asks}
+    rows = _locked(connection, fresh)
+    names = storable(rows)
+    leased = {
+        name: (Lease(granted, spent), elsewhere)
+        for name, granted, spent, elsewhere in connection.execute(_LEASED, (journal, journal, journal, names))
+    }
+    now = _nanoseconds(state.now)
+    answers, recalled = [], []
+    closed: list[str] = []
+    grants: dict[str, int] = {}
+    for ask in asks:
+        (name,) = storable([ask.bucket])
+        bucket, terms_at = rows[name]
+        if ask.rule.terms != bucket.rule.terms and ask.since >= terms_at:
+            bucket.change(ask.rule, now)
+            rows[name] = _Row(bucket, ask.since)
+        else:
+            bucket.accrue(now)
+        own, elsewhere = leased.get(name, (Lease(), 0))
+        lease, is_refused = answered(ask, bucket.balance, own, elsewhere, state.gateways)
+        is_closed = ask.is_last and lease.spent == ask.spent
+        if is_closed:
+            closed.append(name)
+        else:
+            grants[name] = lease.granted
+        if is_refused and elsewhere:
+            recalled.append(name)
+        answers.append(_answer(ask.bucket, bucket, lease, elsewhere, is_refused=is_refused, is_closed=is_closed))
+    connection.execute(_GRANT, (*_columns(rows), journal, list(grants), clamped(grants.values())))
+    if closed:
+        statement = "DELETE FROM leases WHERE journal = ? AND bucket = ANY(CAST(? AS TEXT[]))"
+        connection.execute(statement, (journal, closed))
+    _notify(connection, RECALLED, recalled)
+    return answers
+
+
+def _answer(
+    name: str, bucket: LiveBucket, lease: Lease, elsewhere: int, *, is_refused: bool, is_closed: bool
+) -> Answer:
+    return Answer(
+        bucket=name,
+        granted=lease.granted,
+        spent=lease.spent,
+        amount=bucket.balance,
+        remainder=bucket.remainder,
+        at=bucket.at / SECOND,
+        is_refused=is_refused,
+        elsewhere=elsewhere,
+        is_closed=is_closed,
+    )
+
+
+def charge(
+    connection: PostgresConnection, journal: str, entries: Sequence[Entry], new: Iterable[Sequence[Any]]
+) -> None:
+    """Charge the calls of a batch to their buckets, within a transaction of the caller.
+
+    `new` are the rows of the calls that were not in the store before the batch. The others are charged already.
+    """
+    sums: dict[str, int] = {}
+    for row in new:
+        if row[_CHARGES] != "{}":
+            for name, amount in orjson.loads(row[_CHARGES]).items():
+                sums[name] = sums.get(name, 0) + amount
+    if not sums:
+        return
+    terms = {balance.bucket: balance.terms for entry in entries for balance in entry.balances}
+    fresh = {name: (Rule(name, 0).with_terms(terms.get(name, "")), 0.0) for name in sums}
+    rows = _locked(connection, fresh)
+    now = _nanoseconds(connection.execute(_TIME).fetchone()[0])
+    names = storable(sums)
+    for name, amount in zip(names, sums.values(), strict=True):
+        rows[name].bucket.charge(name, amount, now)
+    connection.execute(_SPEND, (*_columns(rows), journal, names, clamped(sums.values())))
+
+
+def refill(connection: PostgresConnection, name: str, rule: Rule, amount: int) -> Charge:
+    """Add an amount to a bucket, up to its capacity. Return the refill as a charge with a negative amount."""
+    with connection.transaction():
+        rows = _locked(connection, {name: (rule, 0.0)})
+        now = _nanoseconds(connection.execute(_TIME).fetchone()[0])
+        ((stored, (bucket, _)),) = rows.items()
+        bucket.accrue(now)
+        added = bucket.charge(name, -max(0, min(amount, bucket.rule.capacity - bucket.balance)), now)
+        bucket.accrue(now)
+        connection.execute(_UPDATE, _columns(rows))
+        _notify(connection, REFILLED, [stored])
+    return added
+
+
+def end_silent(connection: PostgresConnection, seconds: float) -> int:
+    """Take the leases of silent gateways back, but for what their open calls may cost. Return their number.
+
+    A server that has just started waits for `seconds` first, because the gateways could not reach it before.
+    """
+    with connection.transaction():
+        silent = [journal for (journal,) in connection.execute(_ENDED, (seconds,)).fetchall()]
+        for journal in silent:
+            _end(connection, journal)
+            connection.execute("UPDATE gateways SET is_ended = TRUE WHERE journal = ?", (journal,))
+        for (journal,) in connection.execute(_FORGET, (FORGOTTEN_SECONDS,)).fetchall():
+            connection.execute("DELETE FROM leases WHERE journal = ?", (journal,))
+    return len(silent)
+
+
+def _end(connection: PostgresConnection, journal: str) -> None:
+    costs: dict[str, int] = {}
+    for (line,) in connection.execute("SELECT line FROM open_calls WHERE journal = ?", (journal,)).fetchall():
+        if (call := decode_sent_call(line)) is not None:
+            for name in {chain[0][0] for chain in call.chains}:
+                costs[name] = costs.get(name, 0) + (call.cost or 0)
+    leases = connection.execute(
+        "SELECT bucket, granted, spent FROM leases WHERE journal = ? ORDER BY bucket FOR UPDATE", (journal,)
+    ).fetchall()
+    ended = [(min(granted, spent + costs.get(name, 0)), name, journal) for name, granted, spent in leases]
+    connection.executemany("UPDATE leases SET granted = ? WHERE bucket = ? AND journal = ?", ended)
+
+
+def leave(connection: PostgresConnection, journal: str, epoch: int) -> None:
+    """Give back all that a gateway holds, unless another process has opened its leases since `epoch`."""
+    with connection.transaction():
+        statement = "DELETE FROM gateways WHERE journal = ? AND epoch = ? RETURNING 1"
+        if connection.execute(statement, (journal, epoch)).fetchone() is not None:
+            connection.execute("DELETE FROM leases WHERE journal = ?", (journal,))
+
+
+def standings(connection: PostgresConnection, journal: str, since: float) -> Sequence[Standing]:
+    """Return the balances that have changed since the Unix time `since` of the server."""
+    return [Standing(*row) for row in connection.execute(_STANDINGS, (journal, since))]
+
+
+def _locked(connection: PostgresConnection, fresh: Mapping[str, tuple[Rule, float]]) -> dict[str, _Row]:
+    """Lock the rows of buckets, and return them by their stored names. Buckets without a row are full.
+
+    `fresh` has a rule for each bucket, and the time since when it is used. It is used for a bucket without a row, and
+    for a row of an old release, which has no rule.
+    """
+    rules = dict(zip(storable(fresh), fresh.values(), strict=True))
+    ordered = sorted(rules)
+    found = connection.execute(_LOCKED, (ordered,)).fetchall()
+    if len(found) < len(ordered):
+        _create(connection, rules)
+        found = connection.execute(_LOCKED, (ordered,)).fetchall()
+    rows = {}
+    for name, amount, remainder, at, stored, terms_at in found:
+        rule = rules[name][0].with_terms(stored)
+        rows[name] = _Row(LiveBucket(rule, amount, remainder, _nanoseconds(at)), terms_at)
+    return rows
+
+
+def _create(connection: PostgresConnection, rules: Mapping[str, tuple[Rule, float]]) -> None:
+    """Insert rows of full buckets, unless the buckets have rows."""
+    ordered = sorted(rules)
+    new = [rules[name] for name in ordered]
+    capacities, terms = clamped(rule.capacity for rule, _ in new), [rule.terms for rule, _ in new]
+    connection.execute(_NEW_BALANCES, (ordered, capacities, terms, [since for _, since in new]))
+
+
+def _columns(rows: Mapping[str, _Row]) -> tuple[Sequence[Any], ...]:
+    """Return the values for `_UPDATE`, a list for each column."""
+    live = [row.bucket for row in rows.values()]
+    return (
+        list(rows),
+        clamped(one.balance for one in live),
+        clamped(one.remainder for one in live),
+        [one.at / SECOND for one in live],
+        [one.rule.terms for one in live],
+        [row.terms_at for row in rows.values()],
+    )
+
+
+def _notify(connection: PostgresConnection, channel: str, names: Iterable[str]) -> None:
+    for name in names:
+        payload = name if len(name.encode()) <= MAX_PAYLOAD else ""
+        connection.execute("SELECT pg_notify(?, ?)", (channel, payload))
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * 1_000_000) * (SECOND // 1_000_000)

@@ -1,0 +1,163 @@
+"""The questions of a gateway to the bank of shared quotas, with a bank in memory that may be away."""
+
+import asyncio
+from functools import partial
+from time import monotonic_ns
+
+import pytest
+
+from gateway.call.leases import Leases
+from gateway.contract.errors import Refused
+from gateway.money.quotas.book import Quotas
+from gateway.money.quotas.bucket_chains import Exceeded
+from gateway.money.quotas.buckets import Rule
+from gateway.money.quotas.leases import NotOpen
+from gateway.money.quotas.ledger import Claim
+from gateway.money.quotas.slices import Slices
+from gateway.store.base import StoreFailed
+from tests.helpers.memory_bank import MemoryBank
+from tests.helpers.records import logger
+from tests.helpers.waiting import eventually
+
+RULE = Rule("all", 100)
+
+
+class Bank:
+    """The bank of one gateway. `fault` is raised in place of the next answers."""
+
+    def __init__(self, memory, name):
+        self.memory, self.name, self.fault = memory, name, None
+        self.opened = 0
+
+    async def open(self, asks):
+        self.opened += 1
+        self.fault = None
+        for leases in self.memory.leases.values():
+            leases.pop(self.name, None)
+        return self.memory.exchange(self.name, asks, monotonic_ns())
+
+    async def exchange(self, asks):
+        await asyncio.sleep(0)
+        if self.fault is not None:
+            raise self.fault
+        return self.memory.exchange(self.name, asks, monotonic_ns())
+
+    async def leave(self):
+        for leases in self.memory.leases.values():
+            leases.pop(self.name, None)
+
+
+class Journal:
+    async def flush(self):
+        """Do nothing, because the records of these tests are in the bank at once."""
+
+
+class Gateway:
+    def __init__(self, memory, name, *, goes_on=False, seconds=30.0):
+        self.bank, self.quotas, (self.log, self.out) = Bank(memory, name), Quotas(slices=Slices()), logger()
+        self.leases = Leases(self.bank, self.quotas, Journal(), self.log, seconds=seconds, goes_on=goes_on)
+
+    async def reserve(self, amount):
+        return await self.leases.reserve(partial(self.quotas.reserve, [Claim("all", RULE, amount)]))
+
+
+@pytest.fixture
+def memory():
+    return MemoryBank()
+
+
+@pytest.fixture
+async def opened(memory):
+    """Return a function that starts a gateway. All are closed in the end."""
+    gateways = []
+
+    async def one(name="a", **settings):
+        gateways.append(Gateway(memory, name, **settings))
+        await gateways[-1].leases.start()
+        return gateways[-1]
+
+    yield one
+    for gateway in gateways:
+        await gateway.leases.close()
+
+
+async def test_calls_that_wait_are_asked_for_together(opened, memory):
+    gateway = await opened()
+    before = memory.requests
+    await asyncio.gather(*(gateway.reserve(1) for _ in range(50)))
+    assert memory.requests - before < 10
+
+
+async def test_what_another_gateway_does_not_need_is_given_back(opened, memory):
+    one, other = await opened("a"), await opened("b")
+    await one.reserve(10)
+    held = memory.leases["all"]["a"].held
+    await other.reserve(100 - held + 1)
+    asking = asyncio.create_task(other.reserve(5))
+    before = memory.requests
+    await eventually(lambda: memory.requests > before)
+    # as the database's notification does
+    one.leases.recalled("all")
+    await asking
+    assert memory.leases["all"]["a"].held == 10 < held
+
+
+async def test_a_refusal_ends_with_a_refill(opened, memory):
+    gateway = await opened()
+    await gateway.reserve(100)
+    with pytest.raises(Exceeded):
+        await gateway.reserve(1)
+    memory.buckets["all"].balance = 150
+    with pytest.raises(Exceeded):
+        await gateway.reserve(1)
+    gateway.leases.refilled("all")
+    memory.buckets["all"].rule = Rule("all", 200)
+    assert await gateway.reserve(1)
+
+
+async def test_without_a_bank_the_slice_lasts_and_then_calls_are_refused(opened):
+    gateway = await opened()
+    await gateway.reserve(10)
+    gateway.bank.fault = StoreFailed("gone")
+    free = gateway.quotas.sliced("all").free
+    await gateway.reserve(free)
+    with pytest.raises(Refused) as refused:
+        await gateway.reserve(1)
+    assert "the database is away" in refused.value.problem.message
+    gateway.bank.fault = None
+    await eventually(lambda: gateway.out.getvalue().count(b"leases.bank_is_back") == 1)
+    assert await gateway.reserve(1)
+
+
+async def test_a_gateway_that_goes_on_counts_from_the_last_balance(opened, memory):
+    gateway = await opened(goes_on=True)
+    await gateway.reserve(10)
+    gateway.bank.fault = StoreFailed("gone")
+    await gateway.reserve(80)
+    await gateway.reserve(40)
+    with pytest.raises(Exceeded):
+        await gateway.reserve(1)
+    gateway.bank.fault = None
+    # what it had no slice for is leased after the event
+    await eventually(lambda: memory.leases["all"]["a"].held >= 130)
+
+
+async def test_a_gateway_that_the_bank_has_forgotten_begins_anew(opened, memory):
+    gateway = await opened()
+    await gateway.reserve(10)
+    gateway.bank.fault = NotOpen("a")
+    await gateway.reserve(50)
+    assert gateway.bank.opened == 2
+    assert memory.leases["all"]["a"].held >= 60
+
+
+async def test_a_replaced_process_spends_nothing_more(opened, memory):
+    gateway = await opened()
+    await gateway.reserve(10)
+    await gateway.leases.stop()
+    with pytest.raises(Exceeded):
+        gateway.quotas.reserve([Claim("all", RULE, 1)])
+    await gateway.leases.resume()
+    assert await gateway.reserve(1)
+    await gateway.leases.close()
+    assert memory.leases["all"] == {}

@@ -1,0 +1,205 @@
+"""Three gateways in processes of their own share one PostgreSQL database, and spend from the same quota."""
+
+import asyncio
+import json
+import re
+from contextlib import AsyncExitStack, nullcontext
+from decimal import Decimal
+
+import aiohttp
+import pytest
+
+from tests.helpers.gateway import CAP, EVERYTHING, HAIKU, bedrock
+from tests.helpers.postgres import cluster, require_postgres
+from tests.helpers.processes import family, irisgate, served
+from tests.helpers.waiting import eventually
+
+CALLS = 20
+TOGETHER = 24
+"""Number of calls at the same time, at all gateways together."""
+LEASE_SECONDS = 3
+CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 20}
+REFUSED = re.compile(r"nothing is left|held by calls|database is away")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _postgres():
+    require_postgres()
+
+
+@pytest.fixture
+def address():
+    return cluster().address()
+
+
+@pytest.fixture
+def configured(tmp_path, bedrock_sim, address):
+    """Return a function that writes the configuration of one gateway, and returns the command's arguments."""
+
+    def one(name, capacity="$1000.00", **storage):
+        grants = [*EVERYTHING, {"src": ["*"], "app": {CAP: [{"quotas": [{"bucket": "all"}]}]}}]
+        settings = {
+            "providers": {"b": bedrock(bedrock_sim.url)},
+            "grants": grants,
+            "quotas": {"all": {"capacity": capacity, "rate": "$0.00/day"}},
+            "storage": {"url": cluster().url(address), "shared": True, "lease_seconds": LEASE_SECONDS, **storage},
+        }
+        path = tmp_path / f"{name}.hujson"
+        path.write_text(json.dumps(settings))
+        return ("serve", "--config", str(path), "--listen", "127.0.0.1:0", "--state", str(tmp_path / name))
+
+    return one
+
+
+async def call(gateway):
+    """Make a call. Return "ok", the reason of a refusal, or "cut" if the gateway was killed."""
+    try:
+        async with gateway.session.post(f"{gateway.url}/v1/chat/completions", json=CHAT) as reply:
+            text = await reply.text()
+    except aiohttp.ClientError:
+        return "cut"
+    if reply.status == 200:
+        return "ok"
+    assert reply.status in (429, 503), text
+    return REFUSED.search(text)[0]
+
+
+async def insist(gateway, together=None):
+    """Make a call, and again while calls in flight hold what is left, or a busy machine delays the database."""
+
+    async def outcome():
+        return found if (found := await call(gateway)) not in ("held by calls", "database is away") else None
+
+    async with together or nullcontext():
+        return await eventually(outcome)
+
+
+async def bucket(gateway):
+    async with gateway.session.get(f"{gateway.url}/api/quotas?bucket=all") as reply:
+        (found,) = (await reply.json())["quotas"]
+        return found
+
+
+async def balance(gateway):
+    return Decimal(str((await bucket(gateway))["balance_usd"]))
+
+
+async def refill(gateway, amount):
+    body = {"bucket": "all", "amount": amount}
+    async with gateway.session.post(f"{gateway.url}/api/quotas/refill", json=body) as reply:
+        assert reply.status == 200, await reply.text()
+        return await reply.json()
+
+
+async def cost_of_a_call(tmp_path, configured):
+    """Return what a call costs. It is made at another gateway, with a bucket so large that it does not count."""
+    async with served(tmp_path, *configured("first")) as gateway:
+        assert await call(gateway) == "ok"
+        (stored,) = await gateway.stored(1)
+        return Decimal(str(stored["charges_usd"]["all"]))
+
+
+async def three(stack, tmp_path, configured, capacity, **storage):
+    starts = [served(tmp_path, *configured(name, capacity, **storage)) for name in "abc"]
+    return await asyncio.gather(*map(stack.enter_async_context, starts))
+
+
+async def test_200_calls_at_three_gateways_on_a_bucket_of_20_are_20(tmp_path, configured):
+    """Check that exactly as many calls begin as the bucket has, that a refill reaches all gateways, and that each call
+    is stored and charged once.
+    """
+    cost = await cost_of_a_call(tmp_path, configured)
+    async with AsyncExitStack() as stack:
+        gateways = await three(stack, tmp_path, configured, f"${cost * CALLS}")
+        together = asyncio.Semaphore(TOGETHER)
+        outcomes = await asyncio.gather(*(insist(gateways[number % 3], together) for number in range(200)))
+        assert outcomes.count("ok") == CALLS
+        assert outcomes.count("nothing is left") == 200 - CALLS
+        await eventually(lambda: is_left(gateways[0], 0))
+        await refill(gateways[0], f"${5 * cost}")
+        more = await asyncio.gather(*(insist(gateways[1 + number % 2]) for number in range(20)))
+        assert more.count("ok") == 5
+        # each gateway shows the calls of all
+        for gateway in gateways:
+            calls = await gateway.stored(CALLS + 6)
+            ok = [one["id"] for one in calls if one["outcome"] == "ok"]
+            assert len(ok) == len(set(ok)) == CALLS + 6
+            assert await balance(gateway) == 0
+
+
+async def is_left(gateway, amount):
+    return await balance(gateway) == amount
+
+
+async def test_what_a_killed_gateway_holds_is_free_again(tmp_path, configured):
+    cost = await cost_of_a_call(tmp_path, configured)
+    async with AsyncExitStack() as stack:
+        gateways = await three(stack, tmp_path, configured, f"${cost * CALLS}")
+        first = await asyncio.gather(*(insist(gateways[number % 3]) for number in range(6)))
+        racing = [asyncio.create_task(call(gateways[0])) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        gateways[0].process.kill()
+        cut = await asyncio.gather(*racing)
+        # a killed gateway's calls in flight keep what they may cost until it starts again
+        again = await stack.enter_async_context(served(tmp_path, *configured("a", f"${cost * CALLS}")))
+        others = [again, gateways[1]]
+        outcomes = await asyncio.gather(*(insist(others[number % 2]) for number in range(60)))
+        calls = await again.stored()
+        # but for the call whose cost was looked at
+        charged = sum(Decimal(str(one["charges_usd"].get("all", 0))) for one in calls) - cost
+        assert len({one["id"] for one in calls}) == len(calls)
+        assert await balance(again) == cost * CALLS - charged
+        assert charged <= cost * CALLS + max(Decimal(str(one["cost_usd"] or 0)) for one in calls)
+        whole = [*first, *cut, *outcomes].count("ok")
+        lost = [one for one in calls if one["outcome"] == "lost"]
+        assert whole == CALLS if not lost else whole <= CALLS
+
+
+@pytest.mark.parametrize("on_outage", ["refuse", "go_on"])
+async def test_without_the_database_the_slices_last_and_then_the_setting_decides(tmp_path, configured, on_outage):
+    async with AsyncExitStack() as stack:
+        gateways = await three(stack, tmp_path, configured, "$1.00", on_outage=on_outage)
+        assert [await call(gateway) for gateway in gateways] == ["ok"] * 3
+        await asyncio.to_thread(cluster().stop)
+        try:
+            # the slice of the last call
+            assert await call(gateways[0]) == "ok"
+            await asyncio.sleep(LEASE_SECONDS + 0.5)
+            expected = "ok" if on_outage == "go_on" else "database is away"
+            assert [await call(gateway) for gateway in gateways] == [expected] * 3
+        finally:
+            await asyncio.to_thread(cluster().start)
+        for gateway in gateways:
+            await eventually(lambda gateway=gateway: is_ok(gateway))
+        ended = 10 if on_outage == "go_on" else 7
+        await eventually(lambda: has_ended(gateways[0], ended))
+        calls = await gateways[0].stored()
+        charged = sum(Decimal(str(one["charges_usd"].get("all", 0))) for one in calls)
+        for gateway in gateways:
+            await eventually(lambda gateway=gateway: is_left(gateway, 1 - charged))
+
+
+async def has_ended(gateway, calls):
+    return sum(call["outcome"] == "ok" for call in await gateway.stored()) == calls
+
+
+async def is_ok(gateway):
+    return await call(gateway) == "ok"
+
+
+async def test_a_replaced_gateway_hands_its_slices_over(tmp_path, configured):
+    async with family(tmp_path, *configured("a", "$1.00")) as gateway:
+        for _ in range(2):
+            assert await call(gateway) == "ok"
+            await gateway.restart()
+        assert await call(gateway) == "ok"
+        calls = await gateway.stored(3)
+        charged = sum(Decimal(str(one["charges_usd"]["all"])) for one in calls)
+        await eventually(lambda: is_left(gateway, 1 - charged))
+
+
+async def test_a_gateway_that_does_not_share_is_refused(tmp_path, configured):
+    async with served(tmp_path, *configured("a")):
+        status, _, err = await irisgate(tmp_path, *configured("b", shared=False, lease_seconds=None))
+    assert status != 0
+    assert "another gateway uses this database: irisgate writer on" in err

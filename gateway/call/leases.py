@@ -45,6 +45,10 @@ LOOK_SECONDS: Final = 1.0
 _Waiting = tuple[Want, "asyncio.Future[Answer]"]
 
 
+class _Stopped(StoreFailed):
+    """The answer to calls that wait for the bank while the process stops."""
+
+
 class Leases:
     """The slices of this gateway, kept up to date with the bank. Leases last for `seconds`.
 
@@ -89,7 +93,7 @@ class Leases:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         self._slices.until = 0.0
-        self._fail(self._take_waiting(), StoreFailed("the process is stopping"))
+        self._fail(self._take_waiting(), _Stopped())
 
     async def resume(self) -> None:
         """Undo `stop`. Raises `StoreFailed` if the bank cannot be reached."""

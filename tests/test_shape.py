@@ -21,7 +21,7 @@ _SERVER_SIDE = {
     "access/identity/localapi.py", "call/call_routes.py", "call/context.py", "call/early_stream.py", "call/guard.py", "call/request_body.py",
     "call/request_parsing.py", "call/server.py", "call/stream_writer.py",
     "process/app.py", "process/serve.py", "process/sites.py", "upstream/fetch/client.py", "upstream/fetch/filter_client.py",
-    "web/connections.py", "web/discovery.py", "web/model_lists.py", "web/providers_list.py", "web/readiness.py", "web/wrong_paths.py",
+    "web/connections.py", "web/http_server.py", "web/discovery.py", "web/model_lists.py", "web/providers_list.py", "web/readiness.py", "web/wrong_paths.py",
 }  # fmt: skip
 
 

@@ -139,7 +139,8 @@ def caller_of(request: web.Request) -> Caller:
     if transport is None:
         return Caller(None, "", "", ())
     ends = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-    return Caller(transport, *ends, tuple(request.headers.items()))
+    # the streams of an HTTP/2 connection share their connection
+    return Caller(transport.get_extra_info("connection", transport), *ends, tuple(request.headers.items()))
 
 
 def ambiguous(request: web.BaseRequest) -> str:

@@ -79,6 +79,15 @@ class Limits:
     """Maximum number of clients' connections. It is None for about half of the process's file descriptors."""
     connections_per_peer: int = 256
     """Maximum number of connections from one IP address of another machine."""
+    streams_per_connection: int = 100
+    """Maximum number of concurrent streams of an HTTP/2 connection. RFC 9113, 6.5.2, recommends at least 100."""
+    resets_per_minute: int = 200
+    """Maximum number of streams that a client of HTTP/2 may reset in a minute (CVE-2023-44487, rapid reset).
+
+    A reset stream no longer counts as concurrent, but its request has already cost work."""
+    control_frames_per_minute: int = 1000
+    """Maximum number of frames of HTTP/2 in a minute that carry no request and no body. What a client sends and reads
+    allows it more of them (`web/http2/frames.py`)."""
     head_seconds: float = 15
     """Maximum number of seconds from the first to the last byte of a request's head."""
     idle_seconds: float = 75

@@ -48,7 +48,7 @@ from gateway.telemetry.log import Logger
 from gateway.upstream.allocator import give_memory_back
 from gateway.web.admin.metrics import serving
 from gateway.web.connection_limits import Connections, raise_descriptor_limit
-from gateway.web.connections import Runner
+from gateway.web.http_server import Runner
 from gateway.web.readiness import READINESS
 
 CLOSE_SECONDS: Final = 0.5

@@ -49,6 +49,28 @@ class Connection(Protocol):
     def force_close(self) -> None: ...
 
 
+class Room(Protocol):
+    """The limits of a connection, as the connection sees them."""
+
+    @property
+    def limits(self) -> Callable[[], Limits]: ...
+
+    @property
+    def client(self) -> Callable[[asyncio.BaseTransport], Any]: ...
+
+    def admit(self, connection: Any, peer: Any) -> bool: ...
+
+    def remove(self, connection: Any) -> None: ...
+
+    def busy(self, connection: Any) -> None: ...
+
+    def idle(self, connection: Any) -> None: ...
+
+    def late(self, connection: Any) -> None: ...
+
+    def malformed(self, kind: str, request_id: str, failure: BaseException | None) -> None: ...
+
+
 class Connections:
     """All connections of clients to one process."""
 
@@ -119,6 +141,10 @@ class Connections:
     def late(self, connection: Connection) -> None:
         """Count a connection that is closed because a request's head or a TLS handshake did not come in time."""
         self._refuse("head_seconds", self._open.get(connection, ""))
+
+    def exceeded(self, connection: Connection, limit: str) -> None:
+        """Count a connection that is closed because its client has exceeded a limit of HTTP/2."""
+        self._refuse(limit, self._open.get(connection, ""))
 
     def malformed(self, kind: str, request_id: str, failure: BaseException | None) -> None:
         """Log a malformed request. `failure` is the exception if the gateway itself failed, else None."""

@@ -2,12 +2,13 @@
 requests.
 
 - aiohttp limits neither the number of connections nor the time for a head. So `Connection` extends aiohttp's protocol
-  object. Only this file uses private attributes of aiohttp: those in `start` and `connection_made` of `Connection`,
-  `_ErrInfo`, `_cache` of a request, `_kwargs` of `Server`, and `_make_server` of `AppRunner`.
+  object. Only this file and `http_server.py` use private attributes of aiohttp: those in `start` and
+  `connection_made` of `Connection`, `_ErrInfo`, and `_cache` of a request.
 - aiohttp runs a task for each connection, and a task and two futures for each request. `Connection.start` replaces
   this: one task handles the requests that have arrived, and ends after the last of them.
 - Calls go to `call/call_routes.py`, which returns a `Reply` for most of them. `Connection` writes it in one piece.
   All other requests go to aiohttp's application.
+- A client whose first bytes say so is served over HTTP/2 (`http2/`).
 - The gateway replies to a malformed request with its own error page, and not with aiohttp's.
 
 `connection_limits.py` counts the connections. Bodies are read in `call/server.py`. `call/guard.py` identifies callers,
@@ -17,9 +18,8 @@ and refuses requests because of their headers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any, Final, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, StreamReader, web
@@ -35,7 +35,7 @@ from gateway.call.reply import Reply, encoded
 from gateway.call.request_body import MalformedBody
 from gateway.call.server import as_response
 from gateway.upstream.allocator import limit_reads
-from gateway.web.connection_limits import Connections
+from gateway.web.connection_limits import Room
 from gateway.web.reading_timer import ReadingTimer
 
 MAX_FRAMING_BYTES: Final = 64 * 1024
@@ -52,6 +52,8 @@ CLOSE_SECONDS: Final = 5.0
 
 The rest of a refused request's body is read for at most the same time, so that the client can read the reply.
 """
+HTTP2: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+"""The first bytes of a client that speaks HTTP/2 (RFC 9113, 3.4)."""
 _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 _NO_TASK: Final = cast("Any", None)
 """The task of a request. Nothing reads it, and it would be a reference cycle."""
@@ -68,6 +70,7 @@ class Connection(web.RequestHandler):
     __slots__ = (
         "_body_bytes",
         "_connections",
+        "_first",
         "_head_timer",
         "_is_last",
         "_is_malformed",
@@ -77,9 +80,11 @@ class Connection(web.RequestHandler):
         "handshake",
     )
 
-    def __init__(self, connections: Connections, manager: web.Server, **options: Any) -> None:
+    def __init__(self, connections: Room, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, lingering_time=CLOSE_SECONDS, **options)
         self._connections = connections
+        self._first: bytes | None = b""
+        """The first bytes, while they may be the beginning of HTTP/2; None afterwards."""
         self._head_timer: asyncio.TimerHandle | None = None
         self._reading = ReadingTimer()
         self._is_refused = False
@@ -167,6 +172,13 @@ class Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         if self._is_refused or self._is_malformed or self._close or self._force_close:
             return
+        if (first := self._first) is not None:
+            self._first, data = None, first + data
+            if data.startswith(HTTP2):
+                self._speak_http2(data)
+                return
+            if HTTP2.startswith(data):
+                self._first, data = data, b""
         super().data_received(data)
         if self._current_request is not None:
             self._check_body(self._current_request, len(data))
@@ -323,6 +335,17 @@ class Connection(web.RequestHandler):
         content.set_exception(MalformedBody())
         content.feed_eof()
 
+    def _speak_http2(self, first: bytes) -> None:
+        """Hand the connection over to HTTP/2. `first` are its first bytes."""
+        server, raw = cast("Any", self._manager), self._raw  # `HttpServer`, which imports this file
+        assert raw is not None
+        self._raw = self.transport = None  # so that the end of this object does not close the connection
+        self.connection_lost(None)
+        connection = server.http2()
+        raw.set_protocol(connection)
+        connection.connection_made(raw)
+        connection.data_received(first)
+
     def _goes_on(self) -> bool:
         """Return whether the call in flight continues if its client leaves (`call/middleware/read_on.py`)."""
         call = None if self._current_request is None else self._current_request.get(CALL)
@@ -339,45 +362,6 @@ class Connection(web.RequestHandler):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
-
-
-Others = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Calls = Callable[[Others, web.Request], Awaitable[web.StreamResponse | Reply]]
-"""A function that handles the requests that are calls, and passes any other request to its first argument."""
-
-
-class HttpServer(web.Server):
-    """An aiohttp server that limits its connections.
-
-    If `calls` is not None, it gets every request, and passes those that are no calls on to the server's own handler.
-    """
-
-    def __init__(self, connections: Connections, server: web.Server, calls: Calls | None = None) -> None:
-        others: Any = server.request_handler
-        super().__init__(
-            others if calls is None else cast("Any", partial(calls, others)),
-            request_factory=server.request_factory,
-            handler_cancellation=server.handler_cancellation,
-            **server._kwargs,  # noqa: SLF001 (this object takes the place of `server`)
-        )
-        self._limited = connections
-
-    def __call__(self) -> web.RequestHandler:
-        return Connection(self._limited, self, loop=self._loop, **self._kwargs)
-
-
-class Runner(web.AppRunner):
-    """An aiohttp runner whose server limits its connections."""
-
-    def __init__(
-        self, app: web.Application, connections: Connections, calls: Calls | None = None, **options: Any
-    ) -> None:
-        super().__init__(app, access_log=None, **options)
-        self._connections = connections
-        self._calls = calls
-
-    async def _make_server(self) -> web.Server:
-        return HttpServer(self._connections, await super()._make_server(), self._calls)
 
 
 def _answer_with_version_11(request: web.BaseRequest) -> None:

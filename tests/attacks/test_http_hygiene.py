@@ -21,7 +21,6 @@ REFUSED = {
     "HTTP/0.9": b"GET /secret HTTP/0.9\r\n" + HOST + b"\r\n",
     "no version": b"GET /secret\r\n\r\n",
     "HTTP/2.0": b"GET /secret HTTP/2.0\r\n" + HOST + b"\r\n",
-    "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "HTTP/1.2": b"GET /secret HTTP/1.2\r\n" + HOST + b"\r\n",
     "HTTP/1.10": b"GET /secret HTTP/1.10\r\n" + HOST + b"\r\n",
     "http/1.1": b"GET /secret http/1.1\r\n" + HOST + b"\r\n",

@@ -67,7 +67,6 @@ LINES = {
     "version 3.0": request("GET /api/whoami HTTP/3.0"),
     "a version in small characters": request("GET /api/whoami http/1.1"),
     "another protocol": request("GET /api/whoami RTSP/1.0"),
-    "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "a method in small characters": request("get /api/whoami HTTP/1.1"),
     "a method that is none": request("STEAL /api/whoami HTTP/1.1"),
     "a tab for a space": request("GET\t/api/whoami HTTP/1.1"),

@@ -13,7 +13,7 @@ from gateway.config.server import Limits
 from gateway.telemetry.metrics import Metrics
 from gateway.web import connection_limits
 from gateway.web.connection_limits import Connections
-from gateway.web.connections import HttpServer
+from gateway.web.http_server import HttpServer
 
 GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 PEER = ("100.64.0.1", 1234)
@@ -27,6 +27,17 @@ class Transport(asyncio.Transport):
         self.written = b""
         self.unread = 0
         self.end = ""
+        self.protocol = None
+        self.is_paused = False
+
+    def set_protocol(self, protocol):
+        self.protocol = protocol
+
+    def pause_reading(self):
+        self.is_paused = True
+
+    def resume_reading(self):
+        self.is_paused = False
 
     def write(self, data):
         self.written += data

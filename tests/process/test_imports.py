@@ -9,6 +9,8 @@ from tests.helpers.processes import ROOT, environment
 
 UNNEEDED = (
     "gateway.web.dashboard.frame",
+    "gateway.web.http2",
+    "h2",
     "jinja2",
     "multiprocessing",
     "structlog",

@@ -21,7 +21,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.web import connections as connections_module
 from gateway.web import reading_timer
 from gateway.web.connection_limits import Connections
-from gateway.web.connections import Runner
+from gateway.web.http_server import Runner
 from tests.helpers import processes
 from tests.helpers.gateway import EVERYTHING, Lines, bedrock, gate
 from tests.helpers.processes import CHAT, environment

@@ -63,6 +63,27 @@ class LimitsSection(Section):
         description="Maximum number of connections from one address of another machine, such as 256. With a PROXY "
         "header, the address in the header counts. Connections from `tailscale serve` are not counted by address.",
     )
+    streams_per_connection: int = Field(
+        Limits().streams_per_connection,
+        ge=1,
+        le=10_000,
+        description="Maximum number of concurrent requests on one HTTP/2 connection, such as 100.",
+    )
+    resets_per_minute: int = Field(
+        Limits().resets_per_minute,
+        ge=1,
+        le=1_000_000,
+        description="Maximum number of requests per minute that a client may cancel on one HTTP/2 connection, such as "
+        "200. Then the connection ends.",
+    )
+    control_frames_per_minute: int = Field(
+        Limits().control_frames_per_minute,
+        ge=100,
+        le=1_000_000,
+        description="Maximum number of frames per minute that carry neither a request nor a body, on one HTTP/2 "
+        "connection, such as 1000. Each frame with content, sent or received, allows four more. Then the connection "
+        "ends.",
+    )
     head_seconds: float = Field(
         Limits().head_seconds,
         gt=0,

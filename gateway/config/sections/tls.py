@@ -69,7 +69,7 @@ def read_tls(raw: Any, path: Path, reading: Reading) -> ListenerTls | None:
 def _context() -> ssl.SSLContext:
     """Return TLS settings without a certificate. Python's defaults allow only TLS 1.2 and 1.3, with forward secrecy."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(["h2", "http/1.1"])
     return context
 
 

@@ -23,8 +23,8 @@ from gateway.call.guard import ambiguous, caller_of, cross_site, json_error
 from gateway.contract.errors import Refused
 from gateway.telemetry.http_log import server_logger
 from gateway.web.connection_limits import Connections
-from gateway.web.connections import Runner
 from gateway.web.discovery import alive
+from gateway.web.http_server import Runner
 from gateway.web.readiness import READINESS, Readiness, ready
 
 CLOSE_SECONDS = 0.5

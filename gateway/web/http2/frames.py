@@ -1,0 +1,113 @@
+"""The frames that a client sends, with limits on those that cost the gateway work and carry nothing.
+
+- `h2` parses a frame in some 30 microseconds, and replies to SETTINGS and PING. A client could keep the gateway busy
+  with frames of nine bytes. So control frames and tiny DATA frames take from a budget. It grows with the time, and
+  with what is sent to the client and received from it. The frames above it are not parsed.
+- A head in many CONTINUATION frames has a limit too, before it is decompressed.
+
+`connection.py` ends a connection that exceeds a limit.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Final, NamedTuple
+
+DATA: Final = 0x0
+HEADERS: Final = 0x1
+GOAWAY: Final = 0x7
+CONTINUATION: Final = 0x9
+MAX_FRAME: Final = 16 * 1024
+"""Maximum length of a frame that the gateway receives: the initial SETTINGS_MAX_FRAME_SIZE (RFC 9113, 6.5.2)."""
+SMALL_BYTES: Final = 128
+"""Length below which a DATA frame takes from the budget, unless it ends the stream."""
+EARNED: Final = 4
+"""Number of control frames that a client may send for each frame with content, sent or received.
+
+Some clients send two WINDOW_UPDATE frames and a PING for each DATA frame."""
+_HEAD_BYTES: Final = 9
+_END_STREAM: Final = 0x1
+_END_HEADERS: Final = 0x4
+
+
+class Budget:
+    """A number of things that a client may do. It is full at first, and fills up in a minute."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._left = float(most)
+        self._since = monotonic()
+
+    def take(self) -> bool:
+        """Return whether the client may do one more thing."""
+        if self._left < 1:
+            now = monotonic()
+            self._left = min(self._most, self._left + (now - self._since) * self._most / 60)
+            self._since = now
+        self._left -= 1
+        return self._left >= 0
+
+    def earn(self, number: int) -> None:
+        self._left = min(self._most, self._left + number)
+
+
+class Frame(NamedTuple):
+    type: int
+    data: bytes
+    """The whole frame."""
+
+
+class Exceeded(Exception):
+    """The client has exceeded the limit that the message names."""
+
+
+class TooLongFrame(Exception):
+    """A frame is longer than `MAX_FRAME`."""
+
+
+class Frames:
+    """The received bytes, split into frames. `head_bytes` is the maximum length of a compressed head."""
+
+    def __init__(self, control_frames: Budget, head_bytes: int) -> None:
+        self._budget = control_frames
+        self._head_bytes = head_bytes
+        self._data = bytearray()
+        self._block = 0
+        """Number of received bytes of the head that has not ended."""
+
+    def add(self, data: bytes) -> None:
+        self._data += data
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._data
+
+    def next(self) -> Frame | None:
+        """Return the next frame, or None if it has not come completely. Raises `Exceeded` and `TooLongFrame`."""
+        data = self._data
+        if len(data) < _HEAD_BYTES:
+            return None
+        length, kind, flags = int.from_bytes(data[:3], "big"), data[3], data[4]
+        if length > MAX_FRAME:
+            raise TooLongFrame
+        if len(data) < _HEAD_BYTES + length:
+            return None
+        self._check(length, kind, flags)
+        frame = Frame(kind, bytes(data[: _HEAD_BYTES + length]))
+        del data[: _HEAD_BYTES + length]
+        return frame
+
+    def _check(self, length: int, kind: int, flags: int) -> None:
+        if kind in {HEADERS, CONTINUATION}:
+            self._block += length
+            if self._block > self._head_bytes:
+                raise Exceeded("header_bytes")
+            if flags & _END_HEADERS:
+                self._block = 0
+            is_free = kind == HEADERS
+        else:
+            is_free = kind == DATA and (length >= SMALL_BYTES or bool(flags & _END_STREAM))
+        if kind == DATA and length >= SMALL_BYTES:
+            self._budget.earn(EARNED)
+        elif not is_free and not self._budget.take():
+            raise Exceeded("control_frames_per_minute")

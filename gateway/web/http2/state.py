@@ -1,0 +1,54 @@
+"""The state of `h2` for a connection, and the settings that a client is told."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.settings import SettingCodes, Settings
+from h2.utilities import SizeLimitDict
+from hyperframe.frame import SettingsFrame
+
+STREAM_WINDOW: Final = 256 * 1024
+"""Number of bytes of a body that a client may send before the gateway has read them. Over a distance of 50 ms, this
+allows 5 MB per second."""
+CONNECTION_WINDOW: Final = 1024 * 1024
+"""The same for all streams of a connection together."""
+CLOSED_STREAMS: Final = 1000
+"""Number of ended streams whose end is remembered. By default `h2` remembers 65,536 of each connection: 10 MB."""
+INITIAL_WINDOW: Final = 65_535
+"""The window of a new connection (RFC 9113, 6.9.2)."""
+
+
+def new_h2(head_bytes: int) -> H2Connection:
+    """Return the protocol's state, with the limits that it keeps itself.
+
+    Headers are checked in `requests.py`, and those of replies come from the gateway itself.
+    """
+    config = H2Configuration(
+        client_side=False,
+        validate_outbound_headers=False,
+        normalize_outbound_headers=False,
+        validate_inbound_headers=False,
+        normalize_inbound_headers=False,
+    )
+    connection = H2Connection(config)
+    connection._closed_streams = SizeLimitDict(size_limit=CLOSED_STREAMS)  # noqa: SLF001 (it has no other setting)
+    sizes = {SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW, SettingCodes.MAX_HEADER_LIST_SIZE: head_bytes}
+    connection.local_settings = Settings(client=False, initial_values=sizes)
+    connection.decoder.max_header_list_size = head_bytes
+    connection.initiate_connection()
+    connection.clear_outbound_data_buffer()
+    connection.increment_flow_control_window(CONNECTION_WINDOW - INITIAL_WINDOW)
+    return connection
+
+
+def settings_bytes(connection: H2Connection, streams: int) -> bytes:
+    """Return the first bytes for the client: SETTINGS and WINDOW_UPDATE.
+
+    `h2` does not know the number of streams. It would end the connection of a client that opens more of them before it
+    has read the settings. The gateway refuses such streams.
+    """
+    values = {**connection.local_settings, SettingCodes.MAX_CONCURRENT_STREAMS: streams}
+    return b"".join([SettingsFrame(0, settings=values).serialize(), connection.data_to_send()])

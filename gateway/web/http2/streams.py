@@ -1,0 +1,248 @@
+"""A stream of an HTTP/2 connection, as the transport of a connection of HTTP/1.1.
+
+- The protocol above it is `web/connections.py`'s `Connection`, which serves exactly one request.
+- What the protocol writes is parsed (`replies.py`), and sent as the client's windows allow. Until it is sent, the
+  protocol's writing is paused. So the protocol's limits for clients that do not read apply to each stream.
+- A protocol that pauses reading gets no more of the body, and the client no more window.
+- A stream whose reply is cut is reset, so that the client does not take the reply for complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Final, Protocol
+
+from gateway.web.http2.replies import BadReply, ReplyHead, ReplyParser
+from gateway.web.http2.requests import Head
+
+LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+class Handler(Protocol):
+    """A protocol of HTTP/1.1 that serves the request of a stream."""
+
+    def connection_made(self, transport: asyncio.BaseTransport, /) -> None: ...
+
+    def connection_lost(self, exc: BaseException | None, /) -> None: ...
+
+    def data_received(self, data: bytes, /) -> None: ...
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+
+class Multiplexer(Protocol):
+    """The HTTP/2 connection of a stream (`connection.py`)."""
+
+    def extra_info(self, name: str, default: Any) -> Any: ...
+
+    def send_head(self, stream: Stream, head: ReplyHead) -> None: ...
+
+    def send(self, stream: Stream) -> None:
+        """Send the unsent bytes of the stream, now or when the windows allow it."""
+
+    def acknowledge(self, stream: Stream, size: int) -> None:
+        """Let the client send `size` more bytes of the body."""
+
+    def reset(self, stream: Stream) -> None:
+        """Tell the client that the reply is cut."""
+
+    def leave(self, stream: Stream, handler: Handler) -> None:
+        """Forget a stream that has ended, and its protocol."""
+
+
+class Stream(asyncio.Transport):
+    """One stream: the transport of the protocol that serves its request."""
+
+    def __init__(self, connection: Multiplexer, number: int, head: Head) -> None:
+        super().__init__()
+        self.number = number
+        self.unsent = bytearray()
+        """Bytes of the reply's body that are not sent yet."""
+        self.is_last = False
+        """Whether the connection accepts no more requests after this one."""
+        self._connection = connection
+        self._handler: Handler | None = None
+        self._reply = ReplyParser(head.method)
+        self._is_chunked = head.is_chunked
+        self._held: deque[tuple[bytes, int]] = deque()
+        """Pieces of the body that the protocol does not read yet, each with the size that it takes of the window."""
+        self._has_body_end = False
+        """Whether the whole body of the request has come."""
+        self._is_reading = True
+        self._is_feeding = False
+        self._is_paused = False
+        """Whether the protocol's writing is paused."""
+        self._is_closing = False
+        self._is_sent = False
+        """Whether the end of the reply is sent."""
+        self._is_served = False
+        """Whether the protocol has finished the request."""
+
+    def serve(self, handler: Handler, head: Head, *, has_body: bool) -> None:
+        """Let a new protocol serve the request."""
+        self._handler = handler
+        self._has_body_end = not has_body
+        handler.connection_made(self)
+        handler.data_received(head.data)
+
+    # what comes from the client
+
+    def body_received(self, data: bytes, size: int) -> None:
+        """Pass a piece of the body on. `size` is what it takes of the window."""
+        if data or size:
+            self._held.append((data, size))
+            self._feed()
+
+    def body_ended(self) -> None:
+        self._has_body_end = True
+        if self._is_chunked:
+            self._held.append((b"", 0))
+            self._feed()
+
+    def lose(self, reason: Exception | None) -> None:
+        """End the stream for the protocol: the client has gone, or everything is sent."""
+        self._is_closing = True
+        handler, self._handler = self._handler, None
+        if handler is None:
+            return
+        self.unsent.clear()
+        self._connection.leave(self, handler)
+        handler.connection_lost(reason)
+        while self._held:
+            self._connection.acknowledge(self, self._held.popleft()[1])
+
+    def _feed(self) -> None:
+        """Pass the held pieces of the body to the protocol while it reads."""
+        if self._is_feeding:
+            return
+        self._is_feeding = True
+        try:
+            while self._held and self._is_reading and self._handler is not None:
+                data, size = self._held.popleft()
+                if data or not size:
+                    self._handler.data_received(self._framed(data))
+                if size:
+                    self._connection.acknowledge(self, size)
+        finally:
+            self._is_feeding = False
+
+    def _framed(self, data: bytes) -> bytes:
+        """Return a piece of the body as HTTP/1.1 has it. An empty piece is the end of a body in chunks."""
+        if not self._is_chunked:
+            return data
+        return b"%x\r\n%b\r\n" % (len(data), data) if data else LAST_CHUNK
+
+    # what the HTTP/2 connection asks for
+
+    @property
+    def awaits_window(self) -> bool:
+        """True if a part of the reply is not sent yet."""
+        return bool(self.unsent) or (self._reply.is_complete and not self._is_sent)
+
+    @property
+    def ends_here(self) -> bool:
+        """True if the unsent bytes are the last ones of the reply."""
+        return self._reply.is_complete
+
+    @property
+    def is_whole(self) -> bool:
+        """True if the whole request has come. Otherwise the client may still send a part of the body."""
+        return self._has_body_end
+
+    @property
+    def is_sent(self) -> bool:
+        return self._is_sent
+
+    def sent(self, *, is_end: bool) -> None:
+        """Note that unsent bytes are sent. `is_end` is true for the end of the reply."""
+        if is_end:
+            self._is_sent = True
+            self._finish()
+        self._balance()
+
+    def served(self) -> None:
+        """Note that the protocol has finished the request."""
+        self._is_served = True
+        self._finish()
+
+    def _finish(self) -> None:
+        """End the stream soon if everything is done. Its protocol may be in the middle of a function now."""
+        if self._is_sent and (self._is_served or self._is_closing):
+            asyncio.get_running_loop().call_soon(self.lose, None)
+
+    def _balance(self) -> None:
+        """Pause the protocol's writing while there are unsent bytes."""
+        if self._handler is None or self._is_paused is self.awaits_window:
+            return
+        self._is_paused = not self._is_paused
+        if self._is_paused:
+            self._handler.pause_writing()
+        else:
+            self._handler.resume_writing()
+
+    # the transport of the protocol
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return a fact about the client's connection. "socket" is None, because options of the socket are not ours."""
+        return None if name == "socket" else self._connection.extra_info(name, default)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._is_closing or not data:
+            return
+        try:
+            parts = self._reply.feed(bytes(data))
+        except BadReply:
+            self.abort()
+            raise
+        for part in parts:
+            if isinstance(part, ReplyHead):
+                self._is_sent = self._is_sent or part.ends
+                self.is_last = part.closes and part.status < 400
+                self._connection.send_head(self, part)
+            else:
+                self.unsent += part
+        if self.awaits_window:
+            self._connection.send(self)
+        self._balance()
+        if self._is_sent:
+            self._finish()
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.unsent)
+
+    def is_closing(self) -> bool:
+        return self._is_closing
+
+    def close(self) -> None:
+        """End the stream after the unsent bytes, or reset it at once if the reply is not complete."""
+        if not self._is_closing:
+            self._is_closing = True
+            if self._reply.is_complete:
+                self._finish()
+            else:
+                self._cut()
+
+    def abort(self) -> None:
+        """Reset the stream, unless the whole reply is sent."""
+        self._is_closing = True
+        if self._is_sent:
+            self._finish()
+        else:
+            self._cut()
+
+    def _cut(self) -> None:
+        self._connection.reset(self)
+        asyncio.get_running_loop().call_soon(self.lose, None)
+
+    def is_reading(self) -> bool:
+        return self._is_reading
+
+    def pause_reading(self) -> None:
+        self._is_reading = False
+
+    def resume_reading(self) -> None:
+        self._is_reading = True
+        self._feed()

@@ -1,0 +1,67 @@
+"""The server that makes the connections of clients (`connections.py`), and the runner of a server.
+
+This file uses private attributes of aiohttp: `_kwargs` of `Server`, and `_make_server` of `AppRunner`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Final, cast
+
+from aiohttp import web
+
+from gateway.call.reply import Reply
+from gateway.web.connection_limits import Connections, Room
+from gateway.web.connections import Connection
+
+LINE_BYTES: Final = 8190
+"""aiohttp's maximum length of a header line in bytes, for servers without a limit of their own."""
+Others = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Calls = Callable[[Others, web.Request], Awaitable[web.StreamResponse | Reply]]
+"""A function that handles the requests that are calls, and passes any other request to its first argument."""
+
+
+class HttpServer(web.Server):
+    """An aiohttp server that limits its connections.
+
+    If `calls` is not None, it gets every request, and passes those that are no calls on to the server's own handler.
+    """
+
+    def __init__(self, connections: Connections, server: web.Server, calls: Calls | None = None) -> None:
+        others: Any = server.request_handler
+        super().__init__(
+            others if calls is None else cast("Any", partial(calls, others)),
+            request_factory=server.request_factory,
+            handler_cancellation=server.handler_cancellation,
+            **server._kwargs,  # noqa: SLF001 (this object takes the place of `server`)
+        )
+        self._limited = connections
+
+    def __call__(self) -> web.RequestHandler:
+        return self.connection(self._limited)
+
+    def connection(self, room: Room) -> Connection:
+        """Return a connection of HTTP/1.1 with the limits of `room`."""
+        return Connection(room, self, loop=self._loop, **self._kwargs)
+
+    def http2(self) -> asyncio.Protocol:
+        """Return a connection of HTTP/2. Its modules are imported with the first one, which takes 15 milliseconds."""
+        from gateway.web.http2.connection import Http2Connection  # noqa: PLC0415
+
+        return Http2Connection(self._limited, self, self._kwargs.get("max_line_size", LINE_BYTES))
+
+
+class Runner(web.AppRunner):
+    """An aiohttp runner whose server limits its connections."""
+
+    def __init__(
+        self, app: web.Application, connections: Connections, calls: Calls | None = None, **options: Any
+    ) -> None:
+        super().__init__(app, access_log=None, **options)
+        self._connections = connections
+        self._calls = calls
+
+    async def _make_server(self) -> web.Server:
+        return HttpServer(self._connections, await super()._make_server(), self._calls)

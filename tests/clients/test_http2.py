@@ -1,0 +1,203 @@
+"""Clients and proxies that speak HTTP/2: curl, AWS's SDK for JavaScript, h2load, nghttp, and Caddy and HAProxy in front."""
+
+import asyncio
+import json
+import os
+import re
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+from tests.clients import page
+from tests.clients.programs import NOWHERE
+from tests.clients.samples import ROOT, TOOLS_FOLDER, program
+from tests.helpers.gateway import HAIKU, NOVA, bedrock, gate
+from tests.helpers.tls import certified
+from tests.helpers.waiting import eventually
+
+SCRIPT = ROOT / "tests" / "clients" / "node" / "aws_sdk.mjs"
+HELLO = {"max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}], "model": HAIKU}
+HELLO_FROM = "Hello from a simulated model. You said: Hi"
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """Return the paths of a certificate for localhost, and of its key."""
+    return [str(path) for path in certified(tmp_path, "localhost")]
+
+
+@pytest.fixture
+async def gw(tmp_path, bedrock_sim, certificate, unused_tcp_port):
+    """Return a gateway with a listener without TLS, and one with TLS."""
+    tls = dict(zip(("certificate", "key"), certificate, strict=True))
+    server = {
+        "listeners": [
+            {"listen": "127.0.0.1:0", "identity": "static", "login": "ci@example.com"},
+            {"listen": f"127.0.0.1:{unused_tcp_port}", "tls": tls},
+        ]
+    }
+    async with gate(tmp_path / "state", {"b": bedrock(bedrock_sim.url)}, server=server) as running:
+        yield running
+
+
+def url(gw, scheme):
+    """Return the URL of the listener without TLS, or of the one with TLS, whose certificate is for localhost."""
+    plain, encrypted = gw.running.urls
+    return plain if scheme == "http" else encrypted.replace("127.0.0.1", "localhost")
+
+
+async def run(*command, stdin="", **environ):
+    """Run a program, and return what it printed. Fails if the program does."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=TOOLS_FOLDER if TOOLS_FOLDER.is_dir() else ROOT,
+        env={"PATH": os.environ["PATH"], **NOWHERE, "NO_PROXY": "127.0.0.1,localhost", **environ},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(60):
+            out, _ = await process.communicate(stdin.encode())
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 0, out.decode()
+    return out.decode()
+
+
+@pytest.mark.parametrize(("scheme", "option"), [("http", "--http2-prior-knowledge"), ("https", "--http2")])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_curl(gw, certificate, scheme, option, stream):
+    body = json.dumps(HELLO | {"stream": stream})
+    out = await run(
+        program("curl"), "-sS", option, "--cacert", certificate[0], "-w", "\n%{http_version} %{http_code}",
+        "-d", body, f"{url(gw, scheme)}/v1/messages",
+    )  # fmt: skip
+    assert out.endswith("\n2 200")
+    assert "end_turn" in out
+    (record,) = await gw.calls()
+    assert (record["outcome"], record["stream"], record["agent"]) == ("ok", stream, "curl")
+
+
+async def test_curl_gets_the_reply_to_a_body_that_is_too_large(gw, tmp_path):
+    """Check that curl 7 gets the reply, although it loses one that is followed by a reset at once."""
+    (tmp_path / "body").write_bytes(b"x" * 40_000_000)
+    out = await run(
+        program("curl"), "-sS", "--http2-prior-knowledge", "-w", "\n%{http_code}", "--data-binary",
+        f"@{tmp_path / 'body'}", f"{url(gw, 'http')}/v1/messages",
+    )  # fmt: skip
+    assert out.endswith("\n413")
+    assert "request_too_large" in out
+
+
+async def test_curl_that_asks_for_an_upgrade_goes_on_in_http1(gw):
+    out = await run(program("curl"), "-sS", "--http2", "-w", "%{http_version}", f"{url(gw, 'http')}/healthz")
+    assert out == "ok\n1.1"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_awss_sdk_for_javascript(gw, certificate, scheme):
+    if not (TOOLS_FOLDER / "node_modules" / "@aws-sdk" / "client-bedrock-runtime").is_dir():
+        pytest.skip("AWS's SDK for JavaScript is not in .tools")
+    (code,) = page.settings("AWS SDK for JavaScript", url(gw, scheme), "js")
+    node = program("node")
+    out = await run(
+        node, "--input-type=module", "--eval", SCRIPT.read_text(), NOVA, stdin=code, NODE_EXTRA_CA_CERTS=certificate[0]
+    )
+    result = json.loads(out.splitlines()[-1])
+    assert result == {"handler": "NodeHttp2Handler", "whole": HELLO_FROM, "streamed": [HELLO_FROM] * 10}
+    assert {record["api"] for record in await gw.calls(11)} == {"bedrock_converse"}
+
+
+async def test_h2load(gw, tmp_path):
+    (tmp_path / "body").write_text(json.dumps(HELLO))
+    out = await run(
+        program("h2load"), "-n", "60", "-c", "3", "-m", "10", "-d", str(tmp_path / "body"),
+        "-H", "content-type: application/json", f"{url(gw, 'http')}/v1/messages",
+    )  # fmt: skip
+    assert "60 succeeded, 0 failed, 0 errored" in out
+    assert "status codes: 60 2xx" in out
+
+
+async def test_nghttp(gw):
+    out = await run(program("nghttp"), "-nvv", f"{url(gw, 'http')}/healthz", f"{url(gw, 'http')}/readyz")
+    assert len(re.findall(r"recv \(stream_id=\d+\) :status: 200", out)) == 2
+    assert "error_code=PROTOCOL_ERROR" not in out
+
+
+CADDY = """
+{{
+    admin off
+    auto_https off
+    storage file_system {folder}
+}}
+http://127.0.0.1:{port} {{
+    reverse_proxy h2c://{gateway} {{
+        header_up Host {{upstream_hostport}}
+        flush_interval -1
+    }}
+}}
+"""
+HAPROXY = """
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+frontend clients
+    bind 127.0.0.1:{port}
+    default_backend gateway
+backend gateway
+    http-reuse always
+    server irisgate {gateway} proto h2
+"""
+PROXIES = {"caddy": (CADDY, ("run", "--adapter", "caddyfile", "--config")), "haproxy": (HAPROXY, ("-db", "-f"))}
+
+
+@asynccontextmanager
+async def in_front(name, gateway, folder, port):
+    """Run a proxy that speaks HTTP/2 to the gateway. Yield its URL."""
+    text, options = PROXIES[name]
+    path = program(name)
+    config = folder / f"{name}.cfg"
+    config.write_text(text.format(port=port, gateway=gateway.partition("://")[2], folder=folder))
+    process = await asyncio.create_subprocess_exec(
+        path, *options, config, env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+
+    async def answers():
+        assert process.returncode is None, f"{name} has ended"
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    try:
+        await eventually(answers)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        await process.wait()
+
+
+@pytest.mark.parametrize("name", PROXIES)
+async def test_a_proxy_in_front(gw, tmp_path, unused_tcp_port_factory, name):
+    async with (
+        in_front(name, url(gw, "http"), tmp_path, unused_tcp_port_factory()) as front,
+        aiohttp.ClientSession() as session,
+    ):
+
+        async def ask(stream):
+            headers = {"Host": url(gw, "http").partition("://")[2]}
+            async with session.post(f"{front}/v1/messages", json=HELLO | {"stream": stream}, headers=headers) as reply:
+                return reply.status, (await reply.read()).count(b"end_turn")
+
+        assert await asyncio.gather(*map(ask, [False, True] * 10)) == [(200, 1)] * 20
+        records = await gw.calls(20)
+        assert [record["outcome"] for record in records] == ["ok"] * 20
+        assert gw.running.connections.count < 10

@@ -40,9 +40,9 @@ class Postgres:
     """The replica that pages and reports read. It is None if they read `server`."""
     password: Secret = field(default_factory=Secret)
     authorities: str = field(default="", repr=False)
-    """The certificates of the trusted authorities, in PEM format; "" for the system's own."""
+    """The certificates of the trusted authorities, in PEM format. The value is "" for the system's own."""
     sharing: Sharing | None = None
-    """None if only one gateway may use the database."""
+    """The settings for several gateways. The value is None if only one gateway may use the database."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,7 @@ class InPostgres:
 
         connection = PostgresConnection(self.cluster.address(), "writer")
         self.opened.append(connection)
-        prepare(connection, "journal", "memory")
+        prepare(connection, "journal", "memory", is_shared=False)
         month = "CAST(extract(epoch FROM date_trunc(''month'', to_timestamp(at / 1000), ''UTC'')) * 1000 AS BIGINT)"
         rounding, values = "CAST(round(number) AS BIGINT)", "json_array_elements_text(CAST(list AS JSON))"
         for function, select in (
@@ -145,7 +145,7 @@ class InPostgres:
             f"TRUNCATE calls, sessions, series, error_kinds, health, {', '.join(TABLES)} RESTART IDENTITY CASCADE"
         )
         for batch in batches:
-            write(connection, "journal", read(batch), JournalOffset())
+            write(connection, "journal", read(batch), JournalOffset(), is_shared=False)
         try:
             yield connection
         finally:

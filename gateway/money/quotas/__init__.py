@@ -1,11 +1,11 @@
 """Quotas and rate limits as buckets. A call reserves an amount before it is sent, and is charged when it has ended.
 
 - `definitions.py`: quotas and rate limits as the configuration defines them, and the names of their buckets.
-- `buckets.py`: the arithmetic of one bucket; `windows.py`: calendar windows; `clock.py`: the time of the process.
-- `ledger.py`: all buckets of one kind; `bucket_chains.py`: chains of buckets.
-- `leases.py`: leases, by which several gateways share buckets; `slices.py`: the buckets as one of the gateways has
+- `buckets.py`: the arithmetic of one bucket. `windows.py`: calendar windows. `clock.py`: the time of the process.
+- `ledger.py`: all buckets of one kind. `bucket_chains.py`: chains of buckets.
+- `leases.py`: leases, by which several gateways share buckets. `slices.py`: the buckets as one of these gateways has
   them.
-- `estimate.py`: an estimate of the maximum number of tokens of a call; `contents.py`: images, files and tools in a
+- `estimate.py`: an estimate of the maximum number of tokens of a call. `contents.py`: images, files and tools in a
   body.
 - `book.py`: all buckets of the gateway's process. `transfer.py`: the form in which a process hands their state to the
   process that replaces it.

@@ -70,8 +70,8 @@ def split(chain: Links, amount: int, *, unreserved: bool = False) -> Sequence[tu
     """Return each bucket of a chain with the part of the amount that it pays.
 
     The buckets pay in their order. Each pays as much of the amount as it has (`LiveBucket.own`). The first bucket that
-    never refuses a call (`notify`) pays all that remains. If there is no such bucket, the last one pays it. If
-    `unreserved` is true, amounts that calls in flight have reserved are not available.
+    never refuses a call (`notify`) pays the rest. Without such a bucket, the last bucket pays the rest. If `unreserved`
+    is true, what a bucket has does not include amounts that calls in flight have reserved.
     """
     if len(chain) == 1:  # nearly all chains
         ((name, bucket),) = chain

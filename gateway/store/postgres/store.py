@@ -103,7 +103,7 @@ def _offset(connection: PostgresConnection, journal: str) -> JournalOffset:
 
 
 def _other(connection: PostgresConnection, number: int, kinds: tuple[int, int]) -> tuple[str, str | None] | None:
-    """Return the name and address of another gateway that uses the database; None if there is none.
+    """Return the name and address of another gateway that uses the database, or None if there is none.
 
     `kinds` are the first numbers of the locks of those gateways.
 

@@ -74,8 +74,8 @@ def write(
     If several gateways share the balances, calls are charged to the balances here. Otherwise the gateway has charged
     them, and the batch has the new balances.
 
-    If a sum becomes too large for its column, the batch is written again with sums that end at the largest integer.
-    Otherwise one batch would keep all later ones from being written.
+    If a sum becomes too large for its column, the batch is written again, with sums that stop at the largest integer
+    (`dialect.bounded`). Without this, one batch would keep all later ones from being written.
     """
     try:
         _write(connection, journal, entries, offset, is_shared=is_shared)

@@ -121,7 +121,8 @@ async def test_200_calls_at_three_gateways_on_a_bucket_of_20_are_20(tmp_path, co
         assert more.count("ok") == 5
         # each gateway shows the calls of all
         for gateway in gateways:
-            calls = await gateway.stored(CALLS + 6)
+            await eventually(lambda gateway=gateway: has_ended(gateway, CALLS + 6))
+            calls = await gateway.stored()
             ok = [one["id"] for one in calls if one["outcome"] == "ok"]
             assert len(ok) == len(set(ok)) == CALLS + 6
             assert await balance(gateway) == 0
@@ -144,11 +145,16 @@ async def test_what_a_killed_gateway_holds_is_free_again(tmp_path, configured):
         again = await stack.enter_async_context(served(tmp_path, *configured("a", f"${cost * CALLS}")))
         others = [again, gateways[1]]
         outcomes = await asyncio.gather(*(insist(others[number % 2]) for number in range(60)))
-        calls = await again.stored()
-        # but for the call whose cost was looked at
-        charged = sum(Decimal(str(one["charges_usd"].get("all", 0))) for one in calls) - cost
+
+        async def settled():
+            """Return the calls and what they were charged once the balance agrees. Records are stored after replies."""
+            stored = await again.stored()
+            # but for the call whose cost was looked at
+            sum_of_calls = sum(Decimal(str(one["charges_usd"].get("all", 0))) for one in stored) - cost
+            return (stored, sum_of_calls) if await balance(again) == cost * CALLS - sum_of_calls else None
+
+        calls, charged = await eventually(settled)
         assert len({one["id"] for one in calls}) == len(calls)
-        assert await balance(again) == cost * CALLS - charged
         assert charged <= cost * CALLS + max(Decimal(str(one["cost_usd"] or 0)) for one in calls)
         whole = [*first, *cut, *outcomes].count("ok")
         lost = [one for one in calls if one["outcome"] == "lost"]

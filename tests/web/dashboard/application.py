@@ -12,6 +12,7 @@ from aiohttp import web
 from gateway.access.grants import Grants
 from gateway.access.identity.caller import Identity
 from gateway.call.context import GATEWAY, IDENTITY, REQUEST_ID, Gateway
+from gateway.call.keeper import Keeper
 from gateway.config.document.secrets import Secret
 from gateway.config.model import Capability, Config, Grant, Provider
 from gateway.contract.record import NANODOLLARS
@@ -140,6 +141,7 @@ def application(store: SqliteStore | Broken, config: Config = CONFIG) -> web.App
             is_leaving=False,
             follower=SimpleNamespace(applied=JournalOffset(), is_replaced=False),
             quotas=quotas,
+            keeper=Keeper(),
             metrics=SimpleNamespace(recent=RecentCalls()),
         ),
     )

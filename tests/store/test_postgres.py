@@ -215,6 +215,29 @@ async def test_a_crash_within_a_batch_leaves_nothing_of_it(opened, address):
     assert [row.calls for row in await store.usage(UsageQuery())] == [20_001]
 
 
+def test_a_statement_ends_with_its_connection(address, monkeypatch):
+    from gateway.store.postgres import connection
+
+    monkeypatch.setattr(connection, "LOOK_SECONDS", 0.05)
+    lost = connection.PostgresConnection(address, "writer")
+
+    class Stuck:
+        """A connection of asyncpg that breaks off within a COPY, while it waits for the socket."""
+
+        is_closed = lost._connection.is_closed
+        terminate = lost._connection.terminate
+
+        async def copy_records_to_table(self, _table, **_options):
+            self.terminate()
+            await asyncio.Event().wait()
+
+    lost._connection = Stuck()
+    with pytest.raises(ConnectionError, match="broke off"):
+        lost.copy("batch", ("id",), [("a",)])
+    assert lost.is_lost
+    lost.close()
+
+
 async def test_a_server_that_hangs_counts_as_failed(opened, monkeypatch):
     from gateway.store.postgres import connection
 

@@ -27,6 +27,8 @@ STATEMENT_SECONDS: Final = 30.0
 counts as failed."""
 MANY_ROWS: Final = 2_000
 """Maximum number of rows that are sent at once. For each such part, the server has `STATEMENT_SECONDS`."""
+LOOK_SECONDS: Final = 1.0
+"""Seconds between two looks at the connection of a statement that has not ended."""
 LOCK_SECONDS: Final = 10
 """Maximum number of seconds for which a statement waits on the server for a lock of another connection."""
 IDLE_SECONDS: Final = 30
@@ -67,7 +69,7 @@ class PostgresConnection:
         """True if this connection has the lock of the gateway that deletes expired calls (`writing.expire`)."""
         self._loop = asyncio.new_event_loop()
         try:
-            self._connection = self._run(connect(address, role))
+            self._connection = self._loop.run_until_complete(connect(address, role))
         except BaseException:
             self._loop.close()
             raise
@@ -110,11 +112,27 @@ class PostgresConnection:
         """Close the connection at once. The server undoes a transaction that has not ended."""
         self._connection.terminate()
         # asyncpg's transport is closed by the loop's next round
-        self._run(asyncio.sleep(0))
+        self._loop.run_until_complete(asyncio.sleep(0))
         self._loop.close()
 
     def _run(self, work: Awaitable[T]) -> T:
-        return self._loop.run_until_complete(_awaited(work))
+        # first, so that the statement is sent before asyncpg sees that the server has ended an idle connection
+        task = self._loop.create_task(_awaited(work))
+        return self._loop.run_until_complete(self._ended(task))
+
+    async def _ended(self, task: asyncio.Task[T]) -> T:
+        """Return the result of a statement. Raises `ConnectionError` if the connection ends and the statement does not.
+
+        A COPY of asyncpg waits without a time limit until the socket takes more bytes, even if the connection breaks
+        off meanwhile (`copy_in` in asyncpg's `protocol.pyx`).
+        """
+        until = self._loop.time() + 2 * STATEMENT_SECONDS
+        while not (await asyncio.wait({task}, timeout=LOOK_SECONDS))[0]:
+            if self._connection.is_closed() or self._loop.time() > until:
+                self._connection.terminate()
+                task.cancel()
+                raise ConnectionError("the connection broke off within a statement")
+        return task.result()
 
 
 def _in_parts(rows: Iterable[Sequence[Any]]) -> Iterator[list[tuple[Any, ...]]]:

@@ -26,7 +26,7 @@ WHOAMI = request("GET /api/whoami HTTP/1.1")
 ONE = b"PROXY TCP4 100.64.0.7 127.0.0.1 4711 80\r\n"
 BOBS = b"PROXY TCP4 100.64.0.8 127.0.0.1 4712 80\r\n"
 HALF_OPEN = 200
-PROMPT = 1.0
+PROMPT = 4.0
 """Seconds within which a caller must be served while all other connections are silent."""
 
 

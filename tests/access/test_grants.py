@@ -14,7 +14,7 @@ from gateway.access.grants import MAX_CALLERS, MAX_MODELS, Grants, Patterns, sou
 from gateway.access.identity.caller import LOOPBACK, Identity
 from gateway.config.model import Capability, Grant
 from gateway.contract.globs import covers_provider, matches
-from tests.helpers.cpu_time import cpu_seconds
+from tests.helpers.cpu_time import cpu_units
 
 ROOT = Path(__file__).resolve().parents[2]
 ALICE = Identity("alice@example.com", groups=("group:eng", "team@example.com", "ops"))
@@ -95,7 +95,7 @@ def test_a_glob_matches_a_model(pattern: str, name: str, expected: bool) -> None
 def test_no_pattern_makes_matching_slow() -> None:
     pattern, name = "/".join(["**", "*a*a*a*a*b"] * 12), "/".join(["a" * 40] * 40)
     assert not matches(pattern, name)
-    assert cpu_seconds(lambda: matches(pattern, name), enough=5) < 5
+    assert cpu_units(lambda: matches(pattern, name), enough=650) < 650
 
 
 @pytest.mark.parametrize(

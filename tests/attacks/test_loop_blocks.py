@@ -2,7 +2,7 @@
 
 - Every operation is tried with every conversion: native, in another envelope, and each translation.
 - The reference is the longest uninterrupted work for one long text on the same conversion. A long text is only scanned
-  and copied. Both times are CPU times of the loop's thread, so that other processes do not change them.
+  and copied.
 - Code that loops over a body takes 20 to 100 times as long as the text. Code that only scans it takes up to 4 times as
   long.
 """
@@ -25,8 +25,8 @@ LIMIT = 1_300_000
 runs.
 """
 RATIO = 4
-PLAIN_MILLISECONDS = 25
-"""Minimum time in milliseconds that `allowed` assumes for one long text. It allows for other work of the loop."""
+PLAIN_UNITS = 3
+"""Minimum CPU time in units that `allowed` assumes for one long text. It allows for other work of the loop."""
 WAYS = ("bedrock_converse", "bedrock_model_invoke", "anthropic_messages", "openai_chat", "openai_responses")
 MODEL = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
 TAG = "irisgate1:claude:abc"
@@ -159,7 +159,7 @@ def body_of(route, model, messages, more):
 
 
 async def longest(gw, route, messages, more=None, enough=0.0):
-    """Return the longest CPU time in seconds for which a request blocks the loop.
+    """Return the longest CPU time in units for which a request blocks the loop.
 
     The result is the smallest of up to five runs. There are no further runs after a result below `enough`.
     """
@@ -197,9 +197,9 @@ def serving(state, provider, way):
 
 
 async def allowed(gw, route):
-    """Return the CPU seconds that a hostile body may take: `RATIO` times the seconds of one long text."""
+    """Return the CPU time in units that a hostile body may take: `RATIO` times that of one long text."""
     text = packed_text(dialect_of(route), "x" * (LIMIT - 1_000))
-    return RATIO * max(await longest(gw, route, turn(text)), PLAIN_MILLISECONDS / 1000)
+    return RATIO * max(await longest(gw, route, turn(text)), PLAIN_UNITS)
 
 
 PAIRS = [

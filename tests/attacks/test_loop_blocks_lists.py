@@ -24,9 +24,9 @@ from tests.helpers.records import record
 MODELS = 10_000
 PROVIDERS = 10
 RUNS = 5
-GOAL = 0.005
-BOUND = 0.012
-"""Seconds. Without threads, a list takes 100 to 400 ms, and a reload 35 ms."""
+GOAL = 0.7
+BOUND = 2
+"""CPU time in units. Without threads, a list takes 13 to 50 units, and a reload 5."""
 LISTS = ["/v1/models", "/v1beta/models", "/inference-profiles", "/api/providers"]
 
 SEARCHES = [

@@ -1,19 +1,53 @@
-"""CPU time of a function, for tests of how the work grows with the size of its input."""
+"""CPU time as a multiple of that of fixed work in the same run.
 
+CPU time does not contain the time of other processes. But the same work takes several times as much of it while they
+use the caches of the processor, and on a slower machine. A multiple hardly changes.
+"""
+
+import gc
+import json
+from contextlib import contextmanager
 from time import thread_time
 
+UNIT = json.dumps([{"type": "text", "text": "x" * 20, "number": number} for number in range(18_000)])
+"""A JSON document of a megabyte with many small values. Decoding it once is the unit, which takes about 10
+milliseconds.
+"""
 RUNS = 3
-"""Number of runs. The first one may also fill caches or collect garbage."""
+"""Number of runs. The first one may also fill caches."""
 
 
-def cpu_seconds(work, enough=0.0):
-    """Return the CPU seconds of this thread in the fastest of up to `RUNS` runs.
+def unit_seconds():
+    """Return the CPU time in seconds of this thread for decoding `UNIT`."""
+    begun = thread_time()
+    json.loads(UNIT)
+    return thread_time() - begun
+
+
+def cpu_units(work, enough=0.0):
+    """Return the CPU time of this thread for `work` in units: the smallest of up to `RUNS` runs.
 
     There are no further runs after a result of at most `enough`.
     """
     taken = []
-    while len(taken) < RUNS and (not taken or min(taken) > enough):
-        begun = thread_time()
-        work()
-        taken.append(thread_time() - begun)
+    with old_objects_kept():
+        while len(taken) < RUNS and (not taken or min(taken) > enough):
+            before = unit_seconds()
+            begun = thread_time()
+            work()
+            seconds = thread_time() - begun
+            taken.append(2 * seconds / (before + unit_seconds()))
     return min(taken)
+
+
+@contextmanager
+def old_objects_kept():
+    """Keep the garbage collector from visiting the objects that exist already.
+
+    A process that has run thousands of tests has many, and one visit takes 0.1 seconds.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

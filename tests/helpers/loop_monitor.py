@@ -1,17 +1,16 @@
-"""Measures the longest uninterrupted work on an event loop, in CPU time of the loop's thread.
-
-Unlike wall time, CPU time does not depend on other processes.
-"""
+"""Measures the longest uninterrupted work on an event loop, in CPU time of the loop's thread."""
 
 import asyncio
 import time
+
+from tests.helpers.cpu_time import old_objects_kept, unit_seconds
 
 PAUSE_SECONDS = 0.1
 """Seconds by which the pause between two runs becomes longer with each run."""
 
 
 class LoopMonitor:
-    """Measures the longest CPU time for which the loop's thread ran without letting other tasks run."""
+    """Measures the longest CPU time in seconds for which the loop's thread ran without letting other tasks run."""
 
     def __init__(self):
         self.longest = 0.0
@@ -36,16 +35,19 @@ class LoopMonitor:
 
 
 async def longest_block(work, runs, enough):
-    """Return the longest CPU time in seconds for which `work` blocks the loop: the smallest of up to `runs` runs.
+    """Return the longest CPU time, in units of `cpu_time`, for which `work` blocks the loop: the smallest of `runs`
+    runs.
 
     The runs stop at the first result below `enough`. The pauses between the runs become longer, so that another process
     that uses the caches of the processor does not disturb all runs.
     """
     blocks = []
-    while len(blocks) < runs and (not blocks or min(blocks) >= enough):
-        async with LoopMonitor() as monitor:
-            await work()
-        blocks.append(monitor.longest)
-        if min(blocks) >= enough:
-            await asyncio.sleep(PAUSE_SECONDS * len(blocks))
+    with old_objects_kept():
+        while len(blocks) < runs and (not blocks or min(blocks) >= enough):
+            before = unit_seconds()
+            async with LoopMonitor() as monitor:
+                await work()
+            blocks.append(2 * monitor.longest / (before + unit_seconds()))
+            if min(blocks) >= enough:
+                await asyncio.sleep(PAUSE_SECONDS * len(blocks))
     return min(blocks)

@@ -5,7 +5,6 @@ They must agree with the decision about a real call.
 
 import asyncio
 import json
-import time
 from dataclasses import replace
 
 import pytest
@@ -24,6 +23,7 @@ from gateway.config.model import Alias, Capability, Config, Grant, Provider
 from gateway.contract.errors import NOT_FOUND, PERMISSION, Refused
 from gateway.contract.flag import ClientRequest
 from gateway.contract.members import Members
+from tests.helpers.cpu_time import cpu_units
 from tests.helpers.gateway import CAP, SONNET, bedrock
 from tests.helpers.own_plugins import discover_own
 
@@ -174,12 +174,12 @@ def test_what_a_caller_is_told_is_made_without_a_look_at_the_configuration(confi
 
 @pytest.mark.parametrize("identity", [ALICE, user("bob@example.com")])
 @pytest.mark.parametrize("model", ["m1", "nothing", "all"])
-def test_ten_thousand_grants_are_explained_in_five_milliseconds(identity, model):
-    """Check that with ten thousand grants a caller gets an explanation within five milliseconds."""
+def test_ten_thousand_grants_are_explained_in_a_moment(identity, model):
+    """Check that with ten thousand grants an explanation takes a caller no longer than reading a megabyte."""
     others = [grant(f"u{number}@example.com", role="user", models=f"p/m{number}") for number in range(10_000)]
     made = many(grant(ALICE.login, role="user"), *others)
     made.grants.access(identity)
-    assert min(seconds(lambda: own_view(made, identity, model)) for _ in range(5)) < 0.005
+    assert cpu_units(lambda: own_view(made, identity, model)) < 1
 
 
 def many(*grants):
@@ -194,13 +194,6 @@ def many(*grants):
     )
     aliases = {"all": Alias((("p", "m1"), ("p", "m2")))}
     return runtime(Config({"p": Provider("p", "https://x", ("m1", "m2"))}, given, aliases))
-
-
-def seconds(asking):
-    """Return the CPU seconds of this thread for `asking`. They do not depend on other processes."""
-    begun = time.thread_time()
-    asking()
-    return time.thread_time() - begun
 
 
 @pytest.mark.parametrize("model", ["claude-haiku", "fast", "nothing", "**", "bedrock/*", "claude\u202e"])

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.contract.errors import Refused
 from gateway_plugins.shared.tools import ToolIds, tool_schema, unused
-from tests.helpers.cpu_time import cpu_seconds
+from tests.helpers.cpu_time import cpu_units
 
 
 def root(schema):
@@ -80,7 +80,7 @@ def test_constraints_too_deep_to_merge_are_reported(inner):
 def test_circular_references_cost_no_more_than_the_schema():
     circle = {"allOf": [{"$ref": "#/$defs/a"}] * 300, "properties": {"x": {}}}
     assert root({"$defs": {"a": circle}, **circle})["properties"] == {"x": {}}
-    assert cpu_seconds(lambda: root({"$defs": {"a": circle}, **circle}), enough=10) < 10
+    assert cpu_units(lambda: root({"$defs": {"a": circle}, **circle}), enough=1300) < 1300
 
 
 def test_a_name_of_ours_stays_clear_of_the_clients():

@@ -11,6 +11,7 @@ from gateway.testkit.bedrock import BedrockSim
 from gateway.testkit.gemini import GeminiSim
 from gateway.testkit.openai import OpenAISim
 from tests.helpers.gateway import KEY
+from tests.helpers.postgres import cluster, require_postgres
 
 RECORDINGS = "recordings"
 """First word of the reason for skips that are always allowed, because recordings cannot be installed."""
@@ -70,6 +71,18 @@ def pytest_addoption(parser):
 
 
 @pytest.fixture
+def postgres():
+    """Skip the test if PostgreSQL or asyncpg is not installed."""
+    require_postgres()
+
+
+@pytest.fixture
+def address():
+    """Return the address of a new database in PostgreSQL."""
+    return cluster().address()
+
+
+@pytest.fixture
 def rewriting(request):
     """Return whether files with expected results are rewritten instead of compared."""
     return request.config.getoption("--rewrite-golden")
@@ -90,7 +103,7 @@ def pytest_terminal_summary(terminalreporter):
 def pytest_xdist_auto_num_workers():
     """Return the number of processes for `--numprocesses auto`.
 
-    Tests spend a third of their time waiting. Therefore there are three processes for two processors.
+    Tests also wait for timers, and for processes that they start. Therefore there are three processes for two processors.
     """
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return processors + processors // 2

@@ -57,3 +57,8 @@ class Storage:
     """True if a call is sent only after its line in the journal is on the disk."""
     postgres: Postgres | None = None
     """The database that `url` names. It is None for SQLite."""
+
+    @property
+    def sharing(self) -> Sharing | None:
+        """The settings for several gateways, or None if only one gateway may use the database."""
+        return None if self.postgres is None else self.postgres.sharing

@@ -220,8 +220,7 @@ def _gateway(
     def keep(charges: Sequence[Charge]) -> None:
         follower.put(Entry(balances=tuple(Balance(*charge.left) for charge in charges)))
 
-    is_shared = config.storage.postgres is not None and config.storage.postgres.sharing is not None
-    quotas = Quotas(keep=keep, slices=Slices() if is_shared else None)
+    quotas = Quotas(keep=keep, slices=None if config.storage.sharing is None else Slices())
     quotas.configured(config.quotas)
     shared = shared_quotas(config, state, quotas, follower, log)
     metrics.journal(follower)

@@ -15,7 +15,7 @@ from gateway.contract.errors import QUOTA
 from gateway.contract.flag import Usage
 from gateway.contract.record import Record
 from gateway.money.quotas.book import Quotas
-from gateway.money.quotas.buckets import Level
+from gateway.money.quotas.buckets import Level, nanoseconds
 from gateway.money.quotas.definitions import Quota, bucket_of, usd
 from gateway.store.entries import Balance, Entry
 
@@ -46,7 +46,7 @@ class SampleCharges:
         """
         self._at = 0.0
         self._by_login = by_login
-        self._book = Quotas(clock=lambda: round(self._at * 1_000_000) * 1_000)
+        self._book = Quotas(clock=lambda: nanoseconds(self._at))
         self._book.configured(quotas)
 
     def entries(self, calls: Iterable[Record]) -> Iterator[Entry]:

@@ -263,6 +263,19 @@ def migrate(connection: sqlite3.Connection, name: str) -> None:
     connection.execute("COMMIT")
 
 
+def require_present(connection: sqlite3.Connection, name: str) -> None:
+    """Raise `StoreFailed` unless a file has the schema of this release. The file is not changed.
+
+    A command that only reads a file uses this. It must not migrate a file that an older release may be serving.
+    """
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version != len(MIGRATIONS):
+        raise StoreFailed(
+            f"{name}: its schema is version {version}, and this irisgate reads version {len(MIGRATIONS)}; "
+            "serve with it once, or use the release that wrote it"
+        )
+
+
 def schema_version(connection: sqlite3.Connection, name: str) -> int:
     """Return the version of a file's schema. Raises `StoreFailed` for a file that a later release wrote."""
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]

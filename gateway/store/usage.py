@@ -17,10 +17,11 @@ from gateway.store.base import MAX_ROWS, UsageQuery, UsageRow
 from gateway.store.few_calls import with_sums
 from gateway.store.header_index import NUMBER
 from gateway.store.header_sums import PREFIX
+from gateway.store.reports.pieces import parts_within
 from gateway.store.reports.values import Selection, Span
 from gateway.store.sql import Connection
 from gateway.store.sums import SUMS
-from gateway.store.units import DAY, UNITS
+from gateway.store.units import UNITS
 
 _COLUMNS: Final[Mapping[str, str]] = {
     "user": "identity",
@@ -38,8 +39,8 @@ _AMOUNTS: Final = tuple(f"coalesce(sum({_SUMMED.get(name, name)}), 0)" for name 
 _UNITS: Final = 32
 """Number of days or hours that are read at once, if rows are sorted by them first."""
 _GROUPED: Final = ", ".join(f"sum({name}) AS {name}" for name in _SUMS if name not in _SUMMED)
-_END: Final = 400_000 * DAY
-"""A Unix time in milliseconds after all calls, in the year 3065."""
+_END: Final = 400_000 * 86_400.0
+"""A Unix time in seconds after all calls, in the year 3065."""
 _FORMATS: Final[Mapping[str, str]] = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00Z"}
 
 
@@ -48,8 +49,7 @@ def read(connection: Connection, query: UsageQuery) -> list[UsageRow]:
 
     Raises `TooManyCalls` if the query is for a value of a header that has many calls and no sums.
     """
-    since, until = _range(query)
-    selection = Selection(span=Span(since / 1000, until / 1000), header=query.header)
+    selection = Selection(span=_span(query), header=query.header)
     with with_sums(connection, selection) as (source, selected):
         return _read(source, replace(query, header=selected.header))
 
@@ -198,24 +198,15 @@ def _levels(query: UsageQuery) -> Iterator[tuple[str, int, int]]:
     A query that groups by hour or by day reads one table. Any other query reads the table of months for the whole
     months within its range, and the table of days for the rest.
     """
-    since, until = _range(query)
-    if "hour" in query.by or "day" in query.by:
-        yield "hour" if "hour" in query.by else "day", since, until
-        return
-    months = UNITS["month"]
-    begin, end = months.following(since - 1), months.start(until)
-    if begin >= end:
-        yield "day", since, until
-        return
-    yield "day", since, begin
-    yield "month", begin, end
-    yield "day", end, until
+    names = next(((name,) for name in ("hour", "day") if name in query.by), ("month", "day"))
+    for name, parts in parts_within([_span(query)], {name: UNITS[name] for name in names}).items():
+        for _, since, until in parts:
+            yield name, since, until
 
 
-def _range(query: UsageQuery) -> tuple[int, int]:
-    """Return the range of time in Unix milliseconds."""
-    since = 0 if query.since is None else round(query.since * 1000)
-    return since, _END if query.until is None else round(query.until * 1000)
+def _span(query: UsageQuery) -> Span:
+    """Return the range of time. Without an end, it ends after all calls."""
+    return Span(query.since or 0.0, _END if query.until is None else query.until)
 
 
 def _conditions(query: UsageQuery) -> tuple[list[str], list[Any]]:

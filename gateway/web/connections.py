@@ -2,8 +2,8 @@
 requests.
 
 - aiohttp limits neither the number of connections nor the time for a head. So `Connection` extends aiohttp's protocol
-  object. Only this file and `http_server.py` use private attributes of aiohttp: those in `start` and
-  `connection_made` of `Connection`, `_ErrInfo`, and `_cache` of a request.
+  object. Only this file and `http_server.py` use private attributes of aiohttp. Here these are attributes of
+  `RequestHandler` that `Connection` inherits, `_ErrInfo`, and `_cache` of a request.
 - aiohttp runs a task for each connection, and a task and two futures for each request. `Connection.start` replaces
   this: one task handles the requests that have arrived, and ends after the last of them.
 - Calls go to `call/call_routes.py`, which returns a `Reply` for most of them. `Connection` writes it in one piece.

@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.helpers.ports import is_listening
+
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120
 """Maximum number of seconds for a system to start. On a busy machine, some need half a minute."""
@@ -123,17 +125,8 @@ async def _listening_port(process, output, pattern, port):
         if pattern is not None:
             printed = re.search(pattern, output.read_text(errors="replace"))
             port = int(printed[1]) if printed else 0
-        if port and await _is_listening(port):
+        if port and await is_listening(port):
             return port
         await asyncio.sleep(0.02)
     lines = output.read_text(errors="replace").strip().splitlines() or ["it printed nothing"]
     raise NotStarted(lines[-1])
-
-
-async def _is_listening(port):
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True

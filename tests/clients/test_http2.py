@@ -13,6 +13,7 @@ from tests.clients import page
 from tests.clients.programs import NOWHERE
 from tests.clients.samples import ROOT, TOOLS_FOLDER, program
 from tests.helpers.gateway import HAIKU, NOVA, bedrock, gate
+from tests.helpers.ports import is_listening
 from tests.helpers.tls import certified
 from tests.helpers.waiting import eventually
 
@@ -170,12 +171,7 @@ async def in_front(name, gateway, folder, port):
 
     async def answers():
         assert process.returncode is None, f"{name} has ended"
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            return False
-        writer.close()
-        return True
+        return await is_listening(port)
 
     try:
         await eventually(answers)

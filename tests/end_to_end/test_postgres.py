@@ -9,19 +9,11 @@ import pytest
 
 from tests.end_to_end.test_kill import load
 from tests.helpers.gateway import CAP, EVERYTHING, HAIKU, bedrock
-from tests.helpers.postgres import cluster, require_postgres
+from tests.helpers.postgres import cluster
 from tests.helpers.processes import family, irisgate, served
 from tests.helpers.waiting import eventually
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _postgres():
-    require_postgres()
-
-
-@pytest.fixture
-def address():
-    return cluster().address()
+pytestmark = pytest.mark.usefixtures("postgres")
 
 
 @pytest.fixture

@@ -10,9 +10,11 @@ import aiohttp
 import pytest
 
 from tests.helpers.gateway import CAP, EVERYTHING, HAIKU, bedrock
-from tests.helpers.postgres import cluster, require_postgres
+from tests.helpers.postgres import cluster
 from tests.helpers.processes import family, irisgate, served
 from tests.helpers.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("postgres")
 
 CALLS = 20
 TOGETHER = 24
@@ -20,16 +22,6 @@ TOGETHER = 24
 LEASE_SECONDS = 3
 CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 20}
 REFUSED = re.compile(r"nothing is left|held by calls|database is away")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _postgres():
-    require_postgres()
-
-
-@pytest.fixture
-def address():
-    return cluster().address()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from gateway.money.quotas.buckets import SECOND, LiveBucket
-from gateway.money.quotas.leases import Answer, Lease, answered
+from gateway.money.quotas.leases import Lease, answer_to
 
 
 @dataclass
@@ -30,23 +30,12 @@ class MemoryBank:
         bucket.accrue(now)
         own = leases.get(gateway, Lease())
         elsewhere = sum(lease.held for other, lease in leases.items() if other != gateway)
-        lease, is_refused = answered(ask, bucket.balance, own, elsewhere, len(self.ends))
-        is_closed = ask.is_last and lease.spent == ask.spent
-        if is_closed:
+        lease, answer = answer_to(ask, bucket, own, elsewhere, len(self.ends))
+        if lease is None:
             leases.pop(gateway, None)
         else:
             leases[gateway] = lease
-        return Answer(
-            bucket=ask.bucket,
-            granted=lease.granted,
-            spent=lease.spent,
-            amount=bucket.balance,
-            remainder=bucket.remainder,
-            at=bucket.at / SECOND,
-            is_refused=is_refused,
-            elsewhere=elsewhere,
-            is_closed=is_closed,
-        )
+        return answer
 
     def _bucket(self, name, rule, now):
         bucket = self.buckets.setdefault(name, LiveBucket(rule, rule.capacity, 0, now))

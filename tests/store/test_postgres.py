@@ -15,22 +15,14 @@ from gateway.store.calls import CALL_COLUMNS
 from gateway.store.entries import MAX_INTEGER, Entry
 from gateway.store.postgres.address import Address, Tls
 from gateway.store.postgres.schema import MIGRATIONS
-from tests.helpers.postgres import Cluster, cluster, kept_in_postgres, require_postgres
+from tests.helpers.postgres import Cluster, cluster, kept_in_postgres
 from tests.helpers.records import NOON, record
 from tests.helpers.tls import authority, signed
 from tests.helpers.waiting import eventually
 
+pytestmark = pytest.mark.usefixtures("postgres")
+
 DAY = 86_400
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _postgres():
-    require_postgres()
-
-
-@pytest.fixture
-def address():
-    return cluster().address()
 
 
 @pytest.fixture

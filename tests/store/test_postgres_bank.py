@@ -10,22 +10,14 @@ from gateway.money.quotas.buckets import Rule
 from gateway.money.quotas.leases import Ask, Need, NotOpen
 from gateway.store.base import StoreFailed
 from gateway.store.entries import Balance, Entry, SentCall
-from tests.helpers.postgres import cluster, kept_in_postgres, require_postgres
+from tests.helpers.postgres import cluster, kept_in_postgres
 from tests.helpers.records import NOON, record
 from tests.helpers.waiting import eventually
 
+pytestmark = pytest.mark.usefixtures("postgres")
+
 RULE = Rule("all", 100)
 CHANGED = replace(RULE, capacity=50)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _postgres():
-    require_postgres()
-
-
-@pytest.fixture
-def address():
-    return cluster().address()
 
 
 @pytest.fixture

@@ -289,6 +289,11 @@ class LiveBucket:
         return Level(name, self.rule, then.balance, self.reserved, (then.at + wait) / SECOND if wait else None)
 
 
+def nanoseconds(seconds: float) -> int:
+    """Return a Unix time in nanoseconds, exact to the microsecond. Balances are stored with such times in seconds."""
+    return round(seconds * 1_000_000) * 1_000
+
+
 def spent_percent(capacity: int, balance: int) -> int:
     """Return the used percentage of a capacity, rounded down, or 100 for a capacity of 0."""
     return (capacity - balance) * 100 // capacity if capacity else 100

@@ -22,7 +22,7 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from gateway.money.quotas.buckets import Charge, Rule
+from gateway.money.quotas.buckets import SECOND, Charge, LiveBucket, Rule
 
 SHARE: Final = 2
 """Part of a bucket's free balance that all gateways together may take ahead of their calls: one half. Each gateway may
@@ -147,3 +147,24 @@ def answered(ask: Ask, balance: int, own: Lease, elsewhere: int, gateways: int) 
     if not is_refused:
         granted += min(ask.ahead, max(0, free) // (SHARE * max(1, gateways)))
     return Lease(granted, own.spent), is_refused
+
+
+def answer_to(ask: Ask, bucket: LiveBucket, own: Lease, elsewhere: int, gateways: int) -> tuple[Lease | None, Answer]:
+    """Return the new lease of the gateway that asks, and the bank's reply. The lease is None if the bank forgets it.
+
+    `bucket` is the bucket at the present time. The other arguments are those of `answered`.
+    """
+    lease, is_refused = answered(ask, bucket.balance, own, elsewhere, gateways)
+    is_closed = ask.is_last and lease.spent == ask.spent
+    answer = Answer(
+        bucket=ask.bucket,
+        granted=lease.granted,
+        spent=lease.spent,
+        amount=bucket.balance,
+        remainder=bucket.remainder,
+        at=bucket.at / SECOND,
+        is_refused=is_refused,
+        elsewhere=elsewhere,
+        is_closed=is_closed,
+    )
+    return None if is_closed else lease, answer

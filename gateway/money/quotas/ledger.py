@@ -31,6 +31,7 @@ from gateway.money.quotas.buckets import (
     LiveBucket,
     Rule,
     merged,
+    nanoseconds,
     spent_percent,
 )
 
@@ -330,7 +331,7 @@ class Ledger:
         """
         former = rule.with_terms(stored.terms)
         remainder = stored.remainder if 0 <= stored.remainder < former.period else 0
-        at = min(round(stored.at * 1_000_000) * 1_000, now + MAX_AHEAD)
+        at = min(nanoseconds(stored.at), now + MAX_AHEAD)
         return self._new(former, stored.balance, remainder, at)
 
     def _make_room(self, names: Sequence[str], now: int) -> None:

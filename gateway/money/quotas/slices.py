@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final, NamedTuple
 
-from gateway.money.quotas.buckets import SECOND, Charge, LiveBucket
+from gateway.money.quotas.buckets import SECOND, Charge, LiveBucket, nanoseconds
 from gateway.money.quotas.leases import Answer, Ask, Need, Standing
 
 DRY_SECONDS: Final = 2.0
@@ -210,5 +210,5 @@ class SlicedBucket(LiveBucket):
         """Take over the bank's balance, less what was spent here and has not reached the bank."""
         self.balance = there.amount - (self.spent - there.spent)
         self.remainder = there.remainder if 0 <= there.remainder < self.rule.period else 0
-        self.at = round(there.at * 1_000_000) * (SECOND // 1_000_000)
+        self.at = nanoseconds(there.at)
         self.accrue(self.at)

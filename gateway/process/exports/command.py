@@ -25,7 +25,7 @@ from gateway.store.base import Store, StoreFailed
 from gateway.store.bodies import Bodies, bodies_path
 from gateway.store.examine import opened
 from gateway.store.exports import Numbered
-from gateway.store.schema import MIGRATIONS
+from gateway.store.schema import require_present
 from gateway.telemetry.log import Logger
 
 _PER_FILE: Final = 10_000
@@ -98,20 +98,14 @@ async def _with_store(config: Config, state: Path, log: Logger, work: tuple[Expo
 
 
 def _require_schema(config: Config, state: Path) -> None:
-    """Raise `NotExported` unless the SQLite file exists and has this release's schema.
-
-    Opening an older file would migrate it under a gateway of the older release.
-    """
+    """Raise `NotExported` if the SQLite file does not exist, and `StoreFailed` if it has another release's schema."""
     if config.storage.postgres is not None:
         return
     path = database_path(config, state)
     if not path.is_file():
         raise NotExported(f"there is no store {path}; name the state folder with --state, or the file in storage.url")
     with opened(path) as connection:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version != len(MIGRATIONS):
-        message = f"{path}: its schema is version {version}, and this irisgate reads version {len(MIGRATIONS)}; "
-        raise NotExported(message + "serve with it once, or use the release that wrote it")
+        require_present(connection, str(path))
 
 
 async def _catch_up(source: Source, exporter: Exporter) -> str:

@@ -53,9 +53,8 @@ class Batch(NamedTuple):
     """The calls of one object, and its content."""
 
     name: str
-    first: int
-    """The number of the first call; 0 if there are no calls."""
     last: int
+    """The number of the last call; 0 if there are no calls."""
     calls: int
     data: bytes
 
@@ -138,7 +137,7 @@ class Export:
                     raise ExportFailed("the export was ended")
                 sleep(PAUSE_SECONDS)
         name = object_name(first, last, ids.hexdigest(), SUFFIXES[self._exporter.format])
-        return Batch(name, first, last, count, encoder.finish() if count else b"")
+        return Batch(name, last, count, encoder.finish() if count else b"")
 
 
 def object_name(first: int, last: int, ids: str, suffix: str) -> str:

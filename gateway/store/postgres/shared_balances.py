@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from gateway.money.quotas.buckets import SECOND, Charge, LiveBucket, Rule
-from gateway.money.quotas.leases import Answer, Ask, Lease, NotOpen, Standing, answered
+from gateway.money.quotas.buckets import SECOND, Charge, LiveBucket, Rule, nanoseconds
+from gateway.money.quotas.leases import Answer, Ask, Lease, NotOpen, Standing, answer_to
 from gateway.store.calls import CALL_COLUMNS
 from gateway.store.entries import Entry, decode_sent_call
 from gateway.store.postgres.connection import PostgresConnection
@@ -144,7 +144,7 @@ def answer_all(connection: PostgresConnection, journal: str, state: State, asks:
         name: (Lease(granted, spent), elsewhere)
         for name, granted, spent, elsewhere in connection.execute(_LEASED, (journal, journal, journal, names))
     }
-    now = _nanoseconds(state.now)
+    now = nanoseconds(state.now)
     answers, recalled = [], []
     closed: list[str] = []
     grants: dict[str, int] = {}
@@ -157,37 +157,20 @@ def answer_all(connection: PostgresConnection, journal: str, state: State, asks:
         else:
             bucket.accrue(now)
         own, elsewhere = leased.get(name, (Lease(), 0))
-        lease, is_refused = answered(ask, bucket.balance, own, elsewhere, state.gateways)
-        is_closed = ask.is_last and lease.spent == ask.spent
-        if is_closed:
+        lease, answer = answer_to(ask, bucket, own, elsewhere, state.gateways)
+        if lease is None:
             closed.append(name)
         else:
             grants[name] = lease.granted
-        if is_refused and elsewhere:
+        if answer.is_refused and elsewhere:
             recalled.append(name)
-        answers.append(_answer(ask.bucket, bucket, lease, elsewhere, is_refused=is_refused, is_closed=is_closed))
+        answers.append(answer)
     connection.execute(_GRANT, (*_columns(rows), journal, list(grants), clamped(grants.values())))
     if closed:
         statement = "DELETE FROM leases WHERE journal = ? AND bucket = ANY(CAST(? AS TEXT[]))"
         connection.execute(statement, (journal, closed))
     _notify(connection, RECALLED, recalled)
     return answers
-
-
-def _answer(
-    name: str, bucket: LiveBucket, lease: Lease, elsewhere: int, *, is_refused: bool, is_closed: bool
-) -> Answer:
-    return Answer(
-        bucket=name,
-        granted=lease.granted,
-        spent=lease.spent,
-        amount=bucket.balance,
-        remainder=bucket.remainder,
-        at=bucket.at / SECOND,
-        is_refused=is_refused,
-        elsewhere=elsewhere,
-        is_closed=is_closed,
-    )
 
 
 def charge(
@@ -207,7 +190,7 @@ def charge(
     terms = {balance.bucket: balance.terms for entry in entries for balance in entry.balances}
     fresh = {name: (Rule(name, 0).with_terms(terms.get(name, "")), 0.0) for name in sums}
     rows = _locked(connection, fresh)
-    now = _nanoseconds(connection.execute(_TIME).fetchone()[0])
+    now = nanoseconds(connection.execute(_TIME).fetchone()[0])
     names = storable(sums)
     for name, amount in zip(names, sums.values(), strict=True):
         rows[name].bucket.charge(name, amount, now)
@@ -218,7 +201,7 @@ def refill(connection: PostgresConnection, name: str, rule: Rule, amount: int) -
     """Add an amount to a bucket, up to its capacity. Return the refill as a charge with a negative amount."""
     with connection.transaction():
         rows = _locked(connection, {name: (rule, 0.0)})
-        now = _nanoseconds(connection.execute(_TIME).fetchone()[0])
+        now = nanoseconds(connection.execute(_TIME).fetchone()[0])
         ((stored, (bucket, _)),) = rows.items()
         bucket.accrue(now)
         added = bucket.charge(name, -max(0, min(amount, bucket.rule.capacity - bucket.balance)), now)
@@ -284,7 +267,7 @@ def _locked(connection: PostgresConnection, fresh: Mapping[str, tuple[Rule, floa
     rows = {}
     for name, amount, remainder, at, stored, terms_at in found:
         rule = rules[name][0].with_terms(stored)
-        rows[name] = _Row(LiveBucket(rule, amount, remainder, _nanoseconds(at)), terms_at)
+        rows[name] = _Row(LiveBucket(rule, amount, remainder, nanoseconds(at)), terms_at)
     return rows
 
 
@@ -313,7 +296,3 @@ def _notify(connection: PostgresConnection, channel: str, names: Iterable[str]) 
     for name in names:
         payload = name if len(name.encode()) <= MAX_PAYLOAD else ""
         connection.execute("SELECT pg_notify(?, ?)", (channel, payload))
-
-
-def _nanoseconds(seconds: float) -> int:
-    return round(seconds * 1_000_000) * (SECOND // 1_000_000)

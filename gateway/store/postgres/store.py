@@ -81,8 +81,9 @@ class PostgresStore(SqlReader):
         return await self._writing.run(partial(_offset, journal=self._journal))
 
     async def write(self, entries: Sequence[Entry], offset: JournalOffset) -> None:
-        write_batch = partial(write, journal=self._journal, is_shared=self._is_shared)
-        await self._writing.run(partial(write_batch, entries=entries, offset=offset))
+        await self._writing.run(
+            partial(write, journal=self._journal, entries=entries, offset=offset, is_shared=self._is_shared)
+        )
 
     async def open_calls(self) -> Sequence[SentCall]:
         """Return the open calls of this gateway."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 import orjson
@@ -111,7 +111,7 @@ def grouped(
     keys = 2 + by.count(",")
     for (table, sign), parts in pieces(buckets, tables_for(selection, by)).items():
         rows = grouped_in_table(connection, selection, table, parts, what, by)
-        yield from rows if sign > 0 else ((*row[:keys], *(-amount for amount in row[keys:])) for row in rows)
+        yield from _signed(rows, sign, keys)
 
 
 def grouped_within(
@@ -203,7 +203,12 @@ def grouped_twice(
             f"GROUP BY 1, 2) f CROSS JOIN series s ON s.n = f.series GROUP BY f.bucket, {by}"
         )
         rows = connection.execute(statement, [*_bounds(parts), *values])
-        yield from rows if sign > 0 else ((*row[:2], *(-amount for amount in row[2:])) for row in rows)
+        yield from _signed(rows, sign, 2)
+
+
+def _signed(rows: Iterable[tuple[Any, ...]], sign: int, keys: int) -> Iterable[tuple[Any, ...]]:
+    """Return rows with the sign of their table (`Cover`). The first `keys` columns are no sums."""
+    return rows if sign > 0 else ((*row[:keys], *(-amount for amount in row[keys:])) for row in rows)
 
 
 def _source(connection: Connection, selection: Selection, table: str) -> str:

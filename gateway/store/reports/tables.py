@@ -53,14 +53,14 @@ def _quarters(connection: Connection, selection: Selection, by: str, names: Coll
     for table, at, name in _last_units(connection, selection, by, names):
         found[name], levels[name] = at, table
     for (table, unit), (finer, finer_unit) in pairwise(tables.items()):
-        names = [name for name, level in levels.items() if level == table]
-        within = {at: Span(at / 1000, unit.following(at) / 1000) for at in sorted({found[name] for name in names})}
+        here = [name for name, level in levels.items() if level == table]
+        within = {at: Span(at / 1000, unit.following(at) / 1000) for at in sorted({found[name] for name in here})}
         later = {
             (at, str(name)): newest
             for at, span in within.items()
             for _, name, newest in grouped_within(connection, selection, [span], "max(f.time)", by, {finer: finer_unit})
         }
-        for name in names:
+        for name in here:
             found[name], levels[name] = later[found[name], name], finer
     return found
 

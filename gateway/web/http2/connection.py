@@ -22,6 +22,7 @@ from hyperframe.frame import GoAwayFrame
 
 from gateway.call.guard import new_id
 from gateway.web.connection_limits import Connections, Room
+from gateway.web.connections import CLOSE_SECONDS, HTTP2
 from gateway.web.http2.frames import GOAWAY, Budget, Exceeded, Frame, Frames, TooLongFrame
 from gateway.web.http2.replies import ReplyHead
 from gateway.web.http2.requests import MalformedRequest, http1_head
@@ -31,11 +32,8 @@ from gateway.web.http2.stream_room import StreamRoom
 from gateway.web.http2.streams import Handler, Stream
 from gateway.web.reading_timer import ReadingTimer
 
-PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FRAMES_AT_ONCE: Final = 16
 """Maximum number of frames that are handled in one iteration of the event loop."""
-CLOSE_SECONDS: Final = 5.0
-"""Seconds until a closing connection is aborted, even if not everything is sent."""
 OTHER_LINES: Final = 48 * 1024
 """Maximum length of all headers of a request together, besides the longest allowed line. `h2` takes about 10 ms to
 decompress 64 KiB."""
@@ -74,7 +72,7 @@ class Http2Connection(asyncio.Protocol):
         self._control_frames = Budget(limits.control_frames_per_minute)
         self._resets = Budget(limits.resets_per_minute)
         self._frames = Frames(self._control_frames, line_bytes + OTHER_LINES)
-        self._preface = len(PREFACE)
+        self._preface = len(HTTP2)
         """Number of bytes of the preface that `h2` has not seen yet."""
         self._sender = Sender(self._h2, self._control_frames)
         self._next: asyncio.Handle | None = None

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-_CONNECTION: Final = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"proxy-connection"})
+from gateway.web.http2.requests import OF_CONNECTION
+
 _CHUNK_LINE: Final = 18
 """Maximum length of a line with a chunk's size: 16 digits and the end of the line."""
 
@@ -63,7 +64,7 @@ class ReplyParser:
     def _begin(self, number: int, status: bytes, fields: list[tuple[bytes, bytes]]) -> None:
         """Add the head, and prepare for the body."""
         values = dict(fields)
-        headers = [(b":status", status), *(field for field in fields if field[0] not in _CONNECTION)]
+        headers = [(b":status", status), *(field for field in fields if field[0] not in OF_CONNECTION)]
         is_interim = number < 200
         if is_interim:
             ends = False

@@ -25,7 +25,7 @@ _PSEUDO: Final = {
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _VALUE: Final = re.compile(rb"(?![ \t])[^\0\r\n]*(?<![ \t])")
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
-_CONNECTION: Final = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
+OF_CONNECTION: Final = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
 """Headers about the connection, which HTTP/2 forbids (RFC 9113, 8.2.2)."""
 _SPECIAL: Final = frozenset({b"host", b"cookie"})
 """Headers that are not copied as they are."""
@@ -88,7 +88,7 @@ def _check_field(name: bytes, value: bytes) -> None:
         raise MalformedRequest("the name of a header is not valid")
     if not _VALUE.fullmatch(value):
         raise MalformedRequest("the value of a header is not valid")
-    if name in _CONNECTION or (name == b"te" and value.lower() != b"trailers"):
+    if name in OF_CONNECTION or (name == b"te" and value.lower() != b"trailers"):
         raise MalformedRequest(f"the header {name.decode()} is about the connection, and HTTP/2 forbids it")
 
 

@@ -19,11 +19,11 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from gateway.store import usage
-from gateway.store.base import GROUPS, HEADER, TooManyCalls, UsageRow
-from gateway.store.schema import MIGRATIONS
+from gateway.store.base import GROUPS, HEADER, StoreFailed, TooManyCalls
+from gateway.store.schema import require_present
 from gateway.web import asking
 from gateway.web.usage.formats import as_csv, as_json
-from gateway.web.usage.parameters import BadUsage, UsageRequest, parse_parameters
+from gateway.web.usage.parameters import BadUsage, parse_parameters
 from gateway.web.usage.table import table
 
 __all__ = ["BadUsage", "NoUsage", "answer", "arguments", "ask", "parse_answer", "read"]
@@ -93,7 +93,10 @@ def read(path: Path, parameters: Mapping[str, str]) -> bytes:
     try:
         address = f"file:{quote(str(path.absolute()))}?mode=ro"
         with closing(sqlite3.connect(address, uri=True)) as connection:
-            rows = _rows(connection, path, wanted)
+            require_present(connection, str(path))
+            rows = usage.read(connection, wanted.query)
+    except StoreFailed as error:
+        raise NoUsage(f"--store {error}") from None
     except TooManyCalls as error:
         raise NoUsage(f"--header: {error}") from None
     except (sqlite3.Error, ValueError) as error:
@@ -110,13 +113,3 @@ def parse_answer(answer: bytes) -> Mapping[str, Any]:
     if not isinstance(document, dict) or not {"usage", "by"} <= document.keys():
         raise NoUsage("what answered is no Irisgate of this release; look at --url")
     return document
-
-
-def _rows(connection: sqlite3.Connection, path: Path, wanted: UsageRequest) -> list[UsageRow]:
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version != len(MIGRATIONS):
-        raise NoUsage(
-            f"--store {path}: its schema is version {version}, and this irisgate reads version {len(MIGRATIONS)}; "
-            "serve with it once, or use the release that wrote it"
-        )
-    return usage.read(connection, wanted.query)

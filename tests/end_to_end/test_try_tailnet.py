@@ -236,7 +236,8 @@ async def test_a_machine_without_tailscale_is_told_where_to_get_it(tmp_path):
 )
 async def test_a_wrong_argument_is_told_before_anything_starts(tmp_path, arguments):
     process = await asyncio.create_subprocess_exec(
-        SCRIPT, *arguments, env=environment(tmp_path), stderr=asyncio.subprocess.PIPE
+        SCRIPT, *arguments, env=environment(tmp_path), cwd=tmp_path, stderr=asyncio.subprocess.PIPE
     )
     _, err = await process.communicate()
     assert (process.returncode, err != b"") == (2, True)
+    assert not (tmp_path / "x").exists()

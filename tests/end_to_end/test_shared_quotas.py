@@ -20,6 +20,8 @@ CALLS = 20
 TOGETHER = 24
 """Number of calls at the same time, at all gateways together."""
 LEASE_SECONDS = 3
+LONG_LEASE_SECONDS = 8
+"""Seconds of leases that must last until PostgreSQL has stopped, and for one call after that."""
 CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 20}
 REFUSED = re.compile(r"nothing is left|held by calls|database is away")
 
@@ -115,7 +117,15 @@ async def test_200_calls_at_three_gateways_on_a_bucket_of_20_are_20(tmp_path, co
         assert outcomes.count("nothing is left") == 200 - CALLS
         await eventually(lambda: is_left(gateways[0], 0))
         await refill(gateways[0], f"${5 * cost}")
-        more = await asyncio.gather(*(insist(gateways[1 + number % 2]) for number in range(20)))
+        more = []
+
+        async def refilled():
+            # until the other gateways hear of the refill, they refuse calls
+            more.extend(await asyncio.gather(*(insist(gateways[1 + number % 2]) for number in range(20))))
+            return more.count("ok") >= 5
+
+        await eventually(refilled)
+        await refilled()
         assert more.count("ok") == 5
         # each gateway shows the calls of all
         for gateway in gateways:
@@ -162,13 +172,15 @@ async def test_what_a_killed_gateway_holds_is_free_again(tmp_path, configured):
 @pytest.mark.parametrize("on_outage", ["refuse", "go_on"])
 async def test_without_the_database_the_slices_last_and_then_the_setting_decides(tmp_path, configured, on_outage):
     async with AsyncExitStack() as stack:
-        gateways = await three(stack, tmp_path, configured, "$1.00", on_outage=on_outage)
+        gateways = await three(
+            stack, tmp_path, configured, "$1.00", on_outage=on_outage, lease_seconds=LONG_LEASE_SECONDS
+        )
         assert [await call(gateway) for gateway in gateways] == ["ok"] * 3
         await asyncio.to_thread(cluster().stop)
         try:
             # the slice of the last call
             assert await call(gateways[0]) == "ok"
-            await asyncio.sleep(LEASE_SECONDS + 0.5)
+            await asyncio.sleep(LONG_LEASE_SECONDS + 0.5)
             expected = "ok" if on_outage == "go_on" else "database is away"
             assert [await call(gateway) for gateway in gateways] == [expected] * 3
         finally:

@@ -95,19 +95,30 @@ def spliced(payload: bytes, old: str, new: str) -> bytes | None:
     """Return a payload with the text `old` replaced by `new`, or None if `old` cannot be found with certainty.
 
     Replacing a part of the payload is faster than encoding all of it, and keeps the other bytes.
+    """
+    if (span := text_span(payload, old)) is None:
+        return None
+    try:
+        return payload[: span[0]] + orjson.dumps(new) + payload[span[1] :]
+    except TypeError:  # half of a character cannot be encoded
+        return None
 
-    `old` is found with certainty if its JSON occurs exactly once, and no backslash occurs elsewhere. With a backslash,
+
+def text_span(payload: bytes, text: str) -> tuple[int, int] | None:
+    """Return where the JSON of a text begins and ends in a payload, or None if it cannot be found with certainty.
+
+    A text is found with certainty if its JSON occurs exactly once, and no backslash occurs elsewhere. With a backslash,
     another place could contain the same text in an escaped form.
     """
     try:
-        written = orjson.dumps(old)
-        begin = payload.find(written)
-        # `find` and `rfind` also tell matches apart that overlap, such as those of ":" in `{"a":":"}`
-        if begin >= 0 and begin == payload.rfind(written) and payload.count(b"\\") == written.count(b"\\"):
-            return payload[:begin] + orjson.dumps(new) + payload[begin + len(written) :]
+        written = orjson.dumps(text)
     except TypeError:  # half of a character cannot be encoded
-        pass
-    return None
+        return None
+    begin = payload.find(written)
+    # `find` and `rfind` also tell matches apart that overlap, such as those of ":" in `{"a":":"}`
+    if begin < 0 or begin != payload.rfind(written) or payload.count(b"\\") != written.count(b"\\"):
+        return None
+    return begin, begin + len(written)
 
 
 async def found_items(places: Hook, kind: str, payload: bytes, pool: ProcessPool, turns: Turns) -> Sequence[Item]:

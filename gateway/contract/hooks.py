@@ -129,7 +129,11 @@ class Hook:
         except BaseException as error:
             raise self.failure(error, function) from error
         finally:
-            self.ran(perf_counter() - began, function)
+            seconds = perf_counter() - began
+            self.calls += 1  # `ran` without a call, because most streams have hundreds of pieces
+            self.seconds += seconds
+            if seconds > self.slow_seconds:
+                self._report_slow(seconds, function)
         return result
 
     def read(self, read: Callable[[Any, Event], R], event: Event) -> R:
@@ -306,7 +310,10 @@ class Hook:
         self.calls += 1
         self.seconds += seconds
         if seconds > self.slow_seconds:
-            self.report_slow(self, seconds, definition(function or self.function))
+            self._report_slow(seconds, function)
+
+    def _report_slow(self, seconds: float, function: Any) -> None:
+        self.report_slow(self, seconds, definition(function or self.function))
 
     def failure(self, error: BaseException, function: Any) -> GatewayError:
         """Return `error` if the contract allows this exception, and otherwise a `PluginFailed` for it.

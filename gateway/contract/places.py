@@ -14,6 +14,9 @@ This function is for a stream of `{"text": "…"}`:
   reaches the client before the text of the next block.
 - For a value that repeats a text in another form, such as log probabilities of its tokens, `places` yields a `Copy`. If
   a filter changes the text, the gateway empties this value.
+
+For most events of a stream, a plugin can return a tuple that it has made once. Such a tuple must not depend on the
+text. For an event that differs only in the text from one with the same tuple, the gateway may not call `places` again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,13 @@
 """Tests of the texts in events of a stream that only continue a block: nothing but the text is read from them."""
 
-import pytest
+import json
 
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.call import event_texts
 from gateway.call.event_texts import EventTexts
 from gateway.call.text_blocks import Block
 from gateway.contract.errors import PluginFailed
@@ -95,3 +101,65 @@ def test_most_events_of_each_dialect_only_continue_a_block(dialect):
     first = event(kind, data)
     texts = texts_after(first, places)
     assert texts.next(Event(kind, first.payload.replace(b"TEXT", b"more"))) == "more"
+
+
+def counting(asked):
+    """Return a function `places` that adds each event it gets to a list."""
+
+    def places(each):
+        asked.append(each)
+        return of_event(each)
+
+    return places
+
+
+def continuing(asked):
+    """Return the `EventTexts` that has read two events with the same bytes around their texts."""
+    texts = texts_after(Event("chunk", b'{"id":"i","text":"a","n":1}'), counting(asked))
+    assert texts.next(Event("chunk", b'{"id":"i","text":"b","n":1}')) == "b"
+    return texts
+
+
+@pytest.mark.parametrize("text", ["c", '"', '","n":1}', '{"id":"i","text":"c","n":1}', "\\", "\n\u00e9\u20ac", '\\"'])
+def test_a_text_between_the_same_bytes_is_read_without_asking_the_plugin(text):
+    asked = []
+    texts = continuing(asked)
+    written = json.dumps(text)
+    assert texts.next(Event("chunk", b'{"id":"i","text":%b,"n":1}' % written.encode())) == text
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "found"),
+    [
+        ("other", b'{"id":"i","text":"c","n":1}', "c"),
+        ("chunk", b'{"id":"i","text":"c","n":2}', "c"),
+        ("chunk", b'{"id":"j","text":"c","n":1}', "c"),
+        ("chunk", b'{"id":"i","text":"","n":1}', ""),
+        ("chunk", b'{"id":"i","text":"c","more":"d","n":1}', "c"),
+        ("chunk", b'{"id":"i","text":"c","text":"d","n":1}', "d"),
+        ("chunk", b'{"id":"i","text":"c" ,"x":" ","n":1}', "c"),
+        ("chunk", b'{"id":"i","text":"\\ud83d","n":1}', "\ufffd"),
+        ("chunk", b'{"id":"i","text":","n":1}', ()),
+        ("chunk", b'{"id":"i","text":"c\n","n":1}', ()),
+    ],
+)
+def test_for_an_event_with_other_bytes_the_plugin_is_asked(kind, payload, found):
+    asked = []
+    assert continuing(asked).next(Event(kind, payload)) == found
+    assert len(asked) == 3
+
+
+def test_bytes_that_always_differ_are_compared_for_a_few_events_only(monkeypatch):
+    compared = []
+    monkeypatch.setattr(event_texts, "text_span", lambda payload, text: compared.append(text))
+    texts = texts_after(chunk(text="a"))
+    assert [texts.next(chunk(text=str(number), number=number)) for number in range(40)] == [*map(str, range(40))]
+    assert len(compared) < 10
+
+
+@given(st.lists(st.tuples(st.sampled_from([b'{"text":%b}', b'{"id":"\\n","text":%b}']), st.text()), max_size=8))
+def test_each_text_is_the_one_that_decoding_gives(pieces):
+    texts = texts_after(chunk(text="a"))
+    for around, text in pieces:
+        assert texts.next(Event("chunk", around % orjson.dumps(text))) == text

@@ -114,6 +114,13 @@ def made():
 
 Options = made()
 """
+BY_THE_TEXT = """
+places_of = places
+
+
+def places(event):
+    return () if b"Hellox" in event.payload else (*places_of(event),)
+"""
 FLAGS = {
     # the rule that is broken: (text, its replacement, a part of the report)
     "the request to the provider has the provider's name of the model": (
@@ -157,6 +164,9 @@ FLAGS = {
     ),
     "filters see the same texts in a stream and in the whole reply": (
         'stream=b\'data: {"text": "Hello"}', 'stream=b\'data: {"text": "Hel"}', "{'text': 'Hel'}, whole {'text': 'Hello'}"
+    ),
+    "the places of an event do not depend on its text, if they are a tuple": (
+        "def samples", f"{BY_THE_TEXT}\n\ndef samples", "the places are () and (Place("
     ),
     "the parts of an odd request that are not billed as text are found": (
         "def samples",

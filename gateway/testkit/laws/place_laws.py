@@ -12,7 +12,7 @@ import orjson
 
 from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Event, Place
-from gateway.contract.places import REPLY, REQUEST, text_at
+from gateway.contract.places import REPLY, REQUEST, json_bytes, put_texts, text_at
 from gateway.testkit.laws.exchange import Exchange
 from gateway.testkit.laws.flag_subject import FlagSubject, name_of
 from gateway.testkit.laws.law import Broken, Exempt, Law, require, shown
@@ -53,6 +53,23 @@ def a_stream_has_the_texts_of_the_whole(subject: FlagSubject) -> None:
             streamed = _by_kind(_texts(exchange, exchange.decoded([exchange.sample.stream])))
             whole = _by_kind(_texts(exchange, [_whole(exchange)]))
             require(streamed == whole, f"streamed {shown(streamed)}, whole {shown(whole)}", name_of(exchange))
+
+
+def places_do_not_depend_on_the_text(subject: FlagSubject) -> None:
+    """Check that an event has the same places with another text, if `places` returns a tuple for it."""
+    for exchange in subject.streams():
+        for event in exchange.decoded([exchange.sample.stream]):
+            for place, text in _placed(exchange, event) if event.kind else ():
+                other = Event(event.kind, json_bytes(put_texts(event.data, [(place.path, f"{text}x")])))
+                _require_same_places(exchange, event, other)
+
+
+def _require_same_places(exchange: Exchange, event: Event, other: Event) -> None:
+    places = exchange.flag.places
+    assert places is not None
+    if type(before := places(event)) is tuple:
+        after = places(other)
+        require(after == before, f"the places are {after} and {before}", name_of(exchange), shown(other.payload))
 
 
 def _whole(exchange: Exchange) -> Event:
@@ -111,4 +128,5 @@ PLACE_LAWS: Final[tuple[Law[FlagSubject], ...]] = (
     Law("filters see the text of a whole reply", whole_replies_have_places),
     Law("filters see the text of a stream", streams_have_places),
     Law("filters see the same texts in a stream and in the whole reply", a_stream_has_the_texts_of_the_whole),
+    Law("the places of an event do not depend on its text, if they are a tuple", places_do_not_depend_on_the_text),
 )

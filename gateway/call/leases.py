@@ -270,7 +270,7 @@ class Leases:
             self._log.info("leases.bank_is_back")
 
     def _lose(self, reason: str) -> None:
-        """Note that the bank cannot be reached."""
+        """Remember that the bank cannot be reached, and log it if it could be reached before."""
         self._slices.goes_on = self._may_go_on
         if not self._is_away:
             self._is_away = True

@@ -15,8 +15,8 @@ This function is for a stream of `{"text": "…"}`:
 - For a value that repeats a text in another form, such as log probabilities of its tokens, `places` yields a `Copy`. If
   a filter changes the text, the gateway empties this value.
 
-For most events of a stream, a plugin can return a tuple that it has made once. Such a tuple must not depend on the
-text. For an event that differs only in the text from one with the same tuple, the gateway may not call `places` again.
+For most events of a stream, `places` can return a tuple that the plugin has made once. Such a tuple must be right for
+any text. The gateway may use it again, without a call of `places`, for a later event that differs only in its text.
 """
 
 from __future__ import annotations

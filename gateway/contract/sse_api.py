@@ -74,7 +74,7 @@ class SseDecoder:
     - `failure(event)` returns the problem that an event reports, or None.
     - `named` is true if clients need the name of each event. If the provider's name is missing or wrong, clients get
       the kind as the name.
-    - `framing` is a `json_array.Decoder` for a stream that is a JSON array.
+    - `framing` is a `json_array.Decoder` for a stream that is a JSON array. By default, it is an `sse.Decoder`.
 
     The last event also counts if the blank line after it is missing.
 

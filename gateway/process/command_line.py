@@ -89,7 +89,7 @@ def _run(arguments: Sequence[str], imported: Callable[[], None]) -> int:
 
 
 def parser_of(names: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentParser:
-    """Return the parser of all commands. Only the commands with these names have their options."""
+    """Return the parser of all commands. Only those in `names` get their options, which takes an import for each."""
     parser = argparse.ArgumentParser(
         prog="irisgate", description="A self-hosted AI gateway for a tailnet: identity from the network, Bedrock first."
     )

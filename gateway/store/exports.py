@@ -117,9 +117,10 @@ class ExportStore:
 
 
 def forget_numbers(connection: Connection, newest: int) -> None:
-    """Move positions that are after the newest call back to it.
+    """Set the positions of exports that are greater than `newest`, the number of the newest call, to `newest`.
 
-    They are there if calls were deleted. The next call gets the next number after the newest.
+    A position can be greater if calls were deleted. The next call gets the number after `newest`, and an export with a
+    greater position would leave it out.
     """
     connection.execute(_FORGET, (newest,) * 6)
 

@@ -189,7 +189,7 @@ def _stage(source: StateFiles, state: StateFiles, names: Iterable[str]) -> None:
 
 
 def _value(database: Path, query: str) -> int | None:
-    """Return the only value of a query, or None if the database cannot answer it."""
+    """Return the only value of a query, or None if the database does not answer with an integer."""
     if not database.exists():
         return None
     try:

@@ -45,7 +45,10 @@ class Loopback:
         return LOOPBACK
 
     async def _refuse_tailnet(self, host: str, port: int) -> None:
-        """Raise `Refused` if a node of the tailnet has the address, or if tailscaled does not reply."""
+        """Raise `Refused` if a tailscaled with userspace networking forwarded this connection from the tailnet.
+
+        Also raise it if a tailscaled does not reply, because it may have forwarded the connection.
+        """
         for daemon in tuple(self._daemons()):
             try:
                 forwarded = await daemon.is_userspace() and await daemon.whois(host, port) is not None

@@ -1,7 +1,7 @@
 """The section `exporters`: where records of calls are exported to.
 
-The keys of `s3` are those of Aperture's documentation, apart from `format`, `bodies`, `path_style`, `aws` and
-`ca_file`, which are keys of this gateway. So is `folder`.
+`s3` has the keys of Aperture's documentation. This gateway adds to them `format`, `bodies`, `path_style`, `aws` and
+`ca_file`. It also has an exporter that Aperture does not have: `folder`.
 """
 
 from __future__ import annotations

@@ -81,8 +81,8 @@ def nanodollars(text: str) -> int:
 def read_quotas(raw: Mapping[str, Any], reading: Reading) -> Mapping[str, Quota]:
     """Return the quotas that have no faults, by name.
 
-    A template that is not supported in a quota's name, such as `<team>`, is also a fault. Calls that are charged to a
-    quota with a fault are refused.
+    An unknown template in a name, such as `<team>`, is a fault. Calls that are charged to a quota with a fault are
+    refused.
     """
     quotas: dict[str, Quota] = {}
     prefixes: dict[str, str] = {}

@@ -290,7 +290,7 @@ class LiveBucket:
 
 
 def nanoseconds(seconds: float) -> int:
-    """Return a Unix time in nanoseconds, exact to the microsecond. Balances are stored with such times in seconds."""
+    """Return a Unix time in nanoseconds. `seconds` is the same time as a store has it, exact to the microsecond."""
     return round(seconds * 1_000_000) * 1_000
 
 

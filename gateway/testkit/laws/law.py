@@ -21,7 +21,7 @@ NOT_READ: Final = "the default `decoder` reads server-sent events; a stream of a
 
 
 class Broken(Exception):
-    """The error for a law (rule for plugins) that does not hold. The message says what happened for which input."""
+    """The error for a law (rule for plugins) that does not hold. The message says what happened."""
 
     def __init__(self, reason: str, *inputs: str) -> None:
         super().__init__(reason)

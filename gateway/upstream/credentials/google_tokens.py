@@ -197,7 +197,7 @@ def _base64url(data: bytes) -> bytes:
 
 
 def _is_token(value: Any) -> bool:
-    """Return whether a value can be sent as a bearer token (RFC 6750, 2.1)."""
+    """Return whether a value can be sent in a header as a bearer token, and is not too long."""
     if not isinstance(value, str) or not 0 < len(value) <= MAX_TOKEN:
         return False
     return value.isascii() and value.isprintable() and " " not in value

@@ -111,10 +111,10 @@ class Signer:
         return signing
 
     def api_key(self, at: float, seconds: int = KEY_SECONDS) -> str:
-        """Return a short-term API key of Bedrock that is valid from the Unix time `at`.
+        """Return a short-term API key of Bedrock that is valid for `seconds`, from the Unix time `at`.
 
-        The key is a URL with a signature in its query. Bedrock checks the signature when it gets the key as a bearer
-        token.
+        The key is a prefix and a signed URL in base64. Bedrock checks the signature in the URL's query when it gets
+        the key as a bearer token.
         """
         stamp = strftime("%Y%m%dT%H%M%SZ", gmtime(at))
         self._derive(stamp[:8])

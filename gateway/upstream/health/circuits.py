@@ -291,7 +291,7 @@ class Health:
         )
 
     def adopt(self, former: HealthState, same: Collection[str]) -> int:
-        """Continue with the health that the replaced process knew. Return the number of models and providers that rest.
+        """Continue with the health that the replaced process knew. Return how many models and providers are paused.
 
         `same` has the ids of the providers that are reached in the same way as in the replaced process. All others
         start as healthy.

@@ -167,7 +167,7 @@ async def _conflict(editor: Editor, text: str) -> web.Response:
 
 
 async def _editor(request: web.Request) -> Editor | web.Response:
-    """Return the values for the page, or an error page if there is no configuration to show."""
+    """Return the values for the page, or an error page if there is no configuration to show. Raises `Denied`."""
     try:
         identity, reloader = admin_of(request)
         view = await admin_view(reloader)

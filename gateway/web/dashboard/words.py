@@ -103,7 +103,7 @@ def axis_money(nanodollars: int) -> str:
 
 
 def axis_count(number: int) -> str:
-    """Return a round number for the axis of a chart, without needless zeros."""
+    """Return the text of a number at the axis of a chart, such as "1.5M"."""
     value, unit = next(((number / size, name) for size, name in _SHORT if number >= size), (float(number), ""))
     return f"{value:,.6g}{unit}"
 

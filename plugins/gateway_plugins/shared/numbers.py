@@ -94,8 +94,9 @@ CHAT: Final[Mapping[str, Check]] = {
 
 
 def members(top: Members, checks: Mapping[str, Check]) -> dict[str, float]:
-    """Return the numbers in those top-level fields of the request that `checks` names. Numbers without effect are
-    left out.
+    """Check the numbers in the request's top-level fields that `checks` names. Return those that have an effect.
+
+    A number has no effect if its check returns None, as for a penalty of 0.
     """
     return checked(checks, {name: member(top, name) for name in checks}, {})
 

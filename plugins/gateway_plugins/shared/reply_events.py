@@ -7,7 +7,7 @@ one reader per dialect, and two writers: one for a stream, and one for a reply t
 - The writer turns each method call into events, or into a part of the body.
 - If the writer has no method for some content, the reader reports this content as dropped.
 - The reader passes the client's own tool names to the writer. Signatures and redacted data of thinking have the tag of
-  the model family (`shared/reasoning.py`).
+  the model family, if they need one (`Maker.tagged` of `shared/reasoning.py`).
 - A block begins with the first call of a method for its kind (text, thinking, tool call). It ends with `block_end`, or
   when a block of another kind begins.
 - Blocks are never nested. If a provider sends other content between two pieces of a tool call, the reader passes this

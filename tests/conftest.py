@@ -25,6 +25,7 @@ LONG = {
     "clients/test_launcher.py",
     "clients/test_opencode.py",
     "clients/test_translated_claude_code.py",
+    "end_to_end/test_cluster.py",
     "end_to_end/test_command_line.py",
     "end_to_end/test_cuts.py",
     "end_to_end/test_kill.py",

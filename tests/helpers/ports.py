@@ -1,6 +1,11 @@
 """Ports of other processes on this machine."""
 
 import asyncio
+import random
+import socket
+
+BELOW = 32_000
+"""A port below the ports that Linux takes for outgoing connections."""
 
 
 async def is_listening(port):
@@ -11,3 +16,15 @@ async def is_listening(port):
         return False
     writer.close()
     return True
+
+
+def lasting_port():
+    """Return a free port that no outgoing connection takes while a test restarts the process that listens to it."""
+    while True:
+        port = random.randrange(BELOW // 2, BELOW)
+        with socket.socket() as tried:
+            try:
+                tried.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port

@@ -1,0 +1,42 @@
+"""HAProxy with the configuration of `deploy/haproxy`, but for the addresses."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.clients.samples import program
+from tests.helpers.ports import is_listening
+from tests.helpers.waiting import eventually
+
+CONFIG = Path(__file__).resolve().parents[2] / "deploy/haproxy/haproxy.cfg"
+
+
+@asynccontextmanager
+async def haproxy(folder, port, gateways, *, without=""):
+    """Run HAProxy on a port of this machine, in front of the ports of three gateways. Yield its URL.
+
+    `without` is left out of the configuration. The folder gets the configuration and the log.
+    """
+    text = CONFIG.read_text()
+    assert without in text
+    text = text.replace(without, "")
+    for number, here in enumerate([port, *gateways]):
+        place = f" 100.64.0.1{number}:80"
+        assert text.count(place) == 1
+        text = text.replace(place, f" 127.0.0.1:{here}")
+    config, output = folder / "haproxy.cfg", folder / "haproxy.log"
+    config.write_text(text)
+    with output.open("wb") as log:
+        process = await asyncio.create_subprocess_exec(program("haproxy"), "-db", "-f", config, stdout=log, stderr=log)
+
+    async def answers():
+        assert process.returncode is None, output.read_text()
+        return await is_listening(port)
+
+    try:
+        await eventually(answers)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import pairwise, takewhile
+from math import ceil
 from typing import Any, Final
 
 import msgspec
@@ -38,9 +38,15 @@ _AMOUNTS: Final = tuple(f"coalesce(sum({_SUMMED.get(name, name)}), 0)" for name 
 """SQL of the sums in a row."""
 _UNITS: Final = 32
 """Number of days or hours that are read at once, if rows are sorted by them first."""
+_MORE: Final = 1.1
+"""Factor for the number of names in a step, because the names differ in their numbers of rows."""
+_GROWTH: Final = 4
+"""Maximum factor by which a step has more names than the step before."""
 _GROUPED: Final = ", ".join(f"sum({name}) AS {name}" for name in _SUMS if name not in _SUMMED)
 _END: Final = 400_000 * 86_400.0
 """A Unix time in seconds after all calls, in the year 3065."""
+Names = tuple[str, ...]
+"""Values of some columns with names, such as a login and a model."""
 _FORMATS: Final[Mapping[str, str]] = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00Z"}
 
 
@@ -57,25 +63,31 @@ def read(connection: Connection, query: UsageQuery) -> list[UsageRow]:
 def _read(connection: Connection, query: UsageQuery) -> list[UsageRow]:
     """Return the rows of a query. If it has a term of a header, the term must have sums (`few_calls.py`)."""
     by_time = [name for name in query.by if name in _FORMATS]
-    last: Mapping[str, str] = {}
     if by_time and len(by_time) < len(query.by):
-        times, groups = _sizes(connection, query)
-        if query.by[0] in _FORMATS or len(times) * groups <= MAX_ROWS:
-            return [_row_of(query, row) for row in _lists(connection, query, times)]
-        last = _last_names(connection, query)
-    statement, values = _select(query, last)
-    return [_row_of(query, row) for row in connection.execute(statement, values)]
+        rows = _by_time_and_names(connection, query)
+    else:
+        statement, values = _select(query)
+        rows = connection.execute(statement, values).fetchall()
+    return [_row_of(query, row) for row in rows]
 
 
-def _select(query: UsageQuery, last: Mapping[str, str]) -> tuple[str, list[Any]]:
+def _by_time_and_names(connection: Connection, query: UsageQuery) -> list[tuple[Any, ...]]:
+    """Return the rows of a query that groups by time and by names."""
+    times, groups = _times(connection, query), _groups(connection, query)
+    if query.by[0] in _FORMATS or len(times) * len(groups) <= MAX_ROWS:
+        return _lists(connection, query, times)
+    return _in_steps(connection, query, len(times), groups)
+
+
+def _select(query: UsageQuery, between: Sequence[Names] = ()) -> tuple[str, list[Any]]:
     """Return the SQL statement of a query, and the values for its placeholders.
 
     If a query groups neither by hour nor by day, rows are first grouped by series (`sums.Series`), because grouping by
-    integers is faster than by texts. If `last` has names by column, only rows whose names are not after them are read.
+    integers is faster than by texts. `between` selects rows by names (`_of_series`).
     Names in the SQL are constants of this package. Text from clients is only among the values.
     """
     columns = [_COLUMNS[name] for name in query.by]
-    only, values = _of_series(query, last)
+    only, values = _of_series(query, between)
     parts, bounds = [], []
     for level, since, until in _levels(query):
         grouped = (f"series, {_GROUPED}", "GROUP BY series") if "time" not in columns else ("*", "")
@@ -107,39 +119,42 @@ def _moments(query: UsageQuery) -> tuple[str, str, tuple[int, int]]:
     return _table(query, level), moments, (since, until)
 
 
-def _sizes(connection: Connection, query: UsageQuery) -> tuple[list[int], int]:
-    """Return the times of a query's rows in order, and the maximum number of rows for each time."""
+def _times(connection: Connection, query: UsageQuery) -> list[int]:
+    """Return the times of a query's rows in order."""
     _, moments, bounds = _moments(query)
-    names = ", ".join(_COLUMNS[name] for name in query.by if name not in _FORMATS)
+    return sorted(time for (time,) in connection.execute(moments, bounds))
+
+
+def _groups(connection: Connection, query: UsageQuery) -> list[Names]:
+    """Return the names by which a query groups. They are those of all series, so some may have no rows."""
+    columns = ", ".join(_COLUMNS[name] for name in query.by if name not in _FORMATS)
     conditions, values = _conditions(query)
-    groups = f"SELECT DISTINCT {names} FROM series WHERE {' AND '.join(conditions) or '1 = 1'}"  # noqa: S608 (our own)
-    times = sorted(time for (time,) in connection.execute(moments, bounds))
-    return times, len(connection.execute(groups, values).fetchall())
+    statement = f"SELECT DISTINCT {columns} FROM series WHERE {' AND '.join(conditions) or '1 = 1'}"  # noqa: S608 (our own names)
+    return connection.execute(statement, values).fetchall()
 
 
-def _last_names(connection: Connection, query: UsageQuery) -> dict[str, str]:
-    """Return names by column, such as a login. The rows up to these names are at least `MAX_ROWS`; {} if all are fewer.
+def _in_steps(connection: Connection, query: UsageQuery, times: int, groups: Sequence[Names]) -> list[tuple[Any, ...]]:
+    """Return the rows of a query that groups by names first, and by time. `times` is the number of its times.
 
-    Names have at least as many rows as a single series of theirs.
+    SQLite sorts all rows that it reads. So a step reads the rows of as many names as probably fill the answer, which is
+    known from the step before.
     """
-    columns = [_COLUMNS[name] for name in takewhile(lambda name: name not in _FORMATS, query.by)]
-    table, moments, bounds = _moments(query)
-    counts: Counter[int] = Counter()
-    of_term, term = ("", ()) if query.header is None else (f"AND term = {NUMBER}", (query.header,))
-    series = f"SELECT json_group_array(series) FROM {table} f WHERE f.time = m.time {of_term}"  # noqa: S608 (our own names)
-    for (text,) in connection.execute(f"SELECT ({series}) FROM ({moments}) m", (*term, *bounds)):  # noqa: S608
-        counts.update(msgspec.json.decode(text or "[]"))
-    conditions, values = _conditions(query)
-    known = f"SELECT n, {', '.join(columns)} FROM series WHERE {' AND '.join(conditions) or '1 = 1'}"  # noqa: S608 (our own)
-    least: dict[tuple[str, ...], int] = {}
-    for number, *names in connection.execute(known, values):
-        least[*names,] = max(least.get((*names,), 0), counts[number])
-    rows = 0
-    for names in sorted(least):
-        rows += least[names]
-        if rows >= MAX_ROWS:
-            return dict(zip(columns, names, strict=True))
-    return {}
+    names = sorted({group[: len(_leading(query))] for group in groups})
+    rows: list[tuple[Any, ...]] = []
+    size, each = len(names), times * len(groups) / len(names)
+    while names and len(rows) < MAX_ROWS:
+        size = min(ceil(_MORE * (MAX_ROWS - len(rows)) / each) if each else len(names), _GROWTH * size)
+        some, names = names[:size], names[size:]
+        statement, values = _select(query, (some[0], some[-1]))
+        found = connection.execute(statement, values).fetchall()
+        rows += found
+        each = len(found) / len(some)
+    return rows[:MAX_ROWS]
+
+
+def _leading(query: UsageQuery) -> list[str]:
+    """Return the columns of the names by which rows are sorted before they are sorted by time."""
+    return [_COLUMNS[name] for name in takewhile(lambda name: name not in _FORMATS, query.by)]
 
 
 def _lists(connection: Connection, query: UsageQuery, times: Sequence[int]) -> list[tuple[Any, ...]]:
@@ -149,7 +164,7 @@ def _lists(connection: Connection, query: UsageQuery, times: Sequence[int]) -> l
     """
     table, moments, _ = _moments(query)
     names = [_COLUMNS[name] for name in query.by if name not in _FORMATS]
-    only, values = _of_series(query, {})
+    only, values = _of_series(query)
     inner = ", ".join(f"{sql} AS c{number}" for number, sql in enumerate((*names, *_AMOUNTS)))
     outer = ", ".join(f"q.c{number}" for number in range(len(names) + len(_AMOUNTS)))
     statement = (
@@ -179,15 +194,17 @@ def _spans(query: UsageQuery, times: Sequence[int]) -> Iterator[tuple[int, int]]
     yield from pairwise([*starts[::_UNITS], *(time + 1 for time in times[-1:])])
 
 
-def _of_series(query: UsageQuery, last: Mapping[str, str]) -> tuple[str, list[Any]]:
+def _of_series(query: UsageQuery, between: Sequence[Names] = ()) -> tuple[str, list[Any]]:
     """Return the SQL condition on the series of a query, to be added to other conditions, and its values.
 
-    If `last` has names by column, only the series whose names are not after them are selected.
+    If `between` is not empty, it has the first and the last names, in the columns `_leading`. Only series with these
+    names, or with names between them, are selected.
     """
     conditions, values = _conditions(query)
-    if last:
-        conditions.append(f"({', '.join(last)}) <= ({', '.join('?' for _ in last)})")
-        values += last.values()
+    columns = ", ".join(_leading(query))
+    for sign, names in zip((">=", "<="), between, strict=False):
+        conditions.append(f"({columns}) {sign} ({', '.join('?' for _ in names)})")
+        values += names
     only = f"AND series IN (SELECT n FROM series WHERE {' AND '.join(conditions)})" if conditions else ""  # noqa: S608 (our own names)
     return (only, values) if query.header is None else (f"AND term = {NUMBER} {only}", [query.header, *values])
 

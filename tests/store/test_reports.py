@@ -11,7 +11,7 @@ import pytest
 
 from gateway.contract.flag import Usage
 from gateway.store.histogram import count, unpacked
-from gateway.store.reports.pieces import Cover, parts_within, pieces
+from gateway.store.reports.pieces import parts_within, shares
 from gateway.store.reports.values import Selection, Span
 from gateway.store.units import DAY, QUARTER, UNITS
 from gateway.web.reports.ranges import preset_range
@@ -210,28 +210,32 @@ async def test_names_of_a_caller_are_those_of_own_calls(reports, calls):
 
 
 @pytest.mark.parametrize("zone", ZONES)
-def test_pieces_cover_each_bucket_once(zone):
+def test_shares_cover_each_bucket_once(zone):
     """Check that each quarter hour of a bucket counts once, and any other not at all, after adding and subtracting."""
     for preset in ("24h", "30d", "90d", "12m", "month"):
         buckets = preset_range(preset, ZoneInfo(zone), NOW).buckets()
         counts = [Counter() for _ in buckets]
-        for (table, sign), parts in pieces(buckets, UNITS).items():
-            for part in parts:
-                assert all(UNITS[table].start(bound) == bound for bound in (part.since, part.until))
-                counts[part.bucket].update(dict.fromkeys(range(part.since, part.until, QUARTER), sign))
+        for table, parts in shares(buckets, UNITS).items():
+            for (since, until), given in parts.items():
+                assert all(UNITS[table].start(bound) == bound for bound in (since, until))
+                for bucket, sign in given:
+                    counts[bucket].update(dict.fromkeys(range(since, until, QUARTER), sign))
         for span, number in zip(buckets, counts, strict=True):
             quarters = range(round(span.since * 1000), round(span.until * 1000), QUARTER)
             assert {at: times for at, times in number.items() if times} == dict.fromkeys(quarters, 1)
 
 
-def test_a_month_of_another_zone_needs_few_pieces():
+def test_a_month_of_another_zone_needs_few_ranges():
     """Check that a month in India is read from the month in UTC, and not from its days."""
     months = preset_range("12m", ZoneInfo("Asia/Kolkata"), NOW).buckets()[:-1]
-    parts = pieces(months, UNITS)
-    assert [(part.bucket, UNITS["month"].start(part.since)) for part in parts[Cover("month", 1)]] == [
-        (number, UNITS["month"].start(round(month.until * 1000) - DAY)) for number, month in enumerate(months)
+    parts = shares(months, UNITS)
+    assert [(since, given) for (since, _), given in parts["month"].items()] == [
+        (UNITS["month"].start(round(month.until * 1000) - DAY), [(number, 1)]) for number, month in enumerate(months)
     ]
-    assert {table for table, _ in parts} == {"month", "hour", "quarter"}
+    assert parts.keys() == {"month", "hour", "quarter"}
+    # the hours between the months in UTC and in India are read once for both of their neighbours
+    assert {len(given) for given in parts["hour"].values()} == {1, 2}
+    assert len(parts["hour"]) == len(months) + 1
 
 
 def test_parts_within_a_bucket_cover_it_once():

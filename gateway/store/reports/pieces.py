@@ -25,36 +25,46 @@ class Piece(NamedTuple):
     """Exclusive end, as Unix time in milliseconds."""
 
 
-class Cover(NamedTuple):
-    """The table whose rows cover a piece, and the sign with which their sums count."""
+class Share(NamedTuple):
+    """A time bucket to which the sums of some rows belong, and the sign with which they count."""
 
-    table: str
+    bucket: int
+    """Index of the time bucket."""
     sign: int
-    """1 if the sums are added; -1 if they are subtracted, because a piece of a longer unit reaches too far."""
+    """1 if the sums are added; -1 if they are subtracted, because a longer unit reaches too far."""
 
 
-def pieces(buckets: Sequence[Span], tables: Mapping[str, Unit]) -> dict[Cover, list[Piece]]:
-    """Divide time buckets into pieces. The sums of a bucket are those of its pieces, added or subtracted.
+Range = tuple[int, int]
+"""The start and the exclusive end of a range, as Unix times in milliseconds."""
+Shares = dict[Range, list[Share]]
+"""The time buckets to which the rows of a table belong, by the range of the rows."""
+
+
+def shares(buckets: Sequence[Span], tables: Mapping[str, Unit]) -> dict[str, Shares]:
+    """Divide time buckets into ranges of the rows of `tables`. The sums of a bucket are those of its ranges, added or
+    subtracted.
 
     A bound of a bucket is moved to the nearest bound of the longest unit, and what is then missing or too much is
-    covered by shorter units. `tables` has the unit of time of each table, with the longest unit first.
+    covered by shorter units. What is too much for one bucket is often missing in the next one, and is read only once.
+    `tables` has the unit of time of each table, with the longest unit first.
     """
-    parts: dict[Cover, list[Piece]] = defaultdict(list)
+    parts: dict[str, Shares] = defaultdict(lambda: defaultdict(list))
     for piece in _whole(buckets):
         _cover(piece, 1, [*tables.items()], parts)
     return parts
 
 
-def _cover(piece: Piece, sign: int, tables: Sequence[tuple[str, Unit]], parts: dict[Cover, list[Piece]]) -> None:
+def _cover(piece: Piece, sign: int, tables: Sequence[tuple[str, Unit]], parts: dict[str, Shares]) -> None:
     (table, unit), *finer = tables
+    share = Share(piece.bucket, sign)
     if not finer:
-        parts[Cover(table, sign)].append(piece)
+        parts[table][piece.since, piece.until].append(share)
         return
     begin, end = _nearest(piece.since, unit), _nearest(piece.until, unit)
     if begin >= end:
         _cover(piece, sign, finer, parts)
         return
-    parts[Cover(table, sign)].append(Piece(piece.bucket, begin, end))
+    parts[table][begin, end].append(share)
     for since, until in ((piece.since, begin), (end, piece.until)):
         if since < until:
             _cover(Piece(piece.bucket, since, until), sign, finer, parts)

@@ -6,7 +6,6 @@ All functions run in the thread of a connection. Text from clients is never part
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
@@ -18,7 +17,7 @@ from gateway.store.figures_writing import EVERYBODY_TABLES, FIGURE_TABLES, add_a
 from gateway.store.header_index import NUMBER
 from gateway.store.header_sums import PREFIX
 from gateway.store.histogram import percentile, unpacked
-from gateway.store.reports.pieces import Piece, parts_within, pieces
+from gateway.store.reports.pieces import Piece, Share, Shares, parts_within, shares
 from gateway.store.reports.values import (
     Dimension,
     Figures,
@@ -66,8 +65,6 @@ MEASURES: Final[Mapping[Measure, str]] = {
     "saved": "f.cache_saved",
 }
 """SQL expression of each measure, for charts."""
-_COLUMN: Final = re.compile(r"\bf\.(\w+)")
-"""Pattern for a column of sums in `MEASURES`."""
 
 
 class Amounts(NamedTuple):
@@ -105,13 +102,14 @@ def grouped(
 ) -> Iterator[tuple[Any, ...]]:
     """Yield rows of sums: the index of the time bucket, the columns `by`, and the sums `what`.
 
-    A group has several rows if its sums are spread over several tables, and some rows may be negative (`pieces`). The
+    A group has several rows if its sums are spread over several ranges, and some rows may be negative (`shares`). The
     caller must add these rows (`added`). A group without calls may have rows whose sum is 0.
     """
-    keys = 2 + by.count(",")
-    for (table, sign), parts in pieces(buckets, tables_for(selection, by)).items():
-        rows = grouped_in_table(connection, selection, table, parts, what, by)
-        yield from _signed(rows, sign, keys)
+    keys = 1 + by.count(",")
+    for table, parts in shares(buckets, tables_for(selection, by)).items():
+        rows = grouped_in_table(connection, selection, table, _ranges(parts), what, by)
+        for share, row in _shared(rows, parts):
+            yield (share.bucket, *row[:keys], *_signed(row[keys:], share.sign))
 
 
 def grouped_within(
@@ -135,7 +133,7 @@ def grouped_in_table(
 ) -> Iterator[tuple[Any, ...]]:
     """Return the rows of `grouped` from the pieces that one table covers."""
     where, values = conditions(selection)
-    source = _source(connection, selection, table)
+    source = source_of(connection, selection, table)
     statement = (
         f"{_with_pieces(parts)} SELECT p.bucket, {by}, {what} FROM p "  # noqa: S608 (our own names)
         f"CROSS JOIN {source} f ON f.time >= p.since AND f.time < p.until CROSS JOIN series s ON s.n = f.series "
@@ -154,16 +152,33 @@ def summed(
     """
     where, values = conditions(selection)
     join = f"CROSS JOIN series s ON s.n = f.series WHERE f.time >= p.since AND f.time < p.until AND {where}"
-    for (table, sign), parts in pieces(buckets, tables_for(selection, "")).items():
-        source = _source(connection, selection, table)
+    for table, parts in shares(buckets, tables_for(selection, "")).items():
+        source, ranges = source_of(connection, selection, table), _ranges(parts)
         statement = (
-            f"{_with_pieces(parts)} SELECT p.bucket, (SELECT json_array({SUMMED}) FROM {source} f {join}) FROM p"  # noqa: S608 (our own names)
+            f"{_with_pieces(ranges)} SELECT p.bucket, (SELECT json_array({SUMMED}) FROM {source} f {join}) FROM p"  # noqa: S608 (our own names)
         )
-        for bucket, text in connection.execute(statement, [*_bounds(parts), *values]):
+        for share, (text,) in _shared(connection.execute(statement, [*_bounds(ranges), *values]), parts):
             # sums in PostgreSQL may be larger than orjson's integers
             row = json.loads(text)
             if row[0] is not None:
-                yield bucket, row if sign > 0 else [-amount for amount in row]
+                yield share.bucket, _signed(row, share.sign)
+
+
+def _ranges(parts: Shares) -> list[Piece]:
+    """Return the ranges of rows of a table as pieces. Their index stands in place of that of a bucket."""
+    return [Piece(number, *bounds) for number, bounds in enumerate(parts)]
+
+
+def _shared(rows: Iterable[tuple[Any, ...]], parts: Shares) -> Iterator[tuple[Share, Sequence[Any]]]:
+    """Yield each row once for each of its time buckets. The rows have the index of their range (`_ranges`)."""
+    given = [*parts.values()]
+    for number, *row in rows:
+        for share in given[number]:
+            yield share, row
+
+
+def _signed(amounts: Sequence[int], sign: int) -> Sequence[int]:
+    return amounts if sign > 0 else [-amount for amount in amounts]
 
 
 def _with_pieces(parts: Sequence[Piece]) -> str:
@@ -175,43 +190,7 @@ def _bounds(parts: Sequence[Piece]) -> Iterator[int]:
     return (value for part in parts for value in part)
 
 
-def grouped_twice(
-    connection: Connection,
-    selection: Selection,
-    buckets: Sequence[Span],
-    columns: Sequence[str],
-    what: str,
-    by: str,
-) -> Iterator[tuple[Any, ...]]:
-    """Yield the same rows as `grouped`, for sums of a few columns.
-
-    `what` names columns in the form `f.calls`, and `columns` has the names of all these columns.
-
-    SQLite sorts all rows that it groups, and sorting by integers is much faster than by texts. So the first step groups
-    by two integers (bucket and series). The second step groups the few resulting rows by `by`, which are texts. It adds
-    the sums of the first step, so `what` may contain only sums for which this is correct.
-    """
-    where, values = conditions(selection)
-    only = f"AND f.series IN (SELECT s.n FROM series s WHERE {where})" if values else ""  # noqa: S608 (our own names)
-    sums = "".join(f", sum(f.{column}) AS {column}" for column in columns)
-    for (table, sign), parts in pieces(buckets, tables_for(selection, by)).items():
-        source = _source(connection, selection, table)
-        statement = (
-            f"{_with_pieces(parts)} SELECT f.bucket, {by}, {what} FROM ("  # noqa: S608 (our own names)
-            f"SELECT p.bucket AS bucket, f.series AS series{sums} FROM p "
-            f"CROSS JOIN {source} f ON f.time >= p.since AND f.time < p.until {only} "
-            f"GROUP BY 1, 2) f CROSS JOIN series s ON s.n = f.series GROUP BY f.bucket, {by}"
-        )
-        rows = connection.execute(statement, [*_bounds(parts), *values])
-        yield from _signed(rows, sign, 2)
-
-
-def _signed(rows: Iterable[tuple[Any, ...]], sign: int, keys: int) -> Iterable[tuple[Any, ...]]:
-    """Return rows with the sign of their table (`Cover`). The first `keys` columns are no sums."""
-    return rows if sign > 0 else ((*row[:keys], *(-amount for amount in row[keys:])) for row in rows)
-
-
-def _source(connection: Connection, selection: Selection, table: str) -> str:
+def source_of(connection: Connection, selection: Selection, table: str) -> str:
     """Return the SQL of the rows that a query sums. `table` is a table of sums over all calls.
 
     If the selection has a header term, the rows are those of this term in the matching table of sums by term. The term
@@ -279,22 +258,68 @@ def summaries(connection: Connection, selection: Selection, buckets: Sequence[Sp
 def people(connection: Connection, selection: Selection, buckets: Sequence[Span]) -> list[set[str]]:
     """Return a set for each time bucket: the logins of its calls. Callers without a login are left out.
 
-    The database returns one list of series for each piece of a bucket, because it needs more time for many short rows.
+    A month in another zone is a month in UTC with some hours more at one end, and some hours less at the other. The
+    numbers of calls say who has calls in it. For any other bucket, it is faster to read all rows that lie within it.
     """
     where, values = conditions(selection)
     known = connection.execute(f"SELECT s.n, s.identity FROM series s WHERE {where}", values)  # noqa: S608 (our own)
     logins = {number: login for number, login in known if login}
-    active: list[set[str]] = [set() for _ in buckets]
-    for table, parts in parts_within(buckets, FIGURE_TABLES).items():
-        source = _source(connection, selection, table)
-        statement = (
-            f"{_with_pieces(parts)} SELECT p.bucket, (SELECT json_group_array(DISTINCT f.series) FROM {source} f "  # noqa: S608 (our own names)
-            "WHERE f.time >= p.since AND f.time < p.until) FROM p"
-        )
-        for bucket, series in connection.execute(statement, [*_bounds(parts)]):
+    active: list[set[str | None]] = [set() for _ in buckets]
+    months = _near_months(buckets)
+    others = [number for number in range(len(buckets)) if number not in months]
+    for chosen, called in ((months, _called_by_count), (others, _called_within)):
+        for index, series in called(connection, selection, [buckets[number] for number in chosen]):
+            active[chosen[index]].update(map(logins.get, series))
+    return [{login for login in each if login is not None} for each in active]
+
+
+def _near_months(buckets: Sequence[Span]) -> list[int]:
+    """Return the indexes of the time buckets that are months in UTC except for some hours."""
+    parts = shares(buckets, FIGURE_TABLES)
+    month, day, *_ = (
+        {share.bucket for given in parts.get(table, {}).values() for share in given} for table in FIGURE_TABLES
+    )
+    return sorted(month - day)
+
+
+def _called_by_count(
+    connection: Connection, selection: Selection, buckets: Sequence[Span]
+) -> Iterator[tuple[int, Iterable[int]]]:
+    """Yield the index of each time bucket, and the series with calls in it, from sums that are added or subtracted."""
+    what = "json_array(json_group_array(f.series), json_group_array(f.calls))"
+    counts: list[Counter[int]] = [Counter() for _ in buckets]
+    for table, parts in shares(buckets, FIGURE_TABLES).items():
+        for share, (lists,) in _shared(_lists(connection, selection, table, _ranges(parts), what), parts):
             # PostgreSQL returns null for a list without items
-            active[bucket].update(logins[number] for number in orjson.loads(series or "[]") if number in logins)
-    return active
+            for one, calls in zip(*(each or () for each in lists), strict=True):
+                counts[share.bucket][one] += share.sign * calls
+    for bucket, count in enumerate(counts):
+        yield bucket, (one for one, calls in count.items() if calls > 0)
+
+
+def _called_within(
+    connection: Connection, selection: Selection, buckets: Sequence[Span]
+) -> Iterator[tuple[int, Iterable[int]]]:
+    """Yield the index of a time bucket, and the series with calls in a part of it."""
+    for table, parts in parts_within(buckets, FIGURE_TABLES).items():
+        for bucket, series in _lists(connection, selection, table, parts, "json_group_array(DISTINCT f.series)"):
+            yield bucket, series or ()
+
+
+def _lists(
+    connection: Connection, selection: Selection, table: str, parts: Sequence[Piece], what: str
+) -> Iterator[tuple[int, Any]]:
+    """Yield the bucket of each piece, and the JSON list `what` of the piece's rows.
+
+    The database makes one list for each piece, because it needs more time for many short rows.
+    """
+    source = source_of(connection, selection, table)
+    statement = (
+        f"{_with_pieces(parts)} SELECT p.bucket, (SELECT {what} FROM {source} f "  # noqa: S608 (our own names)
+        "WHERE f.time >= p.since AND f.time < p.until) FROM p"
+    )
+    for bucket, text in connection.execute(statement, [*_bounds(parts)]):
+        yield bucket, orjson.loads(text or "[]")
 
 
 def stack(
@@ -332,10 +357,5 @@ def _amounts(
     A row has the index of the time bucket, the value of a dimension, the amount of a measure, the number of calls with
     an unknown cost, and the number of calls.
     """
-    sql = MEASURES[measure]
-    columns = dict.fromkeys([*_COLUMN.findall(sql), "cost_unknown_calls", "calls"])
-    what = f"sum({sql}), sum(f.cost_unknown_calls), sum(f.calls)"
-    return cast(
-        "Iterator[tuple[int, Any, int, int, int]]",
-        grouped_twice(connection, selection, buckets, tuple(columns), what, COLUMNS[by]),
-    )
+    what = f"sum({MEASURES[measure]}), sum(f.cost_unknown_calls), sum(f.calls)"
+    return cast("Iterator[tuple[int, Any, int, int, int]]", grouped(connection, selection, buckets, what, COLUMNS[by]))

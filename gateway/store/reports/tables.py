@@ -5,10 +5,14 @@ All functions run in the thread of a connection. Text from clients is never part
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import pairwise
 
-from gateway.store.reports.pieces import parts_within
+import orjson
+
+from gateway.store.reports.pieces import Range, parts_within
 from gateway.store.reports.sums import (
     COLUMNS,
     SUMMED,
@@ -16,12 +20,12 @@ from gateway.store.reports.sums import (
     Amounts,
     added,
     amounts_of,
+    conditions,
     grouped,
-    grouped_in_table,
-    grouped_within,
+    source_of,
     tables_for,
 )
-from gateway.store.reports.values import Dimension, Row, Selection, Span
+from gateway.store.reports.values import Dimension, Row, Selection
 from gateway.store.sql import Connection
 
 
@@ -37,51 +41,63 @@ def table_rows(connection: Connection, selection: Selection, by: Dimension, *, l
         sums.setdefault(str(name), []).append(row)
     amounts = {name: amounts_of(added(rows)) for name, rows in sums.items()}
     called = {name: each for name, each in amounts.items() if each.figures.calls > 0}
-    last = _quarters(connection, selection, COLUMNS[by], called)
+    last = _quarters(connection, selection, COLUMNS[by], called.keys())
     return tuple(_row(name, called[name], at / 1000) for name, at in last.items())
 
 
-def _quarters(connection: Connection, selection: Selection, by: str, names: Collection[str]) -> Mapping[str, int]:
+def _quarters(connection: Connection, selection: Selection, by: str, names: AbstractSet[str]) -> Mapping[str, int]:
     """Return the start of the quarter hour of each name's last call, as Unix time in milliseconds.
 
     The result has no name without calls. First, the last unit of time with a call, such as a month, is found for each
     name. The calls of this unit are searched in the table with the next shorter unit.
     """
+    where, values = conditions(selection)
+    known = connection.execute(f"SELECT s.n, {by} FROM series s WHERE {where}", values)  # noqa: S608 (our own names)
+    named = {number: str(name) for number, name in known if str(name) in names}
     tables = tables_for(selection, by)
+    parts = [(part, table) for table, each in parts_within([selection.span], tables).items() for part in each]
     found: dict[str, int] = {}
     levels: dict[str, str] = {}
-    for table, at, name in _last_units(connection, selection, by, names):
-        found[name], levels[name] = at, table
-    for (table, unit), (finer, finer_unit) in pairwise(tables.items()):
-        here = [name for name, level in levels.items() if level == table]
-        within = {at: Span(at / 1000, unit.following(at) / 1000) for at in sorted({found[name] for name in here})}
-        later = {
-            (at, str(name)): newest
-            for at, span in within.items()
-            for _, name, newest in grouped_within(connection, selection, [span], "max(f.time)", by, {finer: finer_unit})
-        }
-        for name in here:
-            found[name], levels[name] = later[found[name], name], finer
+    for part, table in sorted(parts, key=lambda item: item[0].since, reverse=True):
+        missing = names - found.keys()
+        last = _last_units(connection, selection, table, (part.since, part.until), named, missing)
+        found |= last
+        levels |= dict.fromkeys(last, table)
+    for (table, unit), (finer, _) in pairwise(tables.items()):
+        units = defaultdict[int, set[str]](set)
+        for name in (name for name, level in levels.items() if level == table):
+            units[found[name]].add(name)
+        for at, within in units.items():
+            found |= _last_units(connection, selection, finer, (at, unit.following(at)), named, within)
+            levels |= dict.fromkeys(within, finer)
     return found
 
 
 def _last_units(
-    connection: Connection, selection: Selection, by: str, names: Collection[str]
-) -> Iterator[tuple[str, int, str]]:
-    """Yield a table, the start of its last unit of time with a call of a name, and the name, for each of the names."""
-    missing = set(names)
-    parts = [
-        (part, table)
-        for table, each in parts_within([selection.span], tables_for(selection, by)).items()
-        for part in each
-    ]
-    for part, table in sorted(parts, key=lambda item: item[0].since, reverse=True):
-        if not missing:
-            return
-        for _, name, at in grouped_in_table(connection, selection, table, [part], "max(f.time)", by):
-            if str(name) in missing:
-                missing.remove(str(name))
-                yield table, at, str(name)
+    connection: Connection,
+    selection: Selection,
+    table: str,
+    bounds: Range,
+    named: Mapping[int, str],
+    names: AbstractSet[str],
+) -> dict[str, int]:
+    """Return the start of the last unit of time with a call of each name, such as a day.
+
+    Only rows of `table` within `bounds` are searched, the newest first. `named` has the name of each series.
+    """
+    if not names:
+        return {}
+    statement = (
+        f"SELECT f.time, json_group_array(f.series) FROM {source_of(connection, selection, table)} f "  # noqa: S608 (our own)
+        "WHERE f.time >= ? AND f.time < ? GROUP BY f.time ORDER BY f.time DESC"
+    )
+    found: dict[str, int] = {}
+    for at, series in connection.execute(statement, bounds):
+        here = {named[number] for number in named.keys() & orjson.loads(series)}
+        found |= dict.fromkeys((here & names) - found.keys(), at)
+        if len(found) == len(names):
+            break
+    return found
 
 
 def _row(name: str, amounts: Amounts, last_at: float) -> Row:

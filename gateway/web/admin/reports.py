@@ -6,8 +6,10 @@ If the reader is no admin, each method first restricts the page's filter to the 
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise, starmap
@@ -209,24 +211,13 @@ class Reports(msgspec.Struct, frozen=True):
         first = datetime.fromtimestamp(max(span.since, span.until - DAYS_UNTIL), zone).date()
         # a day needs the six days before it
         days = cut(Span(midnight(first - timedelta(WEEK - 1), zone), span.until), "day", zone)
-        by_day = await self._people(wanted, days)
-        # a thread counts, because many people would block the event loop for too long
-        regular = await asyncio.to_thread(_regular, by_day)
-        counts = [len(logins) for logins in by_day]
         weeks, months = wanted.range.buckets("week"), wanted.range.buckets("month")
-        bounds = sorted({bound for bucket in (*weeks, *months) for bound in bucket})
-        parts = tuple(starmap(Span, pairwise(bounds)))
-        people = await self._people(wanted, parts)
-        return Activity(
-            days=tuple(zip(days, counts, strict=True))[WEEK - 1 :],
-            weeks=_united(weeks, parts, people),
-            months=_united(months, parts, people),
-            four_of_seven=tuple(zip(days[WEEK - 1 :], regular, strict=True)),
-        )
-
-    async def _people(self, wanted: PageFilter, buckets: Sequence[Span]) -> Sequence[set[str]]:
-        span = Span(buckets[0].since, buckets[-1].until)
-        return await self.store.reports.people(wanted.selection(span), buckets)
+        # what days, weeks and months have in common is read once
+        bounds = sorted({bound for bucket in (*days, *weeks, *months) for bound in bucket})
+        parts = [*starmap(Span, pairwise(bounds))]
+        people = await self.store.reports.people(wanted.selection(Span(bounds[0], bounds[-1])), parts)
+        # a thread counts, because many people would block the event loop for too long
+        return await asyncio.to_thread(_activity, days, weeks, months, bounds, people)
 
     async def tools(self, wanted: PageFilter, *, limit: int = 50) -> tuple[ToolRow, ...]:
         """Return the tools that models called, the most frequent first."""
@@ -286,22 +277,35 @@ def _added(rows: Sequence[Sequence[int]], buckets: int) -> tuple[int, ...]:
     return tuple(map(sum, zip(*rows, strict=True))) if rows else (0,) * buckets
 
 
-def _united(buckets: Sequence[Span], parts: Sequence[Span], people: Sequence[set[str]]) -> tuple[tuple[Span, int], ...]:
-    """Return the number of people in each time bucket. `people` has the logins in each part of the buckets."""
-    return tuple(
-        (
-            bucket,
-            len(set().union(*(logins for part, logins in zip(parts, people, strict=True) if _is_within(part, bucket)))),
-        )
-        for bucket in buckets
+def _activity(
+    days: Sequence[Span],
+    weeks: Sequence[Span],
+    months: Sequence[Span],
+    bounds: Sequence[float],
+    people: Sequence[AbstractSet[str]],
+) -> Activity:
+    """Return the numbers of active people. `people` has the logins between each of `bounds` and the next one.
+
+    The first six of `days` are only needed for the days after them.
+    """
+    by_day = _united(days, bounds, people)
+    counts = [len(logins) for logins in by_day]
+    return Activity(
+        days=tuple(zip(days, counts, strict=True))[WEEK - 1 :],
+        weeks=tuple(zip(weeks, map(len, _united(weeks, bounds, people)), strict=True)),
+        months=tuple(zip(months, map(len, _united(months, bounds, people)), strict=True)),
+        four_of_seven=tuple(zip(days[WEEK - 1 :], _regular(by_day), strict=True)),
     )
 
 
-def _is_within(part: Span, bucket: Span) -> bool:
-    return bucket.since <= part.since and part.until <= bucket.until
+def _united(
+    buckets: Sequence[Span], bounds: Sequence[float], people: Sequence[AbstractSet[str]]
+) -> list[AbstractSet[str]]:
+    """Return the logins in each time bucket. `people` has the logins between each of `bounds` and the next one."""
+    return [set().union(*people[bisect_left(bounds, span.since) : bisect_left(bounds, span.until)]) for span in buckets]
 
 
-def _regular(by_day: Sequence[set[str]]) -> list[int]:
+def _regular(by_day: Sequence[AbstractSet[str]]) -> list[int]:
     """Return the number of regularly active people in each range of seven days. A range begins with each day.
 
     `by_day` has the logins of each day's calls.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
@@ -183,12 +183,15 @@ class Store(Protocol):
         cursor: str | None = None,
         where: Filters = ALL_ROWS,
         span: Span | None = None,
+        *,
+        tools: bool = True,
     ) -> Page[Session]:
         """Return a page of the sessions of one caller, or of all callers if `identity` is None.
 
         - `span` selects the sessions that began before its end and ended after its beginning.
         - `where` may name fields of calls, such as `agent` or `model`. Then one call of a session must have all these
           values. If `where` has the key `HEADER`, the same call must also have this header term.
+        - If `tools` is false, the sessions have no tools. Reading the tools would take a third of the time.
 
         Raises `BadCursor` if `cursor` is malformed.
         """
@@ -246,6 +249,9 @@ MAX_ROWS: Final = 5_000
 """Maximum number of rows in the result of one query of usage."""
 
 
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 (writing a time without a zone is faster)
+
+
 def rfc3339(at: float) -> str:
     """Return a Unix time as text in the format of RFC 3339, in UTC with milliseconds."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"{(_EPOCH + timedelta(0, at)).isoformat('T', 'milliseconds')}Z"

@@ -61,15 +61,19 @@ def select_calls_of_term(*conditions: str) -> str:
     return f"SELECT time, call, {', '.join(CALL_COLUMNS)} {table}{further} ORDER BY time DESC, call DESC LIMIT ?"
 
 
-def select_sessions(*conditions: str) -> str:
-    return _select("SELECT last_at, n,", ", ".join(SESSION_COLUMNS), _MODELS + "FROM sessions", conditions, "last_at")
+def select_sessions(*conditions: str, tools: bool = True) -> str:
+    """Return the SQL query for the sessions that meet all conditions, newest first.
+
+    The query's last placeholder is for the maximum number of rows. If `tools` is false, the sessions have no tools.
+    """
+    table = f", ({_MODELS}), {f'({_TOOLS})' if tools else 'NULL'} FROM sessions"
+    return _select("SELECT last_at, n,", ", ".join(SESSION_COLUMNS), table, conditions, "last_at")
 
 
-_MODELS: Final = """, (
-    SELECT json_group_array(json_array(m.last_at, m.provider, m.model)) FROM session_models m WHERE m.session = n
-), (
-    SELECT json_group_object(t.tool, t.calls) FROM session_tools t WHERE t.session = n
-) """
+_MODELS: Final = (
+    "SELECT json_group_array(json_array(m.last_at, m.provider, m.model)) FROM session_models m WHERE m.session = n"
+)
+_TOOLS: Final = "SELECT json_group_object(t.tool, t.calls) FROM session_tools t WHERE t.session = n"
 
 
 CALL_FILTERS: Final = ("provider", "model", "agent", "api", "outcome", "status", "status_class")
@@ -114,9 +118,7 @@ def session_of(row: tuple[Any, ...]) -> Session:
     _, _, identity, session_id, agent, provider, calls, failed, *counts = row[: 8 + len(USAGE_KINDS)]
     cost, unknown, estimated, saved, started_at, last_at, models, tools = row[8 + len(USAGE_KINDS) :]
     # PostgreSQL returns null for a list without items
-    used = orjson.loads(models or "[]")
-    if len(used) > 1:
-        used.sort(reverse=True)
+    used = sorted(orjson.loads(models or "[]"), reverse=True)
     return Session(
         id=session_id,
         identity=identity,

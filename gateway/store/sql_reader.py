@@ -53,6 +53,8 @@ class SqlReader:
         cursor: str | None = None,
         where: Filters = ALL_ROWS,
         span: Span | None = None,
+        *,
+        tools: bool = True,
     ) -> Page[Session]:
         conditions, values = _conditions({"identity": identity}, cursor, "(last_at, n) < (?, ?)")
         if span is not None:
@@ -65,7 +67,7 @@ class SqlReader:
         if asked := {name: where[name] for name in rows.CALL_FILTERS if name in where}:
             conditions.append(rows.has_call(tuple(asked), of_term=bool(term)))
             values += [*asked.values(), *term]
-        return await self._page(rows.session_of, rows.select_sessions(*conditions), values, limit)
+        return await self._page(rows.session_of, rows.select_sessions(*conditions, tools=tools), values, limit)
 
     async def session(self, identity: str | None, session_id: str) -> Session | None:
         conditions, values = _conditions({"id": session_id, "identity": identity})

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from msgspec import structs
 from gateway.contract.flag import USAGE_KINDS, Usage
 from gateway.store import calls as calls_module
 from gateway.store import rows, writing
-from gateway.store.base import BadCursor, JournalOffset, StoreFailed
+from gateway.store.base import BadCursor, JournalOffset, StoreFailed, rfc3339
 from gateway.store.calls import record_of
 from gateway.store.entries import Entry, decode, encode
 from gateway.store.schema import MIGRATIONS, migrate
@@ -156,6 +157,13 @@ def test_nothing_that_a_client_or_provider_makes_up_is_refused(texts, numbers, l
     assert len(calls(connection)) == 3
     assert len(sessions(connection)) == 1
     connection.close()
+
+
+@given(milliseconds=st.integers(0, 250_000_000_000_000))
+def test_a_time_is_written_in_utc_with_milliseconds(milliseconds):
+    at = milliseconds / 1000
+    text = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    assert rfc3339(at) == text.replace("+00:00", "Z")
 
 
 @pytest.mark.parametrize(

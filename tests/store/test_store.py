@@ -1,6 +1,7 @@
 """Tests of the protocol `Store`, which run with each store: SQLite and PostgreSQL."""
 
 import pytest
+from msgspec import structs
 
 from gateway.contract.flag import Part, Usage
 from gateway.contract.record import Direct
@@ -211,6 +212,8 @@ async def test_a_session_has_the_models_and_tools_of_its_calls(store):
     await store.flush()
     session = await store.session(None, "s1")
     assert (session.models, session.tools) == (("opus", "haiku"), {"Read": 2, "Bash": 1})
+    assert (await store.sessions(None, 9)).rows == (session,)
+    assert (await store.sessions(None, 9, tools=False)).rows == (structs.replace(session, tools={}),)
 
 
 async def test_calls_are_found_by_their_fields(store):

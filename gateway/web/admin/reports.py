@@ -236,8 +236,10 @@ class Reports(msgspec.Struct, frozen=True):
             return ()
         return await self.store.reports.header_terms(None if self.admin else self.login, names, limit)
 
-    async def sessions(self, wanted: PageFilter, *, limit: int, cursor: str | None = None) -> Page[Session]:
-        """Return the sessions that overlap the range, the newest first.
+    async def sessions(
+        self, wanted: PageFilter, *, limit: int, cursor: str | None = None, tools: bool = True
+    ) -> Page[Session]:
+        """Return the sessions that overlap the range, the newest first. If `tools` is false, they have no tools.
 
         If the filter names a session, return this session, even if it is outside the range.
 
@@ -247,7 +249,7 @@ class Reports(msgspec.Struct, frozen=True):
         if wanted.session is not None:
             session = await self.store.session(wanted.user, wanted.session)
             return Page((session,) if session else (), None)
-        return await self.store.sessions(wanted.user, limit, cursor, wanted.of_calls, wanted.range.span)
+        return await self.store.sessions(wanted.user, limit, cursor, wanted.of_calls, wanted.range.span, tools=tools)
 
     async def timeline(self, wanted: PageFilter, session: str, *, limit: int = 500) -> tuple[Record, ...]:
         """Return the last `limit` calls of a session, the oldest first."""

@@ -96,7 +96,7 @@ async def _steps_of_file(seen: Visit) -> AsyncIterator[Iterable[tuple[Cell, ...]
     """Yield the rows of the CSV file, some at a time."""
     cursor = None
     for _ in range(0, MOST, STEP):
-        part = await seen.reports.sessions(seen.filter, limit=STEP, cursor=cursor)
+        part = await seen.reports.sessions(seen.filter, limit=STEP, cursor=cursor, tools=False)
         yield map(_cells, part.rows)
         cursor = part.next
         if cursor is None:

@@ -8,6 +8,7 @@
 
 import asyncio
 import atexit
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -95,11 +96,20 @@ def _run(arguments, folder, variables, *ends):
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(variables)
+    signal.signal(signal.SIGQUIT, _print_tasks)
+    faulthandler.register(signal.SIGQUIT, sys.stdout, chain=True)
     try:
         sys.exit(main(arguments))
     finally:
         # a forked process ends without them
         atexit._run_exitfuncs()
+
+
+def _print_tasks(*_):
+    """Print where the tasks of all event loops wait. SIGQUIT asks a process that does not end for this."""
+    for task in list(asyncio.tasks._all_tasks):
+        if not task.done():
+            task.print_stack(file=sys.stdout)
 
 
 # imports the commands, and the built-in plugins

@@ -86,8 +86,15 @@ class Served:
         return calls
 
     async def end(self):
+        """Stop the process, and return its exit status. If it does not end, fail with the stacks that it prints."""
         self.process.send_signal(signal.SIGTERM)
-        await asyncio.wait_for(self.process.wait(), START_SECONDS)
+        try:
+            await asyncio.wait_for(self.process.wait(), START_SECONDS)
+        except TimeoutError:
+            before = len(self.lines)
+            self.process.send_signal(signal.SIGQUIT)
+            await asyncio.sleep(SECONDS)
+            raise AssertionError("\n".join([*self.lines[-10:before], *self.lines[before:]])) from None
         await self.reading
         return self.process.returncode
 

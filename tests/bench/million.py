@@ -98,6 +98,16 @@ async def cursors(path):
     They are "" for a list with a single page.
     """
     store = SqliteStore(path)
+    parameters = await second_pages(store)
+    await store.close()
+    with sqlite3.connect(path) as connection:
+        at, number = connection.execute("SELECT at, n FROM calls ORDER BY n LIMIT 1 OFFSET 100").fetchone()
+    connection.close()
+    return {**parameters, "far": f"cursor={at}.{number}"}
+
+
+async def second_pages(store):
+    """Return query parameters for the second page of each list of a store. They are "" for a list with a single page."""
     positions = {
         "sessions": (await store.sessions(None, 50)).next,
         "own sessions": (await store.sessions(USERS[1], 50)).next,
@@ -105,11 +115,6 @@ async def cursors(path):
         "own calls": (await store.calls(USERS[1], None, 50)).next,
         "long": (await store.calls(None, LONG, 50)).next,
     }
-    await store.close()
-    with sqlite3.connect(path) as connection:
-        at, number = connection.execute("SELECT at, n FROM calls ORDER BY n LIMIT 1 OFFSET 100").fetchone()
-    connection.close()
-    positions["far"] = f"{at}.{number}"
     return {name: f"cursor={cursor}" if cursor else "" for name, cursor in positions.items()}
 
 

@@ -20,6 +20,7 @@ from tests.bench.rounds import Figures, run_case, run_starts
 from tests.bench.systems import BARE, IRISGATE
 from tests.bench.traffic import CHAT, CHAT_STREAM, CONVERSE_STREAM, REPLIES, Reply, Request
 from tests.bench.wire import compile_programs, wire
+from tests.helpers.postgres import cluster
 
 MODES = {"static", "whois", "proxy-protocol", "serve-headers"}
 
@@ -157,3 +158,12 @@ async def test_the_cost_of_pages_over_a_large_store_is_told(folder):
     costs = await pages.measured(folder, calls=500, rounds=1, only="people")
     assert {"people, 12m +5:30", "CSV of people, 24h", "people, 12m all at once"} <= set(costs)
     assert len(pages.report(costs).splitlines()) == 1 + len(costs)
+
+
+@pytest.mark.usefixtures("postgres")
+async def test_the_cost_of_pages_over_a_store_in_postgresql_is_told(folder, address):
+    from tests.bench import postgres_pages  # it needs asyncpg
+
+    costs = await postgres_pages.measured(folder, cluster().url(address), calls=500, rounds=1, only="calls")
+    assert {"calls", "calls of one", "the longest's calls, far behind"} <= set(costs)
+    assert len(postgres_pages.report(costs).splitlines()) == 1 + len(costs)

@@ -292,6 +292,25 @@ async def test_a_lock_of_another_client_delays_only_one_attempt(opened, address,
     assert await ids(store) == ["b"]
 
 
+async def test_sums_of_short_spans_are_read_by_their_index(opened, address):
+    """Check that a report does not read a whole table of sums. PostgreSQL does not know how short the spans are."""
+    store = opened()
+    await put(store, *map(str, range(50)))
+    query = "EXPLAIN SELECT * FROM (VALUES (0, 5), (9, 12)) p (a, b) JOIN figures_hour f ON f.time >= a AND f.time < b"
+
+    def explained():
+        from gateway.store.postgres.connection import PostgresConnection  # it needs asyncpg
+
+        connection = PostgresConnection(address, "reader")
+        rows = connection.execute(query).fetchall()
+        connection.close()
+        return "\n".join(line for (line,) in rows)
+
+    plan = await asyncio.to_thread(explained)
+    assert "Index Scan" in plan
+    assert "Seq Scan on figures_hour" not in plan
+
+
 async def test_pages_read_a_replica(opened, address):
     """Check that pages and reports read the replica, that it cannot be written, and that it follows its primary."""
     await opened().close()

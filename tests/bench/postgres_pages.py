@@ -1,0 +1,144 @@
+"""Measures every page and every answer of the API over a million calls of a year in PostgreSQL.
+
+Run by hand: `python -m tests.bench.postgres_pages [URL [NAME]]`. Without a URL, a new server is started, and removed at
+the end. A database with tables is used as it is. With `NAME`, only answers with this text in their name are measured.
+
+Each figure is the smallest of several requests, one after the other over loopback. One request before them fills caches.
+CPU time is that of the gateway's process, with the client, and that of the server's processes for the gateway, if the
+server is on this machine. An answer is marked by the sum of both, which is its wall time on an idle machine.
+"""
+
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from gateway.config.load import load
+from gateway.process.stores import address
+from gateway.store.base import JournalOffset
+from gateway.store.entries import Entry
+from gateway.store.postgres.connection import PostgresConnection
+from gateway.store.postgres.store import PostgresStore, prepare
+from gateway.store.postgres.writing import write
+from tests.bench import million, pages
+from tests.bench.measure import table
+from tests.helpers.blocking_http import get
+from tests.helpers.postgres import cluster
+from tests.web.admin.conftest import from_file
+
+JOURNAL = "bench"
+BOUND_MS = 200
+"""The goal: milliseconds for one answer."""
+
+
+class Cost(NamedTuple):
+    """The cost of one answer, in milliseconds."""
+
+    wall_ms: float
+    gateway_ms: float
+    server_ms: float
+    """CPU time of the server's processes."""
+    size: int
+    """Number of bytes."""
+
+
+def build(place, calls):
+    """Write calls of a year as a gateway does, and let the server count its rows, as it does by itself after a while."""
+    connection = PostgresConnection(place, "writer")
+    prepare(connection, JOURNAL, str(place), is_shared=False)
+    end = time.time() - 60
+    for start in range(0, calls, million.BATCH):
+        numbers = range(start, min(start + million.BATCH, calls))
+        entries = [Entry(call=million.one(number, calls, pages.DAYS, end)) for number in numbers]
+        write(connection, JOURNAL, entries, JournalOffset(), is_shared=False)
+    connection.execute("ANALYZE")
+    connection.close()
+
+
+async def cursors(place):
+    store = PostgresStore(place, JOURNAL)
+    try:
+        positions = await million.second_pages(store)
+    finally:
+        await store.close()
+    query = "SELECT at, n FROM calls ORDER BY at, n LIMIT 1 OFFSET 100"
+    at, number = await asyncio.to_thread(first_row, place, query)
+    return {**positions, "far": f"cursor={at}.{number}"}
+
+
+def first_row(place, query):
+    connection = PostgresConnection(place, "exports")
+    try:
+        return connection.execute(query).fetchone()
+    finally:
+        connection.close()
+
+
+def server_times(connection):
+    """Return the CPU time in milliseconds of the server's processes for gateways, by process. Other machines' are 0."""
+    found = connection.execute("SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'irisgate re%'")
+    files = {pid: Path(f"/proc/{pid}/schedstat") for (pid,) in found}
+    return {pid: int(file.read_text().split()[0]) / 1e6 for pid, file in files.items() if file.exists()}
+
+
+async def cost(url, path, connection, rounds=pages.ROUNDS):
+    """Return the cost of an answer: the shortest times of several requests."""
+    status, body = await asyncio.to_thread(get, url, path)
+    # bodies are kept only on request, so there are none
+    assert status == 200 or path.endswith("/bodies"), f"{path}: {status} {body[:500]}"
+    costs = []
+    for _ in range(rounds):
+        before = await asyncio.to_thread(server_times, connection)
+        cpu, began = time.process_time(), time.perf_counter()
+        await asyncio.to_thread(get, url, path)
+        wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+        after = await asyncio.to_thread(server_times, connection)
+        served = sum(spent - before.get(pid, 0) for pid, spent in after.items())
+        costs.append(Cost(wall * 1000, cpu * 1000, served, len(body)))
+    return Cost(*map(min, zip(*costs, strict=True)))
+
+
+async def measured(folder, url, *, calls=million.CALLS, rounds=pages.ROUNDS, only=""):
+    """Return the cost of each answer by name. `only` is a part of the names of the answers that are measured."""
+    file = folder / "config.hujson"
+    file.write_text(json.dumps({**pages.CONFIG, "storage": {"url": url}}))
+    storage = load(file).config.storage.postgres
+    place = address(storage, storage.server)
+    if await asyncio.to_thread(first_row, place, "SELECT to_regclass('calls')") == (None,):
+        await asyncio.to_thread(build, place, calls)
+    wanted = pages.paths(time.time(), await cursors(place))
+    async with from_file(file) as gateway:
+        connection = await asyncio.to_thread(PostgresConnection, place, "exports")
+        costs = {
+            name: await cost(gateway.url, path, connection, rounds) for name, path in wanted.items() if only in name
+        }
+        await asyncio.to_thread(connection.close)
+    return costs
+
+
+def report(costs):
+    rows = [
+        (
+            name,
+            [
+                f"{one.wall_ms:,.1f}", f"{one.gateway_ms:,.1f}", f"{one.server_ms:,.1f}", f"{one.size / 1024:,.0f}",
+                "over" * (one.gateway_ms + one.server_ms > BOUND_MS),
+            ],
+        )
+        for name, one in costs.items()
+    ]  # fmt: skip
+    return table("answer", ["wall ms", "gateway CPU ms", "server CPU ms", "KiB", f"> {BOUND_MS} ms"], rows)
+
+
+def main(url=None, only=""):
+    with tempfile.TemporaryDirectory() as folder:
+        url = url or cluster().url(cluster().address())
+        costs = asyncio.run(measured(Path(folder), url, only=only))
+        sys.stdout.write(f"{report(costs)}\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -270,10 +270,10 @@ class Connection(web.RequestHandler):
     async def _write(self, request: web.BaseRequest, reply: Reply) -> bool:
         """Write a reply with a body to a request of HTTP/1.1. Return whether the connection is lost."""
         reply.keep_alive = reply.keep_alive and request.keep_alive and not self._is_last
-        transport = self.transport
-        if transport is None or transport.is_closing():
+        if self._has_left:
             return True
-        transport.write(encoded(reply))
+        assert self.transport is not None
+        self.transport.write(encoded(reply))
         if self.writing_paused:
             try:
                 await request.writer.drain()
@@ -290,9 +290,12 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Return the reply to a malformed request, and close the connection.
 
-        The reply quotes nothing of the request.
+        The reply quotes nothing of the request. Raises `exc` if the client has left, or if a stream ends in such a way
+        that its client sees it as incomplete. Then nobody waits for a reply, and the record of the call has the reason.
         """
         _ = message
+        if isinstance(exc, ConnectionAbortedError) or (isinstance(exc, ConnectionError) and self._has_left):
+            raise exc
         _answer_with_version_11(request)
         request_id = new_id()
         kind = type(exc).__name__ if exc else str(status)
@@ -307,6 +310,11 @@ class Connection(web.RequestHandler):
         else:
             text = "the gateway failed on this request"
         return self._page(status, text, request_id)
+
+    @property
+    def _has_left(self) -> bool:
+        """Whether the client has closed the connection."""
+        return self.transport is None or self.transport.is_closing()
 
     def _page(self, status: int, text: str, request_id: str = "") -> web.Response:
         """Return the gateway's own error page. The connection closes after the page is sent."""

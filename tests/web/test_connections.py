@@ -20,6 +20,7 @@ from gateway.web import connection_limits, reading_timer
 from gateway.web import connections as connections_module
 from gateway.web.connection_limits import RESERVED_DESCRIPTORS, most_connections
 from tests.helpers.gateway import Lines, bedrock, gate
+from tests.helpers.hostile_http import crashes
 from tests.helpers.raw_http import Raw, raw_connections  # noqa: F401 (a fixture of every test here)
 from tests.helpers.waiting import eventually
 
@@ -336,6 +337,58 @@ async def test_a_reply_on_which_the_gateway_fails_ends_without_a_second_reply(tm
         data = await asyncio.wait_for(raw.reader.read(), 10)
         assert (data.count(b"HTTP/1.1"), data.endswith(b"a part\r\n")) == (1, True)
         await running.lines.until("http.error")
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+async def test_a_client_that_leaves_is_no_fault(tmp_path, bedrock_sim, is_begun):
+    failed = []
+
+    async def left(request):
+        response = web.StreamResponse()
+        if is_begun:
+            await response.prepare(request)
+        request.transport.abort()
+        try:
+            await response.prepare(request)
+            await response.write(b"a part")
+        except ConnectionError as error:
+            failed.append(error)
+            raise
+
+    async with gated(tmp_path, bedrock_sim) as running:
+        answers_with(running, left)
+        raw = await opened(running, HEAD)
+        with suppress(ConnectionResetError):
+            await raw.reader.read()
+        await eventually(lambda: failed)
+        await running.log_is_written()
+        assert crashes(running) == []
+
+
+async def test_a_stream_that_ends_as_incomplete_is_no_fault_of_the_request(tmp_path, bedrock_sim):
+    async def incomplete(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"a part")
+        raise ConnectionAbortedError
+
+    async with gated(tmp_path, bedrock_sim) as running:
+        answers_with(running, incomplete)
+        data = await asyncio.wait_for((await opened(running, HEAD)).reader.read(), 10)
+        assert data.endswith(b"a part\r\n")
+        await running.log_is_written()
+        assert crashes(running) == []
+
+
+async def test_a_connection_that_the_gateway_lost_elsewhere_is_a_fault(tmp_path, bedrock_sim):
+    async def broken(_request):
+        raise ConnectionResetError("secret")
+
+    async with gated(tmp_path, bedrock_sim) as running:
+        answers_with(running, broken)
+        answer, _, body = await (await opened(running, HEAD)).reply()
+        assert (answer, json.loads(body)) == (500, {"error": "the gateway failed on this request"})
+        assert [entry["kind"] for entry in await running.lines.until("http.error")] == ["ConnectionResetError"]
 
 
 async def test_aiohttp_logs_no_requests(tmp_path, bedrock_sim, caplog):

@@ -44,6 +44,14 @@ MAX_SIGNS: Final = 500_000
 
 If a body has more, it is not decoded, and all its bytes count as text. Worker processes, which measure large bodies,
 have no such limit."""
+MAX_LIGHT_BYTES: Final = 4 * 1024 * 1024
+"""Maximum number of bytes of a body that is measured on the event loop although it is large."""
+MAX_LIGHT_COMMAS: Final = 2_000
+"""Maximum number of commas in such a body. It has about as many values."""
+MAX_QUOTES: Final = 10_000
+"""Maximum number of quotes in a body that is divided at its quotes."""
+MAX_NAME: Final = 64
+"""Number of bytes between two quotes that are too many for the name of a field."""
 MAX_OUTPUT: Final = 1_000_000
 """Maximum estimate of output tokens of one answer, even if the client's limit is higher. No model has a higher
 limit."""
@@ -182,13 +190,16 @@ def measure(body: bytes, billed_parts: BilledParts) -> Size:
     """Return the size of a request's body.
 
     `billed_parts` finds what is not text in the body. Measuring 30 MB of small values takes a second, so callers
-    measure large bodies in a worker process.
+    measure such bodies in a worker process (`measuring_size`).
     """
     contents = _contents(body, billed_parts)
     text = max(0, len(body) - contents.size)
-    # the whole size of the media is subtracted, although base64 has other bytes than lower-case letters too; so the
-    # number of words is rather too low, and the estimate rather too high
-    words = min(text, max(0, len(body) - len(body.translate(None, _WORD)) - contents.size))
+    words = 0
+    # less than half of base64 is lower-case letters, so nothing is left of the words beside much of it
+    if 2 * text > contents.size:
+        # the whole size of the media is subtracted, although base64 has other bytes than lower-case letters too; so
+        # the number of words is rather too low, and the estimate rather too high
+        words = min(text, max(0, len(body) - len(body.translate(None, _WORD)) - contents.size))
     tokens, letters = WORD_TOKENS
     return Size(
         _usual(body, contents),
@@ -198,6 +209,17 @@ def measure(body: bytes, billed_parts: BilledParts) -> Size:
         *_marks(body),
         contents.answers,
     )
+
+
+def measuring_size(body: bytes) -> int:
+    """Return the number of bytes of a body for the choice of the process that measures it, or 0 for this process.
+
+    A body of few values, with few spaces and backslashes, is mostly base64 of media. It takes about 1 ms a megabyte.
+    """
+    size = len(body)
+    if size < MAX_LIGHT_BYTES and body.count(b",") < MAX_LIGHT_COMMAS:
+        return 0 if max(map(body.count, (b" ", b"\\"))) < size // 64 else size
+    return size
 
 
 def _contents(body: bytes, billed_parts: BilledParts) -> Contents:
@@ -220,9 +242,12 @@ def _marks(body: bytes) -> tuple[bool, bool]:
     The fields that ask for this may be at any depth, so the bytes of the body are searched for the names of the fields.
     A name could be written with an escaped letter. So both results are True for a body with an escaped letter.
     """
-    if _HIDDEN.search(body) is not None:
+    if b"\\" in body and _HIDDEN.search(body) is not None:
         return True, True
-    return any(map(body.count, _CACHE_MARKS)), any(map(body.count, _TIER_MARKS))
+    if body.count(b'"') < MAX_QUOTES:
+        # a name is between two quotes, and most bytes of a large body are in long strings
+        body = b'"'.join([part for part in body.split(b'"') if len(part) < MAX_NAME])
+    return any(mark in body for mark in _CACHE_MARKS), any(mark in body for mark in _TIER_MARKS)
 
 
 def rough(request: ClientRequest, limit: int | None, max_output: int) -> Estimate:

@@ -1,0 +1,60 @@
+"""Tests of estimates for large bodies: what is not looked at changes no estimate, and where a body is measured."""
+
+import base64
+import json
+import random
+
+import pytest
+
+from gateway.contract.billing import common_parts
+from gateway.money.quotas import estimate
+from gateway.money.quotas.contents import IMAGE_TOKENS
+from gateway.money.quotas.estimate import measuring_size
+from tests.helpers.own_plugins import discover_own
+
+CHAT_PARTS = discover_own().flags["openai_chat"].billed_parts
+
+
+def measure(data, parts=common_parts):
+    return estimate.measure(data, parts)
+
+
+def with_image(size, **members):
+    """Return a Chat request with an image of `size` bytes of base64."""
+    url = "data:image/png;base64," + base64.b64encode(random.Random(1).randbytes(size * 3 // 4)).decode()
+    parts = [{"type": "text", "text": "what is this"}, {"type": "image_url", "image_url": {"url": url}}]
+    return json.dumps({"model": "m", "messages": [{"role": "user", "content": parts}], **members}).encode()
+
+
+@pytest.mark.parametrize("words", [0, 100_000, 400_000, 600_000])
+def test_words_beside_an_image_count_as_if_all_bytes_were_looked_at(words):
+    media = 1_000_000
+    data = with_image(media, more="a" * words)
+    text = len(data) - media
+    lower = min(text, max(0, sum(byte in b"abcdefghijklmnopqrstuvwxyz " for byte in data) - media))
+    expected = text - lower + lower * 5 // 8 + IMAGE_TOKENS
+    assert abs(measure(data, CHAT_PARTS).most - expected) < 30
+
+
+@pytest.mark.parametrize("name", ["cache_control", "cachePoint", "service_tier", "serviceTier", "speed", "latency"])
+@pytest.mark.parametrize("long", ["x" * 500_000, "\\n" * 250_000, '\\"' * 200, "\u20ac" * 200_000])
+def test_a_name_is_found_between_long_texts(name, long):
+    members = {"before": long, "a": [{"b": {name: {"type": "x"}}}], "after": long}
+    plain, spaced = json.dumps(members), json.dumps(members, separators=(" , ", " : "), ensure_ascii=False)
+    for text in (plain, spaced):
+        size = measure(text.encode())
+        assert (size.caches, size.tiered) == (name.startswith("cache"), not name.startswith("cache"))
+
+
+def test_a_name_in_a_long_text_asks_for_nothing():
+    size = measure(json.dumps({"text": "set cache_control or service_tier. " * 10}).encode())
+    assert (size.caches, size.tiered) == (False, False)
+
+
+def test_a_body_that_is_mostly_media_is_measured_in_the_gateways_process():
+    assert measuring_size(with_image(1_000_000)) == 0
+    for other in (
+        with_image(5_000_000), b'{"text":"%b"}' % (b"word " * 300_000), b'{"text":"%b"}' % (rb"\u00e9" * 200_000),
+        b"[%b1]" % (b"1," * 600_000),
+    ):  # fmt: skip
+        assert measuring_size(other) == len(other)

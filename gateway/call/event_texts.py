@@ -24,7 +24,7 @@ from gateway.contract.messages import Event
 _NONE: Final = object()
 """A value that no plugin returns."""
 _MAX_UNLIKE: Final = 8
-"""Number of successive events with other bytes beside the text, after which these bytes are no longer compared."""
+"""Number of successive events with other bytes beside the text, after which these bytes are no longer remembered."""
 
 
 class EventTexts:

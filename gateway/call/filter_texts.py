@@ -71,13 +71,13 @@ class Texts:
         fails.
         """
         runs = self._runs if runs is None else runs
-        for run in runs:
+        for number, run in enumerate(runs):
             if block.held:
                 piece = block.held.pop(run, "") + piece
             if run.one.failed:
                 continue
             if run.is_async or is_json or len(piece) >= LARGE_TEXT:
-                return self._fed_slowly(block, piece, runs[runs.index(run) :], last=last, is_json=is_json)
+                return self._fed_slowly(block, piece, runs[number:], last=last, is_json=is_json)
             try:
                 result = run.hook.piece(run.method, block.kind, piece, last)
                 if result is not piece:

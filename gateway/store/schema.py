@@ -263,7 +263,7 @@ def migrate(connection: sqlite3.Connection, name: str) -> None:
     connection.execute("COMMIT")
 
 
-def require_present(connection: sqlite3.Connection, name: str) -> None:
+def require_this_schema(connection: sqlite3.Connection, name: str) -> None:
     """Raise `StoreFailed` unless a file has the schema of this release. The file is not changed.
 
     A command that only reads a file uses this. It must not migrate a file that an older release may be serving.

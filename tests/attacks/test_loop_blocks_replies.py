@@ -20,7 +20,7 @@ from tests.helpers.hostile_replies import DIALECTS, streams, wholes
 from tests.helpers.loop_monitor import longest_block
 from tests.helpers.providers import provider_in_a_thread
 
-MOST_UNITS = 13
+MOST_UNITS = 6.7
 ALL = "IRISGATE_ALL_LOOPS" in os.environ
 SMALL = 60_000
 """Size in bytes of replies that are read in a worker process only because they have many values."""

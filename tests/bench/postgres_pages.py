@@ -113,9 +113,10 @@ async def measured(folder, url, *, calls=million.CALLS, rounds=pages.ROUNDS, onl
     wanted = pages.paths(time.time(), await cursors(place))
     async with from_file(file) as gateway:
         connection = await asyncio.to_thread(PostgresConnection, place, "exports")
-        costs = {
-            name: await cost(gateway.url, path, connection, rounds) for name, path in wanted.items() if only in name
-        }
+        with pages.collecting_as_served():
+            costs = {
+                name: await cost(gateway.url, path, connection, rounds) for name, path in wanted.items() if only in name
+            }
         await asyncio.to_thread(connection.close)
     return costs
 

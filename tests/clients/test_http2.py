@@ -13,9 +13,8 @@ from tests.clients import page
 from tests.clients.programs import NOWHERE
 from tests.clients.samples import ROOT, TOOLS_FOLDER, program
 from tests.helpers.gateway import HAIKU, NOVA, bedrock, gate
-from tests.helpers.ports import is_listening
+from tests.helpers.ports import listening
 from tests.helpers.tls import certified
-from tests.helpers.waiting import eventually
 
 SCRIPT = ROOT / "tests" / "clients" / "node" / "aws_sdk.mjs"
 HELLO = {"max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}], "model": HAIKU}
@@ -164,21 +163,10 @@ async def in_front(name, gateway, folder, port):
     path = program(name)
     config = folder / f"{name}.cfg"
     config.write_text(text.format(port=port, gateway=gateway.partition("://")[2], folder=folder))
-    process = await asyncio.create_subprocess_exec(
-        path, *options, config, env={"PATH": os.environ["PATH"], "HOME": str(folder)},
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-
-    async def answers():
-        assert process.returncode is None, f"{name} has ended"
-        return await is_listening(port)
-
-    try:
-        await eventually(answers)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+    quiet = {"stdout": asyncio.subprocess.DEVNULL, "stderr": asyncio.subprocess.DEVNULL}
+    async with listening(path, *options, config, port=port, env=environment, **quiet):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        await process.wait()
 
 
 @pytest.mark.parametrize("name", PROXIES)

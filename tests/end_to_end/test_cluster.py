@@ -191,12 +191,10 @@ class Fleet:
         any_one = self._running[at]
         while True:
             await eventually(self._is_together, START_SECONDS)
-            missing = calls * COST_OF_SHORT - (await bucket(any_one, "small"))["balance_usd"]
+            missing = calls * COST_OF_SHORT - (await any_one.bucket("small"))["balance_usd"]
             if missing:
                 self.refilled += missing
-                body = {"bucket": "small", "amount": f"${missing}"}
-                async with any_one.session.post(f"{any_one.url}/api/quotas/refill", json=body) as reply:
-                    assert reply.status == 200, await reply.text()
+                await any_one.refill("small", missing)
             before = self.count("leases.bank_is_away")
             outcomes = await spend(url, 3 * calls, ids)
             if self.count("leases.bank_is_away") == before:
@@ -231,12 +229,6 @@ async def figure(gateway, name):
     """Return the value of a metric without labels."""
     async with gateway.session.get(f"{gateway.url}/metrics") as reply:
         return float(re.search(rf"^irisgate_{name} (\S+)$", await reply.text(), re.MULTILINE)[1])
-
-
-async def bucket(gateway, name):
-    async with gateway.session.get(f"{gateway.url}/api/quotas?bucket={name}") as reply:
-        (found,) = (await reply.json())["quotas"]
-    return {name: Decimal(str(value)) for name, value in found.items() if name.endswith("_usd")}
 
 
 async def test_what_happens_to_gateways_and_the_database_under_load(fleet, bedrock_sim, unused_tcp_port):
@@ -331,7 +323,7 @@ async def require_sums(gateway, calls, refilled):
     charged = {name: sum(amount(call["charges_usd"].get(name)) for call in calls) for name in ("team", "small")}
     for name, paid in {"team": 1000, "small": COST_OF_SHORT * BUDGET + refilled}.items():
         await eventually(lambda name=name, left=paid - charged[name]: is_left(gateway, left, name))
-        assert (await bucket(gateway, name))["reserved_usd"] == 0
+        assert (await gateway.bucket(name))["reserved_usd"] == 0
     assert charged["small"] == COST_OF_SHORT * BUDGET + refilled
 
 
@@ -340,7 +332,7 @@ def amount(dollars):
 
 
 async def is_left(gateway, left, name="small"):
-    return (await bucket(gateway, name))["balance_usd"] == left
+    return (await gateway.bucket(name))["balance_usd"] == left
 
 
 async def test_streams_of_a_gateway_that_is_stopped_at_once_end_in_their_dialect(fleet, bedrock_sim, unused_tcp_port):

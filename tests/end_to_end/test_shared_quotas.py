@@ -74,21 +74,8 @@ async def insist(gateway, together=None):
         return await eventually(outcome)
 
 
-async def bucket(gateway):
-    async with gateway.session.get(f"{gateway.url}/api/quotas?bucket=all") as reply:
-        (found,) = (await reply.json())["quotas"]
-        return found
-
-
 async def balance(gateway):
-    return Decimal(str((await bucket(gateway))["balance_usd"]))
-
-
-async def refill(gateway, amount):
-    body = {"bucket": "all", "amount": amount}
-    async with gateway.session.post(f"{gateway.url}/api/quotas/refill", json=body) as reply:
-        assert reply.status == 200, await reply.text()
-        return await reply.json()
+    return (await gateway.bucket("all"))["balance_usd"]
 
 
 async def cost_of_a_call(tmp_path, configured):
@@ -116,7 +103,7 @@ async def test_200_calls_at_three_gateways_on_a_bucket_of_20_are_20(tmp_path, co
         assert outcomes.count("ok") == CALLS
         assert outcomes.count("nothing is left") == 200 - CALLS
         await eventually(lambda: is_left(gateways[0], 0))
-        await refill(gateways[0], f"${5 * cost}")
+        await gateways[0].refill("all", 5 * cost)
         more = []
 
         async def refilled():

@@ -24,6 +24,11 @@ def unit_seconds():
     return thread_time() - begun
 
 
+def in_units(seconds, before):
+    """Return a CPU time in units. `before` is the unit in seconds just before the work. It is measured again now."""
+    return 2 * seconds / (before + unit_seconds())
+
+
 def cpu_units(work, enough=0.0):
     """Return the CPU time of this thread for `work` in units: the smallest of up to `RUNS` runs.
 
@@ -35,8 +40,7 @@ def cpu_units(work, enough=0.0):
             before = unit_seconds()
             begun = thread_time()
             work()
-            seconds = thread_time() - begun
-            taken.append(2 * seconds / (before + unit_seconds()))
+            taken.append(in_units(thread_time() - begun, before))
     return min(taken)
 
 

@@ -1,12 +1,10 @@
 """HAProxy with the configuration of `deploy/haproxy`, but for the addresses."""
 
-import asyncio
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.clients.samples import program
-from tests.helpers.ports import is_listening
-from tests.helpers.waiting import eventually
+from tests.helpers.ports import listening
 
 CONFIG = Path(__file__).resolve().parents[2] / "deploy/haproxy/haproxy.cfg"
 
@@ -27,16 +25,5 @@ async def haproxy(folder, port, gateways, *, without=""):
     config, output = folder / "haproxy.cfg", folder / "haproxy.log"
     config.write_text(text)
     with output.open("wb") as log:
-        process = await asyncio.create_subprocess_exec(program("haproxy"), "-db", "-f", config, stdout=log, stderr=log)
-
-    async def answers():
-        assert process.returncode is None, output.read_text()
-        return await is_listening(port)
-
-    try:
-        await eventually(answers)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        async with listening(program("haproxy"), "-db", "-f", config, port=port, stdout=log, stderr=log):
+            yield f"http://127.0.0.1:{port}"

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from tests.helpers.cpu_time import old_objects_kept, unit_seconds
+from tests.helpers.cpu_time import in_units, old_objects_kept, unit_seconds
 
 PAUSE_SECONDS = 0.1
 """Seconds by which the pause between two runs becomes longer with each run."""
@@ -35,8 +35,8 @@ class LoopMonitor:
 
 
 async def longest_block(work, runs, enough):
-    """Return the longest CPU time, in units of `cpu_time`, for which `work` blocks the loop: the smallest of `runs`
-    runs.
+    """Return the longest CPU time, in units of `cpu_time`, for which `work` blocks the loop: the smallest of up to
+    `runs` runs.
 
     The runs stop at the first result below `enough`. The pauses between the runs become longer, so that another process
     that uses the caches of the processor does not disturb all runs.
@@ -47,7 +47,7 @@ async def longest_block(work, runs, enough):
             before = unit_seconds()
             async with LoopMonitor() as monitor:
                 await work()
-            blocks.append(2 * monitor.longest / (before + unit_seconds()))
+            blocks.append(in_units(monitor.longest, before))
             if min(blocks) >= enough:
                 await asyncio.sleep(PAUSE_SECONDS * len(blocks))
     return min(blocks)

@@ -3,6 +3,9 @@
 import asyncio
 import random
 import socket
+from contextlib import asynccontextmanager
+
+from tests.helpers.waiting import eventually
 
 BELOW = 32_000
 """A port below the ports that Linux takes for outgoing connections."""
@@ -16,6 +19,24 @@ async def is_listening(port):
         return False
     writer.close()
     return True
+
+
+@asynccontextmanager
+async def listening(*command, port, **options):
+    """Run a program that listens to a port, during an `async with` block. `options` are those of the process."""
+    process = await asyncio.create_subprocess_exec(*command, **options)
+
+    async def answers():
+        assert process.returncode is None, f"{command[0]} has ended"
+        return await is_listening(port)
+
+    try:
+        await eventually(answers)
+        yield
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 def lasting_port():

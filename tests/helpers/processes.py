@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from contextlib import asynccontextmanager, suppress
+from decimal import Decimal
 from pathlib import Path
 
 import aiohttp
@@ -75,6 +76,18 @@ class Served:
 
         (calls,) = await eventually(look, 2 * SECONDS)
         return calls
+
+    async def bucket(self, name):
+        """Return a bucket of a quota, as the API lists it, with exact amounts."""
+        async with self.session.get(f"{self.url}/api/quotas?bucket={name}") as reply:
+            (found,) = (await reply.json())["quotas"]
+        return {key: Decimal(str(value)) if key.endswith("_usd") else value for key, value in found.items()}
+
+    async def refill(self, bucket, amount):
+        """Add an amount of dollars to a bucket."""
+        body = {"bucket": bucket, "amount": f"${amount}"}
+        async with self.session.post(f"{self.url}/api/quotas/refill", json=body) as reply:
+            assert reply.status == 200, await reply.text()
 
     async def _listed(self):
         calls, cursor = [], ""

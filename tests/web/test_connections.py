@@ -324,15 +324,21 @@ async def test_a_request_on_which_the_gateway_fails_gets_a_page(tmp_path, bedroc
         assert await raw.ended()
 
 
-async def test_a_reply_on_which_the_gateway_fails_ends_without_a_second_reply(tmp_path, bedrock_sim):
-    async def broken(request):
+def a_part_and(error):
+    """Return a handler that writes a part of a reply, and then raises an error."""
+
+    async def handler(request):
         response = web.StreamResponse()
         await response.prepare(request)
         await response.write(b"a part")
-        raise RuntimeError
+        raise error
 
+    return handler
+
+
+async def test_a_reply_on_which_the_gateway_fails_ends_without_a_second_reply(tmp_path, bedrock_sim):
     async with gated(tmp_path, bedrock_sim) as running:
-        answers_with(running, broken)
+        answers_with(running, a_part_and(RuntimeError))
         raw = await opened(running, HEAD)
         data = await asyncio.wait_for(raw.reader.read(), 10)
         assert (data.count(b"HTTP/1.1"), data.endswith(b"a part\r\n")) == (1, True)
@@ -366,14 +372,8 @@ async def test_a_client_that_leaves_is_no_fault(tmp_path, bedrock_sim, is_begun)
 
 
 async def test_a_stream_that_ends_as_incomplete_is_no_fault_of_the_request(tmp_path, bedrock_sim):
-    async def incomplete(request):
-        response = web.StreamResponse()
-        await response.prepare(request)
-        await response.write(b"a part")
-        raise ConnectionAbortedError
-
     async with gated(tmp_path, bedrock_sim) as running:
-        answers_with(running, incomplete)
+        answers_with(running, a_part_and(ConnectionAbortedError))
         data = await asyncio.wait_for((await opened(running, HEAD)).reader.read(), 10)
         assert data.endswith(b"a part\r\n")
         await running.log_is_written()

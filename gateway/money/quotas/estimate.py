@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from gateway.contract import lenient_json
 from gateway.contract.billing import BilledParts
 from gateway.contract.flag import ClientRequest, Facts, Usage
-from gateway.contract.json_api import UNLIMITED
+from gateway.contract.json_api import LARGE_BODY, UNLIMITED
 from gateway.contract.result_values import MAX_COUNT
 from gateway.money.quotas.contents import Contents, contents_of
 
@@ -44,12 +44,12 @@ MAX_SIGNS: Final = 500_000
 
 If a body has more, it is not decoded, and all its bytes count as text. Worker processes, which measure large bodies,
 have no such limit."""
-MAX_LIGHT_BYTES: Final = 4 * 1024 * 1024
-"""Maximum number of bytes of a body that is measured on the event loop although it is large."""
-MAX_LIGHT_COMMAS: Final = 2_000
+MAX_MEDIA_BYTES: Final = 4 * 1024 * 1024
+"""Maximum number of bytes of a large body that is measured on the event loop because it is mostly media."""
+MAX_MEDIA_COMMAS: Final = 2_000
 """Maximum number of commas in such a body. It has about as many values."""
-MAX_QUOTES: Final = 10_000
-"""Maximum number of quotes in a body that is divided at its quotes."""
+MIN_DIVIDED: Final = 256 * 1024
+"""Minimum number of bytes of a body in which names are searched between quotes alone."""
 MAX_NAME: Final = 64
 """Number of bytes between two quotes that are too many for the name of a field."""
 MAX_OUTPUT: Final = 1_000_000
@@ -190,7 +190,7 @@ def measure(body: bytes, billed_parts: BilledParts) -> Size:
     """Return the size of a request's body.
 
     `billed_parts` finds what is not text in the body. Measuring 30 MB of small values takes a second, so callers
-    measure such bodies in a worker process (`measuring_size`).
+    measure large bodies in a worker process, except those that are mostly media (`is_mostly_media`).
     """
     contents = _contents(body, billed_parts)
     text = max(0, len(body) - contents.size)
@@ -211,15 +211,16 @@ def measure(body: bytes, billed_parts: BilledParts) -> Size:
     )
 
 
-def measuring_size(body: bytes) -> int:
-    """Return the number of bytes of a body for the choice of the process that measures it, or 0 for this process.
+def is_mostly_media(body: bytes) -> bool:
+    """Return whether a large body is mostly base64 of media, so that measuring it takes about 1 ms a megabyte.
 
-    A body of few values, with few spaces and backslashes, is mostly base64 of media. It takes about 1 ms a megabyte.
+    Such a body has few values, and few spaces and backslashes. For small and very large bodies, the result is False.
     """
-    size = len(body)
-    if size < MAX_LIGHT_BYTES and body.count(b",") < MAX_LIGHT_COMMAS:
-        return 0 if max(map(body.count, (b" ", b"\\"))) < size // 64 else size
-    return size
+    return (
+        LARGE_BODY <= len(body) < MAX_MEDIA_BYTES
+        and body.count(b",") < MAX_MEDIA_COMMAS
+        and max(map(body.count, (b" ", b"\\"))) < len(body) // 64
+    )
 
 
 def _contents(body: bytes, billed_parts: BilledParts) -> Contents:
@@ -244,10 +245,10 @@ def _marks(body: bytes) -> tuple[bool, bool]:
     """
     if b"\\" in body and _HIDDEN.search(body) is not None:
         return True, True
-    if body.count(b'"') < MAX_QUOTES:
-        # a name is between two quotes, and most bytes of a large body are in long strings
+    if len(body) >= MIN_DIVIDED and body.count(b'"') < len(body) // 1024:
+        # a name is between two quotes, and most bytes of this body are in long strings
         body = b'"'.join([part for part in body.split(b'"') if len(part) < MAX_NAME])
-    return any(mark in body for mark in _CACHE_MARKS), any(mark in body for mark in _TIER_MARKS)
+    return any(map(body.count, _CACHE_MARKS)), any(map(body.count, _TIER_MARKS))
 
 
 def rough(request: ClientRequest, limit: int | None, max_output: int) -> Estimate:

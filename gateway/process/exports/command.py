@@ -25,7 +25,7 @@ from gateway.store.base import Store, StoreFailed
 from gateway.store.bodies import Bodies, bodies_path
 from gateway.store.examine import opened
 from gateway.store.exports import Numbered
-from gateway.store.schema import require_present
+from gateway.store.schema import require_this_schema
 from gateway.telemetry.log import Logger
 
 _PER_FILE: Final = 10_000
@@ -105,7 +105,7 @@ def _require_schema(config: Config, state: Path) -> None:
     if not path.is_file():
         raise NotExported(f"there is no store {path}; name the state folder with --state, or the file in storage.url")
     with opened(path) as connection:
-        require_present(connection, str(path))
+        require_this_schema(connection, str(path))
 
 
 async def _catch_up(source: Source, exporter: Exporter) -> str:

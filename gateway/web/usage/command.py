@@ -20,7 +20,7 @@ from urllib.parse import quote, urlencode
 
 from gateway.store import usage
 from gateway.store.base import GROUPS, HEADER, StoreFailed, TooManyCalls
-from gateway.store.schema import require_present
+from gateway.store.schema import require_this_schema
 from gateway.web import asking
 from gateway.web.usage.formats import as_csv, as_json
 from gateway.web.usage.parameters import BadUsage, parse_parameters
@@ -93,7 +93,7 @@ def read(path: Path, parameters: Mapping[str, str]) -> bytes:
     try:
         address = f"file:{quote(str(path.absolute()))}?mode=ro"
         with closing(sqlite3.connect(address, uri=True)) as connection:
-            require_present(connection, str(path))
+            require_this_schema(connection, str(path))
             rows = usage.read(connection, wanted.query)
     except StoreFailed as error:
         raise NoUsage(f"--store {error}") from None

@@ -9,7 +9,7 @@ import pytest
 from gateway.contract.billing import common_parts
 from gateway.money.quotas import estimate
 from gateway.money.quotas.contents import IMAGE_TOKENS
-from gateway.money.quotas.estimate import measuring_size
+from gateway.money.quotas.estimate import is_mostly_media
 from tests.helpers.own_plugins import discover_own
 
 CHAT_PARTS = discover_own().flags["openai_chat"].billed_parts
@@ -37,7 +37,7 @@ def test_words_beside_an_image_count_as_if_all_bytes_were_looked_at(words):
 
 
 @pytest.mark.parametrize("name", ["cache_control", "cachePoint", "service_tier", "serviceTier", "speed", "latency"])
-@pytest.mark.parametrize("long", ["x" * 500_000, "\\n" * 250_000, '\\"' * 200, "\u20ac" * 200_000])
+@pytest.mark.parametrize("long", ["x" * 600_000, "\\n" * 250_000, '\\"' * 200, "\u20ac" * 200_000])
 def test_a_name_is_found_between_long_texts(name, long):
     members = {"before": long, "a": [{"b": {name: {"type": "x"}}}], "after": long}
     plain, spaced = json.dumps(members), json.dumps(members, separators=(" , ", " : "), ensure_ascii=False)
@@ -47,14 +47,14 @@ def test_a_name_is_found_between_long_texts(name, long):
 
 
 def test_a_name_in_a_long_text_asks_for_nothing():
-    size = measure(json.dumps({"text": "set cache_control or service_tier. " * 10}).encode())
+    size = measure(json.dumps({"text": "set cache_control or service_tier. " * 40_000}).encode())
     assert (size.caches, size.tiered) == (False, False)
 
 
-def test_a_body_that_is_mostly_media_is_measured_in_the_gateways_process():
-    assert measuring_size(with_image(1_000_000)) == 0
+def test_a_body_that_is_mostly_media_is_told_from_others():
+    assert is_mostly_media(with_image(1_100_000))
     for other in (
-        with_image(5_000_000), b'{"text":"%b"}' % (b"word " * 300_000), b'{"text":"%b"}' % (rb"\u00e9" * 200_000),
-        b"[%b1]" % (b"1," * 600_000),
+        with_image(1_000_000), with_image(5_000_000), b'{"text":"%b"}' % (b"word " * 300_000),
+        b'{"text":"%b"}' % (rb"\u00e9" * 200_000), b"[%b1]" % (b"1," * 600_000),
     ):  # fmt: skip
-        assert measuring_size(other) == len(other)
+        assert not is_mostly_media(other)

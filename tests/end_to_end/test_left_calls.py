@@ -25,7 +25,7 @@ from tests.helpers.gateway import CAP, HAIKU, KEY, bedrock, gate
 from tests.helpers.waiting import eventually
 
 BUDGET = 10**9
-LEAVES, ANSWERS = 0.1, 0.4
+LEAVES, ANSWERS = 0.1, 1.5
 """Seconds after which the client disconnects, and seconds after which the provider answers."""
 HELLO = [{"role": "user", "content": "hello"}]
 CONVERSE = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}

@@ -29,7 +29,7 @@ def advertised(registry: Registry, provider: Provider, models: Iterable[Caps]) -
 
 
 def endpoints(registry: Registry, offer: Offer) -> list[str]:
-    """Return the paths for a model's clients, with `{model}` in place of the model's name."""
+    """Return the paths at which clients can call a model. `{model}` stands for the model's name in a path."""
     flags = advertised(registry, offer.provider, [offer.caps])
     return [path for flag in flags if flag in registry.flags for path in _paths(registry.flags[flag])]
 

@@ -1,4 +1,4 @@
-"""Sends the GET request of a command to a running gateway. The answer is JSON or CSV."""
+"""Sends a GET request to a running gateway, for commands such as `irisgate usage`. The answer is JSON or CSV."""
 
 from __future__ import annotations
 

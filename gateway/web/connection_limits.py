@@ -50,7 +50,9 @@ class Connection(Protocol):
 
 
 class Room(Protocol):
-    """The limits of a connection, as the connection sees them."""
+    """The methods that a connection calls: to read its limits, and to report that it is open, busy, idle, late or
+    closed. `Connections` has them for sockets. `http2/stream_room.py` has them for the streams of HTTP/2.
+    """
 
     @property
     def limits(self) -> Callable[[], Limits]: ...
@@ -83,8 +85,8 @@ class Connections:
     ) -> None:
         self.limits = limits
         self.client = client
-        """A function that returns the address of a connection's client. It returns "" if the limit per address does not
-        apply.
+        """A function that returns the address of a connection's client, or "" if the limit per address does not apply
+        to it.
         """
         self._log = log
         self._metrics = metrics

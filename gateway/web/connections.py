@@ -6,9 +6,9 @@ requests.
   `RequestHandler` that `Connection` inherits, `_ErrInfo`, and `_cache` of a request.
 - aiohttp runs a task for each connection, and a task and two futures for each request. `Connection.start` replaces
   this: one task handles the requests that have arrived, and ends after the last of them.
-- Calls go to `call/call_routes.py`, which returns a `Reply` for most of them. `Connection` writes it in one piece.
-  All other requests go to aiohttp's application.
-- A client whose first bytes say so is served over HTTP/2 (`http2/`).
+- Calls go to `call/call_routes.py`, which returns a `Reply` for most of them. `Connection` writes it in one piece. All
+  other requests go to aiohttp's application.
+- If the first bytes of a connection are the preface of HTTP/2, it is served over HTTP/2 (`http2/`).
 - The gateway replies to a malformed request with its own error page, and not with aiohttp's.
 
 `connection_limits.py` counts the connections. Bodies are read in `call/server.py`. `call/guard.py` identifies callers,
@@ -56,7 +56,7 @@ HTTP2: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """The first bytes of a client that speaks HTTP/2 (RFC 9113, 3.4)."""
 _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 _NO_TASK: Final = cast("Any", None)
-"""The task of a request. Nothing reads it, and it would be a reference cycle."""
+"""The value for a request's task. No code reads the task, and a reference to it would form a reference cycle."""
 _LATE: Final = b'{"error":"the head of the request came too slowly"}'
 _LATE_HEAD: Final = (
     b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n"
@@ -290,8 +290,8 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Return the reply to a malformed request, and close the connection.
 
-        The reply quotes nothing of the request. Raises `exc` if the client has left, or if a stream ends in such a way
-        that its client sees it as incomplete. Then nobody waits for a reply, and the record of the call has the reason.
+        The reply quotes nothing of the request. Raises `exc` instead if the client has left, or if a stream was cut so
+        that the client notices. In both cases, no reply can be sent, and the record of the call has the reason.
         """
         _ = message
         if isinstance(exc, ConnectionAbortedError) or (isinstance(exc, ConnectionError) and self._has_left):

@@ -1,4 +1,4 @@
-"""The server that makes the connections of clients (`connections.py`), and the runner of a server.
+"""The aiohttp server that creates a `Connection` (`connections.py`) for each client, and the server's runner.
 
 This file uses private attributes of aiohttp: `_kwargs` of `Server`, and `_make_server` of `AppRunner`.
 """
@@ -20,7 +20,7 @@ LINE_BYTES: Final = 8190
 """aiohttp's maximum length of a header line in bytes, for servers without a limit of their own."""
 Others = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Calls = Callable[[Others, web.Request], Awaitable[web.StreamResponse | Reply]]
-"""A function that handles the requests that are calls, and passes any other request to its first argument."""
+"""A function that handles calls. It passes every other request to its first argument, a handler."""
 
 
 class HttpServer(web.Server):

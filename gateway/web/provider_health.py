@@ -1,4 +1,4 @@
-"""The health of models at providers in words and numbers, for the API, the command `irisgate providers` and the page.
+"""The health of each model at each provider, for the API, the command `irisgate providers` and the page of providers.
 
 There are two sources. This process knows every attempt since its start. The store knows the last success and the last
 error, even from before this start. If the sources differ, the later success and the later error are shown.

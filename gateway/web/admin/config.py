@@ -53,7 +53,7 @@ def routes() -> list[web.RouteDef]:
 
 
 async def show(request: web.Request) -> web.Response:
-    """Return {"config": text, "error": ""}. `error` says why the text is not in use; "" if the text is in use."""
+    """Return {"config": text, "error": ""}. `error` says why the gateway does not use this text; "" if it does."""
     _, reloader = admin_of(request)
     return _answer(await admin_view(reloader), request)
 

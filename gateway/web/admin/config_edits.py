@@ -42,7 +42,7 @@ class ConfigView(msgspec.Struct, frozen=True):
     text: str
     """The text in which marks (placeholders) replace the secrets."""
     error: str
-    """The reason why the text differs from the configuration in use. The value is "" if the text is in use."""
+    """The reason why the gateway does not use this text. The value is "" if it uses the text."""
     etag: str
     known: Mapping[str, Known]
     """The secret that each mark replaces, by the text of the mark."""
@@ -108,7 +108,9 @@ def _scrub(text: str, active: frozenset[str], known: Mapping[str, Known]) -> str
 def proposal_of(
     text: str, view: ConfigView, request: web.Request, identity: Identity, reloader: ConfigReloader
 ) -> Proposal:
-    """Return the proposal to save a text, with the errors that prevent the save. Takes long, so call it in a thread."""
+    """Check a text before it is saved. Return the change that it makes, and the errors that prevent the save. Call this
+    in a thread, because it takes long.
+    """
 
     def judge(loaded: Loaded) -> dict[str, str]:
         """Return an error, by path, for each setting that would remove the caller's own access to the configuration."""

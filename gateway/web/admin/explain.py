@@ -86,7 +86,7 @@ class _Asked(NamedTuple):
 
 
 def _asked(query: Mapping[str, str]) -> _Asked | None:
-    """Return what the URL's query asks to be explained: a direct call or a model. Return None if it names neither."""
+    """Return the question in the URL's query: about a direct request or a model. Return None if it names neither."""
     if direct := query.get("direct", ""):
         return _Asked(direct, explain_direct, own_direct_view)
     model = query.get("model", "")

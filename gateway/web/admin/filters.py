@@ -19,7 +19,7 @@ _STATUS: Final = re.compile(r"[1-5][0-9]{2}")
 
 
 def filters(query: Mapping[str, str], names: Sequence[str]) -> dict[str, str | int]:
-    """Return the filter in a query: columns, each with the value that rows must have. Empty parameters are ignored.
+    """Return the filter in a query, such as {"model": "m", "status": 500}. Empty parameters are ignored.
 
     Raises `BadQuery` if `status` is not an HTTP status.
     """

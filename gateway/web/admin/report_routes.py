@@ -1,7 +1,7 @@
-"""GET /api/reports/totals, /chart, /table and /errors: the figures of the pages, as JSON.
+"""GET /api/reports/totals, /chart, /table and /errors: the numbers that the HTML pages show, as JSON.
 
 - The query has the same filter as the pages (`web/reports/page_filter.py`), such as `?range=7d&model=`.
-- Users read the figures of their own calls, and admins read the figures of all calls (`reports.py`).
+- Users get the numbers of their own calls, and admins get those of all calls (`reports.py`).
 - Money is in dollars. Times are in UTC, but days begin at midnight of the filter's zone.
 """
 

@@ -205,7 +205,7 @@ class Reports(msgspec.Struct, frozen=True):
         return health if self.admin else tuple(map(_without_call, health))
 
     async def activity(self, wanted: PageFilter) -> Activity:
-        """Return the numbers of active people by day, week and month. Days before the last two months are left out."""
+        """Return the number of active people in each day, week and month. Leave out days before the last two months."""
         wanted = self.scoped(wanted)
         zone, span = wanted.zone, wanted.range.span
         first = datetime.fromtimestamp(max(span.since, span.until - DAYS_UNTIL), zone).date()
@@ -228,8 +228,8 @@ class Reports(msgspec.Struct, frozen=True):
         return await self.store.reports.names(None if self.admin else self.login)
 
     async def header_terms(self, limit: int) -> tuple[str, ...]:
-        """Return the headers by which the reader may filter, and at most `limit` of their values in calls that the
-        reader may see.
+        """Return the recorded headers by which the reader may filter, and at most `limit` of their values. The values
+        are from calls that the reader may see.
         """
         names = self.headers.names
         if not names:
@@ -286,9 +286,10 @@ def _activity(
     bounds: Sequence[float],
     people: Sequence[AbstractSet[str]],
 ) -> Activity:
-    """Return the numbers of active people. `people` has the logins between each of `bounds` and the next one.
+    """Return the number of active people in each day, week and month.
 
-    The first six of `days` are only needed for the days after them.
+    `people[i]` has the logins that called between `bounds[i]` and `bounds[i + 1]`. The result leaves out the first six
+    of `days`. They only complete the seven days that end with the seventh day.
     """
     by_day = _united(days, bounds, people)
     counts = [len(logins) for logins in by_day]
@@ -303,12 +304,14 @@ def _activity(
 def _united(
     buckets: Sequence[Span], bounds: Sequence[float], people: Sequence[AbstractSet[str]]
 ) -> list[AbstractSet[str]]:
-    """Return the logins in each time bucket. `people` has the logins between each of `bounds` and the next one."""
+    """Return the logins in each time bucket. `people[i]` has the logins that called between `bounds[i]` and `bounds[i +
+    1]`.
+    """
     return [set().union(*people[bisect_left(bounds, span.since) : bisect_left(bounds, span.until)]) for span in buckets]
 
 
 def _regular(by_day: Sequence[AbstractSet[str]]) -> list[int]:
-    """Return the number of regularly active people in each range of seven days. A range begins with each day.
+    """Return the number of regularly active people in days 1 to 7, in days 2 to 8, and so on.
 
     `by_day` has the logins of each day's calls.
     """

@@ -1,7 +1,7 @@
 """GET /api/usage: sums over calls, grouped by user, model, provider, agent, day or hour.
 
-Users see sums over their own calls, and admins see sums over all calls (`sessions.scope`). The sums may be those of
-calls with a recorded header, if a grant lets the caller filter by it.
+Users see sums over their own calls, and admins see sums over all calls (`sessions.scope`). If a grant lets the caller
+filter by a recorded header, the caller may ask for the sums of the calls with this header.
 `gateway/web/usage/parameters.py` reads the parameters, and `gateway/web/usage/formats.py` writes the answer.
 """
 

@@ -49,7 +49,7 @@ class PartSum(NamedTuple):
     name: str
     """Kind and model of the part. The value is "" if it is the only part of the call."""
     row: str
-    """The row of the price list."""
+    """The row of the price list that has the prices."""
     lines: tuple[PriceLine, ...]
     total: str
     """The exact sum in dollars."""
@@ -59,7 +59,7 @@ class Arithmetic(NamedTuple):
     """The computation of a call's cost from the price list."""
 
     parts: tuple[PartSum, ...]
-    """The parts of the last attempt that are billed separately."""
+    """The separately billed parts of the last attempt."""
     earlier: int
     """The cost of the earlier attempts, in nanodollars."""
     adjustment: str

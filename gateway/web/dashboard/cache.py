@@ -70,7 +70,7 @@ def _worst(rows: Sequence[TableRow]) -> Worst | None:
 
 
 def _can_ask(gateway: Gateway) -> list[str]:
-    """Return the names of the providers that could use the setting `auto_cache` and do not have it."""
+    """Return the names of the providers for which `auto_cache` could be set, but is not."""
     flags = gateway.registry.flags
     return [
         provider.id

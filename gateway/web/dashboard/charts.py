@@ -42,9 +42,10 @@ class Slot(NamedTuple):
     short: str
     """The label on the axis."""
     since: str
-    """The start of the column's period, in the form of a page's query parameter `from`.
+    """The start of the column's time, as a page's query parameter `from`.
 
-    It is a day, or a day and a time if the column is an hour. It is "" if the column is one call."""
+    It is a day, or a day and a time if the column is an hour. It is "" if the column is one call.
+    """
     until: str
     """The end of the column's time, as a page's query parameter `to`: the last day, or a time if the column is an hour.
 
@@ -59,7 +60,7 @@ class Series(msgspec.Struct, frozen=True):
     name: str
     amounts: tuple[int, ...]
     rest: bool = False
-    """Whether the amounts are sums over all names that have no colour of their own."""
+    """True for the series of all names without a colour of their own. Its amounts are the sums of theirs."""
     hidden: bool = False
     href: str = ""
     """The URL of the same page with this series hidden, or with the series shown if it is hidden now."""

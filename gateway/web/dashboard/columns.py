@@ -80,8 +80,8 @@ def draw_series(
 ) -> charts.Stacked:
     """Return the drawing of several series. `amounts` has each series' name, and its amount in each time bucket.
 
-    If `ranked` is true, the largest series come first, and series without a colour of their own are added up.
-    Otherwise, the series keep their order, and thereby their colours.
+    If `ranked` is true, the largest series come first, and series without a colour of their own are added up. Otherwise
+    the series keep the order of `amounts`, so that each keeps its colour.
     """
     given = {name: tuple(values) for name, values in amounts.items()}
     named, others = charts.largest(given) if ranked else ([*given.items()], 0)

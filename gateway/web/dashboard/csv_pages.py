@@ -34,9 +34,9 @@ async def csv_page(seen: Visit, name: str, columns: Sequence[str], rows: Iterabl
 async def csv_page_in_steps(
     seen: Visit, name: str, columns: Sequence[str], steps: AsyncIterable[Iterable[Sequence[Cell]]]
 ) -> web.Response:
-    """Return the CSV file of a page whose rows come in several steps, as `csv_page` does.
+    """Return the CSV file of a page, as `csv_page` does. Each of `steps` has some of the rows.
 
-    Thousands of objects at once would block the event loop for too long when they are freed.
+    The rows of a step are freed before the next step. Freeing all rows at once would block the event loop for too long.
     """
     parts = [await asyncio.to_thread(csv_lines, rows) async for rows in steps]
     return _response(seen, name, b"".join((as_csv(columns, ()), *parts)))

@@ -1,4 +1,6 @@
-"""Tiles, which show a figure and its change since the previous range, and lists whose rows have bars."""
+"""The tiles and bar lists of pages. A tile shows one number and its change since the previous range of time. A row of a
+bar list has a bar whose length shows its share.
+"""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class FilterBar(msgspec.Struct, frozen=True):
     utc: str
     """The URL of the page with all times in UTC. It is "" if they are in UTC already."""
     kept: tuple[tuple[str, str], ...]
-    """Parameters that the forms send again unchanged."""
+    """Query parameters that the forms must keep, although they have no field for them."""
     csv: str
     """The URL of the page's figures as CSV. It is "" if the page has none."""
 
@@ -148,7 +148,7 @@ def _header_field(value: str, terms: Sequence[str]) -> tuple[Field, ...]:
 
 
 def _kept(seen: Visit) -> tuple[tuple[str, str], ...]:
-    """Return the parameters that a form sends again unchanged, in addition to its fields."""
+    """Return the query parameters that the form must keep, although it has no field for them."""
     wanted = seen.filter
     given = {"api": wanted.api, "session": wanted.session, "zone": wanted.zone.key if wanted.zone_in_address else None}
     return (*seen.own.items(), *((name, value) for name, value in given.items() if value))

@@ -137,7 +137,7 @@ async def session(request: web.Request) -> web.Response:
 def _drawn(
     session: Session, newest_first: Sequence[Record], zone: ZoneInfo, *, newest: bool
 ) -> tuple[list[Step], charts.Stacked | None]:
-    """Return the steps of a timeline and their chart, with times in `zone`. The others are those of `timeline`."""
+    """Return the steps of a timeline (see `timeline`) and their chart, with times in `zone`."""
     steps = [*timeline(session, newest_first, newest=newest)]
     return steps, _chart(steps, zone)
 

@@ -1,4 +1,6 @@
-"""The troubles of the moment, which the overview shows to admins: models that rest, refused keys, and failing calls."""
+"""The present troubles, which the overview page shows to admins: refused keys, failing calls, and models that get no
+calls for now because their circuit breaker is open.
+"""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def visit(request: web.Request, *own: str) -> Visit:
 
 
 def reader_zone(request: web.Request) -> ZoneInfo:
-    """Return the zone of the times on a page: that in the query, else the reader's; UTC if neither is known."""
+    """Return the time zone of a page: the zone in the query, else the reader's own zone, else UTC."""
     return zone_named(request.query.get("zone", "")) or zone_named(_zone(request)) or UTC_ZONE
 
 

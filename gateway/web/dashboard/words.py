@@ -70,7 +70,7 @@ def count(number: int) -> str:
 
 
 _SHORT: Final = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
-"""Units of short numbers."""
+"""Units of short numbers, each with its value."""
 _WHOLE: Final = 10_000
 """Numbers below this one are written in full."""
 

@@ -3,10 +3,10 @@
 - It counts as one connection (`web/connection_limits.py`), and as idle while it has no stream.
 - The library `h2` keeps the protocol's rules. It gets whole frames, a few in each iteration of the event loop.
 - Each stream is served as a connection of HTTP/1.1 (`streams.py`).
-- Limits of a connection: streams at the same time, resets, control frames (`frames.py`), the length of a head, and the
-  time in which a client must read. A client that exceeds them gets GOAWAY with ENHANCE_YOUR_CALM.
-- A connection that drains sends GOAWAY, and ends after its last stream. It drains when the gateway stops, or after a
-  reply that would close a connection of HTTP/1.1. After an error page, HTTP/2 can go on.
+- These have limits: open streams, resets, control frames (`frames.py`), the length of a head, and the time in which a
+  client must read. A client that exceeds one gets GOAWAY with ENHANCE_YOUR_CALM.
+- A draining connection sends GOAWAY, and ends after its last stream. A connection drains when the gateway stops, or
+  after a reply with `connection: close`. Error replies are an exception: HTTP/2 can go on after them.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ from gateway.web.reading_timer import ReadingTimer
 FRAMES_AT_ONCE: Final = 16
 """Maximum number of frames that are handled in one iteration of the event loop."""
 OTHER_LINES: Final = 48 * 1024
-"""Maximum length of all headers of a request together, besides the longest allowed line. `h2` takes about 10 ms to
-decompress 64 KiB."""
+"""Maximum number of bytes of all headers of a request, in addition to the longest allowed line. `h2` takes about 10 ms
+to decompress 64 KiB.
+"""
 
 
 class Server(Protocol):
@@ -64,7 +65,7 @@ class Http2Connection(asyncio.Protocol):
         self._streams: dict[int, Stream] = {}
         self._by_handler: dict[Handler, Stream] = {}
         self._lingering: dict[int, asyncio.TimerHandle] = {}
-        """Timers of streams whose reply is sent, but whose body still comes."""
+        """Timers of the streams whose reply is sent while the request's body still arrives, by stream number."""
         self._has_no_stream = asyncio.Event()
         self._has_no_stream.set()
         self._raw: asyncio.Transport | None = None
@@ -76,11 +77,11 @@ class Http2Connection(asyncio.Protocol):
         """Number of bytes of the preface that `h2` has not seen yet."""
         self._sender = Sender(self._h2, self._control_frames)
         self._next: asyncio.Handle | None = None
-        """The next iteration, in which further frames are handled."""
+        """The scheduled callback that handles further frames. It is None if no frame waits."""
         self._is_draining = False
         """Whether the connection ends after its last stream."""
         self._is_ended = False
-        """Whether nothing more is read and sent."""
+        """True if nothing more is read or sent."""
         self._reading = ReadingTimer()
 
     # as `Connections` and aiohttp's server see it
@@ -103,7 +104,7 @@ class Http2Connection(asyncio.Protocol):
         self._close_if_drained()
 
     def force_close(self) -> None:
-        """End the connection after the bytes that are on their way."""
+        """End the connection after the bytes that wait to be sent."""
         if not self._is_ended:
             self._send_goaway(ErrorCodes.NO_ERROR)
             self._end()
@@ -325,7 +326,9 @@ class Http2Connection(asyncio.Protocol):
             raise Exceeded("resets_per_minute")
 
     def _send_goaway(self, code: ErrorCodes) -> None:
-        """Send GOAWAY. `h2` would send nothing more after its own GOAWAY, but open streams go on."""
+        """Send GOAWAY without `h2`, which would send nothing more afterwards. Open streams must still get their
+        replies.
+        """
         frame = GoAwayFrame(0, last_stream_id=self._h2.highest_inbound_stream_id, error_code=code)
         self._sender.flush(frame.serialize())
 
@@ -352,7 +355,7 @@ class Http2Connection(asyncio.Protocol):
             self._end()
 
     def _end(self) -> None:
-        """Close the socket after the bytes that are on their way, but soon."""
+        """Close the socket after the waiting bytes are sent, or after `CLOSE_SECONDS`."""
         self._is_ended = True
         if self._raw is not None and not self._raw.is_closing():
             self._sender.flush()
@@ -360,7 +363,9 @@ class Http2Connection(asyncio.Protocol):
             self._reading.end(self._raw, CLOSE_SECONDS)
 
     def _balance_reading(self) -> None:
-        """Read nothing while frames wait, or while the client reads nothing: replies could fill the memory."""
+        """Pause reading while received frames wait, or while the client does not read. Otherwise frames and replies
+        could fill the memory.
+        """
         if self._raw is None or self._is_ended:
             return
         if self._sender.is_paused or self._next is not None:

@@ -1,9 +1,9 @@
-"""The frames that a client sends, with limits on those that cost the gateway work and carry nothing.
+"""Splits the bytes of an HTTP/2 client into frames, and limits the frames that cause work but carry no content.
 
 - `h2` parses a frame in some 30 microseconds, and replies to SETTINGS and PING. A client could keep the gateway busy
-  with frames of nine bytes. So control frames and tiny DATA frames take from a budget. It grows with the time, and
-  with what is sent to the client and received from it. The frames above it are not parsed.
-- A head in many CONTINUATION frames has a limit too, before it is decompressed.
+  with frames of nine bytes. So each control frame and each tiny DATA frame takes one from a budget. The budget grows
+  with time, and with each frame of content that is sent or received. If it is used up, frames are not parsed.
+- The compressed length of a head is limited too, even if many CONTINUATION frames carry it.
 
 `connection.py` ends a connection that exceeds a limit.
 """
@@ -31,7 +31,7 @@ _END_HEADERS: Final = 0x4
 
 
 class Budget:
-    """A number of things that a client may do. It is full at first, and fills up in a minute."""
+    """A token bucket for one kind of event, such as resets. It begins with `most` tokens and refills in a minute."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -39,7 +39,7 @@ class Budget:
         self._since = monotonic()
 
     def take(self) -> bool:
-        """Return whether the client may do one more thing."""
+        """Take one token. Return False if none is left."""
         if self._left < 1:
             now = monotonic()
             self._left = min(self._most, self._left + (now - self._since) * self._most / 60)
@@ -73,7 +73,7 @@ class Frames:
         self._head_bytes = head_bytes
         self._data = bytearray()
         self._block = 0
-        """Number of received bytes of the head that has not ended."""
+        """Number of bytes received so far of a head whose end has not arrived."""
 
     def add(self, data: bytes) -> None:
         self._data += data

@@ -29,7 +29,7 @@ class ReplyHead(NamedTuple):
 
 
 class ReplyParser:
-    """Parses one reply, and the interim replies before it. `method` is that of the request."""
+    """Parses one reply, and the interim replies before it. `method` is the request's method."""
 
     def __init__(self, method: bytes) -> None:
         self._is_head = method == b"HEAD"

@@ -28,7 +28,7 @@ _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 OF_CONNECTION: Final = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
 """Headers about the connection, which HTTP/2 forbids (RFC 9113, 8.2.2)."""
 _SPECIAL: Final = frozenset({b"host", b"cookie"})
-"""Headers that are not copied as they are."""
+"""Headers that are not copied unchanged."""
 
 
 class MalformedRequest(Exception):
@@ -46,7 +46,7 @@ class Head(NamedTuple):
 def http1_head(headers: Headers, *, has_body: bool) -> Head:
     """Return the head of a request in HTTP/1.1. Raises `MalformedRequest` if the head is not valid HTTP/2.
 
-    `has_body` is whether the stream goes on after the head.
+    `has_body` is true if a body follows the head.
     """
     pseudo: dict[bytes, bytes] = {}
     fields: list[tuple[bytes, bytes]] = []

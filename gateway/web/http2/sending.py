@@ -2,7 +2,7 @@
 
 - Streams take turns, one DATA frame each, so that a long reply does not delay a short one.
 - What is sent in one iteration of the event loop goes to the socket in one piece. Its size is limited.
-- Nothing of a body is sent while the socket's buffer is full.
+- No part of a body is sent while the socket's buffer is full.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ MAX_SENT_FRAME: Final = 16 * 1024
 
 
 class Sender:
-    """Sends the replies of one connection. `control_frames` grows with every frame that is sent."""
+    """Sends the replies of one connection. Each sent frame adds to `control_frames`, the budget for the client's
+    frames.
+    """
 
     def __init__(self, h2: H2Connection, control_frames: Budget) -> None:
         self._h2 = h2
@@ -75,7 +77,7 @@ class Sender:
         self._send_ready()
 
     def send_all(self) -> None:
-        """Go on after the socket's buffer was full."""
+        """Send again, because the socket's buffer is no longer full."""
         self._send_ready()
 
     def flush_soon(self) -> None:

@@ -1,4 +1,4 @@
-"""The state of `h2` for a connection, and the settings that a client is told."""
+"""Creates the `h2` object that keeps a connection's state, and the SETTINGS frame for the client."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from h2.utilities import SizeLimitDict
 from hyperframe.frame import SettingsFrame
 
 STREAM_WINDOW: Final = 256 * 1024
-"""Number of bytes of a body that a client may send before the gateway has read them. Over a distance of 50 ms, this
-allows 5 MB per second."""
+"""Number of bytes of a body that a client may send before the gateway has read them. With a round trip of 50 ms, this
+allows 5 MB per second.
+"""
 CONNECTION_WINDOW: Final = 1024 * 1024
-"""The same for all streams of a connection together."""
+"""Number of unread bytes that a client may send on all streams of a connection together."""
 CLOSED_STREAMS: Final = 1000
-"""Number of ended streams whose end is remembered. By default `h2` remembers 65,536 of each connection: 10 MB."""
+"""Number of ended streams that `h2` remembers for each connection. Its default is 65,536, which takes 10 MB."""
 INITIAL_WINDOW: Final = 65_535
-"""The window of a new connection (RFC 9113, 6.9.2)."""
+"""The window of a new connection in bytes (RFC 9113, 6.9.2)."""
 
 
 def new_h2(head_bytes: int) -> H2Connection:
-    """Return the protocol's state, with the limits that it keeps itself.
+    """Return the `h2` object of a new connection. It enforces the windows and the maximum length of a head.
 
-    Headers are checked in `requests.py`, and those of replies come from the gateway itself.
+    It checks no headers. `requests.py` checks those of requests, and the gateway itself writes those of replies.
     """
     config = H2Configuration(
         client_side=False,
@@ -47,8 +48,9 @@ def new_h2(head_bytes: int) -> H2Connection:
 def settings_bytes(connection: H2Connection, streams: int) -> bytes:
     """Return the first bytes for the client: SETTINGS and WINDOW_UPDATE.
 
-    `h2` does not know the number of streams. It would end the connection of a client that opens more of them before it
-    has read the settings. The gateway refuses such streams.
+    SETTINGS tells the client the maximum number of open streams. `h2` is not told. Otherwise it would end the
+    connection of a client that opens too many streams before it has read the settings. The gateway only refuses these
+    streams.
     """
     values = {**connection.local_settings, SettingCodes.MAX_CONCURRENT_STREAMS: streams}
     return b"".join([SettingsFrame(0, settings=values).serialize(), connection.data_to_send()])

@@ -1,4 +1,4 @@
-"""The limits of connections, as the protocol of a stream sees them."""
+"""The limits for the HTTP/1.1 protocol objects of HTTP/2 streams. Only the HTTP/2 connection counts as a connection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.web.connection_limits import Connections
 
 
 class StreamRoom:
-    """Takes the place of `Connections` for the protocols of streams, which are no connections of their own."""
+    """Replaces `Connections` for the protocol objects of streams. It admits all of them, and counts none."""
 
     def __init__(self, connections: Connections, served: Callable[[Any], None]) -> None:
         self.limits = connections.limits

@@ -1,9 +1,9 @@
-"""A stream of an HTTP/2 connection, as the transport of a connection of HTTP/1.1.
+"""A stream of an HTTP/2 connection, as the asyncio transport of an HTTP/1.1 protocol object.
 
-- The protocol above it is `web/connections.py`'s `Connection`, which serves exactly one request.
-- What the protocol writes is parsed (`replies.py`), and sent as the client's windows allow. Until it is sent, the
-  protocol's writing is paused. So the protocol's limits for clients that do not read apply to each stream.
-- A protocol that pauses reading gets no more of the body, and the client no more window.
+- The protocol object is a `Connection` of `web/connections.py`. It serves exactly one request.
+- The bytes that the protocol writes are parsed (`replies.py`), and sent as the client's windows allow. Until they are
+  sent, the protocol's writing is paused. So the protocol's limits for clients that do not read apply to each stream.
+- While the protocol pauses reading, it gets no more of the body, and the client's window does not grow.
 - A stream whose reply is cut is reset, so that the client does not take the reply for complete.
 """
 
@@ -68,7 +68,9 @@ class Stream(asyncio.Transport):
         self._reply = ReplyParser(head.method)
         self._is_chunked = head.is_chunked
         self._held: deque[tuple[bytes, int]] = deque()
-        """Pieces of the body that the protocol does not read yet, each with the size that it takes of the window."""
+        """Pieces of the body that the protocol does not read yet, each with the number of bytes that it takes from the
+        window.
+        """
         self._has_body_end = False
         """Whether the whole body of the request has come."""
         self._is_reading = True
@@ -91,7 +93,7 @@ class Stream(asyncio.Transport):
     # what comes from the client
 
     def body_received(self, data: bytes, size: int) -> None:
-        """Pass a piece of the body on. `size` is what it takes of the window."""
+        """Pass a piece of the body on. `size` is the number of bytes that it takes from the window."""
         if data or size:
             self._held.append((data, size))
             self._feed()
@@ -103,7 +105,7 @@ class Stream(asyncio.Transport):
             self._feed()
 
     def lose(self, reason: Exception | None) -> None:
-        """End the stream for the protocol: the client has gone, or everything is sent."""
+        """Tell the protocol that its connection is lost. `reason` is None if everything is sent."""
         self._is_closing = True
         handler, self._handler = self._handler, None
         if handler is None:
@@ -130,7 +132,7 @@ class Stream(asyncio.Transport):
             self._is_feeding = False
 
     def _framed(self, data: bytes) -> bytes:
-        """Return a piece of the body as HTTP/1.1 has it. An empty piece is the end of a body in chunks."""
+        """Return a piece of the body in the framing of HTTP/1.1. An empty piece ends a chunked body."""
         if not self._is_chunked:
             return data
         return b"%x\r\n%b\r\n" % (len(data), data) if data else LAST_CHUNK
@@ -169,7 +171,9 @@ class Stream(asyncio.Transport):
         self._finish()
 
     def _finish(self) -> None:
-        """End the stream soon if everything is done. Its protocol may be in the middle of a function now."""
+        """End the stream if the reply is sent and the protocol has finished. The end is scheduled, because the protocol
+        may have called this method.
+        """
         if self._is_sent and (self._is_served or self._is_closing):
             asyncio.get_running_loop().call_soon(self.lose, None)
 
@@ -186,7 +190,9 @@ class Stream(asyncio.Transport):
     # the transport of the protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return a fact about the client's connection. "socket" is None, because options of the socket are not ours."""
+        """Return a fact about the client's connection. "socket" is None, so that no stream sets options of the shared
+        socket.
+        """
         return None if name == "socket" else self._connection.extra_info(name, default)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:

@@ -33,8 +33,8 @@ MAX_VALUE: Final = 1024
 MAX_DAYS: Final = 5 * 366
 """Maximum number of days of a range."""
 _FIRST_YEAR: Final = 2000
-"""The earliest year that a range may contain. In earlier years, some zones had offsets that are not a multiple of 15
-minutes, and sums are kept by quarter hours.
+"""The earliest year that a range may contain. Sums are kept by quarter hours, and in earlier years some zones had
+offsets that are no multiple of 15 minutes.
 """
 _LAST_YEAR: Final = 9000
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -78,7 +78,7 @@ class PageFilter:
         return self.range.zone
 
     def selection(self, span: Span | None = None) -> Selection:
-        """Return the store's selection of calls: the filter's values, in the filter's range or in another `span`."""
+        """Return this filter in the form of a query to the store. If `span` is given, it replaces the range of time."""
         return Selection(
             span=span or self.range.span,
             user=self.user,

@@ -99,7 +99,7 @@ class Modes:
         return "" if self.is_served(transport.get_extra_info("sockname")) else self._sources.peer(transport)
 
     async def machines(self) -> list[Identity]:
-        """Return the identities that this machine itself has for the listeners in mode `whois`.
+        """Return this machine's own identities: one for each listener in mode `whois`.
 
         There is no identity from a listener that cannot identify this machine, for example because its tailscaled does
         not reply.

@@ -204,9 +204,9 @@ class Upstream:
     ) -> UpstreamResponse:
         """Send a request with its own headers and those in `added`, and wait for the head of the reply.
 
-        If the provider has closed an idle connection, and nothing was written to it yet, another connection is used. If
-        a connection breaks after that, the request is not sent again, because the provider may have read it (RFC 9110,
-        9.2.2). If `Notices.before` raises an exception, nothing is sent.
+        If an idle connection turns out to be closed before anything was written, another connection is used. If a
+        connection breaks later, the request is not sent again, because the provider may have read it (RFC 9110, 9.2.2).
+        If `Notices.before` raises an exception, nothing is sent.
 
         Raises `NotReached` if no connection can be made, and `UpstreamFailed` (unavailable or timeout) if no reply
         arrives over the connection.

@@ -91,7 +91,7 @@ class KeyState:
         self.pool = pool
         self.in_flight = 0
         self.turn = 0
-        """The number of the pool's choice that took the key last. The pool numbers all its choices in order."""
+        """The number of the last choice that took this key. The pool numbers all its choices in order."""
         self._rests: dict[str, float] = {}
         """Maps a model to the time until which the key is not used for it."""
         self._refused_at: float | None = None

@@ -51,7 +51,7 @@ class CircuitState(msgspec.Struct, frozen=True, kw_only=True):
     rest: float = 0.0
     """Seconds until an open circuit becomes half open."""
     held: float = 0.0
-    """Seconds for which the provider has asked to send nothing."""
+    """Remaining seconds of the wait that the provider has demanded (`Retry-After`)."""
     doublings: int = 0
     throttles: int = 0
     mean_seconds: float | None = None
@@ -75,7 +75,7 @@ class Circuit:
         self.until = 0.0
         """The time at which an open circuit becomes half open."""
         self.held_until = 0.0
-        """The time until which the provider has asked to send nothing (`Retry-After`)."""
+        """The end of the wait that the provider has demanded (`Retry-After`)."""
         self.throttles = 0
         """Number of attempts that the provider has throttled."""
         self.mean_seconds: float | None = None

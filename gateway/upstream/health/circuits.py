@@ -1,4 +1,4 @@
-"""The circuit breakers of all models at all providers, and what the gateway knows of their health.
+"""The circuit breakers of all models at all providers, with the last success and the last error of each model.
 
 - A model or provider that "rests" gets no attempts.
 - If a provider refuses the gateway's key, all its models rest, because they share the key. One call at a time probes
@@ -32,8 +32,8 @@ MAX_HELD: Final = 60.0
 send a wait of hours because of a quota that does not concern all calls.
 """
 OUTLIER_CALLS: Final = 4
-"""Factor for `CircuitBreaker.calls`. The failure rates of a model and of its peers are compared only if both (the peers
-together) have at least the product in attempts. With fewer attempts, a difference may be chance.
+"""Factor for `CircuitBreaker.calls`. The product is the number of attempts that a model, and its peers together, must
+have before their failure rates are compared. With fewer attempts, a difference may be chance.
 """
 MAX_WORDS: Final = 300
 """Maximum number of characters of an error's message that are kept."""
@@ -84,7 +84,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     last_success_at: float | None
     last_failure: Failure | None
     enabled: bool
-    """True if the configuration lets the circuit open."""
+    """True if the configuration switches the circuit breaker on."""
     has_other: bool
     """True if another provider or another target of an alias can serve the model's calls."""
 
@@ -291,7 +291,7 @@ class Health:
         )
 
     def adopt(self, former: HealthState, same: Collection[str]) -> int:
-        """Continue with the health that the replaced process knew. Return how many models and providers are paused.
+        """Continue with the health that the replaced process knew. Return how many models and providers rest.
 
         `same` has the ids of the providers that are reached in the same way as in the replaced process. All others
         start as healthy.

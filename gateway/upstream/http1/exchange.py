@@ -75,7 +75,7 @@ class Exchange:
         self.is_complete = False
         """Whether the whole reply has arrived."""
         self.is_reusable = False
-        """Whether the connection may be used again, as far as the reply says."""
+        """Whether the reply allows that the connection is used again."""
 
     @property
     def has_head(self) -> bool:

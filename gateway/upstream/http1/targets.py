@@ -55,8 +55,8 @@ class Base(NamedTuple):
     resources."""
 
     def replaces_version(self, path: str) -> bool:
-        """Return whether `target` replaces the version at the start of `path`, such as `/v1`, by another version in the
-        base URL.
+        """Return whether `target` replaces the version at the start of `path` by a different one. For example, it
+        replaces `/v1` if the base URL ends with `/v4`.
         """
         own, given = _VERSION_AT_END.search(self.path), _VERSION_AT_START.match(path)
         return own is not None and given is not None and own[0] != given[0]

@@ -3,8 +3,8 @@
 - `definitions.py`: quotas and rate limits as the configuration defines them, and the names of their buckets.
 - `buckets.py`: the arithmetic of one bucket. `windows.py`: calendar windows. `clock.py`: the time of the process.
 - `ledger.py`: all buckets of one kind. `bucket_chains.py`: chains of buckets.
-- `leases.py`: leases, by which several gateways share buckets. `slices.py`: the buckets as one of these gateways has
-  them.
+- `leases.py`: how several gateways share buckets. Each spends a part (slice) of a bucket's balance. `slices.py`: the
+  slices of one gateway.
 - `estimate.py`: an estimate of the maximum number of tokens of a call. `contents.py`: images, files and tools in a
   body.
 - `book.py`: all buckets of the gateway's process. `transfer.py`: the form in which a process hands their state to the

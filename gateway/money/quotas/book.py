@@ -129,7 +129,9 @@ class Quotas:
 
     clock: Clock = field(default_factory=SteadyClock)
     slices: Slices | None = None
-    """The slices of money buckets that this gateway holds; None if no other gateway uses the buckets."""
+    """The parts of money buckets that this gateway may spend, if several gateways share the buckets (`slices.py`). It
+    is None if no other gateway uses them.
+    """
     keep: Callable[[Sequence[Charge]], None] = field(default=lambda _charges: None)
     """The function that stores new balances after an administrator's refill, and after a change of quotas.
 
@@ -196,16 +198,16 @@ class Quotas:
         self._keep(changed)
 
     def sliced(self, bucket: str) -> SlicedBucket | None:
-        """Return a bucket of money of which this gateway may hold a slice; None if the bucket is not in memory."""
+        """Return a bucket of money that several gateways share, or None if the bucket is not in memory."""
         found = self._money.get(bucket)
         return found if isinstance(found, SlicedBucket) else None
 
     def all_sliced(self) -> list[tuple[str, SlicedBucket]]:
-        """Return the buckets of money in memory of which this gateway may hold slices."""
+        """Return the buckets of money in memory that several gateways share."""
         return [(name, bucket) for name, bucket in self._money.buckets() if isinstance(bucket, SlicedBucket)]
 
     def show(self, standings: Iterable[Standing]) -> None:
-        """Take over the balances that the bank reports."""
+        """Set shared buckets to the balances that the bank (`leases.py`) reports."""
         new: list[StoredBalance] = []
         for standing in standings:
             if (bucket := self.sliced(standing.bucket)) is not None:

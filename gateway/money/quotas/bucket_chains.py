@@ -29,15 +29,15 @@ Links = Sequence[tuple[str, LiveBucket]]
 
 
 class Short(NamedTuple):
-    """An amount that a call lacks in a bucket of which this gateway holds only a slice. A bank may grant it
-    (`leases.py`).
+    """The amount that a refused call needs from a bucket that several gateways share. The call may begin if the bank
+    grants the amount (`leases.py`).
     """
 
     bucket: str
     amount: int
     """The amount of the call."""
     others: int
-    """Amount that the other buckets of the chain have for the call."""
+    """Amount that the other buckets of the chain can pay for the call."""
     is_partial: bool
     """True if a smaller amount is useful too, because another bucket of the chain pays the rest."""
 
@@ -58,7 +58,9 @@ class Exceeded(Exception):
         self.retry_after = retry_after
         """Estimated number of seconds, at least 1, until a call may begin."""
         self.short = short
-        """The amount that a bank may grant, so that the call can begin; None if the refusal is final."""
+        """The amount with which the call could begin if the bank of shared buckets grants it. It is None if the refusal
+        is final.
+        """
 
     @property
     def bucket(self) -> str:
@@ -67,11 +69,11 @@ class Exceeded(Exception):
 
 
 def split(chain: Links, amount: int, *, unreserved: bool = False) -> Sequence[tuple[str, LiveBucket, int]]:
-    """Return each bucket of a chain with the part of the amount that it pays.
+    """Return the buckets of a chain as triples: name, bucket, and the part of the amount that the bucket pays.
 
     The buckets pay in their order. Each pays as much of the amount as it has (`LiveBucket.own`). The first bucket that
     never refuses a call (`notify`) pays the rest. Without such a bucket, the last bucket pays the rest. If `unreserved`
-    is true, what a bucket has does not include amounts that calls in flight have reserved.
+    is true, a bucket does not pay with amounts that calls in flight have reserved.
     """
     if len(chain) == 1:  # nearly all chains
         ((name, bucket),) = chain
@@ -87,8 +89,8 @@ def split(chain: Links, amount: int, *, unreserved: bool = False) -> Sequence[tu
 
 
 def may_begin(chain: Links, amount: int) -> bool:
-    """Return whether a call of this amount may begin: the buckets of the chain have enough that is not reserved, or one
-    of them refuses no calls.
+    """Return whether a call of this amount may begin. It may if the unreserved amounts of all buckets together are
+    enough, or if one of the buckets never refuses a call.
     """
     least = max([bucket.least(amount) for _, bucket in chain])
     return sum([bucket.own - bucket.reserved for _, bucket in chain]) >= least or any(
@@ -101,7 +103,9 @@ def _unreserved(chain: Links) -> int:
 
 
 def _short(chain: Links, amount: int) -> Short | None:
-    """Return what a bank may grant to a call: an amount in the first bucket for which the bank can be asked."""
+    """Return the amount that the call needs from the first bucket for which the bank can be asked. Return None if there
+    is no such bucket.
+    """
     asked = [(name, bucket) for name, bucket in chain if bucket.can_ask]
     if not asked:
         return None

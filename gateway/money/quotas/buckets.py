@@ -177,7 +177,7 @@ class LiveBucket:
 
     @property
     def own(self) -> int:
-        """The amount that calls of this gateway may use up, with what they have reserved.
+        """The amount that calls of this gateway may use, including the part that they have already reserved.
 
         It is the balance, unless several gateways share the bucket (`slices.py`).
         """
@@ -185,11 +185,13 @@ class LiveBucket:
 
     @property
     def can_ask(self) -> bool:
-        """Whether a bank may grant more of the bucket to this gateway (`leases.py`)."""
+        """Whether this gateway can ask for more of the bucket. It never can, unless several gateways share the bucket
+        (`slices.py`).
+        """
         return False
 
     def least(self, _amount: int) -> int:
-        """Return the unreserved amount that a call of this amount needs to begin."""
+        """Return the unreserved amount that the bucket must have so that a call of `_amount` may begin."""
         return 1
 
     def reserve(self, _name: str, amount: int) -> None:
@@ -290,7 +292,7 @@ class LiveBucket:
 
 
 def nanoseconds(seconds: float) -> int:
-    """Return a Unix time in nanoseconds. `seconds` is the same time as a store has it, exact to the microsecond."""
+    """Convert a Unix time in seconds, as a store has it, to nanoseconds. The result is exact to the microsecond."""
     return round(seconds * 1_000_000) * 1_000
 
 

@@ -32,12 +32,11 @@ from gateway.money.quotas.contents import Contents, contents_of
 BYTES_PER_TOKEN: Final = 3
 """Number of bytes of a body that count as one token. English text and code have about four, so the estimate is high."""
 WORD_TOKENS: Final = (5, 8)
-"""A pair (tokens, bytes), an upper bound: 8 bytes of lower-case letters and spaces count as 5 tokens, which is 1.6
-bytes per token.
+"""Upper bound for text of lower-case letters and spaces, as a pair (tokens, bytes): 8 bytes have at most 5 tokens.
 
 In OpenAI's o200k and cl100k and in Anthropic's published tokenizer, random letters have 1.6 bytes per token, and words
-have 3.5. Digits, base64, Chinese characters and emoji can need a token per byte. So a byte of any other character
-counts as one token. No tokenizer makes more tokens than there are bytes.
+have 3.5. Each byte of any other character counts as one token, because digits, base64, Chinese characters and emoji can
+need a token per byte. No tokenizer makes more tokens than there are bytes.
 """
 MAX_SIGNS: Final = 500_000
 """Maximum number of quotes and commas in a body that is decoded on the event loop. Decoding then takes less than 0.3 s.
@@ -47,11 +46,13 @@ have no such limit."""
 MAX_MEDIA_BYTES: Final = 4 * 1024 * 1024
 """Maximum number of bytes of a large body that is measured on the event loop because it is mostly media."""
 MAX_MEDIA_COMMAS: Final = 2_000
-"""Maximum number of commas in such a body. It has about as many values."""
+"""Maximum number of commas in a body that is measured on the event loop because it is mostly media. The number of
+values is about the same.
+"""
 MIN_DIVIDED: Final = 256 * 1024
-"""Minimum number of bytes of a body in which names are searched between quotes alone."""
+"""Minimum number of bytes of a body whose long strings are left out of the search for field names."""
 MAX_NAME: Final = 64
-"""Number of bytes between two quotes that are too many for the name of a field."""
+"""Length in bytes from which on a string is left out of this search, because no field has such a long name."""
 MAX_OUTPUT: Final = 1_000_000
 """Maximum estimate of output tokens of one answer, even if the client's limit is higher. No model has a higher
 limit."""

@@ -1,18 +1,21 @@
 """Leases: several gateways spend from one bucket, and the bucket is never overspent.
 
-A bank keeps the balance of each bucket. A gateway holds a slice of the balance, from which its calls reserve and spend
-without a question to the bank. The protocol has one request, `Ask`, and one reply, `Answer`.
+A bank (`Bank`) keeps the balance of each bucket. A gateway holds a slice of this balance. Its calls reserve and spend
+from the slice without asking the bank. The protocol has one request, `Ask`, and one reply, `Answer`.
 
-- The bank has two counters for each gateway and bucket (`Lease`). `granted` is what the gateway was ever given, and
-  `spent` is what the records of its calls say. The difference is the slice. It is leased, and nobody else gets it.
-- The balance falls only when a call's record reaches the bank. So a call is counted once, whatever else is lost.
-- An `Ask` names the total that the gateway knows to be granted. So a reply that was lost is made good by the next ask.
-- A gateway must be heard of from time to time. If it is not, the bank takes its slices back: `granted` becomes `spent`.
+- For each gateway and bucket, the bank has two counters (`Lease`). `granted` is the sum of everything that the gateway
+  was given. `spent` is the sum of the charges in the records of its calls. The difference is the slice, which nobody
+  else gets.
+- The balance falls only when a call's record reaches the bank. So a call is counted once, even if requests or replies
+  are lost.
+- An `Ask` names the total that the gateway knows to be granted. If a reply was lost, the total is too low, and the next
+  reply corrects it.
+- If the bank hears nothing from a gateway for some time, it takes the gateway's slices back: `granted` becomes `spent`.
   Records that come later are still counted.
-- A call begins if the bank has anything left for it, even if the call may cost more. One gateway alone has the same
-  rule (`ledger.py`). So the overdraft of a bucket is at most the cost of one call, however many gateways there are.
+- A call begins if the bank has anything left for it, even if the call may cost more. The same rule applies to a single
+  gateway (`ledger.py`). So the overdraft of a bucket is at most the cost of one call, however many gateways there are.
 
-This module is the bank's arithmetic. `slices.py` is the gateway's side. Neither does I/O or reads a clock.
+This module has the arithmetic of the bank, and `slices.py` that of a gateway. Neither does I/O or reads a clock.
 """
 
 from __future__ import annotations
@@ -25,12 +28,15 @@ import msgspec
 from gateway.money.quotas.buckets import SECOND, Charge, LiveBucket, Rule
 
 SHARE: Final = 2
-"""Part of a bucket's free balance that all gateways together may take ahead of their calls: one half. Each gateway may
-take its share of this half, so slices get smaller as a bucket gets emptier."""
+"""Divisor of a bucket's free balance: the gateways together may take 1/2 of it ahead of their calls, each an equal
+share. So slices get smaller as the bucket gets emptier.
+"""
 
 
 class NotOpen(Exception):
-    """The error of a bank that does not know the gateway, or knows a newer process of it. The gateway opens again."""
+    """The error if the bank does not know the gateway, or knows a newer process of it. The gateway must call
+    `Bank.open`.
+    """
 
 
 class Need(NamedTuple):
@@ -38,7 +44,7 @@ class Need(NamedTuple):
 
     amount: int
     beside: int = 0
-    """Amount that the call has from its gateway's slices already."""
+    """Amount that the gateway's own slices already cover for the call."""
     is_partial: bool = False
     """True if a smaller amount is useful too, because another bucket of the chain pays the rest."""
 
@@ -53,26 +59,26 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     known: int
     """The sum of all grants that the gateway knows of, less what it gives back."""
     spent: int
-    """The sum of all charges to the bucket in the gateway."""
+    """The sum of the gateway's charges to the bucket."""
     owed: int = 0
     """Amount that calls in the gateway have reserved or spent beyond `known`. It is granted in any case."""
     needs: Sequence[Need] = ()
-    """The amounts that waiting calls lack, in their order."""
+    """The amounts that waiting calls lack, in the order of the calls."""
     ahead: int = 0
-    """An amount for later calls. The bank grants as much of it as it can spare."""
+    """An amount that the gateway wants for later calls. The bank grants as much of it as it can spare."""
     is_last: bool = False
     """True if the gateway has no use for the bucket any more, so that the bank may forget the lease."""
 
 
 class Lease(NamedTuple):
-    """The two counters of one gateway in one bucket."""
+    """The bank's two counters for one gateway and one bucket: the sum of the grants, and the sum of the charges."""
 
     granted: int = 0
     spent: int = 0
 
     @property
     def held(self) -> int:
-        """The amount that nobody else can have."""
+        """The gateway's slice, which no other gateway can use."""
         return max(0, self.granted - self.spent)
 
 
@@ -85,13 +91,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     spent: int
     """The sum of the gateway's charges that have reached the bank."""
     amount: int
-    """The balance of the bucket, with everything that gateways hold and have not spent."""
+    """The balance of the bucket. It includes the slices of all gateways."""
     remainder: int
     at: float
     is_refused: bool = False
     """Whether a waiting call got less than it needs."""
     elsewhere: int = 0
-    """Amount that other gateways hold."""
+    """Sum of the other gateways' slices."""
     is_closed: bool = False
     """Whether the bank has forgotten the lease. `granted` and `spent` then count from 0 again."""
 
@@ -109,21 +115,23 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Bank(Protocol):
-    """The keeper of the balances, as a gateway sees it. Each method fails if the bank cannot be reached."""
+    """The service that keeps the balances and grants slices, with the methods that a gateway calls. Each method fails
+    if the bank cannot be reached.
+    """
 
     async def open(self, asks: Sequence[Ask]) -> Sequence[Answer]:
-        """Begin anew. What an earlier process of the gateway held and has not spent is free before `asks` are
-        answered.
-        """
+        """Register the gateway, and answer `asks`. First, take back the slices of an earlier process of the gateway."""
 
     async def exchange(self, asks: Sequence[Ask]) -> Sequence[Answer]:
         """Answer `asks`, and renew all leases of the gateway. Raises `NotOpen` if the gateway must open first."""
 
     async def leave(self) -> None:
-        """Give everything back that is not spent."""
+        """Give all slices back."""
 
     async def standings(self) -> Sequence[Standing]:
-        """Return the buckets that have changed since the last call of this method, and some others."""
+        """Return the balances that have changed since the last call of this method. The result may contain unchanged
+        balances.
+        """
 
     async def refill(self, bucket: str, rule: Rule, amount: int) -> Charge:
         """Add an amount to a bucket, up to its capacity, and tell all gateways."""
@@ -132,8 +140,8 @@ class Bank(Protocol):
 def answered(ask: Ask, balance: int, own: Lease, elsewhere: int, gateways: int) -> tuple[Lease, bool]:
     """Return the new lease of the gateway that asks, and whether one of its calls is refused.
 
-    `balance` is the present balance of the bucket, `own` the lease so far, `elsewhere` what other gateways hold, and
-    `gateways` the number of gateways.
+    `balance` is the present balance of the bucket, `own` the gateway's lease so far, `elsewhere` the sum of the other
+    gateways' slices, and `gateways` the number of gateways.
     """
     granted = min(ask.known, own.granted) + ask.owed
     free = balance - elsewhere - Lease(granted, own.spent).held

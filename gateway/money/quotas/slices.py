@@ -1,11 +1,13 @@
-"""The slices of buckets that this gateway holds, when several gateways share the buckets (`leases.py`).
+"""The slices of shared buckets that this gateway holds. A slice is the part of a balance that only this gateway may
+spend. `leases.py` explains how several gateways share buckets.
 
-- A `SlicedBucket` is a bucket of the ledger. Its `balance` is what the bank said last. It is shown, and nothing more.
-  Calls reserve and spend from its slice, which is `granted` minus `spent`.
+- A `SlicedBucket` is a bucket of the ledger. Its `balance` is the bank's last known balance, and is only shown. Calls
+  reserve and spend from the slice, which is `granted` minus `spent`.
 - A call begins only if the slice covers it. Otherwise the ledger raises `Exceeded` with `short`, and the caller asks
   the bank.
-- A slice is valid until `Slices.until`. The bank keeps it for longer.
-- If the bank cannot be reached and `Slices.goes_on` is true, the last known balances decide, as in a single gateway.
+- A slice is valid until `Slices.until`. The bank gives it to nobody else for some time after that.
+- If the bank cannot be reached and `Slices.goes_on` is true, calls may use the last known balances instead of the
+  slices, as in a single gateway.
 
 This module does no I/O. `gateway.call.leases` asks the bank.
 """
@@ -21,15 +23,18 @@ from gateway.money.quotas.buckets import SECOND, Charge, LiveBucket, nanoseconds
 from gateway.money.quotas.leases import Answer, Ask, Need, Standing
 
 DRY_SECONDS: Final = 2.0
-"""Maximum number of seconds for which a gateway asks nothing for a bucket after the bank has refused a call.
+"""Maximum number of seconds for which a gateway does not ask for more of a bucket, after the bank has refused a call.
 
-A refill by an administrator, and the next refill over time, end this earlier."""
+The pause ends earlier if the bucket is refilled.
+"""
 HELD_SECONDS: Final = 0.1
-"""The same maximum while other gateways hold slices of the bucket, because they may give them back."""
+"""Maximum number of seconds of the same pause while other gateways hold slices of the bucket. It is short, because they
+may give their slices back.
+"""
 SCARCE_SECONDS: Final = 2.0
-"""Seconds for which a gateway takes nothing ahead from a bucket in which another gateway has too little."""
+"""Seconds for which a gateway takes nothing for later calls from a bucket after the bank has refused a call."""
 QUICK_SECONDS: Final = 1.0
-"""Seconds after a grant. If a slice gets low within this time, the next one is twice as large."""
+"""Seconds after a grant within which a slice must not get low. If it does, the next slice is twice as large."""
 IDLE_SECONDS: Final = 10.0
 """Seconds without a call after which a gateway gives its slice back."""
 FIRST_CALLS: Final = 4
@@ -41,30 +46,31 @@ class Want(NamedTuple):
 
     amount: int
     others: int
-    """Amount that the other buckets of the chain have for the call."""
+    """Amount that the other buckets of the chain can pay for the call."""
     is_partial: bool
 
 
 @dataclass(slots=True)
 class Slices:
-    """The state that all sliced buckets of a gateway have in common."""
+    """The state that all `SlicedBucket` objects of a gateway share."""
 
     clock: Callable[[], float] = monotonic
     """A clock in seconds that never goes back."""
     until: float = 0.0
-    """Time of `clock` at which the slices end, unless the bank renews them."""
+    """The time, by `clock`, at which the slices end, unless the bank renews them."""
     goes_on: bool = False
-    """True while the bank is away and calls may begin by the last known balances."""
+    """True while the bank cannot be reached and calls may use the last known balances."""
     since: float = 0.0
     """Unix time in seconds at which the present quotas were loaded."""
     low: Callable[[str], None] = field(default=lambda _bucket: None)
-    """A function that is called with the name of a bucket for which the bank should be asked soon: its slice gets low,
-    or another gateway needs it more."""
+    """A function that asks the bank soon about the bucket with the given name. It is called if the slice gets low, or
+    if this gateway can give back an amount that others need.
+    """
     active: dict[str, SlicedBucket] = field(default_factory=dict)
-    """The buckets for which the bank may have a lease of this gateway."""
+    """The buckets of which the bank may have leased a slice to this gateway."""
 
     def ask(self, name: str, bucket: SlicedBucket, wants: Sequence[Want] = ()) -> Ask:
-        """Return what to ask for a bucket in which calls wait for `wants`."""
+        """Return the request to the bank for a bucket. `wants` are the amounts that waiting calls need."""
         now, free = self.clock(), bucket.free
         is_idle = not wants and now - bucket.used_at >= IDLE_SECONDS
         if is_idle or (not wants and bucket.scarce_until > now):
@@ -98,7 +104,7 @@ class Slices:
         return max(0, bucket.size - max(0, free))
 
     def apply(self, ask: Ask, answer: Answer, bucket: SlicedBucket) -> None:
-        """Take over the bank's answer to an ask about a bucket."""
+        """Update a bucket by the bank's answer to `ask`."""
         now = self.clock()
         bucket.show(answer)
         if answer.is_closed:
@@ -118,13 +124,13 @@ class Slices:
             bucket.scarce_until = now + SCARCE_SECONDS
 
     def begin(self) -> None:
-        """Forget all grants, for a bank that has forgotten them too. Reserved amounts stay."""
+        """Forget all grants, because the bank has forgotten them too. Reserved amounts stay."""
         for bucket in self.active.values():
             bucket.granted = bucket.spent = 0
 
 
 def _needs(free: int, wants: Sequence[Want]) -> Sequence[Need]:
-    """Return what the bank must add to `free` so that all `wants` are covered."""
+    """Return the amounts that the bank must grant so that `free` and the grants cover all `wants`."""
     needs = []
     for want in wants:
         have = free + want.others
@@ -138,25 +144,25 @@ def _needs(free: int, wants: Sequence[Want]) -> Sequence[Need]:
 
 @dataclass(slots=True)
 class SlicedBucket(LiveBucket):
-    """A bucket of which this gateway holds a slice."""
+    """A bucket that several gateways share. This gateway holds a slice of it."""
 
     slices: Slices = field(default_factory=Slices)
     granted: int = 0
     """The sum of the bank's grants."""
     spent: int = 0
-    """The sum of the charges."""
+    """The sum of this gateway's charges."""
     size: int = 0
-    """The amount that the gateway would like to hold; 0 before the first call."""
+    """The size of the slice that the gateway asks for. It is 0 before the first call."""
     granted_at: float = 0.0
     used_at: float = 0.0
     dry_until: float = 0.0
     """Time until which the bank is not asked, because it has just refused a call."""
     scarce_until: float = 0.0
-    """Time until which nothing is taken ahead, because a gateway has too little."""
+    """Time until which nothing is taken for later calls, because the bank has refused a call."""
 
     @property
     def own(self) -> int:
-        """The amount that calls of this gateway may use up, with what they have reserved."""
+        """The amount that calls of this gateway may use, including the part that they have already reserved."""
         if self.slices.goes_on:
             return self.balance
         is_valid = self.slices.clock() < self.slices.until
@@ -164,18 +170,20 @@ class SlicedBucket(LiveBucket):
 
     @property
     def free(self) -> int:
-        """The part of the slice that no call has reserved. It is negative if calls have more than was granted."""
+        """The part of the slice that no call has reserved. It is negative if calls have spent and reserved more than
+        was granted.
+        """
         return self.granted - self.spent - self.reserved
 
     @property
     def is_low(self) -> bool:
-        """Whether the gateway should ask for more before a call needs it."""
+        """Whether the gateway should ask for a larger slice before a call needs it."""
         is_scarce = self.slices.clock() < self.scarce_until
         return 2 * self.free < self.size and not is_scarce and not self.rule.notify
 
     @property
     def is_wanted(self) -> bool:
-        """Whether the gateway has something that another one needs."""
+        """Whether this gateway has a free amount that another gateway may need."""
         return self.free > 0 and self.slices.clock() < self.scarce_until
 
     @property
@@ -183,7 +191,7 @@ class SlicedBucket(LiveBucket):
         return not self.slices.goes_on and self.slices.clock() >= self.dry_until
 
     def least(self, amount: int) -> int:
-        """Return the unreserved amount that a call of this amount needs to begin."""
+        """Return the unreserved amount that the bucket must have so that a call of `amount` may begin."""
         return 1 if self.slices.goes_on else max(1, amount)
 
     def reserve(self, name: str, amount: int) -> None:
@@ -198,7 +206,7 @@ class SlicedBucket(LiveBucket):
             self.slices.low(name)
 
     def is_full(self, now: int) -> bool:
-        """Return whether the bucket may be forgotten: it is full, and the bank has no lease on it."""
+        """Return whether the bucket may be forgotten: it is full, and the gateway has no lease of it."""
         return not self.granted and not self.spent and LiveBucket.is_full(self, now)
 
     def charge(self, name: str, amount: int, now: int, *, estimated: bool = False) -> Charge:
@@ -207,7 +215,7 @@ class SlicedBucket(LiveBucket):
         return LiveBucket.charge(self, name, amount, now, estimated=estimated)
 
     def show(self, there: Answer | Standing) -> None:
-        """Take over the bank's balance, less what was spent here and has not reached the bank."""
+        """Set the balance to the bank's balance, minus this gateway's charges that have not reached the bank yet."""
         self.balance = there.amount - (self.spent - there.spent)
         self.remainder = there.remainder if 0 <= there.remainder < self.rule.period else 0
         self.at = nanoseconds(there.at)

@@ -138,8 +138,9 @@ class UsageRow(Totals, frozen=True, kw_only=True):
 Filters = Mapping[str, str | int]
 """Values that rows must have, by the name of the field of `Record` or `Session`.
 
-The key `HEADER` has a term: the name of a recorded header, such as `x-team`, for calls that have this header, or the
-name and a value, such as `x-team:alpha`."""
+The value of the key `HEADER` is a term. `x-team` stands for calls that have this recorded header, and `x-team:alpha`
+for those in which it has this value.
+"""
 HEADER: Final = "header"
 ALL_ROWS: Final[Filters] = MappingProxyType({})
 

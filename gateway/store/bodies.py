@@ -68,7 +68,7 @@ _DELETE: Final = "DELETE FROM bodies WHERE id IN (SELECT id FROM bodies WHERE at
 _SELECT: Final = "SELECT * FROM bodies WHERE id = ? AND at >= ?"
 
 Retention = Callable[[], float | None]
-"""A function that returns the seconds for which bodies are kept. It returns None for ever, and 0 for not at all.
+"""A function that returns the seconds for which bodies are kept. None means for ever, and 0 means not at all.
 
 The function is called before each write, read and deletion, because the configuration may change.
 """

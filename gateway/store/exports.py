@@ -3,8 +3,8 @@
 An export copies calls to objects (files, or objects in S3) elsewhere, each call exactly once:
 
 - The number `n` of a call grows with each insertion. So a call that is inserted late is exported late, and not missed.
-- An object is planned before it is written: its name, and the number of its last call. After a crash, the same calls
-  are written to an object of the same name.
+- Before an object is written, its plan is stored: the object's name, and the number of its last call. After a crash,
+  the same calls are written to an object of the same name.
 - When the object is complete, the position moves behind its last call.
 - Two processes may run the same export. Only one of their plans is stored, and both then write the same object.
 

@@ -37,11 +37,11 @@ _HEALTH: Final = "provider, model, success_at, error_at, error, message, call"
 
 @contextmanager
 def with_sums(connection: Connection, selection: Selection) -> Iterator[tuple[Connection, Selection]]:
-    """Yield a connection and a selection with which the sums of the selected calls can be read.
+    """Yield a connection and a selection for reading the sums of the selected calls.
 
-    If the database has sums for the selection, these are the arguments themselves. Otherwise, the connection is to a
-    database in memory with only the calls of the header term. Raises `TooManyCalls` if there are more than `MAX_CALLS`
-    of these calls.
+    If the database has sums for the selection, both arguments are yielded unchanged. Otherwise, the connection is to a
+    database in memory that has only the calls of the header term. Raises `TooManyCalls` if there are more than
+    `MAX_CALLS` of these calls.
     """
     term = selection.header
     stored = None if term is None else connection.execute(_HAS_SUMS, (term,)).fetchone()

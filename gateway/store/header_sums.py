@@ -49,9 +49,11 @@ class _Table(NamedTuple):
     unit: Unit
     """Unit of time of its rows."""
     number: str
-    """SQL of the number that the table's column `calls` has in total for some calls `c`."""
+    """SQL expression that counts calls `c` as the table's column `calls` counts them. For tools, it is the number of
+    uses.
+    """
     condition: str
-    """SQL of the condition that selects the calls to count."""
+    """SQL condition that selects the calls to count."""
 
 
 _TABLES: Final[Mapping[str, _Table]] = {

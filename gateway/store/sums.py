@@ -196,10 +196,10 @@ def sum_calls(calls: Iterable[Row]) -> Sums:
 
 
 def _part(values: tuple[Any, ...], quarter: int) -> _Part:
-    """Return sums without calls for a series in a quarter hour.
+    """Return new sums for a series in a quarter hour. They are all 0.
 
-    Calls that reached no provider are one group, whatever their models are. There is a part for each of their models,
-    and `_add_part` adds the parts to the group.
+    Calls that reached no provider belong to one group, whatever their models are. There is a part for each of these
+    models, and `_add_part` adds all of them to the group.
     """
     series = Series(*values)
     group = Group(quarter * QUARTER, series if series.provider else series._replace(model=""))

@@ -33,15 +33,17 @@ _COLUMNS: Final[Mapping[str, str]] = {
 }
 _SUMS: Final = (*SUMS, "duration_ms")
 _SUMMED: Final = {"failed": "CASE WHEN outcome = 'ok' THEN 0 ELSE calls END"}
-"""SQL of the sums for which the tables `figures_*` have no column."""
+"""SQL of the amounts for which the tables `figures_*` have no column."""
 _AMOUNTS: Final = tuple(f"coalesce(sum({_SUMMED.get(name, name)}), 0)" for name in _SUMS)
-"""SQL of the sums in a row."""
+"""SQL of the sums that each row of the answer has."""
 _UNITS: Final = 32
-"""Number of days or hours that are read at once, if rows are sorted by them first."""
+"""Number of days or hours that one statement reads, if rows are sorted by day or hour first."""
 _MORE: Final = 1.1
-"""Factor for the number of names in a step, because the names differ in their numbers of rows."""
+"""Factor by which a step reads more names than are probably needed, because names have different numbers of rows
+(`_in_steps`).
+"""
 _GROWTH: Final = 4
-"""Maximum factor by which a step has more names than the step before."""
+"""Maximum ratio of the number of names in a step to that in the step before (`_in_steps`)."""
 _GROUPED: Final = ", ".join(f"sum({name}) AS {name}" for name in _SUMS if name not in _SUMMED)
 _END: Final = 400_000 * 86_400.0
 """A Unix time in seconds after all calls, in the year 3065."""
@@ -110,9 +112,10 @@ def _table(query: UsageQuery, level: str) -> str:
 
 
 def _moments(query: UsageQuery) -> tuple[str, str, tuple[int, int]]:
-    """Return the table of a query that groups by time, a query of the times of its rows, and the bounds of the times.
+    """Return three values for a query that groups by time: its table, an SQL query for the times of its rows, and the
+    values for the placeholders of this SQL query.
 
-    The tables without callers have the same times as the others, and fewer rows.
+    The times are read from the table without callers, which has the same times and fewer rows.
     """
     ((level, since, until),) = _levels(query)
     moments = f"SELECT DISTINCT time FROM everybody_{level} WHERE time >= ? AND time < ?"  # noqa: S608 (our own names)
@@ -126,7 +129,7 @@ def _times(connection: Connection, query: UsageQuery) -> list[int]:
 
 
 def _groups(connection: Connection, query: UsageQuery) -> list[Names]:
-    """Return the names by which a query groups. They are those of all series, so some may have no rows."""
+    """Return the names by which a query groups. They come from all series, so some of them may have no rows."""
     columns = ", ".join(_COLUMNS[name] for name in query.by if name not in _FORMATS)
     conditions, values = _conditions(query)
     statement = f"SELECT DISTINCT {columns} FROM series WHERE {' AND '.join(conditions) or '1 = 1'}"  # noqa: S608 (our own names)
@@ -136,8 +139,8 @@ def _groups(connection: Connection, query: UsageQuery) -> list[Names]:
 def _in_steps(connection: Connection, query: UsageQuery, times: int, groups: Sequence[Names]) -> list[tuple[Any, ...]]:
     """Return the rows of a query that groups by names first, and by time. `times` is the number of its times.
 
-    SQLite sorts all rows that it reads. So a step reads the rows of as many names as probably fill the answer, which is
-    known from the step before.
+    SQLite sorts all rows that a statement reads. So a step reads only as many names as will probably fill the answer.
+    The number of rows of a name is estimated from the step before.
     """
     names = sorted({group[: len(_leading(query))] for group in groups})
     rows: list[tuple[Any, ...]] = []
@@ -187,7 +190,7 @@ def _lists(connection: Connection, query: UsageQuery, times: Sequence[int]) -> l
 def _spans(query: UsageQuery, times: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Yield ranges of time that contain all of `times`.
 
-    If rows are sorted by time first, the first ranges have the first rows.
+    If rows are sorted by time first, the ranges are in this order, so reading can stop when the answer is full.
     """
     unit = UNITS.get(query.by[0])
     starts = sorted({unit.start(time) for time in times}) if unit is not None else [*times[:1]]

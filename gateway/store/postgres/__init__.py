@@ -4,6 +4,6 @@
 - `schema.py` has the tables. `dialect.py` replaces the words of the shared SQL that PostgreSQL does not accept.
 - `writing.py` writes batches, `months.py` makes and drops the partitions of calls.
 - `store.py` is the store.
-- `bank.py` is the bank of the quotas that several gateways share; `shared_balances.py` has its statements, and
-  `listening.py` hears what other gateways notify.
+- `bank.py` keeps the balances of quotas that several gateways share. `shared_balances.py` has its statements, and
+  `listening.py` receives the notifications of other gateways.
 """

@@ -1,7 +1,8 @@
-"""The bank of leases in a PostgreSQL database (`money/quotas/leases.py`), as one gateway uses it.
+"""A gateway's access to the bank in a PostgreSQL database. The bank keeps the balances of quotas that several gateways
+share, and leases parts of them to gateways (`money/quotas/leases.py`).
 
-It has a connection of its own, so that a call which asks does not wait for a batch of records. Each request is one
-transaction. `shared_balances.py` has the statements.
+The bank has its own connection, so that a call that waits for a lease does not also wait for a batch of records. Each
+request is one transaction. `shared_balances.py` has the statements.
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ from gateway.store.postgres.shared_balances import (
 from gateway.store.postgres.thread import PostgresThread
 
 OVERLAP_SECONDS: Final = 60.0
-"""Seconds by which two reads of the standings overlap, because a transaction may end later than its time says."""
+"""Seconds by which the time ranges of two reads of changed balances overlap. A transaction may end some time after the
+time that it writes.
+"""
 
 
 class PostgresBank:
-    """The `Bank` of the gateway whose journal has the id `journal`. Leases last for `seconds`.
+    """The `Bank` for the gateway whose journal has the id `journal`. Leases last for `seconds`.
 
     Each method raises `StoreFailed` if the server cannot be reached or refuses a statement.
     """
@@ -42,11 +45,13 @@ class PostgresBank:
         self._seconds = seconds
         self._thread = PostgresThread(address, "bank", lambda _connection: None)
         self._epoch = 0
-        """The number of the last `open`; 0 before."""
+        """The number that the database gave to the last `open`. A newer process of this gateway gets a higher number.
+        The value is 0 before the first `open`.
+        """
         self._end_at = 0.0
-        """Time of `monotonic` at which silent gateways are looked for."""
+        """Time, by `monotonic`, of the next search for gateways that no longer renew their leases."""
         self._seen_at = 0.0
-        """Latest time of a balance that was read. It is Unix time of the server."""
+        """The latest time of the balances that were read, as Unix time by the server's clock."""
 
     async def open(self, asks: Sequence[Ask]) -> Sequence[Answer]:
         return await self._thread.run(partial(self._open, asks=asks))

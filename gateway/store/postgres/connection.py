@@ -28,7 +28,7 @@ counts as failed."""
 MANY_ROWS: Final = 2_000
 """Maximum number of rows that are sent at once. For each such part, the server has `STATEMENT_SECONDS`."""
 LOOK_SECONDS: Final = 1.0
-"""Seconds between two looks at the connection of a statement that has not ended."""
+"""Seconds between two checks whether the connection of a running statement still exists."""
 LOCK_SECONDS: Final = 10
 """Maximum number of seconds for which a statement waits on the server for a lock of another connection."""
 IDLE_SECONDS: Final = 30
@@ -64,9 +64,11 @@ class PostgresConnection:
 
     def __init__(self, address: Address, role: Role) -> None:
         self.is_bounded = False
-        """True while sums must end at the largest integer (`dialect.bounded`)."""
+        """True while sums must stop at the largest integer of a column (`dialect.bounded`)."""
         self.keeps_house = False
-        """True if this connection has the lock of the gateway that deletes expired calls (`writing.expire`)."""
+        """True if this connection has the lock `HOUSEKEEPING`. Only its holder deletes expired calls
+        (`writing.expire`).
+        """
         self._loop = asyncio.new_event_loop()
         try:
             self._connection = self._loop.run_until_complete(connect(address, role))
@@ -147,7 +149,7 @@ async def _awaited(work: Awaitable[T]) -> T:
 
 
 async def connect(address: Address, role: Role) -> asyncpg.Connection:
-    """Return a connection of the event loop that runs. Raises one of `FAILURES`."""
+    """Return a new connection, which belongs to the running event loop. Raises one of `FAILURES`."""
     settings = {
         "application_name": f"irisgate {role} on {socket.gethostname()}"[:63],
         "lock_timeout": f"{LOCK_SECONDS}s",

@@ -1,4 +1,4 @@
-"""A thread that listens to the notifications of other gateways, sent with PostgreSQL's NOTIFY."""
+"""A thread that receives the notifications of other gateways (PostgreSQL's LISTEN and NOTIFY)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from gateway.store.postgres.address import Address
 from gateway.store.postgres.connection import FAILURES, connect
 
 AGAIN_SECONDS: Final = 2.0
-"""Seconds after which the thread connects again. Notifications that were sent meanwhile are lost. They only make
-gateways faster, so nothing depends on them."""
+"""Seconds after which the thread connects again. Notifications that are sent meanwhile are lost. This does no harm,
+because they only save time.
+"""
 CHECK_SECONDS: Final = 15.0
 """Seconds between two checks that the server still answers."""
 
@@ -22,7 +23,7 @@ Heard = Callable[[str], None]
 
 
 class Listener:
-    """Calls a function for each notification, from `start` to `close`. The functions are given by channel."""
+    """Calls a function for each notification, from `start` to `close`. `heard` maps each channel to its function."""
 
     def __init__(self, address: Address, heard: Mapping[str, Heard]) -> None:
         self._address = address
@@ -33,7 +34,7 @@ class Listener:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Start to listen. Called on the event loop of the gateway."""
+        """Start to listen. Call this on the event loop of the gateway."""
         self._gateway_loop = asyncio.get_running_loop()
         self._thread.start()
 

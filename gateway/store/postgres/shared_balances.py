@@ -1,4 +1,5 @@
-"""The balances of buckets that several gateways share, and their leases (`money/quotas/leases.py`).
+"""SQL for quota balances that several gateways share, and for the leases by which each gateway gets a part of a balance
+(`money/quotas/leases.py`).
 
 - A balance falls when a call's record is written (`charge`), in the transaction that writes the record.
 - Rows of balances are locked in the order of their names, so that two transactions never wait for each other.
@@ -22,16 +23,19 @@ from gateway.store.postgres.connection import PostgresConnection
 from gateway.store.postgres.dialect import clamped, storable
 
 RECALLED: Final = "irisgate_recalled"
-"""Channel of the names of buckets in which a gateway has too little, while others may have something to give back."""
+"""Channel for the name of a bucket of which a gateway needs more. Other gateways then give back the parts that they do
+not need.
+"""
 REFILLED: Final = "irisgate_refilled"
-"""Channel of the names of buckets that an administrator has refilled."""
+"""Channel for the name of a bucket that an administrator has refilled."""
 MAX_PAYLOAD: Final = 7_900
 """Maximum number of bytes of a notification. PostgreSQL allows 7,999. A longer name is sent as "", for all buckets."""
 MARGIN_SECONDS: Final = 2.0
-"""Seconds for which the bank keeps a lease after its end, because no two clocks run alike."""
+"""Seconds for which the bank keeps a lease after its end, because the gateway's clock may be slower."""
 FORGOTTEN_SECONDS: Final = 86_400.0
-"""Seconds after which a gateway that does not come back is forgotten. Until then, the bank keeps what its open calls
-may have cost."""
+"""Seconds after which a gateway that does not come back is forgotten. Until then, the cost of its open calls stays
+reserved.
+"""
 
 _NOW: Final = "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"
 _CHARGES: Final = CALL_COLUMNS.index("charges")
@@ -91,10 +95,10 @@ FROM balances b LEFT JOIN leases l ON l.bucket = b.bucket AND l.journal = ? WHER
 
 
 class State(NamedTuple):
-    """The state of the bank at the begin of a request."""
+    """The time and the number of gateways, read at the beginning of a request."""
 
     now: float
-    """Unix time in seconds, of the server."""
+    """Unix time in seconds, by the server's clock."""
     gateways: int
     """Number of gateways that share the balances."""
 
@@ -107,7 +111,9 @@ class _Row(NamedTuple):
 
 
 def open_leases(connection: PostgresConnection, journal: str, seconds: float) -> tuple[int, State]:
-    """Begin the leases of a gateway anew, and return the number that later requests of this process name."""
+    """Delete the old leases of a gateway. Return the number (epoch) of this process of the gateway, which its later
+    requests must name.
+    """
     lasting = seconds + MARGIN_SECONDS
     epoch, ends_at, gateways = connection.execute(_OPEN, (journal, lasting)).fetchone()
     connection.execute("DELETE FROM leases WHERE journal = ?", (journal,))
@@ -125,8 +131,8 @@ def renew(connection: PostgresConnection, journal: str, epoch: int, seconds: flo
 def create_balances(connection: PostgresConnection, asks: Sequence[Ask]) -> None:
     """Insert rows for new buckets.
 
-    This is done before the transaction that answers. A transaction that inserts a row while it has locks of others
-    could wait for one that waits for it.
+    Call this before the transaction that answers. If the rows were inserted while other rows are locked, two
+    transactions could wait for each other.
     """
     fresh = {ask.bucket: (ask.rule, ask.since) for ask in asks if not ask.known and not ask.spent}
     if fresh:
@@ -134,7 +140,7 @@ def create_balances(connection: PostgresConnection, asks: Sequence[Ask]) -> None
 
 
 def answer_all(connection: PostgresConnection, journal: str, state: State, asks: Sequence[Ask]) -> Sequence[Answer]:
-    """Answer what a gateway asks about buckets, within a transaction of the caller."""
+    """Answer the requests of a gateway, within a transaction of the caller."""
     if not asks:
         return ()
     fresh = {ask.bucket: (ask.rule, ask.since) for ask in asks}
@@ -212,9 +218,10 @@ def refill(connection: PostgresConnection, name: str, rule: Rule, amount: int) -
 
 
 def end_silent(connection: PostgresConnection, seconds: float) -> int:
-    """Take the leases of silent gateways back, but for what their open calls may cost. Return their number.
+    """Take back the leases of gateways that no longer renew them, except the maximum cost of their open calls. Return
+    the number of these gateways.
 
-    A server that has just started waits for `seconds` first, because the gateways could not reach it before.
+    If the server has started less than `seconds` ago, do nothing, because the gateways could not reach it before.
     """
     with connection.transaction():
         silent = [journal for (journal,) in connection.execute(_ENDED, (seconds,)).fetchall()]
@@ -240,7 +247,7 @@ def _end(connection: PostgresConnection, journal: str) -> None:
 
 
 def leave(connection: PostgresConnection, journal: str, epoch: int) -> None:
-    """Give back all that a gateway holds, unless another process has opened its leases since `epoch`."""
+    """Delete a gateway and its leases, unless another process of the gateway has opened leases since `epoch`."""
     with connection.transaction():
         statement = "DELETE FROM gateways WHERE journal = ? AND epoch = ? RETURNING 1"
         if connection.execute(statement, (journal, epoch)).fetchone() is not None:
@@ -255,8 +262,8 @@ def standings(connection: PostgresConnection, journal: str, since: float) -> Seq
 def _locked(connection: PostgresConnection, fresh: Mapping[str, tuple[Rule, float]]) -> dict[str, _Row]:
     """Lock the rows of buckets, and return them by their stored names. Buckets without a row are full.
 
-    `fresh` has a rule for each bucket, and the time since when it is used. It is used for a bucket without a row, and
-    for a row of an old release, which has no rule.
+    `fresh` has a rule for each bucket, and the time since when the rule is in use. The rule applies to a bucket without
+    a row, and to a row without a rule, which an old release has written.
     """
     rules = dict(zip(storable(fresh), fresh.values(), strict=True))
     ordered = sorted(rules)

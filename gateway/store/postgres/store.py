@@ -48,8 +48,8 @@ class PostgresStore(SqlReader):
     `journal` is the id of the journal that is applied to the store. Pages and reports read the database at `copy`,
     which is the same database or a replica. If `is_shared` is true, other gateways may use the database too.
 
-    Raises `StoreFailed` if the database at `address` cannot be used. A replica is not needed for a start: it may be
-    away, or may not have the new tables yet.
+    Raises `StoreFailed` if the database at `address` cannot be used. The database at `copy` is not needed for a start.
+    It may be unreachable, or may not have the new tables yet.
     """
 
     def __init__(self, address: Address, journal: str, *, copy: Address | None = None, is_shared: bool = False) -> None:

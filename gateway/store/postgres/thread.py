@@ -44,7 +44,9 @@ class PostgresThread:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work, once)
 
     def run_now(self, work: Callable[[PostgresConnection], T]) -> T:
-        """Run a function as `run` does, and wait for it. Only for the start, before there are calls."""
+        """Run a function as `run` does, and block until it has ended. Use this only at the start, before there are
+        calls.
+        """
         return self._threads.submit(self._run, work, True).result()
 
     def _run(self, work: Callable[[PostgresConnection], T], once: bool) -> T:
@@ -90,7 +92,7 @@ class PostgresThread:
         self._threads.shutdown()
 
     def close_now(self) -> None:
-        """Close the connection, and wait for it. Only for a start that failed."""
+        """Close the connection, and block until it is closed. Use this only after a start that failed."""
         self._threads.submit(self._close).result()
         self._threads.shutdown()
 

@@ -1,7 +1,7 @@
-"""Division of time ranges into pieces, so that each piece is covered exactly by the rows of one table.
+"""Divides time ranges into pieces, so that the rows of one table of sums cover each piece exactly.
 
-For example, a month in the reader's time zone is not a month in UTC. In India, its sum is that of the month in UTC,
-with the last hours before this month, and without the last hours of it.
+For example, a month in the reader's time zone is not a month in UTC. In India, it begins and ends 5:30 hours earlier.
+So its sum is the sum of the month in UTC, plus the 5:30 hours before it, minus its last 5:30 hours.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Piece(NamedTuple):
 
 
 class Share(NamedTuple):
-    """A time bucket to which the sums of some rows belong, and the sign with which they count."""
+    """The contribution of a range of rows to a time bucket. Their sums are added to the bucket or subtracted from it.
+    """
 
     bucket: int
     """Index of the time bucket."""
@@ -37,16 +38,17 @@ class Share(NamedTuple):
 Range = tuple[int, int]
 """The start and the exclusive end of a range, as Unix times in milliseconds."""
 Shares = dict[Range, list[Share]]
-"""The time buckets to which the rows of a table belong, by the range of the rows."""
+"""The contributions of the rows of one table to time buckets, by the range of the rows."""
 
 
 def shares(buckets: Sequence[Span], tables: Mapping[str, Unit]) -> dict[str, Shares]:
-    """Divide time buckets into ranges of the rows of `tables`. The sums of a bucket are those of its ranges, added or
-    subtracted.
+    """Return, for each table, the ranges of rows whose sums are added to time buckets or subtracted from them. The
+    result of these sums is exact for each bucket.
 
-    A bound of a bucket is moved to the nearest bound of the longest unit, and what is then missing or too much is
-    covered by shorter units. What is too much for one bucket is often missing in the next one, and is read only once.
-    `tables` has the unit of time of each table, with the longest unit first.
+    Each bound of a bucket is first moved to the nearest bound of the longest unit. Ranges of shorter units then correct
+    the difference: they are added if time is missing, and subtracted if there is too much. The time that one bucket has
+    too much is often missing in the next one. It is read only once. `tables` has the unit of time of each table, with
+    the longest unit first.
     """
     parts: dict[str, Shares] = defaultdict(lambda: defaultdict(list))
     for piece in _whole(buckets):
@@ -79,10 +81,10 @@ def _nearest(at: int, unit: Unit) -> int:
 
 
 def parts_within(buckets: Sequence[Span], tables: Mapping[str, Unit]) -> dict[str, list[Piece]]:
-    """Divide time buckets into pieces that lie within the buckets, and return the pieces by the names of the tables.
+    """Divide time buckets into pieces, and return the pieces by the name of the table that covers them.
 
-    Whatever the rows of the pieces have, such as their times, is of calls in the bucket. `tables` has the unit of time
-    of each table, with the longest unit first.
+    No piece reaches beyond its bucket. So each row of a piece counts only calls in the bucket. `tables` has the unit of
+    time of each table, with the longest unit first.
     """
     parts: dict[str, list[Piece]] = defaultdict(list)
     for piece in _whole(buckets):

@@ -165,12 +165,14 @@ def summed(
 
 
 def _ranges(parts: Shares) -> list[Piece]:
-    """Return the ranges of rows of a table as pieces. Their index stands in place of that of a bucket."""
+    """Return the ranges of rows as pieces. The field `bucket` of a piece is the index of its range."""
     return [Piece(number, *bounds) for number, bounds in enumerate(parts)]
 
 
 def _shared(rows: Iterable[tuple[Any, ...]], parts: Shares) -> Iterator[tuple[Share, Sequence[Any]]]:
-    """Yield each row once for each of its time buckets. The rows have the index of their range (`_ranges`)."""
+    """Yield each row once for each time bucket to which it contributes. A row begins with the index of its range
+    (`_ranges`).
+    """
     given = [*parts.values()]
     for number, *row in rows:
         for share in given[number]:
@@ -258,8 +260,9 @@ def summaries(connection: Connection, selection: Selection, buckets: Sequence[Sp
 def people(connection: Connection, selection: Selection, buckets: Sequence[Span]) -> list[set[str]]:
     """Return a set for each time bucket: the logins of its calls. Callers without a login are left out.
 
-    A month in another zone is a month in UTC with some hours more at one end, and some hours less at the other. The
-    numbers of calls say who has calls in it. For any other bucket, it is faster to read all rows that lie within it.
+    A month in another zone is a month in UTC, with some hours added at one end and subtracted at the other. For such a
+    month, the numbers of calls are added and subtracted, and a login with more than 0 calls is in the set. For any
+    other bucket, it is faster to read all rows that lie within it.
     """
     where, values = conditions(selection)
     known = connection.execute(f"SELECT s.n, s.identity FROM series s WHERE {where}", values)  # noqa: S608 (our own)
@@ -274,7 +277,7 @@ def people(connection: Connection, selection: Selection, buckets: Sequence[Span]
 
 
 def _near_months(buckets: Sequence[Span]) -> list[int]:
-    """Return the indexes of the time buckets that are months in UTC except for some hours."""
+    """Return the indexes of the time buckets that differ from a month in UTC by less than a day at each end."""
     parts = shares(buckets, FIGURE_TABLES)
     month, day, *_ = (
         {share.bucket for given in parts.get(table, {}).values() for share in given} for table in FIGURE_TABLES
@@ -285,7 +288,9 @@ def _near_months(buckets: Sequence[Span]) -> list[int]:
 def _called_by_count(
     connection: Connection, selection: Selection, buckets: Sequence[Span]
 ) -> Iterator[tuple[int, Iterable[int]]]:
-    """Yield the index of each time bucket, and the series with calls in it, from sums that are added or subtracted."""
+    """Yield the index of each time bucket, and the series with calls in it. The calls are counted by adding and
+    subtracting sums.
+    """
     what = "json_array(json_group_array(f.series), json_group_array(f.calls))"
     counts: list[Counter[int]] = [Counter() for _ in buckets]
     for table, parts in shares(buckets, FIGURE_TABLES).items():
@@ -300,7 +305,9 @@ def _called_by_count(
 def _called_within(
     connection: Connection, selection: Selection, buckets: Sequence[Span]
 ) -> Iterator[tuple[int, Iterable[int]]]:
-    """Yield the index of a time bucket, and the series with calls in a part of it."""
+    """Yield the index of a time bucket, and the series with calls in one piece of it. A bucket may be yielded several
+    times.
+    """
     for table, parts in parts_within(buckets, FIGURE_TABLES).items():
         for bucket, series in _lists(connection, selection, table, parts, "json_group_array(DISTINCT f.series)"):
             yield bucket, series or ()
@@ -309,9 +316,10 @@ def _called_within(
 def _lists(
     connection: Connection, selection: Selection, table: str, parts: Sequence[Piece], what: str
 ) -> Iterator[tuple[int, Any]]:
-    """Yield the bucket of each piece, and the JSON list `what` of the piece's rows.
+    """Yield the index of each piece's bucket, and the result of the SQL expression `what`, a JSON list, over the
+    piece's rows.
 
-    The database makes one list for each piece, because it needs more time for many short rows.
+    The database makes one list for each piece, because returning many short rows would take longer.
     """
     source = source_of(connection, selection, table)
     statement = (

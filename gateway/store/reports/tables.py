@@ -48,8 +48,8 @@ def table_rows(connection: Connection, selection: Selection, by: Dimension, *, l
 def _quarters(connection: Connection, selection: Selection, by: str, names: AbstractSet[str]) -> Mapping[str, int]:
     """Return the start of the quarter hour of each name's last call, as Unix time in milliseconds.
 
-    The result has no name without calls. First, the last unit of time with a call, such as a month, is found for each
-    name. The calls of this unit are searched in the table with the next shorter unit.
+    Names without calls are left out. For each name, the last month with a call is found first, then the last day of
+    this month with a call, and so on down to the quarter hour.
     """
     where, values = conditions(selection)
     known = connection.execute(f"SELECT s.n, {by} FROM series s WHERE {where}", values)  # noqa: S608 (our own names)

@@ -179,6 +179,10 @@ class Connection(web.RequestHandler):
                 return
             if HTTP2.startswith(data):
                 self._first, data = data, b""
+            elif self._has_agreed_on_http2:
+                # a wrong preface is a connection error (RFC 9113, 3.4)
+                self.force_close()
+                return
         super().data_received(data)
         if self._current_request is not None:
             self._check_body(self._current_request, len(data))
@@ -342,6 +346,14 @@ class Connection(web.RequestHandler):
         self._is_malformed = self._is_last = True
         content.set_exception(MalformedBody())
         content.feed_eof()
+
+    @property
+    def _has_agreed_on_http2(self) -> bool:
+        """Whether the client has chosen HTTP/2 in the TLS handshake (ALPN), and this is no stream of its connection."""
+        if self._raw is None or self._raw.get_extra_info("connection") is not None:
+            return False
+        tls = self._raw.get_extra_info("ssl_object")
+        return tls is not None and tls.selected_alpn_protocol() == "h2"
 
     def _speak_http2(self, first: bytes) -> None:
         """Hand the connection over to HTTP/2. `first` are its first bytes."""

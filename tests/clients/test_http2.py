@@ -1,9 +1,11 @@
-"""Clients and proxies that speak HTTP/2: curl, AWS's SDK for JavaScript, h2load, nghttp, and Caddy and HAProxy in front."""
+"""Clients and proxies that speak HTTP/2: curl, AWS's SDK for JavaScript, h2load, nghttp, and Caddy and HAProxy in front.
+h2spec tries the rules of RFC 9113 and RFC 7541, one by one."""
 
 import asyncio
 import json
 import os
 import re
+import xml.etree.ElementTree as ET
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -125,6 +127,26 @@ async def test_nghttp(gw):
     out = await run(program("nghttp"), "-nvv", f"{url(gw, 'http')}/healthz", f"{url(gw, 'http')}/readyz")
     assert len(re.findall(r"recv \(stream_id=\d+\) :status: 200", out)) == 2
     assert "error_code=PROTOCOL_ERROR" not in out
+
+
+PREFACE = "Sends invalid connection preface"
+NOT_KEPT = {"http": {PREFACE}, "https": set()}
+"""Rules that are not kept. Without TLS, a wrong preface is a wrong request of HTTP/1.1, and is answered as such."""
+
+
+@pytest.mark.parametrize("scheme", NOT_KEPT)
+async def test_h2spec(gw, tmp_path, scheme):
+    host, port = url(gw, scheme).partition("://")[2].split(":")
+    report, encrypted = tmp_path / "report.xml", ["-t", "-k"] if scheme == "https" else []
+    # its exit status is that of the rules, which the report tells apart
+    out = await run(
+        "sh", "-c", '"$0" "$@" || true', program("h2spec", "go"), "-h", host, "-p", port, "-P", "/healthz",
+        "-j", str(report), *encrypted,
+    )  # fmt: skip
+    cases = ET.parse(report).getroot().iter("testcase")
+    results = {case.get("classname"): {child.tag for child in case} for case in cases}
+    assert len(results) > 100, out
+    assert {rule for rule, tags in results.items() if tags & {"failure", "error"}} == NOT_KEPT[scheme], out
 
 
 CADDY = """

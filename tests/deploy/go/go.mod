@@ -1,10 +1,11 @@
-// The tools by which tests/deploy checks the Helm chart and the compose files.
+// Tools of the tests: Helm and the parser of compose for the artefacts of deploy, and h2spec for HTTP/2.
 module irisgate.dev/tests/deploy/go
 
 go 1.26.0
 
 tool (
 	github.com/compose-spec/compose-go/v2/cmd
+	github.com/summerwind/h2spec/cmd/h2spec
 	helm.sh/helm/v4/cmd/helm
 )
 
@@ -101,6 +102,7 @@ require (
 	github.com/spf13/cast v1.7.0 // indirect
 	github.com/spf13/cobra v1.10.2 // indirect
 	github.com/spf13/pflag v1.0.10 // indirect
+	github.com/summerwind/h2spec v2.2.1+incompatible // indirect
 	github.com/tetratelabs/wabin v0.0.0-20230304001439-f6f874872834 // indirect
 	github.com/tetratelabs/wazero v1.12.0 // indirect
 	github.com/x448/float16 v0.8.4 // indirect

@@ -89,7 +89,9 @@ def _run(arguments: Sequence[str], imported: Callable[[], None]) -> int:
 
 
 def parser_of(names: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentParser:
-    """Return the parser of all commands. Only those in `names` get their options, which takes an import for each."""
+    """Return the parser of all commands. Only the commands in `names` get their options, because this imports their
+    modules.
+    """
     parser = argparse.ArgumentParser(
         prog="irisgate", description="A self-hosted AI gateway for a tailnet: identity from the network, Bedrock first."
     )

@@ -32,7 +32,9 @@ DEFINITIONS: Final[Mapping[str, Mapping[str, str]]] = {
 
 
 def charged_to(quota: str) -> list[dict[str, str]]:
-    """Return the key `quotas` of a grant whose calls are charged to a quota, unless it is "", and to the team's."""
+    """Return the value of the key `quotas` in a grant. Calls are charged to the team's quota, and to `quota` unless it
+    is "".
+    """
     return [{"bucket": name} for name in (quota, TEAM) if name]
 
 
@@ -50,7 +52,7 @@ class SampleCharges:
         self._book.configured(quotas)
 
     def entries(self, calls: Iterable[Record]) -> Iterator[Entry]:
-        """Yield an entry for each call with its charges, and at the end one with the balances.
+        """Yield an entry for each call, with its charges. The last entry has the balances.
 
         A session ends with the first call that an empty bucket refuses. Its further calls are left out.
         """

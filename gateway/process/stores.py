@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def database_path(config: Config, state: Path) -> Path:
-    """Return the path of the SQLite file: that in `storage.url`, or `irisgate.db`.
+    """Return the path of the SQLite file: the path in `storage.url`, or else `irisgate.db`.
 
     A relative path starts at the state folder. If the store is in PostgreSQL, there is no SQLite file. The path still
     names the file of the bodies.
@@ -57,19 +57,21 @@ def open_store(config: Config, state: Path) -> SqliteStore | PostgresStore:
 
 
 class SharedQuotas(NamedTuple):
-    """The parts of a gateway that shares the balances of its quotas with other gateways."""
+    """The parts of a gateway that are needed to share the balances of quotas with other gateways."""
 
     bank: PostgresBank
     leases: Leases
     listener: Listener
 
     async def start(self) -> None:
-        """Begin anew at the bank. Raises `StoreFailed` if the database cannot be reached."""
+        """Register this gateway at the bank, which keeps the shared balances. Raises `StoreFailed` if the database
+        cannot be reached.
+        """
         await self.leases.start()
         self.listener.start()
 
     async def close(self) -> None:
-        """Give all slices back, and close the connections."""
+        """Give back this gateway's parts of the balances, and close the connections."""
         await self.listener.close()
         await self.leases.close()
         await self.bank.close()
@@ -78,7 +80,7 @@ class SharedQuotas(NamedTuple):
 def shared_quotas(
     config: Config, state: Path, quotas: Quotas, follower: JournalFollower, log: Logger
 ) -> SharedQuotas | None:
-    """Return the parts that share the balances of quotas; None if this gateway has them alone."""
+    """Return the parts for sharing the balances of quotas, or None if this gateway does not share them."""
     postgres = config.storage.postgres
     if postgres is None or postgres.sharing is None:
         return None
@@ -94,7 +96,7 @@ def shared_quotas(
 
 
 def address(postgres: Postgres, server: PostgresServer) -> Address:
-    """Return the address of a server of the store."""
+    """Return the address of a PostgreSQL server in the form that the store uses."""
     is_verified = server.encryption == "verified"
     return Address(
         host=server.host,

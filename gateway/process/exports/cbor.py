@@ -15,9 +15,11 @@ _INTEGER, _NEGATIVE, _BYTES, _TEXT, _LIST, _MAP = range(6)
 _SIMPLE: Final[Mapping[bool | None, bytes]] = {False: b"\xf4", True: b"\xf5", None: b"\xf6"}
 _FLOAT: Final = b"\xfb"
 _SIZES: Final = ((24, ">B", 1 << 8), (25, ">H", 1 << 16), (26, ">I", 1 << 32), (27, ">Q", 1 << 64))
-"""Codes for an argument in 1, 2, 4 and 8 further bytes, with the form of these bytes, and the limit of the argument."""
+"""The sizes of an argument that follows the first byte: 1, 2, 4 or 8 bytes. Each has its code in the first byte, its
+format for `struct`, and a bound that the argument must be below.
+"""
 _AT_ONCE: Final = 24
-"""Limit of the arguments that need no further byte."""
+"""Arguments below this number are in the first byte."""
 _LONGEST_CACHED: Final = 32
 """Maximum number of characters of a text whose encoding is cached."""
 

@@ -1,7 +1,7 @@
 """Copies the calls of a store to a destination, object by object, each call exactly once.
 
-`store/exports.py` says how the position in the store is kept. An object that was planned before a crash is written
-again under its name, unless it is complete: meanwhile, some of its calls may have expired.
+`store/exports.py` explains the position in the store. An object that was planned before a crash is written again under
+the same name. If it is complete, it is left as it is, because some of its calls may have expired since.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Export:
         self._target = target
         self._bodies_of = bodies_of if exporter.bodies else None
         self.waiting = 0
-        """The number of calls that were not exported yet when the last object was begun, or a little more."""
+        """Maximum number of calls that were not exported yet when the last object was begun."""
         self._is_ended = False
 
     def end(self) -> None:
@@ -111,7 +111,9 @@ class Export:
         return batch.calls
 
     async def _again(self, position: Position) -> int:
-        """Write a planned object, which may be complete. Return the number of its calls, but at least 1."""
+        """Write the planned object, unless it is complete. Return the number of its calls, or 1 if they have all
+        expired.
+        """
         batch = await self._batch(position.n, position.until, position.until, None)
         if batch.calls:
             await self._target.put(position.object, batch.data, again=True)
@@ -122,7 +124,7 @@ class Export:
         return await self._store.read(after, until, limit, partial(self.encode, most_bytes=most_bytes))
 
     def encode(self, calls: Iterable[Numbered], most_bytes: int | None) -> Batch:
-        """Return an object with the first of the calls, until it has `most_bytes`. Runs in a thread."""
+        """Return an object with the first calls of `calls`. It ends when it has `most_bytes`. Runs in a thread."""
         encoder = ENCODERS[self._exporter.format]()
         count = first = last = 0
         ids = sha256()

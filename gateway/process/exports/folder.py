@@ -16,7 +16,7 @@ from gateway.process.exports.export import ExportFailed
 from gateway.store.state_files import sync, write_private
 
 LEFTOVER_SECONDS: Final = 3600
-"""Age in seconds after which an incomplete file is not written any more."""
+"""Age in seconds after which an incomplete file counts as the leftover of a killed process."""
 _PART: Final = ".part"
 """Suffix of a file that is being written. Its name begins with a dot."""
 
@@ -54,7 +54,7 @@ class FolderTarget:
             raise ExportFailed(f"{error.filename or path}: {error.strerror or error}") from None
 
     def _remove_leftovers(self) -> None:
-        """Remove what killed processes have left, once. Files of processes that write now are younger."""
+        """Remove the leftovers of killed processes. Do nothing if this was done already."""
         if not self._is_clean:
             for part in self._folder.glob(f".*{_PART}"):
                 if part.stat().st_mtime < time() - LEFTOVER_SECONDS:

@@ -1,8 +1,9 @@
 """Exports calls while the gateway serves, one task for each exporter of the configuration.
 
-- A reload of the configuration takes effect at the next look of the task.
+- A task looks at the configuration once a second, so a reload takes effect.
 - After a failure, the export is tried again with growing pauses. Calls and readiness are not affected.
-- The first failure of a row is logged, and the success after it. Metrics show failures, and calls that wait.
+- Of several failures in a row, only the first is logged. The next success is logged too. Metrics show failures and the
+  number of waiting calls.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from gateway.process.exports.targets import target_of
 from gateway.store.base import StoreFailed
 
 LOOK_SECONDS: Final = 1.0
-"""Seconds between two looks at the configuration and the time of the next export."""
+"""Seconds between two checks of the configuration and of the time of the next export."""
 RETRY_SECONDS: Final = (1.0, 5.0, 30.0, 60.0, 300.0)
 """Seconds before the first and each further attempt after a failure. The last number applies to all later attempts."""
 
@@ -38,14 +39,14 @@ class ExportTask:
         self._task = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
-        """End all exports. An object that is being written is written again after the next start."""
+        """End all exports. An unfinished object is written again after the next start."""
         tasks = [task for task in (self._task, *self._running.values()) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _follow(self) -> None:
-        """Run the exporters of the configuration in use. Another process that takes over exports in its place."""
+        """Run the exporters of the configuration in use, until another process takes over."""
         while True:
             wanted = () if self._gateway.is_leaving else self._gateway.runtime.config.exporters
             for exporter in [each for each in self._running if each not in wanted]:

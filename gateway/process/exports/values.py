@@ -1,7 +1,7 @@
 """The exported form of a call: an object in the form of Aperture's export (`ver` 2), and the gateway's own record.
 
-Members of Aperture's form that are empty are left out, as there. Its documentation is "Export usage data to S3";
-names that it does not have were seen in exported files. Differences:
+As in Aperture's exports, empty members are left out. The names of members are from Aperture's documentation "Export
+usage data to S3", or were seen in exported files. Differences:
 
 - `id` is the number of the call in the store, which may be used again after a deletion. The call's id is `capture_id`.
 - `api_type` is the compatibility flag (API format) of the client, such as `openai_chat`.

@@ -1,8 +1,8 @@
-"""Work that seldom has to wait, written as generators.
+"""Runs work that seldom has to await anything, without a task for it.
 
-A generator here yields a function each time it has to await something. `completed` calls the function, awaits its
-result, and resumes the generator with that result. Usually a generator yields nothing: one call of `next` runs it to
-its end, without a task.
+Such work is written as a generator. The generator yields a function each time it has to await something. `completed`
+calls the function, awaits its result, and resumes the generator with that result. Usually a generator yields nothing:
+one call of `next` runs it to its end.
 """
 
 from __future__ import annotations

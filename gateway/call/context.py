@@ -113,7 +113,7 @@ class Gateway:
     pools: KeyPools = field(default_factory=KeyPools)
     """The keys of the providers that have several keys."""
     order: CandidateOrder = field(init=False)
-    """The order in which the models of a call are tried, with the choices of earlier calls of the sessions."""
+    """Decides the order in which the models of a call are tried. It remembers which model served each session last."""
     open_calls: set[asyncio.Task[Any]] = field(default_factory=set)
     """The tasks of the calls in flight. The gateway waits for them before it stops."""
     calls: dict[str, Call] = field(default_factory=dict)

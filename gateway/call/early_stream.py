@@ -55,13 +55,13 @@ class EarlyStream:
             self._timer = self._loop.call_later(self._seconds, self._begin)
 
     def cancel(self) -> None:
-        """Stop the pings."""
+        """Stop the timer of the early head, and the pings."""
         self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
 
     async def end(self) -> web.StreamResponse | None:
-        """Stop the pings. Return the response if its head has been sent already, or None otherwise."""
+        """Do as `cancel` does. Return the response if its head has been sent already, or None otherwise."""
         self.cancel()
         if self._task is not None:
             await asyncio.wait({self._task})

@@ -1,11 +1,11 @@
-"""Finds the texts in the events of one stream.
+"""Finds the texts in the events of a stream, with little work for events that only continue one text.
 
-Most events of a stream only continue the text of the event before them. For such events, the plugins of the built-in
-API formats return the same tuple of places each time. The places in a tuple cannot change. So if a plugin returns the
-tuple that it returned for an earlier event, the two events differ only in their texts.
+Most events of a stream only continue the text of the event before them. Two shortcuts find the text of such an event:
 
-Many providers also repeat every byte of such an event but its text. The text of the next one is then found without
-decoding the event, and without a call of the plugin.
+- The plugins of the built-in API formats find texts by the function `places`. For an event that continues a text, they
+  return the same tuple object as for the event before. So the text is at the same place as before.
+- In many streams, such events have equal bytes, except for the text. Then the text is cut out of the bytes. The event
+  is not decoded, and the plugin is not called.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from gateway.contract.messages import Event
 _NONE: Final = object()
 """A value that no plugin returns."""
 _MAX_UNLIKE: Final = 8
-"""Number of successive events with other bytes beside the text, after which these bytes are no longer remembered."""
+"""Number of successive events whose bytes around the text differ. After that, the bytes are no longer compared."""
 
 
 class EventTexts:
-    """Finds the texts in events, quickly in those that only continue one block."""
+    """Finds the texts in the events of one stream."""
 
     __slots__ = ("_around", "_continuing", "_hook", "_latest", "_path", "_unlike", "block")
 
@@ -37,18 +37,21 @@ class EventTexts:
         self._latest: Any = _NONE
         """The places that the plugin returned for the latest event, if they are a tuple."""
         self._continuing: Any = _NONE
-        """The places of events that only continue `block`."""
+        """The places (a tuple) that the plugin returns for events that only continue `block`."""
         self._path: Sequence[str | int] = ()
-        """The path of the text in these events."""
+        """The JSON path of the text in events that only continue `block`."""
         self._around: tuple[str, bytes, bytes] | None = None
-        """The kind of the latest of these events, and its bytes before and after the characters of its text."""
+        """Three values of the latest event that only continued `block`: its kind, the bytes before its text, and the
+        bytes after its text.
+        """
         self._unlike = 0
-        """Number of successive events in which the bytes were others."""
+        """Number of successive events whose bytes around the text differed (`_MAX_UNLIKE`)."""
         self.block: Block | None = None
-        """The block that `next` may continue."""
+        """The block that the next event probably continues."""
 
     def next(self, event: Event) -> str | Sequence[Item]:
-        """Return the texts of an event. If it only continues `block`, return its text instead.
+        """Return the items (texts with their places) of an event. If the event only continues `block`, return the text
+        alone.
 
         Raises `PluginFailed` if the function `places` of the plugin fails.
         """
@@ -76,7 +79,7 @@ class EventTexts:
         return found
 
     def all(self, event: Event) -> Sequence[Item]:
-        """Return the texts of an event, even if it only continues `block`. Raises the exceptions of `next`."""
+        """Return the items of an event, even if it only continues `block`. Raises the exceptions of `next`."""
         self.forget()
         items = self.next(event)
         assert not isinstance(items, str)

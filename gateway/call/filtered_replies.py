@@ -132,11 +132,11 @@ class FilteredStream(Stage):
         return self._made
 
     def _begun(self, event: Event) -> _Begun | None:
-        """Find the texts of an event. In the usual case, call the filters too.
+        """Find the texts of an event. In the usual case, give the text to the filters at once.
 
-        Return None if the event can be passed on unchanged, as most events can. In the usual case, an event has one
-        text, which continues an open block. For any other event with texts, `_filtered` calls the filters. Raises the
-        exceptions of `Texts.feed`.
+        The usual case is an event with one text that continues an open block. For any other event with texts,
+        `_filtered` calls the filters later. Return None if the event can be passed on unchanged, as most events can.
+        Raises the exceptions of `Texts.feed`.
         """
         events = self._events
         found = events.next(event)

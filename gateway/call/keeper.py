@@ -1,9 +1,10 @@
-"""Tells which process keeps the quota balances: this process, or the new process that replaces it.
+"""Makes the reservations of calls in the process that keeps the quota balances.
 
-If several gateways share the balances, the process that keeps them asks the bank for slices (`leases.py`).
-
-While the new process takes over the balances (the hand-over), new calls wait before they reserve anything. After a
-successful hand-over, this process makes reservations over a connection to the new process.
+- Usually this process keeps the balances. After a hand-over, the new process that replaces it keeps them. Then
+  reservations are made over a connection to the new process.
+- During a hand-over, new calls wait before they reserve anything.
+- If several gateways share the balances, the process that keeps them may spend only a part (slice) of each balance. It
+  asks the bank for further slices (`leases.py`).
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class Keeper:
 
     def __init__(self, leases: Leases | None = None) -> None:
         self.leases = leases
-        """The slices of balances that several gateways share; None if this gateway has the balances alone."""
+        """Asks for slices of balances that several gateways share. It is None if this gateway does not share its
+        balances.
+        """
         self._outcome: asyncio.Future[RemoteHold | None] | None = None
         """The result of a hand-over: a function that makes reservations in the other process, or None if the hand-over
         failed."""
@@ -64,7 +67,8 @@ class Keeper:
             self._outcome = None
 
     async def covered(self, attempt: Callable[[], T]) -> T:
-        """Return the result of `attempt`, which reserves amounts in this process. Ask for slices if some are missing.
+        """Return the result of `attempt`, which reserves amounts in this process. If a slice is too small, ask for
+        more.
 
         Raises the exceptions of `attempt` and of `Leases.reserve`.
         """
@@ -78,7 +82,7 @@ class Keeper:
         return quotas.refill(bucket, amount) if self.leases is None else await self.leases.refill(bucket, amount)
 
     async def look(self) -> None:
-        """Bring balances that other gateways change up to date, for a page."""
+        """Update the balances that several gateways share, before a page shows them."""
         if self.leases is not None:
             await self.leases.look()
 

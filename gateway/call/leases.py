@@ -1,11 +1,14 @@
-"""Asks the bank for slices of the quotas that several gateways share (`money/quotas/leases.py`).
+"""Asks for slices of the quota balances that several gateways share.
 
-- Most calls are covered by the slice, and ask nothing. When a slice gets low, the gateway asks ahead, in the
-  background.
-- A call that the slice does not cover waits for the bank. Waiting calls are asked for together.
-- If the bank has too little while other gateways hold slices, they are told, and give back what they do not need.
-- If the bank cannot be reached, calls are served from the slices until these end. Then calls are refused, or go on by
-  the last known balances, as `storage.on_outage` says.
+A slice is the part of a balance that only this gateway may spend. The bank keeps the balances and grants the slices
+(`money/quotas/leases.py`).
+
+- The slice covers most calls, so they need no request to the bank. When a slice gets low, the gateway asks for more in
+  the background.
+- A call that the slice does not cover waits for the bank. One request serves all waiting calls.
+- If the bank has too little, the other gateways give back the parts of their slices that they do not need.
+- If the bank cannot be reached, calls are served from the slices until these end. Then `storage.on_outage` decides:
+  calls are refused, or they use the last known balances.
 
 `money/quotas/slices.py` has the slices. The bank is in the database (`store/postgres/bank.py`).
 """
@@ -30,29 +33,32 @@ from gateway.telemetry.log import Logger
 T = TypeVar("T")
 
 ASK_SECONDS: Final = 5.0
-"""Maximum number of seconds for which a call waits for the bank. A bank that takes longer counts as away."""
+"""Maximum number of seconds for which a call waits for the bank. A bank that takes longer counts as unreachable."""
 RETRY_SECONDS: Final = 0.5
-"""Seconds between two questions to a bank that is away."""
+"""Seconds between two requests to a bank that cannot be reached."""
 RECALL_SECONDS: Final = (0.02, 0.08)
-"""Seconds for which a refused call waits, before it asks again, until other gateways have given back what they do not
-need."""
+"""Seconds for which a refused call waits before each further request. Meanwhile, other gateways give back what they do
+not need.
+"""
 ROUNDS: Final = 8
-"""Maximum number of questions for one call. Several are needed if the call is charged to several buckets, or if other
-calls take what was granted."""
+"""Maximum number of requests to the bank for one call. Several are needed if the call is charged to several buckets, or
+if other calls take the granted amount.
+"""
 LOOK_SECONDS: Final = 1.0
-"""Minimum number of seconds between two reads of all balances, for pages."""
+"""Minimum number of seconds between two reads of all balances for pages."""
 
 _Waiting = tuple[Want, "asyncio.Future[Answer]"]
 
 
 class _Stopped(StoreFailed):
-    """The answer to calls that wait for the bank while the process stops."""
+    """The error for calls that wait for the bank while another process takes over."""
 
 
 class Leases:
-    """The slices of this gateway, kept up to date with the bank. Leases last for `seconds`.
+    """Exchanges requests and answers with the bank, and so keeps this gateway's slices up to date. Leases last for
+    `seconds`.
 
-    `goes_on` is true if calls may go on while the bank is away and the slices are used up.
+    `goes_on` is true if calls may use the last known balances while the bank cannot be reached.
     """
 
     def __init__(
@@ -79,7 +85,7 @@ class Leases:
         self._renew_at = self._look_at = 0.0
 
     async def start(self) -> None:
-        """Begin anew at the bank. Calls that this process has taken over are covered first.
+        """Register this gateway at the bank, with slices for the calls that this process has taken over from another.
 
         All records of earlier calls must be in the store. Raises `StoreFailed` if the bank cannot be reached.
         """
@@ -87,7 +93,7 @@ class Leases:
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Ask and spend no more, because another process takes the leases over."""
+        """Stop asking and spending, because another process takes over the leases."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -102,14 +108,15 @@ class Leases:
             await self.start()
 
     async def close(self) -> None:
-        """Give everything back. The bank takes back by itself what cannot be given back now."""
+        """Give all slices back. If the bank cannot be reached, it takes them back when the leases end."""
         if self._task is not None:
             await self.stop()
             with suppress(StoreFailed):
                 await self._bank.leave()
 
     async def reserve(self, attempt: Callable[[], T]) -> T:
-        """Return the result of `attempt`, which reserves amounts, after asking the bank for what is missing.
+        """Return the result of `attempt`, which reserves amounts. If it lacks an amount, ask the bank and call
+        `attempt` again.
 
         Raises `Exceeded` if a bucket has too little, and `Refused` if the bank cannot be asked.
         """
@@ -134,7 +141,7 @@ class Leases:
         return charge
 
     async def look(self) -> None:
-        """Bring the balances that pages show up to date. If the bank cannot be reached, they stay as they are."""
+        """Update the balances that pages show. If the bank cannot be reached, they stay as they are."""
         now = self._slices.clock()
         if now >= self._look_at and not self._is_away:
             self._look_at = now + LOOK_SECONDS
@@ -142,7 +149,9 @@ class Leases:
                 self._quotas.show(await self._bank.standings())
 
     def recalled(self, bucket: str) -> None:
-        """Give back what no call needs of a bucket, or of all buckets for "". Another gateway has too little."""
+        """Give back the part of a slice that no call needs, because another gateway has too little. "" stands for all
+        buckets.
+        """
         for name in [bucket] if bucket else list(self._slices.active):
             found = self._bucket(name)
             if found is not None and found.free > 0:
@@ -150,7 +159,7 @@ class Leases:
                 self._soon(name)
 
     def refilled(self, bucket: str) -> None:
-        """Ask the bank again for a bucket that was refilled, or for all buckets for ""."""
+        """Allow requests to the bank for a bucket again, because it was refilled. "" stands for all buckets."""
         for one in [self._bucket(bucket)] if bucket else self._slices.active.values():
             if one is not None:
                 one.dry_until = 0.0
@@ -163,7 +172,7 @@ class Leases:
         return self._quotas.sliced(name) or self._slices.active.get(name)
 
     async def _obtain(self, short: Short) -> None:
-        """Ask the bank for what a call lacks. Raises `Refused` if the bank cannot be asked."""
+        """Ask the bank for the amount that a call lacks. Raises `Refused` if the bank cannot be asked."""
         want = Want(short.amount, short.others, short.is_partial)
         for seconds in (*RECALL_SECONDS, 0.0):
             answer = await self._asked(short.bucket, want)
@@ -172,7 +181,9 @@ class Leases:
             await asyncio.sleep(seconds)
 
     async def _asked(self, bucket: str, want: Want) -> Answer | None:
-        """Return the answer of the bank; None if calls go on without it. Raises `Refused` if they do not."""
+        """Return the bank's answer. If there is none, return None if calls may do without it. Otherwise raise
+        `Refused`.
+        """
         if not self._is_away:
             future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
             self._waiting.setdefault(bucket, []).append((want, future))
@@ -200,7 +211,7 @@ class Leases:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _round(self) -> None:
-        """Ask the bank once, about all buckets that need it."""
+        """Send one request to the bank, for all buckets that need it."""
         waiting = self._take_waiting()
         low, self._low = self._low, set()
         now = self._slices.clock()
@@ -226,7 +237,9 @@ class Leases:
             _resolve(waiting, answers)
 
     def _due(self, now: float) -> Sequence[str]:
-        """Return the buckets about which the bank must be told something when the leases are renewed."""
+        """Return the buckets that the next renewal of the leases must include: those that were overspent, and idle
+        ones, whose slices are given back.
+        """
         active = self._slices.active.items()
         return [name for name, one in active if one.free < 0 or now - one.used_at >= IDLE_SECONDS]
 
@@ -249,7 +262,7 @@ class Leases:
         self._apply(asks, answers, buckets)
 
     async def _open_again(self, waiting: Mapping[str, list[_Waiting]]) -> None:
-        """Begin anew, because the bank has forgotten this gateway."""
+        """Register this gateway again, because the bank has forgotten it."""
         try:
             await self._follower.flush()
             await self._open()
@@ -262,7 +275,9 @@ class Leases:
             self._wake.set()
 
     def _renewed(self, now: float) -> None:
-        """Count the leases from `now`, a time before the bank was asked. So they end here before they end there."""
+        """Let the leases begin at `now`, a time before the request. So they end in this process before they end at the
+        bank.
+        """
         self._slices.until, self._renew_at = now + self._seconds, now + self._seconds / 3
         self._slices.goes_on = False
         if self._is_away:

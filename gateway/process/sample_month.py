@@ -56,7 +56,8 @@ class Person(NamedTuple):
     weekends: float = 0.1
     """Number of sessions on a Saturday or Sunday, as a fraction of the sessions on a weekday."""
     quota: str = "weekly:<user>"
-    """Quota that the person's calls are charged to (`sample_quotas.py`); "" for none of their own."""
+    """The person's own quota, to which their calls are charged (`sample_quotas.py`). It is "" if the person has none.
+    """
 
 
 PEOPLE: Final = (

@@ -117,10 +117,10 @@ class ExportStore:
 
 
 def forget_numbers(connection: Connection, newest: int) -> None:
-    """Set the positions of exports that are greater than `newest`, the number of the newest call, to `newest`.
+    """Lower the positions of exports to `newest`, the number of the newest call, if they are greater.
 
-    A position can be greater if calls were deleted. The next call gets the number after `newest`, and an export with a
-    greater position would leave it out.
+    A position is greater if the calls up to it were deleted. The next call gets the number after `newest`. An export
+    with a greater position would leave this call out.
     """
     connection.execute(_FORGET, (newest,) * 6)
 

@@ -98,7 +98,7 @@ K = TypeVar("K")
 
 
 def add_amounts(to: dict[K, Sequence[int]], key: K, amounts: Sequence[int]) -> None:
-    """Add amounts to those of a key, item by item."""
+    """Add `amounts`, item by item, to the amounts that `to` has for a key."""
     before = to.get(key)
     to[key] = amounts if before is None else [*map(add, before, amounts)]
 

@@ -28,7 +28,9 @@ DURATIONS: Final = tuple(f"d{bucket}" for bucket in range(SIZE))
 FIRST_EVENTS: Final = tuple(f"f{bucket}" for bucket in range(SIZE))
 """Columns with the histogram of the times to the first event of streams."""
 FIGURES: Final = (*(name for name in SUMS if name != "failed"), "duration_ms", *DURATIONS, *FIRST_EVENTS)
-"""Columns of sums in the tables `figures_*`. `failed` is left out, because a series has only one outcome."""
+"""Columns of sums in the tables `figures_*`. They have no column `failed`, because all calls of a row have the same
+outcome.
+"""
 
 
 class Series(NamedTuple):

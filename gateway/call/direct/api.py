@@ -107,7 +107,7 @@ def build(request: ClientRequest, _target: Target, _drop: Drop) -> UpstreamReque
 
 
 class _NoMeter:
-    """The meter of replies that cannot be read."""
+    """The meter (usage reader) for replies whose format is not known. It reads nothing."""
 
     def feed(self, _event: Event) -> None:
         """Do nothing."""

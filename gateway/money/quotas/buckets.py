@@ -245,8 +245,8 @@ class LiveBucket:
     def change(self, rule: Rule, now: int) -> bool:
         """Apply a new rule from `now` on, and return whether capacity, refill or window have changed.
 
-        A full bucket stays full. A fraction of a unit is stored in units of the period. So if the period changes, the
-        fraction is discarded.
+        A full bucket stays full. If the period changes, the fraction of a unit in the balance is discarded, because the
+        period is its denominator.
         """
         self.accrue(now)
         before, full = self.rule, self.balance >= self.rule.capacity

@@ -29,7 +29,7 @@ from gateway.store.schema import require_this_schema
 from gateway.telemetry.log import Logger
 
 _PER_FILE: Final = 10_000
-"""Maximum number of calls in a file of a range."""
+"""Maximum number of calls in one file, if a range of days is exported."""
 _FIRST_DAY: Final = date(1970, 1, 1)
 
 

@@ -26,7 +26,7 @@ class Piece(NamedTuple):
 
 
 class Share(NamedTuple):
-    """The contribution of a range of rows to a time bucket. Their sums are added to the bucket or subtracted from it."""
+    """The contribution of a range of rows to a time bucket. The rows are added to the bucket or subtracted from it."""
 
     bucket: int
     """Index of the time bucket."""

@@ -7,6 +7,7 @@ A new connection begins with a TLS handshake if the listener has a certificate, 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
@@ -31,18 +32,29 @@ Connections are counted, and closed if there are too many, only after the iterat
 
 Configured = Callable[[], Config]
 """A function that returns the current configuration."""
+Accept = Callable[[socket.socket, Callable[[], asyncio.BaseProtocol]], asyncio.AbstractServer]
+"""A function that begins to accept the connections of a socket, with a protocol of the factory for each of them. The
+method `close` of its result stops this, and closes the socket."""
 
 
 class Site(web.SockSite):
     """A site of aiohttp. Its connections may begin with TLS or with a PROXY header.
 
-    The site uses a copy of the socket, so that the socket still listens when the site is stopped.
+    The site uses a copy of the socket, so that the socket still listens when the site is stopped. If `accept` is None,
+    asyncio accepts the connections.
     """
 
     def __init__(
-        self, runner: web.AppRunner, bound: Bound, modes: Modes, connections: Connections, configured: Configured
+        self,
+        runner: web.AppRunner,
+        bound: Bound,
+        modes: Modes,
+        connections: Connections,
+        configured: Configured,
+        accept: Accept | None,
     ) -> None:
         super().__init__(runner, bound.socket)
+        self._accept = accept
         self._connections = connections
         self._bound = bound
         self._modes = modes
@@ -61,20 +73,27 @@ class Site(web.SockSite):
                 server, self._connections, lambda: _current(own, listener, self._configured().server.listeners).context
             )
         self._copy = self._bound.socket.dup()
-        loop = asyncio.get_running_loop()
-        # asyncio uses the length of the queue also as the number of connections that it accepts at once
-        self._server = await loop.create_server(factory, sock=self._copy, backlog=ACCEPTED_AT_ONCE)
+        if self._accept is None:
+            loop = asyncio.get_running_loop()
+            # asyncio uses the length of the queue also as the number of connections that it accepts at once
+            self._server = await loop.create_server(factory, sock=self._copy, backlog=ACCEPTED_AT_ONCE)
+        else:
+            self._server = self._accept(self._copy, factory)
         self._copy.listen(BACKLOG)
 
     def stop_accepting(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._copy.fileno())
+        if self._accept is None:
+            asyncio.get_running_loop().remove_reader(self._copy.fileno())
+        elif self._server is not None:
+            self._server.close()
 
 
 class Sites:
-    """All listeners for calls."""
+    """All listeners for calls. `accept` accepts their connections; if it is None, asyncio does."""
 
-    def __init__(self, bounds: list[Bound], modes: Modes) -> None:
+    def __init__(self, bounds: list[Bound], modes: Modes, accept: Accept | None = None) -> None:
         self._modes = modes
+        self._accept = accept
         self._served: tuple[web.AppRunner, Connections, Configured] | None = None
         """The arguments of `start`. The value is None before `start`."""
         self._sites: list[Site] = []
@@ -85,7 +104,7 @@ class Sites:
     async def start(self, runner: web.AppRunner, connections: Connections, configured: Configured) -> None:
         """Accept connections. `configured` returns the configuration whose certificates new connections use."""
         self._served = runner, connections, configured
-        self._sites = [Site(runner, bound, self._modes, connections, configured) for bound in self.bounds]
+        self._sites = [Site(runner, bound, self._modes, connections, configured, self._accept) for bound in self.bounds]
         for site in self._sites:
             await site.start()
 

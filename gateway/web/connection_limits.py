@@ -82,8 +82,11 @@ class Connections:
         metrics: Metrics,
         log: Logger,
         client: Callable[[asyncio.BaseTransport], Any] = peer_of,
+        counted: Callable[[int], object] = lambda _count: None,
     ) -> None:
         self.limits = limits
+        self._counted = counted
+        """A function that gets the number of open connections whenever it changes."""
         self.client = client
         """A function that returns the address of a connection's client, or "" if the limit per address does not apply
         to it.
@@ -119,6 +122,7 @@ class Connections:
         self._open[connection] = host
         self._by_peer.setdefault(host, {})[connection] = None
         self._idle[connection] = monotonic()
+        self._counted(len(self._open))
         if self._sweep_timer is None:
             self._sweep()
         return True
@@ -131,6 +135,7 @@ class Connections:
             del same[connection]
             if not same:
                 del self._by_peer[host]
+            self._counted(len(self._open))
 
     def busy(self, connection: Connection) -> None:
         self._idle.pop(connection, None)

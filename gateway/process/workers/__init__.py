@@ -1,0 +1,1 @@
+"""`irisgate serve --workers N`: one keeper process, and N worker processes that serve the calls."""

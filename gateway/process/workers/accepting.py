@@ -1,0 +1,107 @@
+"""Accepts the connections of a listening socket that several workers share, so that all of them have as many.
+
+- A worker accepts at once while no other live worker has fewer connections.
+- A worker with one connection more than the least busy one gives the others `TURN_SECONDS` first, and then accepts a
+  connection that still waits: the least busy worker may be busy with a long task.
+- A worker that is ahead by more waits until the others have caught up, or until their slots are dead (`balance.py`).
+- So a few connections that stay open for long are spread evenly, also when they are opened at the same time.
+
+asyncio's own servers accept all connections that wait, so they are not used here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from gateway.process.workers.balance import Balance
+
+TURN_SECONDS: Final = 0.02
+"""Seconds for which a worker that has more connections than another one leaves new ones to the others."""
+RETRY_SECONDS: Final = 1.0
+"""Seconds until the next attempt to accept, after the process had no free file descriptor or memory."""
+ACCEPTED_AT_ONCE: Final = 16
+"""Maximum number of connections that are accepted in one iteration of the event loop."""
+_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+Factory = Callable[[], asyncio.BaseProtocol]
+
+
+class BalancedServer(asyncio.AbstractServer):
+    """Accepts the connections of one listening socket until `close`, which closes the socket. Open connections stay."""
+
+    def __init__(self, listening: socket.socket, factory: Factory, balance: Balance) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._listening = listening
+        self._factory = factory
+        self._balance = balance
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[object]] = set()
+        listening.setblocking(False)
+        self._listen()
+
+    def close(self) -> None:
+        if self._listening.fileno() >= 0:
+            self._loop.remove_reader(self._listening.fileno())
+            self._listening.close()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _listen(self) -> None:
+        """Accept as soon as a connection waits."""
+        self._timer = None
+        self._loop.add_reader(self._listening.fileno(), self._accept_some)
+
+    def _wait(self, seconds: float, then: Callable[[], None]) -> None:
+        """Accept nothing for some time."""
+        self._loop.remove_reader(self._listening.fileno())
+        self._timer = self._loop.call_later(seconds, then)
+
+    def _accept_some(self) -> None:
+        for _ in range(ACCEPTED_AT_ONCE):
+            if self._balance.ahead() > 0:
+                self._wait(TURN_SECONDS, self._accept_left)
+                return
+            if not self._accept_one():
+                return
+
+    def _accept_left(self) -> None:
+        """Accept a connection that no other worker has accepted in its turn."""
+        if self._balance.ahead() > 1:
+            self._wait(TURN_SECONDS, self._accept_left)
+            return
+        self._listen()
+        self._accept_one()
+
+    def _try_again(self) -> None:
+        self._balance.has_room = True
+        self._listen()
+
+    def _accept_one(self) -> bool:
+        """Accept a connection. Return False if none waits, or if there is no room for it."""
+        try:
+            connection, _ = self._listening.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return False
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            self._loop.call_exception_handler({"message": "a connection cannot be accepted", "exception": error})
+            self._balance.has_room = False
+            self._wait(RETRY_SECONDS, self._try_again)
+            return False
+        connection.setblocking(False)
+        self._balance.accepted()
+        task = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return True
+
+    def _protocol(self) -> asyncio.BaseProtocol:
+        # asyncio calls the protocol's `connection_made`, where the connection is counted, directly after `begun`
+        self._loop.call_soon(self._balance.begun)
+        return self._factory()

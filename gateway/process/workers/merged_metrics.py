@@ -1,0 +1,120 @@
+"""The metrics of the keeper and of all workers, in one text for Prometheus.
+
+- The keeper asks the workers at every scrape. If a worker does not answer in time, its gauges are left out. Its
+  counters keep the values of its last answer, because a counter that falls and rises again looks like a restart.
+- If a worker ends, its counters stay in the sums, with the values of its last answer.
+- Some figures of each process are also there by themselves. Their label `worker` is the number of the worker's slot,
+  or `keeper`.
+
+`metric_families.py` has the rules by which the values of several processes become one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from gateway.process.workers.metric_families import Families, Family, added, as_metrics, counts, families, merged
+
+KEEPER: Final = "keeper"
+_EACH: Final[Mapping[str, tuple[str, str, str]]] = {
+    "irisgate_connections": ("irisgate_worker_connections", "gauge", "Connections of clients, by process."),
+    "irisgate_calls_in_flight": ("irisgate_worker_calls_in_flight", "gauge", "Calls in flight, by process."),
+    "process_cpu_seconds": ("irisgate_worker_cpu_seconds", "counter", "Processor time in seconds, by process."),
+    "process_resident_memory_bytes": (
+        "irisgate_worker_resident_memory_bytes", "gauge", "Resident memory in bytes, by process.",
+    ),
+}  # fmt: skip
+"""The figures that are shown for each process: the metric of the process, and the name, type and help text of the
+metric with the label `worker`."""
+
+
+class MergedMetrics:
+    """Merges the metrics of the workers into those of the keeper, whose registry is `own`."""
+
+    def __init__(self, own: CollectorRegistry) -> None:
+        self._own = own
+        self._slots: dict[int, int] = {}
+        """The slots of the workers that have begun and not ended, by process id."""
+        self._last: dict[int, Families] = {}
+        """The last answers of these workers, by process id."""
+        self._ended: Families = ()
+        """The sums of the workers that have ended."""
+        self._alive = Gauge("irisgate_workers", "Worker processes that are alive.", registry=own)
+        self._ends = Counter(
+            "irisgate_worker_ends_total", "Worker processes that ended by themselves and were replaced.", registry=own
+        )
+        self._silent = Counter(
+            "irisgate_worker_silent_total",
+            "Questions of the keeper that a worker did not answer in time.",
+            registry=own,
+        )
+
+    def begun(self, process: int, slot: int) -> None:
+        """Count a worker that has begun."""
+        self._slots[process] = slot
+        self._alive.set(len(self._slots))
+
+    def ended(self, process: int, last: Families = (), *, crashed: bool = False) -> None:
+        """Keep the counters of a worker that has ended.
+
+        `last` are its metrics at its end, as far as it could send them. `crashed` is true if nobody had stopped it.
+        """
+        del self._slots[process]
+        known = self._last.pop(process, ())
+        self._ended = added([self._ended, counts(last or known)])
+        self._alive.set(len(self._slots))
+        if crashed:
+            self._ends.inc()
+
+    def silent(self, count: int) -> None:
+        """Count the workers that did not answer a question in time."""
+        self._silent.inc(count)
+
+    async def render(self, answers: Mapping[int, Families]) -> bytes:
+        """Return the metrics of all processes in Prometheus's text format.
+
+        `answers` has the metrics of the workers that have answered, by process id. A worker that has ended meanwhile is
+        left out.
+        """
+        present = {process: given for process, given in answers.items() if process in self._slots}
+        self._last |= present
+        missing = [counts(last) for process, last in self._last.items() if process not in present]
+        parts = {str(self._slots[process]): given for process, given in present.items()}
+        return await asyncio.to_thread(self._rendered, parts, added([self._ended, *missing]))
+
+    def _rendered(self, workers: Mapping[str, Families], ended: Families) -> bytes:
+        own = families(self._own)
+        every = [*merged(own, [*workers.values()], ended), *_each({**workers, KEEPER: own})]
+        return generate_latest(_Given(every))
+
+
+class _Given(Collector):
+    """A collector of given metrics."""
+
+    def __init__(self, given: Families) -> None:
+        self._given = given
+
+    def collect(self) -> Iterable[Metric]:
+        return as_metrics(self._given)
+
+
+def _each(parts: Mapping[str, Families]) -> list[Family]:
+    """Return the metrics with the label `worker`."""
+    result = []
+    for source, (name, kind, text) in _EACH.items():
+        sample = f"{name}_total" if kind == "counter" else name
+        values = [
+            (sample, (("worker", worker),), value)
+            for worker, part in parts.items()
+            for family in part
+            if family.name == source
+            for _, _, value in family.samples
+        ]
+        result.append(Family(name, kind, text, tuple(values)))
+    return result

@@ -349,7 +349,9 @@ class Connection(web.RequestHandler):
 
     @property
     def _has_agreed_on_http2(self) -> bool:
-        """Whether the client has chosen HTTP/2 in the TLS handshake (ALPN), and this is no stream of its connection."""
+        """Whether the client has chosen HTTP/2 in the TLS handshake (ALPN). It is False for a stream of an HTTP/2
+        connection.
+        """
         if self._raw is None or self._raw.get_extra_info("connection") is not None:
             return False
         tls = self._raw.get_extra_info("ssl_object")

@@ -4,8 +4,8 @@ The paths are those of Aperture's documentation.
 
 - Secrets are never shown. Marks (placeholders, `config/document/redact.py`) replace them. When a text with marks is
   saved, each mark is replaced by its secret.
-- A save needs the entity tag of the edited configuration (`If-Match`), so that nobody overwrites a change unseen.
-  `If-Match: *` overwrites whatever is there.
+- A save needs the entity tag of the edited configuration (`If-Match`), so that nobody overwrites another admin's change
+  by mistake. `If-Match: *` overwrites whatever is there.
 
 `config_edits.py` checks and saves the texts, for these routes and for the page Configuration.
 """

@@ -75,7 +75,7 @@ def _session_href(record: Record, *, admin: bool) -> str:
 
 
 def _access_href(record: Record, *, admin: bool) -> str:
-    """Return the URL of the page that explains the missing grant, or "" if the call was not refused for want of one."""
+    """Return the URL of the page that explains the missing grant, or "" if the call was not refused for this reason."""
     if record.error not in {PERMISSION, NOT_FOUND} or record.outcome != "refused" or not record.model:
         return ""
     login = {"as": record.identity} if admin and record.identity else {}

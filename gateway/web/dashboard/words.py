@@ -162,7 +162,7 @@ def span(seconds: float) -> str:
 
 
 def percentile(milliseconds: float | None) -> str:
-    """Return the text of an estimated percentile. Beyond the histogram's bounds it is a limit, such as "≥ 500 s"."""
+    """Return the text of an estimated percentile. Outside of the histogram's bounds, the text is a bound: "≥ 500 s"."""
     if milliseconds is None or BOUNDS[0] < milliseconds < BOUNDS[-1]:
         return seconds(milliseconds)
     return f"≤ {seconds(BOUNDS[0])}" if milliseconds <= BOUNDS[0] else f"≥ {seconds(BOUNDS[-1])}"

@@ -93,7 +93,9 @@ class Http2Connection(asyncio.Protocol):
 
     @property
     def has_no_head(self) -> bool:
-        """True if no stream is open. Half a head does not count, because HTTP/2 can refuse it without a loss."""
+        """True if no stream is open. A partly received head does not count. GOAWAY tells the client that its request
+        was not processed, so the client can send the request again.
+        """
         return not self._streams
 
     def close(self) -> None:

@@ -18,9 +18,9 @@ HEADERS: Final = 0x1
 GOAWAY: Final = 0x7
 CONTINUATION: Final = 0x9
 MAX_FRAME: Final = 16 * 1024
-"""Maximum length of a frame that the gateway receives: the initial SETTINGS_MAX_FRAME_SIZE (RFC 9113, 6.5.2)."""
+"""Maximum number of bytes of a received frame: the initial SETTINGS_MAX_FRAME_SIZE (RFC 9113, 6.5.2)."""
 SMALL_BYTES: Final = 128
-"""Length below which a DATA frame takes from the budget, unless it ends the stream."""
+"""Length in bytes below which a DATA frame takes one from the budget, unless the frame ends the stream."""
 EARNED: Final = 4
 """Number of control frames that a client may send for each frame with content, sent or received.
 

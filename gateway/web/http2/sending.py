@@ -1,7 +1,7 @@
 """Sends the replies of all streams of an HTTP/2 connection, as its windows allow.
 
 - Streams take turns, one DATA frame each, so that a long reply does not delay a short one.
-- What is sent in one iteration of the event loop goes to the socket in one piece. Its size is limited.
+- All frames of one iteration of the event loop go to the socket in one write. Its size is limited.
 - No part of a body is sent while the socket's buffer is full.
 """
 

@@ -131,8 +131,7 @@ class Access:
     def select(self, models: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
         """Return the (provider, model) pairs in `models` that the caller may use.
 
-        The decisions are computed anew each time. If they were cached, as those for single calls are, one list of all
-        models would fill the cache.
+        The decisions are not cached, because one list of all models would fill the cache.
         """
         return {model for model in models if self._is_allowed(*model)}
 

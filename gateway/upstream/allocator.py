@@ -33,7 +33,7 @@ def give_memory_back() -> None:
 
 
 def limit_reads(transport: asyncio.BaseTransport) -> None:
-    """Make a connection read at most `READ_BYTES` at a time, before it has read anything.
+    """Make a connection read at most `READ_BYTES` at a time. Call this before the connection has read anything.
 
     asyncio allocates a buffer for each read, by default of 256 KB, and returns most of it after the read. A buffer of
     this size is mapped separately, whether or not the allocator's parameters are set. So each read took four system

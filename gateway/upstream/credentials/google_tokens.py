@@ -51,7 +51,7 @@ _GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _AUDIENCE: Final = "https://oauth2.googleapis.com/token"
 """The audience of JWTs for Google's token endpoint. All hosts of the endpoint have the same one.
 
-For any other endpoint, the audience is its own URL, so that it cannot use the JWT at Google's endpoint.
+For any other endpoint, the audience is the endpoint's own URL, so that the endpoint cannot use the JWT at Google.
 """
 
 _NEW_KEY: Final = "create a new key of the account, and write its file in place of the old one"

@@ -57,7 +57,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     since: float = 0.0
     """Unix time in seconds at which the gateway began to use `rule`. The newest rule of all gateways is used."""
     known: int
-    """The sum of all grants that the gateway knows of, less what it gives back."""
+    """The sum of all grants that the gateway knows of, minus the amounts that it gives back."""
     spent: int
     """The sum of the gateway's charges to the bucket."""
     owed: int = 0

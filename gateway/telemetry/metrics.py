@@ -244,7 +244,7 @@ class Metrics:
         self._gauge("retry_budget_used_ratio", text).set_function(used)
 
     def discovery(self, models: Callable[[], Mapping[str, float]], failing: Callable[[], Mapping[str, float]]) -> None:
-        """Add the metrics of the lists of models that providers are asked for. `render` calls the functions."""
+        """Add the metrics of the model lists that are requested from providers. `render` calls the functions."""
         text = "Models in the last list of a provider that is asked for its models."
         self.registry.register(_Values("irisgate_discovered_models", text, "provider", models))
         text = "1 while a provider does not answer with its models, else 0; its last list stays in use."

@@ -47,7 +47,7 @@ def call_row(record: Record) -> tuple[Any, ...]:
     """Return the values of a call's row, in the order of `CALL_COLUMNS`.
 
     This is written for speed, because a busy gateway writes tens of thousands of rows in a second. The operator `+`
-    converts booleans to 0 and 1. For a boolean, sqlite3 would lose time with a search for an adapter.
+    converts booleans to 0 and 1. Otherwise sqlite3 would search for an adapter for each boolean, which takes time.
     """
     usage = record.usage
     return (

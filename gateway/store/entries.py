@@ -27,9 +27,9 @@ from gateway.contract.record import Moment, Record, Small
 from gateway.money.quotas.buckets import Kind
 
 MAX_TEXT: Final = 1024
-"""Maximum number of characters that are stored of one text. The longest legitimate texts are ARNs and error names."""
+"""Maximum number of stored characters of a text. The longest legitimate texts are ARNs and error names."""
 MAX_LIST: Final = 256
-"""Maximum number of items that are stored of one list, such as a call's tools or dropped fields."""
+"""Maximum number of stored items of a list, such as a call's tools or dropped fields."""
 MAX_INTEGER: Final = 2**53
 """Maximum of a stored count or cost. JSON readers that use floats read it exactly, and a sum of a thousand such numbers
 fits into 64 bits."""

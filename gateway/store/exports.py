@@ -8,7 +8,7 @@ An export copies calls to objects (files, or objects in S3) elsewhere, each call
 - When the object is complete, the position moves behind its last call.
 - Two processes may run the same export. Only one of their plans is stored, and both then write the same object.
 
-SQLite may use numbers of deleted calls again. `forget_numbers` prevents that new calls are then behind a position.
+SQLite may use the numbers of deleted calls again. `forget_numbers` ensures that calls with such numbers are exported.
 """
 
 from __future__ import annotations
@@ -99,14 +99,15 @@ class ExportStore:
         return await self._reading.run(lambda connection: int(connection.execute(_NEWEST).fetchone()[0]))
 
     async def read(self, after: int, until: int, limit: int, use: Callable[[Iterator[Numbered]], T]) -> T:
-        """Return the result of `use`, which gets at most `limit` calls after the number `after`, up to `until`.
+        """Call `use` with the calls whose numbers are above `after` and at most `until`, and return its result. If
+        there are more than `limit` of these calls, `use` gets the first ones.
 
         `use` is called in the thread that reads.
         """
         return await self._reading.run(lambda connection: use(_calls(connection, after, until, limit)))
 
     async def read_time(self, since: int, until: int, use: Callable[[Iterator[Numbered]], T]) -> T:
-        """Return the result of `use`, which gets the calls that began in a range of Unix times in milliseconds.
+        """Call `use` with the calls that began in a range of Unix times in milliseconds, and return its result.
 
         `use` is called in the thread that reads.
         """

@@ -210,7 +210,7 @@ _OF_TEXTS: Final = ("tools_quarter", "tools_day", "errors_quarter")
 
 For each of them there is a table with the same sums by header term (`header_sums.py`)."""
 _OF_A_TERM: Final = "term IN (SELECT n FROM header_terms WHERE has_sums = 1)"
-"""SQL of a condition that all rows of sums by header term meet. With it, SQLite uses the tables' keys."""
+"""SQL condition that is true for all rows of sums by header term. It makes SQLite use the tables' keys."""
 
 
 def expire_texts(connection: Connection, before: int) -> None:

@@ -32,9 +32,10 @@ NO_HEADERS: Final = "{}"
 MAX_VALUES: Final = 1_000
 """Maximum number of values of one header that have sums. Each value may need as many rows of sums as all calls."""
 RARE: Final = 10_000
-"""Number of calls of a term below which all calls of the term are read, to find those of one caller.
+"""Number of calls below which a term counts as rare. To find the calls of one caller with a rare term, all calls with
+the term are read.
 
-If a term has more calls, it is faster to check each call of the caller for the term.
+For other terms, it is faster to check each call of the caller for the term.
 """
 _LOOKUP_ROWS: Final = 512
 """Maximum number of rows that one statement looks up, because SQLite limits the number of values in a statement."""
@@ -151,7 +152,7 @@ def _looked_up(connection: Connection, terms: Sequence[str], condition: str = ""
 
 
 def is_rare(connection: Connection, term: str) -> bool:
-    """Return whether a term has few calls (`RARE`)."""
+    """Return whether a term has fewer than `RARE` calls."""
     return bool(connection.execute(_IS_RARE, (term,)).fetchone()[0])
 
 

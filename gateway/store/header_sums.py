@@ -30,8 +30,9 @@ from gateway.store.sums import Series, Sums, sum_calls
 from gateway.store.units import DAY, UNITS, Unit
 
 PREFIX: Final = "header_"
-"""Beginning of the name of a table with sums for each header term: a header, or a header and a value. The rest of its
-name is that of the table with sums over all calls."""
+"""Beginning of the name of a table with sums for each header term: a header, or a header and a value. The rest of the
+name is the name of the table with sums over all calls.
+"""
 MAX_PURGED: Final = 2_000
 """Number of rows of one term in one table after which a transaction deletes no more, because it locks the store."""
 _PURGED_TERMS: Final = 20

@@ -135,7 +135,9 @@ class SqlReader:
 
 
 def sent_calls(lines: Iterable[bytes]) -> Sequence[SentCall]:
-    """Return the calls of the lines of open calls, oldest first. `irisgate doctor` reports damaged lines."""
+    """Return the open calls that are stored as `lines`, oldest first. Damaged lines are left out. `irisgate doctor`
+    reports them.
+    """
     return sorted(filter(None, map(decode_sent_call, lines)), key=lambda call: call.at)
 
 

@@ -1,6 +1,6 @@
 """The store in one SQLite file. Four threads use it, each with its own connection.
 
-With SQLite's write-ahead log, no thread waits for another. The SQL of this store alone is in `writing.py` and
+With SQLite's write-ahead log, no thread waits for another. The SQL that only this store uses is in `writing.py` and
 `schema.py`. The SQL that PostgreSQL shares is in the modules that `sql_reader.py` and `adding.py` name.
 """
 

@@ -165,7 +165,7 @@ class _ToolNames(dict[str, Sequence[str]]):
 def sum_calls(calls: Iterable[Row]) -> Sums:
     """Sum calls by session, and by series and quarter hour.
 
-    This is written for speed: most batches have few calls for each session, so the work for one call counts.
+    This is written for speed. Most batches have few calls for each session, so the work for each call matters.
     """
     sums = Sums()
     parts: dict[tuple[tuple[Any, ...], int], _Part] = {}

@@ -30,7 +30,7 @@ class Unit(Protocol):
         """Return the start of the next unit after the one that contains the time `at`."""
 
     def start_in_sql(self, at: str) -> str:
-        """Return what `start` returns as an SQL expression for SQLite. `at` is an SQL expression too."""
+        """Return an SQL expression for SQLite that computes the result of `start`. `at` is an SQL expression too."""
 
 
 class Fixed(msgspec.Struct, frozen=True):
@@ -63,7 +63,7 @@ class Months(msgspec.Struct, frozen=True):
 
 @lru_cache(1024)
 def _month(day: int) -> tuple[int, int]:
-    """Return the start and the end of the month with a day, as Unix times in milliseconds.
+    """Return the start and the end of the month that contains a day, as Unix times in milliseconds.
 
     `day` is the number of days since 1970.
     """

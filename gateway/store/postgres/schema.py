@@ -175,7 +175,7 @@ _MONTH: Final = (
 
 
 def _months(name: str, *term: str) -> tuple[str, str, str]:
-    """Return the statements that create and fill a table of sums by month, and drop the one of periods of 32 days.
+    """Return the statements that create and fill a table of sums by month, and drop the table of sums by 32 days.
 
     `term` is the column of the header term, if the table has one.
     """

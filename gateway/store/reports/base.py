@@ -37,7 +37,7 @@ class ReportStore(Protocol):
     async def rows(self, selection: Selection, by: Dimension, *, latencies: bool = True) -> tuple[Row, ...]:
         """Return one row of sums for each value of a dimension, such as each model. The rows have no particular order.
 
-        If `latencies` is false, the rows have empty latencies. Reading the latencies would take half of the time.
+        If `latencies` is false, the rows have empty latencies, which halves the time of the query.
         """
 
     async def ranking(self, selection: Selection, by: Dimension, measure: Measure) -> Sequence[Ranked]:

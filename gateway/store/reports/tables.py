@@ -32,7 +32,7 @@ from gateway.store.sql import Connection
 def table_rows(connection: Connection, selection: Selection, by: Dimension, *, latencies: bool) -> tuple[Row, ...]:
     """Return one row of sums for each value of a dimension, such as each model.
 
-    If `latencies` is false, the rows have empty latencies. Reading the latencies would take half of the time.
+    If `latencies` is false, the rows have empty latencies, which halves the time of the query.
     """
     sums: dict[str, list[Sequence[int]]] = {}
     for _, name, *row in grouped(

@@ -143,10 +143,9 @@ class ProviderStream:
             return b""
 
     def _quick(self, data: bytes) -> bool:
-        """Pass on the events of a short read, and return True. Return False if the task of the call must continue.
+        """Pass on the events of a short read, and return True. Return False if the task of the call must do the rest.
 
-        The task continues after a long read or the final event, after an error, or if the events cannot be passed on at
-        once.
+        This happens after a long read, the final event or an error, and if the events cannot be passed on at once.
         """
         if not self._is_short(data):
             return False

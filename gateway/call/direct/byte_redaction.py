@@ -26,7 +26,9 @@ class _Beginning(NamedTuple):
     known: re.Pattern[bytes]
     """Pattern for the first `KNOWN_BY` characters of the key, in any form."""
     cut: re.Pattern[bytes]
-    """Pattern for the first characters of the key at the end of the bytes: at most `KNOWN_BY`, and perhaps none."""
+    """Pattern for a key that may be cut off at the end of the bytes. It matches the first characters of the key, at
+    most `KNOWN_BY`, or nothing.
+    """
     encoded: tuple[bytes, ...]
     """The first `KNOWN_BY` characters in base64."""
     longest: int
@@ -83,10 +85,11 @@ def _beginning(secret: str) -> _Beginning:
 
 
 def _cut(forms: Sequence[bytes]) -> re.Pattern[bytes]:
-    """Return a pattern for the first characters of a key at the end of the bytes. There may be no such characters.
+    """Return a pattern for a key that is cut off at the end of the bytes. It matches the first characters of the key,
+    or nothing.
 
-    `forms` has a pattern for each of the first characters of the key. The last character of the bytes may be an
-    incomplete escape.
+    `forms` has a pattern for each of the first characters of the key. The matched text may end with an incomplete
+    escape.
     """
     nested = b""
     for form in reversed(forms):

@@ -145,9 +145,9 @@ class _Passed:
             yield Batch((), error)
 
     async def _next(self) -> bytes:
-        """Wait for more bytes. Return those that are left for the caller, or b"" at the end of the reply.
+        """Wait for more bytes. Return the bytes that the caller must pass on, or b"" at the end of the reply.
 
-        While this waits, `_quick` already passes bytes on where it can.
+        During the wait, `_quick` already passes on the bytes that it can.
         """
         reading, stopwatch = self.reply.next(self._quick), self.attempt.stopwatch
         return await (reading if stopwatch.stopped else stopwatch.wait(reading))

@@ -23,7 +23,7 @@ Kind = Literal["tags", "case", "spelling", "other", "segment", "provider"]
 MOST: Final = 8
 """Maximum number of near misses in an explanation. Administrators can find further ones in the configuration."""
 MOST_SOURCES: Final = 5
-"""The description of a near miss lists at most this many sources (entries in the `src` of a grant)."""
+"""Maximum number of sources (entries in the `src` of a grant) that the description of a near miss lists."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,9 +41,7 @@ MAX_LOSSES: Final = 3
 more than they saved. The first call with cache marks is always a loss, because it only writes to the cache."""
 _SECONDS: Final[Mapping[CacheLifetime, float]] = {"5m": 300.0, "1h": 3600.0}
 _SURCHARGE: Final[Mapping[CacheLifetime, float]] = {"5m": 0.25, "1h": 1.0}
-"""Price of writing a token to the cache, in addition to the price of plain input and as a fraction of it (Anthropic,
-AWS).
-"""
+"""Surcharge for writing a token to the cache, as a fraction of the price of plain input (Anthropic, AWS)."""
 _SAVING: Final = 0.9
 """The discount for a token that is read from the cache, as a fraction of the price of plain input."""
 

@@ -41,8 +41,9 @@ class StreamMeter(Stage):
         self._meter = candidate.flag.hooks["meter.feed"]
         self._sizes = candidate.flag.hooks["output_bytes"]
         self._tolerated: type[GatewayError] | None = BadFrame if candidate.way is Way.NATIVE else None
-        """The type of exceptions of the meter that are ignored. They do not matter if the client gets the provider's
-        own bytes."""
+        """The type of the meter's exceptions that are ignored. They do not matter if the client gets the provider's own
+        bytes.
+        """
 
     def feed(self, batch: Batch) -> Batch | None:
         """Return the batch. If an event cannot be read, the returned batch ends before this event and has the error."""

@@ -149,7 +149,9 @@ def model_names(region: str) -> tuple[list[str], str]:
 
 
 def configuration(url: str, key: str, models: list[str], cost_basis: str, *, sample: bool) -> str:
-    """Return the text of the demo's configuration. With `sample`, it has what the sample calls used."""
+    """Return the text of the demo's configuration. With `sample`, it also has the provider, grants and quotas of the
+    sample calls.
+    """
     provider = {
         "baseurl": url,
         "apikey": key,

@@ -1,4 +1,5 @@
-"""The work of the command `irisgate export`: the calls that exporters still have to export, or those of some days.
+"""The work of the command `irisgate export`. It exports the calls that exporters have not exported yet, or the calls of
+a range of days.
 
 It may run while a gateway serves (`export.py`).
 """
@@ -42,9 +43,9 @@ class Range(NamedTuple):
 
     folder: Path
     first: date | None
-    """The first day; None for that of the oldest call."""
+    """The first day. None stands for the day of the oldest call."""
     last: date | None
-    """The last day, which is included; None for the present day."""
+    """The last day, which is included. None stands for the present day."""
     format: Format
     bodies: bool
 

@@ -145,6 +145,7 @@ class Export:
 def object_name(first: int, last: int, ids: str, suffix: str) -> str:
     """Return the name of an object, by the numbers of its first and last call, and the hash of the calls' ids.
 
-    The hash keeps the names of two gateways apart, and those of calls that have the numbers of deleted ones.
+    The hash is needed because the numbers are not unique: two gateways may have the same numbers, and numbers of
+    deleted calls are used again.
     """
     return f"irisgate-export-{first:0{DIGITS}}-{last:0{DIGITS}}-{ids[:DIGITS]}{suffix}"

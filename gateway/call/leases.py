@@ -1,4 +1,4 @@
-"""Asks for slices of the quota balances that several gateways share.
+"""Asks for slices of the balances that several processes share.
 
 A slice is the part of a balance that only this gateway may spend. The bank keeps the balances and grants the slices
 (`money/quotas/leases.py`).
@@ -10,7 +10,8 @@ A slice is the part of a balance that only this gateway may spend. The bank keep
 - If the bank cannot be reached, calls are served from the slices until these end. Then `storage.on_outage` decides:
   calls are refused, or they use the last known balances.
 
-`money/quotas/slices.py` has the slices. The bank is in the database (`store/postgres/bank.py`).
+`money/quotas/slices.py` has the slices. The bank of several gateways is in the database (`store/postgres/bank.py`). The
+bank of the workers of one gateway is its keeper (`process/workers/bank.py`).
 """
 
 from __future__ import annotations
@@ -18,16 +19,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from gateway.contract.errors import UNAVAILABLE, Problem, Refused
 from gateway.money.quotas.book import Quotas, UnknownBucket
 from gateway.money.quotas.bucket_chains import Exceeded, Short
-from gateway.money.quotas.buckets import Charge
+from gateway.money.quotas.buckets import Bucket, Charge, Kind
 from gateway.money.quotas.leases import Answer, Ask, Bank, NotOpen
 from gateway.money.quotas.slices import IDLE_SECONDS, SCARCE_SECONDS, SlicedBucket, Slices, Want
 from gateway.store.base import StoreFailed
-from gateway.store.follower import JournalFollower
 from gateway.telemetry.log import Logger
 
 T = TypeVar("T")
@@ -54,32 +54,45 @@ class _Stopped(StoreFailed):
     """The error for calls that wait for the bank while another process takes over."""
 
 
+class Records(Protocol):
+    """The records that this process has written."""
+
+    async def flush(self) -> None:
+        """Wait until the bank can know all records. Raises `StoreFailed` if this takes too long."""
+
+
 class Leases:
-    """Exchanges requests and answers with the bank, and so keeps this gateway's slices up to date. Leases last for
+    """Exchanges requests and answers with the bank, and so keeps this process's slices up to date. Leases last for
     `seconds`.
 
-    `goes_on` is true if calls may use the last known balances while the bank cannot be reached.
+    `goes_on` is true if calls may use the last known balances while the bank cannot be reached. A refused call waits for
+    each of `recall_seconds` until others have given back what they do not need, or until the bank says that they have
+    (`refilled`).
     """
 
     def __init__(
         self,
         bank: Bank,
         quotas: Quotas,
-        follower: JournalFollower,
+        records: Records,
         log: Logger,
         *,
         seconds: float,
         goes_on: bool,
+        recall_seconds: Sequence[float] = RECALL_SECONDS,
     ) -> None:
-        assert quotas.slices is not None, "the quotas of a gateway with leases have slices"
-        self._bank, self._quotas, self._follower, self._log = bank, quotas, follower, log
+        assert quotas.slices is not None, "the quotas of a process with leases have slices"
+        self._bank, self._quotas, self._records, self._log = bank, quotas, records, log
         self._slices: Slices = quotas.slices
         self._slices.low = self._soon
         self._seconds = seconds
         self._may_go_on = goes_on
         self._is_away = False
-        self._low: set[str] = set()
-        self._waiting: dict[str, list[_Waiting]] = {}
+        self._recall_seconds = recall_seconds
+        self._low: set[Bucket] = set()
+        self._waiting: dict[Bucket, list[_Waiting]] = {}
+        self._freed: dict[Bucket, asyncio.Event] = {}
+        """Events that are set when others have given back what they do not need of a bucket. Calls wait for them."""
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._renew_at = self._look_at = 0.0
@@ -104,7 +117,7 @@ class Leases:
     async def resume(self) -> None:
         """Undo `stop`. Raises `StoreFailed` if the bank cannot be reached."""
         if self._task is None:
-            await self._follower.flush()
+            await self._records.flush()
             await self.start()
 
     async def close(self) -> None:
@@ -126,7 +139,7 @@ class Leases:
             except Exceeded as exceeded:
                 if exceeded.short is None:
                     raise
-                await self._obtain(exceeded.short)
+                await self._obtain(exceeded.rule.kind, exceeded.short)
         return attempt()
 
     async def refill(self, bucket: str, amount: int) -> Charge:
@@ -135,7 +148,7 @@ class Leases:
         if rule is None:
             raise UnknownBucket(bucket)
         charge = await self._bank.refill(bucket, rule, amount)
-        self.refilled(bucket)
+        self.refilled(Bucket("money", bucket))
         self._look_at = 0.0
         await self.look()
         return charge
@@ -148,39 +161,46 @@ class Leases:
             with suppress(StoreFailed):
                 self._quotas.show(await self._bank.standings())
 
-    def recalled(self, bucket: str) -> None:
-        """Give back the part of a slice that no call needs, because another gateway has too little. "" stands for all
-        buckets.
+    def recalled(self, bucket: Bucket | None, *, is_awaited: bool = False) -> None:
+        """Give back what no call needs of a bucket, or of all buckets for None. Another process has too little.
+
+        If `is_awaited`, the bank is asked even if there is nothing to give back, because it waits for that.
         """
-        for name in [bucket] if bucket else list(self._slices.active):
-            found = self._bucket(name)
-            if found is not None and found.free > 0:
+        for key in list(self._slices.active) if bucket is None else [bucket]:
+            found = self._bucket(key)
+            if found is not None and (is_awaited or found.free > 0):
                 found.scarce_until = self._slices.clock() + SCARCE_SECONDS
-                self._soon(name)
+                self._soon(key)
 
-    def refilled(self, bucket: str) -> None:
-        """Allow requests to the bank for a bucket again, because it was refilled. "" stands for all buckets."""
-        for one in [self._bucket(bucket)] if bucket else self._slices.active.values():
-            if one is not None:
-                one.dry_until = 0.0
+    def refilled(self, bucket: Bucket | None) -> None:
+        """Ask the bank again for a bucket that was refilled or given back, or for all buckets for None."""
+        for key in list(self._slices.active) if bucket is None else [bucket]:
+            if (found := self._bucket(key)) is not None:
+                found.dry_until = 0.0
+            if (freed := self._freed.pop(key, None)) is not None:
+                freed.set()
 
-    def _soon(self, bucket: str) -> None:
+    def _soon(self, bucket: Bucket) -> None:
         self._low.add(bucket)
         self._wake.set()
 
-    def _bucket(self, name: str) -> SlicedBucket | None:
-        return self._quotas.sliced(name) or self._slices.active.get(name)
+    def _bucket(self, key: Bucket) -> SlicedBucket | None:
+        return self._quotas.sliced(key.name, key.kind) or self._slices.active.get(key)
 
-    async def _obtain(self, short: Short) -> None:
+    async def _obtain(self, kind: Kind, short: Short) -> None:
         """Ask the bank for the amount that a call lacks. Raises `Refused` if the bank cannot be asked."""
-        want = Want(short.amount, short.others, short.is_partial)
-        for seconds in (*RECALL_SECONDS, 0.0):
-            answer = await self._asked(short.bucket, want)
+        key, want = Bucket(kind, short.bucket), Want(short.amount, short.others, short.is_partial)
+        for seconds in (*self._recall_seconds, 0.0):
+            # made before the bank is asked, because its word may come right after the answer
+            freed = self._freed.setdefault(key, asyncio.Event())
+            answer = await self._asked(key, want)
             if answer is None or not (answer.is_refused and answer.elsewhere) or not seconds:
                 return
-            await asyncio.sleep(seconds)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await freed.wait()
 
-    async def _asked(self, bucket: str, want: Want) -> Answer | None:
+    async def _asked(self, bucket: Bucket, want: Want) -> Answer | None:
         """Return the bank's answer. If there is none, return None if calls may do without it. Otherwise raise
         `Refused`.
         """
@@ -197,7 +217,8 @@ class Leases:
                 pass
         if self._may_go_on:
             return None
-        message = f'what quota "{bucket}" has left cannot be asked now, because the database is away; try again later'
+        why = f"because {self._bank.name} is away; try again later"
+        message = f'what quota "{bucket.name}" has left cannot be asked now, {why}'
         raise Refused(Problem(UNAVAILABLE, message, retry_after=5, retryable=True))
 
     async def _run(self) -> None:
@@ -216,13 +237,13 @@ class Leases:
         low, self._low = self._low, set()
         now = self._slices.clock()
         is_due = now >= self._renew_at
-        names = {*waiting, *low, *(self._due(now) if is_due else ())}
-        if not names and not (is_due and self._slices.active) and not self._is_away:
+        keys = {*waiting, *low, *(self._due(now) if is_due else ())}
+        if not keys and not (is_due and self._slices.active) and not self._is_away:
             return
-        buckets = {name: bucket for name in names if (bucket := self._bucket(name)) is not None}
+        buckets = {key: bucket for key in keys if (bucket := self._bucket(key)) is not None}
         asks = [
-            self._slices.ask(name, bucket, [want for want, _ in waiting.get(name, ())])
-            for name, bucket in buckets.items()
+            self._slices.ask(key.name, bucket, [want for want, _ in waiting.get(key, ())])
+            for key, bucket in buckets.items()
         ]
         try:
             answers = await self._bank.exchange(asks)
@@ -234,44 +255,44 @@ class Leases:
         else:
             self._renewed(now)
             self._apply(asks, answers, buckets)
-            _resolve(waiting, answers)
+            _resolve(waiting, dict(zip(buckets, answers, strict=True)))
 
-    def _due(self, now: float) -> Sequence[str]:
+    def _due(self, now: float) -> Sequence[Bucket]:
         """Return the buckets that the next renewal of the leases must include: those that were overspent, and idle
         ones, whose slices are given back.
         """
         active = self._slices.active.items()
-        return [name for name, one in active if one.free < 0 or now - one.used_at >= IDLE_SECONDS]
+        return [key for key, one in active if one.free < 0 or now - one.used_at >= IDLE_SECONDS]
 
-    def _apply(self, asks: Sequence[Ask], answers: Sequence[Answer], buckets: Mapping[str, SlicedBucket]) -> None:
+    def _apply(self, asks: Sequence[Ask], answers: Sequence[Answer], buckets: Mapping[Bucket, SlicedBucket]) -> None:
         for ask, answer in zip(asks, answers, strict=True):
-            bucket = buckets[answer.bucket]
+            bucket = buckets[ask.key]
             self._slices.apply(ask, answer, bucket)
             if bucket.free < 0 and not bucket.rule.notify:
                 # the bank had taken the slice back, and calls in flight must be covered again
-                self._soon(answer.bucket)
+                self._soon(ask.key)
 
     async def _open(self) -> None:
         slices = self._slices
         slices.begin()
-        buckets = {name: one for name, one in self._quotas.all_sliced() if one.calls} | slices.active
-        asks = [slices.ask(name, bucket) for name, bucket in buckets.items()]
+        buckets = {key: one for key, one in self._quotas.all_sliced().items() if one.calls} | slices.active
+        asks = [slices.ask(key.name, bucket) for key, bucket in buckets.items()]
         now = slices.clock()
         answers = await self._bank.open(asks)
         self._renewed(now)
         self._apply(asks, answers, buckets)
 
-    async def _open_again(self, waiting: Mapping[str, list[_Waiting]]) -> None:
-        """Register this gateway again, because the bank has forgotten it."""
+    async def _open_again(self, waiting: Mapping[Bucket, list[_Waiting]]) -> None:
+        """Register this process again, because the bank has forgotten it."""
         try:
-            await self._follower.flush()
+            await self._records.flush()
             await self._open()
         except StoreFailed as error:
             self._lose(str(error))
             self._fail(waiting, error)
         else:
-            for name, calls in waiting.items():
-                self._waiting.setdefault(name, []).extend(calls)
+            for key, calls in waiting.items():
+                self._waiting.setdefault(key, []).extend(calls)
             self._wake.set()
 
     def _renewed(self, now: float) -> None:
@@ -292,24 +313,23 @@ class Leases:
             then = "calls go on by the last known balances" if self._may_go_on else "calls are refused"
             self._log.error("leases.bank_is_away", reason=reason, when_the_slices_are_used_up=then)
 
-    def _take_waiting(self) -> dict[str, list[_Waiting]]:
+    def _take_waiting(self) -> dict[Bucket, list[_Waiting]]:
         waiting, self._waiting = self._waiting, {}
         return waiting
 
-    def _fail(self, waiting: Mapping[str, list[_Waiting]], error: StoreFailed) -> None:
+    def _fail(self, waiting: Mapping[Bucket, list[_Waiting]], error: StoreFailed) -> None:
         for calls in waiting.values():
             for _, future in calls:
                 if not future.done():
                     future.set_exception(error)
 
 
-def _resolve(waiting: Mapping[str, list[_Waiting]], answers: Sequence[Answer]) -> None:
-    by_name = {answer.bucket: answer for answer in answers}
-    for name, calls in waiting.items():
+def _resolve(waiting: Mapping[Bucket, list[_Waiting]], answers: Mapping[Bucket, Answer]) -> None:
+    for key, calls in waiting.items():
         for _, future in calls:
             if future.done():
                 continue
-            if (answer := by_name.get(name)) is not None:
+            if (answer := answers.get(key)) is not None:
                 future.set_result(answer)
             else:
                 future.cancel()

@@ -12,6 +12,7 @@ from gateway.call.leases import Leases
 from gateway.config.model import Config
 from gateway.config.storage import Postgres, PostgresServer
 from gateway.money.quotas.book import Quotas
+from gateway.money.quotas.buckets import Bucket
 from gateway.store.follower import JournalFollower
 from gateway.store.journal_id import load_journal_id
 from gateway.store.postgres import schema as postgres_schema
@@ -92,7 +93,15 @@ def shared_quotas(
     server, (seconds, goes_on) = address(postgres, postgres.server), postgres.sharing
     bank = PostgresBank(server, load_journal_id(state / "journal"), seconds)
     leases = Leases(bank, quotas, follower, log, seconds=seconds, goes_on=goes_on)
-    return SharedQuotas(bank, leases, Listener(server, {RECALLED: leases.recalled, REFILLED: leases.refilled}))
+
+    def money(bucket: str) -> Bucket | None:
+        return Bucket("money", bucket) if bucket else None
+
+    heard = {
+        RECALLED: lambda bucket: leases.recalled(money(bucket)),
+        REFILLED: lambda bucket: leases.refilled(money(bucket)),
+    }
+    return SharedQuotas(bank, leases, Listener(server, heard))
 
 
 def address(postgres: Postgres, server: PostgresServer) -> Address:

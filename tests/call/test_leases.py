@@ -10,7 +10,7 @@ from gateway.call.leases import Leases
 from gateway.contract.errors import Refused
 from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.bucket_chains import Exceeded
-from gateway.money.quotas.buckets import Rule
+from gateway.money.quotas.buckets import Bucket, Rule
 from gateway.money.quotas.leases import NotOpen
 from gateway.money.quotas.ledger import Claim
 from gateway.money.quotas.slices import Slices
@@ -25,26 +25,28 @@ RULE = Rule("all", 100)
 class Bank:
     """The bank of one gateway. `fault` is raised in place of the next answers."""
 
+    name = "the database"
+
     def __init__(self, memory, name):
-        self.memory, self.name, self.fault = memory, name, None
+        self.memory, self.gateway, self.fault = memory, name, None
         self.opened = 0
 
     async def open(self, asks):
         self.opened += 1
         self.fault = None
         for leases in self.memory.leases.values():
-            leases.pop(self.name, None)
-        return self.memory.exchange(self.name, asks, monotonic_ns())
+            leases.pop(self.gateway, None)
+        return self.memory.exchange(self.gateway, asks, monotonic_ns())
 
     async def exchange(self, asks):
         await asyncio.sleep(0)
         if self.fault is not None:
             raise self.fault
-        return self.memory.exchange(self.name, asks, monotonic_ns())
+        return self.memory.exchange(self.gateway, asks, monotonic_ns())
 
     async def leave(self):
         for leases in self.memory.leases.values():
-            leases.pop(self.name, None)
+            leases.pop(self.gateway, None)
 
 
 class Journal:
@@ -97,7 +99,7 @@ async def test_what_another_gateway_does_not_need_is_given_back(opened, memory):
     before = memory.requests
     await eventually(lambda: memory.requests > before)
     # as the database's notification does
-    one.leases.recalled("all")
+    one.leases.recalled(Bucket("money", "all"))
     await asking
     assert memory.leases["all"]["a"].held == 10 < held
 
@@ -110,7 +112,7 @@ async def test_a_refusal_ends_with_a_refill(opened, memory):
     memory.buckets["all"].balance = 150
     with pytest.raises(Exceeded):
         await gateway.reserve(1)
-    gateway.leases.refilled("all")
+    gateway.leases.refilled(Bucket("money", "all"))
     memory.buckets["all"].rule = Rule("all", 200)
     assert await gateway.reserve(1)
 

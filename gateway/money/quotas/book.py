@@ -129,9 +129,9 @@ class Quotas:
 
     clock: Clock = field(default_factory=SteadyClock)
     slices: Slices | None = None
-    """The parts of money buckets that this gateway may spend, if several gateways share the buckets (`slices.py`). It
-    is None if no other gateway uses them.
-    """
+    """The slices of buckets that this process holds; None if no other process uses the buckets."""
+    sliced_kinds: tuple[Kind, ...] = ("money",)
+    """The kinds of buckets that other processes use too, if there are slices."""
     keep: Callable[[Sequence[Charge]], None] = field(default=lambda _charges: None)
     """The function that stores new balances after an administrator's refill, and after a change of quotas.
 
@@ -150,9 +150,12 @@ class Quotas:
     _ledgers: Mapping[Kind, Ledger] = field(init=False)
 
     def __post_init__(self) -> None:
-        new = LiveBucket if self.slices is None else partial(SlicedBucket, slices=self.slices)
-        money = Ledger(nearly_used=self._report, new=new)
-        self._ledgers = {kind: money if kind == "money" else Ledger() for kind in ORDER}
+        self._ledgers = {kind: self._ledger(kind) for kind in ORDER}
+
+    def _ledger(self, kind: Kind) -> Ledger:
+        slices = self.slices if kind in self.sliced_kinds else None
+        new = LiveBucket if slices is None else partial(SlicedBucket, slices=slices)
+        return Ledger(nearly_used=self._report, new=new) if kind == "money" else Ledger(new=new)
 
     def _report(self, level: Level) -> None:
         self.nearly_used(level)
@@ -197,14 +200,19 @@ class Quotas:
             changed += [charge] if charge else []
         self._keep(changed)
 
-    def sliced(self, bucket: str) -> SlicedBucket | None:
-        """Return a bucket of money that several gateways share, or None if the bucket is not in memory."""
-        found = self._money.get(bucket)
+    def sliced(self, name: str, kind: Kind = "money") -> SlicedBucket | None:
+        """Return a bucket of which this process may hold a slice; None if the bucket is not in memory."""
+        found = self._ledgers[kind].get(name)
         return found if isinstance(found, SlicedBucket) else None
 
-    def all_sliced(self) -> list[tuple[str, SlicedBucket]]:
-        """Return the buckets of money in memory that several gateways share."""
-        return [(name, bucket) for name, bucket in self._money.buckets() if isinstance(bucket, SlicedBucket)]
+    def all_sliced(self) -> dict[Bucket, SlicedBucket]:
+        """Return the buckets in memory of which this process may hold slices."""
+        return {
+            Bucket(kind, name): bucket
+            for kind, ledger in self._ledgers.items()
+            for name, bucket in ledger.buckets()
+            if isinstance(bucket, SlicedBucket)
+        }
 
     def show(self, standings: Iterable[Standing]) -> None:
         """Set shared buckets to the balances that the bank (`leases.py`) reports."""

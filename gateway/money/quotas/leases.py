@@ -25,7 +25,7 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from gateway.money.quotas.buckets import SECOND, Charge, LiveBucket, Rule
+from gateway.money.quotas.buckets import SECOND, Bucket, Charge, LiveBucket, Rule
 
 SHARE: Final = 2
 """Divisor of a bucket's free balance: the gateways together may take 1/2 of it ahead of their calls, each an equal
@@ -68,6 +68,11 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """An amount that the gateway wants for later calls. The bank grants as much of it as it can spare."""
     is_last: bool = False
     """True if the gateway has no use for the bucket any more, so that the bank may forget the lease."""
+
+    @property
+    def key(self) -> Bucket:
+        """The kind and the name of the bucket."""
+        return Bucket(self.rule.kind, self.bucket)
 
 
 class Lease(NamedTuple):
@@ -118,6 +123,10 @@ class Bank(Protocol):
     """The service that keeps the balances and grants slices, with the methods that a gateway calls. Each method fails
     if the bank cannot be reached.
     """
+
+    @property
+    def name(self) -> str:
+        """The name of the bank in messages to callers."""
 
     async def open(self, asks: Sequence[Ask]) -> Sequence[Answer]:
         """Register the gateway, and answer `asks`. First, take back the slices of an earlier process of the gateway."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final, NamedTuple
 
-from gateway.money.quotas.buckets import SECOND, Charge, LiveBucket, nanoseconds
+from gateway.money.quotas.buckets import SECOND, Bucket, Charge, LiveBucket, nanoseconds
 from gateway.money.quotas.leases import Answer, Ask, Need, Standing
 
 DRY_SECONDS: Final = 2.0
@@ -62,12 +62,11 @@ class Slices:
     """True while the bank cannot be reached and calls may use the last known balances."""
     since: float = 0.0
     """Unix time in seconds at which the present quotas were loaded."""
-    low: Callable[[str], None] = field(default=lambda _bucket: None)
-    """A function that asks the bank soon about the bucket with the given name. It is called if the slice gets low, or
-    if this gateway can give back an amount that others need.
-    """
-    active: dict[str, SlicedBucket] = field(default_factory=dict)
-    """The buckets of which the bank may have leased a slice to this gateway."""
+    low: Callable[[Bucket], None] = field(default=lambda _bucket: None)
+    """A function that is called for a bucket for which the bank should be asked soon: its slice gets low, or another
+    gateway needs it more."""
+    active: dict[Bucket, SlicedBucket] = field(default_factory=dict)
+    """The buckets for which the bank may have a lease of this gateway."""
 
     def ask(self, name: str, bucket: SlicedBucket, wants: Sequence[Want] = ()) -> Ask:
         """Return the request to the bank for a bucket. `wants` are the amounts that waiting calls need."""
@@ -111,12 +110,12 @@ class Slices:
             # charges since the ask are counted on
             bucket.granted, bucket.spent = bucket.granted - ask.known, bucket.spent - ask.spent
             if not bucket.spent:
-                self.active.pop(answer.bucket, None)
+                self.active.pop(ask.key, None)
         else:
             if answer.granted > bucket.granted:
                 bucket.granted_at = now
             bucket.granted = answer.granted
-            self.active[answer.bucket] = bucket
+            self.active[ask.key] = bucket
         if answer.is_refused:
             wait = bucket.reaches(bucket.balance + 1)
             most = HELD_SECONDS if answer.elsewhere else DRY_SECONDS
@@ -198,12 +197,12 @@ class SlicedBucket(LiveBucket):
         LiveBucket.reserve(self, name, amount)
         self.used_at = self.slices.clock()
         if self.is_low:
-            self.slices.low(name)
+            self.slices.low(Bucket(self.rule.kind, name))
 
     def release(self, name: str, amount: int) -> None:
         LiveBucket.release(self, name, amount)
         if self.is_wanted:
-            self.slices.low(name)
+            self.slices.low(Bucket(self.rule.kind, name))
 
     def is_full(self, now: int) -> bool:
         """Return whether the bucket may be forgotten: it is full, and the gateway has no lease of it."""
@@ -211,7 +210,7 @@ class SlicedBucket(LiveBucket):
 
     def charge(self, name: str, amount: int, now: int, *, estimated: bool = False) -> Charge:
         self.spent += amount
-        self.slices.active[name] = self
+        self.slices.active[Bucket(self.rule.kind, name)] = self
         return LiveBucket.charge(self, name, amount, now, estimated=estimated)
 
     def show(self, there: Answer | Standing) -> None:

@@ -53,6 +53,10 @@ class PostgresBank:
         self._seen_at = 0.0
         """The latest time of the balances that were read, as Unix time by the server's clock."""
 
+    @property
+    def name(self) -> str:
+        return "the database"
+
     async def open(self, asks: Sequence[Ask]) -> Sequence[Answer]:
         return await self._thread.run(partial(self._open, asks=asks))
 

@@ -70,7 +70,9 @@ async def chart(request: web.Request) -> web.Response:
 
 
 async def table(request: web.Request) -> web.Response:
-    """Return a row of figures for each name of a dimension, such as each model, in the order of `?sort=`."""
+    """Return a row of sums (calls, tokens, cost, ...) for each model, user or other dimension, in the order of
+    `?sort=`.
+    """
     reports, wanted = _asked(request, "by", "sort", "limit")
     by, sort = dimension_of(request.query.get("by") or "model"), request.query.get("sort") or "cost"
     report = await reports.table(wanted, by, sort=sort, limit=limit_of(request.query))

@@ -160,7 +160,8 @@ class Reports(msgspec.Struct, frozen=True):
         offset: int = 0,
         latencies: bool = True,
     ) -> Table:
-        """Return a row of figures for each name of a dimension, in the order `sort`.
+        """Return a row of sums (calls, tokens, cost, ...) for each name of a dimension, such as each model, in the
+        order `sort`.
 
         If `latencies` is false, the rows have empty latencies, which halves the time of the query. Raises `BadQuery` if
         `sort` is neither a key of `SORTS` nor `BY_NAME`.
@@ -185,7 +186,7 @@ class Reports(msgspec.Struct, frozen=True):
         return await self.store.reports.errors(wanted.selection(), wanted.range.buckets(), limit)
 
     async def models(self, wanted: PageFilter) -> Models:
-        """Return the called models, with their figures, errors over time and health.
+        """Return the called models, with their sums (calls, tokens, cost, ...), errors over time and health.
 
         A reader who is no admin does not see the message and the id of a failed call.
         """

@@ -15,7 +15,7 @@ from gateway.web.dashboard import charts, words
 from gateway.web.dashboard.visit import Visit
 
 Better = Literal["more", "less", ""]
-"""Whether more or less of a figure is better. The value is "" if neither is."""
+"""Whether a higher ("more") or a lower ("less") number is better. The value is "" if neither is."""
 
 NAMELESS: Final[dict[str, str]] = {
     "user": "Callers without a login",
@@ -29,7 +29,7 @@ OTHERS_TEXT: Final = "All others"
 
 
 class Change(NamedTuple):
-    """The change of a figure since the previous range."""
+    """The change of a number since the previous range of time."""
 
     text: str
     css: str
@@ -37,7 +37,7 @@ class Change(NamedTuple):
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """The content of a tile: a figure with its label."""
+    """The content of a tile: a number with its label."""
 
     label: str
     text: str

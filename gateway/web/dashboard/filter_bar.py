@@ -96,7 +96,7 @@ class FilterBar(msgspec.Struct, frozen=True):
     kept: tuple[tuple[str, str], ...]
     """Query parameters that the forms must keep, although they have no field for them."""
     csv: str
-    """The URL of the page's figures as CSV. It is "" if the page has none."""
+    """The URL of the page's table as CSV. It is "" if the page has none."""
 
 
 async def filter_bar(seen: Visit, *, csv: str = "") -> FilterBar:

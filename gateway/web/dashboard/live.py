@@ -1,6 +1,6 @@
-"""GET /ui/live: server-sent events that tell open pages to load their figures again.
+"""GET /ui/live: server-sent events that tell open pages to load their numbers again.
 
-An event says only that something has changed. The page then requests its figures with the rights of its reader.
+An event says only that something has changed. The page then requests its numbers with the rights of its reader.
 """
 
 from __future__ import annotations

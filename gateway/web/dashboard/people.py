@@ -1,4 +1,4 @@
-"""The page People: how many people are active, and the figures of each person. Only admins see it."""
+"""The page People: how many people are active, and the calls, tokens and cost of each person. Only admins see it."""
 
 from __future__ import annotations
 

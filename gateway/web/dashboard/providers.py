@@ -1,5 +1,5 @@
-"""The page of models and providers: prices, the figures of each model in a range of time, its state, and its last
-success and error.
+"""The page of models and providers: each model's prices, calls and cost in a range of time, state, and last success and
+error.
 
 If the store cannot be read, the page shows only the configuration.
 """
@@ -82,8 +82,8 @@ def _bar(seen: Visit) -> Awaitable[FilterBar]:
 
 
 async def _reports(seen: Visit) -> tuple[Models, Iterable[ModelHealth], FilterBar | None]:
-    """Return the models' figures, their health, and the filter bar. The values are empty if the store cannot be
-    read.
+    """Return the sums over the calls of each model, the health of the models, and the filter bar. The values are empty
+    if the store cannot be read.
     """
     try:
         return await asyncio.gather(seen.reports.models(seen.filter), seen.reports.health(), _bar(seen))

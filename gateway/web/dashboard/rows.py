@@ -1,4 +1,4 @@
-"""Tables of figures by person, model or client: rows, sortable column heads, and CSV cells."""
+"""Tables of calls, tokens and cost by person, model or client: rows, sortable column heads, and CSV cells."""
 
 from __future__ import annotations
 

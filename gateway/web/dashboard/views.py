@@ -33,7 +33,9 @@ class ModelLine(msgspec.Struct, frozen=True):
     output: str
     granted: bool
     calls: ModelRow | None = None
-    """The figures and the health of the model. The value is None if it was not called in the range of time."""
+    """The model's sums (calls, tokens, cost, ...) and health. The value is None if it was not called in the range of
+    time.
+    """
     health: KnownHealth | None = None
     """The last success and the last error of the model, even outside of the page's range of time. The value is None for
     a model of a disabled provider.
@@ -99,8 +101,8 @@ def provider_cards(
 
     If `everything` is true, all providers and models are shown. Otherwise only the models in `granted` and their
     providers are shown. `granted` has pairs (provider id, model), without disabled providers. `keys` knows the keys
-    that providers refuse. `models` has the figures in the range of time. `health` has the state, the last success and
-    the last error of each model.
+    that providers refuse. `models` has the sums over the calls in the range of time. `health` has the state, the last
+    success and the last error of each model.
     """
     rows = {(row.provider, row.model): row for row in models.rows}
     states = {(state.standing.provider, state.standing.model): state for state in health}

@@ -1,4 +1,4 @@
-"""A request for a page that shows figures: the filter in the query, and the reports that the reader may see."""
+"""A request for a page with reports: the filter in the query, and the reports that the reader may see."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ZONE_COOKIE: Final = "zone"
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A request for a page that shows figures: the reader's reports and the filter in the query."""
+    """A request for a page with reports: the reader's reports, and the filter in the query."""
 
     request: web.Request
     reports: Reports

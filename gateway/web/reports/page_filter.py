@@ -69,7 +69,7 @@ class PageFilter:
     """Term of a recorded header (`web/header_terms.py`), such as "x-team" or "x-team:alpha"."""
     session: str | None = None
     compare: bool = False
-    """Whether the page compares its figures with the previous range."""
+    """Whether the page compares its numbers with the previous range of time."""
     zone_in_address: bool = False
     """Whether the query names the zone."""
 

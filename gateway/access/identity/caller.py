@@ -1,4 +1,4 @@
-"""The identity of a caller, which is the same for all modes of listeners."""
+"""The identity of a caller: login, tags, groups and more. Its type is the same for all modes of listeners."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ class Circuit:
         """Continue with the state that the circuit had in the replaced process.
 
         - A half-open circuit becomes open. The next attempt makes it half open again.
-        - An open circuit rests at most as long as the settings of this process allow.
+        - An open circuit stays open at most as long as the settings of this process allow.
         - If these settings switch the circuit breaker off, nothing is changed.
         """
         if not self.settings.enabled:

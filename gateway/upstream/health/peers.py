@@ -1,4 +1,4 @@
-"""The models that can serve the calls of a model that rests."""
+"""Finds the peers of a model: other models that can serve its calls while it gets no attempts."""
 
 from __future__ import annotations
 

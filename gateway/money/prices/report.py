@@ -49,7 +49,7 @@ def _changed(changed: Mapping[Key, tuple[Change, ...]]) -> Iterator[str]:
 
 
 def _brief(changes: Iterable[Change]) -> str:
-    """Return changes as text. Of a new or removed tier, the text shows only the name and the first price."""
+    """Return changes as text. For a new or removed tier, the text shows only its name and first price."""
     texts: list[str] = []
     tiers: set[str] = set()
     for change in changes:

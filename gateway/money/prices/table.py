@@ -1,4 +1,4 @@
-"""The prices of a provider's models.
+"""Finds the prices of a provider's models.
 
 - A price depends on the provider's price list (`cost_basis`), the model's name and the rules in `model_cost_map`.
 - The id of a Bedrock model may begin with a region (`us.`). For any other id, the price list determines the region.

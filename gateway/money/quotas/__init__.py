@@ -2,7 +2,8 @@
 
 - `definitions.py`: quotas and rate limits as the configuration defines them, and the names of their buckets.
 - `buckets.py`: the arithmetic of one bucket. `windows.py`: calendar windows. `clock.py`: the time of the process.
-- `ledger.py`: all buckets of one kind. `bucket_chains.py`: chains of buckets.
+- `ledger.py`: all buckets of one kind. `bucket_chains.py`: chains of buckets, where the next bucket pays what the one
+  before cannot.
 - `leases.py`: how several gateways share buckets. Each spends a part (slice) of a bucket's balance. `slices.py`: the
   slices of one gateway.
 - `estimate.py`: an estimate of the maximum number of tokens of a call. `contents.py`: images, files and tools in a

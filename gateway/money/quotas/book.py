@@ -83,7 +83,9 @@ class CallReservation(msgspec.Struct, frozen=True):
     estimate: Estimate
     held: Mapping[Kind, Reservation]
     chains: Mapping[str, Collection[BucketChain]]
-    """The chains of buckets to charge, by the name of the offer (model of a provider) that may serve the call."""
+    """The chains of buckets to charge (`BucketChain`), by the name of the offer (model of a provider) that may serve
+    the call.
+    """
     costs: Mapping[str, int] = msgspec.field(default_factory=dict)
     """The maximum cost of the call in nanodollars, by the name of the offer. Offers without a known price are
     left out."""
@@ -201,12 +203,14 @@ class Quotas:
         self._keep(changed)
 
     def sliced(self, name: str, kind: Kind = "money") -> SlicedBucket | None:
-        """Return a bucket of which this process may hold a slice; None if the bucket is not in memory."""
+        """Return a shared bucket, or None if it is not in memory. This process may hold a slice (a part) of its
+        balance.
+        """
         found = self._ledgers[kind].get(name)
         return found if isinstance(found, SlicedBucket) else None
 
     def all_sliced(self) -> dict[Bucket, SlicedBucket]:
-        """Return the buckets in memory of which this process may hold slices."""
+        """Return the shared buckets in memory. This process may hold slices (parts) of their balances."""
         return {
             Bucket(kind, name): bucket
             for kind, ledger in self._ledgers.items()

@@ -1,4 +1,4 @@
-"""All buckets of one kind (money, requests or tokens).
+"""A ledger has all buckets of one kind: of money, of requests or of tokens.
 
 Calls reserve an estimated amount in the buckets, and are charged the amount that they have used.
 

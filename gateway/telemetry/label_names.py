@@ -1,6 +1,6 @@
-"""The label values of metrics: the names in a configuration.
+"""The names that metrics may use as label values: those in the configuration.
 
-Any other name gets the label `other`, so that clients cannot create new series.
+Any other name gets the label `other`, so that clients cannot create new time series.
 """
 
 from __future__ import annotations

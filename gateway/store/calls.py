@@ -1,7 +1,7 @@
 """Conversion between the record of a call and a row of a store.
 
-Times are integer milliseconds, and money is integer nanodollars. `entries.py` has cut texts to a maximum length.
-Sums over rows are in `sums.py`, queries in `rows.py`.
+Times are integer milliseconds, and money is integer nanodollars. Texts were already cut to a maximum length in
+`entries.py`. Sums over rows are in `sums.py`, queries in `rows.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Reports about a value of a header that has no sums of its own. This happens if the header has many values.
+"""Makes reports about the calls with one value of a recorded header, if the store keeps no sums for this value. The
+store keeps sums only for the first values of each header.
 
 A header with many values has few calls for each value. For example, a header with an id of each call has one call for
 each value. To report about one value, its calls are copied into a database in memory, and the reports are made from all

@@ -1,7 +1,8 @@
 """Writes the sums over a batch of calls: figures, uses of tools, errors, and the health of models.
 
-Figures are sums over the calls of one series (`sums.Series`) in one unit of time. All functions run within the
-transaction of the batch (`writing.py`).
+A row of figures has the sums over the calls of one series in one unit of time, such as a day. A series is all calls
+with the same caller, provider, model, agent, API format, status and outcome (`sums.Series`). All functions run within
+the transaction of the batch (`writing.py`).
 """
 
 from __future__ import annotations

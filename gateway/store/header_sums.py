@@ -1,4 +1,5 @@
-"""Sums over the calls with a recorded header, by header term (`header_index.py`), in the SQLite store.
+"""Writes the sums by header term, in the SQLite store. A term is a header, or a header and its value
+(`header_index.py`). Its sums are over all calls that have it.
 
 - A header has sums of its own, and so has each of its first `MAX_VALUES` values. Reports about other values read their
   calls (`few_calls.py`).

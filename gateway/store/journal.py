@@ -1,11 +1,11 @@
-"""The journal: append-only files.
+"""The journal: append-only files with a record of every call. The store is filled from these files.
 
 For each call, a line is written before the call is sent, and another before the reply's last byte is sent.
 
 - Lines are written to the operating system's page cache, without waiting for the disk. A killed process loses no line,
   but a power failure may lose the lines of the last half minute. With `storage.sync`, a call waits until the first line
   of this call is flushed to the disk (`disk_sync.py`).
-- The store is filled only from these files, so a slow or failing store delays no call and loses nothing.
+- A call never waits for the store. So a slow or failing store delays no call and loses nothing.
 - If the disk is full, lines wait in memory. If too many bytes wait, `full` is true.
 - After a failed flush, the operating system treats the lines as written, although they may not be on the disk
   (lwn.net/Articles/752063). So the journal writes these lines again, to a new file (`rewrite`).

@@ -1,7 +1,8 @@
 """Recounts the uses of tools, the errors, and the health of models, from the stored calls.
 
-A count that is lower than the number of stored calls is wrong. A higher count is right, because counts outlive their
-calls. `repair.py` recounts the other sums.
+There is a count for each quarter hour and each series: all calls with the same caller, provider, model and so on
+(`sums.Series`). A count that is lower than the number of stored calls is wrong. A higher count is right, because counts
+outlive their calls. `repair.py` recounts the other sums.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """SQL statements that write and read rows of a store, and conversion between sessions and rows.
 
-Times are integer milliseconds, and money is integer nanodollars. `entries.py` has limited the length of texts. Rows of
-calls are in `calls.py`, transactions in `writing.py`, queries of usage in `usage.py`.
+Times are integer milliseconds, and money is integer nanodollars. Texts were already cut to a maximum length in
+`entries.py`. Rows of calls are in `calls.py`, transactions in `writing.py`, queries of usage in `usage.py`.
 """
 
 from __future__ import annotations

@@ -27,14 +27,14 @@ from gateway.store.postgres.months import drop_months, make_months
 from gateway.store.postgres.shared_balances import charge
 
 LOCKS: Final = 0x49524953
-"""First number of the advisory locks that the gateways of one database share: "IRIS" in ASCII."""
+"""First of the two numbers of an advisory lock that the gateways of one database share: "IRIS" in ASCII."""
 STARTING: Final = 1
-"""Second number of the lock for the start of a gateway, during which the schema is migrated."""
+"""Second number of the advisory lock that a gateway holds at its start, while it migrates the schema."""
 WRITING: Final = 2
-"""Second number of the lock for a transaction that writes."""
+"""Second number of the advisory lock that a transaction holds while it writes."""
 
 HOUSEKEEPING: Final = 3
-"""Second number of the lock of the gateway that deletes expired calls for all."""
+"""Second number of the advisory lock of the gateway that deletes the expired calls of all gateways."""
 
 _COLUMNS: Final = ", ".join(CALL_COLUMNS)
 CREATE_BATCH: Final = f"""

@@ -88,8 +88,9 @@ WHERE identity = ? AND at >= ? AND at < ? AND error <> '' AND outcome <> 'ok' {}
 OwnErrors = Mapping[tuple[str, str, str, str], tuple[str, str, int]]
 """The last error of each kind that one caller had.
 
-A key is (code, native name, provider, shape of the message). The shape "" stands for all messages. A value is (message,
-call id, time in milliseconds)."""
+A key is (code, native name, provider, shape). The shape is the message without numbers and quoted text, or "" for all
+messages. A value is (message, call id, time in milliseconds).
+"""
 
 
 def _own_errors(connection: Connection, user: str, selection: Selection) -> OwnErrors:

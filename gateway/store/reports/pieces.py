@@ -98,7 +98,8 @@ def _whole(buckets: Sequence[Span]) -> list[Piece]:
 def _divide(piece: Piece, tables: Sequence[tuple[str, Unit]], parts: dict[str, list[Piece]]) -> None:
     """Divide a piece among the tables.
 
-    The first table gets the whole units of its own (such as days) that are within the piece. Finer tables get the rest.
+    The first table gets the whole units (such as days) within the piece. The finer tables get what is left at both
+    ends.
     """
     (table, unit), *finer = tables
     begin = unit.following(piece.since - 1)

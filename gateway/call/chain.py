@@ -115,7 +115,7 @@ class Attempt:
     metering: Metering | None = None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     delivered: int | None = None
-    """The number of received bytes. It is None before a reply, and for an error reply.
+    """The number of bytes that the provider has sent as its reply. It is None before a reply, and for an error reply.
 
     For a stream, only the bytes of the model's output count. Otherwise the whole body counts.
     """

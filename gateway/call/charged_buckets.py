@@ -1,4 +1,4 @@
-"""The buckets of quotas and rate limits to which a call is charged, for each offer (model of a provider).
+"""Finds the buckets of quotas and rate limits to which a call is charged, for each offer (model of a provider).
 
 Money is charged to the quotas that the caller's grants name. Requests and tokens are charged to the rate limits of the
 grants.

@@ -3,8 +3,8 @@
 - A body is decoded in small steps until the decoded size exceeds `limit`. So a "zip bomb", a few kilobytes that decode
   to gigabytes, is refused after `limit` bytes.
 - A client may apply several codings in sequence. The result of each decoding must stay within the limit.
-- Nothing here reads a request. Decoding a large body takes time, so `request_body.py` decodes in a thread. This does
-  not block the event loop, because all four libraries release the interpreter's lock.
+- Nothing here reads a request. Decoding a large body takes time, so `request_body.py` decodes in a thread. The event
+  loop keeps running, because all four libraries release the interpreter's lock.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
   the first event is late.
 - Usually the server sends the headers only with the first event. Until then, an error can still be sent with its own
   status. An error after an early head is written into the stream.
-- If a call's first event comes in time, the only cost is one timer.
+- If the first event of a call comes early enough, the gateway sends no early head.
 """
 
 from __future__ import annotations

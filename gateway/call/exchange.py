@@ -1,4 +1,4 @@
-"""The state of one HTTP request for a call, and of its response."""
+"""The state of one HTTP exchange: a client's request for a call, and the gateway's response."""
 
 from __future__ import annotations
 

@@ -62,12 +62,11 @@ class Records(Protocol):
 
 
 class Leases:
-    """Exchanges requests and answers with the bank, and so keeps this process's slices up to date. Leases last for
-    `seconds`.
+    """Keeps this process's slices up to date by requests to the bank. A lease lasts for `seconds`.
 
-    `goes_on` is true if calls may use the last known balances while the bank cannot be reached. A refused call waits for
-    each of `recall_seconds` until others have given back what they do not need, or until the bank says that they have
-    (`refilled`).
+    `goes_on` is true if calls may use the last known balances while the bank cannot be reached. If the bank refuses a
+    call, it is asked again after each of `recall_seconds`, or sooner if it says that other processes have given amounts
+    back (`refilled`).
     """
 
     def __init__(

@@ -87,7 +87,9 @@ def _parts(call: Call, last: Cost) -> tuple[SentPart, ...]:
 
 
 def _chains(call: Call, attempt: Attempt) -> MoneyTerms:
-    """Return the chains of money quotas to which an attempt is charged."""
+    """Return the chains of money buckets to which an attempt is charged. In a chain, each bucket pays what the one
+    before cannot.
+    """
     return money_terms(call.reservation.terms(attempt.candidate.offer.name)) if call.reservation is not None else ()
 
 

@@ -90,7 +90,7 @@ class Explanation:
     model: str
     role: Role | None
     role_by: tuple[str, ...]
-    """The positions, in the configuration or the tailnet policy, of the capabilities that give the caller the role."""
+    """The capabilities that give the caller the role, as their positions in the configuration or the tailnet policy."""
     alias: Strategy | None
     """The strategy that picks an offer for each call if `model` is an alias. It is None otherwise."""
     offers: tuple[Offered, ...]

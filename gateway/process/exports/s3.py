@@ -52,7 +52,7 @@ class _Reply(NamedTuple):
     status: int
     date: str
     reason: str
-    """The store's code and message, and the region of a bucket that is elsewhere."""
+    """The error code and message of S3. If the bucket is in another region, this region too."""
 
 
 class S3Target:

@@ -1,4 +1,4 @@
-"""The destination of an exporter, by its settings."""
+"""Creates the destination of an exporter, a folder or S3, from its settings."""
 
 from __future__ import annotations
 

@@ -19,13 +19,14 @@ from gateway.call.candidate_order import CandidateOrder
 from gateway.call.chain import Call
 from gateway.call.keeper import Keeper
 from gateway.call.plugin_reports import PluginReports
-from gateway.call.predecessor import Predecessors
 from gateway.call.runtime import Current, Runtime
+from gateway.call.spools import SpoolReaders
 from gateway.config.history import History
 from gateway.config.load import Loaded
 from gateway.config.model import Config
 from gateway.contract.registry import Registry
 from gateway.money.quotas.book import Quotas
+from gateway.money.quotas.lending import Lender
 from gateway.store.base import Store
 from gateway.store.bodies import Bodies
 from gateway.store.follower import JournalFollower
@@ -100,6 +101,8 @@ class Gateway:
     """Writes the records of calls to the journal, and copies them from the journal to the store."""
     bodies: Bodies
     quotas: Quotas
+    lender: Lender
+    """Lends amounts of the quotas' buckets to the workers of this process."""
     metrics: Metrics
     log: Logger
     reports: PluginReports
@@ -119,7 +122,8 @@ class Gateway:
     calls: dict[str, Call] = field(default_factory=dict)
     """The calls in flight, by id. A call is added when its request is parsed."""
     keeper: Keeper = field(default_factory=Keeper)
-    predecessors: Predecessors = field(init=False)
+    spools: SpoolReaders = field(init=False)
+    """The readers of the spools, in which other processes write the records of their calls."""
     draining: bool = False
     """Whether the gateway is stopping and waits for the calls in flight."""
     reloader: ConfigReloader | None = None

@@ -4,7 +4,7 @@
 - A request that was refused before it became a `Call` gets a record too, but no charge.
 - If a process is killed, some of its calls are unfinished. The next process writes the records of these calls.
 - When a new process replaces this one, this process still finishes its calls. It writes their records to a file on the
-  disk, the spool. The new process reads the spool and charges the calls (`predecessor.py`).
+  disk, the spool. The new process reads the spool and charges the calls (`spools.py`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gateway.contract.flag import Facts, Usage
 from gateway.contract.record import Record, Tried
 from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.buckets import Charge
-from gateway.store.entries import Balance, Entry, SentCall
+from gateway.store.entries import Balance, Charged, Entry, SentCall
 from gateway.store.follower import JournalFollower
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
@@ -46,6 +46,8 @@ class Finish(msgspec.Struct, frozen=True):
     log: Logger
     observers: Observers
     reports: PluginReports
+    is_worker: bool = False
+    """Whether another process, the keeper, takes from the balances what the calls of this process are charged."""
 
     def __call__(self, call: Call, status: int, outcome: str) -> None:
         """Charge a call that has ended, and write its record.
@@ -81,7 +83,7 @@ class Finish(msgspec.Struct, frozen=True):
             return record, Entry(call=record, bill=bill(call, last, complete=complete))
         charges = settle(call, last, complete=complete)
         record = _record(call, status, outcome, facts, cost, charges, tried)
-        return record, _with_balances(record, charges)
+        return record, _with_charges(record, call) if self.is_worker else _with_balances(record, charges)
 
     def _facts(self, call: Call) -> Facts:
         """Return the facts of the call. If the meter (usage reader) fails, return the facts that it returned last."""
@@ -126,6 +128,17 @@ class Finish(msgspec.Struct, frozen=True):
 
 def _with_balances(record: Record, charges: Sequence[Charge]) -> Entry:
     return Entry(call=record, balances=tuple(Balance(*charge.left) for charge in charges))
+
+
+def _with_charges(record: Record, call: Call) -> Entry:
+    """Return the entry of a worker's call, with the amounts that it was charged, for the keeper."""
+    held = call.reservation.held if call.reservation is not None else {}
+    charged = tuple(
+        Charged(kind, charge.bucket, charge.amount, charge.terms, charge.estimated)
+        for kind, reservation in held.items()
+        for charge in reservation.charges or ()
+    )
+    return Entry(call=record, charged=charged)
 
 
 def _record(

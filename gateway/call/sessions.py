@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from pathlib import Path
 from time import time
@@ -70,6 +70,13 @@ class _Open(NamedTuple):
     """Unix time in seconds of the last call."""
 
 
+class Beginning(NamedTuple):
+    """What distinguishes a chat from others: the id that its client sends, or a fingerprint. The other one is ""."""
+
+    session: str = ""
+    fingerprint: str = ""
+
+
 class StoredSession(Protocol):
     """The fields of a stored session that are needed to restore the session after a restart."""
 
@@ -79,6 +86,18 @@ class StoredSession(Protocol):
     def identity(self) -> str: ...
     @property
     def last_at(self) -> float: ...
+
+
+class SessionFinder(Protocol):
+    """Finds the session of a call."""
+
+    def id_of(
+        self, request: ClientRequest, login: str, agent: str, flag: ChatReader
+    ) -> str | Coroutine[None, None, str]:
+        """Return the id of the session that a call belongs to. Another caller's session may have the same id.
+
+        If the id is not known in this process, return a coroutine that asks for it.
+        """
 
 
 class Sessions:
@@ -99,20 +118,39 @@ class Sessions:
 
         The opening of the chat is read only if the client sends no session id.
         """
+        begin = self.beginning(request, login, agent, flag)
+        return begin.session or self.current(login, begin.fingerprint)
+
+    def beginning(self, request: ClientRequest, login: str, agent: str, flag: ChatReader) -> Beginning:
+        """Return the session id of a request, or else the fingerprint of its chat."""
         if session := named_session(request, agent, flag):
-            return session
+            return Beginning(session)
         begin = flag.opening(request)
         if begin is None:
-            return f"r_{secrets.token_hex(8)}"
-        return self._current(login, fingerprint(begin, login, agent, self._key))
+            return Beginning(f"r_{secrets.token_hex(8)}")
+        return Beginning(fingerprint=fingerprint(begin, login, agent, self._key))
+
+    def known(self, login: str, begin: str) -> str:
+        """Return the id of the caller's open session with the fingerprint `begin`, or "" if there is none."""
+        known = self._open.get((login, begin))
+        if known is None or (now := self._clock()) - known.last > IDLE_SECONDS:
+            return ""
+        self._remember((login, begin), _Open(known.id, max(now, known.last)))
+        return known.id
 
     def restore(self, stored: Iterable[StoredSession]) -> None:
         """Remember sessions from the store, after a restart. In `stored`, the most recently used session is first."""
         for session in reversed(list(stored)):
-            if own := _OWN_ID.fullmatch(session.id):
-                self._remember((session.identity, own[1]), _Open(session.id, session.last_at))
+            self.seen(session.identity, session.id, session.last_at)
 
-    def _current(self, login: str, begin: str) -> str:
+    def seen(self, login: str, session: str, at: float) -> None:
+        """Remember a session that another process has found. Its last call was at the Unix time `at` in seconds."""
+        if own := _OWN_ID.fullmatch(session):
+            known = self._open.get((login, own[1]))
+            if known is None or known.last <= at:
+                self._remember((login, own[1]), _Open(session, at))
+
+    def current(self, login: str, begin: str) -> str:
         """Return the id of the caller's open session with the fingerprint `begin`. If there is none, begin a new one.
 
         The id contains the time at which the session began, so that no later session gets the same id.

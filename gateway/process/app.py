@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -14,50 +13,24 @@ from aiohttp import web
 
 from gateway.access.identity.modes import Modes
 from gateway.call.admission import Admission
-from gateway.call.call_routes import CALL_ROUTES, CallRoutes
-from gateway.call.chain import Next, chain
 from gateway.call.circuit_events import report_change
 from gateway.call.context import GATEWAY, Gateway
-from gateway.call.conversion_choice import Conversions
-from gateway.call.direct.api import direct_api
 from gateway.call.direct.api import routes as direct_routes
-from gateway.call.direct.send import DirectSend
-from gateway.call.direct.target import DirectTarget
-from gateway.call.filters import AfterCalls
 from gateway.call.finish import Finish
 from gateway.call.guard import Guard, middlewares
-from gateway.call.jobs import AskForJob, job_providers
 from gateway.call.keeper import Keeper
-from gateway.call.middleware.attempt import Attempts
-from gateway.call.middleware.auto_cache import AutoCache, LastCalls
-from gateway.call.middleware.count import Count
-from gateway.call.middleware.filters import Filters
-from gateway.call.middleware.meter import Metered
-from gateway.call.middleware.order import Order
-from gateway.call.middleware.plan import planned
-from gateway.call.middleware.quota import Quota
-from gateway.call.middleware.read_on import ReadOn
-from gateway.call.middleware.refusals import WithoutRefused
-from gateway.call.middleware.route import Route
-from gateway.call.middleware.send import CallProvider
-from gateway.call.middleware.session import Session
-from gateway.call.middleware.steps import Fetching, Steps, client_flag, provider_flag
-from gateway.call.middleware.translate import Translate
-from gateway.call.operations import OF_JOBS
 from gateway.call.plugin_reports import PluginReports
-from gateway.call.predecessor import Parts, Predecessor, Predecessors
 from gateway.call.quota_events import report_nearly_used
-from gateway.call.retry_budget import RetryBudget
 from gateway.call.runtime import Current, runtime
-from gateway.call.sender import Sender
-from gateway.call.server import Server
 from gateway.call.sessions import MAX_OPEN, Sessions, load_key
-from gateway.call.turns import Turns
+from gateway.call.spools import Parts, SpoolReader, SpoolReaders
 from gateway.config.model import Config
 from gateway.contract.registry import Registry
 from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.buckets import Charge
+from gateway.money.quotas.lending import Lender
 from gateway.money.quotas.slices import Slices
+from gateway.process.call_path import CallPath, Outgoing, add_calls
 from gateway.process.exports.task import ExportTask
 from gateway.process.handover.memory import adopt_memory
 from gateway.process.handover.taking import Taker
@@ -72,16 +45,12 @@ from gateway.store.journal import Journal
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observers import Observers
-from gateway.upstream.client import Upstream
-from gateway.upstream.credentials.live import LiveCredentials
 from gateway.upstream.discovered_models import FILE as DISCOVERED
 from gateway.upstream.discovered_models import DiscoveredModels
-from gateway.upstream.fetch.client import Fetcher
 from gateway.upstream.health.circuit import STATES
 from gateway.upstream.health.circuits import Health
 from gateway.upstream.model_search import ModelSearcher
 from gateway.upstream.process_pool import ProcessPool
-from gateway.upstream.refused_features import RefusedFeatures
 from gateway.upstream.refused_keys import RefusedKeys
 from gateway.web import discovery, model_lists, providers_list, readiness
 from gateway.web.admin import bodies as bodies_route
@@ -108,17 +77,6 @@ _OWN: Final = (
 The module `explain` is not in this tuple, because the routes of `explain` need the listeners."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Outgoing:
-    """The parts of the gateway that connect to other hosts, and the pool of worker processes for large bodies."""
-
-    pool: ProcessPool
-    live: LiveCredentials
-    upstream: Upstream
-    fetcher: Fetcher = field(default_factory=Fetcher)
-    after: AfterCalls = field(default_factory=AfterCalls)
-
-
 def build(
     config: Config,
     registry: Registry,
@@ -143,19 +101,14 @@ def build(
     gateway, shared = _gateway(config, registry, state, log, taker)
     observers = Observers(registry.observers, log, gateway.reports.failed)
     gateway.quotas.nearly_used = partial(report_nearly_used, log=log, observers=observers)
-    upstream = Upstream()
-    outgoing = _Outgoing(pool or ProcessPool(), LiveCredentials(log, upstream), upstream)
+    outgoing = Outgoing.new(log, pool)
     finish = Finish(gateway.follower, gateway.metrics, log, observers, gateway.reports)
-    parts = Parts(finish, gateway.quotas, gateway.store, log)
-    gateway.predecessors = Predecessors(parts, state / "journal")
+    sessions = Sessions(load_key(state))
+    parts = Parts(finish, gateway.quotas, gateway.lender, sessions, gateway.store, log)
+    gateway.spools = SpoolReaders(parts, state / "journal")
     gateway.metrics.plugins.watch(registry.hooks())
     for hook in registry.hooks():
         hook.report_slow = gateway.reports.slow
-    sessions = Sessions(load_key(state))
-    server, direct_server, job_server = (
-        Server(gateway, steps, finish, outgoing.pool, **seconds) for steps in _chains(gateway, outgoing, sessions)
-    )
-    direct = direct_api()
     guard = Guard(gateway, modes)
     app = web.Application(
         middlewares=[error_pages, problems, *middlewares(guard), wrong_paths],
@@ -163,11 +116,7 @@ def build(
     )
     app[GATEWAY] = gateway
     app[readiness.READINESS] = readiness.Readiness(gateway, modes)
-    calls = app[CALL_ROUTES] = CallRoutes(server, guard, app.router)
-    for flag, route in registry.routes():
-        calls.add(flag, route, job_server if route.operation in OF_JOBS else server)
-    for route in direct.routes:
-        calls.add(direct, route, direct_server)
+    add_calls(app, CallPath(gateway, outgoing, finish, sessions), guard, **seconds)
     app.add_routes(model_lists.routes(registry))
     for module in _OWN:
         app.add_routes(module.routes())
@@ -235,6 +184,7 @@ def _gateway(
         follower=follower,
         bodies=bodies,
         quotas=quotas,
+        lender=Lender(quotas),
         metrics=metrics,
         log=log,
         reports=PluginReports(metrics, log),
@@ -247,42 +197,10 @@ def _gateway(
     return gateway, shared
 
 
-def _chains(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> tuple[Next, Next, Next]:
-    """Return the chains of middlewares for calls, for direct calls, and for requests about existing jobs."""
-    log, metrics, registry = gateway.log, gateway.metrics, gateway.registry
-    pool, turns = outgoing.pool, Turns()
-    fetching = Fetching(outgoing.fetcher, metrics, log)
-    sender = Sender(outgoing.upstream, gateway.follower, metrics, gateway.keys, gateway.health, outgoing.live, log)
-    attempts = chain(
-        WithoutRefused(RefusedFeatures()),
-        Count(pool, log),
-        Steps(sender, pool, fetching, client_flag),
-        Translate(pool),
-        Steps(sender, pool, fetching, provider_flag),
-        AutoCache(LastCalls(), pool),
-        ReadOn(lambda: gateway.draining),
-        Metered(pool),
-        last=CallProvider(sender, pool, turns),
-    )
-    quota = Quota(gateway.quotas, pool, log, gateway.keeper)
-    filters = Filters(outgoing.fetcher, pool, gateway.reports, outgoing.after, turns)
-    order = Order(gateway.order)
-    budget = RetryBudget()
-    metrics.retry_budget(lambda: budget.used(gateway.runtime.config.resilience.retry_budget))
-    shared = gateway.admission, gateway.health, gateway.pools, budget, gateway.reports, log
-    last, direct = Attempts(attempts, *shared), Attempts(DirectSend(sender, pool, registry.flags), *shared)
-    session = Session(sessions)
-    return (
-        chain(session, planned, order, Route(Conversions(registry)), filters, quota, last=last),
-        chain(session, DirectTarget(registry, pool), quota, last=direct),
-        chain(session, job_providers, quota, last=AskForJob(last)),
-    )
-
-
 async def _run_parts(
     gateway: Gateway,
     shared: SharedQuotas | None,
-    outgoing: _Outgoing,
+    outgoing: Outgoing,
     observers: Observers,
     sessions: Sessions,
     taker: Taker | None,
@@ -299,22 +217,18 @@ async def _run_parts(
             stack.push_async_callback(shared.close)
         stack.push_async_callback(asyncio.to_thread, gateway.bodies.close)
         stack.push_async_callback(gateway.follower.close)
-        stack.push_async_callback(outgoing.after.close)
-        stack.push_async_callback(asyncio.to_thread, outgoing.pool.close)
-        stack.callback(outgoing.fetcher.close)
-        stack.callback(outgoing.live.close)
-        stack.push_async_callback(outgoing.upstream.close)
+        outgoing.close_with(stack)
         await gateway.follower.start()
         gateway.bodies.start()
         gateway.quotas.restore(await gateway.store.balances())
         sessions.restore((await gateway.store.sessions(None, MAX_OPEN)).rows)
-        stack.push_async_callback(gateway.predecessors.stop)
+        stack.push_async_callback(gateway.spools.stop)
         if taker is not None:
             _adopt(taker.state, gateway, sessions)
         if shared is not None:
             await shared.start()
         if taker is None:
-            await gateway.predecessors.recover()
+            await gateway.spools.recover()
         ready = app[readiness.READINESS]
         stack.callback(ready.close)
         stack.callback(asyncio.create_task(ready.watch()).cancel)
@@ -337,5 +251,8 @@ def _adopt(state: State, gateway: Gateway, sessions: Sessions) -> None:
     sessions.restore(state.sessions)
     for spool in state.spools:
         held = {call: gateway.quotas.adopt(holds) for call, holds in spool.held.items()}
-        folder = gateway.predecessors.folder(spool.name)
-        gateway.predecessors.add(Predecessor(folder, spool.offset, held, set(spool.ids)))
+        folder = gateway.spools.folder(spool.name)
+        reader = SpoolReader(folder, spool.offset, held, set(spool.ids))
+        if reader.is_of_worker:
+            gateway.lender.adopt(spool.name, spool.leases)
+        gateway.spools.add(reader)

@@ -146,7 +146,7 @@ async def listening(
                 modes.listen(bound.endpoint, bound.listener, calls=False)
             if taker is not None:
                 sites.own_files(_finish(taker))
-            gateway.predecessors.start()
+            gateway.spools.start()
             await sites.start(runner, connections, lambda: gateway.runtime.config)
             async with running.metrics, _warned(running, modes):
                 await _serve_metrics(running, metrics, modes)

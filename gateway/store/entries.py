@@ -8,7 +8,8 @@ Four kinds of entries are usual:
 - a change of the configuration
 
 A process that has been replaced writes two more kinds to its spool (a second journal): the ids of its open calls, and
-a call that has ended, with its bill. The new process charges the bill.
+a call that has ended, with its bill. The new process charges the bill. A worker writes to its spool what each call was
+charged, and the keeper takes these amounts from the balances.
 
 - Lines are encoded on the event loop and decoded in another thread.
 - New releases only add fields, so lines of older releases can be read.
@@ -122,6 +123,17 @@ class Bill(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Bills of the other attempts, if several attempts of the call are charged."""
 
 
+class Charged(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An amount that a worker has taken from its slice of a bucket (`money/quotas/slices.py`)."""
+
+    kind: Kind
+    bucket: str
+    amount: int
+    terms: str
+    """The rule of the bucket as text (`money.quotas.buckets.Rule.terms`)."""
+    estimated: bool = False
+
+
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The content of one line of the journal."""
 
@@ -132,6 +144,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     bill: Bill | None = None
     open: tuple[str, ...] = ()
     """Ids of the calls that are still open in a replaced process."""
+    charged: tuple[Charged, ...] = ()
+    """What the call of a worker was charged in the worker. The keeper takes these amounts from the balances."""
 
 
 _ENCODER = msgspec.json.Encoder()

@@ -5,7 +5,7 @@
 - If the store fails, the follower retries without end.
 - The store has the offset up to which the journal was applied. After a restart the follower continues there.
 - When another process takes over the journal, the follower stops applying the journal. It writes further entries to a
-  second journal, the spool. The other process reads them there (`call/predecessor.py`).
+  second journal, the spool. The other process reads them there (`call/spools.py`).
 
 `entries.py` defines the lines of the journal. This module does not know how a store writes entries.
 """
@@ -50,6 +50,9 @@ FLUSH_SECONDS: Final = 5.0
 """Maximum number of seconds for which `flush` and `close` wait until the journal is applied."""
 EXPIRE_SECONDS: Final = 10.0
 """Seconds until the next search for expired calls, if the last search has deleted all expired calls."""
+SPOOL_SECONDS: Final = 10.0
+"""Seconds after which a new file of a spool is begun. If the process that applies the spool is killed, its successor
+reads the spool from the first file that is left, and must look each of its calls up in the store."""
 CHECK_SECONDS: Final = 5.0
 """Seconds without a use of the store, after which the follower asks the store whether it works."""
 EXPIRE_BATCH_CALLS: Final = 2000
@@ -79,6 +82,8 @@ class JournalFollower:
         self._sync = sync
         self._main: tuple[Journal, DiskSync | None] | None = None
         """The journal that another process is taking over. It is None while this process writes the journal."""
+        self._is_spool = False
+        """Whether another process applies all entries of this one, although it has not replaced this one."""
         self._paused = False
         self._offset = store.start_offset
         self._set_aside = JournalOffset(), 0
@@ -128,6 +133,11 @@ class JournalFollower:
         return self._offset
 
     @property
+    def written(self) -> JournalOffset | None:
+        """The offset after all entries so far. It is None while some of them wait in memory."""
+        return None if self._journal.waiting else self._journal.end
+
+    @property
     def failing(self) -> bool:
         """Whether the last attempt to write to the store failed."""
         return self._failures > 0
@@ -163,6 +173,11 @@ class JournalFollower:
         """
         self._journal.append(encode(Entry(sent=call)))
         return self._sync.wait() if self._sync is not None else None
+
+    def spool(self) -> None:
+        """Only write the journal, which is the spool of this process. Another process applies it."""
+        self._is_spool = True
+        self._task = asyncio.create_task(self._tend())
 
     async def start(self) -> None:
         """Apply what an earlier process left in the journal, then start the task that applies new entries.
@@ -230,7 +245,7 @@ class JournalFollower:
 
         Entries that are not applied in time are applied at the next start.
         """
-        if self._task is not None and not self.is_replaced:
+        if self._task is not None and not self.is_replaced and not self._is_spool:
             try:
                 await self.flush()
             except StoreFailed as error:
@@ -244,13 +259,15 @@ class JournalFollower:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _tend(self) -> None:
-        """Retry writing the lines that could not be written to the spool (a second journal).
+        """Retry writing the lines that could not be written to the spool (a second journal), and begin a new file from
+        time to time, so that the other process can delete the old ones.
 
         This ends when the task is cancelled.
         """
         while True:
             await asyncio.sleep(POLL_SECONDS)
             self._journal.retry()
+            self._journal.renew(SPOOL_SECONDS)
 
     async def _follow(self) -> None:
         while not self._paused:

@@ -273,10 +273,7 @@ class Journal(Segments):
 
         This may be called from any thread.
         """
-        for number in self.numbers():
-            if number < min(before.segment, self._end.segment):
-                with suppress(OSError):
-                    self.path(number).unlink()
+        self.delete_before(min(before.segment, self._end.segment))
 
     def reopen(self) -> None:
         """Begin a new file. Its number is higher than that of any file in the folder, even of a file that another

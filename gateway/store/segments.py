@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +18,8 @@ from gateway.telemetry.log import Logger
 UNREADABLE: Final = "unreadable"
 """Name of the file with the lines that could not be read. Lines of a later release may be among them."""
 SPOOL_PREFIX: Final = "replaced-"
-"""The beginning of the names of spools. A spool is a folder in the journal's folder, with the journal of a replaced
-process."""
+"""The beginning of the names of spools. A spool is a folder in the journal's folder. It has the journal of a process
+whose calls another process charges and stores: a replaced process, or a worker."""
 _SUFFIX: Final = ".jsonl"
 _NAME: Final = re.compile(r"([0-9]{12})\.jsonl")
 """Pattern of the names of the journal's files. Other files in the folder are ignored."""
@@ -79,6 +80,13 @@ class Segments:
         except OSError as error:
             raise StoreFailed(f"{path}: unreadable lines cannot be kept: {error.strerror}") from None
         return path
+
+    def delete_before(self, number: int) -> None:
+        """Delete the files with lower numbers. May be called from any thread."""
+        for each in self.numbers():
+            if each < number:
+                with suppress(OSError):
+                    self.path(each).unlink()
 
     def numbers(self) -> list[int]:
         return segment_numbers(self._folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.call.predecessor import Predecessor
+from gateway.call.spools import SpoolReader
 from gateway.money.quotas.buckets import Rule
 from gateway.money.quotas.ledger import Claim
 from gateway.process.handover.departure import Departure
@@ -174,9 +174,9 @@ async def test_a_hand_over_that_is_cancelled_at_any_step_is_undone(tmp_path):
     state = tmp_path / "state"
     async with giving(state, 1) as (gateway, _):
         parts = gateway.running.gateway
-        with closing(Journal(parts.predecessors.folder("replaced-1"), parts.log)) as spool:
-            parts.predecessors.add(Predecessor(parts.predecessors.folder("replaced-1")))
-            parts.predecessors.start()
+        with closing(Journal(parts.spools.folder("replaced-1"), parts.log)) as spool:
+            parts.spools.add(SpoolReader(parts.spools.folder("replaced-1")))
+            parts.spools.start()
             before = followers()
             for step in count(1):
                 spool.append(encode(Entry(call=record(id=f"a{step}"))))
@@ -189,7 +189,7 @@ async def test_a_hand_over_that_is_cancelled_at_any_step_is_undone(tmp_path):
                 if not has_step:
                     break
         assert step > 3
-        await eventually(lambda: not list(parts.predecessors.all()))
+        await eventually(lambda: not list(parts.spools.all()))
         await parts.follower.flush()
         rows = (await parts.store.calls(None, None, 100)).rows
         assert sorted(row.id for row in rows) == sorted(f"{name}{at}" for name in "ab" for at in range(1, step + 1))
@@ -207,13 +207,13 @@ async def test_a_spools_unreadable_lines_are_set_aside_once(tmp_path, monkeypatc
             return await call(login, key)
 
         monkeypatch.setattr(parts.store, "call", failing)
-        with closing(Journal(parts.predecessors.folder("replaced-1"), parts.log)) as spool:
+        with closing(Journal(parts.spools.folder("replaced-1"), parts.log)) as spool:
             spool.append(b"nonsense")
             spool.append(encode(Entry(call=record(id="a"))))
-            parts.predecessors.add(Predecessor(parts.predecessors.folder("replaced-1"), recovered=True))
-            parts.predecessors.start()
+            parts.spools.add(SpoolReader(parts.spools.folder("replaced-1"), recovered=True))
+            parts.spools.start()
             await eventually(lambda: len(asked) > 3)
-        await eventually(lambda: not list(parts.predecessors.all()))
+        await eventually(lambda: not list(parts.spools.all()))
         await parts.follower.flush()
         assert [row.id for row in (await parts.store.calls(None, None, 100)).rows] == ["a"]
-        assert parts.predecessors.folder("unreadable").read_bytes() == b"nonsense\n"
+        assert parts.spools.folder("unreadable").read_bytes() == b"nonsense\n"

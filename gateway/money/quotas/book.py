@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -26,6 +26,7 @@ from gateway.money.quotas.estimate import Estimate
 from gateway.money.quotas.leases import Standing
 from gateway.money.quotas.ledger import Claim, Ledger, Part, Reservation
 from gateway.money.quotas.slices import SlicedBucket, Slices
+from gateway.money.quotas.stored_balances import StoredBalance, as_charge
 from gateway.money.quotas.transfer import BucketState, Hold, Holds
 
 ORDER: Final[tuple[Kind, ...]] = ("requests", "tokens", "money")
@@ -44,21 +45,6 @@ MoneyTerms = tuple[tuple[tuple[str, str], ...], ...]
 
 MAX_KEPT: Final = 1_000
 """Maximum number of balances in one entry of the journal. An entry is one line, which must not become too long."""
-
-
-class StoredBalance(Protocol):
-    """The last stored balance of a bucket (`store.entries.Balance`)."""
-
-    @property
-    def bucket(self) -> str: ...
-    @property
-    def amount(self) -> int: ...
-    @property
-    def remainder(self) -> int: ...
-    @property
-    def at(self) -> float: ...
-    @property
-    def terms(self) -> str: ...
 
 
 class UnknownBucket(LookupError):
@@ -198,7 +184,7 @@ class Quotas:
             if rule is None:
                 self._unclaimed[balance.bucket] = balance
                 continue
-            charge = self._money.restore(rule, _as_charge(balance), now)
+            charge = self._money.restore(rule, as_charge(balance), now)
             changed += [charge] if charge else []
         self._keep(changed)
 
@@ -296,8 +282,32 @@ class Quotas:
         for name, terms in buckets:
             if self.rule_of(name) is None:
                 stored = self._unclaimed.pop(name, None)
-                charge = None if stored is None else _as_charge(stored)
+                charge = None if stored is None else as_charge(stored)
                 self._money.set_aside(Rule(name, 0).with_terms(terms), name, charge, now)
+
+    def bucket(self, key: Bucket) -> LiveBucket | None:
+        """Return a bucket, or None if it is not in memory."""
+        return self._ledgers[key.kind].get(key.name)
+
+    def shared_bucket(self, key: Bucket, rule: Rule) -> LiveBucket:
+        """Return a bucket at the present time, of which workers may get slices.
+
+        `rule` is the rule of a new bucket, unless its quota is defined here.
+        """
+        defined = self.rule_of(key.name) if key.kind == "money" else None
+        return self._ledgers[key.kind].shared(key.name, defined or rule, self.clock())
+
+    def take(self, bucket: Bucket, terms: str, amount: int, *, estimated: bool = False) -> Charge:
+        """Take from a bucket what a worker has charged a call, and return the charge.
+
+        `terms` is the rule of the bucket in the worker, as text (`Rule.terms`).
+        """
+        now = self.clock()
+        if bucket.kind == "money":
+            self._set_undefined_aside([(bucket.name, terms)], now)
+        defined = self.rule_of(bucket.name) if bucket.kind == "money" else None
+        rule = defined or Rule(bucket.name, 0, kind=bucket.kind).with_terms(terms)
+        return self._ledgers[bucket.kind].take(bucket.name, rule, amount, now, estimated=estimated)
 
     def limits(self) -> list[BucketState]:
         """Return the buckets of rate limits, for the process that replaces this one."""
@@ -377,10 +387,6 @@ class Quotas:
 def money_terms(chains: ChainTerms) -> MoneyTerms:
     """Return the chains that consist of buckets of money."""
     return tuple(tuple((name, terms) for _, name, terms in chain) for chain in chains if chain[0][0] == "money")
-
-
-def _as_charge(balance: StoredBalance) -> Charge:
-    return Charge(balance.bucket, 0, balance.amount, balance.remainder, balance.at, terms=balance.terms)
 
 
 def _names(chains: Iterable[BucketChain], kind: Kind) -> frozenset[tuple[str, ...]]:

@@ -165,6 +165,8 @@ class LiveBucket:
     at: int
     """Unix time in nanoseconds, which never goes back. The balance includes all refills up to this time."""
     reserved: int = 0
+    leased: int = 0
+    """Amount that workers of this process hold in slices and have not spent (`slices.py`)."""
     calls: int = 0
     """Number of calls in flight with a reservation in this bucket. A reservation of 0 units counts too."""
     reported: bool = False
@@ -179,9 +181,9 @@ class LiveBucket:
     def own(self) -> int:
         """The amount that calls of this gateway may use, including the part that they have already reserved.
 
-        It is the balance, unless several gateways share the bucket (`slices.py`).
+        It is the balance less what workers hold, unless several gateways share the bucket (`slices.py`).
         """
-        return self.balance
+        return self.balance - self.leased
 
     @property
     def can_ask(self) -> bool:
@@ -220,7 +222,7 @@ class LiveBucket:
         return (rule.capacity, 0) if self.balance + gained >= rule.capacity else (self.balance + gained, remainder)
 
     def is_full(self, now: int) -> bool:
-        return self.state(now)[0] >= self.rule.capacity
+        return not self.leased and self.state(now)[0] >= self.rule.capacity
 
     def accrue(self, now: int) -> None:
         self.balance, self.remainder = self.state(now)

@@ -211,11 +211,26 @@ class Ledger:
         return self._live.items()
 
     def get(self, name: str) -> LiveBucket | None:
-        return self._live.get(name)
+        return self._live.get(name) or self._gone.get(name)
 
     def present(self, name: str, rule: Rule, now: int) -> LiveBucket:
         bucket = self._live.get(name) or self._gone.get(name)
         return bucket or self._live.setdefault(name, self._new(rule, rule.capacity, 0, now))
+
+    def shared(self, name: str, rule: Rule, now: int) -> LiveBucket:
+        """Return a bucket at the time `now`, of which workers may get slices. A new bucket is full."""
+        self._make_room([name], now)
+        bucket = self.present(name, rule, now)
+        bucket.accrue(now)
+        return bucket
+
+    def take(self, name: str, rule: Rule, amount: int, now: int, *, estimated: bool = False) -> Charge:
+        """Take an amount from a bucket, even if memory has no room for a new bucket, and return the charge."""
+        bucket = self.present(name, rule, now)
+        charge = bucket.charge(name, amount, now, estimated=estimated)
+        if bucket.report():
+            self._nearly_used(bucket.level(name, now))
+        return charge
 
     def set_aside(self, rule: Rule, name: str, stored: Charge | None, now: int) -> None:
         """Set aside a bucket whose quota is not defined. Its balance is `stored`. If `stored` is None, the bucket is

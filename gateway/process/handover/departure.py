@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from gateway.call.context import Gateway
 from gateway.call.keeper import RemoteHold
-from gateway.call.predecessor import Predecessor
+from gateway.call.spools import SpoolReader
 from gateway.money.quotas.buckets import Kind
 from gateway.money.quotas.ledger import Reservation
+from gateway.money.quotas.lending import LeaseState
 from gateway.money.quotas.transfer import Hold
 from gateway.process.handover.memory import memory_of
 from gateway.process.handover.wire import OpenSession, Spool, State
@@ -34,7 +35,7 @@ class Departure:
         self._gateway = gateway
         self._sites = sites
         self._sync = sync
-        self.spool: Final = gateway.predecessors.folder(f"{SPOOL_PREFIX}{os.getpid()}-{secrets.token_hex(4)}")
+        self.spool: Final = gateway.spools.folder(f"{SPOOL_PREFIX}{os.getpid()}-{secrets.token_hex(4)}")
         self._held: dict[str, Mapping[Kind, Reservation]] = {}
         """The reservations of the calls that were open when the state was handed over."""
 
@@ -47,7 +48,7 @@ class Departure:
         gateway = self._gateway
         gateway.keeper.begin()
         await self._sites.pause()
-        await gateway.predecessors.stop()
+        await gateway.spools.stop()
         await gateway.follower.pause()
         if gateway.keeper.leases is not None:
             await gateway.keeper.leases.stop()
@@ -64,7 +65,10 @@ class Departure:
             gateway.follower.put(Entry(open=tuple(ids[start : start + MAX_LIST])))
         held = {call.id: call.reservation.held for call in calls if call.reservation is not None}
         self._held = {call: kinds for call, kinds in held.items() if kinds["money"].charges is None}
-        older = [_spool(one.name, one.offset, one.ids, one.held) for one in gateway.predecessors.all()]
+        older = [
+            _spool(one.name, one.offset, one.ids, one.held, gateway.lender.states(one.name))
+            for one in gateway.spools.all()
+        ]
         return State(
             (*older, _spool(self.spool.name, JournalOffset(), ids, self._held)),
             tuple(gateway.quotas.limits()),
@@ -83,13 +87,13 @@ class Departure:
         if gateway.keeper.leases is not None:
             await self._until_done(gateway.keeper.leases.resume)
         await self._until_done(self._take_back)
-        gateway.predecessors.start()
+        gateway.spools.start()
         await self._sites.resume()
         gateway.keeper.end(None)
 
     async def _take_back(self) -> None:
         if self.spool.exists():
-            await self._gateway.predecessors.take_back(Predecessor(self.spool, held=dict(self._held)))
+            await self._gateway.spools.take_back(SpoolReader(self.spool, held=dict(self._held)))
 
     async def _until_done(self, step: Callable[[], Awaitable[None]]) -> None:
         reported = False
@@ -117,7 +121,11 @@ async def _failure(step: Callable[[], Awaitable[None]]) -> str:
 
 
 def _spool(
-    name: str, offset: JournalOffset, ids: list[str] | set[str], held: Mapping[str, Mapping[Kind, Reservation]]
+    name: str,
+    offset: JournalOffset,
+    ids: Collection[str],
+    held: Mapping[str, Mapping[Kind, Reservation]],
+    leases: Sequence[LeaseState] = (),
 ) -> Spool:
     holds = {call: {kind: Hold.of(one) for kind, one in kinds.items()} for call, kinds in held.items()}
-    return Spool(name, offset, tuple(ids), holds)
+    return Spool(name, offset, tuple(ids), holds, tuple(leases))

@@ -143,11 +143,11 @@ class Giver:
 
     async def _reserved(self, wanted: Reserve) -> Message:
         """Make a reservation for a call of a replaced process, and return the answer to that process."""
-        predecessor = self._gateway.predecessors.get(wanted.spool)
-        if predecessor is None or not self._gateway.keeper.is_here:
+        reader = self._gateway.spools.get(wanted.spool)
+        if reader is None or not self._gateway.keeper.is_here:
             return Declined("this process does not have the balances")
         quotas = self._gateway.quotas
-        if (earlier := predecessor.held.pop(wanted.call, None)) is not None:
+        if (earlier := reader.held.pop(wanted.call, None)) is not None:
             quotas.charge(earlier, (), Settlement())
         try:
             held = await self._gateway.keeper.covered(partial(quotas.reserve, wanted.claims))
@@ -155,7 +155,7 @@ class Giver:
             return NotReserved(exceeded.chain, exceeded.rule, exceeded.balance, exceeded.retry_after)
         except Refused as refused:
             return Declined(refused.problem.message)
-        predecessor.held[wanted.call] = held
+        reader.held[wanted.call] = held
         return Reserved(held["money"].notices)
 
     def _disagreement(self, hello: Hello) -> str:

@@ -29,6 +29,7 @@ import msgspec
 
 from gateway.money.quotas.buckets import Bucket, Kind, Rule
 from gateway.money.quotas.ledger import Claim
+from gateway.money.quotas.lending import LeaseState
 from gateway.money.quotas.transfer import BucketState, Hold
 from gateway.store.base import JournalOffset
 
@@ -74,7 +75,7 @@ class Commit(msgspec.Struct, frozen=True, tag=True):
 
 class Spool(msgspec.Struct, frozen=True):
     """The journal in which a replaced process writes its last calls. The new process reads it from `offset` on
-    (`gateway.call.predecessor`).
+    (`gateway.call.spools`).
     """
 
     name: str
@@ -83,6 +84,8 @@ class Spool(msgspec.Struct, frozen=True):
     """Ids of the calls that were sent to a provider and have not ended."""
     held: dict[str, dict[Kind, Hold]]
     """The id of each open call, with the amounts that it has reserved."""
+    leases: tuple[LeaseState, ...] = ()
+    """What a worker holds of buckets."""
 
 
 class OpenSession(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.call.predecessor import _charged
+from gateway.call.spools import _charged
 from gateway.money.quotas.book import CallReservation, Quotas, Settlement
 from gateway.money.quotas.buckets import SECOND, Bucket, Rule
 from gateway.money.quotas.estimate import Estimate

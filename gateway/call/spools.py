@@ -1,9 +1,12 @@
-"""The calls that an old process still finishes after this process has replaced it.
+"""Reads the records of calls that other processes write to spools, and charges and stores the calls.
 
-- The replaced process writes the records of its calls to a spool, which is a journal of its own. This process reads the
-  spool, charges the calls, and writes their records to the main journal.
-- The replaced process holds the lock of its spool until it ends. Calls that are still open then get the outcome `lost`.
-- If this process is killed, the next process reads the spool from its beginning. It skips the calls that are in the
+- A process writes a spool if another process charges and stores its calls. A spool is a journal of its own. Workers
+  (`process/workers`) do this, and processes that have been replaced and still finish their calls.
+- This process reads the spools, charges the calls, and writes their records to the main journal.
+- A worker charges its slices itself (`money/quotas/slices.py`), and its records say how much. The keeper takes these
+  amounts from the balances. The worker also reports its calls to the metrics, the observers and the log.
+- The writer of a spool holds the spool's lock until it ends. Calls that are still open then get the outcome `lost`.
+- If this process is killed, the next process reads the spools from the beginning. It skips the calls that are in the
   store already, so each call is recorded and charged once.
 """
 
@@ -19,51 +22,64 @@ from typing import Final
 import msgspec
 
 from gateway.call.finish import Finish
+from gateway.call.sessions import Sessions
+from gateway.contract.record import Record
 from gateway.money.quotas.book import Quotas, Settlement, money_terms
 from gateway.money.quotas.buckets import Bucket, Charge, Kind, merged
 from gateway.money.quotas.ledger import Reservation
+from gateway.money.quotas.lending import Lender
 from gateway.store.base import JournalOffset, Store, StoreFailed
-from gateway.store.entries import Bill, Entry, decode
+from gateway.store.entries import Balance, Bill, Charged, Entry, decode
 from gateway.store.journal import lock_holder
 from gateway.store.segments import SPOOL_PREFIX, Segments
 from gateway.telemetry.log import Logger
 
 POLL_SECONDS: Final = 0.05
-"""Seconds between two reads of a spool (the journal of a replaced process). The interval is short, so that the calls
-reach the store soon."""
+"""Seconds between two reads of a spool. The interval is short, so that the calls reach the store soon."""
+WORKER_PREFIX: Final = f"{SPOOL_PREFIX}worker-"
+"""The beginning of the names of workers' spools."""
 BATCH_BYTES: Final = 1024 * 1024
 """Maximum number of bytes that are read at once from a spool."""
 
 
 class Parts(msgspec.Struct, frozen=True):
-    """The objects of this process that record and charge the calls of a replaced process."""
+    """The objects of this process that record and charge the calls of other processes."""
 
     finish: Finish
     quotas: Quotas
+    lender: Lender
+    sessions: Sessions
     store: Store
     log: Logger
 
 
-class Predecessor(msgspec.Struct):
-    """The state of a replaced process, as far as it has been read from the spool (the journal of that process)."""
+class SpoolReader(msgspec.Struct):
+    """The state of another process, as far as it has been read from its spool."""
 
     folder: Path
     offset: JournalOffset = msgspec.field(default_factory=JournalOffset)
     """The offset in the spool up to which entries have been applied."""
     held: dict[str, Mapping[Kind, Reservation]] = msgspec.field(default_factory=dict)
-    """Maps the id of each open call of the replaced process to the call's reservations in this process."""
+    """Maps the id of each open call of a replaced process to the call's reservations in this process."""
     ids: set[str] = msgspec.field(default_factory=set)
-    """Ids of the open calls: the replaced process has sent them to a provider, and they have not ended."""
+    """Ids of the open calls: the other process has sent them to a provider, and they have not ended."""
     recovered: bool = False
     """Whether an earlier process may have read a part of the spool. If so, some calls of the spool may already be in
     the store."""
+    _cut: tuple[int, JournalOffset] = (0, JournalOffset())
+    """A pair: the number of the first file of the spool that is still needed, and the end of the main journal with all
+    entries of the earlier files."""
+
+    @property
+    def is_of_worker(self) -> bool:
+        return self.name.startswith(WORKER_PREFIX)
 
     @property
     def name(self) -> str:
         return self.folder.name
 
     async def follow(self, parts: Parts) -> None:
-        """Apply new entries until the replaced process has ended, and remove the spool.
+        """Apply new entries until the other process has ended, and remove the spool.
 
         Errors of the store are retried.
         """
@@ -74,7 +90,7 @@ class Predecessor(msgspec.Struct):
             await asyncio.sleep(POLL_SECONDS)
 
     async def is_done(self, parts: Parts) -> bool:
-        """Apply the new entries of the spool, and return whether the replaced process has ended.
+        """Apply the new entries of the spool, and return whether the other process has ended.
 
         If it has ended, its open calls are recorded as lost. Raises `StoreFailed` if the spool or the store cannot be
         read.
@@ -82,18 +98,31 @@ class Predecessor(msgspec.Struct):
         # the lock is checked before the spool is read, because lines may be written until the lock is released
         alive = lock_holder(self.folder) != ""
         await self.apply(parts)
-        if alive:
-            return False
         follower = parts.finish.follower
+        if alive:
+            await self._delete_applied(parts)
+            return False
         await follower.flush()
         lost = [call for call in await parts.store.open_calls() if call.id in self.ids]
         for held in self.held.values():
             parts.quotas.charge(held, (), Settlement())
         self.held.clear()
+        parts.lender.end(self.name)
         parts.finish.lost(lost, parts.quotas)
         await follower.flush()
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
         return True
+
+    async def _delete_applied(self, parts: Parts) -> None:
+        """Delete the files of the spool whose entries are all in the store."""
+        follower = parts.finish.follower
+        segment, end = self._cut
+        if segment < self.offset.segment:
+            if (written := follower.written) is not None:
+                self._cut = self.offset.segment, written
+        elif end != JournalOffset() and follower.applied >= end:
+            self._cut = segment, JournalOffset()
+            await asyncio.to_thread(Segments(self.folder, parts.log).delete_before, segment)
 
     async def apply(self, parts: Parts) -> None:
         """Apply the entries of the spool after `offset`. Raises `StoreFailed` if the spool cannot be read."""
@@ -127,12 +156,30 @@ class Predecessor(msgspec.Struct):
         elif entry.version is not None:
             parts.finish.follower.put(Entry(version=entry.version))
         elif entry.call is not None:
-            held = self.held.pop(entry.call.id, None)
-            self.ids.discard(entry.call.id)
-            if entry.call.id not in known:
-                charges = _charged(entry.bill or Bill(), held, parts.quotas)
-                amounts = {charge.bucket: charge.amount for charge in charges}
-                parts.finish.put(msgspec.structs.replace(entry.call, charges=amounts), charges)
+            self._end(entry.call, entry, parts, is_known=entry.call.id in known)
+
+    def _end(self, call: Record, entry: Entry, parts: Parts, *, is_known: bool) -> None:
+        """Charge and record a call that has ended. If the store has the call already, it is only no longer open."""
+        held = self.held.pop(call.id, None)
+        self.ids.discard(call.id)
+        if is_known:
+            parts.finish.follower.put(Entry(call=call))
+        elif self.is_of_worker:
+            parts.sessions.seen(call.identity, call.session_id, call.at)
+            taken = [self._take(charged, parts) for charged in entry.charged]
+            balances = tuple(Balance(*charge.left) for kind, charge in taken if kind == "money")
+            parts.finish.follower.put(Entry(call=call, balances=balances))
+        else:
+            charges = _charged(entry.bill or Bill(), held, parts.quotas)
+            amounts = {charge.bucket: charge.amount for charge in charges}
+            parts.finish.put(msgspec.structs.replace(call, charges=amounts), charges)
+
+    def _take(self, charged: Charged, parts: Parts) -> tuple[Kind, Charge]:
+        """Take from a bucket, and from the worker's slice of it, what a call was charged."""
+        bucket = Bucket(charged.kind, charged.bucket)
+        charge = parts.quotas.take(bucket, charged.terms, charged.amount, estimated=charged.estimated)
+        parts.lender.spend(self.name, bucket, charged.amount)
+        return charged.kind, charge
 
 
 def _charged(bill: Bill, held: Mapping[Kind, Reservation] | None, quotas: Quotas) -> tuple[Charge, ...]:
@@ -152,23 +199,26 @@ def _charged(bill: Bill, held: Mapping[Kind, Reservation] | None, quotas: Quotas
     return quotas.charge(held, *parts[0]) if len(parts) == 1 else quotas.charge_each(held, parts)
 
 
-class Predecessors:
-    """All replaced processes that are still finishing calls. After quick restarts there may be more than one."""
+class SpoolReaders:
+    """All processes whose spools this process reads."""
 
     def __init__(self, parts: Parts, journal: Path) -> None:
         self._parts = parts
         self._journal = journal
         """The folder of the journal, which contains the folders of the spools."""
-        self._all: dict[str, Predecessor] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._all: dict[str, SpoolReader] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_started = False
 
-    def add(self, predecessor: Predecessor) -> None:
-        self._all[predecessor.name] = predecessor
+    def add(self, reader: SpoolReader) -> None:
+        self._all[reader.name] = reader
+        if self._is_started:
+            self._begin(reader)
 
-    def get(self, name: str) -> Predecessor | None:
+    def get(self, name: str) -> SpoolReader | None:
         return self._all.get(name)
 
-    def all(self) -> Iterable[Predecessor]:
+    def all(self) -> Iterable[SpoolReader]:
         return self._all.values()
 
     def folder(self, name: str) -> Path:
@@ -180,8 +230,8 @@ class Predecessors:
         Raises `StoreFailed` if a spool or the store cannot be read.
         """
         for folder in sorted(self._journal.glob(f"{SPOOL_PREFIX}*/"), key=lambda folder: folder.stat().st_ctime):
-            self.add(predecessor := Predecessor(folder, recovered=True))
-            await predecessor.apply(self._parts)
+            self.add(reader := SpoolReader(folder, recovered=True))
+            await reader.apply(self._parts)
         finish, quotas, store = self._parts.finish, self._parts.quotas, self._parts.store
         if self._all:
             await finish.follower.flush()
@@ -193,26 +243,39 @@ class Predecessors:
                 await finish.follower.flush()
 
     def start(self) -> None:
-        """Start to read all spools (journals of replaced processes) in the background. Do nothing if this was done
-        already.
-        """
-        self._tasks = self._tasks or [asyncio.create_task(self._follow(one)) for one in self._all.values()]
+        """Start to read all spools in the background. Do nothing if this was done already."""
+        if not self._is_started:
+            self._is_started = True
+            for reader in self._all.values():
+                self._begin(reader)
 
-    async def _follow(self, predecessor: Predecessor) -> None:
-        await predecessor.follow(self._parts)
-        del self._all[predecessor.name]
-        self._parts.log.info("gateway.predecessor_ended", spool=predecessor.name)
+    def _begin(self, reader: SpoolReader) -> None:
+        task = asyncio.create_task(self._follow(reader))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _follow(self, reader: SpoolReader) -> None:
+        await reader.follow(self._parts)
+        del self._all[reader.name]
+        event = "worker.records_applied" if reader.is_of_worker else "gateway.predecessor_ended"
+        self._parts.log.info(event, spool=reader.name)
+
+    async def applied(self) -> None:
+        """Wait until the writers of all spools have ended, and their records are applied."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def stop(self) -> None:
         """Stop following the spools. Another process may continue from the current offsets."""
-        tasks, self._tasks = self._tasks, []
+        self._is_started = False
+        tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def take_back(self, predecessor: Predecessor) -> None:
+    async def take_back(self, reader: SpoolReader) -> None:
         """Apply and remove the spool (second journal) of this process, after a failed hand-over. No other process reads
         it.
         """
-        await predecessor.apply(self._parts)
-        await asyncio.to_thread(shutil.rmtree, predecessor.folder, ignore_errors=True)
+        await reader.apply(self._parts)
+        await asyncio.to_thread(shutil.rmtree, reader.folder, ignore_errors=True)

@@ -1,0 +1,27 @@
+"""The form in which the balances of buckets come from a store."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gateway.money.quotas.buckets import Charge
+
+
+class StoredBalance(Protocol):
+    """The last stored balance of a bucket (`store.entries.Balance`)."""
+
+    @property
+    def bucket(self) -> str: ...
+    @property
+    def amount(self) -> int: ...
+    @property
+    def remainder(self) -> int: ...
+    @property
+    def at(self) -> float: ...
+    @property
+    def terms(self) -> str: ...
+
+
+def as_charge(balance: StoredBalance) -> Charge:
+    """Return a stored balance as a charge of nothing."""
+    return Charge(balance.bucket, 0, balance.amount, balance.remainder, balance.at, terms=balance.terms)

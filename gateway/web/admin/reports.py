@@ -289,8 +289,9 @@ def _activity(
 ) -> Activity:
     """Return the number of active people in each day, week and month.
 
-    `people[i]` has the logins that called between `bounds[i]` and `bounds[i + 1]`. The result leaves out the first six
-    of `days`. They only complete the seven days that end with the seventh day.
+    `people[i]` has the logins that called between `bounds[i]` and `bounds[i + 1]`. The first six of `days` are not in
+    the result. They are only needed for the first number of people who were active on at least four of the last seven
+    days.
     """
     by_day = _united(days, bounds, people)
     counts = [len(logins) for logins in by_day]

@@ -37,7 +37,7 @@ from gateway.upstream.subjects import Subject
 JWT_SECONDS: Final = 3600
 """Seconds for which a JWT is valid: Google's maximum. It is also the longest life of an access token."""
 BEGUN_SECONDS: Final = 60
-"""Seconds by which the time in a JWT is set back, so that the JWT is accepted even if this machine's clock is a little
+"""Seconds by which the time in a JWT is set back. So the JWT is accepted even if this machine's clock is a little
 ahead.
 """
 MAX_REPLY: Final = 64 * 1024

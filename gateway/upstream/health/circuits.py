@@ -99,8 +99,8 @@ class ModelState(msgspec.Struct, frozen=True):
 
 
 class RestState(msgspec.Struct, frozen=True):
-    """The rest (time without attempts) of a provider that refuses the gateway's key, as it is handed over to the
-    process that replaces this one. All times are in seconds.
+    """The state of a provider that rests (gets no attempts) because it refuses the gateway's key. The state is handed
+    over to the process that replaces this one. All times are in seconds.
     """
 
     provider: str
@@ -112,7 +112,7 @@ class RestState(msgspec.Struct, frozen=True):
 
 
 class HealthState(msgspec.Struct, frozen=True):
-    """The models and providers that rest (get no attempts), as they are handed over to the process that replaces this
+    """The models and providers that rest (get no attempts). This state is handed over to the process that replaces this
     one.
     """
 

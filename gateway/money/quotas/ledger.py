@@ -166,9 +166,9 @@ class Ledger:
         return reservation.charges
 
     def charge_parts(self, reservation: Reservation, parts: Sequence[Part], now: int) -> tuple[Charge, ...]:
-        """Do the same as `charge` for several amounts, each of which has its own claims.
+        """Charge several amounts, each to its own claims of a reservation, and release the reservation (as `charge`).
 
-        If several of the amounts concern one bucket, the bucket is charged their sum.
+        A bucket to which several of the amounts are charged gets one charge, of their sum.
         """
         if reservation.charges is None:
             _end(reservation)

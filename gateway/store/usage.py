@@ -137,7 +137,8 @@ def _groups(connection: Connection, query: UsageQuery) -> list[Names]:
 
 
 def _in_steps(connection: Connection, query: UsageQuery, times: int, groups: Sequence[Names]) -> list[tuple[Any, ...]]:
-    """Return the rows of a query that groups by names first, and by time. `times` is the number of its times.
+    """Return the rows of a query that groups by names first, and then by hour or day. `times` is the number of hours or
+    days.
 
     SQLite sorts all rows that a statement reads. So a step reads only as many names as will probably fill the answer.
     The number of rows of a name is estimated from the step before.

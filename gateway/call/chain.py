@@ -284,7 +284,7 @@ class Call:
         return attempt.metering.facts if attempt and attempt.metering else None
 
     def read_facts(self) -> Facts | None:
-        """Return the facts of the reply so far, or None before a reply.
+        """Return the facts (usage, stop reason, ...) of the reply so far, or None before a reply.
 
         Raises `PluginFailed` if the meter fails.
         """
@@ -292,7 +292,9 @@ class Call:
         return attempt.metering.read() if attempt and attempt.metering else None
 
     def forget_facts(self) -> None:
-        """Discard the facts that were read from the reply, so that the call's record does not contain them."""
+        """Discard the facts (usage, ...) that were read from the reply, so that the call's record does not contain
+        them.
+        """
         if (attempt := self.attempt) is not None:
             attempt.metering = None
 

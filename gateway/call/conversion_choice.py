@@ -91,7 +91,7 @@ def _common_prefix(name: str, other: str) -> int:
 
 
 def target_of(offer: Offer, flag: Plugin) -> Target:
-    """Return the target of requests for an offer, in the API format of a plugin."""
+    """Return the provider and model of an offer as the `Target` of requests in the API format of `flag`."""
     provider = offer.provider
     dialect = flag.dialect_for(offer.caps)
     base = "" if offer.base == offer.model else offer.base

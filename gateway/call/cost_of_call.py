@@ -76,10 +76,9 @@ def cost_of_attempt(call: Call, attempt: Attempt, facts: Facts, *, complete: boo
 
     - The cost is 0 if no model was reached.
     - If the reply reports no usage, the usage is estimated.
-    - If the reply broke off, the reported usage is only a lower bound, so the cost is marked as estimated. A reply
-      counts as complete if it has a stop reason, if `complete` is true, or if it is no stream and was received to its
-      end.
-    - A stream with output also counts as broken off if it reports input tokens but no output tokens.
+    - If the reply broke off, the reported usage is only a lower bound, so the cost is marked as estimated.
+    - A reply broke off if it has no stop reason, and neither `complete` nor `attempt.whole` is true. A stream with
+      output also counts as broken off if it reports input tokens but no output tokens.
     """
     if not attempt.sent or attempt.request.operation in UNBILLED_OPERATIONS:
         return NOTHING

@@ -24,7 +24,7 @@ from gateway.contract.messages import Event
 _NONE: Final = object()
 """A value that no plugin returns."""
 _MAX_UNLIKE: Final = 8
-"""Number of successive events whose bytes around the text differ. After that, the bytes are no longer compared."""
+"""Maximum number of successive events with different bytes around the text. After that, the bytes are not compared."""
 
 
 class EventTexts:
@@ -41,9 +41,7 @@ class EventTexts:
         self._path: Sequence[str | int] = ()
         """The JSON path of the text in events that only continue `block`."""
         self._around: tuple[str, bytes, bytes] | None = None
-        """Three values of the latest event that only continued `block`: its kind, the bytes before its text, and the
-        bytes after its text.
-        """
+        """Kind of the latest event that only continued `block`, the bytes before its text, and the bytes after it."""
         self._unlike = 0
         """Number of successive events whose bytes around the text differed (`_MAX_UNLIKE`)."""
         self.block: Block | None = None

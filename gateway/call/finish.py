@@ -86,7 +86,9 @@ class Finish(msgspec.Struct, frozen=True):
         return record, _with_charges(record, call) if self.is_worker else _with_balances(record, charges)
 
     def _facts(self, call: Call) -> Facts:
-        """Return the facts of the call. If the meter (usage reader) fails, return the facts that it returned last."""
+        """Return the facts (usage, stop reason, ...) of the call. If the meter (usage reader) fails, return its last
+        facts.
+        """
         try:
             return call.read_facts() or Facts()
         except PluginFailed as failure:

@@ -257,8 +257,8 @@ class Leases:
             _resolve(waiting, dict(zip(buckets, answers, strict=True)))
 
     def _due(self, now: float) -> Sequence[Bucket]:
-        """Return the buckets that the next renewal of the leases must include: those that were overspent, and idle
-        ones, whose slices are given back.
+        """Return the buckets that the next renewal of the leases must include: overspent buckets, and idle ones. The
+        slices of idle buckets are given back.
         """
         active = self._slices.active.items()
         return [key for key, one in active if one.free < 0 or now - one.used_at >= IDLE_SECONDS]

@@ -55,7 +55,7 @@ def items_of(places: Hook, event: Event) -> list[Item]:
 
 
 def items_in(places: Iterable[Place | End | Copy], event: Event) -> list[Item]:
-    """Return the texts of an event, whose plugin returned `places`."""
+    """Return the texts of an event. `places` is the result of the plugin's function `places` for this event."""
     items: list[Item] = []
     for item in places:
         if type(item) is Place:

@@ -149,7 +149,8 @@ def _report_plugins(registry: Registry, log: Logger) -> None:
 def _gateway(
     config: Config, registry: Registry, state: Path, log: Logger, taker: Taker | None
 ) -> tuple[Gateway, SharedQuotas | None]:
-    """Create the parts that request handlers use, and those that share quotas with other gateways, if any do.
+    """Create the parts that request handlers use. If other gateways share the quotas, also create the parts for
+    sharing.
 
     Raises `StoreFailed` if the store cannot be opened.
     """

@@ -47,7 +47,7 @@ class Finish(msgspec.Struct, frozen=True):
     observers: Observers
     reports: PluginReports
     is_worker: bool = False
-    """Whether another process, the keeper, takes from the balances what the calls of this process are charged."""
+    """Whether another process (the keeper) subtracts the charges of this process's calls from the balances."""
 
     def __call__(self, call: Call, status: int, outcome: str) -> None:
         """Charge a call that has ended, and write its record.
@@ -133,7 +133,7 @@ def _with_balances(record: Record, charges: Sequence[Charge]) -> Entry:
 
 
 def _with_charges(record: Record, call: Call) -> Entry:
-    """Return the entry of a worker's call, with the amounts that it was charged, for the keeper."""
+    """Return the journal entry of a worker's call. It has the charged amounts, which the keeper process reads."""
     held = call.reservation.held if call.reservation is not None else {}
     charged = tuple(
         Charged(kind, charge.bucket, charge.amount, charge.terms, charge.estimated)

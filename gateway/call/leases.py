@@ -91,7 +91,7 @@ class Leases:
         self._low: set[Bucket] = set()
         self._waiting: dict[Bucket, list[_Waiting]] = {}
         self._freed: dict[Bucket, asyncio.Event] = {}
-        """Events that are set when others have given back what they do not need of a bucket. Calls wait for them."""
+        """Events that are set when other processes have given back parts of a bucket. Refused calls wait for them."""
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._renew_at = self._look_at = 0.0
@@ -161,9 +161,10 @@ class Leases:
                 self._quotas.show(await self._bank.standings())
 
     def recalled(self, bucket: Bucket | None, *, is_awaited: bool = False) -> None:
-        """Give back what no call needs of a bucket, or of all buckets for None. Another process has too little.
+        """Give back the unneeded part of a bucket's slice, because another process has too little. None stands for all
+        buckets.
 
-        If `is_awaited`, the bank is asked even if there is nothing to give back, because it waits for that.
+        If `is_awaited` is true, a request is sent even if there is nothing to give back, because the bank waits for it.
         """
         for key in list(self._slices.active) if bucket is None else [bucket]:
             found = self._bucket(key)
@@ -172,7 +173,9 @@ class Leases:
                 self._soon(key)
 
     def refilled(self, bucket: Bucket | None) -> None:
-        """Ask the bank again for a bucket that was refilled or given back, or for all buckets for None."""
+        """Ask the bank again for a bucket that was refilled, or of which another process has given back a part. None
+        stands for all buckets.
+        """
         for key in list(self._slices.active) if bucket is None else [bucket]:
             if (found := self._bucket(key)) is not None:
                 found.dry_until = 0.0

@@ -71,7 +71,7 @@ class _Open(NamedTuple):
 
 
 class Beginning(NamedTuple):
-    """What distinguishes a chat from others: the id that its client sends, or a fingerprint. The other one is ""."""
+    """The session id that the client sent, or else the fingerprint of the chat. One of the two is ""."""
 
     session: str = ""
     fingerprint: str = ""

@@ -1,10 +1,11 @@
-"""Reads the records of calls that other processes write to spools, and charges and stores the calls.
+"""Reads the records of calls that other processes write to their spools. Charges these calls and stores their records.
 
-- A process writes a spool if another process charges and stores its calls. A spool is a journal of its own. Workers
-  (`process/workers`) do this, and processes that have been replaced and still finish their calls.
+- A spool is the journal of a process whose calls another process charges and stores. Workers (`process/workers`) write
+  spools. So do processes that have been replaced and still finish their calls.
 - This process reads the spools, charges the calls, and writes their records to the main journal.
-- A worker charges its slices itself (`money/quotas/slices.py`), and its records say how much. The keeper takes these
-  amounts from the balances. The worker also reports its calls to the metrics, the observers and the log.
+- A worker charges its calls to its slices: parts of balances that only this worker may spend
+  (`money/quotas/slices.py`). Its records have the charged amounts. The keeper (the process that keeps the balances)
+  subtracts them from the balances. The worker also reports its calls to the metrics, the observers and the log.
 - The writer of a spool holds the spool's lock until it ends. Calls that are still open then get the outcome `lost`.
 - If this process is killed, the next process reads the spools from the beginning. It skips the calls that are in the
   store already, so each call is recorded and charged once.
@@ -54,7 +55,7 @@ class Parts(msgspec.Struct, frozen=True):
 
 
 class SpoolReader(msgspec.Struct):
-    """The state of another process, as far as it has been read from its spool."""
+    """Reads the spool of one other process, and knows which calls of this process are open."""
 
     folder: Path
     offset: JournalOffset = msgspec.field(default_factory=JournalOffset)
@@ -67,8 +68,9 @@ class SpoolReader(msgspec.Struct):
     """Whether an earlier process may have read a part of the spool. If so, some calls of the spool may already be in
     the store."""
     _cut: tuple[int, JournalOffset] = (0, JournalOffset())
-    """A pair: the number of the first file of the spool that is still needed, and the end of the main journal with all
-    entries of the earlier files."""
+    """A pair: the number of a file of the spool, and an offset in the main journal. Once the store has applied the main
+    journal up to this offset, the earlier files of the spool are no longer needed.
+    """
 
     @property
     def is_of_worker(self) -> bool:
@@ -159,7 +161,9 @@ class SpoolReader(msgspec.Struct):
             self._end(entry.call, entry, parts, is_known=entry.call.id in known)
 
     def _end(self, call: Record, entry: Entry, parts: Parts, *, is_known: bool) -> None:
-        """Charge and record a call that has ended. If the store has the call already, it is only no longer open."""
+        """Charge and record a call that has ended. A call that is in the store already (`is_known`) is not charged
+        again.
+        """
         held = self.held.pop(call.id, None)
         self.ids.discard(call.id)
         if is_known:
@@ -175,7 +179,7 @@ class SpoolReader(msgspec.Struct):
             parts.finish.put(msgspec.structs.replace(call, charges=amounts), charges)
 
     def _take(self, charged: Charged, parts: Parts) -> tuple[Kind, Charge]:
-        """Take from a bucket, and from the worker's slice of it, what a call was charged."""
+        """Subtract the charge of a worker's call from the bucket's balance and from the worker's slice."""
         bucket = Bucket(charged.kind, charged.bucket)
         charge = parts.quotas.take(bucket, charged.terms, charged.amount, estimated=charged.estimated)
         parts.lender.spend(self.name, bucket, charged.amount)
@@ -183,7 +187,7 @@ class SpoolReader(msgspec.Struct):
 
 
 def _charged(bill: Bill, held: Mapping[Kind, Reservation] | None, quotas: Quotas) -> tuple[Charge, ...]:
-    """Charge a call by its bill. `held` are the call's reservations. The value is None if none are known."""
+    """Charge a call by its bill. `held` has the call's reservations, or is None if they are not known."""
     bills = (bill, *bill.others)
     if held is None:
         return merged(
@@ -200,7 +204,7 @@ def _charged(bill: Bill, held: Mapping[Kind, Reservation] | None, quotas: Quotas
 
 
 class SpoolReaders:
-    """All processes whose spools this process reads."""
+    """The readers of all spools that this process reads, by name."""
 
     def __init__(self, parts: Parts, journal: Path) -> None:
         self._parts = parts

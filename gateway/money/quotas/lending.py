@@ -1,9 +1,9 @@
-"""The slices that the workers of a gateway hold of its buckets (`leases.py`). The gateway's keeper process lends them.
+"""Lends slices (parts of the balances of buckets) to the workers of a gateway. The gateway's keeper process lends them.
 
-- What a worker holds and has not spent is not free (`LiveBucket.leased`).
-- A charge reaches a bucket once: with the record of its call. Then it is spent from the worker's slice too.
-- If a worker has too little while others hold slices, these are recalled. When all have answered, the worker may ask
-  again. So a call is refused only if no process has anything left for it.
+- The unspent part of a worker's slice is not free for other processes (`LiveBucket.leased`).
+- A charge is subtracted from the bucket and from the worker's slice when the keeper reads the record of the call.
+- If a slice is too small for a call, the other workers are asked to give back what they do not need (a recall). When
+  all have answered, the worker may ask again. So a call is refused only if no process has anything left for it.
 
 This module does no I/O. `gateway.process.workers` talks to the workers, and `gateway.call.spools` reads their records.
 """
@@ -19,11 +19,11 @@ from gateway.money.quotas.buckets import Bucket, Rule
 from gateway.money.quotas.leases import Answer, Ask, Lease, NotOpen, answer_to
 
 Tell = Callable[[str, Bucket], None]
-"""A function that tells a worker something about a bucket. The worker is given by the name of its spool."""
+"""A function that sends a worker a message about a bucket. The first argument is the name of the worker's spool."""
 
 
 class LeaseState(msgspec.Struct, frozen=True):
-    """A lease of one worker, for the process that replaces the keeper."""
+    """The state of one worker's lease. The keeper hands it over to the process that replaces the keeper."""
 
     bucket: Bucket
     rule: Rule
@@ -32,7 +32,7 @@ class LeaseState(msgspec.Struct, frozen=True):
 
 
 class _Recall(msgspec.Struct):
-    """The workers from which a bucket is recalled and that have not answered, and the workers that wait for them."""
+    """A recall of one bucket: the workers whose answers are awaited, and the workers that wait for these answers."""
 
     awaited: set[str] = msgspec.field(default_factory=set)
     waiting: set[str] = msgspec.field(default_factory=set)
@@ -41,7 +41,7 @@ class _Recall(msgspec.Struct):
 class Lender:
     """Lends amounts of the buckets of `quotas` to workers.
 
-    `recall` tells a worker to give back what it does not need. `free` tells a worker that it may ask again.
+    `recall` tells a worker to give back the amount that it does not need. `free` tells a worker that it may ask again.
     """
 
     def __init__(self, quotas: Quotas) -> None:
@@ -52,18 +52,20 @@ class Lender:
         self._recalls: dict[Bucket, _Recall] = {}
 
     def open(self, worker: str, asks: Sequence[Ask]) -> Sequence[Answer]:
-        """Begin to lend to a worker, and answer its first asks."""
+        """Begin to lend to a worker, and return the answers to its first requests (`asks`)."""
         self._leases.setdefault(worker, {})
         return self.exchange(worker, asks)
 
     def exchange(self, worker: str, asks: Sequence[Ask]) -> Sequence[Answer]:
-        """Answer a worker. Raises `NotOpen` if the worker must open first."""
+        """Return the answers to a worker's requests. Raises `NotOpen` if the worker must call `open` first."""
         if worker not in self._leases:
             raise NotOpen
         return [self._answer(worker, ask) for ask in asks]
 
     def spend(self, worker: str, bucket: Bucket, amount: int) -> None:
-        """Count what a call of a worker was charged. The amount has been taken from the bucket."""
+        """Count `amount`, the charge of a worker's call, as spent from the worker's slice. The bucket is already
+        charged.
+        """
         leases = self._leases.get(worker)
         if leases is not None:
             lease = leases.get(bucket, Lease())
@@ -71,7 +73,7 @@ class Lender:
             self._update(bucket)
 
     def end(self, worker: str) -> None:
-        """Take back what a worker holds, because it has ended and all its records are applied."""
+        """Take back the slices of a worker that has ended, after all of its records are applied."""
         for bucket in self._leases.pop(worker, {}):
             self._update(bucket)
             self._released(bucket)
@@ -115,7 +117,7 @@ class Lender:
         return msgspec.structs.replace(answer, elsewhere=others)
 
     def _update(self, key: Bucket) -> None:
-        """Count in the bucket what workers hold of it."""
+        """Set the bucket's `leased` to the sum of the slices that workers hold."""
         if (bucket := self._quotas.bucket(key)) is not None:
             bucket.leased = sum(leases[key].held for leases in self._leases.values() if key in leases)
 
@@ -132,7 +134,7 @@ class Lender:
         return {name for name, leases in self._leases.items() if key in leases and leases[key].held}
 
     def _answered(self, worker: str, key: Bucket) -> None:
-        """Note that a worker has given back what it does not need. When all have, the waiting workers may ask again."""
+        """Remember that a worker has answered a recall. When all have answered, the waiting workers may ask again."""
         if (recall := self._recalls.get(key)) is None:
             return
         was_awaited = worker in recall.awaited
@@ -141,7 +143,7 @@ class Lender:
             self._released(key)
 
     def _released(self, key: Bucket) -> None:
-        """Tell the workers that were refused that a part of the bucket is free."""
+        """Tell the workers that wait for the bucket to ask again, unless answers of other workers are still awaited."""
         recall = self._recalls.get(key)
         if recall is not None and not recall.awaited:
             del self._recalls[key]

@@ -1,4 +1,4 @@
-"""The form in which the balances of buckets come from a store."""
+"""The type of a bucket's balance that was read from a store."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ class StoredBalance(Protocol):
 
 
 def as_charge(balance: StoredBalance) -> Charge:
-    """Return a stored balance as a charge of nothing."""
+    """Return a stored balance in the form of a charge with the amount 0."""
     return Charge(balance.bucket, 0, balance.amount, balance.remainder, balance.at, terms=balance.terms)

@@ -7,9 +7,9 @@ Four kinds of entries are usual:
 - balances after a refill or a change of the quotas
 - a change of the configuration
 
-A process that has been replaced writes two more kinds to its spool (a second journal): the ids of its open calls, and
-a call that has ended, with its bill. The new process charges the bill. A worker writes to its spool what each call was
-charged, and the keeper takes these amounts from the balances.
+A process that has been replaced writes two more kinds to its spool (a second journal): the ids of its open calls, and a
+call that has ended, with its bill. The new process charges the bill. A worker writes the charges of its calls to its
+spool. The keeper (the process that keeps the balances) subtracts these amounts from the balances.
 
 - Lines are encoded on the event loop and decoded in another thread.
 - New releases only add fields, so lines of older releases can be read.
@@ -124,7 +124,7 @@ class Bill(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Charged(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An amount that a worker has taken from its slice of a bucket (`money/quotas/slices.py`)."""
+    """An amount that a worker charged to its slice of a bucket: its part of the balance (`money/quotas/slices.py`)."""
 
     kind: Kind
     bucket: str
@@ -145,7 +145,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     open: tuple[str, ...] = ()
     """Ids of the calls that are still open in a replaced process."""
     charged: tuple[Charged, ...] = ()
-    """What the call of a worker was charged in the worker. The keeper takes these amounts from the balances."""
+    """The amounts that a worker charged to its slices for a call. The keeper subtracts them from the balances."""
 
 
 _ENCODER = msgspec.json.Encoder()

@@ -51,8 +51,9 @@ FLUSH_SECONDS: Final = 5.0
 EXPIRE_SECONDS: Final = 10.0
 """Seconds until the next search for expired calls, if the last search has deleted all expired calls."""
 SPOOL_SECONDS: Final = 10.0
-"""Seconds after which a new file of a spool is begun. If the process that applies the spool is killed, its successor
-reads the spool from the first file that is left, and must look each of its calls up in the store."""
+"""Seconds after which a new file of a spool is begun. Applied files are deleted, so that fewer calls must be read again
+if the process that applies the spool is killed.
+"""
 CHECK_SECONDS: Final = 5.0
 """Seconds without a use of the store, after which the follower asks the store whether it works."""
 EXPIRE_BATCH_CALLS: Final = 2000
@@ -83,7 +84,7 @@ class JournalFollower:
         self._main: tuple[Journal, DiskSync | None] | None = None
         """The journal that another process is taking over. It is None while this process writes the journal."""
         self._is_spool = False
-        """Whether another process applies all entries of this one, although it has not replaced this one."""
+        """Whether this process is a worker, so that another process applies all of its entries."""
         self._paused = False
         self._offset = store.start_offset
         self._set_aside = JournalOffset(), 0
@@ -175,7 +176,9 @@ class JournalFollower:
         return self._sync.wait() if self._sync is not None else None
 
     def spool(self) -> None:
-        """Only write the journal, which is the spool of this process. Another process applies it."""
+        """Write the journal without applying it. The journal is the spool of this process, and another process applies
+        it.
+        """
         self._is_spool = True
         self._task = asyncio.create_task(self._tend())
 

@@ -51,7 +51,7 @@ class PostgresBank:
         self._end_at = 0.0
         """Time, by `monotonic`, of the next search for gateways that no longer renew their leases."""
         self._seen_at = 0.0
-        """The latest time of the balances that were read, as Unix time by the server's clock."""
+        """The time of the newest balance that was read, in Unix time by the server's clock."""
 
     @property
     def name(self) -> str:

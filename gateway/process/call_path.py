@@ -1,6 +1,7 @@
-"""The path of calls: the parts that connect to providers, the chains of middlewares, and the routes of all APIs.
+"""Builds everything that calls need: the connections to providers, the chains of middlewares, and the routes of all
+APIs.
 
-`app.py` builds the whole gateway around it. A worker process has the path of calls alone (`workers/app.py`).
+`app.py` builds the rest of the gateway around it. A worker process has nothing else (`workers/app.py`).
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class Spool(msgspec.Struct, frozen=True):
     held: dict[str, dict[Kind, Hold]]
     """The id of each open call, with the amounts that it has reserved."""
     leases: tuple[LeaseState, ...] = ()
-    """What a worker holds of buckets."""
+    """The leases of a worker: its parts of the balances of buckets."""
 
 
 class OpenSession(msgspec.Struct, frozen=True):

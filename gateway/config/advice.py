@@ -30,7 +30,7 @@ REGIONS: Final[Mapping[str, frozenset[str]]] = {
 """The region prefixes of model ids whose prices are in each price list. "" stands for an id without a prefix.
 
 For example, the prices of `eu.amazon.nova-lite-v1:0` are in `bedrock-eu`. If a model's prefix does not fit the
-configured list, the price is that of the prefix, and not of the list.
+configured list, the price is taken from the list that fits the prefix.
 """
 POLICY_MODES: Final[frozenset[Mode]] = frozenset({"whois", "proxy-protocol", "serve-headers"})
 """Identity modes in which callers may have grants in the tailnet policy too. The checks cannot see these grants."""

@@ -1,6 +1,6 @@
 """Warnings about grants without effect, and about quotas and recorded headers that no grant names.
 
-An example of a grant without effect is one whose `src` matches no caller.
+For example, a grant has no effect if its `src` matches no caller.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def idle_sources(sources: Iterable[str], path: Path, report: Report) -> None:
 
 
 def idle_headers(granted: Iterable[str], recorded: Collection[str], path: Path, report: Report) -> None:
-    """Warn of headers by which a grant lets callers filter, although the values of the headers are not recorded."""
+    """Warn of headers by which a grant lets callers filter calls, although the headers' values are not recorded."""
     if report.failed:
         return
     for index, name in enumerate(granted):
@@ -46,7 +46,7 @@ def idle_headers(granted: Iterable[str], recorded: Collection[str], path: Path, 
 
 
 def ungranted_headers(config: Config, report: Report, *, policy: bool) -> None:
-    """Warn of recorded headers by which no grant lets callers filter.
+    """Warn of recorded headers by which no grant lets callers filter calls.
 
     If `policy` is true, grants in the tailnet policy may name these headers. This check cannot see such grants, and the
     warning says so.

@@ -27,7 +27,7 @@ def advise_key(provider: Provider, report: Report) -> None:
 
 
 def _secret(secret: Secret, source: AwsSettings | CredentialSource | None) -> Secret:
-    """Return the private key of a service account, or else the key of the configuration."""
+    """Return the secret to check: a service account's private key, or else the configured key."""
     return source.key if isinstance(source, ServiceAccount) else secret
 
 

@@ -29,7 +29,7 @@ def advise_limits(limits: Limits, report: Report) -> None:
 
 
 def _written(first: str, second: str, report: Report) -> Path:
-    """Return the path of the limit `first` if the document sets this limit, else the path of `second`.
+    """Return the path of the limit `first` if the document sets this limit, and otherwise the path of `second`.
 
     The document must set at least one of the two limits.
     """

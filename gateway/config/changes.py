@@ -47,7 +47,10 @@ def rotated_keys(before: Config, after: Config) -> list[str]:
 
 
 def _key_file(source: object) -> tuple[str, Secret] | None:
-    """Return the service account and its private key, which a new key file changes, or None for another source."""
+    """Return the values that a new key file changes: the service account's address and its private key.
+
+    Return None for a source without a key file.
+    """
     return (source.email, source.key) if isinstance(source, ServiceAccount) else None
 
 

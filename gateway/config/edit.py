@@ -7,7 +7,7 @@ A mark is the text that `document/redact.py` shows instead of a secret.
 - A mark is allowed in a value for secrets, in a comment, and at a place where the present file has the same secret. At
   any other place, such as a provider's description, it is refused, because the secret could be read there.
 - A mark is not replaced by its secret if readers of the new text could see the secret. Redaction hides every copy of a
-  secret that is in use. It hides an unused secret only if it recognises its key or form.
+  secret that is in use. It hides an unused secret only if the secret's key or form shows that it is a secret.
 - Nothing here writes a file. `config/document/atomic_file.py` does.
 """
 

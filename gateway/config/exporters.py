@@ -20,18 +20,18 @@ class S3Bucket:
     endpoint: str
     """The URL of the store, without the bucket and without a slash at its end."""
     is_path_style: bool = False
-    """True if the bucket is named in the path of a request; False if it is a part of the host."""
+    """True if the path of a request names the bucket. False if the host names it."""
     region: str = "us-east-1"
     prefix: str = ""
     """The beginning of the names of objects, without slashes at its ends."""
     access_key_id: str = ""
     secret: Secret = field(default_factory=Secret)
-    """The secret access key; empty if the credentials come from AWS's usual chain."""
+    """The secret access key. It is empty if the credentials come from AWS's usual chain."""
     profile: str = ""
-    """The profile in the AWS configuration files; "" for the default chain."""
+    """The profile in the AWS configuration files. It is "" for the default chain."""
     assume_role: AssumeRole | None = None
     authorities: str = field(default="", repr=False)
-    """Certificates of the accepted authorities in PEM format; "" for the system's authorities."""
+    """Certificates of the accepted authorities in PEM format. The value is "" for the system's authorities."""
 
     @property
     def url(self) -> str:
@@ -56,9 +56,9 @@ class Exporter:
 
     @property
     def name(self) -> str:
-        """The name of the export's position in the store: the destination and the format.
+        """The name under which the store keeps the export's progress: the key, the destination and the format.
 
-        After a change of one of them, all calls are exported to the new destination.
+        If one of them changes, all calls are exported again.
         """
         return f"{self.id}:{self.destination} {self.format}"
 

@@ -226,7 +226,7 @@ class Capability:
     filterable_headers: tuple[str, ...] = ()
     """Names in lower case of the recorded headers by which the caller may filter. "*" stands for all."""
     direct_paths: tuple[DirectPattern, ...] = ()
-    """Requests that may be passed to a provider as they are. Admins need none of these."""
+    """Patterns of the requests that may be forwarded to a provider unchanged. Admins need no pattern."""
     origin: str = field(default="", compare=False)
     """The position of the capability's object in the document or the tailnet policy. Explanations name it as the reason
     why a call is allowed."""

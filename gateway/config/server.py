@@ -76,7 +76,7 @@ class Limits:
     calls_per_identity: int = 500
     """Maximum number of concurrent calls of one caller, by login."""
     connections: int | None = None
-    """Maximum number of clients' connections. It is None for about half of the process's file descriptors."""
+    """Maximum number of clients' connections. For None, it is about half of the process's file descriptors."""
     connections_per_peer: int = 256
     """Maximum number of connections from one IP address of another machine."""
     streams_per_connection: int = 100
@@ -86,8 +86,10 @@ class Limits:
 
     A reset stream no longer counts as concurrent, but its request has already cost work."""
     control_frames_per_minute: int = 1000
-    """Maximum number of frames of HTTP/2 in a minute that carry no request and no body. What a client sends and reads
-    allows it more of them (`web/http2/frames.py`)."""
+    """Maximum number of HTTP/2 frames in a minute that carry neither a request nor a body, such as PING.
+
+    For each frame with content, a client may send some more of these (`web/http2/frames.py`).
+    """
     head_seconds: float = 15
     """Maximum number of seconds from the first to the last byte of a request's head."""
     idle_seconds: float = 75

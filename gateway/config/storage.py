@@ -26,9 +26,9 @@ class Sharing(NamedTuple):
     """Settings of a gateway that shares its database with other gateways."""
 
     lease_seconds: float
-    """Seconds for which a gateway may spend from a slice of a quota without the database."""
+    """Seconds for which a gateway may spend its slice (share) of a quota without asking the database."""
     goes_on: bool
-    """Whether calls go on while the database is away and the slices are used up."""
+    """Whether calls continue if the database cannot be reached and the gateway's slices of the quotas are used up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

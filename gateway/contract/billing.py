@@ -117,7 +117,7 @@ class FileForms:
     """
 
     turns: tuple[str, ...]
-    """Keys of the body that have messages, such as `messages` and `system`."""
+    """Keys of the body whose values contain messages, such as `messages` and `system`."""
     types: Mapping[str, Read] = field(default_factory=dict)
     """A function for each `type` of block with files. It gets a block and yields the files in it."""
     members: Mapping[str, Read] = field(default_factory=dict)
@@ -240,7 +240,7 @@ def length(data: Any) -> int:
 
 
 def _content_of(block: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the `content` of a block, and the `source` of a document block if the source has blocks."""
+    """Yield the `content` of a block, and the `source` of a document block if the source itself contains blocks."""
     yield block.get("content")
     source = block.get("source")
     if block.get("type") == "document" and isinstance(source, dict) and source.get("type") == "content":

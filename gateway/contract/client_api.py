@@ -30,9 +30,11 @@ class ClientApi:
     setting: str
     """The name of the setting for the base URL, as text for a message: `base_url or OPENAI_BASE_URL`."""
     paths: tuple[str, ...] = ()
-    """Paths of the API that the gateway does not serve, such as `/v1/embeddings`.
+    """Paths of the API that the gateway does not serve, such as `/v1/embeddings`. The base URL of such a request is
+    right, so the error message lists the served paths instead.
 
-    Each begins with the first of `bases`. Placeholders are in braces."""
+    Each begins with the first of `bases`. Placeholders are in braces.
+    """
     headers: tuple[str, ...] = ()
     """Names of headers that only these clients send, in lower case."""
 
@@ -70,6 +72,6 @@ def slip_of(path: str, templates: Sequence[str], bases: Sequence[str]) -> Slip |
 
 @lru_cache(maxsize=512)
 def _ending(template: str) -> re.Pattern[str]:
-    """Return a pattern for the end of a path. A placeholder matches any text, even with slashes."""
+    """Return a pattern for paths that end with `template`. A placeholder in it matches any text, even with slashes."""
     texts = (re.escape(text) for text in _PLACEHOLDER.split(template))
     return re.compile("[^?]+".join(texts) + r"/?\Z")

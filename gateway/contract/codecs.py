@@ -26,7 +26,9 @@ class Drop(Protocol):
 
 
 class Decoder(Protocol):
-    r"""A decoder of the provider's bytes to events in the dialect (format of bodies) of the request to the provider.
+    r"""A decoder that turns the provider's bytes into events.
+
+    The events have the same dialect (format of bodies) as the request to the provider.
 
     The example uses the decoder of server-sent events. `plugins/examples/ollama_chat.py` has a decoder of JSON lines.
 
@@ -73,10 +75,10 @@ class FrameDecoder(Decoder, Protocol):
     """The parser of frames. It is None in a copy of the decoder in a worker process."""
 
     def frames(self, data: bytes) -> Iterable[Frame]:
-        """Yield the frames that `data` completes. Raises the exceptions of `feed`."""
+        """Yield the frames that `data` completes. Raises the same exceptions as `feed`."""
 
     def events(self, frame: Frame) -> Iterable[Event]:
-        """Yield the events in a frame. Raises the exceptions of `feed`."""
+        """Yield the events in a frame. Raises the same exceptions as `feed`."""
 
 
 class Meter(Protocol):

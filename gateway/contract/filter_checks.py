@@ -43,9 +43,9 @@ def opened_fault(opened: Any) -> str:
 
 
 def _fits(opened: Any, own: str, name: str) -> bool:
-    """Return whether the name of the method `own` may be a misspelt `name`.
+    """Return whether the method `own` may be the method `name` with a misspelt name.
 
-    This is so if the arguments of `own` fit the method `name`, and the plugin itself never calls `own`.
+    It may be if it takes the arguments of `name`, and if the plugin's own code never calls it.
     """
     module = sys.modules.get(type(opened).__module__)
     is_right = not function_fault(name, METHODS[name], getattr(opened, own), may_wait=True)

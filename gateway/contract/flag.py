@@ -87,8 +87,9 @@ would start a second job."""
 READ_JOB: Final = "read_job"
 """The operation that reads the state of one job.
 
-The request names no model. The fact `model` of the reply is the job's model. The caller gets the reply only if this
-model is granted."""
+The request names no model. `Facts.model` of the reply is the job's model. The caller gets the reply only if this model
+is granted.
+"""
 
 STOP_JOB: Final = "stop_job"
 """The operation that stops one job. The gateway first reads the job (`READ_JOB`) to find the job's model."""
@@ -250,8 +251,9 @@ class Flag(FlagFacts, Protocol):
         Return "" if the error says enough.
 
         The gateway calls this for a refusal with a status of 400 to 499, if the request is not sent again. It appends
-        the advice to the error's message. `offers` are the models that the caller may use, without those to which the
-        call was sent. The advice can name them if the API's error does not say where a model can be called.
+        the advice to the error's message. `offers` are the models that the caller may use, except the models to which
+        the call was sent. If the provider's error does not say where a model can be called, the advice can name a model
+        of `offers`.
 
         >>> def advice(problem, target, offers):
         ...     if problem.native != "no_such_model":

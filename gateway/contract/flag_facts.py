@@ -43,7 +43,7 @@ class FlagFacts(Protocol):
 
     @property
     def accepts(self) -> tuple[tuple[str, str], ...]:
-        """Requests of other API formats that providers accept unchanged, as pairs of API format and operation.
+        """Pairs of API format and operation: requests of other API formats that providers of this API accept unchanged.
 
         >>> accepts = (("openai_chat", "generate"),)
         """

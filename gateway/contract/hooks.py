@@ -80,7 +80,8 @@ class Hook:
         self.call = self._call(function)
         """A callable that calls `function` through `run`. For a hook without a function, it is `run` itself.
 
-        A default is called directly: it is the gateway's own code, so it needs neither a check nor a time."""
+        A default is called directly, because the gateway's own code is neither checked nor timed.
+        """
         self.check = RESULTS.get(name)
         """The function that checks the hook's results. It is None if the gateway does not use the results."""
         self.calls = 0
@@ -119,7 +120,7 @@ class Hook:
     def piece(self, function: Callable[[str, str, bool], R], kind: str, piece: str, last: bool) -> R:
         """Return `function(kind, piece, last)`, the result of a filter for a piece of text.
 
-        Most results are `piece` itself, so only other results are checked. Raises the exceptions of `run`.
+        Most results are `piece` itself, so only other results are checked. Raises the same exceptions as `run`.
         """
         began = perf_counter()
         try:
@@ -137,10 +138,10 @@ class Hook:
         return result
 
     def read(self, read: Callable[[Any, Event], R], event: Event) -> R:
-        """Call the hook's function with an event. Return `read(result, event)`, where `result` is what it returned.
+        """Call the hook's function with an event. Return `read(result, event)` for the function's result.
 
-        An exception of `read` counts as one of the function, because `read` iterates over values that the function
-        yields. Raises the exceptions of `run`.
+        An exception of `read` is reported as the plugin's failure, because `read` iterates over the values that the
+        plugin's function yields. Raises the same exceptions as `run`.
         """
         function = self.function
         assert function is not None
@@ -155,7 +156,7 @@ class Hook:
     async def settled(self, function: Callable[..., Any], *args: Any, seconds: float) -> Any:
         """Return the result of `function(*args)`. If the result is an awaitable, await it for at most `seconds`.
 
-        Raises the exceptions of `run`.
+        Raises the same exceptions as `run`.
         """
         began = perf_counter()
         try:
@@ -173,7 +174,7 @@ class Hook:
         return result
 
     def each(self, function: Callable[..., Iterable[Event]], *args: Any) -> Iterator[Event]:
-        """Yield the events of `function(*args)`. Raises the exceptions of `run`."""
+        """Yield the events of `function(*args)`. Raises the same exceptions as `run`."""
         try:
             events = function(*args)
             if not hasattr(events, "__iter__"):
@@ -227,7 +228,7 @@ class Hook:
         return len(events), None
 
     def as_list(self, *args: Any) -> list[Any]:
-        """Return a list of the values that the function yields. Raises the exceptions of `run`."""
+        """Return a list of the values that the function yields. Raises the same exceptions as `run`."""
         function = self.function
         assert function is not None
         began = perf_counter()
@@ -282,7 +283,7 @@ class Hook:
     def advance(self, steps: Steps | ModelPages, value: Any, checks: Checks = OF_STEPS) -> tuple[Any, bool]:
         """Send `value` into the generator `steps`. Return the yielded value and False, or the result and True.
 
-        Raises the exceptions of `run`.
+        Raises the same exceptions as `run`.
         """
         began = perf_counter()
         try:

@@ -10,13 +10,14 @@ This function is for a stream of `{"text": "…"}`:
 - A block is a sequence of texts in a stream, such as one answer, or the arguments of one tool call.
 - For an event that ends a block, `places` also yields `End(block)`. A block without an `End` ends with the stream.
 - A block's name may be a tuple. `End("a")` also ends the block `("a", 0)`. `End(("a", 0))` also ends `("a", 0, 1)`.
-- If one event ends a block and begins the next one, the `End` comes first. So the text that a filter holds back
-  reaches the client before the text of the next block.
+- If one event ends a block and begins the next one, the `End` comes first. So the text that a filter holds back reaches
+  the client before the text of the next block.
 - For a value that repeats a text in another form, such as log probabilities of its tokens, `places` yields a `Copy`. If
   a filter changes the text, the gateway empties this value.
 
-For most events of a stream, `places` can return a tuple that the plugin has made once. Such a tuple must be right for
-any text. The gateway may use it again, without a call of `places`, for a later event that differs only in its text.
+For most events of a stream, `places` can return one tuple that the plugin made before. The gateway may use this tuple
+again, without calling `places`, for a later event that differs only in its text. So the paths in the tuple must not
+depend on the text.
 """
 
 from __future__ import annotations
@@ -163,7 +164,7 @@ def put_text(data: Any, path: Sequence[str | int], text: str) -> None:
 def put_texts(data: Any, changes: Iterable[tuple[Sequence[str | int], str]]) -> Any:
     """Return a copy of a JSON value in which some texts are replaced. `changes` are pairs of a path and a new text.
 
-    Raises the exceptions of `put_text`. The copy shares its unchanged parts with the original.
+    Raises the same exceptions as `put_text`. The copy shares its unchanged parts with the original.
 
     >>> places.put_texts({"a": "x", "b": ["y"]}, [(("b", 0), "z")])
     {'a': 'x', 'b': ['z']}

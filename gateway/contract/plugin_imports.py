@@ -24,7 +24,7 @@ _LASTING: Final[set[threading.Thread]] = set()
 
 
 def import_or_mistake(name: str, load: Callable[[], Any], package: str, place: str) -> Any:
-    """Return `load()`, or a `Mistake` if it fails. The other arguments are those of `import_mistake`."""
+    """Return `load()`, or a `Mistake` if it fails. The other arguments are passed to `import_mistake`."""
     before = set(threading.enumerate())
     try:
         with redirect_stdout(sys.stderr):
@@ -85,7 +85,7 @@ def _line(error: BaseException, package: str) -> str:
 
 
 def _advice(error: BaseException) -> str:
-    """Return advice for the end of the error message: how to correct the plugin; "" if the exception says enough."""
+    """Return advice on correcting the plugin, to append to the error message, or "" if the exception says enough."""
     if isinstance(error, SystemExit):
         return "; a plugin must not end the process"
     if not isinstance(error, ModuleNotFoundError) or not error.name:

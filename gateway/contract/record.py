@@ -70,7 +70,7 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Direct(msgspec.Struct, frozen=True, gc=False):
-    """The request line and the sizes of a direct call, which is passed to its provider as it is.
+    """The request line and the sizes of a direct call: a request that the gateway forwards to a provider unchanged.
 
     >>> Direct("GET", "/direct/openai/v1/files", 0, 120).as_dict()["reply_bytes"]
     120
@@ -185,9 +185,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     headers: Mapping[str, str] = {}
     """The values of recorded headers (`filterable` in the configuration), by the header's name in lower case.
 
-    A value is the request's, or else that of the provider's last reply."""
+    A value comes from the request. If the request lacks the header, it comes from the provider's last reply.
+    """
     direct: Direct | None = None
-    """The request line and the sizes of a direct call. The value is None for any other call."""
+    """The request line and the sizes of a direct call, which is forwarded unchanged. It is None for any other call."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record in the form for the API and the log, with money in dollars."""

@@ -62,8 +62,9 @@ class Canned:
     tools: tuple[Tool, ...] = ()
     tokens: Tokens = Tokens()
     stop: str = ""
-    """The stop reason in Anthropic's and Converse's words. "" stands for `tool_use` if `tools` has tool calls, else for
-    `end_turn`."""
+    """The stop reason in Anthropic's and Converse's words. "" stands for `tool_use` if `tools` has tool calls, and
+    otherwise for `end_turn`.
+    """
 
     @property
     def stop_reason(self) -> str:

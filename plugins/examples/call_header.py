@@ -1,4 +1,4 @@
-"""A header: identifies the user of each request to the provider by a hash of the login.
+"""A header: adds a hash of the user's login to each request, so that the provider can tell users apart.
 
 "plugins": { "call_header": { "key": "env:USER_HASH_KEY" } }
 """

@@ -2,7 +2,7 @@
 
     "plugins": { "daily_cap": { "tokens": 1000000 } }
 
-Tokens that are read from a cache or written to one count too. Reasoning is a part of the output.
+The counts include tokens that were read from a cache or written to one. Reasoning tokens are part of the output tokens.
 A quota limits money instead, and survives a restart (deploy/README.md).
 """
 

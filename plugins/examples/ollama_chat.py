@@ -1,4 +1,4 @@
-"""A format: Ollama's own chat API (POST /api/chat). Its streams are lines of JSON (NDJSON).
+"""A format: the plugin of Ollama's own chat API (POST /api/chat), whose streams are lines of JSON (NDJSON).
 
     "providers": { "ollama": { "baseurl": "http://127.0.0.1:11434", "models": ["qwen3"],
                                "compatibility": { "ollama_chat": true } } }
@@ -19,7 +19,7 @@ content_type = "application/x-ndjson"
 
 
 def parse(request):
-    """Return the request. Ollama streams unless the body says otherwise."""
+    """Return the parsed request. In Ollama's API, a request without `stream` asks for a stream."""
     return json_api.parse("ollama_chat", "ollama_chat", request, streams=True)
 
 

@@ -1,9 +1,11 @@
-"""Anthropic's Messages API: POST /v1/messages and /v1/messages/count_tokens, named server-sent events.
+"""The plugin of Anthropic's Messages API: POST /v1/messages and /v1/messages/count_tokens.
 
+- A stream consists of named server-sent events.
 - Bedrock serves the same API below the path /anthropic. So this plugin has routes below /anthropic too, and a provider
   whose `baseurl` ends with /anthropic is Bedrock.
 - Anthropic's SDK for Go has a mode for Bedrock, in which it sends messages to InvokeModel. If its base URL ends with
   /bedrock, it sends them to /bedrock/v1/messages instead. So this plugin has routes below /bedrock too.
+- A beta is an optional feature of the API. A request names its betas in the header `anthropic-beta`.
 - Bedrock's InvokeModel wraps the same bodies for Claude. Its plugin is `bedrock_model_invoke.py`.
 
 Source: Anthropic's API reference (Messages, Streaming, Errors).
@@ -203,7 +205,7 @@ def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop)
 
 
 def advice(problem: Problem, target: Target, offers: Iterable[OfferedModel]) -> str:
-    """Return where a model of Bedrock can be called, or "" for Anthropic's own API."""
+    """Return advice on where a model of Bedrock can be called, or "" for Anthropic's own API."""
     return availability.advice(problem, target, offers) if _envelope(target) == "mantle" else ""
 
 

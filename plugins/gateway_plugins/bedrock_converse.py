@@ -1,4 +1,4 @@
-"""Bedrock's Converse and ConverseStream: one dialect for all models on Bedrock.
+"""The plugin of Bedrock's Converse and ConverseStream, which have one dialect for all models on Bedrock.
 
 - In a stream, the event `messageStop` comes before the event `metadata`, which has the usage.
 - The route of CountTokens is in `bedrock_model_invoke.py`. A provider with the compatibility flag `bedrock_converse`
@@ -112,10 +112,10 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def _betas(request: ClientRequest, target: Target, drop: Drop) -> dict[str, bytes | None]:
-    """Return {"additionalModelRequestFields": the field's new value}; {} if no beta must be removed.
+    """Return the change that removes betas from the body: `{"additionalModelRequestFields": b"…"}`, or {} for none.
 
-    Betas are removed if the provider's options drop them, or if the model has refused them. Fields that need a removed
-    beta are removed too.
+    A beta is an optional feature of Claude that the request names. It is removed if the provider's options drop it, or
+    if the model has refused it. Fields that need a removed beta are removed too.
     """
     if _MODEL_FIELDS not in request.top or not messages_betas.drops_any(target.options, request.without):
         return {}

@@ -1,4 +1,4 @@
-"""Bedrock's InvokeModel, InvokeModelWithResponseStream, CountTokens and jobs (`dialects/bedrock/jobs.py`).
+"""The plugin of Bedrock's InvokeModel (also streamed), CountTokens and jobs (`dialects/bedrock/jobs.py`).
 
 - For Claude, InvokeModel wraps Anthropic's dialect. The model is in the path and the API version in the body. Each
   event of a stream is base64-encoded in a frame of type `chunk`.
@@ -104,7 +104,7 @@ _FORMS: Final = replace(
     members=converse_billing.FORMS.members,
     inner=lambda block: (*billing.COMMON.inner(block), *converse_billing.wrapped(block)),
 )
-"""Finds the files in the request bodies of all model families."""
+"""The forms of files in the request bodies of all model families."""
 _CLAUDE_DIALECT: Final = "anthropic_messages"
 _TYPE: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([a-z_]+)"')
 _LIMITS: Final = (

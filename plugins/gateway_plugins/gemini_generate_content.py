@@ -1,4 +1,4 @@
-"""Google's Gemini API: POST /v1beta/models/{model}:generateContent, :streamGenerateContent and :countTokens.
+"""The plugin of Google's Gemini API: POST /v1beta/models/{model}:generateContent, :streamGenerateContent, :countTokens.
 
 - The path names the model. The same routes exist below /v1beta, /v1 and /v1alpha: the google-genai SDK uses /v1 since
   version 3, and older versions use /v1beta.

@@ -1,4 +1,4 @@
-"""OpenAI's Chat Completions: POST /v1/chat/completions, unnamed server-sent events that end with [DONE].
+"""The plugin of OpenAI's Chat Completions: POST /v1/chat/completions, unnamed server-sent events that end with [DONE].
 
 A stream reports usage only if the request asks for usage. This plugin always asks, and removes the usage chunk for a
 client that did not ask. Source: OpenAI's API reference (Chat, Errors).
@@ -69,13 +69,12 @@ _END: Final = b"[DONE]"
 _ENDS: Final = (_END, b"DONE")
 """Payloads of the terminal event. Case is ignored, and so are blanks and quotes around a payload."""
 _CHUNK_MEMBERS: Final = frozenset({"choices", "usage"})
-"""Field names. Every chunk has at least one of these fields."""
+"""Fields of a chunk. Every chunk has at least one of them."""
 _NOT_NULL: Final = rb"(?!\s*+:\s*+null)"
 _FINISHED: Final = re.compile(rb'"finish_reason"' + _NOT_NULL)
 _REPORTED: Final = re.compile(rb'"usage"' + _NOT_NULL)
 _METERED: Final = re.compile(rb'"(?:tool_calls|annotations|usage|finish_reason)"' + _NOT_NULL)
-"""Pattern for the fields of chunks that the meter (usage reader) reads. The meter does not decode other chunks, except
-the first ones, which name the model."""
+"""Pattern for the chunks that the meter (usage reader) decodes, in addition to the first ones, which name the model."""
 _TIERED: Final = re.compile(rb'"service_tier"' + _NOT_NULL)
 _PIECE: Final = piece_pattern("content")
 _QUERY: Final = ("api-version",)
@@ -134,7 +133,7 @@ class ChatDecoder(sse_api.SseDecoder):
         self._answers = max(1, answers)
         self._finished: set[int] = set()
         self._promised = self._reported = False
-        """True if a chunk has announced a usage report. `_reported` is true if that report has come."""
+        """`_promised` is True after a chunk has announced a usage report. `_reported` is True after the report."""
 
     def close(self) -> Iterator[Event]:
         try:

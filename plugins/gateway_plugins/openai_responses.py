@@ -1,4 +1,4 @@
-"""OpenAI's Responses API: POST /v1/responses, server-sent events with names and sequence numbers.
+"""The plugin of OpenAI's Responses API: POST /v1/responses, server-sent events with names and sequence numbers.
 
 A stream ends with `response.completed`, `response.incomplete` or `response.failed`. An event `error` with the same
 problem may come before `response.failed`. Source: OpenAI's API reference (Responses, Streaming events, Errors) and the

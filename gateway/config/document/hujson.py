@@ -29,8 +29,7 @@ A configuration with 10,000 grants has about 260,000."""
 MAX_DOCUMENT_BYTES: Final = 4 * 1024 * 1024
 """Maximum size of a configuration in bytes. 10,000 grants take less than 2 MB. A larger file is not a configuration."""
 _MAX_NAME: Final = 100
-"""Number of characters to which a long name in a dotted path is cut. Only names of more than twice this length are
-cut."""
+"""Number of characters to which a long name in a dotted path is cut. Names of up to twice this length are not cut."""
 _PLAIN_KEY: Final = re.compile(r"[\w-]+")
 
 Path = tuple[str | int, ...]
@@ -108,9 +107,7 @@ class Document:
         return line, offset - self._lines[line - 1] + 1
 
     def locate(self, path: Path) -> tuple[int, int]:
-        """Return the line and column of `path`. If the document lacks `path`, return those of its nearest existing
-        parent.
-        """
+        """Return the line and column of `path`. If `path` is missing, use its nearest existing parent."""
         while path and path not in self.offsets:
             path = path[:-1]
         return self.place(self.offsets.get(path, 0))

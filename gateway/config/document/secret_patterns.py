@@ -22,7 +22,8 @@ _SECRET_NAME: Final = re.compile(rf"(?i){_NAME}$")
 _SECRET_LEAF: Final = re.compile(r"(?i)(?:^|[_-])(?:bearer|key)$")
 """Pattern for the JSON key of a string that is secret, such as `x-api-key`.
 
-The keys of the objects around the string are not compared with it."""
+Only the string's own key is compared with this pattern, and not the keys of enclosing objects.
+"""
 _AUTHORIZATION: Final = re.compile(r"(?i)(?:^|[_-])auth(?:orization)?$")
 """Pattern for keys such as `authorization`. Their value is a secret, or a word such as `bearer` (`_MODE`)."""
 _MODE: Final = re.compile(r"[a-z_-]{0,32}|sigv4")

@@ -16,8 +16,9 @@ MAX_BYTES: Final = 64 * 1024
 """Maximum size of a secret's file in bytes. Keys are shorter. A larger file was probably named by mistake."""
 
 KEYFILE: Final = "keyfile::"
-"""Prefix of a reference to the key file of a Google service account, or of the file's JSON itself
-(`config/sections/service_accounts.py`). An access token is obtained when a key is needed."""
+"""Prefix of a value that is the path of a Google service account's key file, or the JSON of such a file
+(`config/sections/service_accounts.py`). An access token is obtained when a key is needed.
+"""
 
 HELPER: Final = "exec:"
 """Prefix of a reference to a program that prints the key (`config/sections/key_helpers.py`). The program runs when a

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Final
 
 EVERY: Final = 0.25
-"""Seconds between two comparisons. One takes some microseconds for each file.
+"""Seconds between two comparisons. A comparison takes some microseconds for each file.
 
-A change should take effect within two seconds."""
+A change should take effect within two seconds.
+"""
 SETTLE: Final = 0.1
 """Seconds for which files must stay unchanged before a change is reported. So a partly written file is not loaded."""
 LOOKS: Final = 8

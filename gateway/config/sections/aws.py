@@ -159,7 +159,7 @@ def _check_use(provider: Mapping[str, Any], path: Path, reading: Reading, *, sig
 
 
 def read_assume_role(raw: dict[str, Any] | None, path: Path, reading: Reading) -> AssumeRole | None:
-    """Return the role of a section `assume_role`; None if there is no such section, or if it has faults."""
+    """Return the role of a section `assume_role`. Return None if there is no such section, or if it has faults."""
     read = None if raw is None else reading.section(AssumeRoleSection, raw, path)
     if read is None:
         return None

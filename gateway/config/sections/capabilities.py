@@ -209,8 +209,8 @@ def read_capabilities(
 ) -> tuple[tuple[str, Mapping[str, Any]], ...]:
     """Return the corrected capabilities: each pattern of model names with the fields to set, in the document's order.
 
-    Patterns with faults are left out. `models` maps the provider's model names to the real models; None if the names
-    are not known yet.
+    Patterns with faults are left out. `models` maps the provider's model names to the real models. It is None if the
+    names are not known yet.
     """
     changes = []
     for pattern, item in raw.items():

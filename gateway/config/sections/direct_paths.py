@@ -17,7 +17,7 @@ from gateway.config.model import DirectPattern
 from gateway.contract.route_paths import METHODS
 
 ROOT: Final = "/direct/"
-"""The beginning of all paths that are passed to a provider as they are."""
+"""The beginning of the paths of all requests that are forwarded to a provider unchanged."""
 _EXAMPLE: Final = 'write one such as "/direct/acme/v1/files/**" or "GET /direct/acme/v1/files/*"'
 _PATH: Final = re.compile(r"[!$&-_a-z~]+")
 """Pattern for the characters of a path that need no percent-encoding, and `*`. `%`, `?` and `#` are not among them:

@@ -201,8 +201,8 @@ class ProviderSection(Section):
 def enabled_flags(compatibility: Mapping[str, bool] | None, known: Collection[str]) -> tuple[str, ...]:
     """Return the enabled compatibility flags that are in `known`.
 
-    By default, `openai_chat` is enabled: if `compatibility` enables no flag and does not set `openai_chat` to false.
-    Aperture's documents disagree about the default, and this rule fits all of them.
+    If `compatibility` enables no flag and does not set `openai_chat` to false, `openai_chat` is enabled. Aperture's
+    documents disagree about this default, and the rule fits all of them.
     """
     block = compatibility or {}
     on = [flag for flag, value in block.items() if value]

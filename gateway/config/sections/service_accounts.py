@@ -25,7 +25,7 @@ from gateway.config.section import Section
 from gateway.config.sections.authorities import watched
 
 TOKEN_URI: Final = "https://oauth2.googleapis.com/token"  # noqa: S105 (a URL)
-"""The endpoint of a key file that names none."""
+"""The token endpoint for a key file that names no endpoint."""
 TOKEN_HOSTS: Final = ("oauth2.googleapis.com", "accounts.google.com", "www.googleapis.com")
 """Hosts of Google's token endpoint. New key files have the first one, and older key files have one of the others.
 
@@ -149,7 +149,7 @@ def _account(text: str, what: str, source: str, google: GoogleSection, authoriti
 
 
 def _member(members: Mapping[str, Any], name: str, what: str) -> str:
-    """Return a text of the key file. Raises `_Fault` if it is missing or no text."""
+    """Return the text in the field `name` of the key file. Raises `_Fault` if the field is missing or is no text."""
     value = members.get(name)
     if not isinstance(value, str) or not value.strip():
         state = "is no text" if name in members and not isinstance(value, str) else "is missing or empty"

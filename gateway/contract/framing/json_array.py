@@ -57,7 +57,7 @@ class Decoder:
         self._open = bytearray()
         """The brackets that are open, the innermost last."""
         self._base = 0
-        """The depth at which objects are items: 1 in the array, and 0 outside of it."""
+        """The number of open brackets around an item: 1 inside the array, and 0 for an object that stands alone."""
         self._marks = 0
         self.closed = False
         """True after the bracket that ends the array."""

@@ -106,7 +106,7 @@ def reason_of(error: GatewayError) -> str:
 
 
 def samples_with(samples: Iterable[Sample], has: Callable[[Sample], bytes], what: str) -> list[Sample]:
-    """Return the samples that have a certain part. `has` returns the part of a sample; b"" if it is missing.
+    """Return the samples that have a certain part. `has` returns the part of a sample, or b"" if it is missing.
 
     Raises `Untried` if no sample has the part. `what` names the part in the error.
     """

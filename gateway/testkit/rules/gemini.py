@@ -96,7 +96,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_bytes(value: Any) -> bool:
-    """Return whether a value is base64, with either alphabet, as ProtoJSON accepts it."""
+    """Return whether a value is base64, standard or URL-safe, as ProtoJSON accepts it."""
     if not isinstance(value, str):
         return False
     try:

@@ -157,7 +157,7 @@ class Scrubber:
 
 
 def _complete(piece: str) -> int:
-    """Return how many characters of a text can be passed on. No secret begins among them and ends after them."""
+    """Return the number of characters that can be passed on, because no secret begins among them and ends later."""
     end = len(piece.rstrip(_LETTERS))
     if (named := _NAMED.search(piece, max(0, len(piece) - _NAMED_LENGTH))) is not None:
         end = min(end, named.start())

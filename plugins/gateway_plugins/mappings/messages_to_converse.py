@@ -39,7 +39,7 @@ class Mapper(msgspec.Struct):
     breakpoints: CacheBreakpoints
     drop: Drop
     called: list[str] = msgspec.field(default_factory=list)
-    """Names of the tools that the messages call, as they are sent to the provider."""
+    """Names of the tools that the messages call, in the form that is sent to the provider."""
     _documents: DocumentNames = msgspec.field(default_factory=DocumentNames)
 
     def read(self, top: Members) -> tuple[list[Block], list[Turn]]:

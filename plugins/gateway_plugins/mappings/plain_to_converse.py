@@ -46,8 +46,7 @@ class _Conversion:
     def __init__(self, request: PlainRequest, target: Target, drop: Drop, *, stream: bool) -> None:
         self.names = Names()
         self.schema_tool = ""
-        """Name of the schema tool, by which the answer gets a JSON format (`shared/output_format.py`). It is "" if
-        there is none.
+        """Name of the schema tool, whose input is the answer (`shared/output_format.py`). It is "" if there is none.
 
         The method `body` sets it.
         """
@@ -59,7 +58,7 @@ class _Conversion:
         self._documents = DocumentNames()
         self._breakpoints = CacheBreakpoints(target.caps, drop)
         self._called: list[str] = []
-        """Names of the tools that the messages call, as they are sent to the provider."""
+        """Names of the tools that the messages call, in the form that is sent to the provider."""
         self._system: list[Block] = []
         self._turns: list[Turn] = []
 

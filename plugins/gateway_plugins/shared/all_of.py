@@ -2,7 +2,7 @@
 
 Generators write `allOf` for inheritance, for intersections, and for a reference with a description beside it. Gemini
 ignores `allOf`. Anthropic and Bedrock accept no reference in it. They also demand `additionalProperties: false` in
-every object. Then two parts with different properties would exclude each other, and no value would be valid.
+every object. With this keyword, each part would forbid the properties of the other parts, and no value would be valid.
 
 - A keyword whose values in two parts cannot be combined stays in `allOf`.
 - If one part forbids additional properties, the merged object forbids them, and has the properties of all parts.
@@ -87,7 +87,7 @@ def merged(own: Schema, parts: Iterable[Any]) -> Schema:
 
 
 class _Sum:
-    """A schema to which parts are added. Adding a part takes a time in proportion to the size of the part."""
+    """A schema to which parts are added. The time to add a part is proportional to the size of the part."""
 
     def __init__(self) -> None:
         self._made: Schema = {}

@@ -41,7 +41,7 @@ class BlockOrder(msgspec.Struct):
     _ended: set[int] = msgspec.field(default_factory=set)
     """Indexes of the blocks in `_held` that have ended."""
     _over: set[int] = msgspec.field(default_factory=set)
-    """Indexes of the blocks that have ended, and whose events were all passed on."""
+    """Indexes of the blocks that have ended and whose events were all passed on."""
     _unnumbered: int = 0
 
     def take(self, given: Any, event: Event, role: Role) -> list[tuple[int, Event]]:
@@ -91,7 +91,8 @@ class BlockOrder(msgspec.Struct):
     def _released(self) -> list[tuple[int, Event]]:
         """Return the held events that can be passed on now.
 
-        These are the events of ended blocks, and those of the first block that has not ended.
+        These are the events of the blocks that have ended, up to the first block that has not, and the events of that
+        block.
         """
         events: list[tuple[int, Event]] = []
         while self._open is None and self._held:

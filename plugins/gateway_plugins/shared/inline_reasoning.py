@@ -214,7 +214,7 @@ class InlineReasoning:
 
 
 def _overlap(text: str, tag: str) -> int:
-    """Return the length of the longest suffix of `text` that begins `tag` without completing it."""
+    """Return the length of the longest end of `text` that is an incomplete `tag`: 3 for "plan </t" and "</think>"."""
     return next((size for size in range(min(len(text), len(tag) - 1), 0, -1) if text.endswith(tag[:size])), 0)
 
 

@@ -12,10 +12,10 @@ _TEXT = rb'\s*+:\s*+"([^"\\]*+)"'
 
 
 def piece_pattern(*names: str) -> re.Pattern[bytes]:
-    r"""Return the pattern of a `delta` that is a text, or an object with one text that has one of these names.
+    r"""Return a pattern for a `delta` that is an object with one text. The text's key is one of `names`.
 
-    The object may begin with its `type`. The text has no escaped characters, so that its bytes can be counted. Without
-    names, the `delta` itself is the text.
+    Without names, the pattern is for a `delta` that is itself a text. An object may begin with its `type`. The pattern
+    matches only a text without escapes, so that the bytes of the text can be counted.
 
     >>> piece_pattern("text").search(b'{"delta": {"type": "text_delta", "text": "hi"}}')[1]
     b'hi'

@@ -274,7 +274,7 @@ def _declared(reply: StepResponse) -> str:
 
 
 def _name(url: str) -> str:
-    """Return the name of the file: the last segment of the URL's path; "" for a data: URL."""
+    """Return the name of the file, which is the last segment of the URL's path. Return "" for a data: URL."""
     return "" if not _is_url(url) else unquote(urlsplit(url).path.rpartition("/")[2])
 
 

@@ -133,10 +133,10 @@ def _targets(value: Any) -> Iterator[Steps]:
 
 
 def _add_references(value: Any, at: Steps, inside: list[Steps], references: dict[Steps, set[Steps]]) -> None:
-    """Add the references in `value`, a part of a schema, to `references`. `at` is the path of `value`.
+    """Add the references in `value`, a part of a schema, to the mapping `references`. `at` is the path of `value`.
 
     - A key of `references` is the path of the whole schema, or of a part to which a reference leads. Its value is the
-      set of paths to which references inside that part lead.
+      set of paths to which references inside that part lead. For example, `{(): {("$defs", "a")}}`.
     - `inside` has the paths of all parts that contain `value`.
     - The `$defs` and `definitions` of a part do not count as inside the part, because it only refers to them.
     """

@@ -121,9 +121,7 @@ def decide(
 
 
 def caps_beside(caps: Caps, planned: Plan) -> Caps:
-    """Return the model's capabilities with the planned thinking. While they think, some models cannot be forced to call
-    tools.
-    """
+    """Return the model's capabilities while it thinks as planned. Some models then cannot be forced to call tools."""
     return replace(caps, forced_tool_choice=can_force(caps, thinks=planned.thinks))
 
 

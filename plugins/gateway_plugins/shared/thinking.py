@@ -177,9 +177,11 @@ def _drop_request(request: ThinkingRequest, drop: Drop) -> ThinkingPlan:
 def _plan_without(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingPlan:
     """Return the plan for a client that requests no thinking.
 
-    If the client switches thinking off, and the model thinks by default, the plan switches thinking off. If the model's
-    thinking cannot be switched off, the plan has the weakest effort that the model accepts, if any, and the client's
-    fields are reported as dropped. The fields are also reported for an unknown model, because it may think by default.
+    - If the client does not mention thinking, the plan is empty.
+    - If the client switches thinking off, the plan switches it off for a model that thinks by default.
+    - If the model's thinking cannot be switched off, the client's fields are reported as dropped. The plan then has the
+      weakest effort that the model accepts, if it accepts efforts.
+    - For an unknown model, the client's fields are reported too, because the model may think by default.
     """
     if not request.is_off or (caps.reasoning == "none" and caps.family):
         return ThinkingPlan()

@@ -47,14 +47,14 @@ class Counts:
         return self._counts[name]
 
     def add(self, report: Mapping[str, int | None]) -> None:
-        """Replace counts by those of a later report. A count that is None in the report replaces nothing."""
+        """Replace the counts by the counts of a later report. A count that is None in the report replaces nothing."""
         counts = {name: count for name, count in report.items() if count is not None}
         if any(map(counts.get, _OF_PROMPT)):
             self._replace_prompt(counts)
         self._counts |= {name: counts[name] for name in ("output", "reasoning") if counts.get(name)}
 
     def correct(self, counts: Mapping[str, int | None]) -> None:
-        """Replace counts by those on the provider's invoice. A count of 0 or None replaces nothing."""
+        """Replace the counts by the counts that the provider bills. A count of 0 or None replaces nothing."""
         self._counts |= {name: count for name, count in counts.items() if count}
 
     def complete(self, counts: Mapping[str, int | None]) -> None:

@@ -49,8 +49,7 @@ class _Conversion:
     def __init__(self, request: ClientRequest, target: Target, drop: Drop) -> None:
         self.names = Names()
         self.schema_tool = ""
-        """Name of the schema tool, by which the answer gets a JSON format (`shared/output_format.py`). It is "" if
-        there is none.
+        """Name of the schema tool, whose input is the answer (`shared/output_format.py`). It is "" if there is none.
 
         The method `body` sets it.
         """

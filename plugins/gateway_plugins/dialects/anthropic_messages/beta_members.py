@@ -149,11 +149,9 @@ _Place = tuple[str, Callable[[], None]]
 
 @cache
 def _marks(feature: Feature) -> dict[str, list[bytes]]:
-    """Return byte strings that show which parts of a body may need the beta, under the keys `tools`, `messages` and
-    `cache`.
+    """Return byte strings for a quick search, by the part of the body to search: `tools`, `messages` or `cache`.
 
-    The JSON text of a part that needs the beta contains at least one of them. For example, the field `tools` is decoded
-    only if its text contains a byte string under the key `tools`.
+    A part that needs the beta contains at least one of its byte strings. So a part without them need not be decoded.
     """
     return {
         "tools": [f'"{name}'.rstrip("*").encode() for name in (*feature.tool, *feature.tool_types)],
@@ -240,9 +238,9 @@ def _in_content(edited: EditedMembers, content: Any, at: str, feature: Feature) 
 
 
 def _is_search(block: Block, feature: Feature) -> bool:
-    """Return whether a block calls a tool search.
+    """Return whether a block is a call of a tool search, if `feature` is the beta for results of tool searches.
 
-    The result is False for every `feature` except the beta for results of tool searches.
+    For any other `feature`, return False.
     """
     name = text(block.get("name"))
     return _REFERENCE in feature.blocks and block.get("type") == "server_tool_use" and name.startswith(_SEARCH)

@@ -74,7 +74,7 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 def is_unsigned_loop(messages: Sequence[Block]) -> bool:
     """Return whether the last message has tool results for calls that the model made without thinking.
 
-    This is so if the first block of the previous assistant message is not thinking.
+    The model made them without thinking if the previous assistant message does not begin with a thinking block.
 
     System messages are ignored.
     """

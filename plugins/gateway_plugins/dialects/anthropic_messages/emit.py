@@ -242,7 +242,7 @@ class Stream:
 
 
 class Whole:
-    """Writes one whole reply (`reply_events.WholeWriter`)."""
+    """Writes one reply that is not streamed (`reply_events.WholeWriter`)."""
 
     def __init__(self, model: str) -> None:
         self._model = model

@@ -34,7 +34,7 @@ _FREE_WITH: Final = ("web_search_2026", "web_fetch_2026")
 class Meter:
     """Reads facts (usage, stop reason, ...) from the events of a reply.
 
-    `billed` and `tier` come from the reply's headers.
+    `billed` has the token counts in the reply's headers, and `tier` is the service tier there.
     """
 
     def __init__(

@@ -93,8 +93,8 @@ def _thinking(edited: EditedMembers, caps: Caps, betas: list[str], drop: Drop, *
 def _write_thinking(edited: EditedMembers, request: ThinkingRequest, plan: ThinkingPlan, caps: Caps) -> None:
     """Write the plan into the field `thinking`.
 
-    The client's `display` is kept. The client's type `disabled` is kept if the model accepts it, even if the model does
-    not think by default.
+    The client's `display` stays. If the client's type is `disabled` and the model accepts it, the field stays
+    unchanged, even for a model that does not think by default.
     """
     given = mapping(edited["thinking"])
     made: dict[str, Any]
@@ -206,8 +206,8 @@ def _end(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) -> None
 def _may_end_with_assistant(raw: bytes) -> bool:
     """Return whether the last message may be the assistant's.
 
-    This is so if `"assistant"` occurs in the JSON text after the last `"user"`.
-    The messages are not decoded, because decoding a long conversation would take milliseconds.
+    It may be if `"assistant"` occurs in the JSON text after the last `"user"`. The messages are not decoded, because
+    decoding a long conversation would take milliseconds.
     """
     return raw.rfind(b'"assistant"') > raw.rfind(b'"user"')
 

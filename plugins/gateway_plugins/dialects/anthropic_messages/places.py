@@ -74,7 +74,9 @@ def _request(data: dict[str, Any]) -> Iterator[Place]:
 
 
 def _blocks(content: Any, path: Path, role: str, within: Path = ()) -> Iterator[Place]:
-    """Yield the places of the texts in a content. `within` names the block around the content; () in a message."""
+    """Yield the places of the texts in a content. `within` is the name of the block around the content. It is () for
+    the content of a message.
+    """
     if isinstance(content, str):
         yield Place(path, "text", within, role=role)
     for number, block in enumerate(sequence(content)):

@@ -361,7 +361,7 @@ _ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Types of blocks that are read in a message, by the message's role."""
 _SERVERS_INPUT: Final = frozenset({"container_upload", "tool_addition", "tool_removal", "mcp_approval_response"})
-"""Types of blocks in user messages. Only Anthropic's own servers can use these blocks."""
+"""Types of blocks in user messages that only Anthropic's own servers can use."""
 _READERS: Final[Mapping[str, tuple[Callable[[Raw, str, Drop], Block], tuple[str, ...]]]] = {
     # type: (reader, fields that the reader knows)
     "text": (_text, ("text", "cache_control", "citations")),

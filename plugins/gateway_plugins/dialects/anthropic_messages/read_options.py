@@ -186,7 +186,7 @@ def answer_effort(top: Members, thinking: ThinkingRequest, caps: Caps, drop: Dro
 def output_format(top: Members, drop: Drop) -> JsonFormat | None:
     """Return the answer's format from `output_config.format` or the older `output_format`.
 
-    Return None without either.
+    Return None if the request has neither.
     """
     config = checks.object_of(member(top, "output_config"), "/output_config")
     checks.inner_leftovers(config, ("effort", "format"), "/output_config", drop)

@@ -46,13 +46,11 @@ _NO_GEOS: Final = frozenset({"global", "not_available"})
 _MESSAGE: Final = "message"
 _FALLBACK: Final = "fallback_message"
 _KINDS: Final[Mapping[str, str]] = {"compaction": "compaction", "advisor_message": "advisor"}
-"""The kind of the billed part for a type of iteration (`usage.iterations`). `_kind` handles all other types."""
+"""The kind of the billed part for each type of iteration (one run of a model). `_kind` handles all other types."""
 MAX_PARTS: Final = 32
 """Maximum number of billed parts of a reply. The tokens of further iterations are added to the last part."""
 _MAX_KIND: Final = 64
-"""Maximum number of characters of a billed part's kind if `_KINDS` does not have it, so that it is the provider's own
-name.
-"""
+"""Maximum number of characters of a billed part's kind that the provider has named. A longer name is cut."""
 MAX_ITERATIONS: Final = 1024
 """Maximum number of iterations that are read. If a reply has more, the cost is only an estimate."""
 
@@ -91,7 +89,7 @@ class Reports:
 
     @property
     def _known(self) -> Counts:
-        """The counts in `_reported`. If they have no output count, the guess in `message_start` is added."""
+        """The counts in `_reported`. If they lack an output count, the provider's guess in `message_start` is added."""
         known = self._reported
         if not self._has_output:
             known.complete({"output": self._first_output})
@@ -101,7 +99,7 @@ class Reports:
     def _reported(self) -> Counts:
         """The top-level counts of `usage`, completed with the counts in the reply's HTTP headers.
 
-        They do not include the output count in the event `message_start`, because it is only a guess of the provider.
+        The output count in the event `message_start` is left out, because it is only the provider's guess.
         """
         known = self._counts.copy()
         known.complete(self._billed)

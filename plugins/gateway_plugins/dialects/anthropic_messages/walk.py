@@ -68,7 +68,7 @@ _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
 
 
 class Reader:
-    """Reads one reply. Signatures, except Claude's, get a tag with the model's family (`maker.tagged`)."""
+    """Reads one reply. Each signature, except Claude's, gets a tag with the model's family (`shared/reasoning.py`)."""
 
     def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -82,7 +82,7 @@ class Reader:
         self._kind = ""
         """Type of the open block. It is "" if none is open."""
         self._input: Any = None
-        """Input in the first event of the open call; None after a piece of input, because pieces replace it."""
+        """The input in the first event of the open tool call. It is None after a piece of input, which replaces it."""
         self._signature = ""
         self._thought = False
         """True if the open block has had a piece of readable thinking."""

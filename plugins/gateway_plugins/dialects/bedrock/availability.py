@@ -1,13 +1,13 @@
-"""Advice for errors of Bedrock about a model that cannot be called: where it can be called, and what is lacking.
+"""Advice for Bedrock's errors about a model that cannot be called, such as the names by which it can be called.
 
 - Bedrock serves a model in some regions only. Most models are called by an inference profile, whose id is the model's
   id with a region prefix, such as `us.anthropic.claude-…`. For some models, the account must first request access.
-- Bedrock's messages do not say which prefix is right, nor where the account has the model.
+- Bedrock's messages say neither which prefix is right nor in which regions the account has the model.
 - One exception of Bedrock has many causes. So the text of the message decides which advice fits.
 
-Sources of the messages: juspay/neurolink#1380 and logancyang/obsidian-copilot#2472 (on-demand throughput);
-recorded traffic (invalid identifier); langgenius/dify#2829, aws-samples/anthropic-on-aws#252 and
-awslabs/llmeter#35 (access, AWS Marketplace, legacy models).
+Sources of the messages: juspay/neurolink#1380 and logancyang/obsidian-copilot#2472 (on-demand throughput); recorded
+traffic (invalid identifier); langgenius/dify#2829, aws-samples/anthropic-on-aws#252 and awslabs/llmeter#35 (access, AWS
+Marketplace, legacy models).
 """
 
 from __future__ import annotations
@@ -37,19 +37,22 @@ _PREFIXES: Final = (
     ("ap-", ("apac", "global")),
     ("ca-", ("ca", "global")),
 )
-"""Prefixes by region. The first entry that fits a region counts. Not every model has each of the prefixes."""
+"""Prefixes of inference profiles by the beginning of a region's name. The first entry that fits a region is used.
+
+A model may lack some of the prefixes.
+"""
 
 
 class _Place(NamedTuple):
-    """The model that could not be called, and where."""
+    """The model that could not be called, its provider and region, and its other names."""
 
     model: str
     """The model's id or ARN."""
     provider: str
     region: str
-    """The region in the host. It is "" if the host, such as that of a proxy, names none."""
+    """The region in the host's name. It is "" if the host, such as a proxy, names none."""
     others: Sequence[OfferedModel]
-    """The same model at other providers, or by other names."""
+    """The same model at other providers, or under other names."""
 
     @property
     def where(self) -> str:
@@ -69,7 +72,7 @@ def advice(problem: Problem, target: Target, offers: Iterable[OfferedModel]) -> 
 
 
 def _profile(place: _Place) -> str:
-    """Return the names of the inference profiles of a model that cannot be called by its own id."""
+    """Return advice for a model that can be called only by an inference profile: the names of its profiles."""
     prefixes = _prefixes(place.region) or ("us", "eu", "global")
     names = " or ".join(f"{prefix}.{base_id(place.model)}" for prefix in prefixes)
     given = geo(place.model)
@@ -79,7 +82,7 @@ def _profile(place: _Place) -> str:
 
 
 def _unknown(place: _Place) -> str:
-    """Return why a name may be unknown in its region."""
+    """Return advice for an unknown model name: the right prefix, or the commands that list the names."""
     prefixes, given = _prefixes(place.region), geo(place.model)
     if prefixes and given and given not in prefixes:
         return _misplaced(given, place.region, prefixes)
@@ -141,7 +144,7 @@ def _prefixes(region: str) -> tuple[str, ...]:
 
 
 def _elsewhere(place: _Place) -> str:
-    """Return by which other names the caller can use the model, or "" if there are none."""
+    """Return a text that lists other names by which the caller can use the model, or "" if there are none."""
     if not place.others:
         return ""
     names = [f'"{offer.provider}/{offer.model}"{_in_region(offer)}' for offer in place.others[:MAX_NAMED]]

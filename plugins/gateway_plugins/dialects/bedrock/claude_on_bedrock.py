@@ -52,7 +52,7 @@ _TIERS: Final = ("flex", "priority", "reserved")
 
 
 def native_body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
-    """Return the body of an InvokeModel client, with few changes.
+    """Return the body of an InvokeModel client's request, with only these changes:
 
     - An API version that the model does not accept is replaced. Anthropic's SDKs from 2.0 on send "2026-10-21". Claude
       4.6 and older refuse this version on Bedrock.
@@ -287,8 +287,8 @@ def with_counts(event: Event, counts: Mapping[str, int], lifetimes: Mapping[str,
     """Return a `message_delta` event with all token counts, because Anthropic sends all counts in it (new-api#2881).
 
     Bedrock may report some counts only in `message_start` or in its metrics. `lifetimes` are the cache writes by
-    lifetime. They are always added together with counts. If the event had only the total of cache writes, the meter
-    (usage reader) would conclude that the provider does not report them by lifetime.
+    lifetime. The event gets them together with their total. With the total alone, the meter (usage reader) would
+    conclude that the provider does not report cache writes by lifetime.
     """
     data = mapping(event.data)
     reported = mapping(data.get("usage"))

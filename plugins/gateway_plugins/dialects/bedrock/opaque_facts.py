@@ -1,7 +1,8 @@
 """Reads the token counts of an InvokeModel reply whose body is opaque (not interpreted).
 
 Some model families report usage in the body. The last chunk of a stream has metrics, and replies have headers with
-counts. AWS bills by the metrics, so they replace the counts in the body. A missing count is taken from the headers.
+counts. AWS bills by the metrics, so they replace the counts in the body. If both lack a count, it is taken from the
+headers.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ _NO_BILL: Final[Mapping[str, int]] = {}
 
 
 def tier_of_headers(headers: Headers) -> str:
-    """Return "optimized" if the headers report optimized latency, and otherwise the service tier; "" if there is
-    none.
+    """Return the tier that decides the price: "optimized" for optimized latency, or else the service tier.
+
+    Return "" if the headers report neither.
     """
     if headers.get("x-amzn-bedrock-performanceconfig-latency") == "optimized":
         return "optimized"

@@ -97,7 +97,7 @@ _IN_STREAM: Final[Mapping[str, str]] = {
     "ModelErrorException": "ModelStreamErrorException",
 }
 _IN_CONVERSE: Final[Mapping[str, str]] = {"ModelTimeoutException": "ModelStreamErrorException"}
-"""Exceptions that ConverseStream does not have, each with the exception that ConverseStream sends in its place."""
+"""Exceptions that ConverseStream lacks, each with the exception that ConverseStream sends instead."""
 _KEY_FAULTS: Final = frozenset(
     {
         "ExpiredTokenException", "IncompleteSignature", "InvalidClientTokenId", "InvalidSignatureException",
@@ -242,9 +242,10 @@ For an unknown path, AWS answers with status 200 and an exception in the field `
 def problem_for(head: Head, body: bytes) -> Problem | None:
     """Return the problem in an error reply, or None if the reply is no error.
 
-    The problem is named by the error header. Without this header, `__type` or `code` in the body names it, or else the
-    status. A reply with status 200 is an error if it has the error header, or if its body begins with an exception. A
-    field `Output` without an exception does not make it an error, because a model's reply may have this field.
+    The error header names the problem. If it is missing, `__type` or `code` in the body names the problem. If these are
+    missing too, the status decides. A reply with status 200 is an error if it has the error header, or if its body
+    begins with an exception. A field `Output` without an exception does not make it an error, because a model's reply
+    may have this field.
     """
     if head.status < 400 and _ERROR_HEADER not in head.headers and _EXCEPTION.match(body) is None:
         return None

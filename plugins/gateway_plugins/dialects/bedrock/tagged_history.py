@@ -85,7 +85,7 @@ def _changes(top: Members, target: Target, drop: Drop, untag: _Untag, inside: st
 
 
 def _untag(messages: Any, maker: Maker, drop: Drop, untag: _Untag, inside: str = _CONTENT) -> bool:
-    """Remove the tags, and the blocks that the target cannot use. Return whether anything changed.
+    """Remove the tags in `messages`, and the blocks that the target cannot use. Return whether anything changed.
 
     `inside` is the field of each message that has the thinking blocks: `content` or `thinking_blocks`. A message whose
     `content` becomes empty is removed. A field `thinking_blocks` that becomes empty is removed too, because servers
@@ -143,7 +143,7 @@ def _member(holder: _Block, name: str, maker: Maker) -> bool | None:
 
 
 def _redacted(holder: _Block, redacted: str, maker: Maker) -> bool | None:
-    """Remove the tag from redacted thinking of Converse. The result means the same as that of an `_Untag`.
+    """Remove the tag from redacted thinking of Converse. Return True, False or None, as an `_Untag` does.
 
     In Converse, the tag and the data are encoded together in base64.
     """

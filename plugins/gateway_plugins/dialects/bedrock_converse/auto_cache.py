@@ -60,7 +60,7 @@ def _marked(request: ClientRequest, caps: Caps, lifetime: str) -> ClientRequest 
 
 
 def _with_points(name: str, raw: bytes, point: bytes, caps: Caps) -> bytes | None:
-    """Return `raw` (the JSON value of the field `name`) with cache points, or None if none can be set."""
+    """Return the field `name` with cache points, or None if none can be set. `raw` is the field's JSON text."""
     if name == "messages":
         return marked_turns(raw, lambda content: _in_content(content, point))
     if name == "system":

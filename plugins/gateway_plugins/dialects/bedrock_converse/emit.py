@@ -78,7 +78,7 @@ class ReplyOptions(msgspec.Struct, frozen=True):
         return {"latencyMs": round((monotonic() - self.started) * 1000)}
 
     def fields(self, stop: Stop, usage: Usage | None) -> Block:
-        """Return `additionalModelResponseFields` with each requested value that is known, or {} without any."""
+        """Return `additionalModelResponseFields` with each requested value that is known, or {} if none is known."""
         known: dict[str, Any] = {}
         if stop.sequence:
             known |= {"/stop_sequence": stop.sequence, "/delta/stop_sequence": stop.sequence}

@@ -32,8 +32,10 @@ class Reports:
         self._counts = Counts()
         self._tier = self._model = ""
         self.reported = False
-        """True if a report has a count of input or output tokens, which may be 0 (if a guardrail blocked the
-        prompt)."""
+        """True if a report has a count of input or output tokens, even if the count is 0.
+
+        Bedrock reports 0 if a guardrail blocked the prompt.
+        """
 
     def add(self, data: Mapping[str, Any]) -> None:
         """Add a report. `data` is the event `metadata` or a whole reply."""
@@ -75,9 +77,9 @@ def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
 
 
 def tier_of(data: Mapping[str, Any]) -> str:
-    """Return the tier that decides the price: "optimized" for optimized latency, else the service tier; "" for none.
+    """Return the tier that decides the price: "optimized" for optimized latency, or else the service tier.
 
-    `data` is the event `metadata` or a whole reply.
+    `data` is the event `metadata` or a whole reply. Return "" if it has neither.
     """
     latency = lenient.text(lenient.mapping(data.get("performanceConfig")).get("latency"))
     if latency == "optimized":

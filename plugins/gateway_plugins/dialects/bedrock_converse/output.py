@@ -1,4 +1,6 @@
-"""Writer of the answer's format (a JSON schema) in a Converse request: natively, by a tool, or by a hint in the prompt.
+"""Writer of the answer's format (a JSON schema) in a Converse request: natively, by a schema tool, or by a hint.
+
+The schema tool is a tool whose input is the answer. A hint is a text in the system prompt.
 
 Every translation to Converse uses this writer. `shared/output_format.py` explains the three ways.
 """

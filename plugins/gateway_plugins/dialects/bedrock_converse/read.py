@@ -90,9 +90,9 @@ def _known(raw: Any, at: str, drop: Drop) -> Any:
 
 
 def _without_servers(blocks: list[Block], servers: set[str], drop: Drop) -> list[Block]:
-    """Return the blocks except calls of tools that a provider ran itself, and except the results of these calls.
+    """Return the blocks without the calls of tools that a provider ran itself, and without the results of these calls.
 
-    `servers` has the ids of these calls in earlier messages. This function adds the ids of those in `blocks`.
+    `servers` has the ids of these calls in earlier messages. This function adds the ids of such calls in `blocks`.
     """
     carried = []
     for block in blocks:

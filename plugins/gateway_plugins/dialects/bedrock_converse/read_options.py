@@ -244,7 +244,7 @@ def choice(top: Members, extra: Mapping[str, Any]) -> ToolChoice:
 def output_format(top: Members, extra: Mapping[str, Any], drop: Drop) -> JsonFormat | None:
     """Return the format in `outputConfig.textFormat` or in Claude's `output_config.format`.
 
-    Return None without either.
+    Return None if the request has neither.
     """
     output = member(top, "outputConfig")
     output = {} if output is None else struct(output, "/outputConfig", ("textFormat", "effort"), drop)
@@ -287,7 +287,7 @@ def service_tier(top: Members, drop: Drop) -> str:
 
 
 def latency(top: Members, drop: Drop) -> str:
-    """Return the requested latency: "standard" or "optimized"; "" if the request does not name one."""
+    """Return the requested latency, "standard" or "optimized". Return "" if the request names none."""
     return _word(top, "performanceConfig", "latency", _LATENCIES, drop)
 
 

@@ -19,7 +19,7 @@ _MEMBER: Final = "answer"
 _BEFORE: Final = f'{{"{_MEMBER}":'
 """Text before the answer in the JSON of the object that contains the answer, without white space."""
 _MAX_BEFORE: Final = 200
-"""Maximum number of characters to hold back before it is known whether an object surrounds the answer."""
+"""Maximum number of characters that are held back until it is known whether an object surrounds the answer."""
 _DEFINITIONS: Final = ("$defs", "definitions")
 
 
@@ -55,7 +55,7 @@ class AnswerText:
 
     def __init__(self) -> None:
         self._held = ""
-        """Text that may or may not belong to the answer. Later text decides."""
+        """Text that is held back until later text shows whether it belongs to the answer."""
         self._is_inside: bool | None = None
         """True if an object surrounds the answer, and False if not. It is None while this is not known."""
 

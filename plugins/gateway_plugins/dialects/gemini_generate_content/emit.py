@@ -226,7 +226,7 @@ class Stream(_Writer):
 
 
 class Whole(_Writer):
-    """Writer of one whole reply."""
+    """Writer of one reply that is not streamed."""
 
     def __init__(self, model: str, drop: Drop, options: ReplyOptions) -> None:
         super().__init__(model, drop, options)

@@ -46,7 +46,7 @@ class ModelTurn(msgspec.Struct):
     def report(self) -> None:
         """Report as dropped the thinking that is not sent.
 
-        An empty turn sends no thinking. Any other turn does not send the signatures whose function call is missing.
+        In an empty turn, this is all thinking. In any other turn, it is each signature whose function call is missing.
         """
         for at in self._thinking_at if self.is_empty else [at for _, at in self._waiting]:
             self.drop(at)

@@ -79,7 +79,7 @@ class _Contents(msgspec.Struct):
     _thoughts: list[Reasoning] = msgspec.field(default_factory=list)
     """Unsigned thinking that has not been added to the turn.
 
-    If a signature follows that the gateway wrote, the signature contains this thinking, which is then discarded here.
+    If a signature of the gateway follows, it contains this thinking too. The list is then emptied.
     """
     _calls: list[Call] = msgspec.field(default_factory=list)
     """The function calls of the model's last turn."""
@@ -238,9 +238,10 @@ class _Contents(msgspec.Struct):
 
 
 def _kind(part: Fields, *, needed: bool = True) -> str:
-    """Return the kind of a part, or "" for no kind if `needed` is false.
+    """Return the kind of a part. Return "" for a part without a kind, if `needed` is false.
 
-    Raises `Refused` for several kinds, and for no kind if `needed` is true.
+    Raises `Refused` for a part with several kinds. If `needed` is true, also raises `Refused` for a part without a
+    kind.
     """
     kinds = [name for name in _DATA if part.get(name) is not None]
     if len(kinds) > 1 or (needed and not kinds):

@@ -46,7 +46,7 @@ _UNMAPPED: Final = ("groundingMetadata", "urlContextMetadata", "logprobsResult")
 
 
 class Reader:
-    """Reads one reply. Thinking is passed on with the tag of the model's family (`maker.tagged`)."""
+    """Reads one reply. Each block of thinking gets a tag with the model's family (`shared/reasoning.py`)."""
 
     def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -170,9 +170,7 @@ class Reader:
             writer.redacted(token)
 
     def _settle(self, writer: Writer) -> None:
-        """End the open thinking block. Gemini did not sign this block. Therefore the client gets only the tag of the
-        model's family as its signature.
-        """
+        """End the open thinking block. Gemini did not sign it, so its signature is only the model family's tag."""
         if self._thinks:
             self._thinks = False
             writer.signature(self._maker.tagged(""))

@@ -41,11 +41,11 @@ class AssistantMessage(msgspec.Struct):
     _tokens: dict[str, Block] = msgspec.field(default_factory=dict)
     """The fields that hold the encrypted reasoning of a tool call, by the client's id of the call."""
     _tokens_at: dict[str, str] = msgspec.field(default_factory=dict)
-    """JSON pointer of the thinking block for each entry of `_tokens`, by the key of the entry."""
+    """JSON pointers of the thinking blocks from which the entries of `_tokens` were read, by the same keys."""
     _thinking_at: list[str] = msgspec.field(default_factory=list)
     """JSON pointers of the thinking that the message has."""
     _after_text: bool = False
-    """True if the last added piece was text. Thinking and tool calls do not count as text."""
+    """True if the last added piece was text, and not thinking or a tool call."""
 
     def add(self, pieces: Sequence[Piece]) -> None:
         for piece in pieces:

@@ -217,7 +217,7 @@ class Stream(_OpenBlock):
 
 
 class Whole(_OpenBlock):
-    """Writes one whole reply."""
+    """Writes one reply that is not streamed."""
 
     def __init__(self, model: str, drop: Drop) -> None:
         super().__init__(drop)

@@ -92,8 +92,8 @@ def _with_blocks(raw: dict[str, Any], at: str, drop: Drop) -> dict[str, Any]:
     """Return an assistant message with all thinking in `thinking_blocks`.
 
     Some clients send thinking blocks as parts of the content, with or without the field `thinking_blocks`
-    (BerriAI/litellm#23137). Mistral's clients send thinking as parts too. If the message has the field, and a part with
-    thinking is not in it, this part is reported as dropped.
+    (BerriAI/litellm#23137). Mistral's clients send thinking as parts too. If the message has the field, a part whose
+    thinking is not in the field is reported as dropped.
     """
     content: list[Any] = []
     blocks: list[Any] = []

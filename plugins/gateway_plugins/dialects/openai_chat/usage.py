@@ -9,7 +9,7 @@ Usage of the Responses API is read here too, after its fields are renamed (`dial
 - A report that is empty, null, or has only zeros replaces nothing.
 - Normally the prompt count includes the cache tokens (tokens read from a cache or written to it). Servers that pass on
   Anthropic's counts exclude cache tokens from the prompt count. Two signs show this: the prompt count is below the
-  count of cache tokens, or the total exceeds the sum of the prompt and completion counts by the count of cache tokens.
+  count of cache tokens, or the total is the sum of the prompt, completion and cache counts.
 - xAI and Gemini do not count thinking as completion tokens, but include it in the total
   (UKGovernmentBEIS/inspect_ai#5528).
 - Servers name the cached tokens differently: see `_READ` and `_WRITTEN`.
@@ -99,7 +99,7 @@ def _at(report: Any, path: Path) -> Any:
 
 
 def _first(report: Mapping[str, Any], paths: tuple[Path, ...]) -> int | None:
-    """Return the first count above 0; 0 if all counts are 0; None if there is no count."""
+    """Return the first count above 0. Otherwise return 0 if a count is 0, and None if there is no count."""
     values = [value for path in paths if path[0] in report and (value := _at(report, path)) is not None]
     counts = [number for value in values if (number := count(value)) is not None]
     return next(filter(None, counts), 0) if counts else None

@@ -86,7 +86,7 @@ class _Call(msgspec.Struct):
 
 
 class Reader:
-    """Reads one reply. Signatures of thinking get a tag with the model's family (`maker.encoded`)."""
+    """Reads one reply. Each signature of thinking gets a tag with the model's family (`shared/reasoning.py`)."""
 
     def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -300,7 +300,8 @@ class Reader:
     def _carry(self, call: _Call) -> None:
         """Gather the encrypted reasoning of a tool call. The client gets this reasoning later.
 
-        A call of the schema tool is the answer itself. Its encrypted reasoning is not gathered but reported as dropped.
+        The input of the schema tool is the client's answer. So the encrypted reasoning of such a call is not gathered,
+        but reported as dropped.
         """
         if not self._schema_tool or call.name != self._schema_tool:
             self._gathered.add_call(call.id, call.carried)

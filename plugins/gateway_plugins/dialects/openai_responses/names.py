@@ -18,7 +18,7 @@ CUSTOM: Final = "custom"
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """A tool with the client's name and namespace for it. `kind` is `FUNCTION`, `CUSTOM` or `LOCAL_SHELL`."""
+    """The client's name and namespace of a tool. `kind` is `FUNCTION`, `CUSTOM` or `LOCAL_SHELL`."""
 
     kind: str
     name: str

@@ -76,7 +76,7 @@ def _piece(item: int, part: int) -> tuple[Place, ...]:
 
 
 def _wholes(event: Event, name: str, last: str) -> Iterator[Place | Copy]:
-    """Yield the places of texts in an event with a complete part, item or response."""
+    """Yield the places of texts in an event that contains a part, an item or the whole response."""
     if name in {"response.content_part", "response.reasoning_summary_part"}:
         data = mapping(event.data)
         where = "content" if "content_index" in data else "summary"

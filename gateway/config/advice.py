@@ -112,12 +112,13 @@ def _unused_provider(provider: Provider, report: Report) -> None:
 
 
 def _unknown_cost(provider: Provider, config: Config, report: Report) -> None:
-    """Warn if the costs of a provider's calls are unknown because of its price list.
+    """Warn if the costs of a provider's calls are unknown because of its price list. They are unknown in three cases:
 
-    - Bedrock's prices vary by region, so a Bedrock provider must name a price list (Aperture's documentation).
-    - Compatibility flags (API formats) imply a price list. If `auto_cost_basis` is off, this list is not used, and a
-      provider must name a price list.
-    - The gateway must have the price list that a provider names.
+    - A Bedrock provider names no price list. Bedrock's prices vary by region, so no list can be implied (Aperture's
+      documentation).
+    - A provider names no price list, and `auto_cost_basis` is off. So the list that its compatibility flags (API
+      formats) imply is not used.
+    - The gateway does not have the price list that a provider names.
     """
     path: Path = ("providers", provider.id)
     known = ", ".join(BASES)

@@ -1,4 +1,4 @@
-"""The differences between two configurations, as paths. Values are never shown, because a value may be a secret."""
+"""Finds the differences between two configurations, as paths. Values are not shown, because a value may be a secret."""
 
 from __future__ import annotations
 

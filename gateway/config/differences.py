@@ -1,4 +1,4 @@
-"""The differences between two configurations, for people: changed lines, and changed values with their paths.
+"""Finds the differences between two configurations, for people: changed lines, and changed values with their paths.
 
 - The caller must first replace the secrets in both texts by marks (placeholders, `document/redact.py`), because the
   differences quote the texts.

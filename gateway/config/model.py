@@ -340,8 +340,8 @@ class Config:
 
 
 def active_secrets(config: Config) -> frozenset[str]:
-    """Return all secrets of a configuration: API keys, values of added headers, secret settings of plugins, the
-    database's password, and the secret of an export's bucket.
+    """Return all secrets of a configuration: API keys, private keys of service accounts, values of added headers,
+    secret settings of plugins, the database's password, and the secret keys of exports' buckets.
     """
     providers = config.providers.values()
     headers = [provider.add_headers for provider in providers]

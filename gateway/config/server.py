@@ -88,7 +88,7 @@ class Limits:
     control_frames_per_minute: int = 1000
     """Maximum number of HTTP/2 frames in a minute that carry neither a request nor a body, such as PING.
 
-    For each frame with content, a client may send some more of these (`web/http2/frames.py`).
+    For each frame with content, sent or received, a client may send four more (`web/http2/frames.py`).
     """
     head_seconds: float = 15
     """Maximum number of seconds from the first to the last byte of a request's head."""

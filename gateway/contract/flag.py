@@ -232,7 +232,7 @@ class Flag(FlagFacts, Protocol):
         """Return a changed request to send after the provider has refused `request`, or None to send none.
 
         - `build` leaves out the features whose names are in `request.without`. A changed request may add names.
-        - The first changed request of an attempt need not add a name. Each later one must add at least one.
+        - Each changed request after the first one of an attempt must add at least one name.
         - The gateway sends at most five changed requests in an attempt.
         - If the provider accepts a changed request, later calls of the same model leave out the same features.
 

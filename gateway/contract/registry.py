@@ -269,8 +269,8 @@ class _Search:
         """Check a plugin, and add it if it has no mistakes.
 
         A plugin with mistakes is left out if it comes from an installed package. A mistake in any other plugin is an
-        error. A file in the folder may also be a plugin of an installed package (`pip install -e`). It is then added
-        only once.
+        error. A file in the folder may also be a plugin of an installed package (`pip install -e`). Such a plugin is
+        added only once.
         """
         other, other_module = self.taken.get(candidate.name, (candidate, module))
         if other.group and not candidate.group and _is_same_file(other_module, module):

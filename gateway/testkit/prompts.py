@@ -1,4 +1,4 @@
-"""The parts of a request on which a simulated reply depends: the last user text, tool results, tools and length.
+"""Reads the parts of a request on which a simulated reply depends: the last user text, tool results, tools and length.
 
 `read` reads every dialect except Responses and Gemini, which have functions of their own. A missing text is "".
 """

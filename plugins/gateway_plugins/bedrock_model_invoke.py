@@ -136,7 +136,8 @@ def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps | ClientR
     """Return the request, or a generator of the steps that lead to a changed request or to a reply.
 
     - URLs of files are replaced by the files.
-    - CountTokens on Bedrock leads to a reply. Counting takes several requests if Bedrock refuses the first.
+    - For CountTokens on Bedrock, the steps count the tokens and return a reply. They send further requests if Bedrock
+      refuses the first.
     - If the provider has another API, headers of InvokeModel that cannot be converted are reported as dropped. Raises
       `Refused` if one of them names a guardrail.
     """
@@ -301,7 +302,7 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     """Yield the parts of a body that are not billed as text, such as images.
 
     The parts may have the form of any model family: Messages, Chat, Converse (Nova), or Titan's image. If a part has
-    the form of another family than the model's, the model refuses or ignores it, and does not bill it.
+    the form of another family than the model's, the model refuses or ignores it, and it is not billed.
     """
     yield from _FORMS.files(body)
     yield from messages_billing.of_tools(body)

@@ -120,7 +120,10 @@ def build(request: ClientRequest, target: Target, _drop: Drop) -> UpstreamReques
 
 
 def limit(request: ClientRequest) -> int | None:
-    """Return the output limit for the whole reply: the limit of one candidate times the number of candidates."""
+    """Return the output limit for the whole reply: the limit of one candidate times the number of candidates.
+
+    If the client requests several candidates without a limit, each counts as `json_api.UNLIMITED`.
+    """
     config = _config(request.top)
     if config is None:
         return None

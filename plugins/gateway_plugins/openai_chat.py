@@ -93,7 +93,10 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def limit(request: ClientRequest) -> int | None:
-    """Return the output limit for the whole reply: the limit of one answer times the number of answers (`n`)."""
+    """Return the output limit for the whole reply: the limit of one answer times the number of answers (`n`).
+
+    If the client requests several answers without a limit, each counts as `json_api.UNLIMITED`.
+    """
     one = json_api.limit_of(request, "max_completion_tokens", "max_tokens")
     answers = _answers(request)
     if answers <= 1:

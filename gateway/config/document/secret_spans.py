@@ -1,4 +1,4 @@
-"""The offsets of secrets in a document's text.
+"""Finds the offsets of secrets in a document's text.
 
 The patterns in `secret_patterns.py` recognise secrets. Other occurrences of the same secrets are found too, with or
 without JSON escapes. `redact.py` replaces the secrets by marks.

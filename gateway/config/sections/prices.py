@@ -40,7 +40,7 @@ MAX_BYTES: Final = 8 * 1024 * 1024
 
 
 def read_prices(name: str, reading: Reading) -> tuple[Entry, ...]:
-    """Return the rows of the file that the configuration names, or () if it names none."""
+    """Return the valid rows of the price file `name`. Return () if `name` is "", or if the file is unreadable."""
     if not name:
         return ()
     path = reading.folder / name

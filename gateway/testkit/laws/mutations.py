@@ -1,4 +1,6 @@
-"""Damaged forms of JSON values and of bytes, in a fixed order. The most common kinds of damage come first."""
+"""Makes damaged forms of JSON values and of bytes, in a fixed order, for the laws (rules) of plugins. The most common
+kinds of damage come first.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A canned reply in Anthropic's dialect: the whole message, and the events of its stream (Messages API reference)."""
+"""Renders a canned reply in Anthropic's dialect: the whole message, and the events of its stream."""
 
 from __future__ import annotations
 

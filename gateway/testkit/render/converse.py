@@ -1,4 +1,4 @@
-"""A canned reply in the format of Converse: the whole reply, and the events of its stream.
+"""Renders a canned reply in the format of Converse: the whole reply, and the events of its stream.
 
 The events have the order of recorded traffic.
 """

@@ -1,4 +1,4 @@
-"""Canned replies in each dialect of the simulated providers, whole and as the events of a stream."""
+"""Renders canned replies in each dialect of the simulated providers, whole and as the events of a stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A canned reply in the format of InvokeModel, which depends on the family of the model.
+"""Renders a canned reply in the format of InvokeModel, which depends on the family of the model.
 
 Claude replies in Anthropic's dialect. Two other formats are simulated: Nova replies with an object `usage`, and Llama
 with token counts beside the text.

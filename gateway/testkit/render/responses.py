@@ -1,4 +1,4 @@
-"""A canned reply in the format of OpenAI's Responses API: the whole response, and the events of its stream."""
+"""Renders a canned reply in the format of OpenAI's Responses API: the whole response, and the events of its stream."""
 
 from __future__ import annotations
 

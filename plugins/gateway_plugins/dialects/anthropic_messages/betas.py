@@ -1,6 +1,6 @@
-"""Anthropic's betas: the names that a client sends, and the names that a provider accepts.
+"""Selects the betas that are sent to a provider: the betas that the client names and the provider accepts.
 
-A beta is a feature that must be requested by name.
+A beta is a feature of Anthropic's API that must be requested by name.
 
 - A client of the Messages API names betas in the header `anthropic-beta`. A client of Bedrock can also name them in the
   field `anthropic_beta` of the body. Claude Code names different betas in the header and in the body.

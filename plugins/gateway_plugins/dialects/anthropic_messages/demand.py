@@ -1,4 +1,4 @@
-"""Rules for the messages of a Messages request that the gateway converts from another dialect.
+"""Builds the messages of a request that is converted to Messages, by the rules that Anthropic's API demands.
 
 The converting code passes the client's messages as `Turn`s, with Messages blocks and the client's tool ids. `arrange`
 makes a list of messages that the API accepts. The rules are the same for all clients' dialects. They depend on the

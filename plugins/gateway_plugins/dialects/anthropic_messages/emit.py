@@ -212,7 +212,10 @@ class Stream:
         self._stop = self._stop or stop
 
     def close(self) -> None:
-        """Write `message_delta` with the counts so far, and `message_stop`, if they are not written yet."""
+        """Write `message_delta` with the counts so far, and `message_stop`.
+
+        Do nothing before `finish`, or if these events are written already.
+        """
         if self._stop is None or self._ended:
             return
         self.block_end()

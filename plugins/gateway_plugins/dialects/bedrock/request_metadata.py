@@ -1,6 +1,6 @@
-"""Metadata of a request. AWS writes it into its logs of model invocations.
+"""Converts the metadata of a request from InvokeModel's header to Converse's field.
 
-InvokeModel has it in a header, Converse in a field. Source: botocore's service model of bedrock-runtime
+AWS writes the metadata into its logs of model invocations. Source: botocore's service model of bedrock-runtime
 (`RequestMetadata`).
 """
 

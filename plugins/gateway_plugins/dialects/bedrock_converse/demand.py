@@ -1,4 +1,4 @@
-"""Rules for the messages of a Converse request that the gateway converts from another dialect.
+"""Builds the messages of a request that is converted to Converse, by the rules that Bedrock demands.
 
 The converting code passes the client's messages as `Turn`s, with Converse blocks and the client's tool ids. `arrange`
 makes a list of messages that Bedrock accepts. The rules are the same for all clients' dialects. They depend on the

@@ -69,8 +69,8 @@ def response_fields(stops: Sequence[str], caps: Caps, *, stream: bool) -> Block:
     Returns {} if the request has no stop sequences, or if the model cannot name the stop sequence that ended its reply.
 
     Without `additionalModelResponseFieldPaths`, the reply does not name the stop sequence (litellm#40064). The path is
-    that of `stop_sequence` in a reply of Anthropic's own API. For a stream, it is the path in the event
-    `message_delta`, as Vercel's AI SDK and opencode send it.
+    `/stop_sequence`, as in a reply of Anthropic's own API. For a stream, it is `/delta/stop_sequence`, as in the event
+    `message_delta`. Vercel's AI SDK and opencode send the same paths.
     """
     if not (stops and caps.stop_sequence_named):
         return {}

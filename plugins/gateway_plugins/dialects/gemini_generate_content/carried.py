@@ -1,4 +1,4 @@
-"""Gemini's thought signatures, sent to clients of other dialects and back.
+"""Encodes Gemini's thought signatures for clients of other dialects, and decodes the values that clients send back.
 
 - Gemini signs a part of its reply, and wants the signature back on the same part. Gemini 3 refuses a function call
   without its signature. Other dialects have no field for a signature on a text or a function call.

@@ -1,4 +1,4 @@
-"""Rules for the contents of a generateContent request that the gateway converts from another dialect.
+"""Builds the contents of a request that is converted to generateContent, by the rules that Gemini demands.
 
 The converting code adds the client's messages to a `Conversation`, in order and with the client's tool ids.
 `Conversation` makes the fields `systemInstruction` and `contents`. The rules are the same for all clients' dialects.

@@ -1,4 +1,4 @@
-"""JSON schemas in the form that Gemini accepts, for `parametersJsonSchema` and `responseJsonSchema`.
+"""Converts JSON schemas to the form that Gemini accepts in `parametersJsonSchema` and `responseJsonSchema`.
 
 - References are replaced by their definitions. Gemini refuses other keywords beside `$ref`, and refuses definitions in
   some positions (anomalyco/opencode#12295, google-gemini/gemini-cli#13326).

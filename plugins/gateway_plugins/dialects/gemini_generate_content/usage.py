@@ -1,11 +1,11 @@
-"""The tokens of a reply, from one or several `usageMetadata`.
+"""Computes the tokens of a Gemini reply from its usage reports (`usageMetadata`).
 
 - Each report is cumulative, so a count in a later report replaces the count in an earlier one. A count that is missing
   or 0 replaces nothing, because ProtoJSON leaves zeros out.
 - `promptTokenCount` includes `cachedContentTokenCount`. Results of the provider's own tools are counted separately in
   `toolUsePromptTokenCount`, and are billed as input.
-- `candidatesTokenCount` excludes `thoughtsTokenCount` in Google's own replies. Some servers include it. The total
-  shows whether they do (BerriAI/litellm: `is_candidate_token_count_inclusive`).
+- `candidatesTokenCount` excludes `thoughtsTokenCount` in Google's own replies. Some servers include it. The total shows
+  whether they do (BerriAI/litellm: `is_candidate_token_count_inclusive`).
 - The counts of image and audio tokens (such as `image_input`) are parts of the counts of input and output tokens.
 
 Sources: the Gemini API's reference (UsageMetadata), and the google-genai SDK's types.

@@ -1,4 +1,4 @@
-"""Encrypted reasoning that a Chat provider requires back in the next turn. The client stores it until then.
+"""Encodes the encrypted reasoning that a Chat provider requires back. The client stores it until the next turn.
 
 - Some providers add encrypted reasoning to messages and tool calls, and require it back unchanged. Examples are
   Gemini's thought signatures and OpenRouter's `reasoning_details`. Other dialects have no fields for it.

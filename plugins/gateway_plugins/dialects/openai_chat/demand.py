@@ -1,4 +1,4 @@
-"""Rules for the messages of a Chat request that the gateway converts from another dialect.
+"""Builds the messages of a request that is converted to Chat, by the rules that OpenAI and compatible servers demand.
 
 The converting code adds the client's messages to a `Conversation`, in order and with the client's tool ids.
 `Conversation` makes `messages` that OpenAI and compatible servers accept. The rules are the same for all clients'

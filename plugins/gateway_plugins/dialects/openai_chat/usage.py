@@ -1,4 +1,4 @@
-"""The usage of a reply in the Chat dialect, from one or several reports.
+"""Computes the usage (tokens) of a reply in the Chat dialect from its usage reports.
 
 Usage of the Responses API is read here too, after its fields are renamed (`dialects/openai_responses/facts.py`).
 

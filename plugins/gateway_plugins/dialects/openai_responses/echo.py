@@ -1,4 +1,4 @@
-"""The response object at the beginning of a reply. Its fields repeat the settings of the request.
+"""Builds the response object at the beginning of a Responses reply. Its fields repeat the settings of the request.
 
 - A setting that the gateway has dropped is not repeated, because it has no effect.
 - Every field is present, and numbers are never null, as the Open Responses specification demands (ResponseResource).

@@ -1,9 +1,9 @@
-"""The encrypted part (`encrypted_content`) of reasoning items that the gateway writes: a list of thinking blocks.
+"""Encodes thinking blocks as the encrypted part (`encrypted_content`) of reasoning items that the gateway writes.
 
-- Clients of the Responses API store this string and send it back unchanged. Without it, a thinking model cannot
+- Clients of the Responses API store the encoded string and send it back unchanged. Without it, a thinking model cannot
   continue after a tool call (litellm#36197).
-- The list may have several blocks, readable or redacted. Each signature has the tag of the model family that made it
-  (`shared/reasoning.py`).
+- The encoded value is a list of blocks, each of them readable or redacted. Each signature has the tag of the model
+  family that made it (`shared/reasoning.py`).
 - A readable block has both text and signature. The provider requires the exact text, and the client may shorten the
   item's summary.
 """

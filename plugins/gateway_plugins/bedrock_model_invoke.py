@@ -136,8 +136,7 @@ def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps | ClientR
     """Return the request, or a generator of the steps that lead to a changed request or to a reply.
 
     - URLs of files are replaced by the files.
-    - For CountTokens on Bedrock, the steps count the tokens and return a reply. They send further requests if Bedrock
-      refuses the first.
+    - For CountTokens on Bedrock, the steps return the count as a reply. If Bedrock refuses, they ask in other ways.
     - If the provider has another API, headers of InvokeModel that cannot be converted are reported as dropped. Raises
       `Refused` if one of them names a guardrail.
     """

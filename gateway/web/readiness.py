@@ -203,7 +203,7 @@ class Readiness:
 
 
 def _refused_key(gateway: Gateway) -> str:
-    """Return the reason of the check `keys`, or "" if no key is refused.
+    """Return the reason why the check `keys` fails, or "" if no key is refused.
 
     Everybody may read the reason. Therefore it names a key by its number, and not by its name.
     """
@@ -219,7 +219,7 @@ def _refused_key(gateway: Gateway) -> str:
 
 
 def _unlisted(models: DiscoveredModels) -> str:
-    """Return the reason of the check `models`, or "" if all providers have listed their models when asked last."""
+    """Return the reason why the check `models` fails, or "" if each provider has listed its models when asked last."""
     failed = [provider for id_ in models.failures if (provider := models.written.providers.get(id_)) is not None]
     if not failed:
         return ""

@@ -48,7 +48,7 @@ class Server(Protocol):
     def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None: ...
 
     def connection(self, room: Room) -> Any:
-        """Return a protocol of HTTP/1.1 with the limits of `room`."""
+        """Return an asyncio protocol for HTTP/1.1 with the limits of `room`."""
 
 
 class Http2Connection(asyncio.Protocol):
@@ -93,8 +93,8 @@ class Http2Connection(asyncio.Protocol):
 
     @property
     def has_no_head(self) -> bool:
-        """True if no stream is open. A partly received head does not count. GOAWAY tells the client that its request
-        was not processed, so the client can send the request again.
+        """True if no stream is open. A partly received head does not count: if the connection ends, GOAWAY tells the
+        client that this request was not processed, so the client can send it again.
         """
         return not self._streams
 

@@ -159,14 +159,14 @@ class Stream(asyncio.Transport):
         return self._is_sent
 
     def sent(self, *, is_end: bool) -> None:
-        """Note that unsent bytes are sent. `is_end` is true for the end of the reply."""
+        """Record that the unsent bytes have been sent. `is_end` is true for the end of the reply."""
         if is_end:
             self._is_sent = True
             self._finish()
         self._balance()
 
     def served(self) -> None:
-        """Note that the protocol has finished the request."""
+        """Record that the protocol has finished the request."""
         self._is_served = True
         self._finish()
 

@@ -25,7 +25,7 @@ from gateway.upstream.health.window import Window
 
 State = Literal["closed", "open", "half_open", "slow_start"]
 Cause = Literal["", "failures", "outlier", "key_refused", "throttled"]
-"""The reason why a circuit is open or half open. It is "" if it is neither."""
+"""The reason why a circuit is open or half open. It is "" in the other states."""
 STATES: Final[tuple[State, ...]] = ("closed", "open", "half_open", "slow_start")
 
 MAX_DOUBLINGS: Final = 3

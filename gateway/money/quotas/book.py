@@ -290,7 +290,7 @@ class Quotas:
         return self._ledgers[key.kind].get(key.name)
 
     def shared_bucket(self, key: Bucket, rule: Rule) -> LiveBucket:
-        """Return a bucket at the present time, of which workers may get slices.
+        """Return a bucket, refilled up to now. Workers may get slices (parts) of its balance.
 
         `rule` is the rule of a new bucket, unless its quota is defined here.
         """
@@ -298,7 +298,7 @@ class Quotas:
         return self._ledgers[key.kind].shared(key.name, defined or rule, self.clock())
 
     def take(self, bucket: Bucket, terms: str, amount: int, *, estimated: bool = False) -> Charge:
-        """Take from a bucket what a worker has charged a call, and return the charge.
+        """Subtract the amount that a worker has charged for a call from a bucket. Return the charge.
 
         `terms` is the rule of the bucket in the worker, as text (`Rule.terms`).
         """

@@ -181,7 +181,8 @@ class LiveBucket:
     def own(self) -> int:
         """The amount that calls of this gateway may use, including the part that they have already reserved.
 
-        It is the balance less what workers hold, unless several gateways share the bucket (`slices.py`).
+        It is the balance minus the slices of workers. If several gateways share the bucket, it is this gateway's slice
+        (`slices.py`).
         """
         return self.balance - self.leased
 

@@ -44,15 +44,13 @@ MAX_SIGNS: Final = 500_000
 If a body has more, it is not decoded, and all its bytes count as text. Worker processes, which measure large bodies,
 have no such limit."""
 MAX_MEDIA_BYTES: Final = 4 * 1024 * 1024
-"""Maximum number of bytes of a large body that is measured on the event loop because it is mostly media."""
+"""Size in bytes below which a large body is measured on the event loop, if it consists mostly of media."""
 MAX_MEDIA_COMMAS: Final = 2_000
-"""Maximum number of commas in a body that is measured on the event loop because it is mostly media. The number of
-values is about the same.
-"""
+"""Number of commas below which a large body may count as mostly media. The number of values is about the same."""
 MIN_DIVIDED: Final = 256 * 1024
 """Minimum number of bytes of a body whose long strings are left out of the search for field names."""
 MAX_NAME: Final = 64
-"""Length in bytes from which on a string is left out of this search, because no field has such a long name."""
+"""Length in bytes from which on a string is left out of the search for field names. No field has such a long name."""
 MAX_OUTPUT: Final = 1_000_000
 """Maximum estimate of output tokens of one answer, even if the client's limit is higher. No model has a higher
 limit."""

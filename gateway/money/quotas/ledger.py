@@ -218,7 +218,9 @@ class Ledger:
         return bucket or self._live.setdefault(name, self._new(rule, rule.capacity, 0, now))
 
     def shared(self, name: str, rule: Rule, now: int) -> LiveBucket:
-        """Return a bucket at the time `now`, of which workers may get slices. A new bucket is full."""
+        """Return a bucket, refilled up to `now`. Workers may get slices of it (parts of its balance). A new bucket is
+        full.
+        """
         self._make_room([name], now)
         bucket = self.present(name, rule, now)
         bucket.accrue(now)

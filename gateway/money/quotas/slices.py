@@ -28,13 +28,13 @@ DRY_SECONDS: Final = 2.0
 The pause ends earlier if the bucket is refilled.
 """
 HELD_SECONDS: Final = 0.1
-"""Maximum number of seconds of the same pause while other gateways hold slices of the bucket. It is short, because they
-may give their slices back.
+"""Maximum number of seconds of this pause (`DRY_SECONDS`) if other gateways hold slices of the bucket. It is short,
+because the other gateways may give their slices back.
 """
 SCARCE_SECONDS: Final = 2.0
-"""Seconds for which a gateway takes nothing for later calls from a bucket after the bank has refused a call."""
+"""Seconds after a refusal by the bank in which a gateway asks only for waiting calls, and not for later calls."""
 QUICK_SECONDS: Final = 1.0
-"""Seconds after a grant within which a slice must not get low. If it does, the next slice is twice as large."""
+"""If a slice gets low within this number of seconds after a grant, the next slice is twice as large."""
 IDLE_SECONDS: Final = 10.0
 """Seconds without a call after which a gateway gives its slice back."""
 FIRST_CALLS: Final = 4

@@ -66,7 +66,9 @@ _ALL_UNUSED: Final = """
 SELECT n FROM header_terms t WHERE term >= '!' AND NOT EXISTS (SELECT 1 FROM call_headers h WHERE h.term = t.n)
 """
 FORGOTTEN: Final = "term < '!'"
-"""SQL of the condition that the text of a term is deleted. No name of a header begins with a character before "!"."""
+"""SQL condition that is true for a term whose text is deleted. A space and a number then replace the text. No name of a
+header begins with a character before "!".
+"""
 # a call is found by two terms for each of its headers, and by that with the value for certain
 _MISSING: Final = """
 FROM calls c CROSS JOIN json_each(iif(json_valid(c.headers), c.headers, '{}')) j

@@ -191,7 +191,7 @@ def _lists(connection: Connection, query: UsageQuery, times: Sequence[int]) -> l
 def _spans(query: UsageQuery, times: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Yield ranges of time that contain all of `times`.
 
-    If rows are sorted by time first, the ranges are in this order, so reading can stop when the answer is full.
+    If rows are sorted by time first, the ranges are sorted by time too, so reading can stop when the answer is full.
     """
     unit = UNITS.get(query.by[0])
     starts = sorted({unit.start(time) for time in times}) if unit is not None else [*times[:1]]

@@ -64,8 +64,8 @@ def errors(connection: Connection, selection: Selection, buckets: Sequence[Span]
 def _kinds(connection: Connection, numbers: Sequence[int]) -> dict[int, tuple[Any, ...]]:
     """Return the kinds of errors with the row numbers `numbers`, by number.
 
-    A kind is a tuple of code, the provider's own name for the error, provider, message, example, time in milliseconds,
-    and shape.
+    A kind is a tuple: code, the provider's own name for the error, provider, last message, id of the last call, its
+    time in milliseconds, and shape (the message without numbers and quoted text).
     """
     wanted = set(numbers)
     rows = connection.execute("SELECT n, code, native, provider, message, example, at, shape FROM error_kinds")

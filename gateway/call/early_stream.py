@@ -47,8 +47,8 @@ class EarlyStream:
         self._timer = self._loop.call_later(seconds * HEADLESS, self._begin)
 
     def head_came(self) -> None:
-        """Note that the provider has sent its response headers: restart the early head's timer with the shorter
-        delay.
+        """Restart the timer of the early head with the shorter delay, because the provider has sent its response
+        headers.
         """
         self._timer.cancel()
         if self._task is None:
@@ -61,7 +61,9 @@ class EarlyStream:
             self._task.cancel()
 
     async def end(self) -> web.StreamResponse | None:
-        """Do as `cancel` does. Return the response if its head has been sent already, or None otherwise."""
+        """Stop the timer and the pings, as `cancel` does. Return the response if its head has been sent, or None
+        otherwise.
+        """
         self.cancel()
         if self._task is not None:
             await asyncio.wait({self._task})

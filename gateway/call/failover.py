@@ -104,7 +104,7 @@ def _blames_provider(problem: Problem, *, is_our_key: bool) -> bool:
 def error_of_all(errors: Sequence[GatewayError]) -> GatewayError:
     """Return the error for the client after all attempts have failed. `errors` has one error per attempt, in order.
 
-    - The result is the last failure of a provider other than throttling.
+    - The result is the last error of a provider that is not a throttling error.
     - If all failed providers throttled, it is the last throttling error, with the shortest `Retry-After` of all
       attempts.
     - If no provider failed, it is the last refusal by the gateway.

@@ -58,7 +58,7 @@ class Records(Protocol):
     """The records that this process has written."""
 
     async def flush(self) -> None:
-        """Wait until the bank can know all records. Raises `StoreFailed` if this takes too long."""
+        """Wait until all records so far have reached the bank. Raises `StoreFailed` if this takes too long."""
 
 
 class Leases:

@@ -55,7 +55,7 @@ class Parts(msgspec.Struct, frozen=True):
 
 
 class SpoolReader(msgspec.Struct):
-    """Reads the spool of one other process, and knows which calls of this process are open."""
+    """Reads the spool of one other process, and remembers which calls are open in that process."""
 
     folder: Path
     offset: JournalOffset = msgspec.field(default_factory=JournalOffset)

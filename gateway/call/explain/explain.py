@@ -220,7 +220,7 @@ def _auto_cache(runtime: Runtime, offer: Offer) -> Literal["", "clients that can
 
 
 def role_origins(access: Access) -> tuple[str, ...]:
-    """Return the positions, in the configuration or policy, of the capabilities that give the caller the role."""
+    """Return the capabilities that give the caller the role, as their positions in the configuration or policy."""
     return tuple(given.origin for given in access.capabilities if access.role and given.role == access.role)
 
 

@@ -33,8 +33,9 @@ Connections are counted, and closed if there are too many, only after the iterat
 Configured = Callable[[], Config]
 """A function that returns the current configuration."""
 Accept = Callable[[socket.socket, Callable[[], asyncio.BaseProtocol]], asyncio.AbstractServer]
-"""A function that begins to accept the connections of a socket, with a protocol of the factory for each of them. The
-method `close` of its result stops this, and closes the socket."""
+"""A function that begins to accept connections on a socket. The second argument makes the protocol of each connection.
+The method `close` of the result stops accepting, and closes the socket.
+"""
 
 
 class Site(web.SockSite):

@@ -19,7 +19,7 @@ Outcome = tuple[Any, BaseException | None]
 
 
 def start(name: str, function: Callable[..., Any], args: Sequence[Any]) -> asyncio.Future[Outcome]:
-    """Call a function in a new thread with this name. Return the future that gets the outcome."""
+    """Call a function in a new thread called `name`. Return the future that gets the outcome."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Outcome] = loop.create_future()
 

@@ -51,8 +51,8 @@ class _Table(NamedTuple):
     unit: Unit
     """Unit of time of its rows."""
     number: str
-    """SQL expression that counts calls `c` as the table's column `calls` counts them. For tools, it is the number of
-    uses.
+    """SQL expression that computes the column `calls` from stored calls `c`: their number, or the number of uses of
+    tools.
     """
     condition: str
     """SQL condition that selects the calls to count."""

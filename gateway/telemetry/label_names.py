@@ -21,7 +21,7 @@ class HasUsers(Protocol):
 
 
 class Bounds(Protocol):
-    """The part of a configuration that has the label values."""
+    """The part of a configuration from which the label values are taken."""
 
     @property
     def providers(self) -> Mapping[str, HasModels]: ...

@@ -197,7 +197,7 @@ class Prices:
     def _rows(self, basis: str, model: str) -> list[Row]:
         """Return the rows of a model, ordered by their first day.
 
-        Built-in rows that begin on or after the first day of the operator's earliest row are left out.
+        The operator's rows replace the built-in rows from the first day of the operator's earliest row on.
         """
         for book, region, name in _places(basis, model):
             added, known = (rows.find(book, region, name) for rows in self._lists)

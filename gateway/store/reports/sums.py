@@ -316,8 +316,8 @@ def _called_within(
 def _lists(
     connection: Connection, selection: Selection, table: str, parts: Sequence[Piece], what: str
 ) -> Iterator[tuple[int, Any]]:
-    """Yield the index of each piece's bucket, and the result of the SQL expression `what`, a JSON list, over the
-    piece's rows.
+    """Yield a pair for each piece: the index of its bucket, and the JSON list that the SQL expression `what` makes of
+    its rows.
 
     The database makes one list for each piece, because returning many short rows would take longer.
     """

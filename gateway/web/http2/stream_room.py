@@ -28,7 +28,7 @@ class StreamRoom:
     def busy(self, connection: Any) -> None: ...
 
     def idle(self, connection: Any) -> None:
-        """Note that a protocol has finished a request."""
+        """Record that a protocol object has finished a request."""
         self._served(connection)
 
     def late(self, connection: Any) -> None: ...

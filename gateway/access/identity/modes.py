@@ -7,15 +7,18 @@ mode is the same whether tailscaled runs or not.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from gateway.access.identity.caller import Caller, Identify, Identity, unknown
 from gateway.access.identity.endpoints import endpoints
 from gateway.access.identity.localapi import LocalApiFailed
 from gateway.access.identity.lookups import Lookups
 from gateway.access.identity.loopback import Loopback
+from gateway.access.identity.origin import Origin
 from gateway.access.identity.proxy_protocol import Handover, Proxied, ProxyRefusals, Room, Sources
 from gateway.access.identity.serve_headers import ServeHeaders
 from gateway.access.identity.static import Static
@@ -23,6 +26,9 @@ from gateway.access.identity.whois import Whois, connecting
 from gateway.config.server import TAILSCALED, Listener, Mode
 from gateway.contract.errors import Refused
 from gateway.telemetry.log import Logger
+
+ID_BYTES: Final = 16
+"""Number of random bytes in the id of a connection."""
 
 
 class Modes:
@@ -35,6 +41,8 @@ class Modes:
 
         The default socket is always included, because its tailscaled may forward connections to any listener."""
         self._sources = Sources()
+        self._ids: WeakKeyDictionary[object, str] = WeakKeyDictionary()
+        """The ids of connections in `Origin`."""
         self._proxy_refusals = ProxyRefusals(log)
         self._by_endpoint: dict[str, tuple[Listener, Identify]] = {}
         self._call_listeners: list[Listener] = []
@@ -97,6 +105,27 @@ class Modes:
         `tailscale serve`, because they all come from the same address.
         """
         return "" if self.is_served(transport.get_extra_info("sockname")) else self._sources.peer(transport)
+
+    def origin(self, transport: asyncio.BaseTransport) -> Origin:
+        """Return the ends of a client's connection, for another process that identifies the caller."""
+        connection = transport.get_extra_info("connection", transport)
+        has_source, source = self._sources.known(connection)
+        return Origin(
+            id=self._ids.setdefault(connection, secrets.token_hex(ID_BYTES)),
+            peer=transport.get_extra_info("peername"),
+            local=transport.get_extra_info("sockname"),
+            has_source=has_source,
+            source=source,
+            secure=transport.get_extra_info("sslcontext") is not None,
+        )
+
+    def forwarded(self, connection: object, origin: Origin) -> None:
+        """Note the PROXY header of a connection that another process passes on.
+
+        The addresses of the connection must be those of `origin`.
+        """
+        if origin.has_source:
+            self._sources.note(connection, origin.source)
 
     async def machines(self) -> list[Identity]:
         """Return this machine's own identities: one for each listener in mode `whois`.

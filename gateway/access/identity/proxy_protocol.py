@@ -41,6 +41,10 @@ class Sources:
     def note(self, connection: object, source: Source) -> None:
         self._sources[connection] = source
 
+    def known(self, connection: object) -> tuple[bool, Source]:
+        """Return whether the connection began with a PROXY header, and the address in the header."""
+        return connection in self._sources, self._sources.get(connection)
+
     def peer(self, connection: Any) -> Any:
         """Return the address in the PROXY header, or "" if the header has no address.
 

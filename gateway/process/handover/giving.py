@@ -89,7 +89,7 @@ class Giver:
         A failure is only logged, because the gateway can serve without this socket.
         """
         try:
-            self._listening, self._file = _opened(self._state)
+            self._listening, self._file = open_private(self._state, FILE)
         except OSError as error:
             self._gateway.log.warning("handover.unavailable", reason=str(error))
         else:
@@ -217,15 +217,16 @@ async def _failure(connection: socket.socket, departure: Departure, lock: int) -
     return ""
 
 
-def _opened(state: Path) -> tuple[socket.socket, tuple[int, int]]:
-    """Return a new listening socket, and the device and inode of its file. An earlier file at the path is replaced.
+def open_private(state: Path, file: str) -> tuple[socket.socket, tuple[int, int]]:
+    """Return a new listening socket in the state folder, and the device and inode of its file.
 
-    Raises `OSError` if the socket cannot be opened.
+    Only processes of the same user can connect to it. An earlier file of the same name is replaced. Raises `OSError` if
+    the socket cannot be opened.
     """
-    name = f".{FILE}.{os.getpid()}"
+    name = f".{file}.{os.getpid()}"
     with ExitStack() as unless_kept, closing(PathInFolder(state)) as folder:
         (state / name).unlink(missing_ok=True)
         listening = unless_kept.enter_context(open_unix(folder.of(name), _SOCKET_MODE))
-        (state / name).rename(state / FILE)
+        (state / name).rename(state / file)
         unless_kept.pop_all()
-    return listening, file_id(state / FILE)
+    return listening, file_id(state / file)

@@ -1,0 +1,28 @@
+"""The ends of a client's connection, as one process of a gateway passes them on to another one.
+
+The other process then identifies the caller exactly as if the client had connected to it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+Address = tuple[str | int, ...] | str | None
+"""An address as `socket.getpeername` returns it: a tuple, or the path of a unix socket."""
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """A client's connection."""
+
+    id: str
+    """A random text that no other connection has."""
+    peer: Address
+    """The address of the client's end."""
+    local: Address
+    """The address of the gateway's end, by which the listener is known."""
+    has_source: bool = False
+    """Whether the connection began with a PROXY header."""
+    source: tuple[str, int] | None = None
+    """The client's address in the PROXY header. It is None if the header has none."""
+    secure: bool = False
+    """Whether the connection uses TLS."""

@@ -1,0 +1,60 @@
+"""A gateway whose connections are accepted by a worker that passes every request on, in the process of the test.
+
+Unlike a real worker, this one serves no calls. So all requests test the way from a worker to the keeper.
+"""
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gateway.call.guard import Guard
+from gateway.process.serve import SERVED_HEADER_BYTES
+from gateway.process.sites import Sites
+from gateway.process.workers.forwarded import PrivateListener
+from gateway.process.workers.pages import Pages
+from gateway.telemetry.metrics import Metrics
+from gateway.web.connection_limits import Connections
+from gateway.web.http_server import Runner
+
+
+@dataclass
+class Behind:
+    """The parts between a client and the gateway."""
+
+    listener: PrivateListener
+    """The keeper's private socket."""
+    connections: Connections
+    """The worker's connections of clients."""
+
+
+@asynccontextmanager
+async def behind_worker(gate, state):
+    """Let a worker accept the connections of a running gateway, which becomes the keeper."""
+    running = gate.running
+    gateway, sites = running.gateway, running.sites
+    modes, (keeper, _, configured) = sites._modes, sites._served
+    async with AsyncExitStack() as stack:
+        await sites.pause()
+        listener = PrivateListener(state, modes, keeper.server, gateway.log)
+        await listener.start()
+        stack.callback(listener.close)
+        pages = Pages(Guard(gateway, modes), state)
+        connections = Connections(
+            lambda: configured().server.limits, Metrics(gateway.runtime.config), gateway.log, modes.client
+        )
+        worker = Runner(
+            web.Application(),
+            connections,
+            lambda _others, request: pages.handle(request),
+            handler_cancellation=True,
+            auto_decompress=False,
+            max_line_size=SERVED_HEADER_BYTES,
+            max_field_size=SERVED_HEADER_BYTES,
+        )
+        await worker.setup()
+        stack.push_async_callback(worker.cleanup)
+        front = Sites(sites.bounds, modes)
+        await front.start(worker, connections, configured)
+        stack.push_async_callback(front.pause)
+        yield Behind(listener, connections)

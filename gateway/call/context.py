@@ -86,7 +86,7 @@ class ConfigReloader(Protocol):
         """Replace the content of the file by `text`, and use the new configuration.
 
         This is done only if the present content is `expected`. Raises `CannotReplace`, `OSError`, `ConfigError`,
-        `NotTaken` and the exceptions of `check`; see `Reloader.save`.
+        `NotTaken`, `StoreFailed` and the exceptions of `check`; see `Reloader.save`.
         """
 
 

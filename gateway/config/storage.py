@@ -29,6 +29,8 @@ class Sharing(NamedTuple):
     """Seconds for which a gateway may spend its slice (share) of a quota without asking the database."""
     goes_on: bool
     """Whether calls continue if the database cannot be reached and the gateway's slices of the quotas are used up."""
+    has_config: bool = False
+    """Whether the gateways share their configuration through the database too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import time
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from gateway.call.context import Gateway, NotTaken, Who
 from gateway.call.runtime import Runtime, runtime
@@ -64,6 +64,19 @@ class _Ready(NamedTuple):
     peers: Peers
 
 
+class Shared(Protocol):
+    """Passes changes of the configuration on to other gateways (`shared_config.py`)."""
+
+    async def publish(self, text: str, who: Who) -> None:
+        """Pass on a text before it is used.
+
+        Raises `Changed` if another gateway was faster, and `StoreFailed` if the text cannot be passed on.
+        """
+
+    def look_soon(self) -> None:
+        """Pass on the text in use soon, because the file was edited."""
+
+
 @dataclass(slots=True)
 class Reloader:
     """Replaces the configuration in use by a valid new one. If a new one is invalid, the old one stays in use."""
@@ -79,6 +92,8 @@ class Reloader:
     both valid."""
     history: History | None = None
     """The most recent versions of the configuration. The value is None if they are not kept."""
+    shared: Shared | None = None
+    """Passes changes on to other gateways. It is None if they do not share the configuration."""
     seen: Mapping[Path, Stamp] = field(init=False)
     """The modification stamps of the configuration's files, taken just before the files were last read."""
     started: Config = field(init=False)
@@ -130,9 +145,29 @@ class Reloader:
         of the configuration is possible. A save that has begun is completed even if the caller is cancelled.
 
         Raises the exceptions of `check`, `CannotReplace` and `OSError`. Raises `ConfigError` or `NotTaken` if an error
-        is found only after the write. The old content is then restored.
+        is found only after the write, and the exceptions of `Shared.publish`. The old content is then restored.
         """
-        await asyncio.shield(self._task(self._save(text.encode(), expected, who, check)))
+        await asyncio.shield(self._task(self._save(text.encode(), expected, who, check, self.shared)))
+
+    @property
+    def text(self) -> str:
+        """The text of the configuration in use."""
+        return self.loaded.text
+
+    def content(self) -> bytes:
+        """Return the text that the file has now. Raises `OSError` if it cannot be read."""
+        return atomic_file.read(self.path)
+
+    async def replace(self, text: str, expected: bytes, who: Who) -> None:
+        """Write a text of another gateway into the file if its content is still `expected`, and use it.
+
+        Raises `CannotReplace` or `OSError` if it cannot be written, and `NotTaken` if it cannot be used here. The file
+        then has its old text.
+        """
+        try:
+            await asyncio.shield(self._task(self._save(text.encode(), expected, who, lambda: None, None)))
+        except ConfigError as error:
+            raise NotTaken("; ".join(await asyncio.to_thread(self._shown, error, text.encode()))) from None
 
     def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -164,8 +199,12 @@ class Reloader:
         else:
             await self._take(ready, FILE)
             await self._remember(ready.loaded, ready.changed, FILE)
+            if self.shared is not None:
+                self.shared.look_soon()
 
-    async def _save(self, data: bytes, expected: bytes, who: Who, check: Callable[[], object]) -> None:
+    async def _save(
+        self, data: bytes, expected: bytes, who: Who, check: Callable[[], object], shared: Shared | None
+    ) -> None:
         async with self._one_at_a_time:
             check()
             await asyncio.to_thread(atomic_file.replace, self.path, data, expected)
@@ -178,6 +217,12 @@ class Reloader:
                 self.gateway.log.exception("config.reload_failed")
                 await self._put_back(expected, data)
                 raise NotTaken(f"{self.path} cannot be taken over: {type(error).__name__}") from None
+            if shared is not None:
+                try:
+                    await shared.publish(ready.loaded.text, who)
+                except BaseException:
+                    await self._put_back(expected, data)
+                    raise
             await self._take(ready, who)
             await self._remember(ready.loaded, ready.changed, who)
 
@@ -231,15 +276,15 @@ class Reloader:
             peers=peers_of(ready.config),
         )
 
-    def _shown(self, error: ConfigError) -> list[str]:
-        """Return the error's findings with secrets redacted.
+    def _shown(self, error: ConfigError, data: bytes | None = None) -> list[str]:
+        """Return the findings about the file, or about the text `data`, with secrets redacted.
 
         A finding names the path of a key in the configuration, and somebody may have used a secret as a key.
         """
         hidden = set(active_secrets(self.gateway.runtime.config))
         # the findings about a file that cannot be read or parsed quote nothing of the file
         with suppress(OSError, ValueError):
-            hidden |= secrets_in(parse(atomic_file.read(self.path).decode()))
+            hidden |= secrets_in(parse((self.content() if data is None else data).decode()))
         return [*map(scrubber(hidden), map(str, error.findings))]
 
     def _keep(self, findings: list[str]) -> None:

@@ -28,6 +28,7 @@ from gateway.config.model import Config
 from gateway.config.server import Listener
 from gateway.contract.registry import Registry
 from gateway.process.app import build
+from gateway.process.config_sharing import config_sharing
 from gateway.process.draining import drained, first, left
 from gateway.process.handover.giving import Giver
 from gateway.process.handover.taking import CannotTake, Taker, connect
@@ -302,25 +303,16 @@ def _hello(config: Config, state: Path, options: Options) -> Hello:
     return Hello(PROTOCOL, newest_schema(config), store_name(config, state), config.storage.sync)
 
 
-async def serve(
-    path: Path,
-    loaded: Loaded,
-    registry: Registry,
-    *,
-    state: Path,
-    log: Logger,
-    options: Options,
-) -> None:
+async def serve(path: Path, loaded: Loaded, registry: Registry, *, state: Path, log: Logger, options: Options) -> None:
     """Serve until SIGTERM or SIGINT, or until another process has taken over and the last call has ended.
 
     When all listeners are open, print `listening on URL` and then the text of `options.hints(URL)` for each of them.
 
-    Raises `CannotStart` if the gateway cannot be started, and `OutputFailed` if these lines cannot be printed.
+    Raises `CannotStart` or `StoreFailed` if the gateway cannot be started. Raises `OutputFailed` if these lines cannot
+    be printed.
     """
     raise_descriptor_limit()
     give_memory_back()
-    config = with_listener(loaded.config, options.listener)
-    hello = _hello(config, state, options)
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -331,14 +323,17 @@ async def serve(
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, end)
     async with AsyncExitStack() as stack:
+        sharing = await stack.enter_async_context(config_sharing(path, loaded, registry.known, state, log))
+        config = with_listener(sharing.loaded.config, options.listener)
+        hello = _hello(config, state, options)
         taker, passed = _passed(state, hello, take_over=options.take_over)
         running = await stack.enter_async_context(
             listening(config, registry, state=state, log=log, passed=passed, taker=taker, hurry=hurry)
         )
         stack.enter_context(hook_alarm())
-        reloader = running.gateway.reloader = await _reloader(path, running, options, loaded, state)
+        reloader = running.gateway.reloader = await _reloader(path, running, options, sharing.loaded, state)
         loop.add_signal_handler(signal.SIGHUP, _reload, reloader)
-        following = asyncio.create_task(reloader.follow())
+        following = asyncio.create_task(sharing.follow(reloader))
         stack.push_async_callback(_cancelled, following)
         giver = Giver(state, hello, running.gateway, running.sites, running.metrics_bounds, running.replaced_by)
         giver.start()

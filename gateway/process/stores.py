@@ -90,7 +90,7 @@ def shared_quotas(
     from gateway.store.postgres.listening import Listener  # noqa: PLC0415
     from gateway.store.postgres.shared_balances import RECALLED, REFILLED  # noqa: PLC0415
 
-    server, (seconds, goes_on) = address(postgres, postgres.server), postgres.sharing
+    server, (seconds, goes_on, _) = address(postgres, postgres.server), postgres.sharing
     bank = PostgresBank(server, load_journal_id(state / "journal"), seconds)
     leases = Leases(bank, quotas, follower, log, seconds=seconds, goes_on=goes_on)
 

@@ -56,6 +56,12 @@ class StorageSection(Section):
         'database is away and the slices are used up. "go_on" serves them by the balances that the gateway knew last, '
         "so that each gateway alone may spend what was left.",
     )
+    share_config: bool = Field(
+        default=False,
+        description="For gateways that share a database: keep the configuration there too. A change at one gateway is "
+        "written into the files of all. The database then has the text with the secrets in it; name secrets by "
+        '"env:NAME" or "file:PATH".',
+    )
     retention: Retention = Field(
         "",
         description='How long calls and sessions are stored, such as "90d"; "" is for ever. '
@@ -69,7 +75,7 @@ class StorageSection(Section):
 
 _OF_POSTGRES: Final = ("password", "ca_file", "read_url", "shared")
 """Keys that only a store in PostgreSQL uses."""
-_OF_SHARED: Final = ("lease_seconds", "on_outage")
+_OF_SHARED: Final = ("lease_seconds", "on_outage", "share_config")
 """Keys that are used only if several gateways share a database."""
 LEASE_SECONDS: Final = 30
 """Default of `lease_seconds`. A gateway asks for a renewal of its leases three times in this time."""
@@ -81,7 +87,7 @@ def read_storage(raw: Any, reading: Reading) -> Storage:
         return Storage()
     if not section.shared:
         for key in _OF_SHARED:
-            if getattr(section, key) is not None:
+            if getattr(section, key):
                 reading.report.error(("storage", key), 'is for gateways that share a database; set "shared" to true')
     return Storage(section.url, retention_seconds(section.retention), section.sync, _postgres(section, reading))
 
@@ -108,7 +114,9 @@ def _postgres(section: StorageSection, reading: Reading) -> Postgres | None:
         replica=replica,
         password=reading.secret(section.password or None, (*path, "password")),
         authorities=read_authorities(section.ca_file, (*path, "ca_file"), reading),
-        sharing=Sharing(section.lease_seconds or LEASE_SECONDS, section.on_outage == "go_on")
-        if section.shared
-        else None,
+        sharing=_sharing(section) if section.shared else None,
     )
+
+
+def _sharing(section: StorageSection) -> Sharing:
+    return Sharing(section.lease_seconds or LEASE_SECONDS, section.on_outage == "go_on", section.share_config)

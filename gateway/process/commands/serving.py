@@ -21,6 +21,7 @@ from gateway.process.development import OPTION, develop
 from gateway.process.output import UsageError, complain, say
 from gateway.process.restarts import TAKE_OVER, command
 from gateway.process.serve import CannotStart, Options, serve
+from gateway.store.base import StoreFailed
 from gateway.telemetry.log import configure
 
 
@@ -55,6 +56,6 @@ def _serve(options: argparse.Namespace) -> int:
     how = Options(listener=listener, take_over=options.take_over, restart=command(sys.orig_argv))
     try:
         asyncio.run(serve(options.config, loaded, registry, state=state, log=log, options=how))
-    except CannotStart as error:
+    except (CannotStart, StoreFailed) as error:
         raise UsageError(f"irisgate serve: {error}") from None
     return 0

@@ -161,7 +161,7 @@ async def connect(address: Address, role: Role) -> asyncpg.Connection:
         # compiling a query takes longer than the gateway's queries do
         "jit": "off",
     }
-    if role in ("writer", "bank"):
+    if role in ("writer", "bank", "configuration"):
         # the journal's files are deleted once their lines are in the database
         settings |= {"synchronous_commit": "on"}
     else:

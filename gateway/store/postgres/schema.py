@@ -224,7 +224,16 @@ _SHARED: Final = (
     f"ALTER TABLE open_calls ADD COLUMN journal {_TEXT} DEFAULT ''",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD, _SHARED)
+_CONFIGURATIONS: Final = (
+    # the last versions of the configuration that gateways share (`configurations.py`)
+    f"""
+    CREATE TABLE configurations (
+        n BIGINT PRIMARY KEY, at DOUBLE PRECISION NOT NULL, {_texts("who", "text")}
+    )
+    """,
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD, _SHARED, _CONFIGURATIONS)
 
 
 def migrate(connection: Connection, name: str) -> None:

@@ -28,6 +28,7 @@ from gateway.config.edit import Proposal, propose
 from gateway.config.findings import ConfigError, Finding
 from gateway.config.load import Loaded
 from gateway.config.model import active_secrets
+from gateway.store.base import StoreFailed
 from gateway.web.admin.problems import REPLACED, Refusal
 
 MAX_PATHS: Final = 100
@@ -149,6 +150,8 @@ async def save_text(request: web.Request, text: str, view: ConfigView) -> None:
         raise Refusal(507, str(error)) from None
     except NotTaken as error:
         raise Refusal(500, str(error)) from None
+    except StoreFailed as error:
+        raise Refusal(503, f"the configuration is kept in the database, which is away: {error}") from None
     except OSError as error:
         raise Refusal(500, f"the file cannot be written: {error.strerror}") from None
 

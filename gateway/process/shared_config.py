@@ -1,0 +1,218 @@
+"""Keeps the configuration files of several gateways the same, through the PostgreSQL database that they share.
+
+The setting is `storage.share_config`. Each gateway loads its own file, and serves by it while the database is away.
+
+- The newest version in the database counts. A gateway writes it into its own file, and loads the file.
+- An admin's save is added to the database before it is used. If another gateway was faster, the save is refused.
+- An edited file is used at once, as without the database, and then added to the database.
+- If a file was edited while another gateway added a version, that version replaces the edit. The edit is kept in the
+  state folder, and the log says so.
+- A version that this gateway cannot use, such as for a plugin that is not installed here, leaves its file unchanged.
+
+The state folder remembers which version the file had, so that a start can tell whether the file was edited since.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+
+from gateway.call.context import NotTaken, Who
+from gateway.config.document import atomic_file
+from gateway.config.findings import ConfigError
+from gateway.store.base import StoreFailed
+from gateway.telemetry.log import Logger
+
+FILE: Final = "shared-config.json"
+"""The name of the file in the state folder that remembers the version."""
+REPLACED: Final = "replaced-config.hujson"
+"""The name of the file in the state folder with the last edit that a version of another gateway has replaced."""
+LOOK_SECONDS: Final = 15.0
+"""Seconds after which a gateway looks for a new version, even if it was not notified of one."""
+AGAIN_SECONDS: Final = 2.0
+"""Seconds after which a gateway tries again, if the database cannot be reached."""
+EDITED: Final = Who("file")
+"""The author that is recorded for an edit of a file, because the file system does not record one."""
+
+
+class SharedVersion(Protocol):
+    """A version of the shared configuration."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def who(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+
+
+class Versions(Protocol):
+    """The versions in the database (`store/postgres/configurations.py`)."""
+
+    async def newest(self) -> SharedVersion | None: ...
+    async def add(self, text: str, who: str, *, after: int) -> int | None: ...
+
+
+class OwnFile(Protocol):
+    """The configuration's file of this gateway, and the text in use."""
+
+    @property
+    def text(self) -> str:
+        """The text that was loaded last."""
+
+    def content(self) -> bytes:
+        """Return the text that the file has now. Raises `OSError` if it cannot be read."""
+
+    async def replace(self, text: str, expected: bytes, who: Who) -> None:
+        """Write a text into the file if its content is still `expected`, and use it.
+
+        Raises `ConfigError` if it is not valid here, `CannotReplace` or `OSError` if it cannot be written, and
+        `NotTaken` if it cannot be put into use. The file then has its old text.
+        """
+
+
+class Known(msgspec.Struct, frozen=True):
+    """The last known state of the database and of the file."""
+
+    number: int = 0
+    """The newest version that it has seen."""
+    digest: str = ""
+    """SHA-256 of the text of the file after it had seen that version. A file with another text was edited since."""
+
+
+class SharedConfig:
+    """The file of one gateway, and the versions in the database. `state` is the state folder."""
+
+    def __init__(self, versions: Versions, file: OwnFile, state: Path, log: Logger) -> None:
+        self._versions, self._file, self._log = versions, file, log
+        self._path = state / FILE
+        self._known = _remembered(self._path)
+        self._wake = asyncio.Event()
+        self._wake.set()
+        self._one_at_a_time = asyncio.Lock()
+        self._is_away = False
+
+    def look_soon(self) -> None:
+        """Compare the file with the database soon, because one of them has changed."""
+        self._wake.set()
+
+    async def begin(self) -> None:
+        """Take over the newest version, before the gateway opens its listeners. Raises `StoreFailed`."""
+        newest = await self._versions.newest()
+        if newest is not None and newest.text != self._file.text and newest.number != self._known.number:
+            await self._take(newest)
+
+    async def follow(self) -> None:
+        """Keep the file and the database the same, until the task is cancelled. Errors are logged once."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self.compare()
+            except StoreFailed as error:
+                if not self._is_away:
+                    self._log.warning("config.database_is_away", reason=str(error), used="the gateway's own file")
+                self._is_away = True
+                self._wake.set()
+                await asyncio.sleep(AGAIN_SECONDS)
+            except Exception as error:  # noqa: BLE001 (whatever it is, later versions must be taken)
+                self._log.error("config.share_failed", error=repr(error))
+            else:
+                self._is_away = False
+
+    async def compare(self) -> None:
+        """Take over the newest version, or add the text of the file if it was edited.
+
+        Raises `StoreFailed` if the database cannot be reached.
+        """
+        async with self._one_at_a_time:
+            newest = await self._unknown_version()
+        # the lock is free, because a save waits for it, and this waits for the save; the save is refused then
+        if newest is not None:
+            await self._take(newest)
+
+    async def _unknown_version(self) -> SharedVersion | None:
+        """Return a version that the file does not have. If there is none, add the text of the file if it was edited."""
+        newest, text = await self._versions.newest(), self._file.text
+        if newest is None:
+            await self._add(text, EDITED, 0)
+        elif newest.text == text:
+            self._remember(newest.number, text)
+        elif newest.number != self._known.number:
+            return newest
+        elif _digest(text) != self._known.digest:
+            await self._add(text, EDITED, newest.number)
+        return None
+
+    async def publish(self, text: str, who: Who) -> None:
+        """Add a text that an admin saves. It is valid, and is used after this.
+
+        Raises `Changed` if another gateway has added a version that this gateway does not have yet. Raises
+        `StoreFailed` if the database cannot be reached.
+        """
+        async with self._one_at_a_time:
+            is_added = await self._add(text, who, self._known.number)
+        if not is_added:
+            raise atomic_file.Changed("the configuration was changed at another gateway in the meantime")
+
+    async def _add(self, text: str, who: Who, after: int) -> bool:
+        """Add a text to the database. Return False if another gateway was faster; its version is then taken soon."""
+        number = await self._versions.add(text, who.login, after=after)
+        if number is None:
+            self.look_soon()
+            return False
+        self._remember(number, text)
+        return True
+
+    async def _take(self, newest: SharedVersion) -> None:
+        """Use a version of another gateway in place of the file's text."""
+        text = self._file.text
+        try:
+            content = await asyncio.to_thread(self._file.content)
+            if _digest(content.decode()) != self._known.digest:
+                await asyncio.to_thread(self._keep, content, newest)
+            await self._file.replace(newest.text, content, Who(newest.who))
+        except atomic_file.Changed:
+            self.look_soon()
+        except (ConfigError, atomic_file.CannotReplace, NotTaken, OSError, UnicodeDecodeError) as error:
+            reason = str(error).partition("\n")[0]
+            self._log.error("config.shared_version_refused", version=newest.number, by=newest.who, reason=reason)
+            self._remember(newest.number, text)
+        else:
+            self._remember(newest.number, newest.text)
+
+    def _keep(self, content: bytes, newest: SharedVersion) -> None:
+        """Keep an edit of the file that a version of another gateway replaces."""
+        kept = self._path.with_name(REPLACED)
+        descriptor = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        self._log.warning("config.edit_replaced", by=newest.who, version=newest.number, kept=str(kept))
+
+    def _remember(self, number: int, text: str) -> None:
+        known = Known(number, _digest(text))
+        if known != self._known:
+            self._known = known
+            with suppress(OSError):  # the next start then compares the texts alone
+                made = self._path.with_suffix(".new")
+                made.write_bytes(msgspec.json.encode(known))
+                made.replace(self._path)
+
+
+def _remembered(path: Path) -> Known:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Known)
+    except (OSError, msgspec.MsgspecError):
+        return Known()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

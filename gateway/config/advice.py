@@ -27,7 +27,7 @@ REGIONS: Final[Mapping[str, frozenset[str]]] = {
     "bedrock-eu": frozenset({"", "eu", "global"}),
     "bedrock-ap": frozenset({"", "apac", "jp", "au", "in", "global"}),
 }
-"""The region prefixes of model ids whose prices are in each price list. "" stands for an id without a prefix.
+"""The region prefixes of model ids, by the price list that has the prices. "" stands for an id without a prefix.
 
 For example, the prices of `eu.amazon.nova-lite-v1:0` are in `bedrock-eu`. If a model's prefix does not fit the
 configured list, the price is taken from the list that fits the prefix.

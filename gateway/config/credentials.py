@@ -71,7 +71,7 @@ class ServiceAccount:
 
 
 CredentialSource = KeyHelper | ServiceAccount
-"""The source of a key that is obtained at run time, and is sent as it is."""
+"""The source of a key that is obtained at run time and sent unchanged."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,10 @@ CONTEXT: Final = 3
 MAX_LINES: Final = 2_000
 """Maximum number of lines that are shown."""
 MAX_COMPARED: Final = 3_000
-"""Maximum size of a changed block in lines. A larger block is shown as replaced, and not compared line by line.
+"""Maximum size of a changed block in lines. A larger block is shown as replaced.
 
-The comparison takes quadratic time."""
+It is not compared line by line, because the comparison takes quadratic time.
+"""
 MAX_VALUES: Final = 100
 """Maximum number of changed values that are shown."""
 MAX_VALUE: Final = 120

@@ -66,8 +66,8 @@ def propose(
 ) -> Proposal:
     """Check the text `given`, which is to be saved as the file `path`, and replace its marks by secrets.
 
-    `known` maps each mark that the text may contain to its secret (from `redact`). `active` are the secrets in use. No
-    finding may show them.
+    `known` maps each mark that the text may contain to its secret (from `redact`). `active` are the secrets in use,
+    which no finding may show.
     """
     try:
         document = parse(given)

@@ -123,10 +123,10 @@ def _one_refill(section: QuotaSection, name: str, report: Report) -> bool:
 
 
 def _made_by(name: str, before: Mapping[str, str]) -> str:
-    """Return the name of an earlier quota with a template that could create a bucket named `name`.
+    """Return the earlier quota whose template could make a bucket named `name`, or else `name` itself.
 
-    For example, the quota `team:<user>` could create the bucket `team:ann@example.com`. If there is no such quota,
-    return `name`. `before` maps the part before the template (`team:`) to the whole name of the quota (`team:<user>`).
+    For example, the quota `team:<user>` makes the bucket `team:ann@example.com` for Ann. `before` maps the part before
+    the template (`team:`) to the whole name of the quota (`team:<user>`).
     """
     callers = {other: name.removeprefix(start) for start, other in before.items() if name.startswith(start)}
     made = (other for other, caller in callers.items() if "@" in caller or caller.startswith(("tag:", "(")))

@@ -115,7 +115,7 @@ class Mapper(msgspec.Struct):
         return [self._citable(block, part)]
 
     def search_result(self, part: converse_values.SearchResult) -> list[Block]:
-        """Return a search result as a block, or only its text if the model has no citations. A model without citations
+        """Return a search result as a block. For a model without citations, return only its text, because such a model
         accepts no search results.
         """
         if not self.caps.citations:

@@ -30,8 +30,8 @@ FEATURE: Final = "cache_marks"
 BYTES_PER_TOKEN: Final = 3
 """Number of bytes of JSON that count as one token.
 
-English text and code have about four bytes per token. So the estimate of tokens is rather too high: a useless cache
-mark does less harm than a missing one.
+English text and code have about four bytes per token. So the estimated number of tokens is too high rather than too
+low, because a useless cache mark does less harm than a missing one.
 """
 _REFUSALS: Final = ("cache_control", "cachepoint", "cache point", "prompt caching")
 """Words in lower case by which a provider's message is recognized as a refusal of cache marks.
@@ -97,7 +97,7 @@ def is_enough(size: int, caps: Caps) -> bool:
 def ttl(lifetime: str, caps: Caps) -> dict[str, str]:
     """Return the field `ttl` of a cache mark.
 
-    Return {} for the usual lifetime, and for a model without other lifetimes.
+    Return {} for the default lifetime, and for a model that has no other.
     """
     return {"ttl": HOUR} if lifetime == HOUR and caps.cache_ttl else {}
 

@@ -94,13 +94,12 @@ class Maker(msgspec.Struct, frozen=True):
         return value if self.portable else f"{PREFIX}{self.family}:{value}"
 
     def untagged(self, value: str) -> str | None:
-        """Return a signature or redacted data after removing the gateway's tag.
+        """Return a signature or redacted data without the gateway's tag, or None if another model family made it.
 
-        Return None if another family made the value.
+        The value "" is returned unchanged.
 
-        A value without a tag is Claude's, or comes from another gateway. If `portable` is true, such a value is
-        returned unchanged. Otherwise the result is None. The value "" is always returned. If the result is None, the
-        caller reports the thinking as dropped.
+        A value without a tag is Claude's, or comes from another gateway. If `portable` is true, it is returned
+        unchanged. Otherwise the result is None. For None, the caller reports the thinking as dropped.
         """
         if not value.startswith(PREFIX):
             return value if self.portable or not value else None

@@ -136,7 +136,8 @@ def _add_references(value: Any, at: Steps, inside: list[Steps], references: dict
     """Add the references in `value`, a part of a schema, to the mapping `references`. `at` is the path of `value`.
 
     - A key of `references` is the path of the whole schema, or of a part to which a reference leads. Its value is the
-      set of paths to which references inside that part lead. For example, `{(): {("$defs", "a")}}`.
+      set of paths to which references inside that part lead. `{(): {("$defs", "a")}}` stands for a reference to
+      `#/$defs/a`.
     - `inside` has the paths of all parts that contain `value`.
     - The `$defs` and `definitions` of a part do not count as inside the part, because it only refers to them.
     """

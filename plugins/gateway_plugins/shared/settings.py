@@ -141,8 +141,8 @@ def _raise_limit(limit: int | None, caps: Caps, drop: Drop, at: str) -> int | No
 def output_limit(limit: int | None, thinking: ThinkingPlan, caps: Caps, *, needed: bool) -> int | None:
     """Return the output limit to send, including the tokens of thinking, or None to send no limit.
 
-    `needed` is true if the dialect requires a limit. If the client sets none, the limit is the thinking budget plus the
-    model's default output limit.
+    The client's limit is sent unchanged. Without it, a limit is sent if the dialect (`needed`) or the model requires
+    one, or if there is a thinking budget. It is then the thinking budget plus the model's default output limit.
     """
     if limit is not None:
         return limit

@@ -291,9 +291,9 @@ def effort_for_budget(tokens: int) -> str:
 
 
 def _fit_budget(tokens: int, limit: int | None) -> int:
-    """Return `tokens` as a thinking budget, lowered to half of the output limit, but not below Anthropic's minimum.
+    """Return `tokens` as a thinking budget of at most half of the output limit, and at least Anthropic's minimum.
 
-    Returns 0 if the output limit is too low.
+    Returns 0 if the output limit is not above this minimum.
     """
     if limit is None:
         return max(_MIN_BUDGET, tokens)

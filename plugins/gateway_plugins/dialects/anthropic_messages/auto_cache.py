@@ -139,7 +139,7 @@ def has_marks(top: Members) -> bool:
 
 
 def _is_marked(value: Any) -> bool:
-    """Return whether a block has a breakpoint, or any block inside it has one. `value` may also be a list of blocks."""
+    """Return whether a block, or any block inside it, has a breakpoint. `value` may also be a list of blocks."""
     if isinstance(value, list):
         return any(map(_is_marked, value))
     return isinstance(value, dict) and (_NAME in value or _is_marked(value.get("content")))

@@ -59,7 +59,7 @@ ROUTES: Final = tuple(
 _JOB: Final = re.compile(
     r"(?:arn:aws(?:-[^:/]+)?:bedrock:([a-z0-9-]{1,20}):[0-9]{12}:(?:async-invoke|model-invocation-job)/)?[a-z0-9]{12}"
 )
-"""Pattern for the id or the ARN of a job. The group is the region."""
+"""Pattern for the id or the ARN of a job. Its group is the region in the ARN."""
 _QUERY: Final = frozenset(
     {
         "submitTimeAfter", "submitTimeBefore", "statusEquals", "nameContains", "maxResults", "nextToken", "sortBy",

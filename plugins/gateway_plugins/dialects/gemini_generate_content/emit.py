@@ -84,7 +84,7 @@ class _Writer(ABC):
         """The open function call, without its arguments."""
         self._arguments: list[str] = []
         self._bytes = self._block_start = 0
-        """Bytes of text (UTF-8) in the reply so far, and at the start of the open block."""
+        """`_bytes` is the number of UTF-8 bytes of text so far, and `_block_start` the number before the open block."""
         self._citations: list[Json] = []
         self._has_parts = False
         self._stop: Stop | None = None

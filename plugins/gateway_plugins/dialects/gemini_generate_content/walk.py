@@ -55,9 +55,9 @@ class Reader:
         self._drop = drop
         self._reports = Reports()
         self._started = self._thinks = self._in_text = False
-        """`_thinks` is True while a block of thinking is open, and `_in_text` while a block of text is open."""
+        """True after the first chunk. `_thinks` is True in a block of thinking, and `_in_text` in a block of text."""
         self._native = self._blocked = ""
-        """The candidate's finish reason, and the reason why the prompt was blocked. The value is "" if there is none.
+        """`_native` is the candidate's finish reason, `_blocked` the reason why the prompt was blocked. "" means none.
         """
         self._cited: set[str] = set()
 

@@ -202,7 +202,7 @@ class UpstreamRequest:
     subdomain: str = ""
     """The first label of the host that serves the request. It is "" if the provider's host serves it.
 
-    It is the same as in `ModelSearch.subdomain`.
+    `ModelSearch.subdomain` has an example.
     """
 
 

@@ -85,7 +85,7 @@ class GoogleSim(Simulator):
         return time() + self.offset
 
     def create_key(self, email: str, private: rsa.RSAPrivateKey | None = None) -> dict[str, str]:
-        """Return the content of a key file for a new key of a service account. It has `private` or a new key."""
+        """Return the content of a key file for a new key of a service account. The key is `private` or a new one."""
         made = private or rsa.generate_private_key(public_exponent=65537, key_size=2048)
         key = ServiceKey(secrets.token_hex(20), made)
         self.accounts.setdefault(email, {})[key.id] = key

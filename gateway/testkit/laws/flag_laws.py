@@ -129,7 +129,8 @@ def streams_do_not_mix(subject: FlagSubject) -> None:
 
 
 def _decoded_together(exchange: Exchange, chunks: Sequence[bytes]) -> tuple[list[Event], list[Event]]:
-    """Decode a stream with two decoders at the same time: both get a chunk before the next one. Return their events.
+    """Decode a stream with two decoders: each chunk goes to both before the next chunk. Return the events of each
+    decoder.
 
     Raises `UpstreamFailed` if the stream has an error or ends too early.
     """

@@ -57,8 +57,7 @@ class Reader:
         self._started = self._thinks = self._in_text = False
         """True after the first chunk. `_thinks` is True in a block of thinking, and `_in_text` in a block of text."""
         self._native = self._blocked = ""
-        """`_native` is the candidate's finish reason, `_blocked` the reason why the prompt was blocked. "" means none.
-        """
+        """`_native` is the candidate's finish reason. `_blocked` is the reason why the prompt was blocked, or ""."""
         self._cited: set[str] = set()
 
     def event(self, event: Event, writer: Writer) -> None:

@@ -129,8 +129,7 @@ def streams_do_not_mix(subject: FlagSubject) -> None:
 
 
 def _decoded_together(exchange: Exchange, chunks: Sequence[bytes]) -> tuple[list[Event], list[Event]]:
-    """Decode a stream with two decoders: each chunk goes to both before the next chunk. Return the events of each
-    decoder.
+    """Decode a stream with two decoders. Each chunk goes to both before the next chunk. Return the events of both.
 
     Raises `UpstreamFailed` if the stream has an error or ends too early.
     """

@@ -1,7 +1,7 @@
 """A simulated token endpoint of Google, with service accounts and their keys.
 
-Every request is checked: its form, the signature of its JWT, and each claim. A token that was issued is valid until its
-expiry: `tokens` can be the `keys` of a simulated provider.
+Every request is checked: its form, the signature of its JWT, and each claim. An issued token is valid until it expires.
+The set `tokens` can serve as the `keys` of a simulated provider.
 
 Sources: "Using OAuth 2.0 for Server to Server Applications" in Google's identity documentation; RFC 7523; the errors
 are those of Google's endpoint in the issues of googleapis/google-auth-library-python and -nodejs.

@@ -1,4 +1,4 @@
-"""Validation of a JSON body by botocore's service model of bedrock-runtime. It reports the first fault in AWS's words.
+"""Validates a JSON body by botocore's service model of bedrock-runtime, and reports the first fault in AWS's words.
 
 The simulated Bedrock is therefore as strict as AWS's published service model. The service model has no rules about
 turns or about differences between models. Those rules are in `gateway/testkit/rules/`. The real service accepts some

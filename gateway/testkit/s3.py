@@ -1,7 +1,7 @@
 """A simulated S3: buckets whose objects are written by signed requests (PutObject).
 
-Each request is checked: its signature, by botocore, the hash of its body, and its conditions. Both ways to name a
-bucket are known: in the path, and in the host.
+Each request is checked: its signature (with botocore), the hash of its body, and its conditions. A request may name the
+bucket in its path or in its host.
 
 Sources: "PutObject" and "Error responses" in the API reference of Amazon S3.
 """
@@ -40,7 +40,7 @@ class S3Sim(Simulator):
         self.refusals: deque[tuple[int, str]] = deque()
         """Statuses and codes of the errors with which the next requests are answered."""
         self.after: deque[bool] = deque()
-        """Whether the connection of each of the next requests breaks after its object is stored."""
+        """One entry for each of the next requests: True if the connection breaks after the object is stored."""
 
     def failure(self, name: str, message: str) -> Refusal:
         return Refusal(500, {"code": name, "message": message})

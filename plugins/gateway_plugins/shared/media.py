@@ -1,4 +1,4 @@
-"""Decoding of images, documents and audio that a client sends as data: URLs or base64.
+"""Decodes images, documents and audio that a client sends as data: URLs or base64.
 
 The type of a file is taken from its first bytes if they identify it. The types that clients declare are often wrong,
 and Bedrock and Anthropic refuse a file with a wrong type (hermes#55429, QwenPaw#3313). This module fetches no URL, and

@@ -1,4 +1,4 @@
-"""Changes of single fields in a request's body, while the rest of the body is passed on unchanged.
+"""Changes single fields of a request's body. The rest of the body is passed on unchanged.
 
 Each field is decoded only once, so that a second change of a field keeps the first one. Nothing here knows a dialect.
 """

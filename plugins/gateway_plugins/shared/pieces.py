@@ -1,4 +1,4 @@
-"""The sizes of pieces of text in events, found without decoding the JSON of an event.
+"""Finds the sizes of pieces of text in events, without decoding the JSON of an event.
 
 Nearly all events of a stream have one piece of text and nothing else that counts. Decoding their JSON would take longer
 than all other work on them.

@@ -1,4 +1,4 @@
-"""Download of the files that a request names by URL. In the body, each file replaces its URL.
+"""Downloads the files that a request names by URL. In the body, each file replaces its URL.
 
 - Neither Bedrock nor the conversions accept URLs. So `steps`, a hook of plugins (`gateway/contract/flag.py`), runs
   before anything else reads the body.

@@ -1,4 +1,4 @@
-"""JSON schemas that the provider enforces: the schema of an answer, and the input schema of a strict tool.
+"""Adapts JSON schemas that the provider enforces: the schema of an answer, and the input schema of a strict tool.
 
 Anthropic and Bedrock enforce only some keywords of JSON Schema, and answer 400 to a schema with any other keyword.
 `restrict_schema` changes a schema so that they accept it:

@@ -1,5 +1,6 @@
-"""The token counts of one reply, from several reports, for dialects whose input count excludes cache tokens (Messages,
-Converse).
+"""Combines the token counts in several reports of one reply, for dialects whose input count excludes cache tokens.
+
+These dialects are Messages and Converse.
 
 - Reports are cumulative. A count in a later report replaces the earlier count, even if the later one is smaller.
   Sources: Anthropic's documentation (Streaming: counts in `message_delta` are cumulative) and its SDKs, which replace

@@ -1,4 +1,4 @@
-"""Cache breakpoints (`cache_control`) that the gateway itself sets in a Messages body.
+"""Sets the gateway's own cache breakpoints (`cache_control`) in a Messages body.
 
 The rules are in `shared/auto_cache.py`. Breakpoints are inserted into the JSON text, so that no other byte of the body
 changes. There is one exception: a content that is a string becomes a list with one text block, because a string cannot

@@ -1,6 +1,6 @@
-"""Fields of a Messages request that need a beta (an Anthropic feature that must be requested by name).
+"""Keeps each beta of a Messages request together with the fields that need it: both are sent, or both are left out.
 
-A beta and its fields are sent together or left out together.
+A beta is an Anthropic feature that must be requested by name.
 
 - The file `betas.json` lists the fields of each beta (`features`).
 - The provider refuses a field without its beta ("Extra inputs are not permitted"). So if a beta is left out, its fields

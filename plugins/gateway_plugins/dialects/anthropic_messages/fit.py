@@ -1,4 +1,4 @@
-"""Changes to the parameters of a Messages request, so that the model accepts them.
+"""Changes the parameters of a Messages request so that the model accepts them.
 
 - Only requests that are not translated are changed. Their client and provider both use the Messages API or InvokeModel.
 - Translated requests stay unchanged, because their translation has already followed the same rules.

@@ -1,6 +1,6 @@
 """Converts Google's `Schema` to JSON Schema.
 
-- A type is the name of an enum value in capitals, and `nullable` adds the type null.
+- A type is written in capitals, such as `STRING`, and `nullable` adds the type null.
 - A field may be in snake_case, and a number may be a string, as everywhere in this API. The names in `properties` are
   the client's own and are not changed.
 - Clients also send keywords of JSON Schema here. These keywords are not changed.

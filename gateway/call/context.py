@@ -108,7 +108,7 @@ class Gateway:
     reports: PluginReports
     admission: Admission
     keys: RefusedKeys
-    """The providers that currently refuse the gateway's key."""
+    """The gateway's keys that providers refuse at present."""
     health: Health
     """The health of each model at each provider. Calls avoid models that fail."""
     models: DiscoveredModels

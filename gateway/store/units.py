@@ -21,7 +21,7 @@ DAY: Final = 86_400_000
 
 
 class Unit(Protocol):
-    """A kind of unit of time."""
+    """A unit of time, such as the hour or the month."""
 
     def start(self, at: int) -> int:
         """Return the start of the unit that contains the time `at`. Both are Unix times in milliseconds."""

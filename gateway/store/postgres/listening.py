@@ -39,7 +39,7 @@ class Listener:
         self._thread.start()
 
     async def close(self) -> None:
-        """Stop to listen, and end the thread."""
+        """Stop listening, and end the thread."""
         if self._thread.is_alive():
             self._own_loop.call_soon_threadsafe(self._cancel)
             await asyncio.to_thread(self._thread.join)

@@ -1,4 +1,5 @@
-"""Connects a gateway with the configuration that several gateways share in their database, if they share it.
+"""Keeps the configuration of a gateway up to date: from its file and, if several gateways share it, from their
+database.
 
 `shared_config.py` says what happens to the file and to the versions in the database.
 """
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class StartingFile:
-    """The configuration's file before the gateway runs. `loaded` is what was loaded from it last."""
+    """The configuration's file before the gateway runs. `loaded` is the configuration that was last loaded from it."""
 
     def __init__(self, path: Path, loaded: Loaded, plugins: KnownPlugins) -> None:
         self.loaded = loaded
@@ -52,7 +53,9 @@ class StartingFile:
 
 
 class ConfigSharing:
-    """The configuration of a gateway: its own file and, if `versions` is not None, what other gateways make of it."""
+    """The configuration of a gateway. It comes from the gateway's own file and, if `versions` is not None, from other
+    gateways.
+    """
 
     def __init__(self, loaded: Loaded, versions: Configurations | None, server: Address | None, state: Path) -> None:
         self.loaded = loaded

@@ -1,15 +1,17 @@
 """Keeps the configuration files of several gateways the same, through the PostgreSQL database that they share.
 
-The setting is `storage.share_config`. Each gateway loads its own file, and serves by it while the database is away.
+The setting is `storage.share_config`. Each gateway loads its own file, and uses this file while the database cannot be
+reached.
 
-- The newest version in the database counts. A gateway writes it into its own file, and loads the file.
+- All gateways use the newest version in the database. A gateway writes it into its own file, and loads the file.
 - An admin's save is added to the database before it is used. If another gateway was faster, the save is refused.
 - An edited file is used at once, as without the database, and then added to the database.
 - If a file was edited while another gateway added a version, that version replaces the edit. The edit is kept in the
   state folder, and the log says so.
-- A version that this gateway cannot use, such as for a plugin that is not installed here, leaves its file unchanged.
+- If this gateway cannot use a version, its file stays unchanged. For example, a plugin may not be installed here.
 
-The state folder remembers which version the file had, so that a start can tell whether the file was edited since.
+A file in the state folder has the number of the last version. So the gateway notices at its start whether its
+configuration file was edited since that version.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from gateway.store.base import StoreFailed
 from gateway.telemetry.log import Logger
 
 FILE: Final = "shared-config.json"
-"""The name of the file in the state folder that remembers the version."""
+"""The name of the file in the state folder with the number of the last version (`Known`)."""
 REPLACED: Final = "replaced-config.hujson"
 """The name of the file in the state folder with the last edit that a version of another gateway has replaced."""
 LOOK_SECONDS: Final = 15.0
@@ -78,16 +80,18 @@ class OwnFile(Protocol):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """The last known state of the database and of the file."""
+    """The last version of the shared configuration that this gateway has seen."""
 
     number: int = 0
-    """The newest version that it has seen."""
+    """The number of the version."""
     digest: str = ""
-    """SHA-256 of the text of the file after it had seen that version. A file with another text was edited since."""
+    """SHA-256 of the text that the file had when this version was seen. If the file has another text now, it was
+    edited.
+    """
 
 
 class SharedConfig:
-    """The file of one gateway, and the versions in the database. `state` is the state folder."""
+    """Keeps the file of one gateway and the versions in the database the same. `state` is the state folder."""
 
     def __init__(self, versions: Versions, file: OwnFile, state: Path, log: Logger) -> None:
         self._versions, self._file, self._log = versions, file, log
@@ -103,7 +107,7 @@ class SharedConfig:
         self._wake.set()
 
     async def begin(self) -> None:
-        """Take over the newest version, before the gateway opens its listeners. Raises `StoreFailed`."""
+        """Use the newest version. Call this before the gateway opens its listeners. Raises `StoreFailed`."""
         newest = await self._versions.newest()
         if newest is not None and newest.text != self._file.text and newest.number != self._known.number:
             await self._take(newest)
@@ -129,7 +133,7 @@ class SharedConfig:
                 self._is_away = False
 
     async def compare(self) -> None:
-        """Take over the newest version, or add the text of the file if it was edited.
+        """Use the newest version, or add the text of the file to the database if the file was edited.
 
         Raises `StoreFailed` if the database cannot be reached.
         """
@@ -140,7 +144,9 @@ class SharedConfig:
             await self._take(newest)
 
     async def _unknown_version(self) -> SharedVersion | None:
-        """Return a version that the file does not have. If there is none, add the text of the file if it was edited."""
+        """Return the newest version if this gateway has not seen it. Otherwise return None, and add the file's text to
+        the database if the file was edited.
+        """
         newest, text = await self._versions.newest(), self._file.text
         if newest is None:
             await self._add(text, EDITED, 0)
@@ -153,7 +159,7 @@ class SharedConfig:
         return None
 
     async def publish(self, text: str, who: Who) -> None:
-        """Add a text that an admin saves. It is valid, and is used after this.
+        """Add a valid text that an admin saves to the database. The caller uses the text afterwards.
 
         Raises `Changed` if another gateway has added a version that this gateway does not have yet. Raises
         `StoreFailed` if the database cannot be reached.

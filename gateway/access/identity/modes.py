@@ -120,7 +120,7 @@ class Modes:
         )
 
     def forwarded(self, connection: object, origin: Origin) -> None:
-        """Note the PROXY header of a connection that another process passes on.
+        """Store the address from the PROXY header of a connection that another process passes on.
 
         The addresses of the connection must be those of `origin`.
         """

@@ -34,7 +34,7 @@ because the other gateways may give their slices back.
 SCARCE_SECONDS: Final = 2.0
 """Seconds after a refusal by the bank in which a gateway asks only for waiting calls, and not for later calls."""
 QUICK_SECONDS: Final = 1.0
-"""If a slice gets low within this number of seconds after a grant, the next slice is twice as large."""
+"""Seconds after a grant of a slice. If the slice gets low within this time, the next slice is twice as large."""
 IDLE_SECONDS: Final = 10.0
 """Seconds without a call after which a gateway gives its slice back."""
 FIRST_CALLS: Final = 4

@@ -1,7 +1,7 @@
 """The last versions of the configuration that several gateways share, in their PostgreSQL database.
 
-The newest version is the one that all gateways use. A gateway adds a version only after the one that it knows as the
-newest. So of two gateways that change the configuration at once, one is told that the other was faster.
+All gateways use the newest version. To add a version, a gateway names the newest version that it knows. If another
+gateway has added a version meanwhile, the request fails. So no gateway overwrites a change that it has not seen.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class SharedVersion(NamedTuple):
     """A version of the shared configuration."""
 
     number: int
-    """1 for the first version, and one more for each further one."""
+    """The number of the version. The first version has the number 1."""
     at: float
     """Unix time in seconds at which it was added."""
     who: str

@@ -6,7 +6,7 @@ This file only declares them. `process/app.py` makes them, and `process/reload.p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
@@ -18,6 +18,7 @@ from gateway.call.admission import Admission
 from gateway.call.candidate_order import CandidateOrder
 from gateway.call.chain import Call
 from gateway.call.keeper import Keeper
+from gateway.call.live_calls import LiveCall, live_call
 from gateway.call.plugin_reports import PluginReports
 from gateway.call.runtime import Current, Runtime
 from gateway.call.spools import SpoolReaders
@@ -90,6 +91,38 @@ class ConfigReloader(Protocol):
         """
 
 
+class Workers(Protocol):
+    """The worker processes that serve the calls of this gateway (`process/workers`)."""
+
+    @property
+    def number(self) -> int:
+        """The number of workers that there should be."""
+
+    @property
+    def alive(self) -> int:
+        """The number of workers that are alive."""
+
+    @property
+    def calls_in_flight(self) -> int:
+        """The number of calls in flight in all workers."""
+
+    @property
+    def calls(self) -> Sequence[LiveCall]:
+        """The calls that were in flight at the last `refresh`."""
+
+    @property
+    def disk_fault(self) -> str:
+        """The reason why a worker could not write records at the last `refresh`. It is "" if all could."""
+
+    async def refresh(self) -> None:
+        """Ask the workers for their calls, and for what they know of the providers. A worker that does not answer
+        within a second is left out.
+        """
+
+    async def metrics(self) -> bytes:
+        """Return the metrics of this process and of all workers in Prometheus's text format."""
+
+
 @dataclass(slots=True)
 class Gateway:
     """The objects that request handlers use, made by `process/app.py`."""
@@ -128,6 +161,8 @@ class Gateway:
     """Whether the gateway is stopping and waits for the calls in flight."""
     reloader: ConfigReloader | None = None
     """The reloader of the configuration file. It is None if the configuration was not read from a file."""
+    workers: Workers | None = None
+    """The worker processes. It is None if this process serves the calls itself."""
     config_error: str = ""
     """The reason why the last reload was refused. It is "" if the gateway uses the configuration in the file."""
 
@@ -138,6 +173,23 @@ class Gateway:
     def is_leaving(self) -> bool:
         """Whether clients should open new connections, because this process is stopping or is being replaced."""
         return self.draining or self.follower.is_replaced
+
+    async def refresh(self) -> None:
+        """Learn what the workers, if there are any, know of the calls in flight and of the providers."""
+        if self.workers is not None:
+            await self.workers.refresh()
+
+    @property
+    def live_calls(self) -> Sequence[LiveCall]:
+        """The calls in flight. With workers, these are the calls of the last `refresh`."""
+        if self.workers is not None:
+            return self.workers.calls
+        return [live_call(call) for call in self.calls.values()]
+
+    @property
+    def is_serving_calls(self) -> bool:
+        """Whether calls are in flight, in this process or in its workers."""
+        return bool(self.calls) or (self.workers is not None and self.workers.calls_in_flight > 0)
 
     @property
     def runtime(self) -> Runtime:

@@ -32,6 +32,10 @@ class RefusedKeys(msgspec.Struct):
             if not left:
                 del self._refused[provider.id]
 
+    def clear(self) -> None:
+        """Forget all refusals."""
+        self._refused.clear()
+
     def names(self, provider: Provider) -> list[str]:
         """Return the names of the refused keys of a provider."""
         return [name for name, of in self._refused.get(provider.id, {}).items() if of.as_written == provider.as_written]

@@ -1,8 +1,8 @@
 """GET /readyz: whether the gateway serves calls, and which faults an operator must correct.
 
-- The status is 503 while the gateway is stopping, cannot write records to its disk, or cannot identify callers at any
-  of its listeners. In these states, calls are refused, or their records could be lost. Monitors need to read only the
-  status.
+- The status is 503 while the gateway is stopping, cannot write records to its disk, has no worker process left, or
+  cannot identify callers at any of its listeners. In these states, calls are refused, or their records could be lost.
+  Monitors need to read only the status.
 - Other faults are listed in the reply, and the status stays 200, because calls are still served. Such a fault often
   affects several gateways at the same time. With 503, a load balancer would stop using all of them
   (BerriAI/litellm#34934).
@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from time import monotonic, time
@@ -80,6 +80,12 @@ CHECKS: Final = (
         "Mend the configuration file. The last valid configuration is in use. irisgate check names the errors.",
     ),
 )  # fmt: skip
+WORKERS: Final = Check(
+    "workers", "alive", "missing",
+    "Wait, because a worker that ends is replaced at once. If one is missing again and again, the log has the status "
+    "with which it ended (worker.ended). Calls go to the other workers.",
+)  # fmt: skip
+"""The check of the worker processes, if the gateway has any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +126,7 @@ class Readiness:
     async def look(self) -> Mapping[str, Fault]:
         """Run the checks. Return the failing checks by name."""
         tested = asyncio.get_running_loop().run_in_executor(self._thread, self._gateway.follower.disk_fault)
-        disk, _ = await asyncio.gather(tested, self._ask_tailscaled())
+        disk, *_ = await asyncio.gather(tested, self._ask_tailscaled(), self._gateway.refresh())
         self._note(self._current(disk))
         return self._faults
 
@@ -130,8 +136,9 @@ class Readiness:
         is_ready = self._is_ready(faults)
         status = "draining" if self._gateway.draining else "ready" if is_ready else "unready"
         body: dict[str, Any] = {"status": status}
-        body |= {check.name: check.bad if check.name in faults else check.good for check in CHECKS}
-        body["problems"] = [_problem(check, faults[check.name]) for check in CHECKS if check.name in faults]
+        checks = self._checks
+        body |= {check.name: check.bad if check.name in faults else check.good for check in checks}
+        body["problems"] = [_problem(check, faults[check.name]) for check in checks if check.name in faults]
         return web.Response(
             status=200 if is_ready else 503,
             body=orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE),
@@ -139,12 +146,20 @@ class Readiness:
             headers={"cache-control": "no-store"},
         )
 
+    @property
+    def _checks(self) -> Sequence[Check]:
+        return CHECKS if self._gateway.workers is None else (WORKERS, *CHECKS)
+
     def _current(self, disk: str) -> dict[str, Fault]:
         """Return the failing checks. `disk` is the fault of the disk. It is "" if the disk has none."""
         gateway = self._gateway
         faults: dict[str, Fault] = {}
-        if disk:
-            faults["disk"] = Fault(disk, refuses_calls=True)
+        workers = gateway.workers
+        if workers is not None and (missing := workers.number - workers.alive) > 0:
+            reason = f"{missing} of {workers.number} worker processes are not there"
+            faults["workers"] = Fault(reason, refuses_calls=not workers.alive)
+        if fault := disk or (workers.disk_fault if workers is not None else ""):
+            faults["disk"] = Fault(fault, refuses_calls=True)
         reason, everywhere = self._identity
         if reason:
             faults["identity"] = Fault(f"tailscaled: {reason}", refuses_calls=everywhere)
@@ -169,7 +184,7 @@ class Readiness:
 
     def _failing(self) -> Mapping[str, float]:
         faults = self._current(self._gateway.follower.disk_fault())
-        return {check.name: float(check.name in faults) for check in CHECKS}
+        return {check.name: float(check.name in faults) for check in self._checks}
 
     def _note(self, faults: Mapping[str, Fault]) -> None:
         """Keep the failing checks with the times at which they began to fail. Log a change of the readiness."""

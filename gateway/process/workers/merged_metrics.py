@@ -39,10 +39,11 @@ class MergedMetrics:
 
     def __init__(self, own: CollectorRegistry) -> None:
         self._own = own
-        self._slots: dict[int, int] = {}
-        """The slots of the workers that have begun and not ended, by process id."""
-        self._last: dict[int, Families] = {}
-        """The last answers of these workers, by process id."""
+        self._slots: dict[str, int] = {}
+        """The slots of the workers that have begun and not ended, by the name of the worker's spool, which no other
+        worker has."""
+        self._last: dict[str, Families] = {}
+        """The last answers of these workers, by the names of their spools."""
         self._ended: Families = ()
         """The sums of the workers that have ended."""
         self._alive = Gauge("irisgate_workers", "Worker processes that are alive.", registry=own)
@@ -55,18 +56,18 @@ class MergedMetrics:
             registry=own,
         )
 
-    def begun(self, process: int, slot: int) -> None:
+    def begun(self, spool: str, slot: int) -> None:
         """Count a worker that has begun."""
-        self._slots[process] = slot
+        self._slots[spool] = slot
         self._alive.set(len(self._slots))
 
-    def ended(self, process: int, last: Families = (), *, crashed: bool = False) -> None:
+    def ended(self, spool: str, last: Families = (), *, crashed: bool = False) -> None:
         """Keep the counters of a worker that has ended.
 
         `last` are its metrics at its end, as far as it could send them. `crashed` is true if nobody had stopped it.
         """
-        del self._slots[process]
-        known = self._last.pop(process, ())
+        del self._slots[spool]
+        known = self._last.pop(spool, ())
         self._ended = added([self._ended, counts(last or known)])
         self._alive.set(len(self._slots))
         if crashed:
@@ -76,16 +77,16 @@ class MergedMetrics:
         """Count the workers that did not answer a question in time."""
         self._silent.inc(count)
 
-    async def render(self, answers: Mapping[int, Families]) -> bytes:
+    async def render(self, answers: Mapping[str, Families]) -> bytes:
         """Return the metrics of all processes in Prometheus's text format.
 
-        `answers` has the metrics of the workers that have answered, by process id. A worker that has ended meanwhile is
-        left out.
+        `answers` has the metrics of the workers that have answered, by the names of their spools. A worker that has
+        ended meanwhile is left out.
         """
-        present = {process: given for process, given in answers.items() if process in self._slots}
+        present = {spool: given for spool, given in answers.items() if spool in self._slots}
         self._last |= present
-        missing = [counts(last) for process, last in self._last.items() if process not in present]
-        parts = {str(self._slots[process]): given for process, given in present.items()}
+        missing = [counts(last) for spool, last in self._last.items() if spool not in present]
+        parts = {str(self._slots[spool]): given for spool, given in present.items()}
         return await asyncio.to_thread(self._rendered, parts, added([self._ended, *missing]))
 
     def _rendered(self, workers: Mapping[str, Families], ended: Families) -> bytes:

@@ -17,6 +17,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from gateway.upstream.health.circuit import State
+from gateway.upstream.health.merged import BY_SEVERITY
 
 Labels = tuple[tuple[str, str], ...]
 Key = tuple[str, Labels]
@@ -73,8 +74,6 @@ _RULES: Final[Mapping[str, Rule]] = {
 }
 """The rule of each gauge, and of the counters that are not added up."""
 _COUNTING: Final = frozenset({"counter", "histogram", "summary"})
-_STATES: Final[tuple[State, ...]] = ("closed", "slow_start", "half_open", "open")
-"""The states of a circuit, the worst one last."""
 _JOINED: Final[Mapping[Rule, Callable[[float, float], float]]] = {"max": max, "min": min, "worst": max}
 
 
@@ -167,7 +166,7 @@ def _worst(values: Mapping[Key, float]) -> dict[Key, float]:
     worst: dict[Labels, State] = {}
     for (_, labels), value in values.items():
         thing, state = _thing(labels)
-        if value and (thing not in worst or _STATES.index(state) > _STATES.index(worst[thing])):
+        if value and (thing not in worst or BY_SEVERITY.index(state) > BY_SEVERITY.index(worst[thing])):
             worst[thing] = state
     return {key: float(worst.get(_thing(key[1])[0]) == _thing(key[1])[1]) for key in values}
 
@@ -175,5 +174,5 @@ def _worst(values: Mapping[Key, float]) -> dict[Key, float]:
 def _thing(labels: Labels) -> tuple[Labels, State]:
     """Return the labels without the state, and the state."""
     named = dict(labels)
-    state = next(one for one in _STATES if one == named["state"])
+    state = next(one for one in BY_SEVERITY if one == named["state"])
     return tuple(pair for pair in labels if pair[0] != "state"), state

@@ -47,7 +47,11 @@ async def metrics(request: web.Request) -> web.Response:
 
 async def _render(request: web.Request) -> web.Response:
     """Return the metrics. A thread renders them, since thousands of series would block the event loop for too long."""
-    body = await asyncio.to_thread(request.app[GATEWAY].metrics.render)
+    gateway = request.app[GATEWAY]
+    if gateway.workers is None:
+        body = await asyncio.to_thread(gateway.metrics.render)
+    else:
+        body = await gateway.workers.metrics()
     return web.Response(body=body, headers={"content-type": CONTENT_TYPE_LATEST})
 
 

@@ -29,6 +29,7 @@ async def provider_health(request: web.Request) -> web.Response:
     is_admin = scope(request).role == "admin"
     check_names(request.query, ())
     gateway = request.app[GATEWAY]
+    await gateway.refresh()
     stored = await _stored(request)
 
     def body_of() -> bytes:

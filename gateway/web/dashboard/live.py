@@ -48,4 +48,4 @@ def _is_due(gateway: Gateway, sent: float) -> bool:
 
     `sent` is the time of the last event or comment, in seconds of the monotonic clock.
     """
-    return bool(gateway.calls) and monotonic() - sent > OPEN_CALLS_SECONDS
+    return gateway.is_serving_calls and monotonic() - sent > OPEN_CALLS_SECONDS

@@ -7,7 +7,6 @@ from typing import Final
 from aiohttp import web
 
 from gateway.call.context import GATEWAY
-from gateway.web.admin.live import live_calls
 from gateway.web.admin.reports import reports_of
 from gateway.web.dashboard import charts, figures, words
 from gateway.web.dashboard.frame import page
@@ -20,7 +19,8 @@ MOST: Final = 200
 async def now(request: web.Request) -> web.Response:
     check_names(request.query, ())
     gateway, reports = request.app[GATEWAY], reports_of(request)
-    calls = live_calls(gateway, reports.may_see)
+    await gateway.refresh()
+    calls = sorted((call for call in gateway.live_calls if reports.may_see(call.identity)), key=lambda call: call.at)
     minutes = gateway.metrics.recent.minutes(None if reports.admin else reports.login)
     cost, unknown = sum(minute.cost for minute in minutes), sum(minute.cost_unknown_calls for minute in minutes)
     known = None if unknown and not cost else cost

@@ -59,6 +59,7 @@ async def overview(request: web.Request) -> web.Response:
     )
     tops = await asyncio.gather(*(_top(seen, name, title, measure) for name, _, title in dimensions))
     gateway = request.app[GATEWAY]
+    await gateway.refresh()
     words_by: dict[str, str] = {name: word for name, word, _ in dimensions}
     return await page(
         request, "overview.html",

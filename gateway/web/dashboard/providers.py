@@ -36,6 +36,7 @@ COLUMNS: Final = (
 async def providers(request: web.Request) -> web.StreamResponse:
     seen = visit(request, FORMAT)
     gateway = request.app[GATEWAY]
+    await gateway.refresh()
     models, health, bar = await _reports(seen)
     admin = seen.reports.admin
     mine = await granted(request)

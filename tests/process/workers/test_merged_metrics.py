@@ -48,7 +48,7 @@ def keeper():
 def merging(keeper):
     merged = MergedMetrics(keeper.registry)
     for slot in range(3):
-        merged.begun(slot, slot)
+        merged.begun(str(slot), slot)
     return merged
 
 
@@ -59,7 +59,7 @@ def sent(metrics):
 
 async def values(merging, *answers):
     """Return the samples of the text. The answers are those of the workers 0, 1 and so on."""
-    return await merged_values(merging, dict(enumerate(answers)))
+    return await merged_values(merging, {str(slot): answer for slot, answer in enumerate(answers)})
 
 
 async def merged_values(merging, answers):
@@ -134,15 +134,15 @@ async def test_a_model_is_in_the_worst_state_that_a_worker_sees(merging, keeper)
 async def test_a_counter_does_not_fall_when_a_worker_is_replaced(merging):
     first = process()
     first.observe(record())
-    await merging.render({0: sent(first)})
-    merging.ended(0, crashed=True)
+    await merging.render({"0": sent(first)})
+    merging.ended("0", crashed=True)
     found = await values(merging)
     assert of(found, "irisgate_requests_total", **OK) == 1
     assert of(found, "irisgate_workers") == 2
     second = process()
     second.observe(record())
-    merging.begun(17, 0)
-    found = await merged_values(merging, {17: sent(second)})
+    merging.begun("17", 0)
+    found = await merged_values(merging, {"17": sent(second)})
     assert of(found, "irisgate_requests_total", **OK) == 2
     assert of(found, "irisgate_worker_connections", worker="0") == 5
     assert of(found, "irisgate_worker_ends_total") == 1
@@ -152,8 +152,8 @@ async def test_a_counter_does_not_fall_when_a_worker_is_replaced(merging):
 async def test_an_answer_of_a_worker_that_has_ended_counts_once(merging):
     worker = process()
     worker.observe(record())
-    await merging.render({0: sent(worker)})
-    merging.ended(0, sent(worker))
+    await merging.render({"0": sent(worker)})
+    merging.ended("0", sent(worker))
     found = await values(merging, sent(worker))
     assert of(found, "irisgate_requests_total", **OK) == 1
     assert of(found, "irisgate_calls_in_flight") == 3
@@ -162,9 +162,9 @@ async def test_an_answer_of_a_worker_that_has_ended_counts_once(merging):
 async def test_the_last_counts_of_a_worker_come_with_its_end(merging):
     worker = process()
     worker.observe(record())
-    await merging.render({0: sent(worker)})
+    await merging.render({"0": sent(worker)})
     worker.observe(record())
-    merging.ended(0, sent(worker))
+    merging.ended("0", sent(worker))
     found = await values(merging)
     assert of(found, "irisgate_requests_total", **OK) == 2
     assert of(found, "irisgate_worker_ends_total") == 0
@@ -214,7 +214,7 @@ async def test_promtool_finds_nothing_to_say(merging, keeper):
     worker = process()
     worker.observe(record())
     worker.overhead("openai_chat", 0.001)
-    text = await merging.render({0: sent(worker), 1: sent(process())})
+    text = await merging.render({"0": sent(worker), "1": sent(process())})
     done = await asyncio.create_subprocess_exec("promtool", "check", "metrics", stdin=PIPE, stdout=PIPE, stderr=STDOUT)
     output, _ = await done.communicate(text)
     assert (done.returncode, output) == (0, b"")

@@ -1,14 +1,12 @@
-"""The calls in flight in this process, for the page Now."""
+"""The calls in flight, for the page Now."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import monotonic
 
 import msgspec
 
 from gateway.call.chain import Call
-from gateway.call.context import Gateway
 from gateway.money.quotas.estimate import BYTES_PER_TOKEN
 
 
@@ -35,13 +33,8 @@ class LiveCall(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
 
 
-def live_calls(gateway: Gateway, may_see: Callable[[str], bool]) -> tuple[LiveCall, ...]:
-    """Return the calls in flight whose callers the reader may see, oldest first."""
-    calls = [_live(call) for call in gateway.calls.values() if may_see(call.identity.login)]
-    return tuple(sorted(calls, key=lambda call: call.at))
-
-
-def _live(call: Call) -> LiveCall:
+def live_call(call: Call) -> LiveCall:
+    """Return a call of this process as the page shows it."""
     inbound, attempt = call.inbound, call.attempt
     delivered = (attempt.delivered or 0) if attempt else 0
     first = call.first_event

@@ -1,0 +1,163 @@
+"""What the workers answer to the keeper's questions: their metrics, and the state that pages and /readyz show.
+
+- The state has the calls in flight, the health of the models at providers, the refused keys, and a fault of the disk.
+  Each worker knows only what its own calls have met. The keeper shows the worst of it.
+- The keeper asks when somebody looks, at most twice a second. A worker that does not answer in time is left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from math import inf
+from time import monotonic
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from gateway.call.context import Gateway
+from gateway.call.live_calls import LiveCall, live_call
+from gateway.process.workers.balance import Slots
+from gateway.process.workers.merged_metrics import MergedMetrics
+from gateway.process.workers.metric_families import Family, families
+from gateway.upstream.health.circuits import Standing
+from gateway.upstream.health.merged import MergedHealth
+
+METRICS: Final = "metrics"
+STATE: Final = "state"
+ANSWER_SECONDS: Final = 1.0
+"""Seconds after which a worker that has not answered is left out."""
+FRESH_SECONDS: Final = 0.5
+"""Seconds for which the last answers are used again, so that many readers do not cause many questions."""
+_METRICS: Final = msgspec.json.Decoder(list[Family])
+
+Answer = Callable[[], Coroutine[Any, Any, str]]
+"""A function that answers a question of the keeper."""
+
+
+class WorkerState(msgspec.Struct, frozen=True):
+    """The state of a worker."""
+
+    calls: tuple[LiveCall, ...]
+    standings: tuple[Standing, ...]
+    refused_keys: dict[str, list[str]]
+    """The names of the refused keys, by provider."""
+    disk_fault: str
+
+
+_STATE: Final = msgspec.json.Decoder(WorkerState)
+
+
+class Asking(Protocol):
+    """The keeper's connections to its workers (`hub.py`)."""
+
+    async def asked(self, name: str, seconds: float) -> Mapping[str, str]:
+        """Ask all workers. Return the answers that come in time, by the names of the workers' spools."""
+
+    @property
+    def size(self) -> int:
+        """The number of workers that are connected."""
+
+
+def answers(gateway: Gateway) -> Mapping[str, Answer]:
+    """Return the functions by which a worker answers the keeper's questions, by the names of the questions."""
+    return {METRICS: lambda: _metrics(gateway), STATE: lambda: _state(gateway)}
+
+
+async def _metrics(gateway: Gateway) -> str:
+    return await asyncio.to_thread(lambda: msgspec.json.encode(families(gateway.metrics.registry)).decode())
+
+
+async def _state(gateway: Gateway) -> str:
+    calls = tuple(_sendable(live_call(call)) for call in gateway.calls.values())
+
+    def encoded() -> str:
+        state = WorkerState(
+            calls, tuple(gateway.health.standings()), gateway.keys.remembered(), gateway.follower.disk_fault()
+        )
+        return msgspec.json.encode(state).decode()
+
+    # a thread makes it, because there may be thousands of models, and the disk may be slow
+    return await asyncio.to_thread(encoded)
+
+
+def _sendable(call: LiveCall) -> LiveCall:
+    """Return a call without the characters that JSON cannot have. Clients choose these texts."""
+    texts = {name: getattr(call, name) for name in ("session_id", "identity", "agent", "model")}
+    return msgspec.structs.replace(call, **{name: _clean(text) for name, text in texts.items()})
+
+
+def _clean(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+class WorkerStates:
+    """The keeper's view of its workers (`call/context.py`, `Workers`).
+
+    `health` shows what the workers know of the providers.
+    """
+
+    def __init__(
+        self, gateway: Gateway, health: MergedHealth, asking: Asking, slots: Slots, metrics: MergedMetrics
+    ) -> None:
+        self._gateway = gateway
+        self._health = health
+        self._asking = asking
+        self._slots = slots
+        self._metrics = metrics
+        self._refreshed_at = -inf
+        self._refreshing: asyncio.Task[None] | None = None
+        self.calls: Sequence[LiveCall] = ()
+        self.disk_fault = ""
+
+    @property
+    def number(self) -> int:
+        return self._slots.count
+
+    @property
+    def alive(self) -> int:
+        return self._asking.size
+
+    @property
+    def calls_in_flight(self) -> int:
+        return self._slots.calls
+
+    async def refresh(self) -> None:
+        if self._refreshing is None:
+            if monotonic() - self._refreshed_at < FRESH_SECONDS:
+                return
+            self._refreshing = asyncio.create_task(self._refresh())
+        await asyncio.shield(self._refreshing)
+
+    async def _refresh(self) -> None:
+        try:
+            texts = [*(await self._asked(STATE)).values()]
+            states = await asyncio.to_thread(lambda: [_STATE.decode(text) for text in texts])
+            self.calls = [call for state in states for call in state.calls]
+            self.disk_fault = next((state.disk_fault for state in states if state.disk_fault), "")
+            self._health.take(state.standings for state in states)
+            self._show_keys(states)
+            self._refreshed_at = monotonic()
+        finally:
+            self._refreshing = None
+
+    def _show_keys(self, states: Sequence[WorkerState]) -> None:
+        """Let the gateway show each key as refused that a worker knows to be refused."""
+        providers = self._gateway.runtime.config.providers
+        self._gateway.keys.clear()
+        for state in states:
+            for id_, names in state.refused_keys.items():
+                if (provider := providers.get(id_)) is not None:
+                    for name in names:
+                        self._gateway.keys.refused(provider, name)
+
+    async def metrics(self) -> bytes:
+        texts = await self._asked(METRICS)
+        decoded = await asyncio.to_thread(lambda: {spool: _METRICS.decode(text) for spool, text in texts.items()})
+        return await self._metrics.render(decoded)
+
+    async def _asked(self, name: str) -> Mapping[str, str]:
+        expected = self._asking.size
+        texts = await self._asking.asked(name, ANSWER_SECONDS)
+        self._metrics.silent(max(0, expected - len(texts)))
+        return texts

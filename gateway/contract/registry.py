@@ -178,7 +178,7 @@ class Registry:
     skipped: tuple[Skipped, ...] = ()
     """Plugins of installed packages that are left out because of mistakes."""
     sources: Sources | None = None
-    """A copy of the source files in the folder of plugins. It is None without such a folder."""
+    """A copy of the source files in the folder of plugins. It is None if there is no such folder."""
     packages: tuple[Package, ...] = ()
     """The installed packages with plugins."""
     slow_imports: Mapping[str, float] = field(default_factory=dict)

@@ -56,7 +56,10 @@ def a_stream_has_the_texts_of_the_whole(subject: FlagSubject) -> None:
 
 
 def places_do_not_depend_on_the_text(subject: FlagSubject) -> None:
-    """Check that an event has the same places with another text, if `places` returns a tuple for it."""
+    """Check that the places in an event stay the same when one of its texts is changed.
+
+    This holds only for events for which `places` returns a tuple.
+    """
     for exchange in subject.streams():
         for event in exchange.decoded([exchange.sample.stream]):
             for place, text in _placed(exchange, event) if event.kind else ():

@@ -51,8 +51,9 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
 
 
 def _body(request: ClientRequest, target: Target, names: Names, drop: Drop) -> tuple[Block, str]:
-    """Return the body of the Chat request, and the name of the tool whose input is the answer, or "" without such a
-    tool.
+    """Return the body of the Chat request, and the name of the tool whose input is the answer.
+
+    The name is "" if the answer is not the input of a tool.
     """
     top, caps = request.top, target.caps
     converse_read_options.refuse_unservable(top)

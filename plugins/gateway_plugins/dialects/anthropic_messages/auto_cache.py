@@ -85,7 +85,7 @@ class _Marks:
         self._mark = mark
 
     def in_tools(self, raw: bytes) -> bytes | None:
-        """Return `tools` with a breakpoint on the last tool that can have one, or None without such a tool.
+        """Return `tools` with a breakpoint on the last tool that can have one, or None if no tool can have one.
 
         A tool with `defer_loading` cannot have a breakpoint.
         """
@@ -97,7 +97,7 @@ class _Marks:
         return None
 
     def in_system(self, raw: bytes) -> bytes | None:
-        """Return `system` with a breakpoint on the last block that can have one, or None without such a block."""
+        """Return `system` with a breakpoint on the last block that can have one, or None if no block can."""
         return self._content(raw, lambda block: _type(block) == "text")
 
     def in_messages(self, raw: bytes) -> bytes | None:

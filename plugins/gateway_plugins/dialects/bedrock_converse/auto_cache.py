@@ -73,8 +73,9 @@ def _with_points(name: str, raw: bytes, point: bytes, caps: Caps) -> bytes | Non
 
 
 def _in_content(raw: bytes, point: bytes) -> bytes | None:
-    """Return a list of blocks with a cache point after the last block that accepts one, or None without such a
-    block.
+    """Return the list of blocks with a cache point after the last block that accepts one.
+
+    Returns None if no block accepts one.
     """
     blocks = RawList(raw)
     for index in reversed(range(len(blocks.items))):

@@ -33,7 +33,7 @@ class Output(msgspec.Struct, frozen=True):
     specs: Sequence[Block]
     """The specs of the tools, including the schema tool."""
     config: Block = msgspec.field(default_factory=dict)
-    """The field `outputConfig`. It is {} for none."""
+    """The field `outputConfig`. It is {} if the body does not need the field."""
     schema_tool: str = ""
     """Name of the schema tool. It is "" for none."""
     hint: str = ""

@@ -24,8 +24,9 @@ _DEFINITIONS: Final = ("$defs", "definitions")
 
 
 def in_object(schema: Schema) -> Schema | None:
-    """Return the schema of an object around the answer, or None if `schema` has no type, or already allows an
-    object.
+    """Return the schema `{"type": "object", "properties": {"answer": schema}}`, with definitions at its top level.
+
+    Returns None if `schema` has no type or already allows an object.
     """
     kind = schema.get("type")
     if kind is None or kind == "object" or (isinstance(kind, list) and "object" in kind):

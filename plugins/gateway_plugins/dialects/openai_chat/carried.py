@@ -157,7 +157,7 @@ class Returned(msgspec.Struct, frozen=True):
     calls: dict[str, Json]
     """The fields that hold the encrypted reasoning of a tool call, by the id of the call."""
     signed: Json
-    """The `signature` or `data` of a block in LiteLLM's `thinking_blocks`. It is {} for none."""
+    """The `signature` or `data` of a block in LiteLLM's `thinking_blocks`, or {} if there is none."""
     is_complete: bool = True
     """False if fields of another provider were left out."""
 

@@ -117,6 +117,10 @@ async def caller(request: web.Request, handler: Any) -> web.StreamResponse:
     return cast("web.StreamResponse", await handler(request))
 
 
+async def nothing() -> None:
+    """Take the place of `Gateway.refresh`: there are no workers."""
+
+
 def application(store: SqliteStore | Broken, config: Config = CONFIG) -> web.Application:
     runtime = SimpleNamespace(
         config=config, grants=Grants(config.grants, config.providers), catalog=Catalog(config), prices=Prices.load()
@@ -137,7 +141,9 @@ def application(store: SqliteStore | Broken, config: Config = CONFIG) -> web.App
             reloader=None,
             registry=REGISTRY,
             bodies=StoredBodies(),
-            calls={},
+            live_calls=(),
+            is_serving_calls=False,
+            refresh=nothing,
             is_leaving=False,
             follower=SimpleNamespace(applied=JournalOffset(), is_replaced=False),
             quotas=quotas,

@@ -21,6 +21,7 @@ from gateway.call.keeper import Keeper
 from gateway.call.live_calls import LiveCall, live_call
 from gateway.call.plugin_reports import PluginReports
 from gateway.call.runtime import Current, Runtime
+from gateway.call.sessions import Sessions
 from gateway.call.spools import SpoolReaders
 from gateway.config.history import History
 from gateway.config.load import Loaded
@@ -29,7 +30,7 @@ from gateway.contract.registry import Registry
 from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.lending import Lender
 from gateway.store.base import Store
-from gateway.store.bodies import Bodies
+from gateway.store.captured import BodyStore
 from gateway.store.follower import JournalFollower
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
@@ -132,10 +133,8 @@ class Gateway:
     store: Store
     follower: JournalFollower
     """Writes the records of calls to the journal, and copies them from the journal to the store."""
-    bodies: Bodies
+    bodies: BodyStore
     quotas: Quotas
-    lender: Lender
-    """Lends amounts of the quotas' buckets to the workers of this process."""
     metrics: Metrics
     log: Logger
     reports: PluginReports
@@ -155,8 +154,14 @@ class Gateway:
     calls: dict[str, Call] = field(default_factory=dict)
     """The calls in flight, by id. A call is added when its request is parsed."""
     keeper: Keeper = field(default_factory=Keeper)
+    sessions: Sessions = field(init=False)
+    """Finds the sessions of calls. A worker asks its keeper's."""
+    lender: Lender = field(init=False)
+    """Lends amounts of the quotas' buckets to the workers of this process. A worker has none, and no spools to read."""
     spools: SpoolReaders = field(init=False)
     """The readers of the spools, in which other processes write the records of their calls."""
+    is_replaced: bool = False
+    """Whether this process is a worker of a gateway that another one has replaced."""
     draining: bool = False
     """Whether the gateway is stopping and waits for the calls in flight."""
     reloader: ConfigReloader | None = None
@@ -172,7 +177,7 @@ class Gateway:
     @property
     def is_leaving(self) -> bool:
         """Whether clients should open new connections, because this process is stopping or is being replaced."""
-        return self.draining or self.follower.is_replaced
+        return self.draining or self.is_replaced or self.follower.is_replaced
 
     async def refresh(self) -> None:
         """Learn what the workers, if there are any, know of the calls in flight and of the providers."""

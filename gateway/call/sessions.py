@@ -150,6 +150,10 @@ class Sessions:
             if known is None or known.last <= at:
                 self._remember((login, own[1]), _Open(session, at))
 
+    def begin(self, login: str, begin: str, session: str) -> None:
+        """Remember a session that another process has begun or found for the fingerprint `begin`."""
+        self._remember((login, begin), _Open(session, self._clock()))
+
     def current(self, login: str, begin: str) -> str:
         """Return the id of the caller's open session with the fingerprint `begin`. If there is none, begin a new one.
 

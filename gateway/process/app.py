@@ -103,7 +103,8 @@ def build(
     gateway.quotas.nearly_used = partial(report_nearly_used, log=log, observers=observers)
     outgoing = Outgoing.new(log, pool)
     finish = Finish(gateway.follower, gateway.metrics, log, observers, gateway.reports)
-    sessions = Sessions(load_key(state))
+    sessions = gateway.sessions = Sessions(load_key(state))
+    gateway.lender = Lender(gateway.quotas)
     parts = Parts(finish, gateway.quotas, gateway.lender, sessions, gateway.store, log)
     gateway.spools = SpoolReaders(parts, state / "journal")
     gateway.metrics.plugins.watch(registry.hooks())
@@ -185,7 +186,6 @@ def _gateway(
         follower=follower,
         bodies=bodies,
         quotas=quotas,
-        lender=Lender(quotas),
         metrics=metrics,
         log=log,
         reports=PluginReports(metrics, log),

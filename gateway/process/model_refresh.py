@@ -59,7 +59,7 @@ class ModelRefresh:
     async def _run(self) -> None:
         while True:
             self._models.wake.clear()
-            await self._guarded(self._use())
+            await self._guarded(use_models(self._gateway))
             await asyncio.gather(*(self._guarded(self._ask(provider)) for provider in self._due_now()))
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pause()):
@@ -102,7 +102,7 @@ class ModelRefresh:
         difference = self._models.note(provider, names, time())
         if difference is not None:
             self._log_change(provider, difference, len(names))
-            await self._use()
+            await use_models(self._gateway)
         elif was_failing:
             self._gateway.log.info("models.listed", provider=provider.id, models=len(names))
         await self._save()
@@ -130,25 +130,27 @@ class ModelRefresh:
         try:
             async with self._saving:
                 await asyncio.to_thread(self._models.save)
+                self._models.saved()
         except OSError as error:
             self._gateway.log.warning("models.not_kept", file=str(self._models.path), reason=error.strerror)
 
-    async def _use(self) -> None:
-        """Put the known models into use. Do nothing if they are in use already.
 
-        A thread computes the new runtime. If a reload or another list comes meanwhile, the runtime is computed again.
-        """
-        gateway, models = self._gateway, self._models
-        while True:
-            before, written, lists = gateway.runtime, models.written, models.lists
-            config = models.applied(written)
-            if config is written or config.providers == before.config.providers:
-                return
-            ready = await asyncio.to_thread(runtime, config, gateway.registry)
-            names = await asyncio.to_thread(LabelNames.of, config)
-            peers = await asyncio.to_thread(peers_of, config)
-            if gateway.runtime is before and models.written is written and models.lists is lists:
-                gateway.current.runtime = ready
-                gateway.metrics.configured(names)
-                gateway.health.configured(config, peers)
-                return
+async def use_models(gateway: Gateway) -> None:
+    """Put the known models into use. Do nothing if they are in use already.
+
+    A thread computes the new runtime. If a reload or another list comes meanwhile, the runtime is computed again.
+    """
+    models = gateway.models
+    while True:
+        before, written, lists = gateway.runtime, models.written, models.lists
+        config = models.applied(written)
+        if config is written or config.providers == before.config.providers:
+            return
+        ready = await asyncio.to_thread(runtime, config, gateway.registry)
+        names = await asyncio.to_thread(LabelNames.of, config)
+        peers = await asyncio.to_thread(peers_of, config)
+        if gateway.runtime is before and models.written is written and models.lists is lists:
+            gateway.current.runtime = ready
+            gateway.metrics.configured(names)
+            gateway.health.configured(config, peers)
+            return

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,6 @@ from time import time
 from typing import Any, Final, NamedTuple, Protocol
 
 from gateway.call.context import Gateway, NotTaken, Who
-from gateway.call.runtime import Runtime, runtime
 from gateway.config.changes import changed_paths, rotated_keys
 from gateway.config.document import atomic_file
 from gateway.config.document.hujson import parse
@@ -33,9 +32,8 @@ from gateway.config.model import Config, active_secrets
 from gateway.config.server import Listener
 from gateway.contract.plugin_packages import changes
 from gateway.process.discard import discard
+from gateway.process.prepared import Prepared, prepare, use
 from gateway.store import entries
-from gateway.telemetry.label_names import LabelNames
-from gateway.upstream.health.peers import Peers, peers_of
 
 WATCH_AGAIN_SECONDS: Final = 1.0
 """Seconds to wait, after an error, before the files are watched again."""
@@ -52,16 +50,16 @@ class _Ready(NamedTuple):
     """A loaded configuration that can be put into use at once."""
 
     loaded: Loaded
-    written: Config
-    """The configuration without discovered models."""
-    runtime: Runtime
+    prepared: Prepared
     warnings: tuple[str, ...]
     changed: tuple[str, ...]
     """Paths of the changed keys, without values. A secret that is in a path by mistake is redacted."""
     etags: tuple[str, str]
     """The entity tags of the file's text before and after the change."""
-    names: LabelNames
-    peers: Peers
+
+
+async def _nothing(_loaded: Loaded) -> None:
+    """Do nothing, because there are no workers."""
 
 
 class Shared(Protocol):
@@ -94,6 +92,8 @@ class Reloader:
     """The most recent versions of the configuration. The value is None if they are not kept."""
     shared: Shared | None = None
     """Passes changes on to other gateways. It is None if they do not share the configuration."""
+    used: Callable[[Loaded], Awaitable[None]] = _nothing
+    """A function that is called when a new configuration is in use. It makes the workers use it too."""
     seen: Mapping[Path, Stamp] = field(init=False)
     """The modification stamps of the configuration's files, taken just before the files were last read."""
     started: Config = field(init=False)
@@ -258,8 +258,7 @@ class Reloader:
         before = self.loaded
         registry = self.gateway.registry
         loaded = load(self.path, plugins=registry.known)
-        written = self.effective(loaded.config)
-        ready = runtime(self.gateway.models.applied(written), registry)
+        prepared = prepare(self.gateway, self.effective(loaded.config))
         differing = changed_paths(before.document.value, loaded.document.value)
         differing += [path for path in rotated_keys(before.config, loaded.config) if path not in differing]
         hidden = active_secrets(before.config) | active_secrets(loaded.config)
@@ -267,13 +266,10 @@ class Reloader:
         warnings = tuple(scrubbed(str(warning)) for warning in loaded.warnings)
         return _Ready(
             loaded,
-            written,
-            ready,
+            prepared,
             warnings,
             changed=tuple(map(scrubbed, differing)),
             etags=(self.etag(before.text.encode()), self.etag(loaded.text.encode())),
-            names=LabelNames.of(ready.config),
-            peers=peers_of(ready.config),
         )
 
     def _shown(self, error: ConfigError, data: bytes | None = None) -> list[str]:
@@ -296,17 +292,14 @@ class Reloader:
         """Put a configuration into use, and free the one that it replaces."""
         old = [(self.loaded, self.gateway.current.runtime)]
         self._use(ready, who)
+        await self.used(ready.loaded)
         await asyncio.to_thread(discard, old)
 
     def _use(self, ready: _Ready, who: Who) -> None:
         gateway, loaded = self.gateway, ready.loaded
-        config, is_same_text = ready.runtime.config, ready.etags[0] == ready.etags[1]
+        config, is_same_text = ready.prepared.runtime.config, ready.etags[0] == ready.etags[1]
         self.loaded, self.seen, self._watched = loaded, loaded.stamps, loaded.watched
-        gateway.current.runtime = ready.runtime
-        gateway.metrics.configured(ready.names)
-        gateway.quotas.configured(config.quotas)
-        gateway.health.configured(config, ready.peers)
-        gateway.models.configured(ready.written)
+        use(gateway, ready.prepared)
         gateway.config_error = ""
         gateway.metrics.config_reloaded(successful=True)
         for warning in ready.warnings:

@@ -12,14 +12,13 @@ import gc
 import signal
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiohttp import web
 
 from gateway.access.identity.modes import Modes
-from gateway.call.call_routes import CALL_ROUTES
 from gateway.call.context import GATEWAY, Gateway
 from gateway.call.sessions import load_key
 from gateway.config.history import HISTORY, History
@@ -34,6 +33,7 @@ from gateway.process.handover.giving import Giver
 from gateway.process.handover.taking import CannotTake, Taker, connect
 from gateway.process.handover.wire import PROTOCOL, Broken, Hello
 from gateway.process.hook_alarm import hook_alarm
+from gateway.process.http import runner_of, stopped
 from gateway.process.output import say
 from gateway.process.reload import Reloader, with_listener
 from gateway.process.restarts import Restarts
@@ -41,10 +41,11 @@ from gateway.process.sites import Sites
 from gateway.process.sockets import Bound, CannotListen, Passed, bind, refuse_rest
 from gateway.process.stores import database_path, newest_schema, store_name
 from gateway.process.systemd import READY, STOPPING, main_process, notify, passed_sockets, reloading
+from gateway.process.workers.sites import WorkerOptions, WorkerSites
+from gateway.process.workers.supervisor import CannotStartWorkers
 from gateway.store.base import StoreFailed
 from gateway.store.journal import require_unlocked
 from gateway.store.sample import require_no_sample
-from gateway.telemetry.http_log import server_logger
 from gateway.telemetry.log import Logger
 from gateway.upstream.allocator import give_memory_back
 from gateway.web.admin.metrics import serving
@@ -52,20 +53,11 @@ from gateway.web.connection_limits import Connections, raise_descriptor_limit
 from gateway.web.http_server import Runner
 from gateway.web.readiness import READINESS
 
-CLOSE_SECONDS: Final = 0.5
-"""Seconds that unfinished responses may take after the wait for calls in flight has ended."""
-
 COLLECT_AFTER: Final = 10_000
 """Number of new objects after which Python's garbage collector searches its youngest generation.
 
 Reference counting frees nearly all objects of a call, so the collector finds little. With Python's default of 700, each
 batch of records that is written to the store would cause several searches."""
-SERVED_HEADER_BYTES: Final = 256 * 1024
-"""Length in bytes that a header line may have at least, if requests come from `tailscale serve`. A lower configured
-maximum is raised to this number.
-
-`tailscale serve` sends all of a caller's grants in the tailnet policy in one header, which can be long.
-"""
 
 
 class CannotStart(Exception):
@@ -104,6 +96,18 @@ class Running:
         return [bound.url for bound in self.sites.bounds]
 
 
+class Inherited(NamedTuple):
+    """What other processes give to a starting gateway."""
+
+    taker: Taker | None = None
+    """The connection to a running gateway that this process replaces. It is None if this process replaces none."""
+    passed: Sequence[Passed] = ()
+    """Listening sockets that another process has opened. Each must have the address of a listener."""
+
+
+NOTHING: Final = Inherited()
+
+
 @asynccontextmanager
 async def listening(
     config: Config,
@@ -111,33 +115,34 @@ async def listening(
     *,
     state: Path,
     log: Logger,
-    passed: Sequence[Passed] = (),
-    taker: Taker | None = None,
+    inherited: Inherited = NOTHING,
     hurry: asyncio.Event | None = None,
+    workers: WorkerOptions | None = None,
     **options: Any,
 ) -> AsyncIterator[Running]:
     """Build the gateway and open its listeners. Raises `CannotStart` if one of these steps fails.
 
-    `passed` are listening sockets that another process has opened. Each must have the address of a listener. `taker` is
-    the connection to a running gateway that this process replaces. It is None if this process replaces no gateway.
-    `hurry` is an event that ends the wait for calls in flight.
+    `hurry` is an event that ends the wait for calls in flight. `workers` are the options of the processes that serve
+    the calls. It is None if this process serves them.
 
     At the end of the block, stop accepting connections, and wait at most `drain_seconds` for calls in flight. Then
     cancel the calls that are left, and close everything.
     """
-    modes = Modes(log)
+    modes, (taker, passed) = Modes(log), inherited
     async with AsyncExitStack() as opened:
         opened.push_async_callback(modes.close)
         if taker is None:
             _require_unlocked(state)
-        sites = Sites([], modes)
+        sites = Sites([], modes) if workers is None else WorkerSites([], modes, workers, state)
         metrics: list[Bound] = []
         opened.callback(sites.close)
         _bind(config, list(passed), sites.bounds, metrics, every=taker is None)
         app = _built(config, registry, state=state, log=log, modes=modes, taker=taker, **options)
         gateway = app[GATEWAY]
+        if isinstance(sites, WorkerSites):
+            sites.employ(gateway)
         connections = Connections(lambda: gateway.runtime.config.server.limits, gateway.metrics, log, modes.client)
-        runner = _runner(app, connections, config, log)
+        runner = runner_of(app, connections, config, log)
         running = Running(app, sites, connections, hurry or asyncio.Event())
         try:
             await _set_up(runner)
@@ -148,32 +153,19 @@ async def listening(
             if taker is not None:
                 sites.own_files(_finish(taker))
             gateway.spools.start()
-            await sites.start(runner, connections, lambda: gateway.runtime.config)
+            await _accept(sites, runner, connections, gateway)
             async with running.metrics, _warned(running, modes):
                 await _serve_metrics(running, metrics, modes)
                 yield running
         finally:
             gateway.draining = True
             try:
-                await _stopped(running, runner)
+                if isinstance(sites, WorkerSites):
+                    await sites.workers.end(running.hurry, config.server.drain_seconds)
+                await stopped(running.sites, runner)
                 await drained(gateway.open_calls, running.hurry, config.server.drain_seconds)
             finally:
                 await runner.cleanup()
-
-
-def _runner(app: web.Application, connections: Connections, config: Config, log: Logger) -> Runner:
-    header_bytes = _header_bytes(config)
-    return Runner(
-        app,
-        connections,
-        app[CALL_ROUTES].handle,
-        handler_cancellation=True,
-        shutdown_timeout=CLOSE_SECONDS,
-        logger=server_logger(log),
-        auto_decompress=False,
-        max_line_size=header_bytes,
-        max_field_size=header_bytes,
-    )
 
 
 def _require_unlocked(state: Path) -> None:
@@ -184,6 +176,14 @@ def _require_unlocked(state: Path) -> None:
     try:
         require_unlocked(state / "journal")
     except StoreFailed as error:
+        raise CannotStart(str(error)) from None
+
+
+async def _accept(sites: Sites, runner: Runner, connections: Connections, gateway: Gateway) -> None:
+    """Accept connections, in this process or in its workers. Raises `CannotStart` if a worker cannot be started."""
+    try:
+        await sites.start(runner, connections, lambda: gateway.runtime.config)
+    except CannotStartWorkers as error:
         raise CannotStart(str(error)) from None
 
 
@@ -200,12 +200,6 @@ def _finish(taker: Taker) -> Collection[str]:
         return taker.finish()
     except Broken as error:
         raise CannotStart(f"the running gateway did not complete the hand-over: {error}") from None
-
-
-def _header_bytes(config: Config) -> int:
-    """Return the maximum length of a header line. Behind `tailscale serve` it is at least `SERVED_HEADER_BYTES`."""
-    served = any(listener.identity == "serve-headers" for listener in config.server.listeners)
-    return max(config.server.limits.header_bytes, SERVED_HEADER_BYTES if served else 0)
 
 
 def _bind(config: Config, passed: list[Passed], bounds: list[Bound], metrics: list[Bound], *, every: bool) -> None:
@@ -265,16 +259,6 @@ def _built(config: Config, registry: Registry, *, state: Path, **options: Any) -
         raise CannotStart(str(error)) from None
 
 
-async def _stopped(running: Running, runner: web.AppRunner) -> None:
-    """Accept no more connections, and no more requests on open connections."""
-    await running.sites.pause()
-    running.sites.close()
-    # let requests that have just arrived begin, as aiohttp's `AppRunner.cleanup` does
-    await asyncio.sleep(0)
-    if runner.server is not None:
-        runner.server.pre_shutdown()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """Options of `serve`."""
@@ -284,6 +268,8 @@ class Options:
     hints: Callable[[str], str] = lambda _url: ""
     take_over: bool = False
     """True to replace a gateway that already runs with the same state folder."""
+    workers: WorkerOptions | None = None
+    """The options of the workers. It is None if this process serves the calls itself."""
     sample: bool = False
     """True to allow a store with sample calls."""
     restart: Sequence[str] = ()
@@ -326,9 +312,10 @@ async def serve(path: Path, loaded: Loaded, registry: Registry, *, state: Path, 
         sharing = await stack.enter_async_context(config_sharing(path, loaded, registry.known, state, log))
         config = with_listener(sharing.loaded.config, options.listener)
         hello = _hello(config, state, options)
-        taker, passed = _passed(state, hello, take_over=options.take_over)
+        inherited = _inherited(state, hello, take_over=options.take_over)
+        workers = None if options.workers is None else replace(options.workers, text=sharing.loaded.text)
         running = await stack.enter_async_context(
-            listening(config, registry, state=state, log=log, passed=passed, taker=taker, hurry=hurry)
+            listening(config, registry, state=state, log=log, inherited=inherited, hurry=hurry, workers=workers)
         )
         stack.enter_context(hook_alarm())
         reloader = running.gateway.reloader = await _reloader(path, running, options, sharing.loaded, state)
@@ -351,29 +338,40 @@ async def serve(path: Path, loaded: Loaded, registry: Registry, *, state: Path, 
         if running.replaced.is_set():
             following.cancel()
             await running.metrics.aclose()
-            await left(lambda: bool(running.gateway.open_calls or running.connections.count), stop)
+            await _left(running, stop)
         else:
             notify(STOPPING)
         log.info("gateway.draining", seconds=config.server.drain_seconds)
     log.info("gateway.stopped")
 
 
+async def _left(running: Running, stop: asyncio.Event) -> None:
+    """Wait, in a replaced process, until no client is connected to it or to its workers, or until `stop` is set."""
+    if isinstance(running.sites, WorkerSites):
+        ended = asyncio.create_task(running.sites.workers.ended())
+        await left(lambda: not ended.done(), stop)
+    await left(lambda: bool(running.gateway.open_calls or running.connections.count), stop)
+
+
 async def _reloader(path: Path, running: Running, options: Options, loaded: Loaded, state: Path) -> Reloader:
     history = History(state / HISTORY)
     reloader = Reloader(path, running.gateway, options.listener, loaded, load_key(state), history)
+    if isinstance(running.sites, WorkerSites):
+        hub = running.sites.hub
+        reloader.used = lambda loaded: hub.configure(loaded.text)
     await reloader.begin_history()
     return reloader
 
 
-def _passed(state: Path, hello: Hello, *, take_over: bool) -> tuple[Taker | None, Sequence[Passed]]:
+def _inherited(state: Path, hello: Hello, *, take_over: bool) -> Inherited:
     """Return the connection to the running gateway and the listening sockets that it passes.
 
-    If no gateway runs on the state folder, or if `take_over` is False, return None and the sockets that systemd passed.
+    If no gateway runs on the state folder, or if `take_over` is False, return the sockets that systemd passed.
     Raises `CannotStart` if the running gateway refuses to hand over, or if a socket of systemd cannot be used.
     """
     try:
         taker = connect(state) if take_over else None
-        return taker, passed_sockets() if taker is None else taker.offer(hello)
+        return Inherited(taker, passed_sockets() if taker is None else taker.offer(hello))
     except (CannotTake, CannotListen) as error:
         raise CannotStart(str(error)) from None
 

@@ -60,3 +60,25 @@ class Capture(Protocol):
 
         `Bodies` calls this in its writing thread.
         """
+
+
+class BodyStore(Protocol):
+    """Stores the bodies of calls."""
+
+    def start(self) -> None:
+        """Begin to store. Called once, before the first body comes."""
+
+    def close(self) -> None:
+        """Store what is left. May be called from any thread."""
+
+    def put(self, capture: Capture) -> None:
+        """Store the bodies of a call, without waiting. They may be lost."""
+
+    async def of(self, call: str, identity: str | None) -> CapturedBodies | None:
+        """Return the bodies of a call, or None if there are none, or if the caller's login is not `identity`.
+
+        If `identity` is None, the login may be any. Raises `StoreFailed` if they cannot be read.
+        """
+
+    def read(self, call: str, identity: str | None) -> CapturedBodies | None:
+        """Do the same as `of`. Waits for the disk, and may be called from any thread."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +65,8 @@ class DiscoveredModels(msgspec.Struct):
     """Maps a provider's id to the reason why the last request for its list failed. A success removes the entry."""
     wake: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
     """An event that is set when the lists must be requested at once."""
+    saved: Callable[[], None] = lambda: None
+    """A function that is called when the lists have been saved. It makes the workers read them."""
 
     def configured(self, written: Config) -> None:
         """Use another configuration, and cause a request for the lists of its providers."""

@@ -121,6 +121,8 @@ class Slices:
             most = HELD_SECONDS if answer.elsewhere else DRY_SECONDS
             bucket.dry_until = now + (most if wait is None else min(most, wait / SECOND))
             bucket.scarce_until = now + SCARCE_SECONDS
+        elif ask.needs:
+            bucket.dry_until = 0.0
 
     def begin(self) -> None:
         """Forget all grants, because the bank has forgotten them too. Reserved amounts stay."""

@@ -8,7 +8,7 @@ import sys
 
 from gateway.config.document.atomic_file import sweep
 from gateway.config.example import MINIMAL
-from gateway.config.load import load
+from gateway.config.load import Loaded, load
 from gateway.process.common_options import (
     add_state_options,
     default_state,
@@ -21,6 +21,7 @@ from gateway.process.development import OPTION, develop
 from gateway.process.output import UsageError, complain, say
 from gateway.process.restarts import TAKE_OVER, command
 from gateway.process.serve import CannotStart, Options, serve
+from gateway.process.workers.sites import WorkerOptions, count_of
 from gateway.store.base import StoreFailed
 from gateway.telemetry.log import configure
 
@@ -32,10 +33,37 @@ def prepare_serve(parser: argparse.ArgumentParser) -> None:
         TAKE_OVER, action="store_true", help="take over from the gateway that runs with this state, if there is one"
     )
     parser.add_argument(
+        "--workers", metavar="N", default="1", help="number of processes that serve calls, or auto: one for each CPU"
+    )
+    parser.add_argument(
         OPTION, action="store_true", help="for authors of plugins: run new code of --plugins as soon as a file changes"
     )
     add_state_options(parser, default_state())
     parser.set_defaults(run=_serve)
+
+
+def _workers(options: argparse.Namespace, loaded: Loaded) -> WorkerOptions | None:
+    """Return the options of the workers, or None for one process. Raises `UsageError` for a wrong number of workers."""
+    try:
+        count = count_of(options.workers)
+    except ValueError:
+        message = f"irisgate serve: --workers {options.workers}: write a number from 1 on, or auto"
+        raise UsageError(message) from None
+    if count == 1:
+        return None
+    if loaded.config.storage.postgres is not None and loaded.config.storage.postgres.sharing is not None:
+        raise UsageError(
+            'irisgate serve: --workers: the quotas of several gateways ("storage.shared") cannot be shared by workers '
+            "too; start several gateways instead, each with its own --state"
+        )
+    return WorkerOptions(
+        count=count,
+        path=options.config,
+        text=loaded.text,
+        listen=options.listen or "",
+        plugins="" if options.plugins is None else str(options.plugins),
+        without=tuple(options.without),
+    )
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -53,7 +81,12 @@ def _serve(options: argparse.Namespace) -> int:
         complain("\n".join(map(str, loaded.warnings)))
     log = configure()
     state, listener = state_folder(options), listener_of(options.listen)
-    how = Options(listener=listener, take_over=options.take_over, restart=command(sys.orig_argv))
+    how = Options(
+        listener=listener,
+        take_over=options.take_over,
+        restart=command(sys.orig_argv),
+        workers=_workers(options, loaded),
+    )
     try:
         asyncio.run(serve(options.config, loaded, registry, state=state, log=log, options=how))
     except (CannotStart, StoreFailed) as error:

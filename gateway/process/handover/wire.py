@@ -41,7 +41,7 @@ MAX_BYTES: Final = 256 * 1024 * 1024
 """Maximum length of a message in bytes. The state of 100,000 buckets takes about 20 MB."""
 MAX_DESCRIPTORS: Final = 250
 """Maximum number of descriptors with one message. Linux allows 253 (`SCM_MAX_FD`)."""
-_LENGTH: Final = struct.Struct(">I")
+LENGTH: Final = struct.Struct(">I")
 _CREDENTIALS: Final = struct.Struct("3i")
 """Process id, user id and group id of a peer (`struct ucred`)."""
 
@@ -171,7 +171,7 @@ def peer_process(connection: socket.socket) -> int:
 def send(connection: socket.socket, message: Message) -> None:
     """Send a message on a blocking socket. Raises `OSError` if the peer is gone."""
     data = _ENCODER.encode(message)
-    connection.sendall(_LENGTH.pack(len(data)) + data)
+    connection.sendall(LENGTH.pack(len(data)) + data)
 
 
 def receive(connection: socket.socket) -> tuple[Message, Sequence[int]]:
@@ -182,8 +182,8 @@ def receive(connection: socket.socket) -> tuple[Message, Sequence[int]]:
     descriptors: list[int] = []
     with ExitStack() as unless_kept:
         head = bytearray()
-        while len(head) < _LENGTH.size:
-            part, came, _, _ = socket.recv_fds(connection, _LENGTH.size - len(head), MAX_DESCRIPTORS)
+        while len(head) < LENGTH.size:
+            part, came, _, _ = socket.recv_fds(connection, LENGTH.size - len(head), MAX_DESCRIPTORS)
             for descriptor in came:
                 unless_kept.callback(os.close, descriptor)
                 os.set_inheritable(descriptor, False)
@@ -192,7 +192,7 @@ def receive(connection: socket.socket) -> tuple[Message, Sequence[int]]:
                 raise Broken("the connection was closed")
             head += part
         data = bytearray()
-        size = _size(head)
+        size = size_of(head)
         while len(data) < size:
             if not (part := connection.recv(size - len(data))):
                 raise Broken("the connection was closed")
@@ -217,7 +217,7 @@ def _descriptors(message: Message) -> int:
 async def send_soon(connection: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:
     """Send a message on a socket that does not block. Raises `OSError` if the peer is gone."""
     data = _ENCODER.encode(message)
-    head = _LENGTH.pack(len(data))
+    head = LENGTH.pack(len(data))
     # the buffer of the socket is empty, because each side waits for the other after a message
     sent = socket.send_fds(connection, [head], descriptors)
     await asyncio.get_running_loop().sock_sendall(connection, head[sent:] + data)
@@ -225,7 +225,7 @@ async def send_soon(connection: socket.socket, message: Message, descriptors: Se
 
 async def receive_soon(connection: socket.socket) -> Message:
     """Return the next message on a socket that does not block. Raises `OSError` or `Broken` if there is none."""
-    return _decoded(await _exactly(connection, _size(await _exactly(connection, _LENGTH.size))))
+    return _decoded(await _exactly(connection, size_of(await _exactly(connection, LENGTH.size))))
 
 
 async def _exactly(connection: socket.socket, size: int) -> bytes:
@@ -237,8 +237,9 @@ async def _exactly(connection: socket.socket, size: int) -> bytes:
     return bytes(data)
 
 
-def _size(head: bytes | bytearray) -> int:
-    size: int = _LENGTH.unpack(head)[0]
+def size_of(head: bytes | bytearray) -> int:
+    """Return the length of the message whose first bytes are `head`. Raises `Broken` if it is too long."""
+    size: int = LENGTH.unpack(head)[0]
     if size > MAX_BYTES:
         raise Broken("the message is too long")
     return size

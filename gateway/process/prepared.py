@@ -1,0 +1,40 @@
+"""A configuration that is ready to be used: everything that is computed from it in a thread, and the step that uses it.
+
+`reload.py` decides which configurations are used. A worker uses those of its keeper (`workers/worker.py`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gateway.call.context import Gateway
+from gateway.call.runtime import Runtime, runtime
+from gateway.config.model import Config
+from gateway.telemetry.label_names import LabelNames
+from gateway.upstream.health.peers import Peers, peers_of
+
+
+class Prepared(NamedTuple):
+    """A configuration that can be put into use at once."""
+
+    written: Config
+    """The configuration without discovered models."""
+    runtime: Runtime
+    names: LabelNames
+    peers: Peers
+
+
+def prepare(gateway: Gateway, written: Config) -> Prepared:
+    """Compute what a configuration needs. Called in a thread, because it takes long."""
+    ready = runtime(gateway.models.applied(written), gateway.registry)
+    return Prepared(written, ready, LabelNames.of(ready.config), peers_of(ready.config))
+
+
+def use(gateway: Gateway, prepared: Prepared) -> None:
+    """Put a configuration into use. Calls in flight keep the former one."""
+    config = prepared.runtime.config
+    gateway.current.runtime = prepared.runtime
+    gateway.metrics.configured(prepared.names)
+    gateway.quotas.configured(config.quotas)
+    gateway.health.configured(config, prepared.peers)
+    gateway.models.configured(prepared.written)

@@ -1,0 +1,146 @@
+"""Builds a worker's application: the path of calls, without the store, the pages and the API, which the keeper has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+
+from aiohttp import web
+
+from gateway.access.identity.modes import Modes
+from gateway.call.admission import Admission
+from gateway.call.circuit_events import report_change
+from gateway.call.context import GATEWAY, Gateway
+from gateway.call.finish import Finish
+from gateway.call.guard import Guard, middlewares
+from gateway.call.keeper import Keeper
+from gateway.call.leases import Leases
+from gateway.call.plugin_reports import PluginReports
+from gateway.call.runtime import Current, runtime
+from gateway.call.sessions import Sessions, load_key
+from gateway.config.model import Config
+from gateway.contract.registry import Registry
+from gateway.money.quotas.book import ORDER, Quotas
+from gateway.money.quotas.slices import Slices
+from gateway.process.call_path import CallPath, Outgoing, add_calls
+from gateway.process.workers.link import KeeperBank, KeeperBodies, WorkerSessions
+from gateway.process.workers.messages import Channel
+from gateway.store.base import JournalOffset
+from gateway.store.disk_sync import DiskSync
+from gateway.store.follower import JournalFollower
+from gateway.store.journal import Journal
+from gateway.telemetry.log import Logger
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.observers import Observers
+from gateway.upstream.discovered_models import FILE as DISCOVERED
+from gateway.upstream.discovered_models import DiscoveredModels
+from gateway.upstream.health.circuit import STATES
+from gateway.upstream.health.circuits import Health
+from gateway.upstream.refused_keys import RefusedKeys
+from gateway.web import discovery, model_lists
+from gateway.web.admin.problems import problems
+from gateway.web.wrong_paths import wrong_paths
+
+if TYPE_CHECKING:
+    from gateway.store.base import Store
+
+LEASE_SECONDS: Final = 30.0
+"""Seconds for which slices of balances last without a word from the keeper. It is asked three times in this time."""
+RECALL_SECONDS: Final = (1.0,) * 4
+"""Maximum numbers of seconds for which a call waits until other workers have given back what they do not need. The
+keeper says at once when they have."""
+
+
+class _NoStore:
+    """Takes the place of the store, which only the keeper has."""
+
+    start_offset = JournalOffset()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a worker keeps its records, and the connection to its keeper."""
+
+    state: Path
+    spool: str
+    channel: Channel
+    log: Logger
+
+
+def build(config: Config, registry: Registry, place: Place, modes: Modes) -> web.Application:
+    """Return the application of a worker. Raises `StoreFailed` if its spool cannot be written."""
+    log = place.log
+    gateway, leases = _gateway(config, registry, place)
+    observers = Observers(registry.observers, log, gateway.reports.failed)
+    outgoing = Outgoing.new(log)
+    finish = Finish(gateway.follower, gateway.metrics, log, observers, gateway.reports, is_worker=True)
+    gateway.metrics.plugins.watch(registry.hooks())
+    for hook in registry.hooks():
+        hook.report_slow = gateway.reports.slow
+    guard = Guard(gateway, modes)
+    app = web.Application(
+        middlewares=[problems, *middlewares(guard), wrong_paths], client_max_size=config.server.limits.body_bytes
+    )
+    app[GATEWAY] = gateway
+    sessions = WorkerSessions(Sessions(load_key(place.state)), place.channel)
+    add_calls(app, CallPath(gateway, outgoing, finish, sessions), guard)
+    app.add_routes(model_lists.routes(registry))
+    app.add_routes(discovery.routes())
+    app.cleanup_ctx.append(partial(_run_parts, gateway, leases, outgoing, observers))
+    return app
+
+
+def _gateway(config: Config, registry: Registry, place: Place) -> tuple[Gateway, Leases]:
+    log = place.log
+    models = DiscoveredModels(place.state / DISCOVERED, config)
+    models.load()
+    effective = models.applied(config)
+    current = Current(runtime(effective, registry))
+    metrics = Metrics(effective)
+    sync = config.storage.sync
+    journal = Journal(place.state / "journal" / place.spool, log, sync=sync)
+    store = cast("Store", _NoStore())
+    follower = JournalFollower(journal, store, log, sync=DiskSync(journal, log) if sync else None)
+    quotas = Quotas(slices=Slices(), sliced_kinds=ORDER)
+    quotas.configured(config.quotas)
+    bank = KeeperBank(place.channel)
+    leases = Leases(bank, quotas, bank, log, seconds=LEASE_SECONDS, goes_on=False, recall_seconds=RECALL_SECONDS)
+    metrics.journal(follower)
+    health = Health(effective, changed=partial(report_change, log=log, metrics=metrics))
+    metrics.circuits.watch(health.standings, STATES)
+    gateway = Gateway(
+        current=current,
+        registry=registry,
+        store=store,
+        follower=follower,
+        bodies=KeeperBodies(place.channel),
+        quotas=quotas,
+        metrics=metrics,
+        log=log,
+        reports=PluginReports(metrics, log),
+        admission=Admission(lambda: current.runtime.config.server.limits, metrics, log),
+        keys=RefusedKeys(),
+        health=health,
+        models=models,
+        keeper=Keeper(leases),
+    )
+    return gateway, leases
+
+
+async def _run_parts(
+    gateway: Gateway, leases: Leases, outgoing: Outgoing, observers: Observers, _app: web.Application
+) -> AsyncIterator[None]:
+    """Start the parts of the worker, and close them in reverse order after the last call."""
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(asyncio.to_thread, observers.close)
+        stack.push_async_callback(gateway.follower.close)
+        stack.push_async_callback(leases.close)
+        outgoing.close_with(stack)
+        gateway.follower.spool()
+        await leases.start()
+        yield

@@ -1,0 +1,142 @@
+"""The keeper's end of the connections to its workers: it answers their questions, and tells them what changes.
+
+`supervisor.py` starts and ends the workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+from gateway.call.context import Gateway
+from gateway.money.quotas.buckets import Bucket
+from gateway.money.quotas.leases import NotOpen
+from gateway.process.handover.wire import Broken
+from gateway.process.workers.messages import (
+    AskBank,
+    AskSession,
+    BankAnswer,
+    Captured,
+    Channel,
+    Configure,
+    Configured,
+    Free,
+    Message,
+    Question,
+    Recall,
+    Reply,
+    SessionId,
+)
+from gateway.store.base import StoreFailed
+from gateway.store.captured import CapturedBodies
+
+CONFIGURE_SECONDS: Final = 10.0
+"""Maximum number of seconds for which a reload waits until a worker uses the new configuration."""
+
+
+class _Bodies:
+    """The bodies of a worker's call, as a `Capture`."""
+
+    def __init__(self, bodies: CapturedBodies) -> None:
+        self._bodies = bodies
+
+    @property
+    def size(self) -> int:
+        return len(self._bodies.request.body) + len(self._bodies.reply.body)
+
+    def redacted(self) -> CapturedBodies:
+        return self._bodies
+
+
+class Hub:
+    """The connections to all workers that have not ended, by the names of their spools."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._channels: dict[str, Channel] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        gateway.lender.recall = self._recall
+        gateway.lender.free = self._free
+
+    def add(self, spool: str, channel: Channel) -> None:
+        self._channels[spool] = channel
+
+    def remove(self, spool: str) -> None:
+        self._channels.pop(spool, None)
+
+    def answer(self, spool: str, message: Message) -> None:
+        """Answer a worker's question. Other messages are ignored."""
+        channel = self._channels.get(spool)
+        if channel is None:
+            return
+        match message:
+            case AskBank():
+                channel.send(self._of_bank(spool, message))
+            case AskSession(number, login, fingerprint):
+                channel.send(SessionId(number, self._gateway.sessions.current(login, fingerprint)))
+            case Captured(bodies):
+                self._gateway.bodies.put(_Bodies(bodies))
+
+    def _of_bank(self, spool: str, question: AskBank) -> BankAnswer:
+        lender = self._gateway.lender
+        try:
+            answers = (lender.open if question.is_first else lender.exchange)(spool, question.asks)
+        except NotOpen:
+            return BankAnswer(question.number, ())
+        except StoreFailed as error:
+            return BankAnswer(question.number, (), str(error))
+        return BankAnswer(question.number, tuple(answers))
+
+    def _recall(self, spool: str, bucket: Bucket) -> None:
+        self._send(spool, Recall(bucket))
+
+    def _free(self, spool: str, bucket: Bucket) -> None:
+        self._send(spool, Free(bucket))
+
+    def _send(self, spool: str, message: Message) -> None:
+        if (channel := self._channels.get(spool)) is not None:
+            with suppress(UnicodeEncodeError):
+                channel.send(message)
+
+    def tell(self, message: Message) -> None:
+        """Send a message to all workers."""
+        for channel in self._channels.values():
+            channel.send(message)
+
+    def refilled(self, bucket: str) -> None:
+        """Tell all workers that a bucket of money was refilled."""
+        for spool in list(self._channels):
+            self._free(spool, Bucket("money", bucket))
+
+    async def configure(self, text: str) -> None:
+        """Make all workers use another text of the configuration. Log which of them do not."""
+        await asyncio.gather(*(self._configure(spool, channel, text) for spool, channel in self._channels.items()))
+
+    async def _configure(self, spool: str, channel: Channel, text: str) -> None:
+        try:
+            async with asyncio.timeout(CONFIGURE_SECONDS):
+                fault = (await channel.ask(Configure(channel.number(), text), Configured)).fault
+        except TimeoutError:
+            fault = f"it did not answer within {CONFIGURE_SECONDS:g} seconds"
+        except Broken:
+            return  # it has ended, and the next worker gets the new text
+        if fault:
+            self._gateway.log.error("worker.config_refused", spool=spool, reason=fault)
+
+    async def asked(self, name: str, seconds: float) -> Mapping[str, str]:
+        """Ask all workers a question. Return the answers that come within `seconds`, by the names of the spools."""
+        asked = {
+            spool: asyncio.create_task(channel.ask(Question(channel.number(), name), Reply))
+            for spool, channel in self._channels.items()
+        }
+        if asked:
+            await asyncio.wait(asked.values(), timeout=seconds)
+        answers = {}
+        for spool, task in asked.items():
+            if not task.done():
+                task.cancel()
+            elif task.exception() is None:
+                answers[spool] = task.result().text
+        return answers

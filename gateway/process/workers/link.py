@@ -1,0 +1,110 @@
+"""What a worker asks its keeper: slices of balances, and sessions of chats. It also sends the bodies of calls there."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Sequence
+
+from gateway.call.sessions import ChatReader, Sessions
+from gateway.contract.flag import ClientRequest
+from gateway.money.quotas.buckets import Charge, Rule
+from gateway.money.quotas.leases import Answer, Ask, NotOpen, Standing
+from gateway.process.handover.wire import Broken
+from gateway.process.workers.messages import (
+    AskBank,
+    AskSession,
+    BankAnswer,
+    Captured,
+    Channel,
+    SessionId,
+)
+from gateway.store.base import StoreFailed
+from gateway.store.captured import Capture, CapturedBodies
+
+
+class KeeperBank:
+    """The keeper as the `Bank` of a worker. Each method raises `StoreFailed` if the keeper has ended."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    @property
+    def name(self) -> str:
+        return "the gateway's main process"
+
+    async def open(self, asks: Sequence[Ask]) -> Sequence[Answer]:
+        return await self._answers(AskBank(self._channel.number(), tuple(asks), is_first=True))
+
+    async def exchange(self, asks: Sequence[Ask]) -> Sequence[Answer]:
+        return await self._answers(AskBank(self._channel.number(), tuple(asks)))
+
+    async def _answers(self, question: AskBank) -> Sequence[Answer]:
+        try:
+            answer = await self._channel.ask(question, BankAnswer)
+        except (Broken, UnicodeEncodeError) as error:
+            raise StoreFailed(str(error)) from None
+        if answer.fault:
+            raise StoreFailed(answer.fault)
+        if len(answer.answers) != len(question.asks):
+            raise NotOpen
+        return answer.answers
+
+    async def leave(self) -> None:
+        """Do nothing. When this process has ended and its records are applied, the keeper takes everything back."""
+
+    async def standings(self) -> Sequence[Standing]:
+        return ()
+
+    async def refill(self, bucket: str, rule: Rule, amount: int) -> Charge:
+        raise StoreFailed(f'bucket "{bucket}" can be refilled by the keeper only ({amount} of {rule.capacity})')
+
+    async def flush(self) -> None:
+        """Do nothing. The keeper reads the records of this process by itself."""
+
+
+class WorkerSessions:
+    """Finds the sessions of calls. A chat that this worker does not know is looked up by the keeper."""
+
+    def __init__(self, sessions: Sessions, channel: Channel) -> None:
+        self._sessions = sessions
+        self._channel = channel
+
+    def id_of(
+        self, request: ClientRequest, login: str, agent: str, flag: ChatReader
+    ) -> str | Coroutine[None, None, str]:
+        begin = self._sessions.beginning(request, login, agent, flag)
+        known = begin.session or self._sessions.known(login, begin.fingerprint)
+        return known or self._asked(login, begin.fingerprint)
+
+    async def _asked(self, login: str, fingerprint: str) -> str:
+        """Return the session that the keeper knows or begins. If the keeper has ended, begin one here."""
+        try:
+            answer = await self._channel.ask(AskSession(self._channel.number(), login, fingerprint), SessionId)
+        except (Broken, UnicodeEncodeError):
+            return self._sessions.current(login, fingerprint)
+        self._sessions.begin(login, fingerprint, answer.id)
+        return answer.id
+
+
+class KeeperBodies:
+    """Sends the bodies of calls to the keeper, which stores them."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def put(self, capture: Capture) -> None:
+        """Send the bodies of a call. They are dropped while too much waits to be sent."""
+        if not self._channel.is_crowded:
+            self._channel.send(Captured(capture.redacted()))
+
+    async def of(self, _call: str, _identity: str | None) -> CapturedBodies | None:
+        """Return None, because a worker has no bodies."""
+        return None
+
+    def read(self, _call: str, _identity: str | None) -> CapturedBodies | None:
+        return None

@@ -1,0 +1,246 @@
+"""The messages between the keeper and a worker, on a pair of unix sockets.
+
+A message is its length in four bytes, followed by JSON, as in a hand-over (`handover/wire.py`).
+
+    keeper                                     worker
+    Start                                      Ready, or Failed
+    Accept, Pause                              Paused (after Pause)
+    Configure, UseModels                       Configured (after Configure)
+    BankAnswer                                 AskBank
+    SessionId                                  AskSession
+    Recall, Free
+    Question                                   Reply
+    Leave, Drain, Hurry                        Captured
+
+- Questions and their answers have a number, because several may be open. All other messages have none.
+- If the connection ends, the other process has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Final, NoReturn, TypeVar
+
+import msgspec
+
+from gateway.money.quotas.buckets import Bucket
+from gateway.money.quotas.leases import Answer, Ask
+from gateway.process.handover.wire import LENGTH, Broken, size_of
+from gateway.store.captured import CapturedBodies
+
+MAX_UNSENT: Final = 32 * 1024 * 1024
+"""Number of bytes that wait to be sent, at which bodies of calls are dropped."""
+
+
+class Start(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """The first message to a worker: everything that it needs to serve."""
+
+    slot: int
+    spool: str
+    """The name of the worker's spool in the journal's folder."""
+    state: str
+    path: str
+    """The path of the configuration's file."""
+    text: str
+    """The text of the configuration in use."""
+    listen: str
+    """The address of `--listen`, or ""."""
+    plugins: str
+    """The folder of `--plugins`, or ""."""
+    without: tuple[str, ...]
+    sockets: tuple[tuple[str, int], ...]
+    """The listening sockets: the address in the configuration, and the inherited descriptor."""
+    slots: tuple[int, int]
+    """The descriptor of the memory with the number of connections of each worker, and the number of slots."""
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """The worker can serve, and waits for `Accept`."""
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """The worker cannot serve, and ends."""
+
+    reason: str
+
+
+class Accept(msgspec.Struct, frozen=True, tag=True):
+    """Accept connections."""
+
+
+class Pause(msgspec.Struct, frozen=True, tag=True):
+    """Accept no more connections until the next `Accept`."""
+
+
+class Paused(msgspec.Struct, frozen=True, tag=True):
+    """The worker accepts no more connections."""
+
+
+class Configure(msgspec.Struct, frozen=True, tag=True):
+    """Use another text of the configuration."""
+
+    number: int
+    text: str
+
+
+class Configured(msgspec.Struct, frozen=True, tag=True):
+    number: int
+    fault: str
+    """The reason why the worker still uses the former configuration, or ""."""
+
+
+class UseModels(msgspec.Struct, frozen=True, tag=True):
+    """Read the file of discovered models again."""
+
+
+class AskBank(msgspec.Struct, frozen=True, tag=True):
+    number: int
+    asks: tuple[Ask, ...]
+    is_first: bool = False
+    """Whether the worker begins anew (`Bank.open`)."""
+
+
+class BankAnswer(msgspec.Struct, frozen=True, tag=True):
+    number: int
+    answers: tuple[Answer, ...]
+    fault: str = ""
+    """The reason why there are no answers, or ""."""
+
+
+class AskSession(msgspec.Struct, frozen=True, tag=True):
+    number: int
+    login: str
+    fingerprint: str
+
+
+class SessionId(msgspec.Struct, frozen=True, tag=True):
+    number: int
+    id: str
+
+
+class Recall(msgspec.Struct, frozen=True, tag=True):
+    """Give back what no call needs of a bucket, and ask the bank in any case."""
+
+    bucket: Bucket
+
+
+class Free(msgspec.Struct, frozen=True, tag=True):
+    """A bucket that refused a call has more now."""
+
+    bucket: Bucket
+
+
+class Question(msgspec.Struct, frozen=True, tag=True):
+    """A question by its name (`Link.answers`)."""
+
+    number: int
+    name: str
+
+
+class Reply(msgspec.Struct, frozen=True, tag=True):
+    number: int
+    text: str
+
+
+class Captured(msgspec.Struct, frozen=True, tag=True):
+    """The bodies of a call that has ended."""
+
+    bodies: CapturedBodies
+
+
+class Leave(msgspec.Struct, frozen=True, tag=True):
+    """Another gateway has taken over: end when no client is connected."""
+
+
+class Drain(msgspec.Struct, frozen=True, tag=True):
+    """Accept nothing more, wait for the calls in flight for at most `drain_seconds`, and end."""
+
+
+class Hurry(msgspec.Struct, frozen=True, tag=True):
+    """End the calls in flight."""
+
+
+Message = (
+    Start | Ready | Failed | Accept | Pause | Paused | Configure | Configured | UseModels | AskBank | BankAnswer
+    | AskSession | SessionId | Recall | Free | Question | Reply | Captured | Leave | Drain | Hurry
+)  # fmt: skip
+_ENCODER: Final = msgspec.json.Encoder()
+_DECODER: Final = msgspec.json.Decoder(Message)
+T = TypeVar("T")
+
+
+class Channel:
+    """One end of the connection between the keeper and a worker."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._number = 0
+        self._answers: dict[int, asyncio.Future[Message]] = {}
+
+    @classmethod
+    async def open(cls, connection: socket.socket) -> Channel:
+        return cls(*await asyncio.open_unix_connection(sock=connection))
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so much waits to be sent that bodies of calls are dropped."""
+        return self._writer.transport.get_write_buffer_size() > MAX_UNSENT
+
+    def send(self, message: Message) -> None:
+        """Send a message. If the other process has ended, do nothing.
+
+        Raises `UnicodeEncodeError` if a text has lone surrogates.
+        """
+        data = _ENCODER.encode(message)
+        if not self._writer.is_closing():
+            self._writer.write(LENGTH.pack(len(data)) + data)
+
+    def number(self) -> int:
+        """Return a number for a question."""
+        self._number += 1
+        return self._number
+
+    async def ask(self, question: AskBank | AskSession | Configure | Question, answer: type[T]) -> T:
+        """Send a question, and return its answer. Raises `Broken` if the other process has ended."""
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        if self._reader.at_eof() or self._writer.is_closing():
+            raise Broken("the other process has ended")
+        self._answers[question.number] = future
+        try:
+            self.send(question)
+            message = await future
+        finally:
+            self._answers.pop(question.number, None)
+        if not isinstance(message, answer):
+            raise Broken("the other process answers otherwise")
+        return message
+
+    async def receive(self) -> Message:
+        """Return the next message that is no answer. Raises `Broken` if the other process has ended."""
+        while True:
+            try:
+                head = await self._reader.readexactly(LENGTH.size)
+                data = await self._reader.readexactly(size_of(head))
+                message: Message = _DECODER.decode(data)
+            except (OSError, asyncio.IncompleteReadError):
+                self._end("the other process has ended")
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                self._end(f"the message cannot be read: {error}")
+            if not isinstance(message, BankAnswer | SessionId | Configured | Reply):
+                return message
+            future = self._answers.get(message.number)
+            if future is not None and not future.done():
+                future.set_result(message)
+
+    def _end(self, reason: str) -> NoReturn:
+        broken = Broken(reason)
+        for future in self._answers.values():
+            if not future.done():
+                future.set_exception(broken)
+        self.close()
+        raise broken
+
+    def close(self) -> None:
+        self._writer.close()

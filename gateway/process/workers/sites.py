@@ -1,0 +1,95 @@
+"""The listeners of a keeper: its workers accept their connections."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from gateway.access.identity.modes import Modes
+from gateway.call.context import Gateway
+from gateway.process.sites import Configured, Sites
+from gateway.process.sockets import Bound
+from gateway.process.workers.balance import Slots
+from gateway.process.workers.hub import Hub
+from gateway.process.workers.messages import Start, UseModels
+from gateway.process.workers.supervisor import Workers
+from gateway.web.connection_limits import Connections
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """What the workers of a gateway get from its command line."""
+
+    count: int
+    path: Path
+    """The path of the configuration's file."""
+    text: str
+    """The text of the configuration at the start. Later workers get the one in use."""
+    listen: str = ""
+    plugins: str = ""
+    without: tuple[str, ...] = ()
+
+
+class WorkerSites(Sites):
+    """All listeners for calls, and the workers that accept their connections."""
+
+    def __init__(self, bounds: list[Bound], modes: Modes, options: WorkerOptions, state: Path) -> None:
+        super().__init__(bounds, modes)
+        self._options = options
+        self._state = state
+        self._slots = Slots.create(options.count)
+        self.hub: Hub
+        self.workers: Workers
+
+    def employ(self, gateway: Gateway) -> None:
+        """Prepare to start the workers of a gateway."""
+        self._gateway = gateway
+        self.hub = Hub(gateway)
+        self.workers = Workers(gateway, self.hub, self._slots, self._first_message, self.bounds)
+        gateway.models.saved = lambda: self.hub.tell(UseModels())
+
+    def _first_message(self, slot: int, spool: str, sockets: Sequence[tuple[str, int]]) -> Start:
+        options, reloader = self._options, self._gateway.reloader
+        return Start(
+            slot=slot,
+            spool=spool,
+            state=str(self._state),
+            path=str(options.path),
+            text=options.text if reloader is None else reloader.loaded.text,
+            listen=options.listen,
+            plugins=options.plugins,
+            without=options.without,
+            sockets=tuple(sockets),
+            slots=(self._slots.descriptor, self._slots.count),
+        )
+
+    async def start(self, runner: web.AppRunner, connections: Connections, configured: Configured) -> None:
+        """Start the workers, which accept the connections. Raises `CannotStartWorkers`."""
+        _ = runner, connections, configured
+        await self.workers.start()
+
+    async def pause(self) -> None:
+        await self.workers.pause()
+
+    async def resume(self) -> None:
+        self.workers.resume()
+
+    def give_up(self) -> None:
+        super().give_up()
+        self.workers.leave()
+
+
+def count_of(text: str) -> int:
+    """Return the number of workers that `--workers` names. `auto` is the number of processors that this process may
+    use.
+
+    Raises `ValueError` for any other text that is no positive number.
+    """
+    count = len(os.sched_getaffinity(0)) if text == "auto" else int(text)
+    if count < 1:
+        raise ValueError("write a number from 1 on, or auto")
+    return count

@@ -133,7 +133,7 @@ class Attempt:
     """The clean-up of the attempt. It is None if the call has only one candidate. `Call.stack` then does the clean-up.
     """
     deadline: float | None = None
-    """The latest time for the first event, by the monotonic clock, in seconds. It is None without a limit."""
+    """The latest time for the first event, by the monotonic clock, in seconds. It is None if there is no limit."""
     problem: Problem | None = None
     """The failure, if the attempt failed before its first event. It is None otherwise.
 

@@ -25,8 +25,9 @@ The delay is then 45 seconds. Load balancers close a silent connection after 60 
 """
 
 Opening = Callable[[], tuple[web.StreamResponse, bytes]]
-"""A function that makes the response whose head is sent early. It also returns the bytes of a ping; b"" if the format
-has no pings."""
+"""A function that makes the response whose head is sent early. It also returns the bytes of a ping, or b"" if the
+format has no pings.
+"""
 
 
 class EarlyStream:

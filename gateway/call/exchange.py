@@ -28,7 +28,7 @@ class Exchange(msgspec.Struct):
     capture: Capture | None = None
     """The copies of the bodies. The value is None if bodies are not kept."""
     early: EarlyStream | None = None
-    """Sends the response's head early if the provider's first event is late; None for a call that is not streamed."""
+    """Sends the response's head early if the provider's first event is late. None if the call is not streamed."""
     begun: bool = False
     """Whether the server has begun to write the events of a stream. An early head does not count."""
     finished: bool = False

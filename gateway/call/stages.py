@@ -27,7 +27,7 @@ class Staged:
         nothing waits. If `sink`, which comes after the stages, has to wait, the index is the number of stages.
         """
         self.sink: Take | None = None
-        """Writes a batch to the client at once; None until the response has begun."""
+        """A function that writes a batch to the client at once. It is None until the response has begun."""
         self.batches: Final = self._batches()
         """The batches that `sink` did not write. If the stream fails, the last batch has the error."""
 

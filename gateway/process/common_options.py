@@ -88,7 +88,7 @@ def registry_of(options: argparse.Namespace) -> Registry:
 
 
 def listener_of(listen: str | None) -> Listener | None:
-    """Return the listener of `--listen`, or None without the option.
+    """Return the listener of `--listen`, or None if the option is not given.
 
     Raises `UsageError` if the address is not valid, or if other machines can reach it.
     """

@@ -82,7 +82,7 @@ class Reloader:
     path: Path
     gateway: Gateway
     overlay: Listener | None
-    """The listener given on the command line. It is None without one. It replaces the listeners of the file."""
+    """The listener that replaces the listeners of the file. It is None if the command line gives no listener."""
     loaded: Loaded
     """The configuration in use, as it was loaded from the file."""
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)

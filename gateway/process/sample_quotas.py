@@ -44,7 +44,7 @@ class SampleCharges:
     def __init__(self, quotas: Mapping[str, Quota], by_login: Mapping[str, str]) -> None:
         """Start with full buckets of `quotas`, the definitions by name.
 
-        `by_login` has the name of each person's own quota; "" for none.
+        `by_login` has the name of each person's own quota, or "" for a person without a quota.
         """
         self._at = 0.0
         self._by_login = by_login

@@ -264,7 +264,7 @@ class Options:
     """Options of `serve`."""
 
     listener: Listener | None = None
-    """The listener given on the command line. It is None without one. It replaces the listeners of the file."""
+    """The listener that replaces the listeners of the file. It is None if the command line gives no listener."""
     hints: Callable[[str], str] = lambda _url: ""
     take_over: bool = False
     """True to replace a gateway that already runs with the same state folder."""

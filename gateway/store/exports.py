@@ -57,7 +57,7 @@ class Position(NamedTuple):
     until: int = 0
     """The number of the last call of the planned object."""
     object: str = ""
-    """The name of the planned object, which may be incomplete or missing; "" if no object is planned."""
+    """The name of the planned object, which may be incomplete or missing. It is "" if no object is planned."""
 
 
 NOWHERE: Final = Position()
@@ -95,7 +95,7 @@ class ExportStore:
         await self._writing.run(lambda connection: connection.execute(_DONE, (name, object_name)).fetchall())
 
     async def newest(self) -> int:
-        """Return the number of the newest call; 0 if there is none."""
+        """Return the number of the newest call, or 0 if there is no call."""
         return await self._reading.run(lambda connection: int(connection.execute(_NEWEST).fetchone()[0]))
 
     async def read(self, after: int, until: int, limit: int, use: Callable[[Iterator[Numbered]], T]) -> T:

@@ -45,8 +45,8 @@ def require_no_sample(path: Path) -> None:
 
 
 def fill_sample(path: Path, entries: Iterable[Entry]) -> int:
-    """Write sample calls and balances to a new store, and mark the store. Return the number of calls; 0 if the store
-    has sample calls.
+    """Write sample calls and balances to a new store, and mark the store. Return the number of written calls,
+    or 0 if the store already has sample calls.
 
     Raises `StoreFailed`, and writes nothing, if the store has other calls.
     """

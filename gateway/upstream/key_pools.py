@@ -192,7 +192,7 @@ class KeyPool:
         self.provider = provider
 
     def free(self, model: str, session: Session, sticky_seconds: float) -> KeyState | None:
-        """Choose a free key for a call, and return it; None if no key is free.
+        """Choose a free key for a call. Return the key, or None if no key is free.
 
         The caller must increase the key's `in_flight`, and decrease it when the call ends.
         """

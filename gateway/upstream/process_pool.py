@@ -204,7 +204,7 @@ def _end_with(sentinel: int) -> None:
 
 
 def _work(packed: bytes, seconds: float) -> bytes | None:
-    """Call a pickled function, and return its pickled outcome; None if the outcome cannot be pickled.
+    """Call a pickled function. Return its pickled outcome, or None if the outcome cannot be pickled.
 
     A plugin that takes more than `seconds` is interrupted.
     """

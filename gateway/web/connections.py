@@ -84,7 +84,7 @@ class Connection(web.RequestHandler):
         super().__init__(manager, lingering_time=CLOSE_SECONDS, **options)
         self._connections = connections
         self._first: bytes | None = b""
-        """The first bytes, while they may be the beginning of HTTP/2; None afterwards."""
+        """The first bytes, while they may be the beginning of HTTP/2. The value is None afterwards."""
         self._head_timer: asyncio.TimerHandle | None = None
         self._reading = ReadingTimer()
         self._is_refused = False
@@ -97,7 +97,8 @@ class Connection(web.RequestHandler):
         self._raw: asyncio.Transport | None = None
         """The transport. It is kept here, because aiohttp drops its own reference when it closes the connection."""
         self.handshake: Callable[[], None] | None = None
-        """A function that stops counting the connection as one in a TLS handshake. It is None without TLS (`tls.py`).
+        """A function that stops counting the connection as one in a TLS handshake. It is None if the connection does
+        not use TLS (`tls.py`).
         """
 
     @property

@@ -71,7 +71,7 @@ class Offered:
     """The chains of quotas to which calls are charged. A chain is a quota's name, followed by its overdraft quotas'
     names."""
     auto_cache: Literal["", "clients that cannot ask", "all clients"] = ""
-    """The clients for whom the gateway asks the provider to cache prompts. The value is "" for none."""
+    """The clients for whom the gateway asks the provider to cache prompts. The value is "" if there are none."""
 
     @property
     def name(self) -> str:

@@ -28,7 +28,7 @@ DIGITS: Final = 12
 """Minimum number of digits of a number in an object's name."""
 
 BodiesOf = Callable[[str], CapturedBodies | None]
-"""A function that returns the stored bodies of the call with this id; None if there are none. It may block."""
+"""A function that returns the stored bodies of the call with this id, or None if there are none. It may block."""
 
 
 class ExportFailed(Exception):
@@ -54,7 +54,7 @@ class Batch(NamedTuple):
 
     name: str
     last: int
-    """The number of the last call; 0 if there are no calls."""
+    """The number of the last call, or 0 if there are no calls."""
     calls: int
     data: bytes
 
@@ -62,7 +62,7 @@ class Batch(NamedTuple):
 class Export:
     """The export of a store's calls to one destination.
 
-    `bodies_of` returns the stored bodies of calls; None if bodies are not exported.
+    `bodies_of` returns the stored bodies of a call. It is None if bodies are not exported.
     """
 
     def __init__(self, exporter: Exporter, store: ExportStore, target: Target, bodies_of: BodiesOf | None) -> None:
@@ -90,7 +90,8 @@ class Export:
             exported(calls)
 
     async def step(self, newest: int) -> int:
-        """Export the calls of one object, up to the number `newest`. Return the number of calls; 0 if none is left.
+        """Export the calls of one object, up to the number `newest`. Return the number of calls, or 0 if no call is
+        left.
 
         Raises `ExportFailed` or `StoreFailed`. The next step then continues with the same object.
         """

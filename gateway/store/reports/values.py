@@ -58,9 +58,9 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
     calls: int
     p50: float | None
-    """Median in milliseconds. It is None without calls."""
+    """Median in milliseconds. It is None if there are no calls."""
     p95: float | None
-    """95th percentile in milliseconds. It is None without calls."""
+    """95th percentile in milliseconds. It is None if there are no calls."""
     counts: tuple[int, ...]
     """Number of calls in each bucket of `histogram.BOUNDS`. One more number, at the end, counts longer calls."""
 
@@ -82,7 +82,7 @@ class Figures(Totals, frozen=True, kw_only=True):
 
     @property
     def error_share(self) -> float | None:
-        """The fraction of errors in all calls. It is None without calls."""
+        """The fraction of errors in all calls. It is None if there are no calls."""
         return self.errors / self.calls if self.calls else None
 
     @property
@@ -98,7 +98,7 @@ class Figures(Totals, frozen=True, kw_only=True):
 
     @property
     def cache_share(self) -> float | None:
-        """The fraction of input tokens that were read from a cache. It is None without input."""
+        """The fraction of input tokens that were read from a cache. It is None if there is no input."""
         given = self.usage.input + self.usage.cache_read + self.cache_written
         return self.usage.cache_read / given if given else None
 

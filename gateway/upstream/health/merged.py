@@ -1,7 +1,7 @@
-"""The health of models as several worker processes know it, for a process that makes no attempts itself.
+"""Merges what several worker processes know of the health of models, for a process that makes no attempts itself.
 
-Each worker has its own circuit breakers. A model is shown in the worst of the states that it has in any worker, with
-the attempts of all of them.
+Each worker has its own circuit breakers. A model is shown in its worst state among all workers, with the attempts of
+all workers.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ BY_SEVERITY: Final[tuple[State, ...]] = ("closed", "slow_start", "half_open", "o
 
 
 class MergedHealth(Health):
-    """The health of the models, as the workers have told it last. Nothing is known before `take`."""
+    """The health of the models, as the workers have last reported it. It is unknown before the first call of `take`."""
 
     _known: Mapping[Key, Standing] = {}
 
     def take(self, workers: Iterable[Iterable[Standing]]) -> None:
-        """Show these standings from now on. Each worker gives one for each model."""
+        """Replace the known health by the standings of all workers. Each worker reports one standing for each model."""
         by_key: dict[Key, list[Standing]] = {}
         for standings in workers:
             for one in standings:
@@ -42,7 +42,7 @@ class MergedHealth(Health):
 
 
 def merged(standings: Sequence[Standing]) -> Standing:
-    """Return the health of one model from what several workers know of it."""
+    """Return the health of one model, merged from the standings that the workers reported for this model."""
     worst = max(standings, key=lambda one: (BY_SEVERITY.index(one.state), one.cause != "throttled", one.retry_in or 0))
     means = [(one.mean_seconds, max(1, one.calls)) for one in standings if one.mean_seconds is not None]
     weight = sum(calls for _, calls in means)

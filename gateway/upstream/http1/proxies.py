@@ -32,7 +32,7 @@ class Proxy(NamedTuple):
 
     origin: Origin
     authorization: str
-    """The value of `Proxy-Authorization`. It is "" without credentials."""
+    """The value of `Proxy-Authorization`. It is "" if the proxy needs no credentials."""
 
 
 class Proxies:
@@ -43,8 +43,8 @@ class Proxies:
         self._by_origin: dict[Origin, Proxy | None] = {}
 
     def proxy_for(self, origin: Origin) -> Proxy | None:
-        """Return the proxy for an origin, or None without one. Raises `ProxyRefused` if the URL of the proxy is no
-        http:// URL.
+        """Return the proxy for an origin, or None if there is no proxy. Raises `ProxyRefused` if the URL of the proxy
+        is no http:// URL.
         """
         if origin not in self._by_origin:
             self._by_origin[origin] = self._named(origin)

@@ -53,7 +53,9 @@ def routes() -> list[web.RouteDef]:
 
 
 async def show(request: web.Request) -> web.Response:
-    """Return {"config": text, "error": ""}. `error` says why the gateway does not use this text; "" if it does."""
+    """Return {"config": text, "error": ""}. `error` says why the gateway does not use this text. It is "" if the
+    gateway uses the text.
+    """
     _, reloader = admin_of(request)
     return _answer(await admin_view(reloader), request)
 

@@ -175,7 +175,7 @@ def _before(session: Session, calls: Sequence[Record]) -> Spent:
 
 
 def _chart(steps: Sequence[Step], zone: ZoneInfo) -> charts.Stacked | None:
-    """Return a chart with a column of tokens for each call; None for less than two calls."""
+    """Return a chart with a column of tokens for each call, or None if there are fewer than two calls."""
     if len(steps) < 2:
         return None
     times = [words.clock(step.call.at, zone) for step in steps]

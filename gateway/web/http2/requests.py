@@ -93,7 +93,7 @@ def _check_field(name: bytes, value: bytes) -> None:
 
 
 def _host(authority: bytes | None, fields: Headers) -> bytes | None:
-    """Return the host that the request is for; None if it names none."""
+    """Return the host that the request is for, or None if the request names no host."""
     hosts = [value for name, value in fields if name == b"host"]
     if len(hosts) > 1 or (hosts and authority is not None and hosts[0].lower() != authority.lower()):
         raise MalformedRequest("host is repeated, or differs from :authority")

@@ -219,7 +219,7 @@ def _zone_of(given: Mapping[str, str], default: str) -> ZoneInfo:
 
 
 def zone_named(name: str) -> ZoneInfo | None:
-    """Return the zone called `name` in the IANA database; None if there is none."""
+    """Return the zone called `name` in the IANA database, or None if there is no such zone."""
     try:
         return ZoneInfo(name) if name else None
     except (ZoneInfoNotFoundError, ValueError, OSError):

@@ -180,7 +180,7 @@ class Gateway:
         return self.draining or self.is_replaced or self.follower.is_replaced
 
     async def refresh(self) -> None:
-        """Learn what the workers, if there are any, know of the calls in flight and of the providers."""
+        """Ask the workers, if there are any, for their calls in flight and for what they know of the providers."""
         if self.workers is not None:
             await self.workers.refresh()
 

@@ -2,8 +2,8 @@
 
 - Bodies are stored separately from calls because they are large and private, and expire first.
 - A thread takes bodies from a queue of limited size and writes them to the file.
-- **Bodies may be lost**, unlike records of calls: if the process is killed before they are written, if the queue is
-  full, or if they cannot be written to the disk. The log reports how many were lost for the last two reasons.
+- **Bodies may be lost**, unlike records of calls. This happens if the queue is full, or if they cannot be written to
+  the disk. The log then reports the number of lost bodies. Unwritten bodies are also lost if the process is killed.
 - With a retention of zero nothing is written, and existing bodies are deleted.
 
 `call/capture.py` collects the bodies of a call.

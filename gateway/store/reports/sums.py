@@ -102,8 +102,8 @@ def grouped(
 ) -> Iterator[tuple[Any, ...]]:
     """Yield rows of sums: the index of the time bucket, the columns `by`, and the sums `what`.
 
-    A group has several rows if its sums are spread over several ranges, and some rows may be negative (`shares`). The
-    caller must add these rows (`added`). A group without calls may have rows whose sum is 0.
+    Several rows may have the same bucket and the same values of `by`, if their sums come from several ranges. Some of
+    these rows may be negative (`shares`). The caller must add them (`added`). The result may be 0.
     """
     keys = 1 + by.count(",")
     for table, parts in shares(buckets, tables_for(selection, by)).items():
@@ -360,7 +360,8 @@ def ranking(connection: Connection, selection: Selection, by: Dimension, measure
 def _amounts(
     connection: Connection, selection: Selection, buckets: Sequence[Span], by: Dimension, measure: Measure
 ) -> Iterator[tuple[int, Any, int, int, int]]:
-    """Yield rows of amounts. A group may have several rows, as in `grouped`.
+    """Yield rows of amounts. Several rows may have the same bucket and value. The caller must add them, as for
+    `grouped`.
 
     A row has the index of the time bucket, the value of a dimension, the amount of a measure, the number of calls with
     an unknown cost, and the number of calls.

@@ -155,13 +155,15 @@ class Gateway:
     """The calls in flight, by id. A call is added when its request is parsed."""
     keeper: Keeper = field(default_factory=Keeper)
     sessions: Sessions = field(init=False)
-    """Finds the sessions of calls. A worker asks its keeper's."""
+    """Finds the sessions of calls. In a worker, it asks the keeper."""
     lender: Lender = field(init=False)
-    """Lends amounts of the quotas' buckets to the workers of this process. A worker has none, and no spools to read."""
+    """Lends amounts of the quotas' buckets to the workers of this process. A worker has no lender and no spools to
+    read.
+    """
     spools: SpoolReaders = field(init=False)
     """The readers of the spools, in which other processes write the records of their calls."""
     is_replaced: bool = False
-    """Whether this process is a worker of a gateway that another one has replaced."""
+    """Whether this process is a worker whose gateway has been replaced by another one."""
     draining: bool = False
     """Whether the gateway is stopping and waits for the calls in flight."""
     reloader: ConfigReloader | None = None

@@ -1,4 +1,4 @@
-"""The HTTP server of a process: how its runner is made, and how it stops."""
+"""Creates and stops the HTTP server of a process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def runner_of(
 ) -> Runner:
     """Return a runner for the application.
 
-    `calls` gets every request, and passes those that are no calls on. By default, the application gets these.
+    `calls` gets every request. It passes requests that are not calls on to the handler in its first argument. By
+    default, the application's own `CALL_ROUTES` do this.
     """
     header_bytes = _header_bytes(config)
     return Runner(

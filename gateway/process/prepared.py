@@ -1,6 +1,6 @@
-"""A configuration that is ready to be used: everything that is computed from it in a thread, and the step that uses it.
+"""Prepares a configuration for its use in a thread, and then puts it into use.
 
-`reload.py` decides which configurations are used. A worker uses those of its keeper (`workers/worker.py`).
+`reload.py` decides which configurations are used. A worker uses the configurations of its keeper (`workers/worker.py`).
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class Prepared(NamedTuple):
 
 
 def prepare(gateway: Gateway, written: Config) -> Prepared:
-    """Compute what a configuration needs. Called in a thread, because it takes long."""
+    """Compute everything that is needed to use a configuration. Called in a thread, because it takes long."""
     ready = runtime(gateway.models.applied(written), gateway.registry)
     return Prepared(written, ready, LabelNames.of(ready.config), peers_of(ready.config))
 
 
 def use(gateway: Gateway, prepared: Prepared) -> None:
-    """Put a configuration into use. Calls in flight keep the former one."""
+    """Put a configuration into use. Calls in flight keep the former configuration."""
     config = prepared.runtime.config
     gateway.current.runtime = prepared.runtime
     gateway.metrics.configured(prepared.names)

@@ -97,10 +97,11 @@ class Running:
 
 
 class Inherited(NamedTuple):
-    """What other processes give to a starting gateway."""
+    """The connection and the sockets that other processes give to a starting gateway."""
 
     taker: Taker | None = None
-    """The connection to a running gateway that this process replaces. It is None if this process replaces none."""
+    """The connection to a running gateway that this process replaces. It is None if this process replaces no gateway.
+    """
     passed: Sequence[Passed] = ()
     """Listening sockets that another process has opened. Each must have the address of a listener."""
 

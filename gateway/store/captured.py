@@ -69,7 +69,7 @@ class BodyStore(Protocol):
         """Begin to store. Called once, before the first body comes."""
 
     def close(self) -> None:
-        """Store what is left. May be called from any thread."""
+        """Store the bodies that still wait. May be called from any thread."""
 
     def put(self, capture: Capture) -> None:
         """Store the bodies of a call, without waiting. They may be lost."""
@@ -81,4 +81,4 @@ class BodyStore(Protocol):
         """
 
     def read(self, call: str, identity: str | None) -> CapturedBodies | None:
-        """Do the same as `of`. Waits for the disk, and may be called from any thread."""
+        """Return the bodies as `of` does. This waits for the disk, and may be called from any thread."""

@@ -44,6 +44,9 @@ ROUNDS: Final = 8
 """Maximum number of requests to the bank for one call. Several are needed if the call is charged to several buckets, or
 if other calls take the granted amount.
 """
+REPORT_SECONDS: Final = 1.0
+"""Seconds after which the bank is told of charges to rate limits. Until then it takes what was granted for unused, and
+refills the bucket too little."""
 LOOK_SECONDS: Final = 1.0
 """Minimum number of seconds between two reads of all balances for pages."""
 
@@ -86,6 +89,11 @@ class Leases:
         self._slices.low = self._soon
         self._seconds = seconds
         self._may_go_on = goes_on
+        if bank.needs_reports:
+            self._slices.charged = self._charged
+        self._unreported: set[Bucket] = set()
+        """The rate limits with charges of which the bank does not know."""
+        self._report_timer: asyncio.TimerHandle | None = None
         self._is_away = False
         self._recall_seconds = recall_seconds
         self._low: set[Bucket] = set()
@@ -110,6 +118,7 @@ class Leases:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+            await self._report_last()
         self._slices.until = 0.0
         self._fail(self._take_waiting(), _Stopped())
 
@@ -182,6 +191,29 @@ class Leases:
             if (freed := self._freed.pop(key, None)) is not None:
                 freed.set()
 
+    def _charged(self, bucket: Bucket) -> None:
+        """Tell the bank soon that a rate limit was charged."""
+        if bucket.kind != "money":
+            self._unreported.add(bucket)
+            if self._report_timer is None:
+                self._report_timer = asyncio.get_running_loop().call_later(REPORT_SECONDS, self._report)
+
+    def _report(self) -> None:
+        self._report_timer = None
+        self._low |= self._unreported
+        self._wake.set()
+
+    async def _report_last(self) -> None:
+        """Tell the bank of all charges to rate limits, before this process gives up its slices."""
+        if self._report_timer is not None:
+            self._report_timer.cancel()
+            self._report_timer = None
+        if self._unreported and not self._is_away:
+            self._low |= self._unreported
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REPORT_SECONDS):
+                    await self._round()
+
     def _soon(self, bucket: Bucket) -> None:
         self._low.add(bucket)
         self._wake.set()
@@ -217,7 +249,7 @@ class Leases:
                 self._lose("it did not answer in time")
             except StoreFailed:
                 pass
-        if self._may_go_on:
+        if self._may_go_on or (self._bank.needs_reports and bucket.kind != "money"):
             return None
         why = f"because {self._bank.name} is away; try again later"
         message = f'what quota "{bucket.name}" has left cannot be asked now, {why}'
@@ -239,7 +271,7 @@ class Leases:
         low, self._low = self._low, set()
         now = self._slices.clock()
         is_due = now >= self._renew_at
-        keys = {*waiting, *low, *(self._due(now) if is_due else ())}
+        keys = {*waiting, *low, *(self._due(now) if is_due else ()), *(self._unreported if self._is_away else ())}
         if not keys and not (is_due and self._slices.active) and not self._is_away:
             return
         buckets = {key: bucket for key in keys if (bucket := self._bucket(key)) is not None}
@@ -255,6 +287,7 @@ class Leases:
             self._lose(str(error))
             self._fail(waiting, error)
         else:
+            self._unreported -= {key for key, ask in zip(buckets, asks, strict=True) if buckets[key].spent == ask.spent}
             self._renewed(now)
             self._apply(asks, answers, buckets)
             _resolve(waiting, dict(zip(buckets, answers, strict=True)))
@@ -302,14 +335,14 @@ class Leases:
         bank.
         """
         self._slices.until, self._renew_at = now + self._seconds, now + self._seconds / 3
-        self._slices.goes_on = False
+        self._slices.goes_on = self._slices.limits_go_on = False
         if self._is_away:
             self._is_away = False
             self._log.info("leases.bank_is_back")
 
     def _lose(self, reason: str) -> None:
         """Remember that the bank cannot be reached, and log it if it could be reached before."""
-        self._slices.goes_on = self._may_go_on
+        self._slices.goes_on, self._slices.limits_go_on = self._may_go_on, self._bank.needs_reports
         if not self._is_away:
             self._is_away = True
             then = "calls go on by the last known balances" if self._may_go_on else "calls are refused"

@@ -26,7 +26,7 @@ from gateway.call.sessions import MAX_OPEN, Sessions, load_key
 from gateway.call.spools import Parts, SpoolReader, SpoolReaders
 from gateway.config.model import Config
 from gateway.contract.registry import Registry
-from gateway.money.quotas.book import Quotas
+from gateway.money.quotas.book import ORDER, Quotas
 from gateway.money.quotas.buckets import Charge
 from gateway.money.quotas.lending import Lender
 from gateway.money.quotas.slices import Slices
@@ -171,7 +171,9 @@ def _gateway(
     def keep(charges: Sequence[Charge]) -> None:
         follower.put(Entry(balances=tuple(Balance(*charge.left) for charge in charges)))
 
-    quotas = Quotas(keep=keep, slices=None if config.storage.sharing is None else Slices())
+    quotas = (
+        Quotas(keep=keep) if config.storage.sharing is None else Quotas(keep=keep, slices=Slices(), sliced_kinds=ORDER)
+    )
     quotas.configured(config.quotas)
     shared = shared_quotas(config, state, quotas, follower, log)
     metrics.journal(follower)

@@ -88,18 +88,18 @@ def shared_quotas(
     # asyncpg is an extra, and takes a twentieth of a second to import
     from gateway.store.postgres.bank import PostgresBank  # noqa: PLC0415
     from gateway.store.postgres.listening import Listener  # noqa: PLC0415
-    from gateway.store.postgres.shared_balances import RECALLED, REFILLED  # noqa: PLC0415
+    from gateway.store.postgres.shared_balances import RECALLED, REFILLED, bucket_named  # noqa: PLC0415
 
     server, (seconds, goes_on, _) = address(postgres, postgres.server), postgres.sharing
     bank = PostgresBank(server, load_journal_id(state / "journal"), seconds)
     leases = Leases(bank, quotas, follower, log, seconds=seconds, goes_on=goes_on)
 
-    def money(bucket: str) -> Bucket | None:
-        return Bucket("money", bucket) if bucket else None
+    def named(stored: str) -> Bucket | None:
+        return bucket_named(stored) if stored else None
 
     heard = {
-        RECALLED: lambda bucket: leases.recalled(money(bucket)),
-        REFILLED: lambda bucket: leases.refilled(money(bucket)),
+        RECALLED: lambda bucket: leases.recalled(named(bucket)),
+        REFILLED: lambda bucket: leases.refilled(named(bucket)),
     }
     return SharedQuotas(bank, leases, Listener(server, heard))
 

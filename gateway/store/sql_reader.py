@@ -24,7 +24,9 @@ from gateway.store.sql_reports import SqlReports
 T = TypeVar("T")
 
 _OPEN_CALLS: Final = "SELECT line FROM open_calls o WHERE NOT EXISTS (SELECT 1 FROM calls c WHERE c.id = o.id)"
-_BALANCES: Final = "SELECT bucket, amount, remainder, at, terms FROM balances"
+LIMIT: Final = "\x01"
+"""First character of the stored names of rate limits, which several gateways share. No quota has such a name."""
+_BALANCES: Final = "SELECT bucket, amount, remainder, at, terms FROM balances WHERE substr(bucket, 1, 1) <> ?"
 _MAX_NAMED: Final = 10
 """Maximum number of callers that `Ambiguous` names."""
 
@@ -110,7 +112,7 @@ class SqlReader:
         return sent_calls(line for (line,) in lines)
 
     async def balances(self) -> Sequence[Balance]:
-        balances = await self._current.run(lambda connection: connection.execute(_BALANCES).fetchall())
+        balances = await self._current.run(lambda connection: connection.execute(_BALANCES, (LIMIT,)).fetchall())
         return [Balance(*row) for row in balances]
 
     async def close(self) -> None:

@@ -6,9 +6,10 @@ from time import monotonic_ns
 
 import pytest
 
+from gateway.call import leases as leases_module
 from gateway.call.leases import Leases
 from gateway.contract.errors import Refused
-from gateway.money.quotas.book import Quotas
+from gateway.money.quotas.book import ORDER, Quotas, Settlement
 from gateway.money.quotas.bucket_chains import Exceeded
 from gateway.money.quotas.buckets import Bucket, Rule
 from gateway.money.quotas.leases import NotOpen
@@ -20,16 +21,17 @@ from tests.helpers.records import logger
 from tests.helpers.waiting import eventually
 
 RULE = Rule("all", 100)
+LIMIT = Rule("limit", 60, kind="requests")
 
 
 class Bank:
     """The bank of one gateway. `fault` is raised in place of the next answers."""
 
-    name = "the database"
+    name, needs_reports = "the database", True
 
     def __init__(self, memory, name):
         self.memory, self.gateway, self.fault = memory, name, None
-        self.opened = 0
+        self.opened, self.asks = 0, []
 
     async def open(self, asks):
         self.opened += 1
@@ -42,6 +44,7 @@ class Bank:
         await asyncio.sleep(0)
         if self.fault is not None:
             raise self.fault
+        self.asks.append(asks)
         return self.memory.exchange(self.gateway, asks, monotonic_ns())
 
     async def leave(self):
@@ -56,11 +59,17 @@ class Journal:
 
 class Gateway:
     def __init__(self, memory, name, *, goes_on=False, seconds=30.0):
-        self.bank, self.quotas, (self.log, self.out) = Bank(memory, name), Quotas(slices=Slices()), logger()
+        self.bank, (self.log, self.out) = Bank(memory, name), logger()
+        self.quotas = Quotas(slices=Slices(), sliced_kinds=ORDER)
         self.leases = Leases(self.bank, self.quotas, Journal(), self.log, seconds=seconds, goes_on=goes_on)
 
-    async def reserve(self, amount):
-        return await self.leases.reserve(partial(self.quotas.reserve, [Claim("all", RULE, amount)]))
+    async def reserve(self, amount, rule=RULE):
+        return await self.leases.reserve(partial(self.quotas.reserve, [Claim(rule.name, rule, amount)]))
+
+    async def call(self, rule):
+        """Make one request that is charged to a rate limit."""
+        held = await self.reserve(1, rule)
+        self.quotas.charge(held, [(Bucket("requests", rule.name),)], Settlement(requests=1))
 
 
 @pytest.fixture
@@ -163,3 +172,46 @@ async def test_a_replaced_process_spends_nothing_more(opened, memory):
     assert await gateway.reserve(1)
     await gateway.leases.close()
     assert memory.leases["all"] == {}
+
+
+def reported(gateway):
+    """Return what the bank has heard of the charges to the rate limit."""
+    return [ask.spent for asks in gateway.bank.asks for ask in asks if ask.bucket == "limit"][-1]
+
+
+async def test_the_bank_is_told_of_charges_to_a_rate_limit(opened, monkeypatch):
+    monkeypatch.setattr(leases_module, "REPORT_SECONDS", 0.01)
+    gateway = await opened()
+    for _ in range(3):
+        await gateway.call(LIMIT)
+    await eventually(lambda: reported(gateway) == 3)
+
+
+async def test_the_bank_is_told_of_the_last_charges_when_a_gateway_ends(opened):
+    gateway = await opened()
+    for _ in range(3):
+        await gateway.call(LIMIT)
+    await gateway.leases.close()
+    assert reported(gateway) == 3
+
+
+async def test_charges_while_the_bank_is_away_are_told_later(opened, monkeypatch):
+    monkeypatch.setattr(leases_module, "REPORT_SECONDS", 0.01)
+    gateway = await opened()
+    await gateway.call(LIMIT)
+    gateway.bank.fault = StoreFailed("gone")
+    for _ in range(5):
+        await gateway.call(LIMIT)
+    await eventually(lambda: gateway.out.getvalue().count(b"leases.bank_is_away") == 1)
+    gateway.bank.fault = None
+    await eventually(lambda: reported(gateway) == 6)
+
+
+async def test_without_a_bank_a_rate_limit_is_the_last_known_one(opened):
+    gateway = await opened()
+    await gateway.call(LIMIT)
+    gateway.bank.fault = StoreFailed("gone")
+    for _ in range(59):
+        await gateway.call(LIMIT)
+    with pytest.raises(Exceeded):
+        await gateway.call(LIMIT)

@@ -30,8 +30,9 @@ REFUSED = re.compile(r"nothing is left|held by calls|database is away")
 def configured(tmp_path, bedrock_sim, address):
     """Return a function that writes the configuration of one gateway, and returns the command's arguments."""
 
-    def one(name, capacity="$1000.00", **storage):
-        grants = [*EVERYTHING, {"src": ["*"], "app": {CAP: [{"quotas": [{"bucket": "all"}]}]}}]
+    def one(name, capacity="$1000.00", limits=(), **storage):
+        capability = {"rate_limits": limits} if limits else {"quotas": [{"bucket": "all"}]}
+        grants = [*EVERYTHING, {"src": ["*"], "app": {CAP: [capability]}}]
         settings = {
             "providers": {"b": bedrock(bedrock_sim.url)},
             "grants": grants,
@@ -206,3 +207,40 @@ async def test_a_gateway_that_does_not_share_is_refused(tmp_path, configured):
         status, _, err = await irisgate(tmp_path, *configured("b", shared=False, lease_seconds=None))
     assert status != 0
     assert "another gateway uses this database: irisgate writer on" in err
+
+
+async def test_a_rate_limit_is_one_limit_of_all_gateways(tmp_path, configured):
+    """Check that three gateways let through what one would."""
+    async with AsyncExitStack() as stack:
+        gateways = await three(stack, tmp_path, configured, "$1000.00", limits=[{"requests": f"{CALLS}/day"}])
+        together = asyncio.Semaphore(TOGETHER)
+
+        async def ask(gateway):
+            async with together:
+                return await rate_limited(gateway)
+
+        statuses = await asyncio.gather(*(ask(gateways[number % 3]) for number in range(100)))
+        assert (statuses.count(200), statuses.count(429)) == (CALLS, 100 - CALLS)
+
+
+async def test_a_rate_limit_goes_on_while_the_database_is_away(tmp_path, configured):
+    """Check that a gateway then counts from what was left, and that the others hear of it later."""
+    async with AsyncExitStack() as stack:
+        one, other, _ = await three(stack, tmp_path, configured, "$1000.00", limits=[{"requests": "10/day"}])
+        assert await call(one) == "ok"
+        await asyncio.to_thread(cluster().stop, "immediate")
+        try:
+            outcomes = [await rate_limited(one) for _ in range(12)]
+        finally:
+            await asyncio.to_thread(cluster().start)
+        assert outcomes == [200] * 9 + [429] * 3
+        await eventually(lambda: is_limited(other))
+
+
+async def rate_limited(gateway):
+    async with gateway.session.post(f"{gateway.url}/v1/chat/completions", json=CHAT) as reply:
+        return reply.status
+
+
+async def is_limited(gateway):
+    return await rate_limited(gateway) == 429

@@ -29,6 +29,10 @@ class MemoryBank:
         bucket, leases = self._bucket(ask.bucket, ask.rule, now)
         bucket.accrue(now)
         own = leases.get(gateway, Lease())
+        if ask.rule.kind != "money":
+            # the records of calls have no charges of rate limits
+            bucket.charge(ask.bucket, ask.spent - own.spent, now)
+            own = own._replace(spent=ask.spent)
         elsewhere = sum(lease.held for other, lease in leases.items() if other != gateway)
         lease, answer = answer_to(ask, bucket, own, elsewhere, len(self.ends))
         if lease is None:

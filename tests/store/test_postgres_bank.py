@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.money.quotas.buckets import Rule
+from gateway.money.quotas.book import ORDER
+from gateway.money.quotas.buckets import SECOND, Bucket, Rule
 from gateway.money.quotas.leases import Ask, Need, NotOpen
 from gateway.store.base import StoreFailed
 from gateway.store.entries import Balance, Entry, SentCall
@@ -205,3 +206,50 @@ async def test_a_gateway_that_shares_is_refused_beside_one_that_does_not(gateway
     await gateways("one")
     with pytest.raises(StoreFailed, match="another gateway uses this database"):
         kept_in_postgres(address)("other")
+
+
+LIMIT = Rule("all", 60, amount=60, period=60 * SECOND, kind="requests")
+
+
+async def test_a_rate_limit_is_shared_and_its_charges_are_those_of_requests(gateways):
+    (store, one), (_, other) = await gateways("one"), await gateways("other")
+    limit = replace(LIMIT, amount=0)
+    assert (await ask(one, 40, rule=limit)).granted == 40
+    answer = await ask(other, 20, 1, rule=limit)
+    assert (answer.granted, answer.is_refused, answer.elsewhere) == (20, True, 40)
+    answer = await ask(one, known=40, spent=35, rule=limit)
+    assert (answer.amount, answer.spent) == (25, 35)
+    # a charge that was reported is not counted again
+    assert (await ask(one, known=40, spent=35, rule=limit)).amount == 25
+    assert (await ask(one, known=35, spent=35, rule=limit, is_last=True)).is_closed
+    assert (await ask(other, known=20, rule=limit)).elsewhere == 0
+    # a quota of the same name is another bucket, and a rate limit is no balance for a page
+    assert (await ask(one, 100)).granted == 100
+    assert [balance.bucket for balance in await store.balances()] == ["all"]
+    assert [standing.bucket for standing in await one.standings()] == ["all"]
+
+
+async def test_a_rate_limit_refills_by_the_clock_of_the_server(gateways, address):
+    _, bank = await gateways("one")
+    await ask(bank, 60, rule=LIMIT)
+    await ask(bank, known=60, spent=60, rule=LIMIT)
+    cluster().sql("UPDATE balances SET at = at - 30", address.database)
+    assert 30 <= (await ask(bank, known=60, spent=60, rule=LIMIT)).amount < 60
+
+
+async def test_old_buckets_of_rate_limits_are_removed(gateways, address):
+    _, bank = await gateways("one", seconds=0.0)
+    await ask(bank, 1, rule=LIMIT)
+    await ask(bank, 1)
+    for rule in (LIMIT, RULE):
+        await ask(bank, rule=rule, is_last=True)
+    cluster().sql("UPDATE balances SET at = at - 36 * 86400", address.database)
+    await ask(bank, rule=replace(RULE, name="other"))
+    assert cluster().sql("SELECT bucket FROM balances", address.database) == [["all"]]
+
+
+@pytest.mark.parametrize("bucket", [Bucket(kind, name) for kind in ORDER for name in ("all", "a b", "", "tokens x")])
+def test_a_bucket_is_known_by_its_stored_name(bucket):
+    from gateway.store.postgres.shared_balances import bucket_named, stored_name
+
+    assert bucket_named(stored_name(bucket)) == bucket

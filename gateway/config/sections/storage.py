@@ -39,8 +39,9 @@ class StorageSection(Section):
     )
     shared: bool = Field(
         default=False,
-        description="Let several gateways use the PostgreSQL database at once. Their quotas are exact together: each "
-        "holds a slice of a quota that it uses. All gateways must have this setting, and the same quotas.",
+        description="Let several gateways use the PostgreSQL database at once. Their quotas and rate limits are "
+        "exact together: each holds a slice of those that it uses. All gateways must have this setting, and the same "
+        "quotas.",
     )
     lease_seconds: int | None = Field(
         None,

@@ -128,6 +128,13 @@ class Bank(Protocol):
     def name(self) -> str:
         """The name of the bank in messages to callers."""
 
+    @property
+    def needs_reports(self) -> bool:
+        """Whether the bank learns the charges to rate limits only from `Ask.spent`, and not from the records of calls.
+
+        While such a bank cannot be reached, calls use the last known balances of rate limits.
+        """
+
     async def open(self, asks: Sequence[Ask]) -> Sequence[Answer]:
         """Register the gateway, and answer `asks`. First, take back the slices of an earlier process of the gateway."""
 

@@ -60,11 +60,15 @@ class Slices:
     """The time, by `clock`, at which the slices end, unless the bank renews them."""
     goes_on: bool = False
     """True while the bank cannot be reached and calls may use the last known balances."""
+    limits_go_on: bool = False
+    """True while the bank cannot be reached and calls may use the last known balances of rate limits."""
     since: float = 0.0
     """Unix time in seconds at which the present quotas were loaded."""
     low: Callable[[Bucket], None] = field(default=lambda _bucket: None)
     """A function that is called for a bucket for which the bank should be asked soon: its slice gets low, or another
     gateway needs it more."""
+    charged: Callable[[Bucket], None] = field(default=lambda _bucket: None)
+    """A function that is called for each charge to a bucket."""
     active: dict[Bucket, SlicedBucket] = field(default_factory=dict)
     """The buckets for which the bank may have a lease of this gateway."""
 
@@ -162,9 +166,14 @@ class SlicedBucket(LiveBucket):
     """Time until which nothing is taken for later calls, because the bank has refused a call."""
 
     @property
+    def goes_on(self) -> bool:
+        """Whether calls may use the last known balance, because the bank cannot be reached."""
+        return self.slices.goes_on or (self.slices.limits_go_on and self.rule.kind != "money")
+
+    @property
     def own(self) -> int:
         """The amount that calls of this gateway may use, including the part that they have already reserved."""
-        if self.slices.goes_on:
+        if self.goes_on:
             return self.balance
         is_valid = self.slices.clock() < self.slices.until
         return self.granted - self.spent if is_valid else min(self.granted - self.spent, self.reserved)
@@ -189,11 +198,11 @@ class SlicedBucket(LiveBucket):
 
     @property
     def can_ask(self) -> bool:
-        return not self.slices.goes_on and self.slices.clock() >= self.dry_until
+        return not self.goes_on and self.slices.clock() >= self.dry_until
 
     def least(self, amount: int) -> int:
         """Return the unreserved amount that the bucket must have so that a call of `amount` may begin."""
-        return 1 if self.slices.goes_on else max(1, amount)
+        return 1 if self.goes_on else max(1, amount)
 
     def reserve(self, name: str, amount: int) -> None:
         LiveBucket.reserve(self, name, amount)
@@ -212,7 +221,9 @@ class SlicedBucket(LiveBucket):
 
     def charge(self, name: str, amount: int, now: int, *, estimated: bool = False) -> Charge:
         self.spent += amount
-        self.slices.active[Bucket(self.rule.kind, name)] = self
+        key = Bucket(self.rule.kind, name)
+        self.slices.active[key] = self
+        self.slices.charged(key)
         return LiveBucket.charge(self, name, amount, now, estimated=estimated)
 
     def show(self, there: Answer | Standing) -> None:

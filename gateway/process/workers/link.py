@@ -31,6 +31,10 @@ class KeeperBank:
     def name(self) -> str:
         return "the gateway's main process"
 
+    @property
+    def needs_reports(self) -> bool:
+        return False
+
     async def open(self, asks: Sequence[Ask]) -> Sequence[Answer]:
         return await self._answers(AskBank(self._channel.number(), tuple(asks), is_first=True))
 

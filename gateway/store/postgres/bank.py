@@ -57,6 +57,10 @@ class PostgresBank:
     def name(self) -> str:
         return "the database"
 
+    @property
+    def needs_reports(self) -> bool:
+        return True
+
     async def open(self, asks: Sequence[Ask]) -> Sequence[Answer]:
         return await self._thread.run(partial(self._open, asks=asks))
 

@@ -1,7 +1,8 @@
 """SQL for quota balances that several gateways share, and for the leases by which each gateway gets a part of a balance
 (`money/quotas/leases.py`).
 
-- A balance falls when a call's record is written (`charge`), in the transaction that writes the record.
+- The balance of a quota falls when a call's record is written (`charge`), in the transaction that writes the record.
+- Records have no charges of rate limits. A gateway reports the sum of its charges with each request (`Ask.spent`).
 - Rows of balances are locked in the order of their names, so that two transactions never wait for each other.
 - Times are those of the database's server. So the clocks of gateways do not matter.
 
@@ -15,12 +16,13 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from gateway.money.quotas.buckets import SECOND, Charge, LiveBucket, Rule, nanoseconds
+from gateway.money.quotas.buckets import SECOND, Bucket, Charge, LiveBucket, Rule, nanoseconds
 from gateway.money.quotas.leases import Answer, Ask, Lease, NotOpen, Standing, answer_to
 from gateway.store.calls import CALL_COLUMNS
 from gateway.store.entries import Entry, decode_sent_call
 from gateway.store.postgres.connection import PostgresConnection
 from gateway.store.postgres.dialect import clamped, storable
+from gateway.store.sql_reader import LIMIT
 
 RECALLED: Final = "irisgate_recalled"
 """Channel for the name of a bucket of which a gateway needs more. Other gateways then give back the parts that they do
@@ -36,6 +38,9 @@ FORGOTTEN_SECONDS: Final = 86_400.0
 """Seconds after which a gateway that does not come back is forgotten. Until then, the cost of its open calls stays
 reserved.
 """
+LIMIT_SECONDS: Final = 35 * 86_400.0
+"""Seconds after its last change for which the bucket of a rate limit is kept. By then it is full again, unless its rule
+refills it more slowly than within a month."""
 
 _NOW: Final = "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"
 _CHARGES: Final = CALL_COLUMNS.index("charges")
@@ -74,8 +79,9 @@ WHERE b.bucket = n.bucket
 _GRANT: Final = f"""
 WITH updated AS ({_UPDATE})
 INSERT INTO leases (bucket, journal, granted, spent)
-SELECT bucket, CAST(? AS TEXT), granted, 0 FROM unnest(CAST(? AS TEXT[]), CAST(? AS BIGINT[])) AS g (bucket, granted)
-ON CONFLICT (bucket, journal) DO UPDATE SET granted = excluded.granted
+SELECT bucket, CAST(? AS TEXT), granted, spent FROM
+    unnest(CAST(? AS TEXT[]), CAST(? AS BIGINT[]), CAST(? AS BIGINT[])) AS g (bucket, granted, spent)
+ON CONFLICT (bucket, journal) DO UPDATE SET granted = excluded.granted, spent = excluded.spent
 """  # noqa: S608 (our own names)
 _SPEND: Final = f"""
 WITH updated AS ({_UPDATE})
@@ -90,8 +96,12 @@ SELECT journal FROM gateways WHERE NOT is_ended AND ends_at < {_NOW} AND {_NOW} 
 _FORGET: Final = f"DELETE FROM gateways WHERE is_ended AND ends_at < {_NOW} - ? RETURNING journal"  # noqa: S608 (our own names)
 _STANDINGS: Final = """
 SELECT b.bucket, b.amount, b.remainder, b.at, b.terms, coalesce(l.spent, 0)
-FROM balances b LEFT JOIN leases l ON l.bucket = b.bucket AND l.journal = ? WHERE b.at >= ?
+FROM balances b LEFT JOIN leases l ON l.bucket = b.bucket AND l.journal = ? WHERE b.at >= ? AND NOT b.bucket ^@ ?
 """
+_OLD_LIMITS: Final = f"""
+DELETE FROM balances b WHERE bucket ^@ ? AND at < {_NOW} - ?
+    AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.bucket = b.bucket)
+"""  # noqa: S608 (our own names)
 
 
 class State(NamedTuple):
@@ -134,7 +144,7 @@ def create_balances(connection: PostgresConnection, asks: Sequence[Ask]) -> None
     Call this before the transaction that answers. If the rows were inserted while other rows are locked, two
     transactions could wait for each other.
     """
-    fresh = {ask.bucket: (ask.rule, ask.since) for ask in asks if not ask.known and not ask.spent}
+    fresh = {stored_name(ask.key): (ask.rule, ask.since) for ask in asks if not ask.known and not ask.spent}
     if fresh:
         _create(connection, dict(zip(storable(fresh), fresh.values(), strict=True)))
 
@@ -143,7 +153,7 @@ def answer_all(connection: PostgresConnection, journal: str, state: State, asks:
     """Answer the requests of a gateway, within a transaction of the caller."""
     if not asks:
         return ()
-    fresh = {ask.bucket: (ask.rule, ask.since) for ask in asks}
+    fresh = {stored_name(ask.key): (ask.rule, ask.since) for ask in asks}
     rows = _locked(connection, fresh)
     names = storable(rows)
     leased = {
@@ -153,9 +163,9 @@ def answer_all(connection: PostgresConnection, journal: str, state: State, asks:
     now = nanoseconds(state.now)
     answers, recalled = [], []
     closed: list[str] = []
-    grants: dict[str, int] = {}
+    leases: dict[str, Lease] = {}
     for ask in asks:
-        (name,) = storable([ask.bucket])
+        (name,) = storable([stored_name(ask.key)])
         bucket, terms_at = rows[name]
         if ask.rule.terms != bucket.rule.terms and ask.since >= terms_at:
             bucket.change(ask.rule, now)
@@ -163,15 +173,19 @@ def answer_all(connection: PostgresConnection, journal: str, state: State, asks:
         else:
             bucket.accrue(now)
         own, elsewhere = leased.get(name, (Lease(), 0))
+        if ask.rule.kind != "money":
+            bucket.charge(name, ask.spent - own.spent, now)
+            own = own._replace(spent=ask.spent)
         lease, answer = answer_to(ask, bucket, own, elsewhere, state.gateways)
         if lease is None:
             closed.append(name)
         else:
-            grants[name] = lease.granted
+            leases[name] = lease
         if answer.is_refused and elsewhere:
             recalled.append(name)
         answers.append(answer)
-    connection.execute(_GRANT, (*_columns(rows), journal, list(grants), clamped(grants.values())))
+    granted, spent = (clamped(one[number] for one in leases.values()) for number in range(2))
+    connection.execute(_GRANT, (*_columns(rows), journal, list(leases), granted, spent))
     if closed:
         statement = "DELETE FROM leases WHERE journal = ? AND bucket = ANY(CAST(? AS TEXT[]))"
         connection.execute(statement, (journal, closed))
@@ -230,6 +244,7 @@ def end_silent(connection: PostgresConnection, seconds: float) -> int:
             connection.execute("UPDATE gateways SET is_ended = TRUE WHERE journal = ?", (journal,))
         for (journal,) in connection.execute(_FORGET, (FORGOTTEN_SECONDS,)).fetchall():
             connection.execute("DELETE FROM leases WHERE journal = ?", (journal,))
+        connection.execute(_OLD_LIMITS, (LIMIT, LIMIT_SECONDS))
     return len(silent)
 
 
@@ -255,8 +270,20 @@ def leave(connection: PostgresConnection, journal: str, epoch: int) -> None:
 
 
 def standings(connection: PostgresConnection, journal: str, since: float) -> Sequence[Standing]:
-    """Return the balances that have changed since the Unix time `since` of the server."""
-    return [Standing(*row) for row in connection.execute(_STANDINGS, (journal, since))]
+    """Return the balances of quotas that have changed since the Unix time `since` of the server."""
+    return [Standing(*row) for row in connection.execute(_STANDINGS, (journal, since, LIMIT))]
+
+
+def stored_name(bucket: Bucket) -> str:
+    """Return the name of a bucket in the tables. The bucket of a rate limit has its kind before the name."""
+    return bucket.name if bucket.kind == "money" else f"{LIMIT}{bucket.kind} {bucket.name}"
+
+
+def bucket_named(stored: str) -> Bucket:
+    """Return the bucket that has this name in the tables."""
+    if stored.startswith(f"{LIMIT}requests "):
+        return Bucket("requests", stored.partition(" ")[2])
+    return Bucket("tokens", stored.partition(" ")[2]) if stored.startswith(LIMIT) else Bucket("money", stored)
 
 
 def _locked(connection: PostgresConnection, fresh: Mapping[str, tuple[Rule, float]]) -> dict[str, _Row]:

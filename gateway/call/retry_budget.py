@@ -18,9 +18,9 @@ from typing import Final
 WINDOW_SECONDS: Final = 10
 """Length of the window in seconds. Older calls and requests do not count."""
 ALWAYS: Final = 10
-"""Number of further requests (after failures) that are always allowed in the window, even if there are few calls.
+"""Number of retries that are allowed in the window, however few calls there are.
 
-If a share of the number of calls (`share` of `RetryBudget.take`) is larger, the share is allowed instead."""
+If `share` (of `RetryBudget.take`) times the number of calls is larger, that many are allowed."""
 
 
 class RetryBudget:

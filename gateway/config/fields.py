@@ -264,8 +264,9 @@ def _retention(value: str) -> str:
 
 
 def retention_seconds(value: str) -> float | None:
-    """Return the seconds for which records are kept. Return None for ever, and 0 for not at all. The text must be
-    valid.
+    """Return the number of seconds for which records are kept: None without a limit, and 0 if none are kept.
+
+    The text must be valid.
     """
     return None if value == "" else _seconds(value) or 0.0
 

@@ -223,7 +223,9 @@ def _spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
 
 
 def use_packages(packages: Sequence[Package]) -> None:
-    """Make later imports use the copies of these packages. Modules that are already imported do not change."""
+    """Make later imports load these packages from the gateway's copies of them. Modules that are already imported do not
+    change.
+    """
     modules = {name: source for package in packages for name, source in package.modules.items()}
     around = {name[:at] for name in modules for at, letter in enumerate(name) if letter == "."}
     _FINDER.packages, _FINDER.modules, _FINDER.namespaces = tuple(packages), modules, frozenset(around - set(modules))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class StartingFile:
-    """The configuration's file before the gateway runs. `loaded` is the configuration that was last loaded from it."""
+    """The configuration's file while the gateway is starting. `loaded` is the configuration that was loaded from it last."""
 
     def __init__(self, path: Path, loaded: Loaded, plugins: KnownPlugins) -> None:
         self.loaded = loaded

@@ -115,9 +115,10 @@ def term_numbers(connection: Connection, wanted: Iterable[str]) -> dict[str, int
 
 
 def _with_sums(connection: Connection, new: Iterable[str]) -> Sequence[tuple[str, int]]:
-    """Return new terms, each with 1 if it has sums, and else 0.
+    """Return each new term with 1 if totals (sums) are kept for it, and 0 otherwise.
 
-    A term without a value has sums, and so has the term of each of the first `MAX_VALUES` values of a header.
+    Totals are kept for the name of a header, such as `x-team`, and for its first `MAX_VALUES` values, such as
+    `x-team:alpha`.
     """
     counts: dict[str, int] = {}
     terms = []

@@ -35,7 +35,7 @@ class Report(Protocol[T_co]):
 
 
 class SqlReports:
-    """A `ReportStore` in the tables of a database, which a thread of its own reads."""
+    """A `ReportStore` that reads the tables of a database. It reads them in its own thread."""
 
     def __init__(self, thread: Thread) -> None:
         self._thread = thread

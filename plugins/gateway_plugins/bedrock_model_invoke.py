@@ -300,8 +300,8 @@ def _kind(inner: bytes) -> str:
 def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     """Yield the parts of a body that are not billed as text, such as images.
 
-    The parts may have the form of any model family: Messages, Chat, Converse (Nova), or Titan's image. If a part has
-    the form of another family than the model's, the model refuses or ignores it, and it is not billed.
+    The parts may have the form of any model family: of Messages, Chat or Converse (Nova), or Titan's `inputImage`. So a
+    part in the form of a different family is yielded too, although the model refuses or ignores the part.
     """
     yield from _FORMS.files(body)
     yield from messages_billing.of_tools(body)

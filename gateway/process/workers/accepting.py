@@ -20,7 +20,7 @@ from typing import Final
 from gateway.process.workers.balance import Balance
 
 TURN_SECONDS: Final = 0.02
-"""Seconds for which a worker that has more connections than another one leaves new ones to the others."""
+"""Seconds for which a worker accepts no connection while another worker has fewer connections."""
 RETRY_SECONDS: Final = 1.0
 """Seconds until the next attempt to accept, after the process had no free file descriptor or memory."""
 ACCEPTED_AT_ONCE: Final = 16

@@ -30,8 +30,8 @@ _EACH: Final[Mapping[str, tuple[str, str, str]]] = {
         "irisgate_worker_resident_memory_bytes", "gauge", "Resident memory in bytes, by process.",
     ),
 }  # fmt: skip
-"""The figures that are shown for each process: the metric of the process, and the name, type and help text of the
-metric with the label `worker`."""
+"""The metrics that are shown for each process. The key is a metric of a process. The value is the name, type and help
+text of the metric that has the label `worker`."""
 
 
 class MergedMetrics:

@@ -106,7 +106,7 @@ def _offset(connection: PostgresConnection, journal: str) -> JournalOffset:
 def _other(connection: PostgresConnection, number: int, kinds: tuple[int, int]) -> tuple[str, str | None] | None:
     """Return the name and address of another gateway that uses the database, or None if there is none.
 
-    `kinds` are the first numbers of the locks of those gateways.
+    A gateway holds an advisory lock whose key has two numbers. `kinds` are the possible first numbers.
 
     The server may notice late that a gateway has closed its connection. So this waits for `LEAVING_SECONDS` at most.
     """

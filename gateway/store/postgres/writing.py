@@ -127,8 +127,9 @@ def _insert(connection: PostgresConnection, records: Sequence[Record]) -> Sequen
 def expire(connection: PostgresConnection, before: float, limit: int) -> int:
     """Delete calls that began before the Unix time `before`, and sessions that ended before this time, oldest first.
 
-    Months that ended before this time are dropped whole. Of the other calls, and of the sessions, at most `limit` are
-    deleted. Errors and uses of tools before this time are deleted too. Return the number of deleted calls.
+    The partition of a month that ended before this time is dropped whole. Of the calls in the other partitions, at most
+    `limit` are deleted, and as many sessions. Errors and uses of tools before this time are deleted too. Return the
+    number of deleted calls.
 
     Of several gateways, one does this, for as long as it is connected. The others delete nothing.
     """

@@ -136,10 +136,10 @@ class Reader(Protocol):
     """Reader of one reply in a provider's dialect. It ignores most faults in a reply (`shared/lenient.py`)."""
 
     def event(self, event: Event, writer: Writer) -> None:
-        """Read one event of a stream. Raises `BadFrame` for an event that the dialect does not have."""
+        """Read one event of a stream, and pass its parts to `writer`. Raises `BadFrame` if the event is not valid."""
 
     def whole(self, body: bytes, writer: Writer) -> None:
-        """Read the body of a whole reply. Raises `BadFrame` for a body that the dialect does not have."""
+        """Read the body of a whole reply, and pass its parts to `writer`. Raises `BadFrame` if it is not valid."""
 
     def end(self, writer: Writer, marks: Marks) -> None:
         """Pass the token counts to the writer, if the provider reported any. This is called once, at the end of the

@@ -64,8 +64,8 @@ class Holds:
 S = TypeVar("S", bound=BaseModel)
 
 Items = Annotated[tuple[Any, ...], Field(strict=False)]
-"""A list whose elements are checked one by one. If the elements are sections, the field is annotated with `Holds`, which
-gives their type."""
+"""A list whose elements are checked one by one. If the elements are sections, the field is annotated with `Holds`,
+which gives their type."""
 
 Planned = Annotated[Any, PLANNED]
 """A configuration key whose value is not checked, because its form is unknown or undecided."""

@@ -223,8 +223,8 @@ def _spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
 
 
 def use_packages(packages: Sequence[Package]) -> None:
-    """Make later imports load these packages from the gateway's copies of them. Modules that are already imported do not
-    change.
+    """Make later imports load these packages from the gateway's copies of them. Modules that are already imported do
+    not change.
     """
     modules = {name: source for package in packages for name, source in package.modules.items()}
     around = {name[:at] for name in modules for at, letter in enumerate(name) if letter == "."}

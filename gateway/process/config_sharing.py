@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 
 class StartingFile:
-    """The configuration's file while the gateway is starting. `loaded` is the configuration that was loaded from it last."""
+    """The configuration's file while the gateway is starting. `loaded` is the configuration that was loaded from it
+    last.
+    """
 
     def __init__(self, path: Path, loaded: Loaded, plugins: KnownPlugins) -> None:
         self.loaded = loaded

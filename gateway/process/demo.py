@@ -53,7 +53,8 @@ class Places(NamedTuple):
     claude: str
     """The prefix of the inference profiles for Claude 4.5 and later."""
     nova: str
-    """The prefix of the inference profiles for Nova. It is "" if the demo calls Nova without a profile in these regions."""
+    """The prefix of the inference profiles for Nova. It is "" if the demo calls Nova without a profile in these
+    regions."""
     cost_basis: str
 
 

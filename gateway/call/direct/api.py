@@ -1,7 +1,7 @@
 """Reads the requests below `/direct/{provider}/`, and writes the errors for their clients.
 
-The module has the same functions as the plugin of an API format, so `call/server.py` serves these requests like any other
-call. But the module is no plugin, and the configuration cannot enable it for a provider.
+The module has the same functions as the plugin of an API format, so `call/server.py` serves these requests like any
+other call. But the module is no plugin, and the configuration cannot enable it for a provider.
 """
 
 from __future__ import annotations

@@ -73,7 +73,9 @@ class _Clients:
 
 
 class PrivateListener:
-    """Accepts the connections of workers. `http` makes the asyncio protocol that reads a connection after its first line."""
+    """Accepts the connections of workers. `http` makes the asyncio protocol that reads a connection after its first
+    line.
+    """
 
     def __init__(self, state: Path, modes: Modes, http: Factory, log: Logger) -> None:
         self._state = state

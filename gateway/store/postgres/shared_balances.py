@@ -31,8 +31,8 @@ not need.
 REFILLED: Final = "irisgate_refilled"
 """Channel for the name of a bucket that an administrator has refilled."""
 MAX_PAYLOAD: Final = 7_900
-"""Maximum number of bytes of a bucket's name in a notification. PostgreSQL allows 7,999. In place of a longer name, "" is
-sent, which stands for all buckets."""
+"""Maximum number of bytes of a bucket's name in a notification. PostgreSQL allows 7,999. In place of a longer name, ""
+is sent, which stands for all buckets."""
 MARGIN_SECONDS: Final = 2.0
 """Seconds for which the bank keeps a lease after its end, because the gateway's clock may be slower."""
 FORGOTTEN_SECONDS: Final = 86_400.0

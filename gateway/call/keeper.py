@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from gateway.call.candidate import Candidate
 from gateway.call.chain import Call
@@ -21,14 +21,23 @@ from gateway.call.settlement import reserve
 from gateway.money.quotas.book import CallReservation, Quotas
 from gateway.money.quotas.buckets import Charge, Kind
 from gateway.money.quotas.estimate import Size
+from gateway.money.quotas.leases import Answer, Ask
 from gateway.money.quotas.ledger import Claim, Reservation
 
 T = TypeVar("T")
 
-RemoteHold = Callable[[str, Sequence[Claim]], Mapping[Kind, Reservation]]
-"""A function that reserves the amounts for a call in another process, and blocks until it has the answer.
 
-Its first argument is the id of the call."""
+class RemoteKeeper(Protocol):
+    """The process that has replaced this one, and keeps the quota balances. Each method blocks until it answers."""
+
+    def reserve(self, call: str, claims: Sequence[Claim]) -> Mapping[Kind, Reservation]:
+        """Reserve the amounts for a call, which is given by its id. Raises `Exceeded` if the other process refuses."""
+
+    def lend(self, worker: str, asks: Sequence[Ask]) -> Sequence[Answer]:
+        """Answer a worker of this process, which is given by the name of its spool.
+
+        Raises `StoreFailed` if the other process does not answer.
+        """
 
 
 class Keeper:
@@ -39,9 +48,8 @@ class Keeper:
         """Asks for slices of balances that several gateways share. It is None if this gateway does not share its
         balances.
         """
-        self._outcome: asyncio.Future[RemoteHold | None] | None = None
-        """The result of a hand-over: a function that makes reservations in the other process, or None if the hand-over
-        failed."""
+        self._outcome: asyncio.Future[RemoteKeeper | None] | None = None
+        """The result of a hand-over: the other process, or None if the hand-over failed."""
 
     @property
     def is_here(self) -> bool:
@@ -57,14 +65,18 @@ class Keeper:
         """Begin a hand-over. New reservations wait until `end` is called."""
         self._outcome = asyncio.get_running_loop().create_future()
 
-    def end(self, hold: RemoteHold | None) -> None:
-        """End the hand-over. `hold` makes reservations in the new process. It is None if the hand-over failed and this
-        process still keeps the balances.
+    def end(self, remote: RemoteKeeper | None) -> None:
+        """End the hand-over. `remote` is the new process. It is None if the hand-over failed and this process still
+        keeps the balances.
         """
         if self._outcome is not None:
-            self._outcome.set_result(hold)
-        if hold is None:
+            self._outcome.set_result(remote)
+        if remote is None:
             self._outcome = None
+
+    async def elsewhere(self) -> RemoteKeeper | None:
+        """Return the process that keeps the balances, or None if it is this one. A hand-over is awaited."""
+        return None if self._outcome is None else await asyncio.shield(self._outcome)
 
     async def covered(self, attempt: Callable[[], T]) -> T:
         """Return the result of `attempt`, which reserves amounts in this process. If a slice is too small, ask for
@@ -91,10 +103,12 @@ class Keeper:
 
         Raises the exceptions of `settlement.reserve`.
         """
-        hold = None if self._outcome is None else await asyncio.shield(self._outcome)
-        if hold is None:
+        remote = await self.elsewhere()
+        if remote is None:
             return await self.covered(partial(reserve, call, quotas, size))
-        reserving = asyncio.create_task(asyncio.to_thread(reserve, call, quotas, size, partial(hold, call.id)))
+        reserving = asyncio.create_task(
+            asyncio.to_thread(reserve, call, quotas, size, partial(remote.reserve, call.id))
+        )
         # if the client disconnects, the call ends after this, because the other process would keep a later reservation
         call.stack.push_async_callback(asyncio.wait, {reserving})
         return await asyncio.shield(reserving)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -211,6 +211,8 @@ class SpoolReaders:
         self._journal = journal
         """The folder of the journal, which contains the folders of the spools."""
         self._all: dict[str, SpoolReader] = {}
+        self.new: Collection[str] = ()
+        """Names of the spools of workers that this process has already started. They are added when they are ready."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_started = False
 
@@ -234,8 +236,9 @@ class SpoolReaders:
         Raises `StoreFailed` if a spool or the store cannot be read.
         """
         for folder in sorted(self._journal.glob(f"{SPOOL_PREFIX}*/"), key=lambda folder: folder.stat().st_ctime):
-            self.add(reader := SpoolReader(folder, recovered=True))
-            await reader.apply(self._parts)
+            if folder.name not in self.new:
+                self.add(reader := SpoolReader(folder, recovered=True))
+                await reader.apply(self._parts)
         finish, quotas, store = self._parts.finish, self._parts.quotas, self._parts.store
         if self._all:
             await finish.follower.flush()

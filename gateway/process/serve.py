@@ -138,6 +138,8 @@ async def listening(
         metrics: list[Bound] = []
         opened.callback(sites.close)
         _bind(config, list(passed), sites.bounds, metrics, every=taker is None)
+        if isinstance(sites, WorkerSites):
+            await _prepare(sites)
         app = _built(config, registry, state=state, log=log, modes=modes, taker=taker, **options)
         gateway = app[GATEWAY]
         if isinstance(sites, WorkerSites):
@@ -177,6 +179,14 @@ def _require_unlocked(state: Path) -> None:
     try:
         require_unlocked(state / "journal")
     except StoreFailed as error:
+        raise CannotStart(str(error)) from None
+
+
+async def _prepare(sites: WorkerSites) -> None:
+    """Start the workers, which load their code before this process takes over. Raises `CannotStart`."""
+    try:
+        await sites.workers.prepare()
+    except CannotStartWorkers as error:
         raise CannotStart(str(error)) from None
 
 
@@ -287,7 +297,7 @@ def _hello(config: Config, state: Path, options: Options) -> Hello:
             require_no_sample(database_path(config, state))
         except StoreFailed as error:
             raise CannotStart(str(error)) from None
-    return Hello(PROTOCOL, newest_schema(config), store_name(config, state), config.storage.sync)
+    return Hello(PROTOCOL, newest_schema(config), store_name(config, state), config.storage.sync, lends=True)
 
 
 async def serve(path: Path, loaded: Loaded, registry: Registry, *, state: Path, log: Logger, options: Options) -> None:

@@ -18,8 +18,10 @@ from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.buckets import Bucket, Rule
 from gateway.money.quotas.leases import Answer, Ask, Lease, NotOpen, answer_to
 
-Tell = Callable[[str, Bucket], None]
-"""A function that sends a worker a message about a bucket. The first argument is the name of the worker's spool."""
+Tell = Callable[[str, Bucket], bool]
+"""A function that sends a worker a message about a bucket. The first argument is the name of the worker's spool.
+
+It returns whether the worker will answer or has just ended."""
 
 
 class LeaseState(msgspec.Struct, frozen=True):
@@ -45,8 +47,8 @@ class Lender:
     """
 
     def __init__(self, quotas: Quotas) -> None:
-        self.recall: Tell = lambda _worker, _bucket: None
-        self.free: Tell = lambda _worker, _bucket: None
+        self.recall: Tell = lambda _worker, _bucket: False
+        self.free: Tell = lambda _worker, _bucket: False
         self._quotas = quotas
         self._leases: dict[str, dict[Bucket, Lease]] = {}
         self._recalls: dict[Bucket, _Recall] = {}
@@ -127,8 +129,8 @@ class Lender:
         recall = self._recalls.setdefault(key, _Recall())
         recall.waiting.add(worker)
         for holder in holders - recall.awaited:
-            recall.awaited.add(holder)
-            self.recall(holder, key)
+            if self.recall(holder, key):
+                recall.awaited.add(holder)
 
     def _holders(self, key: Bucket) -> set[str]:
         return {name for name, leases in self._leases.items() if key in leases and leases[key].held}

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from gateway.call.context import Gateway
-from gateway.call.keeper import RemoteHold
+from gateway.call.keeper import RemoteKeeper
 from gateway.call.spools import SpoolReader
 from gateway.money.quotas.buckets import Kind
 from gateway.money.quotas.ledger import Reservation
@@ -103,11 +103,11 @@ class Departure:
             reported = True
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def end(self, hold: RemoteHold) -> None:
-        """Give up the listeners and the journal. From now on `hold` makes reservations in the new process."""
+    async def end(self, remote: RemoteKeeper) -> None:
+        """Give up the listeners and the journal. From now on `remote` makes reservations in the new process."""
         # nothing is awaited before, because the new process has the files of unix sockets already
         self._sites.give_up()
-        self._gateway.keeper.end(hold)
+        self._gateway.keeper.end(remote)
         await self._gateway.follower.release()
 
 

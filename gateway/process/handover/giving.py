@@ -31,6 +31,8 @@ from gateway.process.handover.wire import (
     Declined,
     Done,
     Hello,
+    Lend,
+    Lent,
     Message,
     NotReserved,
     PathInFolder,
@@ -135,6 +137,8 @@ class Giver:
             match await receive_soon(connection):
                 case Reserve() as wanted:
                     await send_soon(connection, await self._reserved(wanted))
+                case Lend() as wanted:
+                    await send_soon(connection, self._lent(wanted))
                 case Hello() as hello if reason := self._disagreement(hello):
                     await send_soon(connection, Declined(reason))
                 case Hello():
@@ -158,6 +162,12 @@ class Giver:
         reader.held[wanted.call] = held
         return Reserved(held["money"].notices)
 
+    def _lent(self, wanted: Lend) -> Message:
+        """Answer a worker of a replaced process."""
+        if self._gateway.spools.get(wanted.worker) is None or not self._gateway.keeper.is_here:
+            return Declined("this process does not have the balances")
+        return Lent(tuple(self._gateway.lender.exchange(wanted.worker, wanted.asks)))
+
     def _disagreement(self, hello: Hello) -> str:
         """Return the reason why the process that sent `hello` cannot take over, or "" if it can."""
         ours = self._hello
@@ -167,6 +177,8 @@ class Giver:
             return 'its "storage" is configured otherwise; stop it, and then start the new process'
         if not self._gateway.keeper.is_here or self._one_at_a_time.locked():
             return "another process is replacing it already"
+        if not hello.lends and any(reader.is_of_worker for reader in self._gateway.spools.all()):
+            return "its release knows no workers; stop it, and then start the other release"
         if len(self._bounds) > MAX_DESCRIPTORS:
             return f"it has more than {MAX_DESCRIPTORS} listeners; stop it, and then start the new process"
         return ""
@@ -192,7 +204,7 @@ class Giver:
             if not reason:
                 unless_replaced.pop_all()
                 remote = RemoteQuotas(self._state, departure.spool.name, self._gateway.quotas.reserve)
-                await departure.end(remote.reserve)
+                await departure.end(remote)
                 self._replaced(process)
         if reason:
             self._gateway.log.error("handover.failed", reason=reason, process=process)

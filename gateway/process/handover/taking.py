@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 from gateway.money.quotas.book import ORDER
 from gateway.money.quotas.bucket_chains import Exceeded
 from gateway.money.quotas.buckets import Kind, LiveBucket
+from gateway.money.quotas.leases import Answer, Ask
 from gateway.money.quotas.ledger import Claim, Reservation
 from gateway.process.handover.wire import (
     FILE,
@@ -24,6 +25,8 @@ from gateway.process.handover.wire import (
     Declined,
     Done,
     Hello,
+    Lend,
+    Lent,
     Message,
     NotReserved,
     PathInFolder,
@@ -168,7 +171,20 @@ class RemoteQuotas:
             sleep(AGAIN_SECONDS)
         return self._local(claims)
 
-    def _asked(self, message: Reserve) -> Message | None:
+    def lend(self, worker: str, asks: Sequence[Ask]) -> Sequence[Answer]:
+        """Pass on what a worker of this process asks.
+
+        Raises `StoreFailed` if the other process does not answer.
+        """
+        end = monotonic() + ASK_SECONDS
+        while monotonic() < end:
+            match self._asked(Lend(worker, tuple(asks))):
+                case Lent(answers):
+                    return answers
+            sleep(AGAIN_SECONDS)
+        raise StoreFailed("the gateway that has taken over does not answer")
+
+    def _asked(self, message: Reserve | Lend) -> Message | None:
         """Return the answer of the process that has the balances now, or None if it does not answer."""
         try:
             with closing(_connected(self._state, ASK_SECONDS)) as connection:

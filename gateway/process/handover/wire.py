@@ -11,7 +11,8 @@ A message is its length in four bytes, followed by JSON. Descriptors are sent al
   connections wait in the queues of the listening sockets.
 - If the new process ends before `Done`, the old process continues.
 - Later the old process asks the new one to reserve amounts in the quotas for calls that began in the old process:
-  `Reserve`, and then `Reserved`, `NotReserved` or `Declined`. Each request has a connection of its own.
+  `Reserve`, and then `Reserved`, `NotReserved` or `Declined`. Each request has a connection of its own. In the same way
+  it passes on what its workers ask: `Lend`, and then `Lent` or `Declined`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Final
 import msgspec
 
 from gateway.money.quotas.buckets import Bucket, Kind, Rule
+from gateway.money.quotas.leases import Answer, Ask
 from gateway.money.quotas.ledger import Claim
 from gateway.money.quotas.lending import LeaseState
 from gateway.money.quotas.transfer import BucketState, Hold
@@ -54,6 +56,8 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
     """The version of the database's schema. Releases with different schemas cannot share a database."""
     database: str
     sync: bool
+    lends: bool = False
+    """Whether the new process can lend to workers of the old one. Earlier releases cannot."""
 
 
 class Declined(msgspec.Struct, frozen=True, tag=True):
@@ -137,7 +141,19 @@ class NotReserved(msgspec.Struct, frozen=True, tag=True):
     retry_after: int
 
 
-Message = Hello | Declined | Sockets | Commit | State | Ready | Done | Reserve | Reserved | NotReserved
+class Lend(msgspec.Struct, frozen=True, tag=True):
+    """The asks of a worker of a replaced process (`money/quotas/leases.py`)."""
+
+    worker: str
+    """The name of the worker's spool."""
+    asks: tuple[Ask, ...]
+
+
+class Lent(msgspec.Struct, frozen=True, tag=True):
+    answers: tuple[Answer, ...]
+
+
+Message = Hello | Declined | Sockets | Commit | State | Ready | Done | Reserve | Reserved | NotReserved | Lend | Lent
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(Message)
 

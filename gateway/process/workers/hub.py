@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -56,6 +56,8 @@ class Hub:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._channels: dict[str, Channel] = {}
+        self._ended: set[str] = set()
+        """The spools of ended workers. The lender learns of their end when their records are applied."""
         self._tasks: set[asyncio.Task[None]] = set()
         gateway.lender.recall = self._recall
         gateway.lender.free = self._free
@@ -64,7 +66,9 @@ class Hub:
         self._channels[spool] = channel
 
     def remove(self, spool: str) -> None:
+        """Forget a worker that has ended."""
         self._channels.pop(spool, None)
+        self._ended.add(spool)
 
     def answer(self, spool: str, message: Message) -> None:
         """Answer a worker's question. Other messages are ignored."""
@@ -72,8 +76,10 @@ class Hub:
         if channel is None:
             return
         match message:
-            case AskBank():
+            case AskBank() if self._gateway.keeper.is_here:
                 channel.send(self._of_bank(spool, message))
+            case AskBank():
+                self._begin(self._after_handover(spool, channel, message))
             case AskSession(number, login, fingerprint):
                 channel.send(SessionId(number, self._gateway.sessions.current(login, fingerprint)))
             case Captured(bodies):
@@ -89,16 +95,38 @@ class Hub:
             return BankAnswer(question.number, (), str(error))
         return BankAnswer(question.number, tuple(answers))
 
-    def _recall(self, spool: str, bucket: Bucket) -> None:
-        self._send(spool, Recall(bucket))
+    async def _after_handover(self, spool: str, channel: Channel, question: AskBank) -> None:
+        """Answer a worker when it is known which process keeps the balances."""
+        remote = await self._gateway.keeper.elsewhere()
+        if remote is None:
+            channel.send(self._of_bank(spool, question))
+            return
+        try:
+            answers = await asyncio.to_thread(remote.lend, spool, question.asks)
+        except StoreFailed as error:
+            channel.send(BankAnswer(question.number, (), str(error)))
+        else:
+            channel.send(BankAnswer(question.number, tuple(answers)))
 
-    def _free(self, spool: str, bucket: Bucket) -> None:
-        self._send(spool, Free(bucket))
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    def _send(self, spool: str, message: Message) -> None:
-        if (channel := self._channels.get(spool)) is not None:
-            with suppress(UnicodeEncodeError):
-                channel.send(message)
+    def _recall(self, spool: str, bucket: Bucket) -> bool:
+        return self._send(spool, Recall(bucket))
+
+    def _free(self, spool: str, bucket: Bucket) -> bool:
+        return self._send(spool, Free(bucket))
+
+    def _send(self, spool: str, message: Message) -> bool:
+        """Send a message about a bucket to a worker. Return whether the worker will answer or has just ended."""
+        if (channel := self._channels.get(spool)) is None:
+            return spool in self._ended
+        with suppress(UnicodeEncodeError):
+            channel.send(message)
+            return True
+        return False
 
     def tell(self, message: Message) -> None:
         """Send a message to all workers."""

@@ -3,7 +3,7 @@
 A message is its length in four bytes, followed by JSON, as in a hand-over (`handover/wire.py`).
 
     keeper                                     worker
-    Start                                      Ready, or Failed
+    Start                                      Loaded, and then Ready; or Failed
     Accept, Pause                              Paused (after Pause)
     Configure, UseModels                       Configured (after Configure)
     BankAnswer                                 AskBank
@@ -53,6 +53,10 @@ class Start(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """The listening sockets: the address in the configuration, and the inherited descriptor."""
     slots: tuple[int, int]
     """The descriptor of the memory with the number of connections of each worker, and the number of slots."""
+
+
+class Loaded(msgspec.Struct, frozen=True, tag=True):
+    """The worker has loaded its code and its configuration."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -162,8 +166,9 @@ class Hurry(msgspec.Struct, frozen=True, tag=True):
 
 
 Message = (
-    Start | Ready | Failed | Accept | Pause | Paused | Configure | Configured | UseModels | AskBank | BankAnswer
-    | AskSession | SessionId | Recall | Free | Question | Reply | Captured | Leave | Drain | Hurry
+    Start | Loaded | Ready | Failed | Accept | Pause | Paused | Configure | Configured | UseModels
+    | AskBank | BankAnswer | AskSession | SessionId | Recall | Free | Question | Reply | Captured
+    | Leave | Drain | Hurry
 )  # fmt: skip
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(Message)

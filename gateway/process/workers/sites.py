@@ -42,18 +42,20 @@ class WorkerSites(Sites):
         self._options = options
         self._state = state
         self._slots = Slots.create(options.count)
+        self._gateway: Gateway | None = None
         self.hub: Hub
-        self.workers: Workers
+        self.workers = Workers(self._slots, self._first_message, self.bounds)
 
     def employ(self, gateway: Gateway) -> None:
-        """Prepare to start the workers of a gateway."""
+        """Let the workers serve the calls of a gateway."""
         self._gateway = gateway
         self.hub = Hub(gateway)
-        self.workers = Workers(gateway, self.hub, self._slots, self._first_message, self.bounds)
+        gateway.spools.new = self.workers.spools
         gateway.models.saved = lambda: self.hub.tell(UseModels())
 
     def _first_message(self, slot: int, spool: str, sockets: Sequence[tuple[str, int]]) -> Start:
-        options, reloader = self._options, self._gateway.reloader
+        options = self._options
+        reloader = None if self._gateway is None else self._gateway.reloader
         return Start(
             slot=slot,
             spool=spool,
@@ -70,7 +72,8 @@ class WorkerSites(Sites):
     async def start(self, runner: web.AppRunner, connections: Connections, configured: Configured) -> None:
         """Start the workers, which accept the connections. Raises `CannotStartWorkers`."""
         _ = runner, connections, configured
-        await self.workers.start()
+        assert self._gateway is not None, "employ was called"
+        await self.workers.start(self._gateway, self.hub)
 
     async def pause(self) -> None:
         await self.workers.pause()
@@ -81,6 +84,10 @@ class WorkerSites(Sites):
     def give_up(self) -> None:
         super().give_up()
         self.workers.leave()
+
+    def close(self) -> None:
+        super().close()
+        self.workers.abandon()
 
 
 def count_of(text: str) -> int:

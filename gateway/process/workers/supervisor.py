@@ -78,9 +78,9 @@ class _Worker:
 class Workers:
     """The workers of a keeper, one in each slot."""
 
-    def __init__(self, gateway: Gateway, hub: Hub, slots: Slots, start: MakeStart, bounds: Sequence[Bound]) -> None:
-        self._gateway = gateway
-        self._hub = hub
+    def __init__(self, slots: Slots, start: MakeStart, bounds: Sequence[Bound]) -> None:
+        self._gateway: Gateway
+        self._hub: Hub
         self._slots = slots
         self._start = start
         self._bounds = bounds
@@ -96,14 +96,43 @@ class Workers:
         """The number of workers that can serve."""
         return sum(worker.is_ready for worker in self._workers.values())
 
+    @property
+    def spools(self) -> frozenset[str]:
+        """The names of the spools of the present workers."""
+        return frozenset(worker.spool for worker in self._workers.values())
+
     def slot_of(self, spool: str) -> int | None:
         """Return the slot of a worker, or None if the worker has ended."""
         return next((worker.slot for worker in self._workers.values() if worker.spool == spool), None)
 
-    async def start(self) -> None:
-        """Start all workers, and return when they accept connections. Raises `CannotStartWorkers`."""
-        self._tasks = [asyncio.create_task(self._keep(slot)) for slot in range(self._slots.count)]
+    async def prepare(self) -> None:
+        """Start all workers, and return when they have loaded their code. Raises `CannotStartWorkers`."""
+        slots = range(self._slots.count)
+        for fault in await asyncio.gather(*map(self._load, slots), return_exceptions=True):
+            if fault is not None:
+                raise fault
+
+    async def _load(self, slot: int) -> None:
+        try:
+            worker = self._workers[slot] = await self._spawn(slot)
+            message = await worker.channel.receive()
+        except (OSError, Broken) as error:
+            raise CannotStartWorkers(f"worker {slot}: {error}") from None
+        if isinstance(message, Failed):
+            raise CannotStartWorkers(f"worker {slot}: {message.reason}")
+
+    async def start(self, gateway: Gateway, hub: Hub) -> None:
+        """Let the workers accept connections. Raises `CannotStartWorkers`."""
+        self._gateway, self._hub = gateway, hub
+        self._tasks = [asyncio.create_task(self._keep(worker)) for worker in self._workers.values()]
         await self._all_ready
+
+    def abandon(self) -> None:
+        """Kill the workers of a gateway that has failed to start."""
+        if not self._tasks:
+            for worker in self._workers.values():
+                worker.channel.close()
+                _kill(worker.process)
 
     async def pause(self) -> None:
         """Make the workers accept no connections. Workers that are just being started are ended."""
@@ -170,9 +199,10 @@ class Workers:
             async with asyncio.timeout(APPLY_SECONDS):
                 await self._gateway.spools.applied()
 
-    async def _keep(self, slot: int) -> None:
-        """Keep a worker in a slot until the gateway ends."""
-        failures = 0
+    async def _keep(self, worker: _Worker) -> None:
+        """Serve a worker, and replace it when it has ended, until the gateway ends."""
+        slot, failures = worker.slot, 0
+        await self._serve(worker)
         while True:
             await self._may_spawn.wait()
             if self._is_ending:
@@ -205,13 +235,13 @@ class Workers:
                 ours.close()
                 raise
         channel = await Channel.open(ours)
-        self._hub.add(spool, channel)
-        worker = self._workers[slot] = _Worker(slot, spool, process, channel)
         channel.send(self._start(slot, spool, sockets))
-        return worker
+        return _Worker(slot, spool, process, channel)
 
     async def _serve(self, worker: _Worker) -> None:
         """Answer a worker until it has ended."""
+        self._workers[worker.slot] = worker
+        self._hub.add(worker.spool, worker.channel)
         try:
             with suppress(Broken):
                 while True:

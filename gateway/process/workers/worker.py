@@ -23,8 +23,8 @@ from aiohttp import web
 
 from gateway.access.identity.modes import Modes
 from gateway.call.context import GATEWAY
+from gateway.config import load as config_load
 from gateway.config.findings import ConfigError
-from gateway.config.load import Loaded, loads
 from gateway.config.model import Config
 from gateway.config.sections.listen import loopback_listener
 from gateway.contract.registry import Registry, discover
@@ -47,6 +47,7 @@ from gateway.process.workers.messages import (
     Free,
     Hurry,
     Leave,
+    Loaded,
     Message,
     Pause,
     Paused,
@@ -165,13 +166,13 @@ class Worker:
         await use_models(self._gateway)
 
 
-def _loaded(start: Start, text: str, registry: Registry) -> Loaded:
+def _loaded(start: Start, text: str, registry: Registry) -> config_load.Loaded:
     """Read a text of the configuration. Raises `ConfigError`."""
     path = Path(start.path)
-    return loads(text, name=str(path), plugins=registry.known, folder=path.parent)
+    return config_load.loads(text, name=str(path), plugins=registry.known, folder=path.parent)
 
 
-def _effective(loaded: Loaded, start: Start) -> Config:
+def _effective(loaded: config_load.Loaded, start: Start) -> Config:
     return with_listener(loaded.config, loopback_listener(start.listen) if start.listen else None)
 
 
@@ -186,6 +187,7 @@ async def serve(descriptor: int, log: Logger) -> None:
         config = _effective(_loaded(start, start.text, registry), start)
         passed = [Passed(name, _listening(descriptor)) for name, descriptor in start.sockets]
         bounds = [bind(listener, passed) for listener in config.server.listeners]
+        channel.send(Loaded())
         await _serve(config, registry, start, channel, bounds, log)
     except (ConfigError, CannotListen, StoreFailed, OSError) as error:
         channel.send(Failed(str(error)))

@@ -8,10 +8,12 @@ from time import sleep
 from types import SimpleNamespace
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.contract.errors import INTERNAL
 from gateway.contract.flag import USAGE_KINDS, Usage
 from gateway.contract.record import Record, Tried
+from gateway.process.workers.merged_metrics import MergedMetrics
 from gateway.store.base import GROUPS, Session, UsageRow
 from gateway.store.calls import CALL_COLUMNS
 from gateway.telemetry.metrics import Metrics
@@ -43,7 +45,7 @@ def words(where):
 
 @pytest.fixture
 def samples():
-    """Return the name and labels of every metric series of a gateway that has seen every event."""
+    """Return the name and labels of every metric series of a gateway with workers that has seen every event."""
     providers = {"bedrock": SimpleNamespace(models=(HAIKU,))}
     metrics = Metrics(SimpleNamespace(providers=providers, metrics=SimpleNamespace(users=1)))
     metrics.journal(SimpleNamespace(lag=0, waiting=0, failing=False, disk_fault=str))
@@ -69,7 +71,8 @@ def samples():
     metrics.connection_refused("connections")
     metrics.plugins.failed("openai_chat", "build")
     metrics.plugins.watch([SimpleNamespace(plugin="openai_chat", name="build", calls=1, seconds=0.1)])
-    families = [family for family in metrics.registry.collect() if not family.name.startswith("process_")]
+    text = MergedMetrics(metrics.registry)._rendered({}, ()).decode()
+    families = [family for family in text_string_to_metric_families(text) if not family.name.startswith("process_")]
     return [sample for family in families for sample in family.samples]
 
 

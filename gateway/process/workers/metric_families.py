@@ -36,7 +36,7 @@ class Family(msgspec.Struct, frozen=True, array_like=True):
 Families = Sequence[Family]
 
 Rule = Literal["sum", "max", "min", "keeper", "workers", "worst"]
-"""How the values of several processes become one.
+"""The way in which the values of several processes become one.
 
 "keeper" is the keeper's own value. "workers" is the sum without the keeper, for what the keeper has for its own use.
 "worst" is for series that say in which state something is: the worst state that it is in at any worker."""

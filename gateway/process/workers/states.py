@@ -1,4 +1,4 @@
-"""What the workers answer to the keeper's questions: their metrics, and the state that pages and /readyz show.
+"""Answers of the workers to the keeper's questions: their metrics, and the state that pages and /readyz show.
 
 - The state has the calls in flight, the health of the models at providers, the refused keys, and a fault of the disk.
   Each worker knows only what its own calls have met. The keeper shows the worst of it.
@@ -49,7 +49,7 @@ _STATE: Final = msgspec.json.Decoder(WorkerState)
 
 
 class Asking(Protocol):
-    """The keeper's connections to its workers (`hub.py`)."""
+    """The keeper's connections to its workers."""
 
     async def asked(self, name: str, seconds: float) -> Mapping[str, str]:
         """Ask all workers. Return the answers that come in time, by the names of the workers' spools."""

@@ -20,7 +20,8 @@ _BRANCHES = ast.If | ast.For | ast.AsyncFor | ast.While | ast.ExceptHandler
 _SERVER_SIDE = {
     "access/identity/localapi.py", "call/call_routes.py", "call/context.py", "call/early_stream.py", "call/guard.py", "call/request_body.py",
     "call/request_parsing.py", "call/server.py", "call/stream_writer.py",
-    "process/app.py", "process/serve.py", "process/sites.py", "process/workers/pages.py", "upstream/fetch/client.py", "upstream/fetch/filter_client.py",
+    "process/app.py", "process/call_path.py", "process/http.py", "process/serve.py", "process/sites.py", "process/workers/accepting.py",
+    "process/workers/app.py", "process/workers/pages.py", "process/workers/sites.py", "process/workers/worker.py", "upstream/fetch/client.py", "upstream/fetch/filter_client.py",
     "web/connections.py", "web/http_server.py", "web/discovery.py", "web/model_lists.py", "web/providers_list.py", "web/readiness.py", "web/wrong_paths.py",
 }  # fmt: skip
 
@@ -110,6 +111,7 @@ def test_a_broad_except_stands_only_where_a_call_or_a_task_ends(sources):
         "gateway/process/model_refresh.py",
         "gateway/process/exports/task.py",
         "gateway/process/reload.py",
+        "gateway/process/workers/worker.py",
         "gateway/process/shared_config.py",
         "gateway/web/connections.py",
     )

@@ -97,7 +97,9 @@ class Workers(Protocol):
 
     @property
     def number(self) -> int:
-        """The number of workers that there should be."""
+        """The number of workers that there should be. While the gateway starts, it is the number of those that have
+        begun.
+        """
 
     @property
     def alive(self) -> int:

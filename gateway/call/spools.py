@@ -170,6 +170,7 @@ class SpoolReader(msgspec.Struct):
             parts.finish.follower.put(Entry(call=call))
         elif self.is_of_worker:
             parts.sessions.seen(call.identity, call.session_id, call.at)
+            parts.finish.metrics.note(call)
             taken = [self._take(charged, parts) for charged in entry.charged]
             balances = tuple(Balance(*charge.left) for kind, charge in taken if kind == "money")
             parts.finish.follower.put(Entry(call=call, balances=balances))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Collection, Iterable
-from typing import Final
+from typing import Final, Protocol
 
 from aiohttp import web
 
@@ -32,9 +32,17 @@ Connections are counted, and closed if there are too many, only after the iterat
 
 Configured = Callable[[], Config]
 """A function that returns the current configuration."""
-Accept = Callable[[socket.socket, Callable[[], asyncio.BaseProtocol]], asyncio.AbstractServer]
+
+
+class Accepting(Protocol):
+    """Accepts the connections of a socket."""
+
+    def close(self) -> None:
+        """Stop accepting, and close the socket."""
+
+
+Accept = Callable[[socket.socket, Callable[[], asyncio.BaseProtocol]], Accepting]
 """A function that begins to accept connections on a socket. The second argument makes the protocol of each connection.
-The method `close` of the result stops accepting, and closes the socket.
 """
 
 
@@ -56,6 +64,7 @@ class Site(web.SockSite):
     ) -> None:
         super().__init__(runner, bound.socket)
         self._accept = accept
+        self._accepting: Accepting | None = None
         self._connections = connections
         self._bound = bound
         self._modes = modes
@@ -79,14 +88,14 @@ class Site(web.SockSite):
             # asyncio uses the length of the queue also as the number of connections that it accepts at once
             self._server = await loop.create_server(factory, sock=self._copy, backlog=ACCEPTED_AT_ONCE)
         else:
-            self._server = self._accept(self._copy, factory)
+            self._accepting = self._accept(self._copy, factory)
         self._copy.listen(BACKLOG)
 
     def stop_accepting(self) -> None:
-        if self._accept is None:
+        if self._accepting is None:
             asyncio.get_running_loop().remove_reader(self._copy.fileno())
-        elif self._server is not None:
-            self._server.close()
+        else:
+            self._accepting.close()
 
 
 class Sites:

@@ -254,9 +254,15 @@ class Metrics:
         """Allow the label values of a configuration. Series of earlier configurations are kept."""
         self._names = names
 
+    def note(self, record: Record) -> None:
+        """Add a finished call to the figures of the last minutes. Another process of this gateway has counted it."""
+        self.recent.observe(record)
+        if record.session_id:
+            self._active.note((record.identity, record.session_id))
+
     def observe(self, record: Record) -> None:
         """Count a finished call."""
-        self.recent.observe(record)
+        self.note(record)
         provider, model = record.provider or NONE, self._model(record)
         key = (provider, model, record.api)
         series = self._series.get(key) or self._open(key)
@@ -278,15 +284,13 @@ class Metrics:
         self._count_others(record)
 
     def _count_others(self, record: Record) -> None:
-        """Count the failed attempts of a call. Also count the call for its API keys, its user and its session."""
+        """Count the failed attempts of a call. Also count the call for its API keys and its user."""
         for attempt in record.tried[:-1]:
             self._failovers.labels(attempt.provider, attempt.error if attempt.error in STATUS else OTHER).inc()
         if record.key or any(attempt.key for attempt in record.tried):
             self._count_keys(record)
         if self._names.max_users and record.identity:
             self._count_user(record)
-        if record.session_id:
-            self._active.note((record.identity, record.session_id))
 
     def _count_keys(self, record: Record) -> None:
         """Count the attempts of a call by the names of the provider's API keys."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gateway.call.guard import Guard
-from gateway.process.serve import SERVED_HEADER_BYTES
+from gateway.process.http import SERVED_HEADER_BYTES
 from gateway.process.sites import Sites
 from gateway.process.workers.forwarded import PrivateListener
 from gateway.process.workers.pages import Pages

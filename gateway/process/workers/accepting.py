@@ -17,7 +17,13 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+from aiohttp import web
+
+from gateway.access.identity.modes import Modes
+from gateway.process.sites import Configured, Sites
+from gateway.process.sockets import Bound
 from gateway.process.workers.balance import Balance
+from gateway.web.connection_limits import Connections
 
 TURN_SECONDS: Final = 0.02
 """Seconds for which a worker accepts no connection while another worker has fewer connections."""
@@ -30,7 +36,7 @@ _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EN
 Factory = Callable[[], asyncio.BaseProtocol]
 
 
-class BalancedServer(asyncio.AbstractServer):
+class BalancedServer:
     """Accepts the connections of one listening socket until `close`, which closes the socket. Open connections stay."""
 
     def __init__(self, listening: socket.socket, factory: Factory, balance: Balance) -> None:
@@ -105,3 +111,19 @@ class BalancedServer(asyncio.AbstractServer):
         # asyncio calls the protocol's `connection_made`, where the connection is counted, directly after `begun`
         self._loop.call_soon(self._balance.begun)
         return self._factory()
+
+
+class BalancedSites(Sites):
+    """The listeners of a worker. While it accepts no connections, the other workers do not wait for it."""
+
+    def __init__(self, bounds: list[Bound], modes: Modes, balance: Balance) -> None:
+        super().__init__(bounds, modes, lambda listening, factory: BalancedServer(listening, factory, balance))
+        self._balance = balance
+
+    async def start(self, runner: web.AppRunner, connections: Connections, configured: Configured) -> None:
+        self._balance.start()
+        await super().start(runner, connections, configured)
+
+    async def pause(self) -> None:
+        self._balance.stop()
+        await super().pause()

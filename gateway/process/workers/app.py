@@ -1,4 +1,7 @@
-"""Builds a worker's application: the path of calls, without the store, the pages and the API, which the keeper has."""
+"""Builds a worker's application: the path of calls, without the store, the pages and the API, which the keeper has.
+
+Requests that are no calls do not reach the application: `pages.py` passes them on to the keeper.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from gateway.call.admission import Admission
 from gateway.call.circuit_events import report_change
 from gateway.call.context import GATEWAY, Gateway
 from gateway.call.finish import Finish
-from gateway.call.guard import Guard, middlewares
+from gateway.call.guard import Guard
 from gateway.call.keeper import Keeper
 from gateway.call.leases import Leases
 from gateway.call.plugin_reports import PluginReports
@@ -42,9 +45,6 @@ from gateway.upstream.discovered_models import DiscoveredModels
 from gateway.upstream.health.circuit import STATES
 from gateway.upstream.health.circuits import Health
 from gateway.upstream.refused_keys import RefusedKeys
-from gateway.web import discovery, model_lists
-from gateway.web.admin.problems import problems
-from gateway.web.wrong_paths import wrong_paths
 
 if TYPE_CHECKING:
     from gateway.store.base import Store
@@ -83,14 +83,10 @@ def build(config: Config, registry: Registry, place: Place, modes: Modes) -> web
     for hook in registry.hooks():
         hook.report_slow = gateway.reports.slow
     guard = Guard(gateway, modes)
-    app = web.Application(
-        middlewares=[problems, *middlewares(guard), wrong_paths], client_max_size=config.server.limits.body_bytes
-    )
+    app = web.Application()
     app[GATEWAY] = gateway
     sessions = WorkerSessions(Sessions(load_key(place.state)), place.channel)
     add_calls(app, CallPath(gateway, outgoing, finish, sessions), guard)
-    app.add_routes(model_lists.routes(registry))
-    app.add_routes(discovery.routes())
     app.cleanup_ctx.append(partial(_run_parts, gateway, leases, outgoing, observers))
     return app
 

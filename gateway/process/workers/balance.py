@@ -96,19 +96,25 @@ class Balance:
         self._beginning = 0
         """Number of accepted connections that are not counted in `_open` yet."""
         self._timer: asyncio.TimerHandle | None = None
+        """The timer of the next sign of life. It is None while the worker does not accept connections."""
         self.has_room = True
         """Whether the process can accept connections. If it cannot, other workers do not wait for it."""
 
     def start(self) -> None:
-        """Give signs of life until `close`."""
-        self._write()
-        self._timer = asyncio.get_running_loop().call_later(BEAT_SECONDS, self.start)
+        """Give signs of life until `stop`."""
+        if self._timer is None:
+            self._beat()
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """Give no more signs of life, because this worker accepts no more connections."""
         if self._timer is not None:
             self._timer.cancel()
-        self._slots.clear(self._slot)
+            self._timer = None
+            self._slots.clear(self._slot)
+
+    def _beat(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(BEAT_SECONDS, self._beat)
+        self._write()
 
     def opened(self, count: int) -> None:
         """Note the number of open connections. `Connections` calls this at every change."""
@@ -132,5 +138,7 @@ class Balance:
         return self._open + self._beginning - min(others) if others else 0
 
     def _write(self) -> None:
+        if self._timer is None:
+            return
         connections = self._open + self._beginning if self.has_room else _NO_ROOM
         self._slots.write(self._slot, connections, self._calls())

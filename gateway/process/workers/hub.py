@@ -14,6 +14,7 @@ from gateway.call.context import Gateway
 from gateway.money.quotas.buckets import Bucket
 from gateway.money.quotas.leases import NotOpen
 from gateway.process.handover.wire import Broken
+from gateway.process.workers.merged_metrics import MergedMetrics
 from gateway.process.workers.messages import (
     AskBank,
     AskSession,
@@ -55,9 +56,14 @@ class Hub:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self.metrics = MergedMetrics(gateway.metrics.registry)
         self._channels: dict[str, Channel] = {}
         self._ended: set[str] = set()
         """The spools of ended workers. The lender learns of their end when their records are applied."""
+        self._ready: set[str] = set()
+        """The workers that can serve."""
+        self.most = 0
+        """The largest number of workers that could serve at the same time so far."""
         self._tasks: set[asyncio.Task[None]] = set()
         gateway.lender.recall = self._recall
         gateway.lender.free = self._free
@@ -69,6 +75,18 @@ class Hub:
         """Forget a worker that has ended."""
         self._channels.pop(spool, None)
         self._ended.add(spool)
+        self._ready.discard(spool)
+
+    def ready(self, spool: str, slot: int) -> None:
+        """Note that a worker can serve, and answers questions."""
+        self.metrics.begun(spool, slot)
+        self._ready.add(spool)
+        self.most = max(self.most, len(self._ready))
+
+    @property
+    def size(self) -> int:
+        """The number of workers that can serve."""
+        return len(self._ready)
 
     def answer(self, spool: str, message: Message) -> None:
         """Answer a worker's question. Other messages are ignored."""
@@ -154,10 +172,11 @@ class Hub:
             self._gateway.log.error("worker.config_refused", spool=spool, reason=fault)
 
     async def asked(self, name: str, seconds: float) -> Mapping[str, str]:
-        """Ask all workers a question. Return the answers that come within `seconds`, by the names of the spools."""
+        """Ask the workers that can serve. Return the answers that come within `seconds`, by the names of the spools."""
+        channels = {spool: self._channels[spool] for spool in self._ready}
         asked = {
             spool: asyncio.create_task(channel.ask(Question(channel.number(), name), Reply))
-            for spool, channel in self._channels.items()
+            for spool, channel in channels.items()
         }
         if asked:
             await asyncio.wait(asked.values(), timeout=seconds)

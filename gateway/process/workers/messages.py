@@ -10,7 +10,7 @@ A message is its length in four bytes, followed by JSON, as in a hand-over (`han
     SessionId                                  AskSession
     Recall, Free
     Question                                   Reply
-    Leave, Drain, Hurry                        Captured
+    Leave, Drain, Hurry                        Captured, Ended
 
 - Questions and their answers have a number, because several may be open. All other messages have none.
 - If the connection ends, the other process has ended.
@@ -153,6 +153,13 @@ class Captured(msgspec.Struct, frozen=True, tag=True):
     bodies: CapturedBodies
 
 
+class Ended(msgspec.Struct, frozen=True, tag=True):
+    """The last message of a worker that ends in order."""
+
+    metrics: str
+    """The worker's metrics, as the answer to the question `states.METRICS`."""
+
+
 class Leave(msgspec.Struct, frozen=True, tag=True):
     """Another gateway has taken over: end when no client is connected."""
 
@@ -168,7 +175,7 @@ class Hurry(msgspec.Struct, frozen=True, tag=True):
 Message = (
     Start | Loaded | Ready | Failed | Accept | Pause | Paused | Configure | Configured | UseModels
     | AskBank | BankAnswer | AskSession | SessionId | Recall | Free | Question | Reply | Captured
-    | Leave | Drain | Hurry
+    | Ended | Leave | Drain | Hurry
 )  # fmt: skip
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(Message)

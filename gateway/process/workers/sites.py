@@ -14,9 +14,12 @@ from gateway.call.context import Gateway
 from gateway.process.sites import Configured, Sites
 from gateway.process.sockets import Bound
 from gateway.process.workers.balance import Slots
+from gateway.process.workers.forwarded import PrivateListener
 from gateway.process.workers.hub import Hub
 from gateway.process.workers.messages import Start, UseModels
-from gateway.process.workers.supervisor import Workers
+from gateway.process.workers.states import WorkerStates
+from gateway.process.workers.supervisor import CannotStartWorkers, Workers
+from gateway.upstream.health.merged import MergedHealth
 from gateway.web.connection_limits import Connections
 
 
@@ -43,6 +46,7 @@ class WorkerSites(Sites):
         self._state = state
         self._slots = Slots.create(options.count)
         self._gateway: Gateway | None = None
+        self._pages: PrivateListener | None = None
         self.hub: Hub
         self.workers = Workers(self._slots, self._first_message, self.bounds)
 
@@ -51,6 +55,8 @@ class WorkerSites(Sites):
         self._gateway = gateway
         self.hub = Hub(gateway)
         gateway.spools.new = self.workers.spools
+        gateway.health = MergedHealth(gateway.runtime.config)
+        gateway.workers = WorkerStates(gateway, gateway.health, self.hub, self._slots, self.hub.metrics)
         gateway.models.saved = lambda: self.hub.tell(UseModels())
 
     def _first_message(self, slot: int, spool: str, sockets: Sequence[tuple[str, int]]) -> Start:
@@ -71,8 +77,14 @@ class WorkerSites(Sites):
 
     async def start(self, runner: web.AppRunner, connections: Connections, configured: Configured) -> None:
         """Start the workers, which accept the connections. Raises `CannotStartWorkers`."""
-        _ = runner, connections, configured
+        _ = connections, configured
         assert self._gateway is not None, "employ was called"
+        assert runner.server is not None, "the runner is set up"
+        self._pages = PrivateListener(self._state, self._modes, runner.server, self._gateway.log)
+        try:
+            await self._pages.start()
+        except OSError as error:
+            raise CannotStartWorkers(f"{self._state}: {error.strerror or error}") from None
         await self.workers.start(self._gateway, self.hub)
 
     async def pause(self) -> None:
@@ -86,6 +98,8 @@ class WorkerSites(Sites):
         self.workers.leave()
 
     def close(self) -> None:
+        if self._pages is not None:
+            self._pages.close()
         super().close()
         self.workers.abandon()
 

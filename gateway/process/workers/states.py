@@ -30,9 +30,15 @@ ANSWER_SECONDS: Final = 1.0
 FRESH_SECONDS: Final = 0.5
 """Seconds for which the last answers are used again, so that many readers do not cause many questions."""
 _METRICS: Final = msgspec.json.Decoder(list[Family])
+"""Decodes the text of `metrics_of`."""
 
 Answer = Callable[[], Coroutine[Any, Any, str]]
 """A function that answers a question of the keeper."""
+
+
+def families_of(text: str) -> list[Family]:
+    """Return the metrics in the text of `metrics_of`."""
+    return _METRICS.decode(text)
 
 
 class WorkerState(msgspec.Struct, frozen=True):
@@ -56,15 +62,20 @@ class Asking(Protocol):
 
     @property
     def size(self) -> int:
-        """The number of workers that are connected."""
+        """The number of workers that can serve."""
+
+    @property
+    def most(self) -> int:
+        """The largest number of workers that could serve at the same time so far."""
 
 
 def answers(gateway: Gateway) -> Mapping[str, Answer]:
     """Return the functions by which a worker answers the keeper's questions, by the names of the questions."""
-    return {METRICS: lambda: _metrics(gateway), STATE: lambda: _state(gateway)}
+    return {METRICS: lambda: metrics_of(gateway), STATE: lambda: _state(gateway)}
 
 
-async def _metrics(gateway: Gateway) -> str:
+async def metrics_of(gateway: Gateway) -> str:
+    """Return the metrics of a worker, as they are sent to the keeper."""
     return await asyncio.to_thread(lambda: msgspec.json.encode(families(gateway.metrics.registry)).decode())
 
 
@@ -112,7 +123,7 @@ class WorkerStates:
 
     @property
     def number(self) -> int:
-        return self._slots.count
+        return self._asking.most
 
     @property
     def alive(self) -> int:
@@ -153,7 +164,7 @@ class WorkerStates:
 
     async def metrics(self) -> bytes:
         texts = await self._asked(METRICS)
-        decoded = await asyncio.to_thread(lambda: {spool: _METRICS.decode(text) for spool, text in texts.items()})
+        decoded = await asyncio.to_thread(lambda: {spool: families_of(text) for spool, text in texts.items()})
         return await self._metrics.render(decoded)
 
     async def _asked(self, name: str) -> Mapping[str, str]:

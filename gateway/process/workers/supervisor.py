@@ -29,6 +29,7 @@ from gateway.process.workers.messages import (
     Accept,
     Channel,
     Drain,
+    Ended,
     Failed,
     Hurry,
     Leave,
@@ -38,6 +39,7 @@ from gateway.process.workers.messages import (
     Ready,
     Start,
 )
+from gateway.process.workers.states import families_of
 
 LONG_LIFE_SECONDS: Final = 10.0
 """Seconds after which a worker that ends does not count as a failed start."""
@@ -73,6 +75,8 @@ class _Worker:
     is_paused: asyncio.Event = field(default_factory=asyncio.Event)
     fault: str = ""
     """The reason that the worker gave for not serving."""
+    last_metrics: str = ""
+    """The metrics that the worker has sent at its end."""
 
 
 class Workers:
@@ -257,13 +261,17 @@ class Workers:
         log = self._gateway.log.info if self._is_ending and status == 0 else self._gateway.log.warning
         reason = worker.fault or (_KILLED.format(-status) if status < 0 else f"it ended with status {status}")
         log("worker.ended", slot=worker.slot, process=worker.process.pid, status=status, reason=reason)
-        if not worker.is_ready:
+        if worker.is_ready:
+            last = families_of(worker.last_metrics) if worker.last_metrics else ()
+            self._hub.metrics.ended(worker.spool, last, crashed=not self._is_ending)
+        else:
             self._fail(f"worker {worker.slot}: {reason}")
 
     async def _heard(self, worker: _Worker, message: Message) -> None:
         match message:
             case Ready():
                 worker.is_ready = True
+                self._hub.ready(worker.spool, worker.slot)
                 self._read(worker)
                 if self._may_spawn.is_set():
                     worker.channel.send(Accept())
@@ -276,6 +284,8 @@ class Workers:
                 worker.fault = reason
             case Paused():
                 worker.is_paused.set()
+            case Ended(metrics):
+                worker.last_metrics = metrics
             case _:
                 self._hub.answer(worker.spool, message)
 

@@ -14,7 +14,7 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway.access.identity.modes import Modes
+from gateway.call.call_routes import CALL_ROUTES
 from gateway.call.context import GATEWAY
 from gateway.config import load as config_load
 from gateway.config.findings import ConfigError
@@ -34,15 +35,17 @@ from gateway.process.http import runner_of, stopped
 from gateway.process.model_refresh import use_models
 from gateway.process.prepared import prepare, use
 from gateway.process.reload import with_listener
-from gateway.process.sites import Sites
 from gateway.process.sockets import Bound, CannotListen, Passed, bind
+from gateway.process.workers.accepting import BalancedSites
 from gateway.process.workers.app import Place, build
+from gateway.process.workers.balance import Balance, Slots
 from gateway.process.workers.messages import (
     Accept,
     Channel,
     Configure,
     Configured,
     Drain,
+    Ended,
     Failed,
     Free,
     Hurry,
@@ -58,10 +61,13 @@ from gateway.process.workers.messages import (
     Start,
     UseModels,
 )
+from gateway.process.workers.pages import Pages
+from gateway.process.workers.states import answers, metrics_of
 from gateway.store.base import StoreFailed
 from gateway.telemetry.log import Logger, configure
 from gateway.upstream.allocator import give_memory_back
 from gateway.web.connection_limits import Connections, raise_descriptor_limit
+from gateway.web.http_server import Calls
 
 COLLECT_AFTER: Final = 10_000
 """The threshold of Python's garbage collector, as in the keeper (`process/serve.py`)."""
@@ -70,14 +76,14 @@ COLLECT_AFTER: Final = 10_000
 class Worker:
     """The state of this process, and its reactions to the keeper's messages."""
 
-    def __init__(self, app: web.Application, sites: Sites, start: Start, channel: Channel) -> None:
+    def __init__(self, app: web.Application, sites: BalancedSites, start: Start, channel: Channel) -> None:
         self._gateway = app[GATEWAY]
         self._sites = sites
         self._start = start
         self._channel = channel
         self._serving: tuple[web.AppRunner, Connections] | None = None
         self._is_accepting = False
-        self.answers: dict[str, Callable[[], Awaitable[str]]] = {}
+        self.answers = answers(self._gateway)
         """Functions that answer the keeper's questions, by the names of the questions."""
         self._tasks: set[asyncio.Task[None]] = set()
         self.stop = asyncio.Event()
@@ -143,8 +149,7 @@ class Worker:
             await self._sites.start(*self._serving, lambda: self._gateway.runtime.config)
 
     async def _answer(self, number: int, name: str) -> None:
-        answer = self.answers.get(name)
-        self._channel.send(Reply(number, "" if answer is None else await answer()))
+        self._channel.send(Reply(number, await self.answers[name]()))
 
     async def _configure(self, message: Configure) -> None:
         """Use another text of the configuration, and tell the keeper whether this was possible."""
@@ -208,11 +213,14 @@ async def _serve(
         stack.push_async_callback(modes.close)
         app = build(config, registry, Place(Path(start.state), start.spool, channel, log), modes)
         gateway = app[GATEWAY]
-        connections = Connections(lambda: gateway.runtime.config.server.limits, gateway.metrics, log, modes.client)
+        balance = Balance(Slots(*start.slots), start.slot, lambda: len(gateway.calls))
+        connections = Connections(
+            lambda: gateway.runtime.config.server.limits, gateway.metrics, log, modes.client, balance.opened
+        )
         for bound in bounds:
             modes.listen(bound.endpoint, bound.listener)
-        sites = Sites(bounds, modes)
-        runner = runner_of(app, connections, config, log)
+        sites = BalancedSites(bounds, modes, balance)
+        runner = runner_of(app, connections, config, log, _calls(app, Path(start.state)))
         worker = Worker(app, sites, start, channel)
         following = asyncio.create_task(worker.follow(runner, connections))
         stack.callback(following.cancel)
@@ -233,7 +241,15 @@ async def _serve(
                 await stopped(sites, runner)
                 await drained(gateway.open_calls, worker.hurry, config.server.drain_seconds)
             finally:
+                channel.send(Ended(await metrics_of(gateway)))
                 await runner.cleanup()
+
+
+def _calls(app: web.Application, state: Path) -> Calls:
+    """Return the function that serves calls here, and passes all other requests on to the keeper."""
+    routes = app[CALL_ROUTES]
+    pages = Pages(routes.guard, state)
+    return lambda _others, request: routes.handle(pages.handle, request)
 
 
 def _handle_signals(worker: Worker) -> None:

@@ -56,7 +56,7 @@ async def serving(slots, workers=4):
         all_workers = [Worker(slots, slot) for slot in range(workers)]
         for worker in all_workers:
             worker.balance.start()
-            stack.callback(worker.balance.close)
+            stack.callback(worker.balance.stop)
             stack.callback(worker.serve(listening.dup()).close)
 
         async def connect():
@@ -148,8 +148,10 @@ async def test_the_others_do_not_wait_for_a_worker_without_free_descriptors(slot
         writers = [(await asyncio.open_connection(*listening.getsockname()))[1] for _ in range(5)]
         await eventually(lambda: sizes([full, other]) == [0, 5])
         assert {error.errno for error in reported} == {errno.EMFILE}
-        for one in (*writers, *servers, full.balance, other.balance):
+        for one in (*writers, *servers):
             one.close()
+        for worker in (full, other):
+            worker.balance.stop()
 
 
 async def test_a_closed_server_leaves_connections_to_the_others(slots):
@@ -160,11 +162,25 @@ async def test_a_closed_server_leaves_connections_to_the_others(slots):
         server, other = leaving.serve(listening.dup()), staying.serve(listening.dup())
         server.close()
         server.close()
-        leaving.balance.close()
+        leaving.balance.stop()
         writers = [(await asyncio.open_connection(*listening.getsockname()))[1] for _ in range(3)]
         await eventually(lambda: sizes([leaving, staying]) == [0, 3])
-        for one in (*writers, other, staying.balance):
+        for one in (*writers, other):
             one.close()
+        staying.balance.stop()
+
+
+async def test_a_worker_that_stops_accepting_gives_no_sign_of_life(slots):
+    worker = Worker(slots, 0)
+    worker.balance.start()
+    worker.balance.start()
+    assert slots.alive() == [0]
+    worker.balance.stop()
+    worker.balance.opened(3)
+    assert slots.alive() == []
+    worker.balance.start()
+    assert (slots.alive(), slots.connections(0)) == ([0], 3)
+    worker.balance.stop()
 
 
 def test_slots_count_the_calls_of_live_workers(slots):

@@ -34,6 +34,7 @@ class Workers:
     def __init__(self, *gates):
         self.answers = {name: answers(gw.running.gateway) for name, gw in zip("ab", gates, strict=True)}
         self.silent = set()
+        self.most = len(gates)
         self.questions = []
 
     @property

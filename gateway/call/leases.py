@@ -11,7 +11,7 @@ A slice is the part of a balance that only this gateway may spend. The bank keep
   calls are refused, or they use the last known balances.
 
 `money/quotas/slices.py` has the slices. The bank of several gateways is in the database (`store/postgres/bank.py`). The
-bank of the workers of one gateway is its keeper (`process/workers/bank.py`).
+bank of the workers of one gateway is its keeper (`money/quotas/lending.py`).
 """
 
 from __future__ import annotations

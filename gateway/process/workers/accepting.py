@@ -1,10 +1,12 @@
-"""Accepts the connections of a listening socket that several workers share, so that all of them have as many.
+"""Accepts connections on a listening socket that several workers share, so that all workers have equally many.
 
-- A worker accepts at once while no other live worker has fewer connections.
-- A worker with one connection more than the least busy one gives the others `TURN_SECONDS` first, and then accepts a
-  connection that still waits: the least busy worker may be busy with a long task.
-- A worker that is ahead by more waits until the others have caught up, or until their slots are dead (`balance.py`).
-- So a few connections that stay open for long are spread evenly, also when they are opened at the same time.
+- A worker compares its number of connections with the lowest number of any other live worker (`balance.py`).
+- If its own number is not higher, the worker accepts a new connection at once.
+- If its own number is higher by one, the worker first waits for `TURN_SECONDS`. It then accepts the connection if no
+  other worker has done so. The worker with the lowest number may be in the middle of a long task.
+- If its own number is higher by more, the worker waits until the difference is at most one.
+
+So a few connections that stay open for long are spread evenly, even if they are opened at the same time.
 
 asyncio's own servers accept all connections that wait, so they are not used here.
 """
@@ -63,7 +65,7 @@ class BalancedServer:
         self._loop.add_reader(self._listening.fileno(), self._accept_some)
 
     def _wait(self, seconds: float, then: Callable[[], None]) -> None:
-        """Accept nothing for some time."""
+        """Accept no connection for `seconds`, and then call `then`."""
         self._loop.remove_reader(self._listening.fileno())
         self._timer = self._loop.call_later(seconds, then)
 

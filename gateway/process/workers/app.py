@@ -1,6 +1,6 @@
-"""Builds a worker's application: the path of calls, without the store, the pages and the API, which the keeper has.
+"""Builds the application of a worker. It serves calls. The keeper has the store, the pages and the gateway's own API.
 
-Requests that are no calls do not reach the application: `pages.py` passes them on to the keeper.
+Requests that are not calls do not reach the application, because `pages.py` passes them on to the keeper.
 """
 
 from __future__ import annotations
@@ -50,10 +50,13 @@ if TYPE_CHECKING:
     from gateway.store.base import Store
 
 LEASE_SECONDS: Final = 30.0
-"""Seconds for which slices of balances last without a word from the keeper. It is asked three times in this time."""
+"""Seconds after which a worker may no longer spend its slices of balances, if the keeper does not answer. In this time,
+the worker sends three requests.
+"""
 RECALL_SECONDS: Final = (1.0,) * 4
-"""Maximum numbers of seconds for which a call waits until other workers have given back what they do not need. The
-keeper says at once when they have."""
+"""Maximum seconds for which a refused call waits before each further request to the keeper. Meanwhile, other workers
+give back what they do not need. The keeper reports this at once, so the wait is usually shorter.
+"""
 
 
 class _NoStore:
@@ -64,7 +67,7 @@ class _NoStore:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a worker keeps its records, and the connection to its keeper."""
+    """The state folder, the spool and the log of a worker, and its connection to the keeper."""
 
     state: Path
     spool: str

@@ -1,10 +1,11 @@
 """The number of connections of each worker, in memory that all workers and the keeper share.
 
-- A slot has `SLOT_BYTES` bytes, which is one line of a processor's cache. Its first three numbers have eight bytes
-  each, in the machine's byte order: the number of connections, the time of the last sign of life in nanoseconds of the
-  monotonic clock, and the number of calls in flight. The rest is unused.
+- Each worker has a slot of `SLOT_BYTES` bytes, which is one line of a processor's cache.
+- A slot begins with three numbers of eight bytes each, in the machine's byte order: the number of connections, the time
+  of the last sign of life in nanoseconds of the monotonic clock, and the number of calls in flight.
 - A worker writes only its own slot. A number is read and written in one step, so there are no locks.
-- A slot without a sign of life for `DEAD_SECONDS` belongs to a worker that hangs or has ended. No worker waits for it.
+- A slot is dead if its worker has given no sign of life for `DEAD_SECONDS`, because the worker hangs or has ended. No
+  worker waits for the worker of a dead slot.
 
 `accepting.py` accepts connections according to these numbers.
 """
@@ -27,7 +28,9 @@ DEAD_SECONDS: Final = 1.0
 _NUMBERS: Final = SLOT_BYTES // 8
 _CONNECTIONS, _BEAT, _CALLS = range(3)
 _NO_ROOM: Final = 2**32
-"""The number of connections of a worker that cannot accept any. No other worker has as many."""
+"""The number that a worker writes as its number of connections while it cannot accept any. It is higher than any real
+number of connections, so no other worker waits for this worker.
+"""
 _NANOSECONDS: Final = 1_000_000_000
 
 
@@ -42,7 +45,7 @@ class Slots:
 
     @classmethod
     def create(cls, count: int) -> Slots:
-        """Return new memory for `count` slots, all of them dead. Raises `OSError` if there is none."""
+        """Return new memory for `count` slots, all of them dead. Raises `OSError` if no memory can be allocated."""
         with ExitStack() as unless_kept:
             descriptor = os.memfd_create("irisgate-workers")
             unless_kept.callback(os.close, descriptor)
@@ -83,7 +86,7 @@ class Slots:
 
 
 class Balance:
-    """The numbers of one worker, and those of the others as far as they decide whether it accepts a connection.
+    """Writes the slot of this worker, and compares its number of connections with the numbers of other workers.
 
     `calls` returns the number of calls in flight in this worker.
     """
@@ -122,7 +125,7 @@ class Balance:
         self._write()
 
     def accepted(self) -> None:
-        """Note an accepted connection. `begun` must be called just before it counts as open."""
+        """Count an accepted connection. The caller must call `begun` just before `opened` counts this connection."""
         self._beginning += 1
         self._write()
 

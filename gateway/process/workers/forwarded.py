@@ -1,13 +1,13 @@
 """Requests that workers pass on to the keeper: the keeper's private socket, and the connections on it.
 
 - The socket is a file of mode 0600 in the state folder. Only processes of the same user are answered.
-- Each request has a connection of its own. The connection begins with the ends of the client's connection (`Origin`),
-  before any byte that comes from the client. Above this, the keeper sees the client's addresses, listener and TLS. So
-  callers are identified, and requests of other sites are refused, by the same code as without workers, and no header
-  can change who the caller is.
-- What is known of a caller is kept for the client's connection, by its id. So tailscaled is asked once for a
-  connection, and not once for a request.
-- The ends are JSON, after its length in four bytes.
+- A worker opens a connection to the keeper for each request. First it sends a description of the client's connection:
+  the two addresses, and whether the connection uses TLS (`Origin`). The description is JSON, after its length in four
+  bytes. The client's request follows.
+- HTTP code in the keeper sees these addresses as the addresses of the connection. So the same code as without workers
+  identifies callers and refuses cross-site requests, and no header of a client can change who the caller is.
+- The identity of a caller is cached by the id of the client's connection. So tailscaled is asked once for each client's
+  connection, not once for each request.
 
 `pages.py` is the workers' side.
 """
@@ -35,11 +35,11 @@ from gateway.telemetry.log import Logger
 FILE: Final = "pages.sock"
 """The name of the keeper's private socket in the state folder."""
 MAX_BYTES: Final = 4096
-"""Maximum length of the ends of a connection in bytes. The path of a unix socket is the longest part."""
+"""Maximum size in bytes of the description of a client's connection. The path of a unix socket is its longest part."""
 OPENING_SECONDS: Final = 5.0
-"""Maximum number of seconds until the ends of the client's connection have come. A worker sends them at once."""
+"""Maximum number of seconds until the description of the client's connection has come. A worker sends it at once."""
 REMEMBERED: Final = 4096
-"""Maximum number of clients' connections that are known by their ids. For others, tailscaled is asked again."""
+"""Maximum number of remembered connections of clients. If a connection was forgotten, tailscaled is asked again."""
 BACKLOG: Final = 1024
 """Maximum number of requests that wait in the queue of the private socket."""
 _LENGTH: Final = struct.Struct(">I")
@@ -49,17 +49,17 @@ Factory = Callable[[], asyncio.BaseProtocol]
 
 
 def encoded(origin: Origin) -> bytes:
-    """Return the first bytes of a connection to the keeper."""
+    """Return the first bytes of a connection to the keeper: the description of the client's connection."""
     data = msgspec.json.encode(origin)
     return _LENGTH.pack(len(data)) + data
 
 
 class _Client:
-    """A client's connection, as a key for what is known of its caller."""
+    """A client's connection. It is the key under which the identity of the caller is cached."""
 
 
 class _Clients:
-    """The clients' connections whose last requests were not long ago."""
+    """The connections of clients with the most recent requests."""
 
     def __init__(self) -> None:
         self._by_id: OrderedDict[str, _Client] = OrderedDict()
@@ -73,8 +73,8 @@ class _Clients:
 
 
 class PrivateListener:
-    """Accepts the connections of workers. `http` makes the asyncio protocol that reads a connection after its first
-    line.
+    """Accepts the connections of workers. `http` makes the asyncio protocol that reads the HTTP request after the
+    description of the client's connection.
     """
 
     def __init__(self, state: Path, modes: Modes, http: Factory, log: Logger) -> None:
@@ -96,7 +96,7 @@ class PrivateListener:
         )
 
     def close(self) -> None:
-        """Accept no more connections. A file that another process has put in the place of the socket's is kept."""
+        """Accept no more connections. Remove the socket's file, unless another process has replaced the file."""
         if self._server is not None:
             self._server.close()
         with suppress(OSError):
@@ -105,7 +105,7 @@ class PrivateListener:
 
 
 class _Opening(asyncio.Protocol):
-    """Reads the ends of a client's connection, and then hands the connection over to HTTP."""
+    """Reads the description of a client's connection, and then lets the HTTP protocol read the rest."""
 
     def __init__(self, modes: Modes, clients: _Clients, http: Factory, log: Logger) -> None:
         self._modes = modes
@@ -172,7 +172,7 @@ class _Opening(asyncio.Protocol):
 
 
 class _ForwardedTransport(asyncio.Transport):
-    """A connection of a worker that shows the ends of the client's connection."""
+    """A worker's connection, with the addresses of the client's connection in place of its own addresses."""
 
     def __init__(self, raw: asyncio.Transport, origin: Origin, client: _Client) -> None:
         ends: dict[str, Any] = {"peername": origin.peer, "sockname": origin.local, "connection": client}

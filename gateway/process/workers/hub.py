@@ -1,4 +1,4 @@
-"""The keeper's end of the connections to its workers: it answers their questions, and tells them what changes.
+"""The keeper's end of the connections to its workers. It answers the workers' questions, and reports changes to them.
 
 `supervisor.py` starts and ends the workers.
 """
@@ -38,7 +38,7 @@ CONFIGURE_SECONDS: Final = 10.0
 
 
 class _Bodies:
-    """The bodies of a worker's call, as a `Capture`."""
+    """The bodies of a worker's call, with the interface of a `Capture`."""
 
     def __init__(self, bodies: CapturedBodies) -> None:
         self._bodies = bodies

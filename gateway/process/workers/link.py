@@ -1,4 +1,7 @@
-"""What a worker asks its keeper: slices of balances, and sessions of chats. It also sends the bodies of calls there."""
+"""A worker's requests to its keeper: for slices of balances, and for the sessions of chats.
+
+A worker also sends the bodies of calls to the keeper.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ class KeeperBank:
         return answer.answers
 
     async def leave(self) -> None:
-        """Do nothing. When this process has ended and its records are applied, the keeper takes everything back."""
+        """Do nothing. When this process has ended and its records are applied, the keeper takes its slices back."""
 
     async def standings(self) -> Sequence[Standing]:
         return ()

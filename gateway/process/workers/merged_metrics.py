@@ -3,7 +3,7 @@
 - The keeper asks the workers at every scrape. If a worker does not answer in time, its gauges are left out. Its
   counters keep the values of its last answer, because a counter that falls and rises again looks like a restart.
 - If a worker ends, its counters stay in the sums, with the values of its last answer.
-- Some figures of each process are also there by themselves. Their label `worker` is the number of the worker's slot,
+- Some metrics also have a series for each process. The label `worker` of a series is the number of the worker's slot,
   or `keeper`.
 
 `metric_families.py` has the rules by which the values of several processes become one.
@@ -40,10 +40,9 @@ class MergedMetrics:
     def __init__(self, own: CollectorRegistry) -> None:
         self._own = own
         self._slots: dict[str, int] = {}
-        """The slots of the workers that have begun and not ended, by the name of the worker's spool, which no other
-        worker has."""
+        """The slots of the running workers, by the names of their spools. Each worker has a spool of its own."""
         self._last: dict[str, Families] = {}
-        """The last answers of these workers, by the names of their spools."""
+        """The last answers of the running workers, by the names of their spools."""
         self._ended: Families = ()
         """The sums of the workers that have ended."""
         self._alive = Gauge("irisgate_workers", "Worker processes that are alive.", registry=own)
@@ -64,7 +63,8 @@ class MergedMetrics:
     def ended(self, spool: str, last: Families = (), *, crashed: bool = False) -> None:
         """Keep the counters of a worker that has ended.
 
-        `last` are its metrics at its end, as far as it could send them. `crashed` is true if nobody had stopped it.
+        `last` are the last metrics that the worker sent, or () if it sent none at its end. `crashed` is true if the
+        worker was not told to end.
         """
         del self._slots[spool]
         known = self._last.pop(spool, ())

@@ -1,6 +1,6 @@
 """The messages between the keeper and a worker, on a pair of unix sockets.
 
-A message is its length in four bytes, followed by JSON, as in a hand-over (`handover/wire.py`).
+A message is its length in four bytes, followed by JSON, as in a hand-over (`process/handover/wire.py`).
 
     keeper                                     worker
     Start                                      Loaded, and then Ready; or Failed
@@ -30,7 +30,7 @@ from gateway.process.handover.wire import LENGTH, Broken, size_of
 from gateway.store.captured import CapturedBodies
 
 MAX_UNSENT: Final = 32 * 1024 * 1024
-"""Number of bytes that wait to be sent, at which bodies of calls are dropped."""
+"""Maximum number of bytes that may wait to be sent. While more bytes wait, bodies of calls are not sent but dropped."""
 
 
 class Start(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -102,7 +102,7 @@ class AskBank(msgspec.Struct, frozen=True, tag=True):
     number: int
     asks: tuple[Ask, ...]
     is_first: bool = False
-    """Whether the worker begins anew (`Bank.open`)."""
+    """Whether the worker registers at the bank, as it does at its start (`Bank.open`)."""
 
 
 class BankAnswer(msgspec.Struct, frozen=True, tag=True):
@@ -124,13 +124,13 @@ class SessionId(msgspec.Struct, frozen=True, tag=True):
 
 
 class Recall(msgspec.Struct, frozen=True, tag=True):
-    """Give back what no call needs of a bucket, and ask the bank in any case."""
+    """Give back the part of a bucket's slice that no call needs. Send `AskBank` even if nothing can be given back."""
 
     bucket: Bucket
 
 
 class Free(msgspec.Struct, frozen=True, tag=True):
-    """A bucket that refused a call has more now."""
+    """A refused call may ask again for the bucket, because it was refilled or all other workers answered a recall."""
 
     bucket: Bucket
 

@@ -2,7 +2,7 @@
 
 - Counters, histograms and summaries are added up. What a worker had counted when it ended stays in the sum, so that a
   counter never falls while the keeper runs.
-- For gauges, `_RULES` has the one rule of each: a sum, the greatest or least value, the keeper's own value, or the
+- For each gauge, `_RULES` has a rule. The result is a sum, the greatest or least value, the keeper's own value, or the
   worst state.
 """
 
@@ -38,8 +38,11 @@ Families = Sequence[Family]
 Rule = Literal["sum", "max", "min", "keeper", "workers", "worst"]
 """The way in which the values of several processes become one.
 
-"keeper" is the keeper's own value. "workers" is the sum without the keeper, for what the keeper has for its own use.
-"worst" is for series that say in which state something is: the worst state that it is in at any worker."""
+- "keeper": the keeper's own value.
+- "workers": the sum over the workers, without the keeper. For example, the keeper's connections come from its workers.
+- "worst": the worst state that any worker reports. Such a metric has a series for each possible state, and the series
+  of the present state has the value 1.
+"""
 
 _RULES: Final[Mapping[str, Rule]] = {
     "irisgate_buffered_bytes": "sum",
@@ -162,7 +165,9 @@ def _joined(of_one: Sequence[Family]) -> Family:
 
 
 def _worst(values: Mapping[Key, float]) -> dict[Key, float]:
-    """Leave the worst of the states in which each thing is, and set the others to 0."""
+    """Return 1 for the series of each thing's worst state, and 0 for its other series. A thing is, for example, a model
+    at a provider.
+    """
     worst: dict[Labels, State] = {}
     for (_, labels), value in values.items():
         thing, state = _thing(labels)

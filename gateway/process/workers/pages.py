@@ -1,12 +1,12 @@
-"""The requests of a worker that are no calls: it passes them on to the keeper, which has the pages and the API.
+"""Passes a worker's requests for pages and for the gateway's own API on to the keeper. The worker itself serves calls.
 
 - A request is passed on as it came: method, target, headers and body. Only headers about the connection are left out.
   `forwarded.py` says how the keeper knows the client.
-- Body and reply are streams. A client that leaves ends the request at the keeper too.
-- A request that proxies could read differently is refused here (`call/guard.py`), because its unusual form would not
-  reach the keeper.
-- If the keeper does not answer, the reply is a 503. If it ends in the middle of a reply, the connection is closed, so
-  that the client does not take the reply for complete.
+- Body and reply are streamed. If the client disconnects, the connection to the keeper is closed too.
+- A request that a proxy and the gateway could interpret differently is refused here (`call/guard.py`). The keeper could
+  not recognise such a request, because its unusual form is lost on the way.
+- If the keeper does not answer, the reply is a 503. If the keeper ends in the middle of a reply, the client's
+  connection is closed, so that the client does not take the reply for complete.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ RETRY_SECONDS: Final = 2
 _OF_CONNECTION: Final = frozenset({
     b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
 })  # fmt: skip
-"""Headers about one connection. Other headers that a `Connection` header names are passed on: the checks of the keeper
-need them, as without workers."""
+"""Headers about one connection, which are not passed on. Other headers are passed on even if the `Connection` header
+names them, because the checks in the keeper need them.
+"""
 _CONTINUE: Final = 100
 _AWAY: Final = "the gateway's main process does not answer; calls are still served, so try again soon"
 
@@ -48,7 +49,7 @@ class _Away(Exception):
 
 
 class Pages:
-    """The worker's way to the keeper, whose socket is in the folder `state`."""
+    """Passes requests on to the keeper, whose socket is in the folder `state`."""
 
     def __init__(self, guard: Guard, state: Path) -> None:
         self._guard = guard

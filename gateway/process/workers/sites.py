@@ -1,4 +1,4 @@
-"""The listeners of a keeper: its workers accept their connections."""
+"""The listeners of a keeper, on which its workers accept connections."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from gateway.web.connection_limits import Connections
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """What the workers of a gateway get from its command line."""
+    """The options of the command line that the workers need."""
 
     count: int
     path: Path
     """The path of the configuration's file."""
     text: str
-    """The text of the configuration at the start. Later workers get the one in use."""
+    """The text of the configuration at the gateway's start. A worker that starts later gets the text then in use."""
     listen: str = ""
     plugins: str = ""
     without: tuple[str, ...] = ()

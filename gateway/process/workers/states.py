@@ -1,7 +1,7 @@
 """Answers of the workers to the keeper's questions: their metrics, and the state that pages and /readyz show.
 
 - The state has the calls in flight, the health of the models at providers, the refused keys, and a fault of the disk.
-  Each worker knows only what its own calls have met. The keeper shows the worst of it.
+  Each worker knows only the results of its own calls. If the workers' states differ, the keeper shows the worst state.
 - The keeper asks when somebody looks, at most twice a second. A worker that does not answer in time is left out.
 """
 
@@ -105,7 +105,7 @@ def _clean(text: str) -> str:
 class WorkerStates:
     """The keeper's view of its workers (`call/context.py`, `Workers`).
 
-    `health` shows what the workers know of the providers.
+    `health` gets the health of the models at providers that the workers report.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class WorkerStates:
             self._refreshing = None
 
     def _show_keys(self, states: Sequence[WorkerState]) -> None:
-        """Let the gateway show each key as refused that a worker knows to be refused."""
+        """Let the gateway show the keys as refused that at least one worker reports as refused."""
         providers = self._gateway.runtime.config.providers
         self._gateway.keys.clear()
         for state in states:

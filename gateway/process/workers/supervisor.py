@@ -1,7 +1,7 @@
 """Starts the workers of a gateway, replaces those that end, and ends them.
 
 - A worker is a process of its own (`worker.py`). It inherits the listening sockets, which stay open here.
-- A worker that ends is replaced at once. If it has lived for a short time only, the next one waits a little.
+- A worker that ends is replaced at once. If the worker has run for a short time only, it is replaced after a pause.
 - The records of a worker are read from its spool (`call/spools.py`), also after it has ended.
 """
 
@@ -44,8 +44,9 @@ from gateway.process.workers.states import families_of
 LONG_LIFE_SECONDS: Final = 10.0
 """Seconds after which a worker that ends does not count as a failed start."""
 AGAIN_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-"""Seconds before the next worker of a slot, after one and more failed starts. The last number applies to all later
-ones."""
+"""Seconds before the next worker of a slot is started, after 1, 2, 3, ... failed starts in a row. The last number
+applies to all later failures.
+"""
 END_SECONDS: Final = 10.0
 """Seconds after `drain_seconds` at which a worker that has not ended is killed."""
 APPLY_SECONDS: Final = 10.0

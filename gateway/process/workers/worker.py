@@ -1,10 +1,11 @@
 """A worker process: it accepts connections of the keeper's listeners, and serves the calls.
 
-- The keeper starts it with the descriptor of their connection, and sends it everything else (`messages.py`).
-- It ends when the keeper says so or has ended, after SIGTERM, and after SIGINT. Then it accepts no more connections,
-  and waits for its calls in flight. A second signal ends the calls at once.
-- Only signals count as second signals. A terminal sends Ctrl-C to the keeper and to all workers, and the keeper tells
-  them to end too.
+- The keeper starts the worker with the descriptor of the connection between them, and sends everything else over this
+  connection (`messages.py`).
+- The worker ends when the keeper tells it to end or has itself ended, and after SIGTERM or SIGINT. It then accepts no
+  more connections, and waits for its calls in flight. A second SIGTERM or SIGINT ends these calls at once.
+- A message of the keeper does not count as a first or second signal. For Ctrl-C in a terminal, a worker gets both a
+  SIGINT and a message of the keeper, and must still wait for its calls.
 """
 
 from __future__ import annotations
@@ -253,7 +254,9 @@ def _calls(app: web.Application, state: Path) -> Calls:
 
 
 def _handle_signals(worker: Worker) -> None:
-    """Drain after the first SIGTERM or SIGINT, and end the calls after the second. Other signals are the keeper's."""
+    """Drain after the first SIGTERM or SIGINT, and end the calls after the second. Ignore the signals that only the
+    keeper handles.
+    """
     loop = asyncio.get_running_loop()
     signalled = asyncio.Event()
 

@@ -43,8 +43,9 @@ def ended_calls(entries: Sequence[Entry]) -> list[Record]:
 def add_entries(connection: Connection, entries: Sequence[Entry], new: Sequence[Row]) -> None:
     """Write everything in a batch except its ended calls and its balances.
 
-    This is: the sums over the ended calls, the index of their headers, the open calls, and configuration changes. `new`
-    are the rows of the ended calls that were not in the store before the batch. Only these are summed and indexed.
+    It writes the sums over the ended calls, the index of their headers, the open calls, and configuration changes.
+    `new` are the rows of the ended calls that were not in the store before the batch. Only these calls are summed and
+    indexed.
     """
     sums = sum_calls(new)
     add_sessions(connection, sums.sessions)

@@ -185,7 +185,8 @@ def _offset(path: Path, snapshot: sqlite3.Connection) -> JournalOffset:
 def _require_schema(path: Path, snapshot: sqlite3.Connection) -> None:
     """Raise `StoreFailed` if the database has another schema than this release.
 
-    The copy would get the schema of this release. The release that wrote the database could not use the copy.
+    Applying the journal would migrate the copy of such a database to the schema of this release. Then the release that
+    wrote the database could not use the copy.
     """
     version = snapshot.execute("PRAGMA user_version").fetchone()[0]
     if version != len(MIGRATIONS):

@@ -52,9 +52,9 @@ class Session(Totals, frozen=True, kw_only=True):
     provider: str
     """Provider of the session's last call for which a provider was chosen. It is "" if there is no such call."""
     providers: tuple[str, ...]
-    """Providers that were used in the session, the last used first."""
+    """Providers that were used in the session, the most recently used first."""
     models: tuple[str, ...]
-    """Models that were used in the session, the last used first."""
+    """Models that were used in the session, the most recently used first."""
     started_at: float
     """Unix time in seconds at which the session's first request arrived."""
     last_at: float
@@ -119,7 +119,7 @@ class UsageQuery:
     model: str | None = None
     agent: str | None = None
     header: str | None = None
-    """Term of a recorded header that the calls have (`header_index.py`), such as `x-team` or `x-team:alpha`."""
+    """Recorded header that the calls must have, such as `x-team`, or header and value, such as `x-team:alpha`."""
 
 
 class UsageRow(Totals, frozen=True, kw_only=True):
@@ -189,7 +189,7 @@ class Store(Protocol):
     ) -> Page[Session]:
         """Return a page of the sessions of one caller, or of all callers if `identity` is None.
 
-        - `span` selects the sessions that began before its end and ended after its beginning.
+        - `span` selects the sessions that overlap this range of time.
         - `where` may name fields of calls, such as `agent` or `model`. Then one call of a session must have all these
           values. If `where` has the key `HEADER`, the same call must also have this header term.
         - If `tools` is false, the sessions have no tools, which saves a third of the time.
@@ -226,7 +226,7 @@ class Store(Protocol):
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
         """Return at most `MAX_ROWS` rows of the hourly or daily totals, sorted by the columns in `query.by`.
 
-        Raises `TooManyCalls` if the query is for a value of a header that has many calls and no sums.
+        Raises `TooManyCalls` if the query is for one value of a header, and this value has many calls but no sums.
         """
 
     async def open_calls(self) -> Sequence[SentCall]:

@@ -7,9 +7,11 @@ Four kinds of entries are usual:
 - balances after a refill or a change of the quotas
 - a change of the configuration
 
-A process that has been replaced writes two more kinds to its spool (a second journal): the ids of its open calls, and a
-call that has ended, with its bill. The new process charges the bill. A worker writes the charges of its calls to its
-spool. The keeper (the process that keeps the balances) subtracts these amounts from the balances.
+Three more kinds occur only in a spool, a second journal that another process reads:
+
+- the ids of the open calls of a process that has been replaced
+- a call that has ended in such a process, with its bill, which the new process charges
+- a worker's charges for a call, which the keeper (the process that keeps the balances) subtracts from the balances
 
 - Lines are encoded on the event loop and decoded in another thread.
 - New releases only add fields, so lines of older releases can be read.
@@ -124,7 +126,10 @@ class Bill(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Charged(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An amount that a worker charged to its slice of a bucket: its part of the balance (`money/quotas/slices.py`)."""
+    """An amount that a worker charged to its slice of a bucket.
+
+    A slice is the part of a bucket's balance that one worker may spend (`money/quotas/slices.py`).
+    """
 
     kind: Kind
     bucket: str

@@ -41,8 +41,8 @@ def with_sums(connection: Connection, selection: Selection) -> Iterator[tuple[Co
     """Yield a connection and a selection for reading the sums of the selected calls.
 
     If the database has sums for the selection, both arguments are yielded unchanged. Otherwise, the connection is to a
-    database in memory that has only the calls of the header term. Raises `TooManyCalls` if there are more than
-    `MAX_CALLS` of these calls.
+    database in memory that has only the calls with the selected header value. Raises `TooManyCalls` if there are more
+    than `MAX_CALLS` of these calls.
     """
     term = selection.header
     stored = None if term is None else connection.execute(_HAS_SUMS, (term,)).fetchone()
@@ -71,7 +71,7 @@ def with_sums(connection: Connection, selection: Selection) -> Iterator[tuple[Co
 
 @cache
 def _empty() -> bytes:
-    """Return the content of an empty database. It is copied, because creating the tables takes 7 ms."""
+    """Return the file of a database with empty tables. It is cached, because creating the tables takes 7 ms."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrate(connection, "memory")
         return connection.serialize()

@@ -25,8 +25,10 @@ Their rows name no caller and no agent, so they have far fewer rows than `FIGURE
 these tables.
 """
 MAX_SHAPES: Final = 200
-"""Maximum number of message shapes (results of `sums.shape`) for one error code of one provider. Errors with further
-shapes are counted under the shape ""."""
+"""Maximum number of message shapes for one error code of one provider. Errors with further shapes are counted under the
+shape "".
+
+A shape is an error message without numbers and quoted text (`sums.shape`)."""
 _LOOKUP_ROWS: Final = 512
 """Maximum number of rows that one statement looks up, because SQLite limits the number of values. `_padded` needs a
 power of two."""
@@ -211,13 +213,16 @@ _OF_TEXTS: Final = ("tools_quarter", "tools_day", "errors_quarter")
 
 For each of them there is a table with the same sums by header term (`header_sums.py`)."""
 _OF_A_TERM: Final = "term IN (SELECT n FROM header_terms WHERE has_sums = 1)"
-"""SQL condition that is true for all rows of sums by header term. It makes SQLite use the tables' keys."""
+"""SQL condition on the first column of the keys of tables with sums by header term.
+
+All rows meet the condition. It is only there to make SQLite search by key, and not read the whole table."""
 
 
 def expire_texts(connection: Connection, before: int) -> None:
-    """Delete errors, tool uses, and the texts of models' last errors before a Unix time in milliseconds.
+    """Delete the errors and tool uses that are older than `before`, and the texts of models' last errors of that age.
 
-    The store is locked meanwhile. So of each table with errors or tool uses, at most the oldest day is deleted.
+    `before` is a Unix time in milliseconds. At most the oldest day of each table with errors or tool uses is deleted,
+    because the store is locked meanwhile.
     """
     for table in _OF_TEXTS:
         # the calls of a row begin up to this long after its time

@@ -29,11 +29,11 @@ POLL_SECONDS: Final = 0.05
 
 A busy gateway waits for `BUSY_POLL_SECONDS` instead."""
 BUSY_POLL_SECONDS: Final = 1.0
-"""Seconds between two rounds of applying the journal while the gateway is busy (`BUSY_BYTES`). The pages look for new
-records as often.
+"""Seconds between two rounds of applying the journal while the gateway is busy (`BUSY_BYTES`). Open pages check for new
+records at the same interval.
 
-Large batches save work: in a batch of 1,000 calls, the store has less than half as much work for each call as in a
-batch of 50."""
+Large batches save work: a call in a batch of 1,000 calls costs the store less than half as much as a call in a batch of
+50."""
 BUSY_BYTES: Final = 32 * 1024
 """Number of unapplied bytes of the journal at which the gateway counts as busy.
 
@@ -51,8 +51,10 @@ FLUSH_SECONDS: Final = 5.0
 EXPIRE_SECONDS: Final = 10.0
 """Seconds until the next search for expired calls, if the last search has deleted all expired calls."""
 SPOOL_SECONDS: Final = 10.0
-"""Seconds after which a new file of a spool is begun. Applied files are deleted, so that fewer calls must be read again
-if the process that applies the spool is killed.
+"""Seconds after which a spool (a second journal) begins a new file.
+
+The process that applies the spool deletes the files that it has applied completely. After that process is killed, the
+next one must read the remaining files again, so short files save work.
 """
 CHECK_SECONDS: Final = 5.0
 """Seconds without a use of the store, after which the follower asks the store whether it works."""
@@ -63,8 +65,8 @@ EXPIRE_BATCH_CALLS: Final = 2000
 class JournalFollower:
     """Writes entries to the journal, and applies them to a store.
 
-    `retention` returns the number of seconds for which calls are kept in the store. It returns None for ever. `sync`
-    flushes the journal to the disk. It is None if the journal is not flushed.
+    `retention` returns the number of seconds for which calls are kept in the store, or None if they are kept for ever.
+    `sync` flushes the journal to the disk. It is None if the journal is not flushed.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class JournalFollower:
         self._main: tuple[Journal, DiskSync | None] | None = None
         """The journal that another process is taking over. It is None while this process writes the journal."""
         self._is_spool = False
-        """Whether this process is a worker, so that another process applies all of its entries."""
+        """Whether this process is a worker. Another process then applies all of its entries."""
         self._paused = False
         self._offset = store.start_offset
         self._set_aside = JournalOffset(), 0
@@ -176,8 +178,9 @@ class JournalFollower:
         return self._sync.wait() if self._sync is not None else None
 
     def spool(self) -> None:
-        """Write the journal without applying it. The journal is the spool of this process, and another process applies
-        it.
+        """Start to write the journal without applying it.
+
+        The journal is then the spool of this process, and another process applies it.
         """
         self._is_spool = True
         self._task = asyncio.create_task(self._tend())
@@ -262,10 +265,10 @@ class JournalFollower:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _tend(self) -> None:
-        """Retry writing the lines that could not be written to the spool (a second journal), and begin a new file from
-        time to time, so that the other process can delete the old ones.
+        """Retry writing the lines that could not be written to the spool (a second journal), until the task is
+        cancelled.
 
-        This ends when the task is cancelled.
+        Also begin a new file from time to time, so that the process that applies the spool can delete the old files.
         """
         while True:
             await asyncio.sleep(POLL_SECONDS)

@@ -30,7 +30,8 @@ Row = tuple[Any, ...]
 NO_HEADERS: Final = "{}"
 """The value of the column `headers` of a call without recorded headers."""
 MAX_VALUES: Final = 1_000
-"""Maximum number of values of one header that have sums. Each value may need as many rows of sums as all calls."""
+"""Maximum number of values of one header that have sums. The sums of one value may take as many rows as the sums over
+all calls."""
 RARE: Final = 10_000
 """Number of calls below which a term counts as rare. To find the calls of one caller with a rare term, all calls with
 the term are read.

@@ -1,7 +1,7 @@
 """The part of a database connection that the SQL of both stores needs, and SQL that both databases understand.
 
 - Statements are written once, for SQLite and for PostgreSQL. Placeholders are question marks.
-- In `ON CONFLICT ... DO UPDATE`, columns of the stored row are written with their table, because PostgreSQL needs it.
+- In `ON CONFLICT ... DO UPDATE`, the name of a stored row's column is qualified by its table, as PostgreSQL requires.
 - `postgres/dialect.py` replaces the few words that PostgreSQL does not accept.
 
 This module does no I/O.

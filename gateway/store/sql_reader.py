@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 _OPEN_CALLS: Final = "SELECT line FROM open_calls o WHERE NOT EXISTS (SELECT 1 FROM calls c WHERE c.id = o.id)"
 LIMIT: Final = "\x01"
-"""First character of the stored names of rate limits, which several gateways share. No quota has such a name."""
+"""First character of the name under which a shared rate limit is stored. The name of a quota never begins with it."""
 _BALANCES: Final = "SELECT bucket, amount, remainder, at, terms FROM balances WHERE substr(bucket, 1, 1) <> ?"
 _MAX_NAMED: Final = 10
 """Maximum number of callers that `Ambiguous` names."""

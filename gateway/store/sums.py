@@ -154,7 +154,7 @@ class _Part(msgspec.Struct):
 
 
 class _ToolNames(dict[str, Sequence[str]]):
-    """The names in JSON lists of tools. Each list is decoded once for a batch, because many calls have the same."""
+    """The names in JSON lists of tools. Many calls have the same list, so each list is decoded once for a batch."""
 
     def __missing__(self, tools: str) -> Sequence[str]:
         names: Sequence[str] = orjson.loads(tools)

@@ -39,8 +39,9 @@ _AMOUNTS: Final = tuple(f"coalesce(sum({_SUMMED.get(name, name)}), 0)" for name 
 _UNITS: Final = 32
 """Number of days or hours that one statement reads, if rows are sorted by day or hour first."""
 _MORE: Final = 1.1
-"""Factor by which a step reads more names than are probably needed, because names have different numbers of rows
-(`_in_steps`).
+"""Ratio of the number of names that a step of `_in_steps` reads to the number that is probably needed.
+
+It is above 1, because names have different numbers of rows.
 """
 _GROWTH: Final = 4
 """Maximum ratio of the number of names in a step to that in the step before (`_in_steps`)."""
@@ -55,7 +56,7 @@ _FORMATS: Final[Mapping[str, str]] = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00
 def read(connection: Connection, query: UsageQuery) -> list[UsageRow]:
     """Return at most `MAX_ROWS` rows of usage, sorted by the columns in `query.by`.
 
-    Raises `TooManyCalls` if the query is for a value of a header that has many calls and no sums.
+    Raises `TooManyCalls` if the query is for one value of a header, and this value has many calls but no sums.
     """
     selection = Selection(span=_span(query), header=query.header)
     with with_sums(connection, selection) as (source, selected):
@@ -105,7 +106,10 @@ def _select(query: UsageQuery, between: Sequence[Names] = ()) -> tuple[str, list
 
 
 def _table(query: UsageQuery, level: str) -> str:
-    """Return the table with the sums by a unit of time, such as `day`. The smaller table has no callers and agents."""
+    """Return the table with the sums by a unit of time, such as `day`.
+
+    A query that needs neither callers nor agents reads the smaller table without them.
+    """
     of_everybody = query.identity is None and query.agent is None and not {"user", "agent"}.intersection(query.by)
     prefix = "" if query.header is None else PREFIX
     return f"{prefix}{'everybody' if of_everybody else 'figures'}_{level}"

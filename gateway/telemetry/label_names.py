@@ -37,7 +37,7 @@ class LabelNames:
     models: frozenset[tuple[str, str]]
     """Pairs of a provider and a model."""
     any_model: frozenset[str]
-    """The models of all providers."""
+    """Names of models that at least one provider has."""
 
     @classmethod
     def of(cls, config: Bounds) -> Self:

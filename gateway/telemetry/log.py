@@ -258,8 +258,8 @@ class Lines:
 def _standard_output() -> Output:
     """Return standard output without a buffer.
 
-    While a write to a buffered file blocks, the writing thread holds the buffer's lock, and the interpreter could not
-    exit.
+    With a buffer, the interpreter could not exit while a write blocks, because the writing thread would hold the
+    buffer's lock.
     """
     return open(1, "wb", buffering=0, closefd=False)
 

@@ -27,7 +27,7 @@ class Minute:
     tokens: int = 0
     """The number of input, output and cache tokens. The output includes reasoning."""
     cost: int = 0
-    """The nanodollars of the calls whose cost is known."""
+    """The total cost of the calls whose cost is known, in nanodollars."""
     cost_unknown_calls: int = 0
 
 

@@ -16,9 +16,10 @@ from gateway.upstream.catalog import Offer
 
 
 def advertised(registry: Registry, provider: Provider, models: Iterable[Caps]) -> list[str]:
-    """Return the compatibility flags (API formats) to list for a provider, the provider's own first.
+    """Return the compatibility flags (API formats) to list for a provider. The formats of the provider itself come
+    first.
 
-    Another format is listed if its requests can be translated for at least one of the models.
+    Another format is listed only if its requests can be translated for at least one of the models.
     """
     if provider.advertise == ("native",):
         return list(provider.flags)

@@ -86,7 +86,7 @@ class Connections:
     ) -> None:
         self.limits = limits
         self._counted = counted
-        """A function that gets the number of open connections whenever it changes."""
+        """A function that is called with the number of open connections whenever this number changes."""
         self.client = client
         """A function that returns the address of a connection's client, or "" if the limit per address does not apply
         to it.

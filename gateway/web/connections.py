@@ -2,8 +2,8 @@
 requests.
 
 - aiohttp limits neither the number of connections nor the time for a head. So `Connection` extends aiohttp's protocol
-  object. Only this file and `http_server.py` use private attributes of aiohttp. Here these are attributes of
-  `RequestHandler` that `Connection` inherits, `_ErrInfo`, and `_cache` of a request.
+  object. Only this file and `http_server.py` use private attributes of aiohttp. This file uses the class `_ErrInfo`,
+  `_cache` of a request, and private attributes that `Connection` inherits from `RequestHandler`.
 - aiohttp runs a task for each connection, and a task and two futures for each request. `Connection.start` replaces
   this: one task handles the requests that have arrived, and ends after the last of them.
 - Calls go to `call/call_routes.py`, which returns a `Reply` for most of them. `Connection` writes it in one piece. All
@@ -295,8 +295,9 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Return the reply to a malformed request, and close the connection.
 
-        The reply quotes nothing of the request. Raises `exc` instead if the client has left, or if a stream was cut so
-        that the client notices. In both cases, no reply can be sent, and the record of the call has the reason.
+        The reply quotes nothing of the request. Raises `exc` instead if the client has left, or if the gateway has cut
+        the stream of a reply to show the client that the reply is not complete. In both cases, no other reply can be
+        sent, and the record of the call has the reason.
         """
         _ = message
         if isinstance(exc, ConnectionAbortedError) or (isinstance(exc, ConnectionError) and self._has_left):

@@ -15,7 +15,7 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
     verify: bool = True
     """True if the server must have a certificate for its name."""
     authorities: str = ""
-    """The certificates of the trusted authorities, in PEM format. The value is "" for the system's own."""
+    """The certificates of the trusted authorities, in PEM format. If it is "", the system's authorities are trusted."""
 
     def context(self) -> ssl.SSLContext:
         """Return the settings in the form of Python's `ssl`."""
@@ -36,8 +36,8 @@ class Address:
     user: str
     database: str
     password: str = field(default="", repr=False)
-    """The user's password. It is "" for a server that wants none, or if asyncpg finds it in a password file
-    (`.pgpass`).
+    """The user's password. It is "" if the server requires no password, or if asyncpg finds the password in the file
+    `.pgpass`.
     """
     tls: Tls | None = None
     """The settings of TLS. The value is None for a connection that is not encrypted."""

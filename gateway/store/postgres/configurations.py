@@ -34,11 +34,11 @@ class SharedVersion(NamedTuple):
     number: int
     """The number of the version. The first version has the number 1."""
     at: float
-    """Unix time in seconds at which it was added."""
+    """Unix time in seconds at which the version was added."""
     who: str
-    """Login of the admin who saved it, or "file" if the file of a gateway was edited."""
+    """Login of the admin who saved the version, or "file" if the file of a gateway was edited."""
     text: str
-    """The text of the configuration's file. It has secrets if the file has."""
+    """The text of the configuration's file, with any secrets that are in the file."""
 
 
 class Configurations:
@@ -55,9 +55,10 @@ class Configurations:
         return await self._thread.run(_newest)
 
     async def add(self, text: str, who: str, *, after: int) -> int | None:
-        """Add a version after the one with the number `after`, or after none for 0. Tell all gateways.
+        """Add a version, and notify all gateways. Return its number, which is `after` + 1.
 
-        Return the number of the new version, or None if another gateway has added a version meanwhile.
+        `after` is the number of the newest version that this gateway knows, or 0 if it knows none. If another gateway
+        has added a version meanwhile, nothing is added, and None is returned.
         """
         return await self._thread.run(partial(_add, text=text, who=who, after=after), once=True)
 

@@ -32,7 +32,8 @@ LOOK_SECONDS: Final = 1.0
 LOCK_SECONDS: Final = 10
 """Maximum number of seconds for which a statement waits on the server for a lock of another connection."""
 IDLE_SECONDS: Final = 30
-"""Seconds after which the server asks whether a silent client still exists. If not, the server releases its locks."""
+"""Seconds without data from a client after which the server sends TCP keepalive probes. If the client does not answer,
+the server ends the connection and releases the client's locks."""
 TOO_LARGE: Final = (asyncpg.NumericValueOutOfRangeError, asyncpg.DataError)
 """Errors for a number that does not fit into its column."""
 FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, asyncio.IncompleteReadError)

@@ -12,8 +12,8 @@ from gateway.store.postgres.address import Address
 from gateway.store.postgres.connection import FAILURES, connect
 
 AGAIN_SECONDS: Final = 2.0
-"""Seconds after which the thread connects again. Notifications that are sent meanwhile are lost. This does no harm,
-because they only save time.
+"""Seconds after which the thread connects again. Notifications that are sent meanwhile are lost. This does no harm:
+without a notification, the gateway only learns of a change somewhat later.
 """
 CHECK_SECONDS: Final = 15.0
 """Seconds between two checks that the server still answers."""

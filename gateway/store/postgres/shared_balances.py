@@ -2,7 +2,8 @@
 (`money/quotas/leases.py`).
 
 - The balance of a quota falls when a call's record is written (`charge`), in the transaction that writes the record.
-- Records have no charges of rate limits. A gateway reports the sum of its charges with each request (`Ask.spent`).
+- The record of a call has no charges to rate limits. For a rate limit, a gateway reports the sum of its charges with
+  each request to the bank (`Ask.spent`).
 - Rows of balances are locked in the order of their names, so that two transactions never wait for each other.
 - Times are those of the database's server. So the clocks of gateways do not matter.
 
@@ -25,8 +26,8 @@ from gateway.store.postgres.dialect import clamped, storable
 from gateway.store.sql_reader import LIMIT
 
 RECALLED: Final = "irisgate_recalled"
-"""Channel for the name of a bucket of which a gateway needs more. Other gateways then give back the parts that they do
-not need.
+"""Channel for the name of a bucket that has too little left for a request of a gateway. Other gateways then give back
+the parts of the bucket that they do not need.
 """
 REFILLED: Final = "irisgate_refilled"
 """Channel for the name of a bucket that an administrator has refilled."""
@@ -40,8 +41,8 @@ FORGOTTEN_SECONDS: Final = 86_400.0
 reserved.
 """
 LIMIT_SECONDS: Final = 35 * 86_400.0
-"""Seconds after its last change for which the bucket of a rate limit is kept. By then it is full again, unless its rule
-refills it more slowly than within a month."""
+"""Seconds for which the bucket of a rate limit is kept after its last change. The bucket is then full again, unless its
+rule needs more than a month to refill it."""
 
 _NOW: Final = "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"
 _CHARGES: Final = CALL_COLUMNS.index("charges")
@@ -132,7 +133,11 @@ def open_leases(connection: PostgresConnection, journal: str, seconds: float) ->
 
 
 def renew(connection: PostgresConnection, journal: str, epoch: int, seconds: float) -> State:
-    """Renew the leases of a gateway. Raises `NotOpen` if another process has opened them since `epoch`."""
+    """Renew the leases of a gateway.
+
+    Raises `NotOpen` if another process of the gateway has called `open_leases` since this process got its `epoch`, or
+    if the gateway was forgotten.
+    """
     state = connection.execute(_RENEW, (seconds + MARGIN_SECONDS, journal, epoch)).fetchone()
     if state is None:
         raise NotOpen(journal)
@@ -142,8 +147,8 @@ def renew(connection: PostgresConnection, journal: str, epoch: int, seconds: flo
 def create_balances(connection: PostgresConnection, asks: Sequence[Ask]) -> None:
     """Insert rows for new buckets.
 
-    Call this before the transaction that answers. If the rows were inserted while other rows are locked, two
-    transactions could wait for each other.
+    Call this in a transaction of its own, before `answer_all`. If `answer_all` inserted the rows while it has locked
+    others, two transactions could wait for each other.
     """
     fresh = {stored_name(ask.key): (ask.rule, ask.since) for ask in asks if not ask.known and not ask.spent}
     if fresh:
@@ -199,7 +204,7 @@ def charge(
 ) -> None:
     """Charge the calls of a batch to their buckets, within a transaction of the caller.
 
-    `new` are the rows of the calls that were not in the store before the batch. The others are charged already.
+    `new` are the rows of the calls that were not in the store before the batch. All other calls are charged already.
     """
     sums: dict[str, int] = {}
     for row in new:
@@ -233,10 +238,10 @@ def refill(connection: PostgresConnection, name: str, rule: Rule, amount: int) -
 
 
 def end_silent(connection: PostgresConnection, seconds: float) -> int:
-    """Take back the leases of gateways that no longer renew them, except the maximum cost of their open calls. Return
-    the number of these gateways.
+    """Take back the leases of gateways that no longer renew their leases. Return the number of these gateways.
 
-    If the server has started less than `seconds` ago, do nothing, because the gateways could not reach it before.
+    The maximum cost of their open calls stays reserved. If the server has started less than `seconds` ago, do nothing,
+    because no gateway could renew its leases before.
     """
     with connection.transaction():
         silent = [journal for (journal,) in connection.execute(_ENDED, (seconds,)).fetchall()]
@@ -271,7 +276,7 @@ def leave(connection: PostgresConnection, journal: str, epoch: int) -> None:
 
 
 def standings(connection: PostgresConnection, journal: str, since: float) -> Sequence[Standing]:
-    """Return the balances of quotas that have changed since the Unix time `since` of the server."""
+    """Return the balances of quotas that have changed since `since`, a Unix time by the server's clock."""
     return [Standing(*row) for row in connection.execute(_STANDINGS, (journal, since, LIMIT))]
 
 
@@ -288,10 +293,11 @@ def bucket_named(stored: str) -> Bucket:
 
 
 def _locked(connection: PostgresConnection, fresh: Mapping[str, tuple[Rule, float]]) -> dict[str, _Row]:
-    """Lock the rows of buckets, and return them by their stored names. Buckets without a row are full.
+    """Lock the rows of buckets, and return the rows by their stored names. Insert the row of a full bucket for each
+    bucket that has no row.
 
-    `fresh` has a rule for each bucket, and the time since when the rule is in use. The rule applies to a bucket without
-    a row, and to a row without a rule, which an old release has written.
+    `fresh` has a rule for each bucket, and the time at which the gateway began to use the rule. The rule applies to a
+    bucket without a row, and to a row without a rule, which an old release has written.
     """
     rules = dict(zip(storable(fresh), fresh.values(), strict=True))
     ordered = sorted(rules)

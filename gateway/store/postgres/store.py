@@ -119,7 +119,7 @@ def _other(connection: PostgresConnection, number: int, kinds: tuple[int, int]) 
 
 
 def prepare(connection: PostgresConnection, journal: str, name: str, *, is_shared: bool) -> None:
-    """Migrate the database, and take the lock of the gateway. Several processes of one gateway may have it.
+    """Migrate the database, and take the lock of the gateway. Several processes of one gateway may share the lock.
 
     Raises `StoreFailed` if another gateway uses the database and does not share it, a later release wrote it, or its
     encoding is not UTF-8.

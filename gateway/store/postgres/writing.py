@@ -106,8 +106,7 @@ def _write(
 def _insert(connection: PostgresConnection, records: Sequence[Record]) -> Sequence[tuple[Any, ...]]:
     """Insert calls, and return the rows of the calls that were not in the store yet.
 
-    If several calls have the same id and time, only the first is inserted. A call that is written again is recognised
-    in this way.
+    A call with the id and the time of an earlier call is taken for the same call, and is not inserted again.
     """
     if not records:
         return []
@@ -131,7 +130,8 @@ def expire(connection: PostgresConnection, before: float, limit: int) -> int:
     `limit` are deleted, and as many sessions. Errors and uses of tools before this time are deleted too. Return the
     number of deleted calls.
 
-    Of several gateways, one does this, for as long as it is connected. The others delete nothing.
+    If several gateways share the database, one of them deletes for all, for as long as it is connected. For the other
+    gateways, this does nothing.
     """
     if not _keeps_house(connection):
         return 0

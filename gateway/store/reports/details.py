@@ -88,8 +88,8 @@ WHERE identity = ? AND at >= ? AND at < ? AND error <> '' AND outcome <> 'ok' {}
 OwnErrors = Mapping[tuple[str, str, str, str], tuple[str, str, int]]
 """The last error of each kind that one caller had.
 
-A key is (code, native name, provider, shape). The shape is the message without numbers and quoted text, or "" for all
-messages. A value is (message, call id, time in milliseconds).
+A key is (code, the provider's own name for the error, provider, shape). The shape is the message without numbers and
+quoted text. The shape "" stands for errors with any message. A value is (message, call id, time in milliseconds).
 """
 
 
@@ -105,7 +105,8 @@ def _own_errors(connection: Connection, user: str, selection: Selection) -> OwnE
 
 
 def _with_own_example(row: MessageRow, own: OwnErrors, known: str) -> MessageRow:
-    """Return the row with the caller's own last message and call id. In `row`, both may be another caller's.
+    """Return the row with the message and the call id of the caller's own last error, because those in `row` may be
+    another caller's.
 
     `known` is the shape of the row's messages (a message without numbers and quoted text). If the caller's calls have
     expired, the message and the call id in the result are "".

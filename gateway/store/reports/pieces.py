@@ -45,9 +45,9 @@ def shares(buckets: Sequence[Span], tables: Mapping[str, Unit]) -> dict[str, Sha
     result of these sums is exact for each bucket.
 
     Each bound of a bucket is first moved to the nearest bound of the longest unit. Ranges of shorter units then correct
-    the difference: they are added if time is missing, and subtracted if there is too much. Often, a range that is too
-    much in one bucket is missing in the next one. The rows of such a range are read only once. `tables` has the unit of
-    time of each table, with the longest unit first.
+    the difference: they are added if the bucket became shorter, and subtracted if it became longer. If two buckets meet
+    at a bound, the same range is added to one bucket and subtracted from the other, and its rows are read only once.
+    `tables` has the unit of time of each table, with the longest unit first.
     """
     parts: dict[str, Shares] = defaultdict(lambda: defaultdict(list))
     for piece in _whole(buckets):

@@ -196,7 +196,7 @@ def source_of(connection: Connection, selection: Selection, table: str) -> str:
     """Return the SQL of the rows that a query sums. `table` is a table of sums over all calls.
 
     If the selection has a header term, the rows are those of this term in the matching table of sums by term. The term
-    must have sums (see `store/few_calls.py` for terms without). If no call has the term, there are no rows.
+    must have sums. (`store/few_calls.py` reports about terms without sums.) If no call has the term, there are no rows.
     """
     if selection.header is None:
         return table

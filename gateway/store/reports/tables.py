@@ -81,7 +81,7 @@ def _last_units(
     named: Mapping[int, str],
     names: AbstractSet[str],
 ) -> dict[str, int]:
-    """Return the start of the last unit of time with a call of each name, such as a day.
+    """Return, for each name, the start of the last unit of time (such as a day) in which the name has a call.
 
     Only rows of `table` within `bounds` are searched, the newest first. `named` has the name of each series.
     """

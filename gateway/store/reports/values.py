@@ -200,7 +200,7 @@ class Ranked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """The sorted rows of a dimension. `size` is the number of rows before the table was limited."""
+    """The sorted rows of a dimension. `size` is the number of all rows, including those that a limit left out."""
 
     by: Dimension
     rows: tuple[Row, ...]

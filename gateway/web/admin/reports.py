@@ -290,8 +290,8 @@ def _activity(
     """Return the number of active people in each day, week and month.
 
     `people[i]` has the logins that called between `bounds[i]` and `bounds[i + 1]`. The first six of `days` are not in
-    the result. They are only needed to count people who were active on at least four of seven days: the first seven
-    days end with the first day of the result.
+    the result. They are only needed to count, for the first day of the result, the people who were active on at least
+    four of the seven days up to this day.
     """
     by_day = _united(days, bounds, people)
     counts = [len(logins) for logins in by_day]

@@ -62,7 +62,7 @@ class Worst(NamedTuple):
 
 
 def _worst(rows: Sequence[TableRow]) -> Worst | None:
-    """Return the row for which caching saved least, which is the first. Return None for fewer than two rows."""
+    """Return the first row, for which caching saved least. Return None if there are fewer than two rows."""
     if len(rows) < 2:
         return None
     line, sums = rows[0], rows[0].row.figures

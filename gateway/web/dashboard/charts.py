@@ -49,7 +49,7 @@ class Slot(NamedTuple):
     until: str
     """The end of the column's time, as a page's query parameter `to`: the last day, or a time if the column is an hour.
 
-    "" if the column is one call."""
+    It is "" if the column is one call."""
     href: str
     """The URL of the page with this slot as its range."""
 
@@ -60,7 +60,7 @@ class Series(msgspec.Struct, frozen=True):
     name: str
     amounts: tuple[int, ...]
     rest: bool = False
-    """True for the series of all names without a colour of their own. Its amounts are the sums of theirs."""
+    """True for the series that adds up the amounts of all names without a colour of their own."""
     hidden: bool = False
     href: str = ""
     """The URL of the same page with this series hidden, or with the series shown if it is hidden now."""

@@ -90,7 +90,10 @@ def _request_turns(flag: Plugin, body: bytes) -> list[Turn]:
 
 
 def _reply_turns(flag: Plugin, record: Record, stored: CapturedBodies) -> list[Turn]:
-    """Return the texts of the reply. Its request is not known, so try each possible request until one yields a text."""
+    """Return the texts of the reply.
+
+    The path and query of the request are not stored. So each possible request is tried until the reply yields a text.
+    """
     body, head = stored.reply.body, Head(record.status, stored.reply.headers)
     for request, target in _readings(flag, record, stored):
         turns: list[Turn] = []

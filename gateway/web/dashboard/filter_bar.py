@@ -141,7 +141,7 @@ def _field(name: Dimension, value: str, names: Sequence[str]) -> Field:
 
 
 def _header_field(value: str, terms: Sequence[str]) -> tuple[Field, ...]:
-    """Return the field for a recorded header, or () if the reader may not filter by any."""
+    """Return the field for a recorded header, or () if the reader may not filter by any header."""
     if not terms:
         return ()
     return (Field(HEADER, _LABELS[HEADER], value, tuple(terms), f"any, e.g. {terms[0]} or {terms[0]}:VALUE"),)

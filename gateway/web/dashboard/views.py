@@ -33,8 +33,8 @@ class ModelLine(msgspec.Struct, frozen=True):
     output: str
     granted: bool
     calls: ModelRow | None = None
-    """The model's sums (calls, tokens, cost, ...) and health. The value is None if it was not called in the range of
-    time.
+    """The model's sums (calls, tokens, cost, ...) and health. The value is None if the model was not called in the
+    range of time.
     """
     health: KnownHealth | None = None
     """The last success and the last error of the model, even outside of the page's range of time. The value is None for

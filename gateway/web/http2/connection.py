@@ -319,7 +319,10 @@ class Http2Connection(asyncio.Protocol):
     # the end
 
     def _reset(self, number: int, code: ErrorCodes) -> None:
-        """Reset a stream. Too many resets end the connection, also if a client causes them by breaking rules."""
+        """Reset a stream.
+
+        Raises `Exceeded` if there are too many resets. Resets by the gateway count if the client has caused them.
+        """
         try:
             self._h2.reset_stream(number, code)
         except StreamClosedError:

@@ -1,8 +1,8 @@
 """Splits the bytes of an HTTP/2 client into frames, and limits the frames that cause work but carry no content.
 
 - `h2` parses a frame in some 30 microseconds, and replies to SETTINGS and PING. A client could keep the gateway busy
-  with frames of nine bytes. So each control frame and each tiny DATA frame takes one from a budget. The budget grows
-  with time, and with each frame of content that is sent or received. If it is used up, frames are not parsed.
+  with frames of nine bytes. So each control frame and each tiny DATA frame takes a token from a budget. The budget
+  grows with time, and with each frame of content that is sent or received. If no token is left, frames are not parsed.
 - The compressed length of a head is limited too, even if many CONTINUATION frames carry it.
 
 `connection.py` ends a connection that exceeds a limit.
@@ -20,7 +20,7 @@ CONTINUATION: Final = 0x9
 MAX_FRAME: Final = 16 * 1024
 """Maximum number of bytes of a received frame: the initial SETTINGS_MAX_FRAME_SIZE (RFC 9113, 6.5.2)."""
 SMALL_BYTES: Final = 128
-"""Length in bytes below which a DATA frame takes one from the budget, unless the frame ends the stream."""
+"""Length in bytes below which a DATA frame takes a token from the budget, unless the frame ends the stream."""
 EARNED: Final = 4
 """Number of control frames that a client may send for each frame with content, sent or received.
 

@@ -174,7 +174,7 @@ def _range(given: Mapping[str, str], zone: ZoneInfo, now: float) -> Range:
 
 
 def _moments(given: Mapping[str, str], zone: ZoneInfo) -> Range:
-    """Return the range between two times. A time without an offset is in the zone."""
+    """Return the range between two times. A time without an offset from UTC is in the time zone `zone`."""
     since, until = (_moment(name, given, zone) for name in ("from", "to"))
     if since >= until:
         raise BadQuery(f'from: "{given["from"]}" is not before "to", which is "{given["to"]}"; exchange them')

@@ -41,7 +41,7 @@ class Rule(NamedTuple):
     any value of `header` matches.
     """
     cache_key: bool
-    """True if the program sends a new `prompt_cache_key` in each session. Its value then identifies the session."""
+    """True if the program sends a new `prompt_cache_key` in each session. The key then identifies the session."""
 
     def matches(self, headers: Mapping[str, str]) -> bool:
         """Return whether a request with these headers matches the rule.

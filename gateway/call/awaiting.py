@@ -1,4 +1,4 @@
-"""Runs work that seldom has to await anything, without a task for it.
+"""Runs work that seldom has to await anything. No asyncio task is needed unless the work really awaits something.
 
 Such work is written as a generator. The generator yields a function each time it has to await something. `completed`
 calls the function, awaits its result, and resumes the generator with that result. Usually a generator yields nothing:
@@ -17,7 +17,8 @@ Wanted = Callable[[], Awaitable[Any]]
 Work = Generator[Wanted, Any, T]
 """A generator that returns a `T`. It yields functions that return awaitables.
 
-The caller awaits each of them. Then the `yield` returns the result, or raises the exception."""
+The caller calls each yielded function and awaits the awaitable. The `yield` in the generator then returns the result of
+the awaitable, or raises its exception."""
 
 
 async def completed(work: Work[T], wanted: Wanted | None = None) -> T:

@@ -1,4 +1,6 @@
-"""A candidate of a call: an offer (a model of a provider), with the conversion between the two API formats."""
+"""A candidate of a call: an offer (a model of a provider), with the conversion from the client's API format to the
+provider's.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from gateway.upstream.catalog import Offer
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """An offer (a model of a provider) that can serve a call, with the conversion between the two API formats."""
+    """An offer (a model of a provider) that can serve a call, with the conversion from the client's API format to the
+    provider's.
+    """
 
     offer: Offer
     flag: Plugin

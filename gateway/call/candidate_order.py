@@ -86,7 +86,7 @@ class CandidateOrder:
         """Remember that `offer` has served a call of a session.
 
         `first` is the offer that was tried first. If `offer` is another model than `first`, nothing is remembered. So
-        the session goes back to its own model.
+        the session's next call is again sent to the model of `first`.
         """
         if base_id(offer.base) != base_id(first.base):
             return

@@ -99,7 +99,9 @@ class Attempt:
     """The request with the changes of all steps so far. After the step `translate`, it is in the provider's dialect."""
     headers: Mapping[str, str] = field(repr=False)
     """Headers that the gateway adds, with names in lower case. They come from filters, grants and the provider's
-    configuration, and include a configured key. `Sender` adds a credential that changes at run time."""
+    configuration, and include the API key in the configuration. If the provider has a credential that changes at run
+    time, `Sender` adds it later.
+    """
     dropped: dict[str, None] = field(default_factory=dict)
     """JSON pointers of the fields that are left out of the request or reply, in the order of their discovery.
 
@@ -122,7 +124,9 @@ class Attempt:
     whole: bool = False
     """Whether a reply that is not a stream was received completely. Its report of usage is then final."""
     used: Used | None = field(default=None, repr=False)
-    """The credential of the last request. None before the first request, and if the provider's key never changes."""
+    """The credential of the last request, if the provider's credential changes at run time. It is None otherwise, and
+    before the first request.
+    """
     key: KeyState | None = field(default=None, repr=False)
     """The key that was chosen for the attempt. It is None if the provider has only one key or none."""
     renewed: bool = False
@@ -202,7 +206,7 @@ class Call:
     """The admission of the call, with the bytes reserved for it. None for a call that is not sent to a provider."""
     session_id: str = ""
     plan: Plan | None = field(default=None, repr=False)
-    """The decisions that all calls of the caller for this model name have in common. The value is None until they are
+    """The decisions that hold for every call of this caller with this model name. The value is None until the plan is
     looked up.
     """
     model: str = ""
@@ -223,7 +227,7 @@ class Call:
 
     None if the call is cancelled when the client disconnects."""
     filters: CallFilters | None = field(default=None, repr=False)
-    """The filters that are open for the call. The value is None if the configuration has switched on none."""
+    """The filters that are open for the call. The value is None if no filter is switched on in the configuration."""
     filter_headers: dict[str, str] = field(default_factory=dict, repr=False)
     """Headers that filters add to the provider's request, with names in lower case."""
     direct: Direct | None = None

@@ -1,7 +1,6 @@
-"""Finds the buckets of quotas and rate limits to which a call is charged, for each offer (model of a provider).
+"""Finds the buckets to which a call is charged, for each offer (model of a provider).
 
-Money is charged to the quotas that the caller's grants name. Requests and tokens are charged to the rate limits of the
-grants.
+The buckets come from the caller's grants. Quotas are buckets of money. Rate limits are buckets of requests or tokens.
 """
 
 from __future__ import annotations
@@ -20,7 +19,9 @@ from gateway.money.quotas.definitions import bucket_of
 from gateway.upstream.catalog import Offer
 
 BucketRules = Mapping[BucketChain, Sequence[Rule]]
-"""Chains of buckets. Each chain has one rule (capacity and refill) for each bucket."""
+"""The chains of buckets to which a call is charged. The value of a chain has a rule (capacity and refill) for each of
+its buckets.
+"""
 
 
 class OfferBuckets(msgspec.Struct, frozen=True):
@@ -84,9 +85,9 @@ def _rule(name: str, defined: Mapping[str, Rule]) -> Rule:
 
 
 def unpriced(offer: Offer, rules: BucketRules, *, by_model: bool) -> Refused | None:
-    """Return the error for calls to an offer whose price is unknown, or None if the calls are allowed.
+    """Return the error for calls to an offer whose price is unknown, or None if such calls are allowed.
 
-    They are allowed if each quota to charge only notifies (`"on_exceed": "notify"`).
+    Such calls are allowed if all of their quotas have the setting `"on_exceed": "notify"`.
 
     `by_model` is False if the cost is unknown because of the operation, and not because of the model.
     """
@@ -105,5 +106,5 @@ def unpriced(offer: Offer, rules: BucketRules, *, by_model: bool) -> Refused | N
 
 
 def unusable(message: str) -> Refused:
-    """Return the refusal of calls because a quota cannot be charged."""
+    """Return the error for calls that are refused because a quota cannot be charged."""
     return Refused(Problem(QUOTA, message, retry_after=MAX_RETRY_AFTER))

@@ -70,7 +70,7 @@ class Decoding:
 
     def __init__(self, body: bytes, codings: Iterable[str], limit: int) -> None:
         self.body = body
-        """The body, in its form after the codings that have been decoded so far."""
+        """The result of the decodings so far: first the encoded body, and at the end the decoded body."""
         self._codings = list(codings)
         self._limit = limit
         self._slices = self._decode()

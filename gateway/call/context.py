@@ -74,8 +74,8 @@ class ConfigReloader(Protocol):
     def gateway(self) -> Gateway: ...
 
     def effective(self, config: Config) -> Config:
-        """Return the configuration. If the command line names a listener (`--listen`), it replaces the listeners of the
-        configuration.
+        """Return the configuration. If the command line names a listener (`--listen`), this listener is the only one of
+        the result.
         """
 
     def etag(self, data: bytes, error: str = "") -> str:
@@ -159,9 +159,7 @@ class Gateway:
     sessions: Sessions = field(init=False)
     """Finds the sessions of calls. In a worker, it asks the keeper."""
     lender: Lender = field(init=False)
-    """Lends amounts of the quotas' buckets to the workers of this process. A worker has no lender and no spools to
-    read.
-    """
+    """Lends parts of the balances to the workers of this process. In a worker, `lender` and `spools` are not set."""
     spools: SpoolReaders = field(init=False)
     """The readers of the spools, in which other processes write the records of their calls."""
     is_replaced: bool = False

@@ -82,7 +82,7 @@ class Conversions(msgspec.Struct, frozen=True):
 
 
 NO_CONVERSIONS: Final = Conversions(Registry({}, {}, {}))
-"""The conversions without any plugin."""
+"""The conversions if no plugin is installed: none."""
 
 
 def _common_prefix(name: str, other: str) -> int:

@@ -4,9 +4,9 @@
   of that format finds the texts in the reply.
 - An event in which no filter changes text keeps its bytes.
 - A filter may hold text back, for example the beginning of a word. Then the event with this text waits, and so do all
-  later events. With the next text of the same block, the filter gets the held text again, in front. Its result goes
-  into the event of that next text. If the block ends before, the held text goes back into its own event. So filters add
-  no events.
+  later events. The filter next gets the held text together with the following text of the block. The result goes into
+  the event of the following text. If no text of the block follows, the held text goes back into its own event. So
+  filters add no events.
 - If an event repeats the whole text of a block, it gets the filtered text of the block. Some values repeat text in a
   form that filters cannot change, such as log probabilities (`Copy`). If a filter changes text, these values are
   emptied.

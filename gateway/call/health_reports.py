@@ -58,7 +58,7 @@ def _report_key(health: Health, attempt: Attempt, key: KeyState, problem: Proble
     - The provider has failed if all its keys are refused. It has also failed if this key cannot pay (402) or may not
       use the model (403), and no other key is free.
     - Otherwise, the provider is reported as throttling if this key was throttled or no key is free. If no key is free,
-      the report has the time until one is free.
+      the report states the time until a key is free.
     - Otherwise (another key is free, and this one was not throttled), nothing is reported.
     """
     provider, model = attempt.candidate.offer.provider_id, attempt.candidate.offer.model

@@ -1,4 +1,4 @@
-"""The steps of a request about jobs that exist already, such as a batch: to read, to stop or to list them.
+"""The steps of a request that reads, stops or lists existing jobs, such as batches.
 
 - Such a request names no model, so the gateway cannot know the provider. It asks each provider that has the API and
   that the caller may use, in the order of the configuration, until one knows the job.

@@ -3,8 +3,8 @@
 - Usually this process keeps the balances. After a hand-over, the new process that replaces it keeps them. Then
   reservations are made over a connection to the new process.
 - During a hand-over, new calls wait before they reserve anything.
-- If several gateways share the balances, the process that keeps them may spend only a part (slice) of each balance. It
-  asks the bank for further slices (`leases.py`).
+- If several gateways share the balances, each gateway may spend only a part (slice) of each balance. `leases.py` asks
+  for more when a slice is too small.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class Keeper:
         return None if self._outcome is None else await asyncio.shield(self._outcome)
 
     async def covered(self, attempt: Callable[[], T]) -> T:
-        """Return the result of `attempt`, which reserves amounts in this process. If a slice is too small, ask for
-        more.
+        """Return the result of `attempt`, which reserves amounts in this process. If a slice (part of a shared balance)
+        is too small, get more of the balance and call `attempt` again.
 
         Raises the exceptions of `attempt` and of `Leases.reserve`.
         """

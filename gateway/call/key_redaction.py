@@ -130,8 +130,8 @@ class Redaction:
     def failure(self, error: E) -> E:
         """Remove the gateway's credentials from an error of the provider, and return the error.
 
-        If the frame of an error event contains a key, `raw` is emptied, because the checksum of the changed frame would
-        be wrong. The plugin of the client's API then encodes the error.
+        If the frame of an error event (`raw`) contains a key, the frame is discarded, because the checksum of a changed
+        frame would be wrong. The plugin of the client's API then encodes the error.
         """
         problem = error.problem
         error.problem = replace(
@@ -312,8 +312,8 @@ def _without_parts(events: list[Event], keys: Sequence[bytes]) -> list[Event]:
 def _parts_of(values: Sequence[Any], key: str) -> dict[int, Callable[[str], str]]:
     """Find the parts of a split key in consecutive values, such as the data of events.
 
-    Return a function for each value that has a part, by the index in `values`. The function removes this part from a
-    string. If nothing is found, return {}.
+    Each key of the result is the index of a value that contains a part. The function at this key removes the part from
+    a string. If no part is found, return {}.
     """
     last = len(values) - 1
     for size in range(len(key) - KNOWN_BY, 0, -1):  # an earlier event with the beginning of the key may have been sent

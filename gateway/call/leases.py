@@ -45,8 +45,9 @@ ROUNDS: Final = 8
 if other calls take the granted amount.
 """
 REPORT_SECONDS: Final = 1.0
-"""Seconds after which the bank is told of charges to rate limits. Until then it takes what was granted for unused, and
-refills the bucket too little."""
+"""Seconds after which a charge to a rate limit is reported to the bank. Before the report, the bank counts the charged
+amount as unspent, and refills the bucket by too little.
+"""
 LOOK_SECONDS: Final = 1.0
 """Minimum number of seconds between two reads of all balances for pages."""
 
@@ -67,9 +68,10 @@ class Records(Protocol):
 class Leases:
     """Keeps this process's slices up to date by requests to the bank. A lease lasts for `seconds`.
 
-    `goes_on` is true if calls may use the last known balances while the bank cannot be reached. If the bank refuses a
-    call, it is asked again after each of `recall_seconds`, or sooner if it says that other processes have given amounts
-    back (`refilled`).
+    `goes_on` is true if calls may use the last known balances while the bank cannot be reached.
+
+    If the bank refuses a call, the request is repeated after each of the waits in `recall_seconds`. A wait ends early
+    if the bank reports that other processes have given amounts back (`refilled`).
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class Leases:
         if bank.needs_reports:
             self._slices.charged = self._charged
         self._unreported: set[Bucket] = set()
-        """The rate limits with charges of which the bank does not know."""
+        """The rate limits whose latest charges have not been reported to the bank."""
         self._report_timer: asyncio.TimerHandle | None = None
         self._is_away = False
         self._recall_seconds = recall_seconds
@@ -113,7 +115,7 @@ class Leases:
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Stop asking and spending, because another process takes over the leases."""
+        """Send no more requests to the bank, and spend nothing more, because another process takes over the leases."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -136,8 +138,8 @@ class Leases:
                 await self._bank.leave()
 
     async def reserve(self, attempt: Callable[[], T]) -> T:
-        """Return the result of `attempt`, which reserves amounts. If it lacks an amount, ask the bank and call
-        `attempt` again.
+        """Return the result of `attempt`, which reserves amounts. If a slice is too small, ask the bank for more, and
+        call `attempt` again.
 
         Raises `Exceeded` if a bucket has too little, and `Refused` if the bank cannot be asked.
         """
@@ -182,8 +184,8 @@ class Leases:
                 self._soon(key)
 
     def refilled(self, bucket: Bucket | None) -> None:
-        """Ask the bank again for a bucket that was refilled, or of which another process has given back a part. None
-        stands for all buckets.
+        """Let calls ask the bank again for a bucket, because it was refilled or other processes have given back parts
+        of it. None stands for all buckets.
         """
         for key in list(self._slices.active) if bucket is None else [bucket]:
             if (found := self._bucket(key)) is not None:
@@ -235,8 +237,9 @@ class Leases:
                     await freed.wait()
 
     async def _asked(self, bucket: Bucket, want: Want) -> Answer | None:
-        """Return the bank's answer. If there is none, return None if calls may do without it. Otherwise raise
-        `Refused`.
+        """Ask the bank, and return its answer. If no answer comes, return None if calls may be served without it.
+
+        Raises `Refused` if no answer comes and calls may not be served without it.
         """
         if not self._is_away:
             future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -331,8 +334,8 @@ class Leases:
             self._wake.set()
 
     def _renewed(self, now: float) -> None:
-        """Let the leases begin at `now`, a time before the request. So they end in this process before they end at the
-        bank.
+        """Renew the leases from `now` on, the time just before the request to the bank. So they end in this process
+        before they end at the bank.
         """
         self._slices.until, self._renew_at = now + self._seconds, now + self._seconds / 3
         self._slices.goes_on = self._slices.limits_go_on = False

@@ -145,7 +145,8 @@ class ProviderStream:
     def _quick(self, data: bytes) -> bool:
         """Pass on the events of a short read, and return True. Return False if the task of the call must do the rest.
 
-        This happens after a long read, the final event or an error, and if the events cannot be passed on at once.
+        The result is False after a long read, the final event or an error, and if the next stage cannot take the events
+        at once.
         """
         if not self._is_short(data):
             return False

@@ -3,8 +3,8 @@
 - The body of a reply is decoded once. The meter (usage reader), the decoder and the translation share the result.
 - The facts of a reply (usage, stop reason, ...) are read in the provider's dialect (API format), before the reply is
   translated.
-- If the meter cannot read a body, the body is not a reply of the provider's dialect. The client then gets an error, but
-  tokens that the body reports are counted.
+- If the meter finds that a body is not a reply of the provider's dialect, the client gets an error. Tokens that the
+  meter has found in the body are charged nevertheless.
 
 Everything here can be pickled, and nothing here does I/O.
 """

@@ -1,7 +1,6 @@
 """The amounts that are reserved in quotas and rate limits before a call is sent, and charged when it has ended.
 
-- Money is charged to the quotas that the caller's grants name. Requests and tokens are charged to the rate limits of
-  the grants.
+- The buckets come from the caller's grants. Quotas are buckets of money. Rate limits are buckets of requests or tokens.
 - If several offers (models of providers) could serve a call, amounts are reserved for each of them. When the call has
   ended, each offer is charged for the attempts that sent it a request. The other reservations are released.
 - If the price of a call is unknown, the caller's quotas refuse the call. Quotas that only notify do not refuse it.

@@ -1,11 +1,11 @@
 """Reads the records of calls that other processes write to their spools. Charges these calls and stores their records.
 
-- A spool is the journal of a process whose calls another process charges and stores. Workers (`process/workers`) write
-  spools. So do processes that have been replaced and still finish their calls.
+- A spool is a journal that another process reads. Workers (`process/workers`) write spools. So do processes that have
+  been replaced and still finish their calls.
 - This process reads the spools, charges the calls, and writes their records to the main journal.
-- A worker charges its calls to its slices: parts of balances that only this worker may spend
-  (`money/quotas/slices.py`). Its records have the charged amounts. The keeper (the process that keeps the balances)
-  subtracts them from the balances. The worker also reports its calls to the metrics, the observers and the log.
+- The record of a worker's call states the charged amounts. The worker has already charged them to its slices, the parts
+  of balances that only this worker may spend (`money/quotas/slices.py`). This process subtracts the amounts from the
+  balances. The worker also reports its calls to the metrics, the observers and the log.
 - The writer of a spool holds the spool's lock until it ends. Calls that are still open then get the outcome `lost`.
 - If this process is killed, the next process reads the spools from the beginning. It skips the calls that are in the
   store already, so each call is recorded and charged once.

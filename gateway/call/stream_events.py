@@ -46,7 +46,7 @@ class StreamEvents(msgspec.Struct):
     """A function that logs and counts a plugin's failure, and ignores any other error."""
     log: Logger
     _failure: GatewayError | None = None
-    """The error of the encoder in the last call of `_write_now`. It is None if it did not fail."""
+    """The error of the encoder in the last call of `_write_now`. It is None if the encoder did not fail."""
 
     async def write(self, writer: StreamWriter, first: Batch, staged: Staged) -> tuple[bytes | None, Problem | None]:
         """Write the events of the stream.

@@ -72,7 +72,7 @@ class OpenBlocks:
         return iter(self._by_name.get((), ()))
 
     def __contains__(self, name: Hashable) -> bool:
-        """Return whether the block `name` is open, or a block inside it."""
+        """Return whether the block `name`, or a block inside it, is open."""
         return (name if type(name) is tuple else (name,)) in self._by_name
 
     def add(self, block: Block) -> None:
@@ -81,7 +81,7 @@ class OpenBlocks:
             self._by_name.setdefault(name, {})[block] = None
 
     def pop(self, name: Hashable) -> Sequence[Block]:
-        """Remove and return the blocks that end with the block `name`: the block itself, and all blocks inside it."""
+        """Remove the block `name` and all blocks inside it, and return the removed blocks."""
         ended = self._by_name.get(name if type(name) is tuple else (name,))
         if ended is None:
             return ()

@@ -87,8 +87,8 @@ def _parts(call: Call, last: Cost) -> tuple[SentPart, ...]:
 
 
 def _chains(call: Call, attempt: Attempt) -> MoneyTerms:
-    """Return the chains of money buckets to which an attempt is charged. In a chain, each bucket pays what the one
-    before cannot.
+    """Return the chains of money buckets to which an attempt is charged. Each bucket of a chain pays the amount that
+    the bucket before it cannot pay.
     """
     return money_terms(call.reservation.terms(attempt.candidate.offer.name)) if call.reservation is not None else ()
 

@@ -91,7 +91,7 @@ def build(
     """Return the application.
 
     `state` is the folder for data that must survive a restart. `modes` identifies callers, by the mode of the listener
-    that they use. Listeners may be added to it later, when their ports are known. `pool` is closed with the
+    that they use. Listeners may be added to `modes` later, when their ports are known. `pool` is closed with the
     application. `taker` is the connection to a running gateway that this process replaces. It is None if no gateway is
     running. `seconds` are intervals, passed to `Server`.
 

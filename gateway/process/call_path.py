@@ -1,7 +1,8 @@
-"""Builds everything that calls need: the connections to providers, the chains of middlewares, and the routes of all
+"""Builds the parts that serve calls: the connections to providers, the chains of middlewares, and the routes of all
 APIs.
 
-`app.py` builds the rest of the gateway around it. A worker process has nothing else (`workers/app.py`).
+`app.py` adds the other parts of the gateway, such as the store and the pages. A worker process has only the parts that
+serve calls (`workers/app.py`).
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ CLOSE_SECONDS: Final = 0.5
 """Seconds that unfinished responses may take after the wait for calls in flight has ended."""
 
 SERVED_HEADER_BYTES: Final = 256 * 1024
-"""Length in bytes that a header line may have at least, if requests come from `tailscale serve`. A lower configured
-maximum is raised to this number.
+"""Lowest value for the maximum length in bytes of a header line, if requests come from `tailscale serve`. A lower
+configured maximum is raised to this value.
 
 `tailscale serve` sends all of a caller's grants in the tailnet policy in one header, which can be long.
 """
@@ -31,8 +31,8 @@ def runner_of(
 ) -> Runner:
     """Return a runner for the application.
 
-    `calls` gets every request. It passes requests that are not calls on to the handler in its first argument. By
-    default, the application's own `CALL_ROUTES` do this.
+    `calls` is the handler that gets every request. Its first argument is a handler to which it passes the requests that
+    are not calls. By default, `calls` is the method `handle` of the application's `CALL_ROUTES`.
     """
     header_bytes = _header_bytes(config)
     return Runner(

@@ -1,4 +1,4 @@
-"""Prepares a configuration for its use in a thread, and then puts it into use.
+"""Computes in a thread what is needed to use a configuration, and then puts the configuration into use.
 
 `reload.py` decides which configurations are used. A worker uses the configurations of its keeper (`workers/worker.py`).
 """

@@ -72,7 +72,7 @@ class Shared(Protocol):
         """
 
     def look_soon(self) -> None:
-        """Pass on the text in use soon, because the file was edited."""
+        """Soon pass on the text that is in use now, because the file was edited."""
 
 
 @dataclass(slots=True)
@@ -86,8 +86,9 @@ class Reloader:
     loaded: Loaded
     """The configuration in use, as it was loaded from the file."""
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
-    """The secret key of the entity tags and of the marks (placeholders for secrets). A restart with the same key keeps
-    both valid."""
+    """The secret key of the entity tags, and of the placeholders that are shown instead of secrets. Entity tags and
+    placeholders stay valid after a restart with the same key.
+    """
     history: History | None = None
     """The most recent versions of the configuration. The value is None if they are not kept."""
     shared: Shared | None = None
@@ -144,8 +145,8 @@ class Reloader:
         `check` raises an exception if `who` may no longer save. From the call of `check` to the write, no other change
         of the configuration is possible. A save that has begun is completed even if the caller is cancelled.
 
-        Raises the exceptions of `check`, `CannotReplace` and `OSError`. Raises `ConfigError` or `NotTaken` if an error
-        is found only after the write, and the exceptions of `Shared.publish`. The old content is then restored.
+        Raises the exceptions of `check`, `CannotReplace` and `OSError`. If an error is found only after the write,
+        restores the old content, and raises `ConfigError`, `NotTaken` or an exception of `Shared.publish`.
         """
         await asyncio.shield(self._task(self._save(text.encode(), expected, who, check, self.shared)))
 

@@ -1,7 +1,8 @@
-"""Quotas of the sample month: their definitions, who is charged to which, and the balances after the month.
+"""Quotas of the sample month: their definitions, the quotas to which each person's calls are charged, and the balances
+after the month.
 
-The calls of the month are charged in a quota book of their own, at the times of the calls. So the page Quotas has
-buckets that are full, low and empty, and the calls that an empty bucket would refuse are refused.
+The calls of the month are charged to separate buckets, at the times of the calls. So the page Quotas shows buckets that
+are full, low and empty. Calls that an empty bucket would refuse have the record of a refused call.
 """
 
 from __future__ import annotations

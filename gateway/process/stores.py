@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 def database_path(config: Config, state: Path) -> Path:
     """Return the path of the SQLite file: the path in `storage.url`, or else `irisgate.db`.
 
-    A relative path starts at the state folder. If the store is in PostgreSQL, there is no SQLite file. The path still
-    names the file of the bodies.
+    A relative path starts at the state folder. If the store is in PostgreSQL, there is no SQLite file. The path is then
+    used only for the path of the bodies' file, which is derived from it.
     """
     url = config.storage.url
     return state / (url.removeprefix("sqlite:") if url and config.storage.postgres is None else "irisgate.db")
@@ -120,8 +120,7 @@ def address(postgres: Postgres, server: PostgresServer) -> Address:
 def store_name(config: Config, state: Path) -> str:
     """Return a name of the store, without a password.
 
-    A new process compares this name with the name of the process that it replaces, to check that both use the same
-    store.
+    Before a hand-over, this name is compared in the two processes, to check that both use the same store.
     """
     postgres = config.storage.postgres
     if postgres is None:

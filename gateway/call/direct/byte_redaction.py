@@ -26,8 +26,8 @@ class _Beginning(NamedTuple):
     known: re.Pattern[bytes]
     """Pattern for the first `KNOWN_BY` characters of the key, in any form."""
     cut: re.Pattern[bytes]
-    """Pattern for a key that may be cut off at the end of the bytes. It matches the first characters of the key, at
-    most `KNOWN_BY`, or nothing.
+    """Pattern for a key that may be cut off at the end of the bytes. It matches up to `KNOWN_BY` of the key's first
+    characters, and also matches the empty string.
     """
     encoded: tuple[bytes, ...]
     """The first `KNOWN_BY` characters in base64."""
@@ -86,7 +86,7 @@ def _beginning(secret: str) -> _Beginning:
 
 def _cut(forms: Sequence[bytes]) -> re.Pattern[bytes]:
     """Return a pattern for a key that is cut off at the end of the bytes. It matches the first characters of the key,
-    or nothing.
+    and also matches the empty string.
 
     `forms` has a pattern for each of the first characters of the key. The matched text may end with an incomplete
     escape.

@@ -2,8 +2,8 @@
 
 - An error of the provider is handled like the errors of all calls: it affects the health of the provider and of the
   key, and another key may be tried. The client gets the status and the body of the error unchanged.
-- If no plugin recognises the path, a 401 may concern this path alone. It must not take the provider away from other
-  callers. Therefore it affects neither the health of the provider nor the key.
+- If no plugin recognises the path, a 401 may concern this path alone. Therefore the 401 affects neither the health of
+  the provider nor the key. Other callers can still use the provider.
 - A redirect is never followed and never passed on, because its target is another host.
 """
 

@@ -121,7 +121,9 @@ def _provider(call: Call, path: DirectPath, shown: str) -> Provider:
 def _messages(
     flags: Sequence[Plugin], path: DirectPath, request: ClientRequest
 ) -> Sequence[tuple[Plugin, HttpRequest]]:
-    """Return a pair for each route that fits the method and path: the route's plugin, and the request to the route."""
+    """Return a pair for each route that fits the method and path: the route's plugin, and the request as this plugin
+    gets it.
+    """
     # an encoded slash is part of an id here: if it were a slash, the request could pass for another operation
     kept = path.meanings[1].split("/", 3)[3]
     return [

@@ -53,7 +53,7 @@ class DirectExplanation:
     """The method and the path."""
     role: Role | None
     role_by: tuple[str, ...]
-    """The capabilities that give the caller the role, as their positions in the configuration or the tailnet policy."""
+    """The positions of the capabilities that give the caller the role, in the configuration or the tailnet policy."""
     by: tuple[GrantedPaths, ...]
     """The patterns that allow the request. An admin needs none."""
     fault: str = ""

@@ -90,7 +90,7 @@ class Explanation:
     model: str
     role: Role | None
     role_by: tuple[str, ...]
-    """The capabilities that give the caller the role, as their positions in the configuration or the tailnet policy."""
+    """The positions of the capabilities that give the caller the role, in the configuration or the tailnet policy."""
     alias: Strategy | None
     """The strategy that picks an offer for each call if `model` is an alias. It is None otherwise."""
     offers: tuple[Offered, ...]
@@ -220,7 +220,7 @@ def _auto_cache(runtime: Runtime, offer: Offer) -> Literal["", "clients that can
 
 
 def role_origins(access: Access) -> tuple[str, ...]:
-    """Return the capabilities that give the caller the role, as their positions in the configuration or policy."""
+    """Return the positions of the capabilities that give the caller the role, in the configuration or policy."""
     return tuple(given.origin for given in access.capabilities if access.role and given.role == access.role)
 
 

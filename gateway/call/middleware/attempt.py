@@ -8,7 +8,7 @@
 - A failed attempt is closed, and its cost is computed, before the next attempt begins.
 - If the provider throttles or refuses the key of an attempt, another free key of the provider is tried before another
   candidate.
-- A call with a single candidate and a single key skips the work for failover, because most calls are of this kind.
+- Most calls have a single candidate and a single key. To save time, they skip the work for failover.
 """
 
 from __future__ import annotations

@@ -127,8 +127,8 @@ class _Answer(msgspec.Struct, frozen=True):
 class _Replied(Stage):
     """Gives all events of a stream to the method `replied` of the filters, if the stream succeeds and is not too large.
 
-    At that time, the client has already received the whole reply, with its last event. If a filter now fails or
-    refuses, the error can no longer be sent. It is only logged and put into the record.
+    When `replied` is called, the client has already received the whole reply. If a filter fails or refuses then, the
+    error can no longer be sent. It is only logged and put into the record.
     """
 
     __slots__ = ("_call", "_events", "_filters", "_size")

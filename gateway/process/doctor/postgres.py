@@ -1,4 +1,4 @@
-"""Checks of a store in PostgreSQL: its server, its tables, and whether its sums have all calls.
+"""Checks of a store in PostgreSQL: its server, its tables, and whether the stored hourly sums include all calls.
 
 Nothing is repaired here. A damaged database is restored with PostgreSQL's own tools.
 """

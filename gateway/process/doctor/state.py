@@ -39,7 +39,9 @@ from gateway.store.state_files import StateFiles
 LITTLE_BYTES: Final = 4 * WAITING_BYTES
 """Number of free bytes below which the disk may soon be full: four times the size of the journal's queue in memory."""
 CLOCK_SECONDS: Final = 60.0
-"""Maximum number of seconds by which the last record may be later than the clock. Virtual machines' clocks jump."""
+"""Maximum number of seconds by which the last record may be later than the clock. The clocks of virtual machines may
+jump back.
+"""
 REPAIR: Final = "stop the gateway and run irisgate doctor --repair"
 
 
@@ -224,7 +226,9 @@ _REMEDIES: Final = {
 
 
 def _contents(state: StateFolder, database: Database) -> Iterator[Result]:
-    """Yield results about the content of a database with a sound structure. With `repair`, compute wrong sums anew."""
+    """Yield results about the content of a database with a sound structure. With `repair`, recompute the hourly sums if
+    some are wrong.
+    """
     if database.wrong_sums and state.repair:
         rebuild_sums(state.database)
         yield repaired("database", f"{database.wrong_sums} hourly sums lacked calls, and are counted again")

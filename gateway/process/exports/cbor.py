@@ -15,8 +15,8 @@ _INTEGER, _NEGATIVE, _BYTES, _TEXT, _LIST, _MAP = range(6)
 _SIMPLE: Final[Mapping[bool | None, bytes]] = {False: b"\xf4", True: b"\xf5", None: b"\xf6"}
 _FLOAT: Final = b"\xfb"
 _SIZES: Final = ((24, ">B", 1 << 8), (25, ">H", 1 << 16), (26, ">I", 1 << 32), (27, ">Q", 1 << 64))
-"""The sizes of an argument that follows the first byte: 1, 2, 4 or 8 bytes. Each has its code in the first byte, its
-format for `struct`, and a bound that the argument must be below.
+"""The formats of an argument that follows the first byte, with 1, 2, 4 or 8 bytes. A format has three values: its code
+in the first byte, the format string for `struct`, and the number that the argument must be below.
 """
 _AT_ONCE: Final = 24
 """Arguments below this number are in the first byte."""
@@ -27,7 +27,7 @@ _LONGEST_CACHED: Final = 32
 def encoded(value: Any) -> bytes:
     """Return a value as CBOR, in the shortest form. Floats always have 64 bits.
 
-    Raises `TypeError` for a value of another type, and `OverflowError` for an integer of more than 64 bits.
+    Raises `TypeError` for a type that no exported record has, and `OverflowError` for an integer of more than 64 bits.
     """
     output = bytearray()
     _add(value, output)

@@ -1,7 +1,8 @@
 """Copies the calls of a store to a destination, object by object, each call exactly once.
 
-`store/exports.py` explains the position in the store. An object that was planned before a crash is written again under
-the same name. If it is complete, it is left as it is, because some of its calls may have expired since.
+- `store/exports.py` keeps the position of each export, and the name of the object that is being written.
+- After a crash, this object is written again under the same name, unless it is complete. A complete object is left as
+  it is, because some of its calls may have expired since.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class Target(Protocol):
     async def put(self, name: str, data: bytes, *, again: bool) -> None:
         """Write an object. When this returns, the object is complete and durable.
 
-        With `again`, an object of this name may exist. It is then complete, and is left as it is. Raises
-        `ExportFailed` if the object cannot be written.
+        `again` is true if an object of this name may exist. An existing object is complete, and is left as it is.
+        Raises `ExportFailed` if the object cannot be written.
         """
 
     async def close(self) -> None:
@@ -71,7 +72,7 @@ class Export:
         self._target = target
         self._bodies_of = bodies_of if exporter.bodies else None
         self.waiting = 0
-        """Maximum number of calls that were not exported yet when the last object was begun."""
+        """Upper bound of the number of calls that were waiting to be exported when the last object was begun."""
         self._is_ended = False
 
     def end(self) -> None:

@@ -85,4 +85,4 @@ ENCODERS: Final[Mapping[Format, Callable[[], Encoder]]] = {
     "parquet": ParquetEncoder,
 }
 SUFFIXES: Final[Mapping[Format, str]] = {"cbor.zstd": ".cbor.zstd", "json.gz": ".jsonl.gz", "parquet": ".parquet"}
-"""The ends of the objects' names."""
+"""The suffix of an object's name in each format."""

@@ -39,7 +39,9 @@ MAX_REASON: Final = 300
 """Maximum number of characters of the store's message in an error."""
 _TIMEOUTS: Final = Timeouts(connect_seconds=10, head_seconds=300, read_seconds=60)
 _GATEWAY: Final = Subject("irisgate", "")
-"""The name that replaces templates, such as `<user>` in the name of a role's session."""
+"""The caller for whom credentials are obtained. In the configured name of a role's session, for example, `<user>` is
+replaced by `irisgate`.
+"""
 _EXISTS: Final = 412
 _NOT_IMPLEMENTED: Final = 501
 _REFUSALS: Final = (400, 401, 403)
@@ -52,7 +54,7 @@ class _Reply(NamedTuple):
     status: int
     date: str
     reason: str
-    """The error code and message of S3. If the bucket is in another region, this region too."""
+    """The error code and message of S3. If the bucket is in another region, the reason also names this region."""
 
 
 class S3Target:

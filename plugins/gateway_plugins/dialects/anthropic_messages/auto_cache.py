@@ -1,8 +1,8 @@
 """Sets the gateway's own cache breakpoints (`cache_control`) in a Messages body.
 
 The rules are in `shared/auto_cache.py`. Breakpoints are inserted into the JSON text, so that no other byte of the body
-changes. There is one exception: a content that is a string becomes a list with one text block, because a string cannot
-have a breakpoint.
+changes. There is one exception: if `content` or `system` is a string, it becomes a list with one text block, because a
+string cannot have a breakpoint.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _NAME: Final = "cache_control"
 _POSSIBLE: Final = re.compile(rb'(?<!\\)"cache_control"|\\u00[4-7]')
 """Pattern for a body that may have the key `"cache_control"`.
 
-The key may be written with escaped letters, so any escaped ASCII letter matches too. A string that contains the quoted
-key does not match, because quotes inside a JSON string are escaped.
+The key may be written with escaped letters, so any escaped ASCII letter matches too. A text with the quoted key does
+not match, because quotes inside a JSON string have a backslash before them.
 """
 _OWN: Final = re.compile(rb',"cache_control":\{"type":"ephemeral"(?:,"ttl":"1h")?\}\}$')
 _MARKED_TYPES: Final = frozenset({"text", "image", "document", "tool_result", "search_result"})
@@ -78,7 +78,7 @@ def _with(top: Members, changes: dict[str, bytes | None]) -> Members:
 class _Marks:
     """Adds cache breakpoints to the fields of a body.
 
-    `mark` is the JSON text of a breakpoint. It replaces the closing brace of the block that gets the breakpoint.
+    `mark` is the JSON text `,"cache_control":{...}}`. It replaces the closing brace of a block.
     """
 
     def __init__(self, mark: bytes) -> None:

@@ -30,7 +30,7 @@ from gateway_plugins.shared.turns import NO_OUTPUT
 Block = dict[str, Any]
 
 _REFERENCE: Final = "tool_reference"
-"""Type of a block in a tool search's result. It names one tool that the search found."""
+"""Type of a block in the result of a tool search. Each such block names one tool that the search found."""
 _SEARCH: Final = "tool_search_tool"
 """Prefix of the names of Anthropic's tool-search tools."""
 
@@ -46,7 +46,7 @@ class Feature(msgspec.Struct, frozen=True):
     thinking: tuple[str, ...] = ()
     """Fields of `thinking` that need the beta."""
     value: str = ""
-    """The only value with which the fields in `Feature.thinking` need the beta. It is "" if every value needs it."""
+    """The fields in `Feature.thinking` need the beta only if they have this value. "" stands for any value."""
     tool: tuple[str, ...] = ()
     """Fields of a tool's definition that need the beta."""
     tool_types: tuple[str, ...] = ()
@@ -149,9 +149,9 @@ _Place = tuple[str, Callable[[], None]]
 
 @cache
 def _marks(feature: Feature) -> dict[str, list[bytes]]:
-    """Return byte strings for a quick search, by the part of the body to search: `tools`, `messages` or `cache`.
+    """Return the byte strings to search for in `tools`, in `messages`, and in any field with breakpoints (`cache`).
 
-    A part that needs the beta contains at least one of its byte strings. So a part without them need not be decoded.
+    If a field contains none of its byte strings, nothing in this field needs the beta. So the field is not decoded.
     """
     return {
         "tools": [f'"{name}'.rstrip("*").encode() for name in (*feature.tool, *feature.tool_types)],
@@ -238,9 +238,9 @@ def _in_content(edited: EditedMembers, content: Any, at: str, feature: Feature) 
 
 
 def _is_search(block: Block, feature: Feature) -> bool:
-    """Return whether a block is a call of a tool search, if `feature` is the beta for results of tool searches.
+    """Return whether a block is a call of a tool search that needs the beta `feature`.
 
-    For any other `feature`, return False.
+    The call needs the same beta as the result of the search, whose blocks are of type `tool_reference`.
     """
     name = text(block.get("name"))
     return _REFERENCE in feature.blocks and block.get("type") == "server_tool_use" and name.startswith(_SEARCH)

@@ -102,7 +102,7 @@ def is_listed(name: str, envelope: str) -> bool:
 
 
 def able(target: Target, without: Collection[str]) -> Target:
-    """Return the target, or a copy without `effort_beta` if the provider has refused this beta."""
+    """Return the target. If the provider has refused the beta in `Caps.effort_beta`, return a copy with "" there."""
     caps = target.caps
     return replace(target, caps=replace(caps, effort_beta="")) if caps.effort_beta in without else target
 

@@ -1,7 +1,7 @@
-"""Builds the messages of a request that is converted to Messages, by the rules that Anthropic's API demands.
+"""Builds the messages of a request that is translated to Messages, so that Anthropic's API accepts them.
 
-The converting code passes the client's messages as `Turn`s, with Messages blocks and the client's tool ids. `arrange`
-makes a list of messages that the API accepts. The rules are the same for all clients' dialects. They depend on the
+The translation passes each message of the client as a `Turn`, with Messages blocks and the client's tool ids. `arrange`
+makes the value of `messages` from the turns. The rules are the same for all clients' dialects. They depend on the
 model only through its capabilities (`Caps`).
 
 Sources: Anthropic's API reference, and issues of other gateways, named at the rules.

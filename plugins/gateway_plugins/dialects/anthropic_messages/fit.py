@@ -93,8 +93,9 @@ def _thinking(edited: EditedMembers, caps: Caps, betas: list[str], drop: Drop, *
 def _write_thinking(edited: EditedMembers, request: ThinkingRequest, plan: ThinkingPlan, caps: Caps) -> None:
     """Write the plan into the field `thinking`.
 
-    The client's `display` stays. If the client's type is `disabled` and the model accepts it, the field stays
-    unchanged, even for a model that does not think by default.
+    - If the model thinks, the client's `display` stays.
+    - If the plan requests nothing, the field is removed. Exception: a client's type that switches thinking off, such as
+      `disabled`, stays if the model accepts this type.
     """
     given = mapping(edited["thinking"])
     made: dict[str, Any]

@@ -14,7 +14,7 @@ _HEADERS: Final = {"anthropic-version": "2023-06-01"}
 
 
 def discover_models(_host: str) -> ModelSearch:
-    """Return the search for models. It uses the provider's own host."""
+    """Return the search for models. Its requests go to the provider's own host."""
     return ModelSearch(_pages())
 
 

@@ -60,9 +60,7 @@ class File:
     title: str = ""
     context: str = ""
     texts: tuple[str, ...] = ()
-    """Texts of a document with `source.content`. The value is () if the document is in `media`. The model can cite each
-    text.
-    """
+    """Texts of a document with `source.content`. The model can cite each text. It is () for a file in `media`."""
     citations: bool = False
     """True if the model shall cite the document."""
 
@@ -140,7 +138,7 @@ def messages(top: Members, drop: Drop) -> list[Message]:
 
 
 def ttl_of(raw: Raw, at: str, drop: Drop) -> Ttl:
-    """Return the lifetime in `cache_control`: None without `cache_control`, "" if it names no lifetime.
+    """Return the lifetime that `cache_control` names, or "" if it names none. Return None if there is no such field.
 
     Other fields of `cache_control`, such as `scope`, are reported as dropped.
     """
@@ -156,9 +154,9 @@ def ttl_of(raw: Raw, at: str, drop: Drop) -> Ttl:
 
 
 def _uncited(blocks: Iterable[Block], drop: Drop) -> list[Block]:
-    """Return blocks of the user or the system without citations, and report the citations as dropped.
+    """Remove the citations from the blocks of a user or system message, and report them as dropped.
 
-    In other dialects, only answers of the model may have citations.
+    In other dialects, only the model's answers may have citations.
     """
     uncited: list[Block] = []
     for block in blocks:
@@ -230,7 +228,7 @@ def _text(raw: Raw, at: str, drop: Drop) -> Text:
 
 
 def _citation(value: Any) -> Citation | None:
-    """Return a citation of an earlier answer, or None if it is malformed."""
+    """Return one citation of a text block, or None if the citation is malformed."""
     raw = value if isinstance(value, dict) else {}
     if (location := _LOCATIONS.get(str(raw.get("type")))) is None:
         return None

@@ -62,7 +62,7 @@ _DIRECT_CALLERS: Final[tuple[Any, ...]] = (None, [], ["direct"])
 
 
 def leftovers(top: Members, drop: Drop) -> None:
-    """Report the fields that are lost in every translation. Fields with a value in `_NEUTRAL` are not reported.
+    """Report the fields that are lost in every translation. A value without effect (`_NEUTRAL`) is not reported.
 
     Raises `Refused` if the request has a field of `REFUSED_MEMBERS`.
     """
@@ -155,11 +155,11 @@ def _thinking(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
 def thinking_request(raw: Any, effort: str, caps: Caps, drop: Drop) -> ThinkingRequest:
     """Return the requested thinking, from the field `thinking` (`raw`) and from `effort` in `output_config`.
 
-    For most models, an effort alone requests thinking. For Claude, the result has the effort only in two cases:
-    - the effort is `none`
-    - the request has thinking, and the model needs no beta for efforts
+    For most models, an effort alone requests thinking, so the result has the effort. For Claude, the effort applies to
+    the whole answer, and `answer_effort` returns it. The result has Claude's effort only in two cases:
 
-    In all other cases, `answer_effort` requests the effort for the whole answer.
+    - The effort is `none`.
+    - The request has thinking, and the model needs no beta for efforts.
     """
     if isinstance(raw, dict) and raw.get("type") == BETWEEN_TOOLS:
         if caps.thinking_off != BETWEEN_TOOLS:  # adaptive thinking is the nearest
@@ -175,7 +175,7 @@ def thinking_request(raw: Any, effort: str, caps: Caps, drop: Drop) -> ThinkingR
 def answer_effort(top: Members, thinking: ThinkingRequest, caps: Caps, drop: Drop) -> str:
     """Return the effort to request from Claude for the whole answer, or "" for none.
 
-    It is "" if `thinking` has the effort already.
+    Also return "" if `thinking` has the effort already.
     """
     effort = _effort(top)
     if not effort or thinking.effort:

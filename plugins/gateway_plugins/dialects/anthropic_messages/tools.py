@@ -115,8 +115,8 @@ def build_output(wanted: JsonFormat | None, chosen: Body, caps: Caps, drop: Drop
 def _schema_tool_output(wanted: JsonFormat, chosen: Body, caps: Caps, drop: Drop) -> FormattedOutput:
     """Return the fields with the schema tool added. The input of the schema tool is the answer in the requested format.
 
-    If the client offers no tools or forbids calls, the tool choice forces the schema tool. If the client's choice is
-    `auto`, it becomes `any`. A choice with which the client itself forces a call is kept.
+    If the client offers no tools or forbids calls, the tool choice forces the schema tool. The client's choice `auto`
+    becomes `any`. A client's choice that forces a call stays.
     """
     tools = chosen.get("tools", [])
     name = unused(SCHEMA_TOOL, {tool["name"] for tool in tools})

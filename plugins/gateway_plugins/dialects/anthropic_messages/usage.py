@@ -4,10 +4,10 @@
 - One reply may take several runs of a model. `usage.iterations` has the counts of each run.
 - The top-level counts of `usage` are the sum over the iterations of the model that answered. Iterations for compaction,
   and iterations of an advisor model, are billed in addition (Anthropic's SDK, BetaUsage; anthropics/claude-code#81620).
-- After a fallback, the top-level counts are for the model that answered. A model that declined without output is not
-  billed (Anthropic's documentation, refusals and fallback).
-- A model that declined after some output is billed too. The documentation does not say whether the top-level counts
-  include this output. So it is added as a part, and the cost is marked as an estimate.
+- In a fallback, one model declines, and another model answers. The top-level counts are for the model that answered. A
+  model that declined is billed only if it wrote some output (Anthropic's documentation, refusals and fallback).
+- The documentation does not say whether the top-level counts include the output of a model that declined. So this
+  output becomes a billed part of its own, and the cost is marked as an estimate.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class Reader:
         self._kind = ""
         """Type of the open block. It is "" if none is open."""
         self._input: Any = None
-        """The input in the first event of the open tool call. It is None after a piece of input, which replaces it."""
+        """The input in the first event of the open tool call. Later pieces of input replace it. It is then None."""
         self._signature = ""
         self._thought = False
         """True if the open block has had a piece of readable thinking."""

@@ -287,8 +287,8 @@ def with_counts(event: Event, counts: Mapping[str, int], lifetimes: Mapping[str,
     """Return a `message_delta` event with all token counts, because Anthropic sends all counts in it (new-api#2881).
 
     Bedrock may report some counts only in `message_start` or in its metrics. `lifetimes` are the cache writes by
-    lifetime. The event gets them together with their total. With the total alone, the meter (usage reader) would
-    conclude that the provider does not report cache writes by lifetime.
+    lifetime. The event gets both these counts and their total. If it had only the total, the meter (usage reader) would
+    conclude that the provider does not report lifetimes.
     """
     data = mapping(event.data)
     reported = mapping(data.get("usage"))

@@ -107,9 +107,9 @@ def _with_body(top: Members, given: Members, invoke: Members, body: bytes) -> by
 
 
 def _with_base64(top: Members) -> bytes:
-    """Return a client's CountTokens body with `input.invokeModel.body` as base64, which Bedrock expects.
+    """Return a CountTokens body in which `input.invokeModel.body` is encoded in base64 again, as Bedrock expects.
 
-    If this value is not a JSON object, the body is returned unchanged.
+    Only a JSON object is encoded. Any other value of `input.invokeModel.body` stays unchanged.
     """
     given = _object(top, "input")
     invoke = _object(given, "invokeModel")

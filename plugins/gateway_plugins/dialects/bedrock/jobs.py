@@ -1,7 +1,7 @@
 """Jobs of Bedrock: asynchronous invocations (StartAsyncInvoke) and batches (CreateModelInvocationJob).
 
-- A job reads and writes S3 buckets. A batch does so with an IAM role that the request names. So a provider serves jobs
-  only if its option `jobs` is set.
+- A job reads and writes S3 buckets of the AWS account. A batch does so with an IAM role that the request names. Because
+  callers thus reach these buckets, a provider serves jobs only if its option `jobs` is set.
 - Batches are operations of Bedrock's control plane, which has a host of its own.
 - The reply to a start names the job, but reports neither tokens nor a price. The cost of a job is in AWS's bill alone.
 
@@ -72,7 +72,7 @@ _MODEL: Final = "modelId"
 
 
 class Options(BetaOptions):
-    """The options of InvokeModel's API."""
+    """The options of InvokeModel's API: betas and jobs."""
 
     jobs: bool = Field(
         default=False,
@@ -82,7 +82,7 @@ class Options(BetaOptions):
 
 
 class _Asked(NamedTuple):
-    """The kind of a request for jobs, and the job that it names."""
+    """The kind of job that a request is about, and the job that the request names."""
 
     root: str
     """The beginning of the path, which shows the kind of job: `_ASYNC` or `_BATCH`."""
@@ -91,7 +91,10 @@ class _Asked(NamedTuple):
 
 
 def parse(flag: str, request: HttpRequest) -> ClientRequest:
-    """Return the request. Only a start names a model. Raises `Refused` for a malformed job or model."""
+    """Return the request. Only a request that starts a job names a model.
+
+    Raises `Refused` for a malformed job or model.
+    """
     operation = request.route.operation
     if operation == START_JOB:
         top = Members(request.body)
@@ -127,7 +130,7 @@ def build(request: ClientRequest, target: Target) -> UpstreamRequest:
 
 
 def _start_body(request: ClientRequest, target: Target) -> bytes:
-    """Return the body with the provider's name of the model."""
+    """Return the body of a request that starts a job. In it, the model has the name that the provider uses."""
     if request.model == target.model:
         return request.top.body
     return request.top.replaced(_MODEL, orjson.dumps(target.model)).body

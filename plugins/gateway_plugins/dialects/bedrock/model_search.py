@@ -36,7 +36,10 @@ def discover_models(host: str) -> ModelSearch:
 
 
 def control_plane(host: str) -> str:
-    """Return the first label of the host of Bedrock's control plane, or "" if it has the provider's own host."""
+    """Return the first label of the control plane's host, such as `bedrock`.
+
+    Return "" if requests to the control plane go to the provider's own host.
+    """
     runtime = _RUNTIME.fullmatch(host)
     return "" if runtime is None else f"bedrock{runtime[1] or ''}"
 

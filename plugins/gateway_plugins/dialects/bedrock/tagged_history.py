@@ -29,9 +29,9 @@ from gateway_plugins.shared.reasoning import PREFIX, Maker, is_claudes
 Changes = dict[str, bytes | None]
 
 _IN_BASE64: Final = base64.b64encode(PREFIX.encode()[:9])
-"""Beginning of every tagged text in base64.
+"""Base64 of the first nine characters of a tag. Every tagged text in base64 begins with it.
 
-Base64 encodes three characters at a time, so the first nine characters of a tag always give the same text."""
+Base64 encodes three characters at a time. So the nine characters give the same base64 whatever follows them."""
 
 MARKS: Final = (PREFIX.encode(), _IN_BASE64)
 """Beginning of a tag, plain and in base64. A body with a tag contains one of them."""
@@ -87,9 +87,9 @@ def _changes(top: Members, target: Target, drop: Drop, untag: _Untag, inside: st
 def _untag(messages: Any, maker: Maker, drop: Drop, untag: _Untag, inside: str = _CONTENT) -> bool:
     """Remove the tags in `messages`, and the blocks that the target cannot use. Return whether anything changed.
 
-    `inside` is the field of each message that has the thinking blocks: `content` or `thinking_blocks`. A message whose
-    `content` becomes empty is removed. A field `thinking_blocks` that becomes empty is removed too, because servers
-    refuse unknown fields.
+    The thinking blocks are in the field `inside` of each message: `content` or `thinking_blocks`. If `content` becomes
+    empty, the message is removed. If `thinking_blocks` becomes empty, the field is removed, because servers refuse
+    unknown fields.
     """
     changed = False
     emptied = []

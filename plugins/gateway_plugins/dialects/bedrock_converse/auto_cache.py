@@ -28,8 +28,8 @@ _NAME: Final = "cachePoint"
 _POSSIBLE: Final = re.compile(rb'(?<!\\)"cachePoint"|\\u00[4-7]')
 """Pattern for a body that may have the key `"cachePoint"`.
 
-The key may be written with escaped letters, so any escaped ASCII letter matches too. A string that contains the quoted
-key does not match, because quotes inside a JSON string are escaped.
+The key may be written with escaped letters, so any escaped ASCII letter matches too. A text with the quoted key does
+not match, because quotes inside a JSON string have a backslash before them.
 """
 _POINTS: Final = tuple(orjson.dumps({_NAME: {"type": "default", **ttl}}) for ttl in ({}, {"ttl": "1h"}))
 _Change = Callable[[bytes], bytes | None]

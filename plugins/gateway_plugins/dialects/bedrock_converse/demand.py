@@ -1,7 +1,7 @@
-"""Builds the messages of a request that is converted to Converse, by the rules that Bedrock demands.
+"""Builds the messages of a request that is translated to Converse, so that Bedrock accepts them.
 
-The converting code passes the client's messages as `Turn`s, with Converse blocks and the client's tool ids. `arrange`
-makes a list of messages that Bedrock accepts. The rules are the same for all clients' dialects. They depend on the
+The translation passes each message of the client as a `Turn`, with Converse blocks and the client's tool ids. `arrange`
+makes the value of `messages` from the turns. The rules are the same for all clients' dialects. They depend on the
 model only through its capabilities (`Caps`). Tools and parameters are in `tools.py` and `options.py`.
 
 Sources: botocore's service model; recorded traffic; issues of other projects, named at the rules.

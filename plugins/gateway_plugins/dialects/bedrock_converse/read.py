@@ -226,7 +226,7 @@ def _search_result(value: Any, at: str, drop: Drop) -> SearchResult:
 
 
 def _guarded(value: Any, at: str, drop: Drop) -> Block:
-    """Return the text or image in `guardContent`, marked for the guardrail."""
+    """Return the text or image in `guardContent`, with `guarded` set to true."""
     at = f"{at}/guardContent"
     kind, inner = union(value, at, ("text", "image"))
     if kind == "image":

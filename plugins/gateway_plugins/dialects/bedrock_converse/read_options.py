@@ -337,10 +337,9 @@ def report_extras(extra: Mapping[str, Any], carried: Collection[str], drop: Drop
 
 
 def check_extras(extra: Mapping[str, Any], carried: Collection[str], drop: Drop) -> None:
-    """Report as dropped each beta. Also report each extra field, except those that are read here or passed on
-    (`carried`).
+    """Report each beta as dropped, and each extra field that is neither read here nor passed on (`carried`).
 
-    Call this for models other than Claude. Raises `Refused` for Anthropic's own tools, because the model cannot call
+    Call this for models other than Claude. Raises `Refused` for Anthropic's own tools, because only Claude can call
     them.
     """
     if extra.get("tools"):
@@ -352,7 +351,7 @@ def check_extras(extra: Mapping[str, Any], carried: Collection[str], drop: Drop)
 
 
 def report_settings(top: Members, drop: Drop) -> None:
-    """Report as dropped the metadata, the optimized latency and the project. Only Bedrock has these fields."""
+    """Report the metadata, the optimized latency and the project as dropped. Only Bedrock has these fields."""
     if metadata(top):
         drop("/requestMetadata")
     if latency(top, drop) == "optimized":

@@ -239,7 +239,7 @@ def _role(kind: str, data: Mapping[str, Any]) -> Role:
 def _sequence(fields: Any) -> str:
     """Return the stop sequence that ended the reply, or "".
 
-    A reply names it only if `additionalModelResponseFieldPaths` of the request has its path.
+    A reply names the stop sequence only if the request lists its path in `additionalModelResponseFieldPaths`.
     """
     given = lenient.mapping(fields)
     return lenient.text(given.get("stop_sequence") or lenient.mapping(given.get("delta")).get("stop_sequence"))

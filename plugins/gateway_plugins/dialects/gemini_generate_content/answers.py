@@ -17,7 +17,7 @@ Schema = dict[str, Any]
 
 _MEMBER: Final = "answer"
 _BEFORE: Final = f'{{"{_MEMBER}":'
-"""Text before the answer in the JSON of the object that contains the answer, without white space."""
+"""Beginning of the object around the answer, without white space. The JSON of the answer follows."""
 _MAX_BEFORE: Final = 200
 """Maximum number of characters that are held back until it is known whether an object surrounds the answer."""
 _DEFINITIONS: Final = ("$defs", "definitions")

@@ -1,6 +1,6 @@
-"""Builds the contents of a request that is converted to generateContent, by the rules that Gemini demands.
+"""Builds the contents of a request that is translated to generateContent, so that Gemini accepts them.
 
-The converting code adds the client's messages to a `Conversation`, in order and with the client's tool ids.
+The translation adds the client's messages to a `Conversation`, in order and with the client's tool ids.
 `Conversation` makes the fields `systemInstruction` and `contents`. The rules are the same for all clients' dialects.
 They depend on the model only through its capabilities (`Caps`) and its generation (`models.py`). Functions and
 parameters are in `options.py`.
@@ -24,9 +24,9 @@ from gateway_plugins.shared.tools import ToolIds
 from gateway_plugins.shared.turns import CONTINUE, NO_OUTPUT, NO_RESULT, Block, frame_document, reminder
 
 FILLER: Final = "."
-"""Text of a user's content before a conversation that begins with the assistant.
+"""Text of the user. It is put before a conversation that begins with the assistant.
 
-Gemini refuses a function call that does not follow a user's content."""
+Gemini refuses a function call that does not follow a content of the user."""
 ATTACHED: Final = "(the files of this result follow in the next message)"
 _FILE_OF_NAME: Final = 'The file "{}":'
 """Text before a file. The API has no field for the name of a file."""

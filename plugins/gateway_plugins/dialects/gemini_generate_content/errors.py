@@ -1,9 +1,10 @@
 """Errors in Google's form: statuses, codes and details.
 
-An error is `{"error": {"code": 429, "message": "...", "status": "RESOURCE_EXHAUSTED", "details": [...]}}`. Some clients
-read a stream as a JSON array. They get a list with one such object, even if the error comes instead of a stream
-(googleapis/python-aiplatform#5010; caugner/gemdn, `src/fixtures.rs`: a 503). Only if the request cannot be parsed do
-they get the object without the list.
+An error is `{"error": {"code": 429, "message": "...", "status": "RESOURCE_EXHAUSTED", "details": [...]}}`.
+
+Some clients read a stream as a JSON array. For them, an error is a list with one such object, even if the error comes
+instead of a stream (googleapis/python-aiplatform#5010; caugner/gemdn, `src/fixtures.rs`: a 503). Exception: if the
+request cannot be parsed, the error is the object without a list.
 
 Sources: Google's API design guide (AIP-193), google.rpc.Code.
 """

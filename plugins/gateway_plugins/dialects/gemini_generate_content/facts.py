@@ -54,7 +54,7 @@ FAULTS: Final = frozenset(
 )  # fmt: skip
 """Finish reasons that report a failure of the model or the server."""
 CONTINUATION: Final = "CONTINUATION"
-"""Finish reason of a reply that was cut off at the number of tokens that one request can write."""
+"""Finish reason of a reply that reached the maximum number of output tokens of one request."""
 
 
 def finish_reason(candidate: Mapping[str, Any]) -> str:

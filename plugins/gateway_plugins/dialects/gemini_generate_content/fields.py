@@ -94,9 +94,9 @@ def repeated(value: Any, at: str) -> list[tuple[Any, str]]:
 
 
 def enum_value(value: Any, at: str, known: Mapping[str, str]) -> str:
-    """Return the gateway's name of an enum value, from Google's name, or "" for null. Case is ignored.
+    """Return the gateway's name for Google's enum value, or "" for null. Upper and lower case are the same.
 
-    `known` maps Google's names to the gateway's. Raises `Refused` for any other name.
+    `known` maps Google's names to the gateway's names. Raises `Refused` for a value that is not in `known`.
     """
     if value is None:
         return ""

@@ -45,7 +45,7 @@ def _requests(data: dict[str, Any]) -> Iterator[Place | End]:
 def _answer(data: dict[str, Any]) -> tuple[Place | End, ...]:
     """Return the places of a chunk that only continues one answer, or () for any other event.
 
-    Nearly all chunks only continue one answer.
+    This is the fast path, because nearly all chunks only continue one answer.
     """
     try:
         (candidate,) = data["candidates"]

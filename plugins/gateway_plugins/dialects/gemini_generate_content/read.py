@@ -79,7 +79,7 @@ class _Contents(msgspec.Struct):
     _thoughts: list[Reasoning] = msgspec.field(default_factory=list)
     """Unsigned thinking that has not been added to the turn.
 
-    If a signature of the gateway follows, it contains this thinking too. The list is then emptied.
+    If a signature that the gateway wrote follows, the signature contains the same thinking, and the list is emptied.
     """
     _calls: list[Call] = msgspec.field(default_factory=list)
     """The function calls of the model's last turn."""

@@ -40,7 +40,7 @@ _DESCRIBING: Final = frozenset({
 })  # fmt: skip
 """Fields of a part that only describe its content."""
 _CALL: Final = b"functionCall"
-"""Name of the field with a function call, as bytes. In a chunk with this name, numbers keep all their digits."""
+"""Name of the field with a function call, as bytes. If a chunk contains it, large numbers are decoded exactly."""
 _UNMAPPED: Final = ("groundingMetadata", "urlContextMetadata", "logprobsResult")
 """Fields of a candidate that no other dialect has. They are reported as dropped."""
 
@@ -55,7 +55,7 @@ class Reader:
         self._drop = drop
         self._reports = Reports()
         self._started = self._thinks = self._in_text = False
-        """True after the first chunk. `_thinks` is True in a block of thinking, and `_in_text` in a block of text."""
+        """`_started` is True after the first chunk, `_thinks` in a block of thinking, `_in_text` in a block of text."""
         self._native = self._blocked = ""
         """`_native` is the candidate's finish reason. `_blocked` is the reason why the prompt was blocked, or ""."""
         self._cited: set[str] = set()

@@ -31,7 +31,7 @@ def _generated(block: Mapping[str, Any]) -> Iterator[File]:
 
 
 def _content_of(block: Mapping[str, Any]) -> Iterable[Any]:
-    """Return the values of `content` (of a message) and `output` (of a tool), or None for a missing field."""
+    """Return the values of `content` (in messages) and `output` (in tool results), or None for a missing field."""
     return block.get("content"), block.get("output")
 
 

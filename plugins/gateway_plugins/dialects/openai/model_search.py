@@ -11,7 +11,7 @@ from gateway_plugins.shared import lenient, model_pages
 
 
 def discover_models(_host: str) -> ModelSearch:
-    """Return the search for models. It uses the provider's own host."""
+    """Return the search for models. Its requests go to the provider's own host."""
     return ModelSearch(_pages())
 
 

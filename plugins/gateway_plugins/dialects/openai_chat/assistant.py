@@ -41,7 +41,7 @@ class AssistantMessage(msgspec.Struct):
     _tokens: dict[str, Block] = msgspec.field(default_factory=dict)
     """The fields that hold the encrypted reasoning of a tool call, by the client's id of the call."""
     _tokens_at: dict[str, str] = msgspec.field(default_factory=dict)
-    """JSON pointer of the thinking block that had the encrypted reasoning, by the keys of `_tokens`."""
+    """JSON pointer of the thinking block that had the encrypted reasoning, by the client's id of the call."""
     _thinking_at: list[str] = msgspec.field(default_factory=list)
     """JSON pointers of the thinking that the message has."""
     _after_text: bool = False

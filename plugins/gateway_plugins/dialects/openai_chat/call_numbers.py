@@ -10,11 +10,12 @@ A piece has an index, and the first piece of a call has an id and a name (OpenAI
 
 So these rules decide, in this order:
 
-1. A piece with the id of a known call continues this call. Exception: if the piece also has a name, and an index other
-   than that of the call, it begins a new call.
-2. Any other piece is compared with the call of its index, or with the last call if the piece has no index. It begins a
-   call if it has another name, or a name and another id.
-3. If there is no call of its index, a piece with an id or a name begins a call.
+1. A piece with the id of a known call continues this call. Exception: if the piece has a name, and its index differs
+   from the call's index, the piece begins a new call.
+2. Any other piece is compared with the call that has the same index. If the piece has no index, it is compared with the
+   last call. The piece begins a new call if it has a name, and its name or id differs from that of the call.
+3. If no call has the same index, a piece with an id or a name begins a new call. Any other piece continues the last
+   call.
 
 A piece with a name and arguments never continues a call whose arguments are complete JSON.
 """

@@ -1,7 +1,7 @@
-"""Builds the messages of a request that is converted to Chat, by the rules that OpenAI and compatible servers demand.
+"""Builds the messages of a request that is translated to Chat, so that OpenAI and compatible servers accept them.
 
-The converting code adds the client's messages to a `Conversation`, in order and with the client's tool ids.
-`Conversation` makes `messages` that OpenAI and compatible servers accept. The rules are the same for all clients'
+The translation adds the client's messages to a `Conversation`, in order and with the client's tool ids.
+`Conversation` makes the value of `messages`. The rules are the same for all clients'
 dialects. They depend on the model only through its capabilities (`Caps`). Tools and parameters are in `options.py`.
 Source: OpenAI's API reference (Chat).
 """

@@ -48,7 +48,7 @@ def _whole(event: Event) -> Iterator[Place | Copy]:
 def _answer(data: Any) -> tuple[Place | End, ...]:
     """Return the places of a chunk that only continues one answer, or () for any other chunk.
 
-    Nearly all chunks only continue one answer.
+    This is the fast path, because nearly all chunks only continue one answer.
     """
     try:
         (choice,) = data["choices"]
@@ -100,7 +100,7 @@ def _copies(choice: dict[str, Any], number: int, inner: str) -> Iterator[Copy]:
 def _ended_by_calls(delta: dict[str, Any], answer: Any) -> Iterator[End]:
     """Yield an `End` for each block that ends because `delta` has pieces of tool calls.
 
-    For each piece, the tool call with the preceding number ends. The text ends too, unless this delta has text: some
+    A piece of tool call number n ends tool call number n - 1. The text ends too, unless this delta has text: some
     servers send text and the first piece of a call in the same delta.
     """
     if not delta.get("content"):
@@ -130,7 +130,7 @@ def _message(message: dict[str, Any], path: Path, role: str, answer: Any = "") -
 
 
 def _more_texts(message: dict[str, Any], path: Path, role: str, answer: Any) -> Iterator[Place]:
-    """Yield the places of the transcript of an audio reply, and of thinking in blocks.
+    """Yield the places of the thinking in blocks, and of an audio reply's transcript.
 
     The blocks are LiteLLM's `thinking_blocks` and OpenRouter's `reasoning_details`.
     """

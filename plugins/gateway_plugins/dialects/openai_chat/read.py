@@ -45,8 +45,8 @@ _BLOCKS: Final = ("thinking", "redacted_thinking")
 _UNSIGNED: Final = frozenset({"reasoning_content", "reasoning"})
 """Fields with thinking as unsigned text.
 
-A provider of another dialect does not get them, and they are reported as dropped. If the message has the field
-`thinking_blocks`, which has the same text, nothing is lost, and they are not reported.
+A provider of another dialect does not get these fields. They are reported as dropped, unless the message also has
+`thinking_blocks`. Then nothing is lost, because the same text is in `thinking_blocks`.
 """
 
 
@@ -91,9 +91,8 @@ def _message(role: str, raw: dict[str, Any], at: str, drop: Drop) -> Message:
 def _with_blocks(raw: dict[str, Any], at: str, drop: Drop) -> dict[str, Any]:
     """Return an assistant message with all thinking in `thinking_blocks`.
 
-    Some clients send thinking blocks as parts of the content, with or without the field `thinking_blocks`
-    (BerriAI/litellm#23137). Mistral's clients send thinking as parts too. If the message has the field, a part whose
-    thinking is not in the field is reported as dropped.
+    Some clients, such as Mistral's, send thinking as parts of the content (BerriAI/litellm#23137). If the message
+    already has `thinking_blocks`, this field stays unchanged, and a part with other thinking is reported as dropped.
     """
     content: list[Any] = []
     blocks: list[Any] = []
@@ -134,7 +133,7 @@ def _modern(raw: dict[str, Any], index: int, legacy: dict[str, str]) -> dict[str
 
 
 def cache_ttl(raw: dict[str, Any], at: str) -> Ttl:
-    """Return the lifetime in `cache_control`: None without `cache_control`, "" if it names no lifetime.
+    """Return the lifetime that `cache_control` names, or "" if it names none. Return None if there is no such field.
 
     opencode sends this field of Anthropic's API on messages, parts and tools.
     """
@@ -160,10 +159,9 @@ def _parts(content: Any, at: str, drop: Drop) -> list[Part]:
 
 
 def _answered(raw: Any, at: str, drop: Drop) -> Any:
-    """Return a part of an assistant message if it is a text or a refusal. Replace any other part by a blank text.
+    """Return a part of an assistant message. A part that is neither text nor refusal is replaced by a blank text.
 
-    The other part, for example a picture that the model made, is reported as dropped. Refusing the request would end
-    the session.
+    Such a part, for example a picture that the model made, is reported as dropped. A 400 would end the session.
     """
     if not isinstance(raw, dict) or str(raw.get("type")) in {"text", "refusal"}:
         return raw

@@ -1,6 +1,6 @@
 """Readers of the tools and parameters in a Chat Completions request, and of the whole request.
 
-Every field of the body is read, refused, or reported as dropped. Fields with a value in `_NEUTRAL` are ignored.
+Every field of the body is read, refused, or reported as dropped. Values without effect (`_NEUTRAL`) are ignored.
 """
 
 from __future__ import annotations

@@ -121,9 +121,7 @@ class Reports:
         self.extra: dict[str, int] = {}
         self.reported = False
         self.charged: int | None = None
-        """The amount in nanodollars that the provider reports as charged (OpenRouter). It is None if it reports no
-        amount.
-        """
+        """The charge in nanodollars that the provider reports (OpenRouter), or None if the reply has no such report."""
 
     def add(self, usage: Mapping[str, Any]) -> None:
         """Update the counts from one report: the value of a Chat field `usage`."""

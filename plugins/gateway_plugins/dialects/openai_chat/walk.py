@@ -69,8 +69,8 @@ class _Call(msgspec.Struct):
     ended: bool = False
     """True if the complete tool call has been written."""
     is_empty: bool = False
-    """True if the first piece of the arguments was `{}`. It is held back, because some servers send it before the real
-    arguments."""
+    """True if the first piece of the arguments was `{}`. The piece is held back, because some servers send `{}` before
+    the real arguments."""
     carried: dict[str, Any] = msgspec.field(default_factory=dict)
     """Fields with encrypted reasoning that have not been written yet."""
 
@@ -300,8 +300,8 @@ class Reader:
     def _carry(self, call: _Call) -> None:
         """Gather the encrypted reasoning of a tool call. The client gets this reasoning later.
 
-        The input of the schema tool is the client's answer. So the encrypted reasoning of such a call is not gathered,
-        but reported as dropped.
+        A call of the schema tool reaches the client as the answer, not as a call. So its encrypted reasoning is not
+        gathered, but reported as dropped.
         """
         if not self._schema_tool or call.name != self._schema_tool:
             self._gathered.add_call(call.id, call.carried)

@@ -182,9 +182,9 @@ class Stream(Whole):
         self._end()
 
     def _end(self) -> None:
-        """Write the last event, once: when the usage has come, or else when the stream ends.
+        """Write the last event, once. This is called when the usage comes, and again at the end of the stream.
 
-        Do nothing before `finish` was called, because some servers report usage with every chunk.
+        Do nothing before `finish`, because usage does not end the reply: some servers report it with every chunk.
         """
         if self._finished and not self._over:
             self._over = True

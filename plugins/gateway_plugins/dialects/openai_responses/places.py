@@ -48,7 +48,7 @@ _ITEMS: Final = frozenset({
     "apply_patch_call", "apply_patch_call_output", "mcp_call", "mcp_list_tools", "mcp_approval_request",
     "mcp_approval_response", "item_reference", "compaction", "",
 })  # fmt: skip
-"""Types of items. A message may have no type."""
+"""Types of items. The type is "" for a message without a type."""
 _PARTS: Final = frozenset({
     "input_text", "output_text", "refusal", "summary_text", "reasoning_text", "text", "input_image", "input_file",
     "input_audio", "output_audio", "computer_screenshot", "",

@@ -259,9 +259,12 @@ class Workers:
         worker.is_paused.set()
         if not worker.is_ready and self._gateway.spools.folder(worker.spool).exists():
             self._read(worker)
-        log = self._gateway.log.info if self._is_ending and status == 0 else self._gateway.log.warning
         reason = worker.fault or (_KILLED.format(-status) if status < 0 else f"it ended with status {status}")
-        log("worker.ended", slot=worker.slot, process=worker.process.pid, status=status, reason=reason)
+        facts = {"slot": worker.slot, "process": worker.process.pid, "status": status, "reason": reason}
+        if self._is_ending and status == 0:
+            self._gateway.log.info("worker.ended", **facts)
+        else:
+            self._gateway.log.warning("worker.ended", **facts)
         if worker.is_ready:
             last = families_of(worker.last_metrics) if worker.last_metrics else ()
             self._hub.metrics.ended(worker.spool, last, crashed=not self._is_ending)

@@ -114,7 +114,11 @@ class Hook:
         except BaseException as error:
             raise self.failure(error, function) from error
         finally:
-            self.ran(perf_counter() - began, function)
+            seconds = perf_counter() - began
+            self.calls += 1  # `ran` without a call, because a call of a client runs ten hooks
+            self.seconds += seconds
+            if seconds > self.slow_seconds:
+                self._report_slow(seconds, function)
         return result
 
     def piece(self, function: Callable[[str, str, bool], R], kind: str, piece: str, last: bool) -> R:

@@ -181,9 +181,7 @@ def decode(lines: Iterable[bytes]) -> tuple[Sequence[Entry], Sequence[bytes]]:
             if entry == _EMPTY:
                 unreadable.append(line)
                 continue
-            # most lines are short and ASCII, and such a line cannot contain a text that is too long
-            short = len(line) <= MAX_TEXT and line.isascii()
-            entries.append(entry if short else msgspec.convert(_bounded(msgspec.to_builtins(entry)), Entry))
+            entries.append(entry if _is_bounded(line) else msgspec.convert(_bounded(msgspec.to_builtins(entry)), Entry))
         except (msgspec.DecodeError, UnicodeDecodeError):
             if line.strip():
                 unreadable.append(line)
@@ -196,6 +194,19 @@ def decode_sent_call(line: bytes) -> SentCall | None:
         return _SENT_CALL_DECODER.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
         return None
+
+
+def _is_bounded(line: bytes) -> bool:
+    """Return whether all texts and lists in a line have at most their maximum length.
+
+    The result is True for nearly all lines. It may be False for a line whose texts and lists are short enough.
+    """
+    if not line.isascii():
+        return False
+    if len(line) <= MAX_TEXT:
+        return True
+    # a list has a comma fewer than items; without escapes, a text stands between two quotes
+    return line.count(b",") < MAX_LIST and b"\\" not in line and max(map(len, line.split(b'"'))) <= MAX_TEXT
 
 
 def _clean(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Structured logs: one JSON object per line on standard output, or readable text if the output is a terminal.
 
 - A thread writes the lines, because standard output can block (a full pipe, a stopped terminal).
-- If a key suggests a secret, its value is replaced by `[redacted]`, unless it is a number, a boolean or null.
+- If a key suggests a secret, its value is replaced by `[redacted]`, unless it is a number, a boolean, null or empty.
 - Lines that cannot be written (a full disk, a closed pipe) are lost and counted. Their number is logged when a write
   succeeds again.
 - Names of events have dots: `call.finished`, `config.reloaded`.
@@ -43,6 +43,9 @@ _SECRET_KEY: Final = re.compile(
     re.IGNORECASE,
 )
 _SECRET_VALUE: Final = re.compile(r"(?i)\b(bearer|basic) +[\w.+/=~-]{8,}|(?<=credential=)\S+")
+
+_FIRST: Final = dict.fromkeys(("timestamp", "level", "event"))
+"""The keys at the beginning of each line."""
 
 Entry = MutableMapping[str, Any]
 Level = Literal["info", "warning", "error"]
@@ -113,7 +116,7 @@ class _Log:
 
     def _line(self, event: str, fields: Mapping[str, Any], level: Level) -> bytes:
         timestamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        entry = {**fields, "event": event, "level": level, "timestamp": timestamp}
+        entry = {**_FIRST, **fields, "event": event, "level": level, "timestamp": timestamp}
         failure = entry.pop("exc_info", None)
         if isinstance(failure, BaseException):
             # without local variables, because they would show keys and conversations
@@ -133,8 +136,9 @@ def redact(entry: Mapping[str, Any]) -> Entry:
     """Return an entry without its secrets. This is a safeguard only: no code should log a secret."""
     return {
         key: value
+        # most values in the line of a call: numbers, booleans, null, empty values and texts without spaces
         if (kind := type(value)) in _PLAIN
-        # nearly all texts in the line of a call
+        or (not value and kind in _EMPTY)
         or (kind is str and key in _HARMLESS and len(value) <= MAX_TEXT and " " not in value and "=" not in value)
         else _clean(key, value)
         for key, value in entry.items()
@@ -147,6 +151,8 @@ _HARMLESS: Final = frozenset(
 """The keys in the log line of a call, except names that suggest a secret."""
 _PLAIN: Final = frozenset({int, float, bool, type(None)})
 """Types of values that are never secrets. For example, a number with a key such as `token` is a count."""
+_EMPTY: Final = frozenset({str, dict, list})
+"""Types whose empty values are never secrets."""
 
 
 def _clean(key: str, value: Any) -> Any:
@@ -176,13 +182,12 @@ def _is_secret(key: str) -> bool:
 
 
 def render_json(entry: Entry) -> bytes:
-    """Return an entry as JSON, with time, level and event first."""
-    ordered = {key: entry.pop(key, None) for key in ("timestamp", "level", "event")} | dict(entry)
+    """Return an entry as JSON."""
     try:
-        return orjson.dumps(ordered)
+        return orjson.dumps(entry)
     except TypeError:
         # orjson refuses integers beyond 64 bits and lone surrogates; the standard library accepts both
-        return stdlib_json.dumps(ordered, default=str).encode()
+        return stdlib_json.dumps(entry, default=str).encode()
 
 
 class Lines:

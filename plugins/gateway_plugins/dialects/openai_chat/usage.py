@@ -100,9 +100,13 @@ def _at(report: Any, path: Path) -> Any:
 
 def _first(report: Mapping[str, Any], paths: tuple[Path, ...]) -> int | None:
     """Return the first count above 0. Otherwise return 0 if a count is 0, and None if there is no count."""
-    values = [value for path in paths if path[0] in report and (value := _at(report, path)) is not None]
-    counts = [number for value in values if (number := count(value)) is not None]
-    return next(filter(None, counts), 0) if counts else None
+    found = None
+    for path in paths:
+        if path[0] in report and (number := count(_at(report, path))) is not None:
+            if number:
+                return number
+            found = 0
+    return found
 
 
 class Reports:

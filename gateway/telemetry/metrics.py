@@ -20,7 +20,6 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     Info,
     ProcessCollector,
     disable_created_metrics,
@@ -34,6 +33,7 @@ from gateway.contract.errors import STATUS
 from gateway.contract.flag import USAGE_KINDS
 from gateway.contract.record import LOST, NANODOLLARS, Record
 from gateway.telemetry.active_sessions import ActiveSessions
+from gateway.telemetry.call_series import CallCounter, CallHistogram
 from gateway.telemetry.circuit_metrics import CircuitMetrics
 from gateway.telemetry.export_metrics import ExportMetrics
 from gateway.telemetry.label_names import Bounds, LabelNames
@@ -81,12 +81,12 @@ class Journalling(Protocol):
 class _Series:
     """The series of one provider, model and client API."""
 
-    duration: Histogram
-    first_event: Histogram
-    tokens: tuple[tuple[str, Counter], ...]
-    cost: Counter
-    unpriced: Counter
-    dropped: Counter
+    duration: CallHistogram
+    first_event: CallHistogram
+    tokens: tuple[tuple[str, CallCounter], ...]
+    cost: CallCounter
+    unpriced: CallCounter
+    dropped: CallCounter
 
 
 class Metrics:
@@ -94,8 +94,8 @@ class Metrics:
 
     def __init__(self, config: Bounds, *, version: str = __version__) -> None:
         self._series: dict[tuple[str, str, str], _Series] = {}
-        self._counts: dict[tuple[str, str, str, int, str], Counter] = {}
-        self._overheads: dict[str, Histogram] = {}
+        self._counts: dict[tuple[str, str, str, int, str], CallCounter] = {}
+        self._overheads: dict[str, CallHistogram] = {}
         self._users: dict[str, tuple[Counter, Counter]] = {}
         self._active = ActiveSessions()
         self.recent = RecentCalls()
@@ -112,11 +112,11 @@ class Metrics:
     def _define_calls(self) -> None:
         where = ("provider", "model", "api")
         self._requests = self._counter("requests", "Calls by what became of them.", (*where, "status", "outcome"))
-        self._duration = Histogram(
+        self._duration = CallHistogram(
             "irisgate_request_duration_seconds", "Time from a request's arrival to the last byte of its reply.", where,
             buckets=DURATION_BUCKETS, registry=self.registry,
         )  # fmt: skip
-        self._first_event = Histogram(
+        self._first_event = CallHistogram(
             "irisgate_time_to_first_event_seconds", "Time from a request's arrival to the first event of its stream.",
             where, buckets=FIRST_EVENT_BUCKETS, registry=self.registry,
         )  # fmt: skip
@@ -137,7 +137,7 @@ class Metrics:
         )
 
     def _define_providers(self) -> None:
-        self._overhead = Histogram(
+        self._overhead = CallHistogram(
             "irisgate_overhead_seconds",
             "Time between a request's last byte and its reply's end, or its stream's first event, without the waits "
             "for the provider.",
@@ -185,8 +185,8 @@ class Metrics:
         for result in _RESULTS.values():
             self._reloads.labels(result)
 
-    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
-        return Counter(f"irisgate_{name}_total", text, labels, registry=self.registry)
+    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> CallCounter:
+        return CallCounter(f"irisgate_{name}_total", text, labels, registry=self.registry)
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(f"irisgate_{name}", text, registry=self.registry)
@@ -266,21 +266,21 @@ class Metrics:
         provider, model = record.provider or NONE, self._model(record)
         key = (provider, model, record.api)
         series = self._series.get(key) or self._open(key)
-        self._count(key, record.status // 100, record.outcome).inc()
+        self._count(key, record.status // 100, record.outcome).add(1)
         if record.outcome != LOST:
             # nobody knows how long a lost call took
-            series.duration.observe(record.duration_ms / 1000)
+            series.duration.add(record.duration_ms / 1000)
         if record.first_event_ms is not None:
-            series.first_event.observe(record.first_event_ms / 1000)
+            series.first_event.add(record.first_event_ms / 1000)
         for kind, tokens in series.tokens:
             if amount := getattr(record.usage, kind):
-                tokens.inc(amount)
+                tokens.add(amount)
         if record.cost is None:
-            series.unpriced.inc()
+            series.unpriced.add(1)
         elif record.cost:
-            series.cost.inc(record.cost / NANODOLLARS)
+            series.cost.add(record.cost / NANODOLLARS)
         if record.dropped:
-            series.dropped.inc(len(record.dropped))
+            series.dropped.add(len(record.dropped))
         self._count_others(record)
 
     def _count_others(self, record: Record) -> None:
@@ -332,7 +332,7 @@ class Metrics:
         # reasoning is a part of output
         tokens.inc(sum(getattr(record.usage, kind) for kind in USAGE_KINDS if kind != "reasoning"))
 
-    def _count(self, key: tuple[str, str, str], hundreds: int, outcome: str) -> Counter:
+    def _count(self, key: tuple[str, str, str], hundreds: int, outcome: str) -> CallCounter:
         counter = self._counts.get((*key, hundreds, outcome))
         if counter is None:
             counter = self._counts[(*key, hundreds, outcome)] = self._requests.labels(*key, f"{hundreds}xx", outcome)
@@ -343,7 +343,7 @@ class Metrics:
         series = self._overheads.get(api)
         if series is None:
             series = self._overheads[api] = self._overhead.labels(api)
-        series.observe(seconds)
+        series.add(seconds)
 
     def upstream_error(self, provider: str, code: str) -> None:
         """Count a failed attempt. `code` is an error code (`contract/errors.py`)."""

@@ -7,7 +7,8 @@
 - A middleware that changes the events of a stream adds a stage to the stream (`responses.py`). A stage must pass on an
   error (`Batch.fault`). Only `server.py` turns the error into a reply.
 
-Immutable objects that are made for each call are msgspec structs. Making a frozen dataclass takes ten times as long.
+Objects that are made for each call are msgspec structs. Making a dataclass of many fields takes several times as long,
+and a frozen one ten times as long.
 Nothing here does I/O, and nothing here knows a dialect (API format).
 """
 
@@ -15,10 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic, time
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeVar, cast, overload
 
 import msgspec
 
@@ -88,8 +88,7 @@ class Metering(msgspec.Struct):
         return self.facts
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, eq=False):
     """One attempt to serve a call by one candidate (model of a provider). Every attempt starts from the client's
     unchanged request.
     """
@@ -97,12 +96,12 @@ class Attempt:
     candidate: Candidate
     request: ClientRequest
     """The request with the changes of all steps so far. After the step `translate`, it is in the provider's dialect."""
-    headers: Mapping[str, str] = field(repr=False)
+    headers: Mapping[str, str]
     """Headers that the gateway adds, with names in lower case. They come from filters, grants and the provider's
     configuration, and include the API key in the configuration. If the provider has a credential that changes at run
     time, `Sender` adds it later.
     """
-    dropped: dict[str, None] = field(default_factory=dict)
+    dropped: dict[str, None] = {}
     """JSON pointers of the fields that are left out of the request or reply, in the order of their discovery.
 
     The dict serves as an ordered set. Its values are unused."""
@@ -115,7 +114,7 @@ class Attempt:
     """
     head: Head | None = None
     metering: Metering | None = None
-    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    stopwatch: Stopwatch = msgspec.field(default_factory=Stopwatch)
     delivered: int | None = None
     """The number of bytes that the provider has sent as its reply. It is None before a reply, and for an error reply.
 
@@ -123,17 +122,17 @@ class Attempt:
     """
     whole: bool = False
     """Whether a reply that is not a stream was received completely. Its report of usage is then final."""
-    used: Used | None = field(default=None, repr=False)
+    used: Used | None = None
     """The credential of the last request, if the provider's credential changes at run time. It is None otherwise, and
     before the first request.
     """
-    key: KeyState | None = field(default=None, repr=False)
+    key: KeyState | None = None
     """The key that was chosen for the attempt. It is None if the provider has only one key or none."""
     renewed: bool = False
     """Whether the credential was replaced after a refusal. It is replaced once at most."""
-    began: float = field(default_factory=monotonic)
+    began: float = msgspec.field(default_factory=monotonic)
     """The time at which the attempt began, by the monotonic clock, in seconds."""
-    stack: AsyncExitStack | None = field(default=None, repr=False)
+    stack: AsyncExitStack | None = None
     """The clean-up of the attempt. It is None if the call has only one candidate. `Call.stack` then does the clean-up.
     """
     deadline: float | None = None
@@ -149,8 +148,14 @@ class Attempt:
     """The cost of a failed attempt."""
     is_reported: bool = False
     """Whether the result of the attempt was reported to `Health` (`call/failover.py`)."""
-    redaction: Redaction = field(init=False, repr=False)
-    """The object that removes the gateway's credentials from everything that the provider sends back."""
+    redaction: Redaction = cast("Redaction", None)
+    """The object that removes the gateway's credentials from everything that the provider sends back.
+
+    `__post_init__` sets this field."""
+
+    def __repr__(self) -> str:
+        """Return a text without the headers, which have keys."""
+        return f"Attempt({self.candidate.offer.name!r})"
 
     def __post_init__(self) -> None:
         provider = self.candidate.offer.provider
@@ -185,57 +190,59 @@ class Inbound(msgspec.Struct, frozen=True):
     """The time at which the request came, by the monotonic clock, in seconds."""
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct, eq=False):
     """One parsed request of an identified caller, from its entry into the chain until its record is written."""
 
     inbound: Inbound
     identity: Identity
     request: ClientRequest
-    access: Access = field(init=False, repr=False)
-    """The rights of the caller."""
-    received: float = field(default_factory=monotonic)
+    received: float = msgspec.field(default_factory=monotonic)
     """The time at which the last byte of the request was read, by the monotonic clock, in seconds."""
-    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    stack: AsyncExitStack = msgspec.field(default_factory=AsyncExitStack)
     """The clean-up of everything that is opened for the call.
 
     A `finally` in the stream's generators would not be enough: if a generator is closed before it has started, its
     `finally` does not run.
     """
-    admitted: Admitted | None = field(default=None, repr=False)
+    admitted: Admitted | None = None
     """The admission of the call, with the bytes reserved for it. None for a call that is not sent to a provider."""
     session_id: str = ""
-    plan: Plan | None = field(default=None, repr=False)
+    plan: Plan | None = None
     """The decisions that hold for every call of this caller with this model name. The value is None until the plan is
     looked up.
     """
     model: str = ""
     offers: Sequence[Offer] = ()
     candidates: Sequence[Candidate] = ()
-    attempts: list[Attempt] = field(default_factory=list)
+    attempts: list[Attempt] = []
     output_limit: int | None = None
     """The maximum number of output tokens that the client allows (`Flag.limit`). It is None if there is no limit."""
     reservation: CallReservation | None = None
     """The amounts reserved in quotas and rate limits. It is None if no quota or rate limit applies to the caller."""
     problem: Problem | None = None
-    announced: Attempt | None = field(default=None, repr=False)
+    announced: Attempt | None = None
     """The attempt whose journal line was written last (`write_ahead.py`). It is None if no line has been written."""
     left: bool = False
     """Whether the client has disconnected. If so, the gateway reads the rest of the reply only to learn its cost."""
-    goes_on: Callable[[], bool] | None = field(default=None, repr=False)
+    goes_on: Callable[[], bool] | None = None
     """A function that is called when the client disconnects. It returns whether the call continues without the client.
 
     None if the call is cancelled when the client disconnects."""
-    filters: CallFilters | None = field(default=None, repr=False)
+    filters: CallFilters | None = None
     """The filters that are open for the call. The value is None if no filter is switched on in the configuration."""
-    filter_headers: dict[str, str] = field(default_factory=dict, repr=False)
+    filter_headers: dict[str, str] = {}
     """Headers that filters add to the provider's request, with names in lower case."""
     direct: Direct | None = None
     """The request line and the sizes of a direct call, for its record. The value is None for any other call."""
-    fetches: Fetches | None = field(default=None, repr=False)
+    fetches: Fetches | None = None
     """Fetches the files that the request names by URL. The value is None until a plugin needs the first file."""
     first_event: float | None = None
     """The time of a stream's first event, by the monotonic clock, in seconds. It is None before the event."""
+    access: Access = cast("Access", None)
+    """The rights of the caller. `__post_init__` sets this field."""
+
+    def __repr__(self) -> str:
+        return f"Call({self.id!r})"
 
     def __post_init__(self) -> None:
         self.access = self.runtime.grants.access(self.identity)

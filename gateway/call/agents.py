@@ -73,15 +73,17 @@ WITH_CACHE_KEYS: Final = frozenset(rule.agent for rule in RULES if rule.cache_ke
 def agent(headers: Mapping[str, str]) -> str:
     """Return the agent that sent a request with these headers. The names of the headers must be in lower case."""
     name = headers.get("user-agent", "")
-    number = _by_user_agent(name[:MAX_USER_AGENT])
-    ruled = (at for at, rule in _HEADER_RULES if at < number and rule.header in headers and rule.matches(headers))
-    first = next(ruled, number)
+    first = _by_user_agent(name[:MAX_USER_AGENT])
+    if any(map(headers.__contains__, _RULED_HEADERS)):  # few requests have one
+        ruled = (at for at, rule in _HEADER_RULES if at < first and rule.header in headers and rule.matches(headers))
+        first = next(ruled, first)
     if first < len(RULES):
         return RULES[first].agent
     return OTHER if name else ""
 
 
 _HEADER_RULES: Final = tuple((at, rule) for at, rule in enumerate(RULES) if rule.header)
+_RULED_HEADERS: Final = tuple({rule.header for _, rule in _HEADER_RULES})
 
 
 @small_cache(256, MAX_USER_AGENT)

@@ -15,10 +15,9 @@ Nothing here does I/O, and nothing here knows a dialect (API format).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from functools import partial
 from time import monotonic, time
-from typing import Any, Protocol, TypeVar, cast, overload
+from types import FunctionType
+from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -26,6 +25,7 @@ from gateway.access.grants import Access
 from gateway.access.identity.caller import Identity
 from gateway.call.admission import Admitted
 from gateway.call.candidate import Candidate
+from gateway.call.clean_up import CleanUp
 from gateway.call.cost import Cost
 from gateway.call.filters import CallFilters
 from gateway.call.key_redaction import Redaction, redaction
@@ -132,7 +132,7 @@ class Attempt(msgspec.Struct, eq=False):
     """Whether the credential was replaced after a refusal. It is replaced once at most."""
     began: float = msgspec.field(default_factory=monotonic)
     """The time at which the attempt began, by the monotonic clock, in seconds."""
-    stack: AsyncExitStack | None = None
+    stack: CleanUp | None = None
     """The clean-up of the attempt. It is None if the call has only one candidate. `Call.stack` then does the clean-up.
     """
     deadline: float | None = None
@@ -198,7 +198,7 @@ class Call(msgspec.Struct, eq=False):
     request: ClientRequest
     received: float = msgspec.field(default_factory=monotonic)
     """The time at which the last byte of the request was read, by the monotonic clock, in seconds."""
-    stack: AsyncExitStack = msgspec.field(default_factory=AsyncExitStack)
+    stack: CleanUp = msgspec.field(default_factory=CleanUp)
     """The clean-up of everything that is opened for the call.
 
     A `finally` in the stream's generators would not be enough: if a generator is closed before it has started, its
@@ -344,13 +344,34 @@ class AttemptMiddleware(Protocol):
     async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response: ...
 
 
-@overload
-def chain(*middlewares: Middleware, last: Next) -> Next: ...
-@overload
-def chain(*middlewares: AttemptMiddleware, last: AttemptNext) -> AttemptNext: ...
-def chain(*middlewares: Any, last: Any) -> Any:
-    """Return a function that runs the middlewares in this order, and then the step `last`."""
+def chain(*middlewares: Middleware, last: Next) -> Next:
+    """Return a function that runs the middlewares of a call in this order, and then the step `last`."""
     following = last
     for middleware in reversed(middlewares):
-        following = partial(middleware, following=following)
+        following = _before(_function(middleware), following)
     return following
+
+
+def attempt_chain(*middlewares: AttemptMiddleware, last: AttemptNext) -> AttemptNext:
+    """Return a function that runs the middlewares of an attempt in this order, and then the step `last`."""
+    following = last
+    for middleware in reversed(middlewares):
+        following = _before_attempt(_function(middleware), following)
+    return following
+
+
+def _before(step: Middleware, following: Next) -> Next:
+    # calling a function with positional arguments takes half the time of calling a `partial` with a keyword argument
+    return lambda call: step(call, following)
+
+
+def _before_attempt(step: AttemptMiddleware, following: AttemptNext) -> AttemptNext:
+    return lambda call, attempt: step(call, attempt, following)
+
+
+def _function(middleware: Any) -> Any:
+    """Return the function or the bound method that a call of `middleware` runs.
+
+    Calling it directly is faster than calling an object that has the method `__call__`.
+    """
+    return middleware if isinstance(middleware, FunctionType) else middleware.__call__

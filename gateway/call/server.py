@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -29,6 +28,7 @@ from gateway.call.admission import Admitted
 from gateway.call.agents import agent
 from gateway.call.capture import capture_of
 from gateway.call.chain import Call, Inbound, Next
+from gateway.call.clean_up import CleanUp
 from gateway.call.context import CALL, REQUEST_ID, Gateway, identity_of
 from gateway.call.early_stream import EarlyStream
 from gateway.call.error_replies import Report, error_reply, result_of
@@ -110,12 +110,15 @@ class Server:
         task = asyncio.current_task()
         assert task is not None
         self.gateway.open_calls.add(task)
+        stack = CleanUp()
         try:
-            async with AsyncExitStack() as stack:
+            try:
                 response = await self._serve(exchange, stack, route, request)
                 if isinstance(response, Reply) and len(response.body) > HELD_BYTES:
                     return await self._written(response, request)
                 return response
+            finally:
+                await stack.aclose()
         except (asyncio.CancelledError, ConnectionError):
             raise
         except (Exception, SystemExit, KeyboardInterrupt):  # the last two would otherwise end the process
@@ -141,7 +144,7 @@ class Server:
         return response
 
     async def _serve(
-        self, exchange: Exchange, stack: AsyncExitStack, route: Route, request: web.Request
+        self, exchange: Exchange, stack: CleanUp, route: Route, request: web.Request
     ) -> web.StreamResponse | Reply:
         try:
             call = await self._received(exchange, stack, route, request)
@@ -192,7 +195,7 @@ class Server:
         last = None if encoder is None else self._events(call, encoder).last_words(error)
         return await StreamWriter(response, exchange.capture).end(last)
 
-    async def _received(self, exchange: Exchange, stack: AsyncExitStack, route: Route, request: web.Request) -> Call:
+    async def _received(self, exchange: Exchange, stack: CleanUp, route: Route, request: web.Request) -> Call:
         """Read and parse the request, and return the call.
 
         Raises `Refused` if the request is invalid or not admitted.
@@ -209,7 +212,7 @@ class Server:
         self.gateway.calls[call.id] = call
         return call
 
-    async def _read(self, exchange: Exchange, stack: AsyncExitStack, request: web.Request) -> tuple[bytes, Admitted]:
+    async def _read(self, exchange: Exchange, stack: CleanUp, request: web.Request) -> tuple[bytes, Admitted]:
         """Admit the call and read its body. Return the body, and the admission of the call.
 
         Raises `Refused` if the guard, a limit or a full disk refuses the request. Raises `CancelledError` if the client
@@ -247,8 +250,8 @@ class Server:
         open_streams = self.gateway.metrics.open_streams
         open_streams.inc()
         call.stack.callback(open_streams.dec)
-        batches = await call.stack.enter_async_context(aclosing(staged.batches))
-        first = await anext(batches, _EMPTY)
+        call.stack.push_async_callback(staged.batches.aclose)
+        first = await anext(staged.batches, _EMPTY)
         if call.attempt is not None and (first.events or first.fault is not None):
             report(self.gateway.health, call.attempt, None if first.events else first.fault)
         if first.events:

@@ -179,9 +179,10 @@ class Sessions:
 def named_session(request: ClientRequest, agent: str, flag: ChatReader) -> str:
     """Return the session id that the client sends, or "" if it sends none."""
     headers = request.headers
-    for name in ID_HEADERS:
-        if name in headers and (session := valid_id(headers[name])):
-            return session
+    if any(map(headers.__contains__, ID_HEADERS)):
+        for name in ID_HEADERS:
+            if name in headers and (session := valid_id(headers[name])):
+                return session
     ids = flag.session_ids(request)
     if session := valid_id(ids.session):
         return session

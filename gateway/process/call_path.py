@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from gateway.call.call_routes import CALL_ROUTES, CallRoutes
-from gateway.call.chain import Next, chain
+from gateway.call.chain import Next, attempt_chain, chain
 from gateway.call.context import Gateway
 from gateway.call.conversion_choice import Conversions
 from gateway.call.direct.api import direct_api
@@ -112,7 +112,7 @@ def _chains(path: CallPath) -> tuple[Next, Next, Next]:
     pool, turns = outgoing.pool, Turns()
     fetching = Fetching(outgoing.fetcher, metrics, log)
     sender = Sender(outgoing.upstream, gateway.follower, metrics, gateway.keys, gateway.health, outgoing.live, log)
-    attempts = chain(
+    attempts = attempt_chain(
         WithoutRefused(RefusedFeatures()),
         Count(pool, log),
         Steps(sender, pool, fetching, client_flag),

@@ -84,7 +84,7 @@ class UpstreamResponse:
         self._exchange = exchange
         self._provider = provider
         self._timeouts = timeouts
-        self._loop = asyncio.get_running_loop()
+        self._loop = connection.loop
         self._alarm = connection.alarm
         self._since = self._loop.time()
         """The time of the reply's head or, in a stream, of the last event, by the clock of the event loop."""

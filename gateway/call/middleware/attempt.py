@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack
 from time import monotonic
 
 import msgspec
@@ -24,6 +23,7 @@ from msgspec.structs import replace
 from gateway.call.admission import Admission
 from gateway.call.candidate import Candidate
 from gateway.call.chain import Attempt, AttemptNext, Call
+from gateway.call.clean_up import CleanUp
 from gateway.call.cost_of_call import cost_of_attempt
 from gateway.call.failover import CandidateRefused, Health, error_of_all, is_providers_failure
 from gateway.call.health_reports import has_our_key, is_of_key, report
@@ -173,7 +173,8 @@ class Attempts(msgspec.Struct, frozen=True):
         If another candidate may be tried after a failure, add the failure to `failed` and return None. Otherwise raise
         the failure, a `GatewayError`.
         """
-        stack = await call.stack.enter_async_context(AsyncExitStack())
+        stack = CleanUp()
+        call.stack.push_async_callback(stack.aclose)
         attempt: Attempt | None = None
         try:
             self._enter(candidate, stack)
@@ -247,7 +248,7 @@ class Attempts(msgspec.Struct, frozen=True):
             self.reports.failed(failure, call.id)
             return attempt.metering.facts
 
-    def _enter(self, candidate: Candidate, stack: AsyncExitStack) -> None:
+    def _enter(self, candidate: Candidate, stack: CleanUp) -> None:
         """Count the call as in flight at the candidate's provider.
 
         Raises `CandidateRefused` if the provider's limit is reached.
@@ -261,7 +262,7 @@ class Attempts(msgspec.Struct, frozen=True):
 def _attempt(
     call: Call,
     candidate: Candidate,
-    stack: AsyncExitStack | None = None,
+    stack: CleanUp | None = None,
     deadline: float | None = None,
     key: KeyState | None = None,
 ) -> Attempt:
@@ -276,7 +277,7 @@ def _attempt(
     return attempt
 
 
-def _use(key: KeyState, stack: AsyncExitStack) -> None:
+def _use(key: KeyState, stack: CleanUp) -> None:
     """Count a call as in flight for this key until the stack is closed."""
     key.in_flight += 1
     stack.callback(_leave, key)

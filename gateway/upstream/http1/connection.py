@@ -26,8 +26,8 @@ class Connection(asyncio.Protocol):
         self.is_used = False
         """Whether a request was sent on the connection."""
         self._lost = lost
-        self._loop = asyncio.get_running_loop()
-        self.alarm = Alarm(self._loop)
+        self.loop = asyncio.get_running_loop()
+        self.alarm = Alarm(self.loop)
         """The timer of everything that waits on this connection: for a head, for an event, or for the next request."""
         self._transport: asyncio.Transport | None = None
         self._poll = select.poll()
@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
         try:
             begins()
             self.is_used = True
-            self.alarm.set(self._loop.time() + seconds, exchange.give_up)
+            self.alarm.set(self.loop.time() + seconds, exchange.give_up)
             if len(body) <= WRITE_BYTES:
                 transport.write(head + body if body else head)
             else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from gateway.upstream.http1.connection import Connection
@@ -37,8 +36,7 @@ class Pool:
         """Keep a connection for the next request, after its exchange has ended."""
         if connection in self._open:
             self._idle.setdefault(connection.endpoint, {})[connection] = None
-            loop = asyncio.get_running_loop()
-            connection.alarm.set(loop.time() + IDLE_SECONDS, connection.abort)
+            connection.alarm.set(connection.loop.time() + IDLE_SECONDS, connection.abort)
 
     def forget(self, connection: Connection) -> None:
         """Remove a connection that has ended."""

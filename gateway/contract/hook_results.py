@@ -235,9 +235,10 @@ def _part(part: Any) -> None:
     usage, extra = part.usage, part.extra
     if not isinstance(usage, Usage):
         raise wrong_result(usage, "Usage")
-    for count in _tokens_of(usage):
-        if type(count) is not int or not 0 <= count <= MAX_COUNT:  # `is_count`, without six calls
-            raise wrong_result(count, "a number of tokens")
+    tokens = _tokens_of(usage)
+    if not (_INTEGERS.issuperset(map(type, tokens)) and 0 <= min(tokens) <= max(tokens) <= MAX_COUNT):
+        wrong = next(count for count in tokens if not is_count(count))
+        raise wrong_result(wrong, "a number of tokens")
     if not are_utf8((part.kind, part.model, part.tier, part.geo)):
         raise wrong_field(part, dict.fromkeys(("kind", "model", "tier", "geo"), str), "text that UTF-8 can encode")
     if not (isinstance(extra, MAPPINGS) and joined(extra) is not None and all(map(is_count, extra.values()))):
@@ -245,6 +246,7 @@ def _part(part: Any) -> None:
 
 
 _tokens_of: Final = attrgetter(*USAGE_KINDS)
+_INTEGERS: Final = frozenset({int})
 
 
 def _nothing(result: Any) -> None:

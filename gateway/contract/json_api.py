@@ -184,6 +184,8 @@ def integer(value: Any) -> int | None:
     >>> [json_api.integer(value) for value in (16, 16.0, "16", 16.5, True, None)]
     [16, 16, 16, None, None, None]
     """
+    if value is None:
+        return None
     if isinstance(value, str):
         value = _number_in(value)
     if type(value) is int or (isinstance(value, float) and value.is_integer()):

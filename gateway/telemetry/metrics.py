@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from time import time
 from typing import Final, Protocol
 
@@ -83,7 +84,8 @@ class _Series:
 
     duration: CallHistogram
     first_event: CallHistogram
-    tokens: tuple[tuple[str, CallCounter], ...]
+    tokens: tuple[CallCounter, ...]
+    """The counters of tokens, in the order of `USAGE_KINDS`."""
     cost: CallCounter
     unpriced: CallCounter
     dropped: CallCounter
@@ -272,8 +274,8 @@ class Metrics:
             series.duration.add(record.duration_ms / 1000)
         if record.first_event_ms is not None:
             series.first_event.add(record.first_event_ms / 1000)
-        for kind, tokens in series.tokens:
-            if amount := getattr(record.usage, kind):
+        for tokens, amount in zip(series.tokens, _tokens_of(record.usage), strict=True):
+            if amount:
                 tokens.add(amount)
         if record.cost is None:
             series.unpriced.add(1)
@@ -312,7 +314,7 @@ class Metrics:
         self._series[key] = series = _Series(
             duration=self._duration.labels(*key),
             first_event=self._first_event.labels(*key),
-            tokens=tuple((kind, self._tokens.labels(provider, model, kind)) for kind in USAGE_KINDS),
+            tokens=tuple(self._tokens.labels(provider, model, kind) for kind in USAGE_KINDS),
             cost=self._cost.labels(provider, model),
             unpriced=self._unpriced.labels(provider, model),
             dropped=self._dropped.labels(provider),
@@ -367,6 +369,7 @@ class Metrics:
         return generate_latest(self.registry)
 
 
+_tokens_of: Final = attrgetter(*USAGE_KINDS)
 _RESULTS: Final = {True: "success", False: "failure"}
 
 

@@ -14,6 +14,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
+from operator import attrgetter
 from time import time
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -271,15 +272,13 @@ def _start(period: tuple[float, Rates]) -> float:
     return period[0]
 
 
+_values: Final = attrgetter("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
+"""Returns the numbers of tokens, or the prices, of the kinds that are billed separately."""
+
+
 def _tokens(usage: Usage, units: Units) -> int | None:
     total = 0
-    for count, unit in (
-        (usage.input, units.input),
-        (usage.output, units.output),
-        (usage.cache_read, units.cache_read),
-        (usage.cache_write_5m, units.cache_write_5m),
-        (usage.cache_write_1h, units.cache_write_1h),
-    ):
+    for count, unit in zip(_values(usage), _values(units), strict=True):
         if count:
             if unit is None:
                 return None

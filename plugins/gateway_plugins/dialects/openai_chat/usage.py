@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gateway.contract.flag import Part, Usage
 from gateway_plugins.shared.cache_marks import FIVE_MINUTES, MIXED, Marks
@@ -62,13 +62,27 @@ _WRITTEN_5M: Final[tuple[Path, ...]] = (
     ("cache_creation", "ephemeral_5m_input_tokens"),
     ("claude_cache_creation_5_m_tokens",),
 )
-_CACHED: Final[Mapping[str, tuple[Path, ...]]] = {
-    "read": _READ,
-    "written": _WRITTEN,
-    "written_1h": _WRITTEN_1H,
-    "written_5m": _WRITTEN_5M,
+
+
+class _Places(NamedTuple):
+    """The places in a report where one count may be."""
+
+    paths: tuple[Path, ...]
+    heads: frozenset[str]
+    """The first names of the paths. If a report has none of them, no path needs to be followed."""
+
+
+def _places(*paths: Path) -> _Places:
+    return _Places(paths, frozenset(path[0] for path in paths))
+
+
+_CACHED: Final[Mapping[str, _Places]] = {
+    "read": _places(*_READ),
+    "written": _places(*_WRITTEN),
+    "written_1h": _places(*_WRITTEN_1H),
+    "written_5m": _places(*_WRITTEN_5M),
 }
-_REASONING: Final[tuple[Path, ...]] = (("completion_tokens_details", "reasoning_tokens"), ("reasoning_tokens",))
+_REASONING: Final = _places(("completion_tokens_details", "reasoning_tokens"), ("reasoning_tokens",))
 _MEDIA: Final[Mapping[str, Path]] = {
     "image_input": ("prompt_tokens_details", "image_tokens"),
     "audio_input": ("prompt_tokens_details", "audio_tokens"),
@@ -76,7 +90,7 @@ _MEDIA: Final[Mapping[str, Path]] = {
     "audio_output": ("completion_tokens_details", "audio_tokens"),
 }
 """Paths of the counts of image and audio tokens. The prompt and completion counts include these tokens."""
-_SEARCHES: Final[tuple[Path, ...]] = (
+_SEARCHES: Final = _places(
     ("server_tool_use", "web_search_requests"),  # OpenRouter
     ("server_tool_use_details", "web_search_requests"),
     ("num_search_queries",),  # Perplexity
@@ -98,10 +112,12 @@ def _at(report: Any, path: Path) -> Any:
     return report
 
 
-def _first(report: Mapping[str, Any], paths: tuple[Path, ...]) -> int | None:
+def _first(report: Mapping[str, Any], places: _Places) -> int | None:
     """Return the first count above 0. Otherwise return 0 if a count is 0, and None if there is no count."""
+    if places.heads.isdisjoint(report):
+        return None
     found = None
-    for path in paths:
+    for path in places.paths:
         if path[0] in report and (number := count(_at(report, path))) is not None:
             if number:
                 return number
@@ -133,7 +149,7 @@ class Reports:
         if not prompt and not completion:
             return
         self.reported = True
-        cached = {name: number for name, paths in _CACHED.items() if (number := _first(usage, paths)) is not None}
+        cached = {name: number for name, places in _CACHED.items() if (number := _first(usage, places)) is not None}
         if prompt:
             self._cached = {**self._cached, **cached} if prompt == self._prompt else cached
             self._prompt = prompt

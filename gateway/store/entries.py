@@ -21,6 +21,7 @@ Three more kinds occur only in a spool, a second journal that another process re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ MAX_TEXT: Final = 1024
 """Maximum number of stored characters of a text. The longest legitimate texts are ARNs and error names."""
 MAX_LIST: Final = 256
 """Maximum number of stored items of a list, such as a call's tools or dropped fields."""
+_LONG_TEXT: Final = re.compile(rb'"[^"]{%d}' % (MAX_TEXT + 1))
 MAX_INTEGER: Final = 2**53
 """Maximum of a stored count or cost. JSON readers that use floats read it exactly, and a sum of a thousand such numbers
 fits into 64 bits."""
@@ -206,7 +208,7 @@ def _is_bounded(line: bytes) -> bool:
     if len(line) <= MAX_TEXT:
         return True
     # a list has a comma fewer than items; without escapes, a text stands between two quotes
-    return line.count(b",") < MAX_LIST and b"\\" not in line and max(map(len, line.split(b'"'))) <= MAX_TEXT
+    return line.count(b",") < MAX_LIST and b"\\" not in line and _LONG_TEXT.search(line) is None
 
 
 def _clean(value: Any) -> Any:

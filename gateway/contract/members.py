@@ -22,8 +22,8 @@ from gateway.contract.errors import Refused, invalid
 T = TypeVar("T")
 
 _DECODER: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_KEY: Final = re.compile(rb'[{,]\s*("[^"\\]*+(?:\\.[^"\\]*+)*+")\s*:\s*')
-_GAP: Final = re.compile(rb"\s*")
+_KEY: Final = re.compile(rb'\s*[{,]\s*"([^"\\]*+(?:\\.[^"\\]*+)*+)"\s*:\s*')
+_END: Final = re.compile(rb"\s*}")
 
 MAX_MEMBERS: Final = 1_000
 """Maximum number of top-level keys. Real bodies have at most about fifty."""
@@ -197,23 +197,21 @@ def _located(body: bytes, raws: Mapping[str, msgspec.Raw]) -> _Spans:
     for name, raw in raws.items():
         key = _KEY.match(body, at)
         # most keys have no escapes, so that their text is their name
-        if key is None or (key[1][1:-1] != name.encode() and _name(key) != name):
+        if key is None or (key[1] != name.encode() and _name(key) != name):
             raise _twice(body, at, spans)
-        value = bytes(raw)
-        start, end = key.end(), key.end() + len(value)
-        if body[start:end] != value:
+        value, start = bytes(raw), key.end()
+        at = start + len(value)
+        if body[start:at] != value:
             raise _repeated(name)
-        spans[name] = (key.start(1), start, end)
-        gap = _GAP.match(body, end)
-        at = gap.end() if gap else end
-    if spans and body[at : at + 1] != b"}":
+        spans[name] = (key.start(1) - 1, start, at)
+    if spans and _END.match(body, at) is None:
         raise _twice(body, at, spans)
     return spans
 
 
 def _name(key: re.Match[bytes]) -> str:
     try:
-        return str(orjson.loads(key[1]))
+        return str(orjson.loads(b'"%b"' % key[1]))
     except orjson.JSONDecodeError as error:
         raise invalid(f"the body is not a JSON object: a member's name cannot be read: {error}") from None
 

@@ -60,7 +60,7 @@ class Sender(msgspec.Struct, frozen=True):
     live: LiveCredentials
     log: Logger
 
-    async def open(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> UpstreamResponse:
+    def open(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> Awaitable[UpstreamResponse]:
         """Send the main request of an attempt. Return the reply, whose body is not read yet.
 
         Raises `UpstreamFailed` if there is no reply. If `storage.sync` is set, the journal is flushed to the disk
@@ -75,7 +75,7 @@ class Sender(msgspec.Struct, frozen=True):
             # from here on, the costs depend on the reply to this request, and not on an earlier reply
             attempt.sent, attempt.head, attempt.metering = attempt.sent + 1, None, None
 
-        return await self._open(call, attempt, request, Notices(before, begins))
+        return self._open(call, attempt, request, Notices(before, begins))
 
     async def open_step(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> UpstreamResponse:
         """Send a request of a plugin's `steps`. Such a request is free of charge.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Final
 
 HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -49,9 +49,12 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() or char.isspace() else "\ufffd" for char in text)
 
 
-def joined_headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+def joined_headers(pairs: Collection[tuple[str, str]]) -> dict[str, str]:
     """Return the headers by lower-case name, with the values of a repeated header joined by ", "."""
-    headers: dict[str, str] = {}
+    headers = {name.lower(): value for name, value in pairs}
+    if len(headers) == len(pairs):
+        return headers
+    headers.clear()
     for name, value in pairs:
         key = name.lower()
         headers[key] = f"{headers[key]}, {value}" if key in headers else value

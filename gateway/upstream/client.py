@@ -122,19 +122,28 @@ class UpstreamResponse:
         Raises `Truncated` if the connection breaks, `Stalled` if the body comes too slowly, and `UpstreamFailed` if the
         body has more than `limit` bytes.
         """
+        if self._exchange.is_complete and not self.coding:  # most short replies arrive together with their head
+            body = self._exchange.rest()
+            self._check_size(len(body), limit)
+            hold(len(body))
+            self.close()
+            return body
         self._begin(self._timeouts.read_seconds)
         parts = []
         size = 0
         while data := await self.next():
             size += len(data)
-            if size > limit:
-                message = f"{self._provider} answered {self.head.status} with more than {limit} bytes"
-                problem = Problem(UNAVAILABLE, message)
-                raise UpstreamFailed(problem)
+            self._check_size(size, limit)
             hold(size)
             self._seconds = self._timeouts.read_seconds + size / SLOWEST_BODY
             parts.append(data)
         return b"".join(parts)
+
+    def _check_size(self, size: int, limit: int) -> None:
+        """Raise `UpstreamFailed` if a body has more than `limit` bytes."""
+        if size > limit:
+            message = f"{self._provider} answered {self.head.status} with more than {limit} bytes"
+            raise UpstreamFailed(Problem(UNAVAILABLE, message))
 
     def close(self) -> None:
         """Give the connection back to the pool, or close it if it cannot be used again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -63,7 +63,7 @@ class Caller(msgspec.Struct, frozen=True):
 class Identify(Protocol):
     """The interface of a listener's mode. The listener calls its mode to identify a caller."""
 
-    async def __call__(self, caller: Caller) -> Identity:
+    def __call__(self, caller: Caller) -> Awaitable[Identity]:
         """Return the caller's identity.
 
         Raises `Refused` with the code `PERMISSION` for an unknown caller, and with `UNAVAILABLE` if no caller can be

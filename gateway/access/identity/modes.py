@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -77,11 +77,11 @@ class Modes:
         listener = self.listener(local)
         return listener is not None and listener.identity == "serve-headers"
 
-    async def identify(self, caller: Caller) -> Identity:
+    def identify(self, caller: Caller) -> Awaitable[Identity]:
         """Return a caller's identity. Raises `Refused` if the listener's mode cannot identify the caller."""
         match self._at(caller.local):
             case (_, mode):
-                return await mode(caller)
+                return mode(caller)
             case _:
                 raise unknown("the caller is not known")
 

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, Final, Protocol, cast
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -71,10 +71,13 @@ class Proxied:
         self._proxies: WeakSet[object] = WeakSet()
         """The checked connections, which come from a proxy and not from a node of the tailnet."""
 
-    async def __call__(self, caller: Caller) -> Identity:
-        if caller.connection not in self._proxies:
-            await self._refuse_nodes(caller)
-            self._proxies.add(caller.connection)
+    def __call__(self, caller: Caller) -> Awaitable[Identity]:
+        return self._whois(caller) if caller.connection in self._proxies else self._checked(caller)
+
+    async def _checked(self, caller: Caller) -> Identity:
+        """Check the connection of a caller, and return the caller's identity."""
+        await self._refuse_nodes(caller)
+        self._proxies.add(caller.connection)
         return await self._whois(caller)
 
     async def _refuse_nodes(self, caller: Caller) -> None:

@@ -17,7 +17,7 @@ A cache mark is a field that asks the provider to cache the prompt up to this po
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from time import monotonic
 from typing import Final, NamedTuple
@@ -104,7 +104,7 @@ class AutoCache(msgspec.Struct, frozen=True):
     last: LastCalls
     pool: ProcessPool
 
-    async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response:
+    def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Awaitable[Response]:
         candidate = attempt.candidate
         provider, target = candidate.offer.provider, candidate.target
         if (
@@ -113,10 +113,15 @@ class AutoCache(msgspec.Struct, frozen=True):
             or attempt.request.operation != GENERATE
             or candidate.way is Way.ESTIMATE
         ):
-            return await following(call, attempt)
+            return following(call, attempt)
         lifetime = lifetime_at(provider, target.caps)
         if not is_priced(call.runtime.prices.of(provider, target.model), lifetime):
-            return await following(call, attempt)
+            return following(call, attempt)
+        return self._marked(call, attempt, lifetime, following)
+
+    async def _marked(self, call: Call, attempt: Attempt, lifetime: CacheLifetime, following: AttemptNext) -> Response:
+        """Run the next step with cache marks in the request, if they will probably save money."""
+        candidate, target = attempt.candidate, attempt.candidate.target
         conversation = call.identity.login, call.session_id, target.provider, target.model
         began = self.last.clock()
         if self.last.may_mark(conversation, lifetime):

@@ -6,7 +6,7 @@ called and nothing is charged.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -35,14 +35,15 @@ class Filters(msgspec.Struct, frozen=True):
     after: AfterCalls
     turns: Turns
 
-    async def __call__(self, call: Call, following: Next) -> Response:
+    def __call__(self, call: Call, following: Next) -> Awaitable[Response]:
+        return self._filtered(call, following) if call.runtime.filters else following(call)
+
+    async def _filtered(self, call: Call, following: Next) -> Response:
         """Run the next step with the filtered request, and return its filtered response.
 
         Raises `Refused` if a filter blocks the call. Raises `PluginFailed` if a filter fails and the call must not
         continue without it.
         """
-        if not call.runtime.filters:
-            return await following(call)
         filters = await self._open(call)
         if not filters.opened:
             return await following(call)

@@ -5,7 +5,7 @@ No other step decides the order. The rules are in `call/candidate_order.py`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 import msgspec
 
@@ -19,10 +19,11 @@ from gateway.upstream.catalog import Offer
 class Order(msgspec.Struct, frozen=True):
     candidates: CandidateOrder
 
-    async def __call__(self, call: Call, following: Next) -> Response:
+    def __call__(self, call: Call, following: Next) -> Awaitable[Response]:
+        return following(call) if len(call.offers) == 1 else self._in_order(call, following)
+
+    async def _in_order(self, call: Call, following: Next) -> Response:
         """Put the offers in order, run the next step, and remember which offer has served the session."""
-        if len(call.offers) == 1:
-            return await following(call)
         session = call.identity.login, call.session_id, call.request.model
         call.offers = self._ordered(call, session)
         call.model = call.offers[0].model

@@ -11,13 +11,14 @@ The name of the model in the record of a call:
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 from gateway.call.chain import Call, Next
 from gateway.call.plan import NotGranted, not_granted
 from gateway.call.responses import Response
 
 
-async def planned(call: Call, following: Next) -> Response:
+def planned(call: Call, following: Next) -> Awaitable[Response]:
     """Set the plan and the granted offers (models of providers) of a call.
 
     Raises `Refused` if the caller has no role, or may not use a model of this name.
@@ -28,7 +29,11 @@ async def planned(call: Call, following: Next) -> Response:
     try:
         call.plan = runtime.plans(access, request.flag, request.dialect, request.operation, request.model)
     except NotGranted:
-        raise await asyncio.to_thread(not_granted, runtime.catalog, access, request.model) from None
+        return _refused(call)
     call.offers = call.plan.offers
     call.model = call.offers[0].model
-    return await following(call)
+    return following(call)
+
+
+async def _refused(call: Call) -> Response:
+    raise await asyncio.to_thread(not_granted, call.runtime.catalog, call.access, call.request.model)

@@ -5,6 +5,8 @@ The order of the offers is not changed. `call/conversion_choice.py` has the rule
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 import msgspec
 
 from gateway.call.chain import Call, Next
@@ -16,7 +18,7 @@ from gateway.contract.flag import START_JOB
 class Route(msgspec.Struct, frozen=True):
     conversions: Conversions
 
-    async def __call__(self, call: Call, following: Next) -> Response:
+    def __call__(self, call: Call, following: Next) -> Awaitable[Response]:
         """Run the next step with the candidates. Raises `Refused` if no provider can serve the client's format."""
         assert call.plan is not None
         call.candidates = call.plan.candidates_of(call.offers)
@@ -26,4 +28,4 @@ class Route(msgspec.Struct, frozen=True):
         if call.request.operation == START_JOB:
             # another provider would start a second job, with the buckets of the first provider's account and region
             call.candidates = call.candidates[:1]
-        return await following(call)
+        return following(call)

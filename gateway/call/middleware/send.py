@@ -33,7 +33,7 @@ from gateway.contract.flag import Head
 from gateway.contract.json_api import DecodedOnce
 from gateway.contract.losses import Way
 from gateway.upstream.client import MAX_BODY, UpstreamResponse
-from gateway.upstream.process_pool import DropRelay, ProcessPool, is_costly, yield_to_loop
+from gateway.upstream.process_pool import LARGE, DropRelay, ProcessPool, is_costly, yield_to_loop
 from gateway.upstream.reply_headers import forwarded
 from gateway.upstream.request_metadata import with_metadata
 from gateway.upstream.subjects import Subject
@@ -161,13 +161,15 @@ class CallProvider(msgspec.Struct, frozen=True):
         slow = not is_native or top.has_halves or any(mark in body for mark in candidate.flag.slow_marks)
         size = len(body) if slow else 0
         drop = DropRelay(attempt.drop)
-        await yield_to_loop(len(body))
+        if len(body) >= LARGE:
+            await yield_to_loop(len(body))
         client_request = attempt.request
         if provider.request_metadata:
             subject = Subject(call.identity.login, call.identity.node)
             client_request = with_metadata(client_request, provider.request_metadata, subject)
         request = await self.pool.run(size, drop, candidate.flag.build, client_request, candidate.target, drop)
-        await yield_to_loop(len(body))
+        if len(body) >= LARGE:
+            await yield_to_loop(len(body))
         if attempt.dropped and provider.on_loss == "refuse":
             raise _loss(attempt)
         return await self.sender.open(call, attempt, request)

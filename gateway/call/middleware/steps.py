@@ -68,16 +68,27 @@ class Steps(msgspec.Struct, frozen=True):
     fetching: Fetching
     flag_of: Callable[[Call, Attempt], Plugin | None]
 
-    async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response:
+    def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Awaitable[Response]:
         flag = self.flag_of(call, attempt)
         if flag is None:
-            return await following(call, attempt)
+            return following(call, attempt)
         drop = DropRelay(attempt.drop)
         try:
-            result: ClientRequest | StepResponse | PluginSteps
-            result = flag.steps(attempt.request, attempt.candidate.target, drop)
-            if not isinstance(result, ClientRequest):
-                result = await self._run(call, attempt, flag, result, drop)
+            steps = flag.steps(attempt.request, attempt.candidate.target, drop)
+        except UpstreamFailed as error:
+            self.sender.failed(attempt, error)
+            raise
+        if isinstance(steps, ClientRequest):
+            attempt.request = steps
+            return following(call, attempt)
+        return self._performed(call, attempt, flag, steps, drop, following)
+
+    async def _performed(
+        self, call: Call, attempt: Attempt, flag: Plugin, steps: PluginSteps, drop: DropRelay, following: AttemptNext
+    ) -> Response:
+        """Perform the steps of a plugin, and run the next step unless they end with a reply."""
+        try:
+            result = await self._run(call, attempt, flag, steps, drop)
         except UpstreamFailed as error:
             self.sender.failed(attempt, error)
             raise

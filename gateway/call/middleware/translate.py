@@ -8,7 +8,7 @@ gets every event of the reply and is closed at the end. Large bodies are transla
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -18,29 +18,33 @@ from gateway.call.reply_work import translate, unpacked
 from gateway.call.responses import Batch, Batches, Response, Stage, Stream, Whole
 from gateway.contract.flag import COUNT_TOKENS, Translation
 from gateway.contract.hooks import Hook
+from gateway.contract.registry import LoadedTranslator
 from gateway.upstream.process_pool import DropRelay, ProcessPool, is_costly
 
 
 class Translate(msgspec.Struct, frozen=True):
     pool: ProcessPool
 
-    async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response:
-        candidate = attempt.candidate
-        drop = DropRelay(attempt.drop)
-        translation, hooks = None, None
-        if candidate.translator is not None:
-            hooks = candidate.translator.hooks
-            request, target = attempt.request, candidate.target
-            opening = self.pool.run(len(request.top.body), drop, candidate.translator.open, request, target, drop)
-            translation = await opening
-            attempt.request = translation.request
+    def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Awaitable[Response]:
+        translator = attempt.candidate.translator
+        if translator is None:
+            return following(call, attempt)
+        return self._translated(call, attempt, translator, following)
+
+    async def _translated(
+        self, call: Call, attempt: Attempt, translator: LoadedTranslator, following: AttemptNext
+    ) -> Response:
+        hooks, drop = translator.hooks, DropRelay(attempt.drop)
+        request, target = attempt.request, attempt.candidate.target
+        translation = await self.pool.run(len(request.top.body), drop, translator.open, request, target, drop)
+        attempt.request = translation.request
         response = await following(call, attempt)
         match response:
             # the reply to a token-counting request has the same form in all dialects
-            case Whole(body=body) if hooks and translation is not None and attempt.request.operation != COUNT_TOKENS:
+            case Whole(body=body) if attempt.request.operation != COUNT_TOKENS:
                 work = self.pool.run_reply(body, drop, hooks["translation.whole"].run, translation.whole, body)
                 return replace(response, body=await work)
-            case Stream() if hooks and translation is not None:
+            case Stream():
                 return response.through(StreamTranslation(translation, hooks, self.pool, drop))
         return response
 

@@ -156,6 +156,11 @@ class Exchange:
             await self.change()
         return self._taken()
 
+    def rest(self) -> bytes:
+        """Return the bytes of a complete body that have not been read yet."""
+        assert self.is_complete
+        return self._taken()
+
     async def change(self) -> None:
         """Wait until bytes or an error arrive, or until more of the request can be sent."""
         self._waiter = waiter = asyncio.get_running_loop().create_future()

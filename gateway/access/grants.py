@@ -196,10 +196,10 @@ def _find_access(by_source: _BySource, providers: frozenset[str], identity: Iden
 
 
 def _by_source(grants: Sequence[Grant]) -> _BySource:
-    """Return the capabilities of each source (`src`). With this result, a caller's capabilities are found faster than
-    by a check of every grant.
+    """Return the capabilities of each source (`src`), so that not every grant must be checked for a caller.
 
-    Each capability has a pair as its key: the index of the grant in the configuration, and the index within the grant.
+    The key of a capability is a pair: the index of the grant in the configuration, and the index of the capability in
+    the grant.
     """
     by_source: _BySource = {}
     for outer, grant in enumerate(grants):

@@ -27,10 +27,10 @@ REGIONS: Final[Mapping[str, frozenset[str]]] = {
     "bedrock-eu": frozenset({"", "eu", "global"}),
     "bedrock-ap": frozenset({"", "apac", "jp", "au", "in", "global"}),
 }
-"""The region prefixes of model ids, by the price list that has the prices. "" stands for an id without a prefix.
+"""Maps a price list to the region prefixes of the model ids in this list. "" stands for an id without a prefix.
 
-For example, the prices of `eu.amazon.nova-lite-v1:0` are in `bedrock-eu`. If a model's prefix does not fit the
-configured list, the price is taken from the list that fits the prefix.
+For example, the price of `eu.amazon.nova-lite-v1:0` is in `bedrock-eu`. If a model's prefix does not fit the configured
+list, the price is taken from the list that fits the prefix.
 """
 POLICY_MODES: Final[frozenset[Mode]] = frozenset({"whois", "proxy-protocol", "serve-headers"})
 """Identity modes in which callers may have grants in the tailnet policy too. The checks cannot see these grants."""

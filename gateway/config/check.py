@@ -76,7 +76,7 @@ def _follows(fault: ErrorDetails, faults: Sequence[ErrorDetails]) -> bool:
     """Return whether a fault only follows from another fault. Such a fault is not reported.
 
     For example, if the only element of a list is wrong, pydantic also reports that the list is too short. If a field
-    also allows "", pydantic reports for each wrong value that it is not "".
+    allows "" beside other values, pydantic reports two faults for a wrong value. One of them says that it is not "".
     """
     loc = fault["loc"]
     if fault["type"] == "literal_error" and not _choices(fault):

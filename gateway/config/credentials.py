@@ -37,8 +37,8 @@ class AwsSettings:
     """The profile in the AWS configuration files. It is "" for the default chain."""
     assume_role: AssumeRole | None = None
     signs: bool = True
-    """True if the gateway signs each request with the credentials. The value is False if it makes short-term API keys
-    from them.
+    """True if the gateway signs each request with the credentials. False if the gateway makes short-term API keys from
+    the credentials.
     """
 
 
@@ -52,7 +52,7 @@ class KeyHelper:
 
 @dataclass(frozen=True, slots=True)
 class ServiceAccount:
-    """A Google service account. Its private key signs requests for access tokens, which are sent as the key."""
+    """A Google service account. The gateway gets access tokens with its private key, and sends a token as API key."""
 
     email: str
     key: Secret
@@ -65,9 +65,7 @@ class ServiceAccount:
     scopes: tuple[str, ...]
     """The scopes of the access tokens."""
     authorities: str = field(default="", repr=False)
-    """Certificates of the accepted authorities of the token endpoint in PEM format. The value is "" for the system's
-    authorities.
-    """
+    """The CA certificates (PEM) that are accepted for the token endpoint. The value is "" for those of the system."""
 
 
 CredentialSource = KeyHelper | ServiceAccount

@@ -4,10 +4,11 @@ A mark is the text that `document/redact.py` shows instead of a secret.
 
 - A save is stricter than a start: warnings are errors, an empty document is refused, and the caller may object
   (`Judge`).
-- A mark is allowed in a value for secrets, in a comment, and at a place where the present file has the same secret. At
-  any other place, such as a provider's description, it is refused, because the secret could be read there.
-- A mark is not replaced by its secret if readers of the new text could see the secret. Redaction hides every copy of a
-  secret that is in use. It hides an unused secret only if the secret's key or form shows that it is a secret.
+- A mark is allowed at three places: in a value for secrets, in a comment, and where the present file has the same
+  secret. At any other place, such as a provider's description, a mark is refused, because callers could read the
+  secret there.
+- A mark is not replaced by its secret if redaction would not hide the secret in the new text. Redaction hides every
+  copy of a secret that is in use. It recognises a secret that is no longer in use only by its JSON key or its form.
 - Nothing here writes a file. `config/document/atomic_file.py` does.
 """
 
@@ -152,12 +153,11 @@ def _restore(given: str, marks: list[_Mark]) -> str:
 
 
 def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
-    """Return the redaction marks, changed so that no secret will be visible in the saved text.
+    """Return the redaction marks, with changes to those whose secret redaction would not hide in the saved text.
 
-    - If a mark's secret stays hidden, the mark is returned unchanged. The secret replaces it in the saved text.
-    - If a secret in a comment would be visible, the saved text gets the mark and not the secret. An example is an old
-      API key.
-    - If any other secret would be visible, its mark gets a fault, because a mark must not be saved as a value.
+    - A mark whose secret stays hidden is returned unchanged. The secret will replace the mark.
+    - A mark in a comment, such as that of an old API key, stays in the saved text. The secret is not saved.
+    - Any other mark gets a fault, because a mark must not be saved as a value.
     """
     exposed = _exposed(given, marks) if marks else frozenset()
     if not exposed:

@@ -75,7 +75,7 @@ def _object(section: type[Section], flags: Collection[str]) -> dict[str, Any]:
 
 
 def _property(info: FieldInfo, made: Mapping[str, Any], flags: Collection[str]) -> dict[str, Any]:
-    """Return a field's schema, including the schema of the section inside the field."""
+    """Return a field's schema. If the field's value contains sections, the result includes their schema."""
     shape = {key: value for key, value in made.items() if key not in {"title", "examples"}}
     if shape.get("default", "") is None:
         del shape["default"]

@@ -31,7 +31,7 @@ class S3Bucket:
     """The profile in the AWS configuration files. It is "" for the default chain."""
     assume_role: AssumeRole | None = None
     authorities: str = field(default="", repr=False)
-    """Certificates of the accepted authorities in PEM format. The value is "" for the system's authorities."""
+    """The accepted CA certificates in PEM format. The value is "" for those of the system."""
 
     @property
     def url(self) -> str:
@@ -56,9 +56,10 @@ class Exporter:
 
     @property
     def name(self) -> str:
-        """The name under which the store keeps the export's progress: the key, the destination and the format.
+        """The name under which the store keeps the progress of the export.
 
-        If one of them changes, all calls are exported again.
+        The name consists of the key, the destination and the format. If one of these changes, all calls are exported
+        again.
         """
         return f"{self.id}:{self.destination} {self.format}"
 

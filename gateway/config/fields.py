@@ -43,7 +43,8 @@ _MAX_METADATA: Final = 16
 _LONGEST_RETENTION: Final = 3650 * 86400
 
 MAX_RECORDED_HEADERS: Final = 8
-"""Maximum number of headers whose values are recorded with calls. The store keeps sums for many of their values."""
+"""Maximum number of headers whose values are recorded with calls. For many values, the store keeps sums over the calls.
+"""
 _LONGEST_HEADER: Final = 64
 """Maximum length of the name of a recorded header. No header in use is longer."""
 ALL_HEADERS: Final = "*"
@@ -109,7 +110,10 @@ def _header_name(value: str) -> str:
 
 
 def _recorded_header(value: str) -> str:
-    """Return the name of a header whose values may be recorded. Raises `ValueError` for a header of secrets."""
+    """Return the name of a header in lower case. Raises `ValueError` if its values must not be recorded.
+
+    A header is never recorded if its name shows that the values may be secrets.
+    """
     name = _header_name(value)
     if len(name) > _LONGEST_HEADER:
         raise ValueError(f"{json.dumps(name[:20])}... is longer than {_LONGEST_HEADER} characters")

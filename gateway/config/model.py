@@ -58,11 +58,10 @@ class CircuitBreaker:
     closes."""
     slow_start_seconds: float = 30
     outlier: float = 0.2
-    """Limit (0 to 1) of the difference between a model's share of failed attempts and the joint share of its peers.
+    """Difference (0 to 1) of failure rates above which the circuit of a model opens. 1 means that it never opens.
 
-    If the model's share is higher by more than this number, the model's circuit opens. 1 means no limit. The peers are
-    the models that can serve its calls: the same model at other providers, and the other targets of the model's
-    aliases.
+    The failure rate of the model is compared with that of all its peers together. The peers are the models that can
+    serve its calls: the same model at other providers, and the other targets of the model's aliases.
     """
 
 
@@ -128,8 +127,8 @@ class Provider:
     model_cost_map: tuple[CostRule, ...] = ()
     """Rules for the prices of the provider's models. The first rule that matches is used."""
     base_models: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Maps a name in `models` to the id of the real model. A name that does not contain the id needs an entry. An
-    example is the ARN of an inference profile."""
+    """Maps a name in `models` to the id of the real model. An entry is needed for a name that does not contain the id,
+    such as the ARN of an inference profile."""
     flags: tuple[str, ...] = ()
     """Enabled compatibility flags (API formats) in the document's order, or the default flag. Unknown flags are left
     out."""
@@ -152,7 +151,7 @@ class Provider:
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers added to every request. The repr leaves them out, because some providers take their key in a header."""
     authorities: str = field(default="", repr=False)
-    """Certificates of the accepted authorities in PEM format. The value is "" for the system's authorities."""
+    """The accepted CA certificates in PEM format. The value is "" for those of the system."""
     calls_in_flight: int | None = None
     """Maximum number of calls in flight at the provider. It is None for no limit."""
     weight: int = 1
@@ -164,7 +163,7 @@ class Provider:
     """The provider's own timeouts. Missing timeouts are taken from the section `resilience`."""
     on_loss: Literal["report", "refuse"] = "report"
     auto_cache: AutoCaching = False
-    """The requests to which the gateway adds prompt-cache marks:
+    """The requests to which the gateway adds cache marks. These ask for prompt caching, as `cache_control` does.
 
     - False: none;
     - True: requests of clients whose API has no cache marks;
@@ -180,7 +179,7 @@ class Provider:
 
     @property
     def as_written(self) -> Provider:
-        """The provider without the models that the gateway has discovered. It changes only with the configuration."""
+        """The provider without discovered models. The result changes only if the configuration changes."""
         return replace(self, models=(), base_models={}) if self.discovers else self
 
     @property
@@ -256,8 +255,8 @@ class Bodies:
     limit: int = 0
     """Maximum number of bytes stored of a request's body, and of a reply's body. It is 0 if bodies are not stored."""
     retention: float | None = None
-    """Seconds for which bodies are stored. The value is None for ever, and 0 to remove stored bodies. No body is stored
-    longer than its call.
+    """Seconds for which bodies are stored. None means for ever. 0 means that stored bodies are removed. No body is
+    stored longer than its call.
     """
 
     @property

@@ -1,11 +1,11 @@
 """The base of all sections: one JSON object whose keys are the fields of a pydantic model.
 
-A field may have marks in its `Annotated` type:
+The `Annotated` type of a field may have annotations:
 
 - `PLANNED`: the key is known but has no effect yet. `Lacking` adds a text to the warning about such a key.
 - `Holds`: the value contains further sections, which are checked one by one.
 
-The top level of the document is in `root.py`, other sections are in `config/sections/`.
+The top level of the document is in `root.py`. Other sections are in `config/sections/`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pydantic.fields import FieldInfo
 from gateway.contract.settings_fields import fields_by_key
 
 PLANNED: Final = "planned"
-"""The mark of a configuration key that has no effect yet, because it is only planned or exists only in Aperture. If the
-key is used, a warning is reported."""
+"""The annotation of a configuration key that has no effect yet, because it is only planned or exists only in Aperture.
+If the key is used, a warning is reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Section(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Holds:
-    """The mark of a field whose value contains sections of one type:
+    """The annotation of a field whose value contains sections of one type (`section`):
 
     - `one`: the value is a section;
     - `list`: the value is a list of sections;
@@ -79,15 +79,15 @@ def keys(section: type[BaseModel]) -> Mapping[str, FieldInfo]:
 
 @cache
 def planned_keys(section: type[BaseModel]) -> Mapping[str, str]:
-    """Return the keys that have no effect yet, each with the text of its `Lacking` mark, or ""."""
+    """Return the keys that have no effect yet, each with the text of its annotation `Lacking`, or ""."""
     return {key: lacking_words(info) for key, info in keys(section).items() if PLANNED in info.metadata}
 
 
 def lacking_words(info: FieldInfo) -> str:
-    """Return the text of a field's `Lacking` mark, or "" if it has no such mark."""
+    """Return the text of a field's annotation `Lacking`, or "" if the field has no such annotation."""
     return next((mark.words for mark in info.metadata if isinstance(mark, Lacking)), "")
 
 
 def holds_of(info: FieldInfo) -> Holds | None:
-    """Return a field's `Holds` mark, or None."""
+    """Return a field's annotation `Holds`, or None."""
     return next((mark for mark in info.metadata if isinstance(mark, Holds)), None)

@@ -26,9 +26,9 @@ class Sharing(NamedTuple):
     """Settings of a gateway that shares its database with other gateways."""
 
     lease_seconds: float
-    """Seconds for which a gateway may spend its slice (share) of a quota without asking the database."""
+    """Seconds for which a gateway may spend its share of a quota's balance without asking the database."""
     goes_on: bool
-    """Whether calls continue if the database cannot be reached and the gateway's slices of the quotas are used up."""
+    """Whether calls continue if the database cannot be reached and the gateway's shares of quotas are used up."""
     has_config: bool = False
     """Whether the gateways share their configuration through the database too."""
 
@@ -42,7 +42,7 @@ class Postgres:
     """The replica that pages and reports read. It is None if they read `server`."""
     password: Secret = field(default_factory=Secret)
     authorities: str = field(default="", repr=False)
-    """The certificates of the trusted authorities, in PEM format. The value is "" for the system's own."""
+    """The accepted CA certificates in PEM format. The value is "" for those of the system."""
     sharing: Sharing | None = None
     """The settings for several gateways. The value is None if only one gateway may use the database."""
 
@@ -52,8 +52,7 @@ class Storage:
     url: str | None = None
     """The URL of the database, `sqlite:PATH` or `postgresql://...`. It is None for a file in the state folder."""
     retention: float | None = None
-    """Seconds for which calls and sessions are stored. The value is None for ever. Hourly and daily totals are never
-    deleted.
+    """Seconds for which calls and sessions are stored. None means for ever. Hourly and daily totals are never deleted.
     """
     sync: bool = False
     """True if a call is sent only after its line in the journal is on the disk."""

@@ -35,9 +35,9 @@ def give_memory_back() -> None:
 def limit_reads(transport: asyncio.BaseTransport) -> None:
     """Make a connection read at most `READ_BYTES` at a time. Call this before the connection has read anything.
 
-    asyncio allocates a buffer for each read, by default of 256 KB, and returns most of it after the read. A buffer of
-    this size is mapped separately, whether or not the allocator's parameters are set. So each read took four system
-    calls instead of one, and 15 us instead of 2. asyncio has no public setting for the size.
+    By default, asyncio allocates a buffer of 256 KB for each read, and returns most of it after the read. The C library
+    maps a buffer of 256 KB separately, whether or not the allocator's parameters are set. Each read then takes four
+    system calls instead of one, and 15 us instead of 2. asyncio has no public setting for the size of the buffer.
     """
     with suppress(AttributeError):  # another event loop, such as uvloop, has buffers of its own
         cast("Any", transport).max_size = READ_BYTES

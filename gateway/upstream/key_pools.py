@@ -52,7 +52,10 @@ def is_of_key(problem: Problem) -> bool:
 
 
 class KeyRest(msgspec.Struct, frozen=True):
-    """The seconds for which a key is still not used. A replaced process passes them on to the new process."""
+    """The times for which a key is not used, as they are handed over to the process that replaces this one.
+
+    The times are durations in seconds.
+    """
 
     name: str
     models: dict[str, float]

@@ -1,7 +1,7 @@
 """The names of the provider's reply headers that are passed on to clients.
 
-- Headers in `_NAMES` are passed on, for all API formats, because providers of several companies may use the same
-  format. The plugin of the provider's API format may name further headers (`Flag.passed_headers`).
+- Headers in `_NAMES` are passed on. This list is the same for all API formats, because a format may be used by several
+  companies with different headers. The plugin of an API format may name further headers (`Flag.passed_headers`).
 - Headers about the gateway's account at the provider are not passed on, because clients need not know it:
   `openai-organization`, `openai-project` and `anthropic-organization-id`.
 - Headers about the connection to the provider are not passed on.

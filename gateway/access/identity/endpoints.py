@@ -1,6 +1,6 @@
 """The names of listening sockets, such as `127.0.0.1:8080`.
 
-The gateway's own address in a connection determines the name of the socket that accepted it. This name identifies the
+A connection's local address gives the name of the socket that accepted the connection. This name identifies the
 listener. `process/sockets.py` opens the sockets.
 """
 

@@ -26,7 +26,7 @@ from gateway.access.identity.localapi import LocalApi, LocalApiFailed, NotRunnin
 UNCERTAIN_AT_ONCE: Final = 2
 """Maximum number of simultaneous requests for addresses outside the tailnet.
 
-Each of them may hold tailscaled's lock for 0.18 s. Requests for tailnet addresses wait for the same lock.
+Each of them may hold tailscaled's lock for 0.18 to 0.4 s. Requests for tailnet addresses wait for the same lock.
 """
 WAIT_SECONDS: Final = 10.0
 """Maximum seconds for which a request waits until it is sent."""
@@ -36,8 +36,8 @@ MAX_WAITING: Final = 64
 """Maximum number of unanswered requests for addresses outside the tailnet. At this number, a new request for such an
 address is refused.
 
-One request takes 0.18 to 0.4 s. If more of them waited, the newest one could wait longer than `WAIT_SECONDS`. Requests
-for tailnet addresses are never refused for this reason.
+One request takes 0.18 to 0.4 s. If more requests waited, the newest one could wait longer than `WAIT_SECONDS`. Requests
+for tailnet addresses are not limited.
 """
 STATUS_SECONDS: Final = 0.5
 """Maximum seconds to wait for tailscaled's status. Health checks may have a timeout of one second."""

@@ -42,7 +42,7 @@ class Modes:
         The default socket is always included, because its tailscaled may forward connections to any listener."""
         self._sources = Sources()
         self._ids: WeakKeyDictionary[object, str] = WeakKeyDictionary()
-        """The ids of connections in `Origin`."""
+        """The id of each connection that is passed on to another process (`Origin.id`)."""
         self._proxy_refusals = ProxyRefusals(log)
         self._by_endpoint: dict[str, tuple[Listener, Identify]] = {}
         self._call_listeners: list[Listener] = []
@@ -141,8 +141,9 @@ class Modes:
         return list(dict.fromkeys(identities))
 
     async def faults(self) -> tuple[str, bool]:
-        """Return two values: the reason why a listener cannot identify callers at the moment ("" if all can), and True
-        if no listener can.
+        """Return why a listener cannot identify callers at the moment, and whether no listener can identify callers.
+
+        The reason is "" if all listeners can identify callers.
         """
         reasons = await asyncio.gather(*map(self._fault, self._call_listeners))
         return next(filter(None, reasons), ""), all(reasons)

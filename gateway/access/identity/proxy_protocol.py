@@ -5,8 +5,8 @@
 - Whoever connects can write any address into the header. So only the proxies in the listener's configuration may
   connect. If no proxy is configured, every process of this machine may connect. `config/advice.py` warns about this.
 - If tailscaled has no network device, nodes of the tailnet connect from 127.0.0.1, as a proxy does. Such a node could
-  forge a PROXY header. Therefore the gateway asks tailscaled who is behind each connection from this machine. It
-  refuses the connection if the answer is a node. For a connection of `tailscale serve`, the answer is nobody.
+  forge a PROXY header. Therefore the gateway asks tailscaled for the identity behind each connection from this machine.
+  If the identity is a node, the connection is refused. A connection of `tailscale serve` has no such identity.
 """
 
 from __future__ import annotations

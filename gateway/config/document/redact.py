@@ -34,8 +34,9 @@ class Known(NamedTuple):
     text: str
     """The secret as the document spells it, with escapes and without quotes."""
     roles: frozenset[Role] = frozenset()
-    """Roles of the strings that contain the secret although their JSON key is not one for secrets. An example is a
-    `baseurl` with a password.
+    """Roles of the strings that contain the secret, without those whose JSON key shows that they are secret.
+
+    An example is the role of a `baseurl` with a password.
     """
 
 

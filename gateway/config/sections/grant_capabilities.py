@@ -150,8 +150,8 @@ def policy_capabilities(app: Mapping[str, Any]) -> tuple[tuple[Capability, ...],
 def _item(raw: Any, origin: str) -> tuple[Capability | None, list[str]]:
     """Return the capability of an object, and the messages about the object.
 
-    The capability is None if the object has a fault. The object was not read from a file, so the report gives every
-    path the offset 0.
+    The capability is None if the object has a fault. The messages name paths, but no lines, because the object was not
+    read from a file.
     """
     report = Report("", Document("", raw, dict.fromkeys(_paths(raw), 0)))
     section = check(CapabilitySection, raw, (), report)
@@ -161,10 +161,7 @@ def _item(raw: Any, origin: str) -> tuple[Capability | None, list[str]]:
 
 
 def _paths(raw: Any) -> Iterator[Path]:
-    """Yield the paths of all keys, of the list elements under them, and of the keys of these elements.
-
-    Their forms are `(key,)`, `(key, index)` and `(key, index, key)`. No fault has a longer path.
-    """
+    """Yield the paths of an object that a message may name: `(key,)`, `(key, index)` and `(key, index, key)`."""
     for key, value in raw.items() if isinstance(raw, dict) else ():
         yield (key,)
         for index, item in enumerate(value) if isinstance(value, list) else ():

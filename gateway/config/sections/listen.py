@@ -40,9 +40,7 @@ class Address(NamedTuple):
 
 
 def parse_listen(text: str) -> Address:
-    """Return the address that a text gives. Raises `ValueError` for any other text. The message shows the expected
-    form.
-    """
+    """Return the parsed address. Raises `ValueError` if the text is no address. The message shows the expected form."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path or not path.isprintable():

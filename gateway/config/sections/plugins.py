@@ -1,6 +1,6 @@
 """The section `plugins`: the filters that are switched on, in their order, each with its settings.
 
-Each filter has an object. Its keys are the fields of the filter's `Settings`, and `on_error`.
+The value of each filter is an object. The object's keys are the fields of the filter's `Settings`, and `on_error`.
 """
 
 from __future__ import annotations

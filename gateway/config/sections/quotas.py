@@ -138,7 +138,8 @@ def _check_name(name: str, before: dict[str, str], report: Report) -> bool:
     `team:<user>`.
 
     Warn if two quotas could have buckets of the same name. `before` has the earlier quotas with a template: it maps the
-    part of a name before the template (`team:`) to the whole name. If `name` has a template, this function adds it.
+    part of a name before the template (`team:`) to the whole name. If `name` has a template, an entry for `name` is
+    added to `before`.
     """
     templates = _TEMPLATE.findall(name)
     if templates and not (len(templates) == 1 and templates[0] in TEMPLATES and name.endswith(f":{templates[0]}")):

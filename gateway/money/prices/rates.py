@@ -50,8 +50,9 @@ PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
 )
 """Kinds of tokens that another kind includes. For example, `image_input` is a part of `input`.
 
-The first value is the including kind. The second value is used if the model has no separate price for the part. If it
-is True, the part has the price of the including kind. If it is False, the cost of a call with such tokens is unknown.
+The first value is the including kind. The second value says what to do if a model has no separate price for the part.
+True means that the part has the price of the including kind. False means that the cost of a call with such tokens is
+unknown.
 """
 
 FEES: Final = ("web_search", "file_search")

@@ -198,7 +198,7 @@ def _steps(prices: Entry, standard: Units) -> Steps:
 
 
 def _complete(steps: Steps, standard: Steps) -> Steps:
-    """Return `steps`, and a step with unknown prices for each prompt length that only `standard` has."""
+    """Return `steps` with additional steps of unknown prices, for the prompt lengths that only `standard` has."""
     known = {above for above, _ in steps}
     missing = [(above, UNKNOWN) for above, _ in standard if above not in known]
     return tuple(sorted([*steps, *missing], key=lambda step: step[0]))

@@ -298,7 +298,7 @@ class Quotas:
         return self._ledgers[key.kind].shared(key.name, defined or rule, self.clock())
 
     def take(self, bucket: Bucket, terms: str, amount: int, *, estimated: bool = False) -> Charge:
-        """Subtract the amount that a worker has charged for a call from a bucket. Return the charge.
+        """Charge a bucket for a call of a worker, and return the charge.
 
         `terms` is the rule of the bucket in the worker, as text (`Rule.terms`).
         """

@@ -58,8 +58,8 @@ class Exceeded(Exception):
         self.retry_after = retry_after
         """Estimated number of seconds, at least 1, until a call may begin."""
         self.short = short
-        """The amount with which the call could begin if the bank of shared buckets grants it. It is None if the refusal
-        is final.
+        """The amount that must be requested from the bank (`leases.py`) so that the call may begin. It is None if the
+        refusal is final.
         """
 
     @property
@@ -103,8 +103,8 @@ def _unreserved(chain: Links) -> int:
 
 
 def _short(chain: Links, amount: int) -> Short | None:
-    """Return the amount that the call needs from the first bucket for which the bank can be asked. Return None if there
-    is no such bucket.
+    """Return the amount that the call needs from the first bucket of which the bank may grant more to this gateway.
+    Return None if there is no such bucket.
     """
     asked = [(name, bucket) for name, bucket in chain if bucket.can_ask]
     if not asked:

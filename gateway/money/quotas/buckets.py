@@ -188,8 +188,9 @@ class LiveBucket:
 
     @property
     def can_ask(self) -> bool:
-        """Whether this gateway can ask for more of the bucket. It never can, unless several gateways share the bucket
-        (`slices.py`).
+        """Whether this gateway may ask the bank for more of the bucket's balance (`leases.py`).
+
+        There is a bank only for buckets that several gateways share.
         """
         return False
 

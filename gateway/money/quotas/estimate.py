@@ -239,8 +239,8 @@ def _usual(body: bytes, contents: Contents) -> int:
 def _marks(body: bytes) -> tuple[bool, bool]:
     """Return whether a body may ask for prompt caching, and whether it may name a service tier.
 
-    The fields that ask for this may be at any depth, so the bytes of the body are searched for the names of the fields.
-    A name could be written with an escaped letter. So both results are True for a body with an escaped letter.
+    The fields for caching and tiers may be at any depth, so the bytes of the body are searched for their names. A name
+    could be written with an escaped letter. So both results are True for a body with an escaped letter.
     """
     if b"\\" in body and _HIDDEN.search(body) is not None:
         return True, True

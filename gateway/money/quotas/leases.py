@@ -28,14 +28,16 @@ import msgspec
 from gateway.money.quotas.buckets import SECOND, Bucket, Charge, LiveBucket, Rule
 
 SHARE: Final = 2
-"""Divisor of a bucket's free balance: the gateways together may take 1/2 of it ahead of their calls, each an equal
-share. So slices get smaller as the bucket gets emptier.
+"""Divisor of a bucket's free balance. Half of this balance may be granted for later calls, in equal shares.
+
+For example, each of four gateways may get an eighth of the free balance. So slices get smaller as the bucket gets
+emptier.
 """
 
 
 class NotOpen(Exception):
-    """The error if the bank does not know the gateway, or knows a newer process of it. The gateway must call
-    `Bank.open`.
+    """The error if the gateway is not registered at the bank, or if a newer process of this gateway is. The gateway
+    must call `Bank.open`.
     """
 
 
@@ -130,13 +132,13 @@ class Bank(Protocol):
 
     @property
     def needs_reports(self) -> bool:
-        """Whether the bank learns the charges to rate limits only from `Ask.spent`, and not from the records of calls.
+        """Whether the bank learns how much of a rate limit was used only from `Ask.spent`, and not from call records.
 
         While such a bank cannot be reached, calls use the last known balances of rate limits.
         """
 
     async def open(self, asks: Sequence[Ask]) -> Sequence[Answer]:
-        """Register the gateway, and answer `asks`. First, take back the slices of an earlier process of the gateway."""
+        """Take back the slices of an earlier process of the gateway, register the gateway, and answer `asks`."""
 
     async def exchange(self, asks: Sequence[Ask]) -> Sequence[Answer]:
         """Answer `asks`, and renew all leases of the gateway. Raises `NotOpen` if the gateway must open first."""

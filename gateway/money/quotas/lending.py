@@ -1,9 +1,12 @@
-"""Lends slices (parts of the balances of buckets) to the workers of a gateway. The gateway's keeper process lends them.
+"""Lends slices (parts of the balances of buckets) to the workers of a gateway.
+
+The lender is the keeper: the process of the gateway that keeps the balances and stores the records of calls.
 
 - The unspent part of a worker's slice is not free for other processes (`LiveBucket.leased`).
 - A charge is subtracted from the bucket and from the worker's slice when the keeper reads the record of the call.
-- If a slice is too small for a call, the other workers are asked to give back what they do not need (a recall). When
-  all have answered, the worker may ask again. So a call is refused only if no process has anything left for it.
+- If a worker's slice is too small for a call, the other workers are asked to give back what they do not need (a
+  recall). When all of them have answered, the first worker may ask for a larger slice again. So a call is refused only
+  if no process has anything left for it.
 
 This module does no I/O. `gateway.process.workers` talks to the workers, and `gateway.call.spools` reads their records.
 """
@@ -65,9 +68,7 @@ class Lender:
         return [self._answer(worker, ask) for ask in asks]
 
     def spend(self, worker: str, bucket: Bucket, amount: int) -> None:
-        """Count `amount`, the charge of a worker's call, as spent from the worker's slice. The bucket is already
-        charged.
-        """
+        """Subtract the charge for a worker's call from the worker's slice. The bucket itself is already charged."""
         leases = self._leases.get(worker)
         if leases is not None:
             lease = leases.get(bucket, Lease())

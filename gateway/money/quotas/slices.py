@@ -65,8 +65,10 @@ class Slices:
     since: float = 0.0
     """Unix time in seconds at which the present quotas were loaded."""
     low: Callable[[Bucket], None] = field(default=lambda _bucket: None)
-    """A function that is called for a bucket for which the bank should be asked soon: its slice gets low, or another
-    gateway needs it more."""
+    """A function that is called with a bucket about which a request should soon be sent to the bank.
+
+    The request asks for more if the slice gets low. It gives back the unreserved part of the slice if the bucket is
+    scarce, because another gateway may need it."""
     charged: Callable[[Bucket], None] = field(default=lambda _bucket: None)
     """A function that is called for each charge to a bucket."""
     active: dict[Bucket, SlicedBucket] = field(default_factory=dict)
@@ -135,7 +137,10 @@ class Slices:
 
 
 def _needs(free: int, wants: Sequence[Want]) -> Sequence[Need]:
-    """Return the amounts that the bank must grant so that `free` and the grants cover all `wants`."""
+    """Return the amounts that the bank must grant so that all waiting calls (`wants`) can begin.
+
+    `free` is the unreserved part of the slice.
+    """
     needs = []
     for want in wants:
         have = free + want.others
@@ -163,7 +168,7 @@ class SlicedBucket(LiveBucket):
     dry_until: float = 0.0
     """Time until which the bank is not asked, because it has just refused a call."""
     scarce_until: float = 0.0
-    """Time until which nothing is taken for later calls, because the bank has refused a call."""
+    """Time until which nothing is requested from the bank for later calls, because the bank has refused a call."""
 
     @property
     def goes_on(self) -> bool:

@@ -23,7 +23,7 @@ from gateway.upstream.credentials.sigv4 import Credentials, Signable, Signer
 CONNECT_SECONDS: Final = 5
 READ_SECONDS: Final = 10
 TRIES: Final = 3
-"""Maximum number of tries of a request to STS or SSO. botocore waits about a second in between."""
+"""Maximum number of attempts of a request to STS or SSO. botocore waits about a second between two attempts."""
 
 _NOBODY: Final = (
     'name a profile in "aws": {"profile": ...}, set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the '
@@ -95,7 +95,7 @@ class Chain:
         return Credentials(frozen.access_key, frozen.secret_key, frozen.token or "", expires_at, source)
 
     def assume(self, base: Credentials, session: RoleSession) -> Credentials:
-        """Return the credentials of a role that the credentials `base` assume.
+        """Assume a role with the credentials `base`, and return the role's credentials.
 
         Raises `CredentialFailed` if the role cannot be assumed.
         """

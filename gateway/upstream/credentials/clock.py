@@ -13,7 +13,7 @@ from time import time
 from typing import Final
 
 TOLERANCE_SECONDS: Final = 60.0
-"""Largest error of the clock, in seconds, that is not corrected. Signatures stay valid for longer than this."""
+"""Seconds by which the clock may be wrong without a correction. AWS and Google accept larger errors."""
 
 
 class Clock:

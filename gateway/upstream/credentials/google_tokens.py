@@ -111,10 +111,10 @@ class GoogleAccess:
         return self._token
 
     async def has_other(self, _subject: Subject, refused: Signer | Key, date: str) -> bool:
-        """Return whether there is a token other than the refused one. If there is none yet, request a new token.
+        """Correct the clock, request a new token if necessary, and return whether a token other than `refused` exists.
 
-        First, the clock is corrected by `date`, the header `Date` of the refusal. If the clock was wrong, the refused
-        token may have expired unnoticed.
+        `date` is the header `Date` of the refusal, by which the clock is corrected. If the clock was wrong, the refused
+        token may have expired without being renewed.
         """
         self._clock.learn(date)
         return await self._token.other_than(refused) is not None

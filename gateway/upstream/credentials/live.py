@@ -1,7 +1,7 @@
 """The credentials that change at run time. They are obtained, renewed, and replaced when a provider refuses them.
 
-Their sources are settings for AWS, programs that print keys, and Google service accounts (`Provider.issuer_of`). Of
-several keys of a provider, each may have a source of its own. `keys.py` has the fixed keys of the configuration, and
+The sources of credentials are AWS, programs that print keys, and Google service accounts (`Provider.issuer_of`). If a
+provider has several keys, each key may have its own source. `keys.py` has the fixed keys of the configuration, and
 decides whether a request has the client's own credential.
 """
 

@@ -66,8 +66,8 @@ class Signable:
 class Signer:
     """Signs requests to one service in one region with the same credentials.
 
-    The signing key depends on the day. It is derived once for each day, because this takes four of the five HMACs of a
-    signature.
+    The signing key depends on the day, and is derived once for each day. This saves four of the five HMACs of each
+    further signature.
     """
 
     __slots__ = ("_day", "_key", "_scope", "credentials", "region", "service")

@@ -31,8 +31,8 @@ STATES: Final[tuple[State, ...]] = ("closed", "open", "half_open", "slow_start")
 MAX_DOUBLINGS: Final = 3
 """Maximum number of times that `open_seconds` is doubled: 15 seconds become two minutes at most.
 
-Each failed probe is one slow attempt of a client. A longer time would keep a provider unused long after it has
-recovered."""
+Doubling saves clients from slow attempts that fail as probes. But with too many doublings, a provider would stay unused
+long after it has recovered."""
 FIRST_SHARE: Final = 0.1
 """Share of the attempts that pass at the beginning of the slow start."""
 
@@ -88,7 +88,7 @@ class Circuit:
         self._probes = 0
         """Number of probes in the present group, which has at most `half_open` probes."""
         self._probed_at = 0.0
-        """The time at which the last probe was let pass."""
+        """The time at which the circuit let the last probe pass."""
         self._successes = 0
         self._credit = 0.0
 

@@ -32,8 +32,10 @@ MAX_HELD: Final = 60.0
 send a wait of hours because of a quota that does not concern all calls.
 """
 OUTLIER_CALLS: Final = 4
-"""Factor for `CircuitBreaker.calls`. The failure rate of a model is compared with that of its peers only if the model
-has at least this many attempts, and all peers together too. With fewer attempts, a difference may be chance.
+"""Factor for `CircuitBreaker.calls`. The product is the number of attempts that a comparison of failure rates needs.
+
+The rate of a model is compared with that of its peers only if the model has at least so many attempts, and all its
+peers together have as many. With fewer attempts, a difference may be chance.
 """
 MAX_WORDS: Final = 300
 """Maximum number of characters of an error's message that are kept."""

@@ -53,8 +53,8 @@ class Connection(asyncio.Protocol):
         """Send a request, and return the reply when its head has arrived. `begins` is called before the first byte is
         sent.
 
-        `has_body` says whether the reply may have a body. If the provider answers before the whole body of the request
-        is sent, its rest is not sent, and the connection is not used again.
+        `has_body` says whether the reply may have a body. If the provider answers before the whole request is sent, the
+        rest of the request is not sent, and the connection is not used again.
 
         Raises `TimeoutError` if no head arrives within `seconds`, and `BrokenOff` if the connection ends before that.
         """

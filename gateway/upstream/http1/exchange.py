@@ -57,7 +57,9 @@ class Exchange:
         self._parser = httptools.HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(**_LENIENCIES)
         self._has_body = has_body
-        """Whether the request's method allows a reply with a body. HEAD does not, whatever the head says."""
+        """Whether the request's method allows a reply with a body. Replies to HEAD have none, even with a
+        `Content-Length`.
+        """
         self._pause = pause
         self._resume = resume
         self._paused = False
@@ -65,7 +67,8 @@ class Exchange:
         self._head: Head | None = None
         self._framing_bytes = 0
         self._is_delimited = False
-        """Whether the body has a length or chunks. Otherwise it ends with the connection."""
+        """True if the body has a length or chunks. False if only the end of the connection shows where the body ends.
+        """
         self._parts: list[bytes] = []
         self._buffered = 0
         self._error: BaseException | None = None

@@ -112,10 +112,11 @@ class Caps:
     """True if the model signs its reasoning, and accepts earlier reasoning only with its signature."""
     redacted_reasoning: bool = False
     portable_signatures: str = ""
-    """The model family, such as `claude`, whose signatures of thinking are valid at every provider. It is "" for none.
+    """The model family, such as `claude`, whose signatures of thinking are valid at every provider. It is "" if there
+    is no such family.
 
-    If the value is the model's own `family`, clients get the signatures unchanged. Otherwise the gateway adds the name
-    of the model's family to each signature.
+    If the model belongs to this family, clients get its signatures unchanged. Otherwise the gateway adds the name of
+    the model's own `family` to each signature.
     """
     reasoning_content: bool = False
     """True if a request may contain the model's earlier thinking as plain text.
@@ -214,8 +215,8 @@ def capabilities(model: str, overrides: Mapping[str, Any] = _NO_OVERRIDES) -> Ca
 def fits(pattern: str, model: str, base: str) -> bool:
     """Return whether a glob in the configuration matches `model`, `base` or `base_id(base)`.
 
-    Usually `base` equals `model`. But some names do not contain the model's id, such as the ARN of an application
-    inference profile. Then `base` is the id.
+    Usually `base` equals `model`. But if `model` is a name without the model's id, such as the ARN of an application
+    inference profile, `base` is the id.
 
     >>> model = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
     >>> capabilities.fits("anthropic.claude-*", model, model), capabilities.fits("nova-*", model, model)

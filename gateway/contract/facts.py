@@ -63,11 +63,12 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
     usage: Usage = Usage()
     kind: str = MESSAGE
-    """The kind of work. Any kind that is not in this list has the provider's own name.
+    """The kind of work.
 
     - `message`: the reply. `fallback`: a reply by a model that replaced the requested model.
     - `declined`: output that the model wrote before it declined to answer.
-    - `compaction`: a summary of the earlier conversation. `advisor`: advice by another model."""
+    - `compaction`: a summary of the earlier conversation. `advisor`: advice by another model.
+    - Any other kind has the provider's own name."""
     model: str = ""
     """The model that did the work, as the provider names it. It is "" if the provider names none."""
     tier: str = ""
@@ -106,7 +107,7 @@ class Facts:
     inexact: bool = False
     """True if the cost is an estimate, for example because a tool's fee depends on its running time."""
     charged: int | None = None
-    """The cost in nanodollars that the provider reports, as OpenRouter does. It is None if it reports none."""
+    """The cost in nanodollars that the provider reports, as OpenRouter does. It is None if no cost is reported."""
     stop: str = ""
     """The provider's stop reason, unchanged. It is "" if there is none yet."""
     tools: list[str] = field(default_factory=list)

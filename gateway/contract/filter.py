@@ -91,7 +91,7 @@ class Filter(Protocol):
 
         For a stream, the gateway calls this after the last event. Then it is too late to refuse the reply: the client
         keeps it, and an exception of this method is only in the log and in the record. The gateway does not call this
-        for a stream larger than `REPLIED_BYTES`, or for a count of tokens.
+        for a stream larger than `REPLIED_BYTES`, or for the operation `count_tokens`.
 
         >>> class Cache:
         ...     def replied(self, reply):

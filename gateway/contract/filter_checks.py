@@ -43,9 +43,9 @@ def opened_fault(opened: Any) -> str:
 
 
 def _fits(opened: Any, own: str, name: str) -> bool:
-    """Return whether the method `own` may be the method `name` with a misspelt name.
+    """Return whether `own` may be a misspelt name of the method `name`.
 
-    It may be if it takes the arguments of `name`, and if the plugin's own code never calls it.
+    This is possible if `own` takes the arguments of `name`, and if the plugin's code never calls `own` itself.
     """
     module = sys.modules.get(type(opened).__module__)
     is_right = not function_fault(name, METHODS[name], getattr(opened, own), may_wait=True)

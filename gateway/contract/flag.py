@@ -232,8 +232,9 @@ class Flag(FlagFacts, Protocol):
         """Return a changed request to send after the provider has refused `request`, or None to send none.
 
         - `build` leaves out the features whose names are in `request.without`. A changed request may add names.
-        - Each changed request after the first one of an attempt must add at least one name.
-        - The gateway sends at most five changed requests in an attempt.
+        - If the provider refuses a changed request too, the gateway calls `retry` again. From the second changed
+          request on, each one must add at least one name.
+        - The gateway sends at most five changed requests in one attempt.
         - If the provider accepts a changed request, later calls of the same model leave out the same features.
 
         >>> def retry(request, target, problem, drop):

@@ -76,7 +76,7 @@ class Hook:
         """The top-level package of the plugin. A failure is reported with the innermost line of this package."""
         self.function = function
         self.is_default = is_default
-        """Whether `function` is not the plugin's own, but one of `defaults.py`."""
+        """True if `function` is a default of `defaults.py`, and not the plugin's own function."""
         self.call = self._call(function)
         """A callable that calls `function` through `run`. For a hook without a function, it is `run` itself.
 

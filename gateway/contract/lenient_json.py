@@ -21,7 +21,7 @@ _HALF: Final = re.compile(
 )
 """Pattern for the escape of a lone half of a surrogate pair, in a text whose escaped backslashes are masked.
 
-Both alternatives begin with the same bytes, which makes the search fast."""
+Both alternatives of the pattern begin with the same bytes, which makes the search fast."""
 _BOM: Final = b"\xef\xbb\xbf"
 _BACKSLASH: Final = b"\\\\"
 _MASK: Final = b"\0\0"

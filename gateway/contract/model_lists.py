@@ -120,10 +120,10 @@ class ModelSearch:
 
     An error reply ends the search, and the generator does not get this reply."""
     subdomain: str = ""
-    """The first label of the host that has the list. It is "" if the provider's host has it.
+    """The first label of the host that has the list. It is "" if the provider's own host has the list.
 
-    For example, `lists` sends the requests to `lists.us.example.com` and not to `models.us.example.com`. On the other
-    host, the path of the provider's base URL is not used.
+    For example, if the provider's host is `models.us.example.com`, the label `lists` sends the requests to
+    `lists.us.example.com`. The path of the provider's base URL is not used for these requests.
     """
 
 

@@ -130,8 +130,8 @@ def import_plugin(path: Path) -> Any:
 class HeldLoader(SourceFileLoader):
     """A loader that imports a module from a copy of its source.
 
-    The loader uses a bytecode file if it was made from a source with the same size and `mtime`. It writes no bytecode
-    files.
+    The loader uses a bytecode file if the file was made from a source with the size and the `mtime` of the copy. It
+    writes no bytecode files.
     """
 
     def __init__(self, fullname: str, path: str, source: bytes, mtime: int | None = None) -> None:
@@ -148,7 +148,7 @@ class HeldLoader(SourceFileLoader):
         return self._source if path == self.path else super().get_data(path)
 
     def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
-        """Write no bytecode file, because Python might use it for a newer source with the same size and `mtime`."""
+        """Write no bytecode file. Python might use the file for a newer source with the same size and `mtime`."""
 
 
 class _Finder(MetaPathFinder):

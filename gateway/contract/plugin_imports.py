@@ -49,8 +49,8 @@ def has_lasting_threads() -> bool:
 def import_mistake(name: str, error: BaseException, package: str, place: str) -> Mistake:
     """Return a `Mistake` for an exception of an import, with the file and line of the plugin's code.
 
-    `package` is the top-level package of the plugin. If the import failed before any of its code ran, the mistake has
-    `place` instead of a file and line.
+    `package` is the top-level package of the plugin. If the import failed before any of the package's code ran, the
+    mistake has `place` instead of a file and line.
     """
     cause = " ".join(f"{type(error).__name__}: {_text(error)}".split())[:MAX_CAUSE]
     line = _line(error, package)

@@ -53,7 +53,7 @@ class Source:
 
     @property
     def folder(self) -> list[str] | None:
-        """A list with the folder of the package whose `__init__.py` this file is. It is None for any other file."""
+        """A list with the file's folder, if the file is the `__init__.py` of a package. It is None otherwise."""
         folder, name = os.path.split(self.path)
         return [folder] if name == _INIT else None
 
@@ -260,7 +260,7 @@ class _Finder(MetaPathFinder):
         self.packages: tuple[Package, ...] = ()
         self.modules: Mapping[str, Source] = {}
         self.namespaces: frozenset[str] = frozenset()
-        """The names of the namespace packages that contain the modules."""
+        """The names of the namespace packages that contain copied modules."""
 
     def find_spec(
         self,

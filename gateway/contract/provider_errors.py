@@ -25,9 +25,9 @@ from gateway.contract.errors import BadFrame, Problem, UpstreamFailed
 from gateway.contract.flag import Head
 
 MAX_RETRY_AFTER: Final = 86_400
-"""Maximum seconds of a provider's `Retry-After` that clients get. A larger number is reduced to this one."""
+"""Maximum seconds of a `Retry-After` that comes from a provider. A larger number is reduced to this maximum."""
 LONGEST_RETRY_AFTER: Final = 32 * 86_400
-"""Maximum seconds of any `Retry-After` that clients get. A quota for a calendar month refills within 32 days."""
+"""Maximum seconds of any `Retry-After`, even of the gateway's own quotas. A monthly quota refills within 32 days."""
 
 MAX_WORDS: Final = 500
 """Maximum number of characters that an error message quotes from a provider's plain text."""

@@ -1,6 +1,6 @@
 """The record of a call. The log, the store, the metrics and the API use the names of its fields.
 
-`tests/test_vocabulary.py` checks this. `Record.as_dict` returns the form for the log and the API.
+`tests/test_vocabulary.py` checks that they do. `Record.as_dict` returns the form for the log and the API.
 """
 
 from __future__ import annotations
@@ -172,7 +172,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempts: Small
     """The number of requests that were sent to providers for the call."""
     tried: tuple[Tried, ...] = ()
-    """The attempts in their order, if there were several. The value is () otherwise. `cost` is the sum of their costs.
+    """The attempts in their order, if there were several. The value is () otherwise.
+
+    The record's `cost` is the sum of the costs of all attempts.
     """
     key: str = ""
     """The name of the API key of the last attempt, if the provider has several (`apikeys`)."""

@@ -41,8 +41,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def irisgate_upstream() -> Callable[..., Simulator]:
     """Return a function that makes a simulated provider: "openai", "anthropic", "bedrock", "gemini" or "raw".
 
-    The function takes the provider's name. Its keyword `keys` is the set of accepted API keys. Without it, every key is
-    accepted. The provider "raw" is for a format of your own: on every path it sends the queued replies of
+    The function takes the provider's name. Its keyword `keys` is the set of accepted API keys. Without `keys`, every
+    key is accepted. The provider "raw" is for a format of your own: on every path it sends the queued replies of
     `scenarios.raw`.
 
     >>> async with irisgate_upstream("openai", keys={"k"}) as upstream:

@@ -45,7 +45,7 @@ class Role:
     """A role and its trust policy."""
 
     external_id: str = ""
-    """The external id that the policy demands. It is "" if it demands none."""
+    """The external id that the policy demands. It is "" if no external id is needed."""
     allows_tags: bool = True
     """Whether the policy allows sts:TagSession and sts:SetSourceIdentity."""
     web_identity: str = ""

@@ -210,10 +210,11 @@ class LocalApiSim:
         self.tun = False
         """True if tailscaled has a network device. Without a network device, it forwards connections from 127.0.0.1."""
         self.late_seconds = LATE_SECONDS
-        """Seconds for which whois waits for the late registration of an unknown address with a port."""
+        """Seconds for which whois waits for a late registration if it does not know an address with a port."""
         self._table = asyncio.Lock()
         self.services: dict[str, str] = {}
-        """The addresses of the Tailscale Services on this machine, by `svc:NAME`. `dst_ip` may be one of them."""
+        """The addresses of the Tailscale Services on this machine, by `svc:NAME`. The parameter `dst_ip` of a whois
+        request may be such an address."""
         self._nodes: dict[Address, Node] = {}
         self._keys: dict[str, Node] = {}
         self._proxied: dict[int, Node] = {}

@@ -3,8 +3,8 @@
 - A stream consists of named server-sent events.
 - Bedrock serves the same API below the path /anthropic. So this plugin has routes below /anthropic too, and a provider
   whose `baseurl` ends with /anthropic is Bedrock.
-- Anthropic's SDK for Go has a mode for Bedrock, in which it sends messages to InvokeModel. If its base URL ends with
-  /bedrock, it sends them to /bedrock/v1/messages instead. So this plugin has routes below /bedrock too.
+- Anthropic's SDK for Go has a mode for Bedrock, which sends messages to InvokeModel. If the SDK's base URL ends with
+  /bedrock, the SDK sends messages to /bedrock/v1/messages instead. So this plugin has routes below /bedrock too.
 - A beta is an optional feature of the API. A request names its betas in the header `anthropic-beta`.
 - Bedrock's InvokeModel wraps the same bodies for Claude. Its plugin is `bedrock_model_invoke.py`.
 
@@ -165,10 +165,10 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def _fitted(request: ClientRequest, target: Target, drop: Drop) -> tuple[Members, list[str]]:
-    """Return the body's fields and the betas to send, without those that the model or the provider refuses.
+    """Return the body's fields and the betas to send. Leave out what the model or the provider refuses.
 
-    The client's betas are read from both body and header, because Claude Code names different betas in each. A body of
-    a client of this API stays unchanged, unless betas must be left out.
+    The client's betas are read from both body and header, because Claude Code names different betas in each. If the
+    client uses this API, the body changes only if betas must be left out.
     """
     given, edited = messages_betas.request_betas(request), EditedMembers(request.top)
     needed: list[str] = []

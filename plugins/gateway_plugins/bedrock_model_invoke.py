@@ -136,9 +136,9 @@ def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps | ClientR
     """Return the request, or a generator of the steps that lead to a changed request or to a reply.
 
     - URLs of files are replaced by the files.
-    - For CountTokens on Bedrock, the steps return the count as a reply. If Bedrock refuses, they ask in other ways.
+    - For CountTokens on Bedrock, the steps return the count as a reply (`dialects/bedrock/counting.py`).
     - If the provider has another API, headers of InvokeModel that cannot be converted are reported as dropped. Raises
-      `Refused` if one of them names a guardrail.
+      `Refused` if such a header names a guardrail.
     """
     fetched = remote_files.steps(request, target, drop)
     if fetched is request and target.flag == _OWN and request.operation != COUNT_TOKENS:

@@ -2,7 +2,8 @@
 
 - The path names the model. The same routes exist below /v1beta, /v1 and /v1alpha: the google-genai SDK uses /v1 since
   version 3, and older versions use /v1beta.
-- Every event of a stream is a whole `GenerateContentResponse`. There is no terminal event (`dialects/.../facts.py`).
+- Every event of a stream is a whole `GenerateContentResponse`. A stream has no terminal event. It is complete if every
+  candidate has a finish reason (`dialects/gemini_generate_content/facts.py`).
 
 Source: the Gemini API's reference (Generating content, Counting tokens), and the google-genai SDK.
 """
@@ -73,7 +74,7 @@ _SSE: Final = "sse"
 _FORMS: Final = ("", "json", _SSE)
 """Forms of a reply that a client may request. "" is the default form.
 
-Google also has protocol buffers. They are not accepted, because the gateway cannot count tokens in them.
+Google also offers the form of protocol buffers. It is refused, because the gateway cannot read the token counts in it.
 """
 _QUERY: Final = ("alt", "$alt")
 """Query parameters that name the form of the reply. Older SDKs send `$alt=json;enum-encoding=int`."""

@@ -74,7 +74,9 @@ _NOT_NULL: Final = rb"(?!\s*+:\s*+null)"
 _FINISHED: Final = re.compile(rb'"finish_reason"' + _NOT_NULL)
 _REPORTED: Final = re.compile(rb'"usage"' + _NOT_NULL)
 _METERED: Final = re.compile(rb'"(?:tool_calls|annotations|usage|finish_reason)"' + _NOT_NULL)
-"""Pattern for the chunks that the meter (usage reader) decodes, in addition to the first ones, which name the model."""
+"""Pattern for the chunks that the meter (usage reader) always decodes.
+
+Other chunks are decoded only to find the model and the service tier."""
 _TIERED: Final = re.compile(rb'"service_tier"' + _NOT_NULL)
 _PIECE: Final = piece_pattern("content")
 _QUERY: Final = ("api-version",)
@@ -219,8 +221,7 @@ class ChatMeter:
         self._searched = request is not None and "web_search_options" in request.top
         """True if the request allowed web searches, so that the model may have made some."""
         self._named: set[tuple[int, int]] = set()
-        """Pairs (choice, number) of the calls that were counted. Some servers repeat a tool's name, and it must count
-        once."""
+        """Pairs (choice, number) of the counted calls. Some servers repeat a tool's name, but a call counts once."""
 
     def feed(self, event: Event) -> None:
         payload = event.payload

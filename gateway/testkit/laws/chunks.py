@@ -29,10 +29,9 @@ def divided(data: bytes, borders: Sequence[int]) -> list[bytes]:
 def fewest_borders(data: bytes, borders: Sequence[int], fails: Callable[[list[bytes]], bool]) -> list[int]:
     """Return a minimal subset of `borders` that still makes the law fail (Zeller's delta debugging).
 
-    Borders are the offsets at which the data is divided into chunks.
-
-    `fails` runs the law on a list of chunks. It must return True if all `borders` divide the data. Halves of
-    the borders are removed first, and single borders last.
+    Borders are the offsets at which the data is divided into chunks. `fails` runs the law on a list of chunks, and
+    returns True if the law fails. The law must fail if all `borders` are used. Halves of the borders are removed first,
+    and single borders last.
     """
     kept, size = list(borders), len(borders) // 2
     while size:

@@ -44,7 +44,7 @@ _PLACEHOLDER: Final = re.compile(r"\{(\w+)(?::((?:[^{}]|\{[^{}]*\})+))?\}")
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A sample of a flag (the plugin of one API format), as a call. The client and the provider both use this flag."""
+    """A sample of a flag (the plugin of one API format), as a call whose client and provider both use this flag."""
 
     flag: Plugin
     sample: Sample

@@ -68,7 +68,8 @@ class Result:
 def results(laws: Iterable[Law[S]], subject: S) -> Iterator[Result]:
     """Yield the result of each law.
 
-    If several laws fail for the same reason, only the first result has this reason. The others refer to that law.
+    If several laws fail for the same reason, only the first result has this reason. The other results name the first
+    law instead.
     """
     first_rules: dict[str, str] = {}
     for law in laws:

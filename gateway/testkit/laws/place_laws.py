@@ -58,7 +58,7 @@ def a_stream_has_the_texts_of_the_whole(subject: FlagSubject) -> None:
 def places_do_not_depend_on_the_text(subject: FlagSubject) -> None:
     """Check that the places in an event stay the same when one of its texts is changed.
 
-    This holds only for events for which `places` returns a tuple.
+    Only events for which `places` returns a tuple are checked.
     """
     for exchange in subject.streams():
         for event in exchange.decoded([exchange.sample.stream]):

@@ -197,8 +197,8 @@ _CLOCK: Final = re.compile(r"created|latency|duration|elapsed|(^|_)(at|ms|time)$
 def is_same(expected: Any, again: Any, got: Any, name: str = "") -> bool:
     """Return whether `got` equals `expected`, except for values that differ between runs.
 
-    `expected` and `again` are the results of two equal runs. A value in which they differ, such as an id, may be any
-    value of the same type in `got`. A time may be any time. `name` is the key of the compared value.
+    `expected` and `again` are the results of two equal runs. If a value differs between these runs, such as an id,
+    `got` may have any value of the same type. A time may be any time. `name` is the key of the compared value.
     """
     if isinstance(expected, dict) and isinstance(again, dict) and isinstance(got, dict):
         same_keys = expected.keys() == again.keys() == got.keys()

@@ -76,7 +76,7 @@ _END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}-----")
 _NAMED: Final = re.compile(r"(?i:aws_?secret_?(?:access_?)?key)[\"'\\ :=]{1,8}[A-Za-z0-9/+]{0,40}\Z")
 """Pattern for the end of a text that may continue with a secret key of AWS, such as `aws_secret_key = wJal`.
 
-A secret key of AWS has no form that can be recognized. So the filter searches for its name.
+A secret key of AWS has no form that can be recognized. So the filter searches for the name before the key.
 """
 _NAMED_LENGTH: Final = 80
 
@@ -112,8 +112,8 @@ class Settings(filters.Settings):
 def _search(left: tuple[str, ...], own: tuple[str, ...]) -> tuple[re.Pattern[str], tuple[str, ...]]:
     """Return one pattern for all secrets, and the strings for a quick search (`Form.marks`).
 
-    `left` are the kinds of secrets that are not replaced. `own` are the operator's patterns, for which no such strings
-    are known. If `own` has patterns, the second result is empty, and every text is searched with the pattern.
+    `left` are the kinds of secrets that are not replaced. `own` are the operator's patterns. The strings for a quick
+    search in `own` are unknown. So if `own` has patterns, no strings are returned, and the pattern searches every text.
     """
     forms = [form for kind, form in KINDS.items() if kind not in left]
     pattern = "|".join(f"(?:{pattern})" for pattern in (*(form.pattern for form in forms), *own)) or r"(?!)"

@@ -1,7 +1,7 @@
 """Mapping of a plain request (`shared/plain_request.py`) to the body of a Messages request.
 
-- The body is written for Anthropic's own Messages API. For another API with such a body, such as Bedrock's InvokeModel,
-  the provider's plugin then changes the fields that differ (version, model and stream).
+- The body is written for Anthropic's own Messages API. Other APIs, such as Bedrock's InvokeModel, have the same body
+  except for a few fields (version, model and stream). The provider's plugin changes these fields.
 - Messages are mapped in `plain_to_turns.py`. The other fields are mapped here.
 - The Messages API has no format `json_object`. The system prompt asks for JSON instead, and the format is reported as
   dropped.

@@ -30,8 +30,8 @@ FEATURE: Final = "cache_marks"
 BYTES_PER_TOKEN: Final = 3
 """Number of bytes of JSON that count as one token.
 
-English text and code have about four bytes per token. So the estimated number of tokens is too high rather than too
-low, because a useless cache mark does less harm than a missing one.
+English text and code have about four bytes per token. So the estimated number of tokens is usually too high. This is
+intended: a useless cache mark does less harm than a missing one.
 """
 _REFUSALS: Final = ("cache_control", "cachepoint", "cache point", "prompt caching")
 """Words in lower case by which a provider's message is recognized as a refusal of cache marks.
@@ -54,8 +54,8 @@ class Turns(NamedTuple):
     def of(cls, roles: Sequence[object]) -> Turns:
         """Return the indexes of the messages to mark. `roles` has the roles of all messages.
 
-        An assistant message at the end gets no mark: the model continues it, and the continued text would follow the
-        mark.
+        An assistant message at the end gets no mark. The model continues this message, so the mark would be in its
+        middle.
         """
         last = _last(roles, "user", len(roles))
         answer = None if last is None else _last(roles, "assistant", last)

@@ -91,8 +91,8 @@ class BlockOrder(msgspec.Struct):
     def _released(self) -> list[tuple[int, Event]]:
         """Return the held events that can be passed on now.
 
-        These are the events of the blocks that have ended, up to the first block that has not, and the events of that
-        block.
+        Blocks are passed on in the order in which they began, up to and including the first block that has not ended.
+        This block becomes the open block.
         """
         events: list[tuple[int, Event]] = []
         while self._open is None and self._held:

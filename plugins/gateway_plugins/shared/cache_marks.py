@@ -33,7 +33,7 @@ class Marks:
 
     @cached_property
     def lifetime(self) -> str:
-        """The lifetime that the marks name: `MIXED` if it differs among them, and `FIVE_MINUTES` without marks."""
+        """The lifetime that the marks name: `MIXED` for several lifetimes, and `FIVE_MINUTES` without marks."""
         hours = {bool(_HOUR.search(mark[1])) for mark in _MARK.finditer(self._body)}
         if hours == {True, False}:
             return MIXED

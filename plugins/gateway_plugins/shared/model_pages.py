@@ -1,6 +1,6 @@
 """Reading of the pages of a provider's list of models, for the hook `discover_models`.
 
-The paths and fields of such a list are in the files of each API.
+The path and the fields of each API's list are in the files of that API.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ _TEXT = rb'\s*+:\s*+"([^"\\]*+)"'
 def piece_pattern(*names: str) -> re.Pattern[bytes]:
     r"""Return a pattern for a `delta` that is an object with one text. The text's key is one of `names`.
 
-    Without names, the pattern is for a `delta` that is itself a text. An object may begin with its `type`. The pattern
-    matches only a text without escapes, so that the bytes of the text can be counted.
+    The object may begin with a field `type`. If `names` is empty, the pattern is for a `delta` that is itself a text.
+    The pattern matches only a text without escapes, so that the bytes of the text can be counted.
 
     >>> piece_pattern("text").search(b'{"delta": {"type": "text_delta", "text": "hi"}}')[1]
     b'hi'

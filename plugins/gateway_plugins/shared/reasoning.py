@@ -11,7 +11,7 @@ The tag names the model family that made the thinking. This model family is call
   signatures, which is still read.
 - Some providers require thinking back in another form than a signature. For these, the tag also names the form:
   `irisgate1:<maker>+<form>:<value>`. The module that knows the form encodes the value. A reader that expects a
-  different form treats the value as one of another family.
+  different form treats the value as if another model family had made it.
 
 The tag is the same in all dialects.
 """
@@ -98,8 +98,8 @@ class Maker(msgspec.Struct, frozen=True):
 
         The value "" is returned unchanged.
 
-        A value without a tag is Claude's, or comes from another gateway. If `portable` is true, it is returned
-        unchanged. Otherwise the result is None. For None, the caller reports the thinking as dropped.
+        A value without a tag is Claude's, or comes from another gateway. If `portable` is true, such a value is
+        returned unchanged. Otherwise the result is None. The caller then reports the thinking as dropped.
         """
         if not value.startswith(PREFIX):
             return value if self.portable or not value else None
@@ -120,8 +120,9 @@ class Maker(msgspec.Struct, frozen=True):
         return f"{PREFIX}{self.family}+{form}:{text}" if len(text) <= MAX_VALUE else ""
 
     def decoded(self, form: str, value: str) -> Any:
-        """Return the JSON value that `encoded` wrote, or None if `value` is damaged, or has another model family or
-        form.
+        """Return the JSON value that `encoded` wrote.
+
+        Return None if `value` is damaged, or if its tag names another model family or another form.
         """
         start = f"{PREFIX}{self.family}+{form}:"
         if not value.startswith(start) or len(value) > len(start) + MAX_VALUE:

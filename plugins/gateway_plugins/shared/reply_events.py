@@ -85,7 +85,7 @@ class Writer(Protocol):
     def text(self, piece: str) -> None: ...
 
     def refusal(self, piece: str) -> None:
-        """Write a piece of text in which the model declines to answer. A dialect without refusals writes plain text."""
+        """Write a piece of a refusal by the model. In a dialect without refusals, the piece becomes plain text."""
 
     def citation(self, citation: Citation) -> None:
         """Add a citation to the open text block."""
@@ -122,9 +122,7 @@ class StreamWriter(Writer, Protocol):
         """Return the events that were written since the last call of `take`."""
 
     def close(self) -> None:
-        """Write the events that were held back until `usage` is called. The stream has ended, and no usage can
-        follow.
-        """
+        """Write the events that still wait for a call of `usage`. The stream has ended, so no usage can follow."""
 
 
 class WholeWriter(Writer, Protocol):

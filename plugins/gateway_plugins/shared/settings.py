@@ -3,8 +3,8 @@
 - The reader of the client's dialect creates `Parameters`, with the JSON pointers of the client's request.
 - `decide` turns the parameters into `Settings` that the model and the provider's dialect support. Because
   all conversions use `decide`, they all report the same parameters as dropped.
-- `plan` decides only on thinking and the output limit. A conversion that needs these before it writes the tools calls
-  `plan` first, and passes the result to `decide`.
+- `plan` decides only on thinking and the output limit. Some conversions need both before they can write the tools. They
+  call `plan` first, and pass the result to `decide`.
 - The provider's dialect writes the settings into the body.
 
 No field of a body is read or written here. Thinking is in `thinking.py`.
@@ -66,11 +66,11 @@ class Plan:
 
     thinking: ThinkingPlan
     thinks: bool
-    """True if the model will think in a way in which it refuses most sampling parameters. Some models then also refuse
-    a forced tool choice.
+    """True if the model's thinking makes it refuse most sampling parameters. Some models then also refuse a forced tool
+    choice.
 
-    The value is true in two cases: if the model thinks in Anthropic's form (on request or by default), or if it always
-    thinks and `UpstreamRules.always_thinking_restricts` is true.
+    The value is true in two cases. Either the model thinks in Anthropic's form, on request or by default. Or the model
+    always thinks, and `UpstreamRules.always_thinking_restricts` is true.
     """
     limit: int | None
     """Maximum number of output tokens to send. If it is None, no limit is sent."""
@@ -141,8 +141,9 @@ def _raise_limit(limit: int | None, caps: Caps, drop: Drop, at: str) -> int | No
 def output_limit(limit: int | None, thinking: ThinkingPlan, caps: Caps, *, needed: bool) -> int | None:
     """Return the output limit to send, including the tokens of thinking, or None to send no limit.
 
-    The client's limit is sent unchanged. Without it, a limit is sent if the dialect (`needed`) or the model requires
-    one, or if there is a thinking budget. It is then the thinking budget plus the model's default output limit.
+    The client's limit is sent unchanged. If the client sets no limit, the gateway sets one in three cases: the dialect
+    requires a limit (`needed`), the model requires a limit, or there is a thinking budget. This limit is the thinking
+    budget plus the model's default output limit.
     """
     if limit is not None:
         return limit
@@ -162,8 +163,8 @@ def supported_sampling(
 ) -> dict[str, float]:
     """Return temperature, top_p and top_k, without those that the model refuses.
 
-    Refused parameters are reported as dropped. A temperature above `max_temperature` is lowered to it, and is reported
-    too. `thinks` is true if the model thinks (`Plan.thinks`). `at` maps each name to its JSON pointer.
+    Refused parameters are reported as dropped. A temperature above `max_temperature` is replaced by `max_temperature`
+    and reported too. `thinks` is true if the model thinks (`Plan.thinks`). `at` maps each name to its JSON pointer.
     """
     supported = dict(sampling)
 

@@ -2,8 +2,8 @@ r"""Joins characters that a provider's stream splits between two events.
 
 - Some servers cut a stream's text between UTF-16 units, as `"\ud83d"` and `"\ude00"`, or between bytes of UTF-8. Each
   event alone has only a part of the character.
-- An event whose text ends inside a character is held back until a later event comes whose text begins with the rest of
-  the character. The first part is then moved to the later event.
+- An event whose text ends inside a character is held back. If the text of a later event begins with the rest of the
+  character, the first part is moved to this later event.
 - If the rest does not come within a few events, the events are passed on unchanged. The parser then replaces each part
   by U+FFFD (`gateway/contract/lenient_json.py`).
 
@@ -68,7 +68,7 @@ class SplitCharacters:
 
 
 def _find(payload: bytes) -> _Split | None:
-    """Return the only split character of a payload, or None if the payload has none, or more than one."""
+    """Return the split character of a payload, or None if the payload does not have exactly one."""
     if b"\\ud" not in payload and b"\\uD" not in payload and _is_utf8(payload):
         return None  # true of nearly all payloads; the searches below take longer
     escaped = [match for match in _ESCAPED_END.finditer(payload) if _is_escape(payload, match.start())]

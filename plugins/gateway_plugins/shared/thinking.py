@@ -38,7 +38,7 @@ _GRADED: Final = frozenset({"reasoning_effort", "reasoning.effort", "reasoning_c
 """Forms of thinking (`Caps.reasoning`) in which an effort sets the strength."""
 _DISPLAYS: Final = ("summarized", "omitted")
 _UPDATES: Final = "updates"
-"""A `display` that needs a beta. Some providers do not accept the beta, so conversions request "summarized" instead."""
+"""Value of `display` that needs a beta. Some providers refuse the beta, so conversions request "summarized" instead."""
 _USUAL_EFFORT: Final = "high"
 """Effort if a client requests thinking without an effort or a budget. It is Anthropic's default."""
 
@@ -102,7 +102,7 @@ class ThinkingRequest:
 
     @property
     def budget(self) -> int | None:
-        """Thinking budget in tokens that the client sets. It is None if it sets none."""
+        """Thinking budget in tokens. It is None if the client sets no budget."""
         return self.anthropic.budget if self.anthropic else None
 
 
@@ -245,7 +245,7 @@ def _plan_effort(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingPl
 def _display(request: ThinkingRequest, caps: Caps, drop: Drop) -> str:
     """Return the `display` to send.
 
-    Without it, newer models leave out the text of their thinking (agentgateway#2725).
+    Without `display`, newer models leave out the text of their thinking (agentgateway#2725).
     """
     display = request.anthropic.display if request.anthropic else ""
     if display == _UPDATES:

@@ -136,9 +136,9 @@ class ToolIds(msgspec.Struct):
 
     length: int = 0
     own: str = ""
-    """A glob for the call ids that the model itself makes and requires back unchanged. It is "" if it requires none.
+    """A glob for the call ids that the model itself makes and requires back unchanged. Other providers refuse such ids.
 
-    Other providers refuse such ids.
+    It is "" if the model makes no such ids.
     """
     _used: set[str] = msgspec.field(default_factory=set)
     _open: dict[str, list[str]] = msgspec.field(default_factory=dict)

@@ -59,10 +59,10 @@ def native_at_end(run: Sequence[Turn], *, mid_system: bool, waiting: bool) -> in
 
     - `run` has consecutive turns of the user's side.
     - `mid_system` is true if the provider accepts system messages within a conversation. Such a message must follow a
-      user message, and must be the last one or precede an assistant message (maximhq/bifrost#3945).
-    - If `run` has only system turns, there is no user message before them, and the result is 0. Exception: if calls are
-      `waiting` for results, the gateway adds a user message with the missing results. Then all system turns can be
-      sent.
+      user message, and must be the last message or precede an assistant message (maximhq/bifrost#3945).
+    - `waiting` is true if calls have no results yet. The gateway then adds a user message with the missing results, and
+      all system turns can follow it.
+    - If `waiting` is false and `run` has only system turns, the result is 0, because no user message precedes them.
     """
     count = sum(1 for _ in takewhile(lambda turn: turn.role == "system", reversed(run))) if mid_system else 0
     return count if count < len(run) or waiting else 0

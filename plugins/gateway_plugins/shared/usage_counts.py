@@ -66,7 +66,7 @@ class Counts:
         """Return the counts by kind.
 
         `marks` are the cache marks (`cache_control`, `cachePoint`) of the request. They tell the lifetime of cache
-        writes that were reported without one. If the marks have both lifetimes, one hour is assumed, which costs more.
+        writes if no lifetime was reported. If the marks have both lifetimes, one hour is assumed, which costs more.
         """
         counts = self._counts
         five, hour, unknown = counts["cache_write_5m"], counts["cache_write_1h"], self._unknown_writes

@@ -1,7 +1,7 @@
 """Translation of Bedrock Converse requests to Anthropic Messages, and of the replies back.
 
-- The body is written for Anthropic's own Messages API. For another API with such a body, such as Bedrock's InvokeModel,
-  the provider's plugin then changes the fields that differ (version, model and stream).
+- The body is written for Anthropic's own Messages API. Other APIs, such as Bedrock's InvokeModel, have the same body
+  except for a few fields (version, model and stream). The provider's plugin changes these fields.
 - Messages are mapped in `mappings/converse_to_turns.py`, and fields that become headers in
   `mappings/converse_on_invoke.py`. The other fields are mapped here.
 - Rules for every request to Messages are in `dialects/anthropic_messages/`.
@@ -122,8 +122,8 @@ class _Conversion:
     def _conversation(self, mapper: Mapper, *, prefill: bool) -> tuple[list[Block], list[Block]]:
         """Return the fields `system` and `messages`.
 
-        `prefill` is true if the model can continue an assistant message at the end. A model that always thinks cannot
-        do this, and no model can while the provider enforces a schema for the answer.
+        `prefill` is true if the model can continue an assistant message at the end. It counts as false in two cases:
+        the model always thinks, or the provider enforces a schema for the answer.
         """
         caps = self._target.caps
         wanted = converse_read_options.output_format(self._request.top, self._extra, self._drop)
@@ -164,9 +164,8 @@ def _anthropic_tools(extra: Mapping[str, Any]) -> list[Block]:
 def _split_effort(requested: Parameters, caps: Caps, drop: Drop) -> tuple[Parameters, Body]:
     """Move the effort for the whole answer from the parameters to fields of a Messages body.
 
-    Return the parameters without the effort, and the fields of the body. The parameters have at most one effort. The
-    field of the client's request shows its purpose: if it is one of `_ANSWER_EFFORT_AT`, the effort is for the whole
-    answer, and otherwise for thinking.
+    Return the parameters without this effort, and the fields of the body. The parameters have at most one effort. The
+    effort is for the whole answer if the client set it in a field of `_ANSWER_EFFORT_AT`. Otherwise it is for thinking.
 
     In three cases, the effort stays in the parameters, and the body gets no fields:
 

@@ -34,7 +34,7 @@ _FREE_WITH: Final = ("web_search_2026", "web_fetch_2026")
 class Meter:
     """Reads facts (usage, stop reason, ...) from the events of a reply.
 
-    `billed` has the token counts in the reply's headers, and `tier` is the service tier there.
+    `billed` has the token counts in the reply's headers. `tier` is the service tier in these headers.
     """
 
     def __init__(

@@ -161,7 +161,7 @@ class Reports:
         return {_COUNTS[name][0]: number for name in names if (number := known.get(name))}
 
     def lifetimes(self) -> dict[str, int]:
-        """Return the cache writes by lifetime that the provider reported, by their names in `cache_creation`.
+        """Return the cache writes that the provider reported for each lifetime, by the names in `cache_creation`.
 
         Return {} if it reported none.
         """
@@ -173,8 +173,8 @@ class Reports:
 
         `marks` has the cache breakpoints of the request. `model` is the model that the reply names.
 
-        Every part has the geography that the reply reports. Its tier is `fast` in fast mode, and otherwise the reply's
-        service tier. An iteration that names its model, such as an advisor's, is never `fast`.
+        Every part has the geography that the reply reports. In fast mode, the tier of a part is `fast`, otherwise the
+        reply's service tier. The part of an iteration that names its model, such as an advisor's, is never `fast`.
         """
         known = self._known
         tier, geo = self._texts["service_tier"], self._texts.get("inference_geo", "")

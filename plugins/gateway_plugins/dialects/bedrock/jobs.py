@@ -3,7 +3,7 @@
 - A job reads and writes S3 buckets of the AWS account. A batch does so with an IAM role that the request names. Because
   callers thus reach these buckets, a provider serves jobs only if its option `jobs` is set.
 - Batches are operations of Bedrock's control plane, which has a host of its own.
-- The reply to a start names the job, but reports neither tokens nor a price. The cost of a job is in AWS's bill alone.
+- The reply to a request that starts a job reports neither tokens nor a price. The cost of a job is in AWS's bill alone.
 
 Source: botocore's service models of bedrock-runtime and bedrock.
 """

@@ -107,9 +107,9 @@ _KEY_FAULTS: Final = frozenset(
 _KEY_REFUSED: Final = re.compile(
     "API Key|bearer token|security token|Authentication failed|CallWithBearerToken", re.IGNORECASE
 )
-"""Pattern for the message of a 403 because of a bad key.
+"""Pattern for the error message of a 403 if the reason is a bad key.
 
-Only the message shows this cause. AWS uses the same exception if the account has no access to the model, or if
+Only the message shows this reason. AWS uses the same exception if the account has no access to the model, or if
 `bedrock:InvokeModel` is denied.
 """
 _PADDING: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"

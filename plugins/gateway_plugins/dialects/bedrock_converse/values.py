@@ -38,7 +38,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document: a file in `media`, or else `texts`.
+    """A document, which is either a file in `media` or the texts in `texts`.
 
     If `is_split` is true, the model can cite each text separately.
     """

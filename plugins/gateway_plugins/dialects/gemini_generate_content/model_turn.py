@@ -44,9 +44,9 @@ class ModelTurn(msgspec.Struct):
                 self._call(piece)
 
     def report(self) -> None:
-        """Report as dropped the thinking that is not sent.
+        """Report the thinking that is not sent as dropped.
 
-        In an empty turn, this is all thinking. In any other turn, it is each signature whose function call is missing.
+        If the turn is empty, report all its thinking. Otherwise report each signature whose function call is missing.
         """
         for at in self._thinking_at if self.is_empty else [at for _, at in self._waiting]:
             self.drop(at)

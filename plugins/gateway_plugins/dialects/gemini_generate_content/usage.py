@@ -94,8 +94,8 @@ class Reports:
 
     @property
     def _candidates(self) -> int:
-        """Number of tokens of the candidates. If the reply does not report it, it is computed as the total minus the
-        other counts.
+        """Number of tokens of the candidates. If the reply does not report this number, it is the total minus the other
+        counts.
         """
         counts = self._counts
         known = counts[_PROMPT] + counts[_TOOLS] + counts[_THOUGHTS]

@@ -136,9 +136,9 @@ class Reader:
     def _call(self, call: Mapping[str, Any], signature: str, writer: Writer) -> None:
         """Write a function call.
 
-        The schema tool is the tool whose input is the answer. The client does not see calls of it, so their signatures
-        are dropped. A call without a name is a later piece of streamed arguments. The gateway never requests streamed
-        arguments, so such a call is dropped.
+        - A call of the schema tool is the answer. The client does not see the call, so its signature is dropped.
+        - A call without a name is a later piece of streamed arguments. The gateway never requests streamed arguments,
+          so such a call is dropped.
         """
         name = lenient.text(call.get("name"))
         if not name:

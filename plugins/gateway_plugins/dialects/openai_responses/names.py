@@ -26,13 +26,13 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 Origins = Mapping[str, Origin]
-"""The client's tools by flat name. A flat name that is not a key is the name of a function without a namespace."""
+"""The client's tools by flat name. A tool with any other name is a function without a namespace."""
 
 
 def flat(namespace: str, name: str) -> str:
     """Return a tool's flat name: namespace and name, joined by "__".
 
-    It does not depend on other tools. So a tool has the same flat name among the offered tools and in earlier calls.
+    A flat name does not depend on other tools. So a tool has the same flat name in the offered tools and in calls.
     """
     if not namespace:
         return name

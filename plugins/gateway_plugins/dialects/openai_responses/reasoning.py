@@ -1,7 +1,7 @@
 """Encodes thinking blocks as the encrypted part (`encrypted_content`) of reasoning items that the gateway writes.
 
-- Clients of the Responses API store the encoded string and send it back unchanged. Without it, a thinking model cannot
-  continue after a tool call (litellm#36197).
+- Clients of the Responses API store the encoded string and send it back unchanged. Without the string, a thinking model
+  cannot continue after a tool call (litellm#36197).
 - The encoded value is a list of blocks, each of them readable or redacted. Each signature has the tag of the model
   family that made it (`shared/reasoning.py`).
 - A readable block has both text and signature. The provider requires the exact text, and the client may shorten the

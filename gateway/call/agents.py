@@ -37,8 +37,8 @@ class Rule(NamedTuple):
     header.
     """
     equal_to: tuple[str, ...]
-    """Names of other headers. The rule matches only if one of them has the same value as `header`. The names are () if
-    any value of `header` matches.
+    """Names of other headers. The rule matches only if one of them has the same value as `header`. If the tuple is
+    empty, any value of `header` matches.
     """
     cache_key: bool
     """True if the program sends a new `prompt_cache_key` in each session. The key then identifies the session."""

@@ -26,9 +26,9 @@ def is_on(provider: Provider, *, has_marks: bool) -> bool:
 
 
 def is_priced(price: Priced | None, lifetime: CacheLifetime) -> bool:
-    """Return False if adding cache marks would make the cost of a call unknown.
+    """Return False if the model has a price for input, but none for writing or reading a cache entry of this lifetime.
 
-    This is so if the model has a price for input, but none for writing or reading a cache entry of this lifetime.
+    If cache marks were added, the cost of a call would then be unknown.
     """
     if price is None or price.unit("input") is None:
         return True

@@ -156,7 +156,7 @@ class Attempt(msgspec.Struct, eq=False):
     `__post_init__` sets this field."""
 
     def __repr__(self) -> str:
-        """Return a text without the headers, which have keys."""
+        """Return a text without the headers, because headers contain API keys."""
         return f"Attempt({self.candidate.offer.name!r})"
 
     def __post_init__(self) -> None:

@@ -11,14 +11,14 @@ Ts = TypeVarTuple("Ts")
 class CleanUp:
     """Functions that `aclose` calls, the last one first.
 
-    Every call has such an object. It does the same as `contextlib.AsyncExitStack` for functions, but in less time.
+    It replaces `contextlib.AsyncExitStack`, which takes more time. Every call has such an object.
     """
 
     __slots__ = ("_functions",)
 
     def __init__(self) -> None:
         self._functions: list[tuple[Callable[..., Any], tuple[Any, ...], bool]] = []
-        """The functions with their arguments, each with whether its result is awaited."""
+        """For each function: the function, its arguments, and whether its result is awaited."""
 
     def callback(self, function: Callable[[*Ts], object], *args: *Ts) -> None:
         """Add a function, which is called with `args`."""

@@ -97,8 +97,8 @@ class Workers(Protocol):
 
     @property
     def number(self) -> int:
-        """The number of workers that there should be. While the gateway starts, it is the number of those that have
-        begun.
+        """The number of workers that there should be. While the gateway starts, this is the number of workers that have
+        started so far.
         """
 
     @property
@@ -115,10 +115,10 @@ class Workers(Protocol):
 
     @property
     def disk_fault(self) -> str:
-        """The reason why a worker could not write records at the last `refresh`. It is "" if all could."""
+        """The reason why a worker cannot write records, as of the last `refresh`. It is "" if all workers can."""
 
     async def refresh(self) -> None:
-        """Ask the workers for their calls, and for what they know of the providers. A worker that does not answer
+        """Ask the workers for their calls in flight and for the health of the providers. A worker that does not answer
         within a second is left out.
         """
 
@@ -182,7 +182,7 @@ class Gateway:
         return self.draining or self.is_replaced or self.follower.is_replaced
 
     async def refresh(self) -> None:
-        """Ask the workers, if there are any, for their calls in flight and for what they know of the providers."""
+        """Ask the workers, if there are any, for their calls in flight and for the health of the providers."""
         if self.workers is not None:
             await self.workers.refresh()
 

@@ -31,10 +31,10 @@ class RemoteKeeper(Protocol):
     """The process that has replaced this one, and keeps the quota balances. Each method blocks until it answers."""
 
     def reserve(self, call: str, claims: Sequence[Claim]) -> Mapping[Kind, Reservation]:
-        """Reserve the amounts for a call, which is given by its id. Raises `Exceeded` if the other process refuses."""
+        """Reserve the amounts for the call with the id `call`. Raises `Exceeded` if the other process refuses."""
 
     def lend(self, worker: str, asks: Sequence[Ask]) -> Sequence[Answer]:
-        """Answer a worker of this process, which is given by the name of its spool.
+        """Answer the requests of a worker of this process for slices. `worker` is the name of the worker's spool.
 
         Raises `StoreFailed` if the other process does not answer.
         """
@@ -75,7 +75,7 @@ class Keeper:
             self._outcome = None
 
     async def elsewhere(self) -> RemoteKeeper | None:
-        """Return the process that keeps the balances, or None if it is this one. A hand-over is awaited."""
+        """Wait for the end of a hand-over. Return the process that keeps the balances, or None for this process."""
         return None if self._outcome is None else await asyncio.shield(self._outcome)
 
     async def covered(self, attempt: Callable[[], T]) -> T:

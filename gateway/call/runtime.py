@@ -22,7 +22,7 @@ class Runtime:
     catalog: Catalog
     prices: Prices
     plans: Plans
-    """A function that returns the plan of a call: the decisions that it shares with many other calls."""
+    """A function that returns the plan of a call: decisions that hold for every call of a caller with a model name."""
     filters: tuple[ActiveFilter, ...] = ()
     """The filters that the configuration has switched on, in the order of the configuration."""
     lists: EncodedLists = field(default_factory=EncodedLists, compare=False)

@@ -213,7 +213,9 @@ class SpoolReaders:
         """The folder of the journal, which contains the folders of the spools."""
         self._all: dict[str, SpoolReader] = {}
         self.new: Collection[str] = ()
-        """Names of the spools of workers that this process has already started. They are added when they are ready."""
+        """Names of the spools of this process's own workers. `recover` does not read these spools. The reader of such a
+        spool is added when its worker is ready.
+        """
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_started = False
 

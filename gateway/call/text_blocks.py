@@ -23,7 +23,7 @@ class WaitingEvent:
         self.items = items
         self.costly = costly
         self.texts: dict[int, str] = {}
-        """The new texts, by the indexes of their items."""
+        """The new texts. Each key is the index in `items` of the text that is replaced."""
         self.copies: list[Copy] = []
         """Values of the event that repeat text. They are emptied if a filter has changed text."""
         self.carries = 0

@@ -30,7 +30,7 @@ about 10 microseconds."""
 LARGE_TEXT: Final = 256 * 1024
 """Minimum number of characters of a large text. A search for a few words in such a text takes about 1 ms or more."""
 PART_ITEMS: Final = 256
-"""Maximum number of texts in a pickled part. Processes send each other texts in such parts."""
+"""Maximum number of texts in a pickled part. Texts are sent to and from a worker process in such parts."""
 PART_CHARACTERS: Final = 1024 * 1024
 """Number of characters after which a pickled part ends. Unpickling such a part takes about 1 ms."""
 

@@ -82,7 +82,8 @@ class Reloader:
     path: Path
     gateway: Gateway
     overlay: Listener | None
-    """The listener that replaces the listeners of the file. It is None if the command line gives no listener."""
+    """The listener that replaces the listeners of the configuration's file. It is None if the command line names none.
+    """
     loaded: Loaded
     """The configuration in use, as it was loaded from the file."""
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)

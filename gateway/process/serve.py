@@ -275,7 +275,8 @@ class Options:
     """Options of `serve`."""
 
     listener: Listener | None = None
-    """The listener that replaces the listeners of the file. It is None if the command line gives no listener."""
+    """The listener that replaces the listeners of the configuration's file. It is None if the command line names none.
+    """
     hints: Callable[[str], str] = lambda _url: ""
     take_over: bool = False
     """True to replace a gateway that already runs with the same state folder."""

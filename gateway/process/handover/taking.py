@@ -172,7 +172,7 @@ class RemoteQuotas:
         return self._local(claims)
 
     def lend(self, worker: str, asks: Sequence[Ask]) -> Sequence[Answer]:
-        """Pass on what a worker of this process asks.
+        """Pass the requests of a worker of this process for slices on, and return the answers.
 
         Raises `StoreFailed` if the other process does not answer.
         """

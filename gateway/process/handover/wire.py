@@ -11,8 +11,8 @@ A message is its length in four bytes, followed by JSON. Descriptors are sent al
   connections wait in the queues of the listening sockets.
 - If the new process ends before `Done`, the old process continues.
 - Later the old process asks the new one to reserve amounts in the quotas for calls that began in the old process:
-  `Reserve`, and then `Reserved`, `NotReserved` or `Declined`. Each request has a connection of its own. In the same way
-  it passes on what its workers ask: `Lend`, and then `Lent` or `Declined`.
+  `Reserve`, and then `Reserved`, `NotReserved` or `Declined`. The old process also passes on its workers' requests for
+  slices of balances: `Lend`, and then `Lent` or `Declined`. Each request has a connection of its own.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
     database: str
     sync: bool
     lends: bool = False
-    """Whether the new process can lend to workers of the old one. Earlier releases cannot."""
+    """Whether the new process can lend slices of balances to workers of the old process. Earlier releases cannot."""
 
 
 class Declined(msgspec.Struct, frozen=True, tag=True):
@@ -142,7 +142,7 @@ class NotReserved(msgspec.Struct, frozen=True, tag=True):
 
 
 class Lend(msgspec.Struct, frozen=True, tag=True):
-    """The asks of a worker of a replaced process (`money/quotas/leases.py`)."""
+    """The requests of a replaced process's worker for slices of balances (`money/quotas/leases.py`)."""
 
     worker: str
     """The name of the worker's spool."""

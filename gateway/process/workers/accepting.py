@@ -116,7 +116,7 @@ class BalancedServer:
 
 
 class BalancedSites(Sites):
-    """The listeners of a worker. While it accepts no connections, the other workers do not wait for it."""
+    """The listeners of a worker. While this worker accepts no connections, the other workers do not wait for it."""
 
     def __init__(self, bounds: list[Bound], modes: Modes, balance: Balance) -> None:
         super().__init__(bounds, modes, lambda listening, factory: BalancedServer(listening, factory, balance))

@@ -63,7 +63,7 @@ class Hub:
         self._ready: set[str] = set()
         """The workers that can serve."""
         self.most = 0
-        """The largest number of workers that could serve at the same time so far."""
+        """The largest number of workers that have been able to serve at the same time."""
         self._tasks: set[asyncio.Task[None]] = set()
         gateway.lender.recall = self._recall
         gateway.lender.free = self._free

@@ -44,7 +44,7 @@ class MergedMetrics:
         self._last: dict[str, Families] = {}
         """The last answers of the running workers, by the names of their spools."""
         self._ended: Families = ()
-        """The sums of the workers that have ended."""
+        """The sums of the counters of workers that have ended."""
         self._alive = Gauge("irisgate_workers", "Worker processes that are alive.", registry=own)
         self._ends = Counter(
             "irisgate_worker_ends_total", "Worker processes that ended by themselves and were replaced.", registry=own

@@ -130,7 +130,7 @@ class Recall(msgspec.Struct, frozen=True, tag=True):
 
 
 class Free(msgspec.Struct, frozen=True, tag=True):
-    """A refused call may ask again for the bucket, because it was refilled or all other workers answered a recall."""
+    """A refused call may ask again for the bucket, which was refilled or to which other workers gave amounts back."""
 
     bucket: Bucket
 
@@ -154,7 +154,7 @@ class Captured(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ended(msgspec.Struct, frozen=True, tag=True):
-    """The last message of a worker that ends in order."""
+    """The last message of a worker, unless the worker crashes or is killed."""
 
     metrics: str
     """The worker's metrics, as the answer to the question `states.METRICS`."""

@@ -66,7 +66,7 @@ class Asking(Protocol):
 
     @property
     def most(self) -> int:
-        """The largest number of workers that could serve at the same time so far."""
+        """The largest number of workers that have been able to serve at the same time."""
 
 
 def answers(gateway: Gateway) -> Mapping[str, Answer]:

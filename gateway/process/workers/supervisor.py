@@ -77,7 +77,7 @@ class _Worker:
     fault: str = ""
     """The reason that the worker gave for not serving."""
     last_metrics: str = ""
-    """The metrics that the worker has sent at its end."""
+    """The metrics that the worker sent in its last message (`Ended`). It is "" if there was no such message."""
 
 
 class Workers:
@@ -103,7 +103,7 @@ class Workers:
 
     @property
     def spools(self) -> frozenset[str]:
-        """The names of the spools of the present workers."""
+        """The names of the spools of the workers that are running."""
         return frozenset(worker.spool for worker in self._workers.values())
 
     def slot_of(self, spool: str) -> int | None:

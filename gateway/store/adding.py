@@ -1,7 +1,7 @@
 """Writes a batch of entries to a store, within a transaction of the caller.
 
-These are the statements that SQLite and PostgreSQL share. The insertion of the calls themselves, and the transaction,
-are in `writing.py` and in `postgres/writing.py`. More SQL statements are in `rows.py` and `figures_writing.py`.
+This module has statements that SQLite and PostgreSQL share. `writing.py` and `postgres/writing.py` begin the
+transaction and insert the calls themselves. More SQL statements are in `rows.py` and `figures_writing.py`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@
   began.
 - The snapshot of the bodies is taken before the snapshot of the calls. So the backup has the call of each body.
 - Earlier versions of the configuration are copied file by file. Each is complete, since it was made by a rename.
-- Spools (journals of replaced processes, `follower.py`) are only copied, because only a gateway can charge their calls.
+- Spools (journals of replaced processes, `follower.py`) are copied, but not applied, because only a gateway can charge
+  their calls.
 - The files are written to a hidden folder, which is renamed to the target at the end.
 
 `restore.py` puts a backup back.

@@ -139,7 +139,7 @@ Filters = Mapping[str, str | int]
 """Values that rows must have, by the name of the field of `Record` or `Session`.
 
 The value of the key `HEADER` is a term. `x-team` stands for calls that have this recorded header, and `x-team:alpha`
-for those in which it has this value.
+for calls with this value of the header.
 """
 HEADER: Final = "header"
 ALL_ROWS: Final[Filters] = MappingProxyType({})

@@ -116,7 +116,7 @@ class Bodies:
     async def of(self, call: str, identity: str | None) -> CapturedBodies | None:
         """Return the bodies of a call, or None if there are none, or if the caller's login is not `identity`.
 
-        If `identity` is None, the login may be any. Raises `StoreFailed` if the file cannot be read.
+        If `identity` is None, the login is not checked. Raises `StoreFailed` if the file cannot be read.
         """
         return await asyncio.to_thread(self.read, call, identity)
 

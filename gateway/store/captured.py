@@ -77,7 +77,7 @@ class BodyStore(Protocol):
     async def of(self, call: str, identity: str | None) -> CapturedBodies | None:
         """Return the bodies of a call, or None if there are none, or if the caller's login is not `identity`.
 
-        If `identity` is None, the login may be any. Raises `StoreFailed` if they cannot be read.
+        If `identity` is None, the login is not checked. Raises `StoreFailed` if the bodies cannot be read.
         """
 
     def read(self, call: str, identity: str | None) -> CapturedBodies | None:

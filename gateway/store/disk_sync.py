@@ -81,7 +81,9 @@ class DiskSync:
 
     @property
     def failure(self) -> str:
-        """The error message of the last flush if it failed, else "". No call can be sent until a flush succeeds."""
+        """The error message of the last flush if it failed, else "". After a failure, no call is sent until a flush
+        succeeds.
+        """
         return self._reason if self._failures else ""
 
     async def wait(self) -> None:

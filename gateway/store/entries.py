@@ -93,8 +93,8 @@ class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
     cost_basis: str = ""
     """The rows of the price table that give `cost`, in the form of `Record.cost_basis`."""
     chains: tuple[tuple[tuple[str, str], ...], ...] = ()
-    """Chains of quota buckets that pay for the call: what a bucket cannot pay, the next one of its chain pays. A bucket
-    is given by its name and the text of its rule (`Rule.terms`).
+    """Chains of quota buckets that pay for the call. If a bucket cannot pay everything, the next bucket of the chain
+    pays the rest. A bucket is given by its name and the text of its rule (`Rule.terms`).
     """
     parts: tuple[SentPart, ...] = ()
     """The cost of each attempt, with the chains that pay for it, if the call has been sent several times.

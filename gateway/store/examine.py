@@ -89,11 +89,11 @@ class Database(msgspec.Struct, frozen=True):
     last_at: float = -math.inf
     """Unix time in seconds at which the last stored call began. It is minus infinity if there is no call."""
     wrong_sums: int = 0
-    """Number of faults in the sums and the index.
+    """Number of faults in the sums over calls and in the index of headers.
 
     The number counts three kinds of faults:
     - a sum by quarter hour that counts fewer calls than are stored
-    - a header of a call that the index lacks
+    - a header of a stored call that is missing in the index
     - a header value whose sums count fewer calls than are stored
     """
     wrong_balances: tuple[str, ...] = ()
@@ -131,8 +131,8 @@ _STATES: Final[dict[int, DatabaseState]] = {
 
 
 UNREADABLE: Final = (sqlite3.Error, UnicodeDecodeError)
-"""Errors for a database that cannot be read. If the message of an error quotes a damaged schema, the module `sqlite3`
-cannot decode this message."""
+"""Errors for a database that cannot be read. The module `sqlite3` raises `UnicodeDecodeError` if it cannot decode an
+error message that quotes a damaged schema."""
 
 
 @contextmanager

@@ -55,7 +55,7 @@ class Position(NamedTuple):
     n: int = 0
     """The number of the last call that is in a complete object."""
     until: int = 0
-    """The number of the last call of the planned object."""
+    """The number of the last call of the object that was planned last."""
     object: str = ""
     """The name of the planned object, which may be incomplete or missing. It is "" if no object is planned."""
 

@@ -3,8 +3,8 @@
 Figures are sums over the calls of a quarter hour, an hour, a day, or a period of 32 days.
 
 A row of figures is for one time and one series: calls with the same caller, provider, model, agent, API format, status
-and outcome. Figures are computed from the stored calls. Totals of expired calls are kept in series without an API
-format and with status 0, at the beginning of their hour.
+and outcome. Figures are computed from the stored calls. The totals of expired calls become rows for the first quarter
+of the hour, with the API format "" and the status 0.
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ EXPIRE_SECONDS: Final = 10.0
 SPOOL_SECONDS: Final = 10.0
 """Seconds after which a spool (a second journal) begins a new file.
 
-The process that applies the spool deletes the files that it has applied completely. After that process is killed, the
-next one must read the remaining files again, so short files save work.
+The process that applies the spool deletes the files that it has applied completely. After that process is killed, its
+successor must read the remaining files again, so short files save work.
 """
 CHECK_SECONDS: Final = 5.0
 """Seconds without a use of the store, after which the follower asks the store whether it works."""
@@ -92,8 +92,8 @@ class JournalFollower:
         self._set_aside = JournalOffset(), 0
         """A pair: the start of a batch, and how many of its unreadable lines are already in the separate file.
 
-        If the store fails, the batch is read again, perhaps with more lines. The pair prevents that lines are put into
-        the separate file twice.
+        If the store fails, the batch is read again, perhaps with more lines. With this pair, no line is put into the
+        separate file twice.
         """
         self._failures = 0
         self._task: asyncio.Task[None] | None = None

@@ -1,7 +1,7 @@
 """The migration that adds sums over the calls with a recorded header.
 
 For each table of sums, there is a second table of sums by header term: a header, or a header and its value
-(`header_index.py`). Its sums begin with the calls after the migration.
+(`header_index.py`). Calls from before the migration are not in the second table.
 """
 
 from __future__ import annotations

@@ -73,8 +73,8 @@ TABLES: Final = (
 def repair_segment(segment: Segment, aside: Path) -> None:
     """Replace the damaged lines of a journal file by blanks, and cut off an incomplete last line.
 
-    The file is copied to the folder `aside` first. Other lines keep their offsets, because the store refers to an
-    offset. Lines of another release are kept. Raises `OSError` if a file cannot be read or written.
+    The file is copied to the folder `aside` first. Other lines keep their offsets, so that the offset in the store
+    stays right. Lines of another release are kept. Raises `OSError` if a file cannot be read or written.
     """
     data = bytearray(segment.path.read_bytes())
     for line in segment.bad:

@@ -1,7 +1,7 @@
 """The store in one SQLite file. Four threads use it, each with its own connection.
 
 With SQLite's write-ahead log, no thread waits for another. The SQL that only this store uses is in `writing.py` and
-`schema.py`. The SQL that PostgreSQL shares is in the modules that `sql_reader.py` and `adding.py` name.
+`schema.py`. `sql_reader.py` and `adding.py` name the modules with the SQL that PostgreSQL shares.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Connection(Protocol):
 
 class Room(Protocol):
     """The methods that a connection calls: to read its limits, and to report that it is open, busy, idle, late or
-    closed. `Connections` has them for sockets. `http2/stream_room.py` has them for the streams of HTTP/2.
+    closed. `Connections` implements them for sockets, and `http2/stream_room.py` for the streams of HTTP/2.
     """
 
     @property

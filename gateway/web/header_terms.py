@@ -1,8 +1,8 @@
 """The terms by which calls are filtered by their recorded headers, and who may filter by which header.
 
-The term `x-team` stands for calls that have this header, and `x-team:alpha` for those in which it has this value. The
-configuration names the recorded headers (`database.filterable`). No role includes the right to filter by a header, so a
-grant must give it (`filterable_headers`). Whoever may see a call may see the values of its headers.
+The term `x-team` stands for calls that have this header, and `x-team:alpha` for calls with this value of the header.
+The configuration names the recorded headers (`database.filterable`). No role includes the right to filter by a header,
+so a grant must give it (`filterable_headers`). Whoever may see a call may see the values of its headers.
 """
 
 from __future__ import annotations

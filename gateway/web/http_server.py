@@ -26,7 +26,7 @@ Calls = Callable[[Others, web.Request], Awaitable[web.StreamResponse | Reply]]
 class HttpServer(web.Server):
     """An aiohttp server that limits its connections.
 
-    If `calls` is not None, it gets every request, and passes those that are no calls on to the server's own handler.
+    If `calls` is not None, it gets every request. It passes a request that is no call to the server's own handler.
     """
 
     def __init__(self, connections: Connections, server: web.Server, calls: Calls | None = None) -> None:

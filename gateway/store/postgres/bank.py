@@ -29,8 +29,10 @@ from gateway.store.postgres.shared_balances import (
 from gateway.store.postgres.thread import PostgresThread
 
 OVERLAP_SECONDS: Final = 60.0
-"""Seconds by which the time ranges of two reads of changed balances overlap. A transaction may be committed some time
-after the time that it writes into the row.
+"""Seconds by which the time ranges of two reads of changed balances overlap.
+
+A transaction is committed somewhat later than the time that it writes into the row. Without an overlap, a read could
+miss this row.
 """
 
 

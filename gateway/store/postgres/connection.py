@@ -108,7 +108,7 @@ class PostgresConnection:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the server has ended the connection, as far as the last statement showed."""
+        """Whether the server has ended the connection. This is noticed only while a statement runs."""
         return bool(self._connection.is_closed())
 
     def close(self) -> None:

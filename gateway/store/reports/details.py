@@ -105,8 +105,8 @@ def _own_errors(connection: Connection, user: str, selection: Selection) -> OwnE
 
 
 def _with_own_example(row: MessageRow, own: OwnErrors, known: str) -> MessageRow:
-    """Return the row with the message and the call id of the caller's own last error, because those in `row` may be
-    another caller's.
+    """Return the row with the message and the call id of the caller's own last error. In `row`, both may be from
+    another caller's error.
 
     `known` is the shape of the row's messages (a message without numbers and quoted text). If the caller's calls have
     expired, the message and the call id in the result are "".

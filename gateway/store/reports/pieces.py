@@ -31,7 +31,7 @@ class Share(NamedTuple):
     bucket: int
     """Index of the time bucket."""
     sign: int
-    """1 if the sums are added; -1 if they are subtracted, because a longer unit reaches too far."""
+    """1 if the sums are added; -1 if they are subtracted, because rows of a longer unit reach beyond the bucket."""
 
 
 Range = tuple[int, int]

@@ -1,8 +1,8 @@
 """GET /api/calls/{id}/bodies: the request and the reply of a call, if the gateway stores bodies.
 
-Callers may read the bodies of their own calls. An admin may read all bodies, and if they are another caller's, this is
-logged. The reply is the same 404 for a call that does not exist, that may not be read, or that has no bodies. So it
-reveals nothing about other callers' calls.
+Callers may read the bodies of their own calls, and admins may read all bodies. When an admin reads another caller's
+bodies, this is logged. The reply is the same 404 for a call that does not exist, that may not be read, or that has no
+bodies. So the reply reveals nothing about other callers' calls.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The paths are those of Aperture's documentation.
 
-- Secrets are never shown. Marks (placeholders, `config/document/redact.py`) replace them. When a text with marks is
-  saved, each mark is replaced by its secret.
+- Secrets are never shown. Placeholders (`config/document/redact.py`) replace them. When a text with placeholders is
+  saved, each placeholder is replaced by its secret.
 - A save needs the entity tag of the edited configuration (`If-Match`), so that nobody overwrites another admin's change
   by mistake. `If-Match: *` overwrites whatever is there.
 

@@ -1,7 +1,7 @@
 """Reads, checks and saves the configuration for an admin, for the API (`config.py`) and the page Configuration.
 
-- Secrets are never shown. Marks (placeholders, `config/document/redact.py`) replace them. When a text with marks is
-  saved, each mark is replaced by its secret.
+- Secrets are never shown. Placeholders (`config/document/redact.py`) replace them. When a text with placeholders is
+  saved, each placeholder is replaced by its secret.
 - If the caller loses the admin role while a save runs, nothing is saved.
 - `config/edit.py` checks the new text. The reloader writes the text to the file and applies the new configuration.
 - This file reads no body and answers no request.
@@ -41,12 +41,12 @@ class ConfigView(msgspec.Struct, frozen=True):
     data: bytes
     """The content of the file, with its secrets."""
     text: str
-    """The text in which marks (placeholders) replace the secrets."""
+    """The text in which placeholders replace the secrets."""
     error: str
     """The reason why the gateway does not use this text. The value is "" if it uses the text."""
     etag: str
     known: Mapping[str, Known]
-    """The secret that each mark replaces, by the text of the mark."""
+    """The secret that each placeholder replaces, by the text of the placeholder."""
     active: frozenset[str]
     """The secrets of the configuration in use."""
 

@@ -1,7 +1,7 @@
 """GET /aperture/openapi.json: the OpenAPI description of the HTTP API for configuration and status.
 
-The description is a file (`openapi.json`). A test compares it with a running gateway. It contains nothing from the
-gateway's configuration, so no role is needed.
+The description is a file (`openapi.json`). A test compares it with a running gateway. Callers need no role, because the
+description contains nothing from the gateway's configuration.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Said(NamedTuple):
     conversation: Conversation | None
     """The conversation. It is None if the bodies are not shown."""
     href: str
-    """The URL of the page with the bodies. It is "" if there are none or they are shown already."""
+    """The URL of the page with the bodies. It is "" if no bodies are stored, or if they are shown already."""
 
 
 async def call(request: web.Request) -> web.Response:
@@ -85,8 +85,8 @@ def _access_href(record: Record, *, admin: bool) -> str:
 def _granted(gateway: Gateway, caller: Identity, record: Record, *, admin: bool) -> Granted | None:
     """Return the present grants for a call's model. Call this in a thread.
 
-    Return None if the call reached no provider. Also return None for a direct call: a grant for its path allows it, and
-    not a grant for its model. A user sees only their own grants, as on the page Access.
+    Return None if the call reached no provider. Also return None for a direct call, because it needs a grant for its
+    path, and not for its model. A user sees only their own grants, as on the page Access.
     """
     if not record.provider or not record.model or record.direct is not None:
         return None

@@ -1,7 +1,7 @@
 """The page Configuration: the file as text, findings beside their lines, a review of changes, and the last versions.
 
 - The page is one form. Its buttons check a text, show its changes, or save it (`web/admin/config_edits.py`).
-  Placeholders (marks) replace secrets. The guard refuses forms of other sites by their `Origin`.
+  Placeholders replace secrets. The guard refuses forms of other sites by their `Origin`.
 - The form has the entity tag of the edited file. If the file has changed since, both texts are shown.
 - To undo a change, the reader opens the earlier version as an edit, reviews it and saves it.
 """
@@ -216,7 +216,7 @@ def _digest(text: str) -> str:
 def review_of(text: str, view: ConfigView, key: bytes) -> Review | None:
     """Return the differences between a text and the present file, or None if the text is not valid HuJSON.
 
-    Call this in a thread. The placeholders of secrets (marks) stay in the text. A new secret is replaced by a mark too.
+    Call this in a thread. The placeholders of secrets stay in the text. A new secret is replaced by a placeholder too.
     """
     try:
         redacted = redact(parse(text), key, view.active)

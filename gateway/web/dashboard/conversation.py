@@ -113,8 +113,8 @@ def _readings(flag: Plugin, record: Record, stored: CapturedBodies) -> Iterator[
     """Yield the requests that may have had this reply, each with its target.
 
     The dialect of a reply and the form of a stream may depend on the path and query of the request, which are not
-    stored. So several requests are tried. For each dialect, those whose streams have the reply's content type come
-    first.
+    stored. So several requests are tried. Within each dialect, the requests whose streams have the reply's content type
+    come first.
     """
     content_type = stored.reply.headers.get("content-type", "").partition(";")[0]
     try:

@@ -1,5 +1,5 @@
-"""The page of models and providers: each model's prices, calls and cost in a range of time, state, and last success and
-error.
+"""The page of models and providers: each model's prices, state, last success and last error, and its calls and cost in
+a range of time.
 
 If the store cannot be read, the page shows only the configuration.
 """

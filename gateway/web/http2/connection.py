@@ -35,8 +35,9 @@ from gateway.web.reading_timer import ReadingTimer
 FRAMES_AT_ONCE: Final = 16
 """Maximum number of frames that are handled in one iteration of the event loop."""
 OTHER_LINES: Final = 48 * 1024
-"""Maximum number of bytes of all headers of a request, in addition to the longest allowed line. `h2` takes about 10 ms
-to decompress 64 KiB.
+"""Number of bytes that all headers of a request may take beyond the length of the longest allowed line.
+
+The number is limited because `h2` takes about 10 ms to decompress 64 KiB.
 """
 
 
@@ -321,7 +322,7 @@ class Http2Connection(asyncio.Protocol):
     def _reset(self, number: int, code: ErrorCodes) -> None:
         """Reset a stream.
 
-        Raises `Exceeded` if there are too many resets. Resets by the gateway count if the client has caused them.
+        Raises `Exceeded` if there are too many resets. Resets by the gateway count only if the client has caused them.
         """
         try:
             self._h2.reset_stream(number, code)

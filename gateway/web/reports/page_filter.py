@@ -25,7 +25,7 @@ from gateway.web.reports.ranges import PRESETS, UTC_ZONE, Preset, Range, custom_
 
 OUTCOMES: Final = ("ok", "refused", "failed", "cancelled", LOST)
 VALUES: Final = ("user", "model", "provider", "agent", "api", "status", "outcome", HEADER, "session")
-"""Query parameters that select calls by a value, such as a model. They have the order of the page."""
+"""Query parameters that select calls by a value, such as a model, in the order in which a page shows them."""
 PARAMETERS: Final = ("range", "from", "to", "zone", "compare", *VALUES)
 DEFAULT_RANGE: Final = "7d"
 MAX_VALUE: Final = 1024

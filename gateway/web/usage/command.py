@@ -1,8 +1,7 @@
 """The command `irisgate usage`: asks a running gateway, or reads the database of a gateway that is down.
 
 Both sources give the same output as /api/usage. The database is opened read-only. It must have the schema of this
-release, because this command does not migrate an older database. Only the gateway does. The caller of `answer` prints
-the result.
+release, because only the gateway migrates an older database. The caller of `answer` prints the result.
 """
 
 from __future__ import annotations

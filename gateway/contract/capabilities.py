@@ -96,9 +96,9 @@ class Caps:
     thinking_off: str = "disabled"
     """The value of `thinking.type` that switches thinking off, such as `disabled`. It is "" if no value does."""
     effort_without_thinking: str = ""
-    """The strongest effort that the model accepts while thinking is off. It is "" if it accepts every effort."""
+    """The strongest effort that the model accepts while thinking is off. It is "" if every effort is accepted."""
     efforts: tuple[str, ...] = ("low", "medium", "high")
-    """Thinking efforts that the model accepts, weakest first. The value is () if it accepts none.
+    """Thinking efforts that the model accepts, weakest first. The value is () if no effort is accepted.
 
     The gateway replaces any other effort by the nearest of these.
     """
@@ -128,7 +128,7 @@ class Caps:
     call_signature: str = ""
     """A signature that the model accepts on any tool call. It is "" if the model needs no signatures.
 
-    Gemini requires a signature on the first tool call of each turn. If there is none, the gateway adds this one.
+    Gemini requires a signature on the first tool call of each turn. If the call has none, the gateway adds this value.
     """
     inline_reasoning: tuple[str, ...] = ()
     """Names of the tags, such as `think`, between which the model may write its thinking at the start of its text."""

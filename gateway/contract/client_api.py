@@ -33,7 +33,7 @@ class ClientApi:
     """Paths of the API that the gateway does not serve, such as `/v1/embeddings`. The base URL of such a request is
     right, so the error message lists the served paths instead.
 
-    Each begins with the first of `bases`. Placeholders are in braces.
+    Each path begins with the first of `bases`. Placeholders are in braces.
     """
     headers: tuple[str, ...] = ()
     """Names of headers that only these clients send, in lower case."""

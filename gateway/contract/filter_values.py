@@ -172,7 +172,7 @@ class Reply:
     """A complete reply in the client's API format.
 
     The method `replied` receives a `Reply`. The method `request` may return a `Reply` to answer the client without a
-    provider. It has `events` if the client asked for a stream, and a `body` otherwise.
+    provider. A `Reply` has `events` if the client asked for a stream, and a `body` otherwise.
 
     >>> Reply(body=b'{"text": "from the cache"}')
     Reply(body=b'{"text": "from the cache"}', events=())

@@ -15,8 +15,8 @@ SECRET_NAMED: Final = re.compile(
 )
 """Pattern for names of headers and URL parameters whose values are never stored.
 
-This pattern has more words than the pattern of the log. Clients choose the names of headers freely, and it is better to
-hide a harmless header than to store a key.
+The pattern for secrets in the log (`telemetry/log.py`) has fewer words. But clients choose the names of headers freely,
+and it is better to hide a harmless header than to store a key.
 """
 
 MAX_HEADER_VALUE: Final = 256

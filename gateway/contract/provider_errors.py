@@ -265,7 +265,7 @@ def error_headers(problem: Problem) -> dict[str, str]:
 
 
 def message_of(body: bytes) -> tuple[str, str]:
-    """Return the message of an error, and the provider's name for the error, or "" for a missing one.
+    """Return the message of an error, and the provider's name for the error. A missing message or name is "".
 
     `body` may be JSON of OpenAI, Anthropic, AWS or FastAPI, an HTML page, or plain text.
 

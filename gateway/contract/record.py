@@ -78,7 +78,7 @@ class Direct(msgspec.Struct, frozen=True, gc=False):
 
     method: str
     path: str
-    """The first 500 characters of the path, decoded. The query is left out, because it may have a key."""
+    """The first 500 characters of the path, decoded. The query is left out, because it may contain an API key."""
     request_bytes: int
     """The size of the request's body in bytes."""
     reply_bytes: int = 0
@@ -142,7 +142,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tier: str = ""
     """The service tier that served the call, as the provider names it. It is "" if the provider names none."""
     geo: str = ""
-    """The region in which the model ran, if it affects the price. It is "" otherwise."""
+    """The region in which the model ran, if the region affects the price. It is "" otherwise."""
     parts: tuple[Part, ...] = ()
     """The separately billed parts of the call, the reply first. The value is () if the reply is the only part."""
     reported: bool

@@ -88,7 +88,7 @@ class RunningGateway:
     async def calls(self, count: int = 1) -> list[dict[str, Any]]:
         """Wait until there are at least `count` records of calls, and return all records, the newest first.
 
-        Raises `TimeoutError` if there are too few after ten seconds.
+        Raises `TimeoutError` if there are too few records after ten seconds.
         """
         deadline = monotonic() + RECORD_SECONDS
         while monotonic() < deadline:

@@ -3,8 +3,8 @@
 Every request is checked: its form, the signature of its JWT, and each claim. An issued token is valid until it expires.
 The set `tokens` can serve as the `keys` of a simulated provider.
 
-Sources: "Using OAuth 2.0 for Server to Server Applications" in Google's identity documentation; RFC 7523; the errors
-are those of Google's endpoint in the issues of googleapis/google-auth-library-python and -nodejs.
+Sources: "Using OAuth 2.0 for Server to Server Applications" in Google's identity documentation; RFC 7523; for the
+errors, the issues of googleapis/google-auth-library-python and -nodejs, which quote Google's endpoint.
 """
 
 from __future__ import annotations

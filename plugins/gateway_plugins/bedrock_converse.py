@@ -112,7 +112,7 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def _betas(request: ClientRequest, target: Target, drop: Drop) -> dict[str, bytes | None]:
-    """Return the change that removes betas from the body: `{"additionalModelRequestFields": b"…"}`, or {} for none.
+    """Return the change of the body's `additionalModelRequestFields` that removes betas, or {} for no change.
 
     A beta is an optional feature of Claude that the request names. It is removed if the provider's options drop it, or
     if the model has refused it. Fields that need a removed beta are removed too.

@@ -94,7 +94,7 @@ class Decoder:
     def rest(self) -> Frame | None:
         """Return the last event of a stream if the blank line after it is missing, or None if there is no such event.
 
-        The blank line is added to `raw`, because a client ignores an event without it. The event may be cut.
+        The blank line is added to `raw`, because a client ignores an event without this line. The event may be cut.
         """
         raw = bytes(self._buffer)
         return _frame(raw + _BLANK) if raw else None

@@ -60,7 +60,7 @@ class Result:
     rule: str
     holds: bool
     reason: str = ""
-    """The reason why the law is broken or was not tried. It is "" if it was tried and holds."""
+    """The reason why the law is broken or was not tried. It is "" if the law was tried and holds."""
     inputs: tuple[str, ...] = ()
     is_tried: bool = True
 

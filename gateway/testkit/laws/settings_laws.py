@@ -14,7 +14,7 @@ from gateway.testkit.laws.law import Broken, require, shown
 
 
 def can_be_written(settings: Settings, name: str) -> None:
-    """Check that a configuration can have these settings. They are written as JSON and read again, and must stay equal.
+    """Check that a configuration can have these settings. Written as JSON and read again, they must stay equal.
 
     For example, a strict field of type `tuple` refuses a JSON list, so no configuration could set the field.
     """

@@ -31,7 +31,7 @@ class Form(NamedTuple):
     """The form of one kind of secret."""
 
     marks: tuple[str, ...]
-    """Strings for a quick search. Each secret of this kind contains one of them."""
+    """Strings for a quick search. Each secret of this kind contains at least one of these strings."""
     pattern: str
     """Regular expression for a secret of this kind. The length of a match is limited, so that a stream is not held
     back without limit."""

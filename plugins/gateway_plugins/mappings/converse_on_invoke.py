@@ -1,8 +1,8 @@
 """Fields of a Converse request that become headers when the request goes to Claude through Bedrock's InvokeModel.
 
 - InvokeModel has headers for service tier, latency, metadata, project and guardrail (botocore's service model,
-  InvokeModelRequest). Anthropic's own API has none of them. For a provider with that API, a request with a guardrail is
-  refused with a 400, because its answer would not be guarded. The other fields are reported as dropped.
+  InvokeModelRequest). Anthropic's own API has no such headers. If the provider has Anthropic's API, a request with a
+  guardrail is refused with a 400, because nothing would guard its answer. The other fields are reported as dropped.
 - A tag is written around the text of `guardContent`, so that the guardrail checks this text. The name of the tag ends
   with a random suffix, so that no other text can close the tag. The body also has a field with the suffix, for the
   guardrail (AWS user guide, "Apply tags to user input").

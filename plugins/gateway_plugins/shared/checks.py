@@ -97,7 +97,7 @@ def refuse(top: Members, meaning: Mapping[str, str], neutral: Mapping[str, tuple
 def leftovers(top: Members, carried: Collection[str], neutral: Mapping[str, tuple[Any, ...]], drop: Drop) -> None:
     """Report as dropped the fields of the request that are not in `carried`.
 
-    A field without effect is not reported: its value is null or is in `neutral`.
+    A field is not reported if its value is null or is in `neutral`, because such a value has no effect.
     """
     for name in top:
         if name not in carried and not _is_neutral(top.decode(name), neutral.get(name, ())):

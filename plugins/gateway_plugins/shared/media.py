@@ -99,7 +99,7 @@ def document(text: str, name: str, param: str) -> Media:
 def file(data: bytes, declared: str, name: str, param: str) -> Media:
     """Return the file with the bytes `data`.
 
-    `declared` is the media type that the client or web server states. It is "" if it states none.
+    `declared` is the media type that the client or web server states. It is "" if no media type is stated.
     """
     if not data:
         raise invalid(f"{param}: the file is empty", param)

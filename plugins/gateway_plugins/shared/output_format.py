@@ -38,8 +38,8 @@ class JsonFormat(msgspec.Struct, frozen=True):
     name: str = ""
     description: str = ""
     strict: bool | None = None
-    """Whether the answer must match the schema exactly. It is None if the client does not say this. In that case, the
-    answer must match exactly if the schema allows it.
+    """True if the answer must match the schema exactly. It is None if the client does not say. The gateway then demands
+    an exact match if the schema meets the provider's rules for this.
     """
 
 

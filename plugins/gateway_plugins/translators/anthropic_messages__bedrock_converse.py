@@ -1,8 +1,8 @@
 """Translation of Anthropic Messages requests to Bedrock Converse, and of the replies back.
 
 This file maps the fields of a request. Messages are mapped in `mappings/messages_to_converse.py`. Rules for every
-request to Converse are in `dialects/bedrock_converse/`. Only the capabilities of a model (`Caps`) tell what it accepts.
-Sources: Anthropic's API reference, botocore's service model, recorded traffic.
+request to Converse are in `dialects/bedrock_converse/`. Only the capabilities of a model (`Caps`) tell what the model
+accepts. Sources: Anthropic's API reference, botocore's service model, recorded traffic.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ class CleanUp:
 
     def __init__(self) -> None:
         self._functions: list[tuple[Callable[..., Any], tuple[Any, ...], bool]] = []
-        """For each function: the function, its arguments, and whether its result is awaited."""
+        """The functions. Each is stored with its arguments, and with whether its result is awaited."""
 
     def callback(self, function: Callable[[*Ts], object], *args: *Ts) -> None:
         """Add a function, which is called with `args`."""

@@ -25,7 +25,7 @@ from gateway.money.prices.table import Prices
 DAYS: Final = 30
 """Number of days with calls. The last of them is the present day."""
 UNPRICED: Final = ("on-prem", "qwen3-coder-480b")
-"""A provider and its model without a price. The pages show the cost of these calls as unknown."""
+"""A provider and its model without a price. The pages show the cost of calls to this model as unknown."""
 SECOND: Final = "bedrock-west"
 """The provider that serves some calls after the first provider has failed."""
 UNGRANTED: Final = "o3-pro"

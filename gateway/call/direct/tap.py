@@ -34,7 +34,7 @@ class Tap:
 
 
 def tap_of(call: Call, attempt: Attempt, pool: ProcessPool) -> Tap:
-    """Return the `Tap` for the reply to an attempt. The head of the reply has come."""
+    """Return the `Tap` for the reply to an attempt. The head of the reply must already have come."""
     head, flag = attempt.head, attempt.candidate.flag
     assert head is not None
     if flag is call.flag:

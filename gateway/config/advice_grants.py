@@ -104,9 +104,9 @@ def shared_buckets(config: Config, report: Report) -> None:
 
 
 def aliased(pattern: str, document: Any) -> str:
-    """Return what to write instead of a pattern that names a model alias, or "" for any other pattern.
+    """Return the patterns to write instead of a pattern that names a model alias, or "" for any other pattern.
 
-    A grant must name the alias's targets, because aliases are resolved before grants are checked (Aperture's
+    A grant must name the targets of the alias, because aliases are resolved before grants are checked (Aperture's
     documentation). `document` is the decoded configuration, which may have faults.
     """
     provider, _, name = pattern.rpartition("/")

@@ -145,8 +145,8 @@ class Provider:
     description: str = ""
     disabled: bool = False
     preference: int = 0
-    """The rank among providers of the same model. The provider with the highest number is used first, and
-    `Resilience.strategy` chooses among equal numbers. If a provider fails, the next one is used
+    """The rank among providers of the same model. The provider with the highest number is used first. If several have
+    this number, `Resilience.strategy` chooses among them. If a provider fails, the next one is used
     (`Resilience.failover`)."""
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers added to every request. The repr leaves them out, because some providers take their key in a header."""
@@ -214,7 +214,7 @@ class Capability:
     """Globs for names of the form "provider/model"."""
     permissions: frozenset[Permission] = frozenset()
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Headers added to requests for the capability's models, or to all requests if it names no models."""
+    """Headers added to requests for the capability's models, or to all requests if the capability names no models."""
     quotas: tuple[Chain, ...] = ()
     """Chains of quotas that pay for requests to the capability's models, or for all requests if no models are named.
 

@@ -63,7 +63,9 @@ class Listener:
 class Limits:
     body_bytes: int = 32 * 1024 * 1024
     header_bytes: int = 16 * 1024
-    """Maximum length of a header line and of the request line, in bytes. ARNs and lists of betas make long lines."""
+    """Maximum length of a header line and of the request line, in bytes. ARNs in paths and the header `anthropic-beta`
+    can make long lines.
+    """
     body_bytes_per_second: int = 8192
     """Minimum average rate of a request's body, in bytes per second. N bytes may take 30 s plus N divided by this rate.
     Even slow mobile networks are faster."""

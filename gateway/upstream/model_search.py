@@ -2,7 +2,8 @@
 
 - The hook `discover_models` of a compatibility flag determines the requests.
 - A request has the provider's credential and its `add_headers`, as a call has.
-- Of several keys, the first is used. If the provider refuses or throttles it, the search begins anew with the next key.
+- If a provider has several keys, the first key is used. If the provider refuses or throttles this key, the search
+  begins anew with the next one.
 - The time, the number of requests, the bytes and the models of a list are limited. A list that exceeds a limit is a
   failure. It is not cut off, because callers would lose the missing models.
 
@@ -150,9 +151,9 @@ class ModelSearcher(msgspec.Struct, frozen=True):
     def search(self, provider: Provider) -> tuple[Plugin, ModelSearch]:
         """Return the compatibility flag (plugin of an API format) that can list the models, and its `ModelSearch`.
 
-        If several enabled flags make a search, the first search with a `subdomain` is used, because its flag has
-        recognized the provider's host. If no search has a `subdomain`, the first one is used. Raises `SearchFailed` if
-        no enabled flag makes a search.
+        If several enabled flags return a `ModelSearch`, the first one with a `subdomain` is used, because its flag has
+        recognized the provider's host. If none has a `subdomain`, the first `ModelSearch` is used. Raises
+        `SearchFailed` if no enabled flag returns one.
         """
         flags = [self.flags[name] for name in provider.flags]
         searches = [(flag, search) for flag in flags if (search := flag.discover_models(provider.host)) is not None]

@@ -1,4 +1,4 @@
-"""The address of another service of the same provider, if the host names of the two differ only in the first label."""
+"""The address of another service of a provider. The host names of both services differ only in the first label."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from gateway.config.document.secrets import ENVIRONMENT_NAME, HELPER, HELPER_NAM
 _NAME: Final = r"(?:(?:(?:api|access|private)[_-]?key|secret|passw|passphrase|pwd|credential)[\w-]{0,20}|tokens?)"
 _SECRET_NAME: Final = re.compile(rf"(?i){_NAME}$")
 _SECRET_LEAF: Final = re.compile(r"(?i)(?:^|[_-])(?:bearer|key)$")
-"""Pattern for the JSON key of a string that is secret, such as `x-api-key`.
+"""Pattern for JSON keys, such as `x-api-key`, that show that a string is secret.
 
 Only the string's own key is compared with this pattern, and not the keys of enclosing objects.
 """

@@ -1,8 +1,9 @@
 """Watches files for changes: the configuration's own file, and the files that it refers to.
 
 - The `stat` of each file is compared with the previous one several times a second. Only a different `stat` counts as a
-  change. This costs less than a watch by the system. It also works for renamed files, and on file systems that report
-  no changes. It works for symbolic links as well: Kubernetes replaces a link two levels above the file.
+  change.
+- Comparing costs less than a watch by the operating system. Unlike such a watch, it also works for renamed files, on
+  file systems that report no changes, and for symbolic links (Kubernetes replaces a link two levels above the file).
 - Nothing here reads or loads a file.
 """
 
@@ -21,7 +22,7 @@ A change should take effect within two seconds.
 SETTLE: Final = 0.1
 """Seconds for which files must stay unchanged before a change is reported. So a partly written file is not loaded."""
 LOOKS: Final = 8
-"""Maximum number of comparisons while files keep changing. Then the change is reported anyway."""
+"""Maximum number of comparisons while files keep changing. After the last one, the change is reported anyway."""
 
 Stamp = tuple[int, ...]
 """Device, inode, size and times of a file. The value is () for a missing file."""

@@ -2,7 +2,7 @@
 
 A pattern is a path with globs, such as `/direct/acme/v1/files/**`. It may begin with the methods that it allows, as in
 `GET,DELETE /direct/acme/v1/files/*`. A pattern without methods allows all methods. A pattern may omit `/direct/` at its
-beginning, because Aperture's documents do not show whether the patterns there have it.
+beginning, because Aperture's documents do not show whether Aperture's patterns begin with it.
 """
 
 from __future__ import annotations

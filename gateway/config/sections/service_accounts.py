@@ -27,7 +27,7 @@ from gateway.config.sections.authorities import watched
 TOKEN_URI: Final = "https://oauth2.googleapis.com/token"  # noqa: S105 (a URL)
 """The token endpoint for a key file that names no endpoint."""
 TOKEN_HOSTS: Final = ("oauth2.googleapis.com", "accounts.google.com", "www.googleapis.com")
-"""Hosts of Google's token endpoint. New key files have the first one, and older key files have one of the others.
+"""Hosts of Google's token endpoint. New key files have the first host, and older key files have one of the other two.
 
 A key file with any other host is refused. The gateway would connect to that host, and the file's author may not be the
 operator of the gateway.

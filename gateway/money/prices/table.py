@@ -282,8 +282,8 @@ def _full_names(model: str, served: str) -> Iterator[str]:
 def _is_meant(priced: Priced, name: str) -> bool:
     """Return whether the name in a reply means the model whose prices were found.
 
-    The look-up is lenient: for the name `claude`, it finds `claude-v1`. A name without a number does not mean that
-    model.
+    The look-up is lenient: for the name `claude`, it finds the prices of `claude-v1`. But a name without a number may
+    mean any version, so it counts only if it is exactly the found name.
     """
     return bool(_NUMBER.search(name)) or _bare(priced.name) == name.rpartition("/")[2]
 
@@ -303,7 +303,7 @@ def _is_set(provider: PricedProvider, model: str) -> bool:
 def resembles(model: str, served: str) -> bool:
     """Return whether the name in a reply may be another name of the called model.
 
-    This is so if one of the names contains the other. It is also so if the name in the reply has no number, and thus no
+    The result is True if one of the names contains the other, or if the name in the reply has no number, and thus no
     version.
     """
     one, other = base_id(model).lower(), base_id(served).lower()

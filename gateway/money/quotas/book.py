@@ -292,7 +292,7 @@ class Quotas:
     def shared_bucket(self, key: Bucket, rule: Rule) -> LiveBucket:
         """Return a bucket, refilled up to now. Workers may get slices (parts) of its balance.
 
-        `rule` is the rule of a new bucket, unless its quota is defined here.
+        A new bucket has the rule of its quota, or `rule` if the quota is not defined in this process.
         """
         defined = self.rule_of(key.name) if key.kind == "money" else None
         return self._ledgers[key.kind].shared(key.name, defined or rule, self.clock())

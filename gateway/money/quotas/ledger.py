@@ -42,8 +42,8 @@ Full buckets are removed when new ones come. A full bucket has no spent amount, 
 EVICTION_PROBES: Final = 4
 """Number of least recently used buckets that are examined for each new bucket.
 
-Those that are full again are removed from memory. More than one is examined for each new bucket, so that the number of
-buckets can decrease even if some are not full.
+Buckets that are full again are removed from memory. Several buckets are examined for each new bucket, so that the
+number of buckets can decrease even if some are not full.
 """
 CROWDED_EVICTION_PROBES: Final = 64
 """Number of least recently used buckets that are examined for each new bucket if memory has no room."""

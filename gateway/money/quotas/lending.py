@@ -125,7 +125,7 @@ class Lender:
             bucket.leased = sum(leases[key].held for leases in self._leases.values() if key in leases)
 
     def _refused(self, worker: str, key: Bucket) -> None:
-        """Recall the bucket from the other workers, for a worker that has too little."""
+        """Ask the other workers to give back what they do not use, for a worker whose slice is too small for a call."""
         holders = self._holders(key) - {worker}
         recall = self._recalls.setdefault(key, _Recall())
         recall.waiting.add(worker)

@@ -28,8 +28,9 @@ DRY_SECONDS: Final = 2.0
 The pause ends earlier if the bucket is refilled.
 """
 HELD_SECONDS: Final = 0.1
-"""Maximum number of seconds of this pause (`DRY_SECONDS`) if other gateways hold slices of the bucket. It is short,
-because the other gateways may give their slices back.
+"""Maximum number of seconds of the pause after a refusal (`DRY_SECONDS`), if other gateways hold slices of the bucket.
+
+This pause is short, because the other gateways may give their slices back.
 """
 SCARCE_SECONDS: Final = 2.0
 """Seconds after a refusal by the bank in which a gateway asks only for waiting calls, and not for later calls."""

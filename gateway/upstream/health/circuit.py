@@ -79,7 +79,7 @@ class Circuit:
         self.throttles = 0
         """Number of attempts that the provider has throttled."""
         self.mean_seconds: float | None = None
-        """The moving mean of the seconds until a successful reply began. It is None before the first one."""
+        """The moving mean of the seconds until a successful reply began. It is None before the first such reply."""
         self.passes_all = True
         """Whether the circuit lets every attempt pass. It is kept as a value, because it is read for every attempt."""
         self._epoch = float("-inf")

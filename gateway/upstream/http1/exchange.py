@@ -26,7 +26,7 @@ MAX_BUFFERED_BYTES: Final = 128 * 1024
 CLOSED: Final = "the provider closed the connection"
 """The reason of `BrokenOff` for a connection that ended without an error."""
 _LENIENCIES: Final = {"lenient_optional_cr_before_lf": True, "lenient_spaces_after_chunk_size": True}
-"""Framing errors that are accepted. Small servers make them, and they cannot change the meaning of a message.
+"""Framing errors that are accepted. Small servers make these errors, which cannot change the meaning of a message.
 aiohttp's client accepts them too."""
 
 

@@ -1,7 +1,7 @@
 """The proxy for an origin, as the environment names it: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`.
 
-- The same variable in lower case takes precedence, as in curl. Only proxies with an `http://` URL are supported. For
-  TLS they must open a tunnel (CONNECT).
+- The same variable in lower case takes precedence, as in curl.
+- Only proxies with an `http://` URL are supported. A proxy must open a tunnel (CONNECT) to a provider with TLS.
 - This machine's own addresses are never reached through a proxy, as in Go's `net/http`.
 - An entry of `NO_PROXY` is a host name, an IP address, a range such as `10.0.0.0/8`, or `*` for all hosts. A host name
   includes its subdomains, and may begin with a dot or `*.`. A host name or an address may have a port.

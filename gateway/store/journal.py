@@ -86,7 +86,9 @@ class Journal(Segments):
         self._removed = False
         self._probe = DiskProbe(folder)
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # `mode` does not apply to parents, and the folder of a worker's spool may come before that of the journal
+            folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
             self._lock = _lock(folder) if lock is None else lock
             _write_holder(self._lock)
             self._begin(max([*self.numbers(), after]) + 1)

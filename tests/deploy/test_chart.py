@@ -18,6 +18,7 @@ OPTIONS = {
     "whois": ["--set", "tailscale.mode=whois"],
     "metrics": ["--set", "metrics.enabled=true,metrics.serviceMonitor=true"],
     "claim": ["--set", "persistence.existingClaim=mine,podDisruptionBudget.enabled=false,drainSeconds=120"],
+    "workers": ["--set", "workers=4"],
 }
 
 
@@ -44,7 +45,9 @@ def test_helm_lint_has_nothing_to_say(helm, name, tmp_path):
     assert "1 chart(s) linted, 0 chart(s) failed" in output
 
 
-@pytest.mark.parametrize("wrong", ["image.tag=latest", "tailscale.mode=funnel", "existingSecret=", "drainSeconds=-1"])
+@pytest.mark.parametrize(
+    "wrong", ["image.tag=latest", "tailscale.mode=funnel", "existingSecret=", "drainSeconds=-1", "workers=0"]
+)
 def test_a_wrong_value_is_refused(helm, wrong, tmp_path):
     with pytest.raises(AssertionError, match="values don't meet the specifications"):
         run(helm, "template", "irisgate", CHART, "--set", wrong, env={"HOME": str(tmp_path)})
@@ -85,6 +88,7 @@ def test_the_gateway_reads_the_configuration_that_the_chart_writes(rendered, nam
     spec = pod(objects)
     (gateway,), (sidecar,) = spec["containers"], spec["initContainers"]
     options = parser_of().parse_args(gateway["args"])
+    assert options.workers == ("4" if name == "workers" else "1")
     mounted = {mount["mountPath"] for mount in gateway["volumeMounts"]}
     assert {str(options.config.parent), str(options.state), "/etc/irisgate-keys"} <= mounted
     listener, *more = loaded.config.server.listeners

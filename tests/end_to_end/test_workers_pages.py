@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import stat
 from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -83,6 +84,7 @@ async def test_pages_and_metrics_are_those_of_all_workers(tmp_path, bedrock_sim)
         assert "4" in await text(running, "/ui/now")
         (sessions,) = (await metric(running, "sessions_active")).values()
         assert sessions >= 1
+        assert stat.S_IMODE((tmp_path / "state" / "journal").stat().st_mode) == 0o700
         assert await running.end() == 0
 
 

@@ -18,8 +18,8 @@ from tests.helpers.ports import is_listening
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120
 """Maximum number of seconds for a system to start. On a busy machine, some need half a minute."""
-_PROCESSORS = sorted(os.sched_getaffinity(0))
-SYSTEMS, LOAD = _PROCESSORS[0], _PROCESSORS[-1]
+PROCESSORS = tuple(sorted(os.sched_getaffinity(0)))
+SYSTEMS, LOAD = PROCESSORS[0], PROCESSORS[-1]
 """Processors of the systems under test, and of the upstream and the load client."""
 
 
@@ -46,7 +46,12 @@ class Process:
 
     @property
     def cpu_seconds(self):
-        return sum(time.clock_gettime(_cpu_clock(pid)) for pid in self.pids)
+        return cpu_seconds(self.pids)
+
+
+def cpu_seconds(pids):
+    """Return the CPU time of processes."""
+    return sum(time.clock_gettime(_cpu_clock(pid)) for pid in pids)
 
 
 def _cpu_clock(pid):
@@ -76,10 +81,10 @@ def _resident_bytes(pid):
 
 
 @contextmanager
-def on_processor(number):
-    """Run this thread, and the processes that it starts, on one processor."""
+def on_processor(*numbers):
+    """Run this thread, and the processes that it starts, on these processors only."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {number})
+    os.sched_setaffinity(0, numbers)
     try:
         yield
     finally:
@@ -94,14 +99,14 @@ def environment(folder, **more):
 
 
 @asynccontextmanager
-async def started(command, folder, port_pattern=None, port=0, **variables):
+async def started(command, folder, port_pattern=None, port=0, processors=(SYSTEMS,), **variables):
     """Run a system during an `async with` block, and yield it when it listens.
 
     A system prints its port in a line that matches `port_pattern`, or listens on `port`. Its output is in a file of the
     folder. Raises `NotStarted` if it does not listen.
     """
     output = folder / "output"
-    with output.open("wb") as file, on_processor(SYSTEMS):
+    with output.open("wb") as file, on_processor(*processors):
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.DEVNULL,

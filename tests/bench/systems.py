@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from gateway.testkit.localapi import LocalApiSim, Node, User
-from tests.bench.processes import ROOT, START_SECONDS, NotStarted, Process, started
+from tests.bench.processes import PROCESSORS, ROOT, START_SECONDS, SYSTEMS, NotStarted, Process, started
 from tests.bench.traffic import CHAT_MODEL, CONVERSE_MODEL, Request, request_bytes
 from tests.helpers.gateway import CAP
 
@@ -122,7 +122,7 @@ def _configuration(upstream, folder, *, many=False, filters=()):
     providers, grants = _many(upstream) if many else ({}, [])
     providers["openai"] = {**_provider(upstream, "openai_chat", [CHAT_MODEL]), "cost_basis": "openai"}
     providers["bedrock"] = {**_provider(upstream, "bedrock_converse", [CONVERSE_MODEL]), "cost_basis": "bedrock-us"}
-    capabilities = [{"role": "user"}, {"models": "**", "quotas": [{"bucket": "daily:<user>"}]}]
+    capabilities = [{"role": "user"}, {"models": "**", "quotas": [{"bucket": "daily:<user>"}]}, {"read_metrics": True}]
     return {
         "providers": providers,
         "grants": [*grants, {"src": [CALLER.user.login], "app": {CAP: capabilities}}],
@@ -138,19 +138,23 @@ def _configuration(upstream, folder, *, many=False, filters=()):
 
 
 @asynccontextmanager
-async def _irisgate(upstream, folder, **kind):
+async def _irisgate(upstream, folder, *, workers=None, **kind):
+    """Run the gateway. With `workers`, it has so many worker processes, and may use every processor of the machine."""
     config, plugins, state = folder / "config.hujson", folder / "plugins", folder / "state"
     config.write_text(json.dumps(_configuration(upstream, folder, **kind)))
     plugins.mkdir()
     for name, text in FILTERS.items():
         (plugins / f"{name}.py").write_text(text)
     command = [sys.executable, "-m", "gateway", "serve", "--config", config, "--state", state, "--plugins", plugins]
+    command += [] if workers is None else ["--workers", str(workers)]
+    processors = (SYSTEMS,) if workers is None else PROCESSORS
     paths = f"{ROOT}:{ROOT / 'plugins'}"
     async with LocalApiSim(folder / "tailscaled.sock") as tailscaled:
         tailscaled.add(CALLER)
         tailscaled.tun = True  # so that connections from 127.0.0.1 are not asked about
         pattern = r"listening on http://\S+:(\d+)"
-        async with started(command, folder, pattern, PYTHONPATH=paths, PYTHONUNBUFFERED="1") as process:
+        variables = {"PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"}
+        async with started(command, folder, pattern, processors=processors, **variables) as process:
             yield process
 
 
@@ -246,11 +250,12 @@ def _path_of_irisgate(path):
     return f"/bedrock{path}" if path.startswith("/model/") else path
 
 
-def _gateway(name, **kind):
+def gateway(name, **kind):
+    """Return the gateway as a system. `kind` are keyword arguments of `_irisgate`."""
     return System(name, partial(_irisgate, **kind), _path_of_irisgate, preface=PROXY_LINE, version=_own_version)
 
 
-IRISGATE = _gateway("Irisgate")
-MANY_MODELS = _gateway("10,000 models and grants", many=True)
+IRISGATE = gateway("Irisgate")
+MANY_MODELS = gateway("10,000 models and grants", many=True)
 BARE = System("B", _bare, version=lambda: f"aiohttp {version('aiohttp')}")
 NGINX = System("nginx", _nginx, version=_nginx_version)

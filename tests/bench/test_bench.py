@@ -1,6 +1,7 @@
 """Tests that the benchmarks run. Their results are not checked."""
 
 import json
+import re
 import shutil
 import tempfile
 import time
@@ -12,7 +13,7 @@ import aiohttp
 import pytest
 
 from gateway.contract.framing import eventstream
-from tests.bench import flood, identity, memory, million, pages, soak
+from tests.bench import flood, identity, memory, million, pages, soak, workers
 from tests.bench.additions import ADDITIONS, LEAST_ROUNDS, Added, run_addition
 from tests.bench.cases import CASES, STARTS
 from tests.bench.report import report
@@ -70,6 +71,15 @@ async def test_cases_are_told_beside_a_pass_through(folder, upstream):
     assert all({"Irisgate", "B"} <= set(row) for row in figures.rows.values())
     table = report(figures).splitlines()
     assert len([line for line in table if line.startswith("| ")]) == 2 + len(figures.rows)
+
+
+async def test_workers_are_told_beside_one_process(programs, folder):
+    text = await workers.measured(folder, programs, 2, rounds=1, window_ms=100)
+    calls, streams, balance = text.split("\n\n")
+    for table in (calls, streams):
+        assert len(table.splitlines()) == 7
+        assert re.search(r"^CPU us a call: the keeper +0 \(0–0\) +[1-9]", table, re.MULTILINE)
+    assert re.search(r"^open +4 +4$", balance, re.MULTILINE)
 
 
 async def test_what_filters_add_is_told_with_its_interval(folder, upstream):

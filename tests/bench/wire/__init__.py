@@ -39,6 +39,11 @@ class Wire:
         self._folder = folder
         self._process = process
 
+    @property
+    def pid(self):
+        """The process id of the upstream."""
+        return self._process.pid
+
     async def reply(self, reply, *, count=0, interval_us=0, stagger=0):
         """Set the reply of the upstream to the requests that follow."""
         paths = [self._written(f"reply-{name}", getattr(reply, name)) for name in ("head", "chunk", "tail")]

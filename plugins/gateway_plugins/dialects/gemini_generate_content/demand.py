@@ -167,8 +167,8 @@ class Conversation:
 
         - A function call without a result gets an error as its result.
         - If there are no contents, a user's content is added.
-        - A user's content is also added if the last turn is the assistant's and the model cannot continue it. The
-          assistant's turn is still sent. It is reported as dropped, because the model does not continue it.
+        - A user's content is also added if the last turn is the assistant's and the model cannot continue it. This turn
+          is sent, but reported as dropped, because the model does not continue it.
         """
         self._flush()
         trailing = self._contents and self._contents[-1]["role"] == "model" and not self._caps.prefill

@@ -3,7 +3,8 @@
 - Each chunk of a stream is a complete response with the new parts. The last one has the finish reason and the usage.
 - A function call is one part, so its arguments are collected first.
 - Thinking is written only for a client that requests it.
-- Signed thinking must come back from the client. So it is encoded in the signature of the next part (`signatures.py`).
+- The client must send signed thinking back in the next request. So the signed thinking is encoded in the signature of
+  the next part (`signatures.py`).
 - `candidatesTokenCount` excludes thinking tokens. `promptTokenCount` includes cached tokens.
 
 `shared/reply_events.py` defines the writers. The plugin's encoder frames the chunks. Source: Google's API reference

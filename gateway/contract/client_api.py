@@ -3,7 +3,7 @@
 A client appends a path of its API, such as `/chat/completions`, to its base URL. Even if the base URL is wrong, the
 end of the requested path shows which API the client uses.
 
-The facts are data of each compatibility flag (the plugin of one API format). This module names no flag.
+Each compatibility flag (the plugin of one API format) declares the facts about its clients. This module names no flag.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Defaults for compatibility flags (plugins of API formats). They suit a JSON API with server-sent events.
 
-- `Defaults` has every optional function and value of `Flag`. A plugin gets those that its module does not define.
+- `Defaults` has every optional function and value of `Flag`. A plugin gets the defaults of the names that its module
+  does not define.
 - Plugins do not import this module. They call the functions that the defaults call, such as `json_api.parse`.
 """
 

@@ -77,7 +77,8 @@ class Filter(Protocol):
 
         - In a stream, a piece may end inside a word. A block, such as one answer or one tool call, has many pieces.
         - The text that was held back is the beginning of the next piece of the same block.
-        - `last` is true for the last piece of a block, and if the reply is not a stream. Then no text can be held back.
+        - `last` is true for the last piece of a block, and for every text of a reply that is not a stream. If `last` is
+          true, no text can be held back.
 
         >>> class Stars:
         ...     def text(self, kind, piece, last):

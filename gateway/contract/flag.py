@@ -186,7 +186,7 @@ class Flag(FlagFacts, Protocol):
         - The generator returns the request to continue with. It may instead return a reply, such as an estimate. Then
           the provider is not called.
         - The generator runs on the event loop, so it must not loop over a body. It yields such work as a computation.
-        - If there is nothing to do, return the request and no generator. This takes less time.
+        - If there is nothing to do, return the request itself and not a generator. This takes less time.
         - The steps of the client's API format run first. The steps of the provider's API format run after the
           translation. If both formats are the same, the steps run once.
 
@@ -269,8 +269,8 @@ class Flag(FlagFacts, Protocol):
         """Return the content type of a stream, both from the provider and to the client.
 
         A plugin defines this function only if the type depends on the request. Any other plugin defines `content_type`.
-        A stream of the type `application/json` is a JSON array, and an error reply to such a request is an array with
-        one item.
+        If the type is `application/json`, the stream is a JSON array, and an error reply to the request is an array
+        with one item.
 
         >>> def stream_type(request):
         ...     return "application/json" if "array" in request.query else "text/event-stream"

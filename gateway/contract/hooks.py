@@ -53,7 +53,7 @@ class Hook:
     """One hook of one plugin: a function of the plugin, or a method of the objects that the plugin makes.
 
     A function of the plugin is in `function`, and `call(*args)` calls it. A method of an object is not stored here,
-    because each object has its own. The caller passes the bound method: `run(meter.facts)`.
+    because each object has its own method. The caller passes the bound method: `run(meter.facts)`.
     """
 
     __slots__ = (

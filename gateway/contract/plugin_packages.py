@@ -169,8 +169,8 @@ def _sources(
 ) -> Iterator[tuple[str, Source]]:
     """Yield the full name and the source of each module in `names`, and of all other modules in the same packages.
 
-    In a namespace package, only the modules and packages in `names` are read. Its other modules may belong to other
-    installed packages. `prefix` is the name of the namespace package with a dot, such as `acme.`. It is "" at the top
+    In a namespace package, only the modules and packages in `names` are read. All others may belong to other installed
+    packages. `prefix` is the name of the namespace package with a dot, such as `acme.`. It is "" at the top
     level.
     """
     for first in sorted({parts[0] for parts in names if parts} - {""} - (frozenset() if prefix else _NOT_HELD)):

@@ -1,8 +1,8 @@
 """Session ids in the body of a request.
 
 - The gateway first reads the headers of known clients. Then the hook `session_ids` of the client's compatibility flag
-  (plugin of an API format) reads the body. If neither has an id, the gateway finds the session by the opening of the
-  chat (`openings.py`).
+  (plugin of an API format) reads the body. If neither headers nor body have an id, the gateway finds the session by the
+  opening of the chat (`openings.py`).
 - The default hook is `in_body`. It reads the fields that tracing tools use with any API. For another field, a flag
   calls `small_member`:
 

@@ -1,8 +1,8 @@
 """Simulated AWS services that issue credentials: STS, SSO, the metadata of an instance, and the credentials of a
 container.
 
-- All services share one port, which is possible because their paths differ. `environment` returns settings of botocore
-  that lead to this port.
+- All services share one port, which is possible because their paths differ. `environment` returns the environment
+  variables that lead botocore to this port.
 - Every request is checked: its signature (`aws_account.py`), the parameters of AssumeRole, and its tokens.
 
 Sources: botocore's service models of sts and sso; "Use IMDSv2" in the user guide of EC2.

@@ -1,8 +1,8 @@
-"""A simulated generativelanguage.googleapis.com: generateContent, streamGenerateContent in both forms, countTokens,
-and the list of models.
+"""A simulated generativelanguage.googleapis.com: generateContent, streamGenerateContent, countTokens, and the list of
+models.
 
-Without `alt=sse`, a stream is a JSON array, written as Google writes it. Sources: the Gemini API's reference, and
-Google's API design guide for errors (AIP-193).
+A stream consists of server-sent events if the request has `alt=sse`. Otherwise it is a JSON array, written as Google
+writes it. Sources: the Gemini API's reference, and Google's API design guide for errors (AIP-193).
 """
 
 from __future__ import annotations

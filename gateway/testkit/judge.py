@@ -1,7 +1,7 @@
 """Validates a JSON body by botocore's service model of bedrock-runtime, and reports the first fault in AWS's words.
 
 The simulated Bedrock is therefore as strict as AWS's published service model. The service model has no rules about
-turns or about differences between models. Those rules are in `gateway/testkit/rules/`. The real service accepts some
+turns or about differences between models. Such rules are in `gateway/testkit/rules/`. The real service accepts some
 unknown fields. Here every unknown field is a fault, because the gateway should not send any.
 """
 

@@ -161,7 +161,7 @@ def supported_sampling(
     at: Mapping[str, str] = _SAMPLING_AT,
     max_temperature: float = 1,
 ) -> dict[str, float]:
-    """Return temperature, top_p and top_k, without those that the model refuses.
+    """Return temperature, top_p and top_k, without the parameters that the model refuses.
 
     Refused parameters are reported as dropped. A temperature above `max_temperature` is replaced by `max_temperature`
     and reported too. `thinks` is true if the model thinks (`Plan.thinks`). `at` maps each name to its JSON pointer.

@@ -48,13 +48,13 @@ _CARRIED: Final = frozenset({
     "service_tier", "speed",
 })  # fmt: skip
 """Fields of the Messages API that clients of Converse send in `additionalModelRequestFields`. They are passed on. The
-provider's plugin later drops those that its API does not accept.
+provider's plugin later drops the fields that its API does not accept.
 """
 _TOOL_CHANGES: Final = "mid-conversation-tool-changes-2026-07-01"
 """Anthropic's beta for adding and removing tools within a conversation (toolAddition and toolRemoval in Converse)."""
 _ANSWER_EFFORT_AT: Final = ("/outputConfig/effort", f"{EXTRAS}/output_config/effort")
 """JSON pointers of the fields that set the effort of the whole answer. Other fields set only the effort of thinking.
-Claude distinguishes the two."""
+Claude distinguishes the two efforts."""
 
 
 def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)

@@ -41,11 +41,10 @@ def ended_calls(entries: Sequence[Entry]) -> list[Record]:
 
 
 def add_entries(connection: Connection, entries: Sequence[Entry], new: Sequence[Row]) -> None:
-    """Write everything in a batch except its ended calls and its balances.
+    """Write the sums over the ended calls of a batch, the index of their headers, open calls and configuration changes.
 
-    It writes the sums over the ended calls, the index of their headers, the open calls, and configuration changes.
-    `new` are the rows of the ended calls that were not in the store before the batch. Only these calls are summed and
-    indexed.
+    The caller writes the ended calls themselves and the balances. `new` are the rows of the ended calls that were not
+    in the store before the batch. Only these calls are summed and indexed.
     """
     sums = sum_calls(new)
     add_sessions(connection, sums.sessions)

@@ -199,9 +199,10 @@ def decode_sent_call(line: bytes) -> SentCall | None:
 
 
 def _is_bounded(line: bytes) -> bool:
-    """Return whether all texts and lists in a line have at most their maximum length.
+    """Return True if all texts and lists in a line certainly have at most their maximum length.
 
-    The result is True for nearly all lines. It may be False for a line whose texts and lists are short enough.
+    This is a fast check, which returns True for nearly all lines. Its result may also be False for a line whose texts
+    and lists are short enough.
     """
     if not line.isascii():
         return False

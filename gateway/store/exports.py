@@ -118,10 +118,10 @@ class ExportStore:
 
 
 def forget_numbers(connection: Connection, newest: int) -> None:
-    """Lower the positions of exports to `newest`, the number of the newest call, if they are greater.
+    """Lower the position of each export to `newest`, the number of the newest call, if the position is greater.
 
-    A position is greater if the calls up to it were deleted. The next call gets the number after `newest`. An export
-    with a greater position would leave this call out.
+    A position is greater after the newest calls were deleted. The next call then gets the number after `newest`. With
+    the greater position, an export would leave this call out.
     """
     connection.execute(_FORGET, (newest,) * 6)
 

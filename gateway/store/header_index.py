@@ -134,9 +134,9 @@ def _with_sums(connection: Connection, new: Iterable[str]) -> Sequence[tuple[str
 
 
 def values_of(name: str) -> tuple[str, str]:
-    """Return a range of texts: a lower bound, and an upper bound that is excluded.
+    """Return the range of the terms with the header `name` and a value, in alphabetical order.
 
-    The terms in this range are those with the header `name` and a value.
+    The result is the lower bound and the exclusive upper bound of the range.
     """
     # ";" is the character after ":"
     return f"{name}:", f"{name};"

@@ -107,7 +107,7 @@ def _select(what: str, columns: str, table: str, conditions: tuple[str, ...], ti
 def session_row(identity: str, session_id: str, share: SessionShare) -> tuple[Any, ...]:
     """Return the values with which `UPSERT_SESSION` adds the amounts of a batch to a session.
 
-    They have the order of `SESSION_COLUMNS`. Passing them by position is faster than by name.
+    The values are in the order of `SESSION_COLUMNS`, because values are passed faster by position than by name.
     """
     return (identity, session_id, share.agent, share.provider, *share.sums, share.started_at, share.last_at)
 

@@ -230,7 +230,7 @@ def _levels(query: UsageQuery) -> Iterator[tuple[str, int, int]]:
 
 
 def _span(query: UsageQuery) -> Span:
-    """Return the range of time. Without an end, it ends after all calls."""
+    """Return the range of time of a query. If the query has no end, the range ends after all calls."""
     return Span(query.since or 0.0, _END if query.until is None else query.until)
 
 

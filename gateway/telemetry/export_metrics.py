@@ -10,7 +10,7 @@ _LABELS: Final = ("exporter",)
 
 
 class ExportMetrics:
-    """The metrics of all exporters. Their series begin with the first export."""
+    """The metrics of all exporters. An exporter has no series before its first export."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._calls = Counter(

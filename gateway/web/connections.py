@@ -199,7 +199,7 @@ class Connection(web.RequestHandler):
     async def start(self) -> None:
         """Handle the requests that have arrived, one after the other, and those that arrive meanwhile.
 
-        The connection is closed after a reply that says so.
+        If the connection cannot stay open after a reply, it is closed.
         """
         try:
             while self._messages and not self._close and not self._force_close:

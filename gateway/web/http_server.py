@@ -47,7 +47,7 @@ class HttpServer(web.Server):
         return Connection(room, self, loop=self._loop, **self._kwargs)
 
     def http2(self) -> asyncio.Protocol:
-        """Return a connection of HTTP/2. Its modules are imported with the first one, which takes 15 milliseconds."""
+        """Return a connection of HTTP/2. The first call imports the modules of HTTP/2, which takes 15 milliseconds."""
         from gateway.web.http2.connection import Http2Connection  # noqa: PLC0415
 
         return Http2Connection(self._limited, self, self._kwargs.get("max_line_size", LINE_BYTES))

@@ -79,7 +79,7 @@ class _Lists(msgspec.Struct, frozen=True):
         """Return the flag (the plugin of an API format) whose list is requested.
 
         Several flags may have a list at the same path. The first flag whose header is in the request is returned. If
-        there is none, the first flag whose list needs no header is returned, or else the first flag.
+        the request has no such header, the first flag whose list needs no header is returned, or else the first flag.
         """
         marked = [flag for flag, one in self.choices if any(name in request.headers for name in one.headers)]
         others = [flag for flag, one in self.choices if not one.headers]

@@ -123,8 +123,9 @@ class _Row(NamedTuple):
 
 
 def open_leases(connection: PostgresConnection, journal: str, seconds: float) -> tuple[int, State]:
-    """Delete the old leases of a gateway. Return the number (epoch) of this process of the gateway, which its later
-    requests must name.
+    """Delete the old leases of a gateway. Return its epoch, and the time and the number of gateways.
+
+    The epoch is a number that identifies this process of the gateway in later requests.
     """
     lasting = seconds + MARGIN_SECONDS
     epoch, ends_at, gateways = connection.execute(_OPEN, (journal, lasting)).fetchone()
@@ -147,8 +148,8 @@ def renew(connection: PostgresConnection, journal: str, epoch: int, seconds: flo
 def create_balances(connection: PostgresConnection, asks: Sequence[Ask]) -> None:
     """Insert rows for new buckets.
 
-    Call this in a transaction of its own, before `answer_all`. If `answer_all` inserted the rows while it has locked
-    others, two transactions could wait for each other.
+    Call this before the transaction of `answer_all`. If the rows were inserted within this transaction, while other
+    rows are locked, two transactions could wait for each other.
     """
     fresh = {stored_name(ask.key): (ask.rule, ask.since) for ask in asks if not ask.known and not ask.spent}
     if fresh:

@@ -126,8 +126,8 @@ def _insert(connection: PostgresConnection, records: Sequence[Record]) -> Sequen
 def expire(connection: PostgresConnection, before: float, limit: int) -> int:
     """Delete calls that began before the Unix time `before`, and sessions that ended before this time, oldest first.
 
-    The partition of a month that ended before this time is dropped whole. Of the calls in the other partitions, at most
-    `limit` are deleted, and as many sessions. Errors and uses of tools before this time are deleted too. Return the
+    The partition of a month that ended before this time is dropped whole. At most `limit` calls in other partitions and
+    at most `limit` sessions are deleted. Errors and uses of tools before this time are deleted too. Return the
     number of deleted calls.
 
     If several gateways share the database, one of them deletes for all, for as long as it is connected. For the other

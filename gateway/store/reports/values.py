@@ -46,7 +46,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """Lowest and highest HTTP status of the calls."""
     outcome: str | None = None
     header: str | None = None
-    """Term of a recorded header that the calls have (`store/header_index.py`), such as `x-team` or `x-team:alpha`."""
+    """Recorded header that the calls must have, such as `x-team`, or header and value, such as `x-team:alpha`."""
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):

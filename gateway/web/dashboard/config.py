@@ -67,7 +67,7 @@ class Form(msgspec.Struct, frozen=True):
     text: str
     etag: str
     reviewed: str
-    """The digest of the text whose changes the page has already shown. It is "" if there is none."""
+    """The digest of the text whose changes the page has already shown. It is "" if no changes were shown."""
 
 
 class Editor(msgspec.Struct, frozen=True):

@@ -72,7 +72,7 @@ class ProviderCard:
     discovers: bool = False
     """Whether the gateway asks the provider for its models."""
     listed: KnownList | None = None
-    """The provider's own list of models. It is None if it is not known."""
+    """The provider's own list of models. The value is None if the list is not known."""
     search_failure: str = ""
     """The reason why the last request for the provider's models failed. It is "" if it did not fail."""
 

@@ -123,7 +123,7 @@ def brief(name: str, most: int = 72) -> str:
 
 
 def clock(at: float, zone: tzinfo) -> str:
-    """Return the date and the time of day in a zone, with the zone's abbreviation or its distance from UTC."""
+    """Return the date and the time of day in a zone, with the zone's abbreviation or its offset from UTC."""
     return datetime.fromtimestamp(at, zone).strftime("%Y-%m-%d %H:%M:%S %Z")
 
 

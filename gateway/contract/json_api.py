@@ -85,7 +85,7 @@ def client_request(
 
 
 def known_query(query: str, names: Collection[str]) -> str:
-    """Return a query string with only the parameters in `names`. Others may contain the client's credentials.
+    """Return a query string with only the parameters in `names`. Other parameters may contain a client's credentials.
 
     >>> json_api.known_query("alt=sse&key=secret", {"alt"})
     'alt=sse'

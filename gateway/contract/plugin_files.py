@@ -57,7 +57,7 @@ def read_sources(folder: Path) -> Sources:
 def python_files(folder: Path, above: Sequence[Path] = ()) -> Iterator[Path]:
     """Yield the Python files of a folder and of the packages in it.
 
-    `above` has the parent folders. A link to a parent folder is not followed, because the search would never end.
+    `above` has the parent folders. A link to a parent folder is not followed. Otherwise the search would never end.
     """
     # the folder is listed first: for a loop of links, that raises an OSError, but `resolve` raises another exception
     paths = sorted(folder.iterdir())

@@ -1,6 +1,7 @@
 """The record of a call. The log, the store, the metrics and the API use the names of its fields.
 
-`tests/test_vocabulary.py` checks that they do. `Record.as_dict` returns the form for the log and the API.
+`tests/test_vocabulary.py` checks that all four use the same names. `Record.as_dict` returns the form for the log and
+the API.
 """
 
 from __future__ import annotations

@@ -96,8 +96,8 @@ class BedrockSim(Simulator):
         self.jobs = BedrockJobs()
         self._any_signature = any_signature
         self.account: AwsAccount | None = None
-        """The account whose access keys sign requests or make short-term API keys. If it is None, `keys` are accepted
-        instead.
+        """The account that checks each request's signature or short-term API key. If there is no account, the bearer
+        token of a request must be one of `keys`.
         """
 
     def failure(self, name: str, message: str) -> Refusal:

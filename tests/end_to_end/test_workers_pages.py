@@ -14,7 +14,7 @@ import aiohttp
 from gateway.testkit import scenarios
 from gateway.testkit.localapi import LocalApiSim, Node, User
 from tests.helpers.gateway import CAP, EVERYTHING, HAIKU, bedrock
-from tests.helpers.processes import CHAT, START_SECONDS, served
+from tests.helpers.processes import CHAT, START_SECONDS, family, served
 from tests.helpers.raw_http import Raw, raw_connections  # noqa: F401 (a fixture of every test here)
 from tests.helpers.waiting import eventually
 
@@ -179,6 +179,31 @@ async def test_a_keeper_that_is_killed_cuts_pages_and_lets_calls_end(tmp_path, b
             assert not rest.endswith(b"0\r\n\r\n")
             held.let_pass(1000)
             assert b"[DONE]" in await reply.content.read()
+
+
+async def test_pages_are_served_during_a_restart(tmp_path, bedrock_sim):
+    file, state = tmp_path / "config.hujson", tmp_path / "state"
+    listeners = {"listeners": [{"listen": "127.0.0.1:0"}]}
+    providers = {"b": bedrock(bedrock_sim.url)}
+    file.write_text(json.dumps({"providers": providers, "grants": EVERYTHING, "server": listeners}))
+    state.mkdir()
+    seen = []
+    async with family(tmp_path, "serve", "--config", str(file), "--state", str(state), "--workers", "2") as running:
+
+        async def ask():
+            while True:
+                async with running.session.get(running.url + "/api/whoami") as reply:
+                    seen.append((reply.status, await reply.text()))
+
+        asking = asyncio.create_task(ask())
+        await eventually(lambda: seen)
+        await running.restart()
+        after = len(seen) + 20
+        await eventually(lambda: len(seen) > after or asking.done())
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        await running.end()
+    assert {status for status, _ in seen} == {200}
 
 
 async def test_each_worker_passes_on_who_calls(tmp_path, bedrock_sim):

@@ -94,7 +94,10 @@ class WorkerSites(Sites):
         self.workers.resume()
 
     def give_up(self) -> None:
+        # until the other process has put its own socket in the place of this one, pages are served here
+        pages, self._pages = self._pages, None
         super().give_up()
+        self._pages = pages
         self.workers.leave()
 
     def close(self) -> None:

@@ -48,6 +48,8 @@ class Keeper:
         """Asks for slices of balances that several gateways share. It is None if this gateway does not share its
         balances.
         """
+        self.refilled: Callable[[str], None] = lambda _bucket: None
+        """A function that tells the workers, if there are any, that a bucket of money was refilled."""
         self._outcome: asyncio.Future[RemoteKeeper | None] | None = None
         """The result of a hand-over: the other process, or None if the hand-over failed."""
 
@@ -91,7 +93,9 @@ class Keeper:
 
         Raises `UnknownBucket`. Raises `StoreFailed` if the balances are in a database that cannot be reached.
         """
-        return quotas.refill(bucket, amount) if self.leases is None else await self.leases.refill(bucket, amount)
+        charge = quotas.refill(bucket, amount) if self.leases is None else await self.leases.refill(bucket, amount)
+        self.refilled(bucket)
+        return charge
 
     async def look(self) -> None:
         """Update the balances that several gateways share, before a page shows them."""

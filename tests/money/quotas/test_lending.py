@@ -1,0 +1,93 @@
+"""The slices that a keeper lends to its workers."""
+
+import pytest
+
+from gateway.money.quotas.book import Quotas
+from gateway.money.quotas.buckets import Bucket, Rule
+from gateway.money.quotas.leases import Ask, Need, NotOpen
+from gateway.money.quotas.lending import Lender
+
+RULE = Rule("all", 100)
+KEY = Bucket("money", "all")
+
+
+class Keeper:
+    """A lender, and what it has told its workers."""
+
+    def __init__(self):
+        self.quotas, self.told = Quotas(), []
+        self.lender = Lender(self.quotas)
+        self.lender.recall = lambda worker, _bucket: self._tell("recall", worker)
+        self.lender.free = lambda worker, _bucket: self._tell("free", worker)
+        for worker in "ab":
+            self.lender.open(worker, [])
+
+    def _tell(self, what, worker):
+        self.told.append((what, worker))
+        return True
+
+    def ask(self, worker, *needs, known=0, spent=0, ahead=0):
+        wants = [Need(amount) for amount in needs]
+        (answer,) = self.lender.exchange(
+            worker, [Ask(bucket="all", rule=RULE, known=known, spent=spent, needs=wants, ahead=ahead)]
+        )
+        return answer
+
+    def spend(self, worker, amount):
+        self.quotas.take(KEY, RULE.terms, amount)
+        self.lender.spend(worker, KEY, amount)
+
+    @property
+    def free(self):
+        bucket = self.quotas.bucket(KEY)
+        return bucket.own - bucket.reserved
+
+
+def test_what_one_worker_holds_no_other_gets():
+    keeper = Keeper()
+    assert keeper.ask("a", 60).granted == 60
+    assert keeper.free == 40
+    answer = keeper.ask("b", 30, 30)
+    # the second call begins too, because something is left for it, as in one process
+    assert (answer.granted, answer.is_refused, keeper.free) == (60, False, -20)
+    assert keeper.ask("a", 1, known=60).is_refused
+
+
+def test_a_charge_is_taken_from_the_balance_and_the_slice_once():
+    keeper = Keeper()
+    keeper.ask("a", 60)
+    keeper.spend("a", 25)
+    assert (keeper.quotas.bucket(KEY).balance, keeper.free) == (75, 40)
+    keeper.lender.end("a")
+    assert (keeper.quotas.bucket(KEY).balance, keeper.free) == (75, 75)
+
+
+def test_a_refused_worker_hears_when_all_others_have_answered():
+    keeper = Keeper()
+    keeper.ask("a", 100)
+    assert keeper.ask("b", 10).is_refused
+    assert keeper.told == [("recall", "a")]
+    # the other worker gives back what it does not need
+    keeper.ask("a", known=70)
+    assert keeper.told == [("recall", "a"), ("free", "b")]
+    assert not keeper.ask("b", 10).is_refused
+
+
+def test_a_worker_that_ends_frees_what_others_wait_for():
+    keeper = Keeper()
+    keeper.ask("a", 100)
+    assert keeper.ask("b", 10).is_refused
+    keeper.lender.end("a")
+    assert keeper.told == [("recall", "a"), ("free", "b")]
+    with pytest.raises(NotOpen):
+        keeper.ask("a", 1)
+
+
+def test_the_next_keeper_goes_on_with_the_leases():
+    keeper, following = Keeper(), Keeper()
+    keeper.ask("a", 60)
+    keeper.spend("a", 25)
+    following.lender.adopt("a", keeper.lender.states("a"))
+    assert following.quotas.bucket(KEY).leased == 35
+    answer = following.ask("a", 10, known=60, spent=25)
+    assert (answer.granted, answer.spent) == (70, 25)

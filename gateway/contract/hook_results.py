@@ -1,7 +1,7 @@
 """Checks of the results of plugins' hooks, and of the errors that hooks raise.
 
-A check raises `WrongResult` for a wrong result. It examines types, statuses, headers and numbers of tokens. The gateway
-uses a checked result without another check. `result_values.py` has the checks of single values.
+A check raises `WrongResult` for a wrong result. It examines types, statuses, headers and numbers of tokens. The code
+that uses a result relies on this check. `result_values.py` has the checks of single values.
 """
 
 from __future__ import annotations

@@ -104,8 +104,8 @@ class Members(Mapping[str, bytes]):
     def small(self, name: str, default: Any = None) -> Any:
         """Return the decoded value of a key, or `default` if the key is missing.
 
-        Raises `Refused` if the value has more than `MAX_SMALL` bytes or is not valid JSON. Use this method on the event
-        loop, because decoding megabytes takes up to a second.
+        Raises `Refused` if the value has more than `MAX_SMALL` bytes or is not valid JSON. On the event loop, use this
+        method and not `decode`, which may take up to a second for megabytes.
         """
         if (span := self._spans.get(name)) is None:
             return default

@@ -134,8 +134,8 @@ def module_of(entry: EntryPoint) -> str:
 def _module_names(distribution: Distribution) -> set[tuple[str, ...]]:
     """Return the names of a package's modules, such as `("acme", "text")` for `acme.text`, from its list of files.
 
-    An editable installation (`pip install -e`) lists only top-level names. The result lacks a module if Python would
-    import another file for its name.
+    An editable installation (`pip install -e`) lists only top-level names. A module is left out if Python would import
+    another file under the module's name.
     """
     try:
         files = distribution.files or ()

@@ -34,7 +34,7 @@ class SessionIds(NamedTuple):
     cache_key: Any = ""
     """The key of a prompt cache. It is "" if the body has none.
 
-    Some known clients use one key for each session. The gateway uses only the keys of these clients.
+    Some known clients use one key for each session. Only for these clients, the gateway uses the key as a session id.
     """
 
 

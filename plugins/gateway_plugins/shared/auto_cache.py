@@ -97,7 +97,7 @@ def is_enough(size: int, caps: Caps) -> bool:
 def ttl(lifetime: str, caps: Caps) -> dict[str, str]:
     """Return the field `ttl` of a cache mark.
 
-    Return {} for the default lifetime, and for a model that has no other.
+    Return {} for the default lifetime, and for a model that has no other lifetime.
     """
     return {"ttl": HOUR} if lifetime == HOUR and caps.cache_ttl else {}
 

@@ -92,7 +92,7 @@ class Settings:
 def plan(parameters: Parameters, caps: Caps, rules: UpstreamRules, drop: Drop, *, unsigned_loop: bool = False) -> Plan:
     """Return the thinking and the output limit for a request.
 
-    `unsigned_loop` is true if the client sent back a turn with tool calls but without its thinking (`plan_thinking`).
+    `unsigned_loop` is true if the client sent back a turn with tool calls but without thinking (`plan_thinking`).
     """
     limit = _raise_limit(parameters.limit, caps, drop, parameters.limit_at)
     thinking = plan_thinking(parameters.thinking, limit, caps, drop, unsigned_loop=unsigned_loop)

@@ -129,7 +129,7 @@ class SpoolReader(msgspec.Struct):
     async def apply(self, parts: Parts) -> None:
         """Apply the entries of the spool after `offset`. Raises `StoreFailed` if the spool cannot be read."""
         spool = Segments(self.folder, parts.log)
-        while True:
+        while spool.has_more(self.offset):
             lines, offset = await asyncio.to_thread(spool.read, self.offset, BATCH_BYTES)
             entries, unreadable = decode(lines)
             # the store is asked first: if it fails, the same lines are read again

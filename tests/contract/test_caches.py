@@ -33,6 +33,7 @@ CACHES = {
     "gateway/access/grants.py": [CONFIGURED, CONFIGURED],  # callers of the tailnet, and configured models
     "gateway/access/identity/endpoints.py": [CONFIGURED],
     "gateway/access/identity/loopback.py": [CHOSEN, CONNECTIONS],
+    "gateway/access/identity/modes.py": [CONNECTIONS],
     "gateway/access/identity/proxy_protocol.py": [CONNECTIONS, CONNECTIONS],
     "gateway/access/identity/serve_headers.py": [CONFIGURED],  # headers of tailscaled, of which only 1,024 are cached
     "gateway/access/identity/whois.py": [CONNECTIONS, CONFIGURED],
@@ -60,6 +61,7 @@ CACHES = {
     "gateway/money/quotas/ledger.py": [CONFIGURED],  # a bucket for each caller, of which full ones are removed
     "gateway/money/quotas/windows.py": [CONFIGURED],
     "gateway/process/exports/cbor.py": [CHOSEN],  # 1,024 texts of at most 32 characters
+    "gateway/process/workers/forwarded.py": [CONNECTIONS],  # those whose pages were asked for last, at most 4,096
     "gateway/store/calls.py": [CHOSEN],
     "gateway/store/header_index.py": [CHOSEN],
     "gateway/store/postgres/dialect.py": [CONSTANT, CONSTANT],  # the queries of the store

@@ -173,11 +173,10 @@ def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
 
 
 def _exposed(given: str, marks: list[_Mark]) -> frozenset[_Mark]:
-    """Return the marks at places in the new text where redaction would not always hide the secret.
+    """Return the marks (placeholders) whose secrets might be shown later.
 
-    While a secret is in use, redaction hides every copy of it. When it is no longer in use, redaction recognises it
-    only by its key in the document, such as `apikey`, or by its form. The returned marks are at places where neither
-    the key nor the form shows a secret.
+    While a secret is in use, redaction hides every copy of it. After that, redaction recognises it only by the name of
+    its field, such as `apikey`, or by its form. The returned marks are at places where neither helps.
     """
     text = _restore(given, marks)
     try:

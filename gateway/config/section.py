@@ -41,7 +41,7 @@ class Section(BaseModel):
     # a section's validator is built when the section is first read: most sections are in no configuration
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore", hide_input_in_errors=True, defer_build=True)
     is_open: ClassVar[bool] = False
-    """True if keys that are not listed in the section are allowed without a warning."""
+    """True if the section may have keys that this class does not declare, without a warning."""
     moved: ClassVar[Mapping[str, str]] = {}
     """Keys of earlier versions, each with the text of the error that says what to write instead."""
 

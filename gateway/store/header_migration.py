@@ -17,7 +17,9 @@ _FIGURES: Final = (
 
 
 def _table(name: str, key: str, columns: tuple[str, ...]) -> str:
-    """Return the statement that creates a table of sums. `key` are the further columns of its key, with their types."""
+    """Return the statement that creates a table of sums. `key` has the columns of its primary key besides `term` and
+    `time`, with their types.
+    """
     names = ", ".join(part.split()[0] for part in key.split(", "))
     sums = ", ".join(f"{column} INTEGER NOT NULL" for column in columns)
     return f"""

@@ -19,7 +19,8 @@ from gateway.store.sums import Group, Health, Series, Sums, sum_calls
 from gateway.store.units import DAY, QUARTER
 
 Missing = dict[int, set[Series]]
-"""Series whose counts are too low, by the start of the quarter hour as Unix time in milliseconds."""
+"""For each quarter hour, the series whose counts are too low. The key is the start of the quarter hour, as Unix time in
+milliseconds."""
 
 _HAS_ERROR: Final = "outcome <> 'ok' AND error <> ''"
 _COUNTS: Final = {

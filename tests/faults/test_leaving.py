@@ -12,6 +12,7 @@ import json
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -34,6 +35,7 @@ HANG_SECONDS = 20.0
 MOST_STEPS = 100
 FILTER = """
 from asyncio import sleep
+from types import SimpleNamespace
 
 api = 1
 
@@ -217,7 +219,7 @@ async def test_a_call_ends_after_its_reservation_in_another_process(tmp_path):
             return gateway.quotas.reserve(claims)
 
         gateway.keeper.begin()
-        gateway.keeper.end(hold)
+        gateway.keeper.end(SimpleNamespace(reserve=hold))
         for step in range(1, 3):
             leavers.leaver.begin(step, 0)
             await leavers.call(WAYS[1], stream=True)

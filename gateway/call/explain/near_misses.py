@@ -45,7 +45,7 @@ class Wanted(msgspec.Struct, frozen=True):
     names: Collection[str]
     """The wanted model as `provider/model`, once for each provider that has it.
 
-    The collection is empty if a pattern of the caller already matches the model, so that the caller lacks only a role.
+    The collection is empty if a pattern in the caller's grants matches the model. The caller then lacks only a role.
     """
 
     def given_by(self, capability: Capability) -> bool:

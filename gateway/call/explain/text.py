@@ -57,7 +57,7 @@ def _lines(explanation: Explanation) -> Iterator[str]:
 
 
 def _who(explanation: Explanation) -> str:
-    """Return the caller's login, groups and tags. The tags are omitted if the login consists of them."""
+    """Return the caller's login, groups and tags. A tagged device has its tags as login, so they are not repeated."""
     more = [f"group {group}" for group in explanation.groups]
     more += [] if explanation.login == ",".join(explanation.tags) else [f"tag {tag}" for tag in explanation.tags]
     return explanation.login + (f" ({', '.join(more)})" if more else "")

@@ -99,10 +99,10 @@ class Differences(msgspec.Struct, frozen=True):
     gone: Sequence[Key] = ()
     """Rows that only the earlier file has."""
     kept: Mapping[Key, str] = msgspec.field(default_factory=dict)
-    """The new or changed value of the field `dropped`, by the row's key, for rows that both files have.
+    """The rows whose field `dropped` is new or has changed: the value of this field, by the row's key.
 
-    A source may remove prices that the price file keeps. The row then has the field `dropped`, with the day on which
-    the prices were first missing in the source. If only some prices of the row are missing, the field also names them.
+    A source may stop listing prices that the price file keeps. The row then gets the field `dropped`, with the day on
+    which the prices were first missing. If only some prices of the row are missing, the field also names them.
     """
     doubts: Mapping[Key, tuple[str, ...]] = msgspec.field(default_factory=dict)
     """The reasons to doubt a new or changed row, by the row's key: prices that are implausible or have jumped."""

@@ -91,8 +91,9 @@ class Export:
             exported(calls)
 
     async def step(self, newest: int) -> int:
-        """Export the calls of one object, up to the number `newest`. Return the number of calls, or 0 if no call is
-        left.
+        """Write the next object of exported calls. Return how many calls it has, or 0 if none is left to export.
+
+        The last call that may be exported has the row number `newest`.
 
         Raises `ExportFailed` or `StoreFailed`. The next step then continues with the same object.
         """

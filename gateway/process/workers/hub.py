@@ -78,7 +78,7 @@ class Hub:
         self._ready.discard(spool)
 
     def ready(self, spool: str, slot: int) -> None:
-        """Note that a worker can serve, and answers questions."""
+        """Record that a worker is ready to serve calls, and to answer the questions of this process."""
         self.metrics.begun(spool, slot)
         self._ready.add(spool)
         self.most = max(self.most, len(self._ready))

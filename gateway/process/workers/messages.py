@@ -130,7 +130,9 @@ class Recall(msgspec.Struct, frozen=True, tag=True):
 
 
 class Free(msgspec.Struct, frozen=True, tag=True):
-    """A refused call may ask again for the bucket, which was refilled or to which other workers gave amounts back."""
+    """A bucket has something again, because it was refilled or other workers gave amounts back. Refused calls may
+    retry.
+    """
 
     bucket: Bucket
 

@@ -73,7 +73,7 @@ class Exchange:
         self._buffered = 0
         self._error: BaseException | None = None
         self._quick: Quick = not_quick
-        """The function that gets the bytes that come while a read waits."""
+        """A function that is called with the bytes that arrive while a read waits."""
         self._waiter: asyncio.Future[None] | None = None
         self.is_complete = False
         """Whether the whole reply has arrived."""

@@ -23,8 +23,8 @@ MAX_SENT_FRAME: Final = 16 * 1024
 
 
 class Sender:
-    """Sends the replies of one connection. Each sent frame adds to `control_frames`, the budget for the client's
-    frames.
+    """Sends the replies of one connection. Each sent frame raises `control_frames`, the number of control
+    frames that the client may still send.
     """
 
     def __init__(self, h2: H2Connection, control_frames: Budget) -> None:

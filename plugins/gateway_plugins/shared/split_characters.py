@@ -68,7 +68,7 @@ class SplitCharacters:
 
 
 def _find(payload: bytes) -> _Split | None:
-    """Return the split character of a payload, or None if the payload does not have exactly one."""
+    """Return the character of a payload that is cut in two, or None if there is not exactly one."""
     if b"\\ud" not in payload and b"\\uD" not in payload and _is_utf8(payload):
         return None  # true of nearly all payloads; the searches below take longer
     escaped = [match for match in _ESCAPED_END.finditer(payload) if _is_escape(payload, match.start())]

@@ -187,7 +187,7 @@ class _Writer(ABC):
         return {"candidates": [candidate], "modelVersion": self._model, "responseId": self._id}
 
     def _last(self, parts: list[Json], stop: Stop) -> Json:
-        """Return the last response of a reply, with the finish reason, citations and usage."""
+        """Return the last `GenerateContentResponse` of a reply, with the finish reason, citations and usage."""
         reason = _REASONS.get(stop.reason, STOP)
         ending: Json = {"finishReason": reason}
         if reason != STOP and stop.native:

@@ -19,7 +19,7 @@ from gateway.store.sums import Group, Health, Series, Sums, sum_calls
 from gateway.store.units import DAY, QUARTER
 
 Missing = dict[int, set[Series]]
-"""For each quarter hour, the series whose counts are too low. The key is the start of the quarter hour, as Unix time in
+"""Series whose counts are too low, for each quarter hour. The key is the start of the quarter hour, as Unix time in
 milliseconds."""
 
 _HAS_ERROR: Final = "outcome <> 'ok' AND error <> ''"

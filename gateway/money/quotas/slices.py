@@ -33,8 +33,8 @@ HELD_SECONDS: Final = 0.1
 This pause is short, because the other gateways may give their slices back.
 """
 SCARCE_SECONDS: Final = 2.0
-"""Seconds for which a gateway asks for nothing in advance, after the bank has refused a call. It then asks only for what
-waiting calls need."""
+"""Seconds for which a gateway asks for nothing in advance, after the bank has refused a call. It then asks only for
+what waiting calls need."""
 QUICK_SECONDS: Final = 1.0
 """Seconds after a grant of a slice. If the slice gets low within this time, the next slice is twice as large."""
 IDLE_SECONDS: Final = 10.0

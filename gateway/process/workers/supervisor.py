@@ -50,8 +50,8 @@ applies to all later failures.
 END_SECONDS: Final = 10.0
 """Seconds after `drain_seconds` at which a worker that has not ended is killed."""
 APPLY_SECONDS: Final = 10.0
-"""Maximum number of seconds that a gateway, when it stops, waits for the last records of the workers to reach the store.
-The next start reads what is left."""
+"""Maximum number of seconds that a gateway, when it stops, waits for the last records of the workers to reach the
+store. The next start reads what is left."""
 _KILLED: Final = "it was killed by signal {}"
 
 MakeStart = Callable[[int, str, Sequence[tuple[str, int]]], Start]

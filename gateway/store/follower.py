@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from time import monotonic, time
 from typing import Final
@@ -164,9 +164,15 @@ class JournalFollower:
         While the journal is full, the gateway refuses every call. The records of these calls are discarded, because
         keeping them would need unlimited memory.
         """
-        if self.full and entry.call is not None and entry.call.outcome == "refused":
-            return
-        self._journal.append(encode(entry))
+        if not (self.full and _is_refused(entry)):
+            self._journal.append(encode(entry))
+
+    def put_all(self, entries: Iterable[Entry]) -> None:
+        """Append entries to the journal with one write. Otherwise, this is like `put` for each of them."""
+        is_full = self.full
+        lines = [encode(entry) for entry in entries if not (is_full and _is_refused(entry))]
+        if lines:
+            self._journal.append(b"\n".join(lines))
 
     def put_sent(self, call: SentCall) -> Awaitable[None] | None:
         """Append the line of a call that is about to be sent.
@@ -367,6 +373,10 @@ class JournalFollower:
         if self._failures:
             self._log.info("store.recovered", failures=self._failures)
         self._failures = 0
+
+
+def _is_refused(entry: Entry) -> bool:
+    return entry.call is not None and entry.call.outcome == "refused"
 
 
 async def _closed(journal: Journal, sync: DiskSync | None) -> None:

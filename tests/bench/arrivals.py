@@ -125,7 +125,7 @@ class Hall:
         bound = bind(listener, [])
         self._bounds.append(bound)
         modes.listen(bound.endpoint, listener)
-        await Site(self._runner, bound, modes, Endless(), Config).start()
+        await Site(self._runner, bound, modes, Endless(), Config, None).start()
         if listener.unix:
             _, writer = await asyncio.open_unix_connection(listener.unix)
         else:

@@ -16,7 +16,7 @@ from functools import partial
 import pytest
 
 from gateway.call.middleware.read_on import ReadOn
-from gateway.process import app
+from gateway.process import call_path
 from gateway.testkit import scenarios
 from gateway.testkit.anthropic import AnthropicSim
 from gateway.testkit.openai import OpenAISim
@@ -139,7 +139,7 @@ async def test_a_stream_that_is_left_before_its_head_costs_an_estimate(tmp_path,
 
 async def test_a_reply_is_read_on_for_a_bounded_time(tmp_path, bedrock_sim, monkeypatch):
     """Check that the gateway gives up on a provider that does not answer in time. The cost is then an estimate."""
-    monkeypatch.setattr(app, "ReadOn", partial(ReadOn, seconds=0.2))
+    monkeypatch.setattr(call_path, "ReadOn", partial(ReadOn, seconds=0.2))
     bedrock_sim.default = replace(TEXT, delay=20)
     async with limited(tmp_path, bedrock_sim, quota(BUDGET)) as gw:
         await leave(gw, *WAYS["native converse"][:2], 0.3)

@@ -35,6 +35,8 @@ async def working(folder, sim, *, count=2, grants=EVERYTHING, listeners=None, **
     async with served(
         folder, "serve", "--config", str(file), "--state", str(state), "--workers", str(count)
     ) as running:
+        # the gateway's log has a thread of its own, and is behind its other lines
+        await eventually(lambda: len(workers(running)) == count, START_SECONDS)
         yield running
 
 

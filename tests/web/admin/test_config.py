@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gateway.config.document import atomic_file
-from gateway.process import reload
+from gateway.process import prepared
 from tests.helpers.gateway import CAP, EVERYTHING, HAIKU, gate
 from tests.helpers.processes import served as served_process
 from tests.web.admin.conftest import CANARY, TEXT, from_file
@@ -348,7 +348,7 @@ async def test_what_cannot_be_made_ready_is_taken_back(served, monkeypatch):
     def failing(*_):
         raise RuntimeError("a table is damaged")
 
-    monkeypatch.setattr(reload, "runtime", failing)
+    monkeypatch.setattr(prepared, "runtime", failing)
     _, answer = await served.config()
     response, body = await served.put(answer["config"].replace("nobody", "somebody"))
     assert "RuntimeError" in is_problem(response, body, 500)

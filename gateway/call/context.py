@@ -139,14 +139,14 @@ class Gateway:
     quotas: Quotas
     metrics: Metrics
     log: Logger
-    reports: PluginReports
-    admission: Admission
-    keys: RefusedKeys
-    """The gateway's keys that providers refuse at present."""
     health: Health
     """The health of each model at each provider. Calls avoid models that fail."""
     models: DiscoveredModels
     """The models that were received from providers with `"models": "discover"`."""
+    reports: PluginReports = field(init=False)
+    admission: Admission = field(init=False)
+    keys: RefusedKeys = field(default_factory=RefusedKeys)
+    """The gateway's keys that providers refuse at present."""
     pools: KeyPools = field(default_factory=KeyPools)
     """The keys of the providers that have several keys."""
     order: CandidateOrder = field(init=False)
@@ -174,6 +174,8 @@ class Gateway:
     """The reason why the last reload was refused. It is "" if the gateway uses the configuration in the file."""
 
     def __post_init__(self) -> None:
+        self.reports = PluginReports(self.metrics, self.log)
+        self.admission = Admission(lambda: self.runtime.config.server.limits, self.metrics, self.log)
         self.order = CandidateOrder(self.admission.in_flight)
 
     @property

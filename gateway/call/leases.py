@@ -17,8 +17,8 @@ bank of the workers of one gateway is its keeper (`money/quotas/lending.py`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Final, Protocol, TypeVar
 
 from gateway.contract.errors import UNAVAILABLE, Problem, Refused
@@ -100,7 +100,7 @@ class Leases:
         self._recall_seconds = recall_seconds
         self._low: set[Bucket] = set()
         self._waiting: dict[Bucket, list[_Waiting]] = {}
-        self._freed: dict[Bucket, asyncio.Event] = {}
+        self._freed: dict[Bucket, set[asyncio.Event]] = {}
         """Events that are set when other processes have given back parts of a bucket. Refused calls wait for them."""
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -190,7 +190,7 @@ class Leases:
         for key in list(self._slices.active) if bucket is None else [bucket]:
             if (found := self._bucket(key)) is not None:
                 found.dry_until = 0.0
-            if (freed := self._freed.pop(key, None)) is not None:
+            for freed in self._freed.pop(key, ()):
                 freed.set()
 
     def _charged(self, bucket: Bucket) -> None:
@@ -227,14 +227,28 @@ class Leases:
         """Ask the bank for the amount that a call lacks. Raises `Refused` if the bank cannot be asked."""
         key, want = Bucket(kind, short.bucket), Want(short.amount, short.others, short.is_partial)
         for seconds in (*self._recall_seconds, 0.0):
-            # made before the bank is asked, because its word may come right after the answer
-            freed = self._freed.setdefault(key, asyncio.Event())
-            answer = await self._asked(key, want)
-            if answer is None or not (answer.is_refused and answer.elsewhere) or not seconds:
-                return
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await freed.wait()
+            # the event is there before the bank is asked, because its word may come right after the answer
+            with self._waiting_for(key) as freed:
+                answer = await self._asked(key, want)
+                if answer is None or not (answer.is_refused and answer.elsewhere) or not seconds:
+                    return
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await freed.wait()
+
+    @contextmanager
+    def _waiting_for(self, key: Bucket) -> Iterator[asyncio.Event]:
+        """Yield an event that is set when other processes have given back parts of a bucket."""
+        freed = asyncio.Event()
+        self._freed.setdefault(key, set()).add(freed)
+        try:
+            yield freed
+        finally:
+            # after `refilled`, the set is that of later calls or none
+            if (waiting := self._freed.get(key)) is not None:
+                waiting.discard(freed)
+                if not waiting:
+                    del self._freed[key]
 
     async def _asked(self, bucket: Bucket, want: Want) -> Answer | None:
         """Ask the bank, and return its answer. If no answer comes, return None if calls may be served without it.

@@ -12,14 +12,12 @@ from typing import Final
 from aiohttp import web
 
 from gateway.access.identity.modes import Modes
-from gateway.call.admission import Admission
 from gateway.call.circuit_events import report_change
 from gateway.call.context import GATEWAY, Gateway
 from gateway.call.direct.api import routes as direct_routes
 from gateway.call.finish import Finish
 from gateway.call.guard import Guard, middlewares
 from gateway.call.keeper import Keeper
-from gateway.call.plugin_reports import PluginReports
 from gateway.call.quota_events import report_nearly_used
 from gateway.call.runtime import Current, runtime
 from gateway.call.sessions import MAX_OPEN, Sessions, load_key
@@ -51,7 +49,6 @@ from gateway.upstream.health.circuit import STATES
 from gateway.upstream.health.circuits import Health
 from gateway.upstream.model_search import ModelSearcher
 from gateway.upstream.process_pool import ProcessPool
-from gateway.upstream.refused_keys import RefusedKeys
 from gateway.web import discovery, model_lists, providers_list, readiness
 from gateway.web.admin import bodies as bodies_route
 from gateway.web.admin import config as config_routes
@@ -190,9 +187,6 @@ def _gateway(
         quotas=quotas,
         metrics=metrics,
         log=log,
-        reports=PluginReports(metrics, log),
-        admission=Admission(lambda: current.runtime.config.server.limits, metrics, log),
-        keys=RefusedKeys(),
         health=health,
         models=models,
         keeper=Keeper(None if shared is None else shared.leases),

@@ -23,7 +23,6 @@ from gateway.process.stores import address
 from gateway.telemetry.log import Logger
 
 if TYPE_CHECKING:
-    from gateway.store.postgres.address import Address
     from gateway.store.postgres.configurations import Configurations
 
 
@@ -59,21 +58,21 @@ class ConfigSharing:
     gateways.
     """
 
-    def __init__(self, loaded: Loaded, versions: Configurations | None, server: Address | None, state: Path) -> None:
+    def __init__(self, loaded: Loaded, versions: Configurations | None, state: Path) -> None:
         self.loaded = loaded
         """The configuration with which the gateway starts."""
-        self._versions, self._server, self._state = versions, server, state
+        self._versions, self._state = versions, state
 
     async def follow(self, reloader: Reloader) -> None:
         """Keep the configuration up to date, until the task is cancelled."""
-        if self._versions is None or self._server is None:
+        if self._versions is None:
             await reloader.follow()
             return
         from gateway.store.postgres.configurations import ADDED  # noqa: PLC0415
         from gateway.store.postgres.listening import Listener  # noqa: PLC0415
 
         shared = reloader.shared = SharedConfig(self._versions, reloader, self._state, reloader.gateway.log)
-        listener = Listener(self._server, {ADDED: lambda _number: shared.look_soon()})
+        listener = Listener(self._versions.address, {ADDED: lambda _number: shared.look_soon()})
         listener.start()
         try:
             await asyncio.gather(reloader.follow(), shared.follow())
@@ -91,16 +90,15 @@ async def config_sharing(
     """
     postgres = loaded.config.storage.postgres
     if postgres is None or postgres.sharing is None or not postgres.sharing.has_config:
-        yield ConfigSharing(loaded, None, None, state)
+        yield ConfigSharing(loaded, None, state)
         return
     # asyncpg is an extra, and takes a twentieth of a second to import
     from gateway.store.postgres.configurations import Configurations  # noqa: PLC0415
 
-    server = address(postgres, postgres.server)
-    versions = Configurations(server)
+    versions = Configurations(address(postgres, postgres.server))
     try:
         file = StartingFile(path, loaded, plugins)
         await SharedConfig(versions, file, state, log).begin()
-        yield ConfigSharing(file.loaded, versions, server, state)
+        yield ConfigSharing(file.loaded, versions, state)
     finally:
         await versions.close()

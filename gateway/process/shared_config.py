@@ -21,17 +21,21 @@ import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 from gateway.call.context import NotTaken, Who
 from gateway.config.document import atomic_file
 from gateway.config.findings import ConfigError
+from gateway.process.reload import FILE
 from gateway.store.base import StoreFailed
 from gateway.telemetry.log import Logger
 
-FILE: Final = "shared-config.json"
+if TYPE_CHECKING:
+    from gateway.store.postgres.configurations import Configurations, SharedVersion
+
+MEMORY: Final = "shared-config.json"
 """The name of the file in the state folder with the number of the last version (`Known`)."""
 REPLACED: Final = "replaced-config.hujson"
 """The name of the file in the state folder with the last edit that a version of another gateway has replaced."""
@@ -39,26 +43,6 @@ LOOK_SECONDS: Final = 15.0
 """Seconds after which a gateway looks for a new version, even if it was not notified of one."""
 AGAIN_SECONDS: Final = 2.0
 """Seconds after which a gateway tries again, if the database cannot be reached."""
-EDITED: Final = Who("file")
-"""The author that is recorded for an edit of a file, because the file system does not record one."""
-
-
-class SharedVersion(Protocol):
-    """A version of the shared configuration."""
-
-    @property
-    def number(self) -> int: ...
-    @property
-    def who(self) -> str: ...
-    @property
-    def text(self) -> str: ...
-
-
-class Versions(Protocol):
-    """The versions in the database (`store/postgres/configurations.py`)."""
-
-    async def newest(self) -> SharedVersion | None: ...
-    async def add(self, text: str, who: str, *, after: int) -> int | None: ...
 
 
 class OwnFile(Protocol):
@@ -93,9 +77,9 @@ class Known(msgspec.Struct, frozen=True):
 class SharedConfig:
     """Keeps the file of one gateway and the versions in the database the same. `state` is the state folder."""
 
-    def __init__(self, versions: Versions, file: OwnFile, state: Path, log: Logger) -> None:
+    def __init__(self, versions: Configurations, file: OwnFile, state: Path, log: Logger) -> None:
         self._versions, self._file, self._log = versions, file, log
-        self._path = state / FILE
+        self._path = state / MEMORY
         self._known = _remembered(self._path)
         self._wake = asyncio.Event()
         self._wake.set()
@@ -149,13 +133,13 @@ class SharedConfig:
         """
         newest, text = await self._versions.newest(), self._file.text
         if newest is None:
-            await self._add(text, EDITED, 0)
+            await self._add(text, FILE, 0)
         elif newest.text == text:
             self._remember(newest.number, text)
         elif newest.number != self._known.number:
             return newest
         elif _digest(text) != self._known.digest:
-            await self._add(text, EDITED, newest.number)
+            await self._add(text, FILE, newest.number)
         return None
 
     async def publish(self, text: str, who: Who) -> None:

@@ -24,7 +24,7 @@ from gateway.store.sql_reports import SqlReports
 T = TypeVar("T")
 
 _OPEN_CALLS: Final = "SELECT line FROM open_calls o WHERE NOT EXISTS (SELECT 1 FROM calls c WHERE c.id = o.id)"
-LIMIT: Final = "\x01"
+LIMIT_PREFIX: Final = "\x01"
 """First character of the name under which a shared rate limit is stored. The name of a quota never begins with it."""
 _BALANCES: Final = "SELECT bucket, amount, remainder, at, terms FROM balances WHERE substr(bucket, 1, 1) <> ?"
 _MAX_NAMED: Final = 10
@@ -112,7 +112,7 @@ class SqlReader:
         return sent_calls(line for (line,) in lines)
 
     async def balances(self) -> Sequence[Balance]:
-        balances = await self._current.run(lambda connection: connection.execute(_BALANCES, (LIMIT,)).fetchall())
+        balances = await self._current.run(lambda connection: connection.execute(_BALANCES, (LIMIT_PREFIX,)).fetchall())
         return [Balance(*row) for row in balances]
 
     async def close(self) -> None:

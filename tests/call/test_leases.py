@@ -215,3 +215,11 @@ async def test_without_a_bank_a_rate_limit_is_the_last_known_one(opened):
         await gateway.call(LIMIT)
     with pytest.raises(Exceeded):
         await gateway.call(LIMIT)
+
+
+async def test_a_refused_call_leaves_nothing_that_waits(opened, memory):
+    one, other = await opened("a"), await opened("b")
+    await one.reserve(100)
+    with pytest.raises(Exceeded):
+        await other.reserve(1)
+    assert other.leases._freed == {}

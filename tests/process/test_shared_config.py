@@ -8,7 +8,7 @@ import pytest
 
 from gateway.call.context import NotTaken, Who
 from gateway.config.document import atomic_file
-from gateway.process.shared_config import FILE, REPLACED, SharedConfig
+from gateway.process.shared_config import MEMORY, REPLACED, SharedConfig
 from gateway.store.base import StoreFailed
 from gateway.telemetry.log import configure
 from tests.helpers.gateway import Lines
@@ -228,7 +228,7 @@ async def test_an_edit_while_the_database_is_away_is_added_later(gateway, versio
 async def test_a_damaged_memory_of_the_version_is_as_none(gateway, versions, tmp_path, content):
     _, sharing, _ = gateway("a", "one")
     await sharing.compare()
-    (tmp_path / "a" / FILE).write_bytes(content)
+    (tmp_path / "a" / MEMORY).write_bytes(content)
     a, again, _ = gateway("a", "two")
     await again.compare()
     assert (a.text, len(versions.all)) == ("one", 1)

@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING, Final, cast
 from aiohttp import web
 
 from gateway.access.identity.modes import Modes
-from gateway.call.admission import Admission
 from gateway.call.circuit_events import report_change
 from gateway.call.context import GATEWAY, Gateway
 from gateway.call.finish import Finish
 from gateway.call.guard import Guard
 from gateway.call.keeper import Keeper
 from gateway.call.leases import Leases
-from gateway.call.plugin_reports import PluginReports
 from gateway.call.runtime import Current, runtime
 from gateway.call.sessions import Sessions, load_key
 from gateway.config.model import Config
@@ -44,7 +42,6 @@ from gateway.upstream.discovered_models import FILE as DISCOVERED
 from gateway.upstream.discovered_models import DiscoveredModels
 from gateway.upstream.health.circuit import STATES
 from gateway.upstream.health.circuits import Health
-from gateway.upstream.refused_keys import RefusedKeys
 
 if TYPE_CHECKING:
     from gateway.store.base import Store
@@ -78,7 +75,8 @@ class Place:
 def build(config: Config, registry: Registry, place: Place, modes: Modes) -> web.Application:
     """Return the application of a worker. Raises `StoreFailed` if its spool cannot be written."""
     log = place.log
-    gateway, leases = _gateway(config, registry, place)
+    bodies = KeeperBodies(place.channel)
+    gateway, leases = _gateway(config, registry, place, bodies)
     observers = Observers(registry.observers, log, gateway.reports.failed)
     outgoing = Outgoing.new(log)
     finish = Finish(gateway.follower, gateway.metrics, log, observers, gateway.reports, is_worker=True)
@@ -90,11 +88,11 @@ def build(config: Config, registry: Registry, place: Place, modes: Modes) -> web
     app[GATEWAY] = gateway
     sessions = WorkerSessions(Sessions(load_key(place.state)), place.channel)
     add_calls(app, CallPath(gateway, outgoing, finish, sessions), guard)
-    app.cleanup_ctx.append(partial(_run_parts, gateway, leases, outgoing, observers))
+    app.cleanup_ctx.append(partial(_run_parts, gateway, leases, bodies, outgoing, observers))
     return app
 
 
-def _gateway(config: Config, registry: Registry, place: Place) -> tuple[Gateway, Leases]:
+def _gateway(config: Config, registry: Registry, place: Place, bodies: KeeperBodies) -> tuple[Gateway, Leases]:
     log = place.log
     models = DiscoveredModels(place.state / DISCOVERED, config)
     models.load()
@@ -117,13 +115,10 @@ def _gateway(config: Config, registry: Registry, place: Place) -> tuple[Gateway,
         registry=registry,
         store=store,
         follower=follower,
-        bodies=KeeperBodies(place.channel),
+        bodies=bodies,
         quotas=quotas,
         metrics=metrics,
         log=log,
-        reports=PluginReports(metrics, log),
-        admission=Admission(lambda: current.runtime.config.server.limits, metrics, log),
-        keys=RefusedKeys(),
         health=health,
         models=models,
         keeper=Keeper(leases),
@@ -132,13 +127,19 @@ def _gateway(config: Config, registry: Registry, place: Place) -> tuple[Gateway,
 
 
 async def _run_parts(
-    gateway: Gateway, leases: Leases, outgoing: Outgoing, observers: Observers, _app: web.Application
+    gateway: Gateway,
+    leases: Leases,
+    bodies: KeeperBodies,
+    outgoing: Outgoing,
+    observers: Observers,
+    _app: web.Application,
 ) -> AsyncIterator[None]:
     """Start the parts of the worker, and close them in reverse order after the last call."""
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, observers.close)
         stack.push_async_callback(gateway.follower.close)
         stack.push_async_callback(leases.close)
+        stack.push_async_callback(bodies.sent)
         outgoing.close_with(stack)
         gateway.follower.spool()
         await leases.start()

@@ -5,7 +5,9 @@ A worker also sends the bodies of calls to the keeper.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 
 from gateway.call.sessions import ChatReader, Sessions
 from gateway.contract.flag import ClientRequest
@@ -13,12 +15,14 @@ from gateway.money.quotas.buckets import Charge, Rule
 from gateway.money.quotas.leases import Answer, Ask, NotOpen, Standing
 from gateway.process.handover.wire import Broken
 from gateway.process.workers.messages import (
+    MAX_UNSENT,
     AskBank,
     AskSession,
     BankAnswer,
     Captured,
     Channel,
     SessionId,
+    encoded,
 )
 from gateway.store.base import StoreFailed
 from gateway.store.captured import Capture, CapturedBodies
@@ -97,6 +101,9 @@ class KeeperBodies:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._size = 0
+        """Number of bytes of the bodies that threads are preparing."""
 
     def start(self) -> None:
         """Do nothing."""
@@ -106,8 +113,24 @@ class KeeperBodies:
 
     def put(self, capture: Capture) -> None:
         """Send the bodies of a call. They are dropped while too much waits to be sent."""
-        if not self._channel.is_crowded:
-            self._channel.send(Captured(capture.redacted()))
+        if not self._channel.is_crowded and self._size <= MAX_UNSENT:
+            self._size += capture.size
+            task = asyncio.create_task(self._send(capture))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _send(self, capture: Capture) -> None:
+        """Send the bodies of a call, unless a header cannot be sent, because it has lone surrogates."""
+        try:
+            # in a thread, because bodies may have many megabytes
+            with suppress(UnicodeEncodeError):
+                self._channel.write(await asyncio.to_thread(lambda: encoded(Captured(capture.redacted()))))
+        finally:
+            self._size -= capture.size
+
+    async def sent(self) -> None:
+        """Wait until the bodies of all calls so far are on their way."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def of(self, _call: str, _identity: str | None) -> CapturedBodies | None:
         """Return None, because a worker has no bodies."""

@@ -138,7 +138,7 @@ class Free(msgspec.Struct, frozen=True, tag=True):
 
 
 class Question(msgspec.Struct, frozen=True, tag=True):
-    """A question by its name (`Link.answers`)."""
+    """A question by its name (`states.answers`)."""
 
     number: int
     name: str
@@ -184,6 +184,12 @@ _DECODER: Final = msgspec.json.Decoder(Message)
 T = TypeVar("T")
 
 
+def encoded(message: Message) -> bytes:
+    """Return a message with its length. Raises `UnicodeEncodeError` if a text has lone surrogates."""
+    data = _ENCODER.encode(message)
+    return LENGTH.pack(len(data)) + data
+
+
 class Channel:
     """One end of the connection between the keeper and a worker."""
 
@@ -207,9 +213,12 @@ class Channel:
 
         Raises `UnicodeEncodeError` if a text has lone surrogates.
         """
-        data = _ENCODER.encode(message)
+        self.write(encoded(message))
+
+    def write(self, data: bytes) -> None:
+        """Send a message that is encoded already."""
         if not self._writer.is_closing():
-            self._writer.write(LENGTH.pack(len(data)) + data)
+            self._writer.write(data)
 
     def number(self) -> int:
         """Return a number for a question."""

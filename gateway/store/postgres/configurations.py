@@ -48,6 +48,7 @@ class Configurations:
     """
 
     def __init__(self, address: Address) -> None:
+        self.address = address
         self._thread = PostgresThread(address, "configuration", lambda _connection: None)
 
     async def newest(self) -> SharedVersion | None:

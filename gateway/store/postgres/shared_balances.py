@@ -23,7 +23,7 @@ from gateway.store.calls import CALL_COLUMNS
 from gateway.store.entries import Entry, decode_sent_call
 from gateway.store.postgres.connection import PostgresConnection
 from gateway.store.postgres.dialect import clamped, storable
-from gateway.store.sql_reader import LIMIT
+from gateway.store.sql_reader import LIMIT_PREFIX
 
 RECALLED: Final = "irisgate_recalled"
 """Channel for the name of a bucket that has too little left for a request of a gateway. Other gateways then give back
@@ -251,7 +251,7 @@ def end_silent(connection: PostgresConnection, seconds: float) -> int:
             connection.execute("UPDATE gateways SET is_ended = TRUE WHERE journal = ?", (journal,))
         for (journal,) in connection.execute(_FORGET, (FORGOTTEN_SECONDS,)).fetchall():
             connection.execute("DELETE FROM leases WHERE journal = ?", (journal,))
-        connection.execute(_OLD_LIMITS, (LIMIT, LIMIT_SECONDS))
+        connection.execute(_OLD_LIMITS, (LIMIT_PREFIX, LIMIT_SECONDS))
     return len(silent)
 
 
@@ -278,19 +278,20 @@ def leave(connection: PostgresConnection, journal: str, epoch: int) -> None:
 
 def standings(connection: PostgresConnection, journal: str, since: float) -> Sequence[Standing]:
     """Return the balances of quotas that have changed since `since`, a Unix time by the server's clock."""
-    return [Standing(*row) for row in connection.execute(_STANDINGS, (journal, since, LIMIT))]
+    return [Standing(*row) for row in connection.execute(_STANDINGS, (journal, since, LIMIT_PREFIX))]
 
 
 def stored_name(bucket: Bucket) -> str:
     """Return the name of a bucket in the tables. The bucket of a rate limit has its kind before the name."""
-    return bucket.name if bucket.kind == "money" else f"{LIMIT}{bucket.kind} {bucket.name}"
+    return bucket.name if bucket.kind == "money" else f"{LIMIT_PREFIX}{bucket.kind} {bucket.name}"
 
 
 def bucket_named(stored: str) -> Bucket:
     """Return the bucket that has this name in the tables."""
-    if stored.startswith(f"{LIMIT}requests "):
-        return Bucket("requests", stored.partition(" ")[2])
-    return Bucket("tokens", stored.partition(" ")[2]) if stored.startswith(LIMIT) else Bucket("money", stored)
+    if not stored.startswith(LIMIT_PREFIX):
+        return Bucket("money", stored)
+    kind, _, name = stored.removeprefix(LIMIT_PREFIX).partition(" ")
+    return Bucket("requests" if kind == "requests" else "tokens", name)
 
 
 def _locked(connection: PostgresConnection, fresh: Mapping[str, tuple[Rule, float]]) -> dict[str, _Row]:

@@ -1,6 +1,7 @@
 """Admission of calls: limits on the number of calls in flight, and on the memory that their bodies take.
 
-- A call that exceeds a limit is refused before its body is read. So a refusal takes little work in an overload.
+- A call that exceeds a limit is refused as early as possible, in most cases before its body is read. So a refusal takes
+  little work in an overload.
 - The bytes of all bodies share one budget. For a body of known length, all bytes are reserved at once. For a body of
   unknown length, bytes are reserved piece by piece. Bytes that decompression adds are also reserved piece by piece.
 - The bytes of a request's body stay reserved until the call ends, because a second attempt needs the body again.
@@ -8,7 +9,7 @@
   In a streamed reply, only the bytes of an incomplete event count.
 - Requests for health checks, metrics, pages and the gateway's own API are not calls. They are not counted.
 
-Connections are limited in `web/connection_limits.py`, and the time for a body in `request_body.py`.
+`web/connection_limits.py` limits connections. `request_body.py` limits the time in which a body must arrive.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ _LATER: Final[Mapping[str, Any]] = {"retry_after": RETRY_SECONDS, "retryable": T
 
 
 class Admission:
-    """The calls in flight of one process, and the bytes of their bodies."""
+    """Counts the calls in flight of one process, and reserves memory for their bodies. Refuses calls that exceed a
+    limit.
+    """
 
     def __init__(self, limits: Callable[[], Limits], metrics: Metrics, log: Logger) -> None:
         self._limits = limits
@@ -72,8 +75,8 @@ class Admission:
         """Reserve bytes for a caller. Raises `Refused` if too few bytes of the budget are left.
 
         All reservations of one caller may add up to at most half of the budget. A single reservation may be larger, if
-        the caller has no other one. Without this limit, a caller could announce large bodies, send nothing, and block
-        all other callers.
+        the caller has no other reservation. Without this limit, a caller could announce large bodies, send nothing, and
+        block all other callers.
         """
         most = self._limits().buffer_bytes
         if self._all_held + size > most or (self._held[login] and self._held[login] + size > most // 2):
@@ -148,8 +151,8 @@ class Admitted:
     def hold_reply(self, size: int) -> None:
         """Set the bytes that are reserved for the buffered part of the reply to `size`.
 
-        Raises `UpstreamFailed` if the budget is used up. It is not `Refused`, because the provider has already
-        processed the request.
+        Raises `UpstreamFailed` if the budget is used up. The exception is not `Refused`, because the provider has
+        already processed the request.
         """
         more = size - self._reply
         if more <= 0:

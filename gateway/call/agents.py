@@ -3,8 +3,8 @@
 - There are three kinds of rules. The first kind compares the beginning of the `User-Agent` header. The second kind
   looks for a header that only one program sends. The third kind compares two headers: only one program gives both of
   them the same value.
-- The first rule that matches is used. Therefore the file has a program before the SDK that the program uses, and an SDK
-  before general HTTP clients.
+- The first rule that matches is used. Therefore the file lists a program before the SDK that the program uses, and an
+  SDK before general HTTP clients.
 - Agents are labels of metrics and of usage totals, so their number is bounded. They are the names in `agents.json`, and
   "other" for every other client. If no rule matches and the request has no `User-Agent` header, the agent is "".
 - Each rule states its source: a capture of the client's requests, or the client's repository.

@@ -47,7 +47,9 @@ Session = tuple[str, str, str]
 
 
 class StickySession(msgspec.Struct, frozen=True):
-    """The offer that served a session last, as it is handed over to the process that replaces this one."""
+    """A session, and the offer (model of a provider) that served it last. The process that replaces this one gets these
+    values.
+    """
 
     login: str
     session: str
@@ -59,7 +61,7 @@ class StickySession(msgspec.Struct, frozen=True):
 
 
 class CandidateOrder:
-    """Puts offers in order, and remembers which offer served each session last.
+    """Puts offers (models of providers) in order, and remembers which offer served each session last.
 
     `in_flight` returns the number of calls in flight at a provider.
     """
@@ -83,7 +85,7 @@ class CandidateOrder:
         return [first, *(offer for offer in offers if offer is not first)]
 
     def served(self, session: Session, offer: Offer, first: Offer) -> None:
-        """Remember that `offer` has served a call of a session.
+        """Remember that `offer` (a model of a provider) has served a call of a session.
 
         `first` is the offer that was tried first. If `offer` is another model than `first`, nothing is remembered. So
         the session's next call is again sent to the model of `first`.
@@ -96,7 +98,8 @@ class CandidateOrder:
             self._served.popitem(last=False)
 
     def remembered(self) -> tuple[StickySession, ...]:
-        """Return the sessions with the offers that served them last, for the process that replaces this one.
+        """Return the sessions with the offers (models of providers) that served them last, for the process that
+        replaces this one.
 
         The session whose last call is the oldest comes first.
         """
@@ -113,9 +116,9 @@ class CandidateOrder:
             self._served[one.login, one.session, one.model] = now - max(0.0, one.age), one.offer
 
     def _last(self, offers: Sequence[Offer], session: Session, seconds: float) -> Offer | None:
-        """Return the offer that served the session's last call, if it is in `offers`.
+        """Return the offer (model of a provider) that served the session's last call.
 
-        Return None otherwise, and also if the last call was at least `seconds` ago.
+        Return None if this offer is not in `offers`, or if the last call was at least `seconds` ago.
         """
         at, name = self._served.get(session, (0.0, ""))
         if not name or self._clock() - at >= seconds:
@@ -146,7 +149,7 @@ def _hash(session: Session) -> int:
 
 
 def _weighted(offers: Sequence[Offer], number: int) -> Offer:
-    """Return the offer for a session. `number` is the hash of the session.
+    """Return the offer (model of a provider) for a session. `number` is the hash of the session.
 
     Each offer gets a share of all sessions in proportion to its provider's weight.
     """
@@ -166,6 +169,8 @@ def _cost(offer: Offer, prices: Prices) -> float:
 
 
 def best_ranked(offers: Sequence[Offer]) -> int:
-    """Return the number of offers with the highest preference. `offers` must be sorted by preference."""
+    """Return the number of offers (models of providers) with the highest preference. `offers` must be sorted by
+    preference.
+    """
     highest = offers[0].provider.preference
     return next((at for at, offer in enumerate(offers) if offer.provider.preference != highest), len(offers))

@@ -79,9 +79,9 @@ class Metering(msgspec.Struct):
     """Whether the meter has failed to return facts. After a failure, the meter is not called again."""
 
     def read(self) -> Facts:
-        """Return the facts so far. Raises `PluginFailed` if the meter fails for the first time.
+        """Return the facts (usage, ...) that the meter has read from the reply so far.
 
-        After a failure, the facts that were read last are returned.
+        Raises `PluginFailed` if the meter fails. Later calls of this method then return the facts before the failure.
         """
         if self.stale and not self.failed:
             self.failed = True
@@ -165,9 +165,10 @@ class Attempt(msgspec.Struct, eq=False):
         self.redaction = redaction(provider.apikey.value, provider.baseurl, tuple(self.headers.items()), others)
 
     def drop(self, path: str) -> None:
-        """Record a field that is left out (the callback `Drop` of plugins).
+        """Record the path of a request field that is not sent to the provider. Plugins call this method as their `Drop`
+        callback.
 
-        Duplicates are ignored, and so is every field after the maximum number.
+        Duplicates are ignored. After the maximum number of paths, all further paths are ignored too.
         """
         add_dropped(self.dropped, path)
 

@@ -25,7 +25,9 @@ its buckets.
 
 
 class OfferBuckets(msgspec.Struct, frozen=True):
-    """The buckets to which a call is charged if a certain offer serves it."""
+    """The buckets (of quotas and rate limits) to which a call is charged if a certain offer (model of a provider)
+    serves it.
+    """
 
     rules: BucketRules
     unpriced: Refused | None
@@ -45,12 +47,18 @@ class ChargedBuckets:
         """The rules of the defined quotas, and the cached results for these rules."""
 
     def get(self, offer: str, defined: Mapping[str, Rule]) -> OfferBuckets | None:
-        """Return the buckets for an offer, or None if they are not cached for these rules of quotas."""
+        """Return the cached buckets to which calls to an offer (model of a provider) are charged.
+
+        Return None if no buckets are cached for the rules `defined` of all quotas.
+        """
         rules, kept = self._kept
         return kept.get(offer) if rules is defined else None
 
     def put(self, offer: str, defined: Mapping[str, Rule], buckets: OfferBuckets) -> None:
-        """Cache the buckets for an offer. If `defined` is another object than before, the cache is emptied first."""
+        """Cache the buckets to which calls to an offer (model of a provider) are charged.
+
+        If `defined`, the rules of all quotas, is another object than before, the cache is emptied first.
+        """
         rules, kept = self._kept
         if rules is not defined:
             kept = {}
@@ -61,7 +69,8 @@ class ChargedBuckets:
 def bucket_rules(
     identity: Identity, access: Access, offer: Offer, defined: Mapping[str, Rule], *, billed: bool, counted: bool
 ) -> BucketRules:
-    """Return the chains of buckets to which a caller's calls are charged if `offer` serves them.
+    """Return the chains of buckets (of quotas and rate limits) to which a caller's calls are charged if `offer` serves
+    them.
 
     `defined` are the rules of all quotas. `billed` is False for an operation that costs nothing. `counted` is False for
     an operation whose tokens do not count, so that it is charged to no rate limit of tokens. Raises `Refused` if a
@@ -85,7 +94,8 @@ def _rule(name: str, defined: Mapping[str, Rule]) -> Rule:
 
 
 def unpriced(offer: Offer, rules: BucketRules, *, by_model: bool) -> Refused | None:
-    """Return the error for calls to an offer whose price is unknown, or None if such calls are allowed.
+    """Return the error for calls to an offer (model of a provider) whose price is unknown, or None if such calls are
+    allowed.
 
     Such calls are allowed if all of their quotas have the setting `"on_exceed": "notify"`.
 

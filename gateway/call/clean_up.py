@@ -11,7 +11,7 @@ Ts = TypeVarTuple("Ts")
 class CleanUp:
     """Functions that `aclose` calls, the last one first.
 
-    It replaces `contextlib.AsyncExitStack`, which takes more time. Every call has such an object.
+    This class replaces `contextlib.AsyncExitStack`, which takes more time. Every call has such an object.
     """
 
     __slots__ = ("_functions",)

@@ -79,7 +79,7 @@ class Decoding:
         """Decode about `SLICE` bytes. Return the total size of the encoded and decoded data so far, or None after the
         end.
 
-        Raises `Refused` if the body is damaged, or if a decoded form of it exceeds the limit.
+        Raises `Refused` if the body is damaged, or if the data exceeds the limit after one of the decodings.
         """
         return next(self._slices, None)
 

@@ -74,8 +74,8 @@ class ConfigReloader(Protocol):
     def gateway(self) -> Gateway: ...
 
     def effective(self, config: Config) -> Config:
-        """Return the configuration. If the command line names a listener (`--listen`), this listener is the only one of
-        the result.
+        """Return the configuration `config`. If the command line names a listener (`--listen`), the returned
+        configuration has only this listener.
         """
 
     def etag(self, data: bytes, error: str = "") -> str:
@@ -115,7 +115,9 @@ class Workers(Protocol):
 
     @property
     def disk_fault(self) -> str:
-        """The reason why a worker cannot write records, as of the last `refresh`. It is "" if all workers can."""
+        """The reason why a worker cannot write records, as of the last `refresh`. It is "" if all workers can write
+        them.
+        """
 
     async def refresh(self) -> None:
         """Ask the workers for their calls in flight and for the health of the providers. A worker that does not answer

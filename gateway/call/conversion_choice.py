@@ -51,8 +51,8 @@ class Conversions(msgspec.Struct, frozen=True):
         """Return the refusal of a request that the provider cannot serve.
 
         The message names a compatibility flag that an administrator could enable. The gateway does not know whether the
-        provider really has this API. If several flags would help, the message names the one that is most similar to an
-        enabled flag (by the beginning of the name).
+        provider really has the API of this flag. If several flags would help, the message names the one that is most
+        similar to an enabled flag (by the beginning of the name).
         """
         enabled = offer.provider.flags
         opening = [
@@ -91,7 +91,7 @@ def _common_prefix(name: str, other: str) -> int:
 
 
 def target_of(offer: Offer, flag: Plugin) -> Target:
-    """Return the provider and model of an offer as the `Target` of requests in the API format of `flag`."""
+    """Return the `Target` (provider and model) of an offer, for requests in the API format of `flag`."""
     provider = offer.provider
     dialect = flag.dialect_for(offer.caps)
     base = "" if offer.base == offer.model else offer.base

@@ -165,11 +165,11 @@ def _price_of(call: Call, attempt: Attempt, part: Part) -> tuple[Priced | None, 
 
 
 def price_of_part(prices: Prices, provider: Provider, model: str, part: Part) -> tuple[Priced | None, bool]:
-    """Return the prices for a part of a call, and whether they are a guess.
+    """Return the prices for a part of a call, and whether these prices are a guess.
 
     `model` is the called model. If the provider used another model for the part, the prices are those of the used
-    model. If its prices are unknown and the part is the reply itself, the prices are those of `model`. They are then a
-    guess, unless the two names resemble each other.
+    model. If the used model has no known prices and the part is the reply itself, the prices are those of `model`. In
+    that case the prices are a guess, unless the two names resemble each other.
     """
     own = prices.of(provider, model)
     if part.model in {"", model}:
@@ -220,8 +220,9 @@ def _probable(call: Call, attempt: Attempt, facts: Facts, *, complete: bool) -> 
 
 
 def price_of_call(call: Call, offer: Offer) -> Priced | None:
-    """Return the prices by which a call to an offer is charged before its usage is known, or None if they are
-    unknown.
+    """Return the prices by which a call to an offer (model of a provider) is charged before its usage is known.
+
+    Return None if the prices are unknown.
     """
     if call.request.operation in UNKNOWN_COST:
         return None

@@ -31,9 +31,9 @@ format has no pings.
 
 
 class EarlyStream:
-    """The early head and the pings of one streamed call.
+    """Sends the response headers and pings of one streamed call early, if the provider's first event is late.
 
-    Nothing is sent if the provider's first event comes in time.
+    If the first event comes in time, nothing is sent here.
     """
 
     def __init__(self, request: web.Request, opening: Opening, seconds: float, patience: float) -> None:
@@ -48,22 +48,23 @@ class EarlyStream:
         self._timer = self._loop.call_later(seconds * HEADLESS, self._begin)
 
     def head_came(self) -> None:
-        """Restart the timer of the early head with the shorter delay, because the provider has sent its response
-        headers.
+        """Restart the timer that sends the client the response headers early. From now on, its delay is shorter,
+        because the provider has sent its own headers.
         """
         self._timer.cancel()
         if self._task is None:
             self._timer = self._loop.call_later(self._seconds, self._begin)
 
     def cancel(self) -> None:
-        """Stop the timer of the early head, and the pings."""
+        """Stop the timer that sends the response headers early, and stop the pings."""
         self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
 
     async def end(self) -> web.StreamResponse | None:
-        """Stop the timer and the pings, as `cancel` does. Return the response if its head has been sent, or None
-        otherwise.
+        """Stop the timer and the pings, as `cancel` does.
+
+        Return the response if its headers have been sent, or None if they have not.
         """
         self.cancel()
         if self._task is not None:

@@ -60,8 +60,8 @@ def _in_array(flag: Plugin, request: ClientRequest, error: GatewayError, report:
 def result_of(error: GatewayError, report: Report, otherwise: T, hook: Callable[..., T], *args: Any) -> T:
     """Call a plugin's hook that makes a part of an error reply. `error` is the error that the client gets.
 
-    Return the result of the hook, or `otherwise` if the hook fails. A failure of the hook is reported. But if the
-    failure has the same problem as `error`, it has already been reported, and is not reported again.
+    Return the result of the hook, or `otherwise` if the hook fails. A failure of the hook is reported, unless it has
+    the same problem as `error`. A failure with the same problem has been reported before.
     """
     try:
         return hook(*args)

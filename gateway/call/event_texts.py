@@ -48,10 +48,10 @@ class EventTexts:
         """The block that the next event probably continues."""
 
     def next(self, event: Event) -> str | Sequence[Item]:
-        """Return the items (texts with their places) of an event. If the event only continues `block`, return the text
-        alone.
+        """Return the items (texts with their places) of an event.
 
-        Raises `PluginFailed` if the function `places` of the plugin fails.
+        If the event only continues the text of the current block (`EventTexts.block`), return the text alone. Raises
+        `PluginFailed` if the function `places` of the plugin fails.
         """
         payload = event.payload
         if not payload or event.raw == b"":
@@ -77,19 +77,24 @@ class EventTexts:
         return found
 
     def all(self, event: Event) -> Sequence[Item]:
-        """Return the items of an event, even if it only continues `block`. Raises the exceptions of `next`."""
+        """Return the items (texts with their places) of an event, even if the event only continues the current block.
+
+        Raises the exceptions of `next`.
+        """
         self.forget()
         items = self.next(event)
         assert not isinstance(items, str)
         return items
 
     def remember(self, path: Sequence[str | int], block: Block) -> None:
-        """Remember that the latest event only continues `block`. Its text is at `path`."""
+        """Remember that the latest event only continues the text of `block`. `path` is the place of the text in the
+        event.
+        """
         self._continuing, self._path, self.block = self._latest, path, block
         self._around, self._unlike = None, 0
 
     def forget(self) -> None:
-        """Forget the block, because it may have ended, or another block may have begun."""
+        """Forget the current block of text, because it may have ended, or another block may have begun."""
         self._continuing, self.block, self._around = _NONE, None, None
 
     def _read(self, places: Any, event: Event) -> str | Sequence[Item]:

@@ -56,16 +56,16 @@ class Health(Protocol):
     def may_try(self, provider_id: str, model: str) -> bool:
         """Return whether a call may be sent to the model.
 
-        The gateway calls this just before an attempt, if the call has other candidates or keys. If the result is False
-        for all candidates, the first candidate is tried nevertheless.
+        The gateway calls this just before an attempt, if the call has other candidates (models of providers) or keys.
+        If the result is False for all candidates, the first candidate is tried nevertheless.
         """
 
     def ended(self, provider_id: str, model: str, *, failed: bool, seconds: float | None) -> None:
         """Record how an attempt ended, as a success or as a failure of its provider.
 
-        The gateway calls this for each attempt that was sent, and for each whose provider could not be reached. It
-        calls this again if a stream fails after its first event. It does not call this if the attempt was cancelled or
-        throttled, or if the gateway itself failed.
+        The gateway calls this for each attempt that was sent, and for each attempt whose provider could not be reached.
+        If a stream fails after its first event, the gateway calls this a second time. This is not called if the attempt
+        was cancelled or throttled, or if the gateway itself failed.
 
         `seconds` is the duration until the first event of a stream, the whole reply, or the failure. It is None if the
         provider refused the request because of the caller's mistake.
@@ -74,12 +74,13 @@ class Health(Protocol):
     def throttled(self, provider_id: str, model: str, retry_after: float | None) -> None:
         """Record that the provider throttled an attempt.
 
-        `retry_after` is the `Retry-After` of the reply in seconds. It is None if there is none.
+        `retry_after` is the `Retry-After` of the reply in seconds. It is None if the reply has no such header.
         """
 
 
 def is_providers_failure(error: GatewayError, *, is_our_key: bool) -> bool:
-    """Return whether an attempt failed because of its provider, so that another candidate may be tried.
+    """Return whether an attempt failed because of its provider, so that another candidate (model of a provider) may be
+    tried.
 
     `is_our_key` is true if the request had the gateway's key. If a provider refuses a client's own key, this is no
     failure of the provider.
@@ -105,9 +106,9 @@ def error_of_all(errors: Sequence[GatewayError]) -> GatewayError:
     """Return the error for the client after all attempts have failed. `errors` has one error per attempt, in order.
 
     - The result is the last error of a provider that is not a throttling error.
-    - If all failed providers throttled, it is the last throttling error, with the shortest `Retry-After` of all
+    - If all failed providers throttled, the result is the last throttling error, with the shortest `Retry-After` of all
       attempts.
-    - If no provider failed, it is the last refusal by the gateway.
+    - If no provider failed, the result is the last refusal by the gateway.
     - If the result is the error of an earlier attempt, it has no body of the provider, because that provider may have
       another format.
     """

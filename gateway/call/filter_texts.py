@@ -1,7 +1,7 @@
 """Passes pieces of text through the filters of a call (plugins that read and change calls).
 
-The functions that call filters are generators (`awaiting.py`). They need a task only if a filter has to be awaited, and
-most filters are plain functions.
+The functions that call filters are generators (`awaiting.py`). An asyncio task is needed only if a filter has to be
+awaited. Most filters are plain functions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gateway.upstream.process_pool import NO_DROP, ProcessPool
 
 
 class _Run:
-    """One filter while it reads the text of one reply."""
+    """A filter that reads the text of one reply."""
 
     __slots__ = ("hook", "is_async", "method", "one")
 

@@ -11,8 +11,8 @@
   form that filters cannot change, such as log probabilities (`Copy`). If a filter changes text, these values are
   emptied.
 
-The functions that call filters are generators (`awaiting.py`). They need a task only if a filter has to be awaited, and
-most filters are plain functions.
+The functions that call filters are generators (`awaiting.py`). An asyncio task is needed only if a filter has to be
+awaited. Most filters are plain functions.
 """
 
 from __future__ import annotations
@@ -225,8 +225,8 @@ class FilteredStream(Stage):
         """Give the texts of an event (`items`) to the filters.
 
         Return the event with its new texts. Return None if the event can be passed on at once and unchanged. If the
-        filters already have the text of the last item, `begun` is the result of `Texts.feed` for it. Otherwise `begun`
-        is None. `costly` is true if reading the event takes long (`Batch.costly`).
+        filters have already got the text of the last item, `begun` is the result of `Texts.feed` for this text. If not,
+        `begun` is None. `costly` is true if reading the event takes long (`Batch.costly`).
         """
         self._events.forget()
         last = len(items) - 1

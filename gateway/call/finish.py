@@ -70,8 +70,8 @@ class Finish(msgspec.Struct, frozen=True):
     def _entry(self, call: Call, status: int, outcome: str) -> tuple[Record, Entry]:
         """Charge a call. Return its record, and the journal entry with the record.
 
-        If another process keeps the quota balances, nothing is charged here. The entry then has a bill for that
-        process.
+        If another process keeps the quota balances, nothing is charged here. The journal entry then has the amounts
+        (the bill) that the other process will charge.
         """
         facts = self._facts(call)
         complete = outcome == "ok"
@@ -133,7 +133,10 @@ def _with_balances(record: Record, charges: Sequence[Charge]) -> Entry:
 
 
 def _with_charges(record: Record, call: Call) -> Entry:
-    """Return the journal entry of a worker's call. It has the charged amounts, which the keeper process reads."""
+    """Return the journal entry of a call that this worker process has served.
+
+    The entry has the charged amounts. The process that keeps the quota balances reads them.
+    """
     held = call.reservation.held if call.reservation is not None else {}
     charged = tuple(
         Charged(kind, charge.bucket, charge.amount, charge.terms, charge.estimated)

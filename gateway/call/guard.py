@@ -134,7 +134,10 @@ def _local(request: web.Request) -> Any:
 
 
 def caller_of(request: web.Request) -> Caller:
-    """Return the facts that identify the caller. After the connection is closed, these include no addresses."""
+    """Return the properties of a connection and a request that identify the caller.
+
+    After the connection is closed, they include no addresses.
+    """
     transport = request.transport
     if transport is None:
         return Caller(None, "", "", ())
@@ -181,11 +184,13 @@ _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 
 
 def cross_site(headers: Mapping[str, str], hosts: Collection[str], *, served: bool = False) -> Refused | None:
-    """Return the refusal of a request from a web page of another origin, or for a Host that is not this gateway's.
+    """Return the refusal of a request that comes from a web page of another origin, or whose Host is not this
+    gateway's.
 
     Return None for an allowed request. `served` is True if `tailscale serve` forwards the requests. `tailscale serve`
-    sends `localhost` as Host, and the host that the client called as X-Forwarded-Host. X-Forwarded-Host can be trusted,
-    because `tailscale serve` removes it from clients' requests, and forwards requests only for its own host names.
+    puts `localhost` into the header Host. It puts the host that the client called into X-Forwarded-Host. That header
+    can be trusted, because `tailscale serve` removes it from clients' requests, and forwards requests only for its own
+    host names.
     """
     host = headers.get("Host", "")
     place = _place(host)

@@ -1,7 +1,7 @@
 """Reports the results of attempts to `Health`, which knows the providers that fail (`failover.Health`).
 
-If a provider has several keys, a throttled or refused key is not used for a time, and calls use another key. Only if no
-key is left do calls avoid the provider.
+If a provider has several keys, a throttled or refused key is not used for a time, and calls use another key. Calls
+avoid the provider only if no key is left.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gateway.upstream.key_pools import DENIED_SECONDS, THROTTLED_SECONDS, KeySta
 
 
 def report(health: Health, attempt: Attempt, error: GatewayError | None) -> None:
-    """Tell `health` how an attempt ended. Do nothing if this was reported before.
+    """Tell `health` how an attempt ended. Do nothing if the end of this attempt was reported before.
 
     `error` is None if the attempt succeeded: the whole reply, or the first event of a stream, has come.
     """

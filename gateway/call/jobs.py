@@ -5,7 +5,7 @@
 - A caller may read and stop a job if its model is granted to the caller at the provider. The provider's reply names the
   model, so a job is read before it is stopped. Other callers get the reply that the job does not exist.
 - A list has the jobs of all callers, with the addresses of their data. The gateway does not know who has started a job,
-  so it cannot filter a list, and only admins get one.
+  so it cannot filter a list. Therefore only admins get lists.
 
 A request that starts a job names a model. It is handled like any other call.
 """
@@ -34,9 +34,10 @@ _UNKNOWN_THERE = frozenset({400, 403, 404})
 
 
 async def job_providers(call: Call, following: Next) -> Response:
-    """Set a candidate for each provider that may know the job.
+    """Set a candidate of the call (a provider to ask) for each provider that may know the job, and run the next step.
 
-    Raises `Refused` if the caller may use no such provider, or asks for a list without being an admin.
+    Raises `Refused` if the caller may use no such provider. For a request for a list, raises `Refused` if the caller is
+    no admin, or if several providers have a list.
     """
     access = call.access
     if access.role is None:
@@ -83,7 +84,7 @@ class AskForJob(msgspec.Struct, frozen=True):
     async def __call__(self, call: Call) -> Response:
         """Return the reply of the provider that knows the job.
 
-        If none knows it, raises the error that helps the caller most.
+        If no provider knows the job, raises the error that helps the caller most.
         """
         request = call.request
         if request.operation == LIST_JOBS:

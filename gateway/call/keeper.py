@@ -1,7 +1,7 @@
-"""Makes the reservations of calls in the process that keeps the quota balances.
+"""Reserves amounts of quotas for calls, in the process that keeps the quota balances.
 
-- Usually this process keeps the balances. After a hand-over, the new process that replaces it keeps them. Then
-  reservations are made over a connection to the new process.
+- Usually this process keeps the balances. After a hand-over, the new process that replaces it keeps them. From then on,
+  this process reserves amounts over a connection to the new process.
 - During a hand-over, new calls wait before they reserve anything.
 - If several gateways share the balances, each gateway may spend only a part (slice) of each balance. `leases.py` asks
   for more when a slice is too small.
@@ -28,20 +28,22 @@ T = TypeVar("T")
 
 
 class RemoteKeeper(Protocol):
-    """The process that has replaced this one, and keeps the quota balances. Each method blocks until it answers."""
+    """The process that has replaced this one, and keeps the quota balances. Each method blocks until that process
+    answers.
+    """
 
     def reserve(self, call: str, claims: Sequence[Claim]) -> Mapping[Kind, Reservation]:
         """Reserve the amounts for the call with the id `call`. Raises `Exceeded` if the other process refuses."""
 
     def lend(self, worker: str, asks: Sequence[Ask]) -> Sequence[Answer]:
-        """Answer the requests of a worker of this process for slices. `worker` is the name of the worker's spool.
+        """Answer a worker of this process that asks for slices (parts of balances that only this worker may spend).
 
-        Raises `StoreFailed` if the other process does not answer.
+        `worker` is the name of the worker's spool. Raises `StoreFailed` if the other process does not answer.
         """
 
 
 class Keeper:
-    """Makes reservations in the process that keeps the quota balances."""
+    """Reserves amounts of quotas for calls, in the process that keeps the quota balances."""
 
     def __init__(self, leases: Leases | None = None) -> None:
         self.leases = leases
@@ -64,12 +66,13 @@ class Keeper:
         return self._outcome is None and self.leases is None
 
     def begin(self) -> None:
-        """Begin a hand-over. New reservations wait until `end` is called."""
+        """Begin to hand the quota balances over to another process. New reservations wait until `end` is called."""
         self._outcome = asyncio.get_running_loop().create_future()
 
     def end(self, remote: RemoteKeeper | None) -> None:
-        """End the hand-over. `remote` is the new process. It is None if the hand-over failed and this process still
-        keeps the balances.
+        """End the hand-over of the quota balances. `remote` is the process that keeps them from now on.
+
+        `remote` is None if the hand-over failed and this process still keeps the balances.
         """
         if self._outcome is not None:
             self._outcome.set_result(remote)
@@ -77,7 +80,9 @@ class Keeper:
             self._outcome = None
 
     async def elsewhere(self) -> RemoteKeeper | None:
-        """Wait for the end of a hand-over. Return the process that keeps the balances, or None for this process."""
+        """Wait for the end of a hand-over. Return the process that keeps the balances, or None if it is this
+        process.
+        """
         return None if self._outcome is None else await asyncio.shield(self._outcome)
 
     async def covered(self, attempt: Callable[[], T]) -> T:

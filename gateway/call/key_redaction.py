@@ -56,7 +56,7 @@ def secrets_of(
     """Return the keys to remove from a provider's replies: `apikey`, `others`, and keys in the URL and the headers.
 
     `headers` are the headers that the gateway adds to the request. `others` are the provider's other keys, because a
-    reply may name another key of the same account. Keys of less than `SHORTEST_KEY` characters are not among them.
+    reply may name another key of the same account. Keys of less than `SHORTEST_KEY` characters are left out.
     """
     values = [apikey, *others]
     for name, value in headers:
@@ -310,10 +310,10 @@ def _without_parts(events: list[Event], keys: Sequence[bytes]) -> list[Event]:
 
 
 def _parts_of(values: Sequence[Any], key: str) -> dict[int, Callable[[str], str]]:
-    """Find the parts of a split key in consecutive values, such as the data of events.
+    """Find an API key that is split across consecutive values, such as the data of events.
 
-    Each key of the result is the index of a value that contains a part. The function at this key removes the part from
-    a string. If no part is found, return {}.
+    For each value that contains a part of the API key, the result maps the index of the value to a function that
+    removes this part from a string. If no part is found, the result is {}.
     """
     last = len(values) - 1
     for size in range(len(key) - KNOWN_BY, 0, -1):  # an earlier event with the beginning of the key may have been sent

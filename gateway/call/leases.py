@@ -7,8 +7,8 @@ A slice is the part of a balance that only this gateway may spend. The bank keep
   the background.
 - A call that the slice does not cover waits for the bank. One request serves all waiting calls.
 - If the bank has too little, the other gateways give back the parts of their slices that they do not need.
-- If the bank cannot be reached, calls are served from the slices until these end. Then `storage.on_outage` decides:
-  calls are refused, or they use the last known balances.
+- If the bank cannot be reached, calls are served from the slices until the slices are used up or the leases end. Then
+  `storage.on_outage` decides: calls are refused, or they use the last known balances.
 
 `money/quotas/slices.py` has the slices. The bank of several gateways is in the database (`store/postgres/bank.py`). The
 bank of the workers of one gateway is its keeper (`money/quotas/lending.py`).
@@ -55,20 +55,23 @@ _Waiting = tuple[Want, "asyncio.Future[Answer]"]
 
 
 class _Stopped(StoreFailed):
-    """The error for calls that wait for the bank while another process takes over."""
+    """The error for calls that wait for the quota bank while another process takes over."""
 
 
 class Records(Protocol):
-    """The records that this process has written."""
+    """The records that this process writes."""
 
     async def flush(self) -> None:
-        """Wait until all records so far have reached the bank. Raises `StoreFailed` if this takes too long."""
+        """Wait until the quota bank has all records that were written so far. Raises `StoreFailed` if this takes too
+        long.
+        """
 
 
 class Leases:
-    """Keeps this process's slices up to date by requests to the bank. A lease lasts for `seconds`.
+    """Keeps the slices of this process up to date, by requests to the bank. A lease lasts for `seconds`.
 
-    `goes_on` is true if calls may use the last known balances while the bank cannot be reached.
+    A slice is the part of a shared balance that only this process may spend. The bank keeps the balances. `goes_on` is
+    true if calls may use the last known balances while the bank cannot be reached.
 
     If the bank refuses a call, the request is repeated after each of the waits in `recall_seconds`. A wait ends early
     if the bank reports that other processes have given amounts back (`refilled`).
@@ -107,15 +110,18 @@ class Leases:
         self._renew_at = self._look_at = 0.0
 
     async def start(self) -> None:
-        """Register this gateway at the bank, with slices for the calls that this process has taken over from another.
+        """Register this gateway at the bank, which keeps the shared balances.
 
-        All records of earlier calls must be in the store. Raises `StoreFailed` if the bank cannot be reached.
+        The gateway gets slices for the calls that this process has taken over from another process. All records of
+        earlier calls must be in the store. Raises `StoreFailed` if the bank cannot be reached.
         """
         await self._open()
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Send no more requests to the bank, and spend nothing more, because another process takes over the leases."""
+        """Send no more requests to the quota bank, and spend nothing more, because another process takes over the
+        leases.
+        """
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -125,23 +131,25 @@ class Leases:
         self._fail(self._take_waiting(), _Stopped())
 
     async def resume(self) -> None:
-        """Undo `stop`. Raises `StoreFailed` if the bank cannot be reached."""
+        """Undo `stop`. Raises `StoreFailed` if the quota bank cannot be reached."""
         if self._task is None:
             await self._records.flush()
             await self.start()
 
     async def close(self) -> None:
-        """Give all slices back. If the bank cannot be reached, it takes them back when the leases end."""
+        """Give all slices of balances back to the quota bank. If the bank cannot be reached, it takes them back when
+        the leases end.
+        """
         if self._task is not None:
             await self.stop()
             with suppress(StoreFailed):
                 await self._bank.leave()
 
     async def reserve(self, attempt: Callable[[], T]) -> T:
-        """Return the result of `attempt`, which reserves amounts. If a slice is too small, ask the bank for more, and
-        call `attempt` again.
+        """Return the result of `attempt`, which reserves amounts in quota buckets.
 
-        Raises `Exceeded` if a bucket has too little, and `Refused` if the bank cannot be asked.
+        If this process's slice of a bucket is too small, ask the quota bank for more, and call `attempt` again. Raises
+        `Exceeded` if a bucket has too little, and `Refused` if the bank cannot be asked.
         """
         for _ in range(ROUNDS - 1):
             try:
@@ -153,7 +161,11 @@ class Leases:
         return attempt()
 
     async def refill(self, bucket: str, amount: int) -> Charge:
-        """Add an amount to a bucket. Raises `UnknownBucket` or `StoreFailed`."""
+        """Add an amount to a bucket of money.
+
+        Raises `UnknownBucket` if the bucket belongs to no defined quota, and `StoreFailed` if the quota bank cannot be
+        reached.
+        """
         rule = self._quotas.rule_of(bucket)
         if rule is None:
             raise UnknownBucket(bucket)
@@ -164,7 +176,7 @@ class Leases:
         return charge
 
     async def look(self) -> None:
-        """Update the balances that pages show. If the bank cannot be reached, they stay as they are."""
+        """Update the balances that pages show. If the quota bank cannot be reached, the balances stay as they are."""
         now = self._slices.clock()
         if now >= self._look_at and not self._is_away:
             self._look_at = now + LOOK_SECONDS
@@ -172,10 +184,11 @@ class Leases:
                 self._quotas.show(await self._bank.standings())
 
     def recalled(self, bucket: Bucket | None, *, is_awaited: bool = False) -> None:
-        """Give back the unneeded part of a bucket's slice, because another process has too little. None stands for all
-        buckets.
+        """Give the unneeded part of this process's slice of a quota bucket back, because another process has too
+        little.
 
-        If `is_awaited` is true, a request is sent even if there is nothing to give back, because the bank waits for it.
+        `bucket` is None for all buckets. If `is_awaited` is true, a request is sent to the quota bank even if there is
+        nothing to give back, because the bank waits for this request.
         """
         for key in list(self._slices.active) if bucket is None else [bucket]:
             found = self._bucket(key)
@@ -184,8 +197,10 @@ class Leases:
                 self._soon(key)
 
     def refilled(self, bucket: Bucket | None) -> None:
-        """Let calls ask the bank again for a bucket, because it was refilled or other processes have given back parts
-        of it. None stands for all buckets.
+        """Let calls ask the quota bank again for a bucket. The bucket was refilled, or other processes have given back
+        parts of it.
+
+        `bucket` is None for all buckets.
         """
         for key in list(self._slices.active) if bucket is None else [bucket]:
             if (found := self._bucket(key)) is not None:
@@ -194,7 +209,7 @@ class Leases:
                 freed.set()
 
     def _charged(self, bucket: Bucket) -> None:
-        """Tell the bank soon that a rate limit was charged."""
+        """Tell the quota bank that a rate limit was charged, at most `REPORT_SECONDS` from now."""
         if bucket.kind != "money":
             self._unreported.add(bucket)
             if self._report_timer is None:
@@ -206,7 +221,9 @@ class Leases:
         self._wake.set()
 
     async def _report_last(self) -> None:
-        """Tell the bank of all charges to rate limits, before this process gives up its slices."""
+        """Tell the quota bank of all charges to rate limits, before this process gives up its slices of the
+        balances.
+        """
         if self._report_timer is not None:
             self._report_timer.cancel()
             self._report_timer = None
@@ -224,7 +241,7 @@ class Leases:
         return self._quotas.sliced(key.name, key.kind) or self._slices.active.get(key)
 
     async def _obtain(self, kind: Kind, short: Short) -> None:
-        """Ask the bank for the amount that a call lacks. Raises `Refused` if the bank cannot be asked."""
+        """Ask the quota bank for the amount that a call lacks. Raises `Refused` if the bank cannot be asked."""
         key, want = Bucket(kind, short.bucket), Want(short.amount, short.others, short.is_partial)
         for seconds in (*self._recall_seconds, 0.0):
             # the event is there before the bank is asked, because its word may come right after the answer
@@ -238,7 +255,7 @@ class Leases:
 
     @contextmanager
     def _waiting_for(self, key: Bucket) -> Iterator[asyncio.Event]:
-        """Yield an event that is set when other processes have given back parts of a bucket."""
+        """Yield an event that is set when other processes have given back parts of a quota bucket."""
         freed = asyncio.Event()
         self._freed.setdefault(key, set()).add(freed)
         try:
@@ -251,9 +268,10 @@ class Leases:
                     del self._freed[key]
 
     async def _asked(self, bucket: Bucket, want: Want) -> Answer | None:
-        """Ask the bank, and return its answer. If no answer comes, return None if calls may be served without it.
+        """Ask the quota bank, and return its answer.
 
-        Raises `Refused` if no answer comes and calls may not be served without it.
+        If the bank does not answer, the result is None if calls may be served without an answer. If they may not,
+        raises `Refused`.
         """
         if not self._is_away:
             future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -283,7 +301,7 @@ class Leases:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _round(self) -> None:
-        """Send one request to the bank, for all buckets that need it."""
+        """Send one request to the quota bank, for all buckets that need it."""
         waiting = self._take_waiting()
         low, self._low = self._low, set()
         now = self._slices.clock()
@@ -310,8 +328,9 @@ class Leases:
             _resolve(waiting, dict(zip(buckets, answers, strict=True)))
 
     def _due(self, now: float) -> Sequence[Bucket]:
-        """Return the buckets that the next renewal of the leases must include: overspent buckets, and idle ones. The
-        slices of idle buckets are given back.
+        """Return the quota buckets that the next renewal of the leases must include: overspent buckets, and idle ones.
+
+        This process's slices of idle buckets are given back.
         """
         active = self._slices.active.items()
         return [key for key, one in active if one.free < 0 or now - one.used_at >= IDLE_SECONDS]
@@ -335,7 +354,7 @@ class Leases:
         self._apply(asks, answers, buckets)
 
     async def _open_again(self, waiting: Mapping[Bucket, list[_Waiting]]) -> None:
-        """Register this process again, because the bank has forgotten it."""
+        """Register this process at the quota bank again, because the bank has forgotten it."""
         try:
             await self._records.flush()
             await self._open()
@@ -348,8 +367,9 @@ class Leases:
             self._wake.set()
 
     def _renewed(self, now: float) -> None:
-        """Renew the leases from `now` on, the time just before the request to the bank. So they end in this process
-        before they end at the bank.
+        """Renew the leases. They last from `now` on, which is the time just before the request to the quota bank.
+
+        So the leases end in this process before they end at the bank.
         """
         self._slices.until, self._renew_at = now + self._seconds, now + self._seconds / 3
         self._slices.goes_on = self._slices.limits_go_on = False
@@ -358,7 +378,7 @@ class Leases:
             self._log.info("leases.bank_is_back")
 
     def _lose(self, reason: str) -> None:
-        """Remember that the bank cannot be reached, and log it if it could be reached before."""
+        """Remember that the quota bank cannot be reached. Log this, unless it was known already."""
         self._slices.goes_on, self._slices.limits_go_on = self._may_go_on, self._bank.needs_reports
         if not self._is_away:
             self._is_away = True

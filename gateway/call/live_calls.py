@@ -1,4 +1,4 @@
-"""The calls in flight, for the page Now."""
+"""The calls in flight, for the dashboard's page "Now"."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LiveCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def live_call(call: Call) -> LiveCall:
-    """Return a call of this process as the page shows it."""
+    """Return what the dashboard shows of `call`, a call of this process."""
     inbound, attempt = call.inbound, call.attempt
     delivered = (attempt.delivered or 0) if attempt else 0
     first = call.first_event

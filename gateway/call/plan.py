@@ -42,7 +42,10 @@ class Plan:
     buckets: ChargedBuckets = field(default_factory=ChargedBuckets)
 
     def candidates_of(self, offers: Sequence[Offer]) -> Sequence[Candidate]:
-        """Return the candidates in the order of `offers`, which contains some of the offers of this plan."""
+        """Return the candidates (offers with their conversions) in the order of `offers`.
+
+        `offers` contains some of the offers (models of providers) of this plan.
+        """
         if offers is self.offers:
             return self.candidates
         by_name = {candidate.offer.name: candidate for candidate in self.candidates}
@@ -58,7 +61,7 @@ It raises `Refused` if the caller has no role, `NotGranted` if the caller may no
 
 
 def plans(catalog: Catalog, conversions: Conversions) -> Plans:
-    """Return the plans of a configuration. Each is made when it is first asked for, and then cached."""
+    """Return the plans of a configuration. Each plan is made when it is first asked for, and then cached."""
     return lru_cache(MAX_PLANS)(partial(_plan, catalog, conversions))
 
 
@@ -73,7 +76,9 @@ def _plan(
 
 
 def added_headers(access: Access, offer: Offer) -> Mapping[str, str]:
-    """Return the headers that the gateway adds to every request of a caller for an offer (`Plan.headers`)."""
+    """Return the headers that the gateway adds to all requests of a caller for an offer, a model of a provider
+    (`Plan.headers`).
+    """
     pairs = (*access.headers(offer.provider_id, offer.model), *offer.provider.add_headers)
     return {name.lower(): value for name, value in pairs}
 
@@ -96,7 +101,7 @@ def not_granted(catalog: Catalog, access: Access, name: str) -> Refused:
 
 
 def granted_offers(catalog: Catalog, access: Access, name: str) -> Sequence[Offer]:
-    """Return the offers that a model's name, or an alias, means for a caller.
+    """Return the offers (models of providers) that a model's name or an alias stands for, and that the caller may use.
 
     Raises `Refused` if the caller has no role, and `NotGranted` if no offer is granted.
     """

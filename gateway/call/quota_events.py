@@ -17,7 +17,7 @@ NEARLY_USED: Final = "quota.nearly_used"
 
 
 def report_nearly_used(level: Level, log: Logger, observers: Observers) -> None:
-    """Log that most of a bucket is used up, and tell the observers."""
+    """Log that most of a quota's bucket is used up, and tell the observers."""
     event = {
         "bucket": level.bucket,
         "definition": level.rule.name,

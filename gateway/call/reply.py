@@ -17,7 +17,7 @@ _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
 class Reply(msgspec.Struct):
-    """A response whose body is known when its head is sent."""
+    """A response whose body is known when its headers are sent."""
 
     status: int
     headers: Mapping[str, str]

@@ -73,7 +73,8 @@ class WholeReader(msgspec.Struct, frozen=True):
     redaction: Redaction
 
     def read(self, meter: Meter, body: bytes) -> Reading:
-        """Read a reply, and return the result. `meter` then has the facts of the reply.
+        """Read a reply, and return the result. `meter` (the usage reader) then has the facts (usage, stop reason, ...)
+        of the reply.
 
         Raises `PluginFailed` if a hook of the plugin fails.
         """
@@ -93,7 +94,7 @@ class WholeReader(msgspec.Struct, frozen=True):
         return decoder
 
     def _with_facts(self, meter: Meter, body: bytes) -> Reading:
-        """Give the reply to the meter (usage reader), and decode it to JSON in the provider's dialect."""
+        """Give the reply to the meter (usage reader), and decode it to JSON in the provider's dialect (API format)."""
         shared = body if isinstance(body, DecodedOnce) else DecodedOnce(body)
         try:
             self.hooks["meter.whole"].run(meter.whole, shared)
@@ -108,7 +109,7 @@ class WholeReader(msgspec.Struct, frozen=True):
         return Reading(body, meter, decoded=decoded, delivered=len(body), is_whole=True)
 
     def _unwanted_stream(self, meter: Meter, body: bytes) -> Reading:
-        """Give the events of a stream to the meter, although the request asked for no stream."""
+        """Give the events of a stream to the meter (usage reader), although the request asked for no stream."""
         decoder, feed = self._decoder(), self.hooks["meter.feed"]
         before = self.hooks["decoder.feed"].each(decoder.feed, body)
         delivered: int | None = None
@@ -164,7 +165,7 @@ def read_event(
     kind: str,
     payload: bytes,
 ) -> tuple[Meter, int, GatewayError | None]:
-    """Give one event to the meter.
+    """Give one event to the meter (usage reader).
 
     Return the meter in its new state, the number of output bytes, and an error or None. An exception of the type
     `tolerated` is ignored.

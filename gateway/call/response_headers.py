@@ -36,7 +36,7 @@ def own_headers(inbound: Inbound, call: Call | None) -> dict[str, str]:
 
 
 def stream_headers(call: Call) -> dict[str, str]:
-    """Return the headers of a stream if the provider's own headers are not forwarded."""
+    """Return the headers of a streamed response that does not have the provider's own headers."""
     return {"content-type": call.flag.stream_type(call.request), "cache-control": "no-cache"}
 
 

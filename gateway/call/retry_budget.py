@@ -24,7 +24,8 @@ If `share` (of `RetryBudget.take`) times the number of calls is larger, that man
 
 
 class RetryBudget:
-    """Counts the calls that have several candidates or keys, and the further requests that are sent after failures.
+    """Counts the calls that have several candidates (models of providers) or keys, and the further requests that are
+    sent after failures.
 
     Both are counted for the last `WINDOW_SECONDS`.
     """
@@ -52,7 +53,9 @@ class RetryBudget:
         return True
 
     def used(self, share: float) -> float:
-        """Return the used part of the budget, from 0 to 1. `share` is that of `take`. Any thread may call this."""
+        """Return the used part of the budget, from 0 to 1. `share` is the same value as for `take`. Any thread may call
+        this.
+        """
         taken, allowed = self._sums(int(self._clock()), share)
         return min(1.0, taken / allowed)  # calls that leave the window make the budget smaller than what is used
 

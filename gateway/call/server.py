@@ -170,7 +170,7 @@ class Server:
         return await self._stream(exchange, call, request, opened, first)
 
     def _expect_stream(self, exchange: Exchange, call: Call, request: web.Request) -> None:
-        """Start a timer. If it ends before the provider's first event comes, the stream's head is sent early."""
+        """Start a timer. If it ends before the provider's first event comes, the stream's headers are sent early."""
 
         def opening() -> tuple[web.StreamResponse, bytes]:
             response = self._stream_response(exchange, call, 200, stream_headers(call))
@@ -181,9 +181,10 @@ class Server:
         call.stack.callback(exchange.early.cancel)
 
     async def _failed(self, exchange: Exchange, error: GatewayError) -> web.StreamResponse | Reply:
-        """Return the response for an error that comes before the first event. The head may already have been sent.
+        """Return the response for an error that comes before the first event. The response's headers may already have
+        been sent.
 
-        Raises `ConnectionAbortedError` if the head has been sent and the error cannot be written into the stream.
+        Raises `ConnectionAbortedError` if the headers have been sent and the error cannot be written into the stream.
         """
         response = await exchange.early.end() if exchange.early is not None else None
         if response is None:
@@ -300,7 +301,7 @@ class Server:
         return StreamEvents(call, encoder, native, self.pool, self._stopping, self._report(call.inbound), log)
 
     async def _open(self, exchange: Exchange, call: Call, stream: Stream, staged: Staged) -> _Opened:
-        """Return the stream, ready to be written. The head of the response may have been sent early.
+        """Return the stream, ready to be written. The response's headers may have been sent early.
 
         Raises `PluginFailed` if the plugin of the client's API fails.
         """
@@ -374,8 +375,8 @@ def as_response(reply: Reply) -> web.Response:
 
 
 async def _require_no_head(early: EarlyStream) -> None:
-    """Raise `GatewayError` if the head of a stream has already been sent (`early_stream.py`). Then no whole reply can
-    be sent.
+    """Raise `GatewayError` if the headers of a stream have already been sent (`early_stream.py`). A whole reply can
+    then no longer be sent.
     """
     if await early.end() is not None:
         raise GatewayError(_NO_STREAM)

@@ -96,7 +96,7 @@ class SessionFinder(Protocol):
     ) -> str | Coroutine[None, None, str]:
         """Return the id of the session that a call belongs to. Another caller's session may have the same id.
 
-        If the id is not known in this process, return a coroutine that asks for it.
+        If this process does not know the id, return a coroutine that asks another process for it.
         """
 
 

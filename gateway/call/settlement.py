@@ -41,13 +41,14 @@ Hold = Callable[[Sequence[Claim]], Mapping[Kind, Reservation]]
 def reserve(
     call: Call, quotas: Quotas, size: Size, hold: Hold | None = None
 ) -> tuple[CallReservation, Sequence[Candidate]]:
-    """Reserve the maximum that a call may use. Return the reservation, and the candidates whose buckets allow the call.
+    """Reserve the maximum that a call may use. Return the reservation, and the candidates (models of providers) whose
+    quotas and rate limits allow the call.
 
     `size` has the estimated input tokens of the request. If another process keeps the balances, `hold` makes the
     reservation there. Otherwise `quotas` makes it.
 
-    Raises `Exceeded` if every candidate has a bucket that refuses the call. Raises `Refused` if a quota cannot be
-    charged, because it is not defined or no price is known.
+    Raises `Exceeded` if each candidate has a quota or a rate limit that refuses the call. Raises `Refused` if a quota
+    cannot be charged, because it is not defined or no price is known.
     """
     charged = {candidate.offer.name: _charged(call, candidate.offer, quotas) for candidate in call.candidates}
     candidates = _chargeable(call, charged)
@@ -98,7 +99,7 @@ def bill(call: Call, cost: Cost, *, complete: bool) -> Bill | None:
 
 def _due(call: Call, reservation: CallReservation, cost: Cost, *, complete: bool) -> Sequence[tuple[str, Settlement]]:
     """Return a pair for each attempt that was sent: the name of its offer (model of a provider), and the amounts to
-    charge to the buckets of this offer.
+    charge to the quotas and rate limits for this offer.
     """
     last = len(call.attempts)
     return [
@@ -156,7 +157,7 @@ def _guess(price: Priced, usage: Usage, tier: str) -> int:
 
 
 def _charged(call: Call, offer: Offer, quotas: Quotas) -> OfferBuckets:
-    """Return the buckets to which a call is charged if `offer` serves it.
+    """Return the buckets (of quotas and rate limits) to which a call is charged if `offer` serves it.
 
     Raises `Refused` if a grant names a quota that is not defined.
     """
@@ -177,7 +178,8 @@ def _charged(call: Call, offer: Offer, quotas: Quotas) -> OfferBuckets:
 
 
 def _chargeable(call: Call, charged: Mapping[str, OfferBuckets]) -> Sequence[Candidate]:
-    """Return the candidates that can be charged. Raises `Refused` if there is none.
+    """Return the candidates (models of providers) whose calls can be charged to quotas. Raises `Refused` if there is
+    none.
 
     A candidate can be charged if its price is known, or if all its quotas only notify.
     """
@@ -198,10 +200,10 @@ def _reserve(
     size: Size,
     hold: Hold,
 ) -> CallReservation:
-    """Reserve amounts in the buckets of all candidates. The amount of money is the cost at the most expensive
-    candidate.
+    """Reserve amounts in the quotas and rate limits of all candidates (models of providers).
 
-    Raises `Exceeded` if a bucket refuses the call.
+    The amount of money is the cost at the most expensive candidate. Raises `Exceeded` if a quota or a rate limit
+    refuses the call.
     """
     request = call.request
     offers = [candidate.offer for candidate in candidates]
@@ -227,7 +229,7 @@ def _is_priced(price: Priced | None) -> bool:
 
 
 def problem_for(exceeded: Exceeded) -> Problem:
-    """Return the error for a call that a bucket or a chain of buckets refused."""
+    """Return the error for a call that a bucket (of a quota or rate limit) or a chain of buckets refused."""
     rule, seconds = exceeded.rule, exceeded.retry_after
     again = f"try again in {seconds} s" if seconds != MAX_RETRY_AFTER else "an admin can refill it"
     if rule.window is not None:

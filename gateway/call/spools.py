@@ -89,9 +89,10 @@ class SpoolReader(msgspec.Struct):
         return self.folder.name
 
     async def follow(self, parts: Parts) -> None:
-        """Apply new entries until the other process has ended, and remove the spool.
+        """Charge and record the calls in the spool's new entries, until the other process has ended. Then remove the
+        spool.
 
-        Errors of the store are retried.
+        After an error of the store, try again.
         """
         while True:
             with suppress(StoreFailed):
@@ -100,10 +101,10 @@ class SpoolReader(msgspec.Struct):
             await asyncio.sleep(BUSY_POLL_SECONDS if self._is_busy else POLL_SECONDS)
 
     async def is_done(self, parts: Parts) -> bool:
-        """Apply the new entries of the spool, and return whether the other process has ended.
+        """Charge and record the calls in the spool's new entries. Return whether the other process has ended.
 
-        If it has ended, its open calls are recorded as lost. Raises `StoreFailed` if the spool or the store cannot be
-        read.
+        If the other process has ended, its open calls are recorded as lost. Raises `StoreFailed` if the spool or the
+        store cannot be read.
         """
         # the lock is checked before the spool is read, because lines may be written until the lock is released
         alive = lock_holder(self.folder) != ""
@@ -124,7 +125,7 @@ class SpoolReader(msgspec.Struct):
         return True
 
     async def _delete_applied(self, parts: Parts) -> None:
-        """Delete the files of the spool whose entries are all in the store."""
+        """Delete the files of the spool (another process's journal) whose entries are all in the store."""
         follower = parts.finish.follower
         segment, end = self._cut
         if segment < self.offset.segment:
@@ -135,7 +136,9 @@ class SpoolReader(msgspec.Struct):
             await asyncio.to_thread(Segments(self.folder, parts.log).delete_before, segment)
 
     async def apply(self, parts: Parts) -> None:
-        """Apply the entries of the spool after `offset`. Raises `StoreFailed` if the spool cannot be read."""
+        """Charge and record the calls in the spool's entries after `offset`. Raises `StoreFailed` if the spool cannot
+        be read.
+        """
         spool = Segments(self.folder, parts.log)
         self._is_busy = False
         while spool.has_more(self.offset):
@@ -163,7 +166,10 @@ class SpoolReader(msgspec.Struct):
         return frozenset([key for key in ended if await store.call(None, key) is not None])
 
     def _apply(self, entry: Entry, parts: Parts, known: frozenset[str], written: list[Entry]) -> None:
-        """Apply an entry of the spool. Append the entry for the main journal to `written`, which is written later."""
+        """Process one entry of the spool. If its call has ended, charge and record the call.
+
+        Append the entry for the main journal to `written`, which is written later.
+        """
         self.ids.update(entry.open)
         if entry.sent is not None:
             self.ids.add(entry.sent.id)
@@ -196,7 +202,10 @@ class SpoolReader(msgspec.Struct):
             parts.finish.put(msgspec.structs.replace(call, charges=amounts), charges)
 
     def _take(self, charged: Charged, parts: Parts) -> tuple[Kind, Charge]:
-        """Subtract the charge of a worker's call from the bucket's balance and from the worker's slice."""
+        """Subtract the charge of a worker's call from the balance of the quota or rate limit.
+
+        Also subtract it from the worker's slice, the part of the balance that only this worker may spend.
+        """
         bucket = Bucket(charged.kind, charged.bucket)
         charge = parts.quotas.take(bucket, charged.terms, charged.amount, estimated=charged.estimated)
         parts.lender.spend(self.name, bucket, charged.amount)
@@ -204,7 +213,7 @@ class SpoolReader(msgspec.Struct):
 
 
 def _charged(bill: Bill, held: Mapping[Kind, Reservation] | None, quotas: Quotas) -> tuple[Charge, ...]:
-    """Charge a call by its bill. `held` has the call's reservations, or is None if they are not known."""
+    """Charge a call the amounts in its bill. `held` has the call's reservations, or is None if they are not known."""
     bills = (bill, *bill.others)
     if held is None:
         return merged(
@@ -221,7 +230,7 @@ def _charged(bill: Bill, held: Mapping[Kind, Reservation] | None, quotas: Quotas
 
 
 class SpoolReaders:
-    """The readers of all spools that this process reads, by name."""
+    """The readers of all spools (journals of other processes), by name."""
 
     def __init__(self, parts: Parts, journal: Path) -> None:
         self._parts = parts
@@ -250,7 +259,8 @@ class SpoolReaders:
         return self._journal / name
 
     async def recover(self) -> None:
-        """Read the spools that exist when this process starts. Record calls as lost if no process can finish them.
+        """Read the spools (journals of other processes) that exist when this process starts. Record calls as lost if no
+        process can finish them.
 
         Raises `StoreFailed` if a spool or the store cannot be read.
         """
@@ -269,7 +279,9 @@ class SpoolReaders:
                 await finish.follower.flush()
 
     def start(self) -> None:
-        """Start to read all spools in the background. Do nothing if this was done already."""
+        """Start to read all spools (journals of other processes) in the background. Do nothing if reading has started
+        already.
+        """
         if not self._is_started:
             self._is_started = True
             for reader in self._all.values():
@@ -287,7 +299,7 @@ class SpoolReaders:
         self._parts.log.info(event, spool=reader.name)
 
     async def applied(self) -> None:
-        """Wait until the writers of all spools have ended, and their records are applied."""
+        """Wait until the writers of all spools have ended, and all their calls are charged and recorded."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -300,8 +312,9 @@ class SpoolReaders:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def take_back(self, reader: SpoolReader) -> None:
-        """Apply and remove the spool (second journal) of this process, after a failed hand-over. No other process reads
-        it.
+        """Charge and record the calls in the spool of this process, and remove the spool, after a failed hand-over.
+
+        A spool is a second journal, which another process usually reads. After the failure, no other process reads it.
         """
         await reader.apply(self._parts)
         await asyncio.to_thread(shutil.rmtree, reader.folder, ignore_errors=True)

@@ -50,7 +50,9 @@ class Staged:
                             return
 
     def _take(self, batch: Batch) -> bool:
-        """Pass a batch through all stages and to `sink`. Return False if a stage or `sink` has to wait."""
+        """Pass a batch of events through all stages of the stream and to `sink`. Return False if a stage or `sink` has
+        to wait.
+        """
         sink = self.sink
         if sink is None:
             return False

@@ -64,7 +64,9 @@ class StreamWriter:
 
     @property
     def takes_more(self) -> bool:
-        """Whether `write_now` is possible: the head is written, and the client has read nearly everything."""
+        """Whether `write_now` is possible: the response's headers are written, and the client has read nearly
+        everything.
+        """
         transport = self._transport
         if transport is None or transport.is_closing() or self._waits or not self._has_begun:
             return False

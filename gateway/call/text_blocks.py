@@ -50,7 +50,10 @@ class Block:
         """The texts of the block so far, with the changes of the filters."""
 
     def carry(self, carrier: tuple[WaitingEvent, int, str] | None) -> None:
-        """Set the event that will get the held text of the block. None means that no text is held back now."""
+        """Set the waiting event that will get the held text, which is the text of this block that filters hold back.
+
+        None means that filters hold nothing of this block back now.
+        """
         if self.carrier is not None:
             self.carrier[0].carries -= 1
         self.carrier = carrier

@@ -195,7 +195,7 @@ def _changed_payload(places: Hook, kind: str, payload: bytes, parts: Sequence[by
 async def changed_request(
     places: Hook, request: ClientRequest, texts: Mapping[int, str], pool: ProcessPool, turns: Turns
 ) -> ClientRequest:
-    """Return a large request with the new `texts`. Their keys are indexes in `Asked.texts`.
+    """Return a large request with the new `texts`. The keys of `texts` are indexes in `Asked.texts`.
 
     Raises `PluginFailed` if the plugin's function `places` returns a path at which the body has no value.
     """

@@ -1,5 +1,5 @@
-"""The journal line that is written before a billed call is sent. It makes it possible to charge a call whose process is
-killed.
+"""The journal line that is written before a billed call is sent. With this line, a call can be charged even if its
+process is killed.
 
 - The line is written after the connection to the provider is opened and before the request is sent. So the journal has
   every call that was sent.
@@ -96,7 +96,7 @@ def _chains(call: Call, attempt: Attempt) -> MoneyTerms:
 def _most(call: Call, attempt: Attempt, price: Priced) -> int:
     """Return the maximum cost of the attempt in nanodollars.
 
-    The call's reservation has this cost. For a call without a reservation, the cost is roughly estimated here.
+    This cost is read from the call's reservation. For a call without a reservation, a rough estimate is made here.
     """
     offer = attempt.candidate.offer
     if call.reservation is not None:

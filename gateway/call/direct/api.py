@@ -69,7 +69,7 @@ def parse(request: HttpRequest) -> ClientRequest:
 
 
 class _PlainBody(Members):
-    """A body that need not be JSON. It has no members."""
+    """A body that need not be JSON. It has no JSON members."""
 
     __slots__ = ()
 
@@ -126,8 +126,8 @@ def meter(_request: ClientRequest, _target: Target, _head: Head) -> Meter:
 class _AsItIs:
     """The encoder of replies that are passed on unchanged.
 
-    It writes nothing of its own. So a reply that breaks off ends with its connection, and no client takes it for
-    complete.
+    It writes nothing of its own, not even an error. If a reply breaks off, the connection is closed, so that no client
+    takes the reply for complete.
     """
 
     def feed(self, _event: Event) -> bytes:

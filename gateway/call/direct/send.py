@@ -153,7 +153,7 @@ class _Passed:
         return await (reading if stopwatch.stopped else stopwatch.wait(reading))
 
     def _quick(self, data: bytes) -> bool:
-        """Pass the bytes of a read on, and return True. Return False if the task of the call must do it."""
+        """Pass the bytes of a read on, and return True. Return False if the task of the call must pass them on."""
         clean = self._read(data)
         if not clean or self._take(_batch(clean)):
             return True

@@ -24,7 +24,9 @@ MAX_OPEN: Final = 256 * 1024
 
 
 class Tap:
-    """Gets the bytes of one reply while they are passed on. This base class ignores them. Its subclasses read facts."""
+    """Gets the bytes of one reply while they are passed on. This base class ignores them. Its subclasses read facts
+    (model, usage, ...).
+    """
 
     def feed(self, data: bytes) -> None:
         """Read the next bytes."""
@@ -34,7 +36,7 @@ class Tap:
 
 
 def tap_of(call: Call, attempt: Attempt, pool: ProcessPool) -> Tap:
-    """Return the `Tap` for the reply to an attempt. The head of the reply must already have come."""
+    """Return the `Tap` for the reply to an attempt. The headers of the reply must already have come."""
     head, flag = attempt.head, attempt.candidate.flag
     assert head is not None
     if flag is call.flag:

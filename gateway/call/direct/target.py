@@ -48,7 +48,7 @@ class DirectTarget(msgspec.Struct, frozen=True):
     pool: ProcessPool
 
     async def __call__(self, call: Call, following: Next) -> Response:
-        """Set the only candidate of the call.
+        """Set the only candidate of the call: the provider to which the request is sent.
 
         Raises `Refused` if the request is not granted, the provider does not exist, or the path cannot be sent.
         """
@@ -135,5 +135,5 @@ def _messages(
 
 
 def _params(match: re.Match[str]) -> dict[str, str]:
-    """Return the decoded values of a route's placeholders."""
+    """Return the decoded values of the placeholders in a route's path."""
     return {name: value.replace("%2F", "/") for name, value in match.groupdict().items()}

@@ -34,7 +34,10 @@ class NoSuchRequest(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class GrantedPaths:
-    """A pattern that allows the request. `origin` is the position of its capability in the configuration or policy."""
+    """A pattern that allows the request.
+
+    `origin` is the position in the configuration or policy of the capability that contains the pattern.
+    """
 
     pattern: str
     origin: str
@@ -42,7 +45,9 @@ class GrantedPaths:
 
 @dataclass(frozen=True, slots=True)
 class DirectExplanation:
-    """An explanation. In JSON, it is an object with these fields."""
+    """The explanation of why a caller may or may not send a direct request. In JSON, it is an object with these
+    fields.
+    """
 
     allowed: bool
     reason: Reason

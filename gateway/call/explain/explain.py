@@ -51,7 +51,10 @@ class NoSuchCaller(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A pattern that matches the model. `origin` is the position of its capability in the configuration or policy."""
+    """A pattern that matches the model.
+
+    `origin` is the position in the configuration or policy of the capability that contains the pattern.
+    """
 
     models: str
     origin: str
@@ -80,7 +83,7 @@ class Offered:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """An explanation. In JSON, it is an object with these fields."""
+    """The explanation of why a caller may or may not use a model. In JSON, it is an object with these fields."""
 
     allowed: bool
     reason: Reason
@@ -141,9 +144,9 @@ def explain(runtime: Runtime, identity: Identity, model: str, *, note: str = "")
 
 
 def own_view(runtime: Runtime, identity: Identity, model: str) -> Explanation:
-    """Return the explanation for a caller who is not an administrator.
+    """Return the explanation of why the caller may or may not use a model, for a caller who is not an administrator.
 
-    Nothing in it depends on what is granted to others. Raises no exception.
+    Nothing in the explanation depends on what is granted to others. Raises no exception.
     """
     catalog, access = runtime.catalog, runtime.grants.access(identity)
     alias = catalog.aliases.get(model)
@@ -242,7 +245,7 @@ def _other_meanings(config: Config, name: str, enabled: Sequence[Offered]) -> li
 
 
 def _reason(role: Role | None, offers: Sequence[Offered]) -> Reason:
-    """Return the reason of the decision.
+    """Return the reason why a caller may or may not use a model.
 
     If several reasons apply, the first of these is returned: no role, not granted, disabled, unknown.
     """
@@ -272,8 +275,8 @@ def source_of(identity: Identity) -> str:
 
 
 def policy_note(identity: Identity) -> str:
-    """Return the note on the tailnet policy, or "" for a caller on the local machine, because a policy cannot name
-    it.
+    """Return the note on the tailnet policy. The note is "" for a caller on the local machine, because a policy cannot
+    name such a caller.
     """
     if identity.login == LOCAL_LOGIN:
         return ""

@@ -58,7 +58,7 @@ class _Failed(msgspec.Struct):
 class Attempts(msgspec.Struct, frozen=True):
     """Makes the attempts of a call. This is the last step of the call's chain.
 
-    The attempts have a chain of their own, `steps`. It runs once for each attempt.
+    The attempts have a chain of their own, `steps`, which runs once for each attempt.
     """
 
     steps: AttemptNext
@@ -70,7 +70,7 @@ class Attempts(msgspec.Struct, frozen=True):
     log: Logger
 
     async def __call__(self, call: Call) -> Response:
-        """Return the response of the first candidate that serves the call.
+        """Return the response of the first candidate (model of a provider) that serves the call.
 
         If no candidate serves it, raises the error that helps the client most (`failover.error_of_all`).
         """
@@ -92,7 +92,8 @@ class Attempts(msgspec.Struct, frozen=True):
         return response
 
     async def _one_by_one(self, call: Call, candidates: Sequence[Candidate], settings: Resilience) -> Response:
-        """Try the candidates one by one, and return the response of the first candidate that serves the call.
+        """Try the candidates (models of providers) one by one. Return the response of the first one that serves the
+        call.
 
         If all fail and `retry_after_seconds` is configured, wait for a provider that throttles, and try it again.
         """
@@ -117,7 +118,7 @@ class Attempts(msgspec.Struct, frozen=True):
     def _ways(
         self, call: Call, candidates: Sequence[Candidate], failed: Sequence[_Failed]
     ) -> Iterator[tuple[Candidate, KeyState | None]]:
-        """Yield the candidates to try, each with a key if its provider has several keys.
+        """Yield the candidates (models of providers) to try, each with a key if its provider has several keys.
 
         If an attempt fails because of its key, the same candidate follows with another key, as long as a key is free.
         """
@@ -146,7 +147,9 @@ class Attempts(msgspec.Struct, frozen=True):
         return self.pools.of(offer.provider).free(offer.model, session, sticky_seconds)
 
     def _healthy(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
-        """Yield the candidates that are not known to fail. If all are known to fail, yield the first."""
+        """Yield the candidates (models of providers) that are not known to fail. If all are known to fail, yield the
+        first.
+        """
         found = False
         for candidate in candidates:
             offer = candidate.offer
@@ -168,7 +171,7 @@ class Attempts(msgspec.Struct, frozen=True):
     async def _tried(
         self, call: Call, candidate: Candidate, key: KeyState | None, deadline: float, failed: list[_Failed]
     ) -> Response | None:
-        """Try a candidate and return its response.
+        """Try a candidate (model of a provider) and return its response.
 
         If another candidate may be tried after a failure, add the failure to `failed` and return None. Otherwise raise
         the failure, a `GatewayError`.
@@ -227,7 +230,7 @@ class Attempts(msgspec.Struct, frozen=True):
         attempt.cost = cost_of_attempt(call, attempt, self._facts(call, attempt), complete=False)
 
     def _log(self, call: Call, attempt: Attempt, problem: Problem) -> None:
-        """Log the failure of an attempt after which another candidate may be tried."""
+        """Log the failure of an attempt after which another candidate (model of a provider) may be tried."""
         offer = attempt.candidate.offer
         key = {} if attempt.key is None else {"key": attempt.key.name}
         self.log.warning(
@@ -288,7 +291,7 @@ def _leave(key: KeyState) -> None:
 
 
 def _waits(failed: Sequence[_Failed], settings: Resilience) -> tuple[Candidate, float] | None:
-    """Return the candidate whose provider asks for the shortest wait, and the wait in seconds.
+    """Return the candidate (model of a provider) whose provider asks for the shortest wait, and the wait in seconds.
 
     Return None if no provider asks for a wait, or if the shortest wait is longer than the configuration allows.
     """

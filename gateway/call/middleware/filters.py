@@ -1,4 +1,5 @@
-"""Runs the filters of a call: on the request before quotas are charged, and on the reply in the client's dialect.
+"""Runs the filters of a call: on the request before quotas are charged, and on the reply in the client's dialect (API
+format).
 
 A filter is a plugin that may read, change, block or answer a call. If a filter answers a call itself, no provider is
 called and nothing is charged.

@@ -23,7 +23,9 @@ class Order(msgspec.Struct, frozen=True):
         return following(call) if len(call.offers) == 1 else self._in_order(call, following)
 
     async def _in_order(self, call: Call, following: Next) -> Response:
-        """Put the offers in order, run the next step, and remember which offer has served the session."""
+        """Put the offers (models of providers) in order, run the next step, and remember which offer has served the
+        session.
+        """
         session = call.identity.login, call.session_id, call.request.model
         call.offers = self._ordered(call, session)
         call.model = call.offers[0].model

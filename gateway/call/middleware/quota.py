@@ -58,7 +58,9 @@ class Quota:
         return await following(call)
 
     def _log(self, call: Call, bucket: str, problem: Problem) -> None:
-        """Log a refusal by a quota. A refusal by a rate limit is not logged. It is only in the record of the call."""
+        """Log a refusal by a quota. A refusal by a rate limit is not logged, and appears only in the record of the
+        call.
+        """
         if problem.code == QUOTA:
             who = {"login": call.identity.login, "model": call.model, "request_id": call.id}
             self.log.warning("quota.exceeded", bucket=bucket, **who, detail=problem.message)

@@ -19,7 +19,10 @@ class Route(msgspec.Struct, frozen=True):
     conversions: Conversions
 
     def __call__(self, call: Call, following: Next) -> Awaitable[Response]:
-        """Run the next step with the candidates. Raises `Refused` if no provider can serve the client's format."""
+        """Set the candidates (models of providers, with conversions) of the call, and run the next step.
+
+        Raises `Refused` if no provider can serve the client's format.
+        """
         assert call.plan is not None
         call.candidates = call.plan.candidates_of(call.offers)
         if not call.candidates:

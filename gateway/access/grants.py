@@ -3,8 +3,8 @@
 - A caller has no access without a grant. Grants never take access away.
 - To use a model, a caller needs a role and a pattern that matches the model. The role and the pattern may come from two
   different grants.
-- The role `admin` outranks `user`. No role includes a permission, such as `read_metrics`. A caller with a permission
-  needs no role.
+- The role `admin` outranks `user`. No role includes a permission, such as `read_metrics`. A permission is valid
+  without a role.
 - Each configuration has its own `Grants`, so a cached result is never outdated.
 
 Aperture's documentation defines the sources (`src`) of a grant:

@@ -48,7 +48,7 @@ LOOPBACK: Final = Identity(LOCAL_LOGIN)
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """The facts of a request that identify its caller."""
+    """The properties of a request and its connection that identify the caller."""
 
     connection: object
     """An object that is the same for all requests of one connection, and different for other connections."""

@@ -61,7 +61,7 @@ class _Question:
 
 
 class Lookups:
-    """A client of one tailscaled, with the limits of this module."""
+    """A client of one tailscaled. It shares replies between callers, and limits the number of simultaneous requests."""
 
     def __init__(self, socket: str) -> None:
         self.socket = socket

@@ -47,7 +47,7 @@ class Loopback:
     async def _refuse_tailnet(self, host: str, port: int) -> None:
         """Raise `Refused` if a tailscaled with userspace networking forwarded this connection from the tailnet.
 
-        Also raise it if a tailscaled does not reply, because it may have forwarded the connection.
+        Also raise `Refused` if a tailscaled does not reply, because this tailscaled may have forwarded the connection.
         """
         for daemon in tuple(self._daemons()):
             try:

@@ -107,7 +107,7 @@ class Modes:
         return "" if self.is_served(transport.get_extra_info("sockname")) else self._sources.peer(transport)
 
     def origin(self, transport: asyncio.BaseTransport) -> Origin:
-        """Return the ends of a client's connection, for another process that identifies the caller."""
+        """Return the addresses of both ends of a client's connection. Another process identifies the caller by them."""
         connection = transport.get_extra_info("connection", transport)
         has_source, source = self._sources.known(connection)
         return Origin(

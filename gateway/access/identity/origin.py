@@ -1,6 +1,6 @@
-"""The ends of a client's connection, as one process of a gateway passes them on to another one.
+"""The addresses of both ends of a client's connection, as one process of a gateway passes them on to another process.
 
-The other process then identifies the caller exactly as if the client had connected to it.
+The other process then identifies the caller exactly as if the client had connected to that process.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ Address = tuple[str | int, ...] | str | None
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """A client's connection."""
+    """The addresses of both ends of a client's connection."""
 
     id: str
     """A random text that no other connection has."""

@@ -5,8 +5,8 @@
   header has the login. Another has the grants of the capabilities in `--accept-app-caps`. A value that is not ASCII is
   encoded (RFC 2047).
 - There is no login for tagged nodes and for requests from the internet (Tailscale Funnel). Such requests are refused.
-- A request with a repeated Tailscale header is refused. "_" in such a header's name is refused too, because some
-  software treats it as "-".
+- A request with a repeated Tailscale header is refused. So is a request with "_" in the name of a Tailscale header,
+  because some software treats "_" as "-".
 - Callers have no groups, because no header has the groups of a user.
 """
 

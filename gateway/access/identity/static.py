@@ -1,6 +1,6 @@
 """The mode `static`: all callers of a listener have the identity in the configuration.
 
-It is for a listener that only one service can reach.
+This mode is for a listener that only one service can reach.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
   differ only by port, and a port is soon reused by another caller.
 - An identity expires after `LIFE_SECONDS`, so that a caller who is removed from the tailnet loses access.
 - If tailscaled does not reply, the request is refused. An expired identity is never used.
-- An address in 100.64.0.0/10 does not prove that the caller is in the tailnet, because network carriers use it too.
+- An address in 100.64.0.0/10 does not prove that the caller is in the tailnet, because network carriers use these
+  addresses too.
 """
 
 from __future__ import annotations

@@ -48,7 +48,9 @@ def check(model: type[S], raw: Any, path: Path, report: Report) -> S | None:
 
 
 def warn_of_keys(model: type[BaseModel], raw: Mapping[str, Any], path: Path, report: Report) -> None:
-    """Warn of an object's keys that have no effect. Report an error for a key of an earlier version."""
+    """Warn of an object's keys that have no effect. Report an error for a key that only earlier versions of Irisgate
+    had.
+    """
     known, without_effect, moved = keys(model), planned_keys(model), getattr(model, "moved", {})
     for key in raw:
         if key in moved:
@@ -76,7 +78,8 @@ def _follows(fault: ErrorDetails, faults: Sequence[ErrorDetails]) -> bool:
     """Return whether a fault only follows from another fault. Such a fault is not reported.
 
     For example, if the only element of a list is wrong, pydantic also reports that the list is too short. If a field
-    allows "" beside other values, pydantic reports two faults for a wrong value. One of them says that it is not "".
+    allows "" and other values, pydantic reports two faults for a wrong value. Only the fault about the other values is
+    reported.
     """
     loc = fault["loc"]
     if fault["type"] == "literal_error" and not _choices(fault):

@@ -52,7 +52,9 @@ class KeyHelper:
 
 @dataclass(frozen=True, slots=True)
 class ServiceAccount:
-    """A Google service account. The gateway gets access tokens with its private key, and sends a token as API key."""
+    """A Google service account. The gateway uses the account's private key to get access tokens, and sends a token as
+    the API key.
+    """
 
     email: str
     key: Secret

@@ -135,7 +135,8 @@ def _marks(document: Document, known: Mapping[str, Known]) -> list[_Mark]:
 
 
 def _begins(text: str, key: Span, start: int) -> bool:
-    """Return whether the value in the span `key` begins with the mark at `start`, perhaps after `Bearer` or `Basic`.
+    """Return whether the value in the span `key` begins with the mark (redaction placeholder) at `start`, perhaps after
+    `Bearer` or `Basic`.
 
     The secret replaces such a mark. A mark elsewhere in the value is refused: after `file:`, for example, the secret
     would become a path, and error messages quote paths.

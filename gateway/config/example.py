@@ -1,6 +1,6 @@
 """The smallest useful configuration, as text.
 
-Users who start the gateway without a configuration are shown this text. The provider in it is the one in Aperture's
+Users who start the gateway without a configuration are shown this text. The text has the provider from Aperture's
 documentation. A test loads the text.
 """
 

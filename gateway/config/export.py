@@ -87,7 +87,7 @@ def _property(info: FieldInfo, made: Mapping[str, Any], flags: Collection[str]) 
 
 
 def _flags(flags: Collection[str]) -> dict[str, Any]:
-    """Return the properties of `compatibility`. Its keys are the known compatibility flags."""
+    """Return the JSON Schema's properties of `compatibility`: one for each known compatibility flag (API format)."""
     return {
         flag: {"type": "boolean", "description": f'Whether the provider speaks "{flag}": true or false.'}
         for flag in sorted(flags)

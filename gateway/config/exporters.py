@@ -35,7 +35,7 @@ class S3Bucket:
 
     @property
     def url(self) -> str:
-        """The bucket and the prefix, for people."""
+        """The URL of the bucket with the prefix, as it is shown to people."""
         return "/".join(filter(None, (self.endpoint, self.name, self.prefix)))
 
 
@@ -58,12 +58,12 @@ class Exporter:
     def name(self) -> str:
         """The name under which the store keeps the progress of the export.
 
-        The name consists of the key, the destination and the format. If one of these changes, all calls are exported
-        again.
+        The name consists of the exporter's key in the configuration, the destination and the format. If one of these
+        changes, all calls are exported again.
         """
         return f"{self.id}:{self.destination} {self.format}"
 
     @property
     def destination(self) -> str:
-        """The destination, for people."""
+        """The folder or bucket of the export, as it is shown to people."""
         return self.to.url if isinstance(self.to, S3Bucket) else str(self.to)

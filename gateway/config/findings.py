@@ -112,7 +112,7 @@ class Report:
         return closest(word, chain.from_iterable(known))
 
     def patient(self, names: int) -> bool:
-        """Take `names` comparisons from the budget (`PATIENCE`).
+        """Take `names` comparisons from the budget of comparisons with similar words (`PATIENCE`).
 
         Return False, and take none, if the budget has fewer comparisons left.
         """
@@ -136,9 +136,10 @@ class Report:
         self.findings.append(Finding(severity, dotted_path(path), *self.document.locate(path), message, self.file))
 
     def _touched(self, message: str) -> Mapping[str, str]:
-        """Return the hidden values that the message may contain, in full or in part, each with its macro.
+        """Return the values of macros that must be hidden and that the message may contain, in full or in part. The
+        result maps each value to its macro.
 
-        They are found by an index, because searching each message for each value would take too long.
+        The values are found by an index, because searching each message for each value would take too long.
         """
         if not self.hidden:
             return self.hidden
@@ -152,7 +153,8 @@ class Report:
 
 
 def _traces(hidden: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return an index that maps a substring to the entries of `hidden` (value and macro) whose value contains it.
+    """Return an index that maps a substring to the entries of `hidden` (value and macro) whose value contains this
+    substring.
 
     The substrings are six characters long (`_TELLING`). A shorter value is indexed as a whole. Values of less than
     `_SHORTEST_KEY` characters are not indexed.

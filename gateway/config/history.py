@@ -54,7 +54,9 @@ class History:
     folder: Path
 
     def add(self, version: Version) -> None:
-        """Keep a version, and remove the oldest one if there are too many. Raises `OSError` if it cannot be written."""
+        """Keep a version, and remove the oldest one if there are too many. Raises `OSError` if the version cannot be
+        written.
+        """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = f"{int(version.at * 1000):014d}-{version.etag[:8]}{_SUFFIX}"
         made = self.folder / f".{name}.{secrets.token_hex(4)}"

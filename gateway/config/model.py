@@ -261,8 +261,8 @@ class Bodies:
 
     @property
     def are_forgotten(self) -> bool:
-        """True for zero retention: nothing that a client or a model wrote is stored or logged, not even in the messages
-        of errors, which may quote it.
+        """True for zero retention: nothing that a client or a model wrote is stored or logged. This also applies to
+        messages of errors that may quote such text.
         """
         return self.retention == 0
 

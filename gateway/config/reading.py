@@ -1,6 +1,6 @@
 """The context that the readers of all sections share: the report, the environment, and the files that were read.
 
-One `Reading` is one pass over one document. Each section has its own file in `sections/`.
+Each reading of a document has a `Reading` of its own. Each section has its own file in `sections/`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LEFT_OUT: Final = "is switched off on the command line (--without); it has no ef
 
 @dataclass(slots=True)
 class Reading:
-    """One pass over a document. `files` are the files that were read, each with a stamp taken before reading."""
+    """The context of reading one document. `files` are the files that were read, each with a stamp taken before."""
 
     report: Report
     folder: FilePath
@@ -49,7 +49,7 @@ class Reading:
         return (check(model, inner, path, self.report) if isinstance(inner, dict) else None) or model()
 
     def secret(self, text: Any, path: Path) -> Secret:
-        """Return the secret that `text` is or refers to. If it cannot be used, report an error.
+        """Return the secret that `text` is or refers to. If the secret cannot be used, report an error.
 
         The secret is empty if there is an error, or if the key is obtained only at run time (`exec:`, `keyfile::`).
         """

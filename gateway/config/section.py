@@ -29,7 +29,7 @@ If the key is used, a warning is reported."""
 class Lacking:
     """The text of the warning about a key of the configuration that has no effect yet (`PLANNED`).
 
-    A key has such a text if users may rely on it for safety, spending or privacy.
+    A key has such a text if users may rely on the key for safety, spending or privacy.
     """
 
     words: str

@@ -104,9 +104,10 @@ def replace(path: Path, data: bytes, expected: bytes) -> None:
 
 
 def sweep(path: Path) -> None:
-    """Remove temporary files that killed saves left behind, because they may hold secrets. Errors are ignored.
+    """Remove temporary files that were left behind when a process was killed during a save. They may hold secrets.
 
-    No other save can be using such a file, because only one process saves, and it makes one save at a time.
+    Errors are ignored. No other save can be using such a file, because only one process saves, and it makes one save at
+    a time.
     """
     with suppress(OSError):
         target = _target(path)

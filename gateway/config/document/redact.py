@@ -75,6 +75,7 @@ def redact(document: Document, key: bytes, active: Iterable[str] = ()) -> Redact
 def role_lookup(document: Document) -> Callable[[int], Role | None]:
     """Return a function that maps an offset to the role of the string (a value or a key) at this offset.
 
+    A role is the purpose of a string: its path, such as `("providers", "apikey")`, without indexes and chosen names.
     The function returns None for an offset outside of strings.
     """
     values = {string.start: string.path for string in document.strings}
@@ -96,8 +97,9 @@ def scrub(message: str, secrets: Iterable[str]) -> str:
 
 
 def scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
-    """Return a function that replaces the secrets in a message, as `scrub` does. For many messages, the function is
-    faster.
+    """Return a function that replaces the secrets in a message by `[redacted]`, as `scrub` does.
+
+    For many messages, the returned function is faster than calls of `scrub`.
     """
     search = Search(spellings(secrets))
 

@@ -75,7 +75,7 @@ class DatabaseSection(Section):
 
 
 class Database(NamedTuple):
-    """The settings in the section."""
+    """The settings of the section `database`."""
 
     bodies: Bodies
     filterable_headers: tuple[str, ...]

@@ -127,7 +127,7 @@ def _file(text: str, reading: Reading) -> FilePath:
 
 
 def _account(text: str, what: str, source: str, google: GoogleSection, authorities: str) -> ServiceAccount:
-    """Return the service account of a key file's text. Raises `_Fault` if it has a fault.
+    """Return the service account of a key file's text. Raises `_Fault` if the text has a fault.
 
     `what` names the file in the message.
     """

@@ -1,7 +1,9 @@
-"""Counters and histograms for finished calls, which count in a third of the library's time.
+"""Counters and histograms for finished calls. Counting takes a third of the time that prometheus_client's own classes
+take.
 
-For each count, the library checks whether the metric has its label values, and whether the amount is negative. The
-series of calls always have their label values, and no amount is negative.
+For each count, prometheus_client checks whether the metric has its label values, and whether the amount is negative.
+The classes here omit these checks, because the series of calls always have their label values, and no amount is
+negative.
 
 This file uses private attributes of `Counter` and `Histogram` of prometheus_client: `_value`, `_sum`, `_buckets` and
 `_upper_bounds`.
@@ -16,12 +18,12 @@ from prometheus_client import Counter, Histogram
 
 class CallCounter(Counter):
     def add(self, amount: float) -> None:
-        """Do the same as `inc`."""
+        """Do the same as `inc`, without its checks."""
         self._value.inc(amount)
 
 
 class CallHistogram(Histogram):
     def add(self, amount: float) -> None:
-        """Do the same as `observe`."""
+        """Do the same as `observe`, without its checks."""
         self._sum.inc(amount)
         self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)

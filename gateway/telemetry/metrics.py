@@ -241,7 +241,7 @@ class Metrics:
         self.registry.register(_Values("irisgate_quota_used_ratio", text, "quota", used))
 
     def retry_budget(self, used: Callable[[], float]) -> None:
-        """Add the metric of the retry budget. `render` calls `used` to get its used part."""
+        """Add the metric of the retry budget. `render` calls `used` to get the used part of the budget."""
         text = "The used part of the further requests that are allowed after failures; at 1, calls fail at once."
         self._gauge("retry_budget_used_ratio", text).set_function(used)
 
@@ -257,7 +257,9 @@ class Metrics:
         self._names = names
 
     def note(self, record: Record) -> None:
-        """Add a finished call to the figures of the last minutes. Another process of this gateway has counted it."""
+        """Add a finished call to the figures of the last minutes. The process that served the call has counted the call
+        in its own metrics.
+        """
         self.recent.observe(record)
         if record.session_id:
             self._active.note((record.identity, record.session_id))

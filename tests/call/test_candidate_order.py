@@ -29,7 +29,7 @@ def offers(**changed: Mapping[str, Any]) -> list[Offer]:
 
 
 class Ordering:
-    """An order of three offers, with a clock and counts of calls in flight that a test sets."""
+    """A `CandidateOrder` with three offers. A test sets its clock and its counts of calls in flight."""
 
     def __init__(self, **changed: Mapping[str, Any]) -> None:
         self.now = 1000.0
@@ -38,7 +38,7 @@ class Ordering:
         self.offers = offers(**changed)
 
     def names(self, strategy: Strategy, session: str = "s", sticky: float = STICKY) -> str:
-        """Return the ids of the providers in their order."""
+        """Return the ids of the providers, joined, in the order in which they are tried for a call of the session."""
         ordered = self.candidates.order(self.offers, strategy, ("ada", session, HAIKU), PRICES, sticky)
         return "".join(offer.provider_id for offer in ordered)
 
@@ -162,8 +162,8 @@ def cache_read_share(strategy: Strategy, sticky: float) -> Decimal:
     """Return the share of prompt tokens that are read from caches in a simulation.
 
     Forty agents make twenty calls each. The prompt of a call is the agent's previous prompt and 1000 more tokens.
-    Providers cache the prompts that they have read for five minutes. Calls of others are in flight at the providers,
-    and one call in fifty fails at the first provider.
+    Providers cache the prompts that they have read for five minutes. Other callers have calls in flight at the
+    providers. One call in fifty fails at the first provider.
     """
     drawn = random.Random(16)
     ordering = Ordering()

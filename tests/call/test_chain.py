@@ -55,22 +55,20 @@ async def test_a_translated_stream_that_is_complete_has_the_translations_end():
 
 
 async def test_an_upstream_fault_follows_the_events_before_it():
-    """Check that a translation passes on the events before a fault of the upstream, and then the fault."""
+    """Check that a translation passes on the events before an error of the provider, and then the error."""
     assert await translated(Batch([GOOD], CUT)) == [Batch([GOOD], CUT)]
     assert await translated(Batch((), CUT)) == [Batch([], CUT)]
 
 
 async def test_events_before_an_untranslatable_one_share_its_batch():
-    """Check that the fault of an event that cannot be translated is in the same batch as the events before it."""
+    """Check that the error of an untranslatable event is in the same batch as the events before this event."""
     (batch,) = await translated(Batch([GOOD, BAD, GOOD]), Batch([GOOD]))
     assert batch.events == [GOOD]
     assert isinstance(batch.fault, BadFrame)
 
 
 async def test_an_unmeterable_event_ends_only_a_conversion():
-    """Check what an event that the meter (usage reader) cannot read does: it ends a converted stream, but not a native
-    one.
-    """
+    """Check that an event which the meter (usage reader) cannot read ends a converted stream, but not a native one."""
     (batch,), delivered = await metered(Way.TRANSLATED, Batch([GOOD, BAD, GOOD]), Batch([GOOD]))
     assert (batch.events, type(batch.fault), delivered) == ([GOOD], BadFrame, 1)
     batches, delivered = await metered(Way.NATIVE, Batch([GOOD, BAD, GOOD]), Batch([GOOD], CUT))

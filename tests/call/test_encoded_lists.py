@@ -13,7 +13,7 @@ from gateway.contract.errors import GatewayError
 
 
 class Maker:
-    """Makes lists, counts them, and waits for `may_end` in the thread that makes one."""
+    """A callable that makes a list, and counts its calls. It returns only after the event `may_end` is set."""
 
     def __init__(self, body=b"list", waits=False):
         self.made, self._body = 0, body

@@ -1,4 +1,4 @@
-"""Tests of the texts in events of a stream that only continue a block: nothing but the text is read from them."""
+"""Tests of events in a stream that only continue a block: nothing but their text is read."""
 
 import json
 
@@ -24,7 +24,7 @@ PIECE = (End("thinking"), Place(("text",), block="answer"))
 
 
 def of_event(each):
-    """Return the same tuple for each event with a text, and a new list for any other event."""
+    """A function `places`. It returns the same tuple for each event with a text, and a new list for any other event."""
     return PIECE if "text" in each.data else [End("answer")]
 
 

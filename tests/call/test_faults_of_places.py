@@ -1,4 +1,4 @@
-"""Tests of a compatibility flag whose `places` fails: the flag is named, whoever needs the texts."""
+"""Tests of a compatibility flag whose function `places` fails: the error names the flag, whatever needed the texts."""
 
 import orjson
 import pytest

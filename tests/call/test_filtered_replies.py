@@ -1,4 +1,6 @@
-"""Tests of the text of streams and bodies as it passes through filters: which events wait, and what is lost."""
+"""Tests of filters that read the text of streams and bodies: which events wait for later text, and that no text is
+lost.
+"""
 
 from types import SimpleNamespace
 
@@ -32,7 +34,7 @@ CHUNK = "chat.completion.chunk"
 
 
 class Holds:
-    """A filter that holds three characters of each piece."""
+    """A filter that holds back the last three characters of each piece."""
 
     def text(self, _kind, piece, last):
         return hold(piece, 3, last)
@@ -46,14 +48,14 @@ class Stars:
 
 
 class Invents:
-    """A filter that makes text of an empty piece."""
+    """A filter that returns a text for an empty piece."""
 
     def text(self, _kind, piece, _last):
         return piece or Hold("", "invented")
 
 
 class FailsLater:
-    """A filter that holds the first piece and fails at the second."""
+    """A filter that holds back the first piece and fails at the second."""
 
     def text(self, _kind, piece, _last):
         if len(piece) > 3:
@@ -62,7 +64,7 @@ class FailsLater:
 
 
 def opened(*objects, passes=True):
-    """Return the open filters of one call. If `passes` is true, the call continues without those that fail."""
+    """Return the open filters of one call. If `passes` is true, the call continues without the filters that fail."""
     client = SimpleNamespace(close=lambda: None)
     filters = CallFilters("id", client, PluginReports(Metrics(Config()), configure(Lines())), AfterCalls())
     for made in objects:
@@ -220,7 +222,7 @@ async def test_values_that_repeat_text_are_left_where_no_text_changes(places, ev
 
 
 def deep(levels):
-    """Return an object with the given number of levels. orjson writes at most 254."""
+    """Return an object with the given number of nested levels. orjson can encode at most 254 levels."""
     value = "secret"
     for _ in range(levels):
         value = {"a": value}

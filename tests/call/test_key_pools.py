@@ -1,6 +1,7 @@
-"""Tests of providers with several keys: which key serves a call, and what is told of a key that cannot.
+"""Tests of providers with several keys: which key serves a call, and what is reported about a key that cannot serve
+calls.
 
-The provider answers by the key of a request.
+The answer of the simulated provider depends on the key in the request.
 """
 
 import asyncio
@@ -85,7 +86,7 @@ def pooled(url, **more):
 
 
 async def ask(gw, count=1, *, stream=False, **more):
-    """Make calls one after the other, each of another session, and return their statuses."""
+    """Make calls one after the other, each in a session of its own, and return their statuses."""
     statuses = []
     for number in range(count):
         chat = {**CHAT, "messages": [{"role": "user", "content": f"hello {number} {more}"}], "stream": stream}

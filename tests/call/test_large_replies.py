@@ -21,7 +21,7 @@ async def batches_of(places, batches, *objects):
 
 
 class HoldsAll:
-    """A filter that holds each text until its end."""
+    """A filter that holds back each text until the text ends."""
 
     def text(self, _kind, piece, last):
         return piece if last else Hold("", piece)

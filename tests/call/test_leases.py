@@ -1,4 +1,7 @@
-"""The questions of a gateway to the bank of shared quotas, with a bank in memory that may be away."""
+"""Tests of the requests that a gateway sends to the bank, which keeps the balances of shared quotas.
+
+The bank of the tests is in memory, and can be made unreachable.
+"""
 
 import asyncio
 from functools import partial
@@ -25,7 +28,7 @@ LIMIT = Rule("limit", 60, kind="requests")
 
 
 class Bank:
-    """The bank of one gateway. `fault` is raised in place of the next answers."""
+    """A gateway's client of the quota bank. While `fault` is set, requests raise it instead of returning an answer."""
 
     name, needs_reports = "the database", True
 
@@ -54,7 +57,9 @@ class Bank:
 
 class Journal:
     async def flush(self):
-        """Do nothing, because the records of these tests are in the bank at once."""
+        """Do nothing. The real journal waits until the quota bank has all records, and the bank of these tests has them
+        at once.
+        """
 
 
 class Gateway:
@@ -79,7 +84,7 @@ def memory():
 
 @pytest.fixture
 async def opened(memory):
-    """Return a function that starts a gateway. All are closed in the end."""
+    """Yield a function that starts a gateway. After the test, all started gateways are closed."""
     gateways = []
 
     async def one(name="a", **settings):
@@ -175,7 +180,7 @@ async def test_a_replaced_process_spends_nothing_more(opened, memory):
 
 
 def reported(gateway):
-    """Return what the bank has heard of the charges to the rate limit."""
+    """Return the charges to the rate limit in the last request that reported them to the quota bank."""
     return [ask.spent for asks in gateway.bank.asks for ask in asks if ask.bucket == "limit"][-1]
 
 

@@ -1,4 +1,6 @@
-"""Tests that a client in every API format is told where a model of Bedrock can be called, whole and streamed."""
+"""Tests that a client is told where it can call a model of Bedrock, in whole and in streamed replies of every API
+format.
+"""
 
 import json
 

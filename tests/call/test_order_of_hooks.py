@@ -1,6 +1,7 @@
 """Tests that the hooks of plugins are called in the order of `plugins/reference.md`, and that every hook is called.
 
-Two flags, a translator, a filter and an observer have every hook. A profile function records the calls of their code.
+The plugins of the tests are two compatibility flags (API formats), a translator, a filter and an observer. Together
+they have every hook. A profile function records the calls of their code.
 """
 
 import inspect
@@ -190,7 +191,9 @@ async def running(tmp_path):
 
 
 def on_page(*titles):
-    """Return the hooks of these tables of `plugins/reference.md`, except those that are called only after errors."""
+    """Return the hooks in the tables of `plugins/reference.md` with these titles, except hooks that run only after
+    errors.
+    """
     after_errors = {"Flag.retry", "Flag.advice"}
     return [(step.hook, step.whose) for title in titles for step in STEPS[title] if step.hook not in after_errors]
 

@@ -1,5 +1,5 @@
 """Tests of plans (decisions that several calls share): which calls share a plan, and that no plan is used after a
-change of the facts from which it was made.
+change of the data from which it was made.
 """
 
 import json
@@ -102,7 +102,7 @@ async def test_quotas_with_new_rules_replace_those_of_a_plan():
 
 
 async def test_headers_of_grants_and_providers_have_their_precedence():
-    """Check that a header of the provider's configuration replaces that of a grant, whatever its case."""
+    """Check that a header in the provider's configuration replaces a grant's header of the same name, in any case."""
     given = {"models": "**", "add_headers": ["X-Team: grant", "X-Only: grant"]}
     made = ready(given, add_headers=["x-team: provider"])
     plan = (await decided(made, ALICE)).plan

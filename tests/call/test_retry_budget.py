@@ -1,4 +1,4 @@
-"""Tests of the retry budget: how many further requests calls leave for failover."""
+"""Tests of the retry budget: how many further requests are allowed after failures, for a number of calls."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,7 +65,11 @@ def test_calls_and_requests_are_forgotten_after_the_window():
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.integers(0, 40), st.integers(0, 40)), max_size=30), st.floats(0, 1))
 def test_no_window_has_more_than_its_share(steps, share):
-    """Check each second in turn: the requests of the window never exceed the share of its calls, or the constant."""
+    """Check at each step that the further requests in the window are no more than the constant, or the share of its
+    calls.
+
+    A step that adds no request may exceed both, because calls leave the window as time passes.
+    """
     clock = Clock()
     budget = RetryBudget(clock)
     calls, more = [], []

@@ -1,6 +1,6 @@
-"""Tests of session ids.
+"""Tests of session ids. An id comes from the client's headers, or from the beginning of the chat.
 
-They come from clients' headers or from the beginning of a chat, and never are another caller's.
+No caller ever gets the session of another caller.
 """
 
 import stat

@@ -1,4 +1,4 @@
-"""Tests of texts that are put into the bytes of an event: the result is that of decoding, changing and encoding."""
+"""Tests of texts that are put into the bytes of an event. The result equals that of decoding, changing and encoding."""
 
 import json
 from copy import deepcopy

@@ -17,7 +17,7 @@ def names(batches):
 
 
 class Pushed:
-    """A source that gives each batch to `take`, and yields those that are not taken."""
+    """A source that gives each batch to `take`, and yields the batches that `take` does not accept."""
 
     def __init__(self, *batches):
         self._batches = batches
@@ -57,7 +57,10 @@ class Waits(Stage):
 
 
 async def run(source, *stages, takes=lambda _: True):
-    """Return the names of the events that were written at once, and of the events that wait for the task."""
+    """Return the batches that were written at once, the other batches, and the error of the last batch.
+
+    A batch is given as the names of its events.
+    """
     staged = Staged(Stream(200, {}, source, stages))
     written, pulled = [], []
 
@@ -74,7 +77,9 @@ async def run(source, *stages, takes=lambda _: True):
 
 
 async def test_only_the_first_batch_is_pulled_of_a_usual_stream():
-    """Check that nothing is written at once before the response has begun, and everything after that."""
+    """Check that the first batch, which comes before the response has begun, is not written at once, but all later ones
+    are.
+    """
     written, pulled, fault = await run(Pushed(batch("a"), batch("b"), batch("c")), Stage())
     assert (written, pulled, fault) == ([["b"], ["c"]], [["a"]], None)
 
@@ -97,7 +102,9 @@ async def test_a_sink_that_does_not_take_a_batch_gets_no_other_before_it():
 
 
 async def test_a_stage_that_fails_ends_the_stream():
-    """Check that no stage is closed and no later batch is passed on after an error, whether it is pulled or pushed."""
+    """Check that after an error no stage is closed and no later batch is passed on. The error comes in the first batch,
+    which the caller awaits, or in a later batch, which is passed on at once.
+    """
     for batches in ((batch("bad"), batch("b")), (batch("a"), batch("bad"), batch("b"))):
         stage = Waits()
         written, pulled, fault = await run(Pushed(*batches), stage, Stage())

@@ -1,4 +1,4 @@
-"""Tests of the number of bytes that a reply which is not kept counts as output."""
+"""Tests that all bytes of a reply count as output, even if the reply is too large to be kept in memory."""
 
 from types import SimpleNamespace
 

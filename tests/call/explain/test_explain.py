@@ -1,6 +1,6 @@
 """Tests of explanations of why a caller may or may not use a model.
 
-They must agree with the decision about a real call.
+An explanation must agree with the decision about a real call.
 """
 
 import asyncio
@@ -185,7 +185,7 @@ def test_ten_thousand_grants_are_explained_in_a_moment(identity, model):
 def many(*grants):
     """Return the runtime of a configuration with these grants.
 
-    It is not parsed from text, because that takes seconds.
+    The configuration is not parsed from text, because parsing takes seconds.
     """
     given = tuple(
         Grant(tuple(each["src"]), (Capability(item.get("role"), tuple(filter(None, [item.get("models")]))),))

@@ -30,7 +30,7 @@ class Following(asyncio.Protocol):
 
 
 async def said(proxies, local):
-    """Return the bytes that a connection from `local` gets after sending its header, and the log lines."""
+    """Return the bytes that a connection from `local` gets after it has sent its PROXY header, and the log lines."""
     sources, lines = Sources(), Lines()
     refusals = ProxyRefusals(configure(lines))
     loop = asyncio.get_running_loop()

@@ -1,4 +1,6 @@
-"""Configurations from the documentation of the hosted product, and parts to build others from."""
+"""Configurations from the documentation of the hosted product, and parts from which tests build other
+configurations.
+"""
 
 from __future__ import annotations
 

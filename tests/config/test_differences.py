@@ -22,7 +22,7 @@ LINES = st.lists(st.sampled_from("abcd"), max_size=30).map(lambda lines: "".join
 
 @given(before=LINES, after=LINES)
 def test_the_lines_lead_from_one_text_to_the_other(before, after):
-    """Check that the kept and removed lines are those of the old text, and the kept and added ones of the new text."""
+    """Check the numbers and texts of the shown lines, and that all other lines are equal in both texts."""
     lines = changed_lines(before, after)
     assert (lines == []) == (before == after)
     for numbers, text, kind in (

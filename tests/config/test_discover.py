@@ -1,4 +1,6 @@
-"""Tests of `"models": "discover"` in the configuration: nothing is asked, and unknown names cause no warning."""
+"""Tests of `"models": "discover"` in the configuration: loading sends no request to the provider, and unknown names
+cause no warning.
+"""
 
 import json
 

@@ -1,6 +1,7 @@
-"""Tests of marks that replace secrets in a configuration that an admin edits.
+"""Tests of an edited configuration in which marks stand for the secrets.
 
-In the saved file, marks become secrets again in the places of the secrets. In other places, a mark is an error.
+When the configuration is saved, a mark at the place of its secret becomes the secret again. A mark at any other place
+is an error.
 """
 
 from pathlib import Path
@@ -70,8 +71,9 @@ def judged(redaction, text, *active):
 
 
 def test_a_key_that_is_rotated_does_not_come_back_in_a_comment():
-    """Check that in a comment, the mark of a replaced key stays a mark, because nothing would hide the old key
-    there.
+    """Check that in a comment, the mark that stands for a replaced key is saved as it is, not as the key.
+
+    Nothing would hide the old key there.
     """
     redaction = shown_of(f'{{"apikey": "{LONG}"}} // {LONG} since May', LONG)
     (mark,) = redaction.known

@@ -32,7 +32,9 @@ def said(section):
 
 
 def assert_said(section, expected):
-    """Assert that exactly one finding begins with this text, and that its position is that of the mark."""
+    """Assert that exactly one finding has the position of `MARK` in the section, and a message that begins with
+    `expected`.
+    """
     findings = said(section.replace(MARK, ""))
     place = f"2:{section.index(MARK) + 1}" if MARK in section else "1:1"
     assert sum(line.startswith(f"{place}: {expected}") for line in findings) == 1, findings

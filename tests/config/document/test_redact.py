@@ -26,7 +26,7 @@ def redacted(text, *active):
 
 
 def hidden(text, *active):
-    """Return the text with each mark replaced by ***."""
+    """Return the text with each redaction mark replaced by ***."""
     return MARK.sub("***", redacted(text, *active))
 
 

@@ -37,7 +37,7 @@ class Files:
 async def change_is_seen(
     path: Path, change: Callable[[], object], every: float = EVERY, beside: Iterable[Path] = ()
 ) -> bool:
-    """Return whether a change is noticed. It is made after the watch has read the first state of the files."""
+    """Return whether a change of a file is noticed. `change` makes the change after two comparisons of the files."""
     files = Files(*beside, path)
     async with aclosing(watch(files, every=every)) as changes:
         waiting = asyncio.ensure_future(anext(changes))

@@ -1,4 +1,4 @@
-"""Tests of `direct_paths`: which patterns are read, and which faults are told."""
+"""Tests of `direct_paths`: which patterns are read, and which faults are reported."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Tests of `apikeys`: which keys are read, which faults are told, and what a reader of the document sees of them."""
+"""Tests of `apikeys`: which keys are read, which faults are reported, and that the API and pages show no key."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""Tests of a provider's `options`: the options that its flags declare, checked by each flag's own model."""
+"""Tests of a provider's `options`: the options that its compatibility flags declare, checked by each flag's own
+model.
+"""
 
 import json
 from typing import Annotated, Literal

@@ -1,4 +1,6 @@
-"""Tests of `"apikey": "keyfile::PATH"`: which key files are read, which faults are told, and what nobody sees of them."""
+"""Tests of `"apikey": "keyfile::PATH"`: which key files are read, which faults are reported, and that nobody sees a
+private key.
+"""
 
 import json
 from pathlib import Path

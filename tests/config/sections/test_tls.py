@@ -1,4 +1,4 @@
-"""Tests of the section `tls` of a listener: files that cannot be used are errors that say what is right."""
+"""Tests of the section `tls` of a listener. An unusable file is an error whose message says what is expected."""
 
 import json
 import subprocess

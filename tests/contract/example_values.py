@@ -1,4 +1,4 @@
-"""The names in the examples of the contract's docstrings. `plugins/reference.md` shows this code."""
+"""The names that the examples in the contract's docstrings use. `plugins/reference.md` shows this code."""
 
 # ruff: noqa: F401 (the examples use the names)
 

@@ -1,4 +1,4 @@
-"""Tests that every mistake of an author is reported with plugin, file, line and correction."""
+"""Tests that every mistake of a plugin's author is reported with the plugin, the file, the line and the correction."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ ACME = load_plugin("openai_chat", openai_chat)
 
 
 def drop(path):
-    """Drop nothing."""
+    """Ignore the report of a dropped field."""
 
 
 def write(folder, files):

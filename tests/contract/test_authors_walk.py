@@ -1,7 +1,7 @@
 """Tests of three plugins that follow `plugins/guide.md`. Each passes `irisgate plugins check` and works in a gateway.
 
-The plugins are in `tests/helpers/authors_walk/`. They use the contract, the command line and the fixtures of pytest in
-the ways that the page names, so a change that breaks one of these plugins breaks the plugins of others.
+The plugins are in `tests/helpers/authors_walk/`. They use the contract, the command line and the fixtures of pytest as
+the guide describes. So a change that breaks one of them would also break plugins of other authors.
 """
 
 # ruff: noqa: F811 (tests take the imported fixtures as arguments)

@@ -1,9 +1,9 @@
-"""Tests that every cache and table in memory has a maximum size, which is small if clients or providers choose the
+"""Tests that every cache and table in memory has a maximum size. The size is small if clients or providers choose the
 keys.
 
 - The first test fails for a cache that is not in `CACHES`, so that a new cache must be listed with its maximum size.
-- The other tests fill each cache whose keys others choose with more keys than it may have, many of them long, and
-  measure memory.
+- The other tests are about caches whose keys clients or providers choose. They put more keys into a cache than it may
+  have, many of them long, and measure memory.
 """
 
 import ast

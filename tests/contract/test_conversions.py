@@ -31,7 +31,9 @@ DATA = json.loads(Path(gateway.contract.losses.__file__).with_name("conversions.
 
 
 def chosen(flag, dialect, operation, model, *flags):
-    """Return (provider's compatibility flag, way) of the conversion to a provider that has these flags."""
+    """Return the conversion to a provider that has these flags, as (provider's compatibility flag, kind of
+    conversion).
+    """
     provider = Provider("p", "https://x", flags=flags)
     offer = Offer(provider, model, capabilities(model), model)
     conversion = Conversions(REGISTRY).best(Asked(flag, dialect, operation), offer)

@@ -28,7 +28,10 @@ DECLARED = {each.name for each in NAMES.values() if each.owner in {"Decoder", "F
 
 
 def names_of_a_session():
-    """Return a copy of the shared names, because examples add names and drop fields."""
+    """Return a new namespace for the examples of one docstring, with the names in `example_values`.
+
+    Each docstring gets its own, because examples define names and record dropped fields.
+    """
     return {**vars(example_values), "dropped": (dropped := []), "drop": dropped.append}
 
 

@@ -1,4 +1,4 @@
-"""Tests that a broken installed plugin is left out and named, and is an error only if a configuration needs it."""
+"""Tests that a broken installed plugin is left out with a message. It is an error only if a configuration needs it."""
 
 import json
 import sys

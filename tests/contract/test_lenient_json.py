@@ -84,7 +84,10 @@ def test_no_half_in_a_name_makes_another_known_name(name):
 
 
 def test_bytes_that_are_no_utf_8_are_replaced_in_replies_only():
-    """Check that a client's text that is not UTF-8 is refused. Decoding it leniently would silently lose letters."""
+    """Check that bytes that are not UTF-8 are replaced in a provider's reply, but refused in a client's request.
+
+    If they were replaced in a request, letters of the client's text would be lost without a message.
+    """
     assert lenient_json.loads(b'"x\xff\xf0\x9fy"') == "x\ufffd\ufffdy"
     with pytest.raises(Refused):
         Members(b'{"a": "caf\xe9"}').decode("a")

@@ -1,4 +1,4 @@
-"""Server-sent events at the edges of frames: line ends, blanks, marks and the end of the stream.
+"""Server-sent events at the edges of frames: line ends, blanks, byte order marks and the end of the stream.
 
 The results are compared with those of a line reader as the standard describes it (WHATWG HTML, 9.2.6).
 """
@@ -108,7 +108,11 @@ ENDS = {
     ("name", "data", "is_whole"), [(name, *case) for name, cases in ENDS.items() for case in cases]
 )
 def test_the_last_event_may_lack_its_blank_line(name, data, is_whole):
-    """Check that a complete last event without its blank line is read, and that the client can read it too."""
+    """Check that a last event without its blank line is read if it is complete, and that the client gets the blank
+    line.
+
+    An incomplete last event raises `Truncated`.
+    """
     decoder = decoder_of(name)
     events = list(decoder.feed(data))
     if not is_whole:

@@ -1,4 +1,4 @@
-"""The translators between dialects, each with a client. All clients have the same methods.
+"""The translators between dialects (API formats), each with a client. All clients have the same methods.
 
 - `Conversion.sent` translates a request, checks the result by the simulated provider's rules, and returns it as plain
   values.

@@ -13,7 +13,7 @@ GUARDRAIL = {"guardrailIdentifier": "g", "guardrailVersion": "2", "trace": "enab
 
 @conversions(clients=("anthropic_messages",))
 def test_defect_47_unknown_betas_stay_out_of_the_body(conversion):
-    """Check that betas in the header that Bedrock does not know are not sent in the body."""
+    """Check that betas in the client's header are not copied into the body if Bedrock does not know them."""
     sent = conversion.sent(conversion.say.user(conversion.say.text("Hi")), headers={"anthropic-beta": BETAS})
     assert "claude-code" not in json.dumps(sent.body)
     assert "interleaved" not in json.dumps(sent.body)

@@ -1,6 +1,6 @@
 """Tests of defects 31 to 36 and 40 to 43 of other gateways, about replies: indexes, stop reasons, counts.
 
-They are tried on every conversion. The number of a defect is in the names of its tests: `defect_NN`.
+Each defect is tried on every conversion. The number of a defect is in the names of its tests: `defect_NN`.
 """
 
 import json
@@ -130,7 +130,9 @@ def test_defect_33_a_reply_with_calls_says_that_there_is_something_to_do(convers
 @both_ways
 @conversions()
 def test_defect_33_a_call_counts_in_a_turn_that_is_over(conversion, stream):
-    """Check that a tool call ends the reply as a tool call, even if the provider's stop reason is that of a text."""
+    """Check that a reply with a tool call has the stop reason of a tool call, even if the provider reports the end of a
+    turn.
+    """
     reply = ended(conversion.upstream, TWO_CALLS, "stop" if conversion.upstream == "openai_chat" else "end_turn")
     assert heard_stop(conversion, reply, stream=stream, tools=[conversion.say.tool()]) == word_of(conversion, "calls")
 

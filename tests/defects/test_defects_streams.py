@@ -1,6 +1,7 @@
 """Tests of defects 37 to 39 and 58 of other gateways, about broken streams, statuses and keys.
 
-Each is tried on every conversion, over sockets. The number of a defect is in the names of its tests: `defect_NN`.
+Each defect is tried on every conversion, over sockets. The number of a defect is in the names of its tests:
+`defect_NN`.
 """
 
 import json

@@ -1,4 +1,5 @@
-"""Tests of the files in `deploy/`: by the tools of their kind, and against the code that they name.
+"""Tests of the files in `deploy/`. Tools for their formats check them, and the names in them are compared with the
+code.
 
 No container engine runs here: the image is not built, and no service of compose is started.
 """
@@ -86,7 +87,7 @@ def test_every_image_has_the_tag_of_one_release():
 
 
 def lines(instruction):
-    """Return the arguments of an instruction of the Dockerfile, with joined lines."""
+    """Return the arguments of an instruction of the Dockerfile. A continued line is joined with the line before it."""
     text = DOCKERFILE.read_text().replace("\\\n", " ")
     return re.findall(rf"^{instruction} (.+)$", text, re.MULTILINE)
 
@@ -188,7 +189,9 @@ def test_compose_and_its_configuration_name_the_same_places(name, tmp_path):
 
 
 def test_the_storage_in_compose_names_its_server(tmp_path):
-    """Check that the storage that the page tells is the server of compose: its name, user, database and password."""
+    """Check that the setting `storage` in the README of compose fits the PostgreSQL server there: host, user, database
+    and password.
+    """
     project = services(SETS["serve with PostgreSQL"])["services"]
     server = project["postgres"]
     (storage,) = re.findall(r'"storage": (\{.*?\n\})', (COMPOSE / "README.md").read_text(), re.DOTALL)
@@ -229,7 +232,7 @@ def settings(path):
 
 @pytest.fixture
 def installed(tmp_path):
-    """A root folder with the units, and the commands that they start."""
+    """Return a root folder that has the systemd units and the commands that they start."""
     units, programs = tmp_path / "etc/systemd/system", tmp_path / "opt/irisgate/bin"
     for folder in (units, programs):
         folder.mkdir(parents=True)
@@ -271,7 +274,9 @@ def test_the_service_starts_the_command_and_stops_after_its_calls():
 
 
 def test_the_daily_backup_keeps_the_newest(tmp_path):
-    """Run the script of the daily backup with a command that makes an empty folder."""
+    """Check which backups the script of the daily backup keeps. In the test, the backup command only makes an empty
+    folder.
+    """
     command = tmp_path / "irisgate"
     command.write_text('#!/bin/sh\nmkdir "$4"\n')
     command.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Tests of the Helm chart: lint, and what it renders for each mode, read as Kubernetes and the gateway read it."""
+"""Tests of the Helm chart: `helm lint`, and for each mode the rendered objects and the configuration in them."""
 
 import json
 import re

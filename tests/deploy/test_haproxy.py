@@ -1,4 +1,6 @@
-"""Tests of the configuration of HAProxy. `end_to_end/test_cluster.py` has three gateways behind it, under load."""
+"""Tests of the configuration of HAProxy. `end_to_end/test_cluster.py` runs HAProxy in front of three gateways, under
+load.
+"""
 
 import io
 import json
@@ -18,7 +20,7 @@ BUFFER = 1024 * 1024
 
 @pytest.fixture
 async def url(tmp_path, bedrock_sim, unused_tcp_port_factory):
-    """Return the URL of HAProxy in front of one gateway. Of its other gateways, none is there."""
+    """Return the URL of HAProxy in front of one gateway. The other gateways in its configuration are not running."""
     port, here, *away = (unused_tcp_port_factory() for _ in range(4))
     async with LocalApiSim(tmp_path / "tailscaled") as tailscaled:
         tailscaled.tun = True

@@ -1,6 +1,6 @@
 """Tests of the program in Vector's configuration, on lines that a gateway has written.
 
-Vector itself is in no package registry. Its language, VRL, is.
+Vector itself is in no package registry, but its language, VRL, is.
 """
 
 import json

@@ -18,7 +18,7 @@ def section(heading):
 
 
 def settings(client, url, language=None):
-    """Return a client's code blocks of the page, with the test gateway's URL.
+    """Return the code blocks that `deploy/clients.md` has for a client, with the test gateway's URL.
 
     `language` selects the blocks of one language.
     """

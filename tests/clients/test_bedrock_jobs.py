@@ -1,4 +1,6 @@
-"""boto3's operations on jobs: asynchronous invocations and batches, against the simulated Bedrock that judges them."""
+"""boto3's operations on jobs: asynchronous invocations and batches, against a simulated Bedrock that checks the
+requests.
+"""
 
 import asyncio
 

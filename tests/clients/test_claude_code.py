@@ -72,7 +72,9 @@ class Exchange:
 
 @pytest.fixture(scope="module")
 def hello(tmp_path_factory):
-    """Return a function that makes an `Exchange` in a mode, once for all tests, because each start takes a second."""
+    """Return a function that makes the `Exchange` of a mode of Claude Code. Each mode runs once for all tests, because
+    a start takes a second.
+    """
     exchanges = {}
 
     async def in_mode(mode):

@@ -1,6 +1,6 @@
 """Codex with the settings of `deploy/clients.md`, through the Responses API.
 
-Bedrock has only InvokeModel or only Converse.
+The provider is a Bedrock on which only InvokeModel or only Converse is enabled.
 """
 
 import json

@@ -1,6 +1,6 @@
 """opencode with the settings of `deploy/clients.md`, through three APIs.
 
-Bedrock has only InvokeModel or only Converse.
+The provider is a Bedrock on which only InvokeModel or only Converse is enabled.
 """
 
 import os

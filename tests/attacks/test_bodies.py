@@ -1,6 +1,7 @@
 """Tests of request bodies that two JSON parsers may interpret differently.
 
-The gateway refuses such a body in the client's dialect, or forwards a body that has the same meaning for every parser.
+The gateway refuses such a body in the client's API format, or forwards a body that has the same meaning for every
+parser.
 """
 
 import json

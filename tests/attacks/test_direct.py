@@ -1,4 +1,6 @@
-"""Attacks on `/direct/{provider}/`: on other hosts, other providers, other paths than granted, and on keys."""
+"""Attacks on `/direct/{provider}/`, which try to reach other hosts, providers and paths than granted, or to get
+keys.
+"""
 
 import itertools
 import json

@@ -1,6 +1,6 @@
 """Attacks over HTTP/2: floods of frames, resets, bombs of headers, and clients that give no window.
 
-Each attack ends with the connection, or with its stream. Meanwhile others are served.
+Each attack ends when the gateway closes the connection or the stream. Meanwhile the gateway serves other clients.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ async def gw(tmp_path, bedrock_sim):
 
 @asynccontextmanager
 async def attacker(gw, **options):
-    """Yield a connection with one open request, whose reply does not come. Check at the end that others are served."""
+    """Yield a connection to the gateway. Check at the end that the gateway still serves another client."""
     async with http2(gw.url, **options) as client:
         yield client
         async with http2(gw.url) as other:
@@ -44,7 +44,7 @@ async def attacker(gw, **options):
 
 
 def opened(client):
-    """Return the number of a request whose body has not come."""
+    """Send the head of a request, but no body. Return the number of its stream."""
     return client.ask("/v1/messages", method="POST", ends=False)
 
 
@@ -110,7 +110,9 @@ async def test_rapid_resets_end_the_connection(gw, bedrock_sim):
 
 
 async def test_resets_that_a_client_provokes_end_the_connection(gw):
-    """Check "MadeYouReset" (CVE-2025-8671): the client breaks a rule, so that the gateway resets the stream."""
+    """Check that "MadeYouReset" (CVE-2025-8671) ends the connection: the client breaks a rule in many streams, so that
+    the gateway resets these streams.
+    """
     async with attacker(gw) as client:
         for _ in range(300):
             number = client.ask("/v1/messages", method="POST", ends=False)
@@ -150,7 +152,9 @@ async def test_a_head_of_empty_frames_ends_the_connection(gw):
 
 
 async def test_a_bomb_of_headers_ends_the_connection(gw):
-    """Check a long header that is sent once, and then repeated by references of one byte (CVE-2016-6581)."""
+    """Check that the connection is closed after a long header that is sent once, and repeated by references of one byte
+    (CVE-2016-6581).
+    """
     async with attacker(gw) as client:
         value = b"a" * 4000
         long = b"\x40\x01x" + b"\x7f" + bytes([0xA1, 0x1E]) + value  # 4000 in HPACK's integers
@@ -183,7 +187,7 @@ async def test_a_client_that_pushes_is_ended(gw):
 
 
 async def test_random_frames_break_nothing(gw):
-    """Check frames with random types, flags, streams and contents. The loop's exceptions would be in the log."""
+    """Check that frames with random types, flags, streams and contents raise no exception in the event loop."""
     loop, crashes = asyncio.get_running_loop(), []
     loop.set_exception_handler(lambda _loop, context: crashes.append(context))
     dice = random.Random(2)

@@ -1,6 +1,6 @@
 """Tests of malformed and unusual HTTP.
 
-The gateway handles it as the standard says, or answers with its own error page and one log line.
+The gateway handles such a request as the standard says, or answers with its own error page and one log line.
 """
 
 import asyncio

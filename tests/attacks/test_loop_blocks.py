@@ -122,7 +122,7 @@ TOOLS = {
 
 
 def packed_text(dialect, text):
-    """Return JSON of a text, in the form of a message's content in this dialect."""
+    """Return the JSON of a text, as the content of a message in this dialect (API format)."""
     return json.dumps([{"text": text}] if dialect == "bedrock_converse" else text).encode()
 
 
@@ -159,7 +159,7 @@ def body_of(route, model, messages, more):
 
 
 async def longest(gw, route, messages, more=None, enough=0.0):
-    """Return the longest CPU time in units for which a request blocks the loop.
+    """Return the longest CPU time, in units of `cpu_time`, for which a request blocks the loop.
 
     The result is the smallest of up to five runs. There are no further runs after a result below `enough`.
     """
@@ -197,7 +197,9 @@ def serving(state, provider, way):
 
 
 async def allowed(gw, route):
-    """Return the CPU time in units that a hostile body may take: `RATIO` times that of one long text."""
+    """Return the CPU time, in units of `cpu_time`, that a hostile body may take: `RATIO` times that of one long
+    text.
+    """
     text = packed_text(dialect_of(route), "x" * (LIMIT - 1_000))
     return RATIO * max(await longest(gw, route, turn(text)), PLAIN_UNITS)
 

@@ -55,7 +55,9 @@ def provider():
 
 
 async def longest(gw, path, body):
-    """Return the longest CPU time in units for which a call blocks the loop: the smallest of up to twelve runs."""
+    """Return the longest CPU time for which a call blocks the loop, in units of `cpu_time`: the smallest of up to
+    twelve runs.
+    """
 
     async def send():
         status, reply = await asyncio.to_thread(post, gw.url, path.format(quote(MODEL, safe="")), body)
@@ -81,7 +83,7 @@ def replies(way):
 
 
 def filtered(state, providers):
-    """Return a gateway with the filter."""
+    """Return a gateway with the filter `FILTER`."""
     plugins = state / "plugins"
     plugins.mkdir()
     (plugins / "changes.py").write_text(FILTER)
@@ -105,7 +107,9 @@ async def test_filters_do_not_hold_the_loop_with_gemini(tmp_path, provider):
 
 
 async def test_filters_do_not_hold_the_loop_with_unknown_bodies(tmp_path, provider):
-    """Check requests and replies of InvokeModel in an unknown form, in which filters get every string as a text."""
+    """Check InvokeModel's requests and replies in a form that no plugin knows. In them, every string is a text for
+    filters.
+    """
     strings = many_items("x" * 60, SIZE)
     provider.kind, provider.body = "application/json", b'{"generation":"x"}'
     async with filtered(tmp_path, {"p": bedrock(provider.url, models=("meta.llama3-8b-v1:0",))}) as gw:

@@ -62,9 +62,8 @@ def provider():
 
 
 async def longest(gw, client, *, stream):
-    """Return the longest CPU time in units for which a reply blocks the loop: the smallest of up to twenty runs.
-
-    The runs stop at the first result that is small enough.
+    """Return the longest CPU time for which a reply blocks the loop, in units of `cpu_time`: the smallest of up to
+    twenty runs.
     """
     path = STREAMED.get(client, ROUTES[client]) if stream else ROUTES[client]
     more = {"stream": b"true"} if stream and client not in STREAMED else {}

@@ -1,6 +1,6 @@
 """Tests of HTTP requests that two programs could interpret differently (request smuggling).
 
-Each gets a 4xx, and no part of it is interpreted as another request.
+Each such request gets a 4xx, and no part of it is interpreted as another request.
 """
 
 import json
@@ -150,8 +150,9 @@ async def gated(tmp_path, bedrock_sim):
 
 
 async def refused(gated, bedrock_sim, table):
-    """Check that each request is refused. Also check that an honest request after it, on the same connection, gets its
-    own reply or no reply.
+    """Check that each request is refused, and that an honest request after it gets its own reply or no reply.
+
+    The honest request comes on the same connection.
     """
     last = request("GET /healthz HTTP/1.1", "Connection: close")
     for what, data in table.items():

@@ -126,7 +126,7 @@ class FileForms:
     """A function that yields the contents of a message or a block. The default yields the value of `content`."""
 
     def files(self, body: Mapping[str, Any]) -> Iterator[File]:
-        """Yield the files in the messages of a decoded body, in any order."""
+        """Yield the files in the messages of a decoded body. Their order is not defined."""
         names, types, inner = self.members.keys(), self.types, self.inner
         level: list[Any] = [body[name] for name in self.turns if name in body]
         while level:
@@ -143,7 +143,10 @@ class FileForms:
 
 
 def common_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
-    """Yield each file that has one of the forms in `COMMON`. If the body has tools, also yield `TOOL_INSTRUCTIONS`.
+    """Yield the files of a body in the forms that most APIs use, and tokens for the instructions of tools.
+
+    The forms of files are in `COMMON`. If the body has tools, `TOOL_INSTRUCTIONS` stands for the tokens of the
+    instructions that a provider adds to the request.
 
     >>> link = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
     >>> list(billing.common_parts({"messages": [{"role": "user", "content": [link]}]}))
@@ -209,7 +212,9 @@ def sounded(block: Mapping[str, Any]) -> Iterator[File]:
 
 
 def kind_of(media_type: str) -> FileKind:
-    """Return the kind of a file with this media type. For a video it is "audio", because both cost about the same.
+    """Return the kind of a file with this media type. A video counts as "audio", because both cost about the same.
+
+    The kind "packed" is a document in a compressed format, such as PDF.
 
     >>> billing.kind_of("image/png"), billing.kind_of("application/pdf")
     ('image', 'packed')
@@ -222,7 +227,9 @@ def kind_of(media_type: str) -> FileKind:
 
 
 def document(named: str) -> Literal["document", "packed"]:
-    """Return the kind of a document. `named` contains its media type, its file name or its file extension.
+    """Return "packed" for a document in a compressed format, such as PDF or DOCX, or "document" for plain text.
+
+    `named` contains the document's media type, file name or file extension.
 
     >>> billing.document("report.docx"), billing.document("text/csv")
     ('packed', 'document')

@@ -33,9 +33,9 @@ class Conversion:
 
 
 def serves(flag: Plugin, operation: str) -> bool:
-    """Return whether a provider with this compatibility flag serves an operation.
+    """Return whether a provider with this compatibility flag serves an operation, such as `embed`.
 
-    A flag that has no routes for clients serves only `generate`.
+    A flag that has no routes for clients serves only the operation `generate`.
     """
     return operation in {route.operation for route in flag.routes} or (not flag.routes and operation == GENERATE)
 
@@ -56,7 +56,7 @@ def conversions(registry: Registry) -> Iterator[Conversion]:
 
 
 def missing(registry: Registry) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Yield each pair of API formats that lacks a conversion of `generate`.
+    """Yield each pair of API formats between which the operation `generate` cannot be converted.
 
     Each item has the client's format, the provider's format, and the names of translators that would convert between
     them, such as `openai_chat__bedrock_converse`.

@@ -208,7 +208,9 @@ class Truncated(UpstreamFailed):
 
 
 class Stalled(UpstreamFailed):
-    """A reply that stopped for too long, or a stream that lasted too long. Only the gateway raises this error.
+    """The error for a provider that sends nothing for too long, or for a stream that lasts too long.
+
+    Only the gateway raises this error.
 
     >>> Stalled(Problem(TIMEOUT, "the provider sent nothing for 60 s")).problem.code
     'timeout'

@@ -20,7 +20,10 @@ _CHECKED: Final[WeakSet[type]] = WeakSet()
 
 
 def opened_fault(opened: Any) -> str:
-    """Return the fault of the object that `open` returned, and the correction, or "" if there is no fault."""
+    """Return a message about a fault of the object that `open` returned, or "" if the object has no fault.
+
+    The message also names the correction.
+    """
     kind = type(opened)
     if opened is None or kind in _CHECKED:
         return ""
@@ -43,9 +46,9 @@ def opened_fault(opened: Any) -> str:
 
 
 def _fits(opened: Any, own: str, name: str) -> bool:
-    """Return whether `own` may be a misspelt name of the method `name`.
+    """Return whether the object's method `own` may be meant as the method `name` of the contract.
 
-    This is possible if `own` takes the arguments of `name`, and if the plugin's code never calls `own` itself.
+    This is possible if `own` takes the arguments of `name`, and if the plugin's code never uses `own` itself.
     """
     module = sys.modules.get(type(opened).__module__)
     is_right = not function_fault(name, METHODS[name], getattr(opened, own), may_wait=True)

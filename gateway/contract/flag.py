@@ -169,8 +169,9 @@ class Flag(FlagFacts, Protocol):
     def dialect_for(self, caps: Caps) -> str:
         """Return the dialect of requests to a model with these capabilities.
 
-        It is one of `dialects`. If the models of this API have different dialects, it is `opaque` for an unknown model.
-        The gateway keeps the result until the configuration is reloaded.
+        The result is one of `dialects`. If models of this API have different dialects, the result for an unknown model
+        is `opaque`: the gateway then passes bodies through unchanged. The gateway keeps the result until the
+        configuration is reloaded.
 
         >>> dialects = ("acme_text", "acme_chat")
         >>> def dialect_for(caps):

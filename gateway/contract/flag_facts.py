@@ -43,17 +43,19 @@ class FlagFacts(Protocol):
 
     @property
     def accepts(self) -> tuple[tuple[str, str], ...]:
-        """Pairs of API format and operation: requests of other API formats that providers of this API accept unchanged.
+        """The requests of other API formats that providers of this API accept unchanged.
+
+        Each item is a pair of an API format and an operation.
 
         >>> accepts = (("openai_chat", "generate"),)
         """
 
     @property
     def slow_marks(self) -> tuple[bytes, ...]:
-        """Byte strings that mark a body for which `build` is slow, because it must decode large fields.
+        """Byte strings whose presence in a large body means that `build` is slow, because it decodes large fields.
 
-        If a large body contains one of these byte strings, `build` runs in a worker process. If the request was
-        translated, `build` runs there for every large body.
+        For such a body, `build` runs in a worker process. If the request was translated, `build` runs in a worker
+        process for every large body.
 
         >>> slow_marks = (b'"document"',)
         """
@@ -111,8 +113,9 @@ class FlagFacts(Protocol):
         """
 
     def base_url_fault(self, url: str) -> str:
-        """Return the fault of a provider's base URL and its correction, as a warning for users, or "" if it has no
-        fault.
+        """Return a warning for users about a wrong base URL of a provider, or "" if `url` is right.
+
+        The warning says how to correct the URL.
 
         >>> def base_url_fault(url):
         ...     return 'end the address before "/acme"' if url.endswith("/acme") else ""
@@ -122,8 +125,9 @@ class FlagFacts(Protocol):
 
     @property
     def client_api(self) -> ClientApi | None:
-        """Facts about the API's clients, for the error message about a wrong base URL. If it is None, there is no such
-        message.
+        """Facts about the API's clients, for the error message about a wrong base URL.
+
+        If the value is None, there is no such message.
 
         >>> client_api = ClientApi(bases=("/acme/v1",), setting="ACME_BASE_URL")
         """

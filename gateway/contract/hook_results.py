@@ -41,7 +41,7 @@ from gateway.contract.session_ids import SessionIds
 
 
 def is_valid_error(error: GatewayError) -> bool:
-    """Return whether the values of an error that a plugin raised have the right types."""
+    """Return whether the attributes of `error`, which a plugin raised, have the right types."""
     if not is_problem(getattr(error, "problem", None)):
         return False
     if not isinstance(error, UpstreamFailed):
@@ -121,7 +121,7 @@ def _steps(result: Any) -> None:
 
 
 def _step(result: Any) -> None:
-    """Check a value that the generator of `steps` yields."""
+    """Check a value that the generator of a plugin's hook `steps` yields."""
     match result:
         case UpstreamRequest():
             _upstream_request(result)
@@ -135,7 +135,7 @@ def _step(result: Any) -> None:
 
 
 def _step_result(result: Any) -> None:
-    """Check the value that the generator of `steps` returns."""
+    """Check the value that the generator of a plugin's hook `steps` returns at its end."""
     if not isinstance(result, StepResponse):
         _client_request(result)
         return
@@ -153,7 +153,7 @@ def _search(result: Any) -> None:
 
 
 def _models(result: Any) -> None:
-    """Check the value that the generator of a `ModelSearch` returns."""
+    """Check the value that the generator of a `ModelSearch` returns at its end: the list of models."""
     require(isinstance(result, Sequence), result, "a sequence of DiscoveredModel")
     for model in result:
         require(isinstance(model, DiscoveredModel), model, "DiscoveredModel for each model")
@@ -162,7 +162,7 @@ def _models(result: Any) -> None:
 
 
 class Checks(NamedTuple):
-    """The checks of a generator's yielded values and of its result."""
+    """The checks of a plugin's generator: one for each value that it yields, and one for the value that it returns."""
 
     yielded: Callable[[Any], None]
     result: Callable[[Any], None]

@@ -285,8 +285,9 @@ class Hook:
         return data, fault
 
     def advance(self, steps: Steps | ModelPages, value: Any, checks: Checks = OF_STEPS) -> tuple[Any, bool]:
-        """Send `value` into the generator `steps`. Return the yielded value and False, or the result and True.
+        """Send `value` into the generator `steps`.
 
+        If the generator yields a value, return this value and False. If the generator ends, return its result and True.
         Raises the same exceptions as `run`.
         """
         began = perf_counter()

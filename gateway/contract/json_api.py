@@ -167,7 +167,8 @@ def limit(request: ClientRequest) -> int | None:
 def limit_of(request: ClientRequest, *names: str) -> int | None:
     """Return the largest integer among the named fields of the body, or None if no field is an integer.
 
-    If the body has several limits, the provider may use any of them. `integer` reads the values.
+    If the body has several limits, the provider may use any of them. A value such as "16" counts as an integer
+    (`integer`).
 
     >>> json_api.limit_of(request, "max_tokens"), json_api.limit_of(request, "maxOutputTokens")
     (9, None)
@@ -311,7 +312,9 @@ ESTIMATED: Final = "x-irisgate-estimated"
 
 
 def estimated_count(tokens: int) -> StepResponse:
-    """Return a reply to `count_tokens` with the gateway's own estimate, and with the header `ESTIMATED`.
+    """Return a reply to the operation `count_tokens` with the gateway's own estimate.
+
+    The header `ESTIMATED` marks the number as an estimate.
 
     >>> json_api.estimated_count(12).body
     b'{"input_tokens":12}'

@@ -219,10 +219,11 @@ def _name(key: re.Match[bytes]) -> str:
 def _twice(body: bytes, at: int, passed: _Spans) -> Refused:
     """Return the error for a key that occurs twice. The error names this key.
 
-    msgspec keeps only the last value of a repeated key. `at` is the first offset at which the body differs from
-    msgspec's result. `passed` has the keys before this offset. Usually the repeated key begins at the offset. If the
-    offset is inside a number, the repeated key is the last key in `passed`. For example, msgspec reads
-    `{"a": 12, "a": 1}` as `{"a": 1}`, and `at` is the offset of the digit 2.
+    `at` is the first offset at which the body differs from what msgspec has read. `passed` has the keys before `at`.
+
+    - Usually the repeated key begins at `at`.
+    - If `at` is inside a number, the repeated key is the last one in `passed`. For example, msgspec reads
+      `{"a": 12, "a": 1}` as `{"a": 1}`, with the last value only. The body differs from this at the digit 2.
     """
     key = _KEY.match(body, at)
     return _repeated(next(reversed(passed), "") if key is None else _name(key))

@@ -153,7 +153,7 @@ def model_entry(model: ListedModel) -> bytes:
 
 
 def _entry(model: ListedModel) -> dict[str, Any]:
-    """Return the entry of a model. If the prices are unknown, it has no key `pricing`, because null is not allowed."""
+    """Return the entry of a model. An entry without known prices has no key `pricing`, because null is not allowed."""
     metadata: dict[str, Any] = {
         "provider": {
             "id": model.provider,

@@ -67,7 +67,7 @@ def of_turns(top: Members, name: str, system: str = "") -> Opening | None:
 
 
 def text_of(top: Members, name: str) -> str:
-    """Return the text of a field of the body. For a field larger than `WINDOW`, return its first `WINDOW` bytes.
+    """Return the text of a field of the body. For a field larger than `WINDOW`, return the first bytes of its JSON.
 
     >>> openings.text_of(Members(b'{"system": [{"type": "text", "text": "be brief"}]}'), "system")
     'be brief'
@@ -83,8 +83,8 @@ def text_of(top: Members, name: str) -> str:
 def _items(top: Members, name: str) -> Iterator[tuple[Any, str]]:
     """Yield the first items of a list, each as a pair of the decoded value and its JSON text.
 
-    An item that does not end within `WINDOW` cannot be decoded. It is taken for a user message: the pair is
-    `{"role": "user"}` and the first characters of the item's JSON.
+    Only the first `WINDOW` bytes of the list are read. An item that is cut there is taken for a user message: its pair
+    is `{"role": "user"}` and the first characters of its JSON.
     """
     text, is_cut = _window(top, name)
     at = _gap(text, 1)

@@ -24,7 +24,7 @@ _BUILT_IN: Final = "gateway_plugins"
 
 
 class PluginError(Exception):
-    """The faults that were found in plugins. Each argument is a `Mistake`, or a text with a fault and a correction."""
+    """The error for faults in plugins. Each argument is a `Mistake`, or a text with a fault and a correction."""
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.args))
@@ -68,7 +68,7 @@ def candidates(folder: Path | None, installed: Sequence[tuple[Package, Sequence[
 
 
 def clashes(every: Sequence[Candidate]) -> Mapping[Candidate, Mistake]:
-    """Return a mistake for each plugin whose name two installed packages use.
+    """Return a mistake for each plugin whose name is also the name of a plugin in another installed package.
 
     None of these plugins is used, so that a new package cannot replace the plugin of another package.
     """

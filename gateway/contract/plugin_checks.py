@@ -226,7 +226,7 @@ def _settings(name: str, member: str, module: Any) -> Iterator[Mistake]:
 def _has_inner_secret(schema: Mapping[str, Any]) -> bool:
     """Return whether a field has a secret inside of its value, such as in a list.
 
-    The gateway replaces `env:NAME` by a secret only if `env:NAME` is the whole value of a field.
+    In such a place, the gateway does not replace `env:NAME` by the secret.
     """
     fields = [*schema.get("properties", {}).values()]
     return _secrets_in(schema) > sum(_is_secret(form) for field in fields for form in (field, *field.get("anyOf", ())))

@@ -211,7 +211,7 @@ def _read(name: str, path: str) -> Iterator[tuple[str, Source]]:
 
 
 def _spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
-    """Return the spec that Python's other finders have for a module, or None if there is none."""
+    """Return a module's spec from Python's finders other than `_Finder`, or None if none of them finds the module."""
     for finder in sys.meta_path:
         spec = None
         with suppress(Exception):

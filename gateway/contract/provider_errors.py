@@ -194,7 +194,7 @@ def code_of(status: int) -> str:
 
 
 def waits(head: Head) -> dict[str, Any]:
-    """Return the fields of a `Problem` about retries: the seconds to wait, and the provider's advice.
+    """Return the fields of a `Problem` about retries: the seconds to wait, and whether the provider advises a retry.
 
     >>> provider_errors.waits(Head(429, {"retry-after": "3"}))
     {'retry_after': 3.0, 'should_retry': None}

@@ -62,7 +62,7 @@ NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Units(NamedTuple):
-    """Prices of one token, or of one search, by kind. The value is None if unknown.
+    """Prices of one token, or of one search, by kind. An unknown price is None.
 
     If `reasoning` is None, a reasoning token has the price of an output token.
     """
@@ -98,7 +98,10 @@ class Rates(msgspec.Struct, frozen=True):
     tiers: Mapping[str, Steps]
 
     def steps(self, tier: str, geo: str = "") -> Steps | None:
-        """Return the prices of a tier, in the geography `geo` if it is given, or None if they are unknown."""
+        """Return the prices of a tier by length of the prompt, or None if the tier has no known prices.
+
+        With `geo`, return the tier's prices in this geography.
+        """
         name = "" if tier in STANDARD else tier
         return self.tiers.get(f"{name}-{geo}" if name and geo else name or geo)
 
@@ -191,10 +194,10 @@ class Priced(msgspec.Struct, frozen=True):
         extra: Mapping[str, int] = NOTHING,
         at: float | None = None,
     ) -> Amount | None:
-        """Return the exact cost of one billed part of a call, or None if a price that it needs is unknown.
+        """Return the exact cost of one billed part of a call, or None if one of the needed prices is unknown.
 
-        `extra` has further counts by name: uses of tools, and tokens of the kinds in `PARTS`. Tools that are not in
-        `FEES` cost nothing. `at` is the Unix time of the call, now by default.
+        `extra` has further counts by name: uses of tools such as `web_search`, and tokens of the kinds in `PARTS`, such
+        as `image_input`. Tools that are not in `FEES` cost nothing. `at` is the Unix time of the call, now by default.
 
         `geo` is the geography that the provider reports. If there are no prices for `geo`, the standard prices are
         multiplied by the factor for `geo`. Without such a factor, the cost is None.
@@ -290,7 +293,7 @@ def _tokens(usage: Usage, units: Units) -> int | None:
 
 
 def units_for(usage: Usage, steps: Steps) -> Units:
-    """Return the prices that apply to the length of the prompt."""
+    """Return those prices in `steps` that apply to a prompt of the length in `usage`."""
     units = steps[0][1]
     if len(steps) > 1:
         prompt = usage.input + usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
@@ -301,9 +304,9 @@ def units_for(usage: Usage, steps: Steps) -> Units:
 
 
 def _with_media(total: int, usage: Usage, extra: Mapping[str, int], units: Units) -> int | None:
-    """Return the cost `total`, corrected for the kinds of tokens in `PARTS` that have a separate price, such as images.
+    """Return the cost `total`, corrected for tokens with a separate price, such as those of images (`PARTS`).
 
-    Return None if the call used a kind in `PARTS` whose price is unknown.
+    Return None if the call used audio, and the price of audio is unknown.
     """
     for part, (whole, costs_as_whole) in PARTS.items():
         count = min(extra.get(part, 0), getattr(usage, whole))

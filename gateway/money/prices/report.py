@@ -74,9 +74,9 @@ def _added(added: Mapping[Key, PathPrices]) -> Iterator[str]:
 
 
 def _kept(kept: Mapping[Key, str]) -> Iterator[str]:
-    """Yield lines that name rows and prices that a source no longer lists.
+    """Yield lines that name rows. Rows of one seller with the same text share one line.
 
-    Rows of one seller with the same field `dropped` share one line.
+    `kept` has the text of each row: its field `dropped`, or "" for a row that was removed from the price file.
     """
     groups: dict[tuple[str, str], list[str]] = {}
     for key, text in kept.items():

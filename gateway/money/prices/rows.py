@@ -71,7 +71,10 @@ class Rows:
         return cls(_FILE.decode(data).rows)
 
     def find(self, book: str, geo: str, model: str) -> tuple[Row, ...]:
-        """Return the rows of a model, or () if there are none. The id `model` may have the endings in `_SPELLINGS`."""
+        """Return the rows of a model, or () if there are none.
+
+        The id `model` may have endings such as a version or a date (`_SPELLINGS`) that the price file leaves out.
+        """
         if book not in self._entries:
             return ()
         if book not in self._books:
@@ -153,8 +156,9 @@ def spellings(name: str) -> list[str]:
 
 
 def _aliases(grouped: _Grouped) -> _Grouped:
-    """Return the entries by the shorter ids of their models (`spellings`). A shorter id of two models with different
-    prices is not in the result.
+    """Return the entries by the shorter ids of their models (`spellings`).
+
+    A shorter id that belongs to two models with different prices is left out.
     """
     aliases: _Grouped = {}
     ambiguous = set()
@@ -198,7 +202,10 @@ def _steps(prices: Entry, standard: Units) -> Steps:
 
 
 def _complete(steps: Steps, standard: Steps) -> Steps:
-    """Return `steps` with additional steps of unknown prices, for the prompt lengths that only `standard` has."""
+    """Return the prices `steps` of a tier, completed for the prompt lengths that only the tier `standard` lists.
+
+    The added prices are unknown, because the tier's own price for such a prompt length is not published.
+    """
     known = {above for above, _ in steps}
     missing = [(above, UNKNOWN) for above, _ in standard if above not in known]
     return tuple(sorted([*steps, *missing], key=lambda step: step[0]))

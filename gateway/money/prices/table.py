@@ -283,7 +283,7 @@ def _is_meant(priced: Priced, name: str) -> bool:
     """Return whether the name in a reply means the model whose prices were found.
 
     The look-up is lenient: for the name `claude`, it finds the prices of `claude-v1`. But a name without a number may
-    mean any version, so it counts only if it is exactly the found name.
+    mean any version. For such a name, the result is True only if the prices belong to exactly this name.
     """
     return bool(_NUMBER.search(name)) or _bare(priced.name) == name.rpartition("/")[2]
 

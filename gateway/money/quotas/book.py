@@ -87,20 +87,21 @@ class CallReservation(msgspec.Struct, frozen=True):
         return ", ".join(f"{name}; used={used // 100}.{used % 100:02}" for name, used in notices)
 
     def terms(self, offer: str) -> ChainTerms:
-        """Return the chains of buckets that are charged if `offer` serves the call, in the form for the journal.
+        """Return the buckets that are charged if `offer` (a model of a provider) serves the call, for the journal.
 
-        If this process is killed during the call, the next process charges the chains of money buckets in the journal.
+        Each chain is a sequence of buckets: what the first bucket cannot pay, the next one pays. If this process is
+        killed during the call, the next process reads the chains in the journal and charges those of money.
         """
         rules = {(kind, name): bucket.rule for kind, held in self.held.items() for name, bucket, _ in held.parts}
         chains = self.chains.get(offer, ())
         return tuple(tuple((*bucket, rules[bucket].terms) for bucket in chain) for chain in chains)
 
     def charge(self, offer: str, settlement: Settlement) -> tuple[Charge, ...]:
-        """Charge the buckets of the offer that served the call, and release the reservations."""
+        """Charge the buckets of `offer`, the model of a provider that served the call, and release the reservations."""
         return self.quotas.charge(self.held, self.chains[offer], settlement)
 
     def charge_each(self, parts: Sequence[tuple[str, Settlement]]) -> tuple[Charge, ...]:
-        """Charge a call that used several offers, and release the reservations.
+        """Charge a call that used several offers (models of providers), and release the reservations.
 
         `parts` are pairs of an offer's name and the amounts to charge to the buckets of this offer.
         """
@@ -205,7 +206,10 @@ class Quotas:
         }
 
     def show(self, standings: Iterable[Standing]) -> None:
-        """Set shared buckets to the balances that the bank (`leases.py`) reports."""
+        """Set shared buckets to the balances that the bank reports.
+
+        The bank is the service that keeps the balances for several gateways or workers (`leases.py`).
+        """
         new: list[StoredBalance] = []
         for standing in standings:
             if (bucket := self.sliced(standing.bucket)) is not None:
@@ -220,9 +224,10 @@ class Quotas:
             self.keep(changed[start : start + MAX_KEPT])
 
     def reserve(self, claims: Sequence[Claim]) -> Mapping[Kind, Reservation]:
-        """Reserve the amounts of all claims, and return the reservations by kind.
+        """Reserve the amounts of a call, and return the reservations by kind.
 
-        Raises `Exceeded`, and reserves nothing, if a bucket refuses its claim.
+        A claim is an amount to reserve in a bucket or in a chain of buckets. Raises `Exceeded`, and reserves nothing,
+        if a bucket or a chain refuses its claim.
         """
         now = self.clock()
         held: dict[Kind, Reservation] = {}
@@ -238,7 +243,10 @@ class Quotas:
     def charge(
         self, held: Mapping[Kind, Reservation], chains: Collection[BucketChain], settlement: Settlement
     ) -> tuple[Charge, ...]:
-        """Charge the used amounts to `chains`, release the reservations, and return the charges of money."""
+        """Charge the used amounts (`settlement`) to `chains` of buckets, and release the reservations (`held`).
+
+        Return the charges of money.
+        """
         now = self.clock()
         used: dict[Kind, int] = {"requests": settlement.requests, "tokens": settlement.tokens}
         for kind, amount in used.items():
@@ -275,7 +283,7 @@ class Quotas:
         return self._money.charge_unreserved(rules, amount, now)
 
     def _set_undefined_aside(self, buckets: Iterable[tuple[str, str]], now: int) -> None:
-        """Set aside those buckets whose quota is not defined.
+        """Take those buckets whose quota is not defined out of use, and keep their balances.
 
         `buckets` are pairs of a bucket's name and its rule as text (`Rule.terms`).
         """
@@ -375,8 +383,8 @@ class Quotas:
         """Return the rule of the quota to which a bucket belongs, or None if there is no such quota.
 
         - A quota without a template has one bucket with the quota's name.
-        - A bucket of the quota `team:eu:<user>` has a name that begins with `team:eu:`. If several quotas fit, the one
-          with the longest beginning is used.
+        - A bucket of the quota `team:eu:<user>` has a name that begins with `team:eu:`. If the names of several quotas
+          fit, the quota with the longest name is used.
         """
         if bucket in self.rules and not template_of(bucket):
             return self.rules[bucket]

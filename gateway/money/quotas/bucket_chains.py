@@ -29,8 +29,9 @@ Links = Sequence[tuple[str, LiveBucket]]
 
 
 class Short(NamedTuple):
-    """The amount that a refused call needs from a bucket that several gateways share. The call may begin if the bank
-    grants the amount (`leases.py`).
+    """The amount that a refused call needs from a bucket whose balance several gateways share.
+
+    The call may begin if the bank, which keeps the balance, grants this gateway the amount (`leases.py`).
     """
 
     bucket: str
@@ -89,8 +90,9 @@ def split(chain: Links, amount: int, *, unreserved: bool = False) -> Sequence[tu
 
 
 def may_begin(chain: Links, amount: int) -> bool:
-    """Return whether a call of this amount may begin. It may if the unreserved amounts of all buckets together are
-    enough, or if one of the buckets never refuses a call.
+    """Return whether a call of this amount may begin.
+
+    It may begin if the unreserved amounts of all buckets together are enough, or if one bucket never refuses a call.
     """
     least = max([bucket.least(amount) for _, bucket in chain])
     return sum([bucket.own - bucket.reserved for _, bucket in chain]) >= least or any(
@@ -103,8 +105,9 @@ def _unreserved(chain: Links) -> int:
 
 
 def _short(chain: Links, amount: int) -> Short | None:
-    """Return the amount that the call needs from the first bucket of which the bank may grant more to this gateway.
-    Return None if there is no such bucket.
+    """Return the amount to request from the bank, which keeps the balances of shared buckets (`leases.py`).
+
+    The request is for the first bucket in the chain about which the bank may be asked. Return None if there is none.
     """
     asked = [(name, bucket) for name, bucket in chain if bucket.can_ask]
     if not asked:

@@ -181,16 +181,16 @@ class LiveBucket:
     def own(self) -> int:
         """The amount that calls of this gateway may use, including the part that they have already reserved.
 
-        It is the balance minus the slices of workers. If several gateways share the bucket, it is this gateway's slice
-        (`slices.py`).
+        It is the balance minus the slices, the parts of the balance that only workers may spend. If several gateways
+        share the bucket, it is this gateway's slice (`slices.py`).
         """
         return self.balance - self.leased
 
     @property
     def can_ask(self) -> bool:
-        """Whether this gateway may ask the bank for more of the bucket's balance (`leases.py`).
+        """Whether this gateway may now request more of the bucket's balance from the bank (`leases.py`).
 
-        There is a bank only for buckets that several gateways share.
+        The bank keeps the balances of buckets that several gateways share. Other buckets have no bank.
         """
         return False
 

@@ -36,8 +36,9 @@ emptier.
 
 
 class NotOpen(Exception):
-    """The error if the gateway is not registered at the bank, or if a newer process of this gateway is. The gateway
-    must call `Bank.open`.
+    """The error for a gateway that must first call `Bank.open`, because it is not registered at the bank.
+
+    The bank keeps the balances. It also raises this error if a newer process of the same gateway has registered.
     """
 
 
@@ -52,7 +53,7 @@ class Need(NamedTuple):
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """The request of a gateway about one bucket."""
+    """A gateway's request to the bank, which keeps the balances, about one bucket."""
 
     bucket: str
     rule: Rule
@@ -78,19 +79,19 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lease(NamedTuple):
-    """The bank's two counters for one gateway and one bucket: the sum of the grants, and the sum of the charges."""
+    """The two counters for one gateway and one bucket: the sum of the amounts granted, and the sum of the charges."""
 
     granted: int = 0
     spent: int = 0
 
     @property
     def held(self) -> int:
-        """The gateway's slice, which no other gateway can use."""
+        """The gateway's slice: the part of the bucket's balance that only this gateway may spend."""
         return max(0, self.granted - self.spent)
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """The bank's reply about one bucket."""
+    """The reply of the bank, which keeps the balances, to a gateway's `Ask` about one bucket."""
 
     bucket: str
     granted: int
@@ -110,7 +111,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """The balance of a bucket at the bank, for a page."""
+    """The balance of a shared bucket as the bank reports it, so that pages can show it."""
 
     bucket: str
     amount: int
@@ -122,8 +123,9 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Bank(Protocol):
-    """The service that keeps the balances and grants slices, with the methods that a gateway calls. Each method fails
-    if the bank cannot be reached.
+    """The service that keeps the balances of buckets, and grants gateways slices (parts) of the balances.
+
+    A gateway calls these methods. Each method fails if the bank cannot be reached.
     """
 
     @property
@@ -138,28 +140,29 @@ class Bank(Protocol):
         """
 
     async def open(self, asks: Sequence[Ask]) -> Sequence[Answer]:
-        """Take back the slices of an earlier process of the gateway, register the gateway, and answer `asks`."""
+        """Register the gateway, take back the slices of its earlier process, and answer its requests `asks`."""
 
     async def exchange(self, asks: Sequence[Ask]) -> Sequence[Answer]:
-        """Answer `asks`, and renew all leases of the gateway. Raises `NotOpen` if the gateway must open first."""
+        """Answer the requests `asks`, and renew all leases of the gateway.
 
-    async def leave(self) -> None:
-        """Give all slices back."""
-
-    async def standings(self) -> Sequence[Standing]:
-        """Return the balances that have changed since the last call of this method. The result may contain unchanged
-        balances.
+        Raises `NotOpen` if the gateway must first call `open`.
         """
 
+    async def leave(self) -> None:
+        """Give back all slices, the parts of balances that only this gateway may spend."""
+
+    async def standings(self) -> Sequence[Standing]:
+        """Return the balances that have changed since the last call of this method, and perhaps unchanged ones too."""
+
     async def refill(self, bucket: str, rule: Rule, amount: int) -> Charge:
-        """Add an amount to a bucket, up to its capacity, and tell all gateways."""
+        """Add an amount to a bucket, up to the bucket's capacity, and tell all gateways."""
 
 
 def answered(ask: Ask, balance: int, own: Lease, elsewhere: int, gateways: int) -> tuple[Lease, bool]:
-    """Return the new lease of the gateway that asks, and whether one of its calls is refused.
+    """Return the new lease of the gateway that sent `ask`, and whether one of its waiting calls is refused.
 
-    `balance` is the present balance of the bucket, `own` the gateway's lease so far, `elsewhere` the sum of the other
-    gateways' slices, and `gateways` the number of gateways.
+    `balance` is the present balance of the bucket, and `own` is the gateway's lease so far. `elsewhere` is the sum of
+    the parts of the balance that other gateways hold. `gateways` is the number of gateways.
     """
     granted = min(ask.known, own.granted) + ask.owed
     free = balance - elsewhere - Lease(granted, own.spent).held
@@ -176,9 +179,9 @@ def answered(ask: Ask, balance: int, own: Lease, elsewhere: int, gateways: int) 
 
 
 def answer_to(ask: Ask, bucket: LiveBucket, own: Lease, elsewhere: int, gateways: int) -> tuple[Lease | None, Answer]:
-    """Return the new lease of the gateway that asks, and the bank's reply. The lease is None if the bank forgets it.
+    """Return the new lease of the gateway that sent `ask`, and the reply to it. A lease that ends is returned as None.
 
-    `bucket` is the bucket at the present time. The other arguments are those of `answered`.
+    `bucket` has the balance of the present time. The other arguments are those of `answered`.
     """
     lease, is_refused = answered(ask, bucket.balance, own, elsewhere, gateways)
     is_closed = ask.is_last and lease.spent == ask.spent

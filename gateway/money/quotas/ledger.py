@@ -235,8 +235,9 @@ class Ledger:
         return charge
 
     def set_aside(self, rule: Rule, name: str, stored: Charge | None, now: int) -> None:
-        """Set aside a bucket whose quota is not defined. Its balance is `stored`. If `stored` is None, the bucket is
-        full.
+        """Keep the balance of a bucket whose quota is not defined, for the time when the quota is defined again.
+
+        The balance is `stored`. If `stored` is None, the bucket is full.
         """
         full = self._new(rule, rule.capacity, 0, now)
         self._gone.setdefault(name, full if stored is None else self._stored(rule, stored, now))
@@ -252,8 +253,8 @@ class Ledger:
     def reload(self, rule_of: Callable[[str], Rule | None], now: int) -> list[Charge]:
         """Apply the rules of a new configuration, and return the changed balances, which must be stored.
 
-        `rule_of` returns the new rule of a bucket by its name. A bucket without a rule is set aside with its balance,
-        until it has a rule again.
+        `rule_of` returns the new rule of a bucket by the bucket's name. If it returns None, the bucket is out of use
+        until a later configuration has a rule for it. Its balance is kept.
         """
         changed: list[Charge] = []
         for name, bucket in (self._gone | self._live).items():

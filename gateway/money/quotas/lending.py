@@ -28,7 +28,10 @@ It returns whether the worker will answer or has just ended."""
 
 
 class LeaseState(msgspec.Struct, frozen=True):
-    """The state of one worker's lease. The keeper hands it over to the process that replaces the keeper."""
+    """The state of one worker's lease, that is, its share of a bucket's balance.
+
+    The keeper (the process that keeps the balances) hands this state over to the process that replaces it.
+    """
 
     bucket: Bucket
     rule: Rule
@@ -37,16 +40,19 @@ class LeaseState(msgspec.Struct, frozen=True):
 
 
 class _Recall(msgspec.Struct):
-    """A recall of one bucket: the workers whose answers are awaited, and the workers that wait for these answers."""
+    """A request to workers to give back what they do not need of a bucket's balance, because other workers need it.
+
+    It has the workers whose answers are awaited, and the workers that wait for these answers.
+    """
 
     awaited: set[str] = msgspec.field(default_factory=set)
     waiting: set[str] = msgspec.field(default_factory=set)
 
 
 class Lender:
-    """Lends amounts of the buckets of `quotas` to workers.
+    """Lends parts of the balances of quotas' buckets to worker processes.
 
-    `recall` tells a worker to give back the amount that it does not need. `free` tells a worker that it may ask again.
+    `recall` tells a worker to give back the part that it does not need. `free` tells a worker that it may ask again.
     """
 
     def __init__(self, quotas: Quotas) -> None:
@@ -68,7 +74,10 @@ class Lender:
         return [self._answer(worker, ask) for ask in asks]
 
     def spend(self, worker: str, bucket: Bucket, amount: int) -> None:
-        """Subtract the charge for a worker's call from the worker's slice. The bucket itself is already charged."""
+        """Subtract the charge for a worker's call from the worker's slice (its part of the bucket's balance).
+
+        The bucket itself is already charged.
+        """
         leases = self._leases.get(worker)
         if leases is not None:
             lease = leases.get(bucket, Lease())
@@ -76,7 +85,10 @@ class Lender:
             self._update(bucket)
 
     def end(self, worker: str) -> None:
-        """Take back the slices of a worker that has ended, after all of its records are applied."""
+        """Take back the slices (parts of balances) of a worker that has ended.
+
+        Call this after the charges of all of the worker's calls have been subtracted.
+        """
         for bucket in self._leases.pop(worker, {}):
             self._update(bucket)
             self._released(bucket)
@@ -85,7 +97,7 @@ class Lender:
             self._answered(worker, bucket)
 
     def states(self, worker: str) -> Sequence[LeaseState]:
-        """Return the leases of a worker."""
+        """Return the leases of a worker (its parts of balances), for the process that replaces this one."""
         leases = self._leases.get(worker, {}).items()
         return [
             LeaseState(key, bucket.rule, *lease)
@@ -94,7 +106,7 @@ class Lender:
         ]
 
     def adopt(self, worker: str, states: Sequence[LeaseState]) -> None:
-        """Continue with the leases that the replaced process had granted to a worker."""
+        """Continue with the leases (parts of balances) that the replaced process had granted to a worker."""
         self._leases[worker] = {state.bucket: Lease(state.granted, state.spent) for state in states}
         for state in states:
             self._quotas.shared_bucket(state.bucket, state.rule)
@@ -120,12 +132,15 @@ class Lender:
         return msgspec.structs.replace(answer, elsewhere=others)
 
     def _update(self, key: Bucket) -> None:
-        """Set the bucket's `leased` to the sum of the slices that workers hold."""
+        """Set the bucket's `leased` to the sum of the slices (parts of its balance) that workers hold."""
         if (bucket := self._quotas.bucket(key)) is not None:
             bucket.leased = sum(leases[key].held for leases in self._leases.values() if key in leases)
 
     def _refused(self, worker: str, key: Bucket) -> None:
-        """Ask the other workers to give back what they do not use, for a worker whose slice is too small for a call."""
+        """Ask the other workers to give back what they do not need of the bucket `key`.
+
+        `worker` needs it, because its own part of the balance is too small for a call.
+        """
         holders = self._holders(key) - {worker}
         recall = self._recalls.setdefault(key, _Recall())
         recall.waiting.add(worker)
@@ -137,7 +152,10 @@ class Lender:
         return {name for name, leases in self._leases.items() if key in leases and leases[key].held}
 
     def _answered(self, worker: str, key: Bucket) -> None:
-        """Remember that a worker has answered a recall. When all have answered, the waiting workers may ask again."""
+        """Remember that `worker` was asked to give back a part of the bucket `key`, and has answered.
+
+        When all workers have answered, tell the waiting workers to ask again.
+        """
         if (recall := self._recalls.get(key)) is None:
             return
         was_awaited = worker in recall.awaited

@@ -77,7 +77,10 @@ class Slices:
     """The buckets for which the bank may have a lease of this gateway."""
 
     def ask(self, name: str, bucket: SlicedBucket, wants: Sequence[Want] = ()) -> Ask:
-        """Return the request to the bank for a bucket. `wants` are the amounts that waiting calls need."""
+        """Return the request about a bucket for the bank, which keeps the balances (`leases.py`).
+
+        `wants` are the amounts that waiting calls need.
+        """
         now, free = self.clock(), bucket.free
         is_idle = not wants and now - bucket.used_at >= IDLE_SECONDS
         if is_idle or (not wants and bucket.scarce_until > now):
@@ -111,7 +114,7 @@ class Slices:
         return max(0, bucket.size - max(0, free))
 
     def apply(self, ask: Ask, answer: Answer, bucket: SlicedBucket) -> None:
-        """Update a bucket by the bank's answer to `ask`."""
+        """Update a bucket by the answer to `ask` of the bank, which keeps the balances."""
         now = self.clock()
         bucket.show(answer)
         if answer.is_closed:
@@ -133,15 +136,18 @@ class Slices:
             bucket.dry_until = 0.0
 
     def begin(self) -> None:
-        """Forget all grants, because the bank has forgotten them too. Reserved amounts stay."""
+        """Forget all amounts that the bank has granted, because the bank has forgotten them too.
+
+        Amounts that calls have reserved stay reserved.
+        """
         for bucket in self.active.values():
             bucket.granted = bucket.spent = 0
 
 
 def _needs(free: int, wants: Sequence[Want]) -> Sequence[Need]:
-    """Return the amounts that the bank must grant so that all waiting calls (`wants`) can begin.
+    """Return the amounts that the bank, which keeps the balances, must grant so that all waiting calls can begin.
 
-    `free` is the unreserved part of the slice.
+    `free` is the amount that this gateway was granted and has not reserved. `wants` are the needs of the waiting calls.
     """
     needs = []
     for want in wants:
@@ -156,7 +162,7 @@ def _needs(free: int, wants: Sequence[Want]) -> Sequence[Need]:
 
 @dataclass(slots=True)
 class SlicedBucket(LiveBucket):
-    """A bucket that several gateways share. This gateway holds a slice of it."""
+    """A bucket that several gateways share. This gateway may spend only a slice (a part) of the bucket's balance."""
 
     slices: Slices = field(default_factory=Slices)
     granted: int = 0
@@ -187,14 +193,15 @@ class SlicedBucket(LiveBucket):
 
     @property
     def free(self) -> int:
-        """The part of the slice that no call has reserved. It is negative if calls have spent and reserved more than
-        was granted.
+        """The amount that this gateway was granted and that no call has spent or reserved.
+
+        It is negative if calls have spent and reserved more than was granted.
         """
         return self.granted - self.spent - self.reserved
 
     @property
     def is_low(self) -> bool:
-        """Whether the gateway should ask for a larger slice before a call needs it."""
+        """Whether the gateway should ask for a larger part of the bucket's balance before a call needs it."""
         is_scarce = self.slices.clock() < self.scarce_until
         return 2 * self.free < self.size and not is_scarce and not self.rule.notify
 
@@ -223,7 +230,7 @@ class SlicedBucket(LiveBucket):
             self.slices.low(Bucket(self.rule.kind, name))
 
     def is_full(self, now: int) -> bool:
-        """Return whether the bucket may be forgotten: it is full, and the gateway has no lease of it."""
+        """Return whether the bucket may be forgotten: it is full, and this gateway holds no part of its balance."""
         return not self.granted and not self.spent and LiveBucket.is_full(self, now)
 
     def charge(self, name: str, amount: int, now: int, *, estimated: bool = False) -> Charge:
@@ -234,7 +241,10 @@ class SlicedBucket(LiveBucket):
         return LiveBucket.charge(self, name, amount, now, estimated=estimated)
 
     def show(self, there: Answer | Standing) -> None:
-        """Set the balance to the bank's balance, minus this gateway's charges that have not reached the bank yet."""
+        """Set the balance to `there`, the balance at the bank that keeps it, minus charges that the bank does not know.
+
+        These are the charges of this gateway that have not reached the bank yet.
+        """
         self.balance = there.amount - (self.spent - there.spent)
         self.remainder = there.remainder if 0 <= there.remainder < self.rule.period else 0
         self.at = nanoseconds(there.at)

@@ -52,7 +52,7 @@ class Hold(msgspec.Struct, frozen=True):
     def reserve(self, ledger: Ledger, rules: Mapping[str, Rule], now: int) -> Reservation:
         """Reserve the amounts in the buckets of a ledger.
 
-        `rules` are the present rules by bucket. A bucket without a present rule has the rule in `parts`.
+        `rules` has the present rules by the names of the buckets. For any other bucket, the rule in `parts` is used.
         """
         buckets = {name: ledger.present(name, rules.get(name, rule), now) for name, rule, _ in self.parts}
         parts = [(name, buckets[name], amount) for name, _, amount in self.parts]

@@ -87,10 +87,12 @@ def build(
 ) -> web.Application:
     """Return the application.
 
-    `state` is the folder for data that must survive a restart. `modes` identifies callers, by the mode of the listener
-    that they use. Listeners may be added to `modes` later, when their ports are known. `pool` is closed with the
-    application. `taker` is the connection to a running gateway that this process replaces. It is None if no gateway is
-    running. `seconds` are intervals, passed to `Server`.
+    - `state` is the folder for data that must survive a restart.
+    - `modes` finds the identity of a caller by the identity mode of the listener. Listeners may be added to it later,
+      when their ports are known.
+    - `pool` is closed with the application.
+    - `taker` is the connection to the running gateway that this process replaces, or None if no gateway is running.
+    - `seconds` are intervals, passed to `Server`.
 
     Raises `PluginError` if two compatibility flags (plugins of API formats) have the same route. Raises `StoreFailed`
     if the store cannot be opened.
@@ -147,8 +149,9 @@ def _report_plugins(registry: Registry, log: Logger) -> None:
 def _gateway(
     config: Config, registry: Registry, state: Path, log: Logger, taker: Taker | None
 ) -> tuple[Gateway, SharedQuotas | None]:
-    """Create the parts that request handlers use. If other gateways share the quotas, also create the parts for
-    sharing.
+    """Create the objects that request handlers use, such as the store.
+
+    If other gateways share the quotas, also create the objects that share the balances, and otherwise return None.
 
     Raises `StoreFailed` if the store cannot be opened.
     """
@@ -203,7 +206,7 @@ async def _run_parts(
     taker: Taker | None,
     app: web.Application,
 ) -> AsyncIterator[None]:
-    """Start the parts of the gateway, and close them in reverse order after the last call.
+    """Start the parts of the gateway, such as the store, and close them in reverse order after the last call.
 
     If one part fails to close, the others are still closed.
     """

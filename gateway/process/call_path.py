@@ -65,12 +65,12 @@ class Outgoing:
 
     @classmethod
     def new(cls, log: Logger, pool: ProcessPool | None = None) -> Outgoing:
-        """Return new parts. `pool` is closed with them."""
+        """Return new clients for other hosts, with `pool` or a new pool. `close_with` closes the pool too."""
         upstream = Upstream()
         return cls(pool or ProcessPool(), LiveCredentials(log, upstream), upstream)
 
     def close_with(self, stack: AsyncExitStack) -> None:
-        """Close the parts when `stack` is closed."""
+        """Let `stack` close the clients and the pool when `stack` itself is closed."""
         stack.push_async_callback(self.after.close)
         stack.push_async_callback(asyncio.to_thread, self.pool.close)
         stack.callback(self.fetcher.close)
@@ -106,7 +106,10 @@ def add_calls(app: web.Application, path: CallPath, guard: Guard, **seconds: flo
 
 
 def _chains(path: CallPath) -> tuple[Next, Next, Next]:
-    """Return the chains of middlewares for calls, for direct calls, and for requests about existing jobs."""
+    """Return three chains of middlewares: for calls, for direct calls, and for requests about existing jobs.
+
+    A direct call is a request that the gateway forwards to a provider unchanged.
+    """
     gateway, outgoing = path.gateway, path.outgoing
     log, metrics, registry = gateway.log, gateway.metrics, gateway.registry
     pool, turns = outgoing.pool, Turns()

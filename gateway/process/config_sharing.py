@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 
 class StartingFile:
-    """The configuration's file while the gateway is starting. `loaded` is the configuration that was loaded from it
-    last.
+    """The configuration's file while the gateway is starting.
+
+    `loaded` is the configuration that was last loaded from the file.
     """
 
     def __init__(self, path: Path, loaded: Loaded, plugins: KnownPlugins) -> None:
@@ -43,7 +44,10 @@ class StartingFile:
         return atomic_file.read(self._path)
 
     async def replace(self, text: str, expected: bytes, who: Who) -> None:
-        """Write a text into the file, and load it. If it is not valid, restore the file, and raise `ConfigError`."""
+        """Write a text into the file, and load the file.
+
+        If the text is not valid, restore the content `expected`, and raise `ConfigError`.
+        """
         _ = who
         atomic_file.replace(self._path, text.encode(), expected)
         try:

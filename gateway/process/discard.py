@@ -18,11 +18,10 @@ SLICE: Final = 200
 
 
 def discard(old: list[tuple[Loaded, Runtime]]) -> None:
-    """Free the memory of a configuration in slices. Call this in a thread.
+    """Free the memory of a configuration in small steps. Call this in a thread.
 
-    `old` is a list with the only reference to the configuration.
-
-    Objects that are used elsewhere too, such as by calls in flight, are not freed.
+    `old` is a list with the only reference to the configuration. Objects that are used elsewhere too, such as by calls
+    in flight, are not freed.
     """
     members = [member for loaded, runtime in old for member in _members(loaded, runtime)]
     old.clear()

@@ -31,8 +31,8 @@ def runner_of(
 ) -> Runner:
     """Return a runner for the application.
 
-    `calls` is the handler that gets every request. Its first argument is a handler to which it passes the requests that
-    are not calls. By default, `calls` is the method `handle` of the application's `CALL_ROUTES`.
+    `calls` handles every request. Its first argument is the handler of the requests that are not calls: `calls` passes
+    them on to this handler. By default, `calls` is the method `handle` of the application's `CALL_ROUTES`.
     """
     header_bytes = _header_bytes(config)
     return Runner(

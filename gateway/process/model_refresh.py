@@ -136,9 +136,10 @@ class ModelRefresh:
 
 
 async def use_models(gateway: Gateway) -> None:
-    """Put the known models into use. Do nothing if they are in use already.
+    """Put the providers' last lists of models into use. Do nothing if they are in use already.
 
-    A thread computes the new runtime. If a reload or another list comes meanwhile, the runtime is computed again.
+    A thread computes what calls need of the configuration with these models. If the configuration is reloaded or a list
+    changes meanwhile, this is computed again.
     """
     models = gateway.models
     while True:

@@ -1,6 +1,7 @@
 """Computes in a thread what is needed to use a configuration, and then puts the configuration into use.
 
-`reload.py` decides which configurations are used. A worker uses the configurations of its keeper (`workers/worker.py`).
+`reload.py` decides which configurations are used. A worker process uses the configurations that its parent process, the
+keeper, sends (`workers/worker.py`).
 """
 
 from __future__ import annotations

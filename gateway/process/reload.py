@@ -161,10 +161,10 @@ class Reloader:
         return atomic_file.read(self.path)
 
     async def replace(self, text: str, expected: bytes, who: Who) -> None:
-        """Write a text of another gateway into the file if its content is still `expected`, and use it.
+        """Write a text of another gateway into the file if the content is still `expected`, and use the text.
 
-        Raises `CannotReplace` or `OSError` if it cannot be written, and `NotTaken` if it cannot be used here. The file
-        then has its old text.
+        Raises `CannotReplace` or `OSError` if the text cannot be written, and `NotTaken` if it cannot be used here. In
+        these cases, the file has its old text.
         """
         try:
             await asyncio.shield(self._task(self._save(text.encode(), expected, who, lambda: None, None)))

@@ -97,7 +97,7 @@ class Running:
 
 
 class Inherited(NamedTuple):
-    """The connection and the sockets that other processes give to a starting gateway."""
+    """The connection to a running gateway, and open sockets, which a starting gateway gets from other processes."""
 
     taker: Taker | None = None
     """The connection to a running gateway that this process replaces. It is None if this process replaces no gateway.
@@ -123,8 +123,8 @@ async def listening(
 ) -> AsyncIterator[Running]:
     """Build the gateway and open its listeners. Raises `CannotStart` if one of these steps fails.
 
-    `hurry` is an event that ends the wait for calls in flight. `workers` are the options of the processes that serve
-    the calls. It is None if this process serves them.
+    `hurry` is an event that ends the wait for calls in flight. `workers` are the options of the worker processes, or
+    None if this process itself serves the calls.
 
     At the end of the block, stop accepting connections, and wait at most `drain_seconds` for calls in flight. Then
     cancel the calls that are left, and close everything.
@@ -206,7 +206,10 @@ async def _set_up(runner: web.AppRunner) -> None:
 
 
 def _finish(taker: Taker) -> Collection[str]:
-    """Finish the hand-over. Raises `CannotStart` if the running gateway has not given up its listeners."""
+    """Finish the hand-over. Return the names of the unix sockets whose files the running gateway has created.
+
+    Raises `CannotStart` if the running gateway has not given up its listeners.
+    """
     try:
         return taker.finish()
     except Broken as error:
@@ -217,7 +220,7 @@ def _bind(config: Config, passed: list[Passed], bounds: list[Bound], metrics: li
     """Open the sockets of all listeners. Append the metrics listener's socket to `metrics`, and the others to `bounds`.
 
     `passed` are sockets that another process has opened. Raises `CannotStart` if a socket cannot be opened. If `every`
-    is true, each passed socket must belong to a listener, and otherwise `CannotStart` is raised.
+    is true, also raises `CannotStart` for a passed socket that belongs to no listener.
     """
     try:
         bounds.extend(bind(listener, passed) for listener in config.server.listeners)
@@ -304,7 +307,7 @@ def _hello(config: Config, state: Path, options: Options) -> Hello:
 async def serve(path: Path, loaded: Loaded, registry: Registry, *, state: Path, log: Logger, options: Options) -> None:
     """Serve until SIGTERM or SIGINT, or until another process has taken over and the last call has ended.
 
-    When all listeners are open, print `listening on URL` and then the text of `options.hints(URL)` for each of them.
+    When all listeners are open, print for each listener `listening on URL`, followed by the text `options.hints(URL)`.
 
     Raises `CannotStart` or `StoreFailed` if the gateway cannot be started. Raises `OutputFailed` if these lines cannot
     be printed.

@@ -56,10 +56,10 @@ class OwnFile(Protocol):
         """Return the text that the file has now. Raises `OSError` if it cannot be read."""
 
     async def replace(self, text: str, expected: bytes, who: Who) -> None:
-        """Write a text into the file if its content is still `expected`, and use it.
+        """Write a text into the file if the content is still `expected`, and use the text.
 
-        Raises `ConfigError` if it is not valid here, `CannotReplace` or `OSError` if it cannot be written, and
-        `NotTaken` if it cannot be put into use. The file then has its old text.
+        Raises `ConfigError` if the text is not valid here, `CannotReplace` or `OSError` if it cannot be written, and
+        `NotTaken` if it cannot be put into use. In these cases, the file has its old text.
         """
 
 
@@ -143,7 +143,7 @@ class SharedConfig:
         return None
 
     async def publish(self, text: str, who: Who) -> None:
-        """Add a valid text that an admin saves to the database. The caller uses the text afterwards.
+        """Add to the database a valid text that an admin is saving. The caller puts the text into use afterwards.
 
         Raises `Changed` if another gateway has added a version that this gateway does not have yet. Raises
         `StoreFailed` if the database cannot be reached.
@@ -154,7 +154,10 @@ class SharedConfig:
             raise atomic_file.Changed("the configuration was changed at another gateway in the meantime")
 
     async def _add(self, text: str, who: Who, after: int) -> bool:
-        """Add a text to the database. Return False if another gateway was faster; its version is then taken soon."""
+        """Add a text to the database as the version after the version with the number `after`.
+
+        Return False if another gateway has already added such a version. This gateway then soon uses that version.
+        """
         number = await self._versions.add(text, who.login, after=after)
         if number is None:
             self.look_soon()
@@ -180,7 +183,7 @@ class SharedConfig:
             self._remember(newest.number, newest.text)
 
     def _keep(self, content: bytes, newest: SharedVersion) -> None:
-        """Keep an edit of the file that a version of another gateway replaces."""
+        """Save the edited text of the file in the state folder, before another gateway's version replaces the text."""
         kept = self._path.with_name(REPLACED)
         descriptor = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:

@@ -99,7 +99,7 @@ class Site(web.SockSite):
 
 
 class Sites:
-    """All listeners for calls. `accept` accepts their connections; if it is None, asyncio does."""
+    """All listeners for calls. `accept` accepts their connections. If `accept` is None, asyncio accepts them."""
 
     def __init__(self, bounds: list[Bound], modes: Modes, accept: Accept | None = None) -> None:
         self._modes = modes

@@ -147,9 +147,9 @@ def refuse_rest(passed: list[Passed]) -> None:
 
 
 def _make_room(path: str) -> None:
-    """Remove the socket file of a killed gateway. Connections to such a file are refused.
+    """Remove the socket file that a killed gateway may have left at `path`.
 
-    Raises `CannotListen` if anything else is at `path`.
+    The file is removed only if connections to it are refused. Raises `CannotListen` if anything else is at `path`.
     """
     try:
         mode = os.lstat(path).st_mode

@@ -72,7 +72,7 @@ class SharedQuotas(NamedTuple):
         self.listener.start()
 
     async def close(self) -> None:
-        """Give back this gateway's parts of the balances, and close the connections."""
+        """Give back the parts of the shared balances that only this gateway may spend, and close the connections."""
         await self.listener.close()
         await self.leases.close()
         await self.bank.close()

@@ -37,7 +37,7 @@ class ExportFailed(Exception):
 
 
 class Target(Protocol):
-    """A destination of objects."""
+    """A destination of exported objects, such as a folder or a bucket in S3."""
 
     async def put(self, name: str, data: bytes, *, again: bool) -> None:
         """Write an object. When this returns, the object is complete and durable.
@@ -51,7 +51,7 @@ class Target(Protocol):
 
 
 class Batch(NamedTuple):
-    """The calls of one object, and its content."""
+    """The content of one exported object (a file), and the calls in it."""
 
     name: str
     last: int
@@ -76,7 +76,7 @@ class Export:
         self._is_ended = False
 
     def end(self) -> None:
-        """Let the thread that encodes calls end soon. Its object is encoded again by the next export."""
+        """Let the thread that encodes calls end soon. The next export encodes the unfinished object again."""
         self._is_ended = True
 
     async def all(self, exported: Callable[[int], None]) -> None:
@@ -91,11 +91,11 @@ class Export:
             exported(calls)
 
     async def step(self, newest: int) -> int:
-        """Write the next object of exported calls. Return how many calls it has, or 0 if none is left to export.
+        """Write the next object of exported calls. Return the number of its calls, or 0 if no call is left to export.
 
-        The last call that may be exported has the row number `newest`.
+        `newest` is the row number of the last call that may be exported.
 
-        Raises `ExportFailed` or `StoreFailed`. The next step then continues with the same object.
+        Raises `ExportFailed` or `StoreFailed`. After such an error, the next step continues with the same object.
         """
         name = self._exporter.name
         position = await self._store.position(name)
@@ -114,8 +114,9 @@ class Export:
         return batch.calls
 
     async def _again(self, position: Position) -> int:
-        """Write the planned object, unless it is complete. Return the number of its calls, or 1 if they have all
-        expired.
+        """Write the object that another process or an interrupted export has begun, unless the object is complete.
+
+        Return the number of its calls, but at least 1, because 0 would mean that no call is left to export.
         """
         batch = await self._batch(position.n, position.until, position.until, None)
         if batch.calls:
@@ -127,7 +128,10 @@ class Export:
         return await self._store.read(after, until, limit, partial(self.encode, most_bytes=most_bytes))
 
     def encode(self, calls: Iterable[Numbered], most_bytes: int | None) -> Batch:
-        """Return an object with the first calls of `calls`. It ends when it has `most_bytes`. Runs in a thread."""
+        """Return an object with the first of `calls`. Runs in a thread.
+
+        The last call in the object is the one with which the size reaches `most_bytes`.
+        """
         encoder = ENCODERS[self._exporter.format]()
         count = first = last = 0
         ids = sha256()

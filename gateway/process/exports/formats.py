@@ -24,7 +24,7 @@ _GZIP_LEVEL: Final = 6
 
 
 class Encoder(Protocol):
-    """The encoder of one object."""
+    """The encoder of one exported object (a file)."""
 
     @property
     def size(self) -> int:
@@ -34,7 +34,7 @@ class Encoder(Protocol):
         """Add a call with its number in the store."""
 
     def finish(self) -> bytes:
-        """Return the content of the object. No call may be added later."""
+        """Return the content of the exported object. No call may be added later."""
 
 
 class CborEncoder:

@@ -29,7 +29,7 @@ RETRY_SECONDS: Final = 1.0
 
 
 class Departure:
-    """One hand-over, from `begin` to `undo` or `end`."""
+    """One hand-over from this process to a new one. It begins with `begin`, and finishes with `end` or `undo`."""
 
     def __init__(self, gateway: Gateway, sites: Sites, *, sync: bool) -> None:
         self._gateway = gateway
@@ -104,7 +104,10 @@ class Departure:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def end(self, remote: RemoteKeeper) -> None:
-        """Give up the listeners and the journal. From now on `remote` makes reservations in the new process."""
+        """Give up the listeners and the journal.
+
+        The new process has the quota balances from now on. `remote` makes reservations there for this process's calls.
+        """
         # nothing is awaited before, because the new process has the files of unix sockets already
         self._sites.give_up()
         self._gateway.keeper.end(remote)

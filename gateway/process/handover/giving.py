@@ -146,7 +146,7 @@ class Giver:
                         await self._hand_over(connection, process)
 
     async def _reserved(self, wanted: Reserve) -> Message:
-        """Make a reservation for a call of a replaced process, and return the answer to that process."""
+        """Reserve quota amounts for a call of a replaced process, and return the answer to that process."""
         reader = self._gateway.spools.get(wanted.spool)
         if reader is None or not self._gateway.keeper.is_here:
             return Declined("this process does not have the balances")
@@ -163,7 +163,7 @@ class Giver:
         return Reserved(held["money"].notices)
 
     def _lent(self, wanted: Lend) -> Message:
-        """Answer a worker of a replaced process."""
+        """Grant a worker of a replaced process parts of quota balances, and return the answer to that process."""
         if self._gateway.spools.get(wanted.worker) is None or not self._gateway.keeper.is_here:
             return Declined("this process does not have the balances")
         return Lent(tuple(self._gateway.lender.exchange(wanted.worker, wanted.asks)))

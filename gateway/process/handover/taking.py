@@ -160,7 +160,10 @@ class RemoteQuotas:
         """Reserves from this process's own balances. Used if the other process does not answer."""
 
     def reserve(self, call: str, claims: Sequence[Claim]) -> Mapping[Kind, Reservation]:
-        """Reserve the amounts for a call in the other process. Raises `Exceeded` if the other process refuses."""
+        """Reserve the amounts for a call in the process that replaced this one.
+
+        Raises `Exceeded` if that process refuses. If it does not answer, reserve from this process's own balances.
+        """
         end = monotonic() + ASK_SECONDS
         while monotonic() < end:
             match self._asked(Reserve(self._spool, call, tuple(claims))):
@@ -172,9 +175,9 @@ class RemoteQuotas:
         return self._local(claims)
 
     def lend(self, worker: str, asks: Sequence[Ask]) -> Sequence[Answer]:
-        """Pass the requests of a worker of this process for slices on, and return the answers.
+        """Pass on a worker's requests for slices (parts) of quota balances, and return the answers.
 
-        Raises `StoreFailed` if the other process does not answer.
+        Raises `StoreFailed` if the process that replaced this one does not answer.
         """
         end = monotonic() + ASK_SECONDS
         while monotonic() < end:

@@ -78,8 +78,9 @@ class Commit(msgspec.Struct, frozen=True, tag=True):
 
 
 class Spool(msgspec.Struct, frozen=True):
-    """The journal in which a replaced process writes its last calls. The new process reads it from `offset` on
-    (`gateway.call.spools`).
+    """The spool: a separate journal to which a replaced process writes its last calls.
+
+    The new process reads this journal from `offset` on (`gateway.call.spools`).
     """
 
     name: str
@@ -142,7 +143,7 @@ class NotReserved(msgspec.Struct, frozen=True, tag=True):
 
 
 class Lend(msgspec.Struct, frozen=True, tag=True):
-    """The requests of a replaced process's worker for slices of balances (`money/quotas/leases.py`)."""
+    """The requests of a replaced process's worker for slices (parts) of quota balances (`money/quotas/leases.py`)."""
 
     worker: str
     """The name of the worker's spool."""

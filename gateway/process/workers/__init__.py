@@ -1,1 +1,1 @@
-"""`irisgate serve --workers N`: one keeper process, and N worker processes that serve the calls."""
+"""`irisgate serve --workers N`: N worker processes that serve the calls, and their parent process, the keeper."""

@@ -1,4 +1,6 @@
-"""Builds the application of a worker. It serves calls. The keeper has the store, the pages and the gateway's own API.
+"""Builds the application of a worker process, which serves calls.
+
+The parent process (the keeper) has the store, the pages and the gateway's own API.
 
 Requests that are not calls do not reach the application, because `pages.py` passes them on to the keeper.
 """
@@ -57,14 +59,17 @@ give back what they do not need. The keeper reports this at once, so the wait is
 
 
 class _NoStore:
-    """Takes the place of the store, which only the keeper has."""
+    """Takes the place of the store, which a worker does not have. Only its parent process (the keeper) has a store."""
 
     start_offset = JournalOffset()
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The state folder, the spool and the log of a worker, and its connection to the keeper."""
+    """The state folder and the log of a worker, its spool and its connection to the parent process (the keeper).
+
+    The spool is the journal to which the worker writes the records of its calls.
+    """
 
     state: Path
     spool: str
@@ -73,7 +78,10 @@ class Place:
 
 
 def build(config: Config, registry: Registry, place: Place, modes: Modes) -> web.Application:
-    """Return the application of a worker. Raises `StoreFailed` if its spool cannot be written."""
+    """Return the application of a worker.
+
+    Raises `StoreFailed` if the worker's spool, the journal of its calls, cannot be written.
+    """
     log = place.log
     bodies = KeeperBodies(place.channel)
     gateway, leases = _gateway(config, registry, place, bodies)
@@ -134,7 +142,7 @@ async def _run_parts(
     observers: Observers,
     _app: web.Application,
 ) -> AsyncIterator[None]:
-    """Start the parts of the worker, and close them in reverse order after the last call."""
+    """Start the parts of the worker, such as its journal, and close them in reverse order after the last call."""
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, observers.close)
         stack.push_async_callback(gateway.follower.close)

@@ -1,4 +1,4 @@
-"""The number of connections of each worker, in memory that all workers and the keeper share.
+"""The number of connections of each worker, in memory that all workers and their parent process (the keeper) share.
 
 - Each worker has a slot of `SLOT_BYTES` bytes, which is one line of a processor's cache.
 - A slot begins with three numbers of eight bytes each, in the machine's byte order: the number of connections, the time
@@ -35,7 +35,10 @@ _NANOSECONDS: Final = 1_000_000_000
 
 
 class Slots:
-    """The shared memory of all slots. `descriptor` is that of a file in memory, which workers inherit."""
+    """The memory that all workers share, with one slot for each worker.
+
+    `descriptor` is the file descriptor of this memory (memfd_create(2)), which workers inherit.
+    """
 
     def __init__(self, descriptor: int, count: int) -> None:
         self.descriptor: Final = descriptor
@@ -45,7 +48,10 @@ class Slots:
 
     @classmethod
     def create(cls, count: int) -> Slots:
-        """Return new memory for `count` slots, all of them dead. Raises `OSError` if no memory can be allocated."""
+        """Return new memory for `count` workers, none of which has given a sign of life.
+
+        Raises `OSError` if no memory can be allocated.
+        """
         with ExitStack() as unless_kept:
             descriptor = os.memfd_create("irisgate-workers")
             unless_kept.callback(os.close, descriptor)
@@ -55,19 +61,19 @@ class Slots:
         return slots
 
     def write(self, slot: int, connections: int, calls: int) -> None:
-        """Write the numbers of a slot, with a sign of life."""
+        """Write a worker's numbers of connections and calls into its slot, together with the time as a sign of life."""
         at = slot * _NUMBERS
         self._numbers[at + _CONNECTIONS] = connections
         self._numbers[at + _CALLS] = calls
         self._numbers[at + _BEAT] = monotonic_ns()
 
     def clear(self, slot: int) -> None:
-        """Make a slot dead, because its worker has ended."""
+        """Set all numbers of a slot to 0, because its worker has ended or accepts no more connections."""
         at = slot * _NUMBERS
         self._numbers[at + _BEAT] = self._numbers[at + _CONNECTIONS] = self._numbers[at + _CALLS] = 0
 
     def alive(self) -> Iterable[int]:
-        """Return the slots whose workers have given a sign of life in the last `DEAD_SECONDS`."""
+        """Return the numbers of the slots whose workers have given a sign of life in the last `DEAD_SECONDS`."""
         oldest = monotonic_ns() - int(DEAD_SECONDS * _NANOSECONDS)
         return [slot for slot in range(self.count) if self._numbers[slot * _NUMBERS + _BEAT] > oldest]
 
@@ -86,7 +92,9 @@ class Slots:
 
 
 class Balance:
-    """Writes the slot of this worker, and compares its number of connections with the numbers of other workers.
+    """Shares this worker's number of connections with the other workers, and compares it with their numbers.
+
+    The numbers are in shared memory (`slots`), and `slot` is the place of this worker's numbers.
 
     `calls` returns the number of calls in flight in this worker.
     """
@@ -104,7 +112,7 @@ class Balance:
         """Whether the process can accept connections. If it cannot, other workers do not wait for it."""
 
     def start(self) -> None:
-        """Give signs of life until `stop`."""
+        """Give signs of life in regular intervals, so that other workers know that this one accepts connections."""
         if self._timer is None:
             self._beat()
 
@@ -125,7 +133,10 @@ class Balance:
         self._write()
 
     def accepted(self) -> None:
-        """Count an accepted connection. The caller must call `begun` just before `opened` counts this connection."""
+        """Count an accepted connection until `opened` counts it.
+
+        The caller must call `begun` just before that, so that the connection is not counted twice.
+        """
         self._beginning += 1
         self._write()
 

@@ -1,4 +1,4 @@
-"""Requests that workers pass on to the keeper: the keeper's private socket, and the connections on it.
+"""Requests that workers pass on to their parent process (the keeper): its private socket, and the connections on it.
 
 - The socket is a file of mode 0600 in the state folder. Only processes of the same user are answered.
 - A worker opens a connection to the keeper for each request. First it sends a description of the client's connection:
@@ -49,7 +49,10 @@ Factory = Callable[[], asyncio.BaseProtocol]
 
 
 def encoded(origin: Origin) -> bytes:
-    """Return the first bytes of a connection to the keeper: the description of the client's connection."""
+    """Return the first bytes that a worker sends to the keeper (its parent process) on a connection.
+
+    They describe the client's connection.
+    """
     data = msgspec.json.encode(origin)
     return _LENGTH.pack(len(data)) + data
 

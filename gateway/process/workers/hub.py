@@ -1,4 +1,6 @@
-"""The keeper's end of the connections to its workers. It answers the workers' questions, and reports changes to them.
+"""The keeper's end of the connections to its workers. The keeper is the parent process of the workers.
+
+It answers the workers' questions, and reports changes to them.
 
 `supervisor.py` starts and ends the workers.
 """
@@ -38,7 +40,7 @@ CONFIGURE_SECONDS: Final = 10.0
 
 
 class _Bodies:
-    """The bodies of a worker's call, with the interface of a `Capture`."""
+    """The request body and the reply body of a worker's call, with the interface of a `Capture`."""
 
     def __init__(self, bodies: CapturedBodies) -> None:
         self._bodies = bodies
@@ -52,7 +54,11 @@ class _Bodies:
 
 
 class Hub:
-    """The connections to all workers that have not ended, by the names of their spools."""
+    """The connections to all workers that have not ended.
+
+    The key of a connection is the name of the worker's spool (the journal of its calls), which is different for each
+    worker process.
+    """
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -78,7 +84,7 @@ class Hub:
         self._ready.discard(spool)
 
     def ready(self, spool: str, slot: int) -> None:
-        """Record that a worker is ready to serve calls, and to answer the questions of this process."""
+        """Record that the worker with this spool (journal) can serve calls, and answer questions of this process."""
         self.metrics.begun(spool, slot)
         self._ready.add(spool)
         self.most = max(self.most, len(self._ready))
@@ -114,7 +120,10 @@ class Hub:
         return BankAnswer(question.number, tuple(answers))
 
     async def _after_handover(self, spool: str, channel: Channel, question: AskBank) -> None:
-        """Answer a worker when it is known which process keeps the balances."""
+        """Answer a worker's question about quota balances when it is known which process keeps the balances.
+
+        This is unknown during a hand-over to a new process.
+        """
         remote = await self._gateway.keeper.elsewhere()
         if remote is None:
             channel.send(self._of_bank(spool, question))
@@ -138,7 +147,10 @@ class Hub:
         return self._send(spool, Free(bucket))
 
     def _send(self, spool: str, message: Message) -> bool:
-        """Send a message about a bucket to a worker. Return whether the worker will answer or has just ended."""
+        """Send a message about a bucket to a worker.
+
+        Return True if the worker will answer, or has just ended. Return False if neither can be expected.
+        """
         if (channel := self._channels.get(spool)) is None:
             return spool in self._ended
         with suppress(UnicodeEncodeError):
@@ -157,7 +169,7 @@ class Hub:
             self._free(spool, Bucket("money", bucket))
 
     async def configure(self, text: str) -> None:
-        """Make all workers use another text of the configuration. Log which of them do not."""
+        """Make all workers use another text of the configuration. Log an error for each worker that does not use it."""
         await asyncio.gather(*(self._configure(spool, channel, text) for spool, channel in self._channels.items()))
 
     async def _configure(self, spool: str, channel: Channel, text: str) -> None:
@@ -172,7 +184,10 @@ class Hub:
             self._gateway.log.error("worker.config_refused", spool=spool, reason=fault)
 
     async def asked(self, name: str, seconds: float) -> Mapping[str, str]:
-        """Ask the workers that can serve. Return the answers that come within `seconds`, by the names of the spools."""
+        """Send the question `name` to all workers that can serve, and return the answers that come within `seconds`.
+
+        The key of an answer is the name of the worker's spool (the journal of its calls).
+        """
         channels = {spool: self._channels[spool] for spool in self._ready}
         asked = {
             spool: asyncio.create_task(channel.ask(Question(channel.number(), name), Reply))

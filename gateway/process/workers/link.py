@@ -1,4 +1,5 @@
-"""A worker's requests to its keeper: for slices of balances, and for the sessions of chats.
+"""A worker's requests to the keeper (its parent process): for slices (parts) of quota balances, and for the sessions of
+chats.
 
 A worker also sends the bodies of calls to the keeper.
 """
@@ -29,7 +30,10 @@ from gateway.store.captured import Capture, CapturedBodies
 
 
 class KeeperBank:
-    """The keeper as the `Bank` of a worker. Each method raises `StoreFailed` if the keeper has ended."""
+    """The keeper (a worker's parent process) as the `Bank`, which grants the worker parts of quota balances.
+
+    Each method that sends a request raises `StoreFailed` if the keeper has ended.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -60,7 +64,10 @@ class KeeperBank:
         return answer.answers
 
     async def leave(self) -> None:
-        """Do nothing. When this process has ended and its records are applied, the keeper takes its slices back."""
+        """Do nothing, because the keeper (the parent process) itself takes back this worker's parts of balances.
+
+        It does so when this process has ended, and all records of its calls have been read.
+        """
 
     async def standings(self) -> Sequence[Standing]:
         return ()
@@ -69,11 +76,11 @@ class KeeperBank:
         raise StoreFailed(f'bucket "{bucket}" can be refilled by the keeper only ({amount} of {rule.capacity})')
 
     async def flush(self) -> None:
-        """Do nothing. The keeper reads the records of this process by itself."""
+        """Do nothing, because the keeper (the parent process) reads the records of this worker's calls by itself."""
 
 
 class WorkerSessions:
-    """Finds the sessions of calls. A chat that this worker does not know is looked up by the keeper."""
+    """Finds the sessions of calls. If this worker does not know a chat, it asks the keeper (its parent process)."""
 
     def __init__(self, sessions: Sessions, channel: Channel) -> None:
         self._sessions = sessions
@@ -87,7 +94,10 @@ class WorkerSessions:
         return known or self._asked(login, begin.fingerprint)
 
     async def _asked(self, login: str, fingerprint: str) -> str:
-        """Return the session that the keeper knows or begins. If the keeper has ended, begin one here."""
+        """Return the session that the keeper (the parent process) finds or begins for a chat.
+
+        If the keeper has ended, begin a session here.
+        """
         try:
             answer = await self._channel.ask(AskSession(self._channel.number(), login, fingerprint), SessionId)
         except (Broken, UnicodeEncodeError):
@@ -97,7 +107,7 @@ class WorkerSessions:
 
 
 class KeeperBodies:
-    """Sends the bodies of calls to the keeper, which stores them."""
+    """Sends the request and reply bodies of calls to the keeper (the parent process), which stores them."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -112,7 +122,7 @@ class KeeperBodies:
         """Do nothing."""
 
     def put(self, capture: Capture) -> None:
-        """Send the bodies of a call. They are dropped while too much waits to be sent."""
+        """Send the bodies of a call, or drop them if too many bytes are waiting to be sent."""
         if not self._channel.is_crowded and self._size <= MAX_UNSENT:
             self._size += capture.size
             task = asyncio.create_task(self._send(capture))
@@ -129,11 +139,11 @@ class KeeperBodies:
             self._size -= capture.size
 
     async def sent(self) -> None:
-        """Wait until the bodies of all calls so far are on their way."""
+        """Wait until the bodies of all calls so far are encoded and written to the connection."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def of(self, _call: str, _identity: str | None) -> CapturedBodies | None:
-        """Return None, because a worker has no bodies."""
+        """Return None, because a worker stores no bodies."""
         return None
 
     def read(self, _call: str, _identity: str | None) -> CapturedBodies | None:

@@ -1,4 +1,4 @@
-"""The metrics of the keeper and of all workers, in one text for Prometheus.
+"""The metrics of all workers and of their parent process (the keeper), in one text for Prometheus.
 
 - The keeper asks the workers at every scrape. If a worker does not answer in time, its gauges are left out. Its
   counters keep the values of its last answer, because a counter that falls and rises again looks like a restart.
@@ -35,7 +35,7 @@ text of the metric that has the label `worker`."""
 
 
 class MergedMetrics:
-    """Merges the metrics of the workers into those of the keeper, whose registry is `own`."""
+    """Merges the metrics of the workers and of this process, the keeper. `own` is the registry of this process."""
 
     def __init__(self, own: CollectorRegistry) -> None:
         self._own = own
@@ -56,14 +56,14 @@ class MergedMetrics:
         )
 
     def begun(self, spool: str, slot: int) -> None:
-        """Count a worker that has begun."""
+        """Count a new worker. `spool` is the name of its journal, and `slot` is its number."""
         self._slots[spool] = slot
         self._alive.set(len(self._slots))
 
     def ended(self, spool: str, last: Families = (), *, crashed: bool = False) -> None:
-        """Keep the counters of a worker that has ended.
+        """Add the counters of a worker that has ended to the sums of all ended workers.
 
-        `last` are the last metrics that the worker sent, or () if it sent none at its end. `crashed` is true if the
+        `last` are the metrics that the worker sent when it ended, or () if it sent none. `crashed` is true if the
         worker was not told to end.
         """
         del self._slots[spool]
@@ -80,8 +80,8 @@ class MergedMetrics:
     async def render(self, answers: Mapping[str, Families]) -> bytes:
         """Return the metrics of all processes in Prometheus's text format.
 
-        `answers` has the metrics of the workers that have answered, by the names of their spools. A worker that has
-        ended meanwhile is left out.
+        `answers` has the metrics of the workers that have answered. The key is the name of a worker's spool (journal).
+        An answer of a worker that has ended meanwhile is left out.
         """
         present = {spool: given for spool, given in answers.items() if spool in self._slots}
         self._last |= present
@@ -96,7 +96,7 @@ class MergedMetrics:
 
 
 class _Given(Collector):
-    """A collector of given metrics."""
+    """A collector (prometheus_client) that returns the metrics `given` to it."""
 
     def __init__(self, given: Families) -> None:
         self._given = given
@@ -106,7 +106,10 @@ class _Given(Collector):
 
 
 def _each(parts: Mapping[str, Families]) -> list[Family]:
-    """Return the metrics with the label `worker`."""
+    """Return the metrics that are shown for each process, with the label `worker`. `parts` has each process's metrics.
+
+    The keys of `parts` are the values of the label.
+    """
     result = []
     for source, (name, kind, text) in _EACH.items():
         sample = f"{name}_total" if kind == "counter" else name

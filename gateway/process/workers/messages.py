@@ -56,33 +56,33 @@ class Start(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):
-    """The worker has loaded its code and its configuration."""
+    """A worker's message that it has loaded its code and its configuration."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """The worker can serve, and waits for `Accept`."""
+    """A worker's message that it can serve, and waits for `Accept`."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """The worker cannot serve, and ends."""
+    """A worker's message that it cannot serve, and ends."""
 
     reason: str
 
 
 class Accept(msgspec.Struct, frozen=True, tag=True):
-    """Accept connections."""
+    """The message to a worker to accept connections."""
 
 
 class Pause(msgspec.Struct, frozen=True, tag=True):
-    """Accept no more connections until the next `Accept`."""
+    """The message to a worker to accept no more connections until the next `Accept`."""
 
 
 class Paused(msgspec.Struct, frozen=True, tag=True):
-    """The worker accepts no more connections."""
+    """A worker's message that it accepts no more connections."""
 
 
 class Configure(msgspec.Struct, frozen=True, tag=True):
-    """Use another text of the configuration."""
+    """The message to a worker to use another text of the configuration."""
 
     number: int
     text: str
@@ -95,7 +95,7 @@ class Configured(msgspec.Struct, frozen=True, tag=True):
 
 
 class UseModels(msgspec.Struct, frozen=True, tag=True):
-    """Read the file of discovered models again."""
+    """The message to a worker to read the file of discovered models again."""
 
 
 class AskBank(msgspec.Struct, frozen=True, tag=True):
@@ -124,21 +124,25 @@ class SessionId(msgspec.Struct, frozen=True, tag=True):
 
 
 class Recall(msgspec.Struct, frozen=True, tag=True):
-    """Give back the part of a bucket's slice that no call needs. Send `AskBank` even if nothing can be given back."""
+    """The keeper's message to a worker: give back what no call needs of your part of a bucket's balance.
+
+    The worker sends `AskBank` even if it can give nothing back. The keeper is the worker's parent process.
+    """
 
     bucket: Bucket
 
 
 class Free(msgspec.Struct, frozen=True, tag=True):
-    """A bucket has something again, because it was refilled or other workers gave amounts back. Refused calls may
-    retry.
+    """The message to a worker that a bucket may again have enough for calls that were refused.
+
+    The bucket was refilled, or other workers gave parts of its balance back.
     """
 
     bucket: Bucket
 
 
 class Question(msgspec.Struct, frozen=True, tag=True):
-    """A question by its name (`states.answers`)."""
+    """A question of the keeper (the parent process) to a worker. `states.answers` has the names of the questions."""
 
     number: int
     name: str
@@ -150,7 +154,7 @@ class Reply(msgspec.Struct, frozen=True, tag=True):
 
 
 class Captured(msgspec.Struct, frozen=True, tag=True):
-    """The bodies of a call that has ended."""
+    """A worker's message with the request body and the reply body of a call that has ended."""
 
     bodies: CapturedBodies
 
@@ -163,15 +167,15 @@ class Ended(msgspec.Struct, frozen=True, tag=True):
 
 
 class Leave(msgspec.Struct, frozen=True, tag=True):
-    """Another gateway has taken over: end when no client is connected."""
+    """The message to a worker that another gateway has taken over. The worker ends when no client is connected."""
 
 
 class Drain(msgspec.Struct, frozen=True, tag=True):
-    """Accept nothing more, wait for the calls in flight for at most `drain_seconds`, and end."""
+    """The message to a worker to accept no more requests, wait at most `drain_seconds` for calls in flight, and end."""
 
 
 class Hurry(msgspec.Struct, frozen=True, tag=True):
-    """End the calls in flight."""
+    """The message to a worker to end its calls in flight at once."""
 
 
 Message = (
@@ -191,7 +195,7 @@ def encoded(message: Message) -> bytes:
 
 
 class Channel:
-    """One end of the connection between the keeper and a worker."""
+    """One end of the connection between a worker and its parent process (the keeper)."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -205,7 +209,7 @@ class Channel:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether so much waits to be sent that bodies of calls are dropped."""
+        """Whether so many bytes wait to be sent that bodies of calls are dropped instead of sent."""
         return self._writer.transport.get_write_buffer_size() > MAX_UNSENT
 
     def send(self, message: Message) -> None:
@@ -221,7 +225,7 @@ class Channel:
             self._writer.write(data)
 
     def number(self) -> int:
-        """Return a number for a question."""
+        """Return the number of the next question."""
         self._number += 1
         return self._number
 

@@ -97,17 +97,17 @@ def families(collector: Collector) -> list[Family]:
 
 
 def counts(given: Families) -> list[Family]:
-    """Return the metrics that are added up over all processes, also over those that have ended."""
+    """Return only those metrics that are added up over all processes, even processes that have ended."""
     return [family for family in given if _rule(family) == "sum" and family.kind in _COUNTING]
 
 
 def added(parts: Iterable[Families]) -> list[Family]:
-    """Return the sums of metrics that are added up."""
+    """Return one family for each metric name in `parts`, with the sums of the values of equal series."""
     return [_joined(of_one) for of_one in _by_name(parts).values()]
 
 
 def merged(keeper: Families, workers: Sequence[Families], ended: Families = ()) -> list[Family]:
-    """Return one family for each metric of the keeper and the workers.
+    """Return one family for each metric of the workers and their parent process (the keeper).
 
     `ended` has the sums of the workers that have ended, and of those that did not answer.
     """
@@ -165,8 +165,9 @@ def _joined(of_one: Sequence[Family]) -> Family:
 
 
 def _worst(values: Mapping[Key, float]) -> dict[Key, float]:
-    """Return 1 for the series of each thing's worst state, and 0 for its other series. A thing is, for example, a model
-    at a provider.
+    """Return the value of each series: 1 if the series has the worst state of its thing, and otherwise 0.
+
+    A thing is what the labels other than `state` name, such as a model at a provider.
     """
     worst: dict[Labels, State] = {}
     for (_, labels), value in values.items():
@@ -177,7 +178,7 @@ def _worst(values: Mapping[Key, float]) -> dict[Key, float]:
 
 
 def _thing(labels: Labels) -> tuple[Labels, State]:
-    """Return the labels without the state, and the state."""
+    """Return the labels without the label `state`, and the value of the label `state`."""
     named = dict(labels)
     state = next(one for one in BY_SEVERITY if one == named["state"])
     return tuple(pair for pair in labels if pair[0] != "state"), state

@@ -1,4 +1,6 @@
-"""Passes a worker's requests for pages and for the gateway's own API on to the keeper. The worker itself serves calls.
+"""Passes requests for pages and for the gateway's own API from a worker on to the keeper (the worker's parent process).
+
+The worker itself serves calls.
 
 - A request is passed on as it came: method, target, headers and body. Only headers about the connection are left out.
   `forwarded.py` says how the keeper knows the client.
@@ -45,11 +47,11 @@ _MALFORMED: Final = "the body of the request is not valid HTTP"
 
 
 class _Away(Exception):
-    """The keeper does not answer. The message has the reason."""
+    """The error for a keeper (the worker's parent process) that does not answer. The message has the reason."""
 
 
 class Pages:
-    """Passes requests on to the keeper, whose socket is in the folder `state`."""
+    """Passes requests on to the keeper (the worker's parent process), whose socket is in the folder `state`."""
 
     def __init__(self, guard: Guard, state: Path) -> None:
         self._guard = guard
@@ -57,7 +59,10 @@ class Pages:
         self._failures = Throttle()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Return the keeper's reply to a request. Raises `ConnectionAbortedError` if a part of it is missing."""
+        """Return the reply of the keeper (the worker's parent process) to a request.
+
+        Raises `ConnectionAbortedError` if a part of the reply is missing.
+        """
         request[REQUEST_ID] = new_id()
         if (response := self._guard.ambiguous(request)) is not None:
             return response
@@ -77,7 +82,7 @@ class Pages:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        """Open a connection to the keeper. Raises `_Away`."""
+        """Open a connection to the keeper (the parent process). Raises `_Away` if it does not answer."""
         try:
             with ExitStack() as unless_kept, closing(PathInFolder(self._state)) as folder:
                 connection = unless_kept.enter_context(socket.socket(socket.AF_UNIX))
@@ -134,7 +139,7 @@ class Pages:
         return response
 
     def _response(self, head: ReplyHead) -> web.StreamResponse:
-        """Return a reply with the keeper's status and headers."""
+        """Return a reply to the client with the status and the headers of the keeper's reply (`head`)."""
         response = web.StreamResponse(status=head.status)
         for name, value in head.headers[1:]:
             response.headers.add(name.decode(), value.decode("utf-8", "replace"))
@@ -144,7 +149,10 @@ class Pages:
 
 
 async def _parts(reader: asyncio.StreamReader, parser: ReplyParser) -> list[ReplyHead | bytes]:
-    """Read from the keeper, and return the next parts of the reply. Raises `_Away` if the reply is cut or not valid."""
+    """Read from the keeper (the parent process), and return the next parts of its reply.
+
+    Raises `_Away` if the reply is cut or not valid.
+    """
     try:
         data = await reader.read(READ_BYTES)
         if not data:
@@ -157,7 +165,7 @@ async def _parts(reader: asyncio.StreamReader, parser: ReplyParser) -> list[Repl
 
 
 def _head(request: web.Request) -> bytes:
-    """Return the head of a request as it is passed on."""
+    """Return the request line and the headers with which a request is passed on to the keeper (the parent process)."""
     target = request.raw_path.encode("utf-8", "surrogateescape")
     lines = [b"%b %b HTTP/1.1" % (request.method.encode(), target), *_headers(request)]
     return b"\r\n".join([*lines, b"connection: close", b"", b""])
@@ -176,7 +184,7 @@ def _is_chunked(request: web.Request) -> bool:
 
 
 async def _send_body(request: web.Request, writer: asyncio.StreamWriter) -> bool:
-    """Send the body of a request as it comes, until it ends or the keeper reads no more.
+    """Send the body of a request as it comes, until it ends or the other side of `writer` reads no more.
 
     Return False if the body is not valid HTTP. The connection to the keeper is then closed.
     """

@@ -1,4 +1,4 @@
-"""The listeners of a keeper, on which its workers accept connections."""
+"""The listeners that the parent process (the keeper) opens, and on which its workers accept connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Answers of the workers to the keeper's questions: their metrics, and the state that pages and /readyz show.
+"""Answers of workers to questions of their parent process (the keeper): their metrics, and the state that pages and
+/readyz show.
 
 - The state has the calls in flight, the health of the models at providers, the refused keys, and a fault of the disk.
   Each worker knows only the results of its own calls. If the workers' states differ, the keeper shows the worst state.
@@ -42,7 +43,7 @@ def families_of(text: str) -> list[Family]:
 
 
 class WorkerState(msgspec.Struct, frozen=True):
-    """The state of a worker."""
+    """The state that a worker reports: its calls in flight, and the health of models, keys and the disk."""
 
     calls: tuple[LiveCall, ...]
     standings: tuple[Standing, ...]
@@ -55,10 +56,13 @@ _STATE: Final = msgspec.json.Decoder(WorkerState)
 
 
 class Asking(Protocol):
-    """The keeper's connections to its workers."""
+    """The connections of the keeper (the parent process) to its workers, for questions."""
 
     async def asked(self, name: str, seconds: float) -> Mapping[str, str]:
-        """Ask all workers. Return the answers that come in time, by the names of the workers' spools."""
+        """Send the question `name` to all workers, and return the answers that come within `seconds`.
+
+        The key of an answer is the name of the worker's spool (the journal of its calls).
+        """
 
     @property
     def size(self) -> int:
@@ -70,12 +74,12 @@ class Asking(Protocol):
 
 
 def answers(gateway: Gateway) -> Mapping[str, Answer]:
-    """Return the functions by which a worker answers the keeper's questions, by the names of the questions."""
+    """Return the functions that answer the questions of the keeper (the worker's parent process), by question name."""
     return {METRICS: lambda: metrics_of(gateway), STATE: lambda: _state(gateway)}
 
 
 async def metrics_of(gateway: Gateway) -> str:
-    """Return the metrics of a worker, as they are sent to the keeper."""
+    """Return the metrics of this worker as JSON text, which is sent to the keeper (the parent process)."""
     return await asyncio.to_thread(lambda: msgspec.json.encode(families(gateway.metrics.registry)).decode())
 
 
@@ -103,7 +107,7 @@ def _clean(text: str) -> str:
 
 
 class WorkerStates:
-    """The keeper's view of its workers (`call/context.py`, `Workers`).
+    """The state of all workers as the keeper (the parent process) knows it (`call/context.py`, `Workers`).
 
     `health` gets the health of the models at providers that the workers report.
     """

@@ -81,7 +81,7 @@ class _Worker:
 
 
 class Workers:
-    """The workers of a keeper, one in each slot."""
+    """The worker processes of a gateway, one in each slot. A worker that ends is replaced in its slot."""
 
     def __init__(self, slots: Slots, start: MakeStart, bounds: Sequence[Bound]) -> None:
         self._gateway: Gateway
@@ -103,11 +103,11 @@ class Workers:
 
     @property
     def spools(self) -> frozenset[str]:
-        """The names of the spools of the workers that are running."""
+        """The names of the spools (journals) of the workers that are running."""
         return frozenset(worker.spool for worker in self._workers.values())
 
     def slot_of(self, spool: str) -> int | None:
-        """Return the slot of a worker, or None if the worker has ended."""
+        """Return the slot of the worker with this spool (journal), or None if the worker has ended."""
         return next((worker.slot for worker in self._workers.values() if worker.spool == spool), None)
 
     async def prepare(self) -> None:
@@ -205,7 +205,7 @@ class Workers:
                 await self._gateway.spools.applied()
 
     async def _keep(self, worker: _Worker) -> None:
-        """Serve a worker, and replace it when it has ended, until the gateway ends."""
+        """Answer a worker until it has ended, and then replace it. Repeat this until the gateway ends."""
         slot, failures = worker.slot, 0
         await self._serve(worker)
         while True:
@@ -244,7 +244,7 @@ class Workers:
         return _Worker(slot, spool, process, channel)
 
     async def _serve(self, worker: _Worker) -> None:
-        """Answer a worker until it has ended."""
+        """Handle the messages of a worker until it has ended."""
         self._workers[worker.slot] = worker
         self._hub.add(worker.spool, worker.channel)
         try:
@@ -294,7 +294,7 @@ class Workers:
                 self._hub.answer(worker.spool, message)
 
     def _read(self, worker: _Worker) -> None:
-        """Begin to read the spool of a worker. The worker has locked it."""
+        """Begin to read the spool of a worker, the journal of its calls. The worker already holds the spool's lock."""
         spools = self._gateway.spools
         spools.add(SpoolReader(spools.folder(worker.spool)))
 

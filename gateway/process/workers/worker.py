@@ -1,4 +1,4 @@
-"""A worker process: it accepts connections of the keeper's listeners, and serves the calls.
+"""A worker process: it accepts connections on the listeners of its parent process (the keeper), and serves the calls.
 
 - The keeper starts the worker with the descriptor of the connection between them, and sends everything else over this
   connection (`messages.py`).
@@ -75,7 +75,7 @@ COLLECT_AFTER: Final = 10_000
 
 
 class Worker:
-    """The state of this process, and its reactions to the keeper's messages."""
+    """The state of this worker process, and its reactions to the messages of its parent process (the keeper)."""
 
     def __init__(self, app: web.Application, sites: BalancedSites, start: Start, channel: Channel) -> None:
         self._gateway = app[GATEWAY]
@@ -95,7 +95,7 @@ class Worker:
         """An event that ends the calls in flight."""
 
     async def follow(self, runner: web.AppRunner, connections: Connections) -> None:
-        """React to the keeper's messages until it has ended."""
+        """React to the messages of the keeper (the parent process) until the keeper has ended."""
         self._serving = runner, connections
         try:
             while True:
@@ -153,7 +153,7 @@ class Worker:
         self._channel.send(Reply(number, await self.answers[name]()))
 
     async def _configure(self, message: Configure) -> None:
-        """Use another text of the configuration, and tell the keeper whether this was possible."""
+        """Use another text of the configuration, and tell the keeper (the parent process) whether this was possible."""
         gateway = self._gateway
         try:
             loaded = await asyncio.to_thread(_loaded, self._start, message.text, gateway.registry)
@@ -183,7 +183,10 @@ def _effective(loaded: config_load.Loaded, start: Start) -> Config:
 
 
 async def serve(descriptor: int, log: Logger) -> None:
-    """Serve until the keeper or a signal ends this process. `descriptor` is that of the connection to the keeper."""
+    """Serve until the keeper (the parent process) or a signal ends this process.
+
+    `descriptor` is the file descriptor of the connection to the keeper.
+    """
     channel = await Channel.open(socket.socket(fileno=descriptor))
     start = await channel.receive()
     if not isinstance(start, Start):
@@ -247,15 +250,17 @@ async def _serve(
 
 
 def _calls(app: web.Application, state: Path) -> Calls:
-    """Return the function that serves calls here, and passes all other requests on to the keeper."""
+    """Return the function that serves calls here, and passes all other requests on to the keeper (parent process)."""
     routes = app[CALL_ROUTES]
     pages = Pages(routes.guard, state)
     return lambda _others, request: routes.handle(pages.handle, request)
 
 
 def _handle_signals(worker: Worker) -> None:
-    """Drain after the first SIGTERM or SIGINT, and end the calls after the second. Ignore the signals that only the
-    keeper handles.
+    """Set how this process reacts to signals.
+
+    After the first SIGTERM or SIGINT it waits for its calls and ends, and after the second it ends the calls at once.
+    It ignores the signals that only the keeper (the parent process) handles.
     """
     loop = asyncio.get_running_loop()
     signalled = asyncio.Event()
@@ -271,7 +276,10 @@ def _handle_signals(worker: Worker) -> None:
 
 
 def main() -> int:
-    """Run a worker, and return its exit status. The first argument is the descriptor of the connection."""
+    """Run a worker, and return its exit status.
+
+    The first argument of the command line is the file descriptor of the connection to the keeper (the parent process).
+    """
     gc.freeze()
     gc.enable()
     raise_descriptor_limit()

@@ -84,7 +84,9 @@ def irisgate_gateway() -> Callable[..., AbstractAsyncContextManager[RunningGatew
 
 @pytest.fixture
 def irisgate_chunkings() -> Callable[[bytes], Iterator[list[bytes]]]:
-    """Return a function that cuts a stream into chunks, and yields one list of chunks for each of several sizes.
+    """Return a function that cuts a stream into chunks in several ways.
+
+    The function yields a list of chunks for each of several chunk sizes.
 
     >>> [len(chunks) for chunks in irisgate_chunkings(b"data: {}")]
     [8, 4, 3, 2, 1]

@@ -72,7 +72,7 @@ SOUND = [name for name in NAMED if name not in {*BROKEN, "stall"}]
 
 
 def nanodollars(prices, counts):
-    """Return the exact cost, rounded half up once, or None if a price is missing."""
+    """Return the cost in nanodollars, computed exactly and rounded half up once, or None if a price is missing."""
     used = [(price, count) for price, count in zip(prices, counts, strict=True) if count]
     if any(price is None for price, _ in used):
         return None
@@ -84,7 +84,7 @@ def cost(record):
 
 
 def canned(conversion, scenario):
-    """Return the scenario's reply with its token counts, except counts that the dialect cannot report."""
+    """Return the scenario with token counts in its reply. Counts that the provider's dialect cannot report are 0."""
     reply = scenario.reply or Canned(text=("Hello",))
     tokens = reply.tokens
     known = Tokens(
@@ -200,7 +200,10 @@ STEPS = [
 
 
 def known(it, after):
-    """Return the minimum cost of a call whose stream ended after some events."""
+    """Return the minimum cost in nanodollars of a call whose stream ended after `after` events.
+
+    `it` is the gateway and the provider of the call (`Conversion`).
+    """
     events = upstream_events(it.conversion, CUT.reply)[:after]
     reported = [counts for _, counts in events if counts is not None]
     delivered = "".join(text for text, _ in events)
@@ -213,10 +216,10 @@ def known(it, after):
 
 
 def is_about(it, record, least):
-    """Return whether a cost is between `least` and the cost of all output that the model could have written during the
-    call.
+    """Return whether the cost in a record is plausible: at least `least`, and not above the possible maximum.
 
-    An estimated cost may differ by a few tokens, because the estimate is made before the provider's envelope is added.
+    The maximum is `least` plus the cost of all output that the model could have written during the call. An estimated
+    cost may differ by a few tokens, because the estimate is made before the provider's envelope is added.
     """
     slack = 0 if record["reported"] else nanodollars(it.prices[:2], (20, 0))
     most = least + nanodollars(it.prices[:2], (0, int(record["duration_ms"] / 1000 * TOKENS_PER_SECOND)))
@@ -302,7 +305,7 @@ EXCHANGES = exchanges("converse", "converse-stream", status=200)
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def recordings(tmp_path_factory):
-    """Yield a simulated Bedrock and a gateway with all recorded models, for one recorded reply after another."""
+    """Yield a simulated Bedrock, which sends recorded replies, and a gateway with the models of all recordings."""
     models = [model_of(parameter.values[0]) for parameter in EXCHANGES]
     async with BedrockSim(keys={KEY}, models=set(models), any_signature=True) as sim:
         provider = bedrock(sim.url, models=sorted(set(models)), flags=["bedrock_converse"])

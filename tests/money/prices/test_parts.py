@@ -339,7 +339,7 @@ def marks_of(value):
 
 
 def sent_lifetime(case, sent):
-    """Return the fields of a case that change if its cache marks do not reach the provider, or {} if they do.
+    """Return {} if all cache marks of a case have reached the provider. Otherwise, return the fields that change.
 
     Marks do not reach the provider if the client's API or the model has no cache marks.
     """
@@ -370,7 +370,7 @@ def display(counts, dialect):
 
 
 async def check(wire, tmp_path, stream, cases, events_of, whole_of):
-    """Check every case on one gateway, by the record and by the client's reply."""
+    """Check every case on one gateway: the record of the call, and the token counts in the client's reply."""
     options = {"cost_basis": "bedrock-us"} if wire.provider.startswith("bedrock") else {}
     faults = {}
     async with line(wire, tmp_path, **options) as opened:

@@ -52,7 +52,7 @@ some = settings(
 
 
 class Line:
-    """A gateway before a scripted provider of one compatibility flag, on an event loop of its own."""
+    """A gateway in front of a scripted provider with one API format, on an event loop of its own."""
 
     def __init__(self, provider, state):
         self.provider = provider
@@ -115,7 +115,7 @@ ITERATION = st.fixed_dictionaries(
 
 
 def named(iteration):
-    """Return an iteration, together with the model that iterations of its type name."""
+    """Return an item of `usage.iterations`, with the key `model` if items of this type have this key."""
     return {**iteration, "model": "claude-opus-4-8"} if iteration["type"] == "advisor_message" else iteration
 
 
@@ -154,9 +154,9 @@ CONVERSE_REPORTS = st.lists(
 
 @st.composite
 def openai_reports(draw, *, responses):
-    """Draw reports with consistent counts.
+    """Draw usage reports with consistent counts.
 
-    Cached tokens have the member name of one server, or the names of two servers.
+    Servers use different member names for cached tokens. A report has one of these names, two of them, or none.
     """
     reports = []
     for _ in range(draw(st.integers(1, 1 if responses else 4))):
@@ -198,7 +198,10 @@ METRICS = members(
 
 
 def reply_of(provider, reports, metrics):
-    """Return a stream with these reports and an unstreamed reply with the last of them, each with its content type."""
+    """Return a stream with these usage reports, and a reply without streaming that has only the last report.
+
+    Both are pairs of the bytes and the content type.
+    """
     build = {"anthropic_messages": claude_reply, "bedrock_model_invoke": claude_reply, "bedrock_converse": converse_reply,
              "openai_chat": chat_reply, "openai_responses": responses_reply}[provider]  # fmt: skip
     events, whole = build(reports, metrics if provider == "bedrock_model_invoke" else {})
@@ -360,7 +363,10 @@ ONLY_AT_THE_START = {
 @pytest.mark.parametrize("line", ["bedrock_model_invoke"], indirect=True)
 @pytest.mark.parametrize("reports", ONLY_AT_THE_START.values(), ids=ONLY_AT_THE_START)
 def test_counts_that_the_gateway_completes_for_clients_are_no_reports(line, reports):
-    """Bedrock reports some counts only in `message_start`; the gateway repeats them in `message_delta`."""
+    """Check that counts that the gateway itself adds to `message_delta` are not taken for the provider's report.
+
+    Bedrock reports some counts only in `message_start`. The gateway repeats them in `message_delta` for the client.
+    """
     (raw, content_type), _ = reply_of(line.provider, reports, {})
     record, _ = line.call("anthropic_messages", (), raw, content_type, stream=True)
     bill = BILLS[line.provider](raw, json.loads(line.upstream.requests[-1]), stream=True)

@@ -245,7 +245,7 @@ def test_a_price_list_is_found_by_the_flags(flags, bases):
 
 
 def test_a_price_list_is_inferred_only_where_allowed():
-    """Check that a price list is inferred for a provider without one, if this is allowed."""
+    """Check that a provider whose configuration names no price list gets one only if inferring is allowed."""
     provider = replace(PROVIDER, models=("gpt-4o",), cost_basis=None, price_lists=("openai",))
     finding, explicit = Prices.load(), Prices.load(infer=False)
     assert (finding.of(provider, "gpt-4o").name, finding.source(provider)) == ("openai/gpt-4o", "inferred")

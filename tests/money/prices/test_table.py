@@ -364,7 +364,7 @@ def test_a_service_tier_has_prices_of_its_own(basis, model, tier, price_in, pric
 
 
 def test_a_web_search_is_paid_for():
-    """Check that 1,000 searches cost $10 (Anthropic's price page, and both price maps)."""
+    """Check that 1,000 searches cost $10 (Anthropic's price page, LiteLLM's price map and genai-prices)."""
     priced = price_of("anthropic", "claude-sonnet-4-5")
     assert priced.cost(Usage(), extra={"web_search": 3}) == 30_000_000
     assert priced.cost(Usage(), extra={"web_search": 1}, tier="batch", at=NOW) == 10_000_000

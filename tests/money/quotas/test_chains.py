@@ -176,8 +176,9 @@ def test_a_call_counts_in_the_window_in_which_it_ends():
 
 
 def test_a_window_adds_nothing_before_its_border():
-    """Check that a window adds nothing before its border, whereas a rate allows nearly twice the capacity in a
-    minute.
+    """Check that an hourly window adds nothing before the hour ends.
+
+    A bucket that refills evenly allows nearly twice its capacity in its first minute.
     """
     rate, window = Rule("r", 60, 60, 60 * SECOND), Rule("w", 60, window=Window("hour"))
     for rule, passed in ((rate, 118), (window, 60)):

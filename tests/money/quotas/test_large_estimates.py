@@ -1,4 +1,4 @@
-"""Tests of estimates for large bodies: what is not looked at changes no estimate, and where a body is measured."""
+"""Tests of estimates for large bodies: images are not read byte by byte, and names are found between long texts."""
 
 import base64
 import json

@@ -20,7 +20,7 @@ CHAIN = [(Bucket("money", "all"),)]
 
 
 class Gateway:
-    """A gateway with one bucket, in front of a bank that it asks only when a test says so."""
+    """A gateway with one bucket whose balance a bank keeps. The gateway asks the bank only when a test says so."""
 
     def __init__(self, bank, name="a"):
         self.bank, self.name, self.now = bank, name, 0.0
@@ -34,7 +34,10 @@ class Gateway:
         return self.quotas.reserve([Claim("all", rule, amount)])
 
     def ask(self, *amounts, is_lost=False):
-        """Ask the bank on behalf of waiting calls. `is_lost` drops the reply."""
+        """Ask the bank for the amounts that waiting calls need, and return its reply.
+
+        If `is_lost` is true, the gateway does not get the reply.
+        """
         wants = [Want(amount, 0, is_partial=False) for amount in amounts]
         ask = self.quotas.slices.ask("all", self.bucket, wants)
         (answer,) = self.bank.exchange(self.name, [ask], round(self.now * SECOND))
@@ -43,7 +46,10 @@ class Gateway:
         return answer
 
     def begin(self, amount):
-        """Reserve an amount, with a question to the bank if needed. Return None for a refusal."""
+        """Reserve an amount for a call. If the gateway's slice is too small, first ask the bank for more.
+
+        Return the reservation, or None if the call is refused.
+        """
         try:
             return self.reserve(amount)
         except Exceeded as exceeded:
@@ -92,7 +98,10 @@ def test_a_hundred_gateways_spend_no_more_than_one_and_refuse_no_more(case):
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 40), st.integers(0, 40), st.integers(0, 8)), max_size=60)
 )
 def test_a_call_begins_only_if_something_is_left(calls):
-    """Check every begin against the balance less what is reserved anywhere, whatever the order of calls and records."""
+    """Check that several gateways together overdraw a bucket by less than the cost of one call.
+
+    The calls begin and end in any order.
+    """
     bank, now = MemoryBank(), 0.0
     gateways = {name: Gateway(bank, name) for name in "abc"}
     left, running = 100, []
@@ -222,7 +231,7 @@ def test_a_bucket_that_only_notifies_asks_for_nothing(gateway, bank):
 
 
 def test_a_balance_that_the_bank_reports_is_shown():
-    """Check buckets in memory, new ones, and those whose quota is not defined yet."""
+    """Check that a balance is shown for a new bucket, a bucket in memory, and a bucket whose quota is defined later."""
     quotas = Quotas(slices=Slices(clock=lambda: 0.0, until=1.0))
     quotas.configured({"all": Quota("all", 100)})
     quotas.show([Standing("later", 30, 0, 1.0, "100 0/1000000000", 0)])

@@ -1,4 +1,4 @@
-"""The slices that a keeper lends to its workers."""
+"""The parts of quota balances that the parent process (the keeper) lends to its workers."""
 
 import pytest
 
@@ -12,7 +12,7 @@ KEY = Bucket("money", "all")
 
 
 class Keeper:
-    """A lender, and what it has told its workers."""
+    """A `Lender` of quota balances, with a list of the messages that it has sent to its workers."""
 
     def __init__(self):
         self.quotas, self.told = Quotas(), []

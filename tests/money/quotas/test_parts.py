@@ -1,4 +1,6 @@
-"""Tests of the quotas of a call with several attempts: each bucket is charged the parts of its own offers."""
+"""Tests of the quotas of a call with several attempts, each at another offer (a model of a provider).
+
+A bucket is charged the amounts of the offers to which it belongs."""
 
 from collections import Counter
 
@@ -24,7 +26,7 @@ amounts = st.integers(0, 10**6)
 
 
 def reserved(quotas, chosen):
-    """Reserve in all buckets of the offers. Return the reservation."""
+    """Return a reservation for a call in all buckets of several offers. `chosen` has a set of buckets for each offer."""
     names = {bucket.name for buckets in chosen for bucket in buckets}
     claims = [Claim(rule.name, rule, 5) for rules in RULES.values() for rule in rules if rule.name in names]
     chains = {f"offer {number}": tuple((bucket,) for bucket in buckets) for number, buckets in enumerate(chosen)}
@@ -76,7 +78,10 @@ def test_a_bucket_of_two_parts_has_one_charge_with_the_last_balance():
 
 
 def test_a_replaced_process_has_a_bill_for_each_attempt():
-    """Check that the process that keeps the balances charges all bills, with a reservation and without one."""
+    """Check that every attempt of a call is charged when another process has ended the call.
+
+    The process that keeps the balances charges the bills, with a reservation and without one.
+    """
     first, second = ((("money", "m1", ""),),), ((("money", "m1", ""),), (("money", "m2", ""),))
     bill = Bill(first, 1, 0, 30, True, (Bill(second, 1, 0, 12),))
     quotas = Quotas(clock=lambda: SECOND)

@@ -75,7 +75,7 @@ def kept(state):
 
 
 async def started(state):
-    """Start the parts that read the state, as a gateway does.
+    """Open the store and apply the journal, as a starting gateway does.
 
     Return the ids of all calls, and the total number of calls.
     """
@@ -154,7 +154,10 @@ async def test_a_damaged_database_is_made_anew_from_what_can_be_read(state, capf
 
 
 async def test_one_bad_page_costs_the_rows_of_that_page_alone(state, capfd):
-    """Check repairs with one damaged page, for every fifth page: each succeeds and keeps the rows of other pages."""
+    """Check repairs of a database with one damaged page: they succeed, and keep the rows of all other pages.
+
+    Every fifth page is damaged in turn.
+    """
     path = state / "irisgate.db"
     good, size = path.read_bytes(), page_size(state)
     lost, chance = [], random.Random(0)
@@ -248,7 +251,7 @@ async def test_half_a_line_at_the_end_is_reported_and_cut_off(state, capfd):
 
 
 async def test_lines_that_can_be_read_by_now_are_applied(state, capfd):
-    """Check that lines that an older release could not read are applied by a release that can."""
+    """Check that a repair applies lines of the journal that an older release could not read but this release can."""
     unreadable = state / "journal" / "unreadable"
     unreadable.touch(0o600)
     unreadable.write_bytes(LINE + b"\nnonsense\n")

@@ -39,10 +39,9 @@ def sockets(count):
 
 
 def answered(message, descriptors):
-    """Return both ends of a hand-over socket. The end of the running gateway has already sent an answer with
-    descriptors.
+    """Return both ends of a hand-over socket: first the new process's end, then the running gateway's end.
 
-    The first end is for the new process.
+    The running gateway's end has already sent an answer with descriptors.
     """
     ours, theirs = socket.socketpair()
     data = json.dumps(message).encode()
@@ -86,7 +85,10 @@ def test_a_state_without_the_one_lock_is_a_failure(message, count):
 
 @pytest.mark.parametrize("cut", [1, 2, 3])
 def test_a_length_that_comes_in_two_parts_is_read_whole(cut):
-    """Check that a length whose bytes come apart is read, with all descriptors, and that a rest is awaited."""
+    """Check that the receiver waits for the rest of a message whose length arrives in two parts.
+
+    Descriptors that come with either part are received.
+    """
     ours, theirs = socket.socketpair()
     with ours, theirs, socket.socket() as one:
         data = json.dumps(sockets(2)).encode()
@@ -116,7 +118,7 @@ def test_a_connection_that_ends_within_the_length_is_broken():
 
 @asynccontextmanager
 async def giving(state, listeners):
-    """Run a gateway that is ready to hand over. To simulate many listeners, its listener counts `listeners` times."""
+    """Run a gateway that is ready to hand over, as if it had `listeners` listeners. It has only one."""
     state.mkdir(mode=0o700)
     async with gate(state, {}) as gateway:
         running, replaced = gateway.running, []
@@ -165,12 +167,15 @@ async def test_a_state_that_cannot_be_sent_leaves_the_gateway_serving(tmp_path):
 
 
 def followers():
-    """Return the number of tasks that follow a spool or the journal."""
+    """Return the number of tasks that read new lines of a journal, or of a spool (another process's journal)."""
     return sum("_follow" in task.get_coro().__qualname__ for task in asyncio.all_tasks())
 
 
 async def test_a_hand_over_that_is_cancelled_at_any_step_is_undone(tmp_path):
-    """Check that after a cancelled hand-over nothing is followed twice, because entries would then be applied twice."""
+    """Check that after a cancelled hand-over each journal is read by one task only.
+
+    With two tasks, entries would be applied twice.
+    """
     state = tmp_path / "state"
     async with giving(state, 1) as (gateway, _):
         parts = gateway.running.gateway

@@ -1,4 +1,6 @@
-"""Tests that a hook that blocks the event loop is interrupted, whatever it waits for, and that nothing else is."""
+"""Tests that a hook of a plugin is interrupted if it blocks the event loop, whatever it waits for.
+
+No other code is interrupted."""
 
 import asyncio
 import re

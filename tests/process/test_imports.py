@@ -92,8 +92,9 @@ def test_the_version_is_printed_without_the_gateway(tmp_path):
 
 
 def test_a_configuration_is_checked_without_the_parts_that_serve(tmp_path):
-    """Check what is imported without plugins of other packages. Their routes are compared with those of the parts that
-    serve.
+    """Check that `irisgate check` does not import the modules that serve calls.
+
+    Plugins of other packages are left out, because the check compares their routes with those of the serving modules.
     """
     file = tmp_path / "config.hujson"
     file.write_text(MINIMAL)
@@ -110,5 +111,5 @@ def run(code, state, *arguments):
 
 
 def unneeded(modules, packages):
-    """Return the modules of these packages."""
+    """Return those of the imported `modules` that belong to one of `packages`."""
     return [name for name in modules if f"{name}.".startswith(tuple(f"{one}." for one in packages))]

@@ -43,7 +43,7 @@ def state(tmp_path):
 
 
 def doctor(capfd, state, config):
-    """Return the results about the database."""
+    """Run `irisgate doctor`, and return its results about the database."""
     main(["doctor", "--state", str(state), "--config", str(config), "--json"])
     checks = json.loads(capfd.readouterr().out)["checks"]
     return [(each["state"], each["message"]) for each in checks if each["check"] == "database"]

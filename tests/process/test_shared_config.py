@@ -25,7 +25,7 @@ class Version:
 
 
 class Versions:
-    """The versions in a database, which may be away."""
+    """The versions of the configuration in a simulated database. With `is_away`, the database cannot be reached."""
 
     def __init__(self):
         self.all, self.is_away = [], False
@@ -47,7 +47,7 @@ class Versions:
 
 
 class File:
-    """The file of a gateway. A text with "bad" in it cannot be used there."""
+    """The configuration's file of a gateway. The gateway cannot use a text that contains "bad"."""
 
     def __init__(self, text):
         self.text, self.on_disk, self.who = text, text.encode(), None
@@ -74,7 +74,10 @@ def versions():
 
 @pytest.fixture
 def gateway(tmp_path, versions):
-    """Return a function that makes a gateway with a state folder of this name, and returns its file and sharing."""
+    """Return a function that makes a gateway from the name of its state folder and the text of its configuration.
+
+    The function returns the gateway's file, its `SharedConfig` and its log.
+    """
 
     def one(name, text):
         state, lines = tmp_path / name, Lines()

@@ -159,7 +159,7 @@ def installed(wheel, tmp_path_factory):
 
 @pytest.fixture
 def testkit(installed, wheel):
-    """Yield the environment, with the additional packages of the demo for one test."""
+    """Yield the environment for one test, with the packages that the demo needs. Remove botocore after the test."""
     installed.add(f"{wheel}[testkit]")
     yield installed
     installed.remove("botocore")
@@ -167,7 +167,10 @@ def testkit(installed, wheel):
 
 @pytest.fixture(scope="module")
 def zenith(installed, tmp_path_factory):
-    """Return the environment with pytest and another author's package of plugins, for the last tests of this file."""
+    """Return the environment, with pytest and another author's package of plugins.
+
+    Only the last tests of this file use this fixture, because the packages stay installed.
+    """
     installed.add(built(write_project(tmp_path_factory.mktemp("zenith") / "zenith"), "--wheel"), "pytest")
     return installed
 

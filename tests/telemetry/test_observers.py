@@ -1,4 +1,4 @@
-"""Tests that observers get records in threads beside the event loop, and that no observer can disturb another."""
+"""Tests that observers get records in threads of their own, and that no observer can disturb another."""
 
 import threading
 

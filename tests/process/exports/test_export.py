@@ -24,7 +24,10 @@ class Crash(Exception):
 
 
 class Crashing:
-    """Passes calls on to a store or a destination, until `left` operations were begun or ended."""
+    """Passes method calls on to a store or a destination, until it simulates a crash.
+
+    Each method call takes two steps, its beginning and its end. The iterator `left` counts the steps down to the crash.
+    """
 
     def __init__(self, inner, left):
         self._inner = inner
@@ -69,7 +72,7 @@ async def fill(store, *names, at=NOON):
 
 
 async def run(store, folder, left=None, **more):
-    """Export everything. With `left`, crash after this number of beginnings and ends of operations."""
+    """Export everything. With `left`, crash after this number of steps (see `Crashing`)."""
     exports, target = store.exports, FolderTarget(folder)
     if left is not None:
         steps = iter(range(left, -1, -1))

@@ -1,4 +1,4 @@
-"""Tests of the bodies of calls that a worker sends to its keeper over their connection."""
+"""Tests of the bodies of calls that a worker sends to its parent process (the keeper)."""
 
 import asyncio
 import socket
@@ -12,7 +12,7 @@ from gateway.store.captured import CapturedBodies, CapturedBody
 
 
 class Capture:
-    """The bodies of a call, of which each has one text."""
+    """The request body and the reply body of a call. Both have the same text."""
 
     def __init__(self, text):
         body = CapturedBody({"x-text": text}, text.encode("utf-8", "replace"), False)
@@ -25,7 +25,7 @@ class Capture:
 
 @pytest.fixture
 async def ends():
-    """Return the two ends of a connection."""
+    """Yield the two ends of a connection between a worker and its parent process (the keeper)."""
     pair = [await Channel.open(one) for one in socket.socketpair()]
     yield pair
     for one in pair:

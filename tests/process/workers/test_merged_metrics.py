@@ -53,12 +53,12 @@ def merging(keeper):
 
 
 def sent(metrics):
-    """Return the metrics of a worker as they arrive at the keeper."""
+    """Return the metrics of a worker in the form in which the keeper (the parent process) receives them."""
     return TRANSFER.decode(msgspec.json.encode(families(metrics.registry)))
 
 
 async def values(merging, *answers):
-    """Return the samples of the text. The answers are those of the workers 0, 1 and so on."""
+    """Return the samples in the merged text. `answers` are the metrics of the workers 0, 1 and so on."""
     return await merged_values(merging, {str(slot): answer for slot, answer in enumerate(answers)})
 
 

@@ -383,7 +383,7 @@ async def test_without_a_keeper_a_page_is_a_503_in_json(both, tmp_path):
 
 @asynccontextmanager
 async def keeper_that_says(state, reply):
-    """Put a keeper in the place of the real one. It sends a reply to each request, and closes the connection."""
+    """Replace the keeper (the workers' parent process) by a server that sends `reply` and closes the connection."""
 
     async def answer(reader, writer):
         await reader.readuntil(b"\r\n\r\n")

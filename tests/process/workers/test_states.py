@@ -29,7 +29,7 @@ LONG_RESTS = {"resilience": {"circuit_breaker": {"open_seconds": 300}}}
 
 
 class Workers:
-    """The connections of the keeper to its workers, some of which may be silent or gone."""
+    """The connections of the keeper (the parent process) to its workers. Some workers may not answer or have ended."""
 
     def __init__(self, *gates):
         self.answers = {name: answers(gw.running.gateway) for name, gw in zip("ab", gates, strict=True)}
@@ -53,7 +53,10 @@ def providers(sim):
 
 @pytest.fixture
 async def three(tmp_path, bedrock_sim, monkeypatch):
-    """Yield the keeper, the workers and the connections between them. The keeper asks for each reader anew."""
+    """Yield the keeper (the parent process), its workers and the connections between them.
+
+    The keeper caches no answers of the workers: it asks them for each request.
+    """
     monkeypatch.setattr(states, "FRESH_SECONDS", 0.0)
     async with AsyncExitStack() as stack:
         gates = []

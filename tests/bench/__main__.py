@@ -29,7 +29,10 @@ NAMES = (*(case.name for case in CASES), *(addition.name for addition in ADDITIO
 
 
 async def measure(folder, figures, *, names=NAMES, quick=False):
-    """Add the figures of the cases with these names. `quick` measures one short round of each."""
+    """Measure the cases with these names, and add the results to `figures`.
+
+    If `quick` is true, measure only one short round of each case.
+    """
     begun, cases = time.monotonic(), [case for case in CASES if case.name in names]
     additions = [addition for addition in ADDITIONS if addition.name in names]
     count = len(cases) + len(additions) + 1
@@ -49,7 +52,7 @@ async def measure(folder, figures, *, names=NAMES, quick=False):
 
 
 def _interrupt(number, frame):
-    """End the run and its systems. A second signal is ignored, because it would interrupt this."""
+    """End the run and the measured systems. A second signal is ignored, because it would interrupt the clean-up."""
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, signal.SIG_IGN)
     signal.default_int_handler(number, frame)

@@ -4,8 +4,8 @@
   so that the windows differ in nothing else.
 - Each connection sends one request in a window, and the window ends with the last reply. So each window has the same
   calls and chunks.
-- The windows of a round are half a second apart. So what other programs do to the machine's speed affects both, and
-  the difference between them is known better than either of them.
+- The windows of a round are half a second apart. So other programs slow both windows equally, and the difference
+  between the windows is more exact than the time of either window.
 """
 
 import asyncio

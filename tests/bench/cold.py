@@ -25,7 +25,7 @@ LISTS = ("the list of models, first", "the list of models, rendered", "a model t
 
 
 async def decisions(setup, plugin, through):
-    """Return the rows of the report about one setup: the time that each first decision takes.
+    """Return the rows of the report about one setup: the times of decisions for which no result is cached.
 
     The setup's calls pass through the middlewares in the chain `through`.
     """

@@ -80,8 +80,10 @@ def _figures(times):
 
 
 async def _probes(place, pid, count):
-    """Return the median and the slowest hundredth of health checks on new connections, in milliseconds: two values for
-    wall time, and two for the gateway's CPU time.
+    """Return the median and the 99th percentile of the times of health checks, in milliseconds.
+
+    There are four numbers: two for the wall time, and then two for the gateway's CPU time. Each health check has a new
+    connection.
     """
     times, cpu = [], []
     for number in range(WARM_UP + count):
@@ -114,8 +116,9 @@ def _row(name, figures, alone):
 
 
 async def measured(streams, probes):
-    """Return a table of the milliseconds of health checks for each of `WAYS`, beside streams that are not read and
-    streams that are read.
+    """Return a table of the times of health checks in milliseconds, for each kind of stream in `WAYS`.
+
+    The health checks run beside streams whose clients read nothing, and beside streams whose clients read.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()

@@ -33,7 +33,10 @@ async def nothing(_call):
 
 
 async def with_headers(call):
-    """Compute the extra headers that the caller's grants add, as `attempt` does. No request is sent to a provider."""
+    """Compute the headers that the caller's grants add to a request, and return a fixed answer.
+
+    This takes the place of sending the request to a provider.
+    """
     call.plan.headers[call.offers[0].name]
     return ANSWER
 
@@ -43,8 +46,11 @@ PAST = chain(last=nothing)
 
 
 async def measured(folder, sizes=SIZES, **options):
-    """Return the measured microseconds: identity by mode, grants by way of growth (`sizes.py`) and size, and cold costs
-    by name and way of growth.
+    """Return three tables of measured microseconds.
+
+    - The time to identify a caller, by identity mode.
+    - The time to apply grants, by the way in which the grants grow (`sizes.py`), with one number for each size.
+    - The costs without cached results, by name and way in which the grants grow.
     """
     plugin = discover().flags["openai_chat"]
     once = {}

@@ -170,8 +170,10 @@ class Simulation:
         return None
 
     def _bank_left(self):
-        """Return what calls may still reserve: the balance by the records, less what calls have spent since then, what
-        they have reserved, and what killed gateways hold until their leases end.
+        """Return the amount that calls may still reserve in the bucket.
+
+        This is the balance according to the records that the bank has, minus three amounts: what calls have spent
+        without a record at the bank, what they have reserved, and what killed gateways hold until their leases end.
         """
         if NAME not in self.bank.buckets:
             return self.case.capacity

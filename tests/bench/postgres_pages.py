@@ -4,8 +4,9 @@ Run by hand: `python -m tests.bench.postgres_pages [URL [NAME]]`. Without a URL,
 the end. A database with tables is used as it is. With `NAME`, only answers with this text in their name are measured.
 
 Each figure is the smallest of several requests, one after the other over loopback. One request before them fills caches.
-CPU time is that of the gateway's process, with the client, and that of the server's processes for the gateway, if the
-server is on this machine. An answer is marked by the sum of both, which is its wall time on an idle machine.
+There are two CPU times: that of the gateway's process, which includes the client, and that of PostgreSQL's processes for
+the gateway, if PostgreSQL runs on this machine. An answer is marked as too slow if their sum exceeds the bound. The sum
+is the wall time on an idle machine.
 """
 
 import asyncio
@@ -79,7 +80,10 @@ def first_row(place, query):
 
 
 def server_times(connection):
-    """Return the CPU time in milliseconds of the server's processes for gateways, by process. Other machines' are 0."""
+    """Return the CPU time in milliseconds of each PostgreSQL process that serves a gateway, by process id.
+
+    The result is empty if PostgreSQL runs on another machine.
+    """
     found = connection.execute("SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'irisgate re%'")
     files = {pid: Path(f"/proc/{pid}/schedstat") for (pid,) in found}
     return {pid: int(file.read_text().split()[0]) / 1e6 for pid, file in files.items() if file.exists()}

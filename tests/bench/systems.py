@@ -139,7 +139,7 @@ def _configuration(upstream, folder, *, many=False, filters=()):
 
 @asynccontextmanager
 async def _irisgate(upstream, folder, *, workers=None, **kind):
-    """Run the gateway. With `workers`, it has so many worker processes, and may use every processor of the machine."""
+    """Run the gateway. If `workers` is given, run it with this number of worker processes, on all processors."""
     config, plugins, state = folder / "config.hujson", folder / "plugins", folder / "state"
     config.write_text(json.dumps(_configuration(upstream, folder, **kind)))
     plugins.mkdir()

@@ -138,7 +138,10 @@ def collected(today: date) -> dict[Key, Row]:
 
 
 def _completed(rows: Mapping[Key, Row]) -> Iterator[tuple[Key, Row]]:
-    """Yield rows with added prices, which a map has only for the other form of the id (with or without version)."""
+    """Yield rows that get prices from another row, which has the same model id with or without its version.
+
+    A price map may have some prices of a model only under one form of the id.
+    """
     for where, row in rows.items():
         short = replace(where, model=_VERSION.sub("", where.model))
         other = rows.get(short)
@@ -170,9 +173,10 @@ def _parse(entry: Mapping[str, Any]) -> Row:
 def _kept(
     before: Mapping[Key, Row], latest: Mapping[Key, Row], rows: Mapping[Key, Row], today: date
 ) -> Iterator[tuple[Key, Row]]:
-    """Yield the rows that are missing in the maps, wholly or in part. `rows` has the models that the maps still have.
+    """Yield the rows to keep although the price maps no longer list them, or no longer list all of their prices.
 
-    A row of another day is not kept if the model still has a row, because the row would hide a later price.
+    `before` are the rows of the present table. `latest` and `rows` are those of the maps. If the maps still list the
+    model, a row for another day is not kept, because it would hide a later price.
     """
     living = {(where.book, where.model, where.geo) for where in (*latest, *rows)}
     for where, old in before.items():
@@ -186,9 +190,10 @@ def _kept(
 
 
 def _dates(where: Key, history: History, source: str) -> dict[Key, Row]:
-    """Return the rows of other times.
+    """Return the rows for the past and future prices of a model.
 
-    If today's price has a first day, also return a row without prices for the time before.
+    If today's price has a first day, also return a row without prices that begins on that day. `_with_dates` replaces
+    it by the row with today's price.
     """
     dates = {
         replace(where, since=since): replace(row, source=source, why="history") for since, row in history.others.items()

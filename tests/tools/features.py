@@ -397,7 +397,11 @@ BY_HEADERS = {
 
 
 def verdict(conversion, name):
-    """Return `NONE`, `CARRIED`, `PART`, `DROPPED` or `REFUSED`."""
+    """Return what a conversion does with the feature `name`.
+
+    The result is `CARRIED`, `PART` (partly carried), `DROPPED`, `REFUSED`, or `NONE` if the client's dialect lacks the
+    feature.
+    """
     headers = BY_HEADERS.get((conversion.client.name, name))
     if headers is None and conversion.dialect not in FEATURES[name]:
         return NONE
@@ -442,8 +446,9 @@ def _cell(conversions_of_client, name):
 
 
 def losses():
-    """Return two values for each conversion, by its name: its order in the data, and the features that it does not
-    fully carry.
+    """Return two values for each conversion: its `Loss.order`, and the features that it does not fully carry.
+
+    The key is the conversion's name.
     """
     orders = {
         f"{conversion.client}__{conversion.provider}": conversion.loss.order for conversion in conversions(REGISTRY)

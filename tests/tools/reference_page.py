@@ -92,7 +92,10 @@ def _types() -> frozenset[str]:
 
 
 def _links(name: Name, part: Part) -> list[str]:
-    """Return links to the types in a signature. A name without a module is one of the same module, if there is one."""
+    """Return links to the types in a signature.
+
+    A type's name without a module means the type of this name in the same module, or else in another module.
+    """
     words = dict.fromkeys(re.findall(r"[\w.]+", name.signature.replace("...", "")))
     ways = ((f"{part.prefix}.{word}", f"framing.{word}", word) for word in words if word != name.name)
     titles = (next(filter(_types().__contains__, way), "") for way in ways)

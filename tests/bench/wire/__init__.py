@@ -60,8 +60,9 @@ class Wire:
     async def windows(self, port, request, *, connections, warm_ms, window_ms, drained, pids=(), preface=b""):
         """Run the load client during an `async with` block.
 
-        It yields a function that measures one window and returns the results. All windows use the same connections. In
-        drained windows of 0 ms, each connection sends one request.
+        The block gets a function that measures one window and returns the results. All windows use the same
+        connections. If `drained` is true, a window ends only when all requests have a reply. With `window_ms=0`, each
+        connection then sends one request in a window.
         """
         files = (self._written("preface", preface), self._written("request", request))
         words = (port, *files, connections, warm_ms, window_ms, int(drained), *pids)

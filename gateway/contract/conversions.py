@@ -105,10 +105,9 @@ def _between(registry: Registry, client: Plugin, provider: Plugin) -> Iterator[C
 def _way(
     registry: Registry, client: Plugin, provider: Plugin, dialect: str, upstream: str
 ) -> tuple[Way | None, tuple[str, ...]]:
-    """Return the kind of the conversion and the operations that it converts. Return None and () if there is no
-    conversion.
+    """Return the kind of the conversion from a client's API format to a provider's, and the converted operations.
 
-    `dialect` is the client's dialect, and `upstream` is the provider's.
+    Return None and () if there is no conversion. `dialect` is the client's dialect, and `upstream` is the provider's.
     """
     if dialect == upstream:
         if client.name == provider.name:

@@ -25,7 +25,7 @@ def members_of(protocol: type) -> Mapping[str, Any]:
 
 
 def function_fault(name: str, arguments: tuple[str, ...], function: Any, *, may_wait: bool) -> str:
-    """Return the fault of a function or method, and the correction. Return "" if there is no fault.
+    """Return a message with the fault of a function or method and the correction, or "" if there is no fault.
 
     `may_wait` is true if the function may be `async`.
     """

@@ -98,7 +98,7 @@ def _described(distribution: Distribution, member: str) -> str:
 
 
 def _first(name: str) -> Distribution | None:
-    """Return the first package with this name on Python's path. Python imports the modules of this package."""
+    """Return the first package with this name on Python's path. If there are several, Python imports only this one."""
     try:
         return Distribution.from_name(name) if name else None
     except PackageNotFoundError:

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 
 def fields_by_key(model: type[BaseModel]) -> Mapping[str, str]:
-    """Return the name of the field for each key in the configuration. A field with aliases has several keys."""
+    """Return the names of all fields by their keys in the configuration. A field with aliases has several keys."""
     return {key: name for name, info in model.model_fields.items() for key in _keys(name, info, model.model_config)}
 
 

@@ -138,8 +138,8 @@ class ModelRefresh:
 async def use_models(gateway: Gateway) -> None:
     """Put the providers' last lists of models into use. Do nothing if they are in use already.
 
-    A thread computes what calls need of the configuration with these models. If the configuration is reloaded or a list
-    changes meanwhile, this is computed again.
+    A thread prepares the configuration with these models for use by calls. If the configuration is reloaded or a list
+    changes meanwhile, the work is done again.
     """
     models = gateway.models
     while True:

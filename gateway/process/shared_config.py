@@ -75,7 +75,9 @@ class Known(msgspec.Struct, frozen=True):
 
 
 class SharedConfig:
-    """Keeps the file of one gateway and the versions in the database the same. `state` is the state folder."""
+    """Keeps the configuration's file of one gateway equal to the newest version in the database.
+
+    `state` is the state folder."""
 
     def __init__(self, versions: Configurations, file: OwnFile, state: Path, log: Logger) -> None:
         self._versions, self._file, self._log = versions, file, log

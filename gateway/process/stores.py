@@ -81,7 +81,7 @@ class SharedQuotas(NamedTuple):
 def shared_quotas(
     config: Config, state: Path, quotas: Quotas, follower: JournalFollower, log: Logger
 ) -> SharedQuotas | None:
-    """Return the parts for sharing the balances of quotas, or None if this gateway does not share them."""
+    """Return the objects that share the balances of quotas with other gateways, or None if this gateway shares none."""
     postgres = config.storage.postgres
     if postgres is None or postgres.sharing is None:
         return None

@@ -113,7 +113,10 @@ def rows_by_key(entries: Iterable[Entry]) -> dict[Key, Entry]:
 
 
 def prices_of(entry: Entry) -> dict[str, Decimal]:
-    """Return all prices in a row of a price list (see `PathPrices`)."""
+    """Return all prices in a row of a price file by tier, kind and prompt length.
+
+    An example of a key is `batch input above 200000`.
+    """
     found = dict(_tier(entry, ""))
     for tier, prices in entry.items():
         if isinstance(prices, Mapping):

@@ -202,9 +202,10 @@ def _steps(prices: Entry, standard: Units) -> Steps:
 
 
 def _complete(steps: Steps, standard: Steps) -> Steps:
-    """Return the prices `steps` of a tier, completed for the prompt lengths that only the tier `standard` lists.
+    """Return `steps`, the prices of a tier by prompt length, with the prompt lengths that only `standard` has.
 
-    The added prices are unknown, because the tier's own price for such a prompt length is not published.
+    `standard` has the prices of the standard tier. The added prices are unknown, because the other tier does not list
+    them.
     """
     known = {above for above, _ in steps}
     missing = [(above, UNKNOWN) for above, _ in standard if above not in known]

@@ -283,7 +283,7 @@ class Quotas:
         return self._money.charge_unreserved(rules, amount, now)
 
     def _set_undefined_aside(self, buckets: Iterable[tuple[str, str]], now: int) -> None:
-        """Take those buckets whose quota is not defined out of use, and keep their balances.
+        """Take out of use all buckets whose quota is not defined, and keep their balances.
 
         `buckets` are pairs of a bucket's name and its rule as text (`Rule.terms`).
         """
@@ -393,7 +393,7 @@ class Quotas:
 
 
 def money_terms(chains: ChainTerms) -> MoneyTerms:
-    """Return the chains that consist of buckets of money."""
+    """Return the chains of money buckets among the chains of buckets that pay for a call."""
     return tuple(tuple((name, terms) for _, name, terms in chain) for chain in chains if chain[0][0] == "money")
 
 

@@ -118,7 +118,7 @@ def _short(chain: Links, amount: int) -> Short | None:
 
 
 def exceeded(chain: Links, now: int, amount: int) -> Exceeded:
-    """Return the refusal of a call by a chain, with the seconds to wait.
+    """Return the exception for a call that a chain of buckets refuses, with the seconds to wait.
 
     If the balance is above 0, calls in flight have reserved all of it, and a retry may succeed when one of these calls
     ends. In this case, the wait is at most `RETRY_AFTER_BUSY`.

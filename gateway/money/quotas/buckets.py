@@ -204,7 +204,7 @@ class LiveBucket:
         self.calls += 1
 
     def release(self, _name: str, amount: int) -> None:
-        """Release what `reserve` has reserved."""
+        """Release an amount that `reserve` has reserved for a call."""
         self.reserved -= amount
         self.calls -= 1
 

@@ -53,7 +53,7 @@ class Need(NamedTuple):
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """A gateway's request to the bank, which keeps the balances, about one bucket."""
+    """A gateway's request about one bucket, sent to the bank (the service that keeps the balances)."""
 
     bucket: str
     rule: Rule
@@ -111,7 +111,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """The balance of a shared bucket as the bank reports it, so that pages can show it."""
+    """The balance of a shared bucket, as reported by the bank (the service that keeps the balances), to be shown."""
 
     bucket: str
     amount: int
@@ -134,9 +134,10 @@ class Bank(Protocol):
 
     @property
     def needs_reports(self) -> bool:
-        """Whether the bank learns how much of a rate limit was used only from `Ask.spent`, and not from call records.
+        """Whether `Ask.spent` is the only report from which the bank learns how much of a rate limit was used.
 
-        While such a bank cannot be reached, calls use the last known balances of rate limits.
+        Other banks read the records of calls. While a bank that needs reports cannot be reached, calls use the last
+        known balances of rate limits.
         """
 
     async def open(self, asks: Sequence[Ask]) -> Sequence[Answer]:

@@ -6,8 +6,9 @@ Calls reserve an estimated amount in the buckets, and are charged the amount tha
 - A call may begin if the balance minus all reserved amounts is above zero, even if the call will cost more than that.
   Otherwise a large call could be refused for ever. A bucket can be overdrawn by at most the cost of one call, if no
   call costs more than it reserved.
-- A claim is on one bucket, or on a chain of buckets. A chain is charged in order: what a bucket cannot pay, the next
-  bucket pays. Only the last bucket can be overdrawn. A chain refuses a call if all its buckets together are empty.
+- A claim is an amount that a call reserves in one bucket or in a chain of buckets. A chain is charged in order: what a
+  bucket cannot pay, the next bucket pays. Only the last bucket can be overdrawn. A chain refuses a call if all its
+  buckets together are empty.
 - If several claims of a call charge the same bucket, only the highest of the amounts is charged.
 
 `buckets.py` has the arithmetic of a bucket, and `bucket_chains.py` the arithmetic of a chain. Other modules decide the
@@ -66,7 +67,7 @@ class Claim(NamedTuple):
 
     @property
     def chain(self) -> tuple[str, ...]:
-        """The names of all buckets of the claim, in the order in which they are charged."""
+        """The names of the buckets in which the claim reserves its amount, in the order in which they are charged."""
         return self.bucket, *(name for name, _ in self.overdraft)
 
 
@@ -121,7 +122,7 @@ class Ledger:
         return len(self._live)
 
     def reserve(self, claims: Sequence[Claim], now: int) -> Reservation:
-        """Reserve the amount of each claim of a call.
+        """Reserve the amounts of a call. A claim is an amount for one bucket, or for a chain of buckets.
 
         Raises `Exceeded`, and reserves nothing, if a bucket or chain refuses the call. If several buckets or chains
         refuse the call, the exception names the one with the longest `retry_after`.
@@ -153,11 +154,11 @@ class Ledger:
         only: Container[tuple[str, ...]] | None = None,
         estimated: bool = False,
     ) -> tuple[Charge, ...]:
-        """Charge the used amount to all claims of a reservation, or to those in `only`, and release the reservation.
+        """Charge the used amount to all buckets and chains in a reservation, and release the reservation.
 
-        `only` has a tuple of bucket names for each claim to charge. If the reservation has been charged or released
-        before, this method changes nothing, and returns the same charges. A bucket is also charged if its quota is no
-        longer configured.
+        With `only`, charge only those buckets and chains whose tuples of bucket names are in `only`. If the reservation
+        has been charged or released before, this method changes nothing, and returns the same charges. A bucket is also
+        charged if its quota is no longer configured.
         """
         if reservation.charges is None:
             _end(reservation)
@@ -166,9 +167,10 @@ class Ledger:
         return reservation.charges
 
     def charge_parts(self, reservation: Reservation, parts: Sequence[Part], now: int) -> tuple[Charge, ...]:
-        """Charge several amounts, each to its own claims of a reservation, and release the reservation (as `charge`).
+        """Charge several amounts, each to some of the buckets or chains in a reservation, and release the reservation.
 
-        A bucket to which several of the amounts are charged gets one charge, of their sum.
+        If several amounts are charged to the same bucket, the bucket gets one charge with the sum. A second call for
+        the same reservation changes nothing, as with `charge`.
         """
         if reservation.charges is None:
             _end(reservation)

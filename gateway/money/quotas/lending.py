@@ -30,7 +30,7 @@ It returns whether the worker will answer or has just ended."""
 class LeaseState(msgspec.Struct, frozen=True):
     """The state of one worker's lease, that is, its share of a bucket's balance.
 
-    The keeper (the process that keeps the balances) hands this state over to the process that replaces it.
+    The keeper (the process that keeps the balances) hands this state over to the process that replaces the keeper.
     """
 
     bucket: Bucket

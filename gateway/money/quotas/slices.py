@@ -114,7 +114,7 @@ class Slices:
         return max(0, bucket.size - max(0, free))
 
     def apply(self, ask: Ask, answer: Answer, bucket: SlicedBucket) -> None:
-        """Update a bucket by the answer to `ask` of the bank, which keeps the balances."""
+        """Update a bucket after the bank, which keeps the balances, has replied to `ask` with `answer`."""
         now = self.clock()
         bucket.show(answer)
         if answer.is_closed:
@@ -241,9 +241,9 @@ class SlicedBucket(LiveBucket):
         return LiveBucket.charge(self, name, amount, now, estimated=estimated)
 
     def show(self, there: Answer | Standing) -> None:
-        """Set the balance to `there`, the balance at the bank that keeps it, minus charges that the bank does not know.
+        """Set the balance to the bank's balance (`there`), minus this gateway's charges that the bank has not got yet.
 
-        These are the charges of this gateway that have not reached the bank yet.
+        The bank is the service that keeps the balances for all gateways.
         """
         self.balance = there.amount - (self.spent - there.spent)
         self.remainder = there.remainder if 0 <= there.remainder < self.rule.period else 0

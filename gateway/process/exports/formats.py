@@ -38,7 +38,7 @@ class Encoder(Protocol):
 
 
 class CborEncoder:
-    """A CBOR sequence, compressed with zstd: Aperture's format."""
+    """An encoder of Aperture's format: a CBOR sequence, compressed with zstd."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -55,7 +55,7 @@ class CborEncoder:
 
 
 class JsonEncoder:
-    """A line of JSON for each call, compressed with gzip. Bytes are written in base64."""
+    """An encoder of JSON lines, one for each call, compressed with gzip. Bytes are written in base64."""
 
     def __init__(self) -> None:
         self.size = 0

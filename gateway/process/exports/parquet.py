@@ -33,7 +33,7 @@ _FLAGS: Final = ("stream", "reported", "estimated", "auto_cached")
 
 
 class ParquetEncoder:
-    """A Parquet file, compressed with zstd."""
+    """An encoder of a Parquet file, compressed with zstd."""
 
     def __init__(self) -> None:
         self.size = 0

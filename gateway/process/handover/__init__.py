@@ -3,6 +3,6 @@
 - `wire.py`: the messages between the two processes, on a unix socket in the state folder.
 - `giving.py`: the side of the running gateway. `taking.py`: the side of the new process.
 
-`gateway.call.spools` reads the records that the replaced process still writes. `gateway.call.keeper` makes
-reservations for the calls of that process.
+`gateway.call.spools` reads the records that the replaced process still writes. `gateway.call.keeper` reserves quota
+amounts for the calls of that process.
 """

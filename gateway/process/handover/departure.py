@@ -79,8 +79,8 @@ class Departure:
     async def undo(self) -> None:
         """Reverse `begin`.
 
-        Resume writing the journal and the store, add the records of the spool to the store, and accept connections
-        again.
+        Resume writing the journal and the store, add the records in the spool (the separate journal of calls during the
+        hand-over) to the store, and accept connections again.
         """
         gateway = self._gateway
         await self._until_done(gateway.follower.resume)

@@ -149,7 +149,7 @@ class Hub:
     def _send(self, spool: str, message: Message) -> bool:
         """Send a message about a bucket to a worker.
 
-        Return True if the worker will answer, or has just ended. Return False if neither can be expected.
+        Return True if the worker will answer or has just ended. Return False if the message cannot be sent.
         """
         if (channel := self._channels.get(spool)) is None:
             return spool in self._ended

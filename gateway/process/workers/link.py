@@ -116,10 +116,10 @@ class KeeperBodies:
         """Number of bytes of the bodies that threads are preparing."""
 
     def start(self) -> None:
-        """Do nothing."""
+        """Do nothing, because the connection to the keeper is open already."""
 
     def close(self) -> None:
-        """Do nothing."""
+        """Do nothing, because the connection to the keeper is also used for other messages."""
 
     def put(self, capture: Capture) -> None:
         """Send the bodies of a call, or drop them if too many bytes are waiting to be sent."""
@@ -130,7 +130,7 @@ class KeeperBodies:
             task.add_done_callback(self._tasks.discard)
 
     async def _send(self, capture: Capture) -> None:
-        """Send the bodies of a call, unless a header cannot be sent, because it has lone surrogates."""
+        """Send the bodies of a call. Send nothing if a header has lone surrogates, which JSON cannot encode."""
         try:
             # in a thread, because bodies may have many megabytes
             with suppress(UnicodeEncodeError):

@@ -1,4 +1,4 @@
-"""The messages between the keeper and a worker, on a pair of unix sockets.
+"""The messages between a worker and its parent process (the keeper), on a pair of unix sockets.
 
 A message is its length in four bytes, followed by JSON, as in a hand-over (`process/handover/wire.py`).
 

@@ -109,7 +109,7 @@ def _clean(text: str) -> str:
 class WorkerStates:
     """The state of all workers as the keeper (the parent process) knows it (`call/context.py`, `Workers`).
 
-    `health` gets the health of the models at providers that the workers report.
+    `health` receives what the workers report about the health of models at providers.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class WorkerStates:
             self._refreshing = None
 
     def _show_keys(self, states: Sequence[WorkerState]) -> None:
-        """Let the gateway show the keys as refused that at least one worker reports as refused."""
+        """Let the gateway show a provider's key as refused if at least one worker reports the key as refused."""
         providers = self._gateway.runtime.config.providers
         self._gateway.keys.clear()
         for state in states:

@@ -21,7 +21,10 @@ class Lane:
 
 @dataclass(frozen=True)
 class Case:
-    """A measurement of several systems in turn. The first lane is compared with the others."""
+    """A measurement of several systems in turn.
+
+    A lane is a system with the request that is sent to it. The first lane is compared with the others.
+    """
 
     name: str
     title: str

@@ -56,7 +56,10 @@ CONFIG = {
 
 
 class Cost(NamedTuple):
-    """The cost of one answer: medians of several requests, and the longest block in the best of them."""
+    """The cost of one answer: the median CPU time of several requests, and the longest block of the event loop.
+
+    Of the requests in which blocks are measured, the best one counts.
+    """
 
     cpu_ms: float
     block_ms: float
@@ -65,7 +68,10 @@ class Cost(NamedTuple):
 
 
 def custom(end):
-    """Return more ranges of time: whole days, and moments that are quarters of an hour, before the Unix time `end`."""
+    """Return query parameters for more ranges of time before the Unix time `end`, by name.
+
+    The ranges are between whole days, or between moments at full quarters of an hour.
+    """
     days = {"from": _day(end - 200 * 86_400), "to": _day(end - 3 * 86_400)}
     moments = {"from": _moment(end - 300 * 86_400 - 900), "to": _moment(end - 86_400 - 2700)}
     return {
@@ -85,7 +91,7 @@ def _moment(at):
 
 
 def filters():
-    """Return values of the filter, by name."""
+    """Return query parameters that filter the calls of a page, by name."""
     return {
         "": {},
         "compared": {"compare": "1"},
@@ -127,7 +133,7 @@ FILTERED: Mapping[str, str] = {
 
 
 def plain(end, after):
-    """Return the paths of pages and answers without a range, by name."""
+    """Return the paths of pages and answers that are not measured with several ranges of time, by name."""
     call, session = f"req_{7:024x}", "cc_00000007"
     return {
         "CSV of sessions": "/ui/sessions?range=12m&format=csv",

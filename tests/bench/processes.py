@@ -24,12 +24,12 @@ SYSTEMS, LOAD = PROCESSORS[0], PROCESSORS[-1]
 
 
 class NotStarted(Exception):
-    """A system ended, or did not listen in time."""
+    """The error for a measured system that has ended, or does not listen in time."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """A running system."""
+    """A measured system that is running: its main process, and the port on which it listens."""
 
     pid: int
     port: int

@@ -36,7 +36,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Running:
-    """A lane whose system runs."""
+    """A lane (a system with the request that is sent to it) whose system is running."""
 
     column: str
     system: object
@@ -45,7 +45,7 @@ class Running:
 
 
 async def run_case(case, wire, folder, figures, *, rounds, window_ms, until=inf):
-    """Measure a case, and add its figures. A system that is not there, or that fails, gets a note.
+    """Measure a case, and add its figures. A system that is not installed, or that fails, gets a note.
 
     No round begins after the time `until` of the monotonic clock, except for the first.
     """
@@ -70,7 +70,7 @@ async def run_case(case, wire, folder, figures, *, rounds, window_ms, until=inf)
 
 
 async def _started(case, wire, folder, figures, stack):
-    """Start the systems of a case at the same time, each once. Return the lanes whose systems run."""
+    """Start the systems of a case at the same time, each once. Return those lanes (`Lane`) whose systems have started."""
     systems = list(dict.fromkeys(lane.system for lane in case.lanes))
     starting = [_start(system, wire, folder / f"{case.name}-{at}", stack) for at, system in enumerate(systems)]
     processes = dict(zip(systems, await asyncio.gather(*starting, return_exceptions=True), strict=True))
@@ -154,7 +154,7 @@ def _add(case, lane, results, figures):
 
 
 async def run_starts(lanes, wire, folder, figures, *, rounds):
-    """Measure the CPU time until the first answer, and the memory after it."""
+    """Start each lane's system anew in each round. Measure its CPU time until the first answer, and its memory then."""
     for turn in range(rounds):
         for at, lane in enumerate(lanes):
             if lane.system.name in figures.notes:

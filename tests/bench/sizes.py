@@ -96,7 +96,7 @@ class Setup:
         return [new_call(self.runtime, plugin, identity, name) for identity in identities for _, name in self.models]
 
     def fresh(self, count):
-        """Return the first caller on `count` other tailnet nodes. Nothing is cached for them."""
+        """Return `count` identities of the first caller, each on another tailnet node. Nothing is cached for them."""
         return [replace(self.identities[0], node=f"fresh-{number}") for number in range(count)]
 
 

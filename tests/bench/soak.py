@@ -1,7 +1,7 @@
 """Measures whether memory grows over time: `python -m tests.bench.soak [--minutes N] [--calls N] [--rate N]`.
 
-- Every call is a new session, with texts, user agents and unknown members of its own. All client dialects are used with
-  all providers' compatibility flags, streamed and whole.
+- Every call is a new session, with texts, user agents and unknown members of its own. All API formats of clients are
+  used with all API formats of providers, with and without streaming.
 - One call in 19 has a fault: the provider refuses, breaks off or stalls, or the client sends nonsense or leaves.
 - The gateway is a process of its own. Its resident memory and its descriptors are read twice a second. A line with
   both, and with what takes memory in the process (`soak_probe.py`), is printed every `--every` seconds.

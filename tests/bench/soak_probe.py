@@ -71,8 +71,10 @@ def _members(value):
 
 
 def tables(objects, least=MIN_LENGTH):
-    """Return the number of entries of each cache, and of each table in an attribute, summed over all objects of a
-    class. Those with fewer than `least` entries are left out.
+    """Return the number of entries of each cache, and of each attribute that is a container, by name.
+
+    The entries of an attribute are summed over all objects of a class. Caches and attributes with fewer than `least`
+    entries are left out.
     """
     sizes = Counter()
     for value in objects:

@@ -124,7 +124,7 @@ REPLIES = {
 
 @dataclass(frozen=True)
 class Request:
-    """A request of a client, before a system's own address, headers and names of models."""
+    """A client's request without the parts that differ by system: the address, some headers and the model's name."""
 
     dialect: str
     """The dialect that the client speaks: a key of `REPLIES`."""

@@ -1,9 +1,8 @@
 """Compares one process with `serve --workers N` at full load: `python -m tests.bench.workers [--quick]`.
 
 Both gateways run at the same time, on all processors of the machine, and are measured in turn. The upstream and the
-load client need a part of the same processors, so the table also has the CPU time of a call, from which the throughput
-follows on a machine where they run elsewhere. The second table has the balance of a few connections. README.md explains
-it.
+load client take some of the time of these processors. So the table also has the CPU time of a call, which does not
+depend on them. The second table has the balance of a few connections. README.md explains both tables.
 """
 
 import argparse

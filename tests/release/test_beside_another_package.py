@@ -1,4 +1,4 @@
-"""A sample of the suite beside an installed package of another author: the tests that enumerate plugins.
+"""The tests that enumerate plugins, run while another author's package of plugins is installed.
 
 `IRISGATE_OUTER_WHEEL=1 tests/run` runs the whole suite in this way.
 """

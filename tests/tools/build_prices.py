@@ -212,7 +212,10 @@ def _with_dates(rows: Mapping[Key, Row], dated: Mapping[Key, Row]) -> dict[Key, 
 
 
 def _scoped(regional: Mapping[tuple[Key, str], Row], source: str) -> Iterator[tuple[Key, Row]]:
-    """Yield rows for ids that name a region or the Mantle endpoint, under the scope of that region or endpoint."""
+    """Yield rows for ids that name a region or the Mantle endpoint, with the keys under which the table has them.
+
+    The key of a region's row has the scope of the region (`_REGIONS`) as `geo`, such as `us` for `us-east-1`.
+    """
     for (where, place), row in regional.items():
         if place == "mantle":
             yield where, replace(row, source=f"{source}, bedrock_mantle")
@@ -224,7 +227,10 @@ def _scoped(regional: Mapping[tuple[Key, str], Row], source: str) -> Iterator[tu
 
 
 def _in_region(rows: Mapping[Key, Row]) -> Iterator[tuple[Key, Row]]:
-    """Yield rows for ids without a region that have the global price, although the price in a region is higher."""
+    """Yield corrected rows for Bedrock ids without a region: such an id has the price of a region.
+
+    A map may list it with the lower price of the global id (`global.`). The yielded row has the price of `us.`.
+    """
     for where, row in rows.items():
         listed, us = (rows.get(replace(where, geo=geo)) for geo in ("global", "us"))
         if where.geo or where.book != "bedrock" or not listed or not us:

@@ -29,7 +29,10 @@ def clients() -> list[dict[str, Any]]:
 
 
 def _parts(text: str) -> Iterator[dict[str, Any]]:
-    """Yield the blocks of code and the paragraphs of a section. In a paragraph, every second text is code."""
+    """Yield the blocks of code and the paragraphs of a section.
+
+    A paragraph is a list of texts, of which the second, the fourth and so on are code.
+    """
     for match in _PART.finditer(text.strip()):
         if match[2]:
             yield {"code": match[2].rstrip("\n")}

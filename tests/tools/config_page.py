@@ -110,7 +110,7 @@ def _sections(section: type[Section], path: str, written: dict[type[Section], st
 
 
 def _options() -> Iterator[str]:
-    """Yield the lines of the options of each built-in compatibility flag."""
+    """Yield the lines of the options of each built-in compatibility flag (the plugin of one API format)."""
     for flag, model in sorted(discover_own().known.options.items()):
         yield from (f"### `{OPTIONS}.{flag}`", "")
         yield from wrapped(" ".join((model.__doc__ or "").split()))

@@ -17,7 +17,7 @@ PROGRAMS = ("upstream", "load")
 
 
 class NoCompiler(Exception):
-    """The machine has no C compiler."""
+    """The error for a machine without a C compiler."""
 
 
 def compile_programs(folder):

@@ -1,4 +1,4 @@
-"""Tests that the model that a reply names decides the price, and that factors and fees apply in addition."""
+"""Tests that the price is that of the model named in the reply, and that factors and fees apply in addition."""
 
 import json
 from decimal import Decimal

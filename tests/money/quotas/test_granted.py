@@ -1,4 +1,4 @@
-"""Tests of the quotas and limits that grants name, and of the buckets that quotas become."""
+"""Tests of the quotas and limits that grants name, and of the buckets that a caller gets from them."""
 
 import pytest
 

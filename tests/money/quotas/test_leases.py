@@ -1,4 +1,4 @@
-"""Leases: gateways hold slices of a bucket, and all of them together never spend more than a single gateway would."""
+"""Leases: gateways hold parts of a bucket's balance, and together never spend more than a single gateway would."""
 
 import pytest
 from hypothesis import given
@@ -46,7 +46,7 @@ class Gateway:
         return answer
 
     def begin(self, amount):
-        """Reserve an amount for a call. If the gateway's slice is too small, first ask the bank for more.
+        """Reserve an amount for a call. If the gateway's part of the balance is too small, first ask the bank for more.
 
         Return the reservation, or None if the call is refused.
         """

@@ -22,7 +22,7 @@ def slots():
 
 
 class Client(asyncio.Protocol):
-    """A worker's end of a connection."""
+    """A client's connection, at the worker that has accepted it."""
 
     def __init__(self, worker):
         self.worker = worker

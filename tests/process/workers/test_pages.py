@@ -1,4 +1,4 @@
-"""Tests of requests that a worker passes on to the keeper: what passes unchanged, who is identified, and failures."""
+"""Tests of requests that a worker passes on to its parent process (the keeper): content, identity, and failures."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Tests of what the keeper shows of its workers: calls in flight, health, refused keys, readiness and metrics.
+"""Tests of what the keeper (the parent process) shows of its workers: calls in flight, health, keys and metrics.
 
 The keeper and the workers are three gateways in one process here. The keeper's questions go to the workers' functions.
 """

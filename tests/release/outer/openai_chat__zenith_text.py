@@ -1,4 +1,4 @@
-"""A translator of another author: Chat Completions to the text API of a new flag."""
+"""A translator of another author: from Chat Completions to the text API of that author's own API format."""
 
 import json
 

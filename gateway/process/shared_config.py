@@ -77,7 +77,8 @@ class Known(msgspec.Struct, frozen=True):
 class SharedConfig:
     """Keeps the configuration's file of one gateway equal to the newest version in the database.
 
-    `state` is the state folder."""
+    `state` is the state folder.
+    """
 
     def __init__(self, versions: Configurations, file: OwnFile, state: Path, log: Logger) -> None:
         self._versions, self._file, self._log = versions, file, log

@@ -91,7 +91,7 @@ def _config(folder, url):
 
 
 async def measured(calls, megabytes, pause=5):
-    """Return a table of the replies by status, and of the resident memory, for each of `WAYS`."""
+    """Return a table with the number of replies by status and the resident memory, for each kind of call in `WAYS`."""
     rows = []
     async with provider(_answer, 2**30) as url:
         with tempfile.TemporaryDirectory() as folder:

@@ -174,7 +174,10 @@ class Request:
 
 
 def request_bytes(request, *, path, headers, model):
-    """Return a whole request. `path`, `headers` and `model` are those of the system that gets the request."""
+    """Return the bytes of a whole request.
+
+    `path`, `headers` and `model` are the path, the headers and the model's name for the system that gets the request.
+    """
     body = json.dumps(request.document(model)).encode()
     lines = [
         f"POST {path} HTTP/1.1",

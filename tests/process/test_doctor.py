@@ -62,7 +62,7 @@ def state(whole_state, tmp_path):
 
 
 def doctor(capfd, state, *options):
-    """Run the command. Return its exit status, and the results of checks that did not pass."""
+    """Run `irisgate doctor`. Return its exit status, and the results of the checks that did not pass."""
     status = main(["doctor", "--state", str(state), "--json", *map(str, options)])
     answer = json.loads(capfd.readouterr().out)
     assert answer["healthy"] == (status == 0)

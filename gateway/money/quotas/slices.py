@@ -77,7 +77,7 @@ class Slices:
     """The buckets for which the bank may have a lease of this gateway."""
 
     def ask(self, name: str, bucket: SlicedBucket, wants: Sequence[Want] = ()) -> Ask:
-        """Return the request about a bucket for the bank, which keeps the balances (`leases.py`).
+        """Return the request about a bucket that is to be sent to the bank, which keeps the balances (`leases.py`).
 
         `wants` are the amounts that waiting calls need.
         """

@@ -47,7 +47,7 @@ class Target(Protocol):
         """
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections to the destination."""
 
 
 class Batch(NamedTuple):

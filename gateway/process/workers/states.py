@@ -97,7 +97,7 @@ async def _state(gateway: Gateway) -> str:
 
 
 def _sendable(call: LiveCall) -> LiveCall:
-    """Return a call without the characters that JSON cannot have. Clients choose these texts."""
+    """Return a call without the characters that JSON cannot encode. Texts that a client has chosen may have them."""
     texts = {name: getattr(call, name) for name in ("session_id", "identity", "agent", "model")}
     return msgspec.structs.replace(call, **{name: _clean(text) for name, text in texts.items()})
 

@@ -58,8 +58,10 @@ class Result:
     wrongly: int = 0
     """Calls that were refused while the bucket had enough, at the bank or in the slice of any gateway."""
     overshoot: int = 0
-    """The largest amount that calls had spent and reserved beyond what a single gateway would allow, which is what the
-    bucket has and one call."""
+    """The largest amount that calls had spent and reserved beyond what a single gateway would allow.
+
+    A single gateway allows the bucket's balance plus the cost of one call.
+    """
     requests: int = 0
     difference: int = 0
     """The bank's balance in the end, less what the records say."""

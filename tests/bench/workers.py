@@ -43,11 +43,11 @@ class Lane:
     calls: list = field(default_factory=list)
     """Calls in a second."""
     workers_us: list = field(default_factory=list)
-    """CPU time in microseconds, of a call: of the processes that serve calls."""
+    """CPU time of the processes that serve calls, in microseconds for each call."""
     keeper_us: list = field(default_factory=list)
-    """The same of the keeper. It is 0 for a gateway without workers."""
+    """CPU time of the keeper (the workers' parent process), in microseconds for each call. It is 0 without workers."""
     load_us: list = field(default_factory=list)
-    """The same of the upstream and the load client."""
+    """CPU time of the upstream and the load client, in microseconds for each call."""
 
     async def measure(self, running, request, chunks, window_ms):
         """Add the figures of one window."""

@@ -15,7 +15,7 @@ from tests.helpers.installed import write_metadata
 
 FILES = Path(__file__).resolve().parents[1] / "release/outer"
 NEW_MODULES = {"zenith_text": "flag", "zenith_guard": "filter", "zenith_costs": "observer"}
-"""The kind of each module that is one of a new plugin."""
+"""The modules that are written by `irisgate plugins new`, each with the kind of plugin."""
 TRANSLATOR = "openai_chat__zenith_text"
 PLUGINS = (*NEW_MODULES, TRANSLATOR)
 GENERATED = shutil.ignore_patterns("__pycache__", "*.egg-info")

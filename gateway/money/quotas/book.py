@@ -118,7 +118,7 @@ class Quotas:
 
     clock: Clock = field(default_factory=SteadyClock)
     slices: Slices | None = None
-    """The slices of buckets that this process holds. The value is None if no other process uses the buckets."""
+    """The parts of balances that this process holds (slices). It is None if no other process uses the buckets."""
     sliced_kinds: tuple[Kind, ...] = ("money",)
     """The kinds of buckets that other processes use too, if there are slices."""
     keep: Callable[[Sequence[Charge]], None] = field(default=lambda _charges: None)

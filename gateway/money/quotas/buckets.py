@@ -166,7 +166,7 @@ class LiveBucket:
     """Unix time in nanoseconds, which never goes back. The balance includes all refills up to this time."""
     reserved: int = 0
     leased: int = 0
-    """Amount that workers of this process hold in slices and have not spent (`slices.py`)."""
+    """Amount that workers of this process hold as their parts of the balance (`slices.py`) and have not spent."""
     calls: int = 0
     """Number of calls in flight with a reservation in this bucket. A reservation of 0 units counts too."""
     reported: bool = False

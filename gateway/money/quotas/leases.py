@@ -47,7 +47,7 @@ class Need(NamedTuple):
 
     amount: int
     beside: int = 0
-    """Amount that the gateway's own slices already cover for the call."""
+    """Amount that the gateway's own parts of balances (slices) already cover for the call."""
     is_partial: bool = False
     """True if a smaller amount is useful too, because another bucket of the chain pays the rest."""
 
@@ -99,13 +99,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     spent: int
     """The sum of the gateway's charges that have reached the bank."""
     amount: int
-    """The balance of the bucket. It includes the slices of all gateways."""
+    """The balance of the bucket. It includes the parts that gateways hold (slices)."""
     remainder: int
     at: float
     is_refused: bool = False
     """Whether a waiting call got less than it needs."""
     elsewhere: int = 0
-    """Sum of the other gateways' slices."""
+    """Sum of the parts of the balance that other gateways hold (slices)."""
     is_closed: bool = False
     """Whether the bank has forgotten the lease. `granted` and `spent` then count from 0 again."""
 

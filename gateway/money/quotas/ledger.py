@@ -93,7 +93,7 @@ class Part(NamedTuple):
 
     amount: int
     only: Container[tuple[str, ...]]
-    """The claims to charge, each given by the names of its buckets."""
+    """The buckets and chains to charge, each as a tuple of bucket names."""
     estimated: bool = False
 
 

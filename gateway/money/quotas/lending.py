@@ -22,9 +22,10 @@ from gateway.money.quotas.buckets import Bucket, Rule
 from gateway.money.quotas.leases import Answer, Ask, Lease, NotOpen, answer_to
 
 Tell = Callable[[str, Bucket], bool]
-"""A function that sends a worker a message about a bucket. The first argument is the name of the worker's spool.
+"""A function that sends a worker a message about a bucket. The first argument is the name of the worker's spool (the
+journal of its calls).
 
-It returns whether the worker will answer or has just ended."""
+The function returns True if the worker will answer or has just ended, and False if the message cannot be sent."""
 
 
 class LeaseState(msgspec.Struct, frozen=True):

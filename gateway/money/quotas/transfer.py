@@ -42,7 +42,7 @@ class Hold(msgspec.Struct, frozen=True):
     parts: tuple[tuple[str, Rule, int], ...]
     """The name, the rule and the reserved amount of each bucket."""
     chains: tuple[tuple[str, ...], ...]
-    """The names of the buckets of each claim."""
+    """The reserved buckets and chains of buckets, each as a tuple of bucket names."""
 
     @classmethod
     def of(cls, reservation: Reservation) -> Hold:

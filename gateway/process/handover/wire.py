@@ -146,7 +146,7 @@ class Lend(msgspec.Struct, frozen=True, tag=True):
     """The requests of a replaced process's worker for slices (parts) of quota balances (`money/quotas/leases.py`)."""
 
     worker: str
-    """The name of the worker's spool."""
+    """The name of the worker's spool (the journal of its calls)."""
     asks: tuple[Ask, ...]
 
 

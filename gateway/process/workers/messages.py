@@ -38,7 +38,7 @@ class Start(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
     slot: int
     spool: str
-    """The name of the worker's spool in the journal's folder."""
+    """The name of the worker's spool (the journal of its calls) in the journal's folder."""
     state: str
     path: str
     """The path of the configuration's file."""

@@ -227,9 +227,10 @@ def kind_of(media_type: str) -> FileKind:
 
 
 def document(named: str) -> Literal["document", "packed"]:
-    """Return "packed" for a document in a compressed format, such as PDF or DOCX, or "document" for plain text.
+    """Return "packed" for a document in a compressed format, such as PDF or DOCX.
 
-    `named` contains the document's media type, file name or file extension.
+    Return "document" for any other one, which counts as plain text. `named` contains the document's media type, file
+    name or file extension.
 
     >>> billing.document("report.docx"), billing.document("text/csv")
     ('packed', 'document')

@@ -33,7 +33,7 @@ class Conversion:
 
 
 def serves(flag: Plugin, operation: str) -> bool:
-    """Return whether a provider with this compatibility flag serves an operation, such as `embed`.
+    """Return whether a provider with this compatibility flag serves an operation, such as `count_tokens`.
 
     A flag that has no routes for clients serves only the operation `generate`.
     """

@@ -124,7 +124,10 @@ def test_a_name_that_cannot_be_used_is_refused(tmp_path, capsys, name, message):
 
 
 def test_nothing_that_exists_is_changed(tmp_path, capsys):
-    """Check that nothing that exists at the path is changed: a folder, a file, a broken link, or a file as the parent."""
+    """Check that an existing folder, file or broken link is not changed if the new package would have its path.
+
+    A file in the place of the parent folder is not changed either.
+    """
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to("nowhere")

@@ -227,9 +227,9 @@ def _scoped(regional: Mapping[tuple[Key, str], Row], source: str) -> Iterator[tu
 
 
 def _in_region(rows: Mapping[Key, Row]) -> Iterator[tuple[Key, Row]]:
-    """Yield corrected rows for Bedrock ids without a region: such an id has the price of a region.
+    """Yield corrected rows for Bedrock ids without a region. A call of such an id costs the price of its region.
 
-    A map may list it with the lower price of the global id (`global.`). The yielded row has the price of `us.`.
+    A map may list the id with the lower price of the `global.` id. The corrected row has the price of the `us.` id.
     """
     for where, row in rows.items():
         listed, us = (rows.get(replace(where, geo=geo)) for geo in ("global", "us"))

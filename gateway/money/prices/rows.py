@@ -202,10 +202,9 @@ def _steps(prices: Entry, standard: Units) -> Steps:
 
 
 def _complete(steps: Steps, standard: Steps) -> Steps:
-    """Return `steps`, the prices of a tier by prompt length, with the prompt lengths that only `standard` has.
+    """Return the prices `steps` of a tier, extended by the prompt lengths that only the standard tier has.
 
-    `standard` has the prices of the standard tier. The added prices are unknown, because the other tier does not list
-    them.
+    The prices for the added prompt lengths are unknown, because the tier does not list them.
     """
     known = {above for above, _ in steps}
     missing = [(above, UNKNOWN) for above, _ in standard if above not in known]

@@ -87,10 +87,10 @@ class CallReservation(msgspec.Struct, frozen=True):
         return ", ".join(f"{name}; used={used // 100}.{used % 100:02}" for name, used in notices)
 
     def terms(self, offer: str) -> ChainTerms:
-        """Return the buckets that are charged if `offer` (a model of a provider) serves the call, for the journal.
+        """Return the chains of buckets to charge if `offer` (a model of a provider) serves the call, for the journal.
 
-        Each chain is a sequence of buckets: what the first bucket cannot pay, the next one pays. If this process is
-        killed during the call, the next process reads the chains in the journal and charges those of money.
+        A chain is charged in order: what its first bucket cannot pay, the next one pays. If this process is killed
+        during the call, the next process reads the chains in the journal, and charges those of money.
         """
         rules = {(kind, name): bucket.rule for kind, held in self.held.items() for name, bucket, _ in held.parts}
         chains = self.chains.get(offer, ())
@@ -283,7 +283,7 @@ class Quotas:
         return self._money.charge_unreserved(rules, amount, now)
 
     def _set_undefined_aside(self, buckets: Iterable[tuple[str, str]], now: int) -> None:
-        """Take out of use all buckets whose quota is not defined, and keep their balances.
+        """Take out of use those of `buckets` whose quota is not defined, and keep their balances.
 
         `buckets` are pairs of a bucket's name and its rule as text (`Rule.terms`).
         """

@@ -112,7 +112,10 @@ class Balance:
         """Whether the process can accept connections. If it cannot, other workers do not wait for it."""
 
     def start(self) -> None:
-        """Give signs of life in regular intervals, so that other workers know that this one accepts connections."""
+        """Give signs of life at regular intervals until `stop` is called.
+
+        They show the other workers that this worker accepts connections.
+        """
         if self._timer is None:
             self._beat()
 
@@ -135,7 +138,7 @@ class Balance:
     def accepted(self) -> None:
         """Count an accepted connection until `opened` counts it.
 
-        The caller must call `begun` just before that, so that the connection is not counted twice.
+        The caller must call `begun` just before `opened`, so that the connection is not counted twice.
         """
         self._beginning += 1
         self._write()

@@ -66,7 +66,7 @@ def exact(text: bytes | str) -> Any:
     """
     try:
         return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return loads(text)
 
 

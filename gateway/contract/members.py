@@ -18,6 +18,7 @@ import orjson
 
 from gateway.contract import lenient_json
 from gateway.contract.errors import Refused, invalid
+from gateway.contract.long_strings import Shortened, shortened
 
 T = TypeVar("T")
 
@@ -39,6 +40,8 @@ class Members(Mapping[str, bytes]):
     - The constructor raises `Refused` if the body is not a JSON object or has a key twice. With two values, the
       provider might use the value that the gateway has not checked (agentrouter GHSA-4gph-2hhr-5mwg).
     - `has_halves` is true if the body has a lone half of a surrogate pair. Some providers refuse such a body.
+    - `shortened` is the body without the inner parts of its long strings, such as the base64 of an image
+      (`long_strings.py`). Search for fields in it, because a search in megabytes of base64 takes long.
 
     >>> top = Members(b'{"model": "small", "n": 1.0}')
     >>> top["n"], top.get("top_p"), top.decode("n"), top.small("model")
@@ -49,13 +52,15 @@ class Members(Mapping[str, bytes]):
     b'{"model": "acme-1"}'
     >>> top.replaced("n", b"2").body
     b'{"model": "small", "n": 2}'
+    >>> len(Members(b'{"image": "%b"}' % (b"A" * 100_000)).shortened)
+    2068
     """
 
-    __slots__ = ("_spans", "body", "has_halves")
+    __slots__ = ("_short", "_spans", "body", "has_halves")
 
     def __init__(self, body: bytes) -> None:
         self.body = body
-        self._spans, self.has_halves = _spans(body)
+        self._spans, self._short, self.has_halves = _spans(body)
 
     def __getitem__(self, name: str) -> bytes:
         _, start, end = self._spans[name]
@@ -70,13 +75,21 @@ class Members(Mapping[str, bytes]):
         span = self._spans.get(name)
         return default if span is None else self.body[span[1] : span[2]]
 
+    @property
+    def shortened(self) -> bytes:
+        """The body without the inner parts of its long strings."""
+        return self._short.text
+
     def head(self, name: str, size: int) -> bytes:
-        """Return the first `size` bytes of the undecoded value of a key, without a copy of the whole value.
+        """Return the first `size` bytes of the undecoded value of a key, in the shortened body.
 
         Return b"" if the key is missing.
         """
         span = self._spans.get(name)
-        return b"" if span is None else self.body[span[1] : min(span[2], span[1] + size)]
+        if span is None:
+            return b""
+        start, end = self._short.place(span[1]), self._short.place(span[2])
+        return self._short.text[start : min(end, start + size)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._spans)
@@ -116,21 +129,23 @@ class Members(Mapping[str, bytes]):
 
     def spliced(self, changes: Mapping[str, bytes | None]) -> bytes:
         """Return the body with changed values. `changes` maps a key to its new JSON text. None removes the key."""
-        parts = []
+        # views, so that each byte of a large body is copied once
+        body, parts = memoryview(self.body), list[bytes | memoryview]()
         for name, (key, start, end) in self._spans.items():
             if name not in changes:
-                parts.append(self.body[key:end])
+                parts += (b",", body[key:end])
             elif (value := changes[name]) is not None:
-                parts.append(self.body[key:start] + value)
-        parts += [
-            orjson.dumps(name) + b":" + value
-            for name, value in changes.items()
-            if value is not None and name not in self._spans
-        ]
-        return b"{" + b",".join(parts) + b"}"
+                parts += (b",", body[key:start], value)
+        for name, value in changes.items():
+            if value is not None and name not in self._spans:
+                parts += (b",", orjson.dumps(name), b":", value)
+        return b"".join((b"{", *parts[1:], b"}"))
 
     def replaced(self, name: str, value: bytes) -> Members:
-        """Return a copy with another value for an existing key. `value` must be JSON, but this is not checked."""
+        """Return a copy with another value for an existing key. `value` must be JSON, but this is not checked.
+
+        In `Members.shortened`, the new value is not shortened.
+        """
         _, start, end = self._spans[name]
         growth = len(value) - (end - start)
 
@@ -139,7 +154,9 @@ class Members(Mapping[str, bytes]):
 
         changed = Members.__new__(Members)
         changed.has_halves = self.has_halves
-        changed.body = b"".join((self.body[:start], value, self.body[end:]))
+        body = memoryview(self.body)
+        changed.body = b"".join((body[:start], value, body[end:]))
+        changed._short = self._short.replaced(start, end, value)  # noqa: SLF001 (of the same class)
         changed._spans = {  # noqa: SLF001 (of the same class)
             other: (moved(key), moved(value_start), moved(value_end))
             for other, (key, value_start, value_end) in self._spans.items()
@@ -151,16 +168,31 @@ _Spans = dict[str, tuple[int, int, int]]
 """The offsets of each key: start of the key, start of its value, end of its value."""
 
 
-def _spans(body: bytes) -> tuple[_Spans, bool]:
-    """Return the offsets of all keys, and whether the body has lone halves of surrogate pairs.
+def _spans(body: bytes) -> tuple[_Spans, Shortened, bool]:
+    """Return the offsets of all keys, the shortened body, and whether the body has lone halves of surrogate pairs.
 
-    Raises `Refused` if the body is not a JSON object, has too many keys, or has a key twice.
+    A body with lone halves, or with a very long key, is not shortened. Raises `Refused` if the body is not a JSON
+    object, has too many keys, or has a key twice.
     """
     try:
         raws = _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _lenient_spans(body), True
-    return _located(body, raws), False
+        return _lenient_spans(body), Shortened(body), True
+    short = shortened(body)
+    if short.cuts:
+        try:
+            short_raws = _DECODER.decode(short.text)
+        except (msgspec.DecodeError, UnicodeDecodeError):  # a long run is outside of a string, or in a key
+            short_raws = {}
+        if short_raws.keys() == raws.keys():
+            raws = short_raws
+        else:
+            short = Shortened(body)
+    spans = _located(short.text, raws)
+    if short.cuts:
+        place = short.whole_place
+        spans = {name: (place(key), place(start), place(end)) for name, (key, start, end) in spans.items()}
+    return spans, short, False
 
 
 def _lenient_spans(body: bytes) -> _Spans:

@@ -2,7 +2,8 @@
 
 - All requests of a chat have the same opening. So the gateway assigns calls with the same opening to one session.
 - Only texts are read. Fields such as `cache_control` are ignored, because they change from request to request.
-- Only the first `WINDOW` bytes of a field are read, so a large body takes no more time.
+- Only the first `WINDOW` bytes of a field are read, so a large body takes no more time. Long strings without escapes,
+  such as the base64 of an image, are shortened (`long_strings.py`).
 - `chat` reads the most common form. It is the default hook of compatibility flags (plugins of API formats). A flag for
   another form calls `of_turns`:
 

@@ -23,7 +23,7 @@ EXTENDED = {"flag_facts"}
 """Public modules whose classes are explained as members of the class that extends them."""
 INTERNAL = [
     "__init__", "conversions", "defaults", "dropped_fields", "framing/__init__", "hook_results", "hooks",
-    "filter_checks", "http_headers", "losses", "plugin_candidates", "plugin_checks", "plugin_conflicts", "plugin_files", "plugin_functions",
+    "filter_checks", "http_headers", "long_strings", "losses", "plugin_candidates", "plugin_checks", "plugin_conflicts", "plugin_files", "plugin_functions",
     "plugin_hooks", "plugin_imports", "plugin_packages", "plugin_source", "record", "registry", "result_values", "route_paths",
     "settings_fields", "small_cache",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ from gateway.call.settlement import problem_for, reserve
 from gateway.contract.errors import QUOTA, Problem, Refused
 from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.bucket_chains import Exceeded
-from gateway.money.quotas.estimate import Size, is_mostly_media, measure
+from gateway.money.quotas.estimate import Size, measure
 from gateway.telemetry.log import Logger
 from gateway.upstream.process_pool import NO_DROP, ProcessPool
 
@@ -38,10 +38,9 @@ class Quota:
         """
         call.output_limit = call.flag.limit(call.request)
         if call.access.metered:
-            body = call.request.top.body
-            billed_parts = call.flag.hooks["billed_parts"].as_list
-            work = 0 if is_mostly_media(body) else len(body)
-            size = await self.pool.run(work, NO_DROP, measure, body, billed_parts)
+            top, billed_parts = call.request.top, call.flag.hooks["billed_parts"].as_list
+            short = top.shortened
+            size = await self.pool.run(len(short), NO_DROP, measure, top.body, billed_parts, short)
             size = _with_cache(call, size)
             try:
                 if self.keeper.is_immediate:

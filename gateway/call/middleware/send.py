@@ -157,19 +157,18 @@ class CallProvider(msgspec.Struct, frozen=True):
         provider = candidate.offer.provider
         # most native bodies are only spliced, which takes less time than sending the body to another process
         top, is_native = attempt.request.top, candidate.way is Way.NATIVE
-        body = top.body
-        slow = not is_native or top.has_halves or any(mark in body for mark in candidate.flag.slow_marks)
-        size = len(body) if slow else 0
+        is_marked = any(mark in top.shortened for mark in candidate.flag.slow_marks)
+        size = len(top.body) if not is_native or top.has_halves or is_marked else 0
         drop = DropRelay(attempt.drop)
-        if len(body) >= LARGE:
-            await yield_to_loop(len(body))
+        if len(top.body) >= LARGE:
+            await yield_to_loop(len(top.body))
         client_request = attempt.request
         if provider.request_metadata:
             subject = Subject(call.identity.login, call.identity.node)
             client_request = with_metadata(client_request, provider.request_metadata, subject)
         request = await self.pool.run(size, drop, candidate.flag.build, client_request, candidate.target, drop)
-        if len(body) >= LARGE:
-            await yield_to_loop(len(body))
+        if len(top.body) >= LARGE:
+            await yield_to_loop(len(top.body))
         if attempt.dropped and provider.on_loss == "refuse":
             raise _loss(attempt)
         return await self.sender.open(call, attempt, request)

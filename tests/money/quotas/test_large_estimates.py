@@ -7,9 +7,9 @@ import random
 import pytest
 
 from gateway.contract.billing import common_parts
+from gateway.contract.members import Members
 from gateway.money.quotas import estimate
 from gateway.money.quotas.contents import IMAGE_TOKENS
-from gateway.money.quotas.estimate import is_mostly_media
 from tests.helpers.own_plugins import discover_own
 
 CHAT_PARTS = discover_own().flags["openai_chat"].billed_parts
@@ -51,10 +51,10 @@ def test_a_name_in_a_long_text_asks_for_nothing():
     assert (size.caches, size.tiered) == (False, False)
 
 
-def test_a_body_that_is_mostly_media_is_told_from_others():
-    assert is_mostly_media(with_image(1_100_000))
-    for other in (
-        with_image(1_000_000), with_image(5_000_000), b'{"text":"%b"}' % (b"word " * 300_000),
-        b'{"text":"%b"}' % (rb"\u00e9" * 200_000), b"[%b1]" % (b"1," * 600_000),
-    ):  # fmt: skip
-        assert not is_mostly_media(other)
+@pytest.mark.parametrize("members", [{}, {"cache_control": {}}, {"service_tier": "flex"}, {"text": "word " * 300_000}])
+@pytest.mark.parametrize("size", [900_000, 1_100_000, 5_000_000])
+def test_the_size_of_a_body_is_the_same_without_a_look_into_its_images(size, members):
+    data = with_image(size, **members)
+    short = Members(data).shortened
+    assert len(short) < len(data) - size + 4_000
+    assert estimate.measure(data, CHAT_PARTS, short) == measure(data, CHAT_PARTS)

@@ -77,8 +77,9 @@ def untag_messages(messages: Any, target: Target, drop: Drop) -> bool:
 
 
 def _changes(top: Members, target: Target, drop: Drop, untag: _Untag, inside: str = _CONTENT) -> Changes:
-    marked = inside == _THINKING_BLOCKS and inside.encode() in top.body
-    if not marked and not is_tagged(top.body):  # most bodies have no tag, and decoding a large body takes long
+    # a tag is at the beginning of a string, so it is never in the part that `shortened` leaves out
+    marked = inside == _THINKING_BLOCKS and inside.encode() in top.shortened
+    if not marked and not is_tagged(top.shortened):  # most bodies have no tag, and decoding a large body takes long
         return {}
     messages = member(top, "messages")
     return {"messages": lenient_json.dumps(messages)} if _untag(messages, Maker.of(target), drop, untag, inside) else {}

@@ -1,0 +1,95 @@
+"""Shortens JSON text: only both ends of a long string, such as the base64 of an image, are kept.
+
+Searching or decoding the shortened text is fast, however large the media in a body are.
+
+- A run is a sequence of bytes without quotes and backslashes. The inner part of a run of at least `MIN_RUN` bytes is
+  cut out. The name of a field is much shorter than a run, so all names are still there.
+- A marker such as `~70000~` replaces the inner part. So if a run is outside of a string, as in a list of many numbers,
+  the shortened text is not valid JSON.
+- The cuts depend only on the runs. So the same string is shortened in the same way in every request of a chat.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+MIN_RUN: Final = 64 * 1024
+"""Minimum size in bytes of a run that is shortened."""
+KEPT: Final = 1024
+"""Number of bytes that are kept of each end of a long run."""
+
+
+class Cut(NamedTuple):
+    """A part that was cut out of a text."""
+
+    start: int
+    """The offset of the part in the whole text."""
+    shortening: int
+    """The number of bytes by which the text is shorter without the part, and with the marker in its place."""
+
+
+class Shortened(NamedTuple):
+    """A shortened text. If the text has no long run, `text` is the text itself, and `cuts` is empty."""
+
+    text: bytes
+    cuts: tuple[Cut, ...] = ()
+
+    def place(self, offset: int) -> int:
+        """Return the offset in the shortened text of a byte that was not cut out. `offset` is in the whole text."""
+        return offset - sum([cut.shortening for cut in self.cuts if cut.start < offset])
+
+    def whole_place(self, offset: int) -> int:
+        """Return the offset in the whole text of a byte that was not cut out. `offset` is in the shortened text."""
+        for cut in self.cuts:
+            if cut.start > offset:
+                break
+            offset += cut.shortening
+        return offset
+
+    def replaced(self, start: int, end: int, value: bytes) -> Shortened:
+        """Return the shortened text after a replacement in the whole text, between the offsets `start` and `end`.
+
+        `value` is not shortened. No cut may contain one of the two offsets.
+        """
+        growth = len(value) - (end - start)
+        text = self.text[: self.place(start)] + value + self.text[self.place(end) :]
+        others = [cut for cut in self.cuts if not start <= cut.start < end]
+        return Shortened(
+            text, tuple([cut._replace(start=cut.start + growth) if cut.start >= end else cut for cut in others])
+        )
+
+
+def shortened(text: bytes) -> Shortened:
+    """Return JSON text without the inner parts of its long runs.
+
+    >>> long_strings.shortened(b'{"image": "' + b"A" * 100_000 + b'"}').text.count(b"A")
+    2048
+    """
+    pieces: list[bytes] = []
+    cuts: list[Cut] = []
+    kept_from = 0
+    quote = backslash = -1
+    # every run of `MIN_RUN` bytes has one of these places, and begins after the place before it
+    for place in range(MIN_RUN - 1, len(text), MIN_RUN):
+        quote = quote if quote >= place else _found(text, b'"', place)
+        backslash = backslash if backslash >= place else _found(text, b"\\", place)
+        end = min(quote, backslash)
+        if end == place:
+            continue
+        floor = max(kept_from, place - MIN_RUN)
+        start = max(text.rfind(b'"', floor, place), text.rfind(b"\\", floor, place), kept_from - 1) + 1
+        if end - start < MIN_RUN:
+            continue
+        cut_from, cut_to = start + KEPT, end - KEPT
+        marker = b"~%d~" % (cut_to - cut_from)
+        cuts.append(Cut(cut_from, cut_to - cut_from - len(marker)))
+        pieces += [text[kept_from:cut_from], marker]
+        kept_from = cut_to
+    if not cuts:
+        return Shortened(text)
+    return Shortened(b"".join([*pieces, text[kept_from:]]), tuple(cuts))
+
+
+def _found(text: bytes, sign: bytes, start: int) -> int:
+    at = text.find(sign, start)
+    return len(text) if at < 0 else at

@@ -16,6 +16,7 @@ import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from html import unescape
 from typing import Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -149,6 +150,6 @@ def _settings(bucket: S3Bucket) -> AwsSettings:
 def _reply(status: int, headers: Mapping[str, str], text: str) -> _Reply:
     found = [pattern.search(text) for pattern in (_CODE, _MESSAGE)]
     region = headers.get("x-amz-bucket-region", "")
-    words = [match[1] for match in found if match is not None]
+    words = [unescape(match[1]) for match in found if match is not None]
     line = ": ".join(words) + (f"; the bucket is in the region {region}" if region and status // 100 != 2 else "")
     return _Reply(status, headers.get("date", ""), "".join(c if c.isprintable() else " " for c in line)[:MAX_REASON])

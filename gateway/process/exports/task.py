@@ -2,8 +2,8 @@
 
 - A task looks at the configuration once a second, so a reload takes effect.
 - After a failure, the export is tried again with growing pauses. Calls and readiness are not affected.
-- Of several failures in a row, only the first is logged. The next success is logged too. Metrics show failures and the
-  number of waiting calls.
+- Of several failures in a row, the first is logged, and each whose reason differs from the one before. The next success
+  is logged too. Metrics show failures and the number of waiting calls.
 """
 
 from __future__ import annotations
@@ -60,29 +60,28 @@ class ExportTask:
         gateway, target = self._gateway, self._make(exporter)
         export = Export(exporter, gateway.store.exports, target, partial(gateway.bodies.read, identity=None))
         try:
-            failures = 0
+            failures, reason = 0, ""
             while True:
                 started = monotonic()
-                failures = await self._attempt(exporter, export, failures)
+                before, reason = reason, await self._attempt(exporter, export)
+                if reason and reason != before:
+                    gateway.log.error("export.failed", exporter=exporter.id, to=exporter.destination, reason=reason)
+                if before and not reason:
+                    gateway.log.info("export.recovered", exporter=exporter.id, failures=failures)
+                failures = failures + 1 if reason else 0
                 pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS)) - 1] if failures else exporter.every
                 await asyncio.sleep(max(0.0, started + pause - monotonic()))
         finally:
             export.end()
             await target.close()
 
-    async def _attempt(self, exporter: Exporter, export: Export, failures: int) -> int:
-        """Export all calls that are in the store now. Return the number of failures in a row."""
-        metrics, log = self._gateway.metrics.exports, self._gateway.log
+    async def _attempt(self, exporter: Exporter, export: Export) -> str:
+        """Export all calls that are in the store now. Return the reason of a failure, or "" after a success."""
+        metrics = self._gateway.metrics.exports
         try:
             await export.all(partial(metrics.exported, exporter.id))
         except Exception as error:  # noqa: BLE001 (whatever it is, the export must be tried again)
             metrics.failed(exporter.id, export.waiting)
-            if not failures:
-                known = isinstance(error, ExportFailed | StoreFailed)
-                reason = str(error) if known else repr(error)
-                log.error("export.failed", exporter=exporter.id, to=exporter.destination, reason=reason)  # noqa: TRY400
-            return failures + 1
+            return str(error) if isinstance(error, ExportFailed | StoreFailed) else repr(error)
         metrics.succeeded(exporter.id)
-        if failures:
-            log.info("export.recovered", exporter=exporter.id, failures=failures)
-        return 0
+        return ""

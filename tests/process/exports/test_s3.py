@@ -141,3 +141,20 @@ async def test_a_gateway_exports_to_s3_and_shows_no_secret(s3, tmp_path, bedrock
         assert "503 SlowDown" in line["reason"]
         assert key.secret not in json.dumps(line)
     assert key.secret.encode() not in bytes(gw.lines.data)
+
+
+async def test_a_failure_is_logged_again_when_its_reason_changes(s3, tmp_path, bedrock_sim, monkeypatch):
+    monkeypatch.setattr(task, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(task, "RETRY_SECONDS", (0.05,))
+    key = s3.account.issue()
+    settings = {"bucket_name": "usage", "endpoint": s3.url, "access_key_id": key.id, "access_secret": key.secret}
+    provider = bedrock(bedrock_sim.url)
+    s3.refusals.extend([(503, "SlowDown"), (503, "SlowDown"), (500, "InternalError"), (500, "InternalError")])
+    async with gate(tmp_path, {"b": provider}, more={"exporters": {"s3": {**settings, "every": 1}}}) as gw:
+        await gw.post(
+            "/v1/chat/completions", {"model": provider["models"][0], "messages": [{"role": "user", "content": "hi"}]}
+        )
+        (recovered,) = await gw.lines.until("export.recovered")
+        assert recovered["failures"] == 4
+        reasons = [line["reason"] for line in gw.lines.entries("export.failed")]
+        assert [reason.split()[-5] for reason in reasons] == ["SlowDown:", "InternalError:"]

@@ -36,15 +36,16 @@ INSERT INTO open_calls (id, line) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET l
 
 
 def ended_calls(entries: Sequence[Entry]) -> list[Record]:
-    """Return the calls of a batch that have ended."""
+    """Return the records of the calls that have ended, from a batch of entries."""
     return [entry.call for entry in entries if entry.call is not None]
 
 
 def add_entries(connection: Connection, entries: Sequence[Entry], new: Sequence[Row]) -> None:
-    """Write the sums over the ended calls of a batch, the index of their headers, open calls and configuration changes.
+    """Write a batch of entries, except the ended calls themselves and the balances, which the caller writes.
 
-    The caller writes the ended calls themselves and the balances. `new` are the rows of the ended calls that were not
-    in the store before the batch. Only these calls are summed and indexed.
+    This function writes the sums over the ended calls, the index of their recorded headers, the open calls and the
+    changes of the configuration. `new` are the rows of the ended calls that were not in the store before the batch.
+    Only these calls are summed and indexed.
     """
     sums = sum_calls(new)
     add_sessions(connection, sums.sessions)
@@ -100,7 +101,7 @@ def _numbers(connection: Connection, keys: list[tuple[str, str]]) -> dict[tuple[
 
 
 def write_balances(connection: Connection, entries: Sequence[Entry]) -> None:
-    """Write the last balance of each bucket in a batch, limited to the range of integers in a column."""
+    """Write the last balance of each quota bucket in a batch. Balances are cut to the range of an integer column."""
     last = {balance.bucket: balance for entry in entries for balance in entry.balances}
     connection.executemany(
         _UPSERT_BALANCE,

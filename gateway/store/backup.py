@@ -4,9 +4,10 @@
 - Journal lines that the copy lacks are applied to the copy. So a backup has every call that had ended when the backup
   began.
 - The snapshot of the bodies is taken before the snapshot of the calls. So the backup has the call of each body.
-- Earlier versions of the configuration are copied file by file. Each is complete, since it was made by a rename.
-- Spools (journals of replaced processes, `follower.py`) are copied, but not applied, because only a gateway can charge
-  their calls.
+- Earlier versions of the configuration are copied file by file. Each file is complete, because the gateway writes it
+  under another name and then renames it.
+- Spools (journals of replaced processes, `follower.py`) are copied, but not applied. Only a gateway can charge their
+  calls to the quotas.
 - The files are written to a hidden folder, which is renamed to the target at the end.
 
 `restore.py` puts a backup back.
@@ -162,8 +163,8 @@ def _snapshot_with_journal(
 ) -> tuple[sqlite3.Connection, JournalOffset, Mapping[int, BinaryIO]]:
     """Return a snapshot of the database, its offset in the journal, and the open files of the journal by number.
 
-    The files are opened first. If the gateway begins a new file before the snapshot is taken, both steps are repeated,
-    because the snapshot may need this file.
+    The files are opened before the snapshot is taken. If the gateway has begun a new file meanwhile, the snapshot may
+    need this file. So the files are then opened, and the snapshot is taken, again.
     """
     while True:
         with ExitStack() as attempt:

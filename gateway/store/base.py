@@ -34,7 +34,9 @@ class BadCursor(ValueError):
 
 
 class Ambiguous(LookupError):
-    """The error for a session id that several callers (`identities`) have used. The request must name one of them."""
+    """The error for a session id that several callers (`identities`) have used. The request must name one of these
+    callers.
+    """
 
     def __init__(self, session_id: str, identities: tuple[str, ...]) -> None:
         super().__init__(f'"{session_id}" is a session of several callers')
@@ -191,7 +193,8 @@ class Store(Protocol):
 
         - `span` selects the sessions that overlap this range of time.
         - `where` may name fields of calls, such as `agent` or `model`. Then one call of a session must have all these
-          values. If `where` has the key `HEADER`, the same call must also have this header term.
+          values. If `where` has the key `HEADER`, the same call must also have the recorded header (`x-team`), or the
+          header and value (`x-team:alpha`), that is the value of this key.
         - If `tools` is false, the sessions have no tools, which saves a third of the time.
 
         Raises `BadCursor` if `cursor` is malformed.
@@ -226,7 +229,8 @@ class Store(Protocol):
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
         """Return at most `MAX_ROWS` rows of the hourly or daily totals, sorted by the columns in `query.by`.
 
-        Raises `TooManyCalls` if the query is for one value of a header, and this value has many calls but no sums.
+        Raises `TooManyCalls` if the query selects a value of a header for which the store keeps no sums, and too many
+        calls have this value.
         """
 
     async def open_calls(self) -> Sequence[SentCall]:

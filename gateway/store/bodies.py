@@ -114,7 +114,8 @@ class Bodies:
         self._queue.put(capture)
 
     async def of(self, call: str, identity: str | None) -> CapturedBodies | None:
-        """Return the bodies of a call, or None if there are none, or if the caller's login is not `identity`.
+        """Return the bodies of a call. Return None if there are none, or if the call was made by another login than
+        `identity`.
 
         If `identity` is None, the login is not checked. Raises `StoreFailed` if the file cannot be read.
         """

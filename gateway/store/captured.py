@@ -75,7 +75,8 @@ class BodyStore(Protocol):
         """Store the bodies of a call, without waiting. They may be lost."""
 
     async def of(self, call: str, identity: str | None) -> CapturedBodies | None:
-        """Return the bodies of a call, or None if there are none, or if the caller's login is not `identity`.
+        """Return the bodies of a call. Return None if there are none, or if the call was made by another login than
+        `identity`.
 
         If `identity` is None, the login is not checked. Raises `StoreFailed` if the bodies cannot be read.
         """

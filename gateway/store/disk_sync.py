@@ -28,9 +28,7 @@ Each retry writes the unflushed lines again, so retries without a pause would fi
 
 
 class Unflushed(NamedTuple):
-    """The work of one flush: the files to write to the disk, and the part of the journal that is on the disk
-    afterwards.
-    """
+    """The work of one flush: the files to flush, and how much of the journal is on the disk after the flush."""
 
     descriptors: tuple[int, ...]
     """Descriptors of the files. They are closed after the flush."""
@@ -43,7 +41,7 @@ class Unflushed(NamedTuple):
 
 
 class Flushable(Protocol):
-    """The part of a journal that is flushed."""
+    """The interface by which `DiskSync` flushes a journal."""
 
     @property
     def appended(self) -> int:
@@ -81,13 +79,13 @@ class DiskSync:
 
     @property
     def failure(self) -> str:
-        """The error message of the last flush if it failed, else "". After a failure, no call is sent until a flush
-        succeeds.
+        """The error message of the last flush if it failed, else "". After a failed flush, the gateway sends no call
+        until a later flush succeeds.
         """
         return self._reason if self._failures else ""
 
     async def wait(self) -> None:
-        """Wait until all lines that were appended before this call are on the disk.
+        """Wait until all lines that were appended so far are on the disk.
 
         Raises `StoreFailed` if the journal cannot be written or flushed.
         """

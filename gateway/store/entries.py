@@ -7,16 +7,18 @@ Four kinds of entries are usual:
 - balances after a refill or a change of the quotas
 - a change of the configuration
 
-Three more kinds occur only in a spool, a second journal that another process reads:
+Three more kinds occur only in a spool. A spool is a second journal, which one process writes and another process reads:
 
-- the ids of the open calls of a process that has been replaced
-- a call that has ended in such a process, with its bill, which the new process charges
-- a worker's charges for a call, which the keeper (the process that keeps the balances) subtracts from the balances
+- the ids of the calls that are still open in a process that has been replaced
+- a call that has ended in a replaced process, with its bill. The new process charges the bill.
+- the amounts that a worker has charged for a call. The keeper (the process that keeps the balances) subtracts them from
+  the balances.
 
-- Lines are encoded on the event loop and decoded in another thread.
-- New releases only add fields, so lines of older releases can be read.
-- When a line is read, texts and lists from clients and providers are cut to a maximum length. Without this, a row that
-  is too large for the store would block all later rows.
+Lines are encoded on the event loop and decoded in another thread. New releases only add fields, so lines of older
+releases can be read.
+
+When a line is read, texts and lists from clients and providers are cut to a maximum length. Without this, a row that is
+too large for the store would block all later rows.
 """
 
 from __future__ import annotations
@@ -105,7 +107,9 @@ class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class SentPart(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The cost of one attempt, for a call that is about to be sent again."""
+    """The maximum cost of one attempt of a call that is sent several times, and the quota buckets that pay for the
+    attempt.
+    """
 
     cost: Small | None = None
     """Maximum cost of the attempt in nanodollars. It is None if its price is unknown."""

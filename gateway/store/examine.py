@@ -216,9 +216,10 @@ def _wrong_balances(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _buckets(column: str, condition: str) -> tuple[str, ...]:
-    """Return the SQL expressions of a histogram of durations, one for each packed integer (`histogram.count`).
+    """Return SQL expressions that count durations by bucket of a histogram.
 
-    `column` has the durations in milliseconds. Only calls that meet `condition` are counted.
+    Each expression packs the counts of two buckets into one integer, as `histogram.count` does. `column` has the
+    durations in milliseconds. Only calls that meet `condition` are counted.
     """
     ranges = list(zip(("-1e300", *BOUNDS), (*BOUNDS, "1e300"), strict=True))
     counts = [f"coalesce(sum({condition} AND {column} > {low} AND {column} <= {high}), 0)" for low, high in ranges]

@@ -1,11 +1,11 @@
 """The positions of exports in a store, and the calls that an export reads, in the order of their insertion.
 
-An export copies calls to objects (files, or objects in S3) elsewhere, each call exactly once:
+An export copies each call exactly once to objects elsewhere. An object is a file or an object in S3.
 
 - The number `n` of a call grows with each insertion. So a call that is inserted late is exported late, and not missed.
 - Before an object is written, its plan is stored: the object's name, and the number of its last call. After a crash,
   the same calls are written to an object of the same name.
-- When the object is complete, the position moves behind its last call.
+- When the object is complete, the position of the export moves behind the last call of the object.
 - Two processes may run the same export. Only one of their plans is stored, and both then write the same object.
 
 SQLite may use the numbers of deleted calls again. `forget_numbers` ensures that calls with such numbers are exported.
@@ -68,7 +68,9 @@ Numbered = tuple[int, Record]
 
 
 class ExportStore:
-    """The exports of a store. Each method raises `StoreFailed` if the store cannot be reached."""
+    """The part of a store that keeps the positions of exports. Each method raises `StoreFailed` if the store cannot be
+    reached.
+    """
 
     def __init__(self, reading: Thread, writing: Thread) -> None:
         self._reading = reading
@@ -79,9 +81,10 @@ class ExportStore:
         return await self._writing.run(partial(_position, name=name))
 
     async def plan(self, name: str, before: int, until: int, object_name: str) -> Position:
-        """Store the plan of an object with the calls after `before` up to `until`. Return the export's position.
+        """Store the plan of the next object: its name, and that it gets the calls after number `before` up to number
+        `until`.
 
-        If another process has stored a plan meanwhile, its plan is returned.
+        Return the position of the export. If another process has stored a plan meanwhile, the position has that plan.
         """
 
         def store(connection: Connection) -> Position:

@@ -1,9 +1,8 @@
-"""Makes reports about the calls with one value of a recorded header, if the store keeps no sums for this value. The
-store keeps sums only for the first values of each header.
+"""Makes reports about the calls with one value of a recorded header, if the store keeps no sums for this value.
 
-A header with many values has few calls for each value. For example, a header with an id of each call has one call for
-each value. To report about one value, its calls are copied into a database in memory, and the reports are made from all
-calls of that database.
+For each header, the store keeps sums only for the first values that it sees. A header with more values has few calls
+for each value. For example, each call may have its own value of a header with a request id. To report about one value,
+its calls are copied into a database in memory, and the reports are made from all calls of that database.
 """
 
 from __future__ import annotations

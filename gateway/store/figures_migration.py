@@ -2,9 +2,9 @@
 
 Figures are sums over the calls of a quarter hour, an hour, a day, or a period of 32 days.
 
-A row of figures is for one time and one series: calls with the same caller, provider, model, agent, API format, status
-and outcome. Figures are computed from the stored calls. The totals of expired calls become rows for the first quarter
-of the hour, with the API format "" and the status 0.
+A row of figures is for one such time and one series: calls with the same caller, provider, model, agent, API format,
+status and outcome. Figures are computed from the stored calls. If the calls of an hour have expired, its total becomes
+a row for the first quarter of this hour, with the API format "" and the status 0.
 """
 
 from __future__ import annotations

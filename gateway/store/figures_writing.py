@@ -60,7 +60,9 @@ ON CONFLICT (provider, model) DO UPDATE SET
 
 @cache
 def upsert_figures(table: str, key: tuple[str, ...] = ("time", "series")) -> str:
-    """Return the SQL statement that adds figures to a row of a table. `key` has the columns of the table's key."""
+    """Return the SQL statement that adds sums to a row of a table, or inserts the row. `key` has the columns of the
+    table's key.
+    """
     added = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in FIGURES)
     marks = ", ".join("?" for _ in (*key, *FIGURES))
     return (
@@ -89,7 +91,7 @@ def add_figures(connection: Connection, sums: Sums) -> None:
 
 
 def of_everybody(series: Series) -> Series:
-    """Return the series that stands for all callers and agents."""
+    """Return the series that stands for all callers and agents. Its other values are those of `series`."""
     return series._replace(identity="", agent="")
 
 
@@ -101,15 +103,16 @@ K = TypeVar("K")
 
 
 def add_amounts(to: dict[K, Sequence[int]], key: K, amounts: Sequence[int]) -> None:
-    """Add `amounts`, item by item, to the amounts that `to` has for a key."""
+    """Add `amounts` to `to[key]`, item by item. A missing `to[key]` is set to `amounts`."""
     before = to.get(key)
     to[key] = amounts if before is None else [*map(add, before, amounts)]
 
 
 def _add_to_tables(connection: Connection, tables: Mapping[str, Unit], quarters: Rows) -> None:
-    """Add the sums over quarter hours to tables of sums. `tables` has the longest unit first.
+    """Add the sums over quarter hours to tables of sums by longer units of time.
 
-    The rows of each table are summed from those of the next shorter unit.
+    `tables` has the table with the longest unit first. The rows of each table are summed from the rows of the table
+    with the next shorter unit.
     """
     rows = quarters
     for table, unit in reversed([*tables.items()]):
@@ -177,19 +180,22 @@ def write_errors(
     kinds: Mapping[ErrorKind, ErrorShare],
     numbers: Mapping[Series, int],
 ) -> None:
-    """Add numbers of errors to the table of errors. `kinds` has the last error of each kind."""
+    """Add numbers of errors to the table of errors.
+
+    `kinds` has the last error of each kind, and `numbers` the row number of each series.
+    """
     stored = kind_numbers(connection, kinds)
     rows = [(group.time, numbers[group.series], stored[kind], calls) for (group, kind), calls in errors.items()]
     connection.executemany(_UPSERT_ERROR, rows)
 
 
 def kind_numbers(connection: Connection, kinds: Mapping[ErrorKind, ErrorShare]) -> dict[ErrorKind, int]:
-    """Store the last message and example of each kind of errors. Return the key of each kind's row."""
+    """Store the last message and example of each kind of errors. Return the row number of each kind."""
     return {kind: _kind_number(connection, kind, share) for kind, share in kinds.items()}
 
 
 def _kind_number(connection: Connection, kind: ErrorKind, share: ErrorShare) -> int:
-    """Store the last message and example of a kind of errors. Return the key of the kind's row."""
+    """Store the last message and example of a kind of errors. Return the row number of the kind."""
     number = "SELECT n FROM error_kinds WHERE code = ? AND native = ? AND provider = ? AND shape = ?"
     if connection.execute(number, kind).fetchone() is None:
         shapes = "SELECT count(*) FROM error_kinds WHERE code = ? AND native = ? AND provider = ?"
@@ -219,10 +225,11 @@ All rows meet the condition. It is only there to make SQLite search by key, and 
 
 
 def expire_texts(connection: Connection, before: int) -> None:
-    """Delete the errors and tool uses that are older than `before`, and the texts of models' last errors of that age.
+    """Delete the counts of errors and of tool uses from before the time `before`, because they contain texts of clients
+    and providers.
 
-    `before` is a Unix time in milliseconds. At most the oldest day of each table with errors or tool uses is deleted,
-    because the store is locked meanwhile.
+    Also delete the text of a model's last error if this error is that old. `before` is a Unix time in milliseconds. In
+    each table of counts, at most the oldest day is deleted, because the store is locked meanwhile.
     """
     for table in _OF_TEXTS:
         # the calls of a row begin up to this long after its time

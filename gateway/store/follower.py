@@ -168,7 +168,7 @@ class JournalFollower:
             self._journal.append(encode(entry))
 
     def put_all(self, entries: Iterable[Entry]) -> None:
-        """Append entries to the journal with one write. Otherwise, this is like `put` for each of them."""
+        """Append entries to the journal with one write. Like `put`, this never raises and never waits."""
         is_full = self.full
         lines = [encode(entry) for entry in entries if not (is_full and _is_refused(entry))]
         if lines:
@@ -184,9 +184,9 @@ class JournalFollower:
         return self._sync.wait() if self._sync is not None else None
 
     def spool(self) -> None:
-        """Start to write the journal without applying it.
+        """Start to write the journal without applying it to the store.
 
-        The journal is then the spool of this process, and another process applies it.
+        The journal of this process is then a spool, which another process reads and applies.
         """
         self._is_spool = True
         self._task = asyncio.create_task(self._tend())
@@ -240,7 +240,7 @@ class JournalFollower:
             journal.abandon()
 
     async def flush(self) -> None:
-        """Wait until all entries of earlier calls of `put` are in the store.
+        """Wait until all entries that were appended so far are in the store.
 
         Raises `StoreFailed` if this takes longer than `FLUSH_SECONDS`.
         """
@@ -253,9 +253,9 @@ class JournalFollower:
             raise StoreFailed(f"{self.lag} bytes of the journal could not be taken over yet") from None
 
     async def close(self) -> None:
-        """Apply the rest of the journal, and close it.
+        """Apply the rest of the journal, and close the journal.
 
-        Entries that are not applied in time are applied at the next start.
+        Entries that are not applied within `FLUSH_SECONDS` stay in the journal, and are applied at the next start.
         """
         if self._task is not None and not self.is_replaced and not self._is_spool:
             try:
@@ -358,7 +358,9 @@ class JournalFollower:
         self._expire_at = now if deleted == EXPIRE_BATCH_CALLS else now + EXPIRE_SECONDS
 
     async def _check(self) -> None:
-        """Ask a store that was not used for some time whether it works, to notice a failure before calls come."""
+        """Check that the store answers, if it was not used for `CHECK_SECONDS`. So a failure is noticed before calls
+        come.
+        """
         if monotonic() >= self._check_at:
             await self._store.offset()
             self._check_at = monotonic() + CHECK_SECONDS

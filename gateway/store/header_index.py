@@ -7,8 +7,9 @@ a header contains no colon, so it ends at the first colon of the term. Each call
 - The table `call_headers` has the calls of each term, in the order of time.
 - The table `session_headers` has the sessions of each term.
 
-When the last call of a term is deleted, the term's text is deleted too, because a client has chosen this text. If the
-term has sums (`header_sums.py`), its row is deleted only after the sums. Otherwise it is deleted with the text.
+When the last call of a term is deleted, the term's text is deleted too, because a client has chosen this text. A term
+without sums (`header_sums.py`) then loses its row in `header_terms`. The row of a term with sums stays, without the
+text, until these sums are deleted.
 """
 
 from __future__ import annotations
@@ -82,12 +83,12 @@ WHERE c.headers <> '{}' AND NOT EXISTS (
 
 @lru_cache(1024)
 def terms_of(headers: str) -> tuple[str, ...]:
-    """Return the terms of a call, from the value of its column `headers`."""
+    """Return the header terms (`x-team` and `x-team:alpha`) of a call, from the value of its column `headers`."""
     return tuple(term for name, value in orjson.loads(headers).items() for term in (name, f"{name}:{value}"))
 
 
 def terms_with_rows(calls: Iterable[Row]) -> dict[str, list[Row]]:
-    """Return the calls that have recorded headers, by term."""
+    """Return the calls that have recorded headers, by header term (`x-team` or `x-team:alpha`)."""
     by_term: dict[str, list[Row]] = {}
     for row in calls:
         if _HEADERS(row) != NO_HEADERS:
@@ -97,7 +98,9 @@ def terms_with_rows(calls: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def add_to_index(connection: Connection, by_term: Mapping[str, Sequence[Row]]) -> None:
-    """Add calls to the index, by term. The calls and their sessions must already be in the store."""
+    """Add calls to the index of headers. The calls are given by header term (`x-team` or `x-team:alpha`). The calls and
+    their sessions must already be in the store.
+    """
     numbers = term_numbers(connection, by_term)
     calls = [(numbers[term], *_CALL(row)) for term, rows in by_term.items() for row in rows]
     sessions = {(numbers[term], *_SESSION(row)) for term, rows in by_term.items() for row in rows if _SESSION(row)[0]}
@@ -134,16 +137,13 @@ def _with_sums(connection: Connection, new: Iterable[str]) -> Sequence[tuple[str
 
 
 def values_of(name: str) -> tuple[str, str]:
-    """Return the range of the terms with the header `name` and a value, in alphabetical order.
-
-    The result is the lower bound and the exclusive upper bound of the range.
-    """
+    """Return the lower and the exclusive upper bound (in alphabetical order) of the terms `name:value` of a header."""
     # ";" is the character after ":"
     return f"{name}:", f"{name};"
 
 
 def numbers_with_sums(connection: Connection, wanted: Iterable[str]) -> dict[str, int]:
-    """Return the row numbers of those terms that have sums, by term."""
+    """Return the row number of each header term in `wanted` for which the store keeps sums."""
     return dict(_looked_up(connection, list(wanted), "AND has_sums = 1"))
 
 
@@ -156,12 +156,12 @@ def _looked_up(connection: Connection, terms: Sequence[str], condition: str = ""
 
 
 def is_rare(connection: Connection, term: str) -> bool:
-    """Return whether a term has fewer than `RARE` calls."""
+    """Return whether fewer than `RARE` stored calls have a header term."""
     return bool(connection.execute(_IS_RARE, (term,)).fetchone()[0])
 
 
 def expiring(connection: Connection, calls: str, values: Sequence[Any]) -> list[tuple[int, int, str]]:
-    """Return the calls with recorded headers among those that a query selects, for `remove_from_index`.
+    """Return the calls that a query selects and that have recorded headers, for `remove_from_index`.
 
     `calls` is a query for the columns `n`, `at` and `headers`. Each result has the values of these columns: the call's
     row number, its time in Unix milliseconds, and its headers as JSON.
@@ -171,7 +171,7 @@ def expiring(connection: Connection, calls: str, values: Sequence[Any]) -> list[
 
 
 def remove_from_index(connection: Connection, calls: Sequence[tuple[int, int, str]]) -> None:
-    """Remove `calls`, a result of `expiring`, from the index. Delete the terms that no other call has."""
+    """Remove calls from the index, and delete the header terms that no other call has. `calls` is from `expiring`."""
     numbers = term_numbers(connection, {term for _, _, headers in calls for term in terms_of(headers)})
     connection.executemany(
         _DELETE_CALL, [(numbers[term], at, call) for call, at, headers in calls for term in terms_of(headers)]
@@ -180,7 +180,7 @@ def remove_from_index(connection: Connection, calls: Sequence[tuple[int, int, st
 
 
 def _forget(connection: Connection, unused: Iterable[int]) -> None:
-    """Delete terms without calls. The row of a term with sums is kept without the text (`FORGOTTEN`)."""
+    """Delete header terms without calls. The row of a term with sums is kept without the text (`FORGOTTEN`)."""
     terms = [(number,) for number in unused]
     connection.executemany("DELETE FROM session_headers WHERE term = ?", terms)
     connection.executemany("DELETE FROM header_terms WHERE n = ? AND has_sums = 0", terms)
@@ -188,7 +188,9 @@ def _forget(connection: Connection, unused: Iterable[int]) -> None:
 
 
 def forget_unused(connection: Connection) -> None:
-    """Delete all terms that no stored call has. Of a term with sums, only the text is deleted (`FORGOTTEN`)."""
+    """Delete all header terms that no stored call has. The row of a term with sums is kept without the text
+    (`FORGOTTEN`).
+    """
     _forget(connection, [number for (number,) in connection.execute(_ALL_UNUSED).fetchall()])
 
 

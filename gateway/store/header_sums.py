@@ -1,9 +1,10 @@
 """Writes the sums by header term, in the SQLite store. A term is a header, or a header and its value
-(`header_index.py`). Its sums are over all calls that have it.
+(`header_index.py`). Its sums are over all calls that have the term.
 
-- A header has sums of its own, and so has each of its first `MAX_VALUES` values. Reports about other values read their
-  calls (`few_calls.py`).
-- The sums of a term are deleted after its last stored call. Then another value of the header can have sums.
+- The store keeps sums for the name of each header, and for the first `MAX_VALUES` values of the header. Reports about
+  other values read the calls with these values (`few_calls.py`).
+- After the last stored call of a term is deleted, the sums of the term are deleted. Then the store can keep sums for
+  another value of the header.
 
 All functions run within the transaction of a batch (`writing.py`).
 """
@@ -46,7 +47,7 @@ _ERRORS: Final = "count(*)", "c.outcome <> 'ok' AND c.error <> ''"
 
 
 class _Table(NamedTuple):
-    """A table of sums by term."""
+    """A table of sums by header term."""
 
     unit: Unit
     """Unit of time of its rows."""
@@ -82,13 +83,17 @@ _FORGOTTEN_TERMS: Final = f"SELECT n FROM header_terms WHERE {FORGOTTEN} LIMIT ?
 
 
 def add_header_sums(connection: Connection, by_term: Mapping[str, Sequence[Row]]) -> None:
-    """Add calls to the sums of their terms. The terms, and the sums over all calls, must already be in the store."""
+    """Add calls to the sums of their header terms. The terms, and the sums over all calls, must already be in the
+    store.
+    """
     numbers = numbers_with_sums(connection, by_term)
     _add(connection, [(number, sum_calls(by_term[term])) for term, number in numbers.items()])
 
 
 def _add(connection: Connection, parts: Sequence[tuple[int, Sums]]) -> None:
-    """Add sums to the tables. Each part is the number of a term and the sums over some of its calls."""
+    """Add sums to the tables. Each of `parts` is the row number of a header term, and sums over some calls with this
+    term.
+    """
     own = [group.series for _, sums in parts for group in sums.figures]
     series = series_numbers(connection, dict.fromkeys([*own, *map(of_everybody, own)]))
     for tables, series_of in ((FIGURE_TABLES, _same), (EVERYBODY_TABLES, of_everybody)):
@@ -130,9 +135,9 @@ def _add_figures(
 
 
 def purge_forgotten(connection: Connection) -> None:
-    """Delete sums of terms that no stored call has any more. The texts of these terms are already deleted.
+    """Delete sums of header terms that no stored call has any more. The texts of these terms are already deleted.
 
-    About `MAX_PURGED` rows of each table are deleted for each term. A term is deleted with its last sums.
+    One run deletes about `MAX_PURGED` rows of each term from each table. A term itself is deleted with its last sums.
     """
     for (term,) in connection.execute(_FORGOTTEN_TERMS, (_PURGED_TERMS,)).fetchall():
         is_left = [not _purge(connection, table, term) for table in TABLES]
@@ -152,7 +157,7 @@ def _purge(connection: Connection, table: str, term: int) -> bool:
 
 
 def terms_with_wrong_sums(connection: sqlite3.Connection) -> set[int]:
-    """Return the numbers of the terms whose sums count fewer calls than are stored."""
+    """Return the row numbers of the header terms whose sums count fewer calls than are stored."""
     queries = (
         _WRONG.format(table=name, start=unit.start_in_sql("h.time"), number=number, condition=condition)
         for name, (unit, number, condition) in _TABLES.items()
@@ -173,7 +178,7 @@ def delete_orphans(connection: sqlite3.Connection) -> None:
 
 
 def recount_header_sums(connection: sqlite3.Connection) -> None:
-    """Compute sums anew from the stored calls, for each term whose sums count too few calls.
+    """Compute sums anew from the stored calls, for each header term whose sums count too few calls.
 
     The new sums do not include calls that have expired. Call `delete_orphans` before this, and before new terms are
     inserted.
@@ -186,7 +191,7 @@ def recount_header_sums(connection: sqlite3.Connection) -> None:
 
 
 def _batches(connection: sqlite3.Connection, term: int) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield the stored calls of a term, in the order of `CALL_COLUMNS`."""
+    """Yield rows of the stored calls that have a header term, in batches. The columns of a row are `CALL_COLUMNS`."""
     columns = ", ".join(f"c.{name}" for name in CALL_COLUMNS)
     table = "call_headers h CROSS JOIN calls c ON c.n = h.call"
     rows = iter(connection.execute(f"SELECT {columns} FROM {table} WHERE h.term = ?", (term,)).fetchall())  # noqa: S608

@@ -1,4 +1,7 @@
-"""The id of a journal, by which a store on another machine knows how far this journal is applied."""
+"""The id of a journal. The store has the offset up to which each journal is applied, under the id of the journal.
+
+A store on another machine needs this, because several gateways, each with a journal of its own, may use the store.
+"""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _MONTH: Final = "CAST(strftime('%s', time / 1000, 'unixepoch', 'start of month')
 
 
 def _replace(name: str, key: tuple[str, ...]) -> tuple[str, str, str]:
-    """Return the statements that create and fill a table of sums by month, and drop the table of sums by period."""
+    """Return the statements that create and fill a table of sums by month, and drop the table of sums by 32 days."""
     columns = ", ".join(
         [*(f"{column} INTEGER NOT NULL{_REFERENCES[column]}" for column in key)]
         + [f"{column} INTEGER NOT NULL" for column in _FIGURES]

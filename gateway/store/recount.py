@@ -90,7 +90,7 @@ def _groups(missing: Missing, time: int) -> set[Group]:
 
 
 def _readable(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """Yield the values of the readable calls, in the order of `CALL_COLUMNS`."""
+    """Yield the rows from which a call can be read. The columns of a yielded row are `CALL_COLUMNS`."""
     for row in rows:
         try:
             record_of(row)

@@ -165,9 +165,9 @@ def _sweep(state: StateFiles) -> None:
 
 
 def _stage(source: StateFiles, state: StateFiles, names: Iterable[str]) -> None:
-    """Copy the files of the backup beside the files that they will replace, and prepare the database.
+    """Copy the files of the backup beside the files that they will replace, and prepare the copied database.
 
-    Raises `StoreFailed` or `OSError` if that fails. A later run replaces what was copied.
+    Raises `StoreFailed` or `OSError` if that fails. If the restoration is run again, it overwrites these copies.
     """
     for name in names:
         path = _staged_path(state, name)
@@ -218,7 +218,7 @@ def _staged_path(state: StateFiles, name: str) -> Path:
 
 
 def _settle(database: Path) -> None:
-    """Write the write-ahead log of a database into the database file, so that this single file is complete.
+    """Write the content of a database's write-ahead log into the database file, so that this single file is complete.
 
     Raises `StoreFailed` if another program has the database open.
     """

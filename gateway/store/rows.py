@@ -140,8 +140,8 @@ def session_of(row: tuple[Any, ...]) -> Session:
 
 
 def cursor_of(row: tuple[Any, ...]) -> str:
-    """Return the cursor of the page after a row. It has the row's time and number, because rows may have the same
-    time.
+    """Return the cursor of the page after a row. The cursor has the row's time and number, because several rows may
+    have the same time.
     """
     return f"{row[0]}.{row[1]}"
 

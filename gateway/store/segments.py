@@ -90,7 +90,7 @@ class Segments:
         return size > offset.byte or self.path(offset.segment + 1).exists()
 
     def delete_before(self, number: int) -> None:
-        """Delete the files with lower numbers. May be called from any thread."""
+        """Delete the files with lower numbers than `number`. May be called from any thread."""
         for each in self.numbers():
             if each < number:
                 with suppress(OSError):

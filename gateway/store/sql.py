@@ -1,4 +1,5 @@
-"""The part of a database connection that the SQL of both stores needs, and SQL that both databases understand.
+"""The interface of a database connection that the SQLite and the PostgreSQL store share, and SQL that both databases
+accept.
 
 - Statements are written once, for SQLite and for PostgreSQL. Placeholders are question marks.
 - In `ON CONFLICT ... DO UPDATE`, the name of a stored row's column is qualified by its table, as PostgreSQL requires.
@@ -29,7 +30,7 @@ class Rows(Protocol):
 
 
 class Connection(Protocol):
-    """A connection to a database, used by one thread. A `sqlite3.Connection` is one."""
+    """A connection to a database, used by one thread. The class `sqlite3.Connection` conforms to this protocol."""
 
     def execute(self, statement: str, values: Sequence[Any] = ..., /) -> Rows:
         """Run a statement, with a value for each of its placeholders."""
@@ -59,9 +60,10 @@ def smaller(one: str, other: str) -> str:
 
 
 def rows_of_values(count: int, *types: str) -> str:
-    """Return SQL for `count` rows of placeholders, for a `VALUES` list with a column of each of the types.
+    """Return SQL for `count` rows of placeholders in a `VALUES` list. `types` are the types of the columns.
 
-    PostgreSQL takes the types of the columns from the first row.
+    PostgreSQL takes the types of the columns from the first row. So the first row casts its placeholders to these
+    types.
     """
     first = f"({', '.join(f'CAST(? AS {name})' for name in types)})"
     return ", ".join([first, *[f"({', '.join('?' for _ in types)})"] * (count - 1)])

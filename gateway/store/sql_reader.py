@@ -32,10 +32,10 @@ _MAX_NAMED: Final = 10
 
 
 class SqlReader:
-    """The methods of a `Store` that read.
+    """The methods of a `Store` that read the database.
 
-    `reading` and `reporting` may read a copy of the store that is a few seconds old. `current` reads the store itself.
-    All three are closed with the store.
+    The threads `reading` and `reporting` may read a replica of the database that is a few seconds old. `current` reads
+    the database itself. `close` closes all three threads.
     """
 
     def __init__(self, reading: Thread, reporting: Thread, current: Thread) -> None:
@@ -148,7 +148,7 @@ def _conditions(
 ) -> tuple[list[str], list[Any]]:
     """Return the SQL conditions of a query, and the values for their placeholders.
 
-    A column is not restricted if its value in `equal` is None. `behind` is the condition for rows after the cursor.
+    A column is not restricted if its value in `equal` is None. `behind` is the SQL condition for rows after the cursor.
     """
     wanted = {column: value for column, value in equal.items() if value is not None}
     conditions = [f"{column} = ?" for column in wanted]

@@ -50,9 +50,9 @@ class SqliteThread:
             raise StoreFailed(f"{self._path}: {error}{remedy(error)}") from error
 
     def _reopen_if_replaced(self) -> None:
-        """Close the connection if the file was removed or replaced, and create a removed file again.
+        """Close the connection if the file was removed or replaced. If the file was removed, also create it again.
 
-        Otherwise SQLite would continue to write to the removed file.
+        With the old connection, SQLite would continue to write to the removed file.
         """
         try:
             now = self._path.stat().st_ino

@@ -96,7 +96,9 @@ def parts(database: Path) -> list[Path]:
 
 
 def keep(path: Path, aside: Path) -> None:
-    """Keep a file in the folder `aside`, as a hard link or as a copy."""
+    """Keep a file in the folder `aside`, as a hard link or as a copy, unless this folder already has a file of the same
+    name.
+    """
     aside.mkdir(mode=0o700, parents=True, exist_ok=True)
     kept = aside / path.name
     if kept.exists():

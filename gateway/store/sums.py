@@ -198,10 +198,10 @@ def sum_calls(calls: Iterable[Row]) -> Sums:
 
 
 def _part(values: tuple[Any, ...], quarter: int) -> _Part:
-    """Return new sums for a series in a quarter hour. They are all 0.
+    """Return the sums of a series in a quarter hour before any call is added. They are all 0.
 
-    Calls that reached no provider belong to one group, whatever their models are. There is a part for each of these
-    models, and `_add_part` adds all of them to the group.
+    Calls that reached no provider are counted in one group, whatever model they requested. A `_Part` is made for each
+    of these models. `_add_part` later adds the sums of all these parts to the group.
     """
     series = Series(*values)
     group = Group(quarter * QUARTER, series if series.provider else series._replace(model=""))
@@ -261,7 +261,8 @@ def _to_session(
     at: int,
     tools: Sequence[str],
 ) -> None:
-    """Add a call to its session. `amounts` are the first columns of `FIGURES`, and `at` is in Unix milliseconds.
+    """Add a call to the sums of its session. `amounts` are values of the first columns of `FIGURES`. `at` is the start
+    of the call in Unix milliseconds.
 
     The provider and the agent of a session are those of the call that ended last. A call that was refused before a
     provider was chosen does not change the provider.

@@ -1,6 +1,7 @@
 """Units of time by which calls are summed: quarter hours, hours, days, and calendar months, all in UTC.
 
-The units of one kind follow one another without gaps. Each bound of a longer unit is a bound of all shorter units.
+Units of the same kind, such as hours, follow one another without gaps. Each bound of a longer unit is also a bound of
+every shorter unit.
 """
 
 from __future__ import annotations

@@ -56,7 +56,8 @@ _FORMATS: Final[Mapping[str, str]] = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00
 def read(connection: Connection, query: UsageQuery) -> list[UsageRow]:
     """Return at most `MAX_ROWS` rows of usage, sorted by the columns in `query.by`.
 
-    Raises `TooManyCalls` if the query is for one value of a header, and this value has many calls but no sums.
+    Raises `TooManyCalls` if the query selects a value of a header for which the store keeps no sums, and too many calls
+    have this value.
     """
     selection = Selection(span=_span(query), header=query.header)
     with with_sums(connection, selection) as (source, selected):
@@ -64,7 +65,9 @@ def read(connection: Connection, query: UsageQuery) -> list[UsageRow]:
 
 
 def _read(connection: Connection, query: UsageQuery) -> list[UsageRow]:
-    """Return the rows of a query. If it has a term of a header, the term must have sums (`few_calls.py`)."""
+    """Return the rows of a query. If the query selects a header, or a header and its value, the store must have sums
+    for it (`few_calls.py`).
+    """
     by_time = [name for name in query.by if name in _FORMATS]
     if by_time and len(by_time) < len(query.by):
         rows = _by_time_and_names(connection, query)
@@ -75,7 +78,7 @@ def _read(connection: Connection, query: UsageQuery) -> list[UsageRow]:
 
 
 def _by_time_and_names(connection: Connection, query: UsageQuery) -> list[tuple[Any, ...]]:
-    """Return the rows of a query that groups by time and by names."""
+    """Return the rows of a query that groups by time and also by names, such as those of models."""
     times, groups = _times(connection, query), _groups(connection, query)
     if query.by[0] in _FORMATS or len(times) * len(groups) <= MAX_ROWS:
         return _lists(connection, query, times)
@@ -86,7 +89,8 @@ def _select(query: UsageQuery, between: Sequence[Names] = ()) -> tuple[str, list
     """Return the SQL statement of a query, and the values for its placeholders.
 
     If a query groups neither by hour nor by day, rows are first grouped by series (`sums.Series`), because grouping by
-    integers is faster than by texts. `between` selects rows by names (`_of_series`).
+    integers is faster than by texts. `between` selects a range of names (`_of_series`).
+
     Names in the SQL are constants of this package. Text from clients is only among the values.
     """
     columns = [_COLUMNS[name] for name in query.by]
@@ -127,13 +131,16 @@ def _moments(query: UsageQuery) -> tuple[str, str, tuple[int, int]]:
 
 
 def _times(connection: Connection, query: UsageQuery) -> list[int]:
-    """Return the times of a query's rows in order."""
+    """Return the times that the rows of a query may have (starts of hours or of days), in ascending order."""
     _, moments, bounds = _moments(query)
     return sorted(time for (time,) in connection.execute(moments, bounds))
 
 
 def _groups(connection: Connection, query: UsageQuery) -> list[Names]:
-    """Return the names by which a query groups. They come from all series, so some of them may have no rows."""
+    """Return each combination of names by which a query groups, such as (model, agent).
+
+    The combinations come from all series, so there may be no rows for some of them.
+    """
     columns = ", ".join(_COLUMNS[name] for name in query.by if name not in _FORMATS)
     conditions, values = _conditions(query)
     statement = f"SELECT DISTINCT {columns} FROM series WHERE {' AND '.join(conditions) or '1 = 1'}"  # noqa: S608 (our own names)
@@ -144,8 +151,8 @@ def _in_steps(connection: Connection, query: UsageQuery, times: int, groups: Seq
     """Return the rows of a query that groups by names first, and then by hour or day. `times` is the number of hours or
     days.
 
-    SQLite sorts all rows that a statement reads. So a step reads only as many names as will probably fill the answer.
-    The number of rows of a name is estimated from the step before.
+    SQLite sorts all rows that a statement reads. So the rows are read in several statements, each for only as many
+    names as will probably fill the answer. The number of rows of a name is estimated from the statement before.
     """
     names = sorted({group[: len(_leading(query))] for group in groups})
     rows: list[tuple[Any, ...]] = []
@@ -161,12 +168,13 @@ def _in_steps(connection: Connection, query: UsageQuery, times: int, groups: Seq
 
 
 def _leading(query: UsageQuery) -> list[str]:
-    """Return the columns of the names by which rows are sorted before they are sorted by time."""
+    """Return the columns of the names that come before the hour or the day in `query.by`."""
     return [_COLUMNS[name] for name in takewhile(lambda name: name not in _FORMATS, query.by)]
 
 
 def _lists(connection: Connection, query: UsageQuery, times: Sequence[int]) -> list[tuple[Any, ...]]:
-    """Return the rows of a query that groups by time and by names. `times` are the times of its rows in order.
+    """Return the rows of a query that groups by time and by names. `times` are the times of these rows in ascending
+    order.
 
     The database returns a JSON list for each time, because SQLite would sort all rows to group them by names.
     """
@@ -193,9 +201,10 @@ def _lists(connection: Connection, query: UsageQuery, times: Sequence[int]) -> l
 
 
 def _spans(query: UsageQuery, times: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield ranges of time that contain all of `times`.
+    """Yield ranges of time that together contain all of `times`, each to be read by one statement.
 
-    If rows are sorted by time first, the ranges are sorted by time too, so reading can stop when the answer is full.
+    If the query sorts by time first, there are several ranges, in ascending order. So reading can stop when the answer
+    is full. Any other query needs all rows, and gets one range.
     """
     unit = UNITS.get(query.by[0])
     starts = sorted({unit.start(time) for time in times}) if unit is not None else [*times[:1]]
@@ -203,10 +212,10 @@ def _spans(query: UsageQuery, times: Sequence[int]) -> Iterator[tuple[int, int]]
 
 
 def _of_series(query: UsageQuery, between: Sequence[Names] = ()) -> tuple[str, list[Any]]:
-    """Return the SQL condition on the series of a query, to be added to other conditions, and its values.
+    """Return the SQL condition that selects the series of a query, and the values for its placeholders.
 
-    If `between` is not empty, it has the first and the last names, in the columns `_leading`. Only series with these
-    names, or with names between them, are selected.
+    The condition begins with AND, to be added to other conditions. If `between` is not empty, it has the first and the
+    last names, in the columns `_leading`. Then only series with these names, or with names between them, are selected.
     """
     conditions, values = _conditions(query)
     columns = ", ".join(_leading(query))

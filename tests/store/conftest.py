@@ -8,7 +8,7 @@ from tests.helpers.records import Kept
 
 @pytest.fixture(params=["sqlite", "postgres"])
 async def opened(request, tmp_path):
-    """Return a function that opens the store, and closes it before it opens it again."""
+    """Return a function that opens the store. If the store is already open, the function closes it first."""
     opening = kept_in_postgres() if request.param == "postgres" else lambda: Kept(tmp_path / "irisgate.db")
     open_stores = []
 

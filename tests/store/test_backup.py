@@ -1,4 +1,4 @@
-"""Tests of backups: of a state that is at rest, of one that is being written, and of their restoration."""
+"""Tests of backups of a state folder, while no gateway uses it and while one writes it, and of their restoration."""
 
 import asyncio
 import itertools
@@ -481,7 +481,10 @@ def test_a_backup_that_is_not_sound_restores_nothing(backup, tmp_path, changed, 
 
 
 def die_before(work, number):
-    """Run a function in a forked process that is killed before its change number `number`. Return whether it was."""
+    """Run a function in a forked process, and kill the process when it begins more than `number` changes of files.
+
+    Return whether the process was killed.
+    """
     child = os.fork()
     if not child:
         seen = 0

@@ -22,7 +22,7 @@ async def add(store, *calls, at=NOON):
 
 
 async def test_calls_are_read_in_the_order_of_their_insertion(store):
-    """Check that a call with an earlier time, which is inserted later, is behind the position of the others."""
+    """Check that a call that is inserted later is exported later, although it began earlier."""
     await add(store, "a", "b")
     position = await store.exports.newest()
     await add(store, "late", at=NOON - 86_400 * 40)
@@ -68,7 +68,7 @@ async def test_of_two_plans_the_first_is_stored(store):
 
 
 async def test_calls_after_a_deletion_are_not_missed(store):
-    """Check that new calls are behind the position, although SQLite gives them the numbers of deleted calls."""
+    """Check that new calls are exported, although SQLite gives them the numbers of deleted calls that were exported."""
     await add(store, "a", "b", "c")
     newest = await store.exports.newest()
     for name, until in (("whole", newest), ("planned", newest - 1)):

@@ -1,4 +1,4 @@
-"""Tests of the migration of a store of an older release: its totals become figures, those of expired calls too."""
+"""Tests of the migration of an older store to the tables of figures. The totals of expired calls must be kept."""
 
 import sqlite3
 from contextlib import closing

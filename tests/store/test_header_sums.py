@@ -26,7 +26,9 @@ DAY = 86_400
 
 
 def with_headers(number, chance):
-    """Return a call with any of two headers. One of them has another value in nearly each call."""
+    """Return a call that has each of two headers by chance. The values of `x-team` often repeat, those of `x-trace`
+    seldom.
+    """
     headers = {}
     if chance.random() < 0.7:
         headers["x-team"] = chance.choice(TEAMS)

@@ -1,4 +1,4 @@
-"""Tests that a store whose longest sums are those of 32 days gets sums by month, which equal those of a new store."""
+"""Tests of the migration from sums by 32 days to sums by month. The sums must equal those of a new store."""
 
 import sqlite3
 from contextlib import closing
@@ -27,7 +27,7 @@ CALLS = [
 
 
 def undo(run):
-    """Bring a store back to the tables of the older release, with an empty table for each of those with months."""
+    """Bring a store back to the older release: replace each table of sums by month by an empty table of periods."""
     for table in TABLES:
         run(f"CREATE TABLE {table}_period AS SELECT * FROM {table}_month WHERE time < 0")
         run(f"DROP TABLE {table}_month")

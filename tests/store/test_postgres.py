@@ -27,7 +27,7 @@ DAY = 86_400
 
 @pytest.fixture
 async def opened(address):
-    """Return a function that opens a store in one database. All are closed in the end."""
+    """Return a function that opens a store in one database. All opened stores are closed in the end."""
     stores = []
 
     def one(journal="journal", **options):
@@ -395,7 +395,7 @@ def test_the_server_proves_its_name(tmp_path):
 
 
 def test_a_server_without_encryption_is_refused_if_it_is_wanted():
-    """Check that a connection that must be encrypted is not made without."""
+    """Check that the connection fails if it must be encrypted and the server offers no encryption."""
     with socket.create_server(("127.0.0.1", 0)) as plain:
 
         def answer():

@@ -23,7 +23,7 @@ CHANGED = replace(RULE, capacity=50)
 
 @pytest.fixture
 async def gateways(address):
-    """Return a function that opens the store and the bank of a gateway. All are closed in the end."""
+    """Return a function that opens the store and the bank of a gateway. All stores and banks are closed in the end."""
     # they need asyncpg
     from gateway.store.postgres.bank import PostgresBank
 
@@ -49,7 +49,7 @@ async def ask(bank, *needs, known=0, spent=0, rule=RULE, **more):
 
 
 async def charge(store, amount, **changes):
-    """Write the record of a call that has spent an amount, with a balance that the gateway believes in."""
+    """Write the record of a call that has spent an amount. The store must ignore the balance in the same entry."""
     call = record(**{"id": "1", "at": NOON, **changes, "charges": {"all": amount}})
     await write(store, Entry(call=call, balances=(Balance("all", 1, 0, NOON, RULE.terms),)))
 
@@ -59,7 +59,7 @@ async def write(store, *entries):
 
 
 def sent(key):
-    """Return a call that is about to be sent, and that may cost 30."""
+    """Return the entry of a call that is about to be sent. Its maximum cost is 30 nanodollars."""
     chains = ((("all", RULE.terms),),)
     return Entry(
         sent=SentCall(key, "s", NOON, "ada@example.com", "", "b", "m", "a", "a", "generate", False, "", 30, "", chains)

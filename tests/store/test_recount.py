@@ -1,4 +1,4 @@
-"""Tests that lost uses of tools, errors and health of models are found, and are counted again from the stored calls."""
+"""Tests that counts of tool uses and errors, and the health of models, are computed anew if rows of them were lost."""
 
 import sqlite3
 from contextlib import closing
@@ -76,7 +76,7 @@ def test_a_database_that_is_made_anew_counts_them_too(database, tmp_path):
 
 
 def test_counts_of_expired_calls_stay(database):
-    """Check that a count that is higher than the number of stored calls is not changed, and others are."""
+    """Check that a repair restores lost counts, and keeps counts that are higher than the number of stored calls."""
     before = texts(database)
     lose(database, "calls WHERE n <= 100", f"tools_quarter WHERE time > {round((NOON + 6600) * 1000)}")
     rebuild_sums(database)

@@ -251,7 +251,10 @@ def test_parts_within_a_bucket_cover_it_once():
 
 
 async def test_a_name_that_has_calls_only_beside_the_range_has_no_row(tmp_path):
-    """Check that neither a report nor its people have a caller whose calls were subtracted from a longer unit."""
+    """Check that a caller whose calls are all outside the range is in no report.
+
+    The month of India is read from the month in UTC. So sums of this caller are read, and subtracted again.
+    """
     zone = ZoneInfo("Asia/Kolkata")
     wanted = preset_range("last-month", zone, NOW)
     store = Kept(tmp_path / "irisgate.db")

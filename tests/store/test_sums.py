@@ -59,7 +59,7 @@ BATCHES = st.lists(st.lists(CALLS, max_size=10), max_size=5)
 
 
 def counted(condition):
-    """Return SQL of the number of rows that meet a condition."""
+    """Return the SQL expression for the number of rows that meet a condition."""
     return f"coalesce(sum(CASE WHEN {condition} THEN 1 ELSE 0 END), 0)"
 
 
@@ -191,9 +191,9 @@ def rolled_up(connection, table):
 
 
 def recounted(connection, start, of_a_call=OF_A_CALL):
-    """Return the figures that a table of one resolution must have, counted from the calls.
+    """Return the figures that a table with one unit of time must have, counted from the calls.
 
-    `start` is SQL of the start of a unit of time.
+    `start` is an SQL expression for the start of the unit.
     """
     figures = f"{SUMMED}, sum({DURATION}), {buckets('duration_ms', 'ok')}, {buckets('first_event_ms', None)}"
     return rows(
@@ -203,7 +203,9 @@ def recounted(connection, start, of_a_call=OF_A_CALL):
 
 
 def buckets(column, outcome):
-    """Return SQL of the histogram of a column, of the calls with an outcome or of all calls."""
+    """Return the SQL expressions of a histogram of a column. Only calls with `outcome` count, or all calls if it is
+    None.
+    """
     bounds = (-1e300, *BOUNDS, 1e300)
     condition = f"outcome = '{outcome}'" if outcome else f"{column} IS NOT NULL"
     counts = [counted(f"{condition} AND {column} > {low} AND {column} <= {high}") for low, high in pairwise(bounds)]

@@ -1,4 +1,4 @@
-"""Tests that the rows of usage are the first ones of a recount, whichever names and times they are grouped by."""
+"""Tests that the rows of usage equal the first rows of a recount of the calls, for each grouping by names and times."""
 
 from collections import Counter
 from datetime import UTC, datetime

@@ -41,7 +41,7 @@ FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, Timeo
 
 
 class Rows:
-    """The rows that a statement returned, as `store/sql.py` describes them."""
+    """The rows that a statement returned. This class implements the protocol `store.sql.Rows`."""
 
     def __init__(self, rows: Iterable[Any]) -> None:
         self._rows = iter([tuple(row) for row in rows])
@@ -57,10 +57,11 @@ class Rows:
 
 
 class PostgresConnection:
-    """A `store.sql.Connection` to a PostgreSQL server, used by one thread.
+    """A connection to a PostgreSQL server, used by one thread. This class implements the protocol
+    `store.sql.Connection`.
 
-    Raises one of `FAILURES` if the server cannot be reached or refuses the connection. Each method raises one of them
-    if a statement fails.
+    Raises one of the exceptions `FAILURES` if the server cannot be reached or refuses the connection. Each method
+    raises one of these exceptions if a statement fails.
     """
 
     def __init__(self, address: Address, role: Role) -> None:
@@ -88,13 +89,13 @@ class PostgresConnection:
                 self._run(self._connection.executemany(translated(statement), some))
 
     def copy(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Insert many rows into a table at once. Their values must be storable (`dialect.py`)."""
+        """Insert many rows into a table at once. PostgreSQL must be able to store their values (`dialect.storable`)."""
         self._run(self._connection.copy_records_to_table(table, records=rows, columns=columns))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Run the statements of the block in one transaction. If the block raises an error, the transaction is
-        undone.
+        """Run the statements of the block in one transaction. If the block raises an exception, the transaction is
+        rolled back.
         """
         transaction = self._connection.transaction()
         self._run(transaction.start())
@@ -112,7 +113,7 @@ class PostgresConnection:
         return bool(self._connection.is_closed())
 
     def close(self) -> None:
-        """Close the connection at once. The server undoes a transaction that has not ended."""
+        """Close the connection at once. The server rolls back a transaction that has not ended."""
         self._connection.terminate()
         # asyncpg's transport is closed by the loop's next round
         self._loop.run_until_complete(asyncio.sleep(0))
@@ -124,10 +125,11 @@ class PostgresConnection:
         return self._loop.run_until_complete(self._ended(task))
 
     async def _ended(self, task: asyncio.Task[T]) -> T:
-        """Return the result of a statement. Raises `ConnectionError` if the connection ends and the statement does not.
+        """Wait for a statement, and return its result.
 
-        A COPY of asyncpg waits without a time limit until the socket takes more bytes, even if the connection breaks
-        off meanwhile (`copy_in` in asyncpg's `protocol.pyx`).
+        Raises `ConnectionError` if the connection is closed before the statement ends, or if the statement takes longer
+        than 2 * `STATEMENT_SECONDS`. This is needed for the COPY of asyncpg. It waits without a time limit until the
+        socket takes more bytes, even if the connection breaks off meanwhile (`copy_in` in asyncpg's `protocol.pyx`).
         """
         until = self._loop.time() + 2 * STATEMENT_SECONDS
         while not (await asyncio.wait({task}, timeout=LOOK_SECONDS))[0]:
@@ -139,7 +141,7 @@ class PostgresConnection:
 
 
 def _in_parts(rows: Iterable[Sequence[Any]]) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield storable rows, at most `MANY_ROWS` at a time."""
+    """Yield the rows in lists of at most `MANY_ROWS`, with values that PostgreSQL can store."""
     remaining = iter(rows)
     while some := [storable(row) for row in islice(remaining, MANY_ROWS)]:
         yield some

@@ -23,7 +23,10 @@ Heard = Callable[[str], None]
 
 
 class Listener:
-    """Calls a function for each notification, from `start` to `close`. `heard` maps each channel to its function."""
+    """Calls a function for each notification that arrives between `start` and `close`.
+
+    `heard` maps each channel to its function.
+    """
 
     def __init__(self, address: Address, heard: Mapping[str, Heard]) -> None:
         self._address = address

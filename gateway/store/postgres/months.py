@@ -68,8 +68,9 @@ def make_months(connection: Connection, times: Iterable[int]) -> None:
 
 
 def drop_months(connection: Connection, before: int) -> int:
-    """Drop the partitions of months that ended before a Unix time in milliseconds, with the entries of their calls in
-    the index of headers. Return the number of dropped calls.
+    """Drop the partitions of months that ended before a Unix time in milliseconds. Return the number of dropped calls.
+
+    The entries of these calls in the index of headers are deleted too.
     """
     dropped = 0
     for month in months(connection):

@@ -136,8 +136,9 @@ def open_leases(connection: PostgresConnection, journal: str, seconds: float) ->
 def renew(connection: PostgresConnection, journal: str, epoch: int, seconds: float) -> State:
     """Renew the leases of a gateway.
 
-    Raises `NotOpen` if another process of the gateway has called `open_leases` since this process got its `epoch`, or
-    if the gateway was forgotten.
+    Raises `NotOpen` if another process of the gateway has called `open_leases` since this process got its `epoch`. Also
+    raises `NotOpen` if the gateway was deleted from the database, because it had not renewed its leases for a long
+    time.
     """
     state = connection.execute(_RENEW, (seconds + MARGIN_SECONDS, journal, epoch)).fetchone()
     if state is None:
@@ -241,8 +242,8 @@ def refill(connection: PostgresConnection, name: str, rule: Rule, amount: int) -
 def end_silent(connection: PostgresConnection, seconds: float) -> int:
     """Take back the leases of gateways that no longer renew their leases. Return the number of these gateways.
 
-    The maximum cost of their open calls stays reserved. If the server has started less than `seconds` ago, do nothing,
-    because no gateway could renew its leases before.
+    The maximum cost of their open calls stays reserved. If the database server started less than `seconds` ago, do
+    nothing, because no gateway could renew its leases while the server was down.
     """
     with connection.transaction():
         silent = [journal for (journal,) in connection.execute(_ENDED, (seconds,)).fetchall()]
@@ -282,12 +283,12 @@ def standings(connection: PostgresConnection, journal: str, since: float) -> Seq
 
 
 def stored_name(bucket: Bucket) -> str:
-    """Return the name of a bucket in the tables. The bucket of a rate limit has its kind before the name."""
+    """Return the name of a bucket in the tables. For the bucket of a rate limit, the name begins with its kind."""
     return bucket.name if bucket.kind == "money" else f"{LIMIT_PREFIX}{bucket.kind} {bucket.name}"
 
 
 def bucket_named(stored: str) -> Bucket:
-    """Return the bucket that has this name in the tables."""
+    """Return the bucket whose name in the tables is `stored`."""
     if not stored.startswith(LIMIT_PREFIX):
         return Bucket("money", stored)
     kind, _, name = stored.removeprefix(LIMIT_PREFIX).partition(" ")
@@ -295,11 +296,11 @@ def bucket_named(stored: str) -> Bucket:
 
 
 def _locked(connection: PostgresConnection, fresh: Mapping[str, tuple[Rule, float]]) -> dict[str, _Row]:
-    """Lock the rows of buckets, and return the rows by their stored names. Insert the row of a full bucket for each
-    bucket that has no row.
+    """Lock the rows of buckets, and return the rows by the names of the buckets in the tables.
 
-    `fresh` has a rule for each bucket, and the time at which the gateway began to use the rule. The rule applies to a
-    bucket without a row, and to a row without a rule, which an old release has written.
+    If a bucket has no row, a row is inserted first, with a full balance. `fresh` has a rule for each bucket, and the
+    time at which the gateway began to use the rule. The rule applies to a bucket without a row, and to a row without a
+    rule, which an old release has written.
     """
     rules = dict(zip(storable(fresh), fresh.values(), strict=True))
     ordered = sorted(rules)
@@ -323,7 +324,7 @@ def _create(connection: PostgresConnection, rules: Mapping[str, tuple[Rule, floa
 
 
 def _columns(rows: Mapping[str, _Row]) -> tuple[Sequence[Any], ...]:
-    """Return the values for `_UPDATE`, a list for each column."""
+    """Return the values of buckets for the statement `_UPDATE`, as one list for each column."""
     live = [row.bucket for row in rows.values()]
     return (
         list(rows),

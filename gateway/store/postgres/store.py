@@ -1,7 +1,8 @@
 """The store in a PostgreSQL database. Four threads use it, each with its own connection.
 
-The gateway that writes has an advisory lock for as long as it is connected. Another gateway, with another journal, is
-refused meanwhile, unless both share the database. Then quotas are shared too (`bank.py`).
+The gateway that writes holds an advisory lock for as long as it is connected. While one gateway holds the lock, another
+gateway, with another journal, is refused. The exception is that both are configured to share the database. Then they
+share the quotas too (`bank.py`).
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class PostgresStore(SqlReader):
     `journal` is the id of the journal that is applied to the store. Pages and reports read the database at `copy`,
     which is the same database or a replica. If `is_shared` is true, other gateways may use the database too.
 
-    Raises `StoreFailed` if the database at `address` cannot be used. The database at `copy` is not needed for a start.
-    It may be unreachable, or may not have the new tables yet.
+    Raises `StoreFailed` if the database at `address` cannot be used. At the start, a replica may be unreachable, or may
+    not have the new tables yet.
     """
 
     def __init__(self, address: Address, journal: str, *, copy: Address | None = None, is_shared: bool = False) -> None:
@@ -106,7 +107,8 @@ def _offset(connection: PostgresConnection, journal: str) -> JournalOffset:
 def _other(connection: PostgresConnection, number: int, kinds: tuple[int, int]) -> tuple[str, str | None] | None:
     """Return the name and address of another gateway that uses the database, or None if there is none.
 
-    A gateway holds an advisory lock whose key has two numbers. `kinds` are the possible first numbers.
+    Each gateway holds an advisory lock. Its key has two numbers: one of `kinds`, and a number that identifies the
+    gateway. `number` identifies this gateway.
 
     The server may notice late that a gateway has closed its connection. So this waits for `LEAVING_SECONDS` at most.
     """
@@ -121,8 +123,8 @@ def _other(connection: PostgresConnection, number: int, kinds: tuple[int, int]) 
 def prepare(connection: PostgresConnection, journal: str, name: str, *, is_shared: bool) -> None:
     """Migrate the database, and take the lock of the gateway. Several processes of one gateway may share the lock.
 
-    Raises `StoreFailed` if another gateway uses the database and does not share it, a later release wrote it, or its
-    encoding is not UTF-8.
+    Raises `StoreFailed` if another gateway uses the database and the two do not both share it, if a later release wrote
+    the database, or if its encoding is not UTF-8.
     """
     number = crc32(journal.encode())
     with connection.transaction():

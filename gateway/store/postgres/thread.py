@@ -44,8 +44,8 @@ class PostgresThread:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work, once)
 
     def run_now(self, work: Callable[[PostgresConnection], T]) -> T:
-        """Run a function as `run` does, and block until it has ended. Use this only at the start, before there are
-        calls.
+        """Run a function as `run` does, and block until the function has ended. Use this only at the start of the
+        gateway, before it accepts calls.
         """
         return self._threads.submit(self._run, work, True).result()
 
@@ -92,7 +92,7 @@ class PostgresThread:
         self._threads.shutdown()
 
     def close_now(self) -> None:
-        """Close the connection, and block until it is closed. Use this only after a start that failed."""
+        """Close the connection, and block until it is closed. Use this only if the start of the gateway has failed."""
         self._threads.submit(self._close).result()
         self._threads.shutdown()
 

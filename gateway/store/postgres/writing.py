@@ -2,8 +2,8 @@
 
 - A batch and its offset in the journal are written in one transaction, so each entry is applied exactly once.
 - A call that is in the store already is ignored, and changes no sums.
-- Transactions that write wait for one another (`WRITING`). If they did not, two of them could lock the same sums in
-  different orders, and PostgreSQL would undo one.
+- Transactions that write wait for one another (advisory lock `WRITING`). Without this lock, two transactions could
+  update the same sums in different orders, and PostgreSQL would end the deadlock by rolling one of them back.
 
 The sums and everything else that a batch changes are written by `store/adding.py`, as in SQLite.
 """
@@ -71,11 +71,11 @@ def write(
 ) -> None:
     """Write a batch of entries, and the journal's offset after them. Nothing is written if a statement fails.
 
-    If several gateways share the balances, calls are charged to the balances here. Otherwise the gateway has charged
-    them, and the batch has the new balances.
+    If several gateways share the balances, this also charges the calls to the balances. If the gateway has its own
+    balances, it has already charged the calls, and the batch has the new balances.
 
     If a sum becomes too large for its column, the batch is written again, with sums that stop at the largest integer
-    (`dialect.bounded`). Without this, one batch would keep all later ones from being written.
+    (`dialect.bounded`). Without this, one batch would keep all later batches from being written.
     """
     try:
         _write(connection, journal, entries, offset, is_shared=is_shared)
@@ -106,7 +106,7 @@ def _write(
 def _insert(connection: PostgresConnection, records: Sequence[Record]) -> Sequence[tuple[Any, ...]]:
     """Insert calls, and return the rows of the calls that were not in the store yet.
 
-    A call with the id and the time of an earlier call is taken for the same call, and is not inserted again.
+    A call with the same id and time as a stored call is taken for that call, and is not inserted again.
     """
     if not records:
         return []

@@ -62,7 +62,9 @@ class ReportStore(Protocol):
         """Return all values of each dimension in the calls of one login, or in all calls if `user` is None."""
 
     async def header_terms(self, user: str | None, names: Sequence[str], limit: int) -> tuple[str, ...]:
-        """Return the names of some recorded headers, and at most `limit` of their values, as terms (`x-team:alpha`).
+        """Return terms by which calls can be filtered: each header in `names`, and at most `limit` headers with a
+        value.
 
-        The values are from the calls of one login, or from all calls if `user` is None.
+        A header with a value is one text, such as `x-team:alpha`. The values are from the calls of one login, or from
+        all calls if `user` is None.
         """

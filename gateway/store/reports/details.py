@@ -211,10 +211,10 @@ SELECT DISTINCT headers FROM (
 
 
 def header_terms(connection: Connection, user: str | None, names: Sequence[str], limit: int) -> tuple[str, ...]:
-    """Return the names of some recorded headers, and at most `limit` of their values, as terms.
+    """Return terms by which calls can be filtered: each header in `names`, and at most `limit` headers with a value.
 
-    If `user` is None, the values are those that have sums. Otherwise, they are the values in the newest calls of this
-    login.
+    A header with a value is one text, such as `x-team:alpha`. If `user` is None, the values are those for which the
+    store keeps sums. If `user` is a login, they are the values in the newest calls of this login.
     """
     if user is None:
         found = [term for name in names for (term,) in connection.execute(_TERMS, (*values_of(name), limit))]

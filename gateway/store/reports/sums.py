@@ -102,8 +102,9 @@ def grouped(
 ) -> Iterator[tuple[Any, ...]]:
     """Yield rows of sums: the index of the time bucket, the columns `by`, and the sums `what`.
 
-    Several rows may have the same bucket and the same values of `by`, if their sums come from several ranges. Some of
-    these rows may be negative (`shares`). The caller must add them (`added`). The result may be 0.
+    If the sums of a bucket come from several ranges, there are several rows with the same bucket and the same values of
+    `by`. Some of these rows may be negative (`pieces.shares`). The caller must add all of them (`added`). The result
+    may be 0.
     """
     keys = 1 + by.count(",")
     for table, parts in shares(buckets, tables_for(selection, by)).items():
@@ -120,7 +121,8 @@ def grouped_within(
     by: str,
     tables: Mapping[str, Unit],
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield the same rows as `grouped`, from rows of `tables` that lie within the buckets. No row is negative.
+    """Yield rows of sums as `grouped` does, but read only rows of `tables` that lie within the buckets. So no row is
+    negative.
 
     `tables` has the unit of time of each table, with the longest unit first.
     """
@@ -131,7 +133,9 @@ def grouped_within(
 def grouped_in_table(
     connection: Connection, selection: Selection, table: str, parts: Sequence[Piece], what: str, by: str
 ) -> Iterator[tuple[Any, ...]]:
-    """Return the rows of `grouped` from the pieces that one table covers."""
+    """Return rows of sums as `grouped` does, from one table. `parts` are the pieces of time buckets that this table
+    covers.
+    """
     where, values = conditions(selection)
     source = source_of(connection, selection, table)
     statement = (
@@ -145,10 +149,10 @@ def grouped_in_table(
 def summed(
     connection: Connection, selection: Selection, buckets: Sequence[Span]
 ) -> Iterator[tuple[int, Sequence[int]]]:
-    """Yield the index of a time bucket, and the sums `SUMMED` over a part of this bucket.
+    """Yield pairs: the index of a time bucket, and the sums `SUMMED` over a part of this bucket.
 
-    The sums of a part are negative if they must be subtracted from the others. The database returns the sums of a part
-    as a JSON list, because SQLite would sort all rows to group them by bucket.
+    If a part must be subtracted from the other parts of the bucket, its sums are negative. The database returns the
+    sums of a part as a JSON list, because SQLite would sort all rows to group them by bucket.
     """
     where, values = conditions(selection)
     join = f"CROSS JOIN series s ON s.n = f.series WHERE f.time >= p.since AND f.time < p.until AND {where}"
@@ -165,13 +169,15 @@ def summed(
 
 
 def _ranges(parts: Shares) -> list[Piece]:
-    """Return the ranges of rows as pieces. The field `bucket` of a piece is the index of its range."""
+    """Return the ranges of rows in `parts` as pieces. The field `bucket` of a piece is the index of the range in
+    `parts`.
+    """
     return [Piece(number, *bounds) for number, bounds in enumerate(parts)]
 
 
 def _shared(rows: Iterable[tuple[Any, ...]], parts: Shares) -> Iterator[tuple[Share, Sequence[Any]]]:
-    """Yield each row once for each time bucket to which it contributes. A row begins with the index of its range
-    (`_ranges`).
+    """Yield each row once for each time bucket to which it contributes. The first value of a row is the index of its
+    range (`_ranges`).
     """
     given = [*parts.values()]
     for number, *row in rows:
@@ -193,10 +199,11 @@ def _bounds(parts: Sequence[Piece]) -> Iterator[int]:
 
 
 def source_of(connection: Connection, selection: Selection, table: str) -> str:
-    """Return the SQL of the rows that a query sums. `table` is a table of sums over all calls.
+    """Return the table, as SQL, from which a query reads sums. `table` is a table of sums over all calls.
 
-    If the selection has a header term, the rows are those of this term in the matching table of sums by term. The term
-    must have sums. (`store/few_calls.py` reports about terms without sums.) If no call has the term, there are no rows.
+    If the selection has a header term (`x-team` or `x-team:alpha`), the result is a subquery for the rows of this term
+    in the matching table of sums by term. The store must keep sums for the term (`store/few_calls.py` makes the reports
+    about other terms). If no call has the term, there are no rows.
     """
     if selection.header is None:
         return table
@@ -258,11 +265,12 @@ def summaries(connection: Connection, selection: Selection, buckets: Sequence[Sp
 
 
 def people(connection: Connection, selection: Selection, buckets: Sequence[Span]) -> list[set[str]]:
-    """Return a set for each time bucket: the logins of its calls. Callers without a login are left out.
+    """Return a set for each time bucket: the logins of the callers with calls in this bucket. Callers without a login
+    are left out.
 
-    A month in another zone is a month in UTC, with some hours added at one end and subtracted at the other. For such a
-    month, the numbers of calls are added and subtracted, and a login with more than 0 calls is in the set. For any
-    other bucket, it is faster to read all rows that lie within it.
+    A month in another time zone is a month in UTC, with some hours added at one end and subtracted at the other. For
+    such a month, the numbers of calls are added and subtracted, and a login with more than 0 calls is in the set. For
+    any other bucket, it is faster to read all rows that lie within it.
     """
     where, values = conditions(selection)
     known = connection.execute(f"SELECT s.n, s.identity FROM series s WHERE {where}", values)  # noqa: S608 (our own)
@@ -360,7 +368,7 @@ def ranking(connection: Connection, selection: Selection, by: Dimension, measure
 def _amounts(
     connection: Connection, selection: Selection, buckets: Sequence[Span], by: Dimension, measure: Measure
 ) -> Iterator[tuple[int, Any, int, int, int]]:
-    """Yield rows of amounts. Several rows may have the same bucket and value. The caller must add them, as for
+    """Yield rows of amounts. Several rows may have the same bucket and value. The caller must add them, as with
     `grouped`.
 
     A row has the index of the time bucket, the value of a dimension, the amount of a measure, the number of calls with

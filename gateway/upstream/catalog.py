@@ -1,7 +1,8 @@
-"""The offers of all providers, by the model's name, and the selection of those that a caller may use.
+"""The offers of all providers, and the selection of the offers that a caller may use.
 
-An offer is one model at one provider. The catalog is built once for each configuration. Names match exactly. An alias
-takes precedence over a model of the same name. `provider/model` is accepted wherever a model is named.
+An offer is one model at one provider. Offers are found by the model's name, which must match exactly. An alias takes
+precedence over a model of the same name. `provider/model` is accepted wherever a model is named. The catalog is built
+once for each configuration.
 """
 
 from __future__ import annotations
@@ -70,10 +71,9 @@ class Catalog:
     def find(self, name: str) -> Sequence[Offer]:
         """Return the offers of the model called `name`.
 
-        If `name` has the form `provider/model`, the offer of this model at this provider is added at the end.
-
-        Some names have both meanings: a reseller may have a model `anthropic/claude-x`, while a provider `anthropic`
-        has a model `claude-x`. If a name has both meanings, the caller's grants decide which offers are used
+        If `name` has the form `provider/model`, the offer of this model at this provider is added at the end. Both
+        kinds of offers may exist for one name. For example, a reseller may have a model `anthropic/claude-x`, while a
+        provider `anthropic` has a model `claude-x`. Then the caller's grants decide which of these offers are used
         (`call/plan.py`).
         """
         offers = self._by_model.get(name, ())
@@ -82,9 +82,10 @@ class Catalog:
         return offers if offer is None else (*offers, offer)
 
     def at_provider(self, provider: Provider, model: str) -> Offer:
-        """Return the offer of a model. If the provider does not list the model, the offer has the model "".
+        """Return the offer of a model at a provider.
 
-        So the number of different offers stays small, whatever names clients choose.
+        If the provider does not list the model, the model of the returned offer is "". So the number of different
+        offers stays small, whatever names clients choose.
         """
         return self._by_both.get((provider.id, model)) or _offer(provider, "")
 

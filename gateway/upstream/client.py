@@ -300,9 +300,10 @@ def _not_reached(provider: Provider, where: Base, proxy: Proxy | None, error: OS
 
 
 def _head(where: Base, proxy: Proxy | None, request: UpstreamRequest, added: Mapping[str, str]) -> bytes:
-    """Return the head of a request (RFC 9112, 2.1). Headers about the connection in the request are ignored.
+    """Return the head of a request (RFC 9112, 2.1).
 
-    Raises `ValueError` if a header has a line break or a zero byte (RFC 9110, 5.5).
+    Headers of the request and in `added` that concern the connection or the length of the body are left out. Raises
+    `ValueError` if a header has a line break or a zero byte (RFC 9110, 5.5).
     """
     headers = {"host": where.authority, **_OWN_HEADERS}
     for name, value in chain(request.headers.items(), added.items()):

@@ -112,7 +112,7 @@ class KeyState:
         self._rests[model] = max(until, self._rests.get(model, 0.0))
 
     def refused(self) -> None:
-        """Do not use the key for any model for some time, because the provider refused it."""
+        """Do not use the key for any model for some time, because the provider refused the key."""
         now, seconds = self.pool.clock(), self.pool.provider.circuit_breaker.open_seconds
         if self._refused_at is None:
             self._refused_at, self._probe_at, self._doublings, self._is_probed = now, now + seconds, 0, False
@@ -149,7 +149,7 @@ class KeyState:
         return KeyRest(self.name, models, (now - self._refused_at, max(0.0, self._probe_at - now), self._doublings))
 
     def adopt(self, former: KeyRest, now: float) -> None:
-        """Continue with what the replaced process knew of the key."""
+        """Continue with the state that the key had in the replaced process."""
         self._rests = {model: now + min(max(0.0, left), MAX_HELD) for model, left in former.models.items()}
         if former.refused is not None:
             age, left, doublings = former.refused
@@ -222,7 +222,7 @@ class KeyPool:
         return PoolState(self.provider.id, keys, tuple(sessions[-most:]))
 
     def adopt(self, former: PoolState) -> None:
-        """Continue with what the replaced process knew of the keys."""
+        """Continue with the state that the keys had in the replaced process."""
         now, states = self.clock(), {state.name: state for state in self.states}
         for key in former.keys:
             if key.name in states:
@@ -247,7 +247,7 @@ class KeyPool:
 
 
 class KeyPools:
-    """The pools of all providers that have several keys. `clock` gives seconds that never go back."""
+    """The pools of all providers that have several keys. `clock` returns the time of a monotonic clock in seconds."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
@@ -262,15 +262,16 @@ class KeyPools:
         return pool
 
     def remembered(self) -> tuple[PoolState, ...]:
-        """Return what the process that replaces this one must know of all keys.
+        """Return the state of the keys of each provider, for the process that replaces this one.
 
-        Each pool may have an equal share of `MAX_SESSIONS` sessions, and at least one session.
+        The result has at most about `MAX_SESSIONS` sessions, divided equally among the providers. Each provider may
+        have at least one session.
         """
         most = max(1, MAX_SESSIONS // max(1, len(self._pools)))
         return tuple(pool.remembered(most) for pool in self._pools.values())
 
     def adopt(self, former: Sequence[PoolState], providers: Iterable[Provider]) -> None:
-        """Continue with what the replaced process knew of the keys of these providers."""
+        """Continue with the state that the keys of these providers had in the replaced process."""
         pools = {one.provider: one for one in former}
         for provider in providers:
             if provider.apikeys and provider.id in pools:

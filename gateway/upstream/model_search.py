@@ -102,7 +102,11 @@ class ModelSearcher(msgspec.Struct, frozen=True):
             raise SearchFailed(_shown(error.problem.message, secrets)) from None
 
     async def _with_any_key(self, provider: Provider, secrets: set[str]) -> Mapping[str, str]:
-        """Return the models in the list that the provider gives for the first key that it accepts."""
+        """Request the list of models with each key of the provider in turn, until a key works. Return the models in
+        this list.
+
+        Raises `SearchFailed` if no key works.
+        """
         failures: dict[str, str] = {}
         for name in [key.name for key in provider.apikeys] or [""]:
             try:
@@ -217,7 +221,7 @@ class ModelSearcher(msgspec.Struct, frozen=True):
 
 
 async def _here_or_in_thread(size: int, function: Callable[..., R], *args: Any) -> R:
-    """Return `function(*args)`. If it parses more than `PARSED_HERE` bytes, run it in a thread."""
+    """Return `function(*args)`, which parses `size` bytes. If these are more than `PARSED_HERE`, run it in a thread."""
     return function(*args) if size <= PARSED_HERE else await asyncio.to_thread(function, *args)
 
 

@@ -39,7 +39,9 @@ class RefusedFeatures(msgspec.Struct):
         return names
 
     def refused(self, provider: str, model: str, names: tuple[str, ...]) -> None:
-        """Remember the features that the provider refuses for the model, and forget its earlier refused features."""
+        """Remember the features that the provider has refused for the model. This replaces the features remembered
+        before.
+        """
         self._refused[provider, model] = (self.clock(), names)
         self._refused.move_to_end((provider, model))
         while len(self._refused) > MAX_MODELS:

@@ -1,4 +1,6 @@
-"""The address of another service of a provider. The host names of both services differ only in the first label."""
+"""The address of another service of the same provider. The host names of the two services differ only in the first
+label.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The memory allocator is configured if the C library has such settings, and reads take no memory that it maps."""
+"""Tests that the allocator's settings are accepted by glibc, and that no read allocates a block that glibc maps
+separately.
+"""
 
 import asyncio
 import ctypes

@@ -1,4 +1,4 @@
-"""Tests of the lists of models that providers gave: differences, the configuration with them, and the file."""
+"""Tests of the lists of models that providers gave: their changes, their place in the configuration, and their file."""
 
 from dataclasses import replace
 from types import MappingProxyType

@@ -80,7 +80,7 @@ class Used(NamedTuple):
 
 
 class _Access(msgspec.Struct):
-    """The credentials of one key of a provider. They are replaced if the configuration has another `issuer`."""
+    """The way in which the credentials of one key are obtained. It is replaced if the configured `issuer` changes."""
 
     issuer: AwsSettings | CredentialSource
     source: AwsAccess | KeyHelperAccess | GoogleAccess

@@ -58,7 +58,7 @@ class CircuitState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Circuit:
-    """The state of one circuit. All times are in seconds of a clock that does not go back."""
+    """The state of one circuit. All times are in seconds of a monotonic clock."""
 
     __slots__ = (
         "_credit", "_doublings", "_epoch", "_probed_at", "_probes", "_successes", "cause", "held_until", "mean_seconds",

@@ -5,9 +5,9 @@
   whether the key is accepted again.
 - A provider that throttles (429) has not failed. The model rests only if the provider says for how long, and at most
   `MAX_HELD` seconds. The throttled attempt does not count as a failure.
-- A circuit also opens if the model fails much more often than its peers (`Peers`), which then serve the calls.
-- If all candidates (models of providers) of a call rest, the first one is tried all the same, because a degraded
-  provider is better than none. The caller of this file decides this.
+- A circuit also opens if the model fails much more often than its peers (`Peers`). The peers then serve the calls.
+- If all models that could serve a call rest, the first one is tried all the same, because a degraded provider is better
+  than none. The caller of this module decides this.
 - Each process has its own state. A reload keeps the state of a provider if its base URL and credential stay the same. A
   process that replaces this one takes over the resting models and providers.
 
@@ -141,7 +141,7 @@ class _Memory(msgspec.Struct):
 
 
 class Health:
-    """The health of all models at all providers. `clock` gives seconds that never go back."""
+    """The health of all models at all providers. `clock` returns the time of a monotonic clock in seconds."""
 
     def __init__(
         self,
@@ -268,11 +268,11 @@ class Health:
         return [self._standing(key, now, wall) for key in self._peers]
 
     def resting(self) -> tuple[int, int]:
-        """Return the number of models that get no attempts because of failures, and the number of those without a
+        """Return two numbers: the models that get no attempts because of failures, and those of them without a
         substitute.
 
-        A substitute is another provider of the model, or another target of an alias. A model that was only throttled is
-        not counted. This may be called from any thread.
+        A substitute is the same model at another provider, or another target of an alias. A model that was only
+        throttled is not counted. This may be called from any thread.
         """
         now = self._clock()
         keys = {key for key, memory in list(self._memories.items()) if memory.circuit.rests(now)}
@@ -371,7 +371,9 @@ class Health:
             self.changed(Change(provider_id, "", "closed", "", 0, 0, 0.0))
 
     def _is_outlier(self, key: Key, circuit: Circuit, now: float) -> bool:
-        """Return whether a model fails much more often than its healthy peers (`Peers`)."""
+        """Return whether a model fails much more often than the other models that can serve its calls and are healthy
+        (`Peers`).
+        """
         settings = circuit.settings
         calls, failures = circuit.counts(now)
         if not settings.enabled or calls < settings.calls * OUTLIER_CALLS:

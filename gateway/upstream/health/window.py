@@ -9,7 +9,9 @@ BUCKETS: Final = 10
 
 
 class Window:
-    """The numbers of attempts and failures in the last `seconds` seconds. The single attempts are not kept."""
+    """The numbers of attempts and failures in the last `seconds` seconds. They are kept by bucket, and not for each
+    attempt.
+    """
 
     __slots__ = ("_calls", "_failures", "_number", "_width", "calls", "failures")
 
@@ -25,7 +27,7 @@ class Window:
         """Number of failed attempts in the window, at the time of the last `add`."""
 
     def add(self, now: float, *, failed: bool) -> None:
-        """Count an attempt that ended at `now`, in seconds of a clock that does not go back."""
+        """Count an attempt that ended at `now`, in seconds of a monotonic clock."""
         number = int(now / self._width)
         if number > self._number:
             self._advance(number)

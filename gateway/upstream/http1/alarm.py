@@ -1,7 +1,7 @@
-"""A timer that can be moved without a new timer of the event loop.
+"""A timer whose deadline can be moved cheaply.
 
-A connection has one such timer for all its deadlines. Nearly every deadline is moved before it is reached. A new timer
-of the event loop for each would cost too much.
+A connection has one such timer for all its deadlines. Nearly every deadline is moved before it is reached. Usually, a
+move needs no new timer of the event loop, which would cost too much.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from math import inf
 
 
 class Alarm:
-    """Calls a function at a time of the event loop's clock. A later `set` replaces both function and time."""
+    """Calls a function at a given time of the event loop's clock. A later `set` replaces both the function and the
+    time.
+    """
 
     __slots__ = ("_at", "_handle", "_loop", "_ring")
 

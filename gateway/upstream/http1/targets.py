@@ -64,8 +64,8 @@ class Base(NamedTuple):
     def target(self, path: str, query: str) -> str:
         """Return the request target for a path below the base URL, without a doubled slash.
 
-        If the base URL has a version, such as `/v1`, a version at the start of `path` is left out.
-        The path is encoded already. Only characters that a request line cannot have are percent-encoded.
+        If the base URL ends with a version, such as `/v1`, a version at the start of `path` is left out. The path is
+        already percent-encoded. Only characters that a request line cannot have are encoded here.
         """
         if self.has_version:
             path = _VERSION_AT_START.sub("", path)

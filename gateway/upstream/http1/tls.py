@@ -39,7 +39,7 @@ class _TlsLayer(SSLProtocol):
 
 
 async def start_tls(sock: socket.socket, http: asyncio.Protocol, context: ssl.SSLContext, host: str) -> None:
-    """Do the TLS handshake with `host` over a connected socket. Then connect the protocol `http` to it.
+    """Do the TLS handshake with `host` over a connected socket. Then pass the decrypted bytes to the protocol `http`.
 
     Raises `ssl.SSLError` if TLS fails, and `OSError` if the connection breaks off. The socket is then closed.
     """

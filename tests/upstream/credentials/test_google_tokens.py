@@ -38,7 +38,9 @@ async def google():
 
 @pytest.fixture
 def account(google, tmp_path, monkeypatch):
-    """Return the path of a key file, which is in the folder of a configuration without a file."""
+    """Write a key file into the working folder, where key files are looked for if no configuration file is used. Return
+    the path of the file.
+    """
     monkeypatch.chdir(tmp_path)
     return key_file(tmp_path / "sa.json", google.create_key(EMAIL, private_key()))
 
@@ -250,7 +252,7 @@ async def test_a_token_that_a_provider_repeats_reaches_no_client(tmp_path, googl
 
 @asynccontextmanager
 async def from_file(tmp_path, providers):
-    """Run a gateway that follows the changes of its configuration file and of the files that it names."""
+    """Run a gateway that reloads its configuration file, and the files that this file names, when they change."""
     path, registry, lines = tmp_path / "config.hujson", discover(), Lines()
     path.write_text(json.dumps({"providers": providers, "grants": EVERYTHING, "server": LOOPBACK}))
     loaded = load(path, plugins=registry.known)

@@ -1,4 +1,4 @@
-"""Tests that credentials are renewed ahead of their expiry, once for all calls, and that failures are told and mended."""
+"""Tests that credentials are renewed before they expire, once for all calls. A failure is reported, and tried again."""
 
 import asyncio
 from math import inf
@@ -15,7 +15,7 @@ from tests.upstream.credentials.test_aws_credentials import environment, served
 
 
 class Source:
-    """A source of credentials at a time that a test sets. It counts how often it is asked."""
+    """A source of credentials, with a clock that a test sets. It counts how often it is asked for a credential."""
 
     def __init__(self, seconds=3600.0):
         self.now = 1000.0
@@ -112,7 +112,7 @@ async def test_a_call_that_is_cancelled_does_not_stop_the_renewal():
 
 
 async def test_credentials_are_renewed_under_load_without_a_failed_call(tmp_path, aws, home, monkeypatch, bedrock_sim):
-    """Serve calls while each session of a role is valid for two to three seconds, until three sessions were used."""
+    """Serve calls until three sessions of a role were used. Each session is valid for two to three seconds."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", aws.url)
     environment(aws, home, monkeypatch)
     aws.roles[ROLE] = Role()

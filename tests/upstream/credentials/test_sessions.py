@@ -1,4 +1,4 @@
-"""Tests of roles: each caller has a session with a name, a source identity and tags of its own, and failures are told."""
+"""Tests of roles: each caller has its own session with a name, a source identity and tags; failures are reported."""
 
 import asyncio
 

@@ -96,7 +96,7 @@ class CircuitMachine(RuleBasedStateMachine):
             assert self.circuit.until - self.circuit.since <= 15.0 * 2**MAX_DOUBLINGS
 
     def teardown(self) -> None:
-        """A circuit of a provider that is well again closes, if calls come."""
+        """Check that the circuit closes if the provider is healthy again and calls come."""
         if not hasattr(self, "circuit"):
             return
         rest = 15.0 * 2**MAX_DOUBLINGS + 60.0

@@ -1,4 +1,4 @@
-"""Tests of what a process that replaces a gateway knows of the health of providers."""
+"""Tests of the health of providers that a process hands over to the process that replaces it."""
 
 import msgspec
 import pytest

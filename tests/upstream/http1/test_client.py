@@ -96,7 +96,7 @@ async def test_a_reply_that_is_not_read_to_its_end_ends_its_connection():
 
 
 async def test_bytes_that_come_late_are_not_the_next_calls_reply():
-    """Check that a reply that nobody asked for, after the end of the last, is never taken for an answer."""
+    """Check that a second reply to the same request is not taken for the reply to the next request."""
     more = asyncio.Event()
 
     async def answer(reader, writer):
@@ -138,7 +138,9 @@ async def test_an_early_reply_to_a_long_body_is_read_and_the_rest_is_not_sent():
 
 
 async def test_the_answer_of_a_provider_that_closes_during_a_body_is_read():
-    """Check that an answer is not lost to the error of a write that comes after it (RFC 9112, 9.5)."""
+    """Check that a reply that comes before the whole request is sent is read, although the next write fails (RFC 9112,
+    9.5).
+    """
     refusal = b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 5\r\n\r\nlarge"
 
     async def refuse(reader, writer):
@@ -176,7 +178,7 @@ async def test_a_read_that_waits_ends_when_the_reply_is_closed():
 
 
 async def test_a_call_that_is_cancelled_at_any_step_leaves_nothing(names):
-    """Check a call that is cancelled after each number of steps of the event loop: look-up, connection, request, reply."""
+    """Cancel a call after each possible number of steps of the event loop. No connection or descriptor must be left."""
     names["models.test"] = ["127.0.0.1", "127.0.0.2"]
     async with serving(REPLY) as server, client() as upstream:
         await call(upstream, to(server))
@@ -258,7 +260,7 @@ async def test_a_provider_that_sends_no_head_is_given_up(interim):
 
 
 async def test_a_head_that_comes_with_its_deadline_is_a_reply():
-    """Check a head that arrives in the same step of a busy event loop in which the time for the head is over."""
+    """Check that a head is read if it arrives in the same step of the event loop as its deadline."""
     async with serving(lambda reader, writer: reader.read()) as server, client() as upstream:
         calling = asyncio.create_task(call(upstream, to(server)))
         await eventually(lambda: server.heads)
@@ -346,7 +348,7 @@ async def test_one_call_that_gives_up_does_not_take_the_look_up_from_others(name
 
 
 async def test_an_address_that_does_not_answer_does_not_hold_the_call(names, monkeypatch):
-    """Check that the next address is tried beside one that is silent (RFC 8305)."""
+    """Check that the second address is tried soon if the first one does not answer (RFC 8305)."""
     names["models.test"] = ["192.0.2.1", "127.0.0.1"]
     real = asyncio.selector_events.BaseSelectorEventLoop.sock_connect
 

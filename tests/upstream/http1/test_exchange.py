@@ -29,7 +29,7 @@ class Outcome:
 
 
 async def read(*pieces, end=False):
-    """Return the outcome of a reply whose bytes come in `pieces`, after which the provider may end the connection."""
+    """Feed the bytes of a reply in `pieces`, and return the outcome. If `end` is true, the connection then ends."""
     exchange = Exchange(lambda: None, lambda: None)
     for piece in pieces:
         exchange.feed(piece)
@@ -264,8 +264,8 @@ async def test_an_empty_body_is_empty_in_any_coding():
 
 
 async def test_bytes_that_are_taken_at_once_wake_no_reader():
-    """Check that a read returns only the bytes that the function `quick` has not taken, and all bytes that came before
-    the read.
+    """Check that a read returns the bytes that came before it, and then only bytes that the function `quick`
+    refuses.
     """
     exchange, taken = Exchange(lambda: None, lambda: None), []
 

@@ -1,4 +1,4 @@
-"""Tests of proxies: which calls go through one, by which requests, and what is said if it does not connect."""
+"""Tests of proxies: which calls use one, how they use it, and the error if it does not connect to the provider."""
 
 import asyncio
 import socket

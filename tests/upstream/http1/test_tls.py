@@ -63,7 +63,7 @@ def configured(folder, url, **options):
 
 
 async def test_a_provider_with_a_private_authority_is_reached_by_its_file(tmp_path):
-    """Check `ca_file`, also after the file has changed: the new authorities count, and the old connections do not."""
+    """Check `ca_file`. After it has changed, new connections are made, and only the new authorities are accepted."""
     first, second = (authority(tmp_path, name) for name in ("first", "second"))
     file = tmp_path / "ca.pem"
     file.write_bytes(first[0].read_bytes())

@@ -1,4 +1,4 @@
-"""The terms by which calls are filtered by their recorded headers, and who may filter by which header.
+"""Terms that filter calls by a recorded header, and the right to use such a filter.
 
 The term `x-team` stands for calls that have this header, and `x-team:alpha` for calls with this value of the header.
 The configuration names the recorded headers (`database.filterable`). No role includes the right to filter by a header,
@@ -30,7 +30,8 @@ class HeaderRights(msgspec.Struct, frozen=True):
         return tuple(filter(self.is_granted, self.recorded))
 
     def refusal(self, term: str) -> str:
-        """Return the reason why the reader may not filter by a term, or "" if a grant allows it.
+        """Return the reason why the reader may not filter by a term (`x-team` or `x-team:alpha`), or "" if a grant
+        allows it.
 
         Raises `BadQuery` if a grant allows it and the header is not recorded.
         """
@@ -44,7 +45,8 @@ class HeaderRights(msgspec.Struct, frozen=True):
 
 
 def parse_term(text: str) -> str:
-    """Return a term with the header's name in lower case, and with the value in the form in which it is recorded.
+    """Return a term (`x-team` or `x-team:alpha`) in normal form: with the header's name in lower case, and with the
+    value in the form in which it is recorded.
 
     Raises `BadQuery` if the text does not begin with the name of a header.
     """

@@ -26,7 +26,8 @@ Calls = Callable[[Others, web.Request], Awaitable[web.StreamResponse | Reply]]
 class HttpServer(web.Server):
     """An aiohttp server that limits its connections.
 
-    If `calls` is not None, it gets every request. It passes a request that is no call to the server's own handler.
+    If the function `calls` is given, it gets every request. It passes requests that are no calls on to the handler of
+    `server`.
     """
 
     def __init__(self, connections: Connections, server: web.Server, calls: Calls | None = None) -> None:

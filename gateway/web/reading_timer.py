@@ -30,7 +30,7 @@ class ReadingTimer:
             self._expect(transport)
 
     def end(self, transport: asyncio.Transport, seconds: float) -> None:
-        """Abort the connection after `seconds`, because it is closing."""
+        """Abort the closing connection after `seconds`, unless `stop` is called before."""
         self.stop()
         self._timer = asyncio.get_running_loop().call_later(seconds, transport.abort)
 

@@ -45,7 +45,9 @@ async def wrong_paths(request: web.Request, handler: Handler) -> web.StreamRespo
 
 
 def in_dialect(request: web.Request, problem: Problem, otherwise: Plugin) -> web.Response:
-    """Return the problem in the dialect of the client's API, or of `otherwise` if no header shows the API."""
+    """Return an error response in the dialect of the client's API. If no header of the request shows the API,
+    `otherwise` is the plugin of the API that is used.
+    """
     flags = request.app[GATEWAY].registry.flags.values()
     shown = (
         flag for flag in flags if flag.client_api and any(name in request.headers for name in flag.client_api.headers)

@@ -37,7 +37,7 @@ def rows(text):
 
 
 def flags_table():
-    """Return the table of compatibility flags: the cell with the clients' calls, by flag."""
+    """Return a dict from each compatibility flag in the page's table to the cell that names the clients' calls."""
     return {row[0].strip("`"): row[2] for row in rows(section("Flags"))[1:]}
 
 
@@ -92,9 +92,9 @@ def test_every_flag_with_a_conversion_has_a_name_in_the_table_of_features():
 
 
 def test_by_the_data_envelopes_lose_least_and_the_last_conversions_most():
-    """Check that the data's order of conversions agrees with the number of features that each conversion loses.
+    """Check the order in which conversions are preferred, by the number of features that each conversion loses.
 
-    Only the first and the last places of the order are checked.
+    The conversions at the first place of the order must lose least, and those at the last place most.
     """
     losses = features.losses()
     first, last = loss("envelope", "", "").order, max(order for order, _ in losses.values())

@@ -34,7 +34,7 @@ def commands(block, program):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """Make the package of the page, and return its folder, which is the working directory."""
+    """Make the package that the page describes. Return its folder, which is then the working directory."""
     monkeypatch.chdir(tmp_path)
     (new,) = commands(MAKE, "irisgate")
     assert main(new) == 0
@@ -93,7 +93,7 @@ async def test_the_call_of_the_page_is_refused(package, tmp_path):
 
 
 def test_the_package_of_the_page_can_be_built(package):
-    """Check that the wheel has the module and the entry point. No index is asked for what builds it."""
+    """Check that the wheel has the module and the entry point. The build tools are those already installed."""
     assert commands(PUBLISH, "python") == [["-m", "build"]]
     python(package, "build", "--no-isolation")
     (wheel,) = (package / "dist").glob("irisgate_word_guard-*.whl")

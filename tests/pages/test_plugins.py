@@ -104,7 +104,7 @@ def test_the_filters_of_the_page_can_be_configured():
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_changed_names_of_the_page_are_read(stream):
-    """Check the example of a flag with other names for the members of a request, and another last event of a stream."""
+    """Check the example of a flag that renames the fields of a request and has its own last event of a stream."""
     module = {"json_api": json_api, "sse_api": sse_api}
     exec(LIVE, module)
     body = json.dumps({"engine": "acme-1", "live": stream}).encode()

@@ -19,7 +19,9 @@ LOCAL = ("127.0.0.1", 1234)
 
 
 class Peer:
-    """A connection that has no request. A part of the next head may have come, or a call may be in flight."""
+    """A simulated connection. It is idle by default. It may have a part of a head (`head`), or a call in flight
+    (`call`).
+    """
 
     def __init__(self, *, head=False, call=False):
         self.awaits_head = not call
@@ -34,7 +36,7 @@ class Peer:
 
 
 class Counted:
-    """The connections of a process, with a clock of their own."""
+    """The connections of a process, with a clock that a test sets."""
 
     def __init__(self, monkeypatch, **limits):
         self.now = 0.0
@@ -52,7 +54,9 @@ class Counted:
         return peer
 
     def sweep(self, now):
-        """Search for idle connections at a time. The timer of the next search is the only one then."""
+        """Set the clock, and close the connections that are idle for too long. This replaces the timer of the next
+        sweep.
+        """
         self.connections._sweep_timer.cancel()
         self.now = now
         self.connections._sweep()
@@ -92,7 +96,7 @@ async def test_the_connection_that_is_idle_for_longest_is_closed(counted):
 
 
 async def test_the_end_of_a_second_request_is_the_beginning_of_being_idle(counted):
-    """Check two requests that came together: the connection is among the idle ones when the second reply ends."""
+    """Check that an idle connection counts as idle from the end of a further request on."""
     these = counted()
     first, second = these.admitted(), these.admitted()
     these.now = 1.0
@@ -259,7 +263,7 @@ async def test_failed_handshakes_are_logged_by_reason(counted):
 
 
 async def test_a_call_in_flight_is_never_closed_as_idle(counted):
-    """Check a second request that came with the first: the end of the first reply makes its connection idle."""
+    """Check a connection that is listed as idle since the end of a reply, although another call is in flight on it."""
     these = counted(idle_seconds=10)
     busy = these.admitted(call=True)
     these.sweep(10.5)

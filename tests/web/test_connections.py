@@ -39,7 +39,7 @@ async def opened(running, first=b""):
 
 
 def answers_with(running, handler):
-    """Make a function answer all requests over new connections."""
+    """Make the function `handler` answer all requests over new connections."""
     runner, *_ = running.running.sites._served
     runner.server.request_handler = handler
 
@@ -246,7 +246,7 @@ async def test_the_rest_of_a_refused_body_is_no_late_head(tmp_path, bedrock_sim)
 
 
 async def test_a_sweep_looks_once_at_a_connection_with_half_a_head(monkeypatch):
-    """Check that with a very short `idle_seconds`, a sweep does not pass the same connection many times."""
+    """Check that one sweep examines each connection only once, even if `idle_seconds` is very short."""
     now, looks = [0.0], []
 
     class HalfAHead:

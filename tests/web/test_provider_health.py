@@ -31,7 +31,7 @@ USER_OF_UP = [{"src": ["*"], "app": {CAP: [{"role": "user"}, {"models": "up/**"}
 
 
 def two(sim: BedrockSim) -> dict[str, Any]:
-    """Return a provider that is down, which is preferred, and one that serves the same model."""
+    """Return two providers of the same model. The preferred one cannot be reached."""
     return {"down": bedrock(NOWHERE, preference=1, models=[HAIKU]), "up": bedrock(sim.url, models=[HAIKU])}
 
 

@@ -57,9 +57,10 @@ async def dripped(raw, data):
 
 
 async def calls(running, stop):
-    """Make calls one after the other, each on a new connection, until `stop` is set. Each call must succeed.
+    """Make calls one after the other until `stop` is set. Each call must succeed.
 
-    A kept connection would be idle for too long if the test's process stood still for half a second.
+    Each call is on a new connection. If the test's process stood still for half a second, an open connection would be
+    closed as idle.
     """
     while not stop.is_set():
         assert (await running.post("/v1/chat/completions", CHAT, headers={"Connection": "close"})).status == 200

@@ -97,7 +97,7 @@ async def test_a_call_over_tls_is_served(tmp_path, bedrock_sim, files, stream):
 
 
 async def test_boto3_sends_its_bearer_key_over_tls(tmp_path, bedrock_sim, monkeypatch):
-    """botocore sends a bearer key over HTTPS only."""
+    """Check that a call of boto3 with a bearer key is served. botocore sends a bearer key over HTTPS only."""
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "of-nobody")
     own = certified(tmp_path, "localhost")
     async with over_tls(tmp_path, bedrock_sim, own) as gw:

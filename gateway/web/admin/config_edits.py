@@ -109,8 +109,9 @@ def _scrub(text: str, active: frozenset[str], known: Mapping[str, Known]) -> str
 def proposal_of(
     text: str, view: ConfigView, request: web.Request, identity: Identity, reloader: ConfigReloader
 ) -> Proposal:
-    """Check a text before it is saved. Return the change that it makes, and the errors that prevent the save. Call this
-    in a thread, because it takes long.
+    """Return the change that a text would make to the configuration, and the errors that prevent a save of the text.
+
+    Call this in a thread, because the check of the text takes long.
     """
 
     def judge(loaded: Loaded) -> dict[str, str]:

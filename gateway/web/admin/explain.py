@@ -86,7 +86,9 @@ class _Asked(NamedTuple):
 
 
 def _asked(query: Mapping[str, str]) -> _Asked | None:
-    """Return the question in the URL's query: about a direct request or a model. Return None if it names neither."""
+    """Return the question in the URL's query: about a direct request, or about a model. Return None if there is no
+    question.
+    """
     if direct := query.get("direct", ""):
         return _Asked(direct, explain_direct, own_direct_view)
     model = query.get("model", "")

@@ -1,5 +1,5 @@
-"""GET /api/providers/health: the state of each model at each provider, with its last success and error, and the states
-of the providers' own lists of models.
+"""GET /api/providers/health: the state of each model at each provider, with its last success and last error, and the
+state of the lists of models that providers return.
 
 Callers see the models that are granted to them, and the state of the lists of these models' providers. Admins see all
 models and lists, and only admins see the messages of errors. If the store cannot be read, the answer has only what this

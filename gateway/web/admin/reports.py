@@ -313,7 +313,8 @@ def _united(
 
 
 def _regular(by_day: Sequence[AbstractSet[str]]) -> list[int]:
-    """Return the number of regularly active people in days 1 to 7, in days 2 to 8, and so on.
+    """Return the number of people who were active on at least four of seven days: in days 1 to 7, in days 2 to 8, and
+    so on.
 
     `by_day` has the logins of each day's calls.
     """

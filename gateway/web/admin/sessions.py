@@ -98,7 +98,10 @@ def header_rights(request: web.Request) -> HeaderRights:
 
 
 def require_term(rights: HeaderRights, term: str) -> None:
-    """Raise `Denied` if the reader may not filter by a header term. Raise `BadQuery` if its header is not recorded."""
+    """Raise `Denied` if the reader may not filter by a header term (`x-team` or `x-team:alpha`).
+
+    Raise `BadQuery` if the header of the term is not recorded.
+    """
     if refusal := rights.refusal(term):
         raise Denied(refusal)
 

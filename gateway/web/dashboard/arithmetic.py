@@ -1,5 +1,6 @@
-"""The arithmetic of a call's cost: the tokens of each kind times their price, for each part of the call.
+"""The arithmetic of a call's cost: the tokens of each kind, multiplied by their price.
 
+A call may have several separately billed parts, such as the use of a fallback model. Each part has its own prices.
 `call/cost_of_call.py` has computed the recorded cost, with the prices at the time of the call. The page shows the
 arithmetic only if today's prices lead to the same cost.
 """
@@ -32,7 +33,7 @@ _DIGITS: Final = 60
 
 
 class PriceLine(NamedTuple):
-    """The tokens of one kind, times their price."""
+    """The number of tokens of one kind, their price, and the product."""
 
     kind: str
     tokens: int | None
@@ -44,7 +45,7 @@ class PriceLine(NamedTuple):
 
 
 class PartSum(NamedTuple):
-    """The cost of one part of a call."""
+    """The cost of one separately billed part of a call."""
 
     name: str
     """Kind and model of the part. The value is "" if it is the only part of the call."""

@@ -53,7 +53,7 @@ async def cache(request: web.Request) -> web.StreamResponse:
 
 
 class Worst(NamedTuple):
-    """The row for which caching saved least."""
+    """The row (such as a model or a person) for which caching saved least."""
 
     name: str
     row: Row
@@ -62,7 +62,10 @@ class Worst(NamedTuple):
 
 
 def _worst(rows: Sequence[TableRow]) -> Worst | None:
-    """Return the first row, for which caching saved least. Return None if there are fewer than two rows."""
+    """Return the row for which caching saved least, or None if there are fewer than two rows.
+
+    This is the first of `rows`, because they are sorted by the amount saved.
+    """
     if len(rows) < 2:
         return None
     line, sums = rows[0], rows[0].row.figures

@@ -35,7 +35,7 @@ _MARK: Final = 7
 
 
 class Slot(NamedTuple):
-    """The time that one column of a chart covers."""
+    """The range of time that one column of a chart covers."""
 
     label: str
     """The whole label, such as "Mon 23 Nov"."""
@@ -82,7 +82,7 @@ class Segment(NamedTuple):
 
 
 class Column(NamedTuple):
-    """One slot of a chart.
+    """A column of a chart.
 
     Horizontal positions are in percent of the chart's width, and vertical positions are in pixels.
     """

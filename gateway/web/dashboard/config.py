@@ -232,8 +232,8 @@ def review_of(text: str, view: ConfigView, key: bytes) -> Review | None:
 def with_present_keys(text: str, view: ConfigView) -> str:
     """Return an earlier text of the file, changed so that it can be saved now.
 
-    In the text, placeholders stand for secrets. If the secret of a placeholder is no longer known, the placeholder is
-    replaced by the one at the same path of the present file.
+    In the text, placeholders stand for secrets. If the secret of a placeholder is no longer known, the present file's
+    placeholder at the same path replaces it.
     """
     try:
         earlier, present = parse(text), parse(view.text)

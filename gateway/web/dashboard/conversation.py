@@ -1,7 +1,7 @@
 """The stored bodies of a call as a conversation: messages, thinking, tool calls and results.
 
-- The plugin of the client's API format finds the texts (`places`) and reads streams (`decoder`). So every format is
-  shown, also that of an installed plugin.
+- The plugin of the client's API format finds the texts (`places`) and reads streams (`decoder`). So every format can be
+  shown, including formats of installed plugins.
 - A body that was cut, or that the plugin refuses, is shown as far as it can be read. The raw body is shown beside it.
 """
 

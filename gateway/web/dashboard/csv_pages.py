@@ -34,7 +34,7 @@ async def csv_page(seen: Visit, name: str, columns: Sequence[str], rows: Iterabl
 async def csv_page_in_steps(
     seen: Visit, name: str, columns: Sequence[str], steps: AsyncIterable[Iterable[Sequence[Cell]]]
 ) -> web.Response:
-    """Return the CSV file of a page, as `csv_page` does. Each of `steps` has some of the rows.
+    """Return the CSV file of a page, as `csv_page` does, from rows that are read in several steps.
 
     The rows of a step are freed before the next step. Freeing all rows at once would block the event loop for too long.
     """

@@ -1,4 +1,4 @@
-"""The page at /ui/: what was spent, what changed, and whether the gateway is well."""
+"""The page at /ui/: what was spent, how that has changed, and whether the gateway has faults."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ async def providers(request: web.Request) -> web.StreamResponse:
 
 
 def _cells(card: views.ProviderCard, line: views.ModelLine) -> tuple[Cell, ...]:
-    """Return the values of `COLUMNS`."""
+    """Return the cells of a model's row in the CSV file, in the order of `COLUMNS`."""
     row, health = line.calls, line.health
     figures = row.figures if row else None
     return (

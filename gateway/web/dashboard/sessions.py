@@ -169,7 +169,9 @@ def timeline(session: Session, newest_first: Sequence[Record], *, newest: bool) 
 
 
 def _before(session: Session, calls: Sequence[Record]) -> Spent:
-    """Return the cost of a session without `calls`, which are its newest calls."""
+    """Return the cost of a session's older calls: of all calls except `calls`, which are the newest calls of the
+    session.
+    """
     costs = [call.cost for call in calls]
     return Spent(session.known_cost - sum(filter(None, costs)), session.cost_unknown_calls - costs.count(None))
 

@@ -1,12 +1,12 @@
 """A client's connection that speaks HTTP/2.
 
-- It counts as one connection (`web/connection_limits.py`), and as idle while it has no stream.
+- The connection is counted as one connection (`web/connection_limits.py`). It is idle while it has no stream.
 - The library `h2` keeps the protocol's rules. It gets whole frames, a few in each iteration of the event loop.
 - Each stream is served as a connection of HTTP/1.1 (`streams.py`).
-- These have limits: open streams, resets, control frames (`frames.py`), the length of a head, and the time in which a
-  client must read. A client that exceeds one gets GOAWAY with ENHANCE_YOUR_CALM.
+- There are limits on open streams, resets, control frames (`frames.py`), the length of a head, and the time in which a
+  client must read. A client that exceeds a limit gets GOAWAY with ENHANCE_YOUR_CALM.
 - A draining connection sends GOAWAY, and ends after its last stream. A connection drains when the gateway stops, or
-  after a reply with `connection: close`. Error replies are an exception: HTTP/2 can go on after them.
+  after a successful reply with `connection: close`. It does not drain after an error reply with this header.
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ class Http2Connection(asyncio.Protocol):
             self._h2.acknowledge_received_data(size, number)
 
     def _was_reset(self, number: int) -> None:
-        """End a stream that the client has reset, or for which it has broken a rule."""
+        """End a stream that the client has reset, or on which the client has broken a rule of the protocol."""
         if number in self._lingering:
             self._end_lingering(number)  # the client has the whole reply
             return

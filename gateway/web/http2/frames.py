@@ -58,11 +58,11 @@ class Frame(NamedTuple):
 
 
 class Exceeded(Exception):
-    """The client has exceeded the limit that the message names."""
+    """The error for a client that has exceeded a limit. The message names the limit."""
 
 
 class TooLongFrame(Exception):
-    """A frame is longer than `MAX_FRAME`."""
+    """The error for a frame that is longer than `MAX_FRAME`."""
 
 
 class Frames:

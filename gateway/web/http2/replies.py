@@ -15,7 +15,7 @@ _CHUNK_LINE: Final = 18
 
 
 class BadReply(Exception):
-    """The gateway has written a reply that HTTP/2 cannot carry."""
+    """The error for a reply that the gateway has written and that HTTP/2 cannot carry."""
 
 
 class ReplyHead(NamedTuple):

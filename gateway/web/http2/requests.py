@@ -32,7 +32,7 @@ _SPECIAL: Final = frozenset({b"host", b"cookie"})
 
 
 class MalformedRequest(Exception):
-    """The head of a request is not valid HTTP/2. The message says why."""
+    """The error for the head of a request that is not valid HTTP/2. The message gives the reason."""
 
 
 class Head(NamedTuple):

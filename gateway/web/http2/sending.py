@@ -23,8 +23,9 @@ MAX_SENT_FRAME: Final = 16 * 1024
 
 
 class Sender:
-    """Sends the replies of one connection. Each sent frame raises `control_frames`, the number of control
-    frames that the client may still send.
+    """Sends the replies of one connection.
+
+    Each sent frame adds to the budget `control_frames`, which limits the control frames that the client may send.
     """
 
     def __init__(self, h2: H2Connection, control_frames: Budget) -> None:
@@ -60,7 +61,7 @@ class Sender:
         self.flush_soon()
 
     def send(self, stream: Stream) -> None:
-        """Send unsent bytes of a stream, now or when the windows allow it."""
+        """Send the bytes of a stream that are not sent yet, now or when the windows allow it."""
         self._waiting[stream.number] = self._ready[stream.number] = stream
         self._send_ready()
 

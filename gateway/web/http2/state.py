@@ -23,9 +23,10 @@ INITIAL_WINDOW: Final = 65_535
 
 
 def new_h2(head_bytes: int) -> H2Connection:
-    """Return the `h2` object of a new connection. It enforces the windows and the maximum length of a head.
+    """Return the `h2` object of a new connection. The object enforces the windows and the maximum length of a head.
 
-    It checks no headers. `requests.py` checks those of requests, and the gateway itself writes those of replies.
+    The object checks no headers. `requests.py` checks the headers of requests. The headers of replies need no check,
+    because the gateway writes them.
     """
     config = H2Configuration(
         client_side=False,
@@ -48,9 +49,9 @@ def new_h2(head_bytes: int) -> H2Connection:
 def settings_bytes(connection: H2Connection, streams: int) -> bytes:
     """Return the first bytes for the client: SETTINGS and WINDOW_UPDATE.
 
-    SETTINGS tells the client the maximum number of open streams. The `h2` object does not get this number, because it
-    would end the connection of a client that opens too many streams before it has read the settings. The gateway only
-    refuses these streams.
+    SETTINGS tells the client the maximum number of open streams. The `h2` object does not get this number. If it did,
+    it would end the connection of a client that opens too many streams before the client has read the settings. The
+    gateway only refuses these streams.
     """
     values = {**connection.local_settings, SettingCodes.MAX_CONCURRENT_STREAMS: streams}
     return b"".join([SettingsFrame(0, settings=values).serialize(), connection.data_to_send()])

@@ -93,7 +93,9 @@ class Stream(asyncio.Transport):
     # what comes from the client
 
     def body_received(self, data: bytes, size: int) -> None:
-        """Pass a piece of the body on. `size` is the number of bytes that it takes from the window."""
+        """Pass a piece of the request's body on to the protocol. `size` is the number of bytes that it takes from the
+        window.
+        """
         if data or size:
             self._held.append((data, size))
             self._feed()

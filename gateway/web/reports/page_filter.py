@@ -93,9 +93,9 @@ class PageFilter:
 
     @property
     def of_calls(self) -> dict[str, str | int]:
-        """The values that a call must have, except for the login.
+        """The values that the fields of a call must have, except for the login.
 
-        The keys are in `CALL_FILTERS` of `store/rows.py`, or `HEADER`.
+        A key is the name of a field (`CALL_FILTERS` in `store/rows.py`), or `HEADER` for a recorded header.
         """
         names = ("provider", "model", "agent", "api", "outcome", HEADER)
         values: dict[str, str | int] = {name: value for name in names if (value := getattr(self, name)) is not None}

@@ -79,7 +79,9 @@ REPORTS = {
 
 @pytest.mark.parametrize("report", REPORTS)
 async def test_a_user_sees_nothing_of_others(adas, report):
-    """Check that the report of a user equals that for the own login, and names nothing of another user's calls."""
+    """Check that a user's report is the report about their own login, and that it names nothing of another user's
+    calls.
+    """
     mine = await REPORTS[report](adas, wanted(range="30d", compare="1"))
     assert mine == await REPORTS[report](adas, wanted(range="30d", compare="1", user=ADA))
     for foreign in ("bob", "b1", "b2", "codex", "sb"):

@@ -118,7 +118,7 @@ async def caller(request: web.Request, handler: Any) -> web.StreamResponse:
 
 
 async def nothing() -> None:
-    """Take the place of `Gateway.refresh`: there are no workers."""
+    """Do nothing. This replaces `Gateway.refresh`, because there are no workers."""
 
 
 def application(store: SqliteStore | Broken, config: Config = CONFIG) -> web.Application:

@@ -108,7 +108,7 @@ async def test_a_cancelled_call_does_not_look_like_a_failed_one(store, get):
 
 @pytest.mark.usefixtures("calls")
 async def test_a_file_of_sessions_has_all_steps(table, monkeypatch):
-    """Check that sessions that are read one at a time make the same file, up to its maximum."""
+    """Check that the file is the same if sessions are read one at a time, and that it has at most `MOST` sessions."""
     _, whole = await table("/ui/sessions")
     assert len(whole) > 1
     monkeypatch.setattr(sessions, "STEP", 1)

@@ -97,7 +97,7 @@ async def client_of(tmp_path, aiohttp_client):
 
 
 async def steps_of(client, work, path):
-    """Return the work for one answer. An answer before it fills caches."""
+    """Return the work for one answer. An earlier request for the same path has filled the caches."""
     for _ in range(2):
         work.steps = 0
         async with client.get(path, headers={"x-test-login": ADMIN}) as response:

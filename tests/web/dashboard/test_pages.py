@@ -145,8 +145,9 @@ async def test_the_page_of_a_session_lists_its_calls(store, page):
 
 
 def names_of(path):
-    """Return the path of an address, alone and with each of its parameters' names. Too many filters can be combined to
-    try each combination.
+    """Return pairs of an address's path and the name of one of its parameters, and a pair of the path and "".
+
+    A test visits each pair once, because there are too many combinations of filters to visit all of them.
     """
     parts = urlsplit(path)
     return {(parts.path, name) for name in ("", *dict(parse_qsl(parts.query)))}

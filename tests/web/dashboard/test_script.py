@@ -37,7 +37,7 @@ async def app(store):
 
 @pytest.fixture
 async def pages(app, aiohttp_client):
-    """The address of the pages, a tab of a browser, and the application."""
+    """Return the address of the pages, a tab of a browser, and the application."""
     client = await aiohttp_client(app)
     async with browser_tab() as tab:
         await tab.screen(1280)

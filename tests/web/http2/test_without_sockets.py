@@ -29,7 +29,7 @@ class Client:
         self.h2.initiate_connection()
 
     async def sent(self):
-        """Send what is ready, and return what the gateway replies."""
+        """Send the bytes that the client's `h2` object has ready, and return the events in the gateway's reply."""
         protocol = self.one.transport.protocol or self.one.connection
         if data := self.h2.data_to_send():
             protocol.data_received(data)
@@ -67,7 +67,11 @@ async def test_an_idle_connection_says_goodbye_and_is_closed(opened):
 
 
 async def test_the_first_bytes_of_a_connection_may_come_with_it(opened):
-    """Check a client whose first bytes come in the same iteration of the event loop, as after a TLS handshake."""
+    """Check that a request is served if its bytes arrive in the iteration of the event loop in which the connection is
+    made.
+
+    This happens after a TLS handshake.
+    """
     failures = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failures.append(context))
     one = opened()

@@ -25,7 +25,9 @@ def at(text, zone):
 @settings(max_examples=200)
 @given(NOW, st.sampled_from(ZONES), st.sampled_from([preset for preset in PRESETS if preset != "custom"]))
 def test_buckets_cover_a_range_without_gaps(now, zone, preset):
-    """Check that buckets join, are quarter hours, cover the range, and that the range before does not overlap."""
+    """Check that buckets cover the range without gaps, that they begin at quarter hours, and that the previous range
+    does not overlap the range.
+    """
     wanted = preset_range(preset, ZoneInfo(zone), now)
     for span, buckets in ((wanted.span, wanted.buckets()), (wanted.before, wanted.buckets_before())):
         assert (buckets[0].since, buckets[-1].until) == span

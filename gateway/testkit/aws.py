@@ -172,7 +172,7 @@ def _may_tag(role: Role, form: Mapping[str, str]) -> bool:
 
 
 def _fault(action: str, form: Mapping[str, str]) -> str:
-    """Return the first fault in an action's parameters, or "" if there is none."""
+    """Return a message about the first wrong parameter of an action, or "" if all parameters are right."""
     if action not in {"AssumeRole", "AssumeRoleWithWebIdentity"}:
         return f"Could not find operation {action}"
     for name in ("RoleSessionName", "SourceIdentity"):

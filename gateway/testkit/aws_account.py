@@ -77,7 +77,9 @@ class AwsAccount:
         return format_datetime(datetime.fromtimestamp(self.now(), UTC), usegmt=True)
 
     def issue(self, seconds: float | None = None, **session: Any) -> AccessKey:
-        """Return a new key. It is valid for `seconds`. Without `seconds`, it is a user's long-term key."""
+        """Return a new access key. With `seconds`, the key is valid for this time. Without `seconds`, it is a user's
+        long-term key.
+        """
         token = "" if seconds is None else secrets.token_urlsafe(60)
         expires_at = inf if seconds is None else self.now() + seconds
         name = ("AKIA" if seconds is None else "ASIA") + secrets.token_hex(8).upper()

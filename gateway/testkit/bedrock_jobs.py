@@ -42,7 +42,7 @@ class Job:
 
 @dataclass(slots=True)
 class BedrockJobs:
-    """The jobs that were started, by their ARNs."""
+    """The jobs that clients have started, by ARN."""
 
     jobs: dict[str, Job] = field(default_factory=dict)
     region: str = REGION

@@ -241,7 +241,7 @@ class LocalApiSim:
         self._proxied.pop(port, None)
 
     async def start(self) -> None:
-        """Listen on the socket, after removing the file that a dead process left, as the real tailscaled does."""
+        """Listen on the socket. The socket file of a dead process is removed first, as by the real tailscaled."""
         self.path.unlink(missing_ok=True)
         listening = socket.socket(socket.AF_UNIX)
         listening.bind(str(self.path))
@@ -254,7 +254,7 @@ class LocalApiSim:
         await web.SockSite(self._runner, listening).start()
 
     async def stop(self) -> None:
-        """Stop as if killed: connections break, and the socket's file remains."""
+        """Stop as a killed process does: connections break, and the socket's file remains."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

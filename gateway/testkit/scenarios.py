@@ -1,8 +1,8 @@
 """Scenarios of simulated providers. A scenario is a predefined reply with its faults, independent of any dialect.
 
 A test can queue scenarios for the next requests (`Simulator.script`). If no scenario is queued, the last user text may
-name a scenario: `[[scenario: NAME]]`. Otherwise the simulator's `default` is used. Without a default, the reply quotes
-the prompt.
+name a scenario: `[[scenario: NAME]]`. If this text names none, the simulator's `default` is used. Without a default,
+the reply quotes the prompt.
 """
 
 from __future__ import annotations

@@ -30,13 +30,13 @@ NAMES = {
 
 @pytest.fixture
 def irisgate_golden():
-    """Return the function of the fixture of this name, which would read an option of the plugin."""
+    """Replace the fixture `irisgate_golden` by one that reads no command-line option of the pytest plugin."""
     return partial(compare, rewrite=False)
 
 
 @pytest.fixture
 def session(request, tmp_path):
-    """Return the names in the examples: fixtures, the shared values, and the folder of examples."""
+    """Return the names that the examples use: fixtures, predefined values, and the folder of example plugins."""
     fixtures = {name: request.getfixturevalue(name) for name in TOOLS.parts[0].only}
     return {**names_of_a_session(), **fixtures, "tmp_path": tmp_path, "EXAMPLES": ROOT / "plugins" / "examples"}
 

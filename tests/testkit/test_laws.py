@@ -252,7 +252,9 @@ MISTAKES = [
 
 
 def report(folder, plugin, source):
-    """Return the report on a plugin with this source. The other plugins are beside it."""
+    """Write the plugin `plugin` with the given source, and all other plugins, to a folder. Return the report on the
+    plugin.
+    """
     for name, text in {**SOURCES, plugin: source}.items():
         (folder / f"{name}.py").write_text(text)
     return check(plugin, discover(folder))

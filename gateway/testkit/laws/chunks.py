@@ -15,7 +15,7 @@ _CONTEXT: Final = 20
 
 
 def chunkings(data: bytes) -> Iterator[list[bytes]]:
-    """Yield the data in chunks, once for each size in `CHUNK_SIZES`."""
+    """Yield lists of chunks of the data. There is one list for each chunk size in `CHUNK_SIZES`."""
     for size in CHUNK_SIZES:
         yield [data[start : start + size] for start in range(0, len(data), size)]
 
@@ -53,8 +53,9 @@ def shown_borders(data: bytes, borders: Sequence[int]) -> str:
 
 
 def cuts(data: bytes, end: int) -> range:
-    """Return evenly spread positions below `end` at which a law (rule for plugins) cuts a stream. `MAX_WORK` limits
-    their number.
+    """Return the positions at which a law (rule for plugins) cuts the stream `data`: evenly spread, and below `end`.
+
+    `MAX_WORK` limits the number of positions.
     """
     many = max(100, MAX_WORK // max(1, len(data)))
     return range(0, end, max(1, end // many))

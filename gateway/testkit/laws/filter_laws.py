@@ -61,7 +61,7 @@ class FilterSubject:
 
 
 class _NoService:
-    """A client for a filter's own requests that reaches no host."""
+    """An HTTP client for a filter's own requests. Every request fails, because laws are tested without a network."""
 
     async def send(self, method: str, url: str, **_options: Any) -> HttpReply:
         raise OSError(f"{method} {url}: no host can be reached while laws are tried")

@@ -38,7 +38,7 @@ class Exempt(Exception):
     """The exception for a law that does not concern the plugin, or that could be tested only with a network. The
     message says why.
 
-    A law that raises it counts as fulfilled.
+    A law that raises this exception counts as fulfilled.
     """
 
 
@@ -94,7 +94,7 @@ def _result(law: Law[S], subject: S) -> Result:
 
 
 def reason_of(error: GatewayError) -> str:
-    """Return the text for a plugin's error in a report. For `PluginFailed`, it names the hook, file and line."""
+    """Return the text for a plugin's error in a report. For `PluginFailed`, the text names the hook, file and line."""
     if isinstance(error, PluginFailed):
         return f"{error.hook} {error.cause} ({error.place})"
     message = error.problem.message
@@ -118,7 +118,7 @@ def samples_with(samples: Iterable[Sample], has: Callable[[Sample], bytes], what
 
 
 def require(holds: bool, reason: str, *inputs: str) -> None:
-    """Raise `Broken` if `holds` is false."""
+    """Raise `Broken` with the reason, and the inputs that show it, if `holds` is false."""
     if not holds:
         raise Broken(reason, *inputs)
 

@@ -65,16 +65,20 @@ def replaced(value: Any, at: Pointer, new: Any) -> Any:
 
 
 def damaged(value: Any, many: int = MAX_MUTATIONS) -> Iterator[tuple[str, Any]]:
-    """Yield damaged forms of a JSON value, each with a description: odd values, and copies with one key missing or odd.
+    """Yield damaged forms of a JSON value, each with a description.
 
-    At most `many` forms are yielded, evenly spread over all forms.
+    A damaged form is one of the values `ODD`, or a copy of the value in which one key is missing or has one of the
+    values `ODD`. At most `many` forms are yielded, evenly spread over all forms.
     """
     total = len(ODD) + (len(ODD) + 1) * sum(1 for _ in pointers(value))
     yield from islice(_damaged(value), 0, None, -(-total // many))
 
 
 def damaged_events(events: Sequence[Event]) -> Iterator[tuple[str, list[Event]]]:
-    """Yield damaged streams, each with a description. In each stream, one event is missing, repeated, late or odd."""
+    """Yield damaged streams, each with a description. A stream has one damaged event, or ends early.
+
+    The damaged event is missing, repeated or moved to the end, or its JSON is damaged.
+    """
     for at, event in enumerate(events):
         before, after = [*events[:at]], [*events[at + 1 :]]
         yield f"event {at} is missing", [*before, *after]

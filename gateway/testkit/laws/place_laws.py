@@ -83,7 +83,7 @@ def _whole(exchange: Exchange) -> Event:
 
 
 def _texts(exchange: Exchange, events: Iterable[Event]) -> dict[tuple[Any, ...], str]:
-    """Return the texts of a reply, by kind and block. Texts that repeat earlier events are left out.
+    """Return the texts of a reply, by kind and block. Texts that repeat the texts of earlier events are left out.
 
     In a whole reply, each text counts as a block of its own. Raises `Exempt` if the plugin has no `places`.
     """

@@ -28,8 +28,8 @@ def whole(reply: Canned, prompt_tokens: int) -> Json:
 
 
 def events(reply: Canned, prompt_tokens: int) -> list[tuple[str, Json]]:
-    """Return pairs of event type and payload. Text and reasoning have no contentBlockStart. The event metadata comes
-    last.
+    """Return pairs of event type and payload. The last event is `metadata`. Text and reasoning have no
+    `contentBlockStart`.
     """
     stream: list[tuple[str, Json]] = [("messageStart", {"role": "assistant"})]
     for index, block in enumerate(_blocks(reply)):

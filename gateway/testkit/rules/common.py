@@ -118,9 +118,9 @@ def bad_signature(signature: Any) -> bool:
 
 
 def mistaken_image(data: str, declared: str) -> str:
-    """Return the real format of an image that is declared wrongly, or "" if the declaration is right.
+    """Return the real format of an image whose declared format is wrong, or "" if the declaration is right.
 
-    The first bytes of the image tell its real format. Also returns "" if the first bytes are of no known format.
+    The real format is found by the first bytes of the image. If they belong to no known format, "" is returned too.
     """
     head = base64.b64decode(data[:24])
     formats = [name for name, magic in _MAGIC.items() if re.match(magic, head, re.DOTALL)]
@@ -211,7 +211,7 @@ def _is_off(settings: Settings, caps: Caps) -> bool:
 
 
 def ttl_faults(ttls: Iterable[str | None]) -> Iterator[str]:
-    """Yield a fault if a cache point of one hour comes after one of five minutes (the default)."""
+    """Yield a fault if a cache point with a lifetime of one hour comes after one with five minutes (the default)."""
     seen = list(ttls)
     if "1h" in seen and any(ttl != "1h" for ttl in seen[: len(seen) - seen[::-1].index("1h")]):
         yield TTL_ORDER

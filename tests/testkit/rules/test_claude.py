@@ -247,7 +247,10 @@ def test_results_in_consecutive_messages_are_one_turn():
 
 
 def test_a_budget_demands_earlier_thinking_unless_interleaved():
-    """Check that a request with a thinking budget needs the thinking before earlier calls, if it is not interleaved."""
+    """Check that a request with a thinking budget must repeat the thinking before a tool call.
+
+    With the beta for interleaved thinking, it need not.
+    """
     request = body(user("a"), assistant(use()), user(result()), tools=[TOOL], **THINK)
     assert "Expected `thinking` or `redacted_thinking`" in claude_fault(request, CLAUDE, bedrock=True)
     interleaved = {**request, "anthropic_beta": ["interleaved-thinking-2025-05-14"]}

@@ -101,7 +101,7 @@ def _numbers(connection: Connection, keys: list[tuple[str, str]]) -> dict[tuple[
 
 
 def write_balances(connection: Connection, entries: Sequence[Entry]) -> None:
-    """Write the last balance of each quota bucket in a batch. Balances are cut to the range of an integer column."""
+    """Write the last balance of each quota bucket in a batch. Each balance is limited to the range of its column."""
     last = {balance.bucket: balance for entry in entries for balance in entry.balances}
     connection.executemany(
         _UPSERT_BALANCE,

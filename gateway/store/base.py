@@ -193,8 +193,8 @@ class Store(Protocol):
 
         - `span` selects the sessions that overlap this range of time.
         - `where` may name fields of calls, such as `agent` or `model`. Then one call of a session must have all these
-          values. If `where` has the key `HEADER`, the same call must also have the recorded header (`x-team`), or the
-          header and value (`x-team:alpha`), that is the value of this key.
+          values. `where[HEADER]` names a recorded header (`x-team`), or a header and a value (`x-team:alpha`). Then the
+          same call must also have this header.
         - If `tools` is false, the sessions have no tools, which saves a third of the time.
 
         Raises `BadCursor` if `cursor` is malformed.

@@ -109,7 +109,9 @@ def add_to_index(connection: Connection, by_term: Mapping[str, Sequence[Row]]) -
 
 
 def term_numbers(connection: Connection, wanted: Iterable[str]) -> dict[str, int]:
-    """Return the row number of each term in the table `header_terms`. New terms are inserted."""
+    """Return the row number of each header term (`x-team` or `x-team:alpha`) in the table `header_terms`. New terms are
+    inserted.
+    """
     terms = list(wanted)
     numbers = dict(_looked_up(connection, terms))
     if new := [term for term in terms if term not in numbers]:
@@ -143,7 +145,9 @@ def values_of(name: str) -> tuple[str, str]:
 
 
 def numbers_with_sums(connection: Connection, wanted: Iterable[str]) -> dict[str, int]:
-    """Return the row number of each header term in `wanted` for which the store keeps sums."""
+    """Return the row number of each header term (`x-team` or `x-team:alpha`) in `wanted` for which the store keeps
+    sums.
+    """
     return dict(_looked_up(connection, list(wanted), "AND has_sums = 1"))
 
 
@@ -156,7 +160,7 @@ def _looked_up(connection: Connection, terms: Sequence[str], condition: str = ""
 
 
 def is_rare(connection: Connection, term: str) -> bool:
-    """Return whether fewer than `RARE` stored calls have a header term."""
+    """Return whether fewer than `RARE` stored calls have the header term (`x-team` or `x-team:alpha`)."""
     return bool(connection.execute(_IS_RARE, (term,)).fetchone()[0])
 
 
@@ -171,7 +175,11 @@ def expiring(connection: Connection, calls: str, values: Sequence[Any]) -> list[
 
 
 def remove_from_index(connection: Connection, calls: Sequence[tuple[int, int, str]]) -> None:
-    """Remove calls from the index, and delete the header terms that no other call has. `calls` is from `expiring`."""
+    """Remove calls from the index of headers. Delete the header terms (`x-team` or `x-team:alpha`) that no other call
+    has.
+
+    `calls` is a result of `expiring`.
+    """
     numbers = term_numbers(connection, {term for _, _, headers in calls for term in terms_of(headers)})
     connection.executemany(
         _DELETE_CALL, [(numbers[term], at, call) for call, at, headers in calls for term in terms_of(headers)]
@@ -180,7 +188,10 @@ def remove_from_index(connection: Connection, calls: Sequence[tuple[int, int, st
 
 
 def _forget(connection: Connection, unused: Iterable[int]) -> None:
-    """Delete header terms without calls. The row of a term with sums is kept without the text (`FORGOTTEN`)."""
+    """Delete header terms (`x-team` or `x-team:alpha`) that no stored call has. `unused` are their row numbers.
+
+    If the store keeps sums for a term, the row of the term is kept, but without the text (`FORGOTTEN`).
+    """
     terms = [(number,) for number in unused]
     connection.executemany("DELETE FROM session_headers WHERE term = ?", terms)
     connection.executemany("DELETE FROM header_terms WHERE n = ? AND has_sums = 0", terms)
@@ -188,8 +199,9 @@ def _forget(connection: Connection, unused: Iterable[int]) -> None:
 
 
 def forget_unused(connection: Connection) -> None:
-    """Delete all header terms that no stored call has. The row of a term with sums is kept without the text
-    (`FORGOTTEN`).
+    """Delete each header term (`x-team` or `x-team:alpha`) that no stored call has.
+
+    If the store keeps sums for the term, the row of the term is kept, but without the text (`FORGOTTEN`).
     """
     _forget(connection, [number for (number,) in connection.execute(_ALL_UNUSED).fetchall()])
 

@@ -47,7 +47,7 @@ _ERRORS: Final = "count(*)", "c.outcome <> 'ok' AND c.error <> ''"
 
 
 class _Table(NamedTuple):
-    """A table of sums by header term."""
+    """A table of sums by header term (`x-team` or `x-team:alpha`)."""
 
     unit: Unit
     """Unit of time of its rows."""
@@ -83,8 +83,9 @@ _FORGOTTEN_TERMS: Final = f"SELECT n FROM header_terms WHERE {FORGOTTEN} LIMIT ?
 
 
 def add_header_sums(connection: Connection, by_term: Mapping[str, Sequence[Row]]) -> None:
-    """Add calls to the sums of their header terms. The terms, and the sums over all calls, must already be in the
-    store.
+    """Add calls to the sums of their header terms (`x-team` or `x-team:alpha`).
+
+    The terms, and the sums over all calls, must already be in the store.
     """
     numbers = numbers_with_sums(connection, by_term)
     _add(connection, [(number, sum_calls(by_term[term])) for term, number in numbers.items()])
@@ -135,9 +136,10 @@ def _add_figures(
 
 
 def purge_forgotten(connection: Connection) -> None:
-    """Delete sums of header terms that no stored call has any more. The texts of these terms are already deleted.
+    """Delete sums of header terms (`x-team` or `x-team:alpha`) that no stored call has any more.
 
-    One run deletes about `MAX_PURGED` rows of each term from each table. A term itself is deleted with its last sums.
+    The texts of these terms are already deleted. One run deletes about `MAX_PURGED` rows of each term from each table.
+    A term itself is deleted with its last sums.
     """
     for (term,) in connection.execute(_FORGOTTEN_TERMS, (_PURGED_TERMS,)).fetchall():
         is_left = [not _purge(connection, table, term) for table in TABLES]
@@ -157,7 +159,9 @@ def _purge(connection: Connection, table: str, term: int) -> bool:
 
 
 def terms_with_wrong_sums(connection: sqlite3.Connection) -> set[int]:
-    """Return the row numbers of the header terms whose sums count fewer calls than are stored."""
+    """Return the row numbers of the header terms (`x-team` or `x-team:alpha`) whose sums count fewer calls than are
+    stored.
+    """
     queries = (
         _WRONG.format(table=name, start=unit.start_in_sql("h.time"), number=number, condition=condition)
         for name, (unit, number, condition) in _TABLES.items()
@@ -178,7 +182,7 @@ def delete_orphans(connection: sqlite3.Connection) -> None:
 
 
 def recount_header_sums(connection: sqlite3.Connection) -> None:
-    """Compute sums anew from the stored calls, for each header term whose sums count too few calls.
+    """Compute sums anew from the stored calls, for each header term (`x-team` or `x-team:alpha`) with too low sums.
 
     The new sums do not include calls that have expired. Call `delete_orphans` before this, and before new terms are
     inserted.

@@ -52,9 +52,10 @@ def select_calls(*conditions: str) -> str:
 
 
 def select_calls_of_term(*conditions: str) -> str:
-    """Return the SQL query for the calls that have a header term and meet all conditions, newest first.
+    """Return the SQL query for the calls that have a header term (`x-team` or `x-team:alpha`) and meet all conditions,
+    newest first.
 
-    Its first placeholder is for the term, and its last for the maximum number of rows.
+    The query's first placeholder is for the term, and its last for the maximum number of rows.
     """
     table = f"FROM call_headers CROSS JOIN calls ON n = call AND at = time WHERE term = {NUMBER}"
     further = "".join(f" AND {condition}" for condition in conditions)
@@ -87,7 +88,8 @@ def has_call(columns: Sequence[str], *, of_term: bool = False) -> str:
     """Return the SQL condition that a session has a call with given values in `columns`.
 
     The columns must be in `CALL_FILTERS`. The condition has one placeholder for the value of each column. With
-    `of_term`, the same call must also have a header term. The placeholder for the term is the last one.
+    `of_term`, the same call must also have a header term (`x-team` or `x-team:alpha`). The last placeholder is for this
+    term.
     """
     sql = {column: "f.status / 100" if column == "status_class" else f"f.{column}" for column in columns}
     equal = " AND ".join(f"{sql[column]} = ?" for column in columns)

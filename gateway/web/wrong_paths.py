@@ -45,8 +45,9 @@ async def wrong_paths(request: web.Request, handler: Handler) -> web.StreamRespo
 
 
 def in_dialect(request: web.Request, problem: Problem, otherwise: Plugin) -> web.Response:
-    """Return an error response in the dialect of the client's API. If no header of the request shows the API,
-    `otherwise` is the plugin of the API that is used.
+    """Return an error response in the dialect of the API whose client sent the request.
+
+    The headers of the request show this API. If they do not, the dialect is that of the plugin `otherwise`.
     """
     flags = request.app[GATEWAY].registry.flags.values()
     shown = (

@@ -165,7 +165,7 @@ def literal(node):
 
 
 def messages():
-    """Return every sentence that is given to a function or class in `SAYING`."""
+    """Yield every sentence in the source code that is an argument of a function or class in `SAYING`."""
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
             name = getattr(getattr(node, "func", None), "id", "") or getattr(getattr(node, "func", None), "attr", "")

@@ -1,4 +1,4 @@
-"""Tests that each line of the table "What happens when ..." on the operation page is shown by a test."""
+"""Tests that each line of the table "What happens when ..." on the operation page is covered by a test."""
 
 import ast
 from pathlib import Path

@@ -188,7 +188,10 @@ def test_the_history_is_where_the_gateway_keeps_it():
 
 
 def test_backups_while_versions_are_saved_and_removed_have_only_whole_ones(state, tmp_path, monkeypatch):
-    """Check backups during saves. The history keeps three versions here, so that each save removes one."""
+    """Check backups that are made while versions of the configuration are saved.
+
+    Only three versions are kept here, so that each save removes one.
+    """
     monkeypatch.setattr("gateway.config.history.KEPT", 3)
     history, ended, saved = History(state.history), threading.Event(), itertools.count(3)
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("postgres")
 
 @pytest.fixture
 async def versions(address):
-    """Return the versions as two gateways see them, in a database with tables."""
+    """Yield the access of two gateways to the shared versions in a database that already has its tables."""
     await kept_in_postgres(address)("journal").close()
     both = Configurations(address), Configurations(address)
     yield both

@@ -7,7 +7,7 @@ from tests.helpers.records import record
 
 
 def read(**fields):
-    """Return the record that is read from the line of a record with these fields."""
+    """Return the record that is read from a journal line. The line was written for a record with these fields."""
     entries, unreadable = decode([encode(Entry(call=record(**fields)))])
     assert not unreadable
     return entries[0].call

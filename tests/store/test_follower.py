@@ -268,7 +268,7 @@ async def test_numbers_beyond_what_a_column_holds_hold_up_nothing(tmp_path):
 
 
 class Odd(SqliteStore):
-    """A store that once raises an exception that stores are not documented to raise."""
+    """A store that raises an undocumented exception, once, when it is told to."""
 
     odd = False
 

@@ -157,7 +157,7 @@ async def test_a_store_of_before_has_no_headers_and_gets_new_ones(tmp_path):
 
 @pytest.fixture
 def path(tmp_path):
-    """Return the file of a store with `CALLS` that nobody uses."""
+    """Return the path of a store that has the calls `CALLS`. No process uses the store."""
     prepare(tmp_path / "irisgate.db")
     with closing(connect(tmp_path / "irisgate.db")) as connection:
         writing.write(connection, [Entry(call=call) for call in CALLS], JournalOffset())

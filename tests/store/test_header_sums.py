@@ -84,7 +84,7 @@ async def everything(reports, wanted, header, **equal):
     [("x-team", 9), ("x-team:alpha", 9), ("x-team:", 9), ("x-team:none", 9), ("x-none", 9), ("x-team:alpha", 0)],
 )
 async def test_reports_about_a_header_are_those_of_its_calls(tmp_path, opened, monkeypatch, calls, term, values):
-    """Check values that have sums, and a value of which the calls are read."""
+    """Check reports about header values with sums, and about a value whose calls are read, because it has no sums."""
     monkeypatch.setattr(header_index, "MAX_VALUES", values)
     store, others = await opened(), Kept(tmp_path / "others.db")
     await fill(store, calls)

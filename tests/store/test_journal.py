@@ -84,7 +84,7 @@ def test_another_process_reads_what_an_earlier_one_wrote(folder):
 
 @given(st.lists(st.binary(max_size=300).map(lambda data: data.replace(b"\n", b"")), max_size=30), st.integers(1, 400))
 def test_lines_come_back_for_any_read_and_file_size(lines, limit):
-    """Check that all lines are read for any size of a read and of a file."""
+    """Check that all lines are read, whatever the maximum size of a read and of a file is."""
     with tempfile.TemporaryDirectory() as folder, opened(Path(folder), segment_bytes=256) as journal:
         for line in lines:
             journal.append(line)

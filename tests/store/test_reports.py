@@ -81,7 +81,7 @@ def filled(request, tmp_path_factory, calls):
 
 
 def within(calls, span, **equal):
-    """Return the calls that begin in a range of time and whose fields have some values."""
+    """Return the calls that begin in a range of time and whose fields have the values in `equal`."""
     # the store keeps milliseconds
     chosen = [call for call in calls if span.since <= round(call.at * 1000) / 1000 < span.until]
     return [call for call in chosen if all(getattr(call, name) == value for name, value in equal.items())]

@@ -118,7 +118,7 @@ async def test_calls_expire_oldest_first_and_their_sums_stay(store):
 
 
 async def test_a_call_is_read_as_it_was_written(store):
-    """Check that every field of a record comes back, with other values than the defaults."""
+    """Check that every field of a record is read as it was written. No field has its default value."""
     written = record(
         id="all",
         served_model="haiku",

@@ -296,7 +296,7 @@ def recounted_tools(connection):
 def test_all_totals_equal_a_recount_of_the_calls(database):
     """Check that figures, tools, errors, health, and sessions with their models and tools equal a recount.
 
-    It is one test, because drawing the calls takes most of the time.
+    This is one test, because generating the calls takes most of the time.
     """
 
     @database.examples(150)

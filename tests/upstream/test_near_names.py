@@ -1,4 +1,4 @@
-"""A misspelt name gets a hint with the name that was probably meant."""
+"""Tests that the error for a misspelt name suggests the name that was probably meant."""
 
 import pytest
 

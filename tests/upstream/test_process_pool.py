@@ -230,7 +230,7 @@ def test_processes_end_with_a_gateway_that_is_killed():
 
 
 def lives(process_id):
-    """Return whether a process is alive. A zombie, that is, an ended process whose status nobody has read, is not."""
+    """Return whether a process is alive. A zombie (a process that has ended, but was not waited for) is not alive."""
     try:
         return ") Z " not in Path(f"/proc/{process_id}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -48,9 +48,9 @@ def clamped(values: Iterable[Any]) -> tuple[Any, ...]:
 
 @lru_cache(512)
 def translated(statement: str) -> str:
-    """Return a statement with PostgreSQL's words and with numbered placeholders.
+    """Return a statement in PostgreSQL's dialect of SQL, with numbered placeholders.
 
-    The statement must have no question mark in a text, because each becomes a placeholder.
+    The statement must have no question mark in a text, because each question mark becomes a placeholder.
     """
     first, *rest = _WORD.sub(lambda word: _WORDS.get(word[0], ""), statement).split("?")
     return first + "".join(f"${number}{part}" for number, part in enumerate(rest, 1))

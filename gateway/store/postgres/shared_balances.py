@@ -226,7 +226,10 @@ def charge(
 
 
 def refill(connection: PostgresConnection, name: str, rule: Rule, amount: int) -> Charge:
-    """Add an amount to a bucket, up to its capacity. Return the refill as a charge with a negative amount."""
+    """Add an amount to a bucket, but not more than the bucket's capacity allows.
+
+    Return the refill as a charge with a negative amount.
+    """
     with connection.transaction():
         rows = _locked(connection, {name: (rule, 0.0)})
         now = nanoseconds(connection.execute(_TIME).fetchone()[0])

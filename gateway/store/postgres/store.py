@@ -1,8 +1,8 @@
 """The store in a PostgreSQL database. Four threads use it, each with its own connection.
 
-The gateway that writes holds an advisory lock for as long as it is connected. While one gateway holds the lock, another
-gateway, with another journal, is refused. The exception is that both are configured to share the database. Then they
-share the quotas too (`bank.py`).
+The gateway that writes holds an advisory lock for as long as it is connected. Meanwhile, another gateway, with another
+journal, is refused, unless both are configured to share the database. Gateways that share the database also share the
+quotas (`bank.py`).
 """
 
 from __future__ import annotations

@@ -296,8 +296,10 @@ def _near_months(buckets: Sequence[Span]) -> list[int]:
 def _called_by_count(
     connection: Connection, selection: Selection, buckets: Sequence[Span]
 ) -> Iterator[tuple[int, Iterable[int]]]:
-    """Yield the index of each time bucket, and the series with calls in it. The calls are counted by adding and
-    subtracting sums.
+    """Yield, for each time bucket, its index and the series with calls in it.
+
+    A series is all calls with the same caller, provider, model and so on (`store/sums.py`). The calls of a series are
+    counted by adding and subtracting sums.
     """
     what = "json_array(json_group_array(f.series), json_group_array(f.calls))"
     counts: list[Counter[int]] = [Counter() for _ in buckets]
@@ -313,8 +315,9 @@ def _called_by_count(
 def _called_within(
     connection: Connection, selection: Selection, buckets: Sequence[Span]
 ) -> Iterator[tuple[int, Iterable[int]]]:
-    """Yield the index of a time bucket, and the series with calls in one piece of it. A bucket may be yielded several
-    times.
+    """Yield, for each piece of a time bucket, the index of the bucket and the series with calls in this piece.
+
+    A series is all calls with the same caller, provider, model and so on (`store/sums.py`).
     """
     for table, parts in parts_within(buckets, FIGURE_TABLES).items():
         for bucket, series in _lists(connection, selection, table, parts, "json_group_array(DISTINCT f.series)"):

@@ -56,7 +56,7 @@ def a_stream_has_the_texts_of_the_whole(subject: FlagSubject) -> None:
 
 
 def places_do_not_depend_on_the_text(subject: FlagSubject) -> None:
-    """Check that the places in an event stay the same when one of its texts is changed.
+    """Check that `places` returns the same places for an event when one of the event's texts is changed.
 
     Only events for which `places` returns a tuple are checked.
     """

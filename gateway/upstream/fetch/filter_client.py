@@ -26,7 +26,7 @@ MAX_REPLY: Final = 4 * 1024 * 1024
 
 
 class FilterClient:
-    """The client of the filters of one call (`contract.filter.HttpClient`)."""
+    """The HTTP client of the filters of one call. This class implements the protocol `contract.filter.HttpClient`."""
 
     def __init__(self, fetcher: Fetcher, rules: Fetching) -> None:
         self._fetcher = fetcher

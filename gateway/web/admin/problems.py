@@ -1,7 +1,7 @@
 """Error responses of /aperture/* in the form of RFC 9457, `application/problem+json`.
 
-Handlers raise a `Refusal`. The outermost middleware, `problems`, converts errors of the guard and of aiohttp to the
-same form. Errors of other paths stay `{"error": ...}` (`guard.json_error`).
+Handlers raise a `Refusal`. The outermost middleware, `problems`, converts errors of `call/guard.py` and of aiohttp to
+the same form. Errors of other paths stay `{"error": ...}` (`guard.json_error`).
 """
 
 from __future__ import annotations

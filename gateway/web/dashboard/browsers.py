@@ -1,4 +1,4 @@
-"""Error pages for browsers whose requests are refused by the guard or the router, before a page's handler runs.
+"""Error pages for browsers, if `call/guard.py` or the router refuses a request before a page's handler runs.
 
 Errors of the API and of calls are JSON even for browsers.
 """

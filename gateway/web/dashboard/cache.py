@@ -64,7 +64,7 @@ class Worst(NamedTuple):
 def _worst(rows: Sequence[TableRow]) -> Worst | None:
     """Return the row for which caching saved least, or None if there are fewer than two rows.
 
-    This is the first of `rows`, because they are sorted by the amount saved.
+    This is the first of `rows`, because they are sorted by the amount saved, the smallest first.
     """
     if len(rows) < 2:
         return None

@@ -1,7 +1,7 @@
 """The page Configuration: the file as text, findings beside their lines, a review of changes, and the last versions.
 
 - The page is one form. Its buttons check a text, show its changes, or save it (`web/admin/config_edits.py`).
-  Placeholders replace secrets. The guard refuses forms of other sites by their `Origin`.
+  Placeholders replace secrets. `call/guard.py` refuses forms of other sites by their `Origin`.
 - The form has the entity tag of the edited file. If the file has changed since, both texts are shown.
 - To undo a change, the reader opens the earlier version as an edit, reviews it and saves it.
 """
@@ -167,7 +167,10 @@ async def _conflict(editor: Editor, text: str) -> web.Response:
 
 
 async def _editor(request: web.Request) -> Editor | web.Response:
-    """Return the values for the page, or an error page if there is no configuration to show. Raises `Denied`."""
+    """Return the values for the page, or an error page if there is no configuration to show.
+
+    Raises `Denied` if the caller is no admin.
+    """
     try:
         identity, reloader = admin_of(request)
         view = await admin_view(reloader)

@@ -44,7 +44,7 @@ class Turn(NamedTuple):
 
 
 class Conversation(NamedTuple):
-    """The stored bodies of a call."""
+    """The conversation that the stored bodies of a call contain, and the raw bodies."""
 
     turns: tuple[Turn, ...]
     left_out: int

@@ -74,7 +74,7 @@ class Field(NamedTuple):
 
 
 class FilterBar(msgspec.Struct, frozen=True):
-    """The contents of the bar."""
+    """The contents of the filter bar of a page."""
 
     path: str
     presets: tuple[Choice, ...]
@@ -100,7 +100,7 @@ class FilterBar(msgspec.Struct, frozen=True):
 
 
 async def filter_bar(seen: Visit, *, csv: str = "") -> FilterBar:
-    """Return the bar of a page."""
+    """Return the filter bar of a page."""
     wanted = seen.filter
     no_days: dict[str, str | None] = {"from": None, "to": None}
     names = await seen.reports.names()

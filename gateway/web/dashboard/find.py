@@ -1,4 +1,7 @@
-"""GET /ui/find: pages, models, people and sessions by a part of their name, for the command palette or as a page."""
+"""GET /ui/find: searches pages, models, people and sessions by a part of their name.
+
+The command palette gets the results as JSON. They can also be shown as a page.
+"""
 
 from __future__ import annotations
 

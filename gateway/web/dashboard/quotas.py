@@ -1,6 +1,6 @@
 """The page Quotas: the levels of buckets, which buckets refuse calls, when they are full again, and refills by admins.
 
-The guard refuses forms of other sites by their `Origin`.
+`call/guard.py` refuses forms of other sites by their `Origin`.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ async def sessions(request: web.Request) -> web.StreamResponse:
 
 
 async def _steps_of_file(seen: Visit) -> AsyncIterator[Iterable[tuple[Cell, ...]]]:
-    """Yield the rows of the CSV file, some at a time."""
+    """Yield the rows of the CSV file of sessions, in groups that are read one after the other."""
     cursor = None
     for _ in range(0, MOST, STEP):
         part = await seen.reports.sessions(seen.filter, limit=STEP, cursor=cursor, tools=False)

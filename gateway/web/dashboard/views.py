@@ -128,7 +128,11 @@ def provider_cards(
 def with_lists(
     cards: Iterable[ProviderCard], providers: Mapping[str, Provider], discovered: DiscoveredModels
 ) -> list[ProviderCard]:
-    """Return the cards with the providers' own lists of models, or the failure to get a list. For admins only."""
+    """Return the cards, each with the list of models that the provider returned, or with the reason why there is no
+    list.
+
+    Only admins may see these cards.
+    """
     return [
         replace(
             card,

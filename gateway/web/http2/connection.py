@@ -53,7 +53,7 @@ class Server(Protocol):
 
 
 class Http2Connection(asyncio.Protocol):
-    """One connection. `line_bytes` is the maximum length of a header line."""
+    """A client's HTTP/2 connection. `line_bytes` is the maximum length of a header line."""
 
     _task_handler = None
     """None, because there is no task that aiohttp's server would have to cancel."""
@@ -175,7 +175,7 @@ class Http2Connection(asyncio.Protocol):
     # what the client sends
 
     def _handle_frames(self) -> None:
-        """Handle a few frames, and the others in the next iteration of the event loop."""
+        """Handle a few received frames now. The other frames are handled in the next iteration of the event loop."""
         self._next = None
         try:
             for _ in range(FRAMES_AT_ONCE):
@@ -219,7 +219,9 @@ class Http2Connection(asyncio.Protocol):
                     self._sender.window_opened(0)
 
     def _open(self, event: events.RequestReceived) -> None:
-        """Begin to serve a request, or reset its stream."""
+        """Begin to serve a request. Reset its stream instead if the request is malformed or no further stream is
+        allowed.
+        """
         number, has_body = event.stream_id, event.stream_ended is None
         if self._is_draining or len(self._streams) >= self._connections.limits().streams_per_connection:
             self._reset(number, ErrorCodes.REFUSED_STREAM)

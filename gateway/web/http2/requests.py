@@ -1,7 +1,7 @@
 """The head of an HTTP/2 request, written as the head of an HTTP/1.1 request.
 
-- A head that RFC 9113, sections 8.2 and 8.3, calls malformed is refused. So no header can end early or begin another
-  request in HTTP/1.1, and the length of the body is never in doubt (request smuggling).
+- A head is refused if it is malformed according to RFC 9113, sections 8.2 and 8.3. So no header can end early or begin
+  another request in HTTP/1.1, and the length of the body is never in doubt (request smuggling).
 - `:authority` becomes `Host`. Several `cookie` headers become one.
 - A body without `content-length` is sent as chunks.
 """

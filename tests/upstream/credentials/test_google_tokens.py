@@ -46,7 +46,7 @@ def account(google, tmp_path, monkeypatch):
 
 
 def vertex(sim, upstream, **more):
-    """Return a provider whose tokens come from the simulated endpoint."""
+    """Return a provider whose tokens come from the simulated token endpoint."""
     upstream.keys = sim.tokens
     return {
         "baseurl": upstream.url, "models": ["gemini"], "compatibility": {"openai_chat": True}, "cost_basis": "vertex",
@@ -300,7 +300,7 @@ async def test_a_key_of_a_pool_that_gets_no_token_gives_way_to_the_next(
 
 
 async def test_the_keys_of_a_pool_are_renewed_each_by_itself(tmp_path, google, account, openai_upstream, monkeypatch):
-    """Check that a program, a service account and a fixed key serve calls in turn, and are renewed at their expiries."""
+    """Check that a program, a service account and a fixed key serve calls in turn. Keys that expire must be renewed."""
     monkeypatch.setattr(renewal, "AGAIN_SECONDS", 0.05)
     google.seconds = 1.0
     helpers = tmp_path / "helpers"

@@ -134,7 +134,7 @@ def random_signer(rng):
 
 
 def test_random_requests_have_the_signature_of_botocore(pytestconfig):
-    """Compare as many signatures as `--signatures` says."""
+    """Compare signatures of random requests with botocore's. The option `--signatures` sets the number of requests."""
     rng = random.Random(20261123)
     for _ in range(pytestconfig.getoption("--signatures")):
         signer, at = random_signer(rng), float(rng.randrange(1_400_000_000, 4_000_000_000))

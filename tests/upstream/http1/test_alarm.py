@@ -1,4 +1,4 @@
-"""Tests of the timer that is moved instead of made anew."""
+"""Tests of the timer whose deadline can be moved cheaply."""
 
 import asyncio
 

@@ -138,9 +138,7 @@ async def test_an_early_reply_to_a_long_body_is_read_and_the_rest_is_not_sent():
 
 
 async def test_the_answer_of_a_provider_that_closes_during_a_body_is_read():
-    """Check that a reply that comes before the whole request is sent is read, although the next write fails (RFC 9112,
-    9.5).
-    """
+    """Check that an early reply is read, although the rest of the request can no longer be written (RFC 9112, 9.5)."""
     refusal = b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 5\r\n\r\nlarge"
 
     async def refuse(reader, writer):

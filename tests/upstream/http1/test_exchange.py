@@ -172,7 +172,7 @@ async def test_a_damaged_chunk_is_an_error_after_what_came(damage):
     [b"5;" + b"a" * 1000, b"5\r\nhello\r\n0\r\n" + b"A: b\r\n" * 200, b"5\r\nhello\r\n0\r\nA: " + b"b" * 1000],
 )
 async def test_framing_without_end_is_an_error(framing):
-    """Check chunk extensions and trailers that never end. The parser would keep a trailer's value in memory."""
+    """Check that endless chunk extensions and trailers are an error. The parser would keep the trailers in memory."""
     repeated = framing[-600:] if framing.startswith(b"5\r\n") and framing.endswith(b"\r\n") else framing[-1:] * 600
     outcome = await read(CHUNKED, framing, *([repeated] * (MAX_FRAMING_BYTES // 600 + 2)))
     assert outcome.error == f"more than {MAX_FRAMING_BYTES} bytes of headers"

@@ -66,7 +66,7 @@ CALLS = {
 
 
 def talk(html):
-    """Return the pieces of the conversation: who, and what."""
+    """Return the pieces of the conversation on a page, as pairs of author and text."""
     pieces = re.findall(r'<li class="(?:system|user|assistant|tool|other)">(.*?)</li>', html, re.DOTALL)
     return [
         tuple(

@@ -17,7 +17,7 @@ FORMULA = "=cmd|' /C calc'!A0"
 
 @pytest.fixture
 def table(client):
-    """Get a page as a file. Return its name and its rows by the names of the columns."""
+    """Return a function that gets a page as a CSV file. It returns the file's name, and the rows as dicts."""
 
     async def table(path, login=ADMIN):
         async with client.get(

@@ -175,7 +175,9 @@ async def test_every_link_of_a_page_leads_somewhere(store, get, page):
 
 @pytest.mark.parametrize("name", HOSTILE_IDS)
 async def test_an_id_of_any_characters_has_links_that_lead_to_its_page(store, get, page, name):
-    """Check the links of the pages Sessions, Jump to, Errors, Models and of the session itself, and its second page."""
+    """Check the links to sessions and calls on the pages Sessions, Jump to, Errors and Models, and on the session's own
+    pages.
+    """
     failed = {"outcome": "failed", "status": 503, "error": "overloaded", "error_message": "no room"}
     for number in range(2):
         store.put(record(id=f"{number}{name}", session_id=name, at=NOON + number, **failed))

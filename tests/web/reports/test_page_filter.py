@@ -110,8 +110,9 @@ def test_any_values_survive_an_address(values):
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "Europe/Berlin", "Australia/Lord_Howe"])
 def test_every_hour_of_a_day_is_a_range_that_its_address_leads_to(zone):
-    """Check this for days on which the clocks change too. The address of an hour that occurs twice has the offset from
-    UTC.
+    """Check every hour of some days, including days on which the clocks change.
+
+    The address of an hour that occurs twice has the offset from UTC.
     """
     for day in ("2026-10-25", "2026-03-29", "2026-04-05", "2026-11-23"):
         whole = parse_filter(MultiDict({"from": day, "to": day, "zone": zone}), now=NOON)

@@ -94,7 +94,7 @@ class ExportStore:
         return await self._writing.run(store)
 
     async def complete(self, name: str, object_name: str) -> None:
-        """Move the position behind the planned object, which is complete."""
+        """Move the position of an export behind the last call of the planned object, because the object is complete."""
         await self._writing.run(lambda connection: connection.execute(_DONE, (name, object_name)).fetchall())
 
     async def newest(self) -> int:

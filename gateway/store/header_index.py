@@ -207,7 +207,7 @@ def forget_unused(connection: Connection) -> None:
 
 
 def missing_headers(connection: sqlite3.Connection) -> int:
-    """Return the number of headers of stored calls that the index does not have."""
+    """Return how many recorded headers of stored calls are missing in the index."""
     return int(connection.execute(f"SELECT count(*) {_MISSING}").fetchone()[0])
 
 

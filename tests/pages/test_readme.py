@@ -59,7 +59,7 @@ def test_a_pages_configuration_loads_and_warns_only_of_omissions(text, tmp_path)
 async def test_the_first_call_of_the_readme_and_a_second_person(tmp_path, bedrock_sim):
     """Check the sample configuration with the simulated Bedrock.
 
-    A listener with a fixed login replaces the tailnet's.
+    A listener with a fixed login replaces the listener for the tailnet.
     """
     document = parse(CONFIGURATIONS[0]).value
     provider = document["providers"]["bedrock"] | {"baseurl": bedrock_sim.url, "apikey": KEY}

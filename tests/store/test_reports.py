@@ -1,4 +1,4 @@
-"""Tests that reports equal a recount of the calls, in zones with half hours and across changes of the clocks."""
+"""Tests that reports equal a recount of the calls, also in time zones with half-hour offsets and when clocks change."""
 
 import asyncio
 from collections import Counter

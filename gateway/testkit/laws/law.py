@@ -118,7 +118,9 @@ def samples_with(samples: Iterable[Sample], has: Callable[[Sample], bytes], what
 
 
 def require(holds: bool, reason: str, *inputs: str) -> None:
-    """Raise `Broken` with the reason, and the inputs that show it, if `holds` is false."""
+    """Raise `Broken` if `holds` is false. The exception has the reason, and the inputs for which the rule does not
+    hold.
+    """
     if not holds:
         raise Broken(reason, *inputs)
 

@@ -137,8 +137,9 @@ class Connection(asyncio.Protocol):
             self._exchange.wake()
 
     async def _send_pieces(self, transport: asyncio.Transport, exchange: Exchange, body: bytes) -> None:
-        """Send a long body, but stop when the head of the reply arrives. Raises the error with which the connection
-        ends.
+        """Send a long body, but stop when the head of the reply arrives.
+
+        If the connection ends meanwhile, raises the error that ended it.
         """
         view = memoryview(body)
         start = 0

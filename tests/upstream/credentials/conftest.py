@@ -18,7 +18,7 @@ async def aws():
 
 @pytest.fixture
 def home(tmp_path_factory, monkeypatch):
-    """Return the folder `~/.aws` of a user without credentials, on a machine without a role."""
+    """Return the folder `~/.aws` of a user without credentials, on a machine without an IAM role."""
     for name in os.environ:
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)

@@ -34,7 +34,7 @@ class Peers:
             self.health.ended(provider, model, failed=each, seconds=None if each else 0.0)
 
     def passes(self, attempts: int = 1, provider: str = A, model: str = "m") -> int:
-        """Return how many of this number of attempts the circuit breaker permits."""
+        """Return how many of `attempts` attempts the circuit breaker permits."""
         return sum(self.health.may_try(provider, model) for _ in range(attempts))
 
     def standing(self, provider: str = A, model: str = "m") -> Standing:

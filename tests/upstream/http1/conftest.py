@@ -1,4 +1,4 @@
-"""Fixtures for tests of the client for providers: names that need no name server."""
+"""Fixtures for tests of the client for providers: host names that are resolved without a name server."""
 
 import asyncio
 import socket

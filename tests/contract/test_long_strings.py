@@ -77,6 +77,8 @@ def test_members_are_those_of_the_whole_body(short_runs, body, draw):
         changed = members.replaced(name, value)
         again = Members(changed.body)
         assert dict(changed) == dict(again) == {**members, name: value}
+        if members.shortened != shortened(text).text:
+            return  # a run outside of a string, in a key or with a cut escape leaves the body whole
         assert {other: changed.head(other, 99) for other in data} == {other: again.head(other, 99) for other in data}
 
 

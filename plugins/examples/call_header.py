@@ -1,4 +1,5 @@
-"""A header: adds a hash of the user's login to each request, so that the provider can tell users apart.
+"""A filter that adds a header with a hash of the user's login to each request, so that the provider can tell users
+apart.
 
 "plugins": { "call_header": { "key": "env:USER_HASH_KEY" } }
 """

@@ -1,4 +1,4 @@
-"""A cap: limits the tokens of each caller per day. The counts are in memory, so a restart forgets them.
+"""A filter that limits the tokens of each caller per day. The counts are in memory, so a restart forgets them.
 
     "plugins": { "daily_cap": { "tokens": 1000000 } }
 

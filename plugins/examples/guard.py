@@ -1,4 +1,4 @@
-"""A guard: refuses prompts with a forbidden word, and replaces this word in replies by stars.
+"""A filter that refuses prompts with a forbidden word, and replaces this word in replies by stars.
 
 "plugins": { "guard": { "word": "falcon" } }
 """

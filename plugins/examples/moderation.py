@@ -1,4 +1,4 @@
-"""Moderation: sends each prompt to a service, and refuses the prompts that the service flags.
+"""A filter that sends each prompt to a moderation service, and refuses the prompts that the service flags.
 
 The service gets {"text": "…"} and answers {"flagged": true, "reason": "…"}. A service on a private address must be
 listed in `server.fetch.private_hosts`.

@@ -1,4 +1,4 @@
-"""A format: the plugin of Ollama's own chat API (POST /api/chat), whose streams are lines of JSON (NDJSON).
+"""The plugin of Ollama's own chat API (POST /api/chat), whose streams are lines of JSON (NDJSON).
 
     "providers": { "ollama": { "baseurl": "http://127.0.0.1:11434", "models": ["qwen3"],
                                "compatibility": { "ollama_chat": true } } }
@@ -33,7 +33,7 @@ def decoder(request, target, head):
 
 
 class Lines:
-    """Decodes lines of JSON. The last one has `"done": true`."""
+    """Decodes a stream whose lines are JSON. The last line has `"done": true`."""
 
     def __init__(self):
         self.done = False
@@ -95,7 +95,7 @@ def meter(request, target, head):
 
 
 class Meter:
-    """Reads the counts of the last line, or of the whole reply."""
+    """Reads the token counts from the last line of a stream, or from a whole reply."""
 
     def __init__(self):
         self._facts = Facts()
@@ -121,7 +121,7 @@ class Meter:
 
 
 def places(event):
-    """Yield the places of text: in the messages of a request, and in the message of a reply or of a line."""
+    """Yield the places of text in a request, in a whole reply, or in one line of a stream."""
     data = json_api.event_object(event)
     messages = data.get("messages") if event.kind == "request" else None
     for number, message in enumerate(messages if isinstance(messages, list) else []):

@@ -1,4 +1,4 @@
-"""A cache: if a caller repeats a request, the stored reply is sent, and no provider is called.
+"""A filter that caches replies. If a caller repeats a request, the stored reply is sent, and no provider is called.
 
 "plugins": { "response_cache": { "replies": 100 } }
 """

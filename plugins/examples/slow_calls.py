@@ -1,4 +1,4 @@
-"""An observer: prints the calls that took longer than ten seconds."""
+"""An observer that prints the calls that took longer than ten seconds."""
 
 api = 1
 

@@ -168,7 +168,7 @@ def _fitted(request: ClientRequest, target: Target, drop: Drop) -> tuple[Members
     """Return the body's fields and the betas to send. Leave out what the model or the provider refuses.
 
     The client's betas are read from both body and header, because Claude Code names different betas in each. If the
-    client uses this API, the body changes only if betas must be left out.
+    client uses the Messages API too, the body changes only if betas must be left out.
     """
     given, edited = messages_betas.request_betas(request), EditedMembers(request.top)
     needed: list[str] = []
@@ -242,7 +242,10 @@ def meter(request: ClientRequest, _target: Target, _head: Head) -> Meter:
 
 
 class Encoder(sse_api.SseEncoder):
-    """Encodes named events. The model's name in the reply becomes the name that the client used in the request."""
+    """Encodes events as named server-sent events.
+
+    In a reply, the provider's name of the model is replaced by the name that the client used in the request.
+    """
 
     def __init__(self, request: ClientRequest) -> None:
         self._model = request.model

@@ -128,17 +128,17 @@ def parse(request: HttpRequest) -> ClientRequest:
 
 
 def dialect_for(caps: Caps) -> str:
-    """Return the dialect of a model's bodies: Anthropic's for Claude, and `OPAQUE` for any other model."""
+    """Return the dialect of a model's bodies: Anthropic's for Claude, and otherwise `OPAQUE` (not interpreted)."""
     return caps.native_dialect if caps.native_dialect == _CLAUDE_DIALECT else OPAQUE
 
 
 def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps | ClientRequest:
     """Return the request, or a generator of the steps that lead to a changed request or to a reply.
 
-    - URLs of files are replaced by the files.
+    - URLs of files are replaced by the contents of the files.
     - For CountTokens on Bedrock, the steps return the count as a reply (`dialects/bedrock/counting.py`).
-    - If the provider has another API, headers of InvokeModel that cannot be converted are reported as dropped. Raises
-      `Refused` if such a header names a guardrail.
+    - If the provider's API is not InvokeModel, headers of InvokeModel that cannot be converted are reported as dropped.
+      Raises `Refused` if such a header names a guardrail.
     """
     fetched = remote_files.steps(request, target, drop)
     if fetched is request and target.flag == _OWN and request.operation != COUNT_TOKENS:
@@ -300,8 +300,8 @@ def _kind(inner: bytes) -> str:
 def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     """Yield the parts of a body that are not billed as text, such as images.
 
-    The parts may have the form of any model family: of Messages, Chat or Converse (Nova), or Titan's `inputImage`. So a
-    part in the form of a different family is yielded too, although the model refuses or ignores the part.
+    The forms of all model families are searched: those of Messages, Chat and Converse (Nova), and Titan's `inputImage`.
+    A part in the form of another family is yielded too, although the model refuses or ignores this part.
     """
     yield from _FORMS.files(body)
     yield from messages_billing.of_tools(body)

@@ -93,9 +93,9 @@ def parse(request: HttpRequest) -> ClientRequest:
 
 
 def _form(query: str) -> str:
-    """Return the form of the reply that a query names, such as `sse` or `json`. Return "" if it names none.
+    """Return the form of the reply that a URL's query asks for, such as `sse` or `json`, or "" if it asks for none.
 
-    Google allows options after a semicolon (`json;enum-encoding=int`). They are left out.
+    Google allows options after a semicolon (`json;enum-encoding=int`). The options are not returned.
     """
     values = [value for name, value in parse_qsl(query) if name in _QUERY]
     return values[-1].partition(";")[0] if values else ""

@@ -191,8 +191,8 @@ def _kind(name: str, payload: bytes) -> str:
 def _failure(event: Event) -> Problem | None:
     """Return the problem that an event of a stream reports, or None if it reports none.
 
-    Servers report a failure as an event `error`, in a field `error`, or as an object without choices. That object has
-    `"object": "error"` (vLLM), or a message in `message`, `msg` or `detail`.
+    Servers report a failure as an event `error`, in a field `error`, or as an object without choices. Such an object
+    has `"object": "error"` (vLLM), or a message in `message`, `msg` or `detail`.
     """
     payload = event.payload
     if event.kind == _ERROR:

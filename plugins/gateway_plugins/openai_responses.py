@@ -75,9 +75,9 @@ _FAILURE_CODES: Final = {
 
 
 def session_ids(request: ClientRequest) -> SessionIds:
-    """Return the conversation's id from the field `conversation`, which is the id or an object with a field `id`.
+    """Return the conversation's id. The field `conversation` is either this id or an object with a field `id`.
 
-    If the request has no such id, return the ids that requests of any API may have (`ids.in_body`).
+    If the request names no conversation, return the ids that requests of any API may have (`ids.in_body`).
     """
     value = ids.small_member(request.top, "conversation")
     conversation = ids.in_object(value, "id") or ids.valid_id(value)

@@ -9,6 +9,6 @@ Imports:
 
 - `openai_chat` and `openai_responses` import `openai`. `openai_responses` imports `openai_chat`.
 - `bedrock` imports `anthropic_messages`, and the module `usage` of `openai_chat`.
-- No other folder imports another. Code that several dialects need is in `shared/`.
+- Apart from these, no folder imports the folder of another dialect. Code that several dialects need is in `shared/`.
 - No folder imports `mappings/` or `translators/`.
 """

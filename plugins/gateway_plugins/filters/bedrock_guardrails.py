@@ -78,7 +78,7 @@ class Guardrail:
         return text
 
     async def _apply(self, source: Literal["INPUT", "OUTPUT"], texts: Sequence[str]) -> Sequence[str]:
-        """Return the texts as the guardrail masks them. Raises `Refused` if it blocks one of them."""
+        """Return the texts after masking by the guardrail. Raises `Refused` if the guardrail blocks a text."""
         reply = await self._http.send(
             "POST",
             self._url,

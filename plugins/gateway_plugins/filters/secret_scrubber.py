@@ -112,8 +112,9 @@ class Settings(filters.Settings):
 def _search(left: tuple[str, ...], own: tuple[str, ...]) -> tuple[re.Pattern[str], tuple[str, ...]]:
     """Return one pattern for all secrets, and the strings for a quick search (`Form.marks`).
 
-    `left` are the kinds of secrets that are not replaced. `own` are the operator's patterns. The strings for a quick
-    search in `own` are unknown. So if `own` has patterns, no strings are returned, and the pattern searches every text.
+    `left` are the kinds of secrets that are not replaced. `own` are the operator's patterns. It is not known which
+    strings a text must contain to match a pattern in `own`. So if `own` has patterns, no strings are returned, and
+    every text is searched with the pattern.
     """
     forms = [form for kind, form in KINDS.items() if kind not in left]
     pattern = "|".join(f"(?:{pattern})" for pattern in (*(form.pattern for form in forms), *own)) or r"(?!)"

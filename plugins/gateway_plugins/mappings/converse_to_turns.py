@@ -97,7 +97,7 @@ class Mapper(msgspec.Struct):
     def file(self, part: File) -> list[Block]:
         """Return a file as a block.
 
-        InvokeModel's guardrails check only text. If the client wants a guardrail to check the file, this is reported as
+        InvokeModel's guardrails check only text. If the client marks the file for a guardrail, the mark is reported as
         dropped.
         """
         if part.guarded and self.guard_tag:

@@ -85,7 +85,7 @@ def _last(roles: Sequence[object], role: str, end: int) -> int | None:
 
 
 def is_possible(request: ClientRequest, caps: Caps) -> bool:
-    """Return whether the model can cache, and the provider has not refused the gateway's cache marks for it."""
+    """Return whether the model can cache, and the provider has not refused the gateway's cache marks for this model."""
     return caps.cache_points and FEATURE not in request.without
 
 

@@ -214,7 +214,10 @@ class InlineReasoning:
 
 
 def _overlap(text: str, tag: str) -> int:
-    """Return the length of the longest end of `text` that is an incomplete `tag`: 3 for "plan </t" and "</think>"."""
+    """Return the number of characters at the end of `text` that may be the beginning of `tag`.
+
+    For "plan </t" and "</think>", the result is 3.
+    """
     return next((size for size in range(min(len(text), len(tag) - 1), 0, -1) if text.endswith(tag[:size])), 0)
 
 

@@ -37,7 +37,7 @@ def whole_number(value: Any) -> int:
 def count(value: Any) -> int | None:
     """Return the value as a count of tokens or other billed items. Return None if it is not a plausible count.
 
-    Some servers write a count with a fraction of 0, or as a string.
+    Some servers write a count as 12.0 or as a string.
     """
     if value is None:
         return None

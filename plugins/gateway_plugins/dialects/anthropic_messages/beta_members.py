@@ -88,7 +88,7 @@ def complete(edited: EditedMembers, betas: list[str], target: Target, without: C
     `betas` are the betas to send to Bedrock's InvokeModel.
 
     - If the request has fields of a beta that is missing in `betas`, the beta is added. If InvokeModel does not accept
-      the beta, its fields are removed instead.
+      the beta, these fields are removed instead.
     - The provider refuses some betas in a request without their fields (`Feature.only_with_member`). Such a beta is
       removed.
     """
@@ -267,7 +267,7 @@ def _removing(edited: EditedMembers, member: str, items: list[Any], item: Block)
 def _replacing(edited: EditedMembers, content: list[Any], block: Block) -> Callable[[], None]:
     """Return a function that removes a block from `content`.
 
-    If it is a `tool_reference` block, the function puts a text with the tool's name in its place.
+    If the block is a `tool_reference`, the function puts a text with the tool's name in its place.
     """
 
     def take_out() -> None:

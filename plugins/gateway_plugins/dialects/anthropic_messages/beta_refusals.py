@@ -2,8 +2,8 @@
 
 - If the error message names a beta, this beta is left out.
 - If the message names a field that the provider does not know, the beta of this field is left out.
-- If the message names neither a beta nor a field, one beta is left out: one that `betas.json` does not list for the
-  provider's API, or else the newest.
+- If the message names neither a beta nor a field, one beta is left out: a beta that `betas.json` does not list for the
+  provider's API. If all are listed, the newest is left out.
 - Each attempt costs time. Therefore, after `_SINGLE` betas have been left out one by one, all others are left out
   together.
 - A beta's fields are left out with it (`beta_members.py`). A beta with essential fields is never left out.

@@ -102,7 +102,7 @@ def is_listed(name: str, envelope: str) -> bool:
 
 
 def able(target: Target, without: Collection[str]) -> Target:
-    """Return the target. If the provider has refused the beta in `Caps.effort_beta`, return a copy with "" there."""
+    """Return the target, without its `Caps.effort_beta` if the provider has refused this beta."""
     caps = target.caps
     return replace(target, caps=replace(caps, effort_beta="")) if caps.effort_beta in without else target
 
@@ -179,7 +179,7 @@ def remove_dropped(names: Iterable[str], options: Settings, drop: Drop, *, witho
 
 
 def drops_any(options: Settings, without: Collection[str] = ()) -> bool:
-    """Return whether the configuration drops any beta, or the provider has refused any."""
+    """Return whether the configuration drops any beta, or the provider has refused any (`without`)."""
     return bool(without or _corrections(options).drop_betas)
 
 

@@ -16,7 +16,8 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
 
 
 def of_tools(holder: Any) -> Iterator[BilledPart]:
-    """Yield the searches that each web tool may make. `holder` is the object with the field `tools`.
+    """Yield a `Search` for each web tool: the searches that the tool may make. `holder` is the object with the field
+    `tools`.
 
     If the request has any tool, also yield `TOOL_INSTRUCTIONS`, the text that the provider adds to the prompt.
     """

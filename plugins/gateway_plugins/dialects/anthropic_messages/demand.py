@@ -138,10 +138,10 @@ def _assistant(run: Sequence[Turn], ids: ToolIds) -> Block:
 
 
 def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
-    """Return one user message that begins with the tool results. A system message may follow it.
+    """Return a user message that begins with the tool results. The list may also have a system message after it.
 
-    If the model accepts a system message there, the system turns at the end of `run` become this message. Any other
-    system turn becomes text in the user message (`reminder`).
+    If the model accepts a system message after a user message, the system turns at the end of `run` become this system
+    message. Any other system turn becomes text in the user message (`reminder`).
     """
     results: list[Block] = []
     content: list[Block] = []

@@ -214,7 +214,7 @@ class Stream:
     def close(self) -> None:
         """Write `message_delta` with the counts so far, and `message_stop`.
 
-        Do nothing before `finish`, or if these events are written already.
+        Do nothing if `finish` was not called, or if these events are written already.
         """
         if self._stop is None or self._ended:
             return

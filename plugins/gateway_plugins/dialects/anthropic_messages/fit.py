@@ -91,9 +91,9 @@ def _thinking(edited: EditedMembers, caps: Caps, betas: list[str], drop: Drop, *
 
 
 def _write_thinking(edited: EditedMembers, request: ThinkingRequest, plan: ThinkingPlan, caps: Caps) -> None:
-    """Write the plan into the field `thinking`.
+    """Write the planned thinking into the field `thinking`.
 
-    - If the model thinks, the client's `display` stays.
+    - If the plan requests thinking, the client's other fields, such as `display`, are kept.
     - If the plan requests nothing, the field is removed. Exception: a client's type that switches thinking off, such as
       `disabled`, stays if the model accepts this type.
     """

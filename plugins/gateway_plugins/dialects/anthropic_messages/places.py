@@ -76,7 +76,8 @@ def _request(data: dict[str, Any]) -> Iterator[Place]:
 def _blocks(content: Any, path: Path, role: str, within: Path = ()) -> Iterator[Place]:
     """Yield the places of the texts in `content`, which is a string or a list of blocks.
 
-    If the content is in the result of a tool that the provider ran, `within` names this result. Otherwise it is ().
+    If the content is in the result of a tool that the provider ran, `within` is the path that identifies this result.
+    Otherwise `within` is ().
     """
     if isinstance(content, str):
         yield Place(path, "text", within, role=role)

@@ -118,7 +118,7 @@ def system(top: Members, drop: Drop) -> list[Text]:
 def messages(top: Members, drop: Drop) -> list[Message]:
     """Return the conversation.
 
-    Raises `Refused` for a tool result if the preceding assistant message has no tool call with its id.
+    Raises `Refused` if the id of a tool result is not the id of a tool call in the preceding assistant message.
     """
     raws = member(top, "messages")
     if not isinstance(raws, list) or not raws:
@@ -169,7 +169,7 @@ def _uncited(blocks: Iterable[Block], drop: Drop) -> list[Block]:
 
 
 def _check_results(conversation: list[Message]) -> None:
-    """Raise `Refused` for a tool result if the preceding assistant message has no tool call with its id."""
+    """Raise `Refused` if the id of a tool result is not the id of a tool call in the preceding assistant message."""
     calls: set[str] = set()
     before = ""
     for message in conversation:
@@ -197,7 +197,10 @@ def _blocks(content: Any, at: str, drop: Drop, allowed: Collection[str]) -> list
 
 
 def _block(raw: Any, at: str, drop: Drop, allowed: Collection[str]) -> Block | None:
-    """Return a block. Return None for a block that is left out and reported as dropped."""
+    """Return the value that is read from a content block, or None if the block is left out and reported as dropped.
+
+    Raises `Refused` for any other block whose type is not in `allowed`.
+    """
     kind = raw.get("type") if isinstance(raw, dict) else None
     if isinstance(kind, str) and kind not in allowed and _is_foreign(kind, allowed):
         drop(at)
@@ -211,7 +214,7 @@ def _block(raw: Any, at: str, drop: Drop, allowed: Collection[str]) -> Block | N
 
 
 def _is_foreign(kind: str, allowed: Collection[str]) -> bool:
-    """Return whether a block is left out, and not refused, if its type `kind` is not in `allowed`."""
+    """Return whether a block of a type that is not in `allowed` is left out. If not, the block is refused."""
     if allowed is _ALLOWED["assistant"]:
         return kind not in _READERS
     return allowed is _ALLOWED["user"] and (kind in _SERVERS_INPUT or kind.endswith("_tool_result"))
@@ -333,7 +336,7 @@ def _result(raw: Raw, at: str, drop: Drop) -> Result:
 
 
 def _compaction(raw: Raw, at: str, drop: Drop) -> Text:
-    """Return the summary of earlier turns as text. It is blank if Anthropic's servers wrote no summary."""
+    """Return the summary of earlier turns as text. The text is blank if Anthropic's servers wrote no summary."""
     return Text(at, text_of(raw.get("content"), f"{at}/content"), ttl_of(raw, at, drop))
 
 

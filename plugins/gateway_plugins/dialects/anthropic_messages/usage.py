@@ -173,8 +173,9 @@ class Reports:
 
         `marks` has the cache breakpoints of the request. `model` is the model that the reply names.
 
-        Every part has the geography that the reply reports. In fast mode, the tier of a part is `fast`, otherwise the
-        reply's service tier. The part of an iteration that names its model, such as an advisor's, is never `fast`.
+        Every part has the geography that the reply reports. The tier of a part is the reply's service tier, or `fast`
+        in fast mode. Exception: if an iteration names its own model, such as an advisor, the tier of its part is never
+        `fast`.
         """
         known = self._known
         tier, geo = self._texts["service_tier"], self._texts.get("inference_geo", "")
@@ -206,7 +207,8 @@ class Reports:
 def _kind(iteration: Mapping[str, Any], fallback: str) -> str | None:
     """Return the kind of the billed part for an iteration.
 
-    Returns None if the iteration is not billed, or if the top-level counts include its tokens.
+    Returns None if the iteration is not billed, or if the top-level counts include its tokens. `fallback` is the model
+    that answered in place of the called model, or "".
     """
     kind = text(iteration.get("type")) or _MESSAGE
     if kind == _FALLBACK:

@@ -72,7 +72,7 @@ def advice(problem: Problem, target: Target, offers: Iterable[OfferedModel]) -> 
 
 
 def _profile(place: _Place) -> str:
-    """Return advice for a model that can be called only by an inference profile. It names the profiles."""
+    """Return advice for a model that can be called only by an inference profile. The advice names the profiles."""
     prefixes = _prefixes(place.region) or ("us", "eu", "global")
     names = " or ".join(f"{prefix}.{base_id(place.model)}" for prefix in prefixes)
     given = geo(place.model)

@@ -198,7 +198,7 @@ def _context_management(edited: EditedMembers, drop: Drop) -> None:
 def _cache_controls(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
     """Remove `scope` and `ttl` from cache breakpoints if Bedrock refuses them.
 
-    A body without these two names is not decoded.
+    A body that contains neither name is not decoded.
     """
     suspects = (b'"scope"',) if caps.cache_ttl else (b'"scope"', b'"ttl"')
     members = ("system", "messages", "tools")
@@ -210,7 +210,7 @@ def _cache_controls(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
 
 
 def _clean_inside(value: Any, path: str, caps: Caps, drop: Drop) -> bool:
-    """Apply `_clean` to all cache breakpoints in a value. Return whether any changed."""
+    """Remove the fields that Bedrock refuses from all cache breakpoints in a value. Return whether any was removed."""
     changed = False
     if isinstance(value, dict):
         control = value.get("cache_control")

@@ -22,8 +22,9 @@ _TYPE: Final = "SYSTEM_DEFINED"
 
 
 def model_list(models: Sequence[ListedModel], query: Mapping[str, str]) -> bytes:
-    """Return the models on Bedrock as inference profiles, or none if `query` names another type than
-    `SYSTEM_DEFINED`.
+    """Return the models on Bedrock as inference profiles.
+
+    The list is empty if `query` names another type than `SYSTEM_DEFINED`.
     """
     of_type = query.get("type", _TYPE) == _TYPE
     profiles = [_profile(model) for model in models if of_type and _is_profile(model)]

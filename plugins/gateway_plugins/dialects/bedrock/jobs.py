@@ -3,7 +3,7 @@
 - A job reads and writes S3 buckets of the AWS account. A batch does so with an IAM role that the request names. Because
   callers thus reach these buckets, a provider serves jobs only if its option `jobs` is set.
 - Batches are operations of Bedrock's control plane, which has a host of its own.
-- The reply to a request that starts a job reports neither tokens nor a price. The cost of a job is in AWS's bill alone.
+- The reply to a request that starts a job reports neither tokens nor a price. Only AWS's bill shows the cost of a job.
 
 Source: botocore's service models of bedrock-runtime and bedrock.
 """
@@ -130,7 +130,7 @@ def build(request: ClientRequest, target: Target) -> UpstreamRequest:
 
 
 def _start_body(request: ClientRequest, target: Target) -> bytes:
-    """Return the body of a request that starts a job. In it, the model has the name that the provider uses."""
+    """Return the body of a request that starts a job. The body names the model as the provider does."""
     if request.model == target.model:
         return request.top.body
     return request.top.replaced(_MODEL, orjson.dumps(target.model)).body
@@ -153,7 +153,7 @@ def _require_region(job: str, target: Target) -> None:
 
 
 class JobDecoder:
-    """The decoder of replies about jobs. They are never streams."""
+    """The decoder of replies about jobs. Such replies are never streams."""
 
     done = True
 

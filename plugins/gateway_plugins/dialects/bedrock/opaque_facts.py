@@ -1,8 +1,8 @@
 """Reads the token counts of an InvokeModel reply whose body is opaque (not interpreted).
 
 Some model families report usage in the body. The last chunk of a stream has metrics, and replies have headers with
-counts. AWS bills by the metrics, so they replace the counts in the body. If both lack a count, it is taken from the
-headers.
+counts. AWS bills by the metrics, so they replace the counts in the body. A count that neither of them has is taken from
+the headers.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def headers_of(usage: Usage) -> dict[str, str]:
 def output_bytes(event: Event) -> int:
     """Return the number of bytes of all strings in an event.
 
-    All strings count, because each model family has another field for the text.
+    All strings count, because the name of the field with the text differs between model families.
     """
     size, values = 0, [event.data]
     while values:

@@ -30,8 +30,8 @@ def metadata_member(header: str, top: Members) -> dict[str, bytes | None]:
     """Return the change that adds the header's entries to `requestMetadata` of a Converse body.
 
     An entry of the header replaces an entry of the same name in the body. If there are more than `MAX_METADATA`
-    entries, the last entries of the body are left out. Returns {}, for no change, if the header or `requestMetadata` is
-    no object. Bedrock refuses such a request.
+    entries, the last entries of the body are left out. If the header or `requestMetadata` is not a JSON object, the
+    result is {} (no change), and Bedrock refuses the request.
     """
     added, given = read_metadata(header), orjson.loads(top.get("requestMetadata", b"{}"))
     if not isinstance(added, dict) or not isinstance(given, dict):

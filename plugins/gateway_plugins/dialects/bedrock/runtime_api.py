@@ -242,10 +242,11 @@ For an unknown path, AWS answers with status 200 and an exception in the field `
 def problem_for(head: Head, body: bytes) -> Problem | None:
     """Return the problem in an error reply, or None if the reply is no error.
 
-    The error header names the problem. If it is missing, `__type` or `code` in the body names the problem. If these are
-    missing too, the status decides. A reply with status 200 is an error if it has the error header, or if its body
-    begins with an exception. A field `Output` without an exception does not make it an error, because a model's reply
-    may have this field.
+    The error header names the problem. Without this header, `__type` or `code` in the body names the problem. If the
+    body has neither field, the status decides.
+
+    A reply with status 200 is an error if it has the error header, or if its body begins with an exception. A body with
+    the field `Output` is an error only if the field has an exception, because a model's reply may have this field too.
     """
     if head.status < 400 and _ERROR_HEADER not in head.headers and _EXCEPTION.match(body) is None:
         return None

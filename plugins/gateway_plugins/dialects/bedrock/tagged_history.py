@@ -54,17 +54,17 @@ def is_tagged(body: bytes) -> bool:
 
 
 def of_messages(top: Members, target: Target, drop: Drop) -> Changes:
-    """Return the change to `messages` of a Messages body, or {} if nothing changes."""
+    """Return the change that removes tags from `messages` of a Messages body, or {} if nothing changes."""
     return _changes(top, target, drop, _of_messages)
 
 
 def of_converse(top: Members, target: Target, drop: Drop) -> Changes:
-    """Return the change to `messages` of a Converse body, or {} if nothing changes."""
+    """Return the change that removes tags from `messages` of a Converse body, or {} if nothing changes."""
     return _changes(top, target, drop, _of_converse)
 
 
 def of_chat(top: Members, target: Target, drop: Drop) -> Changes:
-    """Return the change to `messages` of a Chat body, or {} if nothing changes.
+    """Return the change that removes tags from `messages` of a Chat body, or {} if nothing changes.
 
     In a Chat body, thinking is in `thinking_blocks`, an extension by LiteLLM.
     """
@@ -144,9 +144,10 @@ def _member(holder: _Block, name: str, maker: Maker) -> bool | None:
 
 
 def _redacted(holder: _Block, redacted: str, maker: Maker) -> bool | None:
-    """Remove the tag from redacted thinking of Converse. Return True, False or None, as an `_Untag` does.
+    """Remove the tag from redacted thinking of Converse.
 
-    In Converse, the tag and the data are encoded together in base64.
+    Return True if a tag was removed, False if there is none, and None if the thinking must be dropped, because another
+    model family made it. In Converse, the tag and the data are encoded together in base64.
     """
     try:
         value = base64.b64decode(redacted).decode()

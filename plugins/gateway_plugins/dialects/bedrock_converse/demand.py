@@ -167,7 +167,7 @@ def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
     """Return the messages for consecutive turns of the user and the system.
 
     Normally this is one user message, with the tool results first (camel#3954). If the model refuses other blocks
-    beside tool results, it is split in two. A system message may follow the user's messages.
+    beside tool results, the message is split in two. A system message may follow the user's messages.
     """
     results: list[Block] = []
     others: list[Block] = []
@@ -291,7 +291,7 @@ class CacheBreakpoints:
         blocks.append(CachePoint(ttl if self._caps.cache_ttl else "", path))
 
     def mark_last(self, turns: Sequence[Turn], ttl: str | None) -> None:
-        """Append a cache point to the last turn with blocks, unless one is there already."""
+        """Append a cache point to the last turn with blocks, unless this turn already ends with a cache point."""
         blocks = next((turn.blocks for turn in reversed(turns) if turn.blocks), [])
         if not (blocks and isinstance(blocks[-1], CachePoint)):
             self.mark(blocks, ttl, "")
@@ -319,8 +319,9 @@ class CacheBreakpoints:
 def place_cache_points(content: list[Block], drop: Drop) -> list[Block]:
     """Return the blocks, with the cache points at places where Bedrock accepts them (opencode#17300).
 
-    A cache point must not directly follow thinking, or a document that is not a PDF. It is moved before such blocks.
-    If it would then be the first block, or follow another cache point, it is dropped and reported.
+    A cache point must not directly follow thinking, or a document that is not a PDF. A cache point behind such blocks
+    is moved before them. If it would then be the first block, or follow another cache point, it is dropped and
+    reported.
     """
     placed: list[Block] = []
     for block in content:

@@ -1,6 +1,6 @@
 """Readers of the messages and system prompt of a Converse request.
 
-They return the values of `values.py`, for every translation from Converse.
+The readers return the values of `values.py`, for every translation from Converse.
 
 - A malformed value is refused with a 400 that names the field.
 - A field that botocore's service model does not have is reported as dropped.

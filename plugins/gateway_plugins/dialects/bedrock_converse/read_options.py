@@ -330,14 +330,17 @@ def project(top: Members) -> str:
 
 
 def report_extras(extra: Mapping[str, Any], carried: Collection[str], drop: Drop) -> None:
-    """Report as dropped each extra field, except those that are read here or passed on (`carried`)."""
+    """Report as dropped each extra field that is neither read in this module nor passed on (`carried`).
+
+    Extra fields are the fields of `additionalModelRequestFields`.
+    """
     for name in extra:
         if name not in _READ and name not in carried:
             drop(f"{EXTRAS}/{escape_step(name)}")
 
 
 def check_extras(extra: Mapping[str, Any], carried: Collection[str], drop: Drop) -> None:
-    """Report each beta as dropped, and each extra field that is neither read here nor passed on (`carried`).
+    """Report as dropped each beta, and each extra field that is neither read in this module nor passed on (`carried`).
 
     Call this for models other than Claude. Raises `Refused` for Anthropic's own tools, because only Claude can call
     them.

@@ -29,7 +29,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """An image or an audio file. `guarded` is true if the client marks it for the guardrail, as in `Text`."""
+    """An image or an audio file. `guarded` is true if the client marks the file for the guardrail."""
 
     at: str
     media: Media

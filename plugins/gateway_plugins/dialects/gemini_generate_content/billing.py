@@ -14,7 +14,7 @@ _SEARCHES: Final = ("googleSearch", "google_search")
 
 
 def _blob(blob: Any) -> Iterator[File]:
-    """Yield the file of a part with `inlineData`, or with the URI of a stored file in `fileData`."""
+    """Yield the file of a part: the data in `inlineData`, or a stored file that `fileData` names by its URI."""
     data = mapping(blob)
     kind = billing.kind_of(str(data.get("mimeType") or data.get("mime_type")))
     if isinstance(data.get("data"), str) or data.get("fileUri") or data.get("file_uri"):
@@ -22,7 +22,7 @@ def _blob(blob: Any) -> Iterator[File]:
 
 
 def _content_of(block: Mapping[str, Any]) -> Iterable[Any]:
-    """Return the parts of a content, and the parts of a function response in it."""
+    """Return the lists of parts in an object: the parts of a content, and the parts of a function response."""
     response = mapping(block.get("functionResponse") or block.get("function_response"))
     return block.get("parts"), response.get("parts")
 

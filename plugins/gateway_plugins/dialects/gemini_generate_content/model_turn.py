@@ -44,7 +44,7 @@ class ModelTurn(msgspec.Struct):
                 self._call(piece)
 
     def report(self) -> None:
-        """Report the thinking that is not sent as dropped.
+        """Report as dropped the thinking that is not sent.
 
         If the turn is empty, report all its thinking. Otherwise report each signature whose function call is missing.
         """

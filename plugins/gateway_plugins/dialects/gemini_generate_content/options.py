@@ -243,7 +243,7 @@ def _response_format(wanted: JsonFormat, drop: Drop) -> Block:
 
 
 def json_object(at: str, offered: OfferedTools, generation: Generation, drop: Drop) -> FormattedOutput:
-    """Return the field that requires a JSON object without a schema.
+    """Return the field that demands any JSON object as the answer (no schema).
 
     If the model refuses this field together with functions, return a hint for the prompt instead.
     """

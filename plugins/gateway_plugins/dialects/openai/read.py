@@ -26,7 +26,10 @@ MAX_TEMPERATURE: Final = 2
 
 
 class ChoiceMember(msgspec.Struct, frozen=True):
-    """The value of the client's `tool_choice`. The function `offer` later removes the tools that are not allowed."""
+    """The value of the client's `tool_choice`.
+
+    The function `offer` applies `allowed`: it removes all other tools from the offered tools.
+    """
 
     mode: str = "auto"
     """`auto`, `none`, `any` or `tool` (`shared/offered_tools.py`)."""

@@ -58,7 +58,7 @@ _JOINED: Final = {"reasoning.text": "text", "reasoning.summary": "summary"}
 
 
 class Gathered(msgspec.Struct):
-    """The part of a reply's encrypted reasoning that the client has not got yet."""
+    """Encrypted reasoning of a reply that has not been sent to the client yet."""
 
     maker: Maker
     drop: Drop
@@ -78,7 +78,10 @@ class Gathered(msgspec.Struct):
                     self.drop(f"/reply/{name}")
 
     def add_whole(self, message: Mapping[str, Any]) -> None:
-        """Add the encrypted reasoning of a whole message. There, the entries of `reasoning_details` are complete."""
+        """Add the encrypted reasoning of a whole message.
+
+        Each entry of `reasoning_details` is complete, unlike in a stream.
+        """
         self.add({name: value for name, value in message.items() if name != DETAILS})
         if entries := sequence(message.get(DETAILS)):
             self._message[DETAILS] = [*entries]

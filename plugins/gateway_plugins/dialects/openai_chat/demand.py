@@ -227,7 +227,7 @@ def _missing(made: str) -> Block:
 def _texts_only(result: Block) -> list[Block]:
     """Replace the content of a tool message by a string, because such a message cannot have files.
 
-    Returns its files as parts for a user message.
+    Returns the files of the tool message as parts for a user message.
     """
     files = [part for part in result["content"] if part["type"] != "text"]
     texts = [part["text"] for part in result["content"] if part["type"] == "text"]

@@ -144,7 +144,10 @@ class Stream(_OpenBlock):
             self._entry("annotations", annotation)
 
     def thinking(self, piece: str) -> None:
-        """Write a piece of thinking as `reasoning_content`. `signature` later writes all pieces in one block."""
+        """Write a piece of thinking as `reasoning_content`.
+
+        The method `signature` later writes all pieces again, in one block.
+        """
         if piece:
             self._unsigned.append(piece)
             self._delta({"reasoning_content": piece})

@@ -118,8 +118,8 @@ def _with_blocks(raw: dict[str, Any], at: str, drop: Drop) -> dict[str, Any]:
 def _modern(raw: dict[str, Any], index: int, legacy: dict[str, str]) -> dict[str, Any]:
     """Return a message in the newer form. The older form has `function_call`, and results with the role `function`.
 
-    The older form has no ids, so the gateway makes them. A result names only its function. So it gets the id of the
-    last call of this function (`legacy`).
+    The older form has no ids, so the gateway makes them. A result names only its function. So the result gets the id of
+    the last call of this function (`legacy`).
     """
     call = raw.get("function_call")
     if isinstance(call, dict) and not raw.get("tool_calls"):

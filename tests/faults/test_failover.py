@@ -1,7 +1,7 @@
 """A table of faults of a provider: which provider serves the call, after which attempts, and at what cost.
 
-Each cell is a call of a client's format to a provider of another format, whose alias goes on to a second provider. All
-faults use one gateway.
+Each cell of the table is a call in one API format to a provider with the same or another format. The call names an
+alias, whose second target is another provider. One gateway serves the calls of all cells.
 """
 
 import asyncio
@@ -71,16 +71,16 @@ async def half_a_head(writer):
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault, and what follows from it before the first event of a reply."""
+    """A fault of a provider, and its expected consequences for the attempt."""
 
     scenario: Scenario | None = None
     """The scenario of a simulated provider. It is None for a provider of another kind."""
     url: str = ""
     play: object = None
     error: str = "unavailable"
-    """The code of the attempt that failed; several codes if it depends on the provider's format."""
+    """The error code of the failed attempt. Several codes are possible if the code depends on the provider's format."""
     whole_error: str = ""
-    """The code in a reply that is no stream, if it is another one."""
+    """The error code if the reply is not streamed. It is "" if the code is the same as in a stream."""
     billed: bool = False
     """Whether the provider may charge for the attempt."""
     sent: int = 1
@@ -127,7 +127,7 @@ def name(flag, fault):
 
 
 async def provider(stack, flag, fault, second):
-    """Start the provider that has a fault. Return its configuration."""
+    """Start the provider that has the fault. Return the provider's configuration."""
     url = fault.url
     if url == "https":
         url = second.url.replace("http:", "https:")

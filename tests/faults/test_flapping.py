@@ -1,5 +1,5 @@
-"""A provider that fails and works by turns, under 200 calls a second: how many calls fail, and how many requests failover
-adds.
+"""A provider that alternately fails and works, under 200 calls a second: how many calls fail, and how many requests
+failover adds.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ def provider(url, preference):
 
 
 async def run(state, **resilience):
-    """Make the calls. Return the number of calls that failed, that of the further requests, and the seconds."""
+    """Make the calls. Return three numbers: calls that failed, requests beyond one for each call, and seconds."""
     state.mkdir()
     async with Flapping() as flapping, OpenAISim() as steady:
         steady.default = scenarios.NAMED["text"]
@@ -61,8 +61,9 @@ async def run(state, **resilience):
 
 
 async def test_failover_saves_calls_and_the_budget_limits_what_it_adds(tmp_path):
-    """Check the number of failed calls without failover, with failover, and with the circuit breaker, which makes
-    failover cheap.
+    """Check the number of failed calls without failover, with failover, and with failover and the circuit breaker.
+
+    The circuit breaker makes failover cheap.
     """
     off = {"circuit_breaker": {"enabled": False}, "sticky_seconds": 0}
     alone, more_alone, _ = await run(tmp_path / "alone", failover=False, **off)

@@ -88,7 +88,7 @@ async def _narrow(gw, path, body):
 
 @dataclass(frozen=True)
 class Kind:
-    """A way of making a call. In each way, the gateway waits for something else."""
+    """A way of making a call. The ways differ in what the gateway waits for."""
 
     send: Any = _whole
     scenario: Scenario = PLAIN
@@ -109,7 +109,9 @@ KINDS = {
 
 
 class Leavers:
-    """Clients that leave at the first, second and further steps of their calls, one after another."""
+    """Clients that leave the gateway: the first at the first step of its call, the second at the second step, and so
+    on.
+    """
 
     def __init__(self, opened, leaver, send):
         self.opened = opened
@@ -162,7 +164,7 @@ async def _options(kind, stack, folder):
 
 @asynccontextmanager
 async def opened(kind, folder):
-    """Yield the lane of a gateway, and the clients that leave it."""
+    """Yield a gateway with a provider behind a fault proxy (`Lanes`), and the clients that leave this gateway."""
     async with AsyncExitStack() as stack:
         options = await _options(kind, stack, folder)
         lines = await stack.enter_async_context(lanes([FLAG], 1, folder, read_seconds=HANG_SECONDS, **options))

@@ -21,7 +21,7 @@ fuzzed = settings(max_examples=examples(120), deadline=None, suppress_health_che
 
 
 def opened(name, body, *, stream=False):
-    """Return the call of a client's body, or None if the request is refused."""
+    """Convert a client's request body. Return the converted call, or None if the request is refused."""
     try:
         return CONVERSIONS[name].call(body, stream=stream)
     except Refused:

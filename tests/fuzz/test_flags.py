@@ -1,4 +1,4 @@
-"""Tests of damaged requests, replies and streams. One plugin reads them as in a native call.
+"""Tests of damaged requests, replies and streams, which one plugin reads as in a call without translation.
 
 The steps that run for every request are tested too.
 """

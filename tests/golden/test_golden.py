@@ -111,7 +111,7 @@ def test_a_reply_becomes_what_its_files_say(name, case, rewriting):
 
 
 def test_every_file_is_read():
-    """Check that every case is used by a conversion, and that every result belongs to one."""
+    """Check that every case is used by a conversion, and that every file with a result belongs to a conversion."""
     read = {f"{SHOWN[name].dialect}/{case}/{REQUEST}" for name, case in REQUESTS}
     read |= {f"{SHOWN[name].upstream}/{case}/{file}" for name, case in REPLIES for file in (REPLY, STREAM)}
     for name, case in REQUESTS:

@@ -1,7 +1,7 @@
 """Tests that every golden reply is valid by its vendor's own types: those of OpenAI's and Anthropic's SDKs, and
 botocore's model.
 
-The types are applied strictly, without converting values. A member that the vendor does not have is a fault, except for
+The types are applied strictly, without converting values. A field that the vendor does not have is a fault, except for
 the extensions that are listed here with their reasons. Replies to Responses clients also conform to Open Responses.
 """
 
@@ -53,7 +53,7 @@ def adapter(kind):
 
 
 def extras(value):
-    """Yield the names of members that the vendor's types lack, at any depth."""
+    """Yield the names of fields that the vendor's types lack, at any depth."""
     if isinstance(value, BaseModel):
         yield from value.model_extra or ()
         for name in type(value).model_fields:
@@ -158,7 +158,7 @@ def structure_faults(shape, value, at):
 
 
 def shape_faults(shape, value, at="reply"):
-    """Yield the members of a value that its shape lacks, and the required members that the value lacks."""
+    """Yield the fields of a value that its shape lacks, and the required fields that the value lacks."""
     if shape.type_name == "structure":
         yield from structure_faults(shape, value, at)
     elif shape.type_name == "list":

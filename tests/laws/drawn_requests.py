@@ -1,9 +1,9 @@
 """Requests drawn from the vendors' own descriptions: botocore's service model, and the types of the SDKs.
 
-A drawn request is a small valid request in which a few members have any value that the description allows. A top-level
-member without a value in `member_values.py` is not drawn. A test in `test_conversions.py` reports it. A text comes from
-a short list for the member's name, because a random text is hardly ever an image, a URL or a schema. The expected
-results are in the tests.
+A drawn request is a small valid request in which a few fields have any value that the description allows. A top-level
+field without a value in `member_values.py` is not drawn. A test in `test_conversions.py` fails for such a field. A text
+comes from a short list for the field's name, because a random text is hardly ever an image, a URL or a schema. The
+expected results are in the tests.
 """
 
 import json
@@ -34,7 +34,7 @@ SCHEMAS = [
     {"anyOf": [SCHEMA, {"type": "object"}]},
 ]
 MAX_DEPTH = 7
-"""Deepest level at which optional members are drawn."""
+"""Deepest level at which optional fields are drawn."""
 
 TEXTS = {
     "bytes": [PNG, PDF, "QUJD"],
@@ -55,7 +55,7 @@ TEXTS = {
     "responseMimeType": ["text/plain", "application/json"],
     "thoughtSignature": ["Zm9yZWlnbg==", ""],
 }
-"""Texts by the name of the member that has them. Ids come from `_IDS`."""
+"""Texts by the name of the field that has them. Ids come from `_IDS`."""
 _ID = re.compile(r".*_id|id|.*Id")
 _PLAIN = ["Hi", "", " ", "two\nlines", "Grüße", "END"]
 _IDS = ["a", "b", "call 1"]
@@ -86,7 +86,7 @@ def _shapes():
 
 @cache
 def members(dialect):
-    """Return the documented top-level members, each with a strategy for its values."""
+    """Return the documented top-level fields, each with a strategy for its values."""
     if dialect in TYPES:
         hints = get_type_hints(TYPES[dialect], include_extras=True)
         strategies = {name: typed(hint, name, 0) for name, hint in hints.items()}
@@ -98,7 +98,10 @@ def members(dialect):
 
 @st.composite
 def requests(draw, dialect, valid=()):
-    """Draw a body, beginning with a valid one. Tools never have the same name, because every provider refuses that."""
+    """Draw a request body: a valid body in which one to four top-level fields have drawn values.
+
+    `valid` has more valid bodies to begin with. Tools never have the same name, because every provider refuses that.
+    """
     known = {name: values for name, values in members(dialect).items() if name in MEMBER_VALUES[dialect]}
     names = draw(st.lists(st.sampled_from(sorted(known)), min_size=1, max_size=4, unique=True))
     body = draw(st.sampled_from([BASES[dialect], *valid])) | {name: draw(known[name]) for name in names}
@@ -121,7 +124,7 @@ def _text(name, pattern=None, shortest=0, longest=100):
 
 @cache
 def typed(hint, name, depth):
-    """Return the strategy for a type of an SDK. `name` is the member that has the value."""
+    """Return the strategy for a type of an SDK. `name` is the field that has the value."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Annotated, Required, NotRequired):
         return typed(inner[0], name, depth)
@@ -160,7 +163,7 @@ def _structure(hint, depth):
 
 @st.composite
 def _object(draw, needed, free):
-    """Draw an object with all members of `needed` and at most two of the others."""
+    """Draw an object with all fields of `needed` and at most two of the others."""
     chosen = draw(st.lists(st.sampled_from(sorted(free)), max_size=2, unique=True)) if free else []
     return {name: draw(values) for name, values in needed.items()} | {name: draw(free[name]) for name in chosen}
 

@@ -1,7 +1,7 @@
-"""The members of golden requests that a conversion may leave out without reporting them as dropped, each with the
+"""The fields of golden requests that a conversion may leave out without reporting them as dropped, each with the
 reason.
 
-`EXEMPT` has the reason by conversion, as (the client's dialect, the upstream dialect), and by the member's pointer. `*`
+`EXEMPT` has the reason by conversion, as (the client's dialect, the upstream dialect), and by the field's pointer. `*`
 in a pointer stands for any one name or number. A pointer with a number applies only to that element of the golden
 request. A test fails for an entry that no golden request needs.
 """

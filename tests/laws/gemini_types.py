@@ -1,6 +1,6 @@
-"""The members of a generateContent request, as Google's API reference describes them.
+"""The fields of a generateContent request, as Google's API reference describes them.
 
-No package of Google's is installed here. A member that is needed in every object is `Required`.
+No package of Google's is installed here. A field that is needed in every object is `Required`.
 """
 
 from typing import Any, Literal, Required, TypedDict

@@ -1,7 +1,7 @@
-"""A value for each documented top-level member of a request, and the other members that this value needs.
+"""A value for each documented top-level field of a request, and the other fields that this value needs.
 
-A test adds each value to a small request, and checks that the converted request changes. `NEUTRAL` names the members
-that change nothing there, because they ask for the default or for something that only the reply shows.
+A test adds each value to a small request, and checks that the converted request changes. `NEUTRAL` names the fields
+that do not change the converted request, because they ask for the default or for something that only the reply shows.
 """
 
 FUNCTION = {"name": "look", "parameters": {"type": "object"}}
@@ -141,7 +141,7 @@ MEMBER_VALUES = {
         "store": True,
     },
 }
-"""Values by dialect and member. No value is the default of its member."""
+"""Values by dialect and field. No value is the default of its field."""
 
 NEEDED_WITH = {
     ("gemini_generate_content", "toolConfig"): {"tools": [TOOL["gemini_generate_content"]]},
@@ -154,11 +154,11 @@ NEEDED_WITH = {
 }
 
 OLDER = {"anthropic_messages": {"temperature", "top_k", "top_p"}}
-"""Members that an SDK's type no longer has, because the newest models refuse them."""
+"""Fields that an SDK's type no longer has, because the newest models refuse them."""
 
 NEUTRAL = {
     ("anthropic_messages", "service_tier"): "standard_only asks for the default",
     ("openai_chat", "stream_options"): "asks for something that the reply shows",
     ("openai_responses", "stream_options"): "include_obfuscation: nothing is put in to hide lengths",
 }
-"""Members that are neither sent nor reported as dropped, each with its reason."""
+"""Fields that are neither sent nor reported as dropped, each with its reason."""

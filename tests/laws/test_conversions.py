@@ -1,7 +1,7 @@
 """Tests of rules ("laws") that hold for every conversion between two dialects.
 
-- A request that a vendor's types allow is refused with the name of its member, or accepted by the provider.
-- A member of a request makes a difference, is refused, or is reported as dropped. The exemptions are listed in
+- A request that a vendor's types allow is refused with the name of its field, or accepted by the provider.
+- A field of a request makes a difference, is refused, or is reported as dropped. The exemptions are listed in
   `exempt_members.py`.
 - A stream and the corresponding unstreamed reply have the same content, and the client gets the usage that is charged.
 - A damaged reply is read as far as possible, or is reported as a failure of the provider.
@@ -42,9 +42,9 @@ sixty_examples = settings(max_examples=60, suppress_health_check=[HealthCheck.to
 
 
 def groups(member):
-    """Group the conversions by the value of a member.
+    """Group the conversions by the value of the attribute `member`.
 
-    One random example is used for a group, because drawing takes most time.
+    A test draws one random example for a whole group, because drawing takes most of the time.
     """
     return {
         value: [each for each in CONVERSIONS.values() if getattr(each, member) == value]
@@ -79,7 +79,7 @@ def base_call(conversion, *, stream):
 @sixty_examples
 @given(data=st.data())
 def test_an_allowed_request_is_accepted_or_refused_by_name(dialect, data):
-    """Check that a body which a vendor's types allow is accepted by the provider, or refused with the member's name."""
+    """Check that a body which a vendor's types allow is accepted by the provider, or refused with the field's name."""
     body = data.draw(requests(dialect, GOLDEN_REQUESTS[dialect]))
     for conversion in BY_DIALECT[dialect]:
         note(conversion.name)
@@ -108,9 +108,9 @@ def check_request(conversion, body):
 
 @pytest.mark.parametrize("dialect", MEMBER_VALUES)
 def test_every_documented_member_has_a_value(dialect):
-    """Check that each documented member has a value in `MEMBER_VALUES`.
+    """Check that each documented field has a value in `MEMBER_VALUES`.
 
-    If a vendor documents a new member, only this fails.
+    If a vendor documents a new field, only this test fails.
     """
     known, documented = set(MEMBER_VALUES[dialect]), set(members(dialect)) | OLDER.get(dialect, set())
     new, gone = sorted(documented - known), sorted(known - documented)
@@ -134,7 +134,7 @@ def test_every_documented_member_counts_or_is_reported(conversion):
 
 @pytest.mark.parametrize(("dialect", "name"), NEUTRAL)
 def test_every_neutral_member_is_one(dialect, name):
-    """Check that each entry of `NEUTRAL` is needed. Without it, some conversion would fail the test above."""
+    """Check that no entry of `NEUTRAL` is needless: on at least one conversion, its field has no effect."""
     body = BASES[dialect] | NEEDED_WITH.get((dialect, name), {})
     changed = body | {name: MEMBER_VALUES[dialect][name]}
     of_dialect = [conversion for conversion in CONVERSIONS.values() if conversion.dialect == dialect]
@@ -142,9 +142,7 @@ def test_every_neutral_member_is_one(dialect, name):
 
 
 def outcome(conversion, body):
-    """Return the result of a request for comparison: the refused member, or the upstream request and the dropped
-    members.
-    """
+    """Return the result of a request for comparison: the refused field, or the upstream request and the dropped fields."""
     try:
         call = conversion.call(body)
     except Refused as refused:
@@ -153,7 +151,7 @@ def outcome(conversion, body):
 
 
 def silent_members(conversion):
-    """Yield (case, pointer) of each member of a golden request that has no effect and is not reported as dropped."""
+    """Yield (case, pointer) of each field of a golden request that has no effect and is not reported as dropped."""
     for case, body in golden.requests(conversion.dialect).items():
         dropped = conversion.call(body).dropped
         whole = outcome(conversion, body)
@@ -165,7 +163,7 @@ def silent_members(conversion):
 
 
 def exemption(conversion, path):
-    """Return the entry of `EXEMPT` for a member, or None."""
+    """Return the entry of `EXEMPT` for a field, or None."""
     steps = path.split("/")
     for key in EXEMPT:
         pair, pointer = key
@@ -179,7 +177,7 @@ def exemption(conversion, path):
 
 @translated
 def test_every_member_of_a_golden_request_counts_or_is_reported(conversion):
-    """Check that each member of a golden request has an effect, is reported as dropped, or is exempt.
+    """Check that each field of a golden request has an effect, is reported as dropped, or is exempt.
 
     Every exemption must be needed.
     """

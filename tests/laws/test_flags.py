@@ -133,7 +133,7 @@ def texts(flag, events, kind):
 
 
 def check_places(flag, event):
-    """Check that each place in an event has a text that can be replaced, and a block that can be a key."""
+    """Check that the text at each place in an event can be replaced, and that the place's block is hashable."""
     for place in flag.places(event):
         hash(place.block)
         if isinstance(place, Place):

@@ -135,7 +135,7 @@ def test_cache_scopes_are_taken_out_wherever_they_are():
 def test_a_ttl_is_removed_and_reported_if_longer_than_usual():
     """Check that a model without long cache lifetimes gets cache marks without `ttl`.
 
-    Only a TTL above 5 minutes is reported.
+    Only a `ttl` above 5 minutes is reported as dropped.
     """
 
     def marked(ttl):
@@ -149,7 +149,7 @@ def test_a_ttl_is_removed_and_reported_if_longer_than_usual():
 
 
 def test_a_tools_changes_survive_a_change_of_its_cache_mark():
-    """Check that other changes of a tool are kept if its cache mark is changed too."""
+    """Check that both changes are made if a tool's fields and also its cache mark must be changed."""
     tool = {"custom": {"name": "f", "defer_loading": True}, "cache_control": {"type": "ephemeral", "scope": "global"}}
     _, body, dropped = build(ask({"tools": [tool]}))
     assert body["tools"] == [{"name": "f", "defer_loading": True, "cache_control": {"type": "ephemeral"}}]
@@ -207,7 +207,7 @@ INTERLEAVED = "interleaved-thinking-2025-05-14"
     [("enabled", [{"name": "f"}], True), ("enabled", [], False), ("adaptive", [{"name": "f"}], False)],
 )
 def test_interleaved_thinking_in_a_header_is_taken_if_useful(thinking, tools, taken):
-    """Check that the beta for interleaved thinking in a header is sent if it has an effect."""
+    """Check that the beta for interleaved thinking in a header is sent only if it has an effect."""
     request = {"thinking": {"type": thinking}, "tools": tools}
     _, body, dropped = build(ask(request, **{"anthropic-beta": INTERLEAVED}))
     assert body.get("anthropic_beta", []) == ([INTERLEAVED] if taken else [])
@@ -215,8 +215,9 @@ def test_interleaved_thinking_in_a_header_is_taken_if_useful(thinking, tools, ta
 
 
 def test_interleaved_thinking_in_a_body_covers_the_header():
-    """Check that the beta for interleaved thinking in a body is kept, and that the same beta in the header is not
-    reported.
+    """Check that the beta for interleaved thinking is kept if the body names it.
+
+    If the header names the same beta too, the header's beta is not reported as dropped.
     """
     _, body, dropped = build(ask({"anthropic_beta": [INTERLEAVED]}, **{"anthropic-beta": INTERLEAVED}))
     assert (body["anthropic_beta"], dropped) == ([INTERLEAVED], [])
@@ -456,7 +457,9 @@ def test_no_member_of_messages_hides_the_text_of_another_model(kind, name, membe
 
 @pytest.mark.parametrize("name", ["prompt", "inputText", "texts", "chat_history"])
 def test_a_whole_request_of_messages_hides_no_text_of_another_model(name):
-    """Check that filters see the text for Claude, and also the text that a model of another family would read."""
+    """Check that filters get the text of a field that only models of other families read, even if the body also has all
+    fields of a request for Claude.
+    """
     turns = [{"role": "user", "content": "hi"}]
     body = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": turns, name: ["the text"]}
     paths = [place.path for place in flag.places(Event("request", json.dumps(body).encode()))]

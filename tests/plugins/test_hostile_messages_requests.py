@@ -1,6 +1,4 @@
-"""Tests of hostile requests of Messages clients: members that were lost or misread, and bodies that overload the
-reader.
-"""
+"""Tests of hostile requests of Messages clients: fields that were lost or misread, and bodies that overload the reader."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ conversions = pytest.mark.parametrize(("conversion", "model"), [(CONVERSE, HAIKU
 
 
 def on_invoke(**body):
-    """Return the InvokeModel body for a Messages request, and the dropped members."""
+    """Return the InvokeModel body for a Messages request, and the dropped fields."""
     top = Members(orjson.dumps({"model": "m", "max_tokens": 50, "messages": [HELLO], **body}))
     flag = "anthropic_messages"
     ask = ClientRequest(flag, flag, "generate", "POST", "/v1/messages", "", {}, top, "m", stream=False)
@@ -48,7 +46,7 @@ ELSEWHERE = {
 @conversions
 @pytest.mark.parametrize("name", [*ELSEWHERE, "compaction"])
 def test_members_only_anthropics_servers_run_are_refused(conversion, model, name):
-    """Check that members for tools and data on Anthropic's own servers are refused, and not left out."""
+    """Check that fields for tools and data on Anthropic's own servers are refused, and not left out."""
     problem = refused(lambda: conversion.sent({name: ELSEWHERE.get(name, {"type": "x"})}, model))
     assert (problem.code, problem.param) == ("invalid_request", name)
 
@@ -59,7 +57,7 @@ def test_on_invoke_model_it_is_refused_as_well(name):
 
 
 def test_billing_and_fallback_members_are_dropped_on_invoke():
-    """Check that members for Anthropic's billing and fallback models are reported as dropped on InvokeModel."""
+    """Check that fields for Anthropic's billing and fallback models are reported as dropped on InvokeModel."""
     more = {"fallbacks": [{"model": "m"}], "fallback_credit_token": "t", "billing_policy": {"bill_to": "user_profile"}}
     body, dropped = on_invoke(**more)
     assert more.keys().isdisjoint(body)

@@ -66,7 +66,7 @@ conversions = pytest.mark.parametrize("conversion", [through_converse, through_m
 
 
 def test_an_answers_schema_has_one_set_of_limits_everywhere():
-    """Check that both conversions apply the same limits to an answer's schema, and report each changed place."""
+    """Check that both conversions apply the same limits to an answer's schema, and report each place that they change."""
     at = "/response_format/json_schema/schema"
     sent, drops = through_converse(FORMAT, NEW_CLAUDE)
     assert orjson.loads(sent["outputConfig"]["textFormat"]["structure"]["jsonSchema"]["schema"]) == KEPT
@@ -202,8 +202,10 @@ def test_a_stream_that_is_neither_true_nor_false_is_a_400(value):
 
 
 def test_of_two_marks_on_one_block_the_blocks_own_counts():
-    """Check a block with a cache mark of its own, in a request that also has a mark for its last block: the block's own
-    mark is sent, and the other one is reported as dropped.
+    """Check a block with a cache mark of its own, which is also the last block of a request with a mark for its last
+    block.
+
+    The block's own mark is sent, and the request's mark is reported as dropped.
     """
     part = {"type": "text", "text": "Hi", "cache_control": {**CACHE, "ttl": "1h"}}
     body = {"cache_control": {**CACHE, "ttl": "5m"}, "messages": [user([part])]}
@@ -291,7 +293,7 @@ RECURSIVE = {
 @conversions
 @pytest.mark.parametrize("schema", RECURSIVE.values(), ids=RECURSIVE)
 def test_a_strict_tool_of_a_recursive_schema_is_not_strict(conversion, schema):
-    """Check that a strict tool with a recursive schema is sent as not strict, and that this is reported."""
+    """Check that a strict tool with a recursive schema is sent as not strict, and that `strict` is reported as dropped."""
     caps = replace(chat_to_messages.CLAUDE, strict_tools=True)
     sent, drops = conversion({"tools": [tool(parameters={"type": "object", **schema}, strict=True)]}, caps)
     made = (sent.get("toolConfig") or sent)["tools"][0]

@@ -1,4 +1,6 @@
-"""Property names that Claude refuses together with the whole request, such as $top and filter[id] of MCP servers."""
+"""Tests of tools with property names, such as $top and filter[id] of MCP servers, for which Claude refuses the whole
+request.
+"""
 
 from __future__ import annotations
 

@@ -227,7 +227,7 @@ def test_of_several_answers_each_must_have_its_reason():
 
 
 def test_claudes_reply_members_without_a_place_are_dropped():
-    """Check that members of Claude's reply that other dialects lack are reported as dropped."""
+    """Check that fields of Claude's reply that other dialects lack are reported as dropped."""
     whole = {
         "content": [{"type": "text", "text": "Hi"}],
         "stop_reason": "refusal",

@@ -1,5 +1,5 @@
 """Tests of settings with values of any type and size. Each is sent to the provider, or refused by an error that names
-the member.
+the field.
 """
 
 import json

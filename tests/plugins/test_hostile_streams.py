@@ -20,7 +20,7 @@ HI = [{"role": "user", "content": "Hi"}]
 
 @pytest.fixture
 async def chat(tmp_path):
-    """Yield a gateway whose only provider has the Chat dialect, and that provider."""
+    """Yield a gateway, and its only provider, which has the Chat dialect."""
     async with (
         OpenAISim(keys={KEY}) as sim,
         gate(tmp_path, {"p": provider(sim.url, GPT, "openai_chat", "bearer")}) as gw,

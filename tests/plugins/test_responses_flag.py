@@ -63,7 +63,9 @@ def test_only_the_model_is_spliced():
 
 
 def test_the_gateways_reasoning_is_dropped_and_other_bytes_stay():
-    """Check that reasoning that the gateway packed is dropped with a report, and all other items keep their bytes."""
+    """Check that reasoning items that the gateway wrote are reported as dropped, and that all other items keep their
+    bytes.
+    """
     items = [b'{"role":"user",  "content":"hi"}', orjson.dumps(OURS), b'{"role":"user","content":1.0}']
     send, drops = built(b'{"model":"m","input":[' + b",".join(items) + b"]}")
     assert send.body == b'{"model":"m","input":[' + items[0] + b"," + items[2] + b"]}"
@@ -161,7 +163,9 @@ def test_calls_that_have_no_name_and_searches_are_counted():
 
 
 def test_a_failure_continues_the_sequence_and_its_response():
-    """Check that a failure continues the sequence numbers, and that its response is the one that was created before."""
+    """Check that the events for a failure continue the sequence numbers, and name the response that the stream began
+    with.
+    """
     encoder = flag.encoder(ask({}))
     events = render_responses.events(NAMED["text"].reply, "m", 10)[:4]
     output = list(flag.decoder(ask({}), target(), HEAD).feed(framed(events)))

@@ -1,4 +1,6 @@
-"""The gateway's own cache marks in bodies of Messages and Converse: where they stand, and that nothing else changes."""
+"""The gateway's own cache marks in bodies of Messages and Converse: their places, and that nothing else in the body
+changes.
+"""
 
 import json
 from dataclasses import replace
@@ -20,7 +22,7 @@ from tests.helpers.own_plugins import discover_own
 CLAUDE = capabilities("anthropic.claude-sonnet-4-5-20250929-v1:0")
 NOVA = capabilities("amazon.nova-lite-v1:0")
 LONG = "word " * 1000
-"""More than the minimum of every model that the tests use."""
+"""A text that is long enough to be cached by every model that the tests use."""
 MARK = {"cache_control": {"type": "ephemeral"}}
 HOUR = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
 POINT = {"cachePoint": {"type": "default"}}
@@ -36,7 +38,7 @@ def target(dialect, caps):
 
 
 def marked(body, caps=CLAUDE, lifetime="5m"):
-    """Return the body of Messages with marks, or None if none is placed."""
+    """Return the Messages body with the gateway's cache marks, or None if the gateway sets no mark."""
     result = messages_marks.mark_cache(
         request("anthropic_messages", body), target("anthropic_messages", caps), lifetime
     )
@@ -44,7 +46,7 @@ def marked(body, caps=CLAUDE, lifetime="5m"):
 
 
 def pointed(body, caps=CLAUDE, lifetime="5m"):
-    """Return the body of Converse with marks, or None if none is placed."""
+    """Return the Converse body with the gateway's cache marks, or None if the gateway sets no mark."""
     result = converse_marks.mark_cache(request("bedrock_converse", body), target("bedrock_converse", caps), lifetime)
     return result and json.loads(result.top.body)
 

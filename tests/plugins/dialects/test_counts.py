@@ -34,7 +34,7 @@ def counts(heard):
 
 
 def recorded(tokens):
-    """Return the counts in a call's record, by the same names as `counts`."""
+    """Return the counts in a call's record, under the keys `input`, `read`, `written` and `output`."""
     written = tokens["cache_write_5m"] + tokens["cache_write_1h"]
     return {"input": tokens["input"], "read": tokens["cache_read"], "written": written, "output": tokens["output"]}
 

@@ -1,7 +1,7 @@
 """Tests that the short and the long code path of each function `places` find the same texts in an event.
 
-The short path is for the usual event, which has only a piece of a text. An unknown member in an event forces the long
-path, so each event is tried with and without an unknown member.
+The short path is for the usual event, which has only a piece of a text. An unknown field in an event forces the long
+path, so each event is tried with and without an unknown field.
 """
 
 from copy import deepcopy
@@ -79,7 +79,7 @@ CASES = [(name, where, members) for name, dialect in DIALECTS.items() for where,
 
 
 def with_members(data, path, members):
-    """Return a copy of the data with more members in the object at a path, if there is an object."""
+    """Return a copy of the data with more fields in the object at a path, if there is an object."""
     copy = deepcopy(data)
     inner = copy
     for step in path:

@@ -1,4 +1,4 @@
-"""Tests of the readers of replies with providers that violate their dialect."""
+"""Tests of the readers of replies, with replies that violate the provider's dialect."""
 
 import pytest
 

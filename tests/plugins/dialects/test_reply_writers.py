@@ -1,4 +1,4 @@
-"""Tests of the end of a streamed reply: a writer writes it once, even if the provider sends its end twice."""
+"""Tests of the end of a streamed reply: the writer writes the end once, even if the provider sends the end twice."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tests of the texts in requests that filters see, and of those that filters do not see according to
+"""Tests of the texts in requests that filters get, and of the texts that filters do not get according to
 `plugins/guide.md`.
 """
 
@@ -187,7 +187,7 @@ UNSEEN = {
         "file": gemini({"inlineData": {"mimeType": "text/plain", "data": WORD}}, {"fileData": {"fileUri": WORD}}),
     },
 }
-"""Values that `plugins/guide.md` names as not seen."""
+"""Requests with a text that filters do not get, according to `plugins/guide.md`."""
 
 
 def asked(flag, body):

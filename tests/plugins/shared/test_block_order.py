@@ -14,7 +14,7 @@ from tests.plugins.dialects.test_reply_readers import streamed
 
 
 def messages_blocks():
-    """Return the events of four blocks of Messages, each a list."""
+    """Yield the events of each of four Messages blocks, as one list for each block."""
     starts = [
         {"type": "thinking", "thinking": "", "signature": ""},
         {"type": "text", "text": ""},
@@ -64,7 +64,10 @@ STREAMS = {
 
 
 def in_order(name, order):
-    """Return the calls of the writer for events in this order. `order` has the block index of each event."""
+    """Return the method calls that the writer gets if the events come in this order.
+
+    `order` has the index of the block to which each event belongs.
+    """
     walk, blocks, end = STREAMS[name]
     left = [iter(block) for block in blocks]
     return streamed(walk, *(next(left[index]) for index in order), *end)
@@ -85,7 +88,7 @@ def test_blocks_that_begin_in_order_come_out_in_order(name, data):
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_all_events_of_two_blocks_may_alternate(name):
-    """Check that two parallel tool calls are written one after the other if their pieces alternate in the stream."""
+    """Check that two parallel tool calls, whose pieces alternate in the stream, are written one after the other."""
     blocks = STREAMS[name][1]
     plain = [index for index, block in enumerate(blocks) for _ in block]
     first = [index for index in plain if index < 2]

@@ -179,7 +179,7 @@ def test_a_messages_client_gets_a_block_of_thinking():
     ],
 )
 def test_an_open_thought_is_the_answer_only_if_nothing_follows(after, answer):
-    """Check thinking without a closing tag on Converse. If nothing follows the thinking, it is also sent as the answer.
+    """Check thinking without a closing tag from Converse: it is also sent as the answer only if nothing follows it.
 
     Converse ends each text block before it reports how the reply ended.
     """

@@ -1,4 +1,4 @@
-"""Tests of the sizes of pieces that are found without decoding: they equal the sizes of the decoded pieces."""
+"""Tests that text sizes that are found without decoding an event equal the sizes in the decoded event."""
 
 import json
 
@@ -26,7 +26,10 @@ def written(value, separators, *, escaped):
 
 
 def decoded(*names):
-    """Return the size of the delta's texts with these names, from the decoded event; with none, of the delta itself."""
+    """Return a function that decodes an event and returns the number of bytes of text in its `delta`.
+
+    `names` are the fields of the delta with text. If there are none, the delta itself is the text.
+    """
 
     def size(payload):
         delta = json.loads(payload).get("delta")
@@ -93,7 +96,7 @@ def test_usual_pieces_are_not_decoded(flag, kind, payload):
 
 
 def test_a_chunk_of_chat_is_decoded_only_for_facts():
-    """Check the meter and the decoder: after the first chunk, they decode only chunks with a reason or a usage."""
+    """Check that after the first chunk, the meter and the decoder decode only chunks with a finish reason or usage."""
     piece = b'{"model":"m","service_tier":"t","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":%b}]%b}'
     plain, ended = piece % (b"null", b',"usage":null'), piece % (b'"stop"', b',"usage":{"prompt_tokens":3}')
     meter, decoder = openai_chat.ChatMeter(), openai_chat.ChatDecoder(hide_usage=False)

@@ -1,4 +1,6 @@
-"""Tests of schemas that Anthropic and Bedrock enforce: meaning is kept in the keywords that they accept, or reported."""
+"""Tests of schemas that Anthropic and Bedrock enforce: a constraint is expressed with keywords that they accept, or
+reported as dropped.
+"""
 
 import pytest
 

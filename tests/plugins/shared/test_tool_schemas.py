@@ -37,7 +37,9 @@ def test_a_required_that_is_no_list_is_left_out(required):
 
 
 def test_a_member_is_required_only_where_all_parts_require_it():
-    """Check that members required by `allOf` are required, but members required by one branch of `anyOf` are not."""
+    """Check that properties that `allOf` requires stay required, but properties that one branch of `anyOf` requires do
+    not.
+    """
     schema = {
         "required": ["a"],
         "allOf": [{"required": ["a", "b"], "properties": {"b": {}}}, {"required": None, "properties": None}],
@@ -48,7 +50,9 @@ def test_a_member_is_required_only_where_all_parts_require_it():
 
 @pytest.mark.parametrize("first", [True, False])
 def test_a_definition_that_is_used_twice_keeps_what_it_requires(first):
-    """The definition is a branch of `anyOf` in one place, where nothing is required, and a part of `allOf` in another."""
+    """Check that a definition that is a part of `allOf` keeps its required properties, even if it is also a branch of
+    `anyOf`, where nothing is required.
+    """
     inner = {"allOf": [{"properties": {"x": {}}, "required": ["x"]}]}
     uses = [{"$ref": "#/$defs/a"}, {"anyOf": [{"$ref": "#/$defs/a"}, {"properties": {"y": {}}}]}]
     made = root({"$defs": {"a": inner}, "allOf": uses if first else uses[::-1]})

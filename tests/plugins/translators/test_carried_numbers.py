@@ -96,7 +96,7 @@ BODIES = {
 
 
 def numbers_in(value):
-    """Yield the numbers in a decoded body, also those in text that is JSON."""
+    """Yield the numbers in a decoded body, including the numbers in strings that contain JSON."""
     if isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
             yield from numbers_in(inner)

@@ -1,7 +1,6 @@
 """Tests that a Chat provider gets the reasoning tokens of its first reply back in the second turn.
 
-Reasoning tokens are opaque values, such as signatures and encrypted thinking. The clients have other dialects than
-Chat.
+Reasoning tokens are opaque values, such as signatures and encrypted thinking. The clients use dialects other than Chat.
 """
 
 import pytest
@@ -92,7 +91,7 @@ MESSAGES = {
 
 
 def pieces(message):
-    """Return a message as deltas of a stream: one member after the other, texts in two pieces, and calls with their
+    """Return a message as deltas of a stream: one field after the other, texts in two pieces, and calls with their
     parts.
     """
     deltas = []
@@ -243,9 +242,9 @@ def test_every_answer_has_thinking_where_the_model_demands_it():
 
 @pytest.mark.parametrize("client", TRANSLATED)
 def test_members_that_hold_no_token_are_dropped_aloud(client):
-    """Check that members of a reply that contain no signature or encrypted thinking are reported as dropped.
+    """Check that fields of a reply that contain no signature or encrypted thinking are reported as dropped.
 
-    They are LiteLLM's `provider_specific_fields`, which repeat the thinking, and Gemini's mark of a thought.
+    The fields are LiteLLM's `provider_specific_fields`, which repeat the thinking, and Gemini's `thought`.
     """
     fields = {"thinking_blocks": [{"type": "thinking", "thinking": "plan"}], "citations": None}
     message = {"content": "So.", "provider_specific_fields": fields, "extra_content": {"google": {"thought": True}}}

@@ -1,4 +1,4 @@
-"""Tests of random faults in replies, on both conversions: only the faulty member is lost, or `BadFrame` is raised."""
+"""Tests of random faults in replies, on both conversions: only the faulty field is lost, or `BadFrame` is raised."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def places(stream):
 
 
 DEMANDED = {("output",), ("output", "message"), ("content",), ("stop_reason",)}
-"""Members without which a reply cannot be read."""
+"""Fields without which a reply cannot be read."""
 WHOLE = [(to_converse, CONVERSE, path) for path in paths(CONVERSE)]
 WHOLE += [(to_messages, MESSAGES, path) for path in paths(MESSAGES)]
 STREAMS = [(to_converse, CONVERSE_STREAM, path) for path in places(CONVERSE_STREAM)]

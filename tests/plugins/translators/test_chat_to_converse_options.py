@@ -1,4 +1,6 @@
-"""Chat parameters to Converse: limits, sampling, thinking, tools and the choice among them, structured output."""
+"""Tests of Chat parameters that are translated to Converse: limits, sampling, thinking, tools, the tool choice,
+structured output.
+"""
 
 from __future__ import annotations
 
@@ -270,7 +272,9 @@ def test_defect_17_strict_is_dropped_aloud_where_it_is_refused():
 
 
 def test_defect_16_a_native_schema_closes_objects_and_reports():
-    """Check that every object of a native schema is closed, and that refused keywords are reported."""
+    """Check that a schema that Converse enforces forbids additional properties in every object, and that refused
+    keywords are reported.
+    """
     drops: list[str] = []
     inner = {"type": "object", "properties": {"deep": SCHEMA}}
     wanted = {"type": "json_schema", "json_schema": {"name": "Answer", "schema": inner}}

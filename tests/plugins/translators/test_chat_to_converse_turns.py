@@ -1,4 +1,6 @@
-"""Chat messages to Converse turns: results, system messages, blank text, names and ids, files, cache points."""
+"""Tests of Chat messages that are translated to Converse: results, system messages, blank text, names and ids, files,
+cache points.
+"""
 
 from __future__ import annotations
 

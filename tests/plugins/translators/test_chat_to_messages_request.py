@@ -1,4 +1,4 @@
-"""Members of a Chat request except messages, on the Messages conversion: tools, files, marks, parameters, losses."""
+"""Fields of a Chat request except messages, on the Messages conversion: tools, files, marks, parameters, losses."""
 
 from __future__ import annotations
 
@@ -299,7 +299,9 @@ def test_a_json_schema_is_native_where_the_model_has_it():
 
 
 def test_defect_16_a_native_schema_is_closed_with_worded_limits():
-    """Check that every object of a native schema is closed, and that refused keywords are added to descriptions."""
+    """Check that a schema that the API enforces forbids additional properties in every object. Refused keywords are
+    added to descriptions.
+    """
     schema = {
         "type": "object",
         "properties": {
@@ -335,7 +337,9 @@ def test_with_other_tools_one_of_all_must_be_called():
 
 
 def test_a_schema_is_in_words_where_no_tool_can_be_forced():
-    """Check that the system prompt asks for the schema if no tool call can be forced, and that the loss is reported."""
+    """Check that if no tool call can be forced, the system prompt asks for the schema, and the format is reported as
+    dropped.
+    """
     body = {"response_format": JSON_SCHEMA, "reasoning_effort": "low"}
     assert '"city"' in sent(body)["system"][-1]["text"]
     assert dropped(body) == ["/response_format"]

@@ -157,8 +157,9 @@ def test_the_first_turn_is_the_users():
 
 
 def test_a_leading_assistant_turn_always_follows_a_user_turn():
-    """Check that a user turn is added before a first assistant turn, even for models that do not need it on
-    Converse.
+    """Check that a user turn is added before a first assistant turn for every model.
+
+    On Converse, only some models need it.
     """
     body = {"messages": [{"role": "assistant", "content": "Hello"}, user()]}
     able = target(replace(CLAUDE, leading_assistant=True))

@@ -44,7 +44,7 @@ def service():
 
 @st.composite
 def drawn(draw, shape, *, owner=""):
-    """Draw a value for a shape of the service model."""
+    """Draw a value for a shape of botocore's service model."""
     kind = shape.type_name
     if kind == "structure":
         return draw(structures(shape))

@@ -90,11 +90,14 @@ def test_everything_at_once_is_carried(conversion):
 
 
 FOREIGN = {"signature", "redactedContent"}
-"""Members that only other servers can interpret. The simulated provider does not know them."""
+"""Fields that only other servers can interpret. The simulated provider does not know them."""
 
 
 def outcome(conversion, body, *, stream):
-    """Return the field that a refusal names. Return "" if the request is accepted by the gateway and by the judge."""
+    """Return the field that a refusal names, or "" if the request is accepted.
+
+    The simulated provider's rules must accept the converted request too.
+    """
     try:
         conversion.open(body, stream=stream)
     except Refused as refused:

@@ -1,5 +1,5 @@
-"""Tests of the members of a Converse request, except messages, on the conversion to Messages: cache points, tools,
-parameters, and members that only Bedrock has.
+"""Tests of the fields of a Converse request, except messages, on the conversion to Messages: cache points, tools,
+parameters, and fields that only Bedrock has.
 """
 
 from __future__ import annotations
@@ -227,9 +227,7 @@ def test_elsewhere_a_json_schema_is_a_tool_that_must_be_called():
 
 
 def test_a_schema_is_in_the_prompt_where_no_tool_can_be_forced():
-    """Check that the system prompt asks for the format if no tool call can be forced, and that the member is
-    reported.
-    """
+    """Check that the system prompt asks for the format if no tool call can be forced, and that the field is reported."""
     body = {"outputConfig": FORMAT, **extra(**BUDGET)}
     caps = replace(CAPS, json_schema=False)
     assert "JSON schema" in MESSAGES.sent(body, caps)["system"][-1]["text"]

@@ -1,4 +1,4 @@
-"""Recorded Converse requests on the conversions from Converse: each member is carried, or refused with its name."""
+"""Recorded Converse requests on the conversions from Converse: each field is carried, or refused with its name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ recorded = pytest.mark.parametrize("exchange", exchanges("converse", "converse-s
 CONVERSIONS = {"messages": MESSAGES, "chat": CHAT}
 
 REFUSED = ("s3Location", "systemTool", "video", "promptVariables", "docx", "xlsx", "toolConfig.tools")
-"""Members that only Bedrock has, and types of files that the other dialects do not accept."""
+"""Fields that only Bedrock has, and types of files that the other dialects do not accept."""
 
 
 def text_of(value):

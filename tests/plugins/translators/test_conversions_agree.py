@@ -23,7 +23,7 @@ def caps_of(model: str) -> Caps:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The request that a conversion sends, in names of neither dialect, and the members that it reports as dropped."""
+    """The request that a conversion sends, in names of neither dialect, and the fields that are reported as dropped."""
 
     limit: int | None
     thinking: Any

@@ -1,7 +1,7 @@
 """Tests that the settings of an untranslated request are fitted to the model like those of a translated one.
 
-The request goes from the Messages API to InvokeModel or the reverse. The table has the settings, the model, the members
-that are sent, and the losses that are reported.
+The request goes from the Messages API to InvokeModel or the reverse. Each row of the table has the settings, the model,
+the fields that are sent, and the losses that are reported.
 """
 
 import orjson
@@ -121,7 +121,7 @@ def test_a_setting_is_fitted_and_the_loss_is_told(conversion, case):
 def test_a_translation_decides_the_same(case):
     """Check that a translation reports the same losses as an untranslated request.
 
-    Members that the translation reads more strictly are refused instead.
+    Fields that the translation reads more strictly are refused instead.
     """
     model, members, _, dropped = CASES[case]
     conversion = CONVERSIONS["anthropic_messages__bedrock_converse"]

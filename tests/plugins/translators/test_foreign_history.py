@@ -23,9 +23,10 @@ TOKEN = {"encrypted_content": SECRET}
 
 
 def of(dialect, way=""):
-    """Mark a test with the conversions of a dialect's clients: all of them if `way` is "", else only translations.
+    """Return a mark that parametrizes a test with the conversions of a dialect's clients.
 
-    If `way` is "invoke", the conversion to InvokeModel is included too.
+    If `way` is "", these are translations and conversions that change only the envelope. Otherwise they are
+    translations. If `way` is "invoke", the conversion to InvokeModel is included too.
     """
     ways = {"": ("translated", "envelope")}.get(way, ("translated",))
     of_dialect = [conversion for conversion in CONVERSIONS.values() if conversion.dialect == dialect]

@@ -1,4 +1,4 @@
-"""Replies in Gemini's dialect: the parts and chunks for a reader's calls, streamed and whole."""
+"""Tests of replies in Gemini's dialect: the parts and chunks that a writer makes from a reader's method calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BLOCKS = [{"thinking": "hm", "signature": "s1"}, {"data": "d1"}]
 
 
 def written(*verbs, **options):
-    """Return three things: the response, the chunks of the stream, and the members that were reported as dropped.
+    """Return three things: the response, the chunks of the stream, and the fields that were reported as dropped.
 
     Check that the chunks together are equal to the unstreamed response.
     """

@@ -1,4 +1,4 @@
-"""Requests of Gemini's generateContent on their way to Messages, Converse and Chat: every part and member."""
+"""Tests of Gemini's generateContent requests that are translated to Messages, Converse and Chat: every part and field."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def config(**members):
 
 
 def snake(value):
-    """Return a value in which all member names are in snake_case, except inside values that the client defines."""
+    """Return a value in which all field names are in snake_case, except inside values that the client defines."""
     if isinstance(value, list):
         return [snake(each) for each in value]
     if not isinstance(value, dict):

@@ -19,7 +19,7 @@ SCHEMA = {"type": "object", "properties": {f"ci{HALF}": {"type": "string", "desc
 
 
 def places(client):
-    """Return requests with half a character at each place, by the name of the place."""
+    """Return a request for each place of a text, by the name of the place. The text there contains half a character."""
     plain = client.user(client.text("Hi"))
     call = [*plain, *client.called(("a1", "look", {f"ke{HALF}y": f"in {HALF}"}))]
     tools = [client.tool(schema=SCHEMA, description=f"Looks {HALF}.")]
@@ -40,7 +40,7 @@ def places(client):
 @every_conversion
 @pytest.mark.parametrize("place", places(CLIENTS["openai_chat"]))
 def test_a_half_in_a_request_costs_only_the_half(conversion, place):
-    """Check that the provider gets the text with U+FFFD in place of the half character, or the text unchanged."""
+    """Check that the provider gets either the unchanged text, or the text with U+FFFD in place of the half character."""
     body = places(CLIENTS[conversion.client.name])[place]
     call = conversion.call(body)
     sent = json.loads(call.upstream_request.body)

@@ -30,7 +30,9 @@ def of(*, upstreams=None, providers=None):
 
 
 def content(conversion, data):
-    """Return the content of the client's reply for the bytes of a provider's stream, and the converted call."""
+    """Pass the bytes of a provider's stream through a conversion. Return the content of the client's reply, and the
+    call.
+    """
     say = CLIENTS[conversion.client.name]
     tools = [say.tool("f"), say.tool("g")]
     body = say.body(say.user(say.text("x")), tools=tools, limit=99)
@@ -313,7 +315,7 @@ def test_a_second_message_inside_the_first_is_an_error(conversion):
 def test_stubs_and_words_for_nothing_are_nothing(conversion):
     """Check that empty values in a chunk do not change the reply.
 
-    They are an empty `function_call`, a `delta` of null, and "" or "null" as the finish reason.
+    The values are an empty `function_call`, a `delta` of null, and "" or "null" as the finish reason.
     """
     empty = {"function_call": {"name": "", "arguments": ""}}
     choices = [

@@ -1,4 +1,4 @@
-"""Messages requests as Chat Completions gets them: every member is carried, refused by name, or reported as dropped."""
+"""Messages requests as Chat Completions gets them: every field is carried, refused by name, or reported as dropped."""
 
 from __future__ import annotations
 

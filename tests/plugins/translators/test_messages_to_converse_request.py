@@ -1,4 +1,4 @@
-"""Messages requests as Converse gets them: every member is carried, refused by name, or reported as dropped."""
+"""Messages requests as Converse gets them: every field is carried, refused by name, or reported as dropped."""
 
 from __future__ import annotations
 
@@ -424,7 +424,7 @@ def test_an_effort_alone_makes_other_families_think():
 
 
 def test_calls_that_lost_their_thinking_drop_the_budget():
-    """Check that no thinking is requested, despite a budget, if the calls in the history have lost their thinking."""
+    """Check that a client's thinking budget is dropped if the calls in the history have lost their thinking."""
     history = [HELLO, called("a"), user(result("a"))]
     assert dropped(messages=history, tools=[tool()], thinking=BUDGET) == ["/thinking"]
 

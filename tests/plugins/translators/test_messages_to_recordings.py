@@ -21,7 +21,7 @@ RUN_BY_AWS = ("nova_code_interpreter",)
 
 
 def answered(exchange):
-    """Return the message that a client gets, and the facts that are charged."""
+    """Return the model, the message that a client gets, and the facts from which the call's cost is computed."""
     model = unquote(exchange["path"].split("/")[2])
     data, content_type = served(exchange)
     translation = CONVERSE.unjudged({}, model, stream="response_base64" in exchange)

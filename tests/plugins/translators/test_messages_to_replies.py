@@ -164,7 +164,7 @@ def streamed_without_end(translation, *events):
 
 
 class _Open:
-    """A translation that writes no end of the stream."""
+    """A translation that does not write the end of the stream."""
 
     def __init__(self, translation):
         self.feed = translation.feed

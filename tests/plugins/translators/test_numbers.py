@@ -113,7 +113,7 @@ def outcome(conversion, field, text, more):
 
 
 def takes(field, kind, value):
-    """Return whether a field takes a value."""
+    """Return whether a field accepts a value."""
     if not is_number(value):
         return False
     if field.endswith("candidateCount"):  # only one can be made

@@ -230,7 +230,10 @@ def test_other_models_get_no_thinking_that_is_not_there(model):
 )
 @pytest.mark.parametrize("client", ["anthropic_messages", "openai_responses"])
 def test_gemini_3_takes_calls_of_another_model(client, model, needed):
-    """Check that the first call of a step has a signature. Without one, Gemini 3 refuses the request."""
+    """Check that the first function call of a step gets a signature if another model made the call.
+
+    Gemini 3 refuses a request without this signature.
+    """
     reply = of_converse(use("c1"), use("c2"))
     body, _ = second_turn(client, "bedrock_converse", HAIKU, reply, then=("openai_chat", model))
     first, second = body["messages"][1]["tool_calls"]
@@ -278,9 +281,9 @@ TOKENS = ("irisgate1:gemini+chat:eyJwcm92aWRlciI6InAifQ==", "irisgate1:nova+text
     "flag", [anthropic_messages, bedrock_model_invoke, bedrock_converse], ids=lambda flag: flag.__name__
 )
 def test_a_provider_of_the_clients_dialect_gets_no_token_of_another_maker(flag, token):
-    """Check that another provider's token in a native request is removed and reported as dropped.
+    """Check that redacted thinking of another model family is removed from a native request and reported as dropped.
 
-    It occurs if a session begins at a provider of another dialect and continues at one of the client's dialect.
+    A client has such thinking if its session began at a provider of another dialect.
     """
     hidden = {"type": "redacted_thinking", "data": token}
     content = [hidden, text("So.")]

@@ -30,7 +30,7 @@ def reply(conversion):
 
 
 def usage_paths(data):
-    """Return the paths of the values inside members whose name contains "usage"."""
+    """Return the paths of the values inside fields whose name contains "usage"."""
     return [path for path in paths(data) if any("usage" in str(name).lower() for name in path[:-1])]
 
 
@@ -74,10 +74,7 @@ def outcomes(conversion, texts):
 
 
 def settled(call, read, data):
-    """Let a call read a reply. Return (error, None) if this fails, or else (None, facts of the meter).
-
-    The gateway's check of the meter's results has accepted these facts.
-    """
+    """Let a call read a reply. Return (error, None) if reading fails, or else (None, facts of the meter)."""
     try:
         read(data)
     except (BadFrame, UpstreamFailed) as error:

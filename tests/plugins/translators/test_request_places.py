@@ -1,4 +1,4 @@
-"""Tests of members whose place differs between dialects: metadata, URLs of files, early system messages, guardrail
+"""Tests of fields whose place differs between dialects: metadata, URLs of files, early system messages, guardrail
 marks.
 """
 
@@ -152,7 +152,7 @@ def test_an_image_for_the_guardrail_is_reported_on_invoke_model():
 def test_a_thread_is_refused_with_the_code_that_sdks_wait_for(conversion):
     """Check the error code for a request that continues a thread.
 
-    On this code, Anthropic's tool runners send the whole conversation instead (lib/threads in its SDK).
+    If Anthropic's SDK gets this code, its tool runners send the whole conversation instead (`lib/threads`).
     """
     headers = {"anthropic-beta": "threads-2026-08-01"}
     with pytest.raises(Refused) as refused:

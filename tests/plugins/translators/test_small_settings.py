@@ -97,7 +97,10 @@ def test_citations_of_an_earlier_answer_go_only_to_a_model_that_cites():
 
 
 def test_a_schema_beside_a_prefill_is_told_on_the_way_to_converse():
-    """Check that a model that enforces a schema is not also asked to continue an assistant turn."""
+    """Check that a model that enforces a schema is not also asked to continue an assistant turn.
+
+    The assistant turn is reported as dropped.
+    """
     schema = {"type": "json_schema", "schema": {"type": "object", "properties": {}, "additionalProperties": False}}
     body = {
         "max_tokens": 50,

@@ -1,7 +1,7 @@
 """Tests that thinking that a client switches off is off at every provider.
 
 If a model always thinks, the thinking is reduced and the loss reported. The first table has the ways in which clients
-switch thinking off. The second table has the members that switch it off for each model. Every way is tried with every
+switch thinking off. The second table has the fields that switch it off for each model. Every way is tried with every
 model on every conversion.
 """
 
@@ -107,7 +107,7 @@ NAMES += ("enable_thinking", "chat_template_kwargs")
 
 
 def asked(conversion, body, caps, *, stream=False):
-    """Return the members about thinking that are sent, and the members that are reported as dropped."""
+    """Return the fields about thinking that are sent, and the fields that are reported as dropped."""
     call = conversion.call(body, caps=caps, stream=stream)
     assert conversion.upstream == "openai_chat" or call.fault is None
     place = (
@@ -164,9 +164,7 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_configured_switch_of_a_server_is_used(form):
-    """Check that a server's own member for switching thinking is used if the model's configured capabilities name
-    it.
-    """
+    """Check that a server's own field for switching thinking is used if the model's configured capabilities name it."""
     caps = Caps(family="qwen", reasoning=form, efforts=(), thinks_by_default=True)
     conversion = CONVERSIONS["openai_responses__openai_chat"]
     assert asked(conversion, {"input": "x", "reasoning": {"effort": "none"}}, caps) == (FORMS[form], [])

@@ -1,4 +1,6 @@
-"""Gemini's replies for clients of the other dialects: signatures come back, stop reasons, blocked prompts, counts."""
+"""Tests of Gemini's replies for clients of the other dialects: signatures come back, stop reasons, blocked prompts,
+counts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Requests of clients of the other dialects to Gemini: contents, calls and results, schemas, thinking, formats."""
+"""Tests of requests to Gemini by clients of the other dialects: contents, calls and results, schemas, thinking,
+formats.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ def kinds(content: dict[str, Any]) -> list[str]:
 
 
 def test_results_stand_together_in_the_order_of_the_calls():
-    """Check that Gemini gets as many results as calls (cloudwego/eino-ext#571, microsoft/vscode#299295)."""
+    """Check that the results of all calls are in one content (cloudwego/eino-ext#571, microsoft/vscode#299295)."""
     calls = called(("a", "f", "{}"), ("b", "g", "{}"), ("c", "f", "{}"))
     made = contents(user("x"), calls, result("c", "3"), result("a", "1"), user("go on"))
     assert [content["role"] for content in made] == ["user", "model", "user", "user"]
@@ -256,7 +258,7 @@ def test_parameters_have_their_places():
 
 @pytest.mark.parametrize("client", ["anthropic_messages", "bedrock_converse"])
 def test_a_count_of_tokens_has_the_whole_request(client):
-    """Check that the whole request is counted. It is sent in the member `generateContentRequest` of countTokens."""
+    """Check that the whole request is counted. It is sent in the field `generateContentRequest` of countTokens."""
     translator = Translator(client, GEMINI, BASES[client], NEW)
     request = replace(translator.request(body(client, asked(client))), operation=COUNT_TOKENS)
     made = translator.module.open(request, translator.target(), lambda _: None)

@@ -1,8 +1,7 @@
-"""Tests that a beta and the members that need it are sent together or left out together, on every conversion with
-betas.
+"""Tests that a beta and the fields that need it are sent together or left out together, on every conversion with betas.
 
-The table has the client's members, the members that are sent without the beta, and those that are reported. Some rows
-are requests of Claude Code (claude-code#82549: a member without its beta).
+Each row of the table has the client's fields, the fields that are sent without the beta, and the fields that are
+reported as dropped. Some rows are requests of Claude Code (claude-code#82549: a field without its beta).
 """
 
 import copy
@@ -140,7 +139,7 @@ def target(flag, **options):
 
 
 def built(flag, request, **options):
-    """Return the members and the betas that are sent, and those that are reported as dropped."""
+    """Return the fields and the betas that are sent, and the fields and betas that are reported as dropped."""
     dropped = []
     send = flag.build(request, target(flag, **options), dropped.append)
     sent = json.loads(send.body)
@@ -220,9 +219,9 @@ def test_a_pair_that_only_anthropic_takes_is_left_out_whole_elsewhere(case):
 
 @pytest.mark.parametrize("case", [*PAIRS, *ESSENTIAL])
 def test_invoke_gets_the_beta_that_a_member_needs(case):
-    """Check that the gateway sends InvokeModel the beta that a member needs there, although the client did not name it.
+    """Check that the gateway sends InvokeModel the beta that a field needs there, although the client did not name it.
 
-    Anthropic's own API accepts the member without the beta.
+    Anthropic's own API accepts the field without the beta.
     """
     beta, members = (PAIRS.get(case) or ESSENTIAL[case])[:2]
     for client in ("anthropic_messages", "bedrock_converse"):
@@ -233,7 +232,7 @@ def test_invoke_gets_the_beta_that_a_member_needs(case):
 
 @pytest.mark.parametrize("case", PAIRS)
 def test_a_member_goes_where_its_beta_is_not_taken(case):
-    """Check that a member is left out if the client did not name its beta and the provider does not accept the beta."""
+    """Check that a field is left out if the client did not name its beta and the provider does not accept the beta."""
     beta, members, replaced, lost = PAIRS[case]
     sent, betas, dropped = built(bedrock_model_invoke, ask(bedrock_model_invoke, members, []), drop_betas=[beta])
     got, expected = compared(sent, members, replaced)
@@ -253,7 +252,7 @@ def test_the_older_beta_of_tool_search_becomes_the_two_that_invoke_has():
 
 
 def test_a_native_member_without_its_beta_is_left_to_the_provider():
-    """Check that a native request with a member but without the member's beta is not changed. The provider decides
+    """Check that a native request with a field but without the field's beta is not changed. The provider decides
     whether to accept it.
     """
     for road in ("native Messages", "native InvokeModel", "native Converse"):
@@ -264,7 +263,9 @@ def test_a_native_member_without_its_beta_is_left_to_the_provider():
 
 
 def test_a_beta_that_is_refused_alone_is_not_sent_alone():
-    """Check that the beta for dangerous tools is sent only together with safeguards: some models refuse it alone."""
+    """Check that the beta for dangerous tools is sent only together with safeguards, because some models refuse it
+    alone.
+    """
     _, betas, dropped = built(bedrock_model_invoke, ask(bedrock_model_invoke, {}, [DANGEROUS]))
     assert (betas, dropped) == ([], [f"/anthropic-beta/{DANGEROUS}"])
 

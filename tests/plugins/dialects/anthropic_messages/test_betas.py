@@ -1,4 +1,6 @@
-"""Betas: the table by envelope, the provider's own rules, and retries that leave out one beta each."""
+"""Tests of betas: the betas that each API (envelope) accepts, the options of a provider, and retries that leave out one
+beta each.
+"""
 
 import json
 
@@ -51,7 +53,7 @@ def test_each_envelope_takes_its_own_betas_by_its_own_names(envelope, expected):
 
 
 def test_configured_betas_precede_the_data_and_drops_precede_all():
-    """Check that configured betas take precedence over the table, and configured drops over both."""
+    """Check that the configured `allow_betas` override `betas.json`, and that `drop_betas` override both."""
     names = ("context-1m-2025-08-07", "new-thing-2027-01-01", "web-search-2025-03-05")
     betas, dropped = taken("invoke", *names, allow_betas=["new-*", "web-*"], drop_betas=["context-*", "web-*"])
     assert betas == ["new-thing-2027-01-01"]
@@ -96,7 +98,7 @@ def test_bedrocks_messages_api_gets_only_the_betas_that_it_takes():
 
 @pytest.mark.parametrize("client", ["anthropic_messages", "bedrock_model_invoke"])
 def test_an_invalid_beta_flag_retries_without_the_least_certain_beta(client):
-    """Check that after an error about an unnamed beta, the betas are left out one by one, each with its members."""
+    """Check that after an error that names no beta, the betas are left out one by one, each with its fields."""
     tool = {"name": "f", "input_schema": {"type": "object"}, "eager_input_streaming": True}
     body = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 5, "messages": MESSAGES, "tools": [tool]}
     eager = ["fine-grained-tool-streaming-2025-05-14"]

@@ -1,4 +1,4 @@
-"""Messages requests for InvokeModel: members that pass, change, are refused, or are reported as dropped."""
+"""Tests of Messages requests for InvokeModel: fields that are passed on, changed, refused, or reported as dropped."""
 
 import json
 from dataclasses import replace
@@ -26,7 +26,7 @@ ANSWER = {"role": "assistant", "content": "yes"}
 
 
 def built(body, caps=OLD, **headers):
-    """Return the InvokeModel body, which the simulated Bedrock accepts, and the dropped members."""
+    """Return the InvokeModel body, which the simulated Bedrock accepts, and the dropped fields."""
     top = Members(json.dumps({"model": "m", "max_tokens": 4000, "messages": HELLO, **body}).encode())
     ask = ClientRequest(
         "anthropic_messages", "anthropic_messages", "generate", "POST", "/", "", headers, top, "m", False
@@ -88,9 +88,9 @@ def test_adjacent_system_messages_join_and_losses_are_reported():
     ],
 )
 def test_an_effort_is_the_nearest_the_model_has_or_dropped(caps, effort, sent, dropped):
-    """Check that an effort becomes the model's nearest effort.
+    """Check that an effort becomes the nearest effort that the model accepts.
 
-    If the model has none, the effort is reported as dropped.
+    If the model accepts no effort, the client's effort is reported as dropped.
     """
     body, drops = built({"output_config": {"effort": effort}}, caps)
     assert (body.get("output_config"), drops) == (sent, dropped)
@@ -102,9 +102,9 @@ FORMAT = {"type": "json_schema", "schema": {"type": "object", "properties": {}, 
 
 @pytest.mark.parametrize("given", [{"output_format": FORMAT}, {"output_config": {"format": FORMAT}}])
 def test_structured_output_is_native_or_in_the_system_prompt(given):
-    """Check that structured output is requested natively or by the system prompt.
+    """Check that structured output is requested by the model's own field, or else by a text in the system prompt.
 
-    The second way is reported as a loss.
+    With the text, the client's field is reported as dropped.
     """
     body, dropped = built(given, OLD)
     assert (body["output_config"], "output_format" in body, dropped) == ({"format": FORMAT}, False, [])
@@ -221,7 +221,9 @@ def test_whatever_stands_in_a_request_it_is_carried_or_refused_by_name(caps, ope
 
 
 def refusal(body, operation, place):
-    """Return the field that a refusal names, or "none" without a refusal. Any other exception fails the test."""
+    """Return the field that a refusal names, or "none" if the request is not refused. Any other exception fails the
+    test.
+    """
     top = Members(json.dumps(body).encode())
     ask = ClientRequest("anthropic_messages", "anthropic_messages", operation, "POST", "/", "", {}, top, "m", False)
     try:

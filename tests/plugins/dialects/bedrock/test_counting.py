@@ -1,4 +1,4 @@
-"""CountTokens: the wrapped request, the request to Bedrock, and the fallbacks in their order."""
+"""Tests of CountTokens: the request inside its body, the request to Bedrock, and the order of the fallbacks."""
 
 import base64
 import json
@@ -42,7 +42,7 @@ def refusal(message, name="ValidationException", status=400):
 
 
 def run(replies, the_ask=None, place=None):
-    """Run the plugin's steps for a CountTokens request, and give them these replies of the provider.
+    """Run the plugin's steps for a CountTokens request. The steps get `replies` as the provider's replies.
 
     Return the paths of the requests that the steps send, and the reply that they make for the client.
     """
@@ -172,7 +172,7 @@ def test_a_body_that_filters_cannot_read_is_refused(body):
 
 
 def test_anthropic_gets_only_what_its_counting_takes():
-    """Check that Anthropic gets only those members of a Bedrock client's request that its token counting accepts."""
+    """Check that Anthropic gets only those fields of a Bedrock client's request that its token counting accepts."""
     send = anthropic_messages.build(
         parsed(wrapped(CLAUDES)), Target("a", "anthropic_messages", "m", "", capabilities("m")), print
     )

@@ -1,4 +1,4 @@
-"""Defects of other gateways around Bedrock: streams, counts, ids, betas.
+"""Tests that the gateway does not have defects that other gateways have around Bedrock: in streams, counts, ids, betas.
 
 The number of a defect is in the names of its tests: `defect_NN`.
 """
@@ -107,8 +107,8 @@ def test_defect_43_counts_of_the_first_and_the_last_event_are_not_summed():
 
 
 def test_defect_47_unknown_betas_stay_out_and_tools_are_hoisted():
-    """Check that betas that Bedrock does not know are not sent in the body, and that Claude Code's tools move to the
-    top level.
+    """Check that betas that Bedrock does not know are not sent in the body. Fields inside `custom` of Claude Code's
+    tools move to the tool itself.
     """
     tool = {"custom": {"name": "f", "defer_loading": True, "input_schema": {"type": "object"}}}
     header = {"anthropic-beta": "claude-code-20250219,tool-search-tool-2025-10-19"}
@@ -151,7 +151,7 @@ def test_defect_57_a_clients_credential_is_not_forwarded(flag):
 
 
 def test_defect_62_a_guardrail_is_a_header_or_a_member():
-    """Check that a guardrail stays in the headers on InvokeModel and becomes a member on Converse."""
+    """Check that a guardrail stays in the headers on InvokeModel and becomes a field on Converse."""
     given = {"x-amzn-bedrock-guardrailidentifier": "g", "x-amzn-bedrock-guardrailversion": "2"}
     the_ask = ask({"anthropic_version": "bedrock-2023-05-31"}, "bedrock_model_invoke", **given)
     assert given.items() <= bedrock_model_invoke.build(the_ask, target(bedrock_model_invoke), print).headers.items()
@@ -174,7 +174,7 @@ def test_defect_64_a_stream_that_is_passed_through_is_counted():
     ],
 )
 def test_invokes_other_options_become_members_or_are_reported(header, value, member):
-    """Check that InvokeModel's other options become members of a Converse body, or are reported as dropped."""
+    """Check that InvokeModel's other options become fields of a Converse body, or are reported as dropped."""
     headers = {f"x-amzn-bedrock-{header}": value}
     rest, changes = runtime_api.as_members(headers, Members(b"{}"))
     assert (rest, {name: json.loads(raw) for name, raw in changes.items()}) == ({}, member)

@@ -27,7 +27,7 @@ def profile(id_, *arns, **more):
 
 
 def searched(models, system=(), applications=()):
-    """Return the models that are found in these lists."""
+    """Return the models that the search finds if Bedrock lists these models, system profiles and application profiles."""
     replies = iter(
         [{"modelSummaries": models}, *({"inferenceProfileSummaries": [*each]} for each in (system, applications))]
     )

@@ -30,7 +30,7 @@ def usage_of(*reported):
     ],
 )
 def test_cache_writes_have_lifetimes_even_without_their_sum(written, details, expected):
-    """Check that cache writes are counted by lifetime, also if the report lacks their total."""
+    """Check that cache writes are counted by lifetime, even if the report lacks their total."""
     reported = {"inputTokens": 1, "cacheDetails": [{"ttl": ttl, "inputTokens": count} for ttl, count in details]}
     usage = usage_of(reported | ({} if written is None else {"cacheWriteInputTokens": written}))
     assert (usage.cache_write_5m, usage.cache_write_1h) == expected

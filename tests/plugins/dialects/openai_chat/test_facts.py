@@ -1,4 +1,4 @@
-"""Chat's token counts in the names of the gateway, from servers that use different members and conventions."""
+"""Tests that token counts in Chat replies get the gateway's names, for servers with different fields and conventions."""
 
 import pytest
 

@@ -1,4 +1,5 @@
-"""Cache marks that the gateway places (`auto_cache`), on every road, with their saving in a session of an agent.
+"""Tests of cache marks that the gateway places (`auto_cache`), with several clients and providers, and of their savings
+in a session of an agent.
 
 The simulated providers have a prompt cache (`gateway/testkit/prompt_cache.py`), and the costs are those of the price
 book.
@@ -33,7 +34,7 @@ OUTPUT = "    return [each for each in values if each.is_open and each.owner == 
 
 @dataclass(frozen=True)
 class Road:
-    """The way of a call: the client, the provider's flag, and the setting with which the gateway places marks."""
+    """The client of a call, the provider's flag and model, and the setting with which the gateway places cache marks."""
 
     client: type
     flag: str
@@ -64,7 +65,7 @@ ROADS = [
     Road(Invoke, "anthropic_messages", "all", CLAUDE),
 ]
 MEASURED = [ROADS[0], ROADS[1], ROADS[5]]
-"""The roads whose saving in a whole session is measured, for `deploy/README.md`."""
+"""The combinations whose savings in a whole session are measured, for `deploy/README.md`."""
 every_road = pytest.mark.parametrize("road", ROADS, ids=str)
 CANNOT_ASK = [road for road in ROADS if road.setting is True]
 CAN_ASK = [road for road in ROADS if road.setting == "all"]
@@ -172,7 +173,9 @@ async def test_a_session_costs_a_fraction_and_its_replies_are_the_same(road, tmp
 
 
 class TestNova:
-    """Nova caches without looking back, takes no mark after tools, and has no known price of cache writes."""
+    """Tests with Nova. Its cache does not look back, it takes no mark after tools, and its price of cache writes is not
+    known.
+    """
 
     ROAD = Road(Chat, "bedrock_converse", model=NOVA)
 
@@ -249,7 +252,9 @@ async def test_marks_of_the_client_are_left_alone(tmp_path):
 
 
 async def test_a_turn_of_more_blocks_than_the_provider_looks_back_is_still_found(tmp_path):
-    """Check that 30 calls of tools in one turn do not separate the next call from the entry of the last one."""
+    """Check that a turn with 30 tool calls does not prevent the next call from using the cache entry of the previous
+    call.
+    """
     async with started(tmp_path, CHAT, auto_cache=True) as (gateway, upstream):
         agent = Agent(gateway, upstream, CHAT)
         for turn in range(2):

@@ -1,4 +1,4 @@
-"""Tests of `irisgate backup` and `irisgate restore` beside a gateway that serves many calls, or is being replaced."""
+"""Tests of `irisgate backup` and `irisgate restore` while a gateway serves many calls, or is being replaced."""
 
 import asyncio
 import json

@@ -1,4 +1,6 @@
-"""Tests of the way of calls beside aiohttp's router: every form of a path, every version, and the connection after."""
+"""Tests of call routes, which bypass aiohttp's router: every form of a path, every HTTP version, and whether the
+connection stays open afterwards.
+"""
 
 import json
 

@@ -1,6 +1,6 @@
 """Three gateways behind HAProxy, with the configuration of `deploy/haproxy`, share a PostgreSQL database under load.
 
-`IRISGATE_OUTAGE=60` leaves the database away for at least 60 seconds, and `IRISGATE_CALLERS=4` has four times as many
+`IRISGATE_OUTAGE=60` stops the database for at least 60 seconds, and `IRISGATE_CALLERS=4` runs four times as many
 callers.
 """
 
@@ -28,7 +28,7 @@ from tests.helpers.waiting import eventually
 pytestmark = pytest.mark.usefixtures("postgres")
 
 OUTAGE_SECONDS = float(os.environ.get("IRISGATE_OUTAGE", "0"))
-"""Minimum number of seconds for which the database is away."""
+"""Minimum number of seconds for which the database is stopped."""
 CALLERS = int(os.environ.get("IRISGATE_CALLERS", "1"))
 """Number of callers for each way to call."""
 HOST = "ai"
@@ -81,7 +81,7 @@ class Load:
         await asyncio.gather(*self.tasks)
 
     async def _calling(self, number, call, *, is_fresh):
-        """Make calls over one connection, or over a new one each."""
+        """Make calls over one connection. If `is_fresh` is true, each call has a new connection."""
         async with session_of(limit=1, force_close=is_fresh) as session:
             while not self.is_over:
                 await self._call(session, *call)
@@ -114,10 +114,11 @@ def session_of(**options):
 
 
 async def spend(url, attempts, ids):
-    """Make calls that the small budget pays, all at the same time. Return the numbers of their outcomes: "ok", or the
-    reason of the refusal.
+    """Make calls that are charged to the small budget, all at the same time. Return the number of calls for each
+    outcome: "ok", or the reason of the refusal.
 
-    A call is made again while others hold what is left. The ids of all calls are appended to `ids`.
+    If a call is refused only because other calls have reserved the rest of the budget, it is made again. The ids of all
+    calls are appended to `ids`.
     """
 
     async def attempt(session):
@@ -183,10 +184,11 @@ class Fleet:
         await self.log("config.reloaded")
 
     async def use_up(self, calls, url, ids, at):
-        """Refill the small budget at a gateway, so that it is enough for some calls. Check that it pays exactly these,
-        at all gateways together.
+        """Refill the small budget through the gateway `at`, so that it pays for exactly `calls` calls. Check that
+        exactly this number of calls is served, by all gateways together.
 
-        A gateway whose database takes seconds to answer, on a busy machine, goes on alone. Then it is done once more.
+        On a busy machine, the database may take seconds to answer. A gateway then spends without asking it, so the
+        check is made once more.
         """
         any_one = self._running[at]
         while True:
@@ -305,7 +307,7 @@ async def test_what_happens_to_gateways_and_the_database_under_load(fleet, bedro
 
 
 async def every_record(gateway, known):
-    """Return the records of all calls when those with the known ids are stored."""
+    """Wait until the calls with the ids in `known` are stored. Return the records of all calls."""
 
     async def look():
         calls = await gateway.stored(len(known))
@@ -315,7 +317,7 @@ async def every_record(gateway, known):
 
 
 async def require_sums(gateway, calls, refilled):
-    """Check that the sums are those of the calls, and that no budget is overspent."""
+    """Check that the usage sums equal the sums over `calls`, and that no budget is overspent."""
     async with gateway.session.get(f"{gateway.url}/api/usage") as reply:
         (usage,) = (await reply.json())["usage"]
     assert usage["calls"] == len(calls)
@@ -336,7 +338,7 @@ async def is_left(gateway, left, name="small"):
 
 
 async def test_streams_of_a_gateway_that_is_stopped_at_once_end_in_their_dialect(fleet, bedrock_sim, unused_tcp_port):
-    """Check that HAProxy passes on what a gateway says last. The two other gateways are not there."""
+    """Check that HAProxy passes on the last bytes that a gateway sends. The two other gateways do not run."""
     bedrock_sim.default = scenarios.replace(scenarios.NAMED["text"], gate=scenarios.Gate())
     async with AsyncExitStack() as stack:
         await fleet.start(stack, "a", "a")

@@ -177,7 +177,7 @@ async def test_usage_of_a_known_path_is_recorded(tmp_path, stream):
 
 
 def _shape(body):
-    """Return the kinds of the events or members of a reply, without what differs between two calls."""
+    """Return the kinds of the events, or the fields, of a reply. They are the same for two equal calls."""
     return [line[:12] for line in body.splitlines() if line] if body.startswith(b"data") else sorted(json.loads(body))
 
 

@@ -439,7 +439,7 @@ async def test_a_search_that_cannot_be_closed_holds_up_no_stop(tmp_path):
 
 
 def acme(folder, upstream, lines):
-    """Return a gateway with a flag whose search has these lines."""
+    """Return a gateway with a plugin whose function `discover_models` has the body `lines`."""
     plugins, state = folder / "plugins", folder / "state"
     plugins.mkdir()
     state.mkdir()

@@ -134,7 +134,11 @@ async def test_if_not_all_throttle_the_other_failure_is_told(tmp_path, order):
 
 
 async def test_the_providers_own_bytes_are_those_of_the_last_attempt(tmp_path):
-    """Check that a client of Converse gets the last provider's error unchanged, and another's in its own format."""
+    """Check the error that a Converse client gets after two failed attempts.
+
+    An error of the last provider, which has Converse's format, is passed on unchanged. An error of an earlier provider
+    is written by the gateway.
+    """
     own = b'{"message": "busy", "extra": 1}'
     body = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}
     async with refusing(503, body=b'{"message": "first"}') as first, refusing(503, body=own) as second:
@@ -163,7 +167,9 @@ async def test_a_provider_that_refuses_a_loss_leaves_the_call_to_the_next(tmp_pa
 
 
 async def test_a_candidate_that_cannot_take_over_hides_no_failure(tmp_path, bedrock_sim):
-    """Check that a field that only the first provider takes is not blamed if that provider fails."""
+    """Check that if the first provider fails, the client gets this failure, even if the second provider does not accept
+    a field of the request.
+    """
     async with refusing(503) as failing:
         providers = {
             "native": bedrock(failing.url, flags=["openai_chat"], cost_basis=None),

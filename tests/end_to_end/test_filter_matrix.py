@@ -141,7 +141,9 @@ class Matrix:
         return await self.gw.post(*self.request(wire, stream=stream))
 
     async def of(self, call_id):
-        """Return the notes of a call as pairs of method and values, once the filter has been told of its end."""
+        """Wait until the filter has been told that a call has ended. Return the filter's notes of the call, as pairs of
+        method and values.
+        """
         await eventually(lambda: any(note[:2] == (call_id, "done") for note in self.notes))
         return [(note[1], note[2:]) for note in self.notes if note[0] == call_id]
 

@@ -80,7 +80,7 @@ async def test_a_session_that_the_body_names_is_the_calls(tmp_path, code, is_nam
 
 
 async def test_its_pictures_are_estimated_by_its_own_rule(tmp_path):
-    """Check that an unreported call costs the tokens of an image, and not those of the image's base64 as text."""
+    """Check that a call without reported usage costs the tokens of its image, and not the tokens of base64 text."""
     costs = {}
     for name, code in (("image", FILES), ("text", "")):
         (state := tmp_path / name).mkdir()

@@ -199,7 +199,7 @@ async def test_a_refusal_is_said_in_the_clients_dialect(path, body, role, model,
 
 
 def holds(whole, part):
-    """Return whether all members in `part` are also in `whole`."""
+    """Return whether all fields in `part` are also in `whole`."""
     if isinstance(part, dict):
         return isinstance(whole, dict) and all(name in whole and holds(whole[name], part[name]) for name in part)
     return whole == part

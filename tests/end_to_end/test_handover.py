@@ -299,7 +299,9 @@ async def test_messages_that_agree_with_nothing_change_nothing(tmp_path, bedrock
 
 
 async def test_the_new_process_knows_the_circuits_and_sessions_of_the_old_one(tmp_path, bedrock_sim, second_sim):
-    """Check that a resting model gets no call after a restart, and that a session stays where its prompt is cached."""
+    """Check that the new process knows the sessions, and that it makes no call to a model whose circuit the old process
+    had opened.
+    """
     arguments = configuration(tmp_path, bedrock_sim.url)
     path = tmp_path / "config.hujson"
     document = json.loads(path.read_text())

@@ -322,7 +322,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_who_the_caller_is_by_the_way_and_the_mode(tmp_path, sim, bedrock_sim, way):
-    """Check a table of the operation page: the caller's identity for each way to the gateway and each mode."""
+    """Check a table of `deploy/README.md`: the caller's identity for each way to the gateway and each mode."""
     (node, first, headers), expected = WAYS[way]
     modes = ({}, {"identity": "whois"}, {"identity": "proxy-protocol"}, {"identity": "static", "login": "robot"})
     listeners = [

@@ -25,8 +25,8 @@ BUDGET = 10**9
 
 
 async def test_without_a_free_descriptor_calls_fail_in_their_format(tmp_path, bedrock_sim):
-    """Check that calls over a kept connection to a provider continue, and that a call that needs a new one gets a
-    503.
+    """Check a process that can open no more files: calls over an open connection to a provider continue, and a call
+    that needs a new connection gets a 503.
     """
     async with BedrockSim() as other:
         providers = {"a": bedrock(bedrock_sim.url, models=[HAIKU]), "b": bedrock(other.url, models=[NOVA])}

@@ -105,7 +105,9 @@ async def killed(running):
 
 
 async def test_every_request_that_a_provider_saw_is_recorded_and_paid_for(tmp_path, bedrock_sim):
-    """Check after each kill that the charges equal the provider's, within the accuracy of the estimates."""
+    """Check after each kill that the gateway's charges equal the provider's charges, within the accuracy of the
+    estimates.
+    """
     bedrock_sim.default = NAMED["text"]
     config = configuration(tmp_path, bedrock_sim)
     moments, numbers = random.Random(0), iter(range(10**6))

@@ -119,7 +119,7 @@ async def refusing_once(then):
 
 
 class At:
-    """A provider at a given address, with the attributes of a simulated one that tests use."""
+    """A provider at a given address. It has the attributes of a simulated provider that the tests use."""
 
     default = None
 

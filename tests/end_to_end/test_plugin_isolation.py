@@ -1,5 +1,5 @@
-"""Tests that a plugin's failure affects only the current call, which has an error in the client's format, a record, no
-reservation and one log line.
+"""Tests that a plugin's failure affects only the current call. The call gets an error in the client's format, one
+record and one log line, and no reservation is left.
 
 Every hook is tried with every fault, for streamed and other replies, on every kind of conversion.
 """
@@ -77,13 +77,13 @@ def fails(hook, fault):
 
 
 class Answer:
-    """The reply to a client, or the part of it that came."""
+    """The reply to a client, or the part of it that the client has received."""
 
     def __init__(self, response):
         self.id, self.status, self.body, self.complete = response.headers["x-request-id"], response.status, b"", True
 
     def error(self):
-        """Return the error in the reply: of its body, or of its last event; None if there is none."""
+        """Return the error in the body or in the last event of the reply, or None if there is none."""
         if self.status >= 400:
             return json.loads(self.body)["error"]
         last = self.body.strip().rpartition(b"\n\n")[2] or self.body.strip()

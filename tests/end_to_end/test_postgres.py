@@ -1,4 +1,4 @@
-"""A gateway in a process of its own with its store in PostgreSQL, while the server or the gateway goes away."""
+"""Tests of a gateway that stores its records in PostgreSQL, when the database server or the gateway stops."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("postgres")
 
 @pytest.fixture
 def serve(tmp_path, bedrock_sim, address):
-    """Return the arguments of a gateway whose store is in PostgreSQL, with a quota for all callers together."""
+    """Return the arguments of a gateway that stores its records in PostgreSQL, with one quota for all callers together."""
     grants = [*EVERYTHING, {"src": ["*"], "app": {CAP: [{"quotas": [{"bucket": "all"}]}]}}]
     config = {
         "providers": {"b": bedrock(bedrock_sim.url)},
@@ -153,7 +153,7 @@ async def test_a_start_without_the_server_says_why(tmp_path, serve):
 
 
 async def test_the_password_is_on_no_page_and_in_no_log(tmp_path, serve, address):
-    """Check that a password from the configuration works, and that nobody can read it."""
+    """Check that a password from the configuration works, and that no page and no log line shows it."""
     password = "correct-horse-battery"
     role = f"keeper_{address.database}"
     hba = cluster().data / "pg_hba.conf"
@@ -184,7 +184,7 @@ async def test_the_password_is_on_no_page_and_in_no_log(tmp_path, serve, address
 
 
 async def test_the_same_database_answers_after_a_new_state_folder(tmp_path, serve):
-    """Check that a gateway with a new state folder, as in a new container, has the calls and the balances of before."""
+    """Check that a gateway with a new state folder, as in a new container, still has the earlier calls and balances."""
     async with served(tmp_path, *serve) as gateway:
         for _ in range(3):
             assert (await gateway.chat())[0] == 200

@@ -114,21 +114,21 @@ async def test_a_session_stays_where_a_failover_took_it(tmp_path: Path, bedrock_
 
 
 class Flapping:
-    """A gateway with a provider that fails at times, and one that serves the same model."""
+    """A gateway with two providers of the same model. One of them fails at times."""
 
     def __init__(self, gw: Gate, flaky: BedrockSim) -> None:
         self.gw = gw
         self.flaky = flaky
 
     async def calls(self, number: int) -> int:
-        """Make calls one after the other, which are all served. Return how many reached the flaky provider."""
+        """Make calls one after the other, and check that all are served. Return how many reached the flaky provider."""
         before = len(self.flaky.requests)
         for _ in range(number):
             assert await ask(self.gw) == 200
         return len(self.flaky.requests) - before
 
     async def until(self, event: str, count: int) -> None:
-        """Make calls until the log has an event of a circuit so many times."""
+        """Make calls until the log has at least `count` lines of the event."""
         async with asyncio.timeout(60):
             while self.gw.lines.count(event) < count:
                 await self.calls(1)

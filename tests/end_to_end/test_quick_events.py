@@ -1,4 +1,6 @@
-"""Events of a stream that reach the client without the task of the call: they come singly, in order and complete."""
+"""Tests of stream events that are written to the client without running the call's task: the events arrive one by one,
+in order and completely.
+"""
 
 import asyncio
 import json
@@ -39,7 +41,7 @@ class Stepwise:
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Count the writes that need no task."""
+    """Return a list. The data of each write that needs no task is added to it."""
     writes = []
     write_now = StreamWriter.write_now
 
@@ -52,7 +54,9 @@ def quick(monkeypatch):
 
 
 def provider(url, *names):
-    """Return providers of the model at one address, by their names, or `lab` without a name."""
+    """Return the configuration of providers at one address, with these names. Without names, there is one provider,
+    `lab`.
+    """
     one = {"baseurl": url, "models": [NOVA], "compatibility": {"openai_chat": True}, "apikey": "key"}
     return dict.fromkeys(names or ["lab"], one)
 

@@ -39,7 +39,7 @@ async def recording(state, sim, *names, **database):
 
 
 async def record_of(gw, headers, ask=CHAT):
-    """Send a call with these headers, and return its record as the API has it."""
+    """Send a call with these headers, and return its record as the API returns it."""
     reply = await gw.post(*ask, headers=headers)
     await gw.running.gateway.follower.flush()
     return await (await gw.get(f"/api/calls/{reply.headers['x-request-id']}")).json()

@@ -64,7 +64,7 @@ class Load:
                 await self._call(session, self.url, *way)
 
     async def _fresh(self, *way):
-        """Make calls over a new connection each, alternately to a TCP and a unix socket."""
+        """Make calls, each over a new connection, alternately to a TCP socket and a unix socket."""
         while not self.is_over:
             for connector in (aiohttp.TCPConnector(force_close=True), aiohttp.UnixConnector(self.unix)):
                 async with aiohttp.ClientSession(connector=connector) as session:

@@ -18,7 +18,9 @@ pytestmark = pytest.mark.usefixtures("postgres")
 
 @pytest.fixture
 def document(bedrock_sim, address):
-    """Return a function that returns the text of a configuration with these models."""
+    """Return a function that returns the text of a configuration. The function's arguments are the models of the
+    provider.
+    """
 
     def one(*models, **storage):
         return json.dumps({
@@ -32,7 +34,10 @@ def document(bedrock_sim, address):
 
 @pytest.fixture
 def command(tmp_path, document):
-    """Return a function that returns the arguments of the gateway `name`. Its file is written if it is not there."""
+    """Return a function that returns the command line of the gateway `name`.
+
+    The function writes the configuration file of this gateway if it does not exist.
+    """
 
     def one(name, *models):
         path = tmp_path / f"{name}.hujson"

@@ -60,9 +60,11 @@ async def call(gateway):
 
 
 async def insist(gateway, together=None):
-    """Make a call, and again while calls in flight hold what is left, or a busy machine delays the database.
+    """Make a call, and return its outcome.
 
-    It pauses in between, as clients do. Without the pause, sixty clients keep a busy machine from serving any of them.
+    The call is repeated while other calls have reserved the rest of the quota, or a busy machine delays the database.
+    There is a pause before each repetition, as clients make it. Without the pause, sixty clients would keep a busy
+    machine from serving any of them.
     """
 
     async def outcome():
@@ -80,7 +82,7 @@ async def balance(gateway):
 
 
 async def cost_of_a_call(tmp_path, configured):
-    """Return what a call costs. It is made at another gateway, with a bucket so large that it does not count."""
+    """Return the cost of one call, in dollars. A separate gateway makes the call, with a large quota of its own."""
     async with served(tmp_path, *configured("first")) as gateway:
         assert await call(gateway) == "ok"
         (stored,) = await gateway.stored(1)
@@ -93,8 +95,8 @@ async def three(stack, tmp_path, configured, capacity, **storage):
 
 
 async def test_200_calls_at_three_gateways_on_a_bucket_of_20_are_20(tmp_path, configured):
-    """Check that exactly as many calls begin as the bucket has, that a refill reaches all gateways, and that each call
-    is stored and charged once.
+    """Check that exactly as many calls are served as the bucket pays for, that a refill reaches all gateways, and that
+    each call is stored and charged once.
     """
     cost = await cost_of_a_call(tmp_path, configured)
     async with AsyncExitStack() as stack:
@@ -143,7 +145,11 @@ async def test_what_a_killed_gateway_holds_is_free_again(tmp_path, configured):
         outcomes = await asyncio.gather(*(insist(others[number % 2]) for number in range(60)))
 
         async def settled():
-            """Return the calls and what they were charged once the balance agrees. Records are stored after replies."""
+            """Return the stored calls and the sum of their charges, or None if the balance does not agree with this sum
+            yet.
+
+            A record is stored some time after the reply.
+            """
             stored = await again.stored()
             # but for the call whose cost was looked at
             sum_of_calls = sum(Decimal(str(one["charges_usd"].get("all", 0))) for one in stored) - cost
@@ -210,7 +216,7 @@ async def test_a_gateway_that_does_not_share_is_refused(tmp_path, configured):
 
 
 async def test_a_rate_limit_is_one_limit_of_all_gateways(tmp_path, configured):
-    """Check that three gateways let through what one would."""
+    """Check that a rate limit allows three gateways together as many calls as a single gateway."""
     async with AsyncExitStack() as stack:
         gateways = await three(stack, tmp_path, configured, "$1000.00", limits=[{"requests": f"{CALLS}/day"}])
         together = asyncio.Semaphore(TOGETHER)
@@ -224,7 +230,10 @@ async def test_a_rate_limit_is_one_limit_of_all_gateways(tmp_path, configured):
 
 
 async def test_a_rate_limit_goes_on_while_the_database_is_away(tmp_path, configured):
-    """Check that a gateway then counts from what was left, and that the others hear of it later."""
+    """Check that while the database is stopped, a gateway continues with the rest of the limit.
+
+    The other gateways learn of these calls later.
+    """
     async with AsyncExitStack() as stack:
         one, other, _ = await three(stack, tmp_path, configured, "$1000.00", limits=[{"requests": "10/day"}])
         assert await call(one) == "ok"

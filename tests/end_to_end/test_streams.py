@@ -163,7 +163,7 @@ async def whole_stream(simulated, path, body):
 async def test_a_stream_cut_at_any_byte_is_an_error(tmp_path, bedrock_sim, conversion):
     """Check that a stream that is cut off at any of many positions is an error.
 
-    The distance between the positions divides the length of no frame.
+    The distance between the positions is chosen so that it is not a divisor of any frame's length.
     """
     path, body = CONVERSIONS[conversion]
     whole = await whole_stream(bedrock_sim, path, body)
@@ -185,7 +185,7 @@ def model_of(path, body):
 
 
 def terminal_ends(path, body, whole):
-    """Return the position after the frame that ends the message. After it, only usage follows."""
+    """Return the position after the frame that ends the message. Only the usage follows this frame."""
     model = model_of(path, body)
     name = "bedrock_converse" if model == NOVA else "bedrock_model_invoke"
     flag = discover().flags[name]

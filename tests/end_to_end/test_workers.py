@@ -23,7 +23,7 @@ TOGETHER = 24
 
 
 def changed(tmp_path, change):
-    """Change the configuration's file by a function of its document."""
+    """Change the configuration file: pass its document to the function `change`."""
     path = tmp_path / "config.hujson"
     document = json.loads(path.read_text())
     change(document)
@@ -31,7 +31,7 @@ def changed(tmp_path, change):
 
 
 async def spent(gateway):
-    """Return what the balance of the quota has lost."""
+    """Return the number of dollars by which the balance of the quota has decreased."""
     bucket = await gateway.bucket("all")
     return bucket["capacity_usd"] - bucket["balance_usd"]
 
@@ -43,7 +43,7 @@ async def sum_of_charges(gateway, count):
 
 
 async def is_settled(gateway, count):
-    """Wait until the balance has lost the sum of the charges of this many calls."""
+    """Wait until the balance has decreased by the sum of the charges of `count` calls."""
 
     async def agrees():
         return await spent(gateway) == await sum_of_charges(gateway, count)
@@ -64,7 +64,10 @@ async def test_calls_of_all_workers_are_recorded_and_charged_once(tmp_path, bedr
 
 
 async def refusal(gateway):
-    """Make a call, and again while calls in flight hold what is left. Return "" or the message of the refusal."""
+    """Make a call. Return the message of the refusal, or "" if the call was served.
+
+    The call is repeated while other calls have reserved the rest of the quota.
+    """
 
     async def outcome():
         status, body = await gateway.chat(max_tokens=20)
@@ -77,7 +80,7 @@ async def refusal(gateway):
 
 
 async def race(gateway):
-    """Make 200 calls, `TOGETHER` at a time. Return how many were not refused."""
+    """Make 200 calls, at most `TOGETHER` at a time. Return how many were not refused."""
     together = asyncio.Semaphore(TOGETHER)
 
     async def one():
@@ -108,7 +111,7 @@ async def is_spent(gateway, amount):
 
 @pytest.mark.parametrize("limit", ["requests", "tokens"])
 async def test_a_rate_limit_is_one_for_all_workers(tmp_path, bedrock_sim, limit):
-    """Check that 20 requests, or the tokens of 20 calls, begin, and no more, however the workers share them."""
+    """Check that all workers together serve exactly 20 calls, if the limit is 20 requests or the tokens of 20 calls."""
     arguments = configuration(tmp_path, bedrock_sim.url)
     allowed = {"requests": "20/day"} if limit == "requests" else {"tokens": f"{20 * TOKENS}/day"}
     grants = [*EVERYTHING, {"src": ["*"], "app": {CAP: [{"rate_limits": [allowed]}]}}]

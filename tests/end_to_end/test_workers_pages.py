@@ -1,4 +1,4 @@
-"""Pages, metrics and connections of a gateway whose workers serve the calls, in real processes."""
+"""Tests of pages, metrics and connections of a gateway with workers (processes that serve the calls)."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ USERS = [{"src": ["*"], "app": {CAP: [{"role": "user"}, {"models": "**"}]}}]
 
 @asynccontextmanager
 async def working(folder, sim, *, count=2, grants=EVERYTHING, listeners=None, **more):
-    """Run a gateway with workers, and yield it. `listeners` are those of the configuration."""
+    """Run a gateway with workers, and yield it. `listeners` is the value of `server.listeners` in the configuration."""
     file = folder / "config.hujson"
     configuration = {"providers": {"b": bedrock(sim.url)}, "grants": grants, **more}
     configuration["server"] = {"listeners": listeners or [{"listen": "127.0.0.1:0"}]}
@@ -41,7 +41,7 @@ async def working(folder, sim, *, count=2, grants=EVERYTHING, listeners=None, **
 
 
 def workers(running):
-    """Return the process ids of the workers that have started, by slot."""
+    """Return the process ids of the workers that have started, by the number of the worker's slot."""
     lines = [json.loads(line) for line in running.lines if '"event":"worker.started"' in line]
     return {line["slot"]: line["process"] for line in lines}
 
@@ -59,7 +59,7 @@ async def text(running, path):
 
 
 async def metric(running, name):
-    """Return the values of a metric, by the labels as they are written."""
+    """Return the values of a metric. The keys are the labels, as text in Prometheus's format."""
     lines = (await text(running, "/metrics")).splitlines()
     found = [re.fullmatch(rf"irisgate_{name}(?:\{{(.*)\}})? (\S+)", line) for line in lines]
     return {line[1] or "": float(line[2]) for line in found if line}
@@ -91,8 +91,9 @@ async def test_pages_and_metrics_are_those_of_all_workers(tmp_path, bedrock_sim)
 
 
 async def test_connections_are_spread_over_all_workers(tmp_path, bedrock_sim):
-    """Check that no worker has more than two connections more than another. A worker that gets no processor for 20 ms
-    may lose its turn, so they need not be two in each.
+    """Check that the numbers of connections of any two workers differ by at most two.
+
+    The numbers may differ, because a worker that gets no processor for 20 ms may lose its turn.
     """
     async with working(tmp_path, bedrock_sim, count=4) as running:
         connections = await asyncio.gather(*(connected(running) for _ in range(8)))
@@ -123,7 +124,7 @@ async def test_a_call_in_flight_is_on_the_page_and_open_pages_are_told(tmp_path,
 
 
 async def shows(running, calls):
-    """Wait until the page Now shows this number of calls. What the workers answer is used again for half a second."""
+    """Wait until the page Now shows this number of calls. The page caches the workers' answers for half a second."""
 
     async def look():
         return (await text(running, "/ui/now")).count(f">{HAIKU}<") == calls

@@ -1,4 +1,6 @@
-"""Tests of workers and keepers that are killed or replaced under load: no call is lost or charged twice."""
+"""Tests of workers and of the keeper (the main process of a gateway with workers) that are killed or replaced under
+load: no call is lost or charged twice.
+"""
 
 import asyncio
 import os
@@ -19,7 +21,7 @@ COST = Decimal("0.0000517")
 
 @asynccontextmanager
 async def loaded(gateway, tmp_path):
-    """Make calls of all kinds during an `async with` block. Each client ends its last call."""
+    """Make calls of all kinds during an `async with` block. At its end, each client completes its last call."""
     load = Load(gateway.url, str(tmp_path / "http.sock"))
     load.begin()
     await eventually(lambda: len(load.ids) > 2 * len(load.tasks), 60)
@@ -34,7 +36,7 @@ async def more_calls(load):
 
 
 def workers(gateway):
-    """Return the processes of the workers that are alive, the latest last."""
+    """Return the process ids of the workers that are alive, in the order in which they were started."""
     ended = {entry["process"] for entry in gateway.entries("worker.ended")}
     started = [entry["process"] for entry in gateway.entries("worker.started")]
     return [process for process in started if process not in ended]
@@ -65,7 +67,10 @@ async def test_a_killed_worker_costs_only_its_open_calls(tmp_path, bedrock_sim):
 
 
 async def test_workers_end_with_their_keeper_and_nothing_is_lost(tmp_path, bedrock_sim):
-    """Check that the next gateway has the records of all calls, those that ended after the keeper was killed too."""
+    """Check that after the keeper (the main process) was killed, its workers end, and the next gateway has all records.
+
+    These include the records of calls that ended after the keeper was killed.
+    """
     arguments = configuration(tmp_path, bedrock_sim.url)
     async with family(tmp_path, *arguments, *WORKERS) as gateway:
         processes = workers(gateway)
@@ -82,7 +87,7 @@ async def test_workers_end_with_their_keeper_and_nothing_is_lost(tmp_path, bedro
 
 
 def is_alive(process):
-    """Return whether a process runs. An ended child of a killed process may wait for its parent's parent."""
+    """Return whether a process runs. A zombie (an ended process that its parent has not waited for) does not run."""
     try:
         return Path("/proc", str(process), "stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):

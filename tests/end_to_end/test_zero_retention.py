@@ -33,7 +33,7 @@ REQUESTS = (
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def kept(request):
-    """Return the settings of a store, and a function that returns everything in it beyond the state folder."""
+    """Return the settings of a store, and a function that returns the stored content that is not in the state folder."""
     if request.param == "sqlite":
         return {}, lambda: b""
     postgres = cluster()
@@ -54,7 +54,7 @@ async def serving(state, sim, duration, settings):
 
 
 async def everything_written(state, sim, duration, kept, monkeypatch, errors=ERRORS):
-    """Make all calls, and return what is written of them to the disk, the database, the log and the export."""
+    """Make all calls. Return everything that the gateway wrote to the disk, the database, the log and the export."""
     monkeypatch.setattr(task, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(export, "SETTLE_SECONDS", 0)
     settings, rest = kept
@@ -83,7 +83,7 @@ async def test_nothing_of_a_call_is_kept(tmp_path, bedrock_sim, kept, monkeypatc
 
 
 async def test_the_canaries_are_found_without_zero_retention(tmp_path, bedrock_sim, monkeypatch):
-    """Check that the search of this test finds what is kept."""
+    """Check that the search finds the canaries if calls are retained. Otherwise the other tests would prove nothing."""
     written = await everything_written(tmp_path, bedrock_sim, "7d", ({}, lambda: b""), monkeypatch, ERRORS[1:2])
     for canary in (HEADERS["x-team"], MESSAGE):
         assert canary.encode() in written

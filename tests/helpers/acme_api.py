@@ -11,7 +11,7 @@ USAGE = {"read": 3, "written": 2}
 
 
 async def text(request):
-    """Answer as Acme's API: the reply repeats the request."""
+    """Answer a request to Acme's API. The reply repeats the text of the request."""
     body = await request.json()
     if not body.get("stream"):
         return web.json_response({"text": "".join(PIECES), "asked": body, "stop": "end", "usage": USAGE})

@@ -71,7 +71,7 @@ class Mistake(NamedTuple):
     message: str
     files: dict[str, str]
     hook: str = ""
-    """The hook whose call shows the mistake. It is "" if it is shown when the plugin is loaded."""
+    """The hook whose call shows the mistake, or "" if the mistake is already shown when the plugin is loaded."""
 
 
 def flag(title, old, new, message):
@@ -105,7 +105,7 @@ def billed(title, part, kind):
 
 
 def guard(title, old, new, message):
-    """Return a mistake that the first call of a filter shows."""
+    """Return a mistake in a filter that appears in the filter's first call."""
     assert old in FILTER
     text = FILTER.replace(old, new)
     line = text[: text.index("def open")].count("\n") + 1

@@ -1,4 +1,4 @@
-"""Signatures by botocore, for comparison with the gateway's own signer, and the gateway's user with AWS credentials."""
+"""Signatures by botocore, for comparison with the gateway's own signer, and a home folder with AWS credentials."""
 
 import base64
 import hashlib

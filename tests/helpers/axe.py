@@ -1,6 +1,6 @@
-"""The rules of axe-core for a page in a browser.
+"""The accessibility rules of axe-core, applied to a page in a browser.
 
-They are those of WCAG 2.2 at the levels A and AA that a program can check (https://github.com/dequelabs/axe-core).
+The rules are those of WCAG 2.2, levels A and AA, that a program can check (https://github.com/dequelabs/axe-core).
 """
 
 import json
@@ -15,7 +15,7 @@ RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "be
 
 @pytest.fixture
 def violations():
-    """Return a function of a browser's tab, which returns the broken rules, each with up to three elements."""
+    """Return a function that gets a browser's tab, and returns the broken rules, each with up to three elements."""
     if not SCRIPT.exists():
         pytest.skip("axe-core (of npm) is not installed")
     source = SCRIPT.read_text()

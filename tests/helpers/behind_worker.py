@@ -1,6 +1,7 @@
-"""A gateway whose connections are accepted by a worker that passes every request on, in the process of the test.
+"""A gateway whose connections are accepted by a worker that passes every request on to it, all in the test's process.
 
-Unlike a real worker, this one serves no calls. So all requests test the way from a worker to the keeper.
+In a gateway with workers, the worker processes serve the calls. Requests for pages go from a worker to the keeper, the
+main process. The worker here serves no calls, so that every request goes to the keeper.
 """
 
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,7 +21,7 @@ from gateway.web.http_server import Runner
 
 @dataclass
 class Behind:
-    """The parts between a client and the gateway."""
+    """The connections between a client and the gateway."""
 
     listener: PrivateListener
     """The keeper's private socket."""
@@ -30,7 +31,7 @@ class Behind:
 
 @asynccontextmanager
 async def behind_worker(gate, state):
-    """Let a worker accept the connections of a running gateway, which becomes the keeper."""
+    """Let a worker accept the connections of a running gateway, which becomes the keeper (the main process)."""
     running = gate.running
     gateway, sites = running.gateway, running.sites
     modes, (keeper, _, configured) = sites._modes, sites._served

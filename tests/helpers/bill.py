@@ -154,7 +154,7 @@ def claude_parts(reports, metrics, marks, guess):
 def claude_counts(reports):
     """Return the counts, the texts that determine the price, and the iterations.
 
-    Each is taken from the last report that has it.
+    Each value is taken from the last report that has it.
     """
     known, told, iterations = {}, {}, []
     for report in reports:

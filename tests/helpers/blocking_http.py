@@ -1,4 +1,4 @@
-"""Requests that block their thread, for measures of an event loop that must not have the client's work."""
+"""HTTP requests that block their thread, for measurements of an event loop that must not run the client too."""
 
 import http.client
 from urllib.parse import urlsplit

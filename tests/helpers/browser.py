@@ -50,7 +50,7 @@ _LEFT = "Inspected target navigated or closed"
 
 
 class Left(Exception):
-    """The error for a command whose page was left before it answered."""
+    """The error if the page was left before the browser answered a command."""
 
 
 class Tab:
@@ -63,8 +63,8 @@ class Tab:
         """Lines of the console about errors, and uncaught exceptions, since `watch` was called."""
 
     async def command(self, method, **parameters):
-        """Return the result of a command. Errors of the page that come before the result are kept, other events are
-        discarded.
+        """Run a command, and return its result. Until the result comes, errors of the page are stored, and other events
+        are discarded.
         """
         self._last += 1
         await self._socket.send_json({"id": self._last, "method": method, "params": parameters})
@@ -86,7 +86,7 @@ class Tab:
             self.errors.append(event["args"])
 
     async def watch(self):
-        """Begin to keep the errors of pages."""
+        """Begin to store the errors of pages."""
         self.errors.clear()
         await self.command("Runtime.enable")
         await self.command("Log.enable")

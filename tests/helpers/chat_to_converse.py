@@ -66,7 +66,9 @@ def tool(name: str = "look", parameters: Any = None, **more: Any) -> dict[str, A
 
 
 def check(converse: dict[str, Any], caps: Caps, *, stream: bool) -> None:
-    """Check that a request is valid for botocore, for the server, and by Converse's rules for turns."""
+    """Check that a request is accepted by botocore, by the checks that only the server makes, and by Converse's rules
+    for turns.
+    """
     assert_valid(converse, stream=stream)
     assert_turns(converse, caps)
 
@@ -193,7 +195,7 @@ def _deltas(kind: str, value: Any) -> list[dict[str, Any]]:
 
 
 def choice(body: dict[str, Any]) -> dict[str, Any]:
-    """Return the only choice of a reply, with the reply's usage. Missing members of the message are added as empty."""
+    """Return the only choice of a reply, with the reply's usage. Missing fields of the message are added as empty."""
     (only,) = body["choices"]
     message = only["message"]
     return {

@@ -1,7 +1,7 @@
 """Requests for tests of the translation from Chat to Messages, and a check of the translated requests.
 
 The check uses the types of Anthropic's SDK, which are TypedDicts: Pydantic checks the values, and the annotations give
-the allowed members.
+the allowed fields.
 """
 
 from __future__ import annotations

@@ -58,7 +58,9 @@ class Chat:
         return [marked({"role": "tool", "tool_call_id": tool_id, "content": list(parts)}, ttl)]
 
     def joined(self, messages):
-        """Return the user's messages in the form of this dialect. In Chat, each tool result is a separate message."""
+        """Return several messages of the user in the form of this dialect. In Chat, each tool result is a separate
+        message.
+        """
         return messages
 
     def tool(self, name="look", schema=NO_INPUT, description="Looks.", strict=None, ttl=None):
@@ -176,7 +178,7 @@ class Responses(Chat):
         return {"reasoning": {"effort": value}}
 
     def thinking(self, tokens):
-        """Return the members that ask for thinking, as a low effort: the Responses API has no budget of tokens."""
+        """Return the fields that ask for thinking, as a low effort: the Responses API has no budget of tokens."""
         return {"reasoning": {"effort": "low", "summary": "auto"}, "include": ["reasoning.encrypted_content"]}
 
     def read_reply(self, body):

@@ -1,7 +1,7 @@
-"""CPU time as a multiple of that of fixed work in the same run.
+"""CPU time as a multiple of the CPU time of fixed work (the unit), measured in the same run.
 
-CPU time does not contain the time of other processes. But the same work takes several times as much of it while they
-use the caches of the processor, and on a slower machine. A multiple hardly changes.
+CPU time does not include the time of other processes. But on a slower machine, or while other processes use the
+processor's caches, the same work takes several times as much CPU time. The multiple hardly changes.
 """
 
 import gc
@@ -25,7 +25,11 @@ def unit_seconds():
 
 
 def in_units(seconds, before):
-    """Return a CPU time in units. `before` is the unit in seconds just before the work. It is measured again now."""
+    """Return a CPU time as a multiple of the unit.
+
+    `before` are the seconds that the unit took just before the measured work. The unit is measured again now, and the
+    mean of both is used.
+    """
     return 2 * seconds / (before + unit_seconds())
 
 

@@ -58,7 +58,7 @@ def refusal(code):
 
 
 class Empty:
-    """An object without a method of a filter."""
+    """An object that has none of the methods of a filter."""
 
 
 ERRORS = {
@@ -160,7 +160,9 @@ class Played:
         return Counter(note[:2] for note in self.methods[call_id])[name, method]
 
     def used(self, call_id, name, method):
-        """Return the usual behaviour of a filter's method if it was called during a call, or "" if it was not."""
+        """Return the planned behaviour (without faults) of a filter's method, or "" if the method was not called in
+        this call.
+        """
         if not self.count(call_id, name, method):
             return ""
         return self.plans[self.ids[call_id]].filters[name].usual[method]
@@ -173,7 +175,10 @@ class Played:
         return any(method == "replied" and fault in REFUSALS for _, method, fault in self.methods[call_id])
 
     def observer_fault(self, call_id):
-        """Return the fault of the observer; "" also for a call whose client left before a filter was opened."""
+        """Return the fault of the observer, or "" for none.
+
+        The result is also "" if the client left before a filter was opened.
+        """
         number = self.ids.get(call_id)
         return "" if number is None else self.plans[number].observer
 
@@ -195,7 +200,7 @@ class _Script:
         self.texts = 0
 
     def fault(self, method, piece=None):
-        """Return the fault of this call of a method, and note the call."""
+        """Return the fault that a method has this time, and record that the method was called."""
         fault = self.plan.faults.get(method, "")
         if method == "text":
             self.texts += 1

@@ -26,7 +26,7 @@ class Seen(NamedTuple):
 
 
 class EchoProvider:
-    """The address, the requests so far, and the reply to the next ones.
+    """A provider, with its address, the requests so far, and the reply to the next requests.
 
     `reply` is bytes, or a coroutine function that gets the request and the writer.
     """
@@ -87,7 +87,7 @@ async def echo_provider():
 
 
 def whole(body, *headers, status="200 OK"):
-    """Return the bytes of a reply whose length is told."""
+    """Return the bytes of a reply with a `Content-Length`."""
     lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", ""]
     return "\r\n".join(lines).encode() + body
 

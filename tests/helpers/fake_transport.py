@@ -1,4 +1,4 @@
-"""Connections of the gateway over a transport that is a fake, with a clock that a test sets.
+"""Connections of the gateway over a fake transport, with a clock that a test sets.
 
 So tests of deadlines do not wait. They may not use `asyncio.sleep` with a time above 0, because the clock stands still.
 """
@@ -66,7 +66,7 @@ class Log:
 
 
 async def settled():
-    """Let all tasks run until they wait for something else than each other."""
+    """Let all tasks run until each of them waits for something that no other task does."""
     for _ in range(20):
         await asyncio.sleep(0)
 

@@ -24,7 +24,7 @@ FORKING.set_forkserver_preload([__name__])
 
 
 class Forked:
-    """A process with the members of `asyncio.subprocess.Process` that the tests use."""
+    """A process with the attributes and methods of `asyncio.subprocess.Process` that the tests use."""
 
     def __init__(self, process, stdout, stderr):
         self._process = process
@@ -106,7 +106,7 @@ def _run(arguments, folder, variables, *ends):
 
 
 def _print_tasks(*_):
-    """Print where the tasks of all event loops wait. SIGQUIT asks a process that does not end for this."""
+    """Print the stack of each task of every event loop. Tests send SIGQUIT for this to a process that does not end."""
     for task in list(asyncio.tasks._all_tasks):
         if not task.done():
             task.print_stack(file=sys.stdout)

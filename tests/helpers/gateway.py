@@ -67,9 +67,9 @@ class Lines:
         return self.data.count(f'"event":"{event}"'.encode())
 
     async def until(self, event, count=1):
-        """Return the log lines of an event when there are at least `count`.
+        """Wait until there are at least `count` log lines of an event, and return them.
 
-        The log's thread writes them with a delay.
+        The log's thread writes the lines with a delay.
         """
         await eventually(lambda: self.count(event) >= count)
         return self.entries(event)

@@ -1,4 +1,6 @@
-"""Key files of Google service accounts, and private keys that are made once, because that takes a tenth of a second."""
+"""Key files of Google service accounts, and private keys. Each key is made only once, because that takes a tenth of a
+second.
+"""
 
 import json
 from functools import cache
@@ -13,7 +15,7 @@ EMAIL = "vertex@simulated.iam.gserviceaccount.com"
 
 @cache
 def private_key(number=1, bits=2048):
-    """Return an RSA key. Another number is another key."""
+    """Return an RSA key. Different numbers give different keys."""
     return rsa.generate_private_key(public_exponent=65537, key_size=bits)
 
 
@@ -28,7 +30,9 @@ def elliptic_key():
 
 
 def key_file(path, content=None, mode=0o600, **members):
-    """Write a key file with other members, and return its path."""
+    """Write a key file, and return its path. `members` replace fields of `content`, or remove them if the value is
+    None.
+    """
     content = GoogleSim().create_key(EMAIL, private_key()) if content is None else content
     content = {**content, **members}
     path.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))

@@ -1,4 +1,4 @@
-"""HAProxy with the configuration of `deploy/haproxy`, but for the addresses."""
+"""HAProxy with the configuration of `deploy/haproxy`, except for the addresses."""
 
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +13,7 @@ CONFIG = Path(__file__).resolve().parents[2] / "deploy/haproxy/haproxy.cfg"
 async def haproxy(folder, port, gateways, *, without=""):
     """Run HAProxy on a port of this machine, in front of the ports of three gateways. Yield its URL.
 
-    `without` is left out of the configuration. The folder gets the configuration and the log.
+    The text `without` is removed from the configuration. The configuration and the log are written to `folder`.
     """
     text = CONFIG.read_text()
     assert without in text

@@ -31,7 +31,7 @@ class Reset(Exception):
 
 
 class H2(H2Connection):
-    """The client's side of the protocol, which goes on after GOAWAY, as RFC 9113, 6.8, says."""
+    """The client's side of the protocol. It continues after GOAWAY, as RFC 9113, 6.8, says."""
 
     def _receive_goaway_frame(self, frame):
         event = ConnectionTerminated()
@@ -40,7 +40,7 @@ class H2(H2Connection):
 
 
 class Http2Client:
-    """One connection. `reads` is whether the client gives back what it has read of its windows."""
+    """One connection. If `reads` is false, the client does not enlarge its windows after it has read data."""
 
     def __init__(self, reader, writer, window=None, *, reads=True):
         self.reader, self.writer, self.reads = reader, writer, reads
@@ -145,7 +145,9 @@ class Http2Client:
 
 @asynccontextmanager
 async def http2(url="", *, unix="", first=b"", ssl=None, window=None, reads=True):
-    """Yield a connection to the gateway at `url`, or at the unix socket `unix`. The bytes `first` come first."""
+    """Yield a connection to the gateway at `url`, or at the unix socket `unix`. The bytes `first` are sent before the
+    protocol begins.
+    """
     if unix:
         reader, writer = await asyncio.open_unix_connection(unix)
     else:

@@ -11,8 +11,10 @@ PACKAGE = "acme-plugins"
 
 @contextmanager
 def importable(tmp_path, monkeypatch, *packages):
-    """Yield a new folder from which Python imports modules. At the end, the imported modules of `packages` are
-    discarded, and the threads of `packages_mistakes.THREAD` are ended.
+    """Yield a new folder from which Python imports modules.
+
+    At the end, the imported modules of `packages` are discarded, and the threads that they have started
+    (`packages_mistakes.THREAD`) are ended.
     """
     folder = tmp_path / "site"
     folder.mkdir()
@@ -28,7 +30,7 @@ def install(
 ):
     """Install a package with one entry point. An earlier version of it is removed.
 
-    `files` has the sources by their paths. Without it, the only module is `acme_plugin`.
+    `files` has the source of each module, by its path. Without `files`, the only module is `acme_plugin`.
     """
     uninstall(folder, package)
     sources = {"acme_plugin.py": source} if files is None else files

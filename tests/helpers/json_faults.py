@@ -1,4 +1,4 @@
-"""Faults in JSON values: the paths of all members, and copies in which the value at one path is replaced."""
+"""Faults in JSON values: the paths of all fields, and copies in which the value at one path is replaced."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def paths(value: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def changed(value: Any, path: Path, junk: Any) -> Any:
-    """Return a copy in which the value at the path is `junk`. If `junk` is `MISSING`, the member is removed."""
+    """Return a copy in which the value at the path is `junk`. If `junk` is `MISSING`, the field is removed."""
     copy = orjson.loads(orjson.dumps(value))
     inner = copy
     for name in path[:-1]:

@@ -1,6 +1,6 @@
 """A gateway with many providers of one API, each behind a proxy that breaks its exchanges.
 
-All faults use one gateway.
+So one gateway can be used for the tests of all faults.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Lanes:
 async def lanes(flags, count, state, *, read_seconds, more=None, **options):
     """Run a gateway with `count` lanes to simulated providers of each of these compatibility flags.
 
-    `more` are other members of the configuration.
+    `more` has additional fields of the configuration.
     """
     async with AsyncExitStack() as stack:
         simulated = {flag: await stack.enter_async_context(PROVIDERS[flag][0](keys={KEY})) for flag in flags}

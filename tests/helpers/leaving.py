@@ -60,7 +60,9 @@ async def _awaited(work: Awaitable[Any]) -> Any:
 
 
 class Leaving:
-    """Loses the connection of each request to a gateway at the step `at`, and cancels its task again at `again`."""
+    """Loses the connection of each request to a gateway at the step `at`. Cancels the request's task `again` steps
+    later.
+    """
 
     def __init__(self, handler: Callable[[Any], Awaitable[Any]], *, narrow: bool) -> None:
         self._handler = handler
@@ -77,7 +79,7 @@ class Leaving:
         """An event that is set when the last request has ended."""
 
     def begin(self, at: int, again: int) -> None:
-        """Set the steps of the next request at which its connection is lost, and at which it is cancelled again."""
+        """Set the values of `at` and `again` for the next request."""
         self.at, self.again, self.steps = at, again, 0
         self.ended.clear()
 

@@ -1,4 +1,6 @@
-"""A bank of leases in memory, which answers at once (`gateway/money/quotas/leases.py`)."""
+"""A bank in memory, which answers at once. A bank keeps the balances of quotas, and grants leases to gateways
+(`gateway/money/quotas/leases.py`).
+"""
 
 from dataclasses import dataclass, field
 
@@ -46,14 +48,14 @@ class MemoryBank:
         return bucket, self.leases.setdefault(name, {})
 
     def record(self, gateway, charges, now):
-        """Count the charges of a call whose record has arrived: amounts by the bucket's name."""
+        """Charge a call whose record has arrived. `charges` has the amounts, by the names of the buckets."""
         for name, amount in charges.items():
             self.buckets[name].charge(name, amount, now)
             lease = self.leases[name].get(gateway, Lease())
             self.leases[name][gateway] = lease._replace(spent=lease.spent + amount)
 
     def expire(self, now):
-        """Take back the leases of gateways that were not heard of."""
+        """Take back the leases of gateways that have not asked for the duration of a lease."""
         for gateway in [one for one, end in self.ends.items() if end <= now]:
             del self.ends[gateway]
             for name, leases in self.leases.items():

@@ -14,7 +14,7 @@ RESOURCE = {
     "max_tool_calls": (WHOLE_NUMBER, NULL), "store": FLAG, "background": FLAG, "service_tier": TEXT, "metadata": OBJECT,
     "safety_identifier": (TEXT, NULL), "prompt_cache_key": (TEXT, NULL),
 }  # fmt: skip
-"""Required members of a response, with their types."""
+"""Required fields of a response, with their types."""
 STATUSES = {"in_progress", "completed", "incomplete"}
 ITEMS = {
     "message": {"id": TEXT, "status": TEXT, "role": TEXT, "content": LIST},

@@ -15,7 +15,7 @@ OWN_NAMES = {
     "id", "item_id", "call_id", "toolUseId", "responseId", "modelVersion", "model", "created", "created_at", "completed_at", "latencyMs", "p",
     "amazon-bedrock-invocationMetrics",
 }  # fmt: skip
-"""Members that may differ between two equal replies: ids, times, padding, and the name by which a model was called."""
+"""Fields that may differ between two equal replies: ids, times, padding, and the name by which a model was called."""
 _ENDS = {
     "openai_responses": ("response.completed", "response.incomplete"),
     "anthropic_messages": ("message_stop",),
@@ -38,12 +38,12 @@ def error_message(client, body):
 
 
 def events_of(reply):
-    """Return the events of a stream, without the members in `OWN_NAMES`."""
+    """Return the events of a stream, without the fields in `OWN_NAMES`."""
     return [(kind, without_own(data)) for kind, data in read_stream(reply.body, reply.headers["content-type"])]
 
 
 def damaged_events_of(reply):
-    """Return the events of a stream in which some events may be damaged. A damaged event has no members."""
+    """Return the events of a stream in which some events may be damaged. A damaged event has no fields."""
     if "eventstream" in reply.headers["content-type"]:
         buffer = EventStreamBuffer()
         buffer.add_data(reply.body)
@@ -100,7 +100,7 @@ def is_right(wire, reply, *, stream, right=None):
     """Return True for a correct reply and False for an error.
 
     Fail for anything else. `right` is the correct reply if the provider's bytes are undamaged, and None if they may be
-    damaged. If client and provider have the same dialect, damaged members and events are passed on unchanged. If they
+    damaged. If client and provider have the same dialect, damaged fields and events are passed on unchanged. If they
     have the same format, the provider's errors are passed on unchanged too.
     """
     if reply.status >= 400:

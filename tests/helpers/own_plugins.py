@@ -1,4 +1,6 @@
-"""The plugins of this repository alone. Tests compare tables with them, whatever packages are installed."""
+"""The plugins of this repository, without those of installed packages. So installed packages do not affect tests that
+compare tables with the plugins.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""A server that sends prepared replies as bytes, and calls of the client for providers to it."""
+"""A server that sends prepared replies as bytes, and a function that calls it with the gateway's client for providers."""
 
 import asyncio
 import ssl
@@ -16,7 +16,8 @@ REQUEST = UpstreamRequest("POST", "/v1/chat", b'{"a": 1}', headers={"content-typ
 class Server:
     """A server that answers the n-th request with the n-th reply. Further requests get the last reply again.
 
-    `heads` has the head of each request, and `bodies` its body. A reply that is a function gets the writer.
+    `heads` has the head of each request, and `bodies` its body. A reply may also be a function, which is called with
+    the connection's reader and writer.
     """
 
     def __init__(self, *replies):

@@ -1,7 +1,7 @@
 """A PostgreSQL server of the tests' own: a new cluster in a temporary folder, with a Unix socket and no port.
 
-One cluster serves all tests of a process, and each test has a database of its own. PostgreSQL refuses to run as root, so
-root runs it as another user.
+One cluster serves all tests of a process, and each test has a database of its own. PostgreSQL refuses to run as root.
+So if the tests run as root, the server runs as another user.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SETTINGS = {
 
 
 def programs() -> Path | None:
-    """Return the folder with PostgreSQL's programs, or None if there is none. Debian's is not on the path."""
+    """Return the folder with PostgreSQL's programs, or None if there is none. On Debian, the folder is not on the PATH."""
     found = shutil.which("initdb")
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     return Path(found).resolve().parent if found else folders[-1].parent if folders else None
@@ -51,7 +51,7 @@ class Cluster:
     """A PostgreSQL server in a new folder."""
 
     def __init__(self, *, primary: Cluster | None = None) -> None:
-        """Start a new server; with `primary`, a replica of this other one."""
+        """Start a new server. If `primary` is given, the server is a replica of `primary`."""
         self.programs = programs()
         assert self.programs is not None
         self.folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))

@@ -86,7 +86,7 @@ class RandomCalls(RuleBasedStateMachine):
         self.any_left = False
 
     def options(self):
-        """Return more options of `lanes`."""
+        """Return additional options for the function `lanes`."""
         return {}
 
     def _await(self, work):
@@ -198,4 +198,4 @@ class RandomCalls(RuleBasedStateMachine):
         return record["outcome"] == "ok"
 
     async def _check_records(self, records):
-        """Check the records of all calls, by id. By default there is nothing more to check."""
+        """Check the records of all calls, by id. This class checks nothing more. A subclass may."""

@@ -12,9 +12,7 @@ FOLDER = Path(__file__).resolve().parents[3] / "shared" / "recorded-bedrock"
 def exchanges(*operations, status=None):
     """Return the parameters of a test, one for each recorded exchange of these operations.
 
-    If there are none, the test is skipped.
-
-    Exchanges whose request was damaged in the recording are left out.
+    Exchanges whose request was damaged in the recording are left out. If no exchange is left, the test is skipped.
     """
     if not FOLDER.is_dir():
         return [

@@ -65,7 +65,7 @@ def tool(name: str = "look", **more: Any) -> dict[str, Any]:
 
 
 def comparable(response: dict[str, Any]) -> dict[str, Any]:
-    """Return a response without ids and times, in which two equal replies may differ."""
+    """Return a response without ids and times, because these differ even between equal replies."""
     stripped = {key: value for key, value in response.items() if key not in {"id", "created_at", "completed_at"}}
     stripped["output"] = [{key: value for key, value in item.items() if key != "id"} for item in response["output"]]
     return stripped

@@ -1,7 +1,7 @@
 """The second turn of a conversation, in which a client sends the reply back as its SDK does.
 
 A client of Chat or Converse sends back the message, a client of Responses the items, and a client of Messages or Gemini
-the content. SDKs keep members that they do not know.
+the content. SDKs keep fields that they do not know.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BASES = {
 
 
 _HISTORY = {"openai_responses": "input", "gemini_generate_content": "contents"}
-"""The request member that has the history, by dialect. In all other dialects it is `messages`."""
+"""The request field that has the history, by dialect. In all other dialects it is `messages`."""
 
 
 def asked(client):
@@ -70,7 +70,7 @@ def body(client, history):
 
 
 def second_turn(client, upstream, model, whole, events=None, *, then=None, between=(), judged=True):
-    """Return the provider's second request and all members that were reported as dropped.
+    """Return the provider's second request and all fields that were reported as dropped.
 
     `whole` is the provider's first reply, and `events` is the same reply as a stream. If the second request goes to
     another dialect or model than the first one, `then` has this upstream dialect and model. The functions in `between`
@@ -91,7 +91,7 @@ def second_turn(client, upstream, model, whole, events=None, *, then=None, betwe
 
 
 def last_turn(client, upstream, model, replies):
-    """Return the provider's request after several replies, and all members that were reported as dropped.
+    """Return the provider's request after several replies, and all fields that were reported as dropped.
 
     Each reply is an unstreamed body or a list of events.
     """

@@ -7,7 +7,7 @@ from gateway.call.stages import Staged
 
 
 class Given:
-    """A source of given batches, which may come from an asynchronous generator."""
+    """A source that yields given batches. The batches may also come from an asynchronous generator."""
 
     def __init__(self, batches):
         self._batches = batches
@@ -22,5 +22,5 @@ class Given:
 
 
 def through(stage, batches):
-    """Return the batches into which a stage turns other batches, as an asynchronous generator."""
+    """Pass batches through a stage. Return an asynchronous generator of the resulting batches."""
     return Staged(Stream(200, {}, Given(batches), (stage,))).batches

@@ -1,8 +1,9 @@
 """A translator alone, without the plugins of the client's and the provider's API: a client's body becomes an upstream
 body.
 
-`Translator` opens a translation and has a judge check the upstream body. The default judge is the simulated provider's
-rules (`upstream_fault`). A test file may set another judge. `conversion.py` converts through both plugins too.
+`Translator` opens a translation, and calls a function (the judge) that checks the upstream body. By default, the judge
+checks the simulated provider's rules (`upstream_fault`). A test file may set another judge. `conversion.py` converts
+through both plugins too.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def upstream_fault(dialect: str, body: dict[str, Any], caps: Caps, *, stream: bo
 class Translated(NamedTuple):
     translation: Any
     dropped: list[str]
-    """The members that were reported as dropped."""
+    """The fields that were reported as dropped."""
 
     @property
     def body(self) -> Any:
@@ -61,7 +62,7 @@ class Translated(NamedTuple):
 class Translator:
     """The translator between two dialects, with default values for its tests.
 
-    Methods take a client's body, to which the members of `base` are added, and a model. The model is given by its name,
+    Methods take a client's body, to which the fields of `base` are added, and a model. The model is given by its name,
     or by its capabilities if the name does not matter.
     """
 
@@ -141,7 +142,7 @@ class Translator:
         return self.open(body, model, drops, **options).body
 
     def dropped(self, body: dict[str, Any], model: str | Caps | None = None, **options: Any) -> list[str]:
-        """Return the members that were reported as dropped."""
+        """Return the fields that were reported as dropped."""
         return self.open(body, model, **options).dropped
 
     def refusal(self, body: dict[str, Any], model: str | Caps | None = None, **options: Any):

@@ -1,4 +1,4 @@
-"""A cap: each caller has a number of calls a minute. The counts are in memory, so a restart forgets them.
+"""A filter that limits the calls of each caller per minute. The counts are in memory, so a restart forgets them.
 
 "plugins": { "minute_cap": { "calls": 20 } }
 """

@@ -6,7 +6,7 @@
 - Anthropic's SDK for Go has a mode for Bedrock, which sends messages to InvokeModel. If the SDK's base URL ends with
   /bedrock, the SDK sends messages to /bedrock/v1/messages instead. So this plugin has routes below /bedrock too.
 - A beta is an optional feature of the API. A request names its betas in the header `anthropic-beta`.
-- Bedrock's InvokeModel wraps the same bodies for Claude. Its plugin is `bedrock_model_invoke.py`.
+- Bedrock's InvokeModel wraps the same bodies for Claude. The plugin of InvokeModel is `bedrock_model_invoke.py`.
 
 Source: Anthropic's API reference (Messages, Streaming, Errors).
 """

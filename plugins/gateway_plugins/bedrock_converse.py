@@ -114,8 +114,8 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 def _betas(request: ClientRequest, target: Target, drop: Drop) -> dict[str, bytes | None]:
     """Return the change of the body's `additionalModelRequestFields` that removes betas, or {} for no change.
 
-    A beta is an optional feature of Claude that the request names. It is removed if the provider's options drop it, or
-    if the model has refused it. Fields that need a removed beta are removed too.
+    A beta is an optional feature of Claude that the request names. A beta is removed if the provider's options drop it,
+    or if the model has refused it. Fields that need a removed beta are removed too.
     """
     if _MODEL_FIELDS not in request.top or not messages_betas.drops_any(target.options, request.without):
         return {}

@@ -2,8 +2,8 @@
 
 - The path names the model. The same routes exist below /v1beta, /v1 and /v1alpha: the google-genai SDK uses /v1 since
   version 3, and older versions use /v1beta.
-- Every event of a stream is a whole `GenerateContentResponse`. A stream has no terminal event. It is complete if every
-  candidate has a finish reason (`dialects/gemini_generate_content/facts.py`).
+- Every event of a stream is a whole `GenerateContentResponse`. A stream has no terminal event. The stream is complete
+  if every candidate has a finish reason (`dialects/gemini_generate_content/facts.py`).
 
 Source: the Gemini API's reference (Generating content, Counting tokens), and the google-genai SDK.
 """

@@ -106,7 +106,7 @@ def decoder(_request: ClientRequest, _target: Target, _head: Head) -> Decoder:
 
 
 class ResponsesDecoder(sse_api.SseDecoder):
-    """Decodes named events.
+    """Decodes server-sent events, which have names.
 
     An event `error` after the first event is passed to the client, because `response.failed` usually follows. If the
     stream then ends without a terminal event, the problem in `error` is raised.
@@ -151,7 +151,7 @@ def meter(request: ClientRequest, _target: Target, _head: Head) -> Meter:
 
 
 class Encoder(sse_api.SseEncoder):
-    """Encodes named events.
+    """Encodes events as named server-sent events.
 
     Keeps the event `response.created` and the last event, because the events for a failure repeat parts of both.
     """

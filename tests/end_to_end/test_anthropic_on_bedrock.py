@@ -196,7 +196,9 @@ INVOKE = {"anthropic_version": "bedrock-2023-05-31", **MESSAGES}
 
 
 async def test_a_guardrail_of_invoke_reaches_converse_or_is_refused(tmp_path, bedrock_sim):
-    """Check that an InvokeModel client's guardrail is sent to Converse, and is refused by providers without guardrails."""
+    """Check that a guardrail in an InvokeModel request is sent to Converse. If the provider has no guardrails, the
+    request is refused.
+    """
     async with AnthropicSim(keys={KEY}) as simulated:
         own = {
             "baseurl": simulated.url,

@@ -1,4 +1,6 @@
-"""Tests of providers that repeat the gateway's key. It is removed on every conversion, in every place of a reply."""
+"""Tests of providers that repeat the gateway's key. The gateway removes the key on every conversion, in every place of
+a reply.
+"""
 
 import base64
 import json

@@ -1,4 +1,6 @@
-"""Failover through the whole gateway: limits of attempts and time, waits, the error if all fail, and what is left out."""
+"""Tests of failover through the whole gateway: limits of attempts and time, waits, the error if all attempts fail, and
+providers that are left out.
+"""
 
 import asyncio
 import json

@@ -203,8 +203,8 @@ async def test_several_old_processes_end_their_calls_at_once(tmp_path, bedrock_s
 
 
 async def test_a_call_that_begins_in_the_old_process_reserves_in_the_new(tmp_path, bedrock_sim):
-    """Check that a call over a kept connection to the old process is refused after the new process has spent the
-    balance.
+    """Check that the old process, on a connection that a client keeps open, refuses a call after the new process has
+    spent the balance.
     """
     arguments = configuration(tmp_path, bedrock_sim.url, idle_seconds=60)
     document = json.loads((tmp_path / "config.hujson").read_text())

@@ -1,6 +1,7 @@
 """Tests of calls whose client disconnects.
 
-They are recorded and charged like others. If the gateway reads the reply to its end, the charge is the reported usage.
+Such calls are recorded and charged like other calls. If the gateway reads the reply to its end, the charge is the
+reported usage.
 
 Source: BerriAI/litellm#13245. The provider also bills a reply that nobody reads.
 """
@@ -162,7 +163,9 @@ async def test_a_refusal_that_nobody_waits_for_costs_nothing(tmp_path, bedrock_s
 
 
 async def test_a_call_that_is_left_is_not_tried_again(tmp_path, bedrock_sim):
-    """Check that a request is not repeated without the refused beta if the client has disconnected."""
+    """Check a call whose beta the provider refuses, after the client has disconnected: no second request is sent
+    without the beta.
+    """
     refused = scenarios.error("ValidationException", "invalid beta flag")
     bedrock_sim.script(replace(refused, delay=ANSWERS))
     async with limited(tmp_path, bedrock_sim, quota(BUDGET), provider={"flags": ["bedrock_model_invoke"]}) as gw:
@@ -218,7 +221,9 @@ async def test_a_call_that_is_left_before_it_is_sent_costs_nothing(tmp_path):
 
 
 async def test_a_server_without_prices_is_left_at_once(tmp_path):
-    """Check that a reply of a model without a price is not read to its end, so that a local model server can stop."""
+    """Check that a reply of a model without a price is not read to its end, so that a local model server can stop its
+    work.
+    """
     async with OpenAISim(keys={KEY}) as sim:
         sim.default = replace(TEXT, delay=20)
         provider = bedrock(sim.url, models=["my-own"], flags=["openai_chat"])

@@ -32,7 +32,9 @@ CURSORS = "weakref.ReferenceType"
 
 
 async def _remove_cancelled_timers():
-    """Make the event loop remove cancelled timers. It keeps them until they are more than half of all timers."""
+    """Make the event loop remove cancelled timers. The loop keeps cancelled timers until they are more than half of all
+    timers.
+    """
     loop = asyncio.get_running_loop()
     for _ in range(5_000):
         loop.call_later(3600, print).cancel()

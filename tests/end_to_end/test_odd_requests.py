@@ -1,6 +1,6 @@
 """Tests of requests that a provider accepts but strict parsers refuse.
 
-They are passed on unchanged if not translated.
+Such requests are passed on unchanged if they are not translated.
 """
 
 import re

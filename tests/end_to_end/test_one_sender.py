@@ -141,7 +141,7 @@ async def retried(tmp_path, then, path=f"/model/{HAIKU}/invoke"):
 
 @pytest.mark.parametrize("path", [f"/model/{HAIKU}/invoke", f"/model/{HAIKU}/invoke-with-response-stream"])
 async def test_a_second_try_that_reaches_nobody_is_free_as_the_first(tmp_path, path):
-    """Check that a call is free if the provider refuses the first request and cannot be reached for the second."""
+    """Check that a call is free if the provider refuses the first request and cannot be reached for the second one."""
     reply, record, requests = await retried(tmp_path, None, path)
     assert (reply.status, len(requests)) == (503, 1)
     assert (record["attempts"], record["cost_usd"], record["estimated"]) == (1, 0, False)

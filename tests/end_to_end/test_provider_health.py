@@ -1,4 +1,6 @@
-"""The health of providers in a running gateway: circuits open, calls go elsewhere, and people can see why."""
+"""Tests of the health of providers in a running gateway: circuits open, calls go to other providers, and pages show
+why.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quotas and rate limits around real calls: refusals, charges, and balances after a change of the configuration."""
+"""Tests of quotas and rate limits with real calls: refusals, charges, and balances after a change of the configuration."""
 
 import asyncio
 import json
@@ -181,7 +181,7 @@ STREAMS = [
 
 @pytest.mark.parametrize(("path", "body"), STREAMS)
 async def test_an_abandoned_stream_is_charged_but_not_in_full(tmp_path, bedrock_sim, path, body):
-    """Check that a stream is charged if its client disconnects, but less than the maximum."""
+    """Check that a stream whose client disconnects is charged, but less than the maximum."""
     bedrock_sim.default = replace(TEXT, gate=(held := Gate()))
     async with limited(tmp_path, bedrock_sim, quota(10**9)) as gw:
         async with gw.session.post(gw.url + path, json=body) as response:

@@ -1,6 +1,6 @@
 """Tests of a Responses stream that fails after its beginning.
 
-Its last events continue the numbering and have valid types.
+The last events of the stream continue the numbering and have valid types.
 
 The stream is the provider's own Responses stream, or translated from each other dialect.
 """

@@ -1,7 +1,7 @@
 """Tests of the upgrade and the rollback of `deploy/upgrade.md`, under load, with the commands of the page.
 
-The older release is this checkout. The newer one is the same with another version and, where a test says so, one more
-migration of the database. Both are installed in one place, one after the other, as pip does it.
+The older release is this checkout. The newer release is the same code with another version number and, in some tests,
+one more migration of the database. Both are installed in one place, one after the other, as pip does it.
 """
 
 import asyncio

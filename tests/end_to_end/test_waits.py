@@ -33,7 +33,7 @@ def sdks():
 
 
 def sdk_seconds(sdks, headers):
-    """Return the seconds to wait that both SDKs read from a reply. They must agree."""
+    """Return the seconds to wait that both SDKs read from a reply. Check that the SDKs agree."""
     read = {name.lower(): value for name, value in headers.items()}
     (seconds,) = {client._parse_retry_after_header(read) for client in sdks}
     return seconds

@@ -1,6 +1,6 @@
 """Tests of clients that disconnect at every step of the gateway's work on their request (`tests/helpers/leaving.py`).
 
-- Each request has one record. It counts as sent if, and only if, the provider has received a byte of it.
+- Each request has one record. The request counts as sent if, and only if, the provider has received a byte of it.
 - A client that leaves is no failure of the provider (QuantumNous/new-api#7133).
 - No task, connection, reserved byte or reservation is left, even if the task is cancelled again while it cleans up
   (BerriAI/litellm#27955, BerriAI/litellm#28160).

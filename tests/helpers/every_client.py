@@ -88,7 +88,9 @@ def head(content_type):
 
 @asynccontextmanager
 async def gated(state, plays, *, calls_in_flight=None, **options):
-    """Yield a gateway, and its providers by compatibility flag. `plays[flag]` writes the replies of a provider."""
+    """Yield a gateway, and its providers by compatibility flag. `plays` has, for each flag, a function that writes the
+    replies of the flag's provider.
+    """
     own = {"cost_basis": None, "calls_in_flight": calls_in_flight}
     async with AsyncExitStack() as stack:
         peers = {flag: await stack.enter_async_context(raw_provider(plays[flag])) for flag in plays}

@@ -1,6 +1,7 @@
 """Connections of the gateway over a fake transport, with a clock that a test sets.
 
-So tests of deadlines do not wait. They may not use `asyncio.sleep` with a time above 0, because the clock stands still.
+So tests of deadlines do not wait. Such tests may not use `asyncio.sleep` with a time above 0, because the clock stands
+still.
 """
 
 import asyncio

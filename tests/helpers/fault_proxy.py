@@ -35,7 +35,7 @@ class Fault:
 
     @property
     def mask(self) -> int:
-        """The bit that a corruption inverts in the byte at `at`. It differs between neighbouring bytes."""
+        """The bit that a corruption inverts in the byte at `at`. The bit differs between neighbouring bytes."""
         return 1 << (self.at % 7)
 
 

@@ -83,7 +83,7 @@ class Gate(RunningGateway):
         self.lines = lines
 
     async def sessions(self):
-        """Return the sessions after all records have reached the store."""
+        """Wait until all records have reached the store. Return the sessions."""
         await self.running.gateway.follower.flush()
         return (await (await self.get("/api/sessions")).json())["sessions"]
 
@@ -128,8 +128,8 @@ def bedrock(url, *, flags=("bedrock_model_invoke", "bedrock_converse"), models=(
 def built_in():
     """Return the registry of the built-in plugins.
 
-    It is made once, because that takes 20 ms and the registry does not change. Hooks are reported as slow only after
-    many seconds, so that a busy test machine causes no reports.
+    The registry is made only once, because that takes 20 ms and the plugins do not change. Hooks are reported as slow
+    only after many seconds, so that a busy test machine causes no reports.
     """
     registry = discover()
     for hook in registry.hooks():

@@ -79,7 +79,7 @@ class Http2Client:
         self.changed.set()
 
     async def until(self, check):
-        """Wait until `check` returns something true, and return it."""
+        """Wait until `check` returns a true value, and return this value."""
         async with asyncio.timeout(10):
             while not (result := check()):
                 self.changed.clear()

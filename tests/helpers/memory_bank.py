@@ -55,7 +55,7 @@ class MemoryBank:
             self.leases[name][gateway] = lease._replace(spent=lease.spent + amount)
 
     def expire(self, now):
-        """Take back the leases of gateways that have not asked for the duration of a lease."""
+        """Take back the leases of gateways that have not sent a request for the duration of a lease (`lease_ns`)."""
         for gateway in [one for one, end in self.ends.items() if end <= now]:
             del self.ends[gateway]
             for name, leases in self.leases.items():

@@ -1,8 +1,8 @@
 """Test plugins whose hooks fail in a way that the test chooses, and the folder in which the gateway finds them.
 
-Their format is Chat Completions under other names. `acme` is the clients' compatibility flag. A provider of `acme` is
-native, a provider of `acme_envelope` has the same dialect, and a provider of `acme_upstream` is reached by the
-translator `acme__acme_upstream`.
+The plugins' format is Chat Completions under other names. `acme` is the clients' compatibility flag. A provider of
+`acme` is native, a provider of `acme_envelope` has the same dialect, and a provider of `acme_upstream` is reached by
+the translator `acme__acme_upstream`.
 """
 
 import asyncio

@@ -128,7 +128,7 @@ class Cluster:
         return f"postgresql://irisgate@/{address.database}?host={self.folder}"
 
     def give(self, file: Path, name: str) -> None:
-        """Copy a file to the folder of the data, where only the server may read it."""
+        """Copy a file to the server's data folder, where only the server may read it."""
         copied = self.data / name
         shutil.copy(file, copied)
         copied.chmod(0o600)
@@ -168,7 +168,7 @@ def cluster() -> Cluster:
 def kept_in_postgres(address: Address | None = None, **options: Address) -> Callable[..., Any]:
     """Return a function that opens a store in a new database, or in the database at `address`.
 
-    Its argument is the id of the journal.
+    The function's argument is the id of the journal.
     """
     address = address or cluster().address()
     # it needs asyncpg

@@ -23,7 +23,8 @@ class Raw:
     async def open(cls, host, port, *, first=b"", local=None):
         """Open a connection.
 
-        `first` is sent before HTTP. `local` is the local port, which another connection may just have used.
+        The bytes `first` are sent before the first request. `local` is the local port, which another connection may
+        just have used.
         """
         opened = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         opened.setblocking(False)
@@ -47,7 +48,7 @@ class Raw:
         return self.writer.get_extra_info("sockname")[1]
 
     async def ask(self, path, body=None, *, method=None, host="127.0.0.1", headers=()):
-        """Return the reply: the status, the headers by lower-case name, and the body."""
+        """Send a request. Return the reply's status, its headers by lower-case name, and its body."""
         data = b"" if body is None else json.dumps(body).encode() if isinstance(body, dict | list) else body
         lines = [f"{method or ('GET' if body is None else 'POST')} {path} HTTP/1.1", f"Host: {host}"]
         lines += [f"{name}: {value}" for name, value in headers]

@@ -19,5 +19,5 @@ def text(path):
 
 
 def trees(paths):
-    """Return the syntax trees by path. They are not cached, because the trees of `SOURCES` take 70 MB."""
+    """Return the syntax trees by path. The trees are not cached, because the trees of `SOURCES` take 70 MB."""
     return {path: ast.parse(text(path)) for path in paths}

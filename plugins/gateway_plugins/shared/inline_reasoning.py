@@ -222,7 +222,7 @@ def _overlap(text: str, tag: str) -> int:
 
 
 class Create(Protocol):
-    """The signature of the constructors of reply readers (`dialects/<dialect>/walk.py`)."""
+    """The type of the constructors of reply readers (`dialects/<dialect>/walk.py`)."""
 
     def __call__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> Reader: ...
 

@@ -1,4 +1,4 @@
-"""Reading of the pages of a provider's list of models, for the hook `discover_models`.
+"""Reads the pages of a provider's list of models, for the hook `discover_models`.
 
 The path and the fields of each API's list are in the files of that API.
 """

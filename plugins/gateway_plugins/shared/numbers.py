@@ -94,7 +94,7 @@ CHAT: Final[Mapping[str, Check]] = {
 
 
 def members(top: Members, checks: Mapping[str, Check]) -> dict[str, float]:
-    """Check the numbers in the request's top-level fields that `checks` names. Return those that have an effect.
+    """Check the numbers in the request's top-level fields that `checks` names. Return the numbers that have an effect.
 
     A number has no effect if its check returns None, as for a penalty of 0.
     """
@@ -102,7 +102,7 @@ def members(top: Members, checks: Mapping[str, Check]) -> dict[str, float]:
 
 
 def checked(checks: Mapping[str, Check], values: Mapping[str, Any], at: Mapping[str, str]) -> dict[str, float]:
-    """Check the numbers in `values`, and return those that have an effect. Names without a check are left out.
+    """Check the numbers in `values`, and return the numbers that have an effect. Names without a check are left out.
 
     `checks` has the check for each name. `at` has the JSON pointers of values that are not at the top level of the
     request.

@@ -4,7 +4,7 @@
   mapping from these classes: `mappings/plain_to_*.py`.
 - `at` is the JSON pointer of a value in the client's body.
 - The readers are the modules `read` and `read_options` of each dialect.
-- Requests of Messages and Converse can say more than these classes can hold. They are mapped directly to each
+- Requests of Messages and Converse can say more than these classes can hold. Such requests are mapped directly to each
   provider's dialect, block by block.
 """
 

@@ -6,9 +6,9 @@ The tag names the model family that made the thinking. This model family is call
   use it.
 - The client stores the signature or data and sends it back unchanged in the next turn. So the gateway puts the maker
   before the signature or data: `irisgate1:<maker>:<value>`.
-- Claude's signatures are valid at every provider of Claude (Anthropic's guide to extended thinking). They get no tag,
-  so that a client can continue a conversation without this gateway. Older conversations may have a tag before Claude's
-  signatures. Such a tag is still read.
+- Claude's signatures are valid at every provider of Claude (Anthropic's guide to extended thinking). Claude's
+  signatures get no tag, so that a client can continue a conversation without this gateway. Older conversations may have
+  a tag before Claude's signatures. Such a tag is still read.
 - Some providers require thinking back in another form than a signature. For these providers, the tag names the form:
   `irisgate1:<maker>+<form>:<value>`. The module that knows the form encodes the value. A reader that expects a
   different form treats the value as if another model family had made it.

@@ -42,7 +42,9 @@ VALUES: Final = frozenset({"const", "enum", "default", "examples", "example"})
 
 
 def inline_references(schema: Any, at: str, drop: Drop) -> Any:
-    """Return the schema without definitions and references. `at` is the JSON pointer of the schema."""
+    """Return the schema with each reference replaced by its definition, and without the definitions themselves. `at` is
+    the JSON pointer of the schema.
+    """
     return Inliner(schema, drop).schema(schema, at, ()) if isinstance(schema, dict) else schema
 
 

@@ -140,8 +140,8 @@ class Reader(Protocol):
         """Read the body of a whole reply, and pass its parts to `writer`. Raises `BadFrame` if it is not valid."""
 
     def end(self, writer: Writer, marks: Marks) -> None:
-        """Pass the token counts to the writer, if the provider reported any. This is called once, at the end of the
-        reply.
+        """Pass the token counts to the writer, if the provider reported any. This method is called once, at the end of
+        the reply.
 
         `marks` are the cache marks (`cache_control`, `cachePoint`) of the request to the provider.
         """

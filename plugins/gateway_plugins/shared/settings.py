@@ -1,10 +1,10 @@
 """The parameters in a client's request, and the settings that are sent to the provider. All conversions use them.
 
 - The reader of the client's dialect creates `Parameters`, with the JSON pointers of the client's request.
-- `decide` turns the parameters into `Settings` that the model and the provider's dialect support. Because
-  all conversions use `decide`, they all report the same parameters as dropped.
-- `plan` decides only on thinking and the output limit. Some conversions need both before they can write the tools. They
-  call `plan` first, and pass the result to `decide`.
+- `decide` turns the parameters into `Settings` that the model and the provider's dialect support. Because all
+  conversions use `decide`, they all report the same parameters as dropped.
+- `plan` decides only on thinking and the output limit. Some conversions need both before they can write the tools.
+  These conversions call `plan` first, and pass the result to `decide`.
 - The provider's dialect writes the settings into the body.
 
 No field of a body is read or written here. Thinking is in `thinking.py`.
@@ -121,7 +121,9 @@ def decide(
 
 
 def caps_beside(caps: Caps, planned: Plan) -> Caps:
-    """Return the model's capabilities while it thinks as planned. Some models then cannot be forced to call tools."""
+    """Return the capabilities that the model has while it thinks as planned. Some models cannot be forced to call tools
+    then.
+    """
     return replace(caps, forced_tool_choice=can_force(caps, thinks=planned.thinks))
 
 

@@ -87,6 +87,6 @@ def _is_utf8(payload: bytes) -> bool:
 
 
 def _is_escape(payload: bytes, at: int) -> bool:
-    """Return whether the backslash at `at` begins an escape. It does not if another backslash escapes it."""
+    """Return whether the backslash at `at` begins an escape. A backslash that is itself escaped does not."""
     before = payload[:at]
     return (len(before) - len(before.rstrip(b"\\"))) % 2 == 0

@@ -1,7 +1,7 @@
 """The thinking (reasoning) that a client requests, and the thinking that the gateway then requests from the model.
 
-- The reader of the client's dialect creates a `ThinkingRequest`. It is the same for all dialects, except for its JSON
-  pointers.
+- The reader of the client's dialect creates a `ThinkingRequest`. The request has the same form for all dialects, except
+  for its JSON pointers.
 - `plan_thinking` turns the request into a `ThinkingPlan` that the model supports. Every conversion reports the same
   unsupported parts of the request as dropped.
 - The provider's dialect writes the plan into the body: `dialects/bedrock_converse/options.py`,

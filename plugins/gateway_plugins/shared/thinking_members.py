@@ -119,8 +119,8 @@ MEMBERS: Final = frozenset(_READERS)
 def read_thinking(values: Mapping[str, Any], at: str, drop: Drop, *, efforts: Mapping[str, Any]) -> ThinkingRequest:
     """Return the thinking that a request demands.
 
-    `values` are the fields of the object at the JSON pointer `at`. `efforts` are efforts that the client sets
-    elsewhere, by their JSON pointers. These take precedence over the efforts in `values`.
+    `values` are the fields of the object at the JSON pointer `at`. `efforts` are efforts that the client sets in other
+    fields, by the JSON pointers of these fields. They take precedence over the efforts in `values`.
     """
     wishes = [wish for place, value in efforts.items() if value is not None for wish in _effort(value, place, drop)]
     for name, reader in _READERS.items():

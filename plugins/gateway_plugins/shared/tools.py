@@ -200,8 +200,9 @@ def tool_schema(schema: Any, name: str, at: str, drop: Drop = lambda _: None) ->
     """Return a tool's input schema in a form that providers accept.
 
     Providers accept a schema whose top level has type object, and no anyOf, oneOf, allOf or $ref (pi#8279). The schemas
-    under these keywords are merged into one object schema. It allows every input that the client's schema allows. If it
-    also allows other inputs, this is reported as dropped. `at` is the JSON pointer of the schema.
+    under these keywords are merged into one object schema. This object schema allows every input that the client's
+    schema allows. If it also allows other inputs, the difference is reported as dropped. `at` is the JSON pointer of
+    the schema.
     """
     if schema is None:
         return {"type": "object", "properties": {}}

@@ -1,5 +1,5 @@
-"""Tests of Converse's replies as Chat: streamed and other replies agree, thinking comes back, and recordings are
-read.
+"""Tests of Converse replies that are translated to Chat: streamed and unstreamed replies agree, thinking comes back,
+and recorded replies are read.
 """
 
 from __future__ import annotations
@@ -123,7 +123,9 @@ def test_defect_18_a_call_without_arguments_has_an_empty_object():
     ],
 )  # fmt: skip
 def test_defects_33_34_35_every_stop_reason_is_mapped_and_shown(native, reason):
-    """Check that every stop reason becomes a finish reason of Chat, and that the reply also has the native one."""
+    """Check that every stop reason becomes a finish reason of Chat, and that the reply also has the provider's own
+    reason.
+    """
     reply = both([{"text": "Hello"}], native)
     assert (reply["finish_reason"], reply["native_finish_reason"]) == (reason, native)
 

@@ -339,7 +339,9 @@ def test_defect_46_a_cache_point_moves_before_a_text_document():
 
 
 def test_too_many_cache_points_drop_the_earliest_messages():
-    """Check that if there are too many cache points, those of the earliest messages are reported as dropped."""
+    """Check that if a request has too many cache points, the cache points of the earliest messages are reported as
+    dropped.
+    """
     marked = [user([{"type": "text", "text": "Hi", "cache_control": CACHE}])] * 5
     body = {"messages": [{"role": "system", "content": "S", "cache_control": CACHE}, *marked]}
     assert dropped(body) == ["/messages/1/content/0/cache_control", "/messages/2/content/0/cache_control"]

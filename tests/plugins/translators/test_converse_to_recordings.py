@@ -27,7 +27,7 @@ def text_of(value):
 
 
 def said(exchange):
-    """Return the texts of the client that must reach the model."""
+    """Return the texts in the client's request that must reach the model."""
     return [
         block["text"]
         for message in exchange["request"]["messages"]

@@ -1,4 +1,6 @@
-"""Tests that both conversions of Chat to Claude, through Converse and through Messages, send and report the same."""
+"""Tests that both conversions of Chat to Claude, through Converse and through Messages, send the same request and
+report the same losses.
+"""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def is_number(value):
 
 
 def read(dialect, value):
-    """Return the value as the dialect reads it. Google's dialect reads a number in a string."""
+    """Return the value as the dialect reads it. In Google's dialect, a string with a number is read as this number."""
     if dialect != "gemini_generate_content" or not isinstance(value, str):
         return value
     with suppress(orjson.JSONDecodeError):

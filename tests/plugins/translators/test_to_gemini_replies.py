@@ -1,4 +1,4 @@
-"""Tests of Gemini's replies for clients of the other dialects: signatures come back, stop reasons, blocked prompts,
+"""Tests of Gemini's replies for clients of the other dialects: returned signatures, stop reasons, blocked prompts,
 counts.
 """
 

@@ -167,7 +167,7 @@ def selection(
 def remove_dropped(names: Iterable[str], options: Settings, drop: Drop, *, without: Collection[str] = ()) -> list[str]:
     """Return the betas that the configuration does not drop and that the provider has not refused (`without`).
 
-    This does not check whether the provider's API accepts the returned betas.
+    The function does not check whether the provider's API accepts the returned betas.
     """
     selected, own = [], _corrections(options)
     for name in names:

@@ -1,6 +1,7 @@
 """Changes the parameters of a Messages request so that the model accepts them.
 
-- Only requests that are not translated are changed. Their client and provider both use the Messages API or InvokeModel.
+- Only requests that are not translated are changed. The client and the provider of such a request both use the Messages
+  API or InvokeModel.
 - Translated requests stay unchanged, because their translation has already followed the same rules.
 - `shared/settings.py` and `shared/thinking.py` make the decisions. This module reads the client's fields and writes the
   result. Only fields with a changed value are rewritten.
@@ -41,7 +42,7 @@ _FORCED: Final = ("any", "tool")
 def apply(edited: EditedMembers, target: Target, given: Collection[str], drop: Drop, *, on_bedrock: bool) -> list[str]:
     """Change the fields of a request so that the model accepts them. Return the betas that the new fields need.
 
-    `given` are the betas that the client names. `on_bedrock` is true if the request goes to Bedrock. There, fewer
+    `given` are the betas that the client names. `on_bedrock` is true if the request goes to Bedrock. On Bedrock, fewer
     models support JSON schemas and strict tools than in Anthropic's own API. Raises `Refused` for a malformed sampling
     parameter or thinking budget.
     """
@@ -222,7 +223,7 @@ def _sampling(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) ->
 
 
 def system_blocks(value: Any) -> list[Any]:
-    """Return the field `system` as blocks."""
+    """Return the field `system` as a list of blocks."""
     if isinstance(value, str):
         return [{"type": "text", "text": value}] if text(value).strip() else []
     return value if isinstance(value, list) else []

@@ -115,7 +115,7 @@ def _tool(raw: Any, at: str, drop: Drop) -> Tool:
 
 
 def ttl(top: Members, drop: Drop) -> Ttl:
-    """Return the lifetime in the top-level `cache_control`. It applies to the whole prompt."""
+    """Return the lifetime in the top-level `cache_control`. This field applies to the whole prompt."""
     return ttl_of({"cache_control": member(top, "cache_control")}, "", drop)
 
 

@@ -85,7 +85,7 @@ def choose(
 def _unoffered(messages: Sequence[Block]) -> Body:
     """Return definitions of the tools that earlier messages call, and the tool choice `none`.
 
-    This is for a request that offers no tools. Without the definitions, the API would refuse the calls
+    The function is for requests that offer no tools. Without the definitions, the API would refuse the calls
     (agentgateway#2192).
     """
     called = {

@@ -118,7 +118,7 @@ class Reports:
     def begin(self, report: Any) -> None:
         """Add the `usage` of `message_start`.
 
-        Its output count is only a guess. The guess is used if no later report has an output count.
+        The output count in this event is only a guess. The guess is used if no later report has an output count.
         """
         usage = mapping(report)
         if not self._has_output:

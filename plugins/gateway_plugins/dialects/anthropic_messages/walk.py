@@ -68,7 +68,9 @@ _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
 
 
 class Reader:
-    """Reads one reply. Each signature, except Claude's, gets a tag with the model's family (`shared/reasoning.py`)."""
+    """Reads one reply. Each signature of thinking, except Claude's, gets a tag with the model's family
+    (`shared/reasoning.py`).
+    """
 
     def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)

@@ -131,7 +131,7 @@ def _betas(request: ClientRequest, target: Target, edited: EditedMembers, drop: 
     - Betas that the configuration drops, or that Bedrock has refused before, are left out.
     - A beta of the header is also left out if Bedrock does not accept it.
     - If the header has the beta for interleaved thinking, the beta is sent only if the request has a thinking budget
-      and tools. It has no effect otherwise. In the body, this beta is always kept
+      and tools. Without these, the beta has no effect. In the body, this beta is always kept
       (`dialects/anthropic_messages/betas.json`).
     """
     options, without = target.options, request.without

@@ -1,6 +1,6 @@
 """Finds the texts in InvokeModel bodies of an unknown dialect. Every string counts as a text.
 
-It is not known which fields have text. So a filter gets all strings.
+The gateway does not know which fields have text. So a filter gets all strings.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Sets the gateway's own cache points (`cachePoint`) in a Converse body.
 
-The rules are in `shared/auto_cache.py`. A cache point is a separate block after the text, file or tool to cache. It
-must not directly follow thinking, or a document that is not a PDF (opencode#17300). Cache points are inserted into the
-JSON text, so that no other byte of the body changes.
+The rules are in `shared/auto_cache.py`. A cache point is a separate block after the text, file or tool to cache. A
+cache point must not directly follow thinking, or a document that is not a PDF (opencode#17300). Cache points are
+inserted into the JSON text, so that no other byte of the body changes.
 """
 
 from __future__ import annotations

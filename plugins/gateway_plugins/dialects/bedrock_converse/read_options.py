@@ -2,7 +2,7 @@
 
 Malformed values and unknown fields are treated as in `read.py`.
 
-- `additionalModelRequestFields` has fields of the model's own API. They are called extra fields here.
+- `additionalModelRequestFields` has fields of the model's own API. These fields are called extra fields here.
 - Several model families have their own extra fields for thinking, effort or top_k. All of them are read here, because
   the client may send the fields of one family while a model of another family answers.
 - Each translation has a table of the other extra fields that it passes on.

@@ -110,8 +110,8 @@ def tool_config(
 
     - `history` has the names of the tools that earlier messages call. Converse requires `toolConfig` for such messages,
       even if the request offers no tool (vercel/ai#7528). In that case, `toolConfig` has the tools in `history`.
-    - Converse has no tool choice "none". It is sent in Claude's own field `tool_choice`, if the model accepts this
-      field.
+    - Converse has no tool choice "none". The choice is sent in Claude's own field `tool_choice`, if the model accepts
+      this field.
 
     `thinks` is true if the model thinks in Anthropic's form. Some models then refuse a forced tool choice.
     """

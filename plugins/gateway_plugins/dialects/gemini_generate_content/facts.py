@@ -1,7 +1,8 @@
 """Names of fields and finish reasons, and a reader of a reply's facts (usage, stop reason, called tools).
 
 - A stream has chunks of one kind (`CHUNK`). Each chunk is a whole `GenerateContentResponse`.
-- A stream has no terminal event. It is complete if every candidate has a finish reason, or if the prompt was blocked.
+- A stream has no terminal event. The stream is complete if every candidate has a finish reason, or if the prompt was
+  blocked.
 - A part is thinking if its `thought` is true. Any part may have a signature (`thoughtSignature`).
 
 Sources: the Gemini API's reference (GenerateContentResponse, Candidate), and the google-genai SDK's types.

@@ -94,7 +94,7 @@ def repeated(value: Any, at: str) -> list[tuple[Any, str]]:
 
 
 def enum_value(value: Any, at: str, known: Mapping[str, str]) -> str:
-    """Return the gateway's name for Google's enum value, or "" for null. Upper and lower case are the same.
+    """Return the gateway's name for Google's enum value, or "" for null. Upper and lower case are not distinguished.
 
     `known` maps Google's names to the gateway's names. Raises `Refused` for a value that is not in `known`.
     """

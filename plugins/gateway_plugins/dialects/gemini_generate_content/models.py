@@ -33,6 +33,6 @@ _OLDER: Final = (
 
 
 def generation(model: str) -> Generation:
-    """Return the rules for a model. Its id may come after a path, as in `models/gemini-2.5-pro`."""
+    """Return the rules for a model. The model's id may come after a path, as in `models/gemini-2.5-pro`."""
     name = model.rpartition("/")[2]
     return next((rules for glob, rules in _OLDER if fnmatchcase(name, glob)), _CURRENT)

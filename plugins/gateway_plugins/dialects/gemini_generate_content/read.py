@@ -1,6 +1,6 @@
 """Readers of `contents` and `systemInstruction` of a generateContent request.
 
-They return values of `shared/plain_request.py`.
+The readers return values of `shared/plain_request.py`.
 
 - Consecutive contents of the model become one message, because google-genai stores each chunk of a stream as a content.
   Consecutive texts of the model become one text.

@@ -2,7 +2,7 @@
 
 - References are replaced by their definitions. Gemini refuses other keywords beside `$ref`, and refuses definitions in
   some positions (anomalyco/opencode#12295, google-gemini/gemini-cli#13326).
-- Gemini does not read `const`. It becomes an `enum` with one value.
+- Gemini does not read `const`. So `const` becomes an `enum` with one value.
 - Gemini refuses null and "" in `enum` (router-for-me/CLIProxyAPI#4545, anomalyco/opencode#33316).
 - Gemini ignores `allOf`, so its parts are merged.
 - Gemini reads only objects as schemas. The schema `true` becomes `{}`. A property or an alternative that is `false` is

@@ -212,7 +212,7 @@ _FILES: Final = {"image_url": _image, "file": _file, "input_audio": _audio}
 
 
 def _thinking(raw: dict[str, Any], message: str) -> Iterator[tuple[Reasoning, int, int]]:
-    """Yield the blocks in `thinking_blocks`. The client copied them from an earlier reply.
+    """Yield the thinking blocks in `thinking_blocks`, which the client copied from an earlier reply.
 
     Each block comes with the number of characters of text before it, and the number of tool calls before it.
     """

@@ -213,9 +213,9 @@ class Reports:
 def _charged(usage: Mapping[str, Any]) -> int | None:
     """Return the amount in nanodollars that the provider charges, or None if it reports no amount.
 
-    OpenRouter may call another provider with the user's own key. Then OpenRouter charges a fee, the other provider
-    charges the rest, and the amount is the sum. OpenRouter's credits are US dollars (OpenRouter's documentation, usage
-    accounting).
+    OpenRouter may call another provider with the user's own key. In this case, OpenRouter charges a fee, the other
+    provider charges the rest, and the amount is the sum. OpenRouter's credits are US dollars (OpenRouter's
+    documentation, usage accounting).
     """
     amounts = [usage.get("cost")]
     if usage.get("is_byok") is True:

@@ -182,7 +182,7 @@ class Stream(Whole):
         self._end()
 
     def _end(self) -> None:
-        """Write the last event, once. This is called when the usage comes, and again at the end of the stream.
+        """Write the last event, once. This method is called when the usage comes, and again at the end of the stream.
 
         Do nothing before `finish`, because usage does not end the reply: some servers report it with every chunk.
         """

@@ -77,8 +77,8 @@ class Message(Item):
         self._event("response.refusal.delta", {"delta": piece})
 
     def citation(self, citation: Citation) -> None:
-        """Add a citation. Its event contains the length of the whole text, and is therefore sent at the end of the
-        text.
+        """Add a citation. The event of a citation contains the length of the whole text, and is therefore sent at the
+        end of the text.
         """
         self._open("output_text", {"text": "", "annotations": [], "logprobs": []})
         self._citations.append(citation)

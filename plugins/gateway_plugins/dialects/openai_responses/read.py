@@ -1,4 +1,4 @@
-"""Readers of `instructions` and `input` in a Responses request. They return values of `shared/plain_request.py`.
+"""Readers of `instructions` and `input` in a Responses request. The readers return values of `shared/plain_request.py`.
 
 - The items of one assistant turn, such as reasoning, text and tool calls, become one message.
 - A malformed value is refused with a 400 that names the field.

@@ -120,8 +120,8 @@ class _Offered(msgspec.Struct):
     def _add(self, origin: Origin, tool: Tool) -> None:
         """Add a tool.
 
-        If a tool with the same flat name was added before, the new tool is ignored or refused. It is ignored if it
-        comes from an item of `input`, such as the output of a tool search. For any other tool, raises `Refused`.
+        If a tool with the same flat name was added before, the new tool is ignored or refused. The new tool is ignored
+        if it comes from an item of `input`, such as the output of a tool search. For any other tool, raises `Refused`.
         """
         if tool.name in self.origins and tool.at.startswith(_CONVERSATION_AT):
             return

@@ -1,4 +1,4 @@
-"""Tests of the requests that Bedrock gets about jobs, and of the hosts that get them."""
+"""Tests of the requests that Bedrock gets about jobs, and of the hosts to which these requests are sent."""
 
 import json
 

@@ -94,7 +94,9 @@ async def test_quotas_and_records_agree_over_any_failures(tmp_path):
 
 
 async def sent_call(gw, waits):
-    """Make a call that waits at the provider `waits` until the client leaves. Return what the journal says of it."""
+    """Make a call that waits at the provider `waits` until the client leaves. Return the entry of the open call, which
+    the store has got from the journal.
+    """
     waits.default = replace(TEXT, delay=60)
     sending = asyncio.create_task(gw.post("/v1/chat/completions", chat(stream=True)))
     await eventually(lambda: waits.requests)

@@ -168,8 +168,9 @@ async def test_calls_of_an_old_process_that_is_killed_are_lost(tmp_path, bedrock
 
 
 async def test_calls_of_the_old_process_outlive_a_new_process_that_is_killed(tmp_path, bedrock_sim):
-    """Check that a third process records and charges calls of the first one, whether they ended before or after it
-    began.
+    """Check that the calls of the first process are recorded and charged by the third process.
+
+    This also applies to calls that end after the third process has begun. The second process is killed.
     """
     arguments = configuration(tmp_path, bedrock_sim.url)
     async with family(tmp_path, *arguments) as gateway:

@@ -47,7 +47,7 @@ async def test_without_a_free_descriptor_calls_fail_in_their_format(tmp_path, be
 
 
 def unwritable_folder(state):
-    """Put a file in place of the journal's folder, so that no file can be created in it."""
+    """Put a file in place of the journal's folder, so that the journal cannot create files."""
     (state / "journal").rename(state / "away")
     (state / "journal").touch()
 

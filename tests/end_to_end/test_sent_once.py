@@ -64,7 +64,7 @@ async def test_a_connection_that_was_closed_while_idle_fails_no_call(tmp_path):
 
 @pytest.mark.parametrize("place", ["after the head", "after half of the request", "after all"])
 async def test_a_large_request_is_sent_once_too(tmp_path, place):
-    """Check that a body that needs several writes is not sent twice either."""
+    """Check that a body that needs several writes is not sent twice."""
     posts, statuses, records, _ = await called(tmp_path, place, "native", size=3_000_000)
     assert sum(record["attempts"] for record in records) == posts == CALLS
     assert 0 < sum(status == 200 for status in statuses) < CALLS

@@ -1,5 +1,7 @@
-"""Tests of workers and of the keeper (the main process of a gateway with workers) that are killed or replaced under
-load: no call is lost or charged twice.
+"""Tests in which workers, or the keeper (the main process of a gateway with workers), are killed or replaced under
+load.
+
+No call may be lost or charged twice.
 """
 
 import asyncio

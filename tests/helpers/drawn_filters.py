@@ -47,7 +47,7 @@ api = 1
 
 
 class Awaitable:
-    """A result that is awaitable although the method must not return one."""
+    """An awaitable, as the wrong result of a method that must not return an awaitable."""
 
     def __await__(self):
         yield from ()

@@ -160,7 +160,7 @@ def require_postgres() -> None:
 
 @cache
 def cluster() -> Cluster:
-    """Return the server of this process. Skip the test if there can be none."""
+    """Return the server of this process. Skip the test if no server can be run."""
     require_postgres()
     return Cluster()
 

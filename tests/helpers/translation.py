@@ -2,8 +2,8 @@
 body.
 
 `Translator` opens a translation, and calls a function (the judge) that checks the upstream body. By default, the judge
-checks the simulated provider's rules (`upstream_fault`). A test file may set another judge. `conversion.py` converts
-through both plugins too.
+checks the simulated provider's rules (`upstream_fault`). A test file may set another judge. In contrast,
+`conversion.py` runs a translator together with both plugins.
 """
 
 from __future__ import annotations

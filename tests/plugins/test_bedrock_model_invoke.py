@@ -457,8 +457,8 @@ def test_no_member_of_messages_hides_the_text_of_another_model(kind, name, membe
 
 @pytest.mark.parametrize("name", ["prompt", "inputText", "texts", "chat_history"])
 def test_a_whole_request_of_messages_hides_no_text_of_another_model(name):
-    """Check that filters get the text of a field that only models of other families read, even if the body also has all
-    fields of a request for Claude.
+    """Check that filters get the text of a field for another model family, even in a body with all fields of a request
+    for Claude.
     """
     turns = [{"role": "user", "content": "hi"}]
     body = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": turns, name: ["the text"]}

@@ -158,7 +158,9 @@ class Scrubber:
 
 
 def _complete(piece: str) -> int:
-    """Return the number of characters that can be passed on: no secret begins in them and continues after them."""
+    """Return how many characters of a piece can be passed on, because no secret begins in them and continues after
+    them.
+    """
     end = len(piece.rstrip(_LETTERS))
     if (named := _NAMED.search(piece, max(0, len(piece) - _NAMED_LENGTH))) is not None:
         end = min(end, named.start())

@@ -134,8 +134,8 @@ class _Conversion:
     def _output(self, messages: list[Block], system: list[Block], *, thinks: bool) -> Body:
         """Return the fields `tools`, `tool_choice` and `output_config`.
 
-        If the client requests a format for the answer, the returned fields enforce it. If the model does not allow
-        this, a hint about the format is appended to `system` instead.
+        If the client requests a format for the answer, the returned fields enforce it. If the model cannot enforce a
+        format, a hint about the format is appended to `system` instead.
         """
         caps, drop = self._target.caps, self._drop
         offered = converse_read_options.tools(self._request.top, drop)

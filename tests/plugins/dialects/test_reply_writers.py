@@ -89,7 +89,7 @@ def test_of_two_reasons_the_first_one_counts(dialect):
 
 
 def reason(data):
-    """Return the stop reason in `data`, an event of the dialect, or None if it has none."""
+    """Return the stop reason in `data`, an event of the dialect, or None if the event has no stop reason."""
     for choice in data.get("choices", ()):
         return choice["finish_reason"]
     return data.get("stopReason") or data.get("response", {}).get("status")

@@ -84,7 +84,9 @@ def test_a_chat_image_as_a_bare_string_is_read_too():
 
 
 def test_a_chat_file_gets_its_data_and_a_name_from_its_url():
-    """Check that a file in Chat gets the data behind its URL, and a name from the URL if the client gave none."""
+    """Check that a file in Chat gets the data behind its URL. If the client gives no name, the name is taken from the
+    URL.
+    """
     files = {PAPER: reply(PDF, "application/octet-stream")}
     done, _ = run(chat({"type": "file", "file": {"file_data": PAPER}}), files=files)
     assert body_of(done)["messages"][0]["content"][0]["file"] == {

@@ -121,7 +121,7 @@ def test_a_setting_is_fitted_and_the_loss_is_told(conversion, case):
 def test_a_translation_decides_the_same(case):
     """Check that a translation reports the same losses as an untranslated request.
 
-    Fields that the translation reads more strictly are refused instead.
+    Exception: a field that the translation reads more strictly is refused, and not reported.
     """
     model, members, _, dropped = CASES[case]
     conversion = CONVERSIONS["anthropic_messages__bedrock_converse"]

@@ -1,4 +1,4 @@
-"""Tests of references in a tool's schema, for models that accept none: each reference is replaced by its definition.
+"""Tests of references in a tool's schema, for models that accept no references: each is replaced by its definition.
 
 The table has the forms that schema generators write. Each is sent from every dialect to every such model, also as the
 schema of the schema tool.
@@ -232,7 +232,7 @@ def test_our_own_tool_for_a_schema_has_no_references_either(conversion):
 
 
 def test_definitions_that_double_are_bounded_in_size():
-    """Check that expanding definitions whose size doubles ends at a limit, and that the loss is reported."""
+    """Check that definitions whose size doubles are expanded only up to a limit, and that the loss is reported."""
     definitions = {
         f"d{n}": root({"a": {"$ref": f"#/$defs/d{n + 1}"}, "b": {"$ref": f"#/$defs/d{n + 1}"}}) for n in range(40)
     }

@@ -131,7 +131,7 @@ def request_betas(request: ClientRequest) -> list[str]:
 def select_betas(
     names: Iterable[str], envelope: str, options: Settings, drop: Drop, *, without: Collection[str] = ()
 ) -> list[str]:
-    """Return the betas that the envelope (the provider's API) accepts, by the envelope's names for them.
+    """Return the betas that the envelope (the provider's API) accepts, under the names that the envelope has for them.
 
     All other betas are reported as dropped. `envelope` is a key of `envelopes` in `betas.json`. If `options` are
     `BetaOptions`, these options override the file. `without` are betas that the provider has already refused.

@@ -299,8 +299,9 @@ class CacheBreakpoints:
     def limit(self, tools: list[Block], system: list[Block], messages: list[Block]) -> None:
         """Remove cache points until at most `MAX` are left, and shorten lifetimes that Bedrock would refuse.
 
-        The earliest cache points in the messages are removed first, because a later one covers everything before it. A
-        lifetime of 1h is changed to 5m if a lifetime of 5m comes before it, because Bedrock refuses this order.
+        The earliest cache points in the messages are removed first, because a later cache point covers everything
+        before it. A lifetime of 1h is changed to 5m if a lifetime of 5m comes before it, because Bedrock refuses this
+        order.
         """
         contents = [message["content"] for message in messages]
         points = [*((content, block) for content in contents for block in content if isinstance(block, CachePoint))]

@@ -1,7 +1,8 @@
 """Encodes the encrypted reasoning that a Chat provider requires back. The client stores it until the next turn.
 
 - Some providers add encrypted reasoning to messages and tool calls, and require it back unchanged. Examples are
-  Gemini's thought signatures and OpenRouter's `reasoning_details`. Other dialects have no fields for it.
+  Gemini's thought signatures and OpenRouter's `reasoning_details`. Other dialects have no fields for encrypted
+  reasoning.
 - So the client gets the encrypted reasoning as the signature of a thinking block, or as redacted thinking. Clients of
   every dialect send these back.
 - The id of a tool call, which clients send back too, would be too short: encrypted reasoning has 1,000 to 100,000

@@ -299,7 +299,9 @@ def output_bytes(event: Event) -> int:
 
 
 def _choice_bytes(choice: dict[str, Any]) -> int:
-    """Return the number of output bytes in one choice. If a server sends thinking under two names, it counts once."""
+    """Return the number of output bytes in one choice. If a server sends thinking under two names, the thinking counts
+    only once.
+    """
     delta = mapping(choice.get("delta"))
     if len(delta) == 1 and isinstance(delta.get("content"), str):
         return json_api.text_bytes(delta["content"])

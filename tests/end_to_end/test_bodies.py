@@ -158,7 +158,7 @@ async def test_each_body_is_cut_at_its_size_and_the_call_is_not(tmp_path, bedroc
 async def test_bodies_are_read_by_their_caller_and_admins_only(tmp_path, bedrock_sim):
     """Check that callers can read the bodies of their own calls, and admins all bodies.
 
-    Others get the same 404 in any case.
+    Other callers get the same 404 whether the call exists or not.
     """
     async with capturing(tmp_path, bedrock_sim) as gw:
         call = (await gw.post(*WHOLE["translated"])).headers["x-request-id"]

@@ -305,7 +305,7 @@ def pooled(upstream, **keys):
 
 
 def refuses(monkeypatch, upstream, keys, *refusal):
-    """Let the simulated provider refuse some keys."""
+    """Let the simulated provider refuse requests with these keys."""
     respond = upstream.respond
 
     async def answer(seen, request):

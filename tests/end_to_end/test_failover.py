@@ -94,7 +94,7 @@ async def test_a_provider_that_is_not_reached_takes_nothing_from_the_budget(tmp_
 
 
 async def test_a_short_retry_after_is_waited_for_if_nothing_else_is_left(tmp_path, bedrock_sim):
-    """Check that a single provider that throttles is asked again after the time that it names."""
+    """Check that a single provider that throttles gets another request after the time that the provider names."""
     bedrock_sim.default = TEXT
     async with refusing(429, 1) as refuser:
         more = settings(retry_after_seconds=2)

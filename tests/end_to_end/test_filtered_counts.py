@@ -1,4 +1,6 @@
-"""Filters block and change the texts of requests that count tokens, and of bodies of InvokeModel, in every form."""
+"""Tests that filters can block and change texts in requests that count tokens, and in bodies of InvokeModel, in every
+form.
+"""
 
 import base64
 import json

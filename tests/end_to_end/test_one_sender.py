@@ -150,7 +150,9 @@ async def test_a_second_try_that_reaches_nobody_is_free_as_the_first(tmp_path, p
 @pytest.mark.parametrize("path", [f"/model/{HAIKU}/invoke", f"/model/{HAIKU}/invoke-with-response-stream"])
 @pytest.mark.parametrize("then", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{", b"nonsense\r\n\r\n"])
 async def test_a_second_try_that_breaks_off_is_paid_for(tmp_path, path, then):
-    """Check that a second request that the provider has read is charged, although the first one was refused."""
+    """Check that a second request is charged if the provider has read it, although the provider refused the first
+    request.
+    """
     _, record, requests = await retried(tmp_path, then, path)
     assert len(requests) == record["attempts"] == 2
     assert (record["outcome"], record["estimated"]) == ("failed", True)

@@ -81,7 +81,8 @@ async def test_the_chat_route_has_the_same_text_tools_stop_and_usage(tmp_path, e
 
 
 def without_thinking(text):
-    """Return a recorded text without the thinking between tags at its start, which a Chat client gets separately.
+    """Return a recorded text without the thinking between tags at its start. A Chat client gets the thinking
+    separately.
 
     If the reply consists only of thinking, the thinking is the answer.
     """

@@ -2,7 +2,7 @@
 
 The last events of the stream continue the numbering and have valid types.
 
-The stream is the provider's own Responses stream, or translated from each other dialect.
+The stream is a provider's own Responses stream, or is translated from another dialect.
 """
 
 import json

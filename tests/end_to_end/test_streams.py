@@ -1,4 +1,6 @@
-"""Tests of streams through the whole gateway: without delay, complete, and with an error at the end after a failure."""
+"""Tests of streams through the whole gateway: events are not delayed, no event is lost, and a failed stream ends with
+an error.
+"""
 
 import asyncio
 import json

@@ -32,7 +32,7 @@ class Site:
         self.path = path
 
     def install(self, version, *, migration=False):
-        """Put a release in the place of the installed one."""
+        """Replace the installed release by another release."""
         fresh = self.path.with_name("fresh")
         shutil.copytree(ROOT / "gateway", fresh / "gateway")
         shutil.copytree(ROOT / "plugins/gateway_plugins", fresh / "gateway_plugins")

@@ -167,7 +167,9 @@ async def test_twenty_calls_at_once_get_theirs(tmp_path, bedrock_sim):
     ],
 )
 async def test_a_url_that_leads_inside_is_a_400_without_a_request(tmp_path, bedrock_sim, path, body, field):
-    """Check that a URL of an internal address gets a 400 in the client's dialect, and that no provider gets a request."""
+    """Check that a request with a URL of an internal address gets a 400 in the client's dialect, and is sent to no
+    provider.
+    """
     async with reached(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         for url in (
             "http://169.254.169.254/latest/meta-data/?a=secret", f"http://localhost:{gw.web.port}/one.png?a=secret",

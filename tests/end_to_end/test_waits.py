@@ -1,4 +1,5 @@
-"""Tests of the time until the next attempt: providers state it, and each SDK must read it, on every conversion.
+"""Tests of the time to wait before a retry. A provider states the time, and each client's SDK must be able to read it,
+on every conversion.
 
 Sources: the `_parse_retry_after_header` and `_should_retry` of OpenAI's and Anthropic's Python SDKs; RFC 9110, 10.2.3.
 """

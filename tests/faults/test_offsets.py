@@ -48,7 +48,7 @@ def offsets(length, seed):
 
 
 class Trial:
-    """A client of one conversion, streamed or not, whose exchanges break in many ways."""
+    """Calls of one conversion, streamed or not. Each call has an exchange with the provider that a fault breaks."""
 
     def __init__(self, opened, wire, *, stream, waits):
         self.opened = opened

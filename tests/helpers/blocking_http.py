@@ -7,12 +7,12 @@ TIMEOUT_SECONDS = 120
 
 
 def get(url, path):
-    """Return the status and the body of an answer."""
+    """Send a GET request. Return the status and the body of the reply."""
     return _answer(url, "GET", path)
 
 
 def post(url, path, body):
-    """Send a body of JSON. Return the status and the body of the answer."""
+    """Send a POST request with a JSON body. Return the status and the body of the reply."""
     return _answer(url, "POST", path, body, {"content-type": "application/json"})
 
 

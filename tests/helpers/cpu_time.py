@@ -52,7 +52,7 @@ def cpu_units(work, enough=0.0):
 def old_objects_kept():
     """Keep the garbage collector from visiting the objects that exist already.
 
-    A process that has run thousands of tests has many, and one visit takes 0.1 seconds.
+    A process that has run thousands of tests has many objects, and one visit takes 0.1 seconds.
     """
     gc.freeze()
     try:

@@ -1,7 +1,7 @@
 """Filters and an observer whose behaviour is drawn for each call, and the folder in which the gateway finds them.
 
 - A call names its plan in the header `PLAN`. The plan says what each method of each plugin does.
-- The filter `strict` refuses a call when it fails, and the filter `lax` lets the call continue without itself.
+- The filter `strict` refuses a call when it fails, and the filter `lax` lets the call continue without this filter.
 - Each filter replaces its own small letters by capitals. So a small letter that reaches a client or a provider has not
   passed the filter.
 - `PLAYED` has the methods that were called, and the faults that happened in them.
@@ -160,8 +160,8 @@ class Played:
         return Counter(note[:2] for note in self.methods[call_id])[name, method]
 
     def used(self, call_id, name, method):
-        """Return the planned behaviour (without faults) of a filter's method, or "" if the method was not called in
-        this call.
+        """Return the planned behaviour (without faults) of a filter's method in a call, or "" if the method was not
+        called.
         """
         if not self.count(call_id, name, method):
             return ""

@@ -1,4 +1,4 @@
-"""A client of HTTP/2 for tests, which may break the protocol's rules."""
+"""An HTTP/2 client for tests. It can break the protocol's rules."""
 
 import asyncio
 from contextlib import asynccontextmanager

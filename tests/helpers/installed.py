@@ -54,7 +54,7 @@ def write_metadata(folder, package, version, groups, paths):
 
 
 def uninstall(folder, package=PACKAGE):
-    """Remove a package, with the folders that are empty without it."""
+    """Remove a package, and the folders that are then empty."""
     for metadata in folder.glob(f"{package.replace('-', '_')}-*.dist-info"):
         for line in (metadata / "RECORD").read_text().splitlines():
             path = folder / line.partition(",")[0]

@@ -139,7 +139,7 @@ def _provider(flag, url):
 
 
 def gateway_tasks():
-    """Return the tasks that run a function of the gateway, with the name of the function."""
+    """Return the tasks that run a function of the gateway, each with the name of the function."""
     tasks = [task.get_coro() for task in asyncio.all_tasks()]
     files = [(coro, getattr(coro, "cr_code", coro).co_filename) for coro in tasks]
     return Counter(coro.__qualname__ for coro, file in files if file.startswith(GATEWAY))

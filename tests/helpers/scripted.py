@@ -8,7 +8,7 @@ from tests.helpers.providers import provider
 
 
 class Scripted:
-    """The next replies, and the bodies of the requests so far."""
+    """A provider, with its next replies, and the bodies of the requests so far."""
 
     def __init__(self):
         self.url = ""

@@ -279,7 +279,9 @@ every_upstream = pytest.mark.parametrize("upstream", BY_UPSTREAM)
 @sixty_examples
 @given(data=st.data())
 def test_a_damaged_stream_is_read_or_fails_as_the_providers(upstream, data):
-    """Check that a damaged stream raises only errors of the provider, and that no usage count is negative."""
+    """Check that a damaged stream raises only exceptions that report a fault of the provider, and that no usage count
+    is negative.
+    """
     case = data.draw(st.sampled_from(sorted(GOLDEN_REPLIES[upstream])))
     events = data.draw(damaged(GOLDEN_REPLIES[upstream][case][1]))
     for conversion in BY_UPSTREAM[upstream]:
@@ -295,7 +297,9 @@ def test_a_damaged_stream_is_read_or_fails_as_the_providers(upstream, data):
 @sixty_examples
 @given(data=st.data())
 def test_a_damaged_reply_is_read_or_fails_as_the_providers(upstream, data):
-    """Check that a damaged unstreamed reply raises only `BadFrame`, an error of the provider."""
+    """Check that a damaged unstreamed reply raises no other exception than `BadFrame`, which reports a fault of the
+    provider.
+    """
     case = data.draw(st.sampled_from(sorted(GOLDEN_REPLIES[upstream])))
     whole = GOLDEN_REPLIES[upstream][case][0]
     place = data.draw(st.sampled_from(list(pointers(whole))))

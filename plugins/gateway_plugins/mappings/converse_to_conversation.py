@@ -102,7 +102,8 @@ class Mapper(msgspec.Struct):
         return []
 
     def tool_change(self, value: converse_values.ToolChange) -> list[Block]:
-        """Record in `removed` that a message removes a tool or adds it again. Return [].
+        """Record in `removed` that a message removes a tool or adds it again. Return [], because the change is not
+        sent.
 
         If the tool belongs to an MCP server, the change is only reported as dropped.
         """

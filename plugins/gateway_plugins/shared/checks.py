@@ -109,9 +109,9 @@ def _is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
 
 
 def inner_leftovers(raw: Mapping[str, Any], carried: Collection[str], at: str, drop: Drop) -> None:
-    """Report as dropped each field of the object at `at` that is not in `carried`.
+    """Report as dropped each field of the object `raw` that is not in `carried`.
 
-    Fields that are null, "", [], 0 or false have no effect and are not reported.
+    Fields that are null, "", [], 0 or false have no effect and are not reported. `at` is the JSON pointer of `raw`.
     """
     for name, value in raw.items():
         if name not in carried and value not in (None, "", [], False):

@@ -59,7 +59,7 @@ _PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A URL in a body, and the function that replaces it with its file."""
+    """A URL in a body, and the function that replaces the URL with the file."""
 
     url: str
     at: Path

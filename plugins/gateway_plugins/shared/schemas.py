@@ -135,10 +135,10 @@ def _targets(value: Any) -> Iterator[Steps]:
 def _add_references(value: Any, at: Steps, inside: list[Steps], references: dict[Steps, set[Steps]]) -> None:
     """Add the references in `value`, a part of a schema, to the mapping `references`. `at` is the path of `value`.
 
-    - The keys of `references` are `()`, the path of the whole schema, and the path of each part to which a reference
-      leads. For each of these parts, `references` has the targets of the references inside the part. For example,
-      `{(): {("$defs", "a")}}` means that the schema contains a reference to `#/$defs/a`.
-    - `inside` has the paths of the parts in `references` that contain `value`.
+    - A key of `references` is the path of a part of the schema: `()` for the whole schema, or a part to which a
+      reference leads. The value is the set of the targets of all references inside this part. For example, `{():
+      {("$defs", "a")}}` means that the schema contains a reference to `#/$defs/a`.
+    - `inside` has the keys of `references` whose parts contain `value`.
     - The `$defs` and `definitions` of a part do not count as inside the part, because the part only refers to them.
     """
     if at in references:

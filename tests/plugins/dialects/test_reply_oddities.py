@@ -114,7 +114,9 @@ RENAMED = "filter[id]"
     [('{"%s":1}', '{"filter[id]":1}'), ("[1]", "[1]"), ('"a"', '"a"'), ('{"cut', '{"cut'), ("null", "null")],
 )
 def test_renamed_input_that_is_no_object_stays_as_written(arguments, written):
-    """Check that input with renamed properties stays as the model wrote it if it is not an object."""
+    """Check a call of a tool with renamed properties: if the call's input is not an object, it stays as the model wrote
+    it.
+    """
     names, writer = Names(), RecordingWriter()
     (made,) = names.plain_input({RENAMED: 1})
     reader = chat_walk.Reader(names, "", Maker("fam"), print)

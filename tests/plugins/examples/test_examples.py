@@ -137,6 +137,8 @@ async def test_ollamas_clients_reach_ollama(tmp_path, stream):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "moderation"])
 def test_every_example_passes_the_laws(name):
-    """Check all examples except `moderation`, which calls a service that does not run during this test."""
+    """Check that all examples pass `irisgate plugins check`, except `moderation`, whose service does not run during
+    this test.
+    """
     report = check(name, discover(EXAMPLES))
     assert report.holds, report

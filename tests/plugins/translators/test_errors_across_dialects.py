@@ -1,4 +1,6 @@
-"""Tests of a provider's errors as each client gets them: before a reply and inside a stream, in every direction."""
+"""Tests of a provider's errors as each client gets them: before a reply and inside a stream, for every pair of
+dialects.
+"""
 
 import json
 

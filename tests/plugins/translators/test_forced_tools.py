@@ -119,7 +119,7 @@ def test_the_configuration_can_say_otherwise(both):
 
 @pytest.mark.parametrize("conversion", ROADS, ids=lambda conversion: conversion.name)
 def test_our_own_tool_for_a_schema_is_demanded_only_where_it_may_be(conversion):
-    """Check that a call of the schema tool is forced only if the model accepts that together with thinking.
+    """Check that a call of the schema tool is forced only if the model accepts a forced call together with thinking.
 
     The gateway adds the schema tool for models without structured output.
     """

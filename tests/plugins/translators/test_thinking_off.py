@@ -1,8 +1,8 @@
 """Tests that thinking that a client switches off is off at every provider.
 
 If a model always thinks, the thinking is reduced and the loss reported. The first table has the ways in which clients
-switch thinking off. The second table has the fields that switch it off for each model. Every way is tried with every
-model on every conversion.
+switch thinking off. The second table has the fields that switch thinking off for each model. Every way is tried with
+every model on every conversion.
 """
 
 import pytest

@@ -51,7 +51,9 @@ def test_results_stand_together_in_the_order_of_the_calls():
 
 
 def test_ids_that_come_again_are_made_new_on_both_sides():
-    """Check that an id of a response is the id of its call (router-for-me/CLIProxyAPI#5199)."""
+    """Check that if a client repeats an id of a call, each call gets a unique id, and its response has the same id
+    (router-for-me/CLIProxyAPI#5199).
+    """
     turn = [called(("call_0", "f", "{}")), result("call_0")]
     made = contents(user("x"), *turn, *turn, *turn)
     calls = [content["parts"][0]["functionCall"]["id"] for content in made if "functionCall" in kinds(content)]
@@ -238,7 +240,7 @@ def test_thinking_without_a_display_is_not_shown():
 
 
 def test_a_budget_for_an_effort_leaves_half_of_the_limit():
-    """Check that a small limit leaves tokens for the answer."""
+    """Check that the thinking budget for an effort leaves half of a small output limit for the answer."""
     assert config({"reasoning_effort": "high", "max_tokens": 2000}, OLD)["thinkingConfig"]["thinkingBudget"] == 1000
 
 

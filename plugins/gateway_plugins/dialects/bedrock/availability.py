@@ -60,7 +60,7 @@ class _Place(NamedTuple):
 
 
 def advice(problem: Problem, target: Target, offers: Iterable[OfferedModel]) -> str:
-    """Return the advice for a problem, or "" if it is not about the availability of the model."""
+    """Return the advice for a problem, or "" if the problem is not about the availability of the model."""
     advise = next((advise for pattern, advise in _ADVICE if pattern.search(problem.message)), None)
     if advise is None:
         return ""

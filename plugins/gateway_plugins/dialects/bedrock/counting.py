@@ -125,7 +125,9 @@ def without_uncounted(top: Members) -> dict[str, bytes | None]:
 
 
 def count_request(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
-    """Return the request to CountTokens. It has the base model id, because CountTokens refuses inference profiles."""
+    """Return the request to CountTokens. The request has the base model id, because CountTokens refuses inference
+    profiles.
+    """
     base = replace(target, model=base_id(target.base or target.model))
     return runtime_api.upstream_request(
         base, "count-tokens", _body(request, target, drop), runtime_api.request_headers(request.headers)

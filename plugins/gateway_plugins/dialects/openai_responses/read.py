@@ -4,8 +4,8 @@
 - A malformed value is refused with a 400 that names the field.
 - An item that only another server understands is left out and reported as dropped. A 400 would end a session that was
   resumed with another model (openai/codex#45401).
-- An item of an unknown type is left out and reported too. But if it has content of the user, it is refused, because the
-  model must answer it.
+- An item of an unknown type is left out and reported too. But if the item has content of the user, the request is
+  refused, because the model must answer this content.
 
 If the provider is configured with `"on_loss": "refuse"`, the gateway refuses every request with a dropped item.
 

@@ -40,7 +40,7 @@ async def capturing(state, sim, **database):
 
 
 async def bodies(gw, call):
-    """Wait for the stored bodies of a call, and return them. They are written shortly after the call."""
+    """Wait for the stored bodies of a call, and return them. The gateway writes bodies shortly after the call."""
 
     async def stored():
         reply = await gw.get(f"/api/calls/{call}/bodies")

@@ -281,7 +281,7 @@ async def test_the_page_shows_admins_what_is_listed_and_what_failed(tmp_path, up
 
 
 async def shown(gateway):
-    """Return the text of the page of providers, in one line and without tags."""
+    """Return the text of the page of providers, in one line and without HTML tags."""
     html = await (await gateway.get("/ui/providers")).text()
     return " ".join(re.sub(r"<[^>]*>", "", html).split())
 

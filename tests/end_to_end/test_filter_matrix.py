@@ -120,7 +120,7 @@ GRANTS = [
 
 
 class Matrix:
-    """A gateway with a provider of each API, and the notes of the filter."""
+    """A gateway with a provider of each API, and the filter's notes."""
 
     def __init__(self, gw, simulated, notes):
         self.gw = gw

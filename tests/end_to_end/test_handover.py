@@ -62,7 +62,7 @@ async def one_record_each(gateway, outcomes):
 
 
 def exchange(connection, message):
-    """Send a message on a hand-over socket, and return the answer; None if the connection is closed."""
+    """Send a message on a hand-over socket. Return the answer, or None if the connection is closed."""
     data = message if isinstance(message, bytes) else json.dumps(message).encode()
     connection.sendall(len(data).to_bytes(4, "big") + data)
     head, descriptors, _, _ = socket.recv_fds(connection, 4, 50)
@@ -168,9 +168,9 @@ async def test_calls_of_an_old_process_that_is_killed_are_lost(tmp_path, bedrock
 
 
 async def test_calls_of_the_old_process_outlive_a_new_process_that_is_killed(tmp_path, bedrock_sim):
-    """Check that the calls of the first process are recorded and charged by the third process.
+    """Check calls of a process whose successor is killed: a third process records and charges them.
 
-    This also applies to calls that end after the third process has begun. The second process is killed.
+    Some of the calls end before the third process begins, and some end afterwards.
     """
     arguments = configuration(tmp_path, bedrock_sim.url)
     async with family(tmp_path, *arguments) as gateway:
@@ -253,7 +253,7 @@ with socket.socket(socket.AF_UNIX) as one:
 async def test_the_socket_of_the_hand_over_is_for_one_user(tmp_path, bedrock_sim):
     """Check that only the owner may use the hand-over socket. Another user gets no answer, even with a wider file mode.
 
-    The second part needs root.
+    The second part of the test needs root.
     """
     state = tmp_path / "state"
     async with family(tmp_path, *configuration(tmp_path, bedrock_sim.url)) as gateway:

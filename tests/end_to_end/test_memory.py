@@ -51,7 +51,9 @@ def _clear_caches():
 
 
 async def counted():
-    """Return the number of objects by type, and the number of entries of tables by attribute."""
+    """Return two kinds of counts: objects, by their type, and entries of tables, by the attributes that hold the
+    tables.
+    """
     await _remove_cancelled_timers()
     _clear_caches()
     gc.collect()

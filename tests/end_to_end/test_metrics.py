@@ -1,4 +1,6 @@
-"""Metrics of a running gateway: errors of providers, the gateway's own time, and a separate listener for metrics."""
+"""Tests of a running gateway's metrics: errors of providers, the gateway's own time, and a separate listener for
+metrics.
+"""
 
 import re
 from dataclasses import replace

@@ -41,7 +41,7 @@ async def settled(gw, count):
 
 
 def sent(text, **more):
-    """Return a request with the number as its output limit."""
+    """Return a request whose output limit is the number `text`."""
     body = {"model": GPT, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": "%NUMBER%", **more}
     return json.dumps(body).replace('"%NUMBER%"', text).encode()
 

@@ -115,7 +115,7 @@ TRANSLATED = [
 async def test_a_half_of_a_character_is_translated_in_bodies_of_any_size(
     tmp_path, bedrock_sim, path, body, model, size
 ):
-    """Check that bodies with half characters are translated, whether here or, if large, in a worker process."""
+    """Check that bodies with half characters are translated. Large bodies are translated in a worker process."""
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         reply = await gw.post(path, body % (model.encode(), b"x" * size + rb"cut \ud83d here"))
         assert reply.status == 200, await reply.text()

@@ -97,8 +97,8 @@ async def test_a_server_without_calls_is_missed_too(tmp_path, serve):
 
 
 async def test_a_gateway_and_a_server_that_are_killed_lose_no_finished_call(tmp_path, serve):
-    """Check that each finished call is stored and charged once, whichever of the two is killed in the middle of a
-    batch.
+    """Check that each finished call is stored and charged once, whether the gateway or the database server is killed in
+    the middle of a batch.
     """
     whole = []
     for kill in ("gateway", "server", "both"):

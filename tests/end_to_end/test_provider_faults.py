@@ -1,4 +1,4 @@
-"""A provider that refuses the gateway's key or cannot be reached: the client's error, and the record."""
+"""Tests of a provider that refuses the gateway's key or cannot be reached: the client's error, and the record."""
 
 import asyncio
 import json

@@ -137,7 +137,7 @@ class Flapping:
                 await self.gw.log_is_written()
 
     def changes(self) -> set[tuple[str, str]]:
-        """Return the pairs of states that follow one another in the log."""
+        """Return the pairs of consecutive states of a circuit, as the log shows them."""
         events = [json.loads(line)["event"] for line in self.gw.lines.data.splitlines()]
         states = ["closed", *(event.removeprefix("circuit.") for event in events if event.startswith("circuit."))]
         return set(pairwise(states))

@@ -62,7 +62,7 @@ def provider(url, *names):
 
 
 async def opened(gw, version="1.1"):
-    """Send a streamed call over a connection of its own. Return its reader and writer."""
+    """Send a streamed call over a connection of its own. Return the connection's reader and writer."""
     url = gw.running.urls[0]
     reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
     head = f"POST /v1/chat/completions HTTP/{version}\r\nHost: localhost\r\nContent-Type: application/json\r\n"

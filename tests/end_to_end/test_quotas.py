@@ -49,7 +49,7 @@ def usd(nanodollars):
 
 @asynccontextmanager
 async def limited(state, sim, quotas, *items, provider=None, **more):
-    """Yield a gateway on which everybody may use everything, charged to the given quotas.
+    """Yield a gateway on which everybody may use all models. Calls are charged to the given quotas.
 
     The first listener is for Alice, and the second for an admin.
     """

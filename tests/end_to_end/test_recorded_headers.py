@@ -1,4 +1,6 @@
-"""Recorded headers of real calls: which values a record has, and that nothing else changes for the call."""
+"""Tests of headers that the record of a call contains: their values, and that recording changes nothing else of the
+call.
+"""
 
 import asyncio
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""Recorded replies of the real Bedrock, served by the simulated Bedrock, through the whole gateway."""
+"""Tests of recorded replies of the real Bedrock, which the simulated Bedrock sends through the whole gateway."""
 
 import base64
 import json

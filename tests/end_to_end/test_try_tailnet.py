@@ -93,9 +93,7 @@ if "status" in sys.argv:
 
 
 class Tailnet:
-    """The commands that both simulated programs received, and the ports to which they forward the connections of
-    nodes.
-    """
+    """The commands that both simulated programs received, and the ports to which connections of nodes are forwarded."""
 
     def __init__(self, folder, temporary):
         self.folder = folder

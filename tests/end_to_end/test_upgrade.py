@@ -54,7 +54,7 @@ def site(tmp_path):
 
 
 async def command(site, folder, *arguments):
-    """Run a command of the installed release, and return its status and its two outputs."""
+    """Run a command of the installed release. Return its status, standard output and standard error."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway", *map(str, arguments), cwd=folder,
         env={**os.environ, "PYTHONPATH": str(site.path)},
@@ -66,7 +66,7 @@ async def command(site, folder, *arguments):
 
 
 async def version(gateway):
-    """Return the release that serves."""
+    """Return the version of the release that serves requests."""
     async with gateway.session.get(f"{gateway.url}/metrics") as reply:
         return re.search(r'irisgate_build_info\{version="([^"]+)"\}', await reply.text())[1]
 

@@ -1,5 +1,5 @@
-"""A provider that alternately fails and works, under 200 calls a second: how many calls fail, and how many requests
-failover adds.
+"""Tests of a provider that alternately fails and works, under 200 calls a second: how many calls fail, and how many
+requests failover adds.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
 
 
 class Flapping(OpenAISim):
-    """A provider that is overloaded for some requests, works for as many, and so on."""
+    """A provider that is overloaded for some requests, then works for the same number of requests, and so on."""
 
     async def respond(self, seen, request):
         fails = len(self.requests) // TURN % 2 == 0

@@ -193,7 +193,9 @@ async def test_a_client_may_leave_while_the_gateway_waits_for(kind, tmp_path, ca
 
 
 async def test_a_client_may_leave_while_a_bug_is_reported(tmp_path, monkeypatch, caplog):
-    """Check that a call has one record even if its client leaves while the error is written after an early head."""
+    """Check that a call has one record even if its client leaves while the gateway writes an error into a reply that
+    has already begun.
+    """
     caplog.set_level("CRITICAL", "aiohttp.server")
 
     async def broken(_server, _call, stream):

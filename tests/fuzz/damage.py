@@ -1,4 +1,4 @@
-"""Damaged requests and replies: golden ones with a few changes of their JSON or their bytes."""
+"""Damaged requests and replies: golden files with a few changes of their JSON or their bytes."""
 
 import copy
 import json
@@ -61,7 +61,7 @@ def changed(draw, seeds):
 
 
 def _places(value):
-    """Yield each place in a value, as a pair of a list or dict and an index or key."""
+    """Yield each place in a value, as a pair (list, index) or (dict, key)."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, each in inner:
         yield value, key

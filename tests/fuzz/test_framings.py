@@ -1,4 +1,7 @@
-"""Tests of damaged streams and configurations: frames do not depend on the chunks, and refusals name a position."""
+"""Tests of damaged streams and damaged configurations.
+
+The decoded frames of a stream do not depend on its chunks. A refused configuration has an error with a position.
+"""
 
 import json
 from contextlib import suppress

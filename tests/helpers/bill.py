@@ -36,7 +36,7 @@ class Bill:
         return tuple(sum(part[1][index] for part in self.parts) for index in range(len(KINDS)))
 
     def nanodollars(self, prices):
-        """Return the cost.
+        """Return the cost in nanodollars.
 
         `prices` are dollars for a million tokens, by model and tier. A search costs 0.01 dollars.
         """
@@ -178,7 +178,7 @@ def claude_counts(reports):
 
 
 def add_iteration(bill, one, marks):
-    """Add the counts of an iteration that are not included in the counts directly in `usage`."""
+    """Add the counts of an iteration to the bill, unless the top-level counts of `usage` include them."""
     if one["type"] not in ("compaction", "advisor_message"):
         return
     split = one.get("cache_creation") or {}

@@ -178,7 +178,9 @@ class Responses(Chat):
         return {"reasoning": {"effort": value}}
 
     def thinking(self, tokens):
-        """Return the fields that ask for thinking, as a low effort: the Responses API has no budget of tokens."""
+        """Return the fields that ask for thinking. They request a low effort, because the Responses API has no token
+        budget.
+        """
         return {"reasoning": {"effort": "low", "summary": "auto"}, "include": ["reasoning.encrypted_content"]}
 
     def read_reply(self, body):

@@ -1,6 +1,6 @@
 """Clients of Messages, InvokeModel and Converse, whose messages are turns of user and assistant.
 
-Others are in `clients.py`.
+Other clients are in `clients.py`.
 """
 
 from __future__ import annotations

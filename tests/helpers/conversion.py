@@ -109,7 +109,9 @@ class Conversion:
         return JUDGES[self.provider.name](body, caps or capabilities(self.model))
 
     def call(self, body, *, stream=False, caps=None, headers=None):
-        """Return the call for a client's body. Raises `Refused` if the gateway refuses the request."""
+        """Convert a client's request body, and return the converted call. Raises `Refused` if the gateway refuses the
+        request.
+        """
         return ConvertedCall(self, body, stream, caps, headers or {})
 
 

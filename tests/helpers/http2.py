@@ -31,7 +31,7 @@ class Reset(Exception):
 
 
 class H2(H2Connection):
-    """The client's side of the protocol. It continues after GOAWAY, as RFC 9113, 6.8, says."""
+    """The client's side of the protocol. Open streams continue after GOAWAY, as RFC 9113, 6.8, says."""
 
     def _receive_goaway_frame(self, frame):
         event = ConnectionTerminated()

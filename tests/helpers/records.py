@@ -25,7 +25,7 @@ def record(**changes: Any) -> Record:
 
 
 class Puts:
-    """The part of a test's store that takes records. A record can be read after a flush."""
+    """Methods of a test's store that take records. A record can be read after a flush."""
 
     def put(self, record: Record) -> None:
         self.__dict__.setdefault("entries", []).append(Entry(call=record))

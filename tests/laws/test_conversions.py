@@ -79,7 +79,9 @@ def base_call(conversion, *, stream):
 @sixty_examples
 @given(data=st.data())
 def test_an_allowed_request_is_accepted_or_refused_by_name(dialect, data):
-    """Check that a body which a vendor's types allow is accepted by the provider, or refused with the field's name."""
+    """Check that a body that a vendor's types allow is accepted by the provider, or refused by an error that names the
+    field.
+    """
     body = data.draw(requests(dialect, GOLDEN_REQUESTS[dialect]))
     for conversion in BY_DIALECT[dialect]:
         note(conversion.name)

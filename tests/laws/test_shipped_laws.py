@@ -18,9 +18,9 @@ REGISTRY = discover_own()
 
 
 def with_few_samples(subject):
-    """Return the subject with two samples, one with other alphabets and one with tool calls.
+    """Return the tested plugin (`subject`) with only two samples: one with other alphabets, and one with tool calls.
 
-    More would take too long.
+    More samples would take too long.
     """
     return replace(subject, samples=subject.samples[-2:])
 

@@ -1,4 +1,6 @@
-"""InvokeModel as an envelope around Anthropic's dialect, and around bodies that the gateway does not interpret."""
+"""Tests of InvokeModel's plugin, with bodies in Anthropic's dialect and with bodies that the gateway does not
+interpret.
+"""
 
 import base64
 import json

@@ -202,8 +202,7 @@ def test_a_stream_that_is_neither_true_nor_false_is_a_400(value):
 
 
 def test_of_two_marks_on_one_block_the_blocks_own_counts():
-    """Check a block with a cache mark of its own, which is also the last block of a request with a mark for its last
-    block.
+    """Check a request with a cache mark for its last block, if this block also has a mark of its own.
 
     The block's own mark is sent, and the request's mark is reported as dropped.
     """

@@ -287,7 +287,9 @@ def test_what_is_no_json_beside_half_a_letter_is_a_bad_frame(payload):
     ],
 )
 def test_a_conversation_too_long_has_openais_context_code(words):
-    """Check that a conversation that is too long gets OpenAI's error code, for which agents shorten it."""
+    """Check that a conversation that is too long gets OpenAI's error code. With this code, agents shorten the
+    conversation.
+    """
     body = json.dumps({"message": words}).encode()
     problem = runtime_api.problem_for(Head(400, {"x-amzn-errortype": "ValidationException"}), body)
     assert json.loads(openai_chat.error(problem)[2])["error"]["code"] == "context_length_exceeded"

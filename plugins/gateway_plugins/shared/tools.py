@@ -280,7 +280,9 @@ class _Folder(msgspec.Struct):
 
 
 def _lost(own: Block, inner: Block) -> list[str]:
-    """Return the keywords of the schema `inner`, a part of `own`, that restrict the input and are lost."""
+    """Return the keywords of the schema `inner` that restrict the input, and are lost when `inner` is merged into
+    `own`.
+    """
     lost = [*(inner.keys() - _KEPT - own.keys())]
     return lost if _can_be_object(inner.get("type")) else [*lost, "type"]
 

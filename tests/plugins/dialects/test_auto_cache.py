@@ -1,5 +1,5 @@
-"""The gateway's own cache marks in bodies of Messages and Converse: their places, and that nothing else in the body
-changes.
+"""Tests of the gateway's own cache marks in bodies of Messages and Converse: their places, and that nothing else in the
+body changes.
 """
 
 import json

@@ -1,4 +1,6 @@
-"""Facts of a reply that influence its cost besides tokens: the service tier, searches, tokens of images and sound."""
+"""Tests of the facts of a reply, besides token counts, that influence its cost: the service tier, searches, and tokens
+of images and sound.
+"""
 
 import json
 

@@ -51,7 +51,9 @@ async def test_the_cap_refuses_calls_after_the_tokens_of_a_day(tmp_path, bedrock
 
 @pytest.mark.parametrize("kind", ["input", "output", "cache_read", "cache_write_5m", "cache_write_1h"])
 async def test_the_cap_counts_the_tokens_of_every_kind(tmp_path, bedrock_sim, kind):
-    """Check that cached tokens count too. A client such as Claude Code reads nearly all its input from a cache."""
+    """Check that the example `daily_cap` also counts cached tokens. A client such as Claude Code reads nearly all its
+    input from a cache.
+    """
     async with examples(tmp_path, bedrock_sim, {"daily_cap": {"tokens": 1000}}) as gw:
         sys.modules["irisgate_folder.daily_cap"].USED.clear()
         bedrock_sim.script(Scenario(Canned(("Hi",), tokens=replace(Tokens(0, 0), **{kind: 1000}))))

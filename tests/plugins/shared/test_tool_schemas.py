@@ -1,4 +1,4 @@
-"""Names, ids and schemas of tools, tested apart from any dialect."""
+"""Tests of names, ids and schemas of tools, independent of any dialect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files and cache marks of a Chat request on the Messages conversion."""
+"""Tests of files and cache marks in Chat requests that are translated to Messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Replies of the Messages dialect as Chat: streamed and whole replies have the same content."""
+"""Tests of replies in the Messages dialect that are translated to Chat: streamed and whole replies have the same
+content.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Fields of a Chat request except messages, on the Messages conversion: tools, files, marks, parameters, losses."""
+"""Tests of Chat requests that are translated to Messages, except their messages: tools, files, marks, parameters,
+losses.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of Converse requests to Chat: every field is sent, refused, or reported as dropped."""
+"""Tests of Converse requests that are translated to Chat: every field is sent, refused, or reported as dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Replies as Converse clients get them, checked by botocore's service model: events of a stream, and whole bodies."""
+"""Tests of replies as Converse clients get them, checked by botocore's service model: events of a stream, and whole
+bodies.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Requests drawn from botocore's service model: each becomes a valid request, or is refused with the name of a field."""
+"""Tests of requests that are drawn from botocore's service model.
+
+Each becomes a valid request, or is refused by an error that names a field.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Tests of the fields of a Converse request, except messages, on the conversion to Messages: cache points, tools,
-parameters, and fields that only Bedrock has.
+"""Tests of Converse requests that are translated to Messages, except their messages: cache points, tools, parameters,
+and fields that only Bedrock has.
 """
 
 from __future__ import annotations

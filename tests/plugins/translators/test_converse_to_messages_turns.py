@@ -1,4 +1,6 @@
-"""Messages of a Converse request on the conversion to Messages: each block is carried, refused, or reported as dropped."""
+"""Tests of messages of Converse requests that are translated to Messages: each block is sent, refused, or reported as
+dropped.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Recorded Converse requests on the conversions from Converse: each field is carried, or refused with its name."""
+"""Tests of recorded Converse requests on the conversions from Converse: each field is sent, or refused by an error that
+names it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Messages requests as Chat Completions gets them: every field is carried, refused by name, or reported as dropped."""
+"""Tests of Messages requests that are translated to Chat: every field is sent, refused by an error that names it, or
+reported as dropped.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Messages requests as Converse gets them: every field is carried, refused by name, or reported as dropped."""
+"""Tests of Messages requests that are translated to Converse: every field is sent, refused by an error that names it,
+or reported as dropped.
+"""
 
 from __future__ import annotations
 

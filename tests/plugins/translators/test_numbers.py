@@ -144,7 +144,7 @@ def shown(value):
 
 
 def fault(problem, field, value):
-    """Return what is wrong with the refusal of a value, or "" if nothing is."""
+    """Return what is wrong with the refusal of a value, or "" if the refusal is right."""
     if problem is None:
         return "it was carried"
     if field.endswith("candidateCount") and is_number(value):

@@ -1,7 +1,7 @@
 """Tests of references in a tool's schema, for models that accept no references: each is replaced by its definition.
 
-The table has the forms that schema generators write. Each is sent from every dialect to every such model, also as the
-schema of the schema tool.
+The table has the forms that schema generators write. Each form is sent from every dialect to every model that accepts
+no references, also as the schema of the schema tool.
 """
 
 from operator import attrgetter

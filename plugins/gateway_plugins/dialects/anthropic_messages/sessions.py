@@ -1,7 +1,7 @@
 """Reads the session that a Messages request names.
 
-Claude Code sends `metadata.user_id`. It is JSON text with a `session_id` (captured from Claude Code 2.1.197), or, in
-older releases, `user_..._session_<uuid>`.
+Claude Code sends `metadata.user_id`. The value is JSON text with a `session_id` (captured from Claude Code 2.1.197),
+or, in older releases, `user_..._session_<uuid>`.
 """
 
 from __future__ import annotations

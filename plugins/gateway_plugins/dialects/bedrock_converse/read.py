@@ -92,7 +92,8 @@ def _known(raw: Any, at: str, drop: Drop) -> Any:
 def _without_servers(blocks: list[Block], servers: set[str], drop: Drop) -> list[Block]:
     """Return the blocks without the calls of tools that a provider ran itself, and without the results of these calls.
 
-    `servers` has the ids of these calls in earlier messages. This function adds the ids of such calls in `blocks`.
+    `servers` has the ids of these calls in earlier messages. The function adds the ids of such calls in `blocks` to
+    `servers`.
     """
     carried = []
     for block in blocks:

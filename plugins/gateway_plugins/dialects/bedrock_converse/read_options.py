@@ -302,7 +302,7 @@ def _word(top: Members, name: str, key: str, known: tuple[str, ...], drop: Drop)
 
 
 def field_paths(top: Members, known: Collection[str], drop: Drop) -> tuple[str, ...]:
-    """Return the paths of `additionalModelResponseFieldPaths` that are in `known`. Report the others as dropped."""
+    """Return the paths of `additionalModelResponseFieldPaths` that are in `known`. Report other paths as dropped."""
     at = "additionalModelResponseFieldPaths"
     paths = list_of(member(top, at), f"/{at}")
     if not all(isinstance(path, str) for path in paths):

@@ -28,7 +28,7 @@ MAX_TEMPERATURE: Final = 2
 class ChoiceMember(msgspec.Struct, frozen=True):
     """The value of the client's `tool_choice`.
 
-    The function `offer` applies `allowed`: it removes all other tools from the offered tools.
+    If `allowed` names tools, the function `offer` removes all other tools from the offered tools.
     """
 
     mode: str = "auto"

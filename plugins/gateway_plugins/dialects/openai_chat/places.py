@@ -87,7 +87,7 @@ def _chunk(choices: list[Any]) -> Iterator[Place | End | Copy]:
 
 
 def _copies(choice: dict[str, Any], number: int, inner: str) -> Iterator[Copy]:
-    """Yield the values of a choice that repeat its texts. `inner` is `message` or `delta`.
+    """Yield the values of a choice that repeat texts of the same choice. `inner` is `message` or `delta`.
 
     LiteLLM repeats thinking in `provider_specific_fields`, in the form of the provider.
     """

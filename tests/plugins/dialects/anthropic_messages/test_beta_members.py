@@ -303,9 +303,10 @@ def test_a_refused_member_is_left_out_in_a_retry(message, beta, members, road):
 
 
 def test_claude_codes_own_betas_go_one_by_one_and_the_likely_one_first():
-    """Check that Claude Code's betas are left out one by one on Bedrock, the most likely first.
+    """Check that after a refusal by Bedrock, Claude Code's betas are left out one by one.
 
-    Opus 4.7 accepts only the oldest beta of Claude Code's Bedrock mode (claude-code#49370).
+    The beta that most likely caused the refusal is left out first. Opus 4.7 accepts only the oldest beta of Claude
+    Code's Bedrock mode (claude-code#49370).
     """
     interleaved = "interleaved-thinking-2025-05-14"
     members = {"tools": [TOOL | {"defer_loading": True}]}

@@ -1,4 +1,4 @@
-"""Errors in Google's form: what Google's replies say, and what Google's clients read of the gateway's errors."""
+"""Tests of errors in Google's form: errors in Google's replies, and the gateway's errors as Google's clients read them."""
 
 import json
 

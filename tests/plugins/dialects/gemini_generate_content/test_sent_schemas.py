@@ -1,4 +1,7 @@
-"""Tests of schemas in the form that Gemini accepts. Each case is a report of a gateway that lost or sent a keyword."""
+"""Tests of schemas in the form that Gemini accepts.
+
+Each case comes from a report about a gateway that lost a keyword, or sent a keyword that Gemini refuses.
+"""
 
 import pytest
 

@@ -173,8 +173,8 @@ async def test_a_session_costs_a_fraction_and_its_replies_are_the_same(road, tmp
 
 
 class TestNova:
-    """Tests with Nova. Its cache does not look back, it takes no mark after tools, and its price of cache writes is not
-    known.
+    """Tests with Nova, whose cache does not look back. Nova takes no mark after tools, and has no known price of cache
+    writes.
     """
 
     ROAD = Road(Chat, "bedrock_converse", model=NOVA)

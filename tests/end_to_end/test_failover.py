@@ -139,7 +139,7 @@ async def test_the_providers_own_bytes_are_those_of_the_last_attempt(tmp_path):
     """Check the error that a Converse client gets after two failed attempts.
 
     An error of the last provider, which has Converse's format, is passed on unchanged. An error of an earlier provider
-    is written by the gateway.
+    is written by the gateway in Converse's format.
     """
     own = b'{"message": "busy", "extra": 1}'
     body = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}

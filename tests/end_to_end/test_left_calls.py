@@ -163,8 +163,8 @@ async def test_a_refusal_that_nobody_waits_for_costs_nothing(tmp_path, bedrock_s
 
 
 async def test_a_call_that_is_left_is_not_tried_again(tmp_path, bedrock_sim):
-    """Check a call whose beta the provider refuses, after the client has disconnected: no second request is sent
-    without the beta.
+    """Check that if the client has disconnected, a request is not sent again without the beta that the provider
+    refused.
     """
     refused = scenarios.error("ValidationException", "invalid beta flag")
     bedrock_sim.script(replace(refused, delay=ANSWERS))

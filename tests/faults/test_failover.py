@@ -114,8 +114,8 @@ FAULTS = {
 }
 REFUSALS = (400, 404, 413, 422)
 BEGUN_ONLY = {"cut after the beginning": Fault(replace(TEXT, end_after=1), error="upstream", billed=True)}
-"""A fault after the first event of a stream, which has no text yet. Clients of all formats except Gemini's have already
-received an event then.
+"""A fault after the first event of a stream. This event has no text yet. Clients of all formats except Gemini's have
+already received an event before the fault.
 """
 
 

@@ -48,7 +48,7 @@ def offsets(length, seed):
 
 
 class Trial:
-    """Calls of one conversion, streamed or not. Each call has an exchange with the provider that a fault breaks."""
+    """Calls of one conversion, streamed or not. A fault breaks the exchange of each call with the provider."""
 
     def __init__(self, opened, wire, *, stream, waits):
         self.opened = opened

@@ -105,7 +105,7 @@ def billed(title, part, kind):
 
 
 def guard(title, old, new, message):
-    """Return a mistake in a filter that appears in the filter's first call."""
+    """Return a mistake in a filter. The mistake appears in the filter's first call."""
     assert old in FILTER
     text = FILTER.replace(old, new)
     line = text[: text.index("def open")].count("\n") + 1

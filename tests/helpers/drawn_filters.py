@@ -1,7 +1,7 @@
 """Filters and an observer whose behaviour is drawn for each call, and the folder in which the gateway finds them.
 
 - A call names its plan in the header `PLAN`. The plan says what each method of each plugin does.
-- The filter `strict` refuses a call when it fails, and the filter `lax` lets the call continue without this filter.
+- If the filter `strict` fails, the call is refused. If the filter `lax` fails, the call continues without this filter.
 - Each filter replaces its own small letters by capitals. So a small letter that reaches a client or a provider has not
   passed the filter.
 - `PLAYED` has the methods that were called, and the faults that happened in them.

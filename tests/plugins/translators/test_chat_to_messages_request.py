@@ -1,5 +1,6 @@
-"""Tests of Chat requests that are translated to Messages, except their messages: tools, files, marks, parameters,
-losses.
+"""Tests of Chat requests that are translated to Messages: all fields except `messages`.
+
+These are tools, parameters and more. The tests also check files, cache marks and reported losses.
 """
 
 from __future__ import annotations

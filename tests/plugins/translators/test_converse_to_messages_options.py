@@ -1,5 +1,6 @@
-"""Tests of Converse requests that are translated to Messages, except their messages: cache points, tools, parameters,
-and fields that only Bedrock has.
+"""Tests of Converse requests that are translated to Messages: all fields except `messages`.
+
+These are cache points, tools, parameters, and fields that only Bedrock has.
 """
 
 from __future__ import annotations

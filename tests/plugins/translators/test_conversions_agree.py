@@ -1,4 +1,4 @@
-"""Tests that both conversions of Chat to Claude, through Converse and through Messages, send the same request and
+"""Tests that both conversions of Chat to Claude, through Converse and through Messages, send equivalent requests and
 report the same losses.
 """
 

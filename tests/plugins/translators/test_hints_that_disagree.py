@@ -31,7 +31,7 @@ def of(*, upstreams=None, providers=None):
 
 def content(conversion, data):
     """Pass the bytes of a provider's stream through a conversion. Return the content of the client's reply, and the
-    call.
+    converted call.
     """
     say = CLIENTS[conversion.client.name]
     tools = [say.tool("f"), say.tool("g")]

@@ -342,8 +342,8 @@ def report_extras(extra: Mapping[str, Any], carried: Collection[str], drop: Drop
 def check_extras(extra: Mapping[str, Any], carried: Collection[str], drop: Drop) -> None:
     """Report as dropped each beta, and each extra field that is neither read in this module nor passed on (`carried`).
 
-    Call this for models other than Claude. Raises `Refused` for Anthropic's own tools, because only Claude can call
-    them.
+    Extra fields are the fields of `additionalModelRequestFields`. Call this for models other than Claude. Raises
+    `Refused` for Anthropic's own tools, because only Claude can call them.
     """
     if extra.get("tools"):
         field = f"{EXTRAS[1:]}.tools"

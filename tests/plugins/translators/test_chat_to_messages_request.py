@@ -1,6 +1,6 @@
-"""Tests of Chat requests that are translated to Messages: all fields except `messages`.
+"""Tests of the parameters, tools and formats in Chat requests that are translated to Messages.
 
-These are tools, parameters and more. The tests also check files, cache marks and reported losses.
+Other fields are refused, or reported as dropped.
 """
 
 from __future__ import annotations

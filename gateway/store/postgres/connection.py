@@ -174,6 +174,9 @@ async def connect(address: Address, role: Role) -> asyncpg.Connection:
             "plan_cache_mode": "force_custom_plan",
             # PostgreSQL takes each of the short spans of a report for a ninth of the table, and would read all of it
             "enable_seqscan": "off",
+            # tables are joined in the order that is written, as in SQLite: time ranges, then their sums, then series;
+            # PostgreSQL would begin with a few series, and read the sums of all times for them
+            "join_collapse_limit": "1",
         }
     connection = await asyncpg.connect(
         host=address.host,

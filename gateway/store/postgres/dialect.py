@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 _WORDS: Final[Mapping[str, str]] = {
-    # SQLite joins in the order that is written; PostgreSQL finds the order itself
+    # SQLite joins in the order that is written; PostgreSQL needs a setting for that (`connection.py`)
     "CROSS JOIN": "JOIN",
     "json_array(": "json_build_array(",
     "json_group_array(": "json_agg(",

@@ -304,7 +304,7 @@ def _called_by_count(
     what = "json_array(json_group_array(f.series), json_group_array(f.calls))"
     counts: list[Counter[int]] = [Counter() for _ in buckets]
     for table, parts in shares(buckets, FIGURE_TABLES).items():
-        for share, (lists,) in _shared(_lists(connection, selection, table, _ranges(parts), what), parts):
+        for share, (lists,) in _shared(lists_of(connection, selection, table, _ranges(parts), what), parts):
             # PostgreSQL returns null for a list without items
             for one, calls in zip(*(each or () for each in lists), strict=True):
                 counts[share.bucket][one] += share.sign * calls
@@ -320,24 +320,27 @@ def _called_within(
     A series is all calls with the same caller, provider, model and so on (`store/sums.py`).
     """
     for table, parts in parts_within(buckets, FIGURE_TABLES).items():
-        for bucket, series in _lists(connection, selection, table, parts, "json_group_array(DISTINCT f.series)"):
+        for bucket, series in lists_of(connection, selection, table, parts, "json_group_array(DISTINCT f.series)"):
             yield bucket, series or ()
 
 
-def _lists(
+def lists_of(
     connection: Connection, selection: Selection, table: str, parts: Sequence[Piece], what: str
 ) -> Iterator[tuple[int, Any]]:
     """Yield a pair for each piece: the index of its bucket, and the JSON list that the SQL expression `what` makes of
-    its rows.
+    its selected rows.
 
     The database makes one list for each piece, because returning many short rows would take longer.
     """
+    where, values = conditions(selection)
+    # without conditions, looking up each row's series would only take time
+    selected = f"AND f.series IN (SELECT s.n FROM series s WHERE {where})" if values else ""  # noqa: S608 (our own)
     source = source_of(connection, selection, table)
     statement = (
         f"{_with_pieces(parts)} SELECT p.bucket, (SELECT {what} FROM {source} f "  # noqa: S608 (our own names)
-        "WHERE f.time >= p.since AND f.time < p.until) FROM p"
+        f"WHERE f.time >= p.since AND f.time < p.until {selected}) FROM p"
     )
-    for bucket, text in connection.execute(statement, [*_bounds(parts)]):
+    for bucket, text in connection.execute(statement, [*_bounds(parts), *values]):
         yield bucket, orjson.loads(text or "[]")
 
 

@@ -5,14 +5,12 @@ All functions run in the thread of a connection. Text from clients is never part
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import pairwise
+from typing import Final
 
-import orjson
-
-from gateway.store.reports.pieces import Range, parts_within
+from gateway.store.reports.pieces import Piece, Range, parts_within
 from gateway.store.reports.sums import (
     COLUMNS,
     SUMMED,
@@ -22,11 +20,15 @@ from gateway.store.reports.sums import (
     amounts_of,
     conditions,
     grouped,
-    source_of,
+    lists_of,
     tables_for,
 )
 from gateway.store.reports.values import Dimension, Row, Selection
 from gateway.store.sql import Connection
+from gateway.store.units import Unit
+
+_RANGES: Final = 500
+"""Maximum number of ranges of time that one statement searches, because databases limit the number of values."""
 
 
 def table_rows(connection: Connection, selection: Selection, by: Dimension, *, latencies: bool) -> tuple[Row, ...]:
@@ -50,54 +52,65 @@ def _quarters(connection: Connection, selection: Selection, by: str, names: Abst
     milliseconds.
 
     Names without calls are left out. For each name, the last month with a call is found first, then the last day of
-    this month with a call, and so on down to the quarter hour.
+    this month with a call, and so on down to the quarter hour. All names are looked up together.
     """
     where, values = conditions(selection)
     known = connection.execute(f"SELECT s.n, {by} FROM series s WHERE {where}", values)  # noqa: S608 (our own names)
-    named = {number: str(name) for number, name in known if str(name) in names}
+    named = {number: name for number, name in ((number, str(name)) for number, name in known) if name in names}
     tables = tables_for(selection, by)
     parts = [(part, table) for table, each in parts_within([selection.span], tables).items() for part in each]
     found: dict[str, int] = {}
     levels: dict[str, str] = {}
     for part, table in sorted(parts, key=lambda item: item[0].since, reverse=True):
-        missing = names - found.keys()
-        last = _last_units(connection, selection, table, (part.since, part.until), named, missing)
+        units = _units(part.since, part.until, tables[table])
+        last = _last_units(connection, selection, table, units, named, names - found.keys())
         found |= last
         levels |= dict.fromkeys(last, table)
     for (table, unit), (finer, _) in pairwise(tables.items()):
-        units = defaultdict[int, set[str]](set)
-        for name in (name for name, level in levels.items() if level == table):
-            units[found[name]].add(name)
-        for at, within in units.items():
-            found |= _last_units(connection, selection, finer, (at, unit.following(at)), named, within)
-            levels |= dict.fromkeys(within, finer)
+        within = {name for name, level in levels.items() if level == table}
+        starts = sorted({found[name] for name in within}, reverse=True)
+        longer = [(at, unit.following(at)) for at in starts]
+        found |= _last_units(connection, selection, finer, longer, named, within)
+        levels |= dict.fromkeys(within, finer)
     return found
+
+
+def _units(since: int, until: int, unit: Unit) -> list[Range]:
+    """Return the units of time (such as days) between two bounds of units, the newest first."""
+    bounds = [since]
+    while bounds[-1] < until:
+        bounds.append(unit.following(bounds[-1]))
+    return [*pairwise(bounds)][::-1]
 
 
 def _last_units(
     connection: Connection,
     selection: Selection,
     table: str,
-    bounds: Range,
+    ranges: Sequence[Range],
     named: Mapping[int, str],
     names: AbstractSet[str],
 ) -> dict[str, int]:
     """Return, for each name, the start of the last unit of time (such as a day) in which the name has a call.
 
-    Only rows of `table` within `bounds` are searched, the newest first. `named` has the name of each series.
+    Only rows of `table` within `ranges` are searched. The newest range must be the first one. `named` has the name of
+    each series.
     """
-    if not names:
+    wanted = {number: name for number, name in named.items() if name in names}
+    if not wanted:
         return {}
-    statement = (
-        f"SELECT f.time, json_group_array(f.series) FROM {source_of(connection, selection, table)} f "  # noqa: S608 (our own)
-        "WHERE f.time >= ? AND f.time < ? GROUP BY f.time ORDER BY f.time DESC"
-    )
+    what = "json_array(json_group_array(f.series), json_group_array(f.time))"
     found: dict[str, int] = {}
-    for at, series in connection.execute(statement, bounds):
-        here = {named[number] for number in named.keys() & orjson.loads(series)}
-        found |= dict.fromkeys((here & names) - found.keys(), at)
-        if len(found) == len(names):
-            break
+    for start in range(0, len(ranges), _RANGES):
+        pieces = [Piece(0, *bounds) for bounds in ranges[start : start + _RANGES]]
+        for _, lists in lists_of(connection, selection, table, pieces, what):
+            # PostgreSQL returns null for a list without items
+            for number, at in zip(*(each or () for each in lists), strict=True):
+                name = wanted.get(number)
+                if name is not None and at > found.get(name, -1):
+                    found[name] = at
+            if len(found) == len(names):
+                return found
     return found
 
 

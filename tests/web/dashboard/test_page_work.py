@@ -59,13 +59,17 @@ def calls(copies):
 
 
 class Work:
-    """The number of instructions that SQLite ran, in units of `STEP`."""
+    """The number of instructions that SQLite ran, in units of `STEP`, and the number of statements."""
 
     def __init__(self):
         self.steps = 0
+        self.statements = 0
 
     def add(self):
         self.steps += 1
+
+    def begin(self, _statement):
+        self.statements += 1
 
 
 @pytest.fixture
@@ -75,6 +79,7 @@ def work(monkeypatch):
     def watched(path, **options):
         connection = connect(path, **options)
         connection.set_progress_handler(counted.add, STEP)
+        connection.set_trace_callback(counted.begin)
         return connection
 
     monkeypatch.setattr(sqlite_thread, "connect", watched)
@@ -85,10 +90,10 @@ def work(monkeypatch):
 async def client_of(tmp_path, aiohttp_client):
     stores = []
 
-    async def client_of(copies):
-        store = SqliteStore(tmp_path / f"{copies}.db")
+    async def client_of(entries):
+        store = SqliteStore(tmp_path / f"{len(stores)}.db")
         stores.append(store)
-        await store.write(calls(copies), JournalOffset())
+        await store.write(entries, JournalOffset())
         return await aiohttp_client(application(store))
 
     yield client_of
@@ -99,15 +104,40 @@ async def client_of(tmp_path, aiohttp_client):
 async def steps_of(client, work, path):
     """Return the work for one answer. An earlier request for the same path has filled the caches."""
     for _ in range(2):
-        work.steps = 0
+        work.steps = work.statements = 0
         async with client.get(path, headers={"x-test-login": ADMIN}) as response:
             assert response.status == 200, await response.text()
     return work.steps
 
 
 async def test_five_times_as_many_calls_need_no_more_work(client_of, work):
-    few, many = await client_of(1), await client_of(5)
+    few, many = await client_of(calls(1)), await client_of(calls(5))
     for path in PAGES:
         once = await steps_of(few, work, path)
         assert once > 0
         assert await steps_of(many, work, path) <= once * 1.02 + 2, path
+
+
+def last_failures(people):
+    """Return a failed call of each of some people, at different times of 80 days."""
+    now, gap = time.time(), 80 * DAY / 1000 / people
+    return [
+        Entry(
+            call=record(
+                id=f"req_{number}", at=now - (number + 0.7) * gap, identity=f"u{number}@example.com",
+                outcome="failed", status=503, error="overloaded",
+            )
+        )
+        for number in range(people)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/ui/people", "/ui/cache"])
+async def test_last_calls_of_many_people_need_no_more_statements(client_of, work, path):
+    """Check that the last calls of all people are looked up together, if each person's last call is on another day."""
+    counts = []
+    for people in (20, 80):
+        await steps_of(await client_of(last_failures(people)), work, f"{path}?range=90d&outcome=failed")
+        counts.append(work.statements)
+    # one for days, one for hours and one for quarter hours, if all of the fewer calls are in whole months
+    assert 0 < counts[1] <= counts[0] + 3

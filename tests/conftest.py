@@ -5,6 +5,7 @@ import os
 
 import hypothesis
 import pytest
+from aiohttp import web_app
 
 from gateway.testkit.anthropic import AnthropicSim
 from gateway.testkit.bedrock import BedrockSim
@@ -139,6 +140,12 @@ def pytest_collection_finish():
     """Exclude pytest's own objects from garbage collection. Scanning them takes a second each time."""
     gc.freeze()
     gc.enable()
+
+
+def pytest_runtest_teardown():
+    """Empty aiohttp's cache of middlewares. It would keep the last 1,024 applications of a process, each with its gateway
+    and the thread of the gateway's log."""
+    web_app._cached_build_middleware.cache_clear()
 
 
 @pytest.fixture

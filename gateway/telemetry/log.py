@@ -9,13 +9,13 @@
 
 from __future__ import annotations
 
-import atexit
 import json as stdlib_json
 import os
 import re
 import sys
 import threading
 import traceback
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
@@ -82,11 +82,14 @@ def configure(stream: Output | None = None, *, json: bool | None = None) -> Logg
 
     The lines are JSON if `json` is true, and readable text if it is false. By default, they are readable text on a
     terminal and JSON on any other output.
+
+    The thread that writes ends with the logger: when the logger is no longer used, or when the interpreter exits.
     """
     lines = Lines(_standard_output() if stream is None else stream)
-    atexit.register(lines.close)
     as_json = not _is_terminal(stream) if json is None else json
-    return _Log(lines, render_json if as_json else _text_renderer())
+    log = _Log(lines, render_json if as_json else _text_renderer())
+    weakref.finalize(log, lines.close)
+    return log
 
 
 class _Log:
@@ -213,10 +216,14 @@ class Lines:
             self._wake.set()
 
     def close(self) -> None:
-        """Write the queued lines and end the thread. If the output blocks, give up after `CLOSE_SECONDS`."""
+        """Write the queued lines and end the thread. If the output blocks, give up after `CLOSE_SECONDS`.
+
+        The thread itself may call this, when it drops the last reference to the logger. Then it ends after its batch.
+        """
         self._closing = True
         self._wake.set()
-        self._thread.join(CLOSE_SECONDS)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:
         while not self._closing or self._queue:

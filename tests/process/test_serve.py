@@ -1,12 +1,15 @@
 """The gateway in one process: stopping with calls in flight, and what is left afterwards."""
 
 import asyncio
+import gc
 import json
+import threading
 import time
 from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
+from aiohttp import web_app
 
 from gateway.config.load import loads
 from gateway.contract.registry import discover
@@ -55,6 +58,26 @@ async def test_a_stop_ends_within_the_drain_time_and_is_announced(tmp_path, bedr
     assert b'"error"' in rest
     (call,) = await lines.until("call.finished")
     assert call["outcome"] == "failed"
+
+
+async def test_a_gateway_that_has_stopped_leaves_no_thread(tmp_path, bedrock_sim):
+    before = set(threading.enumerate())
+    config = loads(json.dumps(document(bedrock_sim.url))).config
+    async with (
+        listening(config, discover(), state=tmp_path, log=configure(Lines())) as running,
+        aiohttp.ClientSession(running.urls[0]) as session,
+        session.post("/v1/chat/completions", json=CHAT) as reply,
+    ):
+        assert b"[DONE]" in await reply.read()
+    del running
+    # aiohttp would keep the application
+    web_app._cached_build_middleware.cache_clear()
+
+    def left():
+        gc.collect()
+        return {thread.name for thread in set(threading.enumerate()) - before}
+
+    await eventually(lambda: "log-writer" not in left())
 
 
 async def test_who_is_in_a_hurry_does_not_wait_for_calls(tmp_path, bedrock_sim):

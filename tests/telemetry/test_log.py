@@ -12,7 +12,7 @@ import pytest
 
 from gateway.telemetry.log import MAX_LINES, REDACTED, Lines, configure, redact
 from tests.helpers.records import logger, record
-from tests.helpers.waiting import eventually_without_a_loop
+from tests.helpers.waiting import SECONDS, eventually_without_a_loop
 
 
 def written(out, count=1):
@@ -204,6 +204,33 @@ def test_closing_writes_what_is_queued():
         lines.put(b"%d" % number)
     lines.close()
     assert out.getvalue().split() == [b"%d" % number for number in range(100)]
+
+
+def test_a_logger_that_is_no_longer_used_writes_its_lines_and_ends_its_thread():
+    out = io.BytesIO()
+    log = configure(out, json=True)
+    thread = log._lines._thread
+    log.info("config.reloaded")
+    del log
+    assert b"config.reloaded" in out.getvalue()
+    assert not thread.is_alive()
+
+
+def test_the_thread_that_drops_the_last_reference_to_its_logger_ends():
+    out = io.BytesIO()
+    log = configure(out, json=True)
+    thread, dropped = log._lines._thread, threading.Event()
+
+    def fields():
+        dropped.wait(SECONDS)
+        return {"path": "x"}
+
+    log.later("config.reloaded", fields)
+    del log
+    dropped.set()
+    thread.join(SECONDS)
+    assert not thread.is_alive()
+    assert json.loads(out.getvalue())["path"] == "x"
 
 
 def test_a_terminal_gets_text_for_people():

@@ -8,8 +8,9 @@ Sources: "PutObject" and "Error responses" in the API reference of Amazon S3.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections import deque
-from hashlib import sha256
+from hashlib import md5, sha256
 from typing import Final
 from urllib.parse import unquote
 from xml.sax.saxutils import escape
@@ -20,6 +21,9 @@ from gateway.testkit.aws_account import AwsAccount, Unauthorized
 from gateway.testkit.simulator import Refusal, Seen, Simulator
 
 REGION: Final = "us-east-1"
+_NO_MD5: Final = (
+    "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters"
+)
 _CODES: Final = {
     # exception of bedrock-runtime: code of S3
     "MissingAuthenticationTokenException": "AccessDenied",
@@ -37,6 +41,8 @@ class S3Sim(Simulator):
         self.account = account
         self.buckets: dict[str, dict[str, bytes]] = {name: {} for name in buckets}
         """The objects of each bucket, by key."""
+        self.locked: set[str] = set()
+        """The buckets with Object Lock and a default retention. Their objects need an MD5 hash."""
         self.refusals: deque[tuple[int, str]] = deque()
         """Statuses and codes of the errors with which the next requests are answered."""
         self.after: deque[bool] = deque()
@@ -66,6 +72,11 @@ class S3Sim(Simulator):
             return self._error(
                 412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold"
             )
+        given = seen.headers.get("content-md5")
+        if given is None and bucket in self.locked:
+            return self._error(400, "InvalidRequest", _NO_MD5)
+        if given is not None and given != b64encode(md5(seen.body, usedforsecurity=False).digest()).decode():
+            return self._error(400, "BadDigest", "The Content-MD5 you specified did not match what we received.")
         self.buckets[bucket][key] = seen.body
         if self.after and self.after.popleft() and request.transport is not None:
             request.transport.abort()

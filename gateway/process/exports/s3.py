@@ -4,6 +4,7 @@
 - An object that may exist already is only written if it does not exist (`If-None-Match`). A store that does not know
   this condition gets the object again, under the same name.
 - Requests are signed with the keys of the configuration, or with credentials of AWS's chain.
+- Requests have an MD5 hash of the object, without which S3 refuses objects for a bucket with Object Lock.
 
 Sources: "PutObject", "Error responses" and "Authenticating Requests (AWS Signature Version 4)" in the API reference of
 Amazon S3.
@@ -13,9 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+from base64 import b64encode
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
+from hashlib import md5, sha256
 from html import unescape
 from typing import Final, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -43,6 +45,7 @@ _GATEWAY: Final = Subject("irisgate", "")
 """The caller for whom credentials are obtained. In the configured name of a role's session, for example, `<user>` is
 replaced by `irisgate`.
 """
+_SHA256: Final = "x-amz-content-sha256"
 _EXISTS: Final = 412
 _NOT_IMPLEMENTED: Final = 501
 _REFUSALS: Final = (400, 401, 403)
@@ -87,11 +90,11 @@ class S3Target:
 
     async def _put(self, name: str, data: bytes, conditions: dict[str, str]) -> _Reply:
         """Send an object. If the signature is refused, try again with other credentials, or at the corrected time."""
-        digest = (await asyncio.to_thread(sha256, data)).hexdigest()
+        hashes = await asyncio.to_thread(_hashes, data)
         signer = await self._signer()
-        reply = await self._send(name, data, digest, signer, conditions)
+        reply = await self._send(name, data, hashes, signer, conditions)
         if reply.status in _REFUSALS and await self._has_other(signer, reply.date):
-            reply = await self._send(name, data, digest, await self._signer(), conditions)
+            reply = await self._send(name, data, hashes, await self._signer(), conditions)
         return reply
 
     async def _signer(self) -> Signer:
@@ -110,16 +113,17 @@ class S3Target:
             return self._clock.learn(date)
         return await self._access.has_other(_GATEWAY, signer, date)
 
-    async def _send(self, name: str, data: bytes, digest: str, signer: Signer, conditions: dict[str, str]) -> _Reply:
+    async def _send(
+        self, name: str, data: bytes, hashes: dict[str, str], signer: Signer, conditions: dict[str, str]
+    ) -> _Reply:
         origin, path = address(self._bucket, name)
         where = base(origin)
         target = where.target(path, "")
-        hashed = {"x-amz-content-sha256": digest}
-        signable = Signable("PUT", where.authority, target, headers=hashed, payload=digest)
+        signable = Signable("PUT", where.authority, target, headers=hashes, payload=hashes[_SHA256])
         headers = {
             "content-type": "application/octet-stream",
             **conditions,
-            **hashed,
+            **hashes,
             **signer.headers(signable, self._clock.now()),
         }
         provider = Provider(self._bucket.url, origin, authorities=self._bucket.authorities)
@@ -132,6 +136,13 @@ class S3Target:
         except GatewayError as error:
             raise ExportFailed(str(error)) from None
         return _reply(response.head.status, response.head.headers, body.decode("utf-8", "replace"))
+
+
+def _hashes(data: bytes) -> dict[str, str]:
+    """Return the headers with the hashes of an object."""
+    # S3 compares this hash with the object, and does not use it for security
+    md5_of_data = md5(data, usedforsecurity=False).digest()
+    return {"content-md5": b64encode(md5_of_data).decode(), _SHA256: sha256(data).hexdigest()}
 
 
 def address(bucket: S3Bucket, name: str) -> tuple[str, str]:

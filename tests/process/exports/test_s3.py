@@ -55,6 +55,12 @@ async def test_an_object_that_exists_is_left_as_it_is(s3):
     assert s3.buckets["usage"] == {"object": b"the same"}
 
 
+async def test_an_object_is_stored_in_a_bucket_with_object_lock(s3):
+    s3.locked.add("usage")
+    await put(bucket(s3))
+    assert s3.buckets["usage"] == {"object": b"content"}
+
+
 async def test_a_refusal_names_the_bucket_the_object_and_the_reason(s3):
     with pytest.raises(ExportFailed, match=r"/usage refuses object: 403 InvalidAccessKeyId: ") as error:
         await put(bucket(s3, access_key_id="AKIANOBODY"))

@@ -26,8 +26,8 @@ from tests.helpers.gateway import CAP, HAIKU, KEY, bedrock, gate
 from tests.helpers.waiting import eventually
 
 BUDGET = 10**9
-LEAVES, ANSWERS = 0.1, 1.5
-"""Seconds after which the client disconnects, and seconds after which the provider answers."""
+ANSWERS = 0.5
+"""Seconds after which the provider answers. The client disconnects as soon as the provider has the request."""
 HELLO = [{"role": "user", "content": "hello"}]
 CONVERSE = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}
 INVOKE = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 10, "messages": HELLO}
@@ -63,7 +63,16 @@ STREAMS = {
 }
 
 
-async def leave(gw, path, body, seconds=LEAVES):
+async def leave(gw, sim, path, body):
+    """Make a call, and disconnect when the provider has received it."""
+    call = asyncio.create_task(gw.post(path, body))
+    await eventually(lambda: sim.requests)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+
+async def leave_after(gw, path, body, seconds):
     """Make a call, and disconnect after some seconds."""
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(seconds):
@@ -83,7 +92,7 @@ async def recorded(gw):
 async def test_a_failure_after_the_client_has_left_is_no_trouble_of_asyncio(tmp_path, bedrock_sim, caplog):
     bedrock_sim.default = replace(TEXT, delay=ANSWERS, error="InternalServerException")
     async with limited(tmp_path, bedrock_sim, quota(BUDGET)) as gw:
-        await leave(gw, *WAYS["chat to converse"][:2])
+        await leave(gw, bedrock_sim, *WAYS["chat to converse"][:2])
         await gw.calls()
         gc.collect()
         await gw.log_is_written()
@@ -95,7 +104,7 @@ async def test_a_whole_reply_that_nobody_waits_for_costs_what_is_reported(tmp_pa
     path, body, flags = WAYS[way]
     bedrock_sim.default = replace(TEXT, delay=ANSWERS)
     async with limited(tmp_path, bedrock_sim, quota(BUDGET), provider={"flags": flags}) as gw:
-        await leave(gw, path, body)
+        await leave(gw, bedrock_sim, path, body)
         record = await recorded(gw)
     assert (record["cost_usd"], record["estimated"], record["reported"]) == (PRICE / 10**9, False, True)
     assert record["attempts"] == len(bedrock_sim.requests) == 1
@@ -110,7 +119,7 @@ async def test_other_providers_replies_are_read_on_too(tmp_path, way):
         if sim_type is AnthropicSim:
             provider["authorization"] = "x-api-key"
         async with limited(tmp_path, sim, quota(BUDGET), provider=provider) as gw:
-            await leave(gw, path, {**body, "model": model} if "{" not in path and "/model/" not in path else body)
+            await leave(gw, sim, path, {**body, "model": model} if "{" not in path and "/model/" not in path else body)
             record = await recorded(gw)
     assert (record["reported"], record["estimated"]) == (True, False)
     assert record["cost_usd"] > 0
@@ -121,7 +130,7 @@ async def test_a_stream_that_its_client_leaves_costs_an_estimate(tmp_path, bedro
     path, body = STREAMS[way]
     bedrock_sim.default = replace(TEXT, stall_after=2)
     async with limited(tmp_path, bedrock_sim, quota(BUDGET)) as gw:
-        await leave(gw, path, body, 0.3)
+        await leave_after(gw, path, body, 0.3)
         record = await recorded(gw)
         await eventually(bedrock_sim.requests[0].closed.is_set)
     assert record["estimated"] is True
@@ -132,7 +141,7 @@ async def test_a_stream_that_its_client_leaves_costs_an_estimate(tmp_path, bedro
 async def test_a_stream_that_is_left_before_its_head_costs_an_estimate(tmp_path, bedrock_sim):
     bedrock_sim.default = replace(TEXT, delay=20)
     async with limited(tmp_path, bedrock_sim, quota(BUDGET)) as gw:
-        await leave(gw, *STREAMS["chat to converse"], 0.3)
+        await leave(gw, bedrock_sim, *STREAMS["chat to converse"])
         record = await recorded(gw)
         await eventually(bedrock_sim.requests[0].closed.is_set)
     assert (record["estimated"], record["cost_usd"] > 0) == (True, True)
@@ -143,7 +152,7 @@ async def test_a_reply_is_read_on_for_a_bounded_time(tmp_path, bedrock_sim, monk
     monkeypatch.setattr(call_path, "ReadOn", partial(ReadOn, seconds=0.2))
     bedrock_sim.default = replace(TEXT, delay=20)
     async with limited(tmp_path, bedrock_sim, quota(BUDGET)) as gw:
-        await leave(gw, *WAYS["native converse"][:2], 0.3)
+        await leave(gw, bedrock_sim, *WAYS["native converse"][:2])
         record = await recorded(gw)
         await eventually(bedrock_sim.requests[0].closed.is_set)
     assert record["estimated"] is True
@@ -156,7 +165,7 @@ async def test_a_reply_is_read_on_for_a_bounded_time(tmp_path, bedrock_sim, monk
 async def test_a_refusal_that_nobody_waits_for_costs_nothing(tmp_path, bedrock_sim, name, cost):
     bedrock_sim.default = replace(scenarios.error(name), delay=ANSWERS)
     async with limited(tmp_path, bedrock_sim, quota(BUDGET)) as gw:
-        await leave(gw, *WAYS["chat to converse"][:2])
+        await leave(gw, bedrock_sim, *WAYS["chat to converse"][:2])
         (record,) = await gw.calls()
         assert (record["outcome"], record["cost_usd"], record["charges_usd"]) == ("cancelled", cost, {})
         assert gw.book.level("team").balance == BUDGET
@@ -170,7 +179,7 @@ async def test_a_call_that_is_left_is_not_tried_again(tmp_path, bedrock_sim):
     bedrock_sim.script(replace(refused, delay=ANSWERS))
     async with limited(tmp_path, bedrock_sim, quota(BUDGET), provider={"flags": ["bedrock_model_invoke"]}) as gw:
         body = {**INVOKE, "anthropic_beta": ["context-1m-2025-08-07"]}
-        await leave(gw, f"/model/{HAIKU}/invoke", body)
+        await leave(gw, bedrock_sim, f"/model/{HAIKU}/invoke", body)
         (record,) = await gw.calls()
         assert (record["attempts"], record["cost_usd"]) == (1, 0)
     assert len(bedrock_sim.requests) == 1
@@ -214,7 +223,7 @@ async def test_a_call_that_is_left_before_it_is_sent_costs_nothing(tmp_path):
     with full_port() as port:
         provider = {"b": bedrock(f"http://127.0.0.1:{port}")}
         async with gate(tmp_path, provider, grants=grants, more={"quotas": quotas}) as gw:
-            await leave(gw, *WAYS["native converse"][:2], 0.3)
+            await leave_after(gw, *WAYS["native converse"][:2], 0.3)
             (record,) = await gw.calls()
             assert (record["outcome"], record["cost_usd"], record["attempts"]) == ("cancelled", 0, 0)
             assert gw.running.gateway.quotas.level("team").balance == BUDGET
@@ -229,7 +238,7 @@ async def test_a_server_without_prices_is_left_at_once(tmp_path):
         provider = bedrock(sim.url, models=["my-own"], flags=["openai_chat"])
         provider.pop("cost_basis")
         async with gate(tmp_path, {"o": provider}) as gw:
-            await leave(gw, "/v1/chat/completions", {"model": "my-own", "messages": HELLO}, 0.3)
+            await leave(gw, sim, "/v1/chat/completions", {"model": "my-own", "messages": HELLO})
             (record,) = await gw.calls()
             await eventually(sim.requests[0].closed.is_set)
     assert (record["outcome"], record["cost_usd"]) == ("cancelled", None)
@@ -239,7 +248,7 @@ async def test_a_gateway_that_stops_waits_for_no_reply_that_nobody_reads(tmp_pat
     """Check that a call whose client has disconnected is recorded and charged when the gateway stops."""
     bedrock_sim.default = replace(TEXT, delay=60)
     async with limited(tmp_path, bedrock_sim, quota(BUDGET)) as gw:
-        await leave(gw, *WAYS["native converse"][:2], 0.3)
+        await leave(gw, bedrock_sim, *WAYS["native converse"][:2])
         gateway = gw.running.gateway
         await eventually(lambda: gateway.open_calls)
         for task in list(gateway.open_calls):

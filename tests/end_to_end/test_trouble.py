@@ -216,7 +216,7 @@ def resident(pid):
 
 WARM = 2_000
 """Number of calls after which the tables and caches of the process have their full size."""
-CALLS = int(os.environ.get("IRISGATE_CALLS", "6000"))
+CALLS = int(os.environ.get("IRISGATE_CALLS", "4500"))
 """Total number of calls. With more calls, the rate of a leak can be measured more exactly."""
 GROWTH = 1.3
 """Maximum growth of memory in kilobytes per call after the first `WARM` calls."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
+import atexit
 import json
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from contextlib import asynccontextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from tests.helpers.waiting import eventually
+from tests.helpers.waiting import eventually, eventually_without_a_loop
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 """The names of the Chromium program in Debian, in Alpine and from Google."""
@@ -157,34 +159,59 @@ class Tab:
 
 @asynccontextmanager
 async def browser_tab():
-    """Run a browser with its own profile during an `async with` block. Yield a tab of the browser."""
-    program = chromium()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        process = await asyncio.create_subprocess_exec(
-            program, *OPTIONS, f"--user-data-dir={profile}", "about:blank",
-            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-        try:
-            async with aiohttp.ClientSession() as session:
-                address = await _address(process, Path(profile), session)
-                async with session.ws_connect(address, max_msg_size=0) as socket:
-                    yield Tab(socket)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+    """Yield a tab of the browser during an `async with` block.
+
+    All tests of a process share one browser, because a start takes a second of CPU time. Each tab has a browser context
+    of its own, with its own cookies, cache and storage.
+    """
+    port = _port()
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"http://127.0.0.1:{port}/json/version") as reply:
+            address = (await reply.json())["webSocketDebuggerUrl"]
+        async with session.ws_connect(address) as socket:
+            browser = Tab(socket)
+            context = (await browser.command("Target.createBrowserContext"))["browserContextId"]
+            page = await browser.command("Target.createTarget", url="about:blank", browserContextId=context)
+            try:
+                address = f"ws://127.0.0.1:{port}/devtools/page/{page['targetId']}"
+                async with session.ws_connect(address, max_msg_size=0) as socket_of_page:
+                    yield Tab(socket_of_page)
+            finally:
+                await browser.command("Target.disposeBrowserContext", browserContextId=context)
 
 
-async def _address(process, profile, session):
-    """Return the address of the first tab. The browser writes its port into the profile when it is ready."""
+def _port() -> int:
+    """Return the port of the browser's DevTools. Start the browser if it is not running."""
+    process, profile = _started()
+    if process.poll() is not None:
+        _started.cache_clear()
+        process, profile = _started()
     file = profile / "DevToolsActivePort"
 
     def port():
-        assert process.returncode is None, f"chromium ended with {process.returncode}"
+        assert process.poll() is None, f"chromium ended with {process.returncode}"
         return file.is_file() and file.read_text().partition("\n")[0]
 
-    async def page():
-        async with session.get(f"http://127.0.0.1:{await eventually(port, START_SECONDS)}/json/list") as reply:
-            return next((tab["webSocketDebuggerUrl"] for tab in await reply.json() if tab["type"] == "page"), None)
+    return int(eventually_without_a_loop(port, START_SECONDS))
 
-    return await eventually(page, START_SECONDS)
+
+@cache
+def _started() -> tuple[subprocess.Popen[bytes], Path]:
+    """Start a browser with a new profile, and return its process and the folder of the profile.
+
+    The browser writes its port into that folder when it is ready. It is killed when this process exits.
+    """
+    program, profile = chromium(), Path(tempfile.mkdtemp(prefix="chromium-"))
+    process = subprocess.Popen(
+        [program, *OPTIONS, f"--user-data-dir={profile}", "about:blank"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    atexit.register(_end, process, profile)
+    return process, profile
+
+
+def _end(process: subprocess.Popen[bytes], profile: Path) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    shutil.rmtree(profile, ignore_errors=True)

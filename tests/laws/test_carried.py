@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.examples import examples
 from tests.helpers.second_turn import CLIENTS, chat_events, chat_reply, last_turn
 from tests.plugins.translators.test_carried_reasoning import pieces
 from tests.plugins.translators.test_own_signatures import UPSTREAMS, events_of
@@ -79,7 +80,7 @@ def _places(blocks):
 
 @pytest.mark.parametrize("upstream", UPSTREAMS)
 @pytest.mark.parametrize("client", CLIENTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(replies=claude_replies(), streamed=st.booleans())
 def test_claude_gets_its_thinking_back_in_order(client, upstream, replies, streamed):
     if client == upstream:
@@ -126,7 +127,7 @@ def _call(tool_id, token):
 
 
 @pytest.mark.parametrize("client", [client for client in CLIENTS if client != "openai_chat"])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(messages=chat_messages(), streamed=st.booleans())
 def test_a_chat_provider_gets_its_tokens_back(client, messages, streamed):
     finishes = ["tool_calls" if "tool_calls" in message else "stop" for message in messages]
@@ -166,7 +167,7 @@ def odd_messages(draw):
 
 
 @pytest.mark.parametrize("client", [client for client in CLIENTS if client != "openai_chat"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(75), deadline=None)
 @given(message=odd_messages(), streamed=st.booleans())
 def test_odd_values_in_the_places_of_tokens_stop_no_session(client, message, streamed):
     whole = json.loads(json.dumps(message))

@@ -27,6 +27,7 @@ from gateway.testkit.laws.mutations import pointers, replaced, without
 from tests.golden import files as golden
 from tests.helpers.clients import CLIENTS
 from tests.helpers.conversion import BASES, CONVERSIONS, HEAD, JUDGES, encoded, without_padding
+from tests.helpers.examples import examples
 from tests.helpers.fold import fold
 from tests.laws.drawn_requests import members, requests
 from tests.laws.exempt_members import EXEMPT
@@ -38,7 +39,9 @@ translated = pytest.mark.parametrize(
     [conversion for conversion in CONVERSIONS.values() if conversion.way == "translated"],
     ids=lambda conversion: conversion.name,
 )
-sixty_examples = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+some_examples = settings(
+    max_examples=examples(30), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 
 
 def groups(member):
@@ -76,7 +79,7 @@ def base_call(conversion, *, stream):
 
 
 @pytest.mark.parametrize("dialect", BY_DIALECT)
-@sixty_examples
+@some_examples
 @given(data=st.data())
 def test_an_allowed_request_is_accepted_or_refused_by_name(dialect, data):
     """Check that a body that a vendor's types allow is accepted by the provider, or refused by an error that names the
@@ -278,7 +281,7 @@ every_upstream = pytest.mark.parametrize("upstream", BY_UPSTREAM)
 
 
 @every_upstream
-@sixty_examples
+@some_examples
 @given(data=st.data())
 def test_a_damaged_stream_is_read_or_fails_as_the_providers(upstream, data):
     """Check that a damaged stream raises only exceptions that report a fault of the provider, and that no usage count
@@ -296,7 +299,7 @@ def test_a_damaged_stream_is_read_or_fails_as_the_providers(upstream, data):
 
 
 @every_upstream
-@sixty_examples
+@some_examples
 @given(data=st.data())
 def test_a_damaged_reply_is_read_or_fails_as_the_providers(upstream, data):
     """Check that a damaged unstreamed reply raises no other exception than `BadFrame`, which reports a fault of the

@@ -68,7 +68,7 @@ async def test_a_new_version_is_heard_of(versions, address):
 
 
 async def test_a_server_that_is_away_is_an_error(versions):
-    cluster().stop("immediate")
+    cluster().stop()
     try:
         with pytest.raises(StoreFailed, match=r"cannot be connected to|closed"):
             await versions[0].newest()

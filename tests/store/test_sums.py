@@ -20,6 +20,7 @@ from gateway.store.schema import migrate
 from gateway.store.sums import Series
 from gateway.store.units import DAY, HOUR, QUARTER
 from gateway.store.writing import write
+from tests.helpers.examples import examples
 from tests.helpers.postgres import cluster
 from tests.helpers.records import NOON, record
 
@@ -90,7 +91,7 @@ class InSqlite:
     """Stores in memory, each with the calls of some batches in the form in which the follower reads them."""
 
     def examples(self, number):
-        return settings(max_examples=number)
+        return settings(max_examples=examples(number))
 
     @contextmanager
     def stored(self, batches):
@@ -111,7 +112,7 @@ class InPostgres:
 
     def examples(self, number):
         # each takes several times as long, and most faults are not the database's
-        return settings(max_examples=number // 10)
+        return settings(max_examples=examples(number // 8))
 
     def __init__(self):
         self.cluster = cluster()
@@ -299,7 +300,7 @@ def test_all_totals_equal_a_recount_of_the_calls(database):
     This is one test, because generating the calls takes most of the time.
     """
 
-    @database.examples(150)
+    @database.examples(80)
     @given(BATCHES)
     def check(batches):
         with database.stored(batches) as connection:
@@ -318,7 +319,7 @@ def test_all_totals_equal_a_recount_of_the_calls(database):
 
 
 def test_sums_are_the_same_however_calls_are_split_into_batches(database):
-    @database.examples(100)
+    @database.examples(50)
     @given(st.lists(CALLS, max_size=25, unique_by=lambda call: call.id), st.data())
     def check(calls, data):
         cuts = sorted(data.draw(st.lists(st.integers(0, len(calls)), max_size=6)))
@@ -333,7 +334,7 @@ def test_sums_are_the_same_however_calls_are_split_into_batches(database):
 
 
 def test_batches_that_come_again_change_nothing(database):
-    @database.examples(100)
+    @database.examples(50)
     @given(BATCHES)
     def check(batches):
         with database.stored(batches) as once, database.stored([*batches, *reversed(batches)]) as twice:

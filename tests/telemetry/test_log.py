@@ -206,7 +206,7 @@ def test_closing_writes_what_is_queued():
     assert out.getvalue().split() == [b"%d" % number for number in range(100)]
 
 
-def test_a_logger_that_is_no_longer_used_writes_its_lines_and_ends_its_thread():
+def test_a_dropped_logger_writes_its_lines_and_ends_its_thread():
     out = io.BytesIO()
     log = configure(out, json=True)
     thread = log._lines._thread

@@ -32,6 +32,7 @@ from gateway.testkit.scenarios import NAMED, Canned, Tokens, Tool
 from tests.end_to_end.test_recordings import streamed
 from tests.helpers.gateway import HAIKU, KEY, NOVA, bedrock, gate
 from tests.helpers.recordings import exchanges, served
+from tests.helpers.samples_of_tables import ALL_PAIRS
 
 HAIKU_US = ("1.1", "5.5", "0.11", "1.375", "2.2")
 NOVA_US = ("0.06", "0.24", "0.015", None, None)
@@ -148,9 +149,17 @@ class Conversion:
         return nanodollars(self.prices[:2], (len(body) // 3, max(1, len(delivered) // 3)))
 
 
-@conversions
-@pytest.mark.parametrize("name", [*SOUND, "tools"])
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+SCENARIOS = [
+    pytest.param(conversion, name, stream, id=f"{'streamed' if stream else 'whole'}-{name}-{conversion}")
+    for row, conversion in enumerate(CONVERSIONS)
+    for column, name in enumerate([*SOUND, "tools"])
+    for stream in (False, True)
+    if ALL_PAIRS or (row + column) % 2 == stream
+]
+"""Each scenario on each conversion, streamed or whole. With IRISGATE_ALL_PAIRS=1, both."""
+
+
+@pytest.mark.parametrize(("conversion", "name", "stream"), SCENARIOS)
 async def test_every_scenario_costs_what_the_provider_reported(tmp_path, conversion, name, stream):
     scenario = scenarios.tools(Tool("look", {"at": "it"})) if name == "tools" else NAMED[name]
     canned_reply = scenario if scenario.error else canned(conversion, scenario)

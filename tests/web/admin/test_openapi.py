@@ -9,6 +9,7 @@ import pytest
 
 from gateway.web.admin.openapi import description
 from tests.clients.samples import TOOLS_FOLDER
+from tests.helpers.examples import examples
 from tests.web.admin.conftest import TEXT, from_file
 
 TOOL = TOOLS_FOLDER / "schemathesis"
@@ -20,7 +21,7 @@ NOT_CHECKED = (
     "positive_data_acceptance",  # any text is a valid body, and few texts are valid configurations
     "missing_required_header",  # it knows no 428, which is what RFC 6585 has for a missing If-Match
 )
-OPTIONS = ("--max-examples", "20", "--seed", "1", "--phases", "coverage,fuzzing", "--continue-on-failure")
+OPTIONS = ("--max-examples", str(examples(8)), "--seed", "1", "--phases", "coverage,fuzzing", "--continue-on-failure")
 
 
 async def test_every_path_that_is_described_is_served(served):

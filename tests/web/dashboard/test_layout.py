@@ -154,34 +154,39 @@ async def faults(tab, width):
     return await tab.evaluate(FAULTS.replace("SCREEN", str(width)))
 
 
-@pytest.mark.parametrize("width", [PHONE, TABLET, DESK])
-async def test_every_page_fits_the_screen_and_no_text_is_cut(tab, every_page, width):
+async def test_every_page_fits_the_screen_and_no_text_is_cut(tab, every_page):
+    """Check each page on three screens, in both colour schemes.
+
+    A page is opened once. No script of the pages knows the width of the screen.
+    """
     wrong, grounds = {}, set()
-    await tab.screen(width)
     for name, (url, login) in every_page.items():
+        await tab.screen(PHONE)
         await tab.open(url, {"x-test-login": login})
-        for scheme in ("light", "dark"):
-            await tab.prefer(scheme)
-            if name not in UNSTYLED:
-                grounds.add(await tab.evaluate("getComputedStyle(document.body).backgroundColor"))
-            if lines := await faults(tab, width):
-                wrong[name, scheme] = lines
+        for width in (PHONE, TABLET, DESK):
+            await tab.screen(width)
+            for scheme in ("light", "dark"):
+                await tab.prefer(scheme)
+                if name not in UNSTYLED:
+                    grounds.add(await tab.evaluate("getComputedStyle(document.body).backgroundColor"))
+                if lines := await faults(tab, width):
+                    wrong[name, width, scheme] = lines
     assert wrong == {}
     assert len(grounds) == 2
 
 
-@pytest.mark.parametrize("width", [PHONE, TABLET, 1000, 1280, DESK])
-async def test_the_forms_of_the_filter_open_within_the_screen(tab, every_page, width):
+async def test_the_forms_of_the_filter_open_within_the_screen(tab, every_page):
     url, login = every_page["overview of a header"]
-    await tab.screen(width)
     await tab.open(url, {"x-test-login": login})
-    for panel in ("custom", "more-filters"):
-        await tab.evaluate(f"document.getElementById('{panel}').open = true")
-        box = f"document.querySelector('#{panel} form').getBoundingClientRect()"
-        left, right = await tab.evaluate(f"[{box}.left, {box}.right]")
-        assert 0 <= left < right <= width
-        assert await tab.evaluate("document.documentElement.scrollWidth") <= width
-        await tab.evaluate(f"document.getElementById('{panel}').open = false")
+    for width in (PHONE, TABLET, 1000, 1280, DESK):
+        await tab.screen(width)
+        for panel in ("custom", "more-filters"):
+            await tab.evaluate(f"document.getElementById('{panel}').open = true")
+            box = f"document.querySelector('#{panel} form').getBoundingClientRect()"
+            left, right = await tab.evaluate(f"[{box}.left, {box}.right]")
+            assert 0 <= left < right <= width
+            assert await tab.evaluate("document.documentElement.scrollWidth") <= width
+            await tab.evaluate(f"document.getElementById('{panel}').open = false")
 
 
 async def test_each_kind_of_fault_is_seen(tab, every_page):

@@ -1,0 +1,20 @@
+"""Samples of large tables. With IRISGATE_ALL_PAIRS=1, every pair is tried."""
+
+import os
+
+ALL_PAIRS = "IRISGATE_ALL_PAIRS" in os.environ
+
+
+def sample_of_pairs(rows, columns, share):
+    """Return pairs of a row and a column: one of `share`, such that each row and each column occurs.
+
+    `share` must not be larger than the number of rows or of columns.
+    """
+    rows, columns = list(rows), list(columns)
+    assert share <= min(len(rows), len(columns))
+    return [
+        (row, column)
+        for at, row in enumerate(rows)
+        for place, column in enumerate(columns)
+        if ALL_PAIRS or (at + place) % share == 0
+    ]

@@ -24,6 +24,8 @@ EVERYBODY_TABLES: Final[Mapping[str, Unit]] = {f"everybody_{name}": unit for nam
 Their rows name no caller and no agent, so they have far fewer rows than `FIGURE_TABLES`. Most pages for admins read
 these tables.
 """
+AGENT_TABLES: Final[Mapping[str, Unit]] = {"agents_day": UNITS["day"]}
+"""Tables of sums over all callers, each with its unit of time. Their rows name the agent, but no caller."""
 MAX_SHAPES: Final = 200
 """Maximum number of message shapes for one error code of one provider. Errors with further shapes are counted under the
 shape "".
@@ -76,18 +78,25 @@ def add_figures(connection: Connection, sums: Sums) -> None:
     if not sums.figures:
         return
     series = dict.fromkeys(group.series for group in sums.figures)
+    of_agents = {one: _of_agent(one) for one in series}
     of_all = {one: of_everybody(one) for one in series}
-    numbers = series_numbers(connection, dict.fromkeys([*series, *of_all.values()]))
+    numbers = series_numbers(connection, dict.fromkeys([*series, *of_agents.values(), *of_all.values()]))
     rows = {(time, numbers[one]): amounts for (time, one), amounts in sums.figures.items()}
     _add_to_tables(connection, FIGURE_TABLES, rows)
-    everybody: Rows = {}
-    for (time, one), amounts in sums.figures.items():
-        add_amounts(everybody, (time, numbers[of_all[one]]), amounts)
-    _add_to_tables(connection, EVERYBODY_TABLES, everybody)
+    for tables, wider in ((AGENT_TABLES, of_agents), (EVERYBODY_TABLES, of_all)):
+        merged: Rows = {}
+        for (time, one), amounts in sums.figures.items():
+            add_amounts(merged, (time, numbers[wider[one]]), amounts)
+        _add_to_tables(connection, tables, merged)
     _add_tools(connection, sums, numbers)
     if sums.errors:
         write_errors(connection, sums.errors, sums.kinds, numbers)
     update_health(connection, sums.health)
+
+
+def _of_agent(series: Series) -> Series:
+    """Return the series that stands for all callers with the same agent."""
+    return series._replace(identity="")
 
 
 def of_everybody(series: Series) -> Series:

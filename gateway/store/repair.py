@@ -21,7 +21,7 @@ from gateway.store.adding import add_sessions
 from gateway.store.calls import CALL_COLUMNS, record_of
 from gateway.store.entries import decode
 from gateway.store.examine import MISSING_SUMS, SAME_SERIES, SERIES_KEY, UNREADABLE, BadLine, Segment, opened
-from gateway.store.figures_writing import EVERYBODY_TABLES, FIGURE_TABLES
+from gateway.store.figures_writing import AGENT_TABLES, EVERYBODY_TABLES, FIGURE_TABLES
 from gateway.store.file import connect, prepare
 from gateway.store.header_index import complete_index
 from gateway.store.recount import recount_texts
@@ -47,7 +47,7 @@ class Table(NamedTuple):
     """True if the key is a number, so that reading can continue at a higher key after damaged rows."""
 
 
-_OF_SERIES: Final = (*FIGURE_TABLES, *EVERYBODY_TABLES, "tools_quarter", "tools_day", "errors_quarter")
+_OF_SERIES: Final = (*FIGURE_TABLES, *AGENT_TABLES, *EVERYBODY_TABLES, "tools_quarter", "tools_day", "errors_quarter")
 """Tables of sums. Each row names a series by the number of the series."""
 TABLES: Final = (
     Table("calls", "n"),
@@ -300,13 +300,15 @@ def _complete_sums(connection: sqlite3.Connection) -> None:
         f"INSERT OR REPLACE INTO figures_quarter (time, series, {names}) SELECT time, s.n, {names} "  # noqa: S608
         f"FROM ({MISSING_SUMS}) counted JOIN series s ON {SAME_SERIES}"
     )
+    for agent in ("agent", "''"):
+        connection.execute(
+            f"INSERT OR IGNORE INTO series ({SERIES_KEY}) "  # noqa: S608 (our own names)
+            f"SELECT DISTINCT '', provider, model, {agent}, api, status, outcome FROM series"
+        )
     key = "provider, model, api, status, outcome"
-    connection.execute(
-        f"INSERT OR IGNORE INTO series ({SERIES_KEY}) "  # noqa: S608 (our own names)
-        "SELECT DISTINCT '', provider, model, '', api, status, outcome FROM series"
-    )
+    agents = f"(SELECT e.n FROM series e WHERE e.identity = '' AND ({key}, agent) = (SELECT {key}, agent FROM series s WHERE s.n = series))"  # noqa: E501, S608
     everybody = f"(SELECT e.n FROM series e WHERE e.identity = '' AND e.agent = '' AND ({key}) = (SELECT {key} FROM series s WHERE s.n = series))"  # noqa: E501, S608
-    for tables, series in ((FIGURE_TABLES, "series"), (EVERYBODY_TABLES, everybody)):
+    for tables, series in ((FIGURE_TABLES, "series"), (AGENT_TABLES, agents), (EVERYBODY_TABLES, everybody)):
         for table, unit in tables.items():
             if table != "figures_quarter":
                 _complete_table(connection, table, unit, series)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
+from gateway.store.agents_migration import SUMS_OF_AGENTS
 from gateway.store.base import StoreFailed
 from gateway.store.exports import CREATE_TABLE as CREATE_EXPORTS
 from gateway.store.figures_migration import FIGURES_OF_CALLS
@@ -238,7 +239,7 @@ _FOURTEENTH: Final = (
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, FIGURES_OF_CALLS, _EIGHTH, _NINTH, _TENTH,
-    _ELEVENTH, _TWELFTH, SUMS_OF_HEADERS, _FOURTEENTH, SUMS_OF_MONTHS,
+    _ELEVENTH, _TWELFTH, SUMS_OF_HEADERS, _FOURTEENTH, SUMS_OF_MONTHS, SUMS_OF_AGENTS,
 )  # fmt: skip
 
 

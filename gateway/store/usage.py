@@ -15,6 +15,7 @@ import msgspec
 from gateway.contract.flag import Usage
 from gateway.store.base import MAX_ROWS, UsageQuery, UsageRow
 from gateway.store.few_calls import with_sums
+from gateway.store.figures_writing import AGENT_TABLES
 from gateway.store.header_index import NUMBER
 from gateway.store.header_sums import PREFIX
 from gateway.store.reports.pieces import parts_within
@@ -112,28 +113,26 @@ def _select(query: UsageQuery, between: Sequence[Names] = ()) -> tuple[str, list
 def _table(query: UsageQuery, level: str) -> str:
     """Return the table with the sums by a unit of time, such as `day`.
 
-    A query that needs neither callers nor agents reads the smaller table without them.
+    A query that needs neither callers nor agents reads the smaller table without them. A query that needs agents and no
+    callers reads the smaller table without callers, if there is one for this unit of time.
     """
-    of_everybody = query.identity is None and query.agent is None and not {"user", "agent"}.intersection(query.by)
+    needs_callers = query.identity is not None or "user" in query.by
+    needs_agents = query.agent is not None or "agent" in query.by
     prefix = "" if query.header is None else PREFIX
-    return f"{prefix}{'everybody' if of_everybody else 'figures'}_{level}"
+    if not (needs_callers or needs_agents):
+        return f"{prefix}everybody_{level}"
+    of_agents = f"{prefix}agents_{level}"
+    return of_agents if not needs_callers and of_agents in AGENT_TABLES else f"{prefix}figures_{level}"
 
 
-def _moments(query: UsageQuery) -> tuple[str, str, tuple[int, int]]:
-    """Return three values for a query that groups by time: its table, an SQL query for the times of its rows, and the
-    values for the placeholders of this SQL query.
+def _times(connection: Connection, query: UsageQuery) -> list[int]:
+    """Return the times that the rows may have (starts of hours or of days), in ascending order.
 
     The times are read from the table without callers, which has the same times and fewer rows.
     """
     ((level, since, until),) = _levels(query)
-    moments = f"SELECT DISTINCT time FROM everybody_{level} WHERE time >= ? AND time < ?"  # noqa: S608 (our own names)
-    return _table(query, level), moments, (since, until)
-
-
-def _times(connection: Connection, query: UsageQuery) -> list[int]:
-    """Return the times that the rows of a query may have (starts of hours or of days), in ascending order."""
-    _, moments, bounds = _moments(query)
-    return sorted(time for (time,) in connection.execute(moments, bounds))
+    statement = f"SELECT DISTINCT time FROM everybody_{level} WHERE time >= ? AND time < ?"  # noqa: S608 (our own names)
+    return sorted(time for (time,) in connection.execute(statement, (since, until)))
 
 
 def _groups(connection: Connection, query: UsageQuery) -> list[Names]:
@@ -176,23 +175,22 @@ def _lists(connection: Connection, query: UsageQuery, times: Sequence[int]) -> l
     """Return the rows of a query that groups by time and by names. `times` are the times of these rows in ascending
     order.
 
-    The database returns a JSON list for each time, because SQLite would sort all rows to group them by names.
+    The database returns a JSON list for each time, because returning many short rows would take longer.
     """
-    table, moments, _ = _moments(query)
+    ((level, _, _),) = _levels(query)
     names = [_COLUMNS[name] for name in query.by if name not in _FORMATS]
     only, values = _of_series(query)
     inner = ", ".join(f"{sql} AS c{number}" for number, sql in enumerate((*names, *_AMOUNTS)))
     outer = ", ".join(f"q.c{number}" for number in range(len(names) + len(_AMOUNTS)))
     statement = (
-        f"SELECT m.time, (SELECT json_group_array(json_array({outer})) FROM ("  # noqa: S608 (our own names)
-        f"SELECT {inner} FROM {table} f CROSS JOIN series ON n = f.series "
-        f"WHERE f.time = m.time {only} GROUP BY {', '.join(names)}) q) FROM ({moments}) m"
+        f"SELECT q.time, json_group_array(json_array({outer})) FROM ("  # noqa: S608 (our own names)
+        f"SELECT f.time AS time, {inner} FROM {_table(query, level)} f CROSS JOIN series ON n = f.series "
+        f"WHERE f.time >= ? AND f.time < ? {only} GROUP BY f.time, {', '.join(names)}) q GROUP BY q.time"
     )
     rows: list[tuple[Any, ...]] = []
     for span in _spans(query, times):
-        for time, text in connection.execute(statement, [*values, *span]):
-            # PostgreSQL returns null for a list without items
-            for each in msgspec.json.decode(text or "[]"):
+        for time, text in connection.execute(statement, [*span, *values]):
+            for each in msgspec.json.decode(text):
                 given = iter(each)
                 rows.append((*[time if name in _FORMATS else next(given) for name in query.by], *given))
         if len(rows) >= MAX_ROWS:

@@ -268,13 +268,14 @@ async def test_sums_that_lack_calls_are_counted_again(state, capfd):
         connection.execute("DELETE FROM figures_quarter WHERE time % 1800000 = 0")
         connection.execute("UPDATE figures_quarter SET calls = calls - 1, input = 0")
         connection.execute("DELETE FROM figures_day")
+        connection.execute("DELETE FROM agents_day")
     status, (result,) = doctor(capfd, state)
     assert (status, result["state"], "hourly sums lack calls" in result["message"]) == (1, "error", True)
     status, (result,) = doctor(capfd, state, "--repair")
     assert (status, result["state"]) == (0, "repaired")
     assert await started(state) == (IDS, len(IDS))
     with closing(sqlite3.connect(state / "irisgate.db")) as connection:
-        for table in ("figures_quarter", "figures_hour", "figures_day"):
+        for table in ("figures_quarter", "figures_hour", "figures_day", "agents_day"):
             sums = connection.execute(f"SELECT sum(calls), sum(input), sum(duration_ms) FROM {table}").fetchone()
             expected = "SELECT count(*), sum(input), sum(CAST(round(duration_ms) AS INTEGER)) FROM calls"
             assert sums == connection.execute(expected).fetchone()

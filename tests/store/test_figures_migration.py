@@ -8,7 +8,7 @@ import pytest
 
 from gateway.store.base import UsageQuery
 from gateway.store.calls import CALL_COLUMNS, call_row
-from gateway.store.figures_writing import EVERYBODY_TABLES, FIGURE_TABLES
+from gateway.store.figures_writing import AGENT_TABLES, EVERYBODY_TABLES, FIGURE_TABLES
 from gateway.store.schema import MIGRATIONS, migrate
 from gateway.store.usage import read
 from tests.helpers.records import HAIKU, NOON, record
@@ -88,7 +88,7 @@ def test_totals_of_an_older_release_stay_the_same(old):
 
 def test_every_resolution_has_all_calls(old):
     migrate(old, "memory")
-    for table in (*FIGURE_TABLES, *EVERYBODY_TABLES):
+    for table in (*FIGURE_TABLES, *AGENT_TABLES, *EVERYBODY_TABLES):
         (calls,) = old.execute(f"SELECT sum(calls) FROM {table}").fetchone()
         assert (table, calls) == (table, len(KEPT) + len(EXPIRED))
 

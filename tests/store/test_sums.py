@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gateway.contract.flag import USAGE_KINDS, Usage
 from gateway.store.base import JournalOffset
 from gateway.store.entries import MAX_INTEGER, Entry, decode, encode
-from gateway.store.figures_writing import EVERYBODY_TABLES, FIGURE_TABLES, series_numbers
+from gateway.store.figures_writing import AGENT_TABLES, EVERYBODY_TABLES, FIGURE_TABLES, series_numbers
 from gateway.store.histogram import BOUNDS
 from gateway.store.schema import migrate
 from gateway.store.sums import Series
@@ -73,12 +73,15 @@ DURATION = "milliseconds(duration_ms)"
 """SQL for a duration, rounded by Python's rule (halves to even) because SQLite rounds halves up."""
 OF_A_CALL = "identity, provider, CASE provider WHEN '' THEN '' ELSE model END, agent, api, status, outcome"
 """Columns by which figures are grouped. Calls that reached no provider are counted without a model."""
+OF_AN_AGENT = OF_A_CALL.replace("identity, ", "'', ")
 OF_EVERYBODY = OF_A_CALL.replace("identity, ", "'', ").replace("agent, ", "'', ")
 STARTS = {
     "month": "month_of(at)", "day": f"at - at % {DAY}", "hour": f"at - at % {HOUR}", "quarter": f"at - at % {QUARTER}",
 }  # fmt: skip
 """SQL of the start of each unit of time."""
-TABLES = (*FIGURE_TABLES, *EVERYBODY_TABLES, "tools_quarter", "tools_day", "errors_quarter", "error_kinds", "health")
+TABLES = (
+    *FIGURE_TABLES, *AGENT_TABLES, *EVERYBODY_TABLES, "tools_quarter", "tools_day", "errors_quarter", "error_kinds", "health",
+)  # fmt: skip
 
 
 def month_of(at):
@@ -307,6 +310,7 @@ def test_all_totals_equal_a_recount_of_the_calls(database):
             for unit, start in STARTS.items():
                 assert rolled_up(connection, f"figures_{unit}") == recounted(connection, start)
                 assert rolled_up(connection, f"everybody_{unit}") == recounted(connection, start, OF_EVERYBODY)
+            assert rolled_up(connection, "agents_day") == recounted(connection, STARTS["day"], OF_AN_AGENT)
             assert rolled_up(connection, "tools_quarter") == recounted_uses(connection, QUARTER)
             assert rolled_up(connection, "tools_day") == recounted_uses(connection, DAY)
             assert errors(connection) == recounted_errors(connection)

@@ -233,7 +233,25 @@ _CONFIGURATIONS: Final = (
     """,
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD, _SHARED, _CONFIGURATIONS)
+_FIGURES: Final = ("calls", *_SUMS, "duration_ms", *_HISTOGRAMS)
+_OF_AGENT: Final = ("provider", "model", "agent", "api", "status", "outcome")
+_AGENTS: Final = (
+    # daily sums by agent, over all callers
+    f"CREATE TABLE agents_day ({_TIMES}, {_numbers(*_FIGURES)}, PRIMARY KEY (time, series))",
+    f"""
+    INSERT INTO series (identity, {", ".join(_OF_AGENT)}) SELECT DISTINCT '', {", ".join(_OF_AGENT)} FROM series
+    ON CONFLICT DO NOTHING
+    """,  # noqa: S608 (our own names)
+    f"""
+    INSERT INTO agents_day (time, series, {", ".join(_FIGURES)})
+    SELECT f.time, a.n, {", ".join(f"GREATEST({-_LARGEST}, LEAST(sum(f.{name}), {_LARGEST}))" for name in _FIGURES)}
+    FROM figures_day f JOIN series s ON s.n = f.series
+    JOIN series a ON a.identity = '' AND {" AND ".join(f"a.{name} = s.{name}" for name in _OF_AGENT)}
+    GROUP BY f.time, a.n
+    """,  # noqa: S608 (our own names)
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD, _SHARED, _CONFIGURATIONS, _AGENTS)
 
 
 def migrate(connection: Connection, name: str) -> None:

@@ -141,3 +141,15 @@ async def test_last_calls_of_many_people_need_no_more_statements(client_of, work
         counts.append(work.statements)
     # one for days, one for hours and one for quarter hours, if all of the fewer calls are in whole months
     assert 0 < counts[1] <= counts[0] + 3
+
+
+async def test_usage_by_client_and_day_needs_no_more_work_for_more_people(client_of, work):
+    now, counts = time.time() - 3600, []
+    for people in (3, 30):
+        entries = [
+            Entry(call=record(id=f"{day}_{number}", at=now - day * DAY / 1000, identity=f"u{number}@example.com"))
+            for day in range(100)
+            for number in range(people)
+        ]
+        counts.append(await steps_of(await client_of(entries), work, "/api/usage?by=agent,day"))
+    assert 0 < counts[1] <= counts[0] * 1.02 + 2

@@ -1,0 +1,33 @@
+"""The migration of the SQLite store that adds the table of daily sums by agent, and fills it from the daily sums by
+caller and agent.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_FIGURES: Final = (
+    "calls", "input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning", "known_cost",
+    "cost_unknown_calls", "estimated_calls", "cache_saved", "duration_ms",
+    *(f"d{pair}" for pair in range(9)), *(f"f{pair}" for pair in range(9)),
+)  # fmt: skip
+"""Columns with sums, as they were when this migration was written."""
+_KEY: Final = ("provider", "model", "agent", "api", "status", "outcome")
+"""Columns of a series, without the caller."""
+
+SUMS_OF_AGENTS: Final = (
+    f"""
+    CREATE TABLE agents_day (
+        time INTEGER NOT NULL, series INTEGER NOT NULL REFERENCES series (n),
+        {", ".join(f"{name} INTEGER NOT NULL" for name in _FIGURES)},
+        PRIMARY KEY (time, series)
+    ) WITHOUT ROWID
+    """,
+    f"INSERT OR IGNORE INTO series (identity, {', '.join(_KEY)}) SELECT DISTINCT '', {', '.join(_KEY)} FROM series",  # noqa: S608 (our own names)
+    f"""
+    INSERT INTO agents_day SELECT f.time, a.n, {", ".join(f"sum(f.{name})" for name in _FIGURES)} FROM figures_day f
+    JOIN series s ON s.n = f.series
+    JOIN series a ON a.identity = '' AND {" AND ".join(f"a.{name} = s.{name}" for name in _KEY)}
+    GROUP BY 1, 2
+    """,  # noqa: S608 (our own names)
+)

@@ -1,0 +1,66 @@
+"""Tests that a store of an older release gets daily sums by agent, which equal those of a new store."""
+
+import sqlite3
+from contextlib import closing
+
+from gateway.store import schema
+from gateway.store.base import JournalOffset
+from gateway.store.entries import Entry
+from gateway.store.postgres import schema as postgres_schema
+from gateway.store.schema import migrate
+from gateway.store.writing import write
+from tests.helpers.postgres import cluster, kept_in_postgres
+from tests.helpers.records import NOON, record
+
+BEFORE, BEFORE_IN_POSTGRES = 15, 5
+"""Numbers of migrations before the one that adds daily sums by agent."""
+CALLS = [
+    record(
+        id=f"c{number}", at=NOON - number // 4 * 86_400, identity=f"{number % 3}@example.com",
+        agent=("curl", "codex")[number % 2], outcome=("ok", "failed")[number % 5 == 0], cost=number,
+    )
+    for number in range(20)
+]  # fmt: skip
+ROWS = """
+SELECT a.time, s.identity, s.agent, s.outcome, a.calls, a.known_cost, a.d0 FROM agents_day a JOIN series s ON s.n = a.series
+"""
+
+
+def undo(run):
+    """Bring a store back to the tables of the older release."""
+    run("DROP TABLE agents_day")
+    run("DELETE FROM series WHERE identity = '' AND agent <> ''")
+
+
+def test_sums_of_agents_of_an_older_file_equal_those_of_a_new_one(monkeypatch):
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        migrate(connection, "memory")
+        write(connection, [Entry(call=call) for call in CALLS], JournalOffset())
+        before = sorted(connection.execute(ROWS))
+        assert 0 < len(before) < len(CALLS)
+        undo(connection.execute)
+        connection.execute(f"PRAGMA user_version = {BEFORE}")
+        monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[: BEFORE + 1])
+        migrate(connection, "memory")
+        assert sorted(connection.execute(ROWS)) == before
+
+
+async def test_sums_of_agents_of_an_older_database_equal_those_of_a_new_one(monkeypatch):
+    address = cluster().address()
+    opening = kept_in_postgres(address)
+
+    def sql(statement):
+        return cluster().sql(statement, address.database)
+
+    store = opening()
+    for call in CALLS:
+        store.put(call)
+    await store.flush()
+    await store.close()
+    before = sorted(sql(ROWS))
+    assert 0 < len(before) < len(CALLS)
+    undo(sql)
+    sql(f"UPDATE schema_version SET version = {BEFORE_IN_POSTGRES}")
+    monkeypatch.setattr(postgres_schema, "MIGRATIONS", postgres_schema.MIGRATIONS[: BEFORE_IN_POSTGRES + 1])
+    await opening().close()
+    assert sorted(sql(ROWS)) == before

@@ -80,6 +80,39 @@ class Session(Totals, frozen=True, kw_only=True):
             "tools": dict(self.tools),
         }
 
+    def brief(self) -> BriefSession:
+        usage = self.usage
+        return BriefSession(
+            self.id, self.identity, self.agent, self.providers, self.models, self.calls, self.failed, usage.input,
+            usage.output, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, self.known_cost,
+            self.cost_unknown_calls, self.cache_saved, self.started_at, self.last_at,
+        )  # fmt: skip
+
+
+class BriefSession(NamedTuple):
+    """The values of a session that files show. The fields have the meanings that they have in `Session`.
+
+    A file has ten thousand sessions, and such a tuple is made in half the time that a `Session` takes.
+    """
+
+    id: str
+    identity: str
+    agent: str
+    providers: tuple[str, ...]
+    models: tuple[str, ...]
+    calls: int
+    failed: int
+    input: int
+    output: int
+    cache_read: int
+    cache_write_5m: int
+    cache_write_1h: int
+    known_cost: int
+    cost_unknown_calls: int
+    cache_saved: int
+    started_at: float
+    last_at: float
+
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
@@ -186,8 +219,6 @@ class Store(Protocol):
         cursor: str | None = None,
         where: Filters = ALL_ROWS,
         span: Span | None = None,
-        *,
-        tools: bool = True,
     ) -> Page[Session]:
         """Return a page of the sessions of one caller, or of all callers if `identity` is None.
 
@@ -195,10 +226,19 @@ class Store(Protocol):
         - `where` may name fields of calls, such as `agent` or `model`. Then one call of a session must have all these
           values. `where[HEADER]` names a recorded header (`x-team`), or a header and a value (`x-team:alpha`). Then the
           same call must also have this header.
-        - If `tools` is false, the sessions have no tools, which saves a third of the time.
 
         Raises `BadCursor` if `cursor` is malformed.
         """
+
+    async def brief_sessions(
+        self,
+        identity: str | None,
+        limit: int,
+        cursor: str | None = None,
+        where: Filters = ALL_ROWS,
+        span: Span | None = None,
+    ) -> Page[BriefSession]:
+        """Return the same page as `sessions`, with fewer values of each session, in less than half the time."""
 
     async def session(self, identity: str | None, session_id: str) -> Session | None:
         """Return one session, or None if there is none.

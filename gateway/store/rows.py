@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.contract.flag import USAGE_KINDS, Usage
-from gateway.store.base import BadCursor, Session
+from gateway.store.base import BadCursor, BriefSession, Session
 from gateway.store.calls import CALL_COLUMNS
 from gateway.store.header_index import NUMBER, OF_CALL
 from gateway.store.sql import larger, smaller
@@ -116,11 +116,9 @@ def session_row(identity: str, session_id: str, share: SessionShare) -> tuple[An
 
 def session_of(row: tuple[Any, ...]) -> Session:
     """Return the session from a row of the query `select_sessions`."""
-    # a file has ten thousand sessions, and passing values by position is faster than by name
     _, _, identity, session_id, agent, provider, calls, failed, *counts = row[: 8 + len(USAGE_KINDS)]
     cost, unknown, estimated, saved, started_at, last_at, models, tools = row[8 + len(USAGE_KINDS) :]
-    # PostgreSQL returns null for a list without items
-    used = sorted(orjson.loads(models or "[]"), reverse=True)
+    used = _last_first(models)
     return Session(
         id=session_id,
         identity=identity,
@@ -139,6 +137,34 @@ def session_of(row: tuple[Any, ...]) -> Session:
         models=tuple(dict.fromkeys([model for _, _, model in used])),
         tools=dict(sorted(orjson.loads(tools).items())) if tools else {},
     )
+
+
+def brief_session_of(row: tuple[Any, ...]) -> BriefSession:
+    """Return the main values of a session from a row of the query `select_sessions`.
+
+    A file has ten thousand sessions, so each column has a name of its own here. That is faster than a part of the row.
+    """
+    (
+        _, _, identity, session_id, agent, _, calls, failed, fresh, output, cache_read, written_5m, written_1h, _, cost,
+        unknown, _, saved, started_at, last_at, models, _,
+    ) = row  # fmt: skip
+    used = _last_first(models)
+    return BriefSession(
+        session_id, identity, agent, (*{provider: None for _, provider, _ in used},),
+        (*{model: None for _, _, model in used},), calls, failed, fresh, output, cache_read, written_5m, written_1h,
+        cost, unknown, saved, started_at / 1000, last_at / 1000,
+    )  # fmt: skip
+
+
+def _last_first(models: str | None) -> list[tuple[int, str, str]]:
+    """Return the models of a session, the most recently used first. Each has its last time, its provider and its name.
+
+    `models` is the result of the query `_MODELS`.
+    """
+    # PostgreSQL returns null for a list without items
+    used: list[tuple[int, str, str]] = orjson.loads(models or "[]")
+    used.sort(reverse=True)
+    return used
 
 
 def cursor_of(row: tuple[Any, ...]) -> str:

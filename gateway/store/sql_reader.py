@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from gateway.contract.record import Record
 from gateway.store import rows, usage
-from gateway.store.base import ALL_ROWS, HEADER, Ambiguous, Filters, Page, Session, UsageQuery, UsageRow
+from gateway.store.base import ALL_ROWS, HEADER, Ambiguous, BriefSession, Filters, Page, Session, UsageQuery, UsageRow
 from gateway.store.calls import CALL_COLUMNS, record_of
 from gateway.store.entries import Balance, SentCall, decode_sent_call
 from gateway.store.header_index import OF_CALL, OF_SESSION, is_rare
@@ -55,21 +55,20 @@ class SqlReader:
         cursor: str | None = None,
         where: Filters = ALL_ROWS,
         span: Span | None = None,
-        *,
-        tools: bool = True,
     ) -> Page[Session]:
-        conditions, values = _conditions({"identity": identity}, cursor, "(last_at, n) < (?, ?)")
-        if span is not None:
-            conditions += ["last_at >= ?", "started_at < ?"]
-            values += [round(span.since * 1000), round(span.until * 1000)]
-        term = [where[HEADER]] if HEADER in where else []
-        if term:
-            conditions.append(OF_SESSION)
-            values += term
-        if asked := {name: where[name] for name in rows.CALL_FILTERS if name in where}:
-            conditions.append(rows.has_call(tuple(asked), of_term=bool(term)))
-            values += [*asked.values(), *term]
-        return await self._page(rows.session_of, rows.select_sessions(*conditions, tools=tools), values, limit)
+        conditions, values = _of_sessions(identity, cursor, where, span)
+        return await self._page(rows.session_of, rows.select_sessions(*conditions), values, limit)
+
+    async def brief_sessions(
+        self,
+        identity: str | None,
+        limit: int,
+        cursor: str | None = None,
+        where: Filters = ALL_ROWS,
+        span: Span | None = None,
+    ) -> Page[BriefSession]:
+        conditions, values = _of_sessions(identity, cursor, where, span)
+        return await self._page(rows.brief_session_of, rows.select_sessions(*conditions, tools=False), values, limit)
 
     async def session(self, identity: str | None, session_id: str) -> Session | None:
         conditions, values = _conditions({"id": session_id, "identity": identity})
@@ -134,6 +133,24 @@ class SqlReader:
 
     async def _read(self, query: str, values: list[Any]) -> list[tuple[Any, ...]]:
         return await self._reading.run(lambda connection: connection.execute(query, values).fetchall())
+
+
+def _of_sessions(
+    identity: str | None, cursor: str | None, where: Filters, span: Span | None
+) -> tuple[list[str], list[Any]]:
+    """Return the SQL conditions of a page of sessions, and the values for their placeholders."""
+    conditions, values = _conditions({"identity": identity}, cursor, "(last_at, n) < (?, ?)")
+    if span is not None:
+        conditions += ["last_at >= ?", "started_at < ?"]
+        values += [round(span.since * 1000), round(span.until * 1000)]
+    term = [where[HEADER]] if HEADER in where else []
+    if term:
+        conditions.append(OF_SESSION)
+        values += term
+    if asked := {name: where[name] for name in rows.CALL_FILTERS if name in where}:
+        conditions.append(rows.has_call(tuple(asked), of_term=bool(term)))
+        values += [*asked.values(), *term]
+    return conditions, values
 
 
 def sent_calls(lines: Iterable[bytes]) -> Sequence[SentCall]:

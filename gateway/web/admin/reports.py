@@ -20,7 +20,7 @@ from aiohttp import web
 
 from gateway.call.context import GATEWAY
 from gateway.contract.record import Record
-from gateway.store.base import Page, Session, Store
+from gateway.store.base import BriefSession, Page, Session, Store
 from gateway.store.reports.values import (
     DIMENSIONS,
     OTHERS,
@@ -237,10 +237,8 @@ class Reports(msgspec.Struct, frozen=True):
             return ()
         return await self.store.reports.header_terms(None if self.admin else self.login, names, limit)
 
-    async def sessions(
-        self, wanted: PageFilter, *, limit: int, cursor: str | None = None, tools: bool = True
-    ) -> Page[Session]:
-        """Return the sessions that overlap the range, the newest first. If `tools` is false, they have no tools.
+    async def sessions(self, wanted: PageFilter, *, limit: int, cursor: str | None = None) -> Page[Session]:
+        """Return the sessions that overlap the range, the newest first.
 
         If the filter names a session, return this session, even if it is outside the range.
 
@@ -250,7 +248,15 @@ class Reports(msgspec.Struct, frozen=True):
         if wanted.session is not None:
             session = await self.store.session(wanted.user, wanted.session)
             return Page((session,) if session else (), None)
-        return await self.store.sessions(wanted.user, limit, cursor, wanted.of_calls, wanted.range.span, tools=tools)
+        return await self.store.sessions(wanted.user, limit, cursor, wanted.of_calls, wanted.range.span)
+
+    async def brief_sessions(self, wanted: PageFilter, *, limit: int, cursor: str | None = None) -> Page[BriefSession]:
+        """Return the same page as `sessions`, with fewer values of each session, for a file."""
+        wanted = self.scoped(wanted)
+        if wanted.session is not None:
+            session = await self.store.session(wanted.user, wanted.session)
+            return Page((session.brief(),) if session else (), None)
+        return await self.store.brief_sessions(wanted.user, limit, cursor, wanted.of_calls, wanted.range.span)
 
     async def timeline(self, wanted: PageFilter, session: str, *, limit: int = 500) -> tuple[Record, ...]:
         """Return the last `limit` calls of a session, the oldest first."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Iterable, Sequence
-from typing import Final
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from typing import Final, TypeVar
 
 from aiohttp import web
 
 from gateway.web.admin.csv_responses import csv_response
 from gateway.web.dashboard.visit import Visit
-from gateway.web.reports.csv_files import Cell, as_csv, csv_lines
+from gateway.web.reports.csv_files import Cell, as_csv
+
+T = TypeVar("T")
 
 FORMAT: Final = "format"
 """Name of the query parameter that asks for CSV."""
@@ -32,14 +34,19 @@ async def csv_page(seen: Visit, name: str, columns: Sequence[str], rows: Iterabl
 
 
 async def csv_page_in_steps(
-    seen: Visit, name: str, columns: Sequence[str], steps: AsyncIterable[Iterable[Sequence[Cell]]]
+    seen: Visit, name: str, columns: Sequence[str], steps: AsyncIterable[Iterable[T]], line: Callable[[T], str]
 ) -> web.Response:
     """Return the CSV file of a page, as `csv_page` does, from rows that are read in several steps.
 
+    `line` returns the line of CSV of a row. For some ten thousand rows, this takes half the time that cells would take.
     The rows of a step are freed before the next step. Freeing all rows at once would block the event loop for too long.
     """
-    parts = [await asyncio.to_thread(csv_lines, rows) async for rows in steps]
+    parts = [await asyncio.to_thread(_joined, rows, line) async for rows in steps]
     return _response(seen, name, b"".join((as_csv(columns, ()), *parts)))
+
+
+def _joined(rows: Iterable[T], line: Callable[[T], str]) -> bytes:
+    return "".join([line(row) for row in rows]).encode("utf-8", "replace")
 
 
 def _response(seen: Visit, name: str, body: bytes) -> web.Response:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 from aiohttp import web
 
 from gateway.call.context import GATEWAY
-from gateway.contract.record import Record, dollars
-from gateway.store.base import Session, rfc3339
+from gateway.contract.record import NANODOLLARS, Record
+from gateway.store.base import BriefSession, Session, rfc3339
 from gateway.web.admin.sessions import Missing, limit_of, scope
 from gateway.web.dashboard import charts, words
 from gateway.web.dashboard.csv_pages import FORMAT, MOST, csv_page_in_steps, wants_csv
@@ -24,7 +24,7 @@ from gateway.web.dashboard.frame import page
 from gateway.web.dashboard.links import call_href, session_href
 from gateway.web.dashboard.samples import sample_call
 from gateway.web.dashboard.visit import Visit, reader_zone, visit
-from gateway.web.reports.csv_files import Cell
+from gateway.web.reports.csv_files import LINE_END, texts_as_csv
 
 PAUSE_SECONDS: Final = 300
 """Seconds without a call after which the timeline shows a pause. Caches of prompts live for five minutes by default."""
@@ -79,7 +79,7 @@ class Step(NamedTuple):
 async def sessions(request: web.Request) -> web.StreamResponse:
     seen = visit(request, "limit", "cursor", FORMAT)
     if wants_csv(seen):
-        return await csv_page_in_steps(seen, "sessions", COLUMNS, _steps_of_file(seen))
+        return await csv_page_in_steps(seen, "sessions", COLUMNS, _steps_of_file(seen), _line)
     cursor = request.query.get("cursor")
     listing, bar = await asyncio.gather(
         seen.reports.sessions(seen.filter, limit=limit_of(request.query), cursor=cursor),
@@ -92,24 +92,29 @@ async def sessions(request: web.Request) -> web.StreamResponse:
     )  # fmt: skip
 
 
-async def _steps_of_file(seen: Visit) -> AsyncIterator[Iterable[tuple[Cell, ...]]]:
+async def _steps_of_file(seen: Visit) -> AsyncIterator[Sequence[BriefSession]]:
     """Yield the rows of the CSV file of sessions, in groups that are read one after the other."""
     cursor = None
     for _ in range(0, MOST, STEP):
-        part = await seen.reports.sessions(seen.filter, limit=STEP, cursor=cursor, tools=False)
-        yield map(_cells, part.rows)
+        part = await seen.reports.brief_sessions(seen.filter, limit=STEP, cursor=cursor)
+        yield part.rows
         cursor = part.next
         if cursor is None:
             return
 
 
-def _cells(row: Session) -> tuple[Cell, ...]:
-    usage = row.usage
+def _line(row: BriefSession) -> str:
+    """Return the line of the CSV file for a session, with the columns `COLUMNS`."""
+    (
+        name, login, agent, providers, models, calls, failed, fresh, output, cache_read, written_5m, written_1h, known,
+        unknown, saved, started_at, last_at,
+    ) = row  # fmt: skip
+    texts = texts_as_csv(name, login, agent, " ".join(providers), " ".join(models))
+    cost = "" if unknown and not known else known / NANODOLLARS
     return (
-        row.id, row.identity, row.agent, " ".join(row.providers), " ".join(row.models), row.calls, row.failed,
-        usage.input, usage.output, usage.cache_read, usage.cache_write_5m + usage.cache_write_1h, dollars(row.cost),
-        row.cost_unknown_calls, dollars(row.cache_saved), rfc3339(row.started_at), rfc3339(row.last_at),
-    )  # fmt: skip
+        f"{texts},{calls},{failed},{fresh},{output},{cache_read},{written_5m + written_1h},{cost},{unknown},"
+        f"{saved / NANODOLLARS},{rfc3339(started_at)},{rfc3339(last_at)}{LINE_END}"
+    )
 
 
 async def session(request: web.Request) -> web.Response:

@@ -102,7 +102,7 @@ class Broken:
     async def sessions(self, *_: Any, **__: Any) -> Any:
         raise StoreFailed("/var/lib/irisgate.db: disk I/O error")
 
-    session = calls = names = models = health = summaries = sessions
+    session = brief_sessions = calls = names = models = health = summaries = sessions
 
     @property
     def reports(self) -> Broken:

@@ -29,6 +29,8 @@ SESSION = "a-session-of-hers"
 @pytest.fixture
 async def gated(tmp_path, bedrock_sim):
     async with LocalApiSim(tmp_path / "tailscaled.sock") as sim:
+        # nobody registers late here
+        sim.late_seconds = 0
         for node in PEOPLE.values():
             sim.add(node)
         listeners = [{"listen": "127.0.0.1:0", "identity": "proxy-protocol", "tailscaled": str(sim.path)}]

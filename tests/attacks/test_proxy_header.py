@@ -43,6 +43,8 @@ def tlv(kind, value):
 @pytest.fixture
 async def proxied(tmp_path, bedrock_sim):
     async with LocalApiSim(tmp_path / "tailscaled.sock") as sim:
+        # nobody registers late here
+        sim.late_seconds = 0
         sim.add(ALICE)
         sim.add(BOB)
         listeners = [{"listen": "127.0.0.1:0", "identity": "proxy-protocol", "tailscaled": str(sim.path)}]
@@ -155,15 +157,19 @@ async def test_a_caller_whom_the_proxy_does_not_name_is_nobody(proxied):
 
 @pytest.mark.parametrize("first", [ONE, two(), two(more=tlv(0x04, b"padding"))])
 async def test_a_header_may_be_split_at_every_byte(proxied, first):
-    data = first + WHOAMI
-    for at in range(1, len(first) + 3):
-        raw = await connected(proxied, first=data[:at])
-        await raw.writer.drain()
-        await asyncio.sleep(0.002)
-        raw.writer.write(data[at:])
-        assert await login(raw) == "alice@example.com", at
-        await raw.close()
-        Raw.opened.remove(raw)
+    data, together = first + WHOAMI, asyncio.Semaphore(16)
+
+    async def split(at):
+        async with together:
+            raw = await connected(proxied, first=data[:at])
+            await raw.writer.drain()
+            await asyncio.sleep(0.002)
+            raw.writer.write(data[at:])
+            assert await login(raw) == "alice@example.com", at
+            await raw.close()
+            Raw.opened.remove(raw)
+
+    await asyncio.gather(*map(split, range(1, len(first) + 3)))
 
 
 async def test_while_many_say_nothing_others_are_served(proxied):

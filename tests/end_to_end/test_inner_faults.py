@@ -2,6 +2,7 @@
 gateway recovers.
 """
 
+import os
 import random
 import sqlite3
 import time
@@ -106,7 +107,8 @@ async def test_a_database_that_breaks_fails_no_call_and_is_repaired(tmp_path, be
 
 
 async def test_a_damaged_page_of_the_database_names_the_repair_or_stops_no_start(tmp_path, bedrock_sim):
-    """Check starts with a damaged page of the database, for several pages.
+    """Check starts with a damaged page of the database, for a quarter of the pages. With IRISGATE_ALL_OFFSETS=1, these
+    are all pages.
 
     Each start succeeds, or its error names the file and the repair.
     """
@@ -116,7 +118,7 @@ async def test_a_damaged_page_of_the_database_names_the_repair_or_stops_no_start
     path = tmp_path / "irisgate.db"
     good, size = path.read_bytes(), 4096
     errors, chance = [], random.Random(0)
-    for page in range(0, len(good) // size, 2):
+    for page in range(0, len(good) // size, 1 if "IRISGATE_ALL_OFFSETS" in os.environ else 4):
         path.write_bytes(good[: page * size] + chance.randbytes(size) + good[(page + 1) * size :])
         try:
             async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as running:

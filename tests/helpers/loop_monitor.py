@@ -34,16 +34,17 @@ class LoopMonitor:
             before = now
 
 
-async def longest_block(work, runs, enough):
+async def longest_block(work, runs, enough, prepare=lambda: None):
     """Return the longest CPU time, in units of `cpu_time`, for which `work` blocks the loop: the smallest of up to
     `runs` runs.
 
-    The runs stop at the first result below `enough`. The pauses between the runs become longer, so that another process
+    `prepare` is called before each run, and is not measured. The runs stop at the first result below `enough`. The pauses between the runs become longer, so that another process
     that uses the caches of the processor does not disturb all runs.
     """
     blocks = []
     with old_objects_kept():
         while len(blocks) < runs and (not blocks or min(blocks) >= enough):
+            prepare()
             before = unit_seconds()
             async with LoopMonitor() as monitor:
                 await work()

@@ -80,7 +80,7 @@ async def test_a_state_that_cannot_be_written_refuses_no_call_and_is_reported(tm
         assert session["calls"] == (3 if fault is unwritable_folder else 2)
 
 
-async def test_a_database_that_breaks_fails_no_call_and_is_repaired(tmp_path, bedrock_sim, capfd):
+async def test_a_database_that_breaks_fails_no_call_and_is_repaired(tmp_path, bedrock_sim, capfd, monkeypatch):
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as running:
         assert (await running.post(CHAT_PATH, CHAT)).status == 200
         await running.running.gateway.follower.flush()
@@ -96,6 +96,8 @@ async def test_a_database_that_breaks_fails_no_call_and_is_repaired(tmp_path, be
         assert (status, body["store"]) == (200, "failing")
         (line,) = await running.lines.until("store.write_failed")
         assert line["reason"].endswith("file is not a database; stop the gateway and run irisgate doctor --repair")
+        monkeypatch.setattr(follower, "FLUSH_SECONDS", 0.1)
+    monkeypatch.undo()
     with pytest.raises(CannotStart, match=r"irisgate\.db.*file is not a database; .*irisgate doctor --repair"):
         async with gate(tmp_path, {}):
             pass
@@ -106,7 +108,7 @@ async def test_a_database_that_breaks_fails_no_call_and_is_repaired(tmp_path, be
         assert session["calls"] == 4
 
 
-async def test_a_damaged_page_of_the_database_names_the_repair_or_stops_no_start(tmp_path, bedrock_sim):
+async def test_a_damaged_page_of_the_database_names_the_repair_or_stops_no_start(tmp_path, bedrock_sim, monkeypatch):
     """Check starts with a damaged page of the database, for a quarter of the pages. With IRISGATE_ALL_OFFSETS=1, these
     are all pages.
 
@@ -117,6 +119,8 @@ async def test_a_damaged_page_of_the_database_names_the_repair_or_stops_no_start
             assert (await running.post(CHAT_PATH, CHAT)).status == 200
     path = tmp_path / "irisgate.db"
     good, size = path.read_bytes(), 4096
+    # the seconds for which a stop waits for a store that fails
+    monkeypatch.setattr(follower, "FLUSH_SECONDS", 0.1)
     errors, chance = [], random.Random(0)
     for page in range(0, len(good) // size, 1 if "IRISGATE_ALL_OFFSETS" in os.environ else 4):
         path.write_bytes(good[: page * size] + chance.randbytes(size) + good[(page + 1) * size :])

@@ -198,8 +198,8 @@ def _find_access(by_source: _BySource, providers: frozenset[str], identity: Iden
 def _by_source(grants: Sequence[Grant]) -> _BySource:
     """Return the capabilities of each source (`src`), so that not every grant must be checked for a caller.
 
-    The key of a capability is a pair: the index of the grant in the configuration, and the index of the capability in
-    the grant.
+    The capabilities of a source are a dict. Its keys are pairs: the index of the grant in the configuration, and the
+    index of the capability in the grant.
     """
     by_source: _BySource = {}
     for outer, grant in enumerate(grants):

@@ -79,7 +79,7 @@ class EventTexts:
     def all(self, event: Event) -> Sequence[Item]:
         """Return the items (texts with their places) of an event, even if the event only continues the current block.
 
-        Raises the exceptions of `next`.
+        Raises `PluginFailed` if the function `places` of the plugin fails.
         """
         self.forget()
         items = self.next(event)

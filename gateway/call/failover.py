@@ -67,8 +67,8 @@ class Health(Protocol):
         If a stream fails after its first event, the gateway calls this a second time. This is not called if the attempt
         was cancelled or throttled, or if the gateway itself failed.
 
-        `seconds` is the duration until the first event of a stream, the whole reply, or the failure. It is None if the
-        provider refused the request because of the caller's mistake.
+        `seconds` is the duration until the first event of a stream, the end of another reply, or the failure. It is
+        None if the provider refused the request because of the caller's mistake.
         """
 
     def throttled(self, provider_id: str, model: str, retry_after: float | None) -> None:

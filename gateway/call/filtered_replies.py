@@ -42,9 +42,10 @@ MAX_WAITING: Final = 4 * 1024 * 1024
 
 
 async def filtered_body(filters: CallFilters, places: Hook, body: bytes, pool: ProcessPool, turns: Turns) -> bytes:
-    """Return the body of a reply that is not a stream, with its texts filtered. Raises the exceptions of `Texts.feed`.
+    """Return the body of a reply that is not a stream, with its texts filtered.
 
     `places` is the hook that finds the texts. It belongs to the plugin of the client's API format.
+    Raises `GatewayError` if a filter blocks the call or fails.
     """
     texts = Texts(filters, pool)
     changes: dict[int, str] = {}
@@ -136,7 +137,7 @@ class FilteredStream(Stage):
 
         The usual case is an event with one text that continues an open block. For any other event with texts,
         `_filtered` calls the filters later. Return None if the event can be passed on unchanged, as most events can.
-        Raises the exceptions of `Texts.feed`.
+        Raises `GatewayError` if a filter blocks the call or fails.
         """
         events = self._events
         found = events.next(event)

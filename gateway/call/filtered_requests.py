@@ -104,7 +104,7 @@ class Requests:
     async def _asked(self, one: OpenFilter, request: ClientRequest) -> ClientRequest | Reply:
         """Return the request with the changes of one filter, or the filter's reply.
 
-        Raises the exceptions of `filtered`.
+        Raises `Refused` if the filter blocks the call, and `PluginFailed` if the filter fails.
         """
         large = is_large(request.top.body)
         if self._places.function is None:

@@ -89,7 +89,8 @@ class Keeper:
         """Return the result of `attempt`, which reserves amounts in this process. If a slice (part of a shared balance)
         is too small, get more of the balance and call `attempt` again.
 
-        Raises the exceptions of `attempt` and of `Leases.reserve`.
+        Raises the exceptions of `attempt`, `Exceeded` if the balance is too small, and `Refused` if no more of the
+        balance can be requested.
         """
         return attempt() if self.leases is None else await self.leases.reserve(attempt)
 
@@ -110,7 +111,8 @@ class Keeper:
     async def reserve(self, call: Call, quotas: Quotas, size: Size) -> tuple[CallReservation, Sequence[Candidate]]:
         """Reserve the maximum that the call may use, in the process that keeps the balances.
 
-        Raises the exceptions of `settlement.reserve`.
+        Raises `Exceeded` if a quota or a rate limit refuses the call on every candidate, and `Refused` if a quota
+        cannot be charged.
         """
         remote = await self.elsewhere()
         if remote is None:

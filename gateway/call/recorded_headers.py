@@ -30,7 +30,7 @@ suggest a secret.
 
 
 def of_request(headers: CIMultiDictProxy[str], runtime: Runtime, identity: Identity | None) -> Mapping[str, str]:
-    """Return the recorded headers of a request, by name in lower case."""
+    """Return the recorded headers of a request: a value for each name in lower case."""
     names = runtime.config.filterable_headers
     if not names or identity is None or runtime.grants.access(identity).role is None:
         return _NONE
@@ -41,7 +41,7 @@ def with_reply(recorded: Mapping[str, str], names: Iterable[str], reply: Mapping
     """Return the recorded headers of a call.
 
     `recorded` are those of the request, `names` the names of all recorded headers, and `reply` the headers of the
-    provider's reply, by name in lower case.
+    provider's reply, with names in lower case.
     """
     added = {name: _recorded(reply[name]) for name in names if name in reply and name not in recorded}
     return {**recorded, **added} if added else recorded

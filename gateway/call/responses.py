@@ -1,4 +1,4 @@
-"""The response to a call: a whole body, or a stream whose batches of events pass through stages.
+"""The response to a call: a body that is not streamed, or a stream whose batches of events pass through stages.
 
 - A stage, such as the translation, replaces each batch by another one. The middlewares of the chain add the stages, and
   `stages.py` runs them.

@@ -1,7 +1,7 @@
 """The handler of API calls: the only file that makes the responses of calls.
 
 - `handle` receives the request of every call from `call_routes.py`. It reads the body (`request_body.py`), parses the
-  request (`request_parsing.py`), runs the chain, and then returns a whole reply or writes a stream.
+  request (`request_parsing.py`), runs the chain, and then writes a stream or returns another reply.
 - Every request gets exactly one record, however the request ends.
 - If an error comes before the response has begun, it is sent with an HTTP status. If it comes later, it is written as
   the last event of the stream, in the client's dialect (API format).

@@ -230,7 +230,7 @@ def _charged(bill: Bill, held: Mapping[Kind, Reservation] | None, quotas: Quotas
 
 
 class SpoolReaders:
-    """The readers of all spools (journals of other processes), by name."""
+    """The readers of all spools (journals of other processes), one for each name of a spool."""
 
     def __init__(self, parts: Parts, journal: Path) -> None:
         self._parts = parts

@@ -124,7 +124,7 @@ def text_span(payload: bytes, text: str) -> tuple[int, int] | None:
 async def found_items(places: Hook, kind: str, payload: bytes, pool: ProcessPool, turns: Turns) -> Sequence[Item]:
     """Return the texts of an event or a reply. If it is large, a worker process finds them.
 
-    Raises the exceptions of `items_of`.
+    Raises `PluginFailed` if the plugin's function `places` fails, and `BadFrame` if the payload is not JSON.
     """
     if not is_costly(payload):
         return items_of(places, Event(kind, payload))
@@ -144,7 +144,7 @@ async def request_texts(
 ) -> tuple[Sequence[Text], frozenset[int]]:
     """Return the texts of a large request, and the indexes of the texts that are JSON.
 
-    Raises the exceptions of `items_of`.
+    Raises `PluginFailed` if the plugin's function `places` fails, and `BadFrame` if the body is not JSON.
     """
     texts: list[Text] = []
     json: list[int] = []

@@ -132,7 +132,10 @@ class Encoder(Protocol):
         """
 
     def whole(self, body: bytes) -> bytes:
-        """Return the body of a reply that is not a stream. `body` is JSON of the client's dialect."""
+        """Return the body to send to the client for a reply that is not a stream.
+
+        `body` is the reply as JSON of the client's dialect.
+        """
 
     def ping(self) -> bytes:
         """Return the bytes that keep an idle stream open, or b"" if the format has no such bytes."""

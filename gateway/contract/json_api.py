@@ -188,13 +188,13 @@ def integer(value: Any) -> int | None:
     if value is None:
         return None
     if isinstance(value, str):
-        value = _number_in(value)
+        value = _json_value(value)
     if type(value) is int or (isinstance(value, float) and value.is_integer()):
         return max(-MAX_COUNT, min(int(value), MAX_COUNT))
     return None
 
 
-def _number_in(text: str) -> Any:
+def _json_value(text: str) -> Any:
     """Return the JSON value in a text, or None if the text is not JSON."""
     try:
         return orjson.loads(text)

@@ -1,7 +1,7 @@
 """The paths of texts in the JSON of requests, replies and events, so that filters can read any API format.
 
 A compatibility flag (the plugin of one API format) has a function `places(event)`. It yields a `Place` for each text in
-the event's payload. A whole request is an event of the kind `REQUEST`. A whole reply is an event of the kind `REPLY`.
+the event's payload. A request is an event of the kind `REQUEST`. An unstreamed reply is an event of the kind `REPLY`.
 This function is for a stream of `{"text": "…"}`:
 
     def places(event):

@@ -19,7 +19,10 @@ def arguments_of(protocol: type) -> Mapping[str, tuple[str, ...]]:
 
 
 def members_of(protocol: type) -> Mapping[str, Any]:
-    """Return the public functions and values of a protocol, and of the protocols that it extends, by name."""
+    """Return the public functions and values of a protocol, and of the protocols that it extends.
+
+    The keys are the names of the functions and values.
+    """
     protocols = [each for each in reversed(protocol.__mro__) if each.__module__.startswith("gateway.")]
     return {name: member for each in protocols for name, member in vars(each).items() if not name.startswith("_")}
 

@@ -27,9 +27,9 @@ _OF_TRANSLATORS: Final = ("translation.feed", "translation.whole", "translation.
 
 
 def flag_hooks(plugin: str, module: Any, members: Mapping[str, Any]) -> Mapping[str, Hook]:
-    """Return the hooks of a compatibility flag (plugin of an API format), and of the objects that it makes, by name.
+    """Return the hooks of a compatibility flag (plugin of an API format), and of the objects that the flag makes.
 
-    `members` has the flag's functions.
+    The keys are the names of the hooks. `members` has the flag's functions.
     """
     home = package(getattr(module, "__name__", None))
     return {

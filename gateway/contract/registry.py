@@ -103,7 +103,10 @@ def _flag(name: str, module: Any) -> Plugin:
 
 
 def _called(hooks: Mapping[str, Hook]) -> dict[str, Callable[..., Any]]:
-    """Return, by name, the callables that replace a plugin's functions. Each one calls the function through a hook."""
+    """Return the callables that replace a plugin's functions. Each one calls the function through a hook.
+
+    The keys are the names of the functions.
+    """
     return {name: hooks[name].call for name in WRAPPED if name in hooks}
 
 

@@ -35,7 +35,7 @@ class Translation(Protocol):
         """Return the events of the client's dialect for one event of the provider's dialect."""
 
     def whole(self, body: bytes) -> bytes:
-        """Return a whole reply as JSON of the client's dialect. Raises `BadFrame` if it cannot be read."""
+        """Return an unstreamed reply as JSON of the client's dialect. Raises `BadFrame` if it cannot be read."""
 
     def close(self) -> Sequence[Event]:
         """Return the last translated events, if the translation needs the end of the stream to know them."""

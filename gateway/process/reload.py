@@ -146,8 +146,10 @@ class Reloader:
         `check` raises an exception if `who` may no longer save. From the call of `check` to the write, no other change
         of the configuration is possible. A save that has begun is completed even if the caller is cancelled.
 
-        Raises the exceptions of `check`, `CannotReplace` and `OSError`. If an error is found only after the write,
-        restores the old content, and raises `ConfigError`, `NotTaken` or an exception of `Shared.publish`.
+        Raises the exceptions of `check`, `CannotReplace` if the file is not as expected, and `OSError` if it cannot be
+        written. If an error is found only after the write, restores the old content, and raises `ConfigError` for an
+        invalid text, `NotTaken` if the configuration cannot be put into use, or `Changed` or `StoreFailed` if it cannot
+        be shared with the other gateways.
         """
         await asyncio.shield(self._task(self._save(text.encode(), expected, who, check, self.shared)))
 

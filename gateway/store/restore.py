@@ -256,7 +256,7 @@ def _swap(state: StateFiles, aside: Path) -> None:
 
 
 def _put(path: Path) -> None:
-    """Rename a staged file or folder to its final name, if it exists."""
+    """Rename the staged form of `path`, a file or folder, to `path`. Do nothing if there is no staged form."""
     if _staged(path).exists():
         _staged(path).replace(path)
         sync(path.parent)

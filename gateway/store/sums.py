@@ -163,7 +163,7 @@ class _ToolNames(dict[str, Sequence[str]]):
 
 
 def sum_calls(calls: Iterable[Row]) -> Sums:
-    """Sum calls by session, and by series and quarter hour.
+    """Return two kinds of sums of calls: one for each session, and one for each series in each quarter hour.
 
     This is written for speed. Most batches have few calls for each session, so the work for each call matters.
     """

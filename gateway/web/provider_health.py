@@ -90,7 +90,9 @@ def known_health(standings: Iterable[Standing], stored: Iterable[ModelHealth], *
 
 
 def list_states(models: DiscoveredModels, *, reasons: bool) -> dict[str, dict[str, Any]]:
-    """Return the state of each list of models that is requested from a provider, by provider, for the API.
+    """Return the state of each list of models that is requested from a provider, for the API.
+
+    The keys are the ids of the providers.
 
     `reasons` adds the reason why a list could not be obtained. Only admins may see the reason, because it may have a
     provider's message.

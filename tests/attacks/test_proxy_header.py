@@ -256,7 +256,7 @@ async def test_connections_behind_a_proxy_count_for_the_address_in_the_header(pr
 async def test_connections_from_tailscale_serve_do_not_count_by_address():
     """Check that the limit of connections per address does not apply to a proxy on another machine.
 
-    Each request through this proxy may be of a different caller.
+    One such proxy sends the requests of many callers.
     """
 
     class Transport:

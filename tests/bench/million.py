@@ -119,7 +119,7 @@ async def second_pages(store):
 
 
 def lists(after):
-    """Return the paths of lists and of single answers, by their names in the table."""
+    """Return the paths of lists and of single answers. The keys are their names in the table."""
     plain, user = "cc_00000007", quote(USERS[1])
     return {
         "sessions": "/api/sessions",

@@ -68,7 +68,7 @@ class Cost(NamedTuple):
 
 
 def custom(end):
-    """Return query parameters for more ranges of time before the Unix time `end`, by name.
+    """Return more ranges of time before the Unix time `end`: a dict from a label to the query parameters of the range.
 
     The ranges are between whole days, or between moments at full quarters of an hour.
     """
@@ -91,7 +91,7 @@ def _moment(at):
 
 
 def filters():
-    """Return query parameters that filter the calls of a page, by name."""
+    """Return the filters of a page that are measured: a dict from a label to the query parameters of the filter."""
     return {
         "": {},
         "compared": {"compare": "1"},
@@ -133,7 +133,7 @@ FILTERED: Mapping[str, str] = {
 
 
 def plain(end, after):
-    """Return the paths of pages and answers that are not measured with several ranges of time, by name."""
+    """Return the pages and answers that are not measured with several ranges of time: a dict from a label to a path."""
     call, session = f"req_{7:024x}", "cc_00000007"
     return {
         "CSV of sessions": "/ui/sessions?range=12m&format=csv",
@@ -167,7 +167,7 @@ def plain(end, after):
 
 
 def paths(end, after):
-    """Return the paths of all pages and answers, by name.
+    """Return all pages and answers that are measured: a dict from a label to a path.
 
     Each page with a filter has a path for each range of time, and one for each filter over twelve months.
     """

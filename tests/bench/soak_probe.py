@@ -71,7 +71,7 @@ def _members(value):
 
 
 def tables(objects, least=MIN_LENGTH):
-    """Return the number of entries of each cache, and of each attribute that is a container, by name.
+    """Return the number of entries of each cache, and of each attribute that is a container. The keys are their names.
 
     The entries of an attribute are summed over all objects of a class. Caches and attributes with fewer than `least`
     entries are left out.

@@ -29,7 +29,7 @@ class Pushed:
 
 
 class Waits(Stage):
-    """A stage that has to wait for events named `slow`, fails at `bad`, and leaves `gone` out."""
+    """A stage that waits before it passes on an event named `slow`, fails at an event `bad`, and drops an event `gone`."""
 
     def __init__(self):
         self.fed, self.waited, self.closed = [], [], 0

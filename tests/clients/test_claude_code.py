@@ -72,8 +72,9 @@ class Exchange:
 
 @pytest.fixture(scope="module")
 def hello(tmp_path_factory):
-    """Return a function that makes the `Exchange` of a mode of Claude Code. Each mode runs once for all tests, because
-    a start takes a second.
+    """Return a function that starts Claude Code in the mode `mode`, and returns its first call as an `Exchange`.
+
+    A start takes a second, so Claude Code runs only once in each mode, and all tests share the result.
     """
     exchanges = {}
 

@@ -270,8 +270,8 @@ async def test_an_array_that_fails_is_json_all_the_same(gw, gemini_upstream):
 
 @pytest.mark.parametrize("query", ["", "?alt=sse"])
 async def test_an_error_before_an_array_is_an_array(tmp_path, gemini_upstream, bedrock_sim, query):
-    """Check that an error before a stream is an array of one error, or one error object if the client asked for
-    `alt=sse`.
+    """Check the body of an error that comes before a stream begins: an array with one error, or one error object if the
+    client asked for `alt=sse`.
 
     The errors are those of the gateway, and of providers with and without a conversion.
     """

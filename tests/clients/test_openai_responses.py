@@ -1,4 +1,7 @@
-"""OpenAI's SDK with its Responses API: Claude on InvokeModel and Converse, Anthropic's API, Chat, and OpenAI itself."""
+"""Tests of the Responses API, as OpenAI's SDK uses it.
+
+The providers are Bedrock (with InvokeModel or with Converse), Anthropic, a provider of Chat Completions, and OpenAI.
+"""
 
 import json
 from contextlib import suppress

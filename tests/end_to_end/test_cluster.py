@@ -158,8 +158,9 @@ class Fleet:
         return self._running[name]
 
     def write(self, name, **more):
-        """Write the configuration of a gateway. It differs from the configurations of the other gateways only in a
-        port.
+        """Write the configuration of a gateway, and return its path. Each gateway has another port.
+
+        `more` has further top-level fields, or replaces fields of the document.
         """
         static = {"identity": "static", "login": "team@example.com"}
         listeners = [{"listen": "127.0.0.1:0"}, {"listen": f"127.0.0.1:{self._ports[name]}", **static}]

@@ -1,4 +1,4 @@
-"""Tests of every method of a filter, on every conversion, whole and streamed, for every way in which a call can end.
+"""Tests of every method of a filter, on every conversion, streamed and not, for every way in which a call can end.
 
 The filter under test records the calls of its methods, and changes texts to capital letters. It also holds back the
 last characters of each piece of a text. All conversions share a gateway.

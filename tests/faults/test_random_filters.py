@@ -1,7 +1,7 @@
 """Random clients, random providers and random plugins: tests of rules that hold for every call.
 
-- Each method of two filters, and of an observer, does what is drawn for each call: it changes, holds back, waits,
-  refuses, answers, fails or is missing.
+- What each method of two filters and of an observer does is chosen at random for each call: it changes, holds back,
+  waits, refuses, answers, fails or is missing.
 - The filter `strict` refuses a call when it fails, and `lax` lets the call continue. `drawn_filters.py` has both.
 """
 

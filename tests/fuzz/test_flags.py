@@ -52,7 +52,7 @@ def replies_of(flag):
 
 
 def reader_of(flag, *, stream):
-    """Return an undamaged request. Tests read the damaged replies as replies to this request."""
+    """Return a parsed request of this flag. The tests read damaged replies as replies to this request."""
     return FLAGS[flag].parse(request_of(FLAGS[flag], requests(DIALECTS[flag])[0], stream=stream))
 
 

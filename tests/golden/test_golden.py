@@ -32,7 +32,7 @@ REPLIES = [(name, case) for name, conversion in SHOWN.items() for case in cases(
 
 @cache
 def request_files(name, case):
-    """Return the files with the results of a request: the text of each, by its path below the folder."""
+    """Return the files with the results of a request: a dict from the path below the folder to the text."""
     conversion = SHOWN[name]
     call = _call(conversion, case)
     streamed = _call(conversion, case, stream=True)
@@ -48,7 +48,7 @@ def request_files(name, case):
 
 @cache
 def reply_files(name, case):
-    """Return the files with the results of a reply: the text of each, by its path below the folder."""
+    """Return the files with the results of a reply: a dict from the path below the folder to the text."""
     conversion = SHOWN[name]
     asked_case = case if _call(conversion, case).fault is None else DEFAULT_CASE
     call, streamed = _call(conversion, asked_case), _call(conversion, asked_case, stream=True)

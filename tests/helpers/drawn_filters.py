@@ -1,4 +1,4 @@
-"""Filters and an observer whose behaviour is drawn for each call, and the folder in which the gateway finds them.
+"""Filters and an observer whose behaviour is random for each call, and the folder in which the gateway finds them.
 
 - A call names its plan in the header `PLAN`. The plan says what each method of each plugin does.
 - If the filter `strict` fails, the call is refused. If the filter `lax` fails, the call continues without this filter.

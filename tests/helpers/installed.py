@@ -30,7 +30,7 @@ def install(
 ):
     """Install a package with one entry point. An earlier version of it is removed.
 
-    `files` has the source of each module, by its path. Without `files`, the only module is `acme_plugin`.
+    `files` is a dict from the path of each module to its source. Without `files`, the only module is `acme_plugin`.
     """
     uninstall(folder, package)
     sources = {"acme_plugin.py": source} if files is None else files

@@ -88,7 +88,7 @@ class Lanes:
             assert running.metrics.registry.get_sample_value(f"irisgate_{name}") == 0, name
 
     async def records(self):
-        """Return the records of all calls, by id.
+        """Return the records of all calls: a dict from the id of a call to its record.
 
         Check that each call has one record, and that the quota was charged their cost.
         """

@@ -198,4 +198,7 @@ class RandomCalls(RuleBasedStateMachine):
         return record["outcome"] == "ok"
 
     async def _check_records(self, records):
-        """Check the records of all calls, by id. This class checks nothing more. A subclass may."""
+        """Check the records of all calls. `records` is a dict from the id of a call to its record.
+
+        This class checks nothing more. A subclass may.
+        """

@@ -1,7 +1,7 @@
-"""Requests drawn from the vendors' own descriptions: botocore's service model, and the types of the SDKs.
+"""Random requests from the vendors' own descriptions: botocore's service model, and the types of the SDKs.
 
-A drawn request is a small valid request in which a few fields have any value that the description allows. A top-level
-field without a value in `member_values.py` is not drawn. A test in `test_conversions.py` fails for such a field. A text
+A random request is a small valid request in which a few fields have any value that the description allows. A top-level
+field without a value in `member_values.py` is left out. A test in `test_conversions.py` fails for such a field. A text
 comes from a short list for the field's name, because a random text is hardly ever an image, a URL or a schema. The
 expected results are in the tests.
 """
@@ -98,7 +98,7 @@ def members(dialect):
 
 @st.composite
 def requests(draw, dialect, valid=()):
-    """Draw a request body: a valid body in which one to four top-level fields have drawn values.
+    """Generate a request body: a valid body in which one to four top-level fields have random values.
 
     `valid` has more valid bodies to begin with. Tools never have the same name, because every provider refuses that.
     """

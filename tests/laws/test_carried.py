@@ -1,7 +1,8 @@
-"""Tests of earlier turns: a provider gets back its own reasoning tokens unchanged and in order, with text and calls in
-place.
+"""Tests of earlier turns: a provider gets back its own reasoning tokens, unchanged and in the same order among the
+texts and calls.
 
-Conversations of one to three turns are drawn for each client's dialect and each provider's, streamed and whole.
+The tests generate random conversations of one to three turns for each pair of a client's and a provider's dialect, with
+streamed and other replies.
 """
 
 import json

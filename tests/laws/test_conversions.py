@@ -6,8 +6,8 @@
 - A stream and the corresponding unstreamed reply have the same content, and the client gets the usage that is charged.
 - A damaged reply is read as far as possible, or is reported as a failure of the provider.
 
-The registry lists the conversions. Requests are drawn from the vendors' own descriptions (`drawn_requests.py`) or are
-golden files. Replies are golden files.
+The registry lists the conversions. Requests are generated from the vendors' own descriptions
+(`drawn_requests.py`) or are golden files. Replies are golden files.
 """
 
 import copy
@@ -47,7 +47,7 @@ some_examples = settings(
 def groups(member):
     """Group the conversions by the value of the attribute `member`.
 
-    A test draws one random example for a whole group, because drawing takes most of the time.
+    A test generates one random example for all conversions of a group, because generating takes most of the time.
     """
     return {
         value: [each for each in CONVERSIONS.values() if getattr(each, member) == value]

@@ -92,7 +92,7 @@ def test_every_flag_with_a_conversion_has_a_name_in_the_table_of_features():
 
 
 def test_by_the_data_envelopes_lose_least_and_the_last_conversions_most():
-    """Check the order in which conversions are preferred, by the number of features that each conversion loses.
+    """Check that the order in which conversions are preferred agrees with the number of features that each one loses.
 
     The conversions at the first place of the order must lose least, and those at the last place most.
     """

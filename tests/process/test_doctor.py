@@ -70,7 +70,7 @@ def doctor(capfd, state, *options):
 
 
 def kept(state):
-    """Return the damaged files that a repair has kept, by name."""
+    """Return the content of each damaged file that a repair has kept. The keys are the names of the files."""
     return {path.name: path.read_bytes() for folder in state.glob("damaged-*") for path in folder.iterdir()}
 
 

@@ -15,7 +15,10 @@ pytestmark = pytest.mark.usefixtures("postgres")
 
 @pytest.fixture
 async def versions(address):
-    """Yield the access of two gateways to the shared versions in a database that already has its tables."""
+    """Yield two `Configurations` objects, as two gateways have them. Both use the same database, which has its tables.
+
+    The database stores the versions of the configuration that the gateways share.
+    """
     await kept_in_postgres(address)("journal").close()
     both = Configurations(address), Configurations(address)
     yield both

@@ -192,7 +192,9 @@ async def test_messages_of_one_kind_have_the_last_call_as_an_example(reports, ca
 
 
 async def test_a_callers_errors_have_only_own_examples(reports, calls):
-    """Check that the message and the example of an error are the caller's own, even if others had it later."""
+    """Check that a caller sees the message and the example of an own call, even if another caller had the same error
+    later.
+    """
     span = Span((NOW - 60 * 86_400) // 900 * 900, (NOW + 900) // 900 * 900)
     for user in USERS:
         errors = await reports.errors(Selection(span=span, user=user), [span], 100)

@@ -1,4 +1,6 @@
-"""Tests of the choice among several keys of a provider, under any order of calls, rests and refusals."""
+"""Tests of the choice among several keys of a provider, under any order of calls, throttled replies and
+refused keys.
+"""
 
 from dataclasses import replace
 

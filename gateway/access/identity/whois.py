@@ -163,9 +163,9 @@ def arrived_by_tailnet(local: str) -> bool:
 
 
 def host_and_port(name: Any) -> tuple[str, int]:
-    """Return the IP address, without a zone, and the port of a socket.
+    """Return the IP address, without a zone, and the port in the name of a socket (`getsockname`, `getpeername`).
 
-    Raises `Refused` for a socket without an IP address.
+    Raises `Refused` if the name has no IP address.
     """
     if not isinstance(name, tuple):
         raise unknown("the connection has no address to ask for")

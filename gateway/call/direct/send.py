@@ -1,4 +1,4 @@
-"""The only step of an attempt at a direct request: sends the request as it is, and passes the reply on as it comes.
+"""Sends a direct request to the provider unchanged, and passes the reply on unchanged.
 
 - An error of the provider is handled like the errors of all calls: it affects the health of the provider and of the
   key, and another key may be tried. The client gets the status and the body of the error unchanged.
@@ -71,9 +71,10 @@ class DirectSend(msgspec.Struct, frozen=True):
         return Stream(head.status, for_client(head.headers), passed)
 
     async def _failure(self, call: Call, attempt: Attempt, head: Head, reply: UpstreamResponse) -> UpstreamFailed:
-        """Return the provider's error with the provider's own body.
+        """Return the exception for a provider's error. It has the provider's own body.
 
-        Raises `UpstreamFailed` or `CredentialRefused` if the provider refuses the gateway's key.
+        Raises an exception instead if the provider refuses the gateway's key: `CredentialRefused` at the first refusal
+        of a credential that changes at run time, or else `UpstreamFailed`.
         """
         body = await attempt.stopwatch.wait(reply.read(MAX_ERROR, call.hold_reply))
         _received(call, len(body))

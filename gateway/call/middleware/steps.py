@@ -186,7 +186,7 @@ async def drive(
 
 
 def _not_a_stream(flag: Plugin) -> PluginFailed:
-    """Return the error for a plugin whose `steps` returned a whole body although the client asked for a stream."""
+    """Return the error for a plugin whose `steps` returned a single body although the client asked for a stream."""
     hook = flag.hooks["steps"]
     return PluginFailed(
         flag.name, hook.name, "answered a request for a stream with a whole body", definition(hook.function)

@@ -58,7 +58,7 @@ class AliasesSection(Section):
 def read_aliases(
     raw: Any, declared: Collection[str], providers: Mapping[str, Provider], reading: Reading
 ) -> Mapping[str, Alias]:
-    """Return the aliases that have no fault, by name.
+    """Return the aliases that have no fault. The keys are their names.
 
     `declared` are the names of all providers in the document, and `providers` are those without faults.
     """

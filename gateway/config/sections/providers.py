@@ -212,7 +212,7 @@ def enabled_flags(compatibility: Mapping[str, bool] | None, known: Collection[st
 
 
 def read_providers(raw: Mapping[str, Any], resilience: Resilience, reading: Reading) -> Mapping[str, Provider]:
-    """Return the providers that have no fault, by their name in the document.
+    """Return the providers that have no fault. The keys are their names in the document.
 
     `resilience` has the settings for providers without settings of their own.
     """

@@ -79,7 +79,7 @@ def nanodollars(text: str) -> int:
 
 
 def read_quotas(raw: Mapping[str, Any], reading: Reading) -> Mapping[str, Quota]:
-    """Return the quotas that have no faults, by name.
+    """Return the quotas that have no faults. The keys are their names.
 
     An unknown template in a name, such as `<team>`, is a fault. Calls that are charged to a quota with a fault are
     refused.

@@ -76,7 +76,9 @@ class Export:
         self._is_ended = False
 
     def end(self) -> None:
-        """Let the thread that encodes calls end soon. The next export encodes the unfinished object again."""
+        """Ask the thread that encodes calls to stop before the end of its object. The next export encodes this object
+        again, from its beginning.
+        """
         self._is_ended = True
 
     async def all(self, exported: Callable[[int], None]) -> None:

@@ -84,7 +84,10 @@ class Hub:
         self._ready.discard(spool)
 
     def ready(self, spool: str, slot: int) -> None:
-        """Record that the worker with this spool (journal) can serve calls, and answer questions of this process."""
+        """Record that a worker can now serve calls and answer the questions that this process sends to it.
+
+        `spool` is the name of the worker's journal.
+        """
         self.metrics.begun(spool, slot)
         self._ready.add(spool)
         self.most = max(self.most, len(self._ready))

@@ -30,7 +30,7 @@ from gateway.store.captured import Capture, CapturedBodies
 
 
 class KeeperBank:
-    """The keeper (a worker's parent process) as the `Bank`, which grants the worker parts of quota balances.
+    """The bank that a worker uses. It asks the keeper (the worker's parent process) for parts of quota balances.
 
     Each method that sends a request raises `StoreFailed` if the keeper has ended.
     """

@@ -50,7 +50,7 @@ class ReportStore(Protocol):
         """Return the numbers of errors by code, provider and time bucket, and at most `limit` error messages."""
 
     async def models(self, selection: Selection, buckets: Sequence[Span]) -> Models:
-        """Return the models that were called, by provider and model."""
+        """Return the models that were called, in the order of provider and model."""
 
     async def health(self) -> tuple[ModelHealth, ...]:
         """Return the last success and the last error of each model that was ever called."""

@@ -94,7 +94,7 @@ class Exchange:
         return self.flag.hooks["meter.facts"].run(meter.facts)
 
     def metered_whole(self, body: bytes) -> Facts:
-        """Return the facts of a whole reply, such as its token counts. Raises `BadFrame` if it cannot be read."""
+        """Return the facts of an unstreamed reply, such as its token counts. Raises `BadFrame` if it cannot be read."""
         meter = self.meter(stream=False)
         self.flag.hooks["meter.whole"].run(meter.whole, body)
         return self.flag.hooks["meter.facts"].run(meter.facts)

@@ -249,7 +249,7 @@ def odd_bodies_are_read_or_bad(subject: FlagSubject) -> None:
 
 
 def _whole_hooks(exchange: Exchange, body: bytes) -> None:
-    """Call the hooks of the decoder and the encoder for whole bodies. Raises `PluginFailed` if one fails."""
+    """Call the hooks of the decoder and the encoder for an unstreamed reply. Raises `PluginFailed` if one fails."""
     flag, decoder = exchange.flag, exchange.decoder(stream=False)
     encoder = flag.encoder(exchange.request())
     for hook, function in (("decoder.whole", decoder.whole), ("encoder.whole", encoder.whole)):

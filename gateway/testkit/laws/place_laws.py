@@ -47,7 +47,7 @@ def _require_text(texts: Mapping[Any, str], what: str, data: bytes, exchange: Ex
 
 
 def a_stream_has_the_texts_of_the_whole(subject: FlagSubject) -> None:
-    """Check that the stream and the whole reply of a sample have the same texts."""
+    """Check that the streamed and the unstreamed reply of a sample have the same texts."""
     for exchange in subject.streams():
         if exchange.sample.whole:
             streamed = _by_kind(_texts(exchange, exchange.decoded([exchange.sample.stream])))
@@ -85,7 +85,7 @@ def _whole(exchange: Exchange) -> Event:
 def _texts(exchange: Exchange, events: Iterable[Event]) -> dict[tuple[Any, ...], str]:
     """Return the texts of a reply, by kind and block. Texts that repeat the texts of earlier events are left out.
 
-    In a whole reply, each text counts as a block of its own. Raises `Exempt` if the plugin has no `places`.
+    In an unstreamed reply, each text counts as a block of its own. Raises `Exempt` if the plugin has no `places`.
     """
     texts: dict[tuple[Any, ...], str] = {}
     for event in events:

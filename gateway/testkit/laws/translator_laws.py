@@ -109,7 +109,7 @@ class TranslatedCall:
         return [*out, *hooks["translation.close"].run(translation.close)]
 
     def translated_whole(self, body: bytes) -> bytes:
-        """Return the translation of the body of a whole reply. Raises `BadFrame` if the body cannot be read."""
+        """Return the translated body of a reply that is not streamed. Raises `BadFrame` if the body cannot be read."""
         translation, hook = self.open(stream=False), self.subject.translator.hooks["translation.whole"]
         decoder = self.subject.provider.decoder(self._upstream_request(), self.target, HEAD)
         decoded = self.subject.provider.hooks["decoder.whole"].run(decoder.whole, body)

@@ -1,4 +1,4 @@
-"""Renders a canned reply in the format of OpenAI's Chat Completions: the whole reply, and the chunks of its stream."""
+"""Renders a canned reply in the format of OpenAI's Chat Completions: as one body, and as the chunks of a stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Renders a canned reply in the format of Converse: the whole reply, and the events of its stream.
+"""Renders a canned reply in the format of Converse: as one body, and as the events of a stream.
 
 The events have the order of recorded traffic.
 """

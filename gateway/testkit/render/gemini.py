@@ -1,4 +1,4 @@
-"""Renders a canned reply in the format of Gemini's generateContent: the whole reply, and the chunks of its stream.
+"""Renders a canned reply in the format of Gemini's generateContent: as one body, and as the chunks of a stream.
 
 Each chunk reports the tokens so far. The last chunk has the finish reason and an empty text, as at Google.
 """

@@ -30,12 +30,12 @@ class Peers:
         return key in self._groups
 
     def has_other(self, key: Key) -> bool:
-        """Return whether another model can serve the calls of a model. The model may be unknown."""
+        """Return whether another model can serve the calls of a model. The result is False for an unknown model."""
         # a group has each model once, so two entries are enough
         return any(other != key for group in self._groups.get(key, ()) for other in group[:2])
 
     def of(self, key: Key) -> Iterable[Key]:
-        """Return the other models that can serve the calls of a model, each once. The model may be unknown."""
+        """Return the other models that can serve the calls of a model, each once. An unknown model has none."""
         return [one for one in dict.fromkeys(chain(*self._groups.get(key, ()))) if one != key]
 
 

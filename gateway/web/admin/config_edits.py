@@ -115,7 +115,9 @@ def proposal_of(
     """
 
     def judge(loaded: Loaded) -> dict[str, str]:
-        """Return an error, by path, for each setting that would remove the caller's own access to the configuration."""
+        """Return an error for each setting that would remove the caller's own access to the configuration. The keys
+        are the paths of the settings.
+        """
         against = {}
         if runtime(reloader.effective(loaded.config)).grants.access(identity).role != "admin":
             against["grants"] = f'"{identity.login}" would no longer be an admin, and could not change this back'

@@ -71,7 +71,7 @@ class Form(msgspec.Struct, frozen=True):
 
 
 class Editor(msgspec.Struct, frozen=True):
-    """An admin's request for the page, and the file as the page shows it."""
+    """An admin's request for the page that edits the configuration's file, and the file as the page shows it."""
 
     request: web.Request
     identity: Identity

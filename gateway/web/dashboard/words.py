@@ -94,7 +94,7 @@ def _short(number: float) -> str:
 
 
 def axis_money(nanodollars: int) -> str:
-    """Return a round amount for the axis of a chart, without needless zeros."""
+    """Return the text of an amount at the axis of a chart, such as "$0.5" or "$20k". It is not rounded."""
     dollars = nanodollars / NANODOLLARS
     if dollars >= 1000:
         value, unit = next((dollars / size, name) for size, name in _SHORT if dollars >= size)

@@ -143,7 +143,7 @@ class Stream(asyncio.Transport):
 
     @property
     def awaits_window(self) -> bool:
-        """True if a part of the reply is not sent yet."""
+        """True if a part of the reply waits until the client enlarges a flow-control window."""
         return bool(self.unsent) or (self._reply.is_complete and not self._is_sent)
 
     @property

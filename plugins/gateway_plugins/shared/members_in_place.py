@@ -1,6 +1,7 @@
 """Changes single fields of a request's body. The rest of the body is passed on unchanged.
 
-Each field is decoded only once, so that a second change of a field keeps the first one. Nothing here knows a dialect.
+Each field is decoded only once, so that a second change of a field does not undo the first change. Nothing here knows a
+dialect.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class PlainRequest:
-    """A whole request."""
+    """A request of Chat Completions, Responses or generateContent, in a form that all three share."""
 
     messages: Sequence[Message]
     tools: OfferedTools

@@ -1,7 +1,7 @@
 """Downloads the files that a request names by URL. In the body, each file replaces its URL.
 
-- Neither Bedrock nor the conversions accept URLs. So `steps`, a hook of plugins (`gateway/contract/flag.py`), runs
-  before anything else reads the body.
+- Neither Bedrock nor the conversions accept URLs. So the files are downloaded in the hook `steps` of a plugin
+  (`gateway/contract/flag.py`), before the body is converted.
 - A `data:` URL contains the file itself, so nothing is downloaded for it.
 - Only fields with a URL change. All other bytes of the body stay the same.
 - The gateway decides which URLs are allowed. Conversions write the files in the form of the provider's dialect.

@@ -137,7 +137,7 @@ class Reader(Protocol):
         """Read one event of a stream, and pass its parts to `writer`. Raises `BadFrame` if the event is not valid."""
 
     def whole(self, body: bytes, writer: Writer) -> None:
-        """Read the body of a whole reply, and pass its parts to `writer`. Raises `BadFrame` if it is not valid."""
+        """Read an unstreamed reply, and pass its parts to `writer`. Raises `BadFrame` if the body is invalid."""
 
     def end(self, writer: Writer, marks: Marks) -> None:
         """Pass the token counts to the writer, if the provider reported any. This method is called once, at the end of

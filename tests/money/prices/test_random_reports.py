@@ -2,7 +2,7 @@
 
 Each recorded cost equals the bill that `helpers/bill.py` computes.
 
-The tests draw the reports (number, order, counts), parts, tiers and geographies, the request's cache marks, the client,
+The tests choose at random: the reports (number, order, counts), parts, tiers and geographies, the request's cache marks, the client,
 streaming, and the places at which the reply's bytes are split or cut off.
 """
 
@@ -52,7 +52,7 @@ some = settings(
 
 
 class Line:
-    """A gateway in front of a scripted provider with one API format, on an event loop of its own."""
+    """A gateway, and a scripted provider that has one API format. Both run on an event loop of their own."""
 
     def __init__(self, provider, state):
         self.provider = provider

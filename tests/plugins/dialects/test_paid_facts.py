@@ -147,7 +147,7 @@ def test_what_a_model_wrote_is_text_thinking_and_arguments(flag, kind, data, siz
     ],
 )
 def test_converses_tier_is_read_from_reply_and_metadata(members, tier):
-    """Check that the tier of Converse is read from a whole reply, and from the metadata of a stream."""
+    """Check that the tier of Converse is read from a reply that is not streamed, and from the metadata of a stream."""
     data = json.dumps({"usage": {"inputTokens": 1}, **members}).encode()
     whole, streamed = ConverseMeter(), ConverseMeter()
     whole.whole(data)

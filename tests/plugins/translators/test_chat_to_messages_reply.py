@@ -1,4 +1,4 @@
-"""Tests of replies in the Messages dialect that are translated to Chat: streamed and whole replies have the same
+"""Tests of replies in the Messages dialect that are translated to Chat: streamed and other replies have the same
 content.
 """
 

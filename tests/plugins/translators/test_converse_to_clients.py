@@ -1,5 +1,5 @@
-"""Tests of replies as Converse clients get them, checked by botocore's service model: events of a stream, and whole
-bodies.
+"""Tests of replies as Converse clients get them, checked by botocore's service model: events of a stream, and
+unstreamed bodies.
 """
 
 from __future__ import annotations

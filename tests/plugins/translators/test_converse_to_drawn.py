@@ -1,4 +1,4 @@
-"""Tests of requests that are drawn from botocore's service model.
+"""Tests of random Converse requests that are generated from botocore's service model.
 
 Each becomes a valid request, or is refused by an error that names a field.
 """

@@ -1,4 +1,4 @@
-"""Tests of replies of Converse and of Chat as a Messages client gets them, streamed and whole."""
+"""Tests of replies of Converse and of Chat as a Messages client gets them, streamed and not."""
 
 from __future__ import annotations
 

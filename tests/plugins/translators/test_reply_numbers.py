@@ -1,4 +1,4 @@
-"""Tests of the numbers that a provider reports, on every conversion, whole and streamed.
+"""Tests of the numbers that a provider reports, on every conversion, streamed and not.
 
 A count that is not plausible is ignored, and the rest of the reply reaches the client. A literal that is not JSON makes
 the reply an error of the provider. No number makes a plugin fail.

@@ -1,4 +1,4 @@
-"""Tests of the health of providers that a process hands over to the process that replaces it."""
+"""Tests that a process hands over what it knows of the health of providers to the process that replaces it."""
 
 import msgspec
 import pytest

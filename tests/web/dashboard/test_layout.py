@@ -73,7 +73,7 @@ def crowd(store):
 
 
 def pages(crowded, empty, wrong):
-    """Return the URL and the caller of each page, by name, for three gateways: with many rows, empty, and a wrong
+    """Return a dict from a label of each page to its URL and its caller, for three gateways: with many rows, empty, and a wrong
     host.
     """
     return {

@@ -177,9 +177,9 @@ def _members(edited: EditedMembers, feature: Feature) -> Iterator[_Place]:
 
 
 def _in_breakpoints(edited: EditedMembers, feature: Feature, marks: Sequence[bytes]) -> Iterator[_Place]:
-    """Yield, from all cache breakpoints, the fields that need the beta.
+    """Yield the fields of all cache breakpoints that only the beta `feature` allows.
 
-    `marks` are byte strings. A part of the body is decoded only if it contains one of them.
+    A top-level field of the body is decoded only if its JSON contains one of the byte strings `marks`.
     """
     for member in ("system", "messages", "tools"):
         if any(mark in edited.raw(member) for mark in marks):

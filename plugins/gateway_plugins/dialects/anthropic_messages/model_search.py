@@ -14,7 +14,10 @@ _HEADERS: Final = {"anthropic-version": "2023-06-01"}
 
 
 def discover_models(_host: str) -> ModelSearch:
-    """Return the search for models. Its requests go to the provider's own host."""
+    """Return the search for the provider's models. It is the same for every host.
+
+    Its requests go to the host in the provider's base URL.
+    """
     return ModelSearch(_pages())
 
 

@@ -1,4 +1,4 @@
-"""Counts the output bytes in each event of Anthropic's dialect, and checks that a whole body is a reply."""
+"""Counts the output bytes in each event of Anthropic's dialect, and checks that an unstreamed body is a reply."""
 
 from __future__ import annotations
 

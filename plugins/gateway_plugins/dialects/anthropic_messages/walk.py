@@ -155,7 +155,7 @@ class Reader:
     def _begin_block(self, block: Mapping[str, Any], writer: Writer) -> None:
         """Begin a block, and read the content that `block` has already.
 
-        The first event of a streamed block usually has no content. A block of a whole reply is complete.
+        The first event of a streamed block usually has no content. A block of an unstreamed reply is complete.
         """
         self._kind = lenient.text(block.get("type"))
         match self._kind:

@@ -1,4 +1,4 @@
-"""Writes replies in the Converse dialect (`shared/reply_events.py`): the events of a stream, or the whole body.
+"""Writes replies in the Converse dialect (`shared/reply_events.py`): the events of a stream, or one body.
 
 - Text and thinking begin with a `contentBlockDelta`. Only a tool call has a `contentBlockStart`.
 - `metadata` comes after `messageStop`.

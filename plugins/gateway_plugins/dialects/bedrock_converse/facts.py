@@ -26,7 +26,7 @@ _COUNTS: Final[Mapping[str, str]] = {
 
 
 class Reports:
-    """The usage of one reply, from `metadata` events or a whole reply. Normally a reply has one report."""
+    """The usage of one reply, from `metadata` events or an unstreamed reply. Normally a reply has one report."""
 
     def __init__(self) -> None:
         self._counts = Counts()
@@ -38,7 +38,7 @@ class Reports:
         """
 
     def add(self, data: Mapping[str, Any]) -> None:
-        """Add a report. `data` is the event `metadata` or a whole reply."""
+        """Add a report. `data` is the event `metadata` of a stream, or an unstreamed reply."""
         counts = _counts(lenient.mapping(data.get("usage")))
         self._counts.add(counts)
         self.reported = self.reported or "input" in counts or "output" in counts
@@ -79,7 +79,7 @@ def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
 def tier_of(data: Mapping[str, Any]) -> str:
     """Return the tier that decides the price: "optimized" for optimized latency, or else the service tier.
 
-    `data` is the event `metadata` or a whole reply. Return "" if it has neither.
+    `data` is the event `metadata` of a stream, or an unstreamed reply. Return "" if `data` has neither.
     """
     latency = lenient.text(lenient.mapping(data.get("performanceConfig")).get("latency"))
     if latency == "optimized":

@@ -1,4 +1,4 @@
-"""Writes replies in Google's generateContent dialect: the chunks of a stream, or a whole reply.
+"""Writes replies in Google's generateContent dialect: the chunks of a stream, or one body.
 
 - Each chunk of a stream is a complete response with the new parts. The last one has the finish reason and the usage.
 - A function call is one part, so its arguments are collected first.

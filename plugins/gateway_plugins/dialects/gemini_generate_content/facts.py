@@ -86,7 +86,7 @@ def is_reply(data: Mapping[str, Any]) -> bool:
 
 
 class Meter:
-    """Reads facts from the chunks of a reply, or from a whole reply. `tier` comes from the reply's headers."""
+    """Reads facts from an unstreamed reply, or from the chunks of a stream. `tier` comes from the reply's headers."""
 
     def __init__(self, _request: ClientRequest | None = None, tier: str = "") -> None:
         self._facts = Facts()

@@ -179,8 +179,8 @@ def penalties(given: Mapping[str, Any], pointer: Callable[[str], str], caps: Cap
 def _thinking(requested: ThinkingRequest, planned: Plan, generation: Generation, drop: Drop) -> Block:
     """Return `thinkingConfig`, with a level or a budget as the model requires. Return {} if no thinking is planned.
 
-    Gemini returns its thoughts only on request. The gateway requests the thoughts if the client wants thinking and does
-    not hide it.
+    Gemini returns its thoughts only on request. The gateway requests the thoughts if the client enables thinking,
+    unless the client asks to leave the thinking out of the reply (`display` is "omitted").
     """
     effort = planned.thinking.effort
     if not planned.thinking.form:

@@ -1,4 +1,4 @@
-"""Readers of the parameters of a generateContent request, and of the whole request.
+"""Readers of the parameters of a generateContent request, and the function that reads a complete request.
 
 Every field is read, refused, or reported as dropped. The safety settings are dropped, because only Google's models have
 them. Malformed values are refused as in `read.py`.

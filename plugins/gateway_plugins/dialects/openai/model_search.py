@@ -11,7 +11,10 @@ from gateway_plugins.shared import lenient, model_pages
 
 
 def discover_models(_host: str) -> ModelSearch:
-    """Return the search for models. Its requests go to the provider's own host."""
+    """Return the search for the provider's models. It is the same for every host.
+
+    Its requests go to the host in the provider's base URL.
+    """
     return ModelSearch(_pages())
 
 

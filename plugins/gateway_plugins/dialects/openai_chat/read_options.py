@@ -1,4 +1,4 @@
-"""Readers of the tools and parameters in a Chat Completions request, and of the whole request.
+"""Readers of the tools and parameters in a Chat Completions request, and the function that reads a complete request.
 
 Every field of the body is read, refused, or reported as dropped. Values without effect (`_NEUTRAL`) are ignored.
 """

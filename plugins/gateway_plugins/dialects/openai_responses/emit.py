@@ -1,4 +1,4 @@
-"""Writers of replies in the Responses dialect (`shared/reply_events.py`): the events of a stream, or a whole reply.
+"""Writers of replies in the Responses dialect (`shared/reply_events.py`): the events of a stream, or one body.
 
 - Both writers use the same code. So the last event of a stream has the same response as a reply that is not streamed.
 - The values of `output_index` and of `sequence_number` begin at 0 and have no gaps.

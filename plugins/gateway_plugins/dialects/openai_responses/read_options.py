@@ -1,4 +1,4 @@
-"""Readers of the parameters of a Responses request, and of the whole request.
+"""Readers of the parameters of a Responses request, and the function that reads a complete request.
 
 Malformed values are refused as in `read.py`. The gateway stores no responses, conversations or prompts. A field that
 refers to one of these is refused with a 400. The error tells the client to send the items themselves.

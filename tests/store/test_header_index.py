@@ -5,7 +5,7 @@ from contextlib import closing
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.store import header_index, rows, writing
@@ -194,9 +194,11 @@ def test_a_rebuilt_database_has_the_index(path, tmp_path):
 
 NAMES = st.sampled_from(["x-a", "x-b", "x-ab"])
 VALUES = st.sampled_from(["", "1", "2", ":", "a:1", '"', "é", "*"])
+ALL_TERMS = [dict.fromkeys(["x-a", "x-b", "x-ab"], value) for value in ("", "1", "2", ":", "a:1", '"', "é", "*")]
 
 
 @settings(max_examples=60, deadline=None)
+@example(ALL_TERMS, "x-a", None)
 @given(st.lists(st.dictionaries(NAMES, VALUES, max_size=3), max_size=12), NAMES, st.none() | VALUES)
 def test_the_index_finds_what_reading_every_call_finds(headers, name, value):
     connection = sqlite3.connect(":memory:", isolation_level=None)
@@ -211,7 +213,7 @@ def test_the_index_finds_what_reading_every_call_finds(headers, name, value):
     ]
     assert missing_headers(connection) == 0
     assert writing.expire(connection, NOON + 1000, 1000) == len(calls)
-    # a transaction forgets 20 terms at most
-    assert writing.expire(connection, NOON + 1000, 1000) == 0
+    # a transaction forgets 20 terms at most, and there are 27
+    assert [writing.expire(connection, NOON + 1000, 1000) for _ in range(2)] == [0, 0]
     assert [connection.execute(f"SELECT count(*) FROM {table}").fetchone() for table in TABLES] == [(0,)] * 3
     connection.close()

@@ -30,6 +30,7 @@ from gateway.contract.flag import (
     Target,
     UpstreamRequest,
 )
+from gateway.contract.long_strings import Shortened
 from gateway.contract.registry import Plugin, load_plugin
 from gateway.contract.route_paths import METHODS
 
@@ -75,7 +76,7 @@ class _PlainBody(Members):
 
     def __init__(self, body: bytes) -> None:
         self.body, self.has_halves = body, False
-        self._spans = {}
+        self._spans, self._short = {}, Shortened(body)
 
 
 def _top(request: HttpRequest) -> Members:

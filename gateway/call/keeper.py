@@ -97,7 +97,8 @@ class Keeper:
     async def refill(self, quotas: Quotas, bucket: str, amount: int) -> Charge:
         """Add an amount to a bucket of money.
 
-        Raises `UnknownBucket`. Raises `StoreFailed` if the balances are in a database that cannot be reached.
+        Raises `UnknownBucket` if the bucket belongs to no defined quota. Raises `StoreFailed` if the balances are in a
+        database that cannot be reached.
         """
         charge = quotas.refill(bucket, amount) if self.leases is None else await self.leases.refill(bucket, amount)
         self.refilled(bucket)

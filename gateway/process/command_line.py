@@ -133,7 +133,7 @@ def _one_line(message: str) -> str:
 
 
 def _has_lasting_threads() -> bool:
-    """Return whether a plugin has started threads for which Python would wait."""
+    """Return whether a plugin has started threads that would keep the Python interpreter from exiting."""
     # without this module, no plugin was imported
     imports = sys.modules.get("gateway.contract.plugin_imports")
     return imports is not None and imports.has_lasting_threads()

@@ -88,7 +88,8 @@ class ConfigSharing:
 async def config_sharing(
     path: Path, loaded: Loaded, plugins: KnownPlugins, state: Path, log: Logger
 ) -> AsyncIterator[ConfigSharing]:
-    """Bring the configuration's file up to date with the database, if the configuration is shared.
+    """Yield the `ConfigSharing` of a gateway. If the configuration is shared, first write its newest version from the
+    database into the file.
 
     Raises `StoreFailed` if the database cannot be reached.
     """

@@ -46,7 +46,7 @@ NOVA: Final = ("amazon.nova-micro-v1:0", "amazon.nova-lite-v1:0", "amazon.nova-p
 
 
 class Places(NamedTuple):
-    """A group of AWS regions with the same prefixes of inference profiles and the same price list."""
+    """A group of AWS regions whose inference profiles have the same prefixes and whose prices are in the same list."""
 
     region: str
     """The prefix of the region names, such as `eu-`."""
@@ -173,7 +173,7 @@ def configuration(url: str, key: str, models: list[str], cost_basis: str, *, sam
 
 
 def _sample_grants() -> list[dict[str, Any]]:
-    """Return the grants of the people in the sample, one for each quota."""
+    """Return a grant for each quota. It allows the simulated people who share this quota to use all models."""
     logins: dict[str, list[str]] = {}
     for person in PEOPLE:
         logins.setdefault(person.quota, []).append(person.login)

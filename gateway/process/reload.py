@@ -66,9 +66,10 @@ class Shared(Protocol):
     """Passes changes of the configuration on to other gateways (`shared_config.py`)."""
 
     async def publish(self, text: str, who: Who) -> None:
-        """Pass on a text before it is used.
+        """Pass a text on to the other gateways, before this gateway uses it.
 
-        Raises `Changed` if another gateway was faster, and `StoreFailed` if the text cannot be passed on.
+        Raises `Changed` if another gateway has passed on a newer text, and `StoreFailed` if the text cannot be passed
+        on.
         """
 
     def look_soon(self) -> None:

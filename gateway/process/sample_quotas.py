@@ -43,9 +43,9 @@ class SampleCharges:
     """The charges of the sample calls."""
 
     def __init__(self, quotas: Mapping[str, Quota], by_login: Mapping[str, str]) -> None:
-        """Start with full buckets of `quotas`, the definitions by name.
+        """Start with full buckets. `quotas` has the definition for each name of a quota.
 
-        `by_login` has the name of each person's own quota, or "" for a person without a quota.
+        `by_login` has the name of the own quota for each login of a person, or "" for a person without an own quota.
         """
         self._at = 0.0
         self._by_login = by_login

@@ -1,5 +1,5 @@
-"""The AI SDK with the settings of `deploy/clients.md`: each of its providers, over only InvokeModel and over only
-Converse.
+"""Tests of the AI SDK with the settings of `deploy/clients.md`: each of the SDK's provider packages, with a Bedrock on
+which only InvokeModel or only Converse is enabled.
 
 The program is `node/ai_sdk.mjs`. It runs in the folder of npm's packages, because it imports them.
 """

@@ -1,5 +1,5 @@
-"""Anthropic's SDK, version 2, with the settings of `deploy/clients.md`: its standard and its Bedrock client, over
-InvokeModel.
+"""Tests of version 2 of Anthropic's SDK with the settings of `deploy/clients.md`. The SDK's standard client and its
+Bedrock client call Claude on InvokeModel.
 """
 
 import asyncio

@@ -1,4 +1,7 @@
-"""Anthropic's SDK, version 1, which is still used. Its headers and its API version differ from those of version 2."""
+"""Tests of version 1 of Anthropic's SDK, which is still used.
+
+The headers and the API version that it sends differ from those of version 2.
+"""
 
 import asyncio
 import json

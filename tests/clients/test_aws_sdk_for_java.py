@@ -1,5 +1,5 @@
-"""AWS's SDK for Java with the settings of `deploy/clients.md`: HTTP/2 and HTTP/1.1, with signatures and with a bearer
-key.
+"""Tests of AWS's SDK for Java with the settings of `deploy/clients.md`, over HTTP/2 and HTTP/1.1. The SDK signs its
+requests, or sends a bearer key.
 
 The program is `java/Bedrock.java`. One process makes all calls, because starting Java takes longer than they do.
 """

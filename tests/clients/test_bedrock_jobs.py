@@ -1,6 +1,4 @@
-"""boto3's operations on jobs: asynchronous invocations and batches, against a simulated Bedrock that checks the
-requests.
-"""
+"""Tests of boto3's operations on jobs (asynchronous invocations and batches). The simulated Bedrock checks the requests."""
 
 import asyncio
 

@@ -1,4 +1,7 @@
-"""boto3 with the settings of `deploy/clients.md` (plain HTTP, dummy keys): all operations of bedrock-runtime."""
+"""Tests of boto3 with the settings of `deploy/clients.md` (plain HTTP, dummy keys).
+
+Every operation of the service `bedrock-runtime` is called.
+"""
 
 import asyncio
 import json

@@ -1,5 +1,6 @@
-"""Claude Code with the settings of `deploy/clients.md`, through Bedrock's API and Anthropic's: the requests to the
-provider.
+"""Tests of Claude Code with the settings of `deploy/clients.md`, which uses Bedrock's API or Anthropic's.
+
+The tests check the requests that the provider gets.
 """
 
 import json

@@ -1,4 +1,7 @@
-"""SDKs of OpenAI and Anthropic in front of the simulated Gemini API: texts, calls and their results, counts, errors."""
+"""Tests of the SDKs of OpenAI and Anthropic, whose calls are translated for the simulated Gemini API.
+
+The tests check texts, tool calls and their results, token counts, and errors.
+"""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Codex with the settings of `deploy/clients.md`, through the Responses API.
+"""Tests of Codex with the settings of `deploy/clients.md`. It uses the Responses API.
 
 The provider is a Bedrock on which only InvokeModel or only Converse is enabled.
 """

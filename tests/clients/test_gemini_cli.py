@@ -1,4 +1,6 @@
-"""Gemini CLI with the settings of `deploy/clients.md`: at a Gemini provider, and by conversion at Bedrock."""
+"""Tests of Gemini CLI with the settings of `deploy/clients.md`: with a Gemini provider, and with Bedrock, for which the
+gateway converts the calls.
+"""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Google's SDK (google-genai) with the settings of `deploy/clients.md`, in front of the simulated Gemini API."""
+"""Tests of Google's SDK (google-genai) with the settings of `deploy/clients.md` and the simulated Gemini API."""
 
 import asyncio
 import json

@@ -1,4 +1,6 @@
-"""Clients and proxies that speak HTTP/2: curl, AWS's SDK for JavaScript, h2load, nghttp, and Caddy and HAProxy in front.
+"""Tests of programs that speak HTTP/2 with the gateway: the clients curl, AWS's SDK for JavaScript, h2load and nghttp,
+and the proxies Caddy and HAProxy.
+
 h2spec tries the rules of RFC 9113 and RFC 7541, one by one."""
 
 import asyncio

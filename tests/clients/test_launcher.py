@@ -1,4 +1,4 @@
-"""Aperture's launcher, which reads `/api/providers` and starts clients with certain environment variables.
+"""Tests of Aperture's launcher, which reads `/api/providers` and starts clients with certain environment variables.
 
 The launcher itself (tailscale/aperture-cli) is a Go program. The tests repeat, as data, how it reads the list and which
 environment variables it sets. The launcher offers a client for a provider if the provider's `compatibility` has one of

@@ -1,4 +1,4 @@
-"""opencode with the settings of `deploy/clients.md`, through three APIs.
+"""Tests of opencode with the settings of `deploy/clients.md`. It uses three APIs of the gateway.
 
 The provider is a Bedrock on which only InvokeModel or only Converse is enabled.
 """

@@ -1,4 +1,4 @@
-"""Settings of SDKs and of curl, copied unchanged from `deploy/clients.md`."""
+"""Tests of SDKs and of curl with settings that are copied unchanged from `deploy/clients.md`."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""A real Prometheus reads the gateway's metrics, and its linter accepts them."""
+"""Tests that a real Prometheus reads the gateway's metrics, and that Prometheus's linter accepts the metrics."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Anthropic's SDK, version 2, with a provider that has only Converse or only Chat Completions."""
+"""Tests of version 2 of Anthropic's SDK with a provider that has only Converse or only Chat Completions."""
 
 import base64
 import json

@@ -1,5 +1,5 @@
-"""boto3's Converse with providers that do not have Converse: Anthropic's API, OpenAI's, and Claude with only
-InvokeModel.
+"""Tests of boto3's operation Converse with providers that do not have Converse: Anthropic, OpenAI, and a Bedrock on
+which only InvokeModel is enabled.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Claude Code through Anthropic's API, with a provider that has only Converse or only Chat Completions."""
+"""Tests of Claude Code, which uses Anthropic's API, with a provider that has only Converse or only Chat Completions."""
 
 import os
 

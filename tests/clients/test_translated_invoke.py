@@ -1,4 +1,5 @@
-"""Claude's requests to InvokeModel, translated for providers that have only Converse, Anthropic's API or OpenAI's.
+"""Tests of InvokeModel requests for Claude that are translated for other providers. Each of these providers has only
+Converse, only Anthropic's API, or only OpenAI's.
 
 The clients are boto3 and Anthropic's client for Bedrock.
 """

@@ -34,7 +34,7 @@ OUTPUT = "    return [each for each in values if each.is_open and each.owner == 
 
 @dataclass(frozen=True)
 class Road:
-    """The client of a call, the provider's flag and model, and the setting with which the gateway places cache marks."""
+    """How a call is made: its client, the provider's flag and model, and the provider's setting `auto_cache`."""
 
     client: type
     flag: str
@@ -142,7 +142,10 @@ class Agent:
 
 
 async def session(folder, road, turns, **more):
-    """Return the records, the replies and the bodies that the provider got in a session of an agent."""
+    """Let an agent make the calls of `turns` turns.
+
+    Return the records of the calls, the replies, and the bodies of the requests that the provider got.
+    """
     async with started(folder, road, **more) as (gateway, upstream):
         agent = Agent(gateway, upstream, road)
         for turn in range(turns):

@@ -1,4 +1,6 @@
-"""Three gateways behind HAProxy, with the configuration of `deploy/haproxy`, share a PostgreSQL database under load.
+"""Tests of three gateways that share a PostgreSQL database under load.
+
+The gateways are behind HAProxy, with the configuration of `deploy/haproxy`.
 
 `IRISGATE_OUTAGE=60` stops the database for at least 60 seconds, and `IRISGATE_CALLERS=4` runs four times as many
 callers.

@@ -89,10 +89,11 @@ def is_error(flag, data, fault=None):
 
 
 def wrong_cuts(flag, data, whole, *, broken):
-    """Return the cut positions with a wrong result.
+    """Cut `data` at many positions, and return the positions with a wrong result.
 
-    Cuts before `whole` bytes must give an error, and later cuts must not. A third of all positions is tried, other ones if
-    the connection breaks, and all positions near `whole`. With IRISGATE_ALL_OFFSETS=1, these are all positions.
+    A cut before the offset `whole` must give an error, and a later cut must not. All positions near `whole` and every
+    third of the others are tried, or all positions if IRISGATE_ALL_OFFSETS=1 is set. If `broken` is true, the connection
+    breaks at the cut.
     """
     fault = Truncated("broken") if broken else None
     tried = range(1, len(data) + 1)

@@ -33,7 +33,9 @@ async def second_sim():
 
 @contextlib.asynccontextmanager
 async def held_stream(gateway, simulated):
-    """Begin a stream that stops after its first bytes. Yield the reply, and the gate that lets the stream continue."""
+    """Begin a stream that stops after its first bytes. Yield the reply, and the simulated provider's `Gate`,
+    which lets the stream continue.
+    """
     gate = scenarios.Gate()
     simulated.script(scenarios.replace(scenarios.NAMED["text"], gate=gate))
     async with gateway.session.post(f"{gateway.url}/v1/chat/completions", json=STREAM) as reply:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("postgres")
 
 @pytest.fixture
 def serve(tmp_path, bedrock_sim, address):
-    """Return the arguments of a gateway that stores its records in PostgreSQL, with one quota for all callers together."""
+    """Return the command-line arguments of a gateway that stores its records in PostgreSQL, with one quota for all callers together."""
     grants = [*EVERYTHING, {"src": ["*"], "app": {CAP: [{"quotas": [{"bucket": "all"}]}]}}]
     config = {
         "providers": {"b": bedrock(bedrock_sim.url)},

@@ -1,4 +1,7 @@
-"""Two gateways in processes of their own keep their configuration in one PostgreSQL database."""
+"""Tests of two gateways that share their configuration through one PostgreSQL database.
+
+Each gateway is a process of its own.
+"""
 
 import asyncio
 import json

@@ -1,4 +1,7 @@
-"""Three gateways in processes of their own share one PostgreSQL database, and spend from the same quota."""
+"""Tests of three gateways that share one PostgreSQL database and spend from the same quota.
+
+Each gateway is a process of its own.
+"""
 
 import asyncio
 import json

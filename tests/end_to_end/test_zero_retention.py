@@ -1,4 +1,4 @@
-"""Zero retention (`database.retention.duration` is "0"): nothing that a client or a model wrote is stored or logged.
+"""Tests of zero retention (`database.retention.duration` is "0"): no text of a client or a model is stored or logged.
 
 A canary is put into everything that has content, and then searched for in the journal, the store, the log and an export.
 """

@@ -1,4 +1,7 @@
-"""The provider of the plugins' documentation: a JSON API, and server-sent events that end with [DONE]."""
+"""A server for the API of Acme, the fictitious provider in the documentation of plugins.
+
+A reply is JSON, or a stream of server-sent events that ends with [DONE].
+"""
 
 from contextlib import asynccontextmanager
 

@@ -21,7 +21,7 @@ from gateway.web.http_server import Runner
 
 @dataclass
 class Behind:
-    """The connections between a client and the gateway."""
+    """The two ends of the way from a client through the worker to the keeper."""
 
     listener: PrivateListener
     """The keeper's private socket."""

@@ -97,7 +97,11 @@ def lifetimes(value):
 
 
 def by_lifetime(written, five, hour, marks):
-    """Return the cache writes for five minutes and for an hour, and whether this split is certain."""
+    """Return the tokens written to the cache for five minutes and for an hour, and whether this split is certain.
+
+    `written` is the reported total, and `five` and `hour` are its reported parts. The rest is assigned by the lifetimes
+    `marks` of the request's cache marks.
+    """
     rest = max(0, written - five - hour)
     if "1h" in marks:
         return five, hour + rest, not (rest and len(marks) > 1)
@@ -152,7 +156,8 @@ def claude_parts(reports, metrics, marks, guess):
 
 
 def claude_counts(reports):
-    """Return the counts, the texts that determine the price, and the iterations.
+    """Return three values from usage reports: the token counts, other values that determine the price (such as the
+    service tier), and the list `iterations`.
 
     Each value is taken from the last report that has it.
     """

@@ -136,7 +136,7 @@ def _filter_plan(random):
 
 @dataclass
 class Played:
-    """The plugins' part in all calls of one test."""
+    """What the plugins were told to do, and did, in all calls of one test."""
 
     plans: dict = field(default_factory=dict)
     """The plans, by the number in the header `PLAN`."""
@@ -191,7 +191,7 @@ PLAYED = Played()
 
 
 class _Script:
-    """One filter's part in one call."""
+    """Does what the plan says for one filter in one call."""
 
     def __init__(self, name, call, plan):
         self.name = name

@@ -88,8 +88,9 @@ def head(content_type):
 
 @asynccontextmanager
 async def gated(state, plays, *, calls_in_flight=None, **options):
-    """Yield a gateway, and its providers by compatibility flag. `plays` has, for each flag, a function that writes the
-    replies of the flag's provider.
+    """Yield a gateway, and a dict from each compatibility flag to the provider of this flag.
+
+    `plays` is a dict from each flag to a function that writes the replies of its provider.
     """
     own = {"cost_basis": None, "calls_in_flight": calls_in_flight}
     async with AsyncExitStack() as stack:

@@ -108,7 +108,7 @@ class Gate(RunningGateway):
         await self.lines.until(mark)
 
     async def calls(self, count=1):
-        """Return the records of calls in the log when there are at least `count`."""
+        """Wait until the log has the records of at least `count` calls, and return all records."""
         return await self.lines.until("call.finished", count)
 
 

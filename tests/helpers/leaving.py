@@ -1,7 +1,7 @@
 """Clients that disconnect at a chosen step of the gateway's work on their request.
 
-A step ends each time the task of the request waits for something. At the chosen step, the connection is lost as the
-event loop reports it.
+A step ends each time the task of the request waits for something. At the end of the chosen step, the gateway is told
+that the connection is lost, in the way in which the event loop reports this.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SMALL = 4096
 
 
 class Steps:
-    """Awaits `work`, and calls `pause` at the end of each step."""
+    """Awaits `work`, and calls `pause` at the end of each step, which is each time that `work` waits for something."""
 
     def __init__(self, work: Awaitable[Any], pause: Callable[[], None]) -> None:
         self._work = work

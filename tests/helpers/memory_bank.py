@@ -48,7 +48,7 @@ class MemoryBank:
         return bucket, self.leases.setdefault(name, {})
 
     def record(self, gateway, charges, now):
-        """Charge a call whose record has arrived. `charges` has the amounts, by the names of the buckets."""
+        """Charge a call whose record has arrived. `charges` is a dict from a bucket's name to an amount."""
         for name, amount in charges.items():
             self.buckets[name].charge(name, amount, now)
             lease = self.leases[name].get(gateway, Lease())

@@ -169,7 +169,7 @@ async def family(tmp_path, *arguments, **more):
 
 @asynccontextmanager
 async def running(*command, **options):
-    """Run a command that listens during an `async with` block. `options` are those of the process."""
+    """Run a server during an `async with` block. `command` is its command line, and `options` are those of its process."""
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, **options)
     async with _serving(process) as served:
         yield served

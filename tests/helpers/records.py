@@ -25,7 +25,7 @@ def record(**changes: Any) -> Record:
 
 
 class Puts:
-    """Methods of a test's store that take records. A record can be read after a flush."""
+    """Adds methods to a store, with which a test puts records into it. A record can be read after `flush`."""
 
     def put(self, record: Record) -> None:
         self.__dict__.setdefault("entries", []).append(Entry(call=record))
@@ -36,7 +36,7 @@ class Puts:
 
 
 class Kept(Puts, SqliteStore):
-    """A store in a SQLite file to which a test writes."""
+    """A store in a SQLite file, into which a test can put records directly."""
 
 
 def logger() -> tuple[Logger, io.BytesIO]:

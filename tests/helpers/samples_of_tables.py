@@ -1,4 +1,7 @@
-"""Samples of large tables. With IRISGATE_ALL_PAIRS=1, every pair is tried."""
+"""Chooses the pairs of a row and a column that a test tries of a large table.
+
+With IRISGATE_ALL_PAIRS=1, every pair is tried.
+"""
 
 import os
 
@@ -6,7 +9,7 @@ ALL_PAIRS = "IRISGATE_ALL_PAIRS" in os.environ
 
 
 def sample_of_pairs(rows, columns, share):
-    """Return pairs of a row and a column: one of `share`, such that each row and each column occurs.
+    """Return one in `share` of all pairs of a row and a column, chosen so that each row and each column occurs.
 
     `share` must not be larger than the number of rows or of columns.
     """

@@ -108,7 +108,7 @@ def last_turn(client, upstream, model, replies):
 
 
 def chat_reply(message, finish="tool_calls"):
-    """Return a whole Chat reply with this message."""
+    """Return an unstreamed Chat reply with this message."""
     return {"id": "c1", "choices": [{"index": 0, "message": message, "finish_reason": finish}]}
 
 

@@ -20,9 +20,10 @@ def text(path):
 
 
 def trees(paths):
-    """Return the syntax trees by path. The trees are not cached, because the trees of `SOURCES` take 70 MB.
+    """Return a dict from each path to the syntax tree of its file.
 
-    No garbage is collected meanwhile, because that would take most of the time, and there is none.
+    The trees are not cached, because the trees of `SOURCES` take 70 MB. The garbage collector is off meanwhile, because
+    it would take most of the time and find no garbage.
     """
     gc.disable()
     try:

@@ -99,7 +99,7 @@ def _converse_part(block):
 
 
 def tools_of(body):
-    """Return the tools of a body by name, each with its schema, `strict`, cache mark and description."""
+    """Return a dict from the name of each tool in a body to its schema, `strict`, cache mark and description."""
     tools, by_name = (body.get("toolConfig") or {}).get("tools", body.get("tools")) or [], {}
     for tool in tools:
         inner = tool.get("toolSpec") or tool.get("function") or tool

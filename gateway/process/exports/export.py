@@ -130,9 +130,9 @@ class Export:
         return await self._store.read(after, until, limit, partial(self.encode, most_bytes=most_bytes))
 
     def encode(self, calls: Iterable[Numbered], most_bytes: int | None) -> Batch:
-        """Return an object with the first of `calls`. Runs in a thread.
+        """Return an object with the first calls of `calls`, or with all of them. Runs in a thread.
 
-        The last call in the object is the one with which the size reaches `most_bytes`.
+        The object is complete when its size has reached `most_bytes`, unless this is None.
         """
         encoder = ENCODERS[self._exporter.format]()
         count = first = last = 0

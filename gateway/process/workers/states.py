@@ -74,7 +74,10 @@ class Asking(Protocol):
 
 
 def answers(gateway: Gateway) -> Mapping[str, Answer]:
-    """Return the functions that answer the questions of the keeper (the worker's parent process), by question name."""
+    """Return the functions that answer the questions of the keeper (the worker's parent process).
+
+    The keys are the names of the questions.
+    """
     return {METRICS: lambda: metrics_of(gateway), STATE: lambda: _state(gateway)}
 
 

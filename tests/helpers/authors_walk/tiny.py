@@ -1,4 +1,5 @@
-"""Tiny's wire format: POST /tiny/v1/say, whole or as lines of JSON, of which the last one has "end".
+"""The API of the fictitious provider Tiny: POST /tiny/v1/say. A streamed reply is lines of JSON, and the last one has
+"end".
 
 Its author began with the example `ollama_chat`, so parts of both modules are equal.
 """

@@ -97,7 +97,7 @@ class Running:
 
 
 class Inherited(NamedTuple):
-    """What a starting gateway gets from other processes: a connection to the running gateway, and open sockets."""
+    """A connection to the running gateway, and open sockets. A starting gateway gets both from other processes."""
 
     taker: Taker | None = None
     """The connection to a running gateway that this process replaces. It is None if this process replaces no gateway.

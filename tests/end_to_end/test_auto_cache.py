@@ -34,7 +34,7 @@ OUTPUT = "    return [each for each in values if each.is_open and each.owner == 
 
 @dataclass(frozen=True)
 class Road:
-    """How a call is made: its client, the provider's flag and model, and the provider's setting `auto_cache`."""
+    """The settings of a call: the client, the provider's flag and model, and the provider's setting `auto_cache`."""
 
     client: type
     flag: str

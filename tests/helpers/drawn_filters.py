@@ -136,7 +136,7 @@ def _filter_plan(random):
 
 @dataclass
 class Played:
-    """What the plugins were told to do, and did, in all calls of one test."""
+    """The plans for the plugins in all calls of one test, and a record of what the plugins did."""
 
     plans: dict = field(default_factory=dict)
     """The plans, by the number in the header `PLAN`."""

@@ -46,9 +46,15 @@ async def parse_request(pool: ProcessPool, flag: Plugin, message: HttpRequest) -
     Raises `Refused` if the request is wrong, and `PluginFailed` if the plugin of the API fails.
     """
     body = message.body
-    if len(body) < PARSED_ELSEWHERE or len(shortened(body).text) < PARSED_ELSEWHERE:
+    if len(body) < PARSED_ELSEWHERE or _text_bytes(body) < PARSED_ELSEWHERE:
         return flag.parse(message)
     return await pool.run(len(body), NO_DROP, _parse, flag.parse, replace(message, body=b""), body)
+
+
+def _text_bytes(body: bytes) -> int:
+    """Return the size in bytes of a body without its long strings."""
+    short = shortened(body)
+    return len(body if short is None else short.text)
 
 
 def _parse(parse: Callable[[HttpRequest], ClientRequest], message: HttpRequest, body: bytes) -> ClientRequest:

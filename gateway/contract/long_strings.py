@@ -29,10 +29,10 @@ class Cut(NamedTuple):
 
 
 class Shortened(NamedTuple):
-    """A shortened text. If the text has no long run, `text` is the text itself, and `cuts` is empty."""
+    """A shortened text, with the parts that were cut out of it."""
 
     text: bytes
-    cuts: tuple[Cut, ...] = ()
+    cuts: tuple[Cut, ...]
 
     def place(self, offset: int) -> int:
         """Return the offset in the shortened text of a byte that was not cut out. `offset` is in the whole text."""
@@ -59,12 +59,14 @@ class Shortened(NamedTuple):
         )
 
 
-def shortened(text: bytes) -> Shortened:
-    """Return JSON text without the inner parts of its long runs.
+def shortened(text: bytes) -> Shortened | None:
+    """Return JSON text without the inner parts of its long runs, or None if the text has no long run.
 
     >>> long_strings.shortened(b'{"image": "' + b"A" * 100_000 + b'"}').text.count(b"A")
     2048
     """
+    if len(text) < MIN_RUN:
+        return None
     pieces: list[bytes] = []
     cuts: list[Cut] = []
     kept_from = 0
@@ -85,9 +87,7 @@ def shortened(text: bytes) -> Shortened:
         cuts.append(Cut(cut_from, cut_to - cut_from - len(marker)))
         pieces += [text[kept_from:cut_from], marker]
         kept_from = cut_to
-    if not cuts:
-        return Shortened(text)
-    return Shortened(b"".join([*pieces, text[kept_from:]]), tuple(cuts))
+    return Shortened(b"".join([*pieces, text[kept_from:]]), tuple(cuts)) if cuts else None
 
 
 def _found(text: bytes, sign: bytes, start: int) -> int:

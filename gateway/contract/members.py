@@ -56,11 +56,12 @@ class Members(Mapping[str, bytes]):
     2068
     """
 
-    __slots__ = ("_short", "_spans", "body", "has_halves")
+    __slots__ = ("_short", "_spans", "body", "has_halves", "shortened")
 
     def __init__(self, body: bytes) -> None:
         self.body = body
         self._spans, self._short, self.has_halves = _spans(body)
+        self.shortened = body if self._short is None else self._short.text
 
     def __getitem__(self, name: str) -> bytes:
         _, start, end = self._spans[name]
@@ -75,11 +76,6 @@ class Members(Mapping[str, bytes]):
         span = self._spans.get(name)
         return default if span is None else self.body[span[1] : span[2]]
 
-    @property
-    def shortened(self) -> bytes:
-        """The body without the inner parts of its long strings."""
-        return self._short.text
-
     def head(self, name: str, size: int) -> bytes:
         """Return the first `size` bytes of the undecoded value of a key, in the shortened body.
 
@@ -88,8 +84,10 @@ class Members(Mapping[str, bytes]):
         span = self._spans.get(name)
         if span is None:
             return b""
-        start, end = self._short.place(span[1]), self._short.place(span[2])
-        return self._short.text[start : min(end, start + size)]
+        _, start, end = span
+        if self._short is not None:
+            start, end = self._short.place(start), self._short.place(end)
+        return self.shortened[start : min(end, start + size)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._spans)
@@ -156,7 +154,9 @@ class Members(Mapping[str, bytes]):
         changed.has_halves = self.has_halves
         body = memoryview(self.body)
         changed.body = b"".join((body[:start], value, body[end:]))
-        changed._short = self._short.replaced(start, end, value)  # noqa: SLF001 (of the same class)
+        short = None if self._short is None else self._short.replaced(start, end, value)
+        changed._short = short  # noqa: SLF001 (of the same class)
+        changed.shortened = changed.body if short is None else short.text
         changed._spans = {  # noqa: SLF001 (of the same class)
             other: (moved(key), moved(value_start), moved(value_end))
             for other, (key, value_start, value_end) in self._spans.items()
@@ -168,31 +168,37 @@ _Spans = dict[str, tuple[int, int, int]]
 """The offsets of each key: start of the key, start of its value, end of its value."""
 
 
-def _spans(body: bytes) -> tuple[_Spans, Shortened, bool]:
+def _spans(body: bytes) -> tuple[_Spans, Shortened | None, bool]:
     """Return the offsets of all keys, the shortened body, and whether the body has lone halves of surrogate pairs.
 
-    A body with lone halves, or with a very long key, is not shortened. Raises `Refused` if the body is not a JSON
-    object, has too many keys, or has a key twice.
+    The shortened body is None if the body has no long string, and also if it has lone halves or a very long key. Raises
+    `Refused` if the body is not a JSON object, has too many keys, or has a key twice.
     """
     try:
         raws = _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _lenient_spans(body), Shortened(body), True
+        return _lenient_spans(body), None, True
     short = shortened(body)
-    if short.cuts:
-        try:
-            short_raws = _DECODER.decode(short.text)
-        except (msgspec.DecodeError, UnicodeDecodeError):  # a long run is outside of a string, or in a key
-            short_raws = {}
-        if short_raws.keys() == raws.keys():
-            raws = short_raws
-        else:
-            short = Shortened(body)
-    spans = _located(short.text, raws)
-    if short.cuts:
-        place = short.whole_place
-        spans = {name: (place(key), place(start), place(end)) for name, (key, start, end) in spans.items()}
-    return spans, short, False
+    if short is not None and (spans := _short_spans(short, raws)) is not None:
+        return spans, short, False
+    return _located(body, raws), None, False
+
+
+def _short_spans(short: Shortened, raws: Mapping[str, msgspec.Raw]) -> _Spans | None:
+    """Return the offsets of all keys in the whole body, found in the shortened one.
+
+    `raws` has the keys of the whole body. Return None if a long run is outside of a string, or in a key. Raises
+    `Refused` if the body has too many keys, or has a key twice.
+    """
+    try:
+        short_raws = _DECODER.decode(short.text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if short_raws.keys() != raws.keys():
+        return None
+    place = short.whole_place
+    spans = _located(short.text, short_raws)
+    return {name: (place(key), place(start), place(end)) for name, (key, start, end) in spans.items()}
 
 
 def _lenient_spans(body: bytes) -> _Spans:

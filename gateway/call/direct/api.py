@@ -30,7 +30,6 @@ from gateway.contract.flag import (
     Target,
     UpstreamRequest,
 )
-from gateway.contract.long_strings import Shortened
 from gateway.contract.registry import Plugin, load_plugin
 from gateway.contract.route_paths import METHODS
 
@@ -75,8 +74,9 @@ class _PlainBody(Members):
     __slots__ = ()
 
     def __init__(self, body: bytes) -> None:
-        self.body, self.has_halves = body, False
-        self._spans, self._short = {}, Shortened(body)
+        self.body = self.shortened = body
+        self.has_halves = False
+        self._spans, self._short = {}, None
 
 
 def _top(request: HttpRequest) -> Members:

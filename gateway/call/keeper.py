@@ -5,26 +5,37 @@
 - During a hand-over, new calls wait before they reserve anything.
 - If several gateways share the balances, each gateway may spend only a part (slice) of each balance. `leases.py` asks
   for more when a slice is too small.
+- The workers of this process have slices too. If this process has too little for a worker, it asks for more first.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Protocol, TypeVar
+from time import monotonic
+from typing import Final, Protocol, TypeVar
+
+import msgspec
 
 from gateway.call.candidate import Candidate
 from gateway.call.chain import Call
-from gateway.call.leases import Leases
+from gateway.call.leases import Leases, Stopped
 from gateway.call.settlement import reserve
 from gateway.money.quotas.book import CallReservation, Quotas
-from gateway.money.quotas.buckets import Charge, Kind
+from gateway.money.quotas.buckets import Bucket, Charge, Kind
 from gateway.money.quotas.estimate import Size
-from gateway.money.quotas.leases import Answer, Ask
+from gateway.money.quotas.leases import Ask
 from gateway.money.quotas.ledger import Claim, Reservation
+from gateway.money.quotas.lending import Lender, Loan
+from gateway.money.quotas.slices import HELD_SECONDS
 
 T = TypeVar("T")
+
+GIVE_BACK_SECONDS: Final = HELD_SECONDS
+"""Seconds in which other gateways give back what they do not need of a bucket, before a refused worker asks again. The
+bank is not asked earlier."""
 
 
 class RemoteKeeper(Protocol):
@@ -35,8 +46,9 @@ class RemoteKeeper(Protocol):
     def reserve(self, call: str, claims: Sequence[Claim]) -> Mapping[Kind, Reservation]:
         """Reserve the amounts for the call with the id `call`. Raises `Exceeded` if the other process refuses."""
 
-    def lend(self, worker: str, asks: Sequence[Ask]) -> Sequence[Answer]:
+    def lend(self, worker: str, asks: Sequence[Ask]) -> Loan:
         """Answer a worker of this process that asks for slices (parts of balances that only this worker may spend).
+
 
         `worker` is the name of the worker's spool. Raises `StoreFailed` if the other process does not answer.
         """
@@ -50,8 +62,8 @@ class Keeper:
         """Asks for slices of balances that several gateways share. It is None if this gateway does not share its
         balances.
         """
-        self.refilled: Callable[[str], None] = lambda _bucket: None
-        """A function that tells the workers, if there are any, that a bucket of money was refilled."""
+        self.refilled: Callable[[Bucket], None] = lambda _bucket: None
+        """A function that tells the workers of this process, if there are any, that a bucket was refilled."""
         self._outcome: asyncio.Future[RemoteKeeper | None] | None = None
         """The result of a hand-over: the other process, or None if the hand-over failed."""
 
@@ -89,8 +101,8 @@ class Keeper:
         """Return the result of `attempt`, which reserves amounts in this process. If a slice (part of a shared balance)
         is too small, get more of the balance and call `attempt` again.
 
-        Raises the exceptions of `attempt`, `Exceeded` if the balance is too small, and `Refused` if no more of the
-        balance can be requested.
+        Raises the exceptions of `attempt`, `Exceeded` if the balance is too small, `Refused` if no more of the balance
+        can be requested, and `Stopped` if a hand-over has begun.
         """
         return attempt() if self.leases is None else await self.leases.reserve(attempt)
 
@@ -100,9 +112,43 @@ class Keeper:
         Raises `UnknownBucket` if the bucket belongs to no defined quota. Raises `StoreFailed` if the balances are in a
         database that cannot be reached.
         """
-        charge = quotas.refill(bucket, amount) if self.leases is None else await self.leases.refill(bucket, amount)
-        self.refilled(bucket)
+        if self.leases is not None:
+            return await self.leases.refill(bucket, amount)
+        charge = quotas.refill(bucket, amount)
+        self.refilled(Bucket("money", bucket))
         return charge
+
+    async def lend(self, lender: Lender, worker: str, asks: Sequence[Ask]) -> Loan:
+        """Return the answers to a worker's requests for slices, from the process that keeps the balances.
+
+        Raises `NotOpen` if `Lender.open` was not called for the worker, and `StoreFailed` if another process keeps the
+        balances and does not answer.
+        """
+        while True:
+            remote = await self.elsewhere()
+            if remote is not None:
+                return await asyncio.to_thread(remote.lend, worker, asks)
+            if self.leases is None:
+                return lender.exchange(worker, asks)
+            with suppress(Stopped):
+                away = await self.leases.cover(lender.lacking(worker, asks))
+                if self.is_here:
+                    return self._lent(self.leases, lender, lender.exchange(worker, asks), asks, away)
+
+    def _lent(self, leases: Leases, lender: Lender, loan: Loan, asks: Sequence[Ask], away: frozenset[Bucket]) -> Loan:
+        """Return a loan for a worker with two additions.
+
+        - An answer names the bank if the worker may not spend its slice because the bank is away.
+        - If other gateways hold a bucket, the worker is told to ask again after `GIVE_BACK_SECONDS`.
+        """
+        answers = []
+        is_expired = loan.until is not None and loan.until <= monotonic()
+        for ask, answer in zip(asks, loan.answers, strict=True):
+            is_away = ask.key in away and (answer.is_refused or is_expired)
+            answers.append(msgspec.structs.replace(answer, away=leases.bank) if is_away else answer)
+            if answer.is_refused and answer.elsewhere:
+                asyncio.get_running_loop().call_later(GIVE_BACK_SECONDS, lender.gateways_answered, ask.key)
+        return loan._replace(answers=answers)
 
     async def look(self) -> None:
         """Update the balances that several gateways share, before a page shows them."""
@@ -115,9 +161,9 @@ class Keeper:
         Raises `Exceeded` if a quota or a rate limit refuses the call on every candidate, and `Refused` if a quota
         cannot be charged.
         """
-        remote = await self.elsewhere()
-        if remote is None:
-            return await self.covered(partial(reserve, call, quotas, size))
+        while (remote := await self.elsewhere()) is None:
+            with suppress(Stopped):
+                return await self.covered(partial(reserve, call, quotas, size))
         reserving = asyncio.create_task(
             asyncio.to_thread(reserve, call, quotas, size, partial(remote.reserve, call.id))
         )

@@ -11,13 +11,14 @@ A slice is the part of a balance that only this gateway may spend. The bank keep
   `storage.on_outage` decides: calls are refused, or they use the last known balances.
 
 `money/quotas/slices.py` has the slices. The bank of several gateways is in the database (`store/postgres/bank.py`). The
-bank of the workers of one gateway is its keeper (`money/quotas/lending.py`).
+bank of the workers of one gateway is its keeper (`money/quotas/lending.py`). If several gateways have workers, each
+keeper is a client of the database, and lends parts of its slices to its workers.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final, Protocol, TypeVar
 
@@ -34,6 +35,9 @@ T = TypeVar("T")
 
 ASK_SECONDS: Final = 5.0
 """Maximum number of seconds for which a call waits for the bank. A bank that takes longer counts as unreachable."""
+COVER_SECONDS: Final = 4.0
+"""Maximum number of seconds for which a worker's request waits for the bank of several gateways. It is shorter than
+`ASK_SECONDS`, for which the worker waits for this process."""
 RETRY_SECONDS: Final = 0.5
 """Seconds between two requests to a bank that cannot be reached."""
 RECALL_SECONDS: Final = (0.02, 0.08)
@@ -51,10 +55,10 @@ amount as unspent, and refills the bucket by too little.
 LOOK_SECONDS: Final = 1.0
 """Minimum number of seconds between two reads of all balances for pages."""
 
-_Waiting = tuple[Want, "asyncio.Future[Answer]"]
+_Waiting = tuple[Want, "asyncio.Future[Answer | None]"]
 
 
-class _Stopped(StoreFailed):
+class Stopped(Exception):
     """The error for calls that wait for the quota bank while another process takes over."""
 
 
@@ -92,6 +96,10 @@ class Leases:
         self._bank, self._quotas, self._records, self._log = bank, quotas, records, log
         self._slices: Slices = quotas.slices
         self._slices.low = self._soon
+        self.recall_workers: Callable[[Bucket], None] = lambda _bucket: None
+        """A function that asks the workers of this process to give back what they do not need of a bucket."""
+        self.free_workers: Callable[[Bucket], None] = lambda _bucket: None
+        """A function that tells the workers of this process that they may ask for a bucket again."""
         self._seconds = seconds
         self._may_go_on = goes_on
         if bank.needs_reports:
@@ -128,7 +136,7 @@ class Leases:
             self._task = None
             await self._report_last()
         self._slices.until = 0.0
-        self._fail(self._take_waiting(), _Stopped())
+        self._fail(self._take_waiting(), Stopped())
 
     async def resume(self) -> None:
         """Undo `stop`. Raises `StoreFailed` if the quota bank cannot be reached."""
@@ -149,7 +157,7 @@ class Leases:
         """Return the result of `attempt`, which reserves amounts in quota buckets.
 
         If this process's slice of a bucket is too small, ask the quota bank for more, and call `attempt` again. Raises
-        `Exceeded` if a bucket has too little, and `Refused` if the bank cannot be asked.
+        `Exceeded` if a bucket has too little, `Refused` if the bank cannot be asked, and `Stopped`.
         """
         for _ in range(ROUNDS - 1):
             try:
@@ -159,6 +167,24 @@ class Leases:
                     raise
                 await self._obtain(exceeded.rule.kind, exceeded.short)
         return attempt()
+
+    async def cover(self, lacking: Iterable[tuple[Bucket, Want]]) -> frozenset[Bucket]:
+        """Request amounts that this gateway lacks for calls of its workers. Return once the bank has answered.
+
+        Return the buckets for which no answer came and calls may not be served without it. Raises `Stopped`.
+        """
+        asked = [(key, self._ask(key, want)) for key, want in lacking]
+        answers = [self._answer_to(key, future, COVER_SECONDS) for key, future in asked]
+        outcomes = await asyncio.gather(*answers, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, Refused):
+                raise outcome
+        return frozenset(key for (key, _), outcome in zip(asked, outcomes, strict=True) if isinstance(outcome, Refused))
+
+    @property
+    def bank(self) -> str:
+        """The name of the bank in messages to callers."""
+        return self._bank.name
 
     async def refill(self, bucket: str, amount: int) -> Charge:
         """Add an amount to a bucket of money.
@@ -192,9 +218,10 @@ class Leases:
         """
         for key in list(self._slices.active) if bucket is None else [bucket]:
             found = self._bucket(key)
-            if found is not None and (is_awaited or found.free > 0):
+            if found is not None and (is_awaited or found.free > 0 or found.leased):
                 found.scarce_until = self._slices.clock() + SCARCE_SECONDS
                 self._soon(key)
+                self.recall_workers(key)
 
     def refilled(self, bucket: Bucket | None) -> None:
         """Let calls ask the quota bank again for a bucket. The bucket was refilled, or other processes have given back
@@ -205,6 +232,7 @@ class Leases:
         for key in list(self._slices.active) if bucket is None else [bucket]:
             if (found := self._bucket(key)) is not None:
                 found.dry_until = 0.0
+                self.free_workers(key)
             for freed in self._freed.pop(key, ()):
                 freed.set()
 
@@ -241,17 +269,22 @@ class Leases:
         return self._quotas.sliced(key.name, key.kind) or self._slices.active.get(key)
 
     async def _obtain(self, kind: Kind, short: Short) -> None:
-        """Ask the quota bank for the amount that a call lacks. Raises `Refused` if the bank cannot be asked."""
+        """Ask the quota bank for the amount that a call lacks.
+
+        Raises `Refused` if the bank cannot be asked, and `Stopped`.
+        """
         key, want = Bucket(kind, short.bucket), Want(short.amount, short.others, short.is_partial)
         for seconds in (*self._recall_seconds, 0.0):
             # the event is there before the bank is asked, because its word may come right after the answer
             with self._waiting_for(key) as freed:
-                answer = await self._asked(key, want)
+                answer = await self._answer_to(key, self._ask(key, want), ASK_SECONDS)
                 if answer is None or not (answer.is_refused and answer.elsewhere) or not seconds:
-                    return
+                    break
                 with suppress(TimeoutError):
                     async with asyncio.timeout(seconds):
                         await freed.wait()
+        if answer is not None and answer.away:
+            raise _unknown(key, answer.away)
 
     @contextmanager
     def _waiting_for(self, key: Bucket) -> Iterator[asyncio.Event]:
@@ -267,38 +300,48 @@ class Leases:
                 if not waiting:
                     del self._freed[key]
 
-    async def _asked(self, bucket: Bucket, want: Want) -> Answer | None:
-        """Ask the quota bank, and return its answer.
+    def _ask(self, key: Bucket, want: Want) -> asyncio.Future[Answer | None] | None:
+        """Ask the quota bank. Return a future with its answer, or None if the bank cannot be reached."""
+        if self._is_away:
+            return None
+        future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(key, []).append((want, future))
+        if (bucket := self._bucket(key)) is not None:
+            bucket.waiting += 1
+            future.add_done_callback(lambda _future: bucket.stop_waiting())
+        self._wake.set()
+        return future
+
+    async def _answer_to(
+        self, bucket: Bucket, asked: asyncio.Future[Answer | None] | None, seconds: float
+    ) -> Answer | None:
+        """Return the quota bank's answer to a request (`asked`, the result of `_ask`).
 
         If the bank does not answer, the result is None if calls may be served without an answer. If they may not,
-        raises `Refused`.
+        raises `Refused`. Raises `Stopped` if another process takes over.
         """
-        if not self._is_away:
-            future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-            self._waiting.setdefault(bucket, []).append((want, future))
-            self._wake.set()
+        if asked is not None:
             try:
-                async with asyncio.timeout(ASK_SECONDS):
-                    return await future
+                async with asyncio.timeout(seconds):
+                    return await asked
             except TimeoutError:
                 self._lose("it did not answer in time")
             except StoreFailed:
                 pass
         if self._may_go_on or (self._bank.needs_reports and bucket.kind != "money"):
             return None
-        why = f"because {self._bank.name} is away; try again later"
-        message = f'what quota "{bucket.name}" has left cannot be asked now, {why}'
-        raise Refused(Problem(UNAVAILABLE, message, retry_after=5, retryable=True))
+        raise _unknown(bucket, self._bank.name)
 
     async def _run(self) -> None:
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(RETRY_SECONDS if self._is_away else self._seconds / 3):
-                    await self._wake.wait()
-            self._wake.clear()
-            await self._round()
             if self._is_away:
                 await asyncio.sleep(RETRY_SECONDS)
+            else:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._seconds / 3):
+                        await self._wake.wait()
+            self._wake.clear()
+            await self._round()
 
     async def _round(self) -> None:
         """Send one request to the quota bank, for all buckets that need it."""
@@ -318,6 +361,9 @@ class Leases:
             answers = await self._bank.exchange(asks)
         except NotOpen:
             await self._open_again(waiting)
+        except asyncio.CancelledError:
+            self._fail(waiting, Stopped())
+            raise
         except StoreFailed as error:
             self._lose(str(error))
             self._fail(waiting, error)
@@ -346,7 +392,8 @@ class Leases:
     async def _open(self) -> None:
         slices = self._slices
         slices.begin()
-        buckets = {key: one for key, one in self._quotas.all_sliced().items() if one.calls} | slices.active
+        sliced = self._quotas.all_sliced()
+        buckets = {key: one for key, one in sliced.items() if one.calls or one.leased} | slices.active
         asks = [slices.ask(key.name, bucket) for key, bucket in buckets.items()]
         now = slices.clock()
         answers = await self._bank.open(asks)
@@ -389,19 +436,23 @@ class Leases:
         waiting, self._waiting = self._waiting, {}
         return waiting
 
-    def _fail(self, waiting: Mapping[Bucket, list[_Waiting]], error: StoreFailed) -> None:
+    def _fail(self, waiting: Mapping[Bucket, list[_Waiting]], error: StoreFailed | Stopped) -> None:
         for calls in waiting.values():
             for _, future in calls:
                 if not future.done():
                     future.set_exception(error)
 
 
+def _unknown(bucket: Bucket, bank: str) -> Refused:
+    """Return the refusal of a call, because the bank of this name cannot be asked about a bucket."""
+    why = f"because {bank} is away; try again later"
+    message = f'what quota "{bucket.name}" has left cannot be asked now, {why}'
+    return Refused(Problem(UNAVAILABLE, message, retry_after=5, retryable=True))
+
+
 def _resolve(waiting: Mapping[Bucket, list[_Waiting]], answers: Mapping[Bucket, Answer]) -> None:
     for key, calls in waiting.items():
         for _, future in calls:
-            if future.done():
-                continue
-            if (answer := answers.get(key)) is not None:
-                future.set_result(answer)
-            else:
-                future.cancel()
+            if not future.done():
+                # there is no answer if the bucket was forgotten meanwhile; the call then asks again
+                future.set_result(answers.get(key))

@@ -104,6 +104,10 @@ def build(
     finish = Finish(gateway.follower, gateway.metrics, log, observers, gateway.reports)
     sessions = gateway.sessions = Sessions(load_key(state))
     gateway.lender = Lender(gateway.quotas)
+    gateway.keeper.refilled = gateway.lender.refilled
+    if shared is not None:
+        shared.leases.recall_workers = gateway.lender.recall_all
+        shared.leases.free_workers = gateway.lender.refilled
     parts = Parts(finish, gateway.quotas, gateway.lender, sessions, gateway.store, log)
     gateway.spools = SpoolReaders(parts, state / "journal")
     gateway.metrics.plugins.watch(registry.hooks())
@@ -225,10 +229,12 @@ async def _run_parts(
         stack.push_async_callback(gateway.spools.stop)
         if taker is not None:
             _adopt(taker.state, gateway, sessions)
-        if shared is not None:
-            await shared.start()
         if taker is None:
             await gateway.spools.recover()
+        if shared is not None:
+            # what workers of a killed process have spent must be in the store before its leases end
+            await gateway.follower.flush()
+            await shared.start()
         ready = app[readiness.READINESS]
         stack.callback(ready.close)
         stack.callback(asyncio.create_task(ready.watch()).cancel)

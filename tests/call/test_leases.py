@@ -6,6 +6,7 @@ The bank of the tests is in memory, and can be made unreachable.
 import asyncio
 from functools import partial
 from time import monotonic_ns
+from types import SimpleNamespace
 
 import pytest
 
@@ -228,3 +229,40 @@ async def test_a_refused_call_leaves_nothing_that_waits(opened, memory):
     with pytest.raises(Exceeded):
         await other.reserve(1)
     assert other.leases._freed == {}
+
+
+async def test_first_calls_of_many_callers_at_the_same_time_are_all_served(opened):
+    """Check that a new bucket, which is full, is not forgotten while a call waits for a part of it."""
+    gateway = await opened()
+    rules = [Rule(f"user{number}", 100) for number in range(10)]
+    await asyncio.gather(*(gateway.reserve(1, rule) for rule in rules))
+
+
+async def test_a_call_that_waits_while_another_process_takes_over_is_told(opened):
+    gateway = await opened()
+    gateway.bank.exchange = partial(asyncio.sleep, 60)
+    waiting = asyncio.create_task(gateway.reserve(1))
+    await eventually(lambda: gateway.quotas.sliced("all") and gateway.quotas.sliced("all").waiting)
+    await asyncio.sleep(0)
+    await gateway.leases.stop()
+    with pytest.raises(leases_module.Stopped):
+        await waiting
+
+
+async def test_a_bank_that_is_away_is_asked_again_after_one_pause(opened, monkeypatch):
+    pauses = []
+
+    async def pause(seconds):
+        pauses.append(seconds)
+        await asyncio.sleep(0)
+
+    gateway = await opened()
+    gateway.bank.fault = StoreFailed("gone")
+    monkeypatch.setattr(leases_module, "RETRY_SECONDS", 3600.0)
+    monkeypatch.setattr(leases_module, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": pause}))
+    with pytest.raises(Refused):
+        await gateway.reserve(1)
+    await eventually(lambda: len(pauses) > 2)
+    gateway.bank.fault = None
+    await eventually(lambda: gateway.out.getvalue().count(b"leases.bank_is_back") == 1)
+    assert {*pauses} == {3600.0}

@@ -32,13 +32,14 @@ async def second_sim():
 
 
 @contextlib.asynccontextmanager
-async def held_stream(gateway, simulated):
+async def held_stream(gateway, simulated, **more):
     """Begin a stream that stops after its first bytes. Yield the reply, and the simulated provider's `Gate`,
-    which lets the stream continue.
+    which lets the stream continue. `more` are further members of the request.
+
     """
     gate = scenarios.Gate()
     simulated.script(scenarios.replace(scenarios.NAMED["text"], gate=gate))
-    async with gateway.session.post(f"{gateway.url}/v1/chat/completions", json=STREAM) as reply:
+    async with gateway.session.post(f"{gateway.url}/v1/chat/completions", json={**STREAM, **more}) as reply:
         await reply.content.readany()
         yield reply, gate
 

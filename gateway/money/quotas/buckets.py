@@ -167,6 +167,10 @@ class LiveBucket:
     reserved: int = 0
     leased: int = 0
     """Amount that workers of this process hold as their parts of the balance (`slices.py`) and have not spent."""
+    elsewhere: int = 0
+    """Sum of the parts of the balance that other gateways hold, by the bank's last answer (`leases.py`). It is 0 if no
+    other gateway shares the bucket.
+    """
     calls: int = 0
     """Number of calls in flight with a reservation in this bucket. A reservation of 0 units counts too."""
     reported: bool = False
@@ -194,6 +198,11 @@ class LiveBucket:
         """
         return False
 
+    @property
+    def is_expired(self) -> bool:
+        """Whether this gateway may not spend its slice, because the bank has not renewed its leases (`leases.py`)."""
+        return False
+
     def least(self, _amount: int) -> int:
         """Return the unreserved amount that the bucket must have so that a call of `_amount` may begin."""
         return 1
@@ -207,6 +216,10 @@ class LiveBucket:
         """Release an amount that `reserve` has reserved for a call."""
         self.reserved -= amount
         self.calls -= 1
+
+    def lend(self, _name: str, leased: int) -> None:
+        """Set the amount that workers hold in slices and have not spent."""
+        self.leased = leased
 
     def _next_border(self) -> int:
         return self.rule.window.after(self.at) if self.rule.window else 0

@@ -105,7 +105,12 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     is_refused: bool = False
     """Whether a waiting call got less than it needs."""
     elsewhere: int = 0
-    """Sum of the parts of the balance that other gateways hold (slices)."""
+    """Sum of the parts of the balance that other gateways, and other workers of the same gateway, hold (slices)."""
+    away: str = ""
+    """The name of the bank that should have granted more, but could not be reached.
+
+    It is "" in all answers except those of a keeper, the process that lends parts of its gateway's slices to its
+    workers (`lending.py`)."""
     is_closed: bool = False
     """Whether the bank has forgotten the lease. `granted` and `spent` then count from 0 again."""
 
@@ -159,17 +164,19 @@ class Bank(Protocol):
         """Add an amount to a bucket, up to the bucket's capacity, and tell all gateways."""
 
 
-def answered(ask: Ask, balance: int, own: Lease, elsewhere: int, gateways: int) -> tuple[Lease, bool]:
+def answered(ask: Ask, bucket: LiveBucket, own: Lease, elsewhere: int, gateways: int) -> tuple[Lease, bool]:
     """Return the new lease of the gateway that sent `ask`, and whether one of its waiting calls is refused.
 
-    `balance` is the present balance of the bucket, and `own` is the gateway's lease so far. `elsewhere` is the sum of
-    the parts of the balance that other gateways hold. `gateways` is the number of gateways.
+    `bucket` has the balance of the present time, and `own` is the gateway's lease so far. `elsewhere` is the sum of the
+    parts of the balance that other gateways hold. `gateways` is the number of gateways.
     """
+    balance = bucket.own + bucket.leased
     granted = min(ask.known, own.granted) + ask.owed
     free = balance - elsewhere - Lease(granted, own.spent).held
     is_refused = False
     for need in ask.needs:
-        most = max(0, free) if need.is_partial else need.amount if free + need.beside > 0 else 0
+        may_begin = free + need.beside >= bucket.least(need.amount + need.beside)
+        most = max(0, free) if need.is_partial else need.amount if may_begin else 0
         part = min(need.amount, most)
         granted += part
         free -= part
@@ -182,9 +189,9 @@ def answered(ask: Ask, balance: int, own: Lease, elsewhere: int, gateways: int) 
 def answer_to(ask: Ask, bucket: LiveBucket, own: Lease, elsewhere: int, gateways: int) -> tuple[Lease | None, Answer]:
     """Return the new lease of the gateway that sent `ask`, and the reply to it. A lease that ends is returned as None.
 
-    `bucket` has the balance of the present time. The other arguments are those of `answered`.
+    The arguments are those of `answered`.
     """
-    lease, is_refused = answered(ask, bucket.balance, own, elsewhere, gateways)
+    lease, is_refused = answered(ask, bucket, own, elsewhere, gateways)
     is_closed = ask.is_last and lease.spent == ask.spent
     answer = Answer(
         bucket=ask.bucket,

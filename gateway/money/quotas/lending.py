@@ -7,19 +7,28 @@ The lender is the keeper: the process of the gateway that keeps the balances and
 - If a worker's slice is too small for a call, the other workers are asked to give back what they do not need (a
   recall). When all of them have answered, the first worker may ask for a larger slice again. So a call is refused only
   if no process has anything left for it.
+- If several gateways share a bucket, the lender lends from its gateway's slice of the bucket, and never more than this
+  slice has. `lacking` returns what must be requested from the bank first. Workers may use the lent slices of money only
+  as long as the gateway's own leases last (`Loan.until`).
 
 This module does no I/O. `gateway.process.workers` talks to the workers, and `gateway.call.spools` reads their records.
+`gateway.call.keeper` asks the bank of several gateways.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
 from gateway.money.quotas.book import Quotas
-from gateway.money.quotas.buckets import Bucket, Rule
-from gateway.money.quotas.leases import Answer, Ask, Lease, NotOpen, answer_to
+from gateway.money.quotas.buckets import Bucket, LiveBucket, Rule
+from gateway.money.quotas.leases import Answer, Ask, Lease, NotOpen, answer_to, answered
+from gateway.money.quotas.slices import Want
+
+_GATEWAYS: Final = ""
+"""The name that stands for all other gateways among the workers whose answers to a recall are awaited."""
 
 Tell = Callable[[str, Bucket], bool]
 """A function that sends a worker a message about a bucket. The first argument is the name of the worker's spool (the
@@ -38,6 +47,16 @@ class LeaseState(msgspec.Struct, frozen=True):
     rule: Rule
     granted: int
     spent: int
+
+
+class Loan(NamedTuple):
+    """The answers to a worker's requests for slices."""
+
+    answers: Sequence[Answer]
+    until: float | None = None
+    """The time, in seconds of the machine's monotonic clock, at which the slices of money end in the worker. It is None
+    if they do not end before the worker's own lease.
+    """
 
 
 class _Recall(msgspec.Struct):
@@ -63,16 +82,36 @@ class Lender:
         self._leases: dict[str, dict[Bucket, Lease]] = {}
         self._recalls: dict[Bucket, _Recall] = {}
 
-    def open(self, worker: str, asks: Sequence[Ask]) -> Sequence[Answer]:
-        """Begin to lend to a worker, and return the answers to its first requests (`asks`)."""
+    def open(self, worker: str) -> None:
+        """Begin to lend to a worker."""
         self._leases.setdefault(worker, {})
-        return self.exchange(worker, asks)
 
-    def exchange(self, worker: str, asks: Sequence[Ask]) -> Sequence[Answer]:
-        """Return the answers to a worker's requests. Raises `NotOpen` if the worker must call `open` first."""
+    def exchange(self, worker: str, asks: Sequence[Ask]) -> Loan:
+        """Return the answers to a worker's requests. Raises `NotOpen` if `open` was not called for the worker."""
         if worker not in self._leases:
             raise NotOpen
-        return [self._answer(worker, ask) for ask in asks]
+        slices = self._quotas.slices
+        until = None if slices is None or slices.goes_on else slices.until
+        return Loan([self._answer(worker, ask) for ask in asks], until)
+
+    def lacking(self, worker: str, asks: Sequence[Ask]) -> Iterator[tuple[Bucket, Want]]:
+        """Return the amounts that the bank of several gateways must grant to this gateway, so that the waiting calls of
+        a worker can begin. `asks` are the worker's requests.
+        """
+        for ask in asks:
+            bucket = self._quotas.shared_bucket(ask.key, ask.rule)
+            own = self._leases.get(worker, {}).get(ask.key, Lease())
+            _, is_refused = answered(ask, bucket, own, self._others(bucket, own) + bucket.reserved, 1)
+            if is_refused and bucket.can_ask:
+                for need in ask.needs:
+                    yield ask.key, Want(need.amount + need.beside, need.beside, need.is_partial)
+            elif bucket.is_expired:
+                # any request renews the leases, and with them what the worker has
+                yield ask.key, Want(0, 0, is_partial=False)
+
+    def _others(self, bucket: LiveBucket, own: Lease) -> int:
+        """Return the sum of the slices of the workers, without the slice `own`."""
+        return bucket.leased - own.held
 
     def spend(self, worker: str, bucket: Bucket, amount: int) -> None:
         """Subtract the charge for a worker's call from the worker's slice (its part of the bucket's balance).
@@ -97,6 +136,16 @@ class Lender:
             self._recalls[bucket].waiting.discard(worker)
             self._answered(worker, bucket)
 
+    def recall_all(self, bucket: Bucket) -> None:
+        """Ask all workers to give back what they do not need of a bucket, because another gateway has too little."""
+        for worker in self._holders(bucket):
+            self.recall(worker, bucket)
+
+    def refilled(self, bucket: Bucket) -> None:
+        """Tell all workers that a bucket was refilled."""
+        for worker in self._leases:
+            self.free(worker, bucket)
+
     def states(self, worker: str) -> Sequence[LeaseState]:
         """Return the leases of a worker (its parts of balances), for the process that replaces this one."""
         leases = self._leases.get(worker, {}).items()
@@ -117,7 +166,7 @@ class Lender:
         key = ask.key
         bucket, leases = self._quotas.shared_bucket(key, ask.rule), self._leases[worker]
         before = leases.get(key, Lease())
-        others = bucket.leased - before.held
+        others = self._others(bucket, before)
         lease, answer = answer_to(ask, bucket, before, others + bucket.reserved, len(self._leases))
         if lease is None:
             leases.pop(key, None)
@@ -128,29 +177,36 @@ class Lender:
             self._released(key)
         self._answered(worker, key)
         if answer.is_refused:
-            self._refused(worker, key)
-        # the workers wait for other workers only
-        return msgspec.structs.replace(answer, elsewhere=others)
+            self._refused(worker, key, bucket)
+        # without the reservations of this process, for which a worker need not wait
+        return msgspec.structs.replace(answer, elsewhere=others + bucket.elsewhere)
 
     def _update(self, key: Bucket) -> None:
         """Set the bucket's `leased` to the sum of the slices (parts of its balance) that workers hold."""
         if (bucket := self._quotas.bucket(key)) is not None:
-            bucket.leased = sum(leases[key].held for leases in self._leases.values() if key in leases)
+            bucket.lend(key.name, sum(leases[key].held for leases in self._leases.values() if key in leases))
 
-    def _refused(self, worker: str, key: Bucket) -> None:
+    def _refused(self, worker: str, key: Bucket, bucket: LiveBucket) -> None:
         """Ask the other workers to give back what they do not need of the bucket `key`.
 
-        `worker` needs it, because its own part of the balance is too small for a call.
+        `worker` needs it, because its own part of the balance is too small for a call. The bank of several gateways has
+        asked the other gateways already.
         """
         holders = self._holders(key) - {worker}
         recall = self._recalls.setdefault(key, _Recall())
         recall.waiting.add(worker)
+        if bucket.elsewhere:
+            recall.awaited.add(_GATEWAYS)
         for holder in holders - recall.awaited:
             if self.recall(holder, key):
                 recall.awaited.add(holder)
 
     def _holders(self, key: Bucket) -> set[str]:
         return {name for name, leases in self._leases.items() if key in leases and leases[key].held}
+
+    def gateways_answered(self, bucket: Bucket) -> None:
+        """Note that the other gateways have had enough time to give back what they do not need of a bucket."""
+        self._answered(_GATEWAYS, bucket)
 
     def _answered(self, worker: str, key: Bucket) -> None:
         """Remember that `worker` was asked to give back a part of the bucket `key`, and has answered.

@@ -6,6 +6,8 @@ spend. `leases.py` explains how several gateways share buckets.
 - A call begins only if the slice covers it. Otherwise the ledger raises `Exceeded` with `short`, and the caller asks
   the bank.
 - A slice is valid until `Slices.until`. The bank gives it to nobody else for some time after that.
+- A gateway may lend parts of its slice to its workers, the processes that serve its calls (`lending.py`). These parts
+  are not free for other calls of the gateway.
 - If the bank cannot be reached and `Slices.goes_on` is true, calls may use the last known balances instead of the
   slices, as in a single gateway.
 
@@ -16,10 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from time import monotonic
 from typing import Final, NamedTuple
 
-from gateway.money.quotas.buckets import SECOND, Bucket, Charge, LiveBucket, nanoseconds
+from gateway.money.quotas.buckets import SECOND, Bucket, Charge, Kind, LiveBucket, nanoseconds
 from gateway.money.quotas.leases import Answer, Ask, Need, Standing
 
 DRY_SECONDS: Final = 2.0
@@ -60,6 +63,10 @@ class Slices:
     """A clock in seconds that never goes back."""
     until: float = 0.0
     """The time, by `clock`, at which the slices end, unless the bank renews them."""
+    money_until: float = inf
+    """The time, by `clock`, at which the slices of money end in a worker: the end of the leases from which its keeper
+    has lent them. It is infinite if the keeper has no leases, or if calls may use the last known balances.
+    """
     goes_on: bool = False
     """True while the bank cannot be reached and calls may use the last known balances."""
     limits_go_on: bool = False
@@ -75,6 +82,11 @@ class Slices:
     """A function that is called for each charge to a bucket."""
     active: dict[Bucket, SlicedBucket] = field(default_factory=dict)
     """The buckets for which the bank may have a lease of this gateway."""
+
+    def is_valid(self, kind: Kind) -> bool:
+        """Return whether calls may still use the slices of a kind of buckets."""
+        now = self.clock()
+        return now < self.until and (kind != "money" or now < self.money_until)
 
     def ask(self, name: str, bucket: SlicedBucket, wants: Sequence[Want] = ()) -> Ask:
         """Return the request about a bucket that is to be sent to the bank, which keeps the balances (`leases.py`).
@@ -98,7 +110,7 @@ class Slices:
             owed=0 if bucket.rule.notify else max(0, -free),
             needs=_needs(max(0, free), wants),
             ahead=ahead,
-            is_last=is_idle and not bucket.calls,
+            is_last=is_idle and not bucket.calls and not bucket.leased,
         )
 
     def _ahead(self, bucket: SlicedBucket, free: int, wants: Sequence[Want], now: float) -> int:
@@ -127,7 +139,8 @@ class Slices:
                 bucket.granted_at = now
             bucket.granted = answer.granted
             self.active[ask.key] = bucket
-        if answer.is_refused:
+        bucket.elsewhere = answer.elsewhere
+        if answer.is_refused and not answer.away:
             wait = bucket.reaches(bucket.balance + 1)
             most = HELD_SECONDS if answer.elsewhere else DRY_SECONDS
             bucket.dry_until = now + (most if wait is None else min(most, wait / SECOND))
@@ -173,6 +186,8 @@ class SlicedBucket(LiveBucket):
     """The size of the slice that the gateway asks for. It is 0 before the first call."""
     granted_at: float = 0.0
     used_at: float = 0.0
+    waiting: int = 0
+    """Number of calls that wait for an answer of the bank about this bucket."""
     dry_until: float = 0.0
     """Time until which the bank is not asked, because it has just refused a call."""
     scarce_until: float = 0.0
@@ -187,17 +202,17 @@ class SlicedBucket(LiveBucket):
     def own(self) -> int:
         """The amount that calls of this gateway may use, including the part that they have already reserved."""
         if self.goes_on:
-            return self.balance
-        is_valid = self.slices.clock() < self.slices.until
-        return self.granted - self.spent if is_valid else min(self.granted - self.spent, self.reserved)
+            return self.balance - self.leased
+        part = self.granted - self.spent - self.leased
+        return part if self.slices.is_valid(self.rule.kind) else min(part, self.reserved)
 
     @property
     def free(self) -> int:
-        """The amount that this gateway was granted and that no call has spent or reserved.
+        """The amount that this gateway was granted and that no call has spent or reserved, and no worker holds.
 
-        It is negative if calls have spent and reserved more than was granted.
+        It is negative if more was spent, reserved and lent to workers than was granted.
         """
-        return self.granted - self.spent - self.reserved
+        return self.granted - self.spent - self.reserved - self.leased
 
     @property
     def is_low(self) -> bool:
@@ -214,6 +229,10 @@ class SlicedBucket(LiveBucket):
     def can_ask(self) -> bool:
         return not self.goes_on and self.slices.clock() >= self.dry_until
 
+    @property
+    def is_expired(self) -> bool:
+        return not self.goes_on and not self.slices.is_valid(self.rule.kind)
+
     def least(self, amount: int) -> int:
         """Return the unreserved amount that the bucket must have so that a call of `amount` may begin."""
         return 1 if self.goes_on else max(1, amount)
@@ -229,9 +248,22 @@ class SlicedBucket(LiveBucket):
         if self.is_wanted:
             self.slices.low(Bucket(self.rule.kind, name))
 
+    def lend(self, name: str, leased: int) -> None:
+        if leased > self.leased:
+            self.used_at = self.slices.clock()
+        LiveBucket.lend(self, name, leased)
+        if self.is_low or self.is_wanted:
+            self.slices.low(Bucket(self.rule.kind, name))
+
+    def stop_waiting(self) -> None:
+        """Note that a call no longer waits for an answer of the bank."""
+        self.waiting -= 1
+
     def is_full(self, now: int) -> bool:
-        """Return whether the bucket may be forgotten: it is full, and this gateway holds no part of its balance."""
-        return not self.granted and not self.spent and LiveBucket.is_full(self, now)
+        """Return whether the bucket may be forgotten: it is full, this gateway holds no part of its balance, and no
+        call waits for a part.
+        """
+        return not self.granted and not self.spent and not self.waiting and LiveBucket.is_full(self, now)
 
     def charge(self, name: str, amount: int, now: int, *, estimated: bool = False) -> Charge:
         self.spent += amount

@@ -51,11 +51,6 @@ def _workers(options: argparse.Namespace, loaded: Loaded) -> WorkerOptions | Non
         raise UsageError(message) from None
     if count == 1:
         return None
-    if loaded.config.storage.postgres is not None and loaded.config.storage.postgres.sharing is not None:
-        raise UsageError(
-            'irisgate serve: --workers: the quotas of several gateways ("storage.shared") cannot be shared by workers '
-            "too; start several gateways instead, each with its own --state"
-        )
     return WorkerOptions(
         count=count,
         path=options.config,

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.call.context import Gateway
+from gateway.call.leases import Stopped
 from gateway.contract.errors import Refused
 from gateway.money.quotas.book import Settlement
 from gateway.money.quotas.bucket_chains import Exceeded
+from gateway.money.quotas.leases import NotOpen
 from gateway.process.handover.departure import Departure
 from gateway.process.handover.taking import RemoteQuotas
 from gateway.process.handover.wire import (
@@ -138,7 +140,7 @@ class Giver:
                 case Reserve() as wanted:
                     await send_soon(connection, await self._reserved(wanted))
                 case Lend() as wanted:
-                    await send_soon(connection, self._lent(wanted))
+                    await send_soon(connection, await self._lent(wanted))
                 case Hello() as hello if reason := self._disagreement(hello):
                     await send_soon(connection, Declined(reason))
                 case Hello():
@@ -159,14 +161,21 @@ class Giver:
             return NotReserved(exceeded.chain, exceeded.rule, exceeded.balance, exceeded.retry_after)
         except Refused as refused:
             return Declined(refused.problem.message)
+        except Stopped:
+            return Declined("this process does not have the balances any more")
         reader.held[wanted.call] = held
         return Reserved(held["money"].notices)
 
-    def _lent(self, wanted: Lend) -> Message:
+    async def _lent(self, wanted: Lend) -> Message:
         """Grant a worker of a replaced process parts of quota balances, and return the answer to that process."""
-        if self._gateway.spools.get(wanted.worker) is None or not self._gateway.keeper.is_here:
+        gateway = self._gateway
+        if gateway.spools.get(wanted.worker) is None or not gateway.keeper.is_here:
             return Declined("this process does not have the balances")
-        return Lent(tuple(self._gateway.lender.exchange(wanted.worker, wanted.asks)))
+        try:
+            loan = await gateway.keeper.lend(gateway.lender, wanted.worker, wanted.asks)
+        except (NotOpen, StoreFailed):
+            return Declined("this process does not have the balances any more")
+        return Lent(tuple(loan.answers), loan.until)
 
     def _disagreement(self, hello: Hello) -> str:
         """Return the reason why the process that sent `hello` cannot take over, or "" if it can."""

@@ -16,8 +16,9 @@ from typing import Final, TypeVar
 from gateway.money.quotas.book import ORDER
 from gateway.money.quotas.bucket_chains import Exceeded
 from gateway.money.quotas.buckets import Kind, LiveBucket
-from gateway.money.quotas.leases import Answer, Ask
+from gateway.money.quotas.leases import Ask
 from gateway.money.quotas.ledger import Claim, Reservation
+from gateway.money.quotas.lending import Loan
 from gateway.process.handover.wire import (
     FILE,
     Broken,
@@ -174,7 +175,7 @@ class RemoteQuotas:
             sleep(AGAIN_SECONDS)
         return self._local(claims)
 
-    def lend(self, worker: str, asks: Sequence[Ask]) -> Sequence[Answer]:
+    def lend(self, worker: str, asks: Sequence[Ask]) -> Loan:
         """Pass on a worker's requests for slices (parts) of quota balances, and return the answers.
 
         Raises `StoreFailed` if the process that replaced this one does not answer.
@@ -182,8 +183,8 @@ class RemoteQuotas:
         end = monotonic() + ASK_SECONDS
         while monotonic() < end:
             match self._asked(Lend(worker, tuple(asks))):
-                case Lent(answers):
-                    return answers
+                case Lent(answers, until):
+                    return Loan(answers, until)
             sleep(AGAIN_SECONDS)
         raise StoreFailed("the gateway that has taken over does not answer")
 

@@ -152,6 +152,8 @@ class Lend(msgspec.Struct, frozen=True, tag=True):
 
 class Lent(msgspec.Struct, frozen=True, tag=True):
     answers: tuple[Answer, ...]
+    until: float | None = None
+    """The time at which the worker's slices of money end (`lending.Loan.until`)."""
 
 
 Message = Hello | Declined | Sockets | Commit | State | Ready | Done | Reserve | Reserved | NotReserved | Lend | Lent

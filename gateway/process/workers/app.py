@@ -50,7 +50,8 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS: Final = 30.0
 """Seconds after which a worker may no longer spend its slices of balances, if the keeper does not answer. In this time,
-the worker sends three requests.
+the worker sends three requests. If the leases of several gateways (`storage.lease_seconds`) are shorter, the worker's
+leases are as short.
 """
 RECALL_SECONDS: Final = (1.0,) * 4
 """Maximum seconds for which a refused call waits before each further request to the keeper. Meanwhile, other workers
@@ -111,10 +112,13 @@ def _gateway(config: Config, registry: Registry, place: Place, bodies: KeeperBod
     journal = Journal(place.state / "journal" / place.spool, log, sync=sync)
     store = cast("Store", _NoStore())
     follower = JournalFollower(journal, store, log, sync=DiskSync(journal, log) if sync else None)
-    quotas = Quotas(slices=Slices(), sliced_kinds=ORDER)
+    slices = Slices()
+    quotas = Quotas(slices=slices, sliced_kinds=ORDER)
     quotas.configured(config.quotas)
-    bank = KeeperBank(place.channel)
-    leases = Leases(bank, quotas, bank, log, seconds=LEASE_SECONDS, goes_on=False, recall_seconds=RECALL_SECONDS)
+    bank = KeeperBank(place.channel, slices)
+    sharing = config.storage.sharing
+    seconds = LEASE_SECONDS if sharing is None else min(LEASE_SECONDS, sharing.lease_seconds)
+    leases = Leases(bank, quotas, bank, log, seconds=seconds, goes_on=False, recall_seconds=RECALL_SECONDS)
     metrics.journal(follower)
     health = Health(effective, changed=partial(report_change, log=log, metrics=metrics))
     metrics.circuits.watch(health.standings, STATES)

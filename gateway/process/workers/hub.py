@@ -103,40 +103,37 @@ class Hub:
         if channel is None:
             return
         match message:
-            case AskBank() if self._gateway.keeper.is_here:
-                channel.send(self._of_bank(spool, message))
             case AskBank():
-                self._begin(self._after_handover(spool, channel, message))
+                if message.is_first and self._gateway.keeper.is_here:
+                    self._gateway.lender.open(spool)
+                if self._gateway.keeper.is_immediate:
+                    self._lend_now(spool, channel, message)
+                else:
+                    self._begin(self._lend(spool, channel, message))
             case AskSession(number, login, fingerprint):
                 channel.send(SessionId(number, self._gateway.sessions.current(login, fingerprint)))
             case Captured(bodies):
                 self._gateway.bodies.put(_Bodies(bodies))
 
-    def _of_bank(self, spool: str, question: AskBank) -> BankAnswer:
-        lender = self._gateway.lender
+    def _lend_now(self, spool: str, channel: Channel, question: AskBank) -> None:
+        """Answer a worker's requests for slices at once, because all balances are in this process."""
         try:
-            answers = (lender.open if question.is_first else lender.exchange)(spool, question.asks)
+            answers = self._gateway.lender.exchange(spool, question.asks).answers
         except NotOpen:
-            return BankAnswer(question.number, ())
-        except StoreFailed as error:
-            return BankAnswer(question.number, (), str(error))
-        return BankAnswer(question.number, tuple(answers))
+            answers = ()
+        channel.send(BankAnswer(question.number, tuple(answers)))
 
-    async def _after_handover(self, spool: str, channel: Channel, question: AskBank) -> None:
-        """Answer a worker's question about quota balances when it is known which process keeps the balances.
-
-        This is unknown during a hand-over to a new process.
-        """
-        remote = await self._gateway.keeper.elsewhere()
-        if remote is None:
-            channel.send(self._of_bank(spool, question))
-            return
+    async def _lend(self, spool: str, channel: Channel, question: AskBank) -> None:
+        """Answer a worker's question about quota balances, as soon as the process or database that has them answers."""
         try:
-            answers = await asyncio.to_thread(remote.lend, spool, question.asks)
+            loan = await self._gateway.keeper.lend(self._gateway.lender, spool, question.asks)
+        except NotOpen:
+            answer = BankAnswer(question.number, ())
         except StoreFailed as error:
-            channel.send(BankAnswer(question.number, (), str(error)))
+            answer = BankAnswer(question.number, (), str(error))
         else:
-            channel.send(BankAnswer(question.number, tuple(answers)))
+            answer = BankAnswer(question.number, tuple(loan.answers), until=loan.until)
+        channel.send(answer)
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -165,11 +162,6 @@ class Hub:
         """Send a message to all workers."""
         for channel in self._channels.values():
             channel.send(message)
-
-    def refilled(self, bucket: str) -> None:
-        """Tell all workers that a bucket of money was refilled."""
-        for spool in list(self._channels):
-            self._free(spool, Bucket("money", bucket))
 
     async def configure(self, text: str) -> None:
         """Make all workers use another text of the configuration. Log an error for each worker that does not use it."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
+from math import inf
 
 from gateway.call.sessions import ChatReader, Sessions
 from gateway.contract.flag import ClientRequest
 from gateway.money.quotas.buckets import Charge, Rule
 from gateway.money.quotas.leases import Answer, Ask, NotOpen, Standing
+from gateway.money.quotas.slices import Slices
 from gateway.process.handover.wire import Broken
 from gateway.process.workers.messages import (
     MAX_UNSENT,
@@ -30,13 +32,16 @@ from gateway.store.captured import Capture, CapturedBodies
 
 
 class KeeperBank:
-    """The bank that a worker uses. It asks the keeper (the worker's parent process) for parts of quota balances.
+    """The bank that a worker uses. It asks the keeper (the worker's parent process) for parts of quota balances
+    (`slices`).
+
 
     Each method that sends a request raises `StoreFailed` if the keeper has ended.
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, slices: Slices) -> None:
         self._channel = channel
+        self._slices = slices
 
     @property
     def name(self) -> str:
@@ -61,6 +66,7 @@ class KeeperBank:
             raise StoreFailed(answer.fault)
         if len(answer.answers) != len(question.asks):
             raise NotOpen
+        self._slices.money_until = inf if answer.until is None else answer.until
         return answer.answers
 
     async def leave(self) -> None:

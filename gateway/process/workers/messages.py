@@ -110,6 +110,8 @@ class BankAnswer(msgspec.Struct, frozen=True, tag=True):
     answers: tuple[Answer, ...]
     fault: str = ""
     """The reason why there are no answers, or ""."""
+    until: float | None = None
+    """The time at which the worker's slices of money end (`lending.Loan.until`)."""
 
 
 class AskSession(msgspec.Struct, frozen=True, tag=True):

@@ -54,7 +54,6 @@ class WorkerSites(Sites):
         """Let the workers serve the calls of a gateway."""
         self._gateway = gateway
         self.hub = Hub(gateway)
-        gateway.keeper.refilled = self.hub.refilled
         gateway.spools.new = self.workers.spools
         gateway.health = MergedHealth(gateway.runtime.config)
         gateway.workers = WorkerStates(gateway, gateway.health, self.hub, self._slots, self.hub.metrics)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.money.quotas.book import Quotas, Settlement
 from gateway.money.quotas.bucket_chains import Exceeded
-from gateway.money.quotas.buckets import SECOND, Bucket, Rule
+from gateway.money.quotas.buckets import SECOND, Bucket, LiveBucket, Rule
 from gateway.money.quotas.definitions import Quota
 from gateway.money.quotas.leases import Answer, Ask, Lease, Need, Standing, answered
 from gateway.money.quotas.ledger import Claim
@@ -258,13 +258,13 @@ def test_a_balance_that_the_bank_reports_is_shown():
 )
 def test_a_bank_with_50_left_grants(needs, granted, is_refused):
     ask = Ask(bucket="all", rule=RULE, known=0, spent=0, needs=needs)
-    lease, refused = answered(ask, balance=80, own=Lease(), elsewhere=30, gateways=2)
+    lease, refused = answered(ask, LiveBucket(RULE, 80, 0, 0), own=Lease(), elsewhere=30, gateways=2)
     assert (lease.granted, refused) == (granted, is_refused)
 
 
 def test_a_slice_ahead_is_a_share_of_what_is_left():
     ask = Ask(bucket="all", rule=RULE, known=0, spent=0, ahead=1_000)
-    lease, _ = answered(ask, balance=100, own=Lease(), elsewhere=20, gateways=4)
+    lease, _ = answered(ask, LiveBucket(RULE, 100, 0, 0), own=Lease(), elsewhere=20, gateways=4)
     assert lease.granted == 10
 
 

@@ -6,6 +6,7 @@ from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.buckets import Bucket, Rule
 from gateway.money.quotas.leases import Ask, Need, NotOpen
 from gateway.money.quotas.lending import Lender
+from gateway.money.quotas.slices import Slices, Want
 
 RULE = Rule("all", 100)
 KEY = Bucket("money", "all")
@@ -20,7 +21,7 @@ class Keeper:
         self.lender.recall = lambda worker, _bucket: self._tell("recall", worker)
         self.lender.free = lambda worker, _bucket: self._tell("free", worker)
         for worker in "ab":
-            self.lender.open(worker, [])
+            self.lender.open(worker)
 
     def _tell(self, what, worker):
         self.told.append((what, worker))
@@ -28,9 +29,8 @@ class Keeper:
 
     def ask(self, worker, *needs, known=0, spent=0, ahead=0):
         wants = [Need(amount) for amount in needs]
-        (answer,) = self.lender.exchange(
-            worker, [Ask(bucket="all", rule=RULE, known=known, spent=spent, needs=wants, ahead=ahead)]
-        )
+        ask = Ask(bucket="all", rule=RULE, known=known, spent=spent, needs=wants, ahead=ahead)
+        (answer,) = self.lender.exchange(worker, [ask]).answers
         return answer
 
     def spend(self, worker, amount):
@@ -91,3 +91,19 @@ def test_the_next_keeper_goes_on_with_the_leases():
     assert following.quotas.bucket(KEY).leased == 35
     answer = following.ask("a", 10, known=60, spent=25)
     assert (answer.granted, answer.spent) == (70, 25)
+
+
+def test_a_keeper_of_several_lends_no_more_than_its_own_slice():
+    quotas = Quotas(slices=Slices(clock=lambda: 0.0, until=1.0))
+    lender = Lender(quotas)
+    lender.open("a")
+    bucket = quotas.shared_bucket(KEY, RULE)
+    bucket.granted = 5
+    ask = Ask(bucket="all", rule=RULE, known=0, spent=0, needs=[Need(8, beside=2)])
+    assert list(lender.lacking("a", [ask])) == [(KEY, Want(10, 2, is_partial=False))]
+    (answer,) = lender.exchange("a", [ask]).answers
+    assert (answer.granted, answer.is_refused, bucket.leased, bucket.free) == (0, True, 0, 5)
+    bucket.granted = 8
+    assert list(lender.lacking("a", [ask])) == []
+    (answer,) = lender.exchange("a", [ask]).answers
+    assert (answer.granted, answer.is_refused, bucket.leased, bucket.free) == (8, False, 8, 0)

@@ -186,7 +186,9 @@ class Gateway:
         return self.draining or self.is_replaced or self.follower.is_replaced
 
     async def refresh(self) -> None:
-        """Ask the workers, if there are any, for their calls in flight and for the health of the providers."""
+        """Ask the workers, if there are any, for their calls in flight, their reservations in quotas, and the health of
+        the providers.
+        """
         if self.workers is not None:
             await self.workers.refresh()
 

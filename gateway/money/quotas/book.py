@@ -128,6 +128,10 @@ class Quotas:
     nearly_used: Callable[[Level], None] = field(default=lambda _level: None)
     """A function that is called when calls have used `NOTICE_PERCENT` of a bucket's capacity. It is called again for
     the same bucket only after a refill."""
+    reserved_by_workers: Mapping[str, int] = field(default_factory=dict, init=False)
+    """The amounts that calls in flight of workers have reserved in buckets of money, by bucket. `levels` and `level`
+    include them. They are those of the last `Gateway.refresh`.
+    """
     rules: Mapping[str, Rule] = field(default_factory=dict, init=False)
     """Capacity and refill of the buckets of money, by the name of the quota's definition."""
     _prefixes: Mapping[str, Rule] = field(default_factory=dict, init=False)
@@ -363,7 +367,16 @@ class Quotas:
 
         This may be called from any thread.
         """
-        return self._money.levels(self.clock())
+        return [self._with_workers(level) for level in self._money.levels(self.clock())]
+
+    def _with_workers(self, level: Level) -> Level:
+        """Return the state of a bucket with the reservations of workers."""
+        by_workers = self.reserved_by_workers.get(level.bucket, 0)
+        return level._replace(reserved=level.reserved + by_workers) if by_workers else level
+
+    def reserved(self) -> Mapping[str, int]:
+        """Return the amounts that calls in flight of this process have reserved in buckets of money, by bucket."""
+        return {name: bucket.reserved for name, bucket in list(self._money.buckets()) if bucket.reserved}
 
     def shared(self) -> list[str]:
         """Return the names of the buckets that all callers share."""
@@ -377,7 +390,7 @@ class Quotas:
         rule = self.rule_of(bucket)
         if rule is None:
             raise UnknownBucket(bucket)
-        return self._money.level(bucket, rule, self.clock())
+        return self._with_workers(self._money.level(bucket, rule, self.clock()))
 
     def rule_of(self, bucket: str) -> Rule | None:
         """Return the rule of the quota to which a bucket belongs, or None if there is no such quota.

@@ -1,14 +1,16 @@
 """Answers of workers to questions of their parent process (the keeper): their metrics, and the state that pages and
 /readyz show.
 
-- The state has the calls in flight, the health of the models at providers, the refused keys, and a fault of the disk.
-  Each worker knows only the results of its own calls. If the workers' states differ, the keeper shows the worst state.
+- The state has the calls in flight and their reservations in quotas, the health of the models at providers, the refused
+  keys, and a fault of the disk. Each worker knows only the results of its own calls. If the workers' states differ, the
+  keeper shows the worst state, and the sum of the reservations.
 - The keeper asks when somebody looks, at most twice a second. A worker that does not answer in time is left out.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from math import inf
 from time import monotonic
@@ -50,6 +52,8 @@ class WorkerState(msgspec.Struct, frozen=True):
     refused_keys: dict[str, list[str]]
     """The names of the refused keys, by provider."""
     disk_fault: str
+    reserved: dict[str, int]
+    """The amounts that the calls in flight have reserved in buckets of money, by bucket."""
 
 
 _STATE: Final = msgspec.json.Decoder(WorkerState)
@@ -91,7 +95,11 @@ async def _state(gateway: Gateway) -> str:
 
     def encoded() -> str:
         state = WorkerState(
-            calls, tuple(gateway.health.standings()), gateway.keys.remembered(), gateway.follower.disk_fault()
+            calls,
+            tuple(gateway.health.standings()),
+            gateway.keys.remembered(),
+            gateway.follower.disk_fault(),
+            {_clean(name): amount for name, amount in gateway.quotas.reserved().items()},
         )
         return msgspec.json.encode(state).decode()
 
@@ -155,6 +163,10 @@ class WorkerStates:
             self.disk_fault = next((state.disk_fault for state in states if state.disk_fault), "")
             self._health.take(state.standings for state in states)
             self._show_keys(states)
+            reserved: Counter[str] = Counter()
+            for state in states:
+                reserved.update(state.reserved)
+            self._gateway.quotas.reserved_by_workers = reserved
             self._refreshed_at = monotonic()
         finally:
             self._refreshing = None

@@ -58,7 +58,7 @@ async def show(request: web.Request) -> web.Response:
     elif role != "admin" and wanted not in _mine(gateway, identity):
         return json_error(403, "bucket: access denied: only an admin may see what others are charged to")
     else:
-        await gateway.keeper.look()
+        await _look(gateway)
         try:
             levels = [gateway.quotas.level(wanted)]
         except UnknownBucket:
@@ -167,9 +167,14 @@ async def levels_of(gateway: Gateway, identity: Identity, *, everybody: bool) ->
 
     The emptiest bucket is first.
     """
-    await gateway.keeper.look()
+    await _look(gateway)
     # in a thread, because many buckets would block the event loop for too long
     return await asyncio.to_thread(_all_levels, gateway, identity, everybody=everybody)
+
+
+async def _look(gateway: Gateway) -> None:
+    """Update what other gateways and the workers of this one know of the balances."""
+    await asyncio.gather(gateway.keeper.look(), gateway.refresh())
 
 
 def _all_levels(gateway: Gateway, identity: Identity, *, everybody: bool) -> Sequence[Level]:

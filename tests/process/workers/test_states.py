@@ -19,13 +19,17 @@ from gateway.process.workers.states import STATE, WorkerStates, answers
 from gateway.testkit import scenarios
 from gateway.upstream.health.circuits import Failure, Health, Standing
 from gateway.upstream.health.merged import MergedHealth, merged
-from tests.helpers.gateway import HAIKU, bedrock, gate
+from tests.helpers.gateway import CAP, EVERYTHING, HAIKU, bedrock, gate
 from tests.helpers.hostile_http import CHAT
 from tests.helpers.waiting import eventually
 from tests.store.test_journal import room
 
 NOWHERE = "http://127.0.0.1:9"
-LONG_RESTS = {"resilience": {"circuit_breaker": {"open_seconds": 300}}}
+MORE = {
+    "resilience": {"circuit_breaker": {"open_seconds": 300}},
+    "quotas": {"all": {"capacity": "$10.00", "rate": "$0.00/day"}},
+}
+GRANTS = [*EVERYTHING, {"src": ["*"], "app": {CAP: [{"quotas": [{"bucket": "all"}]}]}}]
 
 
 class Workers:
@@ -63,7 +67,9 @@ async def three(tmp_path, bedrock_sim, monkeypatch):
         for name in ("keeper", "one", "two"):
             folder = tmp_path / name
             folder.mkdir()
-            gates.append(await stack.enter_async_context(gate(folder, providers(bedrock_sim), more=LONG_RESTS)))
+            gates.append(
+                await stack.enter_async_context(gate(folder, providers(bedrock_sim), grants=GRANTS, more=MORE))
+            )
         keeper, *workers = gates
         gateway, asking, slots = keeper.running.gateway, Workers(*workers), Slots.create(2)
         stack.callback(slots.close)
@@ -153,6 +159,24 @@ async def test_the_metrics_are_those_of_all(three):
         f'irisgate_requests_total{{api="openai_chat",model="{HAIKU}",outcome="ok",provider="b",status="2xx"}} 2.0'
     ]
     assert "irisgate_workers 2.0" in text
+
+
+async def test_reservations_of_workers_are_shown_with_the_quota(three, bedrock_sim):
+    """Check the sum of what the calls in flight of two workers have reserved."""
+    held = scenarios.Gate()
+    bedrock_sim.default = scenarios.replace(scenarios.NAMED["text"], gate=held)
+    keeper, workers = three.keeper, three.workers
+    calls = [asyncio.create_task(worker.post("/v1/chat/completions", {**CHAT, "stream": True})) for worker in workers]
+    await eventually(lambda: all(worker.running.gateway.quotas.reserved() for worker in workers))
+    reserved = sum(worker.running.gateway.quotas.reserved()["all"] for worker in workers)
+    for path in ("/api/quotas", "/api/quotas?bucket=all"):
+        (bucket,) = (await (await keeper.get(path)).json())["quotas"]
+        assert bucket["reserved_usd"] == reserved / 1e9
+    held.let_pass(1000)
+    await asyncio.gather(*calls)
+    await eventually(lambda: not any(worker.running.gateway.quotas.reserved() for worker in workers))
+    (bucket,) = (await (await keeper.get("/api/quotas")).json())["quotas"]
+    assert bucket["reserved_usd"] == 0
 
 
 async def test_a_silent_worker_is_left_out_and_counted(three):

@@ -223,6 +223,11 @@ class Leases:
                 self._soon(key)
                 self.recall_workers(key)
 
+    def give_back(self) -> None:
+        """Give back what no call needs of all slices, now and after each later call."""
+        self._slices.is_leaving = True
+        self.recalled(None)
+
     def refilled(self, bucket: Bucket | None) -> None:
         """Let calls ask the quota bank again for a bucket. The bucket was refilled, or other processes have given back
         parts of it.

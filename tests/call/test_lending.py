@@ -225,6 +225,17 @@ async def test_a_gateway_that_goes_on_lends_from_the_last_balance(two):
     assert await race([gateway, gateway], [10] * 20) == 90
 
 
+async def test_a_worker_of_a_replaced_gateway_keeps_nothing_for_later_calls(two):
+    gateway, _ = two
+    worker = gateway.workers["1"]
+    held = await worker.reserve(10)
+    assert gateway.quotas.sliced("all").leased > 10
+    worker.leases.give_back()
+    await eventually(lambda: gateway.quotas.sliced("all").leased == 10)
+    worker.quotas.charge(held, (), Settlement())
+    await eventually(lambda: gateway.quotas.sliced("all").leased == 0)
+
+
 async def test_slices_of_money_end_with_the_leases_of_the_keeper(two):
     gateway, _ = two
     worker = gateway.workers["1"]

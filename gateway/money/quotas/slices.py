@@ -71,6 +71,10 @@ class Slices:
     """True while the bank cannot be reached and calls may use the last known balances."""
     limits_go_on: bool = False
     """True while the bank cannot be reached and calls may use the last known balances of rate limits."""
+    is_leaving: bool = False
+    """True in a worker whose gateway has been replaced. The worker keeps nothing for later calls, because the new
+    process cannot ask it to give amounts back.
+    """
     since: float = 0.0
     """Unix time in seconds at which the present quotas were loaded."""
     low: Callable[[Bucket], None] = field(default=lambda _bucket: None)
@@ -95,7 +99,7 @@ class Slices:
         """
         now, free = self.clock(), bucket.free
         is_idle = not wants and now - bucket.used_at >= IDLE_SECONDS
-        if is_idle or (not wants and bucket.scarce_until > now):
+        if is_idle or (not wants and bucket.is_scarce):
             # given back before the bank knows it, so that no call begins with it meanwhile
             bucket.granted -= max(0, free)
             ahead = 0
@@ -115,10 +119,10 @@ class Slices:
 
     def _ahead(self, bucket: SlicedBucket, free: int, wants: Sequence[Want], now: float) -> int:
         largest = max((want.amount for want in wants), default=0)
-        if bucket.scarce_until > now or bucket.rule.notify:
+        if bucket.is_scarce or bucket.rule.notify:
             return 0
         if not bucket.size:
-            bucket.size = FIRST_CALLS * max(1, largest)
+            bucket.size = FIRST_CALLS * largest
         elif now - bucket.granted_at < QUICK_SECONDS:
             bucket.size = min(2 * bucket.size, bucket.rule.capacity)
         elif now - bucket.granted_at > IDLE_SECONDS:
@@ -135,7 +139,8 @@ class Slices:
             if not bucket.spent:
                 self.active.pop(ask.key, None)
         else:
-            if answer.granted > bucket.granted:
+            if answer.granted >= ask.known + ask.owed + sum(need.amount for need in ask.needs) + ask.ahead > ask.known:
+                # only a slice that was as large as requested can have been too small
                 bucket.granted_at = now
             bucket.granted = answer.granted
             self.active[ask.key] = bucket
@@ -217,13 +222,17 @@ class SlicedBucket(LiveBucket):
     @property
     def is_low(self) -> bool:
         """Whether the gateway should ask for a larger part of the bucket's balance before a call needs it."""
-        is_scarce = self.slices.clock() < self.scarce_until
-        return 2 * self.free < self.size and not is_scarce and not self.rule.notify
+        return 2 * self.free < self.size and not self.is_scarce and not self.rule.notify
+
+    @property
+    def is_scarce(self) -> bool:
+        """Whether this gateway requests only what waiting calls need, and gives back all else."""
+        return self.slices.is_leaving or self.slices.clock() < self.scarce_until
 
     @property
     def is_wanted(self) -> bool:
         """Whether this gateway has a free amount that another gateway may need."""
-        return self.free > 0 and self.slices.clock() < self.scarce_until
+        return self.free > 0 and self.is_scarce
 
     @property
     def can_ask(self) -> bool:

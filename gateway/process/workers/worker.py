@@ -25,6 +25,7 @@ from aiohttp import web
 from gateway.access.identity.modes import Modes
 from gateway.call.call_routes import CALL_ROUTES
 from gateway.call.context import GATEWAY
+from gateway.call.leases import Leases
 from gateway.config import load as config_load
 from gateway.config.findings import ConfigError
 from gateway.config.model import Config
@@ -119,15 +120,21 @@ class Worker:
             case Question(number, name):
                 self._begin(self._answer(number, name))
             case Leave():
+                self._leases.give_back()
                 self.leave.set()
             case Drain() | Hurry():
                 self.stop.set()
                 if isinstance(message, Hurry):
                     self.hurry.set()
 
-    def _of_bucket(self, message: Recall | Free) -> None:
+    @property
+    def _leases(self) -> Leases:
         leases = self._gateway.keeper.leases
         assert leases is not None, "the quotas of a worker are slices"
+        return leases
+
+    def _of_bucket(self, message: Recall | Free) -> None:
+        leases = self._leases
         if isinstance(message, Recall):
             leases.recalled(message.bucket, is_awaited=True)
         else:

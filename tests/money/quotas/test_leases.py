@@ -262,6 +262,17 @@ def test_a_bank_with_50_left_grants(needs, granted, is_refused):
     assert (lease.granted, refused) == (granted, is_refused)
 
 
+def test_a_slice_that_the_bank_could_not_fill_is_not_asked_for_twice_as_large(gateway):
+    gateway.now = 100.0
+    gateway.begin(10)
+    gateway.now += 0.5
+    gateway.ask()
+    assert (gateway.bucket.size, gateway.bucket.free) == (80, 65)
+    gateway.now += 0.9
+    gateway.ask()
+    assert gateway.bucket.size == 80
+
+
 def test_a_slice_ahead_is_a_share_of_what_is_left():
     ask = Ask(bucket="all", rule=RULE, known=0, spent=0, ahead=1_000)
     lease, _ = answered(ask, LiveBucket(RULE, 100, 0, 0), own=Lease(), elsewhere=20, gateways=4)

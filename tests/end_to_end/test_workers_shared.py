@@ -167,6 +167,7 @@ async def test_a_restart_of_the_database_under_load_loses_no_call(tmp_path, conf
         async def client(gateway):
             while not is_over.is_set():
                 outcomes.append(await call(gateway))
+                await asyncio.sleep(0.05)
 
         async def come(*wanted):
             """Wait until calls have had each of these outcomes."""

@@ -262,7 +262,7 @@ def test_a_bank_with_50_left_grants(needs, granted, is_refused):
     assert (lease.granted, refused) == (granted, is_refused)
 
 
-def test_a_slice_that_the_bank_could_not_fill_is_not_asked_for_twice_as_large(gateway):
+def test_a_slice_that_the_bank_could_not_fill_does_not_grow(gateway):
     gateway.now = 100.0
     gateway.begin(10)
     gateway.now += 0.5

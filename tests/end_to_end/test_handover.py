@@ -35,7 +35,6 @@ async def second_sim():
 async def held_stream(gateway, simulated, **more):
     """Begin a stream that stops after its first bytes. Yield the reply, and the simulated provider's `Gate`,
     which lets the stream continue. `more` are further members of the request.
-
     """
     gate = scenarios.Gate()
     simulated.script(scenarios.replace(scenarios.NAMED["text"], gate=gate))

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 from typing import Final, NoReturn, TypeVar
 
 import msgspec
@@ -29,6 +30,8 @@ from gateway.money.quotas.leases import Answer, Ask
 from gateway.process.handover.wire import LENGTH, Broken, size_of
 from gateway.store.captured import CapturedBodies
 
+SENT_SECONDS: Final = 5.0
+"""Maximum number of seconds that a worker, when it ends, waits until the keeper has read everything."""
 MAX_UNSENT: Final = 32 * 1024 * 1024
 """Maximum number of bytes that may wait to be sent. While more bytes wait, bodies of calls are not sent but dropped."""
 
@@ -273,3 +276,10 @@ class Channel:
 
     def close(self) -> None:
         self._writer.close()
+
+    async def sent(self) -> None:
+        """Close the connection when everything is sent, at the latest after `SENT_SECONDS`."""
+        self.close()
+        with suppress(OSError):
+            async with asyncio.timeout(SENT_SECONDS):
+                await self._writer.wait_closed()

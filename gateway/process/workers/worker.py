@@ -252,8 +252,9 @@ async def _serve(
                 await stopped(sites, runner)
                 await drained(gateway.open_calls, worker.hurry, config.server.drain_seconds)
             finally:
-                channel.send(Ended(await metrics_of(gateway)))
                 await runner.cleanup()
+                channel.send(Ended(await metrics_of(gateway)))
+                await channel.sent()
 
 
 def _calls(app: web.Application, state: Path) -> Calls:

@@ -73,7 +73,7 @@ Planned = Annotated[Any, PLANNED]
 
 @cache
 def keys(section: type[BaseModel]) -> Mapping[str, FieldInfo]:
-    """Return the fields of a section by their keys in the document."""
+    """Return a mapping from each key of a section in the document to its field."""
     return {key: section.model_fields[name] for key, name in fields_by_key(section).items()}
 
 

@@ -43,7 +43,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
         )
 
     def as_dict(self) -> dict[str, int]:
-        """Return the numbers by kind."""
+        """Return a dict from each kind of token, such as `input`, to its number."""
         return {name: getattr(self, name) for name in USAGE_KINDS}
 
 

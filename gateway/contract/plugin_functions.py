@@ -10,7 +10,7 @@ from typing import Any
 
 
 def arguments_of(protocol: type) -> Mapping[str, tuple[str, ...]]:
-    """Return the arguments of each method of a protocol, by the method's name."""
+    """Return a mapping from the name of each method of a protocol to the names of its arguments."""
     return {
         name: tuple(inspect.signature(method).parameters)[1:]
         for name, method in members_of(protocol).items()

@@ -39,7 +39,10 @@ def flag_hooks(plugin: str, module: Any, members: Mapping[str, Any]) -> Mapping[
 
 
 def translator_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
-    """Return the hooks of a translator by name: `open`, and the methods of the translations that it opens."""
+    """Return the hooks of a translator: `open`, and the methods of the translations that it opens.
+
+    The keys are the names of the hooks.
+    """
     home = package(getattr(module, "__name__", None))
     return {"open": Hook(plugin, "open", home, module.open)} | {
         name: Hook(plugin, name, home) for name in _OF_TRANSLATORS
@@ -47,7 +50,7 @@ def translator_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
 
 
 def observer_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
-    """Return the hooks of an observer by name. The hook `seen_event` is optional."""
+    """Return the hooks of an observer. The keys are their names. The hook `seen_event` is optional."""
     home = package(getattr(module, "__name__", None))
     functions = {name: getattr(module, name, None) for name in ("seen", "seen_event")}
     hooks = {name: Hook(plugin, name, home, function) for name, function in functions.items() if function is not None}
@@ -57,7 +60,10 @@ def observer_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
 
 
 def filter_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
-    """Return the hooks of a filter by name: `filter.open`, and the methods of the objects that it opens."""
+    """Return the hooks of a filter: `filter.open`, and the methods of the objects that the filter opens.
+
+    The keys are the names of the hooks.
+    """
     home = package(getattr(module, "__name__", None))
     return {name: Hook(plugin, name, home) for name in _OF_FILTERS} | {
         "filter.open": Hook(plugin, "filter.open", home, module.open)

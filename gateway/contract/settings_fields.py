@@ -10,7 +10,10 @@ from pydantic.fields import FieldInfo
 
 
 def fields_by_key(model: type[BaseModel]) -> Mapping[str, str]:
-    """Return the names of all fields by their keys in the configuration. A field with aliases has several keys."""
+    """Return a mapping from each key in the configuration to the name of its field.
+
+    A field with aliases has several keys.
+    """
     return {key: name for name, info in model.model_fields.items() for key in _keys(name, info, model.model_config)}
 
 

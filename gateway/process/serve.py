@@ -183,7 +183,10 @@ def _require_unlocked(state: Path) -> None:
 
 
 async def _prepare(sites: WorkerSites) -> None:
-    """Start the workers, which load their code before this process takes over. Raises `CannotStart`."""
+    """Start the workers, which load their code before this process takes over.
+
+    Raises `CannotStart` if a worker cannot be started.
+    """
     try:
         await sites.workers.prepare()
     except CannotStartWorkers as error:

@@ -94,7 +94,10 @@ class SharedConfig:
         self._wake.set()
 
     async def begin(self) -> None:
-        """Use the newest version. Call this before the gateway opens its listeners. Raises `StoreFailed`."""
+        """Use the newest version. Call this before the gateway opens its listeners.
+
+        Raises `StoreFailed` if the database cannot be reached.
+        """
         newest = await self._versions.newest()
         if newest is not None and newest.text != self._file.text and newest.number != self._known.number:
             await self._take(newest)

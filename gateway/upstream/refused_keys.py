@@ -41,7 +41,10 @@ class RefusedKeys(msgspec.Struct):
         return [name for name, of in self._refused.get(provider.id, {}).items() if of.as_written == provider.as_written]
 
     def remembered(self) -> dict[str, list[str]]:
-        """Return the names of the refused keys by provider, for the process that replaces this one."""
+        """Return the names of the refused keys of each provider, for the process that replaces this one.
+
+        The keys of the dict are the ids of the providers.
+        """
         return {id_: [*refused] for id_, refused in self._refused.items()}
 
     def __contains__(self, provider: object) -> bool:

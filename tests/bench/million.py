@@ -202,7 +202,9 @@ async def timed(gw, path, rounds):
 
 
 async def measured(folder, *, calls=CALLS, rounds=ROUNDS):
-    """Return the seconds of building (0 if the store existed), and the times of each answer by name."""
+    """Return the seconds of building (0 if the store existed), and a dict from the label of each answer to
+    its times.
+    """
     path = folder / DATABASE
     built = 0 if path.exists() else build(path, calls)
     after = await cursors(path)

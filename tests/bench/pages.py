@@ -223,7 +223,7 @@ def collecting_as_served():
 
 
 async def measured(folder, *, calls=million.CALLS, rounds=ROUNDS, only=""):
-    """Return the cost of each answer by name. `only` is a part of the names of the answers that are measured."""
+    """Return a dict from the label of each answer to its cost. Only answers whose label contains `only` are measured."""
     store = folder / "state" / million.DATABASE
     if not store.exists():
         million.build(store, calls, days=DAYS, end=time.time() - 60)

@@ -110,7 +110,7 @@ async def cost(url, path, connection, rounds=pages.ROUNDS):
 
 
 async def measured(folder, url, *, calls=million.CALLS, rounds=pages.ROUNDS, only=""):
-    """Return the cost of each answer by name. `only` is a part of the names of the answers that are measured."""
+    """Return a dict from the label of each answer to its cost. Only answers whose label contains `only` are measured."""
     file = folder / "config.hujson"
     file.write_text(json.dumps({**pages.CONFIG, "storage": {"url": url}}))
     storage = load(file).config.storage.postgres

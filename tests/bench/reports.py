@@ -25,7 +25,7 @@ PRESETS = ("7d", "30d", "90d", "12m")
 
 
 def queries(connection, zone, preset):
-    """Return the reports of one range of time by name, as functions."""
+    """Return the reports of one range of time: a dict from a label to a function that makes the report."""
     wanted = preset_range(preset, ZoneInfo(zone), million.END - 10)
     buckets = wanted.buckets()
     everybody, one = Selection(span=wanted.span), Selection(span=wanted.span, user=million.USERS[1])

@@ -1,4 +1,4 @@
-"""The clean-up of a call: every function is called, the last one first, whatever the others raise."""
+"""Tests of the clean-up of a call: every function is called, the last one first, whatever the others raise."""
 
 import asyncio
 

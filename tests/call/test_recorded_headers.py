@@ -1,4 +1,4 @@
-"""Values of recorded headers: joined, cleaned, cut, and without secrets."""
+"""Tests of values of recorded headers: joined, cleaned, cut, and without secrets."""
 
 import pytest
 from hypothesis import given

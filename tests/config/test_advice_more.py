@@ -1,4 +1,6 @@
-"""Warnings about problems that would otherwise appear only with the first call: keys, addresses, sources, quotas."""
+"""Tests of warnings about problems that would otherwise appear only with the first call: keys, addresses, sources,
+quotas.
+"""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The JSON Schema for editors: it is valid, agrees with the loader, and explains every key."""
+"""Tests of the JSON Schema for editors: it is valid, agrees with the loader, and explains every key."""
 
 import json
 

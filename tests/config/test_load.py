@@ -1,4 +1,4 @@
-"""Loading a valid configuration: the settings that result."""
+"""Tests of loading a valid configuration: the settings that result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The storage in PostgreSQL: its URL, its password, its encryption, and the messages about mistakes."""
+"""Tests of the storage in PostgreSQL: its URL, its password, its encryption, and the messages about mistakes."""
 
 import json
 

@@ -50,7 +50,7 @@ def test_a_mistake_is_reported_when_the_plugin_is_loaded(tmp_path, mistake):
 
 
 def call(registry, hook):
-    """Call a hook as the gateway does. Raises `PluginFailed`."""
+    """Call a hook as the gateway does. Raises `PluginFailed` if the hook fails."""
     if hook == "filter.open":
         opening = registry.filters["acme"].hooks[hook]
         asyncio.run(opening.settled(opening.function, None, None, seconds=1))

@@ -1,4 +1,4 @@
-"""Capabilities: the rules in capabilities.json agree with their sources, for every form of a model's id."""
+"""Tests of capabilities: the rules in capabilities.json agree with their sources, for every form of a model's id."""
 
 from __future__ import annotations
 

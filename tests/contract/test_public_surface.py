@@ -1,4 +1,5 @@
-"""The public surface of the plugin contract: its names, fields, signatures and version, as text in a golden file.
+"""Tests of the public surface of the plugin contract: its names, fields, signatures and version, as text in a golden
+file.
 
 `pytest --rewrite-golden` writes the file again. Plugins of other authors may use everything in the file, so its diff
 shows what a new version of the contract adds or breaks. The rules of versions are in `flag.py`, at `API_VERSION`.

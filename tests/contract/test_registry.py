@@ -1,4 +1,4 @@
-"""Plugins are found by name, checked when loaded, and completed with the default members."""
+"""Tests that plugins are found by name, checked when loaded, and completed with the default members."""
 
 import types
 

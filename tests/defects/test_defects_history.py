@@ -51,7 +51,7 @@ def _control(ttl):
 
 
 def marks(sent):
-    """Return the lifetimes of the cache marks in a request to the provider, by their places."""
+    """Return a dict from the place of each cache mark in a request to the provider to the mark's lifetime."""
     places = {} if sent.tools["look"].mark is None else {"tools": sent.tools["look"].mark}
     system = [ttl for kind, ttl in system_of(sent.body) if kind == "mark"]
     places |= {"system": system[0]} if system else {}

@@ -29,7 +29,7 @@ def helm():
 
 @pytest.fixture
 def rendered(helm, tmp_path):
-    """Return a function that renders the chart and returns its objects by kind."""
+    """Return a function that renders the chart, and returns a dict from each `kind` to the object of this kind."""
 
     def render(name):
         path = tmp_path / "rendered.yaml"

@@ -51,9 +51,7 @@ def _clear_caches():
 
 
 async def counted():
-    """Return two kinds of counts: objects, by their type, and entries of tables, by the attributes that hold the
-    tables.
-    """
+    """Return a `Counter` of the objects of each type, and of the entries of each attribute that holds a table."""
     await _remove_cancelled_timers()
     _clear_caches()
     gc.collect()

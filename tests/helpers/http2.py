@@ -119,7 +119,7 @@ class Http2Client:
         return [dict(event.headers)[":status"] for event in self.of(number, InformationalResponseReceived)]
 
     async def reply(self, number):
-        """Return the status, the headers and the body of a reply. Raises `Reset`."""
+        """Return the status, the headers and the body of a reply. Raises `Reset` if the reply is not complete."""
 
         def ended():
             return self.of(number, (StreamEnded, StreamReset)) or self.events[-1:] == [None]

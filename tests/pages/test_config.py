@@ -1,4 +1,4 @@
-"""`deploy/config.md` compared with the schema: the page is its generator's output, and no key is missing."""
+"""Tests of `deploy/config.md` compared with the schema: the page is its generator's output, and no key is missing."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The examples in `plugins/guide.md`, run unchanged."""
+"""Tests of the examples in `plugins/guide.md`, run unchanged."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The README compared with the code: its configurations load and serve, and its outputs are the real ones."""
+"""Tests of the README compared with the code: its configurations load and serve, and its outputs are the real ones."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The reference for authors of plugins: it is up to date, and has every public name."""
+"""Tests of the reference for authors of plugins: it is up to date, and has every public name."""
 
 import builtins
 import re

@@ -1,4 +1,4 @@
-"""Broken streams and broken response headers, read by the clients' own libraries through a real gateway."""
+"""Tests of broken streams and broken response headers, read by the clients' own libraries through a real gateway."""
 
 import asyncio
 import json

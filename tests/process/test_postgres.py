@@ -1,4 +1,6 @@
-"""The commands of operators for a store in PostgreSQL: `doctor`, `backup` and `restore`; and the store's settings."""
+"""Tests of the commands of operators for a store in PostgreSQL: `doctor`, `backup` and `restore`; and the store's
+settings.
+"""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The gateway in one process: stopping with calls in flight, and what is left afterwards."""
+"""Tests of the gateway in one process: stopping with calls in flight, and what is left afterwards."""
 
 import asyncio
 import gc

@@ -1,4 +1,6 @@
-"""Two gateways keep their configuration files the same, through versions that stand for those in the database."""
+"""Tests that two gateways keep their configuration files the same, through versions that stand for those in the
+database.
+"""
 
 import asyncio
 from contextlib import suppress

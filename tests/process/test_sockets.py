@@ -1,4 +1,4 @@
-"""Listening sockets: their names, and the files of unix sockets, which may belong to another process."""
+"""Tests of listening sockets: their names, and the files of unix sockets, which may belong to another process."""
 
 import os
 import socket

@@ -1,4 +1,6 @@
-"""Socket activation and notifications, by a parent that passes descriptors and reads datagrams as systemd does."""
+"""Tests of socket activation and notifications, by a parent that passes descriptors and reads datagrams as systemd
+does.
+"""
 
 import asyncio
 import json

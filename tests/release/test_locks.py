@@ -1,4 +1,6 @@
-"""The lock files have the exact versions of all packages in the development environments, and name no registry."""
+"""Tests that the lock files have the exact versions of all packages in the development environments, and name no
+registry.
+"""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""The release as operators install it: a wheel in a new environment, outside the checkout.
+"""Tests of the release as operators install it: a wheel in a new environment, outside the checkout.
 
 All other tests run on the sources, so they do not notice a file that is missing in the wheel. The environment's other
 packages come from the registry, in the versions of the lock file.

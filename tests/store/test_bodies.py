@@ -1,4 +1,4 @@
-"""The file of bodies: written after the call, private, limited in size, and cleared of old bodies."""
+"""Tests of the file of bodies: written after the call, private, limited in size, and cleared of old bodies."""
 
 import asyncio
 import sqlite3

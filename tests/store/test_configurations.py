@@ -1,4 +1,4 @@
-"""The versions of a shared configuration in a real PostgreSQL database."""
+"""Tests of the versions of a shared configuration in a real PostgreSQL database."""
 
 import asyncio
 

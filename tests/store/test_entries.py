@@ -1,4 +1,4 @@
-"""Lines of the journal: what is cut when a line is read."""
+"""Tests of lines of the journal: what is cut when a line is read."""
 
 import pytest
 

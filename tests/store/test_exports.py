@@ -1,4 +1,4 @@
-"""The positions of exports, and the order in which calls are exported, with each store."""
+"""Tests of the positions of exports, and the order in which calls are exported, with each store."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The index of calls and sessions by recorded headers: it finds what reading every call would find."""
+"""Tests of the index of calls and sessions by recorded headers: it finds what reading every call would find."""
 
 import sqlite3
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""Sums by recorded header: each report about a header equals the report of a store that has only these calls."""
+"""Tests of sums by recorded header: each report about a header equals the report of a store that has only these calls."""
 
 from contextlib import closing
 from dataclasses import replace

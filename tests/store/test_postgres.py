@@ -1,4 +1,4 @@
-"""The PostgreSQL store with a real server: start, locks, months, and a server that stops, hangs or crashes."""
+"""Tests of the PostgreSQL store with a real server: start, locks, months, and a server that stops, hangs or crashes."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""The bank of leases in a real PostgreSQL, and what several gateways do with one database."""
+"""Tests of the bank of leases in a real PostgreSQL, and what several gateways do with one database."""
 
 import asyncio
 from contextlib import suppress

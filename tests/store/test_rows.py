@@ -1,4 +1,4 @@
-"""Rows of the SQLite store: each row is read as it was written, and every valid record is accepted."""
+"""Tests of rows of the SQLite store: each row is read as it was written, and every valid record is accepted."""
 
 import json
 import sqlite3

@@ -1,4 +1,6 @@
-"""The SQLite store as the gateway uses it: a real file, several threads, and files that cannot be read or written."""
+"""Tests of the SQLite store as the gateway uses it: a real file, several threads, and files that cannot be read or
+written.
+"""
 
 import sqlite3
 import stat

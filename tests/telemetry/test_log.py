@@ -1,4 +1,4 @@
-"""Logs: one JSON object on each line, no secrets, and a blocked output that delays no call."""
+"""Tests of logs: one JSON object on each line, no secrets, and a blocked output that delays no call."""
 
 import io
 import json

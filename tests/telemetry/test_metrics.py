@@ -1,4 +1,4 @@
-"""Metrics: what a call counts, limited labels, and names that follow Prometheus' rules."""
+"""Tests of metrics: what a call counts, limited labels, and names that follow Prometheus' rules."""
 
 import shutil
 import subprocess

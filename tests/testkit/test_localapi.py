@@ -1,4 +1,4 @@
-"""The simulated tailscaled: answers and refusals of the real tailscaled, over a socket."""
+"""Tests of the simulated tailscaled: answers and refusals of the real tailscaled, over a socket."""
 
 import asyncio
 import json

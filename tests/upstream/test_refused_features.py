@@ -1,4 +1,4 @@
-"""Refused features are remembered by provider and model, for a limited time and in a limited number."""
+"""Tests that refused features are remembered by provider and model, for a limited time and in a limited number."""
 
 from gateway.upstream.refused_features import KEPT, MAX_MODELS, RefusedFeatures
 

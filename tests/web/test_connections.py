@@ -1,4 +1,4 @@
-"""Slow, silent and surplus connections are closed while other calls are served."""
+"""Tests that slow, silent and surplus connections are closed while other calls are served."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The health of providers for people: words, the table of `irisgate providers`, the API, the page and /readyz."""
+"""Tests of the health of providers for people: words, the table of `irisgate providers`, the API, the page and /readyz."""
 
 from __future__ import annotations
 

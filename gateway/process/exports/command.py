@@ -60,7 +60,7 @@ class Source(NamedTuple):
 def catch_up(config: Config, state: Path, log: Logger) -> list[str]:
     """Export all calls that the exporters of a configuration have not exported yet. Return a line for each exporter.
 
-    Raises `NotExported`.
+    Raises `NotExported` if an export fails.
     """
     if not config.exporters:
         raise NotExported('the configuration has no exporter; write one, such as "exporters": {"folder": {"path": …}}')
@@ -68,9 +68,9 @@ def catch_up(config: Config, state: Path, log: Logger) -> list[str]:
 
 
 def export_range(config: Config, state: Path, log: Logger, wanted: Range) -> list[str]:
-    """Export the calls of a range of days to files. Return a line about them. Raises `NotExported`.
+    """Export the calls of a range of days to files. Return a line about them.
 
-    The positions of exporters are not changed.
+    The positions of exporters are not changed. Raises `NotExported` if the export fails.
     """
     if wanted.format == "parquet":
         if find_spec("pyarrow") is None:

@@ -29,7 +29,10 @@ class FolderTarget:
         self._is_clean = False
 
     async def put(self, name: str, data: bytes, *, again: bool) -> None:
-        """Write a file. With `again`, leave a complete file of this name as it is. Raises `ExportFailed`."""
+        """Write a file. With `again`, leave a complete file of this name as it is.
+
+        Raises `ExportFailed` if the file cannot be written.
+        """
         await asyncio.to_thread(self.write, name, data, again=again)
 
     async def close(self) -> None:

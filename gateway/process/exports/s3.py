@@ -77,7 +77,10 @@ class S3Target:
             self._access = AwsAccess(_settings(bucket), self._clock, self._threads, lambda _: None)
 
     async def put(self, name: str, data: bytes, *, again: bool) -> None:
-        """Write an object. With `again`, leave an object of this name as it is. Raises `ExportFailed`."""
+        """Write an object. With `again`, leave an object of this name as it is.
+
+        Raises `ExportFailed` if the object cannot be written.
+        """
         reply = await self._put(name, data, {"if-none-match": "*"} if again else {})
         if again and reply.status == _NOT_IMPLEMENTED:
             reply = await self._put(name, data, {})

@@ -76,7 +76,7 @@ class WorkerSites(Sites):
         )
 
     async def start(self, runner: web.AppRunner, connections: Connections, configured: Configured) -> None:
-        """Start the workers, which accept the connections. Raises `CannotStartWorkers`."""
+        """Start the workers, which accept the connections. Raises `CannotStartWorkers` if this fails."""
         _ = connections, configured
         assert self._gateway is not None, "employ was called"
         assert runner.server is not None, "the runner is set up"

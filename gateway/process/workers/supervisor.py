@@ -111,7 +111,7 @@ class Workers:
         return next((worker.slot for worker in self._workers.values() if worker.spool == spool), None)
 
     async def prepare(self) -> None:
-        """Start all workers, and return when they have loaded their code. Raises `CannotStartWorkers`."""
+        """Start all workers, and return when they have loaded their code. Raises `CannotStartWorkers` if this fails."""
         slots = range(self._slots.count)
         for fault in await asyncio.gather(*map(self._load, slots), return_exceptions=True):
             if fault is not None:
@@ -127,7 +127,7 @@ class Workers:
             raise CannotStartWorkers(f"worker {slot}: {message.reason}")
 
     async def start(self, gateway: Gateway, hub: Hub) -> None:
-        """Let the workers accept connections. Raises `CannotStartWorkers`."""
+        """Let the workers accept connections. Raises `CannotStartWorkers` if one of them fails."""
         self._gateway, self._hub = gateway, hub
         self._tasks = [asyncio.create_task(self._keep(worker)) for worker in self._workers.values()]
         await self._all_ready

@@ -180,7 +180,7 @@ class Worker:
 
 
 def _loaded(start: Start, text: str, registry: Registry) -> config_load.Loaded:
-    """Read a text of the configuration. Raises `ConfigError`."""
+    """Read a text of the configuration. Raises `ConfigError` if it is invalid."""
     path = Path(start.path)
     return config_load.loads(text, name=str(path), plugins=registry.known, folder=path.parent)
 

@@ -83,8 +83,9 @@ def _whole(exchange: Exchange) -> Event:
 
 
 def _texts(exchange: Exchange, events: Iterable[Event]) -> dict[tuple[Any, ...], str]:
-    """Return the texts of a reply, by kind and block. Texts that repeat the texts of earlier events are left out.
+    """Return the texts of a reply. The keys are the kind and the block of each text.
 
+    Texts that repeat the texts of earlier events are left out.
     In an unstreamed reply, each text counts as a block of its own. Raises `Exempt` if the plugin has no `places`.
     """
     texts: dict[tuple[Any, ...], str] = {}
@@ -108,7 +109,7 @@ def _placed(exchange: Exchange, event: Event) -> Iterator[tuple[Place, str]]:
 
 
 def _by_kind(texts: Mapping[tuple[Any, ...], str]) -> dict[str, Any]:
-    """Return the texts by kind. The texts of a kind are joined, but tool arguments become a list of JSON values.
+    """Return a dict from each kind to its texts, joined. Tool arguments become a list of JSON values instead.
 
     Empty arguments are left out, because some streams have no event for them.
     """

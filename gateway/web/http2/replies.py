@@ -41,7 +41,7 @@ class ReplyParser:
         self.is_complete = False
 
     def feed(self, data: bytes) -> list[ReplyHead | bytes]:
-        """Return the heads and the pieces of the body that `data` completes. Raises `BadReply`."""
+        """Return the heads and the pieces of the body that `data` completes. Raises `BadReply` for malformed data."""
         self._rest = self._rest + data if self._rest else data
         while self._rest and self._parse():
             pass

@@ -63,7 +63,7 @@ class Counts:
         self._counts |= {name: count for name, count in counts.items() if count and not self.get(name)}
 
     def usage(self, marks: Marks) -> Usage:
-        """Return the counts by kind.
+        """Return the counts as a `Usage`, with a number for each kind of token.
 
         `marks` are the cache marks (`cache_control`, `cachePoint`) of the request. They tell the lifetime of cache
         writes if no lifetime was reported. If the marks have both lifetimes, one hour is assumed, which costs more.

@@ -21,7 +21,7 @@ class NoCompiler(Exception):
 
 
 def compile_programs(folder):
-    """Compile both programs into the folder. Raises `NoCompiler`."""
+    """Compile both programs into the folder. Raises `NoCompiler` if there is no C compiler."""
     compiler = shutil.which("cc")
     if compiler is None:
         raise NoCompiler("there is no C compiler (cc)")

@@ -1,4 +1,4 @@
-"""`irisgate explain`: its output and its exit status."""
+"""Tests of `irisgate explain`: its output and its exit status."""
 
 import json
 

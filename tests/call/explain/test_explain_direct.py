@@ -1,4 +1,4 @@
-"""Explanations of direct requests: who may send them, by which pattern, and which grant is missing."""
+"""Tests of explanations of direct requests: who may send them, by which pattern, and which grant is missing."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""HuJSON: what is accepted, what is refused, and the positions of values."""
+"""Tests of HuJSON: what is accepted, what is refused, and the positions of values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GAPS = st.sampled_from(["", " ", "\n", "\r\n\t", "// é, }\n", "/* [ */", "/* a\
 
 @st.composite
 def documents(draw: st.DrawFn) -> tuple[Any, str]:
-    """Draw a value, and a HuJSON text of this value with comments, blanks and trailing commas."""
+    """Generate a random value, and a HuJSON text of this value with comments, blanks and trailing commas."""
     value = draw(VALUES)
 
     def gap() -> str:

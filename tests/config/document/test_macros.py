@@ -1,4 +1,4 @@
-"""Macros: where they are expanded, and that their values are never shown."""
+"""Tests of macros: where they are expanded, and that their values are never shown."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A file is replaced in one step, or not at all."""
+"""Tests that a file is replaced in one step, or not at all."""
 
 import errno
 import os

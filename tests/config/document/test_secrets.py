@@ -1,4 +1,4 @@
-"""Secrets: where they are read from, and that they are never shown."""
+"""Tests of secrets: where they are read from, and that they are never shown."""
 
 from __future__ import annotations
 

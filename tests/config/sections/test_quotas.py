@@ -1,4 +1,6 @@
-"""Quotas and rate limits in a configuration: the settings that they become, and every message with its position."""
+"""Tests of quotas and rate limits in a configuration: the settings that they become, and every message with its
+position.
+"""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`temp_grants`: both forms of the section become grants, placed after those of `grants`."""
+"""Tests of `temp_grants`: both forms of the section become grants, placed after those of `grants`."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Event-stream messages, compared with botocore's decoder."""
+"""Tests of event-stream messages, compared with botocore's decoder."""
 
 import struct
 from itertools import pairwise

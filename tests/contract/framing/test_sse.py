@@ -1,4 +1,4 @@
-"""Server-sent events: any division into chunks gives the same events, and no byte is lost."""
+"""Tests of server-sent events: any division into chunks gives the same events, and no byte is lost."""
 
 import re
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Server-sent events at the edges of frames: line ends, blanks, byte order marks and the end of the stream.
+"""Tests of server-sent events at the edges of frames: line ends, blanks, byte order marks and the end of the stream.
 
 The results are compared with those of a line reader as the standard describes it (WHATWG HTML, 9.2.6).
 """

@@ -1,4 +1,4 @@
-"""The differences of two price lists, the prices that are probably wrong, and the report about both."""
+"""Tests of the differences of two price lists, the prices that are probably wrong, and the report about both."""
 
 import json
 from decimal import Decimal

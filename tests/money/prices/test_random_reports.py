@@ -274,7 +274,7 @@ def responses_reply(reports, _):
 
 
 def drawn(line, data):
-    """Draw a client, its cache marks and a reply."""
+    """Return a random client, lifetimes of its cache marks, and a random reply."""
     client = data.draw(st.sampled_from(line.clients))
     ttls = data.draw(st.sampled_from([(), ("5m",), ("1h",), ("1h", "5m")]))
     reports, metrics = data.draw(REPORTS[line.provider]), data.draw(METRICS)

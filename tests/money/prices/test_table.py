@@ -1,4 +1,4 @@
-"""Published prices are found for every form of a model's id, and unknown models have no price."""
+"""Tests that published prices are found for every form of a model's id, and that unknown models have no price."""
 
 import json
 from decimal import Decimal

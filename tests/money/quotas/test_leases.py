@@ -1,4 +1,6 @@
-"""Leases: gateways hold parts of a bucket's balance, and together never spend more than a single gateway would."""
+"""Tests of leases: gateways hold parts of a bucket's balance, and together never spend more than a single gateway
+would.
+"""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The arithmetic of buckets: refills, reservations, charges, and how long a refused caller must wait."""
+"""Tests of the arithmetic of buckets: refills, reservations, charges, and how long a refused caller must wait."""
 
 import pytest
 

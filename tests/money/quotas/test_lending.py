@@ -1,4 +1,4 @@
-"""The parts of quota balances that the parent process (the keeper) lends to its workers."""
+"""Tests of the parts of quota balances that the parent process (the keeper) lends to its workers."""
 
 import pytest
 

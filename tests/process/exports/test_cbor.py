@@ -1,4 +1,4 @@
-"""Encoding as CBOR: the examples of RFC 8949, and a library that reads what was encoded."""
+"""Tests of encoding as CBOR: the examples of RFC 8949, and a library that reads what was encoded."""
 
 import pytest
 

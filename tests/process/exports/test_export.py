@@ -1,4 +1,4 @@
-"""Exports that are interrupted, or that two processes run: each call is exported exactly once."""
+"""Tests of exports that are interrupted, or that two processes run: each call is exported exactly once."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The content of exported objects: the form of a record in a golden file, and each format read back."""
+"""Tests of the content of exported objects: the form of a record in a golden file, and each format read back."""
 
 from decimal import Decimal
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Exports while the gateway serves, and the command `irisgate export`."""
+"""Tests of exports while the gateway serves, and the command `irisgate export`."""
 
 import json
 

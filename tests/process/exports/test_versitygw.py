@@ -1,4 +1,5 @@
-"""Exports to Versity S3 Gateway, an S3 server that others wrote. It checks signatures, hashes, conditions and policies.
+"""Tests of exports to Versity S3 Gateway, an S3 server that others wrote. It checks signatures, hashes, conditions and
+policies.
 
 The server stores each object in a file of the same name. The tests read these files.
 """

@@ -1,4 +1,4 @@
-"""OpenAI's rules for Chat Completions: requests of SDKs are accepted, and usual mistakes are refused."""
+"""Tests of OpenAI's rules for Chat Completions: requests of SDKs are accepted, and usual mistakes are refused."""
 
 import pytest
 

@@ -1,4 +1,6 @@
-"""Anthropic's rules, on its own API and on Bedrock: Claude Code's requests are accepted, usual mistakes are refused."""
+"""Tests of Anthropic's rules, on its own API and on Bedrock: Claude Code's requests are accepted, usual mistakes are
+refused.
+"""
 
 import pytest
 

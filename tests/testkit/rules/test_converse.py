@@ -1,4 +1,4 @@
-"""Converse's own rules: real traffic is accepted, and usual mistakes of other gateways are refused."""
+"""Tests of Converse's own rules: real traffic is accepted, and usual mistakes of other gateways are refused."""
 
 import json
 from dataclasses import replace

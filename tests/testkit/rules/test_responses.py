@@ -1,4 +1,4 @@
-"""OpenAI's rules for Responses: requests of SDKs and Codex are accepted, and usual mistakes are refused."""
+"""Tests of OpenAI's rules for Responses: requests of SDKs and Codex are accepted, and usual mistakes are refused."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The configuration over HTTP: shown without keys, and saved completely or not at all."""
+"""Tests of the configuration over HTTP: shown without keys, and saved completely or not at all."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""GET /api/explain and /api/whoami: callers may ask about themselves, administrators also about others."""
+"""Tests of GET /api/explain and /api/whoami: callers may ask about themselves, administrators also about others."""
 
 import asyncio
 import time

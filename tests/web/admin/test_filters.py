@@ -1,4 +1,4 @@
-"""Filters of lists: the parameters that are accepted, and the refusal of others."""
+"""Tests of the parameters that filter lists: valid ones are accepted, and others are refused."""
 
 import pytest
 

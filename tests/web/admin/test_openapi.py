@@ -1,4 +1,6 @@
-"""The description of the HTTP API: it is complete, and Schemathesis finds no difference from a running gateway."""
+"""Tests of the description of the HTTP API: it is complete, and Schemathesis finds no difference from a running
+gateway.
+"""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""GET /aperture/pricing, and the prices in /v1/models: for granted models only, exact, and only if known."""
+"""Tests of GET /aperture/pricing, and the prices in /v1/models: for granted models only, exact, and only if known."""
 
 from decimal import Decimal
 

@@ -1,4 +1,6 @@
-"""GET /api/quotas and POST /api/quotas/refill: what each role sees and may do, and the errors for wrong bodies."""
+"""Tests of GET /api/quotas and POST /api/quotas/refill: what each role sees and may do, and the errors for wrong
+bodies.
+"""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A hundred changes of the configuration under constant load. A third of the changes is invalid."""
+"""Tests of a hundred changes of the configuration under constant load. A third of the changes is invalid."""
 
 import asyncio
 import json

@@ -1,4 +1,6 @@
-"""GET /api/usage and GET /api/calls/{id}: who sees which calls, the errors for wrong queries, and both formats."""
+"""Tests of GET /api/usage and GET /api/calls/{id}: who sees which calls, the errors for wrong queries, and both
+formats.
+"""
 
 import csv
 import io

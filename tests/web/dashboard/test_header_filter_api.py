@@ -1,4 +1,4 @@
-"""The filter by a recorded header in the lists of the API: what it finds, and who may use it."""
+"""Tests of the filter by a recorded header in the lists of the API: what it finds, and who may use it."""
 
 from urllib.parse import quote
 

@@ -1,4 +1,4 @@
-"""The filter by a recorded header on the pages, in their files and in /api/reports: figures, chips, rights."""
+"""Tests of the filter by a recorded header on the pages, in their files and in /api/reports: figures, chips, rights."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""GET /api/reports/...: the figures of the pages as JSON, whose calls they have, and wrong queries."""
+"""Tests of GET /api/reports/...: the figures of the pages as JSON, whose calls they have, and wrong queries."""
 
 import pytest
 

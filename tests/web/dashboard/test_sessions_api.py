@@ -1,4 +1,4 @@
-"""GET /api/sessions and the other lists of sessions and calls: who sees which rows, and their form."""
+"""Tests of GET /api/sessions and the other lists of sessions and calls: who sees which rows, and their form."""
 
 import pytest
 

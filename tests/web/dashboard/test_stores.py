@@ -1,4 +1,4 @@
-"""Every page and list shows the same with a store in PostgreSQL as with one in SQLite."""
+"""Tests that every page and list shows the same with a store in PostgreSQL as with one in SQLite."""
 
 import re
 from random import Random

@@ -1,4 +1,4 @@
-"""Numbers and times in the form that people read, and the plain values from which pages are made."""
+"""Tests of numbers and times in the form that people read, and the plain values from which pages are made."""
 
 import shlex
 from zoneinfo import ZoneInfo

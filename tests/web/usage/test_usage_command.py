@@ -1,4 +1,4 @@
-"""`irisgate usage`: the table, the source of its data, and the error line if there is no answer."""
+"""Tests of `irisgate usage`: the table, the source of its data, and the error line if there is no answer."""
 
 import asyncio
 import json

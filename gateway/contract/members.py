@@ -142,7 +142,7 @@ class Members(Mapping[str, bytes]):
     def replaced(self, name: str, value: bytes) -> Members:
         """Return a copy with another value for an existing key. `value` must be JSON, but this is not checked.
 
-        In `Members.shortened`, the new value is not shortened.
+        The new value is complete in the copy's `shortened`, the body without the inner parts of its long strings.
         """
         _, start, end = self._spans[name]
         growth = len(value) - (end - start)

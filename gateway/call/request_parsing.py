@@ -13,7 +13,7 @@ from aiohttp import web
 
 from gateway.contract.flag import ClientRequest, HttpRequest, Route
 from gateway.contract.http_headers import joined_headers
-from gateway.contract.long_strings import shortened
+from gateway.contract.long_strings import text_size
 from gateway.contract.registry import Plugin
 from gateway.upstream.process_pool import NO_DROP, ProcessPool
 
@@ -46,15 +46,9 @@ async def parse_request(pool: ProcessPool, flag: Plugin, message: HttpRequest) -
     Raises `Refused` if the request is wrong, and `PluginFailed` if the plugin of the API fails.
     """
     body = message.body
-    if len(body) < PARSED_ELSEWHERE or _text_bytes(body) < PARSED_ELSEWHERE:
+    if len(body) < PARSED_ELSEWHERE or text_size(body) < PARSED_ELSEWHERE:
         return flag.parse(message)
     return await pool.run(len(body), NO_DROP, _parse, flag.parse, replace(message, body=b""), body)
-
-
-def _text_bytes(body: bytes) -> int:
-    """Return the size in bytes of a body without its long strings."""
-    short = shortened(body)
-    return len(body if short is None else short.text)
 
 
 def _parse(parse: Callable[[HttpRequest], ClientRequest], message: HttpRequest, body: bytes) -> ClientRequest:

@@ -11,8 +11,12 @@ Searching or decoding the shortened text is fast, however large the media in a b
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+import msgspec
+
+_ANY: Final = msgspec.json.Decoder(msgspec.Raw)
 MIN_RUN: Final = 64 * 1024
 """Minimum size in bytes of a run that is shortened."""
 KEPT: Final = 1024
@@ -38,13 +42,17 @@ class Shortened(NamedTuple):
         """Return the offset in the shortened text of a byte that was not cut out. `offset` is in the whole text."""
         return offset - sum([cut.shortening for cut in self.cuts if cut.start < offset])
 
-    def whole_place(self, offset: int) -> int:
-        """Return the offset in the whole text of a byte that was not cut out. `offset` is in the shortened text."""
-        for cut in self.cuts:
-            if cut.start > offset:
-                break
-            offset += cut.shortening
-        return offset
+    def whole_places(self, offsets: Iterable[int]) -> Iterator[int]:
+        """Yield the offsets in the whole text of bytes that were not cut out. `offsets` are ascending offsets in the
+        shortened text.
+        """
+        cuts = iter(self.cuts)
+        cut, left_out = next(cuts, None), 0
+        for offset in offsets:
+            while cut is not None and cut.start <= offset + left_out:
+                left_out += cut.shortening
+                cut = next(cuts, None)
+            yield offset + left_out
 
     def replaced(self, start: int, end: int, value: bytes) -> Shortened:
         """Return the shortened text after a replacement in the whole text, between the offsets `start` and `end`.
@@ -88,6 +96,21 @@ def shortened(text: bytes) -> Shortened | None:
         pieces += [text[kept_from:cut_from], marker]
         kept_from = cut_to
     return Shortened(b"".join([*pieces, text[kept_from:]]), tuple(cuts)) if cuts else None
+
+
+def text_size(body: bytes) -> int:
+    """Return the size in bytes of a JSON body without its long strings.
+
+    A body whose long runs are outside of strings, such as a list of many numbers, counts in full.
+    """
+    short = shortened(body)
+    if short is None:
+        return len(body)
+    try:
+        _ANY.decode(short.text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return len(body)
+    return len(short.text)
 
 
 def _found(text: bytes, sign: bytes, start: int) -> int:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from gateway.contract import long_strings
 from gateway.contract.errors import Refused
-from gateway.contract.long_strings import KEPT, MIN_RUN, shortened
+from gateway.contract.long_strings import KEPT, MIN_RUN, shortened, text_size
 from gateway.contract.members import Members
+from tests.helpers.cpu_time import cpu_units
 
 MANY_CUTS = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 texts = st.text() | st.integers(0, 60).map(lambda size: "A" * size) | st.integers(0, 60).map(lambda size: "é\\" * size)
@@ -63,8 +64,9 @@ def test_every_byte_that_is_kept_has_one_place_in_both_texts(short_runs, body):
     if (short := shortened(text)) is None:
         return
     cut = {at for start, end in runs(text) for at in range(start + 4, end - 4)}
-    for at in set(range(len(text) + 1)) - cut:
-        assert short.whole_place(short.place(at)) == at
+    kept = sorted(set(range(len(text) + 1)) - cut)
+    assert list(short.whole_places(map(short.place, kept))) == kept
+    for at in kept:
         assert text[at : at + 1] == short.text[short.place(at) : short.place(at) + 1]
 
 
@@ -93,6 +95,22 @@ def test_a_string_is_shortened_in_the_same_way_wherever_it_begins(before):
     filler = b'"%b"' % (b"x" * (before % MIN_RUN)) + b'"%b"' % (b"y" * min(before, MIN_RUN - 1))
     assert shortened(filler + string).text == filler + shortened(string).text
     assert len(shortened(string).text) == 2 * KEPT + len("~427952~") + 2
+
+
+@pytest.mark.parametrize("run", [b"[]," * 30_000, b"1," * 50_000, b" " * 100_000])
+def test_a_long_run_outside_of_a_string_counts_as_text(run):
+    body = b'{"a":[%b1]}' % run
+    assert text_size(body) == len(body)
+    assert text_size(b'{"a":"%b"}' % (b"A" * 100_000)) < 3_000
+
+
+def test_many_long_strings_before_many_members_are_passed_once():
+    """Check that finding members takes no longer for each member if there are many cuts."""
+    strings = b",".join([b'"%b"' % (b"A" * MIN_RUN)] * 200)
+    body = b'{"a":[%b]%%b}' % strings
+    few, many = body % b"", body % b"".join(b',"k%d":1' % number for number in range(900))
+    assert len(Members(many)) == 901
+    assert cpu_units(lambda: Members(many)) < 3 * cpu_units(lambda: Members(few)) + 3
 
 
 def test_a_long_run_outside_of_a_string_is_not_left_out():

@@ -4,6 +4,7 @@ import base64
 import json
 import random
 
+import msgspec
 import pytest
 
 from gateway.contract.billing import common_parts
@@ -51,10 +52,29 @@ def test_a_name_in_a_long_text_asks_for_nothing():
     assert (size.caches, size.tiered) == (False, False)
 
 
-@pytest.mark.parametrize("members", [{}, {"cache_control": {}}, {"service_tier": "flex"}, {"text": "word " * 300_000}])
+@pytest.mark.parametrize(
+    "members", [{}, {"cache_control": {}}, {"service_tier": "flex"}, {"text": "a line\n" * 200_000}]
+)
 @pytest.mark.parametrize("size", [900_000, 1_100_000, 5_000_000])
 def test_the_size_of_a_body_is_the_same_without_a_look_into_its_images(size, members):
     data = with_image(size, **members)
     short = Members(data).shortened
     assert len(short) < len(data) - size + 4_000
-    assert estimate.measure(data, CHAT_PARTS, short) == measure(data, CHAT_PARTS)
+    whole, seen = measure(data, CHAT_PARTS), estimate.measure(data, CHAT_PARTS, short)
+    assert msgspec.structs.replace(seen, most=whole.most) == whole
+    # where much text stands beside media, fewer words are known to be words
+    assert whole.most <= seen.most <= len(data) - size + IMAGE_TOKENS
+
+
+def test_a_long_line_is_estimated_higher_without_a_look_into_it():
+    data = json.dumps({"messages": [{"role": "user", "content": "word " * 20_000}]}).encode()
+    size, short = measure(data, CHAT_PARTS), estimate.measure(data, CHAT_PARTS, Members(data).shortened)
+    assert size.most < short.most <= len(data)
+    assert size.usual == short.usual
+
+
+def test_long_strings_beyond_ascii_are_measured_where_long_texts_are():
+    """Check that a large body is measured on the event loop only if that is fast."""
+    for letter in ("A", "\u00e9"):
+        data = json.dumps({"text": letter * 4_200_000}, ensure_ascii=False).encode()
+        assert (estimate.measured_bytes(Members(data)) < 3_000) == (letter == "A")

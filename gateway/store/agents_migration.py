@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from gateway.store.sql import bounded_sum
+
 _FIGURES: Final = (
     "calls", "input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning", "known_cost",
     "cost_unknown_calls", "estimated_calls", "cache_saved", "duration_ms",
@@ -25,8 +27,8 @@ SUMS_OF_AGENTS: Final = (
     """,
     f"INSERT OR IGNORE INTO series (identity, {', '.join(_KEY)}) SELECT DISTINCT '', {', '.join(_KEY)} FROM series",  # noqa: S608 (our own names)
     f"""
-    INSERT INTO agents_day SELECT f.time, a.n, {", ".join(f"sum(f.{name})" for name in _FIGURES)} FROM figures_day f
-    JOIN series s ON s.n = f.series
+    INSERT INTO agents_day SELECT f.time, a.n, {", ".join(bounded_sum(f"f.{name}") for name in _FIGURES)}
+    FROM figures_day f JOIN series s ON s.n = f.series
     JOIN series a ON a.identity = '' AND {" AND ".join(f"a.{name} = s.{name}" for name in _KEY)}
     GROUP BY 1, 2
     """,  # noqa: S608 (our own names)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from gateway.store.sql import bounded_sum
+
 _FIGURES: Final = (
     "calls", "input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning", "known_cost",
     "cost_unknown_calls", "estimated_calls", "cache_saved", "duration_ms",
@@ -28,7 +30,7 @@ def _replace(name: str, key: tuple[str, ...]) -> tuple[str, str, str]:
         + [f"{column} INTEGER NOT NULL" for column in _FIGURES]
     )
     kept = ", ".join(_MONTH if column == "time" else column for column in key)
-    summed = ", ".join(f"sum({column})" for column in _FIGURES)
+    summed = ", ".join(bounded_sum(column) for column in _FIGURES)
     groups = ", ".join(str(position) for position in range(1, len(key) + 1))
     return (
         f"CREATE TABLE {name}_month ({columns}, PRIMARY KEY ({', '.join(key)})) WITHOUT ROWID",

@@ -11,9 +11,13 @@ This module does no I/O.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 T = TypeVar("T")
+
+_LARGEST: Final = 2**63 - 1
+_LOWER: Final = 2**32 - 1
+"""The lower half of the bits of an integer."""
 
 
 class Rows(Protocol):
@@ -57,6 +61,20 @@ def larger(one: str, other: str) -> str:
 def smaller(one: str, other: str) -> str:
     """Return SQL for the smaller of two values, which are given as SQL and are not null."""
     return f"CASE WHEN {one} <= {other} THEN {one} ELSE {other} END"
+
+
+def bounded_sum(column: str) -> str:
+    """Return SQL for the sum of a column of integers in SQLite, limited to the range of a column.
+
+    `sum(column)` raises an error beyond this range. So the upper and the lower 32 bits of the integers are summed
+    separately, which is exact for up to two thousand million rows.
+    """
+    lower = f"sum({column} & {_LOWER})"
+    upper = f"(sum({column} >> 32) + ({lower} >> 32))"
+    return (
+        f"CASE WHEN {upper} >= {2**31} THEN {_LARGEST} WHEN {upper} < {-(2**31)} THEN {-_LARGEST} "
+        f"ELSE ({upper} << 32) | ({lower} & {_LOWER}) END"
+    )
 
 
 def rows_of_values(count: int, *types: str) -> str:

@@ -3,6 +3,8 @@
 import sqlite3
 from contextlib import closing
 
+import pytest
+
 from gateway.store import schema
 from gateway.store.base import JournalOffset
 from gateway.store.entries import Entry
@@ -43,6 +45,35 @@ def test_sums_of_agents_of_an_older_file_equal_those_of_a_new_one(monkeypatch):
         monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[: BEFORE + 1])
         migrate(connection, "memory")
         assert sorted(connection.execute(ROWS)) == before
+
+
+@pytest.mark.parametrize(
+    ("costs", "total"),
+    [
+        ((2**62, 2**62 - 1, 0), 2**63 - 1),
+        ((2**62 + 1, 2**62, -5), 2**63 - 4),
+        ((2**63 - 1, 2**53 + 1, 2**63 - 1), 2**63 - 1),
+        ((-(2**62), -(2**62), 9), 9 - 2**63),
+        ((1 - 2**63, -7, -7), 1 - 2**63),
+        ((-1, -(2**32), 2**32 - 3), -4),
+    ],
+)
+def test_sums_of_callers_that_are_too_large_together_are_limited(monkeypatch, costs, total):
+    """Check that a sum is exact if it fits into a column, and that it otherwise ends at the largest integer."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        migrate(connection, "memory")
+        calls = [record(id=str(number), identity=f"{number}@example.com", agent="curl") for number in range(3)]
+        write(connection, [Entry(call=call) for call in calls], JournalOffset())
+        for number, cost in enumerate(costs):
+            of_caller = "series = (SELECT n FROM series WHERE identity = ?)"
+            connection.execute(
+                f"UPDATE figures_day SET known_cost = ? WHERE {of_caller}", (cost, f"{number}@example.com")
+            )
+        undo(connection.execute)
+        connection.execute(f"PRAGMA user_version = {BEFORE}")
+        monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[: BEFORE + 1])
+        migrate(connection, "memory")
+        assert connection.execute("SELECT calls, known_cost FROM agents_day").fetchall() == [(3, total)]
 
 
 async def test_sums_of_agents_of_an_older_database_equal_those_of_a_new_one(monkeypatch):

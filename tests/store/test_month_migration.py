@@ -55,6 +55,22 @@ def test_months_of_an_older_file_equal_those_of_a_new_one(sqlite_store, monkeypa
     assert not sqlite_store.execute("SELECT name FROM sqlite_schema WHERE name LIKE '%period%'").fetchall()
 
 
+@pytest.mark.parametrize("table", TABLES)
+def test_a_sum_of_days_that_is_too_large_ends_at_the_largest_integer(sqlite_store, monkeypatch, table):
+    sqlite_store.execute(f"UPDATE {table}_day SET known_cost = {2**62}, cache_saved = {-(2**62)}, input = 5")
+    # a second day of the same month for each row
+    columns = [name for _, name, *_ in sqlite_store.execute(f"PRAGMA table_info({table}_day)")]
+    later = ", ".join("time + 1" if name == "time" else name for name in columns)
+    sqlite_store.execute(f"INSERT INTO {table}_day SELECT {later} FROM {table}_day")
+    undo(sqlite_store.execute)
+    sqlite_store.execute(f"PRAGMA user_version = {BEFORE}")
+    monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[: BEFORE + 1])
+    migrate(sqlite_store, "memory")
+    (largest,) = sqlite_store.execute(f"SELECT max(known_cost), min(cache_saved), min(input) FROM {table}_month")
+    assert largest[:1] + largest[2:] == (2**63 - 1, 10)
+    assert largest[1] <= 1 - 2**63
+
+
 async def test_months_of_an_older_database_equal_those_of_a_new_one(monkeypatch):
     address = cluster().address()
     opening = kept_in_postgres(address)

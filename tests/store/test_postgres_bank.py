@@ -11,6 +11,7 @@ from gateway.money.quotas.buckets import SECOND, Bucket, Rule
 from gateway.money.quotas.leases import Ask, Need, NotOpen
 from gateway.store.base import StoreFailed
 from gateway.store.entries import Balance, Entry, SentCall
+from gateway.store.postgres import schema
 from tests.helpers.postgres import cluster, kept_in_postgres
 from tests.helpers.records import NOON, record
 from tests.helpers.waiting import eventually
@@ -206,6 +207,27 @@ async def test_a_gateway_that_shares_is_refused_beside_one_that_does_not(gateway
     await gateways("one")
     with pytest.raises(StoreFailed, match="another gateway uses this database"):
         kept_in_postgres(address)("other")
+
+
+async def test_the_schema_is_not_changed_beside_an_older_gateway(gateways, address, monkeypatch):
+    newer = (*schema.MIGRATIONS, ("CREATE TABLE newer (n BIGINT)",))
+    one, _ = await gateways("one")
+    await gateways("of the same release")
+    monkeypatch.setattr(schema, "MIGRATIONS", newer)
+    refused = r"a gateway of an older release uses this database: irisgate writer on .*; stop all its gateways"
+    with pytest.raises(StoreFailed, match=refused):
+        await gateways("other")
+    assert cluster().sql("SELECT version FROM schema_version", address.database) == [[str(len(newer) - 1)]]
+    await charge(one, 1)
+
+
+async def test_a_process_that_takes_over_may_change_the_schema(gateways, address, monkeypatch):
+    newer = (*schema.MIGRATIONS, ("CREATE TABLE newer (n BIGINT)",))
+    await gateways("one")
+    monkeypatch.setattr(schema, "MIGRATIONS", newer)
+    await gateways("one")
+    await gateways("other")
+    assert cluster().sql("SELECT version FROM schema_version", address.database) == [[str(len(newer))]]
 
 
 LIMIT = Rule("all", 60, amount=60, period=60 * SECOND, kind="requests")

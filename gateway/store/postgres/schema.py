@@ -272,6 +272,14 @@ def migrate(connection: Connection, name: str) -> None:
     connection.execute("UPDATE schema_version SET version = ?", (len(MIGRATIONS),))
 
 
+def is_outdated(connection: Connection, name: str) -> bool:
+    """Return whether an older release made the tables of a database.
+
+    Raises `StoreFailed` if a later release wrote the database.
+    """
+    return 0 < schema_version(connection, name) < len(MIGRATIONS)
+
+
 def schema_version(connection: Connection, name: str) -> int:
     """Return the number of migrations that ran on a database, or 0 for an empty one.
 

@@ -18,7 +18,7 @@ from gateway.store.entries import Entry, SentCall
 from gateway.store.exports import ExportStore
 from gateway.store.postgres.address import Address
 from gateway.store.postgres.connection import PostgresConnection
-from gateway.store.postgres.schema import migrate, schema_version
+from gateway.store.postgres.schema import is_outdated, migrate, schema_version
 from gateway.store.postgres.thread import PostgresThread
 from gateway.store.postgres.writing import CREATE_BATCH, STARTING, expire, lock, write
 from gateway.store.sql_reader import SqlReader, sent_calls
@@ -120,11 +120,29 @@ def _other(connection: PostgresConnection, number: int, kinds: tuple[int, int]) 
         sleep(0.05)
 
 
+def _refuse_beside_older(connection: PostgresConnection, number: int, name: str) -> None:
+    """Raise `StoreFailed` if the schema must be migrated while another gateway shares the database.
+
+    Its release does not know the new tables, and would go on writing without them. `number` identifies this gateway.
+    """
+    if is_outdated(connection, name) and (other := _other(connection, number, (SHARING, SHARING))):
+        raise StoreFailed(
+            f"{name}: a gateway of an older release uses this database: {_place(other)}; stop all its gateways before "
+            "this release changes its schema"
+        )
+
+
+def _place(gateway: tuple[str, str | None]) -> str:
+    """Return the name of a gateway, with its address if it is connected by TCP."""
+    name, address = gateway
+    return f"{name} ({address})" if address is not None else name
+
+
 def prepare(connection: PostgresConnection, journal: str, name: str, *, is_shared: bool) -> None:
     """Migrate the database, and take the lock of the gateway. Several processes of one gateway may share the lock.
 
-    Raises `StoreFailed` if another gateway uses the database and the two do not both share it, if a later release wrote
-    the database, or if its encoding is not UTF-8.
+    Raises `StoreFailed` if another gateway uses the database and the two do not both share it, if the database must be
+    migrated while another gateway uses it, if a later release wrote the database, or if its encoding is not UTF-8.
     """
     number = crc32(journal.encode())
     with connection.transaction():
@@ -132,12 +150,12 @@ def prepare(connection: PostgresConnection, journal: str, name: str, *, is_share
         encoding = connection.execute("SHOW server_encoding").fetchone()[0]
         if encoding != "UTF8":
             raise StoreFailed(f"{name}: its encoding is {encoding}; create a database with ENCODING 'UTF8'")
+        _refuse_beside_older(connection, number, name)
         migrate(connection, name)
         if other := _other(connection, number, (GATEWAYS, GATEWAYS if is_shared else SHARING)):
-            where = f"{other[0]} ({other[1]})" if other[1] is not None else other[0]
             raise StoreFailed(
-                f"{name}: another gateway uses this database: {where}; give each gateway a database of its own, or set "
-                '"storage.shared" in both'
+                f"{name}: another gateway uses this database: {_place(other)}; give each gateway a database of its "
+                'own, or set "storage.shared" in both'
             )
         signed = number - 2**32 if number >= 2**31 else number
         numbers = (SHARING if is_shared else GATEWAYS, signed)

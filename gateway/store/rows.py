@@ -6,7 +6,8 @@ Times are integer milliseconds, and money is integer nanodollars. Texts were alr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 import orjson
@@ -114,25 +115,42 @@ def session_row(identity: str, session_id: str, share: SessionShare) -> tuple[An
     return (identity, session_id, share.agent, share.provider, *share.sums, share.started_at, share.last_at)
 
 
+_COLUMNS_OF_ROW: Final = ("sorted_by", "n", *SESSION_COLUMNS, "models", "tools")
+"""Names of the columns of the query `select_sessions`."""
+
+
+def _values(*names: str) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """Return a function that returns the columns of these names from a row of the query `select_sessions`."""
+    return itemgetter(*map(_COLUMNS_OF_ROW.index, names))
+
+
+_FIELDS: Final = BriefSession._fields
+"""Names of fields. Those that are no lists are also names of columns."""
+_TEXTS: Final = _values(*_FIELDS[: _FIELDS.index("providers")])
+_AMOUNTS: Final = _values(*_FIELDS[_FIELDS.index("models") + 1 : _FIELDS.index("started_at")])
+_USAGE: Final = _values(*USAGE_KINDS)
+_REST: Final = _values("started_at", "last_at", "models")
+
+
 def session_of(row: tuple[Any, ...]) -> Session:
     """Return the session from a row of the query `select_sessions`."""
-    _, _, identity, session_id, agent, provider, calls, failed, *counts = row[: 8 + len(USAGE_KINDS)]
-    cost, unknown, estimated, saved, started_at, last_at, models, tools = row[8 + len(USAGE_KINDS) :]
-    used = _last_first(models)
+    value = dict(zip(_COLUMNS_OF_ROW, row, strict=True))
+    used = _last_first(value["models"])
+    tools = value["tools"]
     return Session(
-        id=session_id,
-        identity=identity,
-        agent=agent,
-        provider=provider,
-        calls=calls,
-        failed=failed,
-        usage=Usage(*counts),
-        known_cost=cost,
-        cost_unknown_calls=unknown,
-        estimated_calls=estimated,
-        cache_saved=saved,
-        started_at=started_at / 1000,
-        last_at=last_at / 1000,
+        id=value["id"],
+        identity=value["identity"],
+        agent=value["agent"],
+        provider=value["provider"],
+        calls=value["calls"],
+        failed=value["failed"],
+        usage=Usage(*_USAGE(row)),
+        known_cost=value["known_cost"],
+        cost_unknown_calls=value["cost_unknown_calls"],
+        estimated_calls=value["estimated_calls"],
+        cache_saved=value["cache_saved"],
+        started_at=value["started_at"] / 1000,
+        last_at=value["last_at"] / 1000,
         providers=tuple(dict.fromkeys([provider for _, provider, _ in used])),
         models=tuple(dict.fromkeys([model for _, _, model in used])),
         tools=dict(sorted(orjson.loads(tools).items())) if tools else {},
@@ -142,18 +160,14 @@ def session_of(row: tuple[Any, ...]) -> Session:
 def brief_session_of(row: tuple[Any, ...]) -> BriefSession:
     """Return the main values of a session from a row of the query `select_sessions`.
 
-    A file has ten thousand sessions, so each column has a name of its own here. That is faster than a part of the row.
+    A file has ten thousand sessions, so the columns are picked by `itemgetter`. That is faster than by name.
     """
-    (
-        _, _, identity, session_id, agent, _, calls, failed, fresh, output, cache_read, written_5m, written_1h, _, cost,
-        unknown, _, saved, started_at, last_at, models, _,
-    ) = row  # fmt: skip
+    started_at, last_at, models = _REST(row)
     used = _last_first(models)
-    return BriefSession(
-        session_id, identity, agent, (*{provider: None for _, provider, _ in used},),
-        (*{model: None for _, _, model in used},), calls, failed, fresh, output, cache_read, written_5m, written_1h,
-        cost, unknown, saved, started_at / 1000, last_at / 1000,
-    )  # fmt: skip
+    return BriefSession._make((
+        *_TEXTS(row), (*{provider: None for _, provider, _ in used},), (*{model: None for _, _, model in used},),
+        *_AMOUNTS(row), started_at / 1000, last_at / 1000,
+    ))  # fmt: skip
 
 
 def _last_first(models: str | None) -> list[tuple[int, str, str]]:

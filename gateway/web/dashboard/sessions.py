@@ -105,15 +105,13 @@ async def _steps_of_file(seen: Visit) -> AsyncIterator[Sequence[BriefSession]]:
 
 def _line(row: BriefSession) -> str:
     """Return the line of the CSV file for a session, with the columns `COLUMNS`."""
-    (
-        name, login, agent, providers, models, calls, failed, fresh, output, cache_read, written_5m, written_1h, known,
-        unknown, saved, started_at, last_at,
-    ) = row  # fmt: skip
-    texts = texts_as_csv(name, login, agent, " ".join(providers), " ".join(models))
-    cost = "" if unknown and not known else known / NANODOLLARS
+    texts = texts_as_csv(row.id, row.identity, row.agent, " ".join(row.providers), " ".join(row.models))
+    unknown = row.cost_unknown_calls
+    cost = "" if unknown and not row.known_cost else row.known_cost / NANODOLLARS
     return (
-        f"{texts},{calls},{failed},{fresh},{output},{cache_read},{written_5m + written_1h},{cost},{unknown},"
-        f"{saved / NANODOLLARS},{rfc3339(started_at)},{rfc3339(last_at)}{LINE_END}"
+        f"{texts},{row.calls},{row.failed},{row.input},{row.output},{row.cache_read},"
+        f"{row.cache_write_5m + row.cache_write_1h},{cost},{unknown},{row.cache_saved / NANODOLLARS},"
+        f"{rfc3339(row.started_at)},{rfc3339(row.last_at)}{LINE_END}"
     )
 
 

@@ -91,8 +91,9 @@ class Database(msgspec.Struct, frozen=True):
     wrong_sums: int = 0
     """Number of faults in the sums over calls and in the index of headers.
 
-    The number counts three kinds of faults:
+    The number counts four kinds of faults:
     - a sum by quarter hour that counts fewer calls than are stored
+    - a daily sum by agent that counts fewer calls than the daily sums by caller and agent
     - a header of a stored call that is missing in the index
     - a header value whose sums count fewer calls than are stored
     """
@@ -185,8 +186,8 @@ def _examined(connection: sqlite3.Connection) -> Database:
 
 
 def _wrong_figures(connection: sqlite3.Connection) -> int:
-    (number,) = connection.execute(f"SELECT count(*) FROM ({MISSING_SUMS})").fetchone()  # noqa: S608 (our own)
-    return int(number)
+    queries = (MISSING_SUMS, _MISSING_OF_AGENTS)
+    return sum(connection.execute(f"SELECT count(*) FROM ({query})").fetchone()[0] for query in queries)  # noqa: S608
 
 
 def _objects(connection: sqlite3.Connection) -> set[str]:
@@ -254,3 +255,14 @@ WHERE kept.calls IS NULL OR kept.calls < counted.calls
 
 A stored sum may rightly count more calls than are stored, because calls are deleted earlier than their sums.
 """
+_OF_AGENT: Final = [name for name in Series._fields if name != "identity"]
+_MISSING_OF_AGENTS: Final = f"""
+SELECT 1 FROM (
+    SELECT f.time AS time, {", ".join(f"c.{name} AS {name}" for name in _OF_AGENT)}, sum(f.calls) AS calls
+    FROM figures_day f JOIN series c ON c.n = f.series GROUP BY {", ".join(map(str, range(1, len(_OF_AGENT) + 2)))}
+) counted LEFT JOIN series s ON s.identity = '' AND {" AND ".join(f"s.{name} = counted.{name}" for name in _OF_AGENT)}
+LEFT JOIN agents_day kept ON kept.time = counted.time AND kept.series = s.n
+WHERE kept.calls IS NULL OR kept.calls < counted.calls
+"""  # noqa: S608 (our own names)
+"""SQL query with a row for each daily sum by agent that is missing or counts fewer calls than the daily sums by caller
+and agent."""

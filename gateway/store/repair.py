@@ -25,8 +25,9 @@ from gateway.store.figures_writing import AGENT_TABLES, EVERYBODY_TABLES, FIGURE
 from gateway.store.file import connect, prepare
 from gateway.store.header_index import complete_index
 from gateway.store.recount import recount_texts
+from gateway.store.sql import bounded_sum
 from gateway.store.state_files import keep, parts, sync, write_private
-from gateway.store.sums import FIGURES, sum_calls
+from gateway.store.sums import FIGURES, Series, sum_calls
 from gateway.store.units import Unit
 
 _BLANK: Final = b" "
@@ -286,8 +287,9 @@ def _complete(connection: sqlite3.Connection) -> None:
 def _complete_sums(connection: sqlite3.Connection) -> None:
     """Correct the sums that count fewer calls than are stored.
 
-    The sums by quarter hour come first. The coarser sums, and the sums over all callers, are computed from them. At the
-    end, the uses of tools and the errors are recounted, and the index of headers is completed.
+    The sums by quarter hour come first. The coarser sums, and the sums over all callers, are computed from them. The
+    sums by agent are computed from the daily sums. At the end, the uses of tools and the errors are recounted, and the
+    index of headers is completed.
     """
     header_sums.delete_orphans(connection)
     for table in _OF_SERIES:
@@ -305,28 +307,42 @@ def _complete_sums(connection: sqlite3.Connection) -> None:
             f"INSERT OR IGNORE INTO series ({SERIES_KEY}) "  # noqa: S608 (our own names)
             f"SELECT DISTINCT '', provider, model, {agent}, api, status, outcome FROM series"
         )
-    key = "provider, model, api, status, outcome"
-    agents = f"(SELECT e.n FROM series e WHERE e.identity = '' AND ({key}, agent) = (SELECT {key}, agent FROM series s WHERE s.n = series))"  # noqa: E501, S608
-    everybody = f"(SELECT e.n FROM series e WHERE e.identity = '' AND e.agent = '' AND ({key}) = (SELECT {key} FROM series s WHERE s.n = series))"  # noqa: E501, S608
-    for tables, series in ((FIGURE_TABLES, "series"), (AGENT_TABLES, agents), (EVERYBODY_TABLES, everybody)):
-        for table, unit in tables.items():
-            if table != "figures_quarter":
-                _complete_table(connection, table, unit, series)
+    for table, unit in FIGURE_TABLES.items():
+        if table != "figures_quarter":
+            _complete_table(connection, table, unit, "series")
+    key = ("provider", "model", "api", "status", "outcome")
+    for table, unit in AGENT_TABLES.items():
+        source = table.replace("agents", "figures")
+        _complete_table(connection, table, unit, _wider_series(*key, "agent"), source)
+    for table, unit in EVERYBODY_TABLES.items():
+        _complete_table(connection, table, unit, _wider_series(*key))
     recount_texts(connection)
     complete_index(connection)
     header_sums.recount_header_sums(connection)
 
 
-def _complete_table(connection: sqlite3.Connection, table: str, unit: Unit, series: str) -> None:
+def _wider_series(*kept: str) -> str:
+    """Return an SQL expression that maps the number `series` to that of the series with the same values in the columns
+    `kept`, and with "" in all other columns.
+    """
+    columns = ", ".join(kept)
+    empty = " AND ".join(f"e.{name} = ''" for name in Series._fields if name not in kept)
+    same = f"({columns}) = (SELECT {columns} FROM series s WHERE s.n = series)"  # noqa: S608 (our own names)
+    return f"(SELECT e.n FROM series e WHERE {empty} AND {same})"  # noqa: S608 (our own names)
+
+
+def _complete_table(
+    connection: sqlite3.Connection, table: str, unit: Unit, series: str, source: str = "figures_quarter"
+) -> None:
     """Add missing rows to a table of sums, and replace rows that count too few calls.
 
-    The right rows are computed from the sums by quarter hour. `unit` is the table's unit of time. `series` is an SQL
-    expression that maps a series of `figures_quarter` to a series of this table.
+    The right rows are computed from the rows of the table `source`. `unit` is the table's unit of time. `series` is an
+    SQL expression that maps a series of `source` to a series of this table.
     """
-    added = ", ".join(f"sum({name}) AS {name}" for name in FIGURES)
+    added = ", ".join(f"{bounded_sum(name)} AS {name}" for name in FIGURES)
     start = unit.start_in_sql("time")
-    finest = f"SELECT {start} AS time, {series} AS series, {added} FROM figures_quarter GROUP BY 1, 2"  # noqa: S608
+    right = f"SELECT {start} AS time, {series} AS series, {added} FROM {source} GROUP BY 1, 2"  # noqa: S608
     connection.execute(
-        f"INSERT OR REPLACE INTO {table} SELECT counted.* FROM ({finest}) counted "  # noqa: S608 (our own names)
+        f"INSERT OR REPLACE INTO {table} SELECT counted.* FROM ({right}) counted "  # noqa: S608 (our own names)
         f"LEFT JOIN {table} kept USING (time, series) WHERE kept.calls IS NULL OR kept.calls < counted.calls"
     )

@@ -270,7 +270,7 @@ async def test_sums_that_lack_calls_are_counted_again(state, capfd):
         connection.execute("DELETE FROM figures_day")
         connection.execute("DELETE FROM agents_day")
     status, (result,) = doctor(capfd, state)
-    assert (status, result["state"], "hourly sums lack calls" in result["message"]) == (1, "error", True)
+    assert (status, result["state"], "sums lack calls" in result["message"]) == (1, "error", True)
     status, (result,) = doctor(capfd, state, "--repair")
     assert (status, result["state"]) == (0, "repaired")
     assert await started(state) == (IDS, len(IDS))

@@ -1,4 +1,6 @@
-"""Tests that counts of tool uses and errors, and the health of models, are computed anew if rows of them were lost."""
+"""Tests that counts of tool uses and errors, the health of models, and daily sums by agent are computed anew if rows of
+them were lost.
+"""
 
 import sqlite3
 from contextlib import closing
@@ -91,3 +93,26 @@ def test_a_copied_row_counts_once(database, tmp_path):
     with closing(sqlite3.connect(database)) as connection:
         (kept,) = connection.execute("SELECT count(*) FROM balances").fetchone()
     assert rows["balances"] == kept == 2
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["DELETE FROM agents_day"],
+        ["UPDATE agents_day SET calls = calls - 1, input = 0"],
+        # the sums of a day outlive the calls
+        ["DELETE FROM calls", "DELETE FROM figures_quarter", "DELETE FROM agents_day"],
+        ["UPDATE agents_day SET calls = 0", f"UPDATE figures_day SET input = {2**63 - 1}"],
+    ],
+)
+def test_daily_sums_by_agent_are_summed_again(database, statements):
+    counts = f"SELECT time, agent, sum(calls), min({2**63 - 1}, total(input)) FROM {{}} JOIN series ON n = series GROUP BY 1, 2"
+    with closing(connect(database)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        wanted = connection.execute(counts.format("figures_day")).fetchall()
+        assert connection.execute(counts.format("agents_day")).fetchall() != wanted
+        assert examine_database(database).wrong_sums > 0
+        rebuild_sums(database)
+        assert examine_database(database).wrong_sums == 0
+        assert connection.execute(counts.format("agents_day")).fetchall() == wanted

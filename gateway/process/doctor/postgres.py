@@ -1,4 +1,4 @@
-"""Checks of a store in PostgreSQL: its server, its tables, and whether the stored hourly sums include all calls.
+"""Checks of a store in PostgreSQL: its server, its tables, and whether the stored sums include all calls.
 
 Nothing is repaired here. A damaged database is restored with PostgreSQL's own tools.
 """
@@ -23,6 +23,10 @@ _CALLS: Final = "SELECT count(*), coalesce(max(at), 0), pg_database_size(current
 _LACKING: Final = """
 SELECT count(*) FROM (SELECT at - at % 900000 AS time, count(*) AS calls FROM calls GROUP BY 1) c
 WHERE c.calls > coalesce((SELECT sum(f.calls) FROM everybody_quarter f WHERE f.time = c.time), 0)
+"""
+_LACKING_OF_AGENTS: Final = """
+SELECT count(*) FROM (SELECT time, sum(calls) AS calls FROM figures_day GROUP BY 1) f
+WHERE f.calls > coalesce((SELECT sum(a.calls) FROM agents_day a WHERE a.time = f.time), 0)
 """
 
 
@@ -59,3 +63,6 @@ def _examined(connection: PostgresConnection, address: Address) -> Iterator[Resu
     if lacking := connection.execute(_LACKING).fetchone()[0]:
         remedy = "restore a backup of the database with PostgreSQL's tools"
         yield error(_CHECK, f"the sums of {lacking} quarter hours lack calls that are stored", remedy)
+    if lacking := connection.execute(_LACKING_OF_AGENTS).fetchone()[0]:
+        remedy = "stop any gateway of an older release; reports by agent stay too low on these days"
+        yield error(_CHECK, f"the sums by agent of {lacking} days lack calls that are stored", remedy)

@@ -226,14 +226,14 @@ _REMEDIES: Final = {
 
 
 def _contents(state: StateFolder, database: Database) -> Iterator[Result]:
-    """Yield results about the content of a database with a sound structure. With `repair`, recompute the hourly sums if
-    some are wrong.
+    """Yield results about the content of a database with a sound structure. With `repair`, recompute the sums if some
+    are wrong.
     """
     if database.wrong_sums and state.repair:
         rebuild_sums(state.database)
-        yield repaired("database", f"{database.wrong_sums} hourly sums lacked calls, and are counted again")
+        yield repaired("database", f"{database.wrong_sums} sums lacked calls, and are counted again")
     elif database.wrong_sums:
-        yield error("database", f"{database.wrong_sums} hourly sums lack calls that are stored", REPAIR)
+        yield error("database", f"{database.wrong_sums} sums lack calls that are stored", REPAIR)
     if database.wrong_balances:
         names = ", ".join(database.wrong_balances[:5])
         yield error("quotas", f"the balances of {names} cannot be used", "restore a backup, or refill these buckets")

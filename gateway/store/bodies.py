@@ -96,6 +96,9 @@ class Bodies:
         self._reported = 0
         self._report_at = 0.0
         self._expire_at = 0.0
+        self._lock = threading.Lock()
+        """Lets one connection of this process be open at a time. Otherwise, many reads could keep the file locked until
+        a write fails, because each connection that is opened or closed may take the file's exclusive lock."""
         self._thread = threading.Thread(target=self._run, name="bodies", daemon=True)
 
     def start(self) -> None:
@@ -225,7 +228,10 @@ class Bodies:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             # SQLite gives its -wal and -shm files the permissions of this file
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
-            with closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
+            with (
+                self._lock,
+                closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)) as connection,
+            ):
                 _prepare(connection)
                 yield connection
         except (OSError, sqlite3.Error) as error:

@@ -3,8 +3,10 @@
 import asyncio
 import sqlite3
 import stat
+import threading
 import time
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
@@ -133,6 +135,28 @@ async def test_more_than_the_memory_bound_is_lost_and_counted(tmp_path, monkeypa
         bodies.start()
     assert ids(bodies.path) == ["0", "1", "2"]
     await logged(bodies, b'"lost":7')
+
+
+async def test_reads_do_not_make_a_write_fail(tmp_path, monkeypatch):
+    """Check that bodies are stored while two threads read them again and again, and nobody waits for a locked file."""
+    monkeypatch.setattr(module, "BUSY_SECONDS", 0.0)
+    monkeypatch.setattr(module, "GATHER_SECONDS", 0.0)
+    ended = threading.Event()
+    async with keeping(tmp_path) as bodies:
+
+        def read():
+            while not ended.is_set():
+                bodies.read("0", None)
+                time.sleep(0.001)
+
+        readers = [asyncio.create_task(asyncio.to_thread(read)) for _ in range(2)]
+        try:
+            for number in range(8):
+                bodies.put(capture(str(number)))
+                await eventually(partial(bodies.of, str(number), None), 5)
+        finally:
+            ended.set()
+            await asyncio.gather(*readers)
 
 
 async def test_a_file_that_cannot_be_written_loses_bodies_and_tells_how_many(tmp_path):

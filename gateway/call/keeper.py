@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import Final, Protocol, TypeVar
@@ -23,6 +22,7 @@ from gateway.call.candidate import Candidate
 from gateway.call.chain import Call
 from gateway.call.leases import Leases, Stopped
 from gateway.call.settlement import reserve
+from gateway.contract.errors import UNAVAILABLE, Problem, Refused
 from gateway.money.quotas.book import CallReservation, Quotas
 from gateway.money.quotas.buckets import Bucket, Charge, Kind
 from gateway.money.quotas.estimate import Size
@@ -30,12 +30,14 @@ from gateway.money.quotas.leases import Ask
 from gateway.money.quotas.ledger import Claim, Reservation
 from gateway.money.quotas.lending import Lender, Loan
 from gateway.money.quotas.slices import HELD_SECONDS
+from gateway.store.base import StoreFailed
 
 T = TypeVar("T")
 
 GIVE_BACK_SECONDS: Final = HELD_SECONDS
 """Seconds in which other gateways give back what they do not need of a bucket, before a refused worker asks again. The
 bank is not asked earlier."""
+_ENDING: Final = Problem(UNAVAILABLE, "this gateway is ending; try again later", retry_after=5, retryable=True)
 
 
 class RemoteKeeper(Protocol):
@@ -76,6 +78,11 @@ class Keeper:
     def is_immediate(self) -> bool:
         """Whether this process can make reservations without asking another one."""
         return self._outcome is None and self.leases is None
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether this process keeps the balances and has stopped using them, without a process that takes over."""
+        return self.is_here and self.leases is not None and self.leases.has_stopped
 
     def begin(self) -> None:
         """Begin to hand the quota balances over to another process. New reservations wait until `end` is called."""
@@ -121,19 +128,22 @@ class Keeper:
     async def lend(self, lender: Lender, worker: str, asks: Sequence[Ask]) -> Loan:
         """Return the answers to a worker's requests for slices, from the process that keeps the balances.
 
-        Raises `NotOpen` if `Lender.open` was not called for the worker, and `StoreFailed` if another process keeps the
-        balances and does not answer.
+        Raises `NotOpen` if `Lender.open` was not called for the worker. Raises `StoreFailed` if another process keeps
+        the balances and does not answer, or if this process is ending.
         """
-        while True:
-            remote = await self.elsewhere()
-            if remote is not None:
-                return await asyncio.to_thread(remote.lend, worker, asks)
+        while (remote := await self.elsewhere()) is None:
             if self.leases is None:
                 return lender.exchange(worker, asks)
-            with suppress(Stopped):
+            try:
                 away = await self.leases.cover(lender.lacking(worker, asks))
-                if self.is_here:
-                    return self._lent(self.leases, lender, lender.exchange(worker, asks), asks, away)
+            except Stopped:
+                if self._is_ending:
+                    raise StoreFailed(_ENDING.message) from None
+                continue
+            # otherwise a hand-over has begun meanwhile, and the other process answers
+            if self.is_here:
+                return self._lent(self.leases, lender, lender.exchange(worker, asks), asks, away)
+        return await asyncio.to_thread(remote.lend, worker, asks)
 
     def _lent(self, leases: Leases, lender: Lender, loan: Loan, asks: Sequence[Ask], away: frozenset[Bucket]) -> Loan:
         """Return a loan for a worker with two additions.
@@ -158,12 +168,15 @@ class Keeper:
     async def reserve(self, call: Call, quotas: Quotas, size: Size) -> tuple[CallReservation, Sequence[Candidate]]:
         """Reserve the maximum that the call may use, in the process that keeps the balances.
 
-        Raises `Exceeded` if a quota or a rate limit refuses the call on every candidate, and `Refused` if a quota
-        cannot be charged.
+        Raises `Exceeded` if a quota or a rate limit refuses the call on every candidate. Raises `Refused` if a quota
+        cannot be charged, or if this process is ending.
         """
         while (remote := await self.elsewhere()) is None:
-            with suppress(Stopped):
+            try:
                 return await self.covered(partial(reserve, call, quotas, size))
+            except Stopped:
+                if self._is_ending:
+                    raise Refused(_ENDING) from None
         reserving = asyncio.create_task(
             asyncio.to_thread(reserve, call, quotas, size, partial(remote.reserve, call.id))
         )

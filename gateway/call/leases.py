@@ -59,7 +59,9 @@ _Waiting = tuple[Want, "asyncio.Future[Answer | None]"]
 
 
 class Stopped(Exception):
-    """The error for calls that wait for the quota bank while another process takes over."""
+    """The error for calls that need the quota bank after `Leases.stop`: another process takes over, or this process
+    ends.
+    """
 
 
 class Records(Protocol):
@@ -108,6 +110,8 @@ class Leases:
         """The rate limits whose latest charges have not been reported to the bank."""
         self._report_timer: asyncio.TimerHandle | None = None
         self._is_away = False
+        self.has_stopped = False
+        """Whether `stop` was called, and nothing more is requested from the quota bank."""
         self._recall_seconds = recall_seconds
         self._low: set[Bucket] = set()
         self._waiting: dict[Bucket, list[_Waiting]] = {}
@@ -123,26 +127,34 @@ class Leases:
         The gateway gets slices for the calls that this process has taken over from another process. All records of
         earlier calls must be in the store. Raises `StoreFailed` if the bank cannot be reached.
         """
-        await self._open()
+        await self._open(self._slices.charged_amounts())
+        self._begin()
+
+    def _begin(self) -> None:
+        self.has_stopped = False
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
         """Send no more requests to the quota bank, and spend nothing more, because another process takes over the
         leases.
+
+        Calls that wait for the bank get `Stopped`, and so do calls that need the bank later.
         """
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        self.has_stopped = True
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        self._fail(self._take_waiting(), Stopped())
+        if task is not None:
             await self._report_last()
         self._slices.until = 0.0
-        self._fail(self._take_waiting(), Stopped())
 
     async def resume(self) -> None:
         """Undo `stop`. Raises `StoreFailed` if the quota bank cannot be reached."""
         if self._task is None:
-            await self._records.flush()
-            await self.start()
+            await self._open_again()
+            self._begin()
 
     async def close(self) -> None:
         """Give all slices of balances back to the quota bank. If the bank cannot be reached, it takes them back when
@@ -305,11 +317,18 @@ class Leases:
                 if not waiting:
                     del self._freed[key]
 
-    def _ask(self, key: Bucket, want: Want) -> asyncio.Future[Answer | None] | None:
-        """Ask the quota bank. Return a future with its answer, or None if the bank cannot be reached."""
-        if self._is_away:
-            return None
+    def _ask(self, key: Bucket, want: Want) -> asyncio.Future[Answer | None]:
+        """Ask the quota bank. Return a future with its answer. Raises `Stopped`.
+
+        The future's result is None if the bucket was forgotten meanwhile. The future has the exception `StoreFailed`
+        if the bank cannot be reached, and `Stopped` if `stop` is called.
+        """
+        if self.has_stopped:
+            raise Stopped
         future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+        if self._is_away:
+            future.set_exception(StoreFailed(f"{self._bank.name} is away"))
+            return future
         self._waiting.setdefault(key, []).append((want, future))
         if (bucket := self._bucket(key)) is not None:
             bucket.waiting += 1
@@ -317,22 +336,19 @@ class Leases:
         self._wake.set()
         return future
 
-    async def _answer_to(
-        self, bucket: Bucket, asked: asyncio.Future[Answer | None] | None, seconds: float
-    ) -> Answer | None:
-        """Return the quota bank's answer to a request (`asked`, the result of `_ask`).
+    async def _answer_to(self, bucket: Bucket, asked: asyncio.Future[Answer | None], seconds: float) -> Answer | None:
+        """Return the quota bank's answer to a request (`asked`, the result of `_ask`), or None if the call must do
+        without one.
 
-        If the bank does not answer, the result is None if calls may be served without an answer. If they may not,
-        raises `Refused`. Raises `Stopped` if another process takes over.
+        Raises `Refused` if the bank does not answer and calls may not be served without it. Raises `Stopped`.
         """
-        if asked is not None:
-            try:
-                async with asyncio.timeout(seconds):
-                    return await asked
-            except TimeoutError:
-                self._lose("it did not answer in time")
-            except StoreFailed:
-                pass
+        try:
+            async with asyncio.timeout(seconds):
+                return await asked
+        except TimeoutError:
+            self._lose("it did not answer in time")
+        except StoreFailed:
+            pass
         if self._may_go_on or (self._bank.needs_reports and bucket.kind != "money"):
             return None
         raise _unknown(bucket, self._bank.name)
@@ -349,8 +365,31 @@ class Leases:
             await self._round()
 
     async def _round(self) -> None:
-        """Send one request to the quota bank, for all buckets that need it."""
+        """Send one request to the quota bank, for all buckets that need it.
+
+        Calls that wait get the answer or an error. After any error, the next round tries again.
+        """
         waiting = self._take_waiting()
+        try:
+            await self._exchange(waiting)
+        except StoreFailed as error:
+            self._lose(str(error))
+            self._fail(waiting, error)
+        except Exception as error:  # noqa: BLE001 (whatever it is, later calls need the next round)
+            if not self._is_away:
+                self._log.exception("leases.round_failed")
+            self._lose(repr(error))
+            self._fail(waiting, StoreFailed(repr(error)))
+        except BaseException:
+            self._fail(waiting, Stopped())
+            raise
+
+    async def _exchange(self, waiting: Mapping[Bucket, list[_Waiting]]) -> None:
+        """Send the quota bank the requests of the calls that wait, and of all other buckets that need it.
+
+        If the bank has forgotten this process, register again. The calls then wait for the next request. Raises
+        `StoreFailed`.
+        """
         low, self._low = self._low, set()
         now = self._slices.clock()
         is_due = now >= self._renew_at
@@ -365,13 +404,12 @@ class Leases:
         try:
             answers = await self._bank.exchange(asks)
         except NotOpen:
-            await self._open_again(waiting)
-        except asyncio.CancelledError:
-            self._fail(waiting, Stopped())
-            raise
-        except StoreFailed as error:
-            self._lose(str(error))
-            self._fail(waiting, error)
+            if self.has_stopped:
+                raise StoreFailed("it has forgotten this process") from None
+            await self._open_again()
+            for key, calls in waiting.items():
+                self._waiting.setdefault(key, []).extend(calls)
+            self._wake.set()
         else:
             self._unreported -= {key for key, ask in zip(buckets, asks, strict=True) if buckets[key].spent == ask.spent}
             self._renewed(now)
@@ -394,29 +432,30 @@ class Leases:
                 # the bank had taken the slice back, and calls in flight must be covered again
                 self._soon(ask.key)
 
-    async def _open(self) -> None:
+    async def _open(self, recorded: Mapping[Bucket, int]) -> None:
+        """Register this process at the quota bank. `recorded` are the charges whose records the bank has, by bucket.
+
+        Raises `StoreFailed`.
+        """
         slices = self._slices
-        slices.begin()
+        slices.begin(recorded)
         sliced = self._quotas.all_sliced()
         buckets = {key: one for key, one in sliced.items() if one.calls or one.leased} | slices.active
         asks = [slices.ask(key.name, bucket) for key, bucket in buckets.items()]
         now = slices.clock()
-        answers = await self._bank.open(asks)
+        try:
+            answers = await self._bank.open(asks)
+        except NotOpen:
+            raise StoreFailed("it did not register this process") from None
         self._renewed(now)
         self._apply(asks, answers, buckets)
 
-    async def _open_again(self, waiting: Mapping[Bucket, list[_Waiting]]) -> None:
-        """Register this process at the quota bank again, because the bank has forgotten it."""
-        try:
-            await self._records.flush()
-            await self._open()
-        except StoreFailed as error:
-            self._lose(str(error))
-            self._fail(waiting, error)
-        else:
-            for key, calls in waiting.items():
-                self._waiting.setdefault(key, []).extend(calls)
-            self._wake.set()
+    async def _open_again(self) -> None:
+        """Register this process at the quota bank again. Raises `StoreFailed`."""
+        # `flush` does not cover the charges of calls that end while it waits
+        recorded = self._slices.charged_amounts()
+        await self._records.flush()
+        await self._open(recorded)
 
     def _renewed(self, now: float) -> None:
         """Renew the leases. They last from `now` on, which is the time just before the request to the quota bank.
@@ -430,7 +469,12 @@ class Leases:
             self._log.info("leases.bank_is_back")
 
     def _lose(self, reason: str) -> None:
-        """Remember that the quota bank cannot be reached. Log this, unless it was known already."""
+        """Remember that the quota bank cannot be reached. Log this, unless it was known already.
+
+        After `stop`, do nothing, because calls must not use the last known balances.
+        """
+        if self.has_stopped:
+            return
         self._slices.goes_on, self._slices.limits_go_on = self._may_go_on, self._bank.needs_reports
         if not self._is_away:
             self._is_away = True
@@ -438,8 +482,10 @@ class Leases:
             self._log.error("leases.bank_is_away", reason=reason, when_the_slices_are_used_up=then)
 
     def _take_waiting(self) -> dict[Bucket, list[_Waiting]]:
+        """Return the calls that wait for the quota bank, without those that were cancelled meanwhile."""
         waiting, self._waiting = self._waiting, {}
-        return waiting
+        live = {key: [call for call in calls if not call[1].done()] for key, calls in waiting.items()}
+        return {key: calls for key, calls in live.items() if calls}
 
     def _fail(self, waiting: Mapping[Bucket, list[_Waiting]], error: StoreFailed | Stopped) -> None:
         for calls in waiting.values():

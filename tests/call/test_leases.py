@@ -10,7 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from gateway.call import keeper as keeper_module
 from gateway.call import leases as leases_module
+from gateway.call.keeper import Keeper
 from gateway.call.leases import Leases
 from gateway.contract.errors import Refused
 from gateway.money.quotas.book import ORDER, Quotas, Settlement
@@ -247,6 +249,155 @@ async def test_a_call_that_waits_while_another_process_takes_over_is_told(opened
     await gateway.leases.stop()
     with pytest.raises(leases_module.Stopped):
         await waiting
+
+
+async def test_a_call_that_waits_for_other_gateways_is_told_of_a_take_over(opened):
+    one, other = await opened("a"), await opened("b")
+    await one.reserve(100)
+    other.leases._recall_seconds = (3600.0,)
+    waiting = asyncio.create_task(other.reserve(1))
+    await eventually(lambda: other.quotas.sliced("all") and other.quotas.sliced("all").dry_until)
+    await other.leases.stop()
+    other.leases.refilled(Bucket("money", "all"))
+    with pytest.raises(leases_module.Stopped):
+        await waiting
+
+
+def hanging(gateway):
+    """Make the next request to the quota bank hang until the returned event is set."""
+    release, exchange = asyncio.Event(), gateway.bank.exchange
+
+    async def hang(asks):
+        gateway.bank.exchange = exchange
+        await release.wait()
+        return await exchange(asks)
+
+    gateway.bank.exchange = hang
+    return release
+
+
+async def wait_for_calls(gateway, calls):
+    """Wait until this number of calls wait for the quota bank, of which the first one's request is under way."""
+    await eventually(lambda: gateway.quotas.sliced("all") and gateway.quotas.sliced("all").waiting == calls)
+
+
+async def begin_hanging(gateway):
+    """Begin a call whose request to the quota bank hangs. Return the call, and an event that lets the bank answer."""
+    release = hanging(gateway)
+    hung = gateway.bank.exchange
+    first = asyncio.create_task(gateway.reserve(10))
+    await eventually(lambda: gateway.bank.exchange is not hung)
+    return first, release
+
+
+async def test_a_call_for_the_next_request_is_not_served_by_the_last_report(opened):
+    gateway = await opened()
+    await gateway.call(LIMIT)
+    first, _ = await begin_hanging(gateway)
+    second = asyncio.create_task(gateway.reserve(10))
+    await wait_for_calls(gateway, 2)
+    await gateway.leases.stop()
+    assert reported(gateway) == 1
+    for call in (first, second):
+        with pytest.raises(leases_module.Stopped):
+            await call
+
+
+async def test_a_replaced_process_does_not_go_on_when_its_last_report_fails(opened):
+    gateway = await opened(goes_on=True)
+    await gateway.reserve(10)
+    await gateway.call(LIMIT)
+    gateway.bank.fault = StoreFailed("gone")
+    await gateway.leases.stop()
+    with pytest.raises(Exceeded):
+        gateway.quotas.reserve([Claim("all", RULE, 1)])
+
+
+async def test_a_process_that_ends_refuses_calls(opened, monkeypatch):
+    gateway = await opened()
+    keeper = Keeper(gateway.leases)
+    monkeypatch.setattr(keeper_module, "reserve", lambda _call, quotas, _size: quotas.reserve([Claim("all", RULE, 1)]))
+    await gateway.leases.close()
+    with pytest.raises(Refused, match="this gateway is ending"):
+        await keeper.reserve(None, gateway.quotas, None)
+
+
+async def refused_once(gateway, event):
+    """Check that a call is refused, that `event` is logged once, and that calls are served when the bank is back."""
+    with pytest.raises(Refused):
+        await gateway.reserve(1)
+    await eventually(lambda: gateway.out.getvalue().count(b"leases.bank_is_away") == 1)
+    assert gateway.out.getvalue().count(event) == 1
+    gateway.bank.fault = None
+    await eventually(lambda: gateway.out.getvalue().count(b"leases.bank_is_back") == 1)
+    assert await gateway.reserve(1)
+
+
+async def test_a_bank_that_does_not_register_a_gateway_counts_as_away(opened, monkeypatch):
+    gateway = await opened()
+
+    async def refuse(_asks):
+        raise NotOpen
+
+    gateway.bank.open, gateway.bank.fault = refuse, NotOpen()
+    monkeypatch.setattr(leases_module, "RETRY_SECONDS", 0.01)
+    await refused_once(gateway, b"it did not register this process")
+
+
+async def test_after_an_unexpected_error_the_bank_is_asked_again(opened, monkeypatch):
+    gateway = await opened()
+    gateway.bank.fault = ZeroDivisionError("odd")
+    monkeypatch.setattr(leases_module, "RETRY_SECONDS", 0.01)
+    await refused_once(gateway, b"leases.round_failed")
+
+
+async def test_a_call_that_waits_for_a_registration_is_told_of_a_take_over(opened):
+    gateway = await opened()
+    opening = asyncio.Event()
+
+    async def hang(_asks):
+        opening.set()
+        await asyncio.sleep(60)
+
+    gateway.bank.open, gateway.bank.fault = hang, NotOpen()
+    waiting = asyncio.create_task(gateway.reserve(1))
+    await opening.wait()
+    await gateway.leases.stop()
+    with pytest.raises(leases_module.Stopped):
+        await waiting
+
+
+async def test_nothing_is_requested_for_cancelled_calls(opened):
+    gateway = await opened()
+    first, release = await begin_hanging(gateway)
+    others = [asyncio.create_task(gateway.reserve(30)) for _ in range(3)]
+    await wait_for_calls(gateway, 4)
+    for call in others:
+        call.cancel()
+    await asyncio.wait(others)
+    release.set()
+    await first
+    # the next request, which would have been that of the cancelled calls
+    gateway.leases.recalled(Bucket("money", "all"))
+    before = len(gateway.bank.asks)
+    await eventually(lambda: len(gateway.bank.asks) > before)
+    assert [need.amount for asks in gateway.bank.asks for ask in asks for need in ask.needs] == [10]
+
+
+async def test_a_charge_while_a_process_registers_again_counts_as_spent(opened, memory):
+    """Check that the slice is not too large if the record of a call comes to the bank after the registration."""
+    gateway = await opened()
+    held = await gateway.reserve(30)
+
+    async def flush():
+        gateway.quotas.charge(held, [(Bucket("money", "all"),)], Settlement(money=30))
+
+    gateway.leases._records = SimpleNamespace(flush=flush)
+    gateway.bank.fault = NotOpen()
+    await gateway.reserve(60)
+    memory.record("a", {"all": 30}, monotonic_ns())
+    bucket = gateway.quotas.sliced("all")
+    assert bucket.granted - bucket.spent == memory.leases["all"]["a"].held
 
 
 async def test_a_bank_that_is_away_is_asked_again_after_one_pause(opened, monkeypatch):

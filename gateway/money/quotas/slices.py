@@ -16,7 +16,7 @@ This module does no I/O. `gateway.call.leases` asks the bank.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from time import monotonic
@@ -153,13 +153,19 @@ class Slices:
         elif ask.needs:
             bucket.dry_until = 0.0
 
-    def begin(self) -> None:
+    def charged_amounts(self) -> Mapping[Bucket, int]:
+        """Return the sum of this gateway's charges to each active bucket."""
+        return {key: bucket.spent for key, bucket in self.active.items()}
+
+    def begin(self, recorded: Mapping[Bucket, int]) -> None:
         """Forget all amounts that the bank has granted, because the bank has forgotten them too.
 
-        Amounts that calls have reserved stay reserved.
+        `recorded` are the charges that the bank has got, by bucket. They are forgotten. Later charges still count as
+        spent, and amounts that calls have reserved stay reserved.
         """
-        for bucket in self.active.values():
-            bucket.granted = bucket.spent = 0
+        for key, bucket in self.active.items():
+            bucket.granted = 0
+            bucket.spent -= recorded.get(key, 0)
 
 
 def _needs(free: int, wants: Sequence[Want]) -> Sequence[Need]:

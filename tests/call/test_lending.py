@@ -5,8 +5,10 @@ from functools import partial
 from math import inf
 from random import Random
 from time import monotonic_ns
+from types import SimpleNamespace
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from gateway.call.keeper import Keeper
 from gateway.call.leases import Leases
@@ -18,6 +20,7 @@ from gateway.money.quotas.leases import Ask, Need
 from gateway.money.quotas.ledger import Claim
 from gateway.money.quotas.lending import Lender
 from gateway.money.quotas.slices import Slices
+from gateway.process.workers.hub import Hub
 from gateway.store.base import StoreFailed
 from tests.call.test_leases import LIMIT, RULE, Bank, Gateway, Journal
 from tests.helpers.memory_bank import MemoryBank
@@ -256,6 +259,28 @@ async def test_slices_of_money_end_with_the_leases_of_the_keeper(two):
     await eventually(lambda: gateway.out.getvalue().count(b"leases.bank_is_back") == 1)
     gateway.quotas.slices.until = 0.0
     assert await worker.reserve(1)
+
+
+async def test_a_keeper_that_ends_does_not_answer_its_workers(two):
+    gateway, _ = two
+    await gateway.leases.close()
+    with pytest.raises(StoreFailed, match="this gateway is ending"):
+        await gateway.keeper.lend(
+            gateway.lender, "1", [Ask(bucket="all", rule=RULE, known=0, spent=0, needs=[Need(1)])]
+        )
+
+
+def test_the_keeper_forgets_ended_workers_when_their_records_are_applied():
+    lender = Lender(Quotas())
+    hub = Hub(SimpleNamespace(lender=lender, metrics=SimpleNamespace(registry=CollectorRegistry())))
+    for worker in ("1", "2", "3"):
+        lender.open(worker)
+    hub.remove("1")
+    hub.remove("2")
+    assert [lender.recall(worker, KEY) for worker in "12"] == [True, True]
+    lender.end("1")
+    hub.remove("3")
+    assert [lender.recall(worker, KEY) for worker in "123"] == [False, True, True]
 
 
 async def test_a_worker_is_answered_by_the_next_process(two):

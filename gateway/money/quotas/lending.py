@@ -18,7 +18,7 @@ This module does no I/O. `gateway.process.workers` talks to the workers, and `ga
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -26,9 +26,6 @@ from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.buckets import Bucket, LiveBucket, Rule
 from gateway.money.quotas.leases import Answer, Ask, Lease, NotOpen, answer_to, answered
 from gateway.money.quotas.slices import Want
-
-_GATEWAYS: Final = ""
-"""The name that stands for all other gateways among the workers whose answers to a recall are awaited."""
 
 Tell = Callable[[str, Bucket], bool]
 """A function that sends a worker a message about a bucket. The first argument is the name of the worker's spool (the
@@ -67,6 +64,12 @@ class _Recall(msgspec.Struct):
 
     awaited: set[str] = msgspec.field(default_factory=set)
     waiting: set[str] = msgspec.field(default_factory=set)
+    awaits_gateways: bool = False
+    """Whether other gateways may still give back what they do not need of the bucket."""
+
+    @property
+    def is_answered(self) -> bool:
+        return not self.awaited and not self.awaits_gateways
 
 
 class Lender:
@@ -81,6 +84,10 @@ class Lender:
         self._quotas = quotas
         self._leases: dict[str, dict[Bucket, Lease]] = {}
         self._recalls: dict[Bucket, _Recall] = {}
+
+    def lends_to(self, worker: str) -> bool:
+        """Return whether a worker may have slices: `open` or `adopt` was called for it, and `end` was not."""
+        return worker in self._leases
 
     def open(self, worker: str) -> None:
         """Begin to lend to a worker."""
@@ -196,7 +203,7 @@ class Lender:
         recall = self._recalls.setdefault(key, _Recall())
         recall.waiting.add(worker)
         if bucket.elsewhere:
-            recall.awaited.add(_GATEWAYS)
+            recall.awaits_gateways = True
         for holder in holders - recall.awaited:
             if self.recall(holder, key):
                 recall.awaited.add(holder)
@@ -206,24 +213,26 @@ class Lender:
 
     def gateways_answered(self, bucket: Bucket) -> None:
         """Note that the other gateways have had enough time to give back what they do not need of a bucket."""
-        self._answered(_GATEWAYS, bucket)
+        recall = self._recalls.get(bucket)
+        if recall is not None and recall.awaits_gateways:
+            recall.awaits_gateways = False
+            self._released(bucket)
 
     def _answered(self, worker: str, key: Bucket) -> None:
         """Remember that `worker` was asked to give back a part of the bucket `key`, and has answered.
 
-        When all workers have answered, tell the waiting workers to ask again.
+        When all answers have come, tell the waiting workers to ask again.
         """
         if (recall := self._recalls.get(key)) is None:
             return
-        was_awaited = worker in recall.awaited
-        recall.awaited.discard(worker)
-        if was_awaited and not recall.awaited:
+        if worker in recall.awaited:
+            recall.awaited.remove(worker)
             self._released(key)
 
     def _released(self, key: Bucket) -> None:
-        """Tell the workers that wait for the bucket to ask again, unless answers of other workers are still awaited."""
+        """Tell the workers that wait for the bucket to ask again, unless further answers are awaited."""
         recall = self._recalls.get(key)
-        if recall is not None and not recall.awaited:
+        if recall is not None and recall.is_answered:
             del self._recalls[key]
             for worker in recall.waiting:
                 self.free(worker, key)

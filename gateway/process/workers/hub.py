@@ -65,7 +65,7 @@ class Hub:
         self.metrics = MergedMetrics(gateway.metrics.registry)
         self._channels: dict[str, Channel] = {}
         self._ended: set[str] = set()
-        """The spools of ended workers. The lender learns of their end when their records are applied."""
+        """The spools of ended workers whose records are not applied yet. The lender then learns of their end."""
         self._ready: set[str] = set()
         """The workers that can serve."""
         self.most = 0
@@ -80,7 +80,7 @@ class Hub:
     def remove(self, spool: str) -> None:
         """Forget a worker that has ended."""
         self._channels.pop(spool, None)
-        self._ended.add(spool)
+        self._ended = {one for one in (*self._ended, spool) if self._gateway.lender.lends_to(one)}
         self._ready.discard(spool)
 
     def ready(self, spool: str, slot: int) -> None:

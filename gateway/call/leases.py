@@ -1,18 +1,23 @@
-"""Asks for slices of the balances that several processes share.
+"""Asks for slices of the quota balances that several processes share.
 
-A slice is the part of a balance that only this gateway may spend. The bank keeps the balances and grants the slices
-(`money/quotas/leases.py`).
+The bank is the service that keeps the balances. A slice is the part of a balance that only one process may spend. The
+bank grants a slice for a limited time, its lease, which the process renews (`money/quotas/leases.py`). There are two
+kinds of banks:
 
-- The slice covers most calls, so they need no request to the bank. When a slice gets low, the gateway asks for more in
+- For several gateways, the bank is the database (`store/postgres/bank.py`).
+- For the worker processes of one gateway, the bank is their parent process, the keeper (`money/quotas/lending.py`). If
+  several gateways have workers, each keeper gets slices from the database, and lends parts of them to its workers.
+
+A process uses its slice of a balance as follows:
+
+- The slice covers most calls, so they need no request to the bank. When a slice gets low, the process asks for more in
   the background.
 - A call that the slice does not cover waits for the bank. One request serves all waiting calls.
-- If the bank has too little, the other gateways give back the parts of their slices that they do not need.
+- If the bank has too little, the other processes give back the parts of their slices that they do not need.
 - If the bank cannot be reached, calls are served from the slices until the slices are used up or the leases end. Then
   `storage.on_outage` decides: calls are refused, or they use the last known balances.
 
-`money/quotas/slices.py` has the slices. The bank of several gateways is in the database (`store/postgres/bank.py`). The
-bank of the workers of one gateway is its keeper (`money/quotas/lending.py`). If several gateways have workers, each
-keeper is a client of the database, and lends parts of its slices to its workers.
+`money/quotas/slices.py` has the state of the slices.
 """
 
 from __future__ import annotations
@@ -318,10 +323,10 @@ class Leases:
                     del self._freed[key]
 
     def _ask(self, key: Bucket, want: Want) -> asyncio.Future[Answer | None]:
-        """Ask the quota bank. Return a future with its answer. Raises `Stopped`.
+        """Ask the quota bank. Return a future with its answer. Raises `Stopped` if `stop` has been called before.
 
         The future's result is None if the bucket was forgotten meanwhile. The future has the exception `StoreFailed`
-        if the bank cannot be reached, and `Stopped` if `stop` is called.
+        if the bank cannot be reached, and the exception `Stopped` if `stop` is called before the answer comes.
         """
         if self.has_stopped:
             raise Stopped

@@ -110,7 +110,7 @@ class StreamEvents(msgspec.Struct):
         """Return the bytes that report an error in the stream.
 
         Return None if the plugin of the client's API cannot write them. `passed` has the first and last event that were
-        sent. The value is None if no event was sent.
+        sent. `passed` is None if no event was sent.
         """
         self.report(fault)
         native = self.native and passed is not None

@@ -228,7 +228,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A computation that `steps` yields. `steps` gets the result of `function(*args)`.
+    """A computation that a plugin's hook `steps` yields. The `yield` returns the result of `function(*args)`.
 
     If the request's body is large, a worker process calls the function. So the function must be importable, and its
     arguments and result must be picklable.

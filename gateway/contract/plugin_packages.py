@@ -234,7 +234,7 @@ def use_packages(packages: Sequence[Package]) -> None:
 
 
 def packages_in_use() -> tuple[Package, ...]:
-    """Return the packages whose copied code is in use."""
+    """Return the installed packages whose modules are imported from the gateway's copies in memory."""
     return _FINDER.packages
 
 

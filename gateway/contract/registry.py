@@ -216,7 +216,7 @@ class Registry:
             yield from loaded.hooks.values()
 
     def routes(self) -> Iterator[tuple[Plugin, Route]]:
-        """Yield the routes of all compatibility flags (plugins of API formats), each with its flag."""
+        """Yield each route of each plugin of an API format, as a pair (plugin, route)."""
         for flag in self.flags.values():
             for route in flag.routes:
                 yield flag, route

@@ -5,7 +5,7 @@ An export copies each call exactly once to objects elsewhere. An object is a fil
 - The number `n` of a call grows with each insertion. So a call that is inserted late is exported late, and not missed.
 - Before an object is written, its plan is stored: the object's name, and the number of its last call. After a crash,
   the same calls are written to an object of the same name.
-- When the object is complete, the position of the export moves behind the last call of the object.
+- When the object is complete, the position of the export moves past the last call of the object.
 - Two processes may run the same export. Only one of their plans is stored, and both then write the same object.
 
 SQLite may use the numbers of deleted calls again. `forget_numbers` ensures that calls with such numbers are exported.
@@ -94,7 +94,7 @@ class ExportStore:
         return await self._writing.run(store)
 
     async def complete(self, name: str, object_name: str) -> None:
-        """Move the position of an export behind the last call of the planned object, because the object is complete."""
+        """Move the position of an export past the last call of the planned object, because the object is complete."""
         await self._writing.run(lambda connection: connection.execute(_DONE, (name, object_name)).fetchall())
 
     async def newest(self) -> int:

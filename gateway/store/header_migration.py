@@ -17,8 +17,9 @@ _FIGURES: Final = (
 
 
 def _table(name: str, key: str, columns: tuple[str, ...]) -> str:
-    """Return the statement that creates a table of sums. `key` has the columns of its primary key besides `term` and
-    `time`, with their types.
+    """Return the SQL statement that creates a table of sums.
+
+    The primary key begins with the columns `term` and `time`. `key` has the definitions of its other columns.
     """
     names = ", ".join(part.split()[0] for part in key.split(", "))
     sums = ", ".join(f"{column} INTEGER NOT NULL" for column in columns)

@@ -150,8 +150,9 @@ def _in_steps(connection: Connection, query: UsageQuery, times: int, groups: Seq
     """Return the rows of a query that groups by names first, and then by hour or day. `times` is the number of hours or
     days.
 
-    SQLite sorts all rows that a statement reads. So the rows are read in several statements, each for only as many
-    names as will probably fill the answer. The number of rows of a name is estimated from the statement before.
+    SQLite sorts all rows that a statement reads. So the rows are read in several statements, until the answer has
+    `MAX_ROWS` rows or no names are left. Each statement reads as many names as are expected to complete the answer.
+    The rows per name are estimated from the result of the previous statement.
     """
     names = sorted({group[: len(_leading(query))] for group in groups})
     rows: list[tuple[Any, ...]] = []

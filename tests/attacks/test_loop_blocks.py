@@ -127,7 +127,10 @@ def packed_text(dialect, text):
 
 
 def shapes(dialect):
-    """Yield hostile bodies as (name of the repeated value, value of `messages`, other members)."""
+    """Yield parts of hostile request bodies, in which one value is repeated very often.
+
+    Each tuple has a label that names this value, the JSON of `messages`, and the other members of the body.
+    """
     said = packed_text(dialect, "x")
     yield "parts with URLs", turn(many(PARTS[dialect])), {}
     yield "messages", many(b'{"role":"user","content":' + said + b"}"), {}

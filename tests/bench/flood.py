@@ -1,9 +1,9 @@
-"""Measures health checks during streams at full speed: `python -m tests.bench.flood [STREAMS] [PROBES]`.
+"""Measures the time of health checks while streams run at full speed: `python -m tests.bench.flood [STREAMS] [PROBES]`.
 
 Provider and gateway run in separate processes. The provider writes events as fast as they are read. The clients of the
-streams read nothing, or as fast as they can. Wall time depends on other processes. So the gateway's CPU time during
-each health check is measured too. `ratio` is the 99th percentile of this CPU time with streams, divided by the one
-without streams.
+streams either read nothing, or read as fast as they can. Wall time depends on other processes. So the gateway's CPU
+time during each health check is measured too. `ratio` is the 99th percentile of this CPU time with streams, divided by
+the one without streams.
 """
 
 import asyncio

@@ -190,7 +190,10 @@ def _with(path, parameters):
 
 
 async def cost(url, path, rounds=ROUNDS):
-    """Return the cost of an answer. One request before the measurement fills caches."""
+    """Return the CPU time, the longest block of the event loop, and the size of an answer to a request for `path`.
+
+    One request before the measurement fills caches.
+    """
 
     async def answer():
         return await asyncio.to_thread(get, url, path)
@@ -223,7 +226,10 @@ def collecting_as_served():
 
 
 async def measured(folder, *, calls=million.CALLS, rounds=ROUNDS, only=""):
-    """Return a dict from the label of each answer to its cost. Only answers whose label contains `only` are measured."""
+    """Measure answers of pages and of the admin API. Return the time and size (`Cost`) of each answer, by its label.
+
+    Only answers whose label contains `only` are measured.
+    """
     store = folder / "state" / million.DATABASE
     if not store.exists():
         million.build(store, calls, days=DAYS, end=time.time() - 60)

@@ -104,7 +104,10 @@ def test_most_events_of_each_dialect_only_continue_a_block(dialect):
 
 
 def counting(asked):
-    """Return a function `places` that adds each event it gets to a list."""
+    """Return a hook `places` for `EventTexts`, which returns where the texts of an event are.
+
+    The hook adds each event that it gets to the list `asked`.
+    """
 
     def places(each):
         asked.append(each)

@@ -35,7 +35,10 @@ def tool_loop(client, answer):
 
 
 def refused(client, answer, prompt, **given):
-    """Return the class and status of the error that the SDK raises for a prompt or for an unknown model."""
+    """Return the class and status of the error that the SDK raises, or [] if it raises none.
+
+    The error is due to the scenario that `prompt` selects, or to an unknown model that `given` names.
+    """
     try:
         answer(client, messages=[{"role": "user", "content": prompt}], **given)
     except anthropic.APIStatusError as error:

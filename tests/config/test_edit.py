@@ -71,9 +71,9 @@ def judged(redaction, text, *active):
 
 
 def test_a_key_that_is_rotated_does_not_come_back_in_a_comment():
-    """Check that in a comment, the mark that stands for a replaced key is saved as it is, not as the key.
+    """Check that a comment is saved with the placeholder of a key that the admin has replaced, not with this old key.
 
-    Nothing would hide the old key there.
+    The editor shows a placeholder instead of each key. It hides a key in a comment's text only while the key is in use.
     """
     redaction = shown_of(f'{{"apikey": "{LONG}"}} // {LONG} since May', LONG)
     (mark,) = redaction.known

@@ -51,7 +51,9 @@ def _control(ttl):
 
 
 def marks(sent):
-    """Return a dict from the place of each cache mark in a request to the provider to the mark's lifetime."""
+    """Return the cache marks in the request that the provider got: a dict whose keys are the marks' places, such as
+    "system", and whose values are the marks' lifetimes.
+    """
     places = {} if sent.tools["look"].mark is None else {"tools": sent.tools["look"].mark}
     system = [ttl for kind, ttl in system_of(sent.body) if kind == "mark"]
     places |= {"system": system[0]} if system else {}

@@ -1,4 +1,6 @@
-"""Tests of defects 1 to 20 of other gateways, about tools and calls, on every conversion.
+"""Tests that this gateway does not have defects 1 to 20 of other gateways, which concern tools and tool calls.
+
+Each defect is tested with the conversions between API formats that it may affect.
 
 Test names have the defect's number.
 """

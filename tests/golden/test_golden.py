@@ -1,5 +1,7 @@
-"""Tests of every conversion with files: the upstream request for a client's request, and the client's reply for a
-provider's.
+"""Golden-file tests of every conversion between the API formats of a client and a provider.
+
+For a client's request, a file has the request that the gateway sends to the provider. For a provider's reply, a file
+has the reply that the gateway sends to the client.
 
 The files are described in `files.py`. `pytest --rewrite-golden tests/golden` writes the files with results, so that
 their diff shows what changed. A translation to InvokeModel has no files of its own, because its body is almost that of

@@ -160,8 +160,9 @@ class Played:
         return Counter(note[:2] for note in self.methods[call_id])[name, method]
 
     def used(self, call_id, name, method):
-        """Return the planned behaviour (without faults) of a filter's method in a call, or "" if the method was not
-        called.
+        """Return the behaviour that is planned for a filter's method in a call, apart from the planned faults.
+
+        Return "" if the method was not called.
         """
         if not self.count(call_id, name, method):
             return ""

@@ -59,7 +59,9 @@ class Lane:
 
 
 class Lanes:
-    """A gateway, its simulated providers, and the lanes between them."""
+    """A gateway, its simulated providers, and the lanes. A lane is a client with a proxy between the gateway and one
+    provider.
+    """
 
     def __init__(self, gw, simulated, lanes):
         self.gw = gw

@@ -44,7 +44,10 @@ def _block(kind, tool_id, draw):
 
 
 def _answers(body):
-    """Return the blocks of the assistant's messages in the form of Messages, whatever the upstream dialect is."""
+    """Yield the content blocks of each assistant message in an upstream request, as blocks of Anthropic's Messages API.
+
+    The request has the format of the Messages API or of Bedrock's Converse API.
+    """
     for message in body["messages"]:
         if message["role"] == "assistant":
             yield [_in_messages(block) for block in message["content"]]

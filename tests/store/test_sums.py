@@ -195,9 +195,9 @@ def rolled_up(connection, table):
 
 
 def recounted(connection, start, of_a_call=OF_A_CALL):
-    """Return the figures that a table with one unit of time must have, counted from the calls.
+    """Return the rows that a table of sums must have, computed from the table of calls.
 
-    `start` is an SQL expression for the start of the unit.
+    The table has sums by a unit of time, such as an hour. `start` is an SQL expression for the start of a call's unit.
     """
     figures = f"{SUMMED}, sum({DURATION}), {buckets('duration_ms', 'ok')}, {buckets('first_event_ms', None)}"
     return rows(

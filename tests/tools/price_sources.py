@@ -196,7 +196,7 @@ class Genai:
         return None if model is None or (where.geo and where.book == "azure") else self._history(model)
 
     def unknown(self, known: Iterable[Key]) -> Iterator[tuple[Key, History]]:
-        """Yield the models that match none of these ids, under their own ids."""
+        """Yield (key, prices) for the models that match none of the ids in `known`."""
         keys = list(known)
         for book, models in self._models.items():
             ids = [where.id for where in keys if where.book == book]

@@ -172,7 +172,9 @@ def _notes(name: Name, part: Part) -> Iterator[str]:
 
 
 def _default(member: Name) -> str:
-    """Return what the gateway does without a member of a plugin."""
+    """Return the text that says what the gateway does if a plugin does not define this member. The text is "required"
+    if each plugin must define it.
+    """
     if member.name in KINDS[member.owner].required:
         return "required"
     if member.owner != "Flag":

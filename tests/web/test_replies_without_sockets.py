@@ -1,4 +1,7 @@
-"""Tests of the replies of calls that a connection writes itself, without sockets (`gateway/call/reply.py`)."""
+"""Tests of replies to calls (`gateway/call/reply.py`), which a connection writes without aiohttp's code for responses.
+
+The tests use a fake transport instead of sockets.
+"""
 
 import asyncio
 

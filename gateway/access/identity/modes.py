@@ -1,7 +1,7 @@
 """The listeners of the process, and the mode by which each listener identifies its callers.
 
-A connection's listener is found by the address of the gateway's end. Only the configuration sets a listener's mode. The
-mode is the same whether tailscaled runs or not.
+A connection's listener is found by the connection's local address, which is the gateway's own. Only the configuration
+sets a listener's mode. The mode is the same whether tailscaled runs or not.
 """
 
 from __future__ import annotations

@@ -36,7 +36,8 @@ class NoSuchRequest(ValueError):
 class GrantedPaths:
     """A pattern that allows the request.
 
-    `origin` is the position in the configuration or policy of the capability that contains the pattern.
+    The pattern is written in a capability. `origin` says where this capability is in the configuration or in the
+    tailnet policy.
     """
 
     pattern: str

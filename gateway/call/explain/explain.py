@@ -53,7 +53,8 @@ class NoSuchCaller(ValueError):
 class Pattern:
     """A pattern that matches the model.
 
-    `origin` is the position in the configuration or policy of the capability that contains the pattern.
+    The pattern is written in a capability. `origin` says where this capability is in the configuration or in the
+    tailnet policy.
     """
 
     models: str

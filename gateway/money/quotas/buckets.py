@@ -200,7 +200,11 @@ class LiveBucket:
 
     @property
     def is_expired(self) -> bool:
-        """Whether this gateway may not spend its slice, because the bank has not renewed its leases (`leases.py`)."""
+        """Whether the gateway must stop spending its slice (its part of the bucket's balance).
+
+        The bank grants a slice for a limited time, the lease. A slice expires if the bank does not renew the lease in
+        time, unless calls may then use the last known balances (`leases.py`).
+        """
         return False
 
     def least(self, _amount: int) -> int:

@@ -154,11 +154,12 @@ class Ledger:
         only: Container[tuple[str, ...]] | None = None,
         estimated: bool = False,
     ) -> tuple[Charge, ...]:
-        """Charge the used amount to all buckets and chains in a reservation, and release the reservation.
+        """Charge the used amount to all chains of buckets in a reservation, and release the whole reservation.
 
-        With `only`, charge only those buckets and chains whose tuples of bucket names are in `only`. If the reservation
-        has been charged or released before, this method changes nothing, and returns the same charges. A bucket is also
-        charged if its quota is no longer configured.
+        A single bucket is a chain of one. With `only`, the amount is charged only to those chains whose tuples of
+        bucket names are in `only`. `estimated` is true if the amount is partly estimated. A bucket is also charged if
+        its quota is no longer configured. If the reservation has been charged or released before, this method changes
+        nothing, and returns the same charges as before.
         """
         if reservation.charges is None:
             _end(reservation)

@@ -3,15 +3,15 @@ spend. `leases.py` explains how several gateways share buckets.
 
 - A `SlicedBucket` is a bucket of the ledger. Its `balance` is the bank's last known balance, and is only shown. Calls
   reserve and spend from the slice, which is `granted` minus `spent`.
-- A call begins only if the slice covers it. Otherwise the ledger raises `Exceeded` with `short`, and the caller asks
-  the bank.
+- A call begins only if the slice covers it. Otherwise the ledger raises `Exceeded` with `short`, and
+  `gateway/call/leases.py` asks the bank.
 - A slice is valid until `Slices.until`. The bank gives it to nobody else for some time after that.
 - A gateway may lend parts of its slice to its workers, the processes that serve its calls (`lending.py`). These parts
   are not free for other calls of the gateway.
 - If the bank cannot be reached and `Slices.goes_on` is true, calls may use the last known balances instead of the
   slices, as in a single gateway.
 
-This module does no I/O. `gateway.call.leases` asks the bank.
+This module does no I/O.
 """
 
 from __future__ import annotations

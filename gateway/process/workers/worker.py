@@ -2,8 +2,9 @@
 
 - The keeper starts the worker with the descriptor of the connection between them, and sends everything else over this
   connection (`messages.py`).
-- The worker ends when the keeper tells it to end or has itself ended, and after SIGTERM or SIGINT. It then accepts no
-  more connections, and waits for its calls in flight. A second SIGTERM or SIGINT ends these calls at once.
+- The worker ends when the keeper tells it to end, when the keeper process has ended, and after SIGTERM or SIGINT. It
+  then accepts no more connections, and waits for its calls in flight. A second SIGTERM or SIGINT ends these calls at
+  once.
 - A message of the keeper does not count as a first or second signal. For Ctrl-C in a terminal, a worker gets both a
   SIGINT and a message of the keeper, and must still wait for its calls.
 """

@@ -88,7 +88,7 @@ class _Access(msgspec.Struct):
 
 
 class LiveCredentials(msgspec.Struct):
-    """The credentials of all keys that are obtained at run time.
+    """The provider credentials that the gateway obtains at run time, such as tokens from a token endpoint.
 
     The argument `key` of the methods is the key's name in `apikeys`. It is "" for a provider without `apikeys`.
     """

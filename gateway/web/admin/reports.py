@@ -319,10 +319,9 @@ def _united(
 
 
 def _regular(by_day: Sequence[AbstractSet[str]]) -> list[int]:
-    """Return the number of people who were active on at least four of seven days: in days 1 to 7, in days 2 to 8, and
-    so on.
+    """Return one number for each window of seven successive days: how many people were active on at least four of them.
 
-    `by_day` has the logins of each day's calls.
+    The windows are days 1 to 7, days 2 to 8, and so on. `by_day` has the logins of each day's calls.
     """
     active: Counter[str] = Counter()
     regular = []

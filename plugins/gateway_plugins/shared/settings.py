@@ -133,7 +133,10 @@ def can_force(caps: Caps, *, thinks: bool) -> bool:
 
 
 def _raise_limit(limit: int | None, caps: Caps, drop: Drop, at: str) -> int | None:
-    """Return the client's output limit, raised to the model's minimum. `at` is the JSON pointer of the limit."""
+    """Return the client's output limit, or the model's minimum if the limit is lower. Return None for no limit.
+
+    A limit that is too low is reported with `drop`. `at` is the limit's JSON pointer in the client's request.
+    """
     if limit is None or limit >= caps.min_max_tokens:
         return limit
     drop(at)

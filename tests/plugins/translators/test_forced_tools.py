@@ -119,9 +119,9 @@ def test_the_configuration_can_say_otherwise(both):
 
 @pytest.mark.parametrize("conversion", ROADS, ids=lambda conversion: conversion.name)
 def test_our_own_tool_for_a_schema_is_demanded_only_where_it_may_be(conversion):
-    """Check that a call of the schema tool is forced only if the model accepts a forced call together with thinking.
+    """Check that the request forces a call of the schema tool only if the model accepts this while it thinks.
 
-    The gateway adds the schema tool for models without structured output.
+    The gateway adds the schema tool for models without structured output. All requests in this test ask for thinking.
     """
     wanted = {"type": "json_schema", "schema": {"type": "object", "properties": {"n": {"type": "integer"}}}}
     bodies = {

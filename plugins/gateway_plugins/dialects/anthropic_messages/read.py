@@ -214,7 +214,10 @@ def _block(raw: Any, at: str, drop: Drop, allowed: Collection[str]) -> Block | N
 
 
 def _is_foreign(kind: str, allowed: Collection[str]) -> bool:
-    """Return whether a block of a type that is not in `allowed` is left out. If not, the block is refused."""
+    """Return True if a content block of the type `kind` is left out of the request, and False if it is refused.
+
+    `allowed` are the types that can be sent to the model. `kind` must be another type.
+    """
     if allowed is _ALLOWED["assistant"]:
         return kind not in _READERS
     return allowed is _ALLOWED["user"] and (kind in _SERVERS_INPUT or kind.endswith("_tool_result"))

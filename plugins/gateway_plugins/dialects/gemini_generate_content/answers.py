@@ -1,4 +1,4 @@
-"""Wraps an answer that is not an object, such as a list, in an object.
+"""Requests an answer that is not an object, such as a list, as a field of an object.
 
 A Gemini client may give a JSON schema of any type. For example, google-genai's own examples ask for a list. Other APIs
 accept only schemas of type object. So the provider gets the schema of an object with a single field, whose value is the
@@ -39,8 +39,8 @@ def in_object(schema: Schema) -> Schema | None:
 class DropInAnswer(msgspec.Struct, frozen=True):
     """Reports dropped fields of a schema that `in_object` returned.
 
-    The JSON pointer of such a field leads into the wrapped schema. It is changed to the pointer in the client's own
-    schema, and then passed to `drop`.
+    The JSON pointer of such a field leads into the returned schema. The pointer is changed to the field's pointer in
+    the client's own schema, and then passed to `drop`.
     """
 
     drop: Drop
@@ -76,9 +76,9 @@ class AnswerText:
         return "" if inside and held.strip() == "}" else held
 
     def _begin(self) -> bool:
-        """Read the beginning of the text, to find out whether an object surrounds the answer.
+        """Find out from the beginning of the text whether an object surrounds the answer. Store this in `_is_inside`.
 
-        Return False if this is not known yet, because the text is too short.
+        Return True if this is known now, and False if more text is needed.
         """
         plain = "".join(self._held.split())
         if plain.startswith(_BEFORE) and plain != _BEFORE:

@@ -36,7 +36,7 @@ class ChoiceMember(msgspec.Struct, frozen=True):
     name: str = ""
     """Name of the tool that must be called. It is "" if the mode is not `tool`."""
     allowed: tuple[str, ...] | None = None
-    """Names of the tools that may be called (`allowed_tools`). The value is None if all tools may be called."""
+    """Names of the tools that the model may call, from `allowed_tools`. The value is None if it may call all tools."""
 
 
 def refuse_files(parts: Iterable[Part], role: str) -> None:

@@ -92,10 +92,11 @@ class Gathered(msgspec.Struct):
             self._calls[call_id] = {**self._calls.get(call_id, {}), **members}
 
     def take(self, thinking: str = "", **signed: str) -> str:
-        """Return and forget the gathered reasoning, encoded for the client, or "" if there is none.
+        """Return the gathered reasoning, encoded for the client, and forget it. Return "" if there is none.
 
-        If the reasoning belongs to a thinking block, `thinking` is the name of the provider's field with the block's
-        text. `signed` has the signature or the data of a block in LiteLLM's `thinking_blocks`.
+        Reasoning that cannot be encoded is reported as dropped, and the result is "". `thinking` is the name of the
+        provider's field that has the text of the thinking block, such as `reasoning_content`. It is "" if there is no
+        such block. `signed` is the field `signature` or `data` of an entry in LiteLLM's `thinking_blocks`.
         """
         message = {name: value for name, value in self._message.items() if value}
         calls, self._message, self._calls = self._calls, {}, {}

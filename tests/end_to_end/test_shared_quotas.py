@@ -173,7 +173,7 @@ async def test_without_the_database_the_slices_last_and_then_the_setting_decides
             stack, tmp_path, configured, "$1.00", on_outage=on_outage, lease_seconds=LONG_LEASE_SECONDS
         )
         assert [await call(gateway) for gateway in gateways] == ["ok"] * 3
-        await asyncio.to_thread(cluster().stop)
+        await asyncio.to_thread(cluster().stop, "immediate")
         try:
             # the slice of the last call
             assert await call(gateways[0]) == "ok"

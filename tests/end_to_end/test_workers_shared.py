@@ -176,7 +176,7 @@ async def test_a_restart_of_the_database_under_load_loses_no_call(tmp_path, conf
 
         clients = [asyncio.create_task(client(gateways[number % 2])) for number in range(4)]
         await come("ok")
-        await asyncio.to_thread(cluster().stop)
+        await asyncio.to_thread(cluster().stop, "immediate")
         try:
             await come("ok")
             await come("database is away")

@@ -134,6 +134,10 @@ async def test_nghttp(gw):
 PREFACE = "Sends invalid connection preface"
 NOT_KEPT = {"http": {PREFACE}, "https": set()}
 """Rules that are not kept. Without TLS, a wrong preface is a wrong request of HTTP/1.1, and is answered as such."""
+LEAVING = {"Sends a GOAWAY frame", "Sends a GOAWAY frame with unknown error code"}
+RESET = "connection reset by peer"
+"""The reason of a failure of a rule in `LEAVING` that is none. The gateway closes the connection after GOAWAY. If
+h2spec's PING arrives later, the kernel resets the connection, and h2spec does not count a reset as a close."""
 
 
 @pytest.mark.parametrize("scheme", NOT_KEPT)
@@ -145,10 +149,16 @@ async def test_h2spec(gw, tmp_path, scheme):
         "sh", "-c", '"$0" "$@" || true', program("h2spec", "go"), "-h", host, "-p", port, "-P", "/healthz",
         "-j", str(report), *encrypted,
     )  # fmt: skip
-    cases = ET.parse(report).getroot().iter("testcase")
-    results = {case.get("classname"): {child.tag for child in case} for case in cases}
+    # the reasons of failures have bytes that XML does not allow
+    cases = ET.fromstring(re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", "", report.read_text())).iter("testcase")
+    results = {case.get("classname"): [child.text or "" for child in case if child.tag != "skipped"] for case in cases}
     assert len(results) > 100, out
-    assert {rule for rule, tags in results.items() if tags & {"failure", "error"}} == NOT_KEPT[scheme], out
+    broken = {
+        rule
+        for rule, reasons in results.items()
+        if any(rule not in LEAVING or RESET not in reason for reason in reasons)
+    }
+    assert broken == NOT_KEPT[scheme], out
 
 
 CADDY = """

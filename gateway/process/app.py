@@ -35,6 +35,7 @@ from gateway.process.handover.taking import Taker
 from gateway.process.handover.wire import State
 from gateway.process.model_refresh import ModelRefresh
 from gateway.process.stores import SharedQuotas, database_path, open_store, shared_quotas
+from gateway.store.base import SessionQuery
 from gateway.store.bodies import Bodies, bodies_path
 from gateway.store.disk_sync import DiskSync
 from gateway.store.entries import Balance, Entry
@@ -225,7 +226,7 @@ async def _run_parts(
         await gateway.follower.start()
         gateway.bodies.start()
         gateway.quotas.restore(await gateway.store.balances())
-        sessions.restore((await gateway.store.sessions(None, MAX_OPEN)).rows)
+        sessions.restore((await gateway.store.sessions(SessionQuery(None, MAX_OPEN))).rows)
         stack.push_async_callback(gateway.spools.stop)
         if taker is not None:
             _adopt(taker.state, gateway, sessions)

@@ -180,6 +180,25 @@ HEADER: Final = "header"
 ALL_ROWS: Final[Filters] = MappingProxyType({})
 
 
+class SessionQuery(NamedTuple):
+    """A query of a page of sessions."""
+
+    identity: str | None
+    """The caller of the sessions, or None for the sessions of all callers."""
+    limit: int
+    """Maximum number of sessions on the page."""
+    cursor: str | None = None
+    """The cursor of the page (`Page.next` of the page before), or None for the first page."""
+    where: Filters = ALL_ROWS
+    """Values of fields of calls, such as `agent` or `model`. One call of a session must have all these values.
+
+    `where[HEADER]` names a recorded header (`x-team`), or a header and a value (`x-team:alpha`). Then the same call
+    must also have this header.
+    """
+    span: Span | None = None
+    """The range of time that the sessions must overlap, or None for any time."""
+
+
 class Store(Protocol):
     """A store of the journal's entries.
 
@@ -212,32 +231,10 @@ class Store(Protocol):
         and lists.
         """
 
-    async def sessions(
-        self,
-        identity: str | None,
-        limit: int,
-        cursor: str | None = None,
-        where: Filters = ALL_ROWS,
-        span: Span | None = None,
-    ) -> Page[Session]:
-        """Return a page of the sessions of one caller, or of all callers if `identity` is None.
+    async def sessions(self, query: SessionQuery) -> Page[Session]:
+        """Return a page of sessions. Raises `BadCursor` if the query's cursor is malformed."""
 
-        - `span` selects the sessions that overlap this range of time.
-        - `where` may name fields of calls, such as `agent` or `model`. Then one call of a session must have all these
-          values. `where[HEADER]` names a recorded header (`x-team`), or a header and a value (`x-team:alpha`). Then the
-          same call must also have this header.
-
-        Raises `BadCursor` if `cursor` is malformed.
-        """
-
-    async def brief_sessions(
-        self,
-        identity: str | None,
-        limit: int,
-        cursor: str | None = None,
-        where: Filters = ALL_ROWS,
-        span: Span | None = None,
-    ) -> Page[BriefSession]:
+    async def brief_sessions(self, query: SessionQuery) -> Page[BriefSession]:
         """Return the same page as `sessions`, with fewer values of each session, in less than half the time."""
 
     async def session(self, identity: str | None, session_id: str) -> Session | None:

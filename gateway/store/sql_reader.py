@@ -12,12 +12,22 @@ from typing import Any, Final, TypeVar
 
 from gateway.contract.record import Record
 from gateway.store import rows, usage
-from gateway.store.base import ALL_ROWS, HEADER, Ambiguous, BriefSession, Filters, Page, Session, UsageQuery, UsageRow
+from gateway.store.base import (
+    ALL_ROWS,
+    HEADER,
+    Ambiguous,
+    BriefSession,
+    Filters,
+    Page,
+    Session,
+    SessionQuery,
+    UsageQuery,
+    UsageRow,
+)
 from gateway.store.calls import CALL_COLUMNS, record_of
 from gateway.store.entries import Balance, SentCall, decode_sent_call
 from gateway.store.header_index import OF_CALL, OF_SESSION, is_rare
 from gateway.store.reports.base import ReportStore
-from gateway.store.reports.values import Span
 from gateway.store.sql import Connection, Thread
 from gateway.store.sql_reports import SqlReports
 
@@ -48,27 +58,14 @@ class SqlReader:
     def reports(self) -> ReportStore:
         return self._reports
 
-    async def sessions(
-        self,
-        identity: str | None,
-        limit: int,
-        cursor: str | None = None,
-        where: Filters = ALL_ROWS,
-        span: Span | None = None,
-    ) -> Page[Session]:
-        conditions, values = _of_sessions(identity, cursor, where, span)
-        return await self._page(rows.session_of, rows.select_sessions(*conditions), values, limit)
+    async def sessions(self, query: SessionQuery) -> Page[Session]:
+        conditions, values = _of_sessions(query)
+        return await self._page(rows.session_of, rows.select_sessions(*conditions), values, query.limit)
 
-    async def brief_sessions(
-        self,
-        identity: str | None,
-        limit: int,
-        cursor: str | None = None,
-        where: Filters = ALL_ROWS,
-        span: Span | None = None,
-    ) -> Page[BriefSession]:
-        conditions, values = _of_sessions(identity, cursor, where, span)
-        return await self._page(rows.brief_session_of, rows.select_sessions(*conditions, tools=False), values, limit)
+    async def brief_sessions(self, query: SessionQuery) -> Page[BriefSession]:
+        conditions, values = _of_sessions(query)
+        selection = rows.select_sessions(*conditions, tools=False)
+        return await self._page(rows.brief_session_of, selection, values, query.limit)
 
     async def session(self, identity: str | None, session_id: str) -> Session | None:
         conditions, values = _conditions({"id": session_id, "identity": identity})
@@ -135,14 +132,14 @@ class SqlReader:
         return await self._reading.run(lambda connection: connection.execute(query, values).fetchall())
 
 
-def _of_sessions(
-    identity: str | None, cursor: str | None, where: Filters, span: Span | None
-) -> tuple[list[str], list[Any]]:
+def _of_sessions(query: SessionQuery) -> tuple[list[str], list[Any]]:
     """Return the SQL conditions of a page of sessions, and the values for their placeholders."""
-    conditions, values = _conditions({"identity": identity}, cursor, "(last_at, n) < (?, ?)")
-    if span is not None:
+    conditions, values = _conditions({"identity": query.identity}, query.cursor, "(last_at, n) < (?, ?)")
+    if (span := query.span) is not None:
         conditions += ["last_at >= ?", "started_at < ?"]
         values += [round(span.since * 1000), round(span.until * 1000)]
+    where = query.where
+    where = query.where
     term = [where[HEADER]] if HEADER in where else []
     if term:
         conditions.append(OF_SESSION)

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from gateway.contract.errors import OVERLOADED, PERMISSION, RATE_LIMIT
 from gateway.contract.flag import Usage
-from gateway.store.base import GROUPS, JournalOffset, rfc3339
+from gateway.store.base import GROUPS, JournalOffset, SessionQuery, rfc3339
 from gateway.store.entries import Entry
 from gateway.store.file import connect, prepare
 from gateway.store.sqlite import SqliteStore
@@ -109,8 +109,8 @@ async def cursors(path):
 async def second_pages(store):
     """Return query parameters for the second page of each list of a store. They are "" for a list with a single page."""
     positions = {
-        "sessions": (await store.sessions(None, 50)).next,
-        "own sessions": (await store.sessions(USERS[1], 50)).next,
+        "sessions": (await store.sessions(SessionQuery(None, 50))).next,
+        "own sessions": (await store.sessions(SessionQuery(USERS[1], 50))).next,
         "calls": (await store.calls(None, None, 50)).next,
         "own calls": (await store.calls(USERS[1], None, 50)).next,
         "long": (await store.calls(None, LONG, 50)).next,

@@ -19,7 +19,7 @@ import pytest
 from gateway.config.model import Config
 from gateway.process.command_line import main
 from gateway.process.stores import database_path
-from gateway.store.base import JournalOffset, UsageQuery
+from gateway.store.base import JournalOffset, SessionQuery, UsageQuery
 from gateway.store.entries import Balance, Entry, encode
 from gateway.store.file import connect, prepare
 from gateway.store.follower import JournalFollower
@@ -86,7 +86,7 @@ async def started(state):
     try:
         await follower.start()
         ids = {row.id for row in (await store.calls(None, None, 10_000)).rows}
-        sessions = (await store.sessions(None, 1000)).rows
+        sessions = (await store.sessions(SessionQuery(None, 1000))).rows
         (usage,) = await store.usage(UsageQuery())
         assert usage.calls >= len(ids)
         assert {session.id for session in sessions} == {f"s{number}" for number in range(7)}

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.store import follower as follower_module
-from gateway.store.base import StoreFailed, UsageQuery
+from gateway.store.base import SessionQuery, StoreFailed, UsageQuery
 from gateway.store.disk_sync import DiskSync
 from gateway.store.entries import Balance, Entry, Version
 from gateway.store.follower import POLL_SECONDS, JournalFollower
@@ -234,7 +234,7 @@ async def test_old_calls_are_deleted_a_little_at_a_time_and_new_ones_stay(tmp_pa
         records.put("new", at=now, session_id="new")
         await records.follower.flush()
         await eventually(only_new)
-        assert [session.id for session in (await records.store.sessions(None, 10)).rows] == ["new"]
+        assert [session.id for session in (await records.store.sessions(SessionQuery(None, 10))).rows] == ["new"]
 
 
 async def test_what_is_kept_no_longer_is_in_no_file_any_more(tmp_path, monkeypatch):

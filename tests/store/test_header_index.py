@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.store import header_index, rows, writing
-from gateway.store.base import JournalOffset
+from gateway.store.base import JournalOffset, SessionQuery
 from gateway.store.calls import record_of
 from gateway.store.entries import Entry
 from gateway.store.examine import examine_database
@@ -84,7 +84,7 @@ SESSIONS_OF = [
 
 async def test_sessions_are_those_of_which_one_call_has_it_all(store):
     async def found(term, identity, where):
-        page = await store.sessions(identity, 10, where={"header": term, **where})
+        page = await store.sessions(SessionQuery(identity, 10, where={"header": term, **where}))
         return {session.id for session in page.rows}
 
     assert [(*asked, await found(*asked)) for *asked, _ in SESSIONS_OF] == SESSIONS_OF

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.contract.flag import Usage
-from gateway.store.base import JournalOffset, StoreFailed, UsageQuery
+from gateway.store.base import JournalOffset, SessionQuery, StoreFailed, UsageQuery
 from gateway.store.calls import CALL_COLUMNS
 from gateway.store.entries import MAX_INTEGER, Entry
 from gateway.store.postgres.address import Address, Tls
@@ -145,7 +145,7 @@ async def test_months_that_have_expired_are_dropped(opened, address):
     assert terms == [["x-week"], ["x-week:2"], ["x-week:3"], ["x-week:4"]]
     assert cluster().sql("SELECT count(*) FROM call_headers", address.database) == [["32"]]
     assert [row.calls for row in await store.usage(UsageQuery())] == [30]
-    assert len((await store.sessions(None, 100)).rows) == 30 - 5
+    assert len((await store.sessions(SessionQuery(None, 100))).rows) == 30 - 5
     # a call of a dropped month that comes late makes the month anew
     await put(store, "late", at=NOON)
     assert "late" in await ids(store)
@@ -272,7 +272,7 @@ async def test_a_slow_server_gets_a_large_batch_in_parts(opened, monkeypatch):
     for number in range(100):
         store.put(record(id=f"{number}", session_id=f"s{number}", model=f"m{number}"))
     await store.flush()
-    assert len((await store.sessions(None, 200)).rows) == 100
+    assert len((await store.sessions(SessionQuery(None, 200))).rows) == 100
     assert [row.calls for row in await store.usage(UsageQuery())] == [100]
 
 

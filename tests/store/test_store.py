@@ -4,7 +4,7 @@ import pytest
 
 from gateway.contract.flag import Part, Usage
 from gateway.contract.record import Direct
-from gateway.store.base import Ambiguous, BadCursor, JournalOffset, UsageQuery
+from gateway.store.base import Ambiguous, BadCursor, JournalOffset, SessionQuery, UsageQuery
 from gateway.store.entries import Balance, Entry, SentCall, Version
 from gateway.store.reports.values import Span
 from tests.helpers.records import NOON, record
@@ -21,7 +21,7 @@ async def test_pages_hold_every_session_once_newest_first(store):
     await store.flush()
     seen, cursor = [], None
     while True:
-        page = await store.sessions(None, 3, cursor)
+        page = await store.sessions(SessionQuery(None, 3, cursor))
         seen += [row.id for row in page.rows]
         if (cursor := page.next) is None:
             break
@@ -32,7 +32,7 @@ async def test_a_page_that_is_just_full_is_the_last_one(store):
     for number in range(3):
         store.put(record(id=str(number), session_id=f"s{number}"))
     await store.flush()
-    assert (await store.sessions(None, 3)).next is None
+    assert (await store.sessions(SessionQuery(None, 3))).next is None
 
 
 async def test_pages_of_calls_go_on_where_the_last_one_ended(store):
@@ -49,7 +49,7 @@ async def test_a_caller_sees_own_rows_only(store):
     store.put(record(id="a"))
     store.put(record(id="b", identity="bob@example.com", session_id="s2"))
     await store.flush()
-    assert [row.id for row in (await store.sessions("bob@example.com", 10)).rows] == ["s2"]
+    assert [row.id for row in (await store.sessions(SessionQuery("bob@example.com", 10))).rows] == ["s2"]
     assert [row.id for row in (await store.calls("bob@example.com", None, 10)).rows] == ["b"]
     assert await store.session("bob@example.com", "s1") is None
     assert (await store.calls("bob@example.com", "s1", 10)).rows == ()
@@ -67,7 +67,7 @@ async def test_an_id_that_two_callers_use_is_ambiguous_until_one_is_named(store)
 
 async def test_a_wrong_cursor_is_refused_before_anything_is_read(store):
     with pytest.raises(BadCursor):
-        await store.sessions(None, 10, "nonsense")
+        await store.sessions(SessionQuery(None, 10, "nonsense"))
 
 
 async def test_a_call_that_is_delivered_again_counts_once(opened):
@@ -194,14 +194,14 @@ async def test_sessions_are_found_by_their_calls(store, where, ids):
     ):
         store.put(record(id=str(number), session_id=f"s{number + 1}", at=NOON + number, agent="curl", **changes))
     await store.flush()
-    assert [row.id for row in (await store.sessions(None, 10, where=where)).rows] == ids
+    assert [row.id for row in (await store.sessions(SessionQuery(None, 10, where=where))).rows] == ids
 
 
 async def test_sessions_are_found_by_their_time(store):
     for number in range(4):
         store.put(record(id=str(number), session_id=f"s{number}", at=NOON + 900 * number, duration_ms=1000.0))
     await store.flush()
-    page = await store.sessions(None, 10, span=Span(NOON + 900, NOON + 2700))
+    page = await store.sessions(SessionQuery(None, 10, span=Span(NOON + 900, NOON + 2700)))
     assert [row.id for row in page.rows] == ["s2", "s1"]
 
 
@@ -211,7 +211,7 @@ async def test_a_session_has_the_models_and_tools_of_its_calls(store):
     await store.flush()
     session = await store.session(None, "s1")
     assert (session.models, session.tools) == (("opus", "haiku"), {"Read": 2, "Bash": 1})
-    assert (await store.sessions(None, 9)).rows == (session,)
+    assert (await store.sessions(SessionQuery(None, 9))).rows == (session,)
 
 
 async def test_brief_sessions_are_the_page_of_sessions(store):
@@ -222,13 +222,13 @@ async def test_brief_sessions_are_the_page_of_sessions(store):
     await store.flush()
     cursor, sizes = None, []
     for _ in range(3):
-        asked = (None, 2, cursor, {"model": "opus"}, Span(NOON, NOON + 900))
-        page, brief = await store.sessions(*asked), await store.brief_sessions(*asked)
+        asked = SessionQuery(None, 2, cursor, {"model": "opus"}, Span(NOON, NOON + 900))
+        page, brief = await store.sessions(asked), await store.brief_sessions(asked)
         assert (brief.rows, brief.next) == (tuple(row.brief() for row in page.rows), page.next)
         sizes.append(len(page.rows))
         cursor = page.next
     assert sizes == [2, 2, 1]
-    (refused,) = (await store.brief_sessions(None, 1)).rows
+    (refused,) = (await store.brief_sessions(SessionQuery(None, 1))).rows
     assert (refused.id, refused.providers, refused.models, refused.cost_unknown_calls) == ("s9", (), (), 1)
 
 

@@ -20,7 +20,7 @@ from aiohttp import web
 
 from gateway.call.context import GATEWAY
 from gateway.contract.record import Record
-from gateway.store.base import BriefSession, Page, Session, Store
+from gateway.store.base import BriefSession, Page, Session, SessionQuery, Store
 from gateway.store.reports.values import (
     DIMENSIONS,
     OTHERS,
@@ -248,7 +248,7 @@ class Reports(msgspec.Struct, frozen=True):
         if wanted.session is not None:
             session = await self.store.session(wanted.user, wanted.session)
             return Page((session,) if session else (), None)
-        return await self.store.sessions(wanted.user, limit, cursor, wanted.of_calls, wanted.range.span)
+        return await self.store.sessions(_query(wanted, limit, cursor))
 
     async def brief_sessions(self, wanted: PageFilter, *, limit: int, cursor: str | None = None) -> Page[BriefSession]:
         """Return the same page as `sessions`, with fewer values of each session, for a file."""
@@ -256,7 +256,7 @@ class Reports(msgspec.Struct, frozen=True):
         if wanted.session is not None:
             session = await self.store.session(wanted.user, wanted.session)
             return Page((session.brief(),) if session else (), None)
-        return await self.store.brief_sessions(wanted.user, limit, cursor, wanted.of_calls, wanted.range.span)
+        return await self.store.brief_sessions(_query(wanted, limit, cursor))
 
     async def timeline(self, wanted: PageFilter, session: str, *, limit: int = 500) -> tuple[Record, ...]:
         """Return the last `limit` calls of a session, the oldest first."""
@@ -337,3 +337,7 @@ def _regular(by_day: Sequence[AbstractSet[str]]) -> list[int]:
 def _without_call(health: ModelHealth) -> ModelHealth:
     """Return the health without the message and the id of the failed call. The call may be somebody else's."""
     return replace(health, last_error_message="", last_error_call="")
+
+
+def _query(wanted: PageFilter, limit: int, cursor: str | None) -> SessionQuery:
+    return SessionQuery(wanted.user, limit, cursor, wanted.of_calls, wanted.range.span)

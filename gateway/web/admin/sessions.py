@@ -18,7 +18,7 @@ from aiohttp import web
 
 from gateway.call.context import GATEWAY, identity_of
 from gateway.contract.record import Record
-from gateway.store.base import HEADER, Ambiguous, BadCursor, Page, StoreFailed, TooManyCalls, rfc3339
+from gateway.store.base import HEADER, Ambiguous, BadCursor, Page, SessionQuery, StoreFailed, TooManyCalls, rfc3339
 from gateway.web.admin.filters import CALL_FILTERS, PAGING, SESSION_FILTERS, filters
 from gateway.web.header_terms import HeaderRights, parse_term
 from gateway.web.query_parameters import BadQuery, check_names
@@ -130,7 +130,7 @@ async def sessions(request: web.Request) -> web.Response:
     check_names(query, (*PAGING, "identity", *SESSION_FILTERS, HEADER))
     store = request.app[GATEWAY].store
     where = filters(query, SESSION_FILTERS) | _header(request)
-    page = await store.sessions(seen.identity, limit_of(query), query.get("cursor"), where)
+    page = await store.sessions(SessionQuery(seen.identity, limit_of(query), query.get("cursor"), where))
     return _json({"sessions": [row.as_dict() for row in page.rows], "next": page.next})
 
 

@@ -14,7 +14,7 @@ import orjson
 from aiohttp import web
 
 from gateway.call.context import GATEWAY
-from gateway.store.base import Session
+from gateway.store.base import Session, SessionQuery
 from gateway.store.reports.values import Names
 from gateway.web.admin.reports import reports_of
 from gateway.web.admin.sessions import scope
@@ -44,7 +44,7 @@ async def find(request: web.Request) -> web.Response:
     check_names(request.query, ("q",))
     text = request.query.get("q", "").strip()[:200]
     names = await reports_of(request).names()
-    sessions = await request.app[GATEWAY].store.sessions(seen.identity, SESSIONS) if text else None
+    sessions = await request.app[GATEWAY].store.sessions(SessionQuery(seen.identity, SESSIONS)) if text else None
     rows = sessions.rows if sessions else ()
     results = tuple(islice(_results(text.casefold(), names, rows, admin=seen.admin), MOST))
     if "application/json" in request.headers.get("Accept", ""):

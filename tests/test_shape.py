@@ -100,7 +100,7 @@ def test_a_broad_except_stands_only_where_a_call_or_a_task_ends(sources):
         "gateway/call/awaiting.py",
         "gateway/call/plugin_threads.py",
         "gateway/call/finish.py",
-        "gateway/call/leases.py",
+        "gateway/call/bank_rounds.py",
         "gateway/call/provider_stream.py",
         "gateway/call/server.py",
         "gateway/contract/hooks.py",

@@ -18,9 +18,10 @@ from typing import Final, Protocol, TypeVar
 
 import msgspec
 
+from gateway.call.bank_rounds import Stopped
 from gateway.call.candidate import Candidate
 from gateway.call.chain import Call
-from gateway.call.leases import Leases, Stopped
+from gateway.call.leases import Leases
 from gateway.call.settlement import reserve
 from gateway.contract.errors import UNAVAILABLE, Problem, Refused
 from gateway.money.quotas.book import CallReservation, Quotas

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from gateway.call import bank_rounds
 from gateway.call import keeper as keeper_module
-from gateway.call import leases as leases_module
 from gateway.call.keeper import Keeper
 from gateway.call.leases import Leases
 from gateway.contract.errors import Refused
@@ -188,7 +188,7 @@ def reported(gateway):
 
 
 async def test_the_bank_is_told_of_charges_to_a_rate_limit(opened, monkeypatch):
-    monkeypatch.setattr(leases_module, "REPORT_SECONDS", 0.01)
+    monkeypatch.setattr(bank_rounds, "REPORT_SECONDS", 0.01)
     gateway = await opened()
     for _ in range(3):
         await gateway.call(LIMIT)
@@ -204,7 +204,7 @@ async def test_the_bank_is_told_of_the_last_charges_when_a_gateway_ends(opened):
 
 
 async def test_charges_while_the_bank_is_away_are_told_later(opened, monkeypatch):
-    monkeypatch.setattr(leases_module, "REPORT_SECONDS", 0.01)
+    monkeypatch.setattr(bank_rounds, "REPORT_SECONDS", 0.01)
     gateway = await opened()
     await gateway.call(LIMIT)
     gateway.bank.fault = StoreFailed("gone")
@@ -230,7 +230,7 @@ async def test_a_refused_call_leaves_nothing_that_waits(opened, memory):
     await one.reserve(100)
     with pytest.raises(Exceeded):
         await other.reserve(1)
-    assert other.leases._freed == {}
+    assert other.leases._returns.is_empty
 
 
 async def test_first_calls_of_many_callers_at_the_same_time_are_all_served(opened):
@@ -247,7 +247,7 @@ async def test_a_call_that_waits_while_another_process_takes_over_is_told(opened
     await eventually(lambda: gateway.quotas.sliced("all") and gateway.quotas.sliced("all").waiting)
     await asyncio.sleep(0)
     await gateway.leases.stop()
-    with pytest.raises(leases_module.Stopped):
+    with pytest.raises(bank_rounds.Stopped):
         await waiting
 
 
@@ -259,7 +259,7 @@ async def test_a_call_that_waits_for_other_gateways_is_told_of_a_take_over(opene
     await eventually(lambda: other.quotas.sliced("all") and other.quotas.sliced("all").dry_until)
     await other.leases.stop()
     other.leases.refilled(Bucket("money", "all"))
-    with pytest.raises(leases_module.Stopped):
+    with pytest.raises(bank_rounds.Stopped):
         await waiting
 
 
@@ -299,7 +299,7 @@ async def test_a_call_for_the_next_request_is_not_served_by_the_last_report(open
     await gateway.leases.stop()
     assert reported(gateway) == 1
     for call in (first, second):
-        with pytest.raises(leases_module.Stopped):
+        with pytest.raises(bank_rounds.Stopped):
             await call
 
 
@@ -340,14 +340,14 @@ async def test_a_bank_that_does_not_register_a_gateway_counts_as_away(opened, mo
         raise NotOpen
 
     gateway.bank.open, gateway.bank.fault = refuse, NotOpen()
-    monkeypatch.setattr(leases_module, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(bank_rounds, "RETRY_SECONDS", 0.01)
     await refused_once(gateway, b"it did not register this process")
 
 
 async def test_after_an_unexpected_error_the_bank_is_asked_again(opened, monkeypatch):
     gateway = await opened()
     gateway.bank.fault = ZeroDivisionError("odd")
-    monkeypatch.setattr(leases_module, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(bank_rounds, "RETRY_SECONDS", 0.01)
     await refused_once(gateway, b"leases.round_failed")
 
 
@@ -363,7 +363,7 @@ async def test_a_call_that_waits_for_a_registration_is_told_of_a_take_over(opene
     waiting = asyncio.create_task(gateway.reserve(1))
     await opening.wait()
     await gateway.leases.stop()
-    with pytest.raises(leases_module.Stopped):
+    with pytest.raises(bank_rounds.Stopped):
         await waiting
 
 
@@ -409,8 +409,8 @@ async def test_a_bank_that_is_away_is_asked_again_after_one_pause(opened, monkey
 
     gateway = await opened()
     gateway.bank.fault = StoreFailed("gone")
-    monkeypatch.setattr(leases_module, "RETRY_SECONDS", 3600.0)
-    monkeypatch.setattr(leases_module, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": pause}))
+    monkeypatch.setattr(bank_rounds, "RETRY_SECONDS", 3600.0)
+    monkeypatch.setattr(bank_rounds, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": pause}))
     with pytest.raises(Refused):
         await gateway.reserve(1)
     await eventually(lambda: len(pauses) > 2)

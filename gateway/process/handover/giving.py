@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.call.bank_rounds import Stopped
 from gateway.call.context import Gateway
-from gateway.call.leases import Stopped
 from gateway.contract.errors import Refused
 from gateway.money.quotas.book import Settlement
 from gateway.money.quotas.bucket_chains import Exceeded

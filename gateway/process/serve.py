@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -50,7 +50,6 @@ from gateway.telemetry.log import Logger
 from gateway.upstream.allocator import give_memory_back
 from gateway.web.admin.metrics import serving
 from gateway.web.connection_limits import Connections, raise_descriptor_limit
-from gateway.web.http_server import Runner
 from gateway.web.readiness import READINESS
 
 COLLECT_AFTER: Final = 10_000
@@ -133,13 +132,16 @@ async def listening(
     async with AsyncExitStack() as opened:
         opened.push_async_callback(modes.close)
         if taker is None:
-            _require_unlocked(state)
+            # otherwise a newer release could migrate the store while an older release still uses it
+            with _starting():
+                require_unlocked(state / "journal")
         sites = Sites([], modes) if workers is None else WorkerSites([], modes, workers, state)
         metrics: list[Bound] = []
         opened.callback(sites.close)
         _bind(config, list(passed), sites.bounds, metrics, every=taker is None)
         if isinstance(sites, WorkerSites):
-            await _prepare(sites)
+            with _starting():
+                await sites.workers.prepare()  # the workers load their code before this process takes over
         app = _built(config, registry, state=state, log=log, modes=modes, taker=taker, **options)
         gateway = app[GATEWAY]
         if isinstance(sites, WorkerSites):
@@ -147,64 +149,41 @@ async def listening(
         connections = Connections(lambda: gateway.runtime.config.server.limits, gateway.metrics, log, modes.client)
         runner = runner_of(app, connections, config, log)
         running = Running(app, sites, connections, hurry or asyncio.Event())
-        try:
-            await _set_up(runner)
-            for bound in sites.bounds:
-                modes.listen(bound.endpoint, bound.listener)
-            for bound in metrics:
-                modes.listen(bound.endpoint, bound.listener, calls=False)
-            if taker is not None:
-                sites.own_files(_finish(taker))
-            gateway.spools.start()
-            await _accept(sites, runner, connections, gateway)
-            async with running.metrics, _warned(running, modes):
-                await _serve_metrics(running, metrics, modes)
-                yield running
-        finally:
-            gateway.draining = True
-            try:
-                if isinstance(sites, WorkerSites):
-                    await sites.workers.end(running.hurry, config.server.drain_seconds)
-                await stopped(running.sites, runner)
-                await drained(gateway.open_calls, running.hurry, config.server.drain_seconds)
-            finally:
-                await runner.cleanup()
+        opened.push_async_callback(_end, running, runner, config.server.drain_seconds)
+        with _starting():
+            await runner.setup()
+        for bound in sites.bounds:
+            modes.listen(bound.endpoint, bound.listener)
+        for bound in metrics:
+            modes.listen(bound.endpoint, bound.listener, calls=False)
+        if taker is not None:
+            sites.own_files(_finish(taker))
+        gateway.spools.start()
+        with _starting():
+            await sites.start(runner, connections, lambda: gateway.runtime.config)
+        async with running.metrics, _warned(running, modes):
+            await _serve_metrics(running, metrics, modes)
+            yield running
 
 
-def _require_unlocked(state: Path) -> None:
-    """Raise `CannotStart` if another gateway uses the state folder.
-
-    Otherwise a newer release could migrate the store while an older release still uses it.
-    """
+async def _end(running: Running, runner: web.AppRunner, drain_seconds: float) -> None:
+    """Stop accepting connections, wait at most `drain_seconds` for calls in flight, and cancel those that are left."""
+    running.gateway.draining = True
     try:
-        require_unlocked(state / "journal")
-    except StoreFailed as error:
-        raise CannotStart(str(error)) from None
+        if isinstance(running.sites, WorkerSites):
+            await running.sites.workers.end(running.hurry, drain_seconds)
+        await stopped(running.sites, runner)
+        await drained(running.gateway.open_calls, running.hurry, drain_seconds)
+    finally:
+        await runner.cleanup()
 
 
-async def _prepare(sites: WorkerSites) -> None:
-    """Start the workers, which load their code before this process takes over.
-
-    Raises `CannotStart` if a worker cannot be started.
-    """
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Raise `CannotStart` with the message of an error in the block, which starts a part of the gateway."""
     try:
-        await sites.workers.prepare()
-    except CannotStartWorkers as error:
-        raise CannotStart(str(error)) from None
-
-
-async def _accept(sites: Sites, runner: Runner, connections: Connections, gateway: Gateway) -> None:
-    """Accept connections, in this process or in its workers. Raises `CannotStart` if a worker cannot be started."""
-    try:
-        await sites.start(runner, connections, lambda: gateway.runtime.config)
-    except CannotStartWorkers as error:
-        raise CannotStart(str(error)) from None
-
-
-async def _set_up(runner: web.AppRunner) -> None:
-    try:
-        await runner.setup()
-    except StoreFailed as error:
+        yield
+    except (CannotListen, CannotStartWorkers, CannotTake, StoreFailed) as error:
         raise CannotStart(str(error)) from None
 
 
@@ -226,13 +205,12 @@ def _bind(config: Config, passed: list[Passed], bounds: list[Bound], metrics: li
     is true, also raises `CannotStart` for a passed socket that belongs to no listener.
     """
     try:
-        bounds.extend(bind(listener, passed) for listener in config.server.listeners)
-        if config.metrics.listener is not None:
-            metrics.append(bind(config.metrics.listener, passed))
-        if every:
-            refuse_rest(passed)
-    except CannotListen as error:
-        raise CannotStart(str(error)) from None
+        with _starting():
+            bounds.extend(bind(listener, passed) for listener in config.server.listeners)
+            if config.metrics.listener is not None:
+                metrics.append(bind(config.metrics.listener, passed))
+            if every:
+                refuse_rest(passed)
     finally:
         for one in passed:
             one.socket.close()
@@ -300,10 +278,8 @@ def _hello(config: Config, state: Path, options: Options) -> Hello:
     Raises `CannotStart` if the store has sample calls and the option `sample` is not set.
     """
     if not options.sample:
-        try:
+        with _starting():
             require_no_sample(database_path(config, state))
-        except StoreFailed as error:
-            raise CannotStart(str(error)) from None
     return Hello(PROTOCOL, newest_schema(config), store_name(config, state), config.storage.sync, lends=True)
 
 
@@ -387,11 +363,9 @@ def _inherited(state: Path, hello: Hello, *, take_over: bool) -> Inherited:
     If no gateway runs on the state folder, or if `take_over` is False, return the sockets that systemd passed.
     Raises `CannotStart` if the running gateway refuses to hand over, or if a socket of systemd cannot be used.
     """
-    try:
+    with _starting():
         taker = connect(state) if take_over else None
         return Inherited(taker, passed_sockets() if taker is None else taker.offer(hello))
-    except (CannotTake, CannotListen) as error:
-        raise CannotStart(str(error)) from None
 
 
 def _reload(reloader: Reloader) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream.health.circuits import Change
+from gateway.upstream.health.standings import Change
 
 
 def report_change(change: Change, *, log: Logger, metrics: Metrics) -> None:

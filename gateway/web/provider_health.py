@@ -16,7 +16,7 @@ from gateway.store.base import rfc3339
 from gateway.store.reports.values import ModelHealth
 from gateway.upstream.discovered_models import DiscoveredModels
 from gateway.upstream.health.circuit import Cause
-from gateway.upstream.health.circuits import Standing
+from gateway.upstream.health.standings import Standing
 
 _CAUSES: Final[Mapping[Cause, str]] = {
     "failures": "its attempts failed",

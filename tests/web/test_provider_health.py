@@ -16,7 +16,7 @@ from gateway.process.command_line import main
 from gateway.store.reports.values import ModelHealth
 from gateway.testkit.bedrock import BedrockSim
 from gateway.testkit.openai import OpenAISim
-from gateway.upstream.health.circuits import Failure, Standing
+from gateway.upstream.health.standings import Failure, Standing
 from gateway.web.provider_health import known_health, state_words
 from gateway.web.provider_table import table
 from tests.helpers.gateway import CAP, HAIKU, KEY, bedrock, gate

@@ -20,9 +20,9 @@ from typing import Any, Final
 from gateway.call.bank_rounds import Stopped
 from gateway.call.context import Gateway
 from gateway.contract.errors import Refused
-from gateway.money.quotas.book import Settlement
 from gateway.money.quotas.bucket_chains import Exceeded
 from gateway.money.quotas.leases import NotOpen
+from gateway.money.quotas.settlements import Settlement
 from gateway.process.handover.departure import Departure
 from gateway.process.handover.taking import RemoteQuotas
 from gateway.process.handover.wire import (

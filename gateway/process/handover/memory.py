@@ -17,7 +17,7 @@ import msgspec
 
 from gateway.call.candidate_order import StickySession
 from gateway.call.context import Gateway
-from gateway.upstream.health.circuits import HealthState
+from gateway.upstream.health.standings import HealthState
 from gateway.upstream.health.ways import fingerprint
 from gateway.upstream.key_pools import PoolState
 

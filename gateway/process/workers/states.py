@@ -23,8 +23,8 @@ from gateway.call.live_calls import LiveCall, live_call
 from gateway.process.workers.balance import Slots
 from gateway.process.workers.merged_metrics import MergedMetrics
 from gateway.process.workers.metric_families import Family, families
-from gateway.upstream.health.circuits import Standing
 from gateway.upstream.health.merged import MergedHealth
+from gateway.upstream.health.standings import Standing
 
 METRICS: Final = "metrics"
 STATE: Final = "state"

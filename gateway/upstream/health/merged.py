@@ -12,8 +12,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from gateway.upstream.health.circuit import State
-from gateway.upstream.health.circuits import Health, Standing
+from gateway.upstream.health.circuits import Health
 from gateway.upstream.health.peers import Key
+from gateway.upstream.health.standings import Standing
 
 BY_SEVERITY: Final[tuple[State, ...]] = ("closed", "slow_start", "half_open", "open")
 """The states of a circuit, the worst one last."""

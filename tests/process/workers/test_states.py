@@ -17,8 +17,9 @@ from gateway.process.workers.balance import Slots
 from gateway.process.workers.merged_metrics import MergedMetrics
 from gateway.process.workers.states import STATE, WorkerStates, answers
 from gateway.testkit import scenarios
-from gateway.upstream.health.circuits import Failure, Health, Standing
+from gateway.upstream.health.circuits import Health
 from gateway.upstream.health.merged import MergedHealth, merged
+from gateway.upstream.health.standings import Failure, Standing
 from tests.helpers.gateway import CAP, EVERYTHING, HAIKU, bedrock, gate
 from tests.helpers.hostile_http import CHAT
 from tests.helpers.waiting import eventually

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.config.model import Alias, CircuitBreaker, Config, Provider
-from gateway.upstream.health.circuits import Change, Health, Standing
+from gateway.upstream.health.circuits import Health
+from gateway.upstream.health.standings import Change, Standing
 
 A, B = "bedrock", "mirror"
 

@@ -7,7 +7,8 @@ from gateway.config.credentials import KeyHelper, PooledKey, ServiceAccount
 from gateway.config.document.secrets import Secret
 from gateway.config.model import Provider
 from gateway.upstream.health.circuit import CircuitState
-from gateway.upstream.health.circuits import Health, HealthState, ModelState, RestState
+from gateway.upstream.health.circuits import Health
+from gateway.upstream.health.standings import HealthState, ModelState, RestState
 from gateway.upstream.health.ways import fingerprint
 from tests.upstream.health.test_circuits import A, B, Clock, Peers, config
 

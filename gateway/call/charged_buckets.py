@@ -12,10 +12,10 @@ import msgspec
 from gateway.access.grants import Access
 from gateway.access.identity.caller import Identity
 from gateway.contract.errors import QUOTA, Problem, Refused
-from gateway.money.quotas.book import BucketChain
 from gateway.money.quotas.bucket_chains import MAX_RETRY_AFTER
 from gateway.money.quotas.buckets import Bucket, Rule
 from gateway.money.quotas.definitions import bucket_of
+from gateway.money.quotas.settlements import BucketChain
 from gateway.upstream.catalog import Offer
 
 BucketRules = Mapping[BucketChain, Sequence[Rule]]

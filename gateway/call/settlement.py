@@ -25,12 +25,13 @@ from gateway.call.operations import UNBILLED_OPERATIONS, UNCOUNTED_OPERATIONS, U
 from gateway.contract.errors import QUOTA, RATE_LIMIT, Problem
 from gateway.contract.flag import Usage
 from gateway.money.prices.rates import Priced
-from gateway.money.quotas.book import BucketChain, CallReservation, Quotas, Settlement
+from gateway.money.quotas.book import CallReservation, Quotas
 from gateway.money.quotas.bucket_chains import MAX_RETRY_AFTER, Exceeded
 from gateway.money.quotas.buckets import Charge, Kind, Rule
 from gateway.money.quotas.definitions import usd
 from gateway.money.quotas.estimate import Size, estimate, probable, rate_limited_tokens
 from gateway.money.quotas.ledger import Claim, Reservation
+from gateway.money.quotas.settlements import BucketChain, Settlement
 from gateway.store.entries import Bill
 from gateway.upstream.catalog import Offer
 

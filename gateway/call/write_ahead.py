@@ -25,9 +25,10 @@ from gateway.call.operations import UNBILLED_OPERATIONS
 from gateway.contract.errors import INTERNAL, UNAVAILABLE, Problem
 from gateway.contract.flag import Usage
 from gateway.contract.record import LOST, Record
-from gateway.money.quotas.book import MoneyTerms, Quotas, money_terms
+from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.buckets import Charge, merged
 from gateway.money.quotas.estimate import Priced, rough
+from gateway.money.quotas.settlements import MoneyTerms, money_terms
 from gateway.store.entries import SentCall, SentPart
 from gateway.store.follower import JournalFollower
 

@@ -15,11 +15,12 @@ from gateway.call import keeper as keeper_module
 from gateway.call.keeper import Keeper
 from gateway.call.leases import Leases
 from gateway.contract.errors import Refused
-from gateway.money.quotas.book import ORDER, Quotas, Settlement
+from gateway.money.quotas.book import ORDER, Quotas
 from gateway.money.quotas.bucket_chains import Exceeded
 from gateway.money.quotas.buckets import Bucket, Rule
 from gateway.money.quotas.leases import NotOpen
 from gateway.money.quotas.ledger import Claim
+from gateway.money.quotas.settlements import Settlement
 from gateway.money.quotas.slices import Slices
 from gateway.store.base import StoreFailed
 from tests.helpers.memory_bank import MemoryBank

@@ -8,8 +8,8 @@
   slices of one gateway.
 - `estimate.py`: an estimate of the maximum number of tokens of a call. `contents.py`: images, files and tools in a
   body.
-- `book.py`: all buckets of the gateway's process. `transfer.py`: the form in which a process hands their state to the
-  process that replaces it.
+- `book.py`: all buckets of the gateway's process. `settlements.py`: what a call is charged. `transfer.py`: the form in
+  which a process hands the state of its buckets to the process that replaces it.
 
 `gateway.access.grants` decides which quotas apply to a caller. `gateway.call.settlement` reserves and charges the
 amounts of each call. No module here does I/O.

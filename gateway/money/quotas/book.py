@@ -25,6 +25,7 @@ from gateway.money.quotas.definitions import Quota, template_of
 from gateway.money.quotas.estimate import Estimate
 from gateway.money.quotas.leases import Standing
 from gateway.money.quotas.ledger import Claim, Ledger, Part, Reservation
+from gateway.money.quotas.settlements import BucketChain, ChainTerms, MoneyTerms, Settlement, bucket_names
 from gateway.money.quotas.slices import SlicedBucket, Slices
 from gateway.money.quotas.stored_balances import StoredBalance, as_charge
 from gateway.money.quotas.transfer import BucketState, Hold, Holds
@@ -35,31 +36,12 @@ used."""
 
 Clock = Callable[[], int]
 """A function that returns the Unix time in nanoseconds, rounded to whole microseconds."""
-BucketChain = tuple[Bucket, ...]
-"""Buckets that are charged in order: what a bucket cannot pay, the next one pays. Most chains have one bucket."""
-
-ChainTerms = tuple[tuple[tuple[Kind, str, str], ...], ...]
-"""Chains of buckets in the form in which they are stored: kind, name and rule (`Rule.terms`) of each bucket."""
-MoneyTerms = tuple[tuple[tuple[str, str], ...], ...]
-"""Chains of money buckets in the form in which they are stored: name and rule (`Rule.terms`) of each bucket."""
-
 MAX_KEPT: Final = 1_000
 """Maximum number of balances in one entry of the journal. An entry is one line, which must not become too long."""
 
 
 class UnknownBucket(LookupError):
     """The error for a bucket whose name belongs to no defined quota."""
-
-
-class Settlement(msgspec.Struct, frozen=True):
-    """The amounts to charge for a call."""
-
-    requests: int = 0
-    tokens: int = 0
-    money: int = 0
-    """Cost of the call in nanodollars."""
-    estimated: bool = False
-    """True if an amount is an estimate, because the provider did not report everything that the call used."""
 
 
 class CallReservation(msgspec.Struct, frozen=True):
@@ -255,8 +237,8 @@ class Quotas:
         used: dict[Kind, int] = {"requests": settlement.requests, "tokens": settlement.tokens}
         for kind, amount in used.items():
             if held[kind].chains:
-                self._ledgers[kind].charge(held[kind], amount, now, only=_names(chains, kind))
-        only = _names(chains, "money")
+                self._ledgers[kind].charge(held[kind], amount, now, only=bucket_names(chains, kind))
+        only = bucket_names(chains, "money")
         return self._money.charge(held["money"], settlement.money, now, only=only, estimated=settlement.estimated)
 
     def charge_each(
@@ -269,10 +251,10 @@ class Quotas:
         """
         now = self.clock()
         asked = [chain for chains, settlement in parts if settlement.requests for chain in chains]
-        self._ledgers["requests"].charge(held["requests"], 1, now, only=_names(asked, "requests"))
-        tokens = [Part(settlement.tokens, _names(chains, "tokens")) for chains, settlement in parts]
+        self._ledgers["requests"].charge(held["requests"], 1, now, only=bucket_names(asked, "requests"))
+        tokens = [Part(settlement.tokens, bucket_names(chains, "tokens")) for chains, settlement in parts]
         self._ledgers["tokens"].charge_parts(held["tokens"], tokens, now)
-        money = [Part(due.money, _names(chains, "money"), due.estimated) for chains, due in parts]
+        money = [Part(due.money, bucket_names(chains, "money"), due.estimated) for chains, due in parts]
         return self._money.charge_parts(held["money"], money, now)
 
     def charge_unreserved(self, chains: MoneyTerms, amount: int) -> tuple[Charge, ...]:
@@ -403,12 +385,3 @@ class Quotas:
             return self.rules[bucket]
         fitting = [prefix for prefix in self._prefixes if bucket.startswith(prefix) and bucket != prefix]
         return self._prefixes[max(fitting, key=len)] if fitting else None
-
-
-def money_terms(chains: ChainTerms) -> MoneyTerms:
-    """Return the chains of money buckets among the chains of buckets that pay for a call."""
-    return tuple(tuple((name, terms) for _, name, terms in chain) for chain in chains if chain[0][0] == "money")
-
-
-def _names(chains: Iterable[BucketChain], kind: Kind) -> frozenset[tuple[str, ...]]:
-    return frozenset(tuple(bucket.name for bucket in chain) for chain in chains if chain[0].kind == kind)

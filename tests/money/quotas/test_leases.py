@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.money.quotas.book import Quotas, Settlement
+from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.bucket_chains import Exceeded
 from gateway.money.quotas.buckets import SECOND, Bucket, LiveBucket, Rule
 from gateway.money.quotas.definitions import Quota
 from gateway.money.quotas.leases import Answer, Ask, Lease, Need, Standing, answered
 from gateway.money.quotas.ledger import Claim
+from gateway.money.quotas.settlements import Settlement
 from gateway.money.quotas.slices import DRY_SECONDS, IDLE_SECONDS, Slices, Want
 from tests.bench.leases import Case, Simulation
 from tests.helpers.memory_bank import MemoryBank

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.call.spools import _charged
-from gateway.money.quotas.book import CallReservation, Quotas, Settlement
+from gateway.money.quotas.book import CallReservation, Quotas
 from gateway.money.quotas.buckets import SECOND, Bucket, Rule
 from gateway.money.quotas.estimate import Estimate
 from gateway.money.quotas.ledger import Claim
+from gateway.money.quotas.settlements import Settlement
 from gateway.store.entries import Bill
 
 LARGE = 10**12

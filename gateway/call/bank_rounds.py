@@ -1,11 +1,13 @@
-"""The requests of one process to the bank of the quota balances that several processes share.
+"""The requests of one process to the quota bank, the service that keeps the balances that several processes share.
 
-The bank keeps the balances. It grants the process slices of them, the parts that only this process may spend. A slice
-is granted for a limited time, its lease (`money/quotas/leases.py`). `leases.py` explains how calls use the slices.
+The bank grants the process slices of the balances: parts that only this process may spend. A slice is granted for a
+limited time, its lease (`money/quotas/leases.py`). `leases.py` explains how calls use the slices.
 
-- The process registers at the bank, and then sends it one request after the other. A request has the questions of calls
-  that wait, the slices that got low, and those that the process does not need any more.
-- A request also renews the leases. So one is sent at least every third of their time.
+- The process registers at the bank, and then sends it one request after the other. A request asks for the amounts that
+  waiting calls need, and for more of the slices that are nearly used up. It also gives back slices that the process no
+  longer needs.
+- Each request renews all leases. While the process has slices, the next request follows after at most a third of the
+  time for which the bank grants leases.
 - If the bank cannot be reached, the process tries again every `RETRY_SECONDS`.
 - If the bank has forgotten the process, the process registers again.
 """
@@ -28,14 +30,15 @@ from gateway.telemetry.log import Logger
 RETRY_SECONDS: Final = 0.5
 """Seconds between two requests to a bank that cannot be reached."""
 REPORT_SECONDS: Final = 1.0
-"""Seconds after which a charge to a rate limit is reported to the bank. Before the report, the bank counts the charged
-amount as unspent, and refills the bucket by too little.
+"""Maximum number of seconds between a charge to a rate limit and the report of the charge to the bank. Until the
+report, the bank takes the bucket to be fuller than it is. A refill stops at the bucket's capacity, so a refill in this
+time may be too small.
 """
 
 
 class Stopped(Exception):
-    """The error for calls that need the quota bank after `BankRounds.stop`: another process takes over, or this process
-    ends.
+    """The error for calls that need the quota bank after `BankRounds.stop` was called. Either another process takes
+    over, or this process ends.
     """
 
 
@@ -49,9 +52,10 @@ class Records(Protocol):
 
 
 class BankRounds:
-    """Keeps the slices of this process up to date, by requests to the bank. A lease lasts for `seconds`.
+    """Requests slices (parts of shared balances) from the quota bank for this process, and gives them back.
 
-    `goes_on` is true if calls may use the last known balances while the bank cannot be reached.
+    The bank grants each slice for `seconds`, the time of its lease. `goes_on` is true if calls may use the last known
+    balances while the bank cannot be reached.
     """
 
     def __init__(
@@ -122,7 +126,9 @@ class BankRounds:
                 await self._bank.leave()
 
     def _charged(self, bucket: Bucket) -> None:
-        """Tell the quota bank that a rate limit was charged, at most `REPORT_SECONDS` from now."""
+        """Report a charge to a rate limit to the quota bank within `REPORT_SECONDS`. A charge to a bucket of money is
+        ignored.
+        """
         if bucket.kind != "money":
             self._unreported.add(bucket)
             if self._report_timer is None:
@@ -185,10 +191,11 @@ class BankRounds:
             raise
 
     async def _exchange(self, asked: Asked) -> None:
-        """Send the quota bank the questions of calls, and the requests of all other buckets that need it.
+        """Send one request to the quota bank, for the amounts that calls wait for (`asked`) and for the other slices
+        that must change.
 
         If the bank has forgotten this process, register again. The calls then wait for the next request. Raises
-        `StoreFailed`.
+        `StoreFailed` if the bank cannot be reached, or if it has forgotten this process and `stop` was called.
         """
         low, self._low = self._low, set()
         now = self._slices.clock()
@@ -232,9 +239,10 @@ class BankRounds:
                 self._soon(ask.key)
 
     async def _open(self, recorded: Mapping[Bucket, int]) -> None:
-        """Register this process at the quota bank. `recorded` are the charges whose records the bank has, by bucket.
+        """Register this process at the quota bank. `recorded` maps each bucket to the sum of this process's charges
+        whose records have reached the bank.
 
-        Raises `StoreFailed`.
+        Raises `StoreFailed` if the bank cannot be reached, or does not register this process.
         """
         slices = self._slices
         slices.begin(recorded)
@@ -250,16 +258,19 @@ class BankRounds:
         self._apply(asks, answers, buckets)
 
     async def _open_again(self) -> None:
-        """Register this process at the quota bank again. Raises `StoreFailed`."""
+        """Register this process at the quota bank again, after its records have reached the bank.
+
+        Raises `StoreFailed` if the records do not reach the bank, or if the bank does not register this process.
+        """
         # `flush` does not cover the charges of calls that end while it waits
         recorded = self._slices.charged_amounts()
         await self._records.flush()
         await self._open(recorded)
 
     def _renewed(self, now: float) -> None:
-        """Renew the leases. They last from `now` on, which is the time just before the request to the quota bank.
+        """Record that the quota bank has renewed the leases. `now` is the time just before the request to the bank.
 
-        So the leases end in this process before they end at the bank.
+        The leases are counted from `now`, so they end in this process before they end at the bank.
         """
         self._slices.until, self._renew_at = now + self._seconds, now + self._seconds / 3
         self._slices.goes_on = self._slices.limits_go_on = False
@@ -268,7 +279,8 @@ class BankRounds:
             self._log.info("leases.bank_is_back")
 
     def _lose(self, reason: str) -> None:
-        """Remember that the quota bank cannot be reached. Log this, unless it was known already.
+        """Record that the quota bank cannot be reached. The `reason` is logged only if the bank could be reached
+        before.
 
         After `stop`, do nothing, because calls must not use the last known balances.
         """

@@ -17,43 +17,43 @@ from gateway.money.quotas.slices import Want
 
 
 class Question(NamedTuple):
-    """The amount that a call wants from a bucket, and the future result."""
+    """An amount that a call requests from the bank, and a future for the bank's answer."""
 
     want: Want
     answer: asyncio.Future[Answer | None]
-    """The result is None if the bucket was forgotten meanwhile."""
+    """The result is None if the bucket was removed from memory before the request was sent."""
 
 
 Asked = Mapping[Bucket, Sequence[Question]]
-"""The questions of calls, by the bucket that they are about."""
+"""The requests of calls, by the bucket from which they request an amount."""
 
 
 class Questions:
-    """The questions that were not sent to the bank yet."""
+    """The requests of calls that have not been sent to the bank yet."""
 
     def __init__(self) -> None:
         self._asked: dict[Bucket, list[Question]] = {}
 
     def add(self, bucket: Bucket, want: Want) -> asyncio.Future[Answer | None]:
-        """Add a question of a call. Return the future of its answer."""
+        """Add a call's request. Return the future for the bank's answer."""
         question = Question(want, asyncio.get_running_loop().create_future())
         self._asked.setdefault(bucket, []).append(question)
         return question.answer
 
     def take(self) -> Asked:
-        """Return the questions, without those of calls that were cancelled meanwhile, and forget them."""
+        """Remove and return all requests, except those of calls that were cancelled meanwhile."""
         asked, self._asked = self._asked, {}
         live = {bucket: [one for one in questions if not one.answer.done()] for bucket, questions in asked.items()}
         return {bucket: questions for bucket, questions in live.items() if questions}
 
     def put_back(self, asked: Asked) -> None:
-        """Add questions that were taken and must be sent again."""
+        """Add requests that `take` has returned and that must be sent again."""
         for bucket, questions in asked.items():
             self._asked.setdefault(bucket, []).extend(questions)
 
 
 def resolve(asked: Asked, answers: Mapping[Bucket, Answer]) -> None:
-    """Give each question the answer about its bucket, or None if there is no answer about this bucket."""
+    """Set the result of each request in `asked` to the answer about its bucket, or to None if `answers` has none."""
     for bucket, questions in asked.items():
         for question in questions:
             if not question.answer.done():
@@ -61,7 +61,7 @@ def resolve(asked: Asked, answers: Mapping[Bucket, Answer]) -> None:
 
 
 def fail(asked: Asked, error: Exception) -> None:
-    """Raise an exception in each call that waits for an answer."""
+    """Raise `error` in each call whose request is in `asked`."""
     for questions in asked.values():
         for question in questions:
             if not question.answer.done():

@@ -1,11 +1,13 @@
-"""Reserves amounts of quotas for calls, in the process that keeps the quota balances.
+"""Reserves the amounts that calls may use of their quotas. The process that keeps the quota balances makes the
+reservations.
 
-- Usually this process keeps the balances. After a hand-over, the new process that replaces it keeps them. From then on,
-  this process reserves amounts over a connection to the new process.
-- During a hand-over, new calls wait before they reserve anything.
-- If several gateways share the balances, each gateway may spend only a part (slice) of each balance. `leases.py` asks
-  for more when a slice is too small.
-- The workers of this process have slices too. If this process has too little for a worker, it asks for more first.
+- Usually this process keeps the balances. If a new process replaces this one, this process hands the balances over to
+  the new process. From then on, it makes reservations over a connection to the new process.
+- During the hand-over, new calls wait before they reserve anything.
+- If several gateways share the balances, each gateway may spend only a part (slice) of each balance. `leases.py`
+  requests more when a slice is too small.
+- Each worker of this process may also spend only a slice of a balance. If a worker needs more than this process has
+  left, this process first requests more for itself.
 """
 
 from __future__ import annotations
@@ -36,8 +38,9 @@ from gateway.store.base import StoreFailed
 T = TypeVar("T")
 
 GIVE_BACK_SECONDS: Final = HELD_SECONDS
-"""Seconds in which other gateways give back what they do not need of a bucket, before a refused worker asks again. The
-bank is not asked earlier."""
+"""Seconds after the refusal of a worker's request until the worker is told to ask again. Meanwhile, other gateways give
+back what they do not need of the bucket. The bank is not asked again before this time.
+"""
 _ENDING: Final = Problem(UNAVAILABLE, "this gateway is ending; try again later", retry_after=5, retryable=True)
 
 
@@ -50,10 +53,11 @@ class RemoteKeeper(Protocol):
         """Reserve the amounts for the call with the id `call`. Raises `Exceeded` if the other process refuses."""
 
     def lend(self, worker: str, asks: Sequence[Ask]) -> Loan:
-        """Answer a worker of this process that asks for slices (parts of balances that only this worker may spend).
+        """Return the answers to a worker of this process that asks for slices (parts of balances that only this worker
+        may spend).
 
-
-        `worker` is the name of the worker's spool. Raises `StoreFailed` if the other process does not answer.
+        `worker` is the name of the worker's spool (its journal). Raises `StoreFailed` if the other process does not
+        answer.
         """
 
 
@@ -77,12 +81,14 @@ class Keeper:
 
     @property
     def is_immediate(self) -> bool:
-        """Whether this process can make reservations without asking another one."""
+        """Whether this process can make reservations without asking another process."""
         return self._outcome is None and self.leases is None
 
     @property
     def _is_ending(self) -> bool:
-        """Whether this process keeps the balances and has stopped using them, without a process that takes over."""
+        """Whether this process is ending: it keeps the balances, but makes no more reservations, and no process takes
+        over.
+        """
         return self.is_here and self.leases is not None and self.leases.has_stopped
 
     def begin(self) -> None:
@@ -127,7 +133,8 @@ class Keeper:
         return charge
 
     async def lend(self, lender: Lender, worker: str, asks: Sequence[Ask]) -> Loan:
-        """Return the answers to a worker's requests for slices, from the process that keeps the balances.
+        """Return the answers to a worker's requests for slices (parts of balances), from the process that keeps the
+        balances.
 
         Raises `NotOpen` if `Lender.open` was not called for the worker. Raises `StoreFailed` if another process keeps
         the balances and does not answer, or if this process is ending.
@@ -147,10 +154,13 @@ class Keeper:
         return await asyncio.to_thread(remote.lend, worker, asks)
 
     def _lent(self, leases: Leases, lender: Lender, loan: Loan, asks: Sequence[Ask], away: frozenset[Bucket]) -> Loan:
-        """Return a loan for a worker with two additions.
+        """Return `loan`, the answers to a worker's requests (`asks`), with the name of the bank if it cannot be
+        reached.
 
-        - An answer names the bank if the worker may not spend its slice because the bank is away.
-        - If other gateways hold a bucket, the worker is told to ask again after `GIVE_BACK_SECONDS`.
+        - `away` has the buckets about which the bank has not answered. If the worker may therefore not spend its slice
+          of a bucket, the answer about this bucket gets the name of the bank (`Answer.away`).
+        - If other gateways hold slices of a bucket from which the worker was refused an amount, the worker is told
+          after `GIVE_BACK_SECONDS` that it may ask again.
         """
         answers = []
         is_expired = loan.until is not None and loan.until <= monotonic()

@@ -43,25 +43,28 @@ T = TypeVar("T")
 ASK_SECONDS: Final = 5.0
 """Maximum number of seconds for which a call waits for the bank. A bank that takes longer counts as unreachable."""
 COVER_SECONDS: Final = 4.0
-"""Maximum number of seconds for which a worker's request waits for the bank of several gateways. It is shorter than
-`ASK_SECONDS`, for which the worker waits for this process."""
+"""Maximum number of seconds for which this process waits for the bank before it answers a worker's request. The worker
+waits longer for this process, up to `ASK_SECONDS`.
+"""
 RECALL_SECONDS: Final = (0.02, 0.08)
-"""Seconds for which a refused call waits before each further request. Meanwhile, other gateways give back what they do
-not need.
+"""Seconds to wait before the first and the second repetition of a request that the bank has refused. Meanwhile, other
+gateways give back what they do not need.
 """
 ROUNDS: Final = 8
-"""Maximum number of requests to the bank for one call. Several are needed if the call is charged to several buckets, or
-if other calls take the granted amount.
+"""Maximum number of attempts to reserve the amounts of one call. After a failed attempt, the bank is asked for more of
+one bucket. Several attempts are needed if the call is charged to several buckets, or if other calls take the granted
+amount.
 """
 LOOK_SECONDS: Final = 1.0
 """Minimum number of seconds between two reads of all balances for pages."""
 
 
 class Leases(BankRounds):
-    """The slices of this process, as calls and pages use them. `BankRounds` explains the other arguments.
+    """Requests slices (parts of shared balances) from the quota bank when calls need them, and gives slices back.
 
-    If the bank refuses a call, the request is repeated after each of the waits in `recall_seconds`. A wait ends early
-    if the bank reports that other processes have given amounts back (`refilled`).
+    If the bank refuses a request and other processes hold slices of the bucket, the request is repeated after each of
+    the waits in `recall_seconds`. A wait ends early if the bank reports that other processes have given amounts back
+    (`refilled`). The other arguments are those of `BankRounds`.
     """
 
     def __init__(
@@ -88,7 +91,8 @@ class Leases(BankRounds):
         """Return the result of `attempt`, which reserves amounts in quota buckets.
 
         If this process's slice of a bucket is too small, ask the quota bank for more, and call `attempt` again. Raises
-        `Exceeded` if a bucket has too little, `Refused` if the bank cannot be asked, and `Stopped`.
+        `Exceeded` if a bucket has too little, `Refused` if the bank cannot be reached, and `Stopped` if `stop` was
+        called.
         """
         for _ in range(ROUNDS - 1):
             try:
@@ -100,9 +104,11 @@ class Leases(BankRounds):
         return attempt()
 
     async def cover(self, lacking: Iterable[tuple[Bucket, Want]]) -> frozenset[Bucket]:
-        """Request amounts that this gateway lacks for calls of its workers. Return once the bank has answered.
+        """Request the amounts (`lacking`) that this gateway's slices lack for calls of its workers. Return when the
+        bank has answered.
 
-        Return the buckets for which no answer came and calls may not be served without it. Raises `Stopped`.
+        Return the buckets about which the bank has not answered, if calls may not use their last known balances. Raises
+        `Stopped` if `stop` was called.
         """
         asked = [(key, self._ask(key, want)) for key, want in lacking]
         answers = [self._answer_to(key, future, COVER_SECONDS) for key, future in asked]
@@ -155,7 +161,7 @@ class Leases(BankRounds):
                 self.recall_workers(key)
 
     def give_back(self) -> None:
-        """Give back what no call needs of all slices, now and after each later call."""
+        """Give back the unreserved parts of all slices, now and after each later call."""
         self._slices.is_leaving = True
         self.recalled(None)
 
@@ -174,7 +180,8 @@ class Leases(BankRounds):
     async def _obtain(self, kind: Kind, short: Short) -> None:
         """Ask the quota bank for the amount that a call lacks.
 
-        Raises `Refused` if the bank cannot be asked, and `Stopped`.
+        Raises `Refused` if the bank cannot be reached and calls may not use the last known balances. Raises `Stopped`
+        if `stop` was called.
         """
         key, want = Bucket(kind, short.bucket), Want(short.amount, short.others, short.is_partial)
         for seconds in (*self._recall_seconds, 0.0):
@@ -209,10 +216,11 @@ class Leases(BankRounds):
         return future
 
     async def _answer_to(self, bucket: Bucket, asked: asyncio.Future[Answer | None], seconds: float) -> Answer | None:
-        """Return the quota bank's answer to a request (`asked`, the result of `_ask`), or None if the call must do
-        without one.
+        """Wait for the quota bank's answer to a request, and return it. `asked` is the result of `_ask`.
 
-        Raises `Refused` if the bank does not answer and calls may not be served without it. Raises `Stopped`.
+        Return None if the bucket was removed from memory, or if the bank does not answer and calls may use the last
+        known balances. Raises `Refused` if the bank does not answer and calls may not use them. Raises `Stopped` if
+        `stop` was called.
         """
         try:
             async with asyncio.timeout(seconds):

@@ -30,7 +30,7 @@ A published price in USD for 1M tokens may then have nine decimals."""
 NANO: Final = 9
 """Decimal places of an amount in nanodollars."""
 PER_MILLION: Final = 6
-"""Exponent in 10**6, the number of tokens that a published price is for."""
+"""Number of zeros in a million, the number of tokens for which prices are published."""
 
 STANDARD: Final = frozenset({"", "standard", "default", "auto", "on_demand"})
 """Providers' names of the standard service tier, which serves requests that name no tier.
@@ -264,9 +264,9 @@ class Priced(msgspec.Struct, frozen=True):
         return None if unit is None else unit // scale
 
     def usd(self, unit: int, per: int = 0) -> str:
-        """Return the price of 10**per tokens in USD as decimal text.
+        """Return the price of `10**per` tokens in USD as decimal text.
 
-        `unit` is the price of one token in units of 10**-`self.places` USD.
+        `unit` is the price of one token in units of `10**-self.places` USD.
         """
         with localcontext(prec=60):
             return f"{Decimal(unit).scaleb(per - self.places).normalize():f}"
@@ -277,7 +277,9 @@ def _start(period: tuple[float, Rates]) -> float:
 
 
 _values: Final = attrgetter("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
-"""Returns the numbers of tokens, or the prices, of the kinds that are billed separately."""
+"""A function that returns the fields of a `Usage` or a `Units` whose tokens are billed separately: token counts or
+prices.
+"""
 
 
 def _tokens(usage: Usage, units: Units) -> int | None:

@@ -86,7 +86,9 @@ def _kept(kept: Mapping[Key, str]) -> Iterator[str]:
 
 
 def _alike(texts: Mapping[Key, str]) -> Iterator[str]:
-    """Yield lines with the name and the text of each row. Rows that differ only in their region share one line."""
+    """Yield a line with the name and the text of each row. Rows whose name and text differ only in the region share one
+    line.
+    """
     groups: dict[tuple[str, str, str, str], list[str]] = {}
     for key, text in texts.items():
         groups.setdefault((key.book, key.model, key.since, text), []).append(key.geo)

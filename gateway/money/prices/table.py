@@ -140,11 +140,11 @@ class Prices:
         return self._by_model[key]
 
     def served(self, provider: PricedProvider, model: str, served: str, *, is_other: bool) -> Priced | None:
-        """Return the prices of the model that a reply names (`served`), after a call of `model`, or None if they are
-        unknown.
+        """Return the prices of the model that a reply names (`served`), or None if they are unknown. `model` is the
+        called model.
 
-        - If `served` lacks the region or the vendor, they are taken from `model`. For example, `us.anthropic.` is taken
-          from `us.anthropic.claude-opus-4-8`.
+        - If `served` has no region or vendor, the region or vendor of `model` is added. For example, `us.anthropic.` is
+          added if `model` is `us.anthropic.claude-opus-4-8`.
         - If `served` is another spelling of `model`, the price that `model_cost_map` or `base_models` sets for `model`
           is used.
         - If the operator's price file has a price for `model`, that price is used, even if the reply names another
@@ -280,7 +280,8 @@ def _full_names(model: str, served: str) -> Iterator[str]:
 
 
 def _is_meant(priced: Priced, name: str) -> bool:
-    """Return whether the name in a reply means the model whose prices were found.
+    """Return whether the prices that were found for `name`, the name in a reply, are the prices of the model that it
+    names.
 
     The look-up is lenient: for the name `claude`, it finds the prices of `claude-v1`. But a name without a number may
     mean any version. For such a name, the result is True only if the prices belong to exactly this name.

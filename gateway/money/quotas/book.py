@@ -69,10 +69,11 @@ class CallReservation(msgspec.Struct, frozen=True):
         return ", ".join(f"{name}; used={used // 100}.{used % 100:02}" for name, used in notices)
 
     def terms(self, offer: str) -> ChainTerms:
-        """Return the chains of buckets to charge if `offer` (a model of a provider) serves the call, for the journal.
+        """Return the chains of buckets that are charged if `offer` (a model of a provider) serves the call, as the
+        journal stores them.
 
         A chain is charged in order: what its first bucket cannot pay, the next one pays. If this process is killed
-        during the call, the next process reads the chains in the journal, and charges those of money.
+        during the call, the next process reads the chains from the journal, and charges the chains of money buckets.
         """
         rules = {(kind, name): bucket.rule for kind, held in self.held.items() for name, bucket, _ in held.parts}
         chains = self.chains.get(offer, ())
@@ -102,7 +103,7 @@ class Quotas:
     slices: Slices | None = None
     """The parts of balances that this process holds (slices). It is None if no other process uses the buckets."""
     sliced_kinds: tuple[Kind, ...] = ("money",)
-    """The kinds of buckets that other processes use too, if there are slices."""
+    """The kinds of buckets that this process shares with other processes. It has no effect if `slices` is None."""
     keep: Callable[[Sequence[Charge]], None] = field(default=lambda _charges: None)
     """The function that stores new balances after an administrator's refill, and after a change of quotas.
 
@@ -111,8 +112,8 @@ class Quotas:
     """A function that is called when calls have used `NOTICE_PERCENT` of a bucket's capacity. It is called again for
     the same bucket only after a refill."""
     reserved_by_workers: Mapping[str, int] = field(default_factory=dict, init=False)
-    """The amounts that calls in flight of workers have reserved in buckets of money, by bucket. `levels` and `level`
-    include them. They are those of the last `Gateway.refresh`.
+    """The amount that calls of workers have reserved in each bucket of money, by the bucket's name, at the last
+    `Gateway.refresh`. The results of `levels` and `level` include these amounts.
     """
     rules: Mapping[str, Rule] = field(default_factory=dict, init=False)
     """Capacity and refill of the buckets of money, by the name of the quota's definition."""
@@ -183,7 +184,7 @@ class Quotas:
         return found if isinstance(found, SlicedBucket) else None
 
     def all_sliced(self) -> dict[Bucket, SlicedBucket]:
-        """Return the shared buckets in memory. This process may hold slices (parts) of their balances."""
+        """Return all buckets in memory that this process shares with other processes, by kind and name."""
         return {
             Bucket(kind, name): bucket
             for kind, ledger in self._ledgers.items()
@@ -352,12 +353,12 @@ class Quotas:
         return [self._with_workers(level) for level in self._money.levels(self.clock())]
 
     def _with_workers(self, level: Level) -> Level:
-        """Return the state of a bucket with the reservations of workers."""
+        """Return `level` with the amounts added that calls of workers have reserved in the bucket."""
         by_workers = self.reserved_by_workers.get(level.bucket, 0)
         return level._replace(reserved=level.reserved + by_workers) if by_workers else level
 
     def reserved(self) -> Mapping[str, int]:
-        """Return the amounts that calls in flight of this process have reserved in buckets of money, by bucket."""
+        """Return the amount that calls of this process have reserved in each bucket of money, by the bucket's name."""
         return {name: bucket.reserved for name, bucket in list(self._money.buckets()) if bucket.reserved}
 
     def shared(self) -> list[str]:

@@ -36,7 +36,7 @@ class Short(NamedTuple):
 
     bucket: str
     amount: int
-    """The amount of the call."""
+    """The amount that the call reserves in the chain, at least 1."""
     others: int
     """Amount that the other buckets of the chain can pay for the call."""
     is_partial: bool
@@ -105,9 +105,11 @@ def _unreserved(chain: Links) -> int:
 
 
 def _short(chain: Links, amount: int) -> Short | None:
-    """Return the amount to request from the bank, which keeps the balances of shared buckets (`leases.py`).
+    """Return the amount that a refused call needs from the bank, which keeps the balances of shared buckets
+    (`leases.py`).
 
-    The request is for the first bucket in the chain about which the bank may be asked. Return None if there is none.
+    The amount is requested for the first bucket of the chain for which the bank may be asked now (`can_ask`). Return
+    None if there is no such bucket.
     """
     asked = [(name, bucket) for name, bucket in chain if bucket.can_ask]
     if not asked:
@@ -135,11 +137,11 @@ def exceeded(chain: Links, now: int, amount: int) -> Exceeded:
 
 
 def _wait(chain: Links, missing: int, now: int) -> int | None:
-    """Return the nanoseconds until the buckets of a chain have gained `missing` units together, or None if they never
+    """Return the nanoseconds until the buckets of a chain have gained `missing` units in total, or None if they never
     do.
 
-    The buckets refill at different rates, so the time is found by bisection, to within a second. The bisection begins
-    with an upper bound: the first time at which one bucket alone has gained `missing` units, or all buckets are full.
+    The buckets refill at different rates, so the time is found by bisection, to within a second. Its upper bound is the
+    time until one bucket alone has gained `missing` units, or until all buckets are full, whichever comes first.
     """
     buckets = [bucket for _, bucket in chain]
     alone = [(bucket, bucket.reaches(bucket.balance + missing)) for bucket in buckets]
@@ -158,8 +160,9 @@ def _wait(chain: Links, missing: int, now: int) -> int | None:
 
 
 def _until_full(buckets: Sequence[LiveBucket], missing: int, now: int) -> int | None:
-    """Return the nanoseconds until all refilling buckets are full, or None if they gain fewer than `missing` units
-    until then.
+    """Return the nanoseconds until all buckets that refill are full.
+
+    Return None if no bucket refills, or if the buckets gain fewer than `missing` units in total until they are full.
     """
     full = [(bucket, wait) for bucket in buckets if (wait := bucket.reaches(bucket.rule.capacity)) is not None]
     gained = sum(bucket.rule.capacity - bucket.balance for bucket, _ in full)

@@ -69,7 +69,7 @@ class Rule:
         return f"{self.capacity} {self.amount}/{self.period}"
 
     def with_terms(self, terms: str) -> Rule:
-        """Return this rule with the capacity and refill of the stored text `terms` (`Rule.terms`).
+        """Return this rule with the capacity and the refill that `terms`, a stored text, states (see `Rule.terms`).
 
         Return this rule unchanged if `terms` cannot be read. In a store of an older release, `terms` is "".
         """
@@ -166,10 +166,11 @@ class LiveBucket:
     """Unix time in nanoseconds, which never goes back. The balance includes all refills up to this time."""
     reserved: int = 0
     leased: int = 0
-    """Amount that workers of this process hold as their parts of the balance (`slices.py`) and have not spent."""
+    """Amount that the workers of this process hold in slices (parts of the balance) and have not spent (`slices.py`).
+    """
     elsewhere: int = 0
-    """Sum of the parts of the balance that other gateways hold, by the bank's last answer (`leases.py`). It is 0 if no
-    other gateway shares the bucket.
+    """Sum of the parts of the balance that other gateways hold, according to the bank's last answer (`leases.py`). It
+    is 0 if no other gateway shares the bucket.
     """
     calls: int = 0
     """Number of calls in flight with a reservation in this bucket. A reservation of 0 units counts too."""
@@ -266,8 +267,8 @@ class LiveBucket:
     def change(self, rule: Rule, now: int) -> bool:
         """Apply a new rule from `now` on, and return whether capacity, refill or window have changed.
 
-        A full bucket stays full. If the period changes, the fraction of a unit in the balance is discarded, because the
-        period is its denominator.
+        A full bucket stays full. A new period discards the fraction of a unit in the balance, because the fraction is
+        counted in parts of the old period.
         """
         self.accrue(now)
         before, full = self.rule, self.balance >= self.rule.capacity

@@ -15,16 +15,17 @@ _MICROSECOND: Final = 1_000
 """Number of nanoseconds in a microsecond. The clock returns whole microseconds, because the store keeps times as floats
 in seconds. Until the year 2242, different microseconds are different floats."""
 _SLOWER: Final = 2
-"""Factor by which this clock runs slower than real time while it is ahead of the machine's clock.
+"""Divisor of this clock's speed while this clock is ahead of the machine's clock.
 
-The clock does not stop, so that buckets still refill, while the machine's clock catches up.
+The low speed lets the machine's clock catch up. This clock does not stop, because buckets must still refill.
 """
 
 
 class SteadyClock:
     """A clock for Unix time that never goes back. It returns nanoseconds, rounded down to a whole microsecond.
 
-    While the machine's clock is behind, this clock runs at half the speed. It may be called from any thread.
+    If the machine's clock is set back, this clock runs at half the speed until the machine's clock has caught up. Any
+    thread may call this clock.
     """
 
     def __init__(self, wall: Callable[[], int] = time_ns, steady: Callable[[], int] = monotonic_ns) -> None:

@@ -17,7 +17,7 @@ from gateway.contract.billing import AddedTokens, Answers, BilledPart, Fee, File
 from gateway.contract.result_values import MAX_COUNT
 
 IMAGE_TOKENS: Final = 5_000
-"""Tokens assumed for an image, and the minimum for any other file. Claude's largest image has 4,784 tokens."""
+"""Tokens assumed for an image. It is also the minimum for most other files. Claude's largest image has 4,784 tokens."""
 REMOTE_DOCUMENT_TOKENS: Final = 100_000
 """Tokens assumed for a file of unknown size that is not an image.
 

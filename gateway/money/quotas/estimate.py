@@ -32,7 +32,7 @@ from gateway.money.quotas.contents import Contents, contents_of
 BYTES_PER_TOKEN: Final = 3
 """Number of bytes of a body that count as one token. English text and code have about four, so the estimate is high."""
 WORD_TOKENS: Final = (5, 8)
-"""Upper bound for text of lower-case letters and spaces, as a pair (tokens, bytes): 8 bytes have at most 5 tokens.
+"""Highest number of tokens in text of lower-case letters and spaces, as a pair (tokens, bytes): 5 tokens in 8 bytes.
 
 In OpenAI's o200k and cl100k and in Anthropic's published tokenizer, random letters have 1.6 bytes per token, and words
 have 3.5. Each byte of any other character counts as one token, because digits, base64, Chinese characters and emoji can
@@ -44,12 +44,13 @@ MAX_SIGNS: Final = 500_000
 If a body has more, it is not decoded, and all its bytes count as text. Worker processes, which measure large bodies,
 have no such limit."""
 MAX_UNICODE: Final = 4 * 1024 * 1024
-"""Size in bytes from which on the long strings of a body count as text if it has characters beyond ASCII. Decoding that
-many bytes of emoji takes 8 ms."""
+"""Minimum size in bytes of a body with characters beyond ASCII whose long strings count in `measured_bytes`. Decoding
+that many bytes of emoji takes 8 ms.
+"""
 MIN_DIVIDED: Final = 256 * 1024
-"""Minimum number of bytes of a body whose long strings are left out of the search for field names."""
+"""Minimum size in bytes of a body in which only short strings are searched for field names, because that is faster."""
 MAX_NAME: Final = 64
-"""Length in bytes from which on a string is left out of the search for field names. No field has such a long name."""
+"""Minimum length in bytes of a string that is not searched for field names. All names of fields are shorter."""
 MAX_OUTPUT: Final = 1_000_000
 """Maximum estimate of output tokens of one answer, even if the client's limit is higher. No model has a higher
 limit."""
@@ -187,9 +188,10 @@ class Size(msgspec.Struct, frozen=True):
 def measure(body: bytes, billed_parts: BilledParts, shortened: bytes | None = None) -> Size:
     """Return the size of a request's body.
 
-    `billed_parts` finds what is not text in the body. `shortened` is the body without the inner parts of its long
-    strings (`Members.shortened`), or None. Only there are words counted and names of fields searched, so the estimate
-    is rather too high for a text of 64 KB without a line break or a quote.
+    - `billed_parts` finds what is not text in the body.
+    - `shortened` is the body without the inner parts of its long strings (`Members.shortened`), or None. If it is
+      given, only it is searched for words and for names of fields. The estimate is then rather too high if the body has
+      a text of 64 KB without a line break or a quote.
 
     Measuring 30 MB of small values takes a second, so callers measure large bodies in a worker process
     (`measured_bytes`).
@@ -215,10 +217,11 @@ def measure(body: bytes, billed_parts: BilledParts, shortened: bytes | None = No
 
 
 def measured_bytes(top: Members) -> int:
-    """Return the number of bytes of text that take as long to measure as this body.
+    """Return the number of bytes of the body that determine how long `measure` takes.
 
-    Long strings, such as the base64 of images, take 0.3 ms a megabyte, and do not count. With characters beyond ASCII
-    they take much longer, so such a body counts in full from `MAX_UNICODE` bytes on.
+    Usually long strings, such as the base64 of images, do not count, because they take only 0.3 ms a megabyte. A body
+    of at least `MAX_UNICODE` bytes with characters beyond ASCII counts in full, because its long strings take much
+    longer.
     """
     is_slow = len(top.body) >= MAX_UNICODE and not top.body.isascii()
     return len(top.body if is_slow else top.shortened)
@@ -276,10 +279,10 @@ def input_tokens(body: bytes, billed_parts: BilledParts) -> int:
 def probable(facts: Facts | None, estimated: Estimate, seconds: float) -> Usage:
     """Return the probable usage of a call whose usage the provider did not report completely.
 
-    - No count is lower than the reported one. If the provider reported nothing, the input is the estimate from before
+    - No number is lower than the reported one. If the provider reported nothing, the input is the estimate from before
       the call.
-    - The output is assumed to be `TOKENS_PER_SECOND` times the `seconds` of the call. It is limited to half of the
-      estimated output, because most of a long call is waiting.
+    - The output is assumed to be `TOKENS_PER_SECOND` times the `seconds` of the call, but at most half of the estimated
+      output. Without this limit the number would be too high for a long call, which consists mostly of waiting.
     """
     usage = facts.usage if facts is not None else Usage()
     is_reported = facts is not None and facts.reported

@@ -28,7 +28,8 @@ import msgspec
 from gateway.money.quotas.buckets import SECOND, Bucket, Charge, LiveBucket, Rule
 
 SHARE: Final = 2
-"""Divisor of a bucket's free balance. Half of this balance may be granted for later calls, in equal shares.
+"""Divisor that limits the amounts granted for later calls. Half of a bucket's free balance may be granted for them, in
+equal parts to all gateways.
 
 For example, each of four gateways may get an eighth of the free balance. So slices get smaller as the bucket gets
 emptier.
@@ -58,13 +59,18 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     bucket: str
     rule: Rule
     since: float = 0.0
-    """Unix time in seconds at which the gateway began to use `rule`. The newest rule of all gateways is used."""
+    """Unix time in seconds at which the gateway began to use `rule`. If gateways have different rules for the bucket,
+    the bank uses the rule with the latest time.
+    """
     known: int
-    """The sum of all grants that the gateway knows of, minus the amounts that it gives back."""
+    """The sum of all grants that the gateway has been told of, less the amounts that it gives back with this request.
+    """
     spent: int
     """The sum of the gateway's charges to the bucket."""
     owed: int = 0
-    """Amount that calls in the gateway have reserved or spent beyond `known`. It is granted in any case."""
+    """The amount by which charges, reservations and workers' slices in the gateway exceed `known`. The bank always
+    grants it, even from an empty bucket.
+    """
     needs: Sequence[Need] = ()
     """The amounts that waiting calls lack, in the order of the calls."""
     ahead: int = 0
@@ -107,10 +113,11 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     elsewhere: int = 0
     """Sum of the parts of the balance that other gateways, and other workers of the same gateway, hold (slices)."""
     away: str = ""
-    """The name of the bank that should have granted more, but could not be reached.
+    """The name of a bank that could not be reached, and therefore has not granted more. It is "" otherwise.
 
-    It is "" in all answers except those of a keeper, the process that lends parts of its gateway's slices to its
-    workers (`lending.py`)."""
+    Only a keeper sets this name: a parent process that lends parts of its gateway's slices to its workers
+    (`lending.py`).
+    """
     is_closed: bool = False
     """Whether the bank has forgotten the lease. `granted` and `spent` then count from 0 again."""
 

@@ -63,7 +63,9 @@ class Claim(NamedTuple):
     """The rule of a new bucket. An existing bucket keeps its own rule until the next `Ledger.reload`."""
     amount: int
     overdraft: Sequence[tuple[str, Rule]] = ()
-    """The other buckets of a chain, in the order in which they are charged when the first bucket is empty."""
+    """The buckets of the chain after `bucket`, in the order in which they are charged. Each pays what the bucket before
+    it cannot pay. A claim for a single bucket has none.
+    """
 
     @property
     def chain(self) -> tuple[str, ...]:
@@ -156,10 +158,12 @@ class Ledger:
     ) -> tuple[Charge, ...]:
         """Charge the used amount to all chains of buckets in a reservation, and release the whole reservation.
 
-        A single bucket is a chain of one. With `only`, the amount is charged only to those chains whose tuples of
-        bucket names are in `only`. `estimated` is true if the amount is partly estimated. A bucket is also charged if
-        its quota is no longer configured. If the reservation has been charged or released before, this method changes
-        nothing, and returns the same charges as before.
+        - A single bucket is a chain of one.
+        - `only` limits the charge to some of the chains. It contains the names of each chain's buckets as a tuple.
+        - `estimated` is true if the amount is partly estimated.
+        - A bucket is also charged if its quota is no longer configured.
+        - If the reservation has been charged or released before, this method changes nothing, and returns the charges
+          of that time.
         """
         if reservation.charges is None:
             _end(reservation)
@@ -221,9 +225,7 @@ class Ledger:
         return bucket or self._live.setdefault(name, self._new(rule, rule.capacity, 0, now))
 
     def shared(self, name: str, rule: Rule, now: int) -> LiveBucket:
-        """Return a bucket, refilled up to `now`. Workers may get slices of it (parts of its balance). A new bucket is
-        full.
-        """
+        """Return a bucket whose balance is shared with workers, refilled up to `now`. A new bucket is full."""
         self._make_room([name], now)
         bucket = self.present(name, rule, now)
         bucket.accrue(now)

@@ -51,15 +51,15 @@ class Loan(NamedTuple):
 
     answers: Sequence[Answer]
     until: float | None = None
-    """The time, in seconds of the machine's monotonic clock, at which the slices of money end in the worker. It is None
-    if they do not end before the worker's own lease.
+    """The time, by the machine's monotonic clock in seconds, until which the worker may spend its slices of money. None
+    means that only the worker's own lease limits the time.
     """
 
 
 class _Recall(msgspec.Struct):
     """A request to workers to give back what they do not need of a bucket's balance, because other workers need it.
 
-    It has the workers whose answers are awaited, and the workers that wait for these answers.
+    `awaited` contains the workers that have not answered yet. `waiting` contains the workers that wait for the answers.
     """
 
     awaited: set[str] = msgspec.field(default_factory=set)
@@ -102,8 +102,11 @@ class Lender:
         return Loan([self._answer(worker, ask) for ask in asks], until)
 
     def lacking(self, worker: str, asks: Sequence[Ask]) -> Iterator[tuple[Bucket, Want]]:
-        """Return the amounts that the bank of several gateways must grant to this gateway, so that the waiting calls of
-        a worker can begin. `asks` are the worker's requests.
+        """Yield the amounts that this gateway must request from the bank before it answers the requests `asks` of a
+        worker.
+
+        The bank keeps the balances that several gateways share. If this gateway's slice of a bucket has expired, an
+        amount of 0 is yielded, because any request renews the slice.
         """
         for ask in asks:
             bucket = self._quotas.shared_bucket(ask.key, ask.rule)
@@ -230,7 +233,9 @@ class Lender:
             self._released(key)
 
     def _released(self, key: Bucket) -> None:
-        """Tell the workers that wait for the bucket to ask again, unless further answers are awaited."""
+        """Tell the workers that wait for the bucket to ask again. Do nothing if other workers or gateways must still
+        answer.
+        """
         recall = self._recalls.get(key)
         if recall is not None and recall.is_answered:
             del self._recalls[key]

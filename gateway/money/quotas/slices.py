@@ -62,10 +62,11 @@ class Slices:
     clock: Callable[[], float] = monotonic
     """A clock in seconds that never goes back."""
     until: float = 0.0
-    """The time, by `clock`, at which the slices end, unless the bank renews them."""
+    """The time, by `clock`, until which calls may spend the slices. Each renewal by the bank sets a later time."""
     money_until: float = inf
-    """The time, by `clock`, at which the slices of money end in a worker: the end of the leases from which its keeper
-    has lent them. It is infinite if the keeper has no leases, or if calls may use the last known balances.
+    """The time, by `clock`, until which the calls of a worker may spend slices of money. At this time, the leases of
+    the parent process (the keeper) end, which lends these slices. The value is infinite if the parent process has no
+    leases, or if calls may use the last known balances.
     """
     goes_on: bool = False
     """True while the bank cannot be reached and calls may use the last known balances."""
@@ -78,10 +79,11 @@ class Slices:
     since: float = 0.0
     """Unix time in seconds at which the present quotas were loaded."""
     low: Callable[[Bucket], None] = field(default=lambda _bucket: None)
-    """A function that is called with a bucket about which a request should soon be sent to the bank.
+    """A function that is called with a bucket if a request about the bucket should soon be sent to the bank.
 
-    The request asks for more if the slice gets low. It gives back the unreserved part of the slice if the bucket is
-    scarce, because another gateway may need it."""
+    The request asks for more if the slice is nearly used up. If the bucket is scarce, the request gives back the
+    unreserved part of the slice, because another gateway may need it.
+    """
     charged: Callable[[Bucket], None] = field(default=lambda _bucket: None)
     """A function that is called for each charge to a bucket."""
     active: dict[Bucket, SlicedBucket] = field(default_factory=dict)
@@ -158,10 +160,10 @@ class Slices:
         return {key: bucket.spent for key, bucket in self.active.items()}
 
     def begin(self, recorded: Mapping[Bucket, int]) -> None:
-        """Forget all amounts that the bank has granted, because the bank has forgotten them too.
+        """Forget all amounts that the bank has granted to this gateway, because the bank has forgotten them too.
 
-        `recorded` are the charges that the bank has got, by bucket. They are forgotten. Later charges still count as
-        spent, and amounts that calls have reserved stay reserved.
+        `recorded` maps each bucket to the sum of the charges whose records have reached the bank. These charges are
+        forgotten too. Later charges still count as spent, and amounts that calls have reserved stay reserved.
         """
         for key, bucket in self.active.items():
             bucket.granted = 0
@@ -200,7 +202,8 @@ class SlicedBucket(LiveBucket):
     waiting: int = 0
     """Number of calls that wait for an answer of the bank about this bucket."""
     dry_until: float = 0.0
-    """Time until which the bank is not asked, because it has just refused a call."""
+    """Time, by `Slices.clock`, until which the bank is not asked for more of the bucket, because it has refused a call.
+    """
     scarce_until: float = 0.0
     """Time until which nothing is requested from the bank for later calls, because the bank has refused a call."""
 
@@ -219,7 +222,7 @@ class SlicedBucket(LiveBucket):
 
     @property
     def free(self) -> int:
-        """The amount that this gateway was granted and that no call has spent or reserved, and no worker holds.
+        """The part of the granted amount that no call has spent or reserved and no worker holds.
 
         It is negative if more was spent, reserved and lent to workers than was granted.
         """

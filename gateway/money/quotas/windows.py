@@ -25,7 +25,7 @@ _HOUR: Final = 3_600
 _END_YEAR: Final = 9_990
 """The first year in which no calendar window begins. It is some years before 9999, where `datetime` ends."""
 NEVER: Final = 2**70
-"""The result of `Window.after` from the year `_END_YEAR` on. No clock ever reaches it."""
+"""The result of `Window.after` for times in the year `_END_YEAR` or later. No clock ever reaches it."""
 
 
 class UnknownZone(ValueError):

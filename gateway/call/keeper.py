@@ -172,7 +172,7 @@ class Keeper:
         return loan._replace(answers=answers)
 
     async def look(self) -> None:
-        """Update the balances that several gateways share, before a page shows them."""
+        """Update the balances that several gateways share, before a page or a metric shows them."""
         if self.leases is not None:
             await self.leases.look()
 

@@ -56,7 +56,9 @@ one bucket. Several attempts are needed if the call is charged to several bucket
 amount.
 """
 LOOK_SECONDS: Final = 1.0
-"""Minimum number of seconds between two reads of all balances for pages."""
+"""Minimum number of seconds between two reads of all balances for pages and metrics."""
+READ_SECONDS: Final = 2.0
+"""Maximum number of seconds for which a page, or a request for metrics, waits for a read of all balances."""
 
 
 class Leases(BankRounds):
@@ -139,12 +141,16 @@ class Leases(BankRounds):
         return charge
 
     async def look(self) -> None:
-        """Update the balances that pages show. If the quota bank cannot be reached, the balances stay as they are."""
+        """Update the balances that pages and metrics show.
+
+        If the quota bank does not answer within `READ_SECONDS`, the balances stay as they are.
+        """
         now = self._slices.clock()
         if now >= self._look_at and not self._is_away:
             self._look_at = now + LOOK_SECONDS
-            with suppress(StoreFailed):
-                self._quotas.show(await self._bank.standings())
+            with suppress(StoreFailed, TimeoutError):
+                async with asyncio.timeout(READ_SECONDS):
+                    self._quotas.show(await self._bank.standings())
 
     def recalled(self, bucket: Bucket | None, *, is_awaited: bool = False) -> None:
         """Give the unneeded part of this process's slice of a quota bucket back, because another process has too

@@ -5,20 +5,21 @@ The bank of the tests is in memory, and can be made unreachable.
 
 import asyncio
 from functools import partial
-from time import monotonic_ns
+from time import monotonic_ns, time
 from types import SimpleNamespace
 
 import pytest
 
 from gateway.call import bank_rounds
 from gateway.call import keeper as keeper_module
+from gateway.call import leases as leases_module
 from gateway.call.keeper import Keeper
 from gateway.call.leases import Leases
 from gateway.contract.errors import Refused
 from gateway.money.quotas.book import ORDER, Quotas
 from gateway.money.quotas.bucket_chains import Exceeded
 from gateway.money.quotas.buckets import Bucket, Rule
-from gateway.money.quotas.leases import NotOpen
+from gateway.money.quotas.leases import NotOpen, Standing
 from gateway.money.quotas.ledger import Claim
 from gateway.money.quotas.settlements import Settlement
 from gateway.money.quotas.slices import Slices
@@ -38,7 +39,7 @@ class Bank:
 
     def __init__(self, memory, name):
         self.memory, self.gateway, self.fault = memory, name, None
-        self.opened, self.asks = 0, []
+        self.opened, self.asks, self.answers = 0, [], asyncio.Event()
 
     async def open(self, asks):
         self.opened += 1
@@ -53,6 +54,10 @@ class Bank:
             raise self.fault
         self.asks.append(asks)
         return self.memory.exchange(self.gateway, asks, monotonic_ns())
+
+    async def standings(self):
+        await self.answers.wait()
+        return [Standing("all", 40, 0, time(), RULE.terms, 0)]
 
     async def leave(self):
         for leases in self.memory.leases.values():
@@ -120,6 +125,18 @@ async def test_what_another_gateway_does_not_need_is_given_back(opened, memory):
     one.leases.recalled(Bucket("money", "all"))
     await asking
     assert memory.leases["all"]["a"].held == 10 < held
+
+
+async def test_a_page_does_not_wait_for_a_bank_that_is_silent(opened, monkeypatch):
+    monkeypatch.setattr(leases_module, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(leases_module, "READ_SECONDS", 0.01)
+    gateway = await opened()
+    await gateway.reserve(10)
+    await gateway.leases.look()
+    assert [level.balance for level in gateway.quotas.levels()] == [100]
+    gateway.bank.answers.set()
+    await gateway.leases.look()
+    assert [level.balance for level in gateway.quotas.levels()] == [40]
 
 
 async def test_a_refusal_ends_with_a_refill(opened, memory):

@@ -133,6 +133,20 @@ async def is_left(gateway, amount):
     return await balance(gateway) == amount
 
 
+async def test_each_gateway_reports_what_all_have_used(tmp_path, configured):
+    """Check the metric of used quotas at a gateway that has served no call, and of which no page was opened."""
+    cost = await cost_of_a_call(tmp_path, configured)
+    async with AsyncExitStack() as stack:
+        gateways = await three(stack, tmp_path, configured, f"${cost * CALLS}")
+        assert [await insist(gateways[0]) for _ in range(CALLS // 2)] == ["ok"] * (CALLS // 2)
+
+        async def used():
+            async with gateways[1].session.get(f"{gateways[1].url}/metrics") as reply:
+                return 'irisgate_quota_used_ratio{quota="all"} 0.5' in (await reply.text()).splitlines()
+
+        await eventually(used)
+
+
 async def test_what_a_killed_gateway_holds_is_free_again(tmp_path, configured):
     cost = await cost_of_a_call(tmp_path, configured)
     async with AsyncExitStack() as stack:

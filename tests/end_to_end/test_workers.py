@@ -161,6 +161,27 @@ async def test_a_changed_configuration_reaches_all_workers_and_a_wrong_one_none(
         assert await statuses() == {200}
 
 
+async def test_the_metric_of_used_quotas_has_calls_in_flight_of_workers(tmp_path, bedrock_sim):
+    arguments = configuration(tmp_path, bedrock_sim.url)
+    changed(tmp_path, lambda document: document["quotas"]["all"].update(capacity="$1.00"))
+    async with family(tmp_path, *arguments, *WORKERS) as gateway:
+
+        async def used():
+            async with gateway.session.get(f"{gateway.url}/metrics") as reply:
+                text = await reply.text()
+            (line,) = [one for one in text.splitlines() if one.startswith("irisgate_quota_used_ratio{")]
+            return float(line.split()[-1])
+
+        async def is_free():
+            return await used() == 0
+
+        async with held_stream(gateway, bedrock_sim, max_tokens=100_000) as (reply, gate):
+            assert await used() > 0.5
+            gate.let_pass(100)
+            await reply.content.read()
+        await eventually(is_free)
+
+
 async def test_sigterm_lets_streams_of_workers_end(tmp_path, bedrock_sim):
     async with family(tmp_path, *configuration(tmp_path, bedrock_sim.url), *WORKERS) as gateway:
         async with held_stream(gateway, bedrock_sim) as (reply, gate):

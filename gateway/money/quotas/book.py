@@ -112,8 +112,8 @@ class Quotas:
     """A function that is called when calls have used `NOTICE_PERCENT` of a bucket's capacity. It is called again for
     the same bucket only after a refill."""
     reserved_by_workers: Mapping[str, int] = field(default_factory=dict, init=False)
-    """The amount that calls of workers have reserved in each bucket of money, by the bucket's name, at the last
-    `Gateway.refresh`. The results of `levels` and `level` include these amounts.
+    """The amount that calls of workers have reserved in buckets of money, by bucket, at the workers' last
+    answers (`process/workers/states.py`). The results of `levels`, `level` and `used` include these amounts.
     """
     rules: Mapping[str, Rule] = field(default_factory=dict, init=False)
     """Capacity and refill of the buckets of money, by the name of the quota's definition."""
@@ -340,10 +340,11 @@ class Quotas:
     def used(self) -> Mapping[str, float]:
         """Return the used fraction of each quota's emptiest bucket, for metrics.
 
-        Reserved amounts count as used. A quota of $0 counts as completely used. This may be called from any thread.
+        Reserved amounts count as used, those of workers too. A quota of $0 counts as completely used. This may be
+        called from any thread.
         """
         untouched = {name: 0.0 if rule.capacity else 1.0 for name, rule in self.rules.items()}
-        return untouched | self._money.used(self.clock())
+        return untouched | self._money.used(self.clock(), self.reserved_by_workers)
 
     def levels(self) -> Sequence[Level]:
         """Return the state of each bucket of money, except idle buckets, which are full and have no reservation.

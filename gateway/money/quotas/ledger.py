@@ -18,7 +18,7 @@ names of buckets, who owns them, and what calls cost.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, NamedTuple
@@ -315,15 +315,17 @@ class Ledger:
         bucket = self._live.get(name)
         return Level(name, rule, rule.capacity, 0, None) if bucket is None else bucket.level(name, now)
 
-    def used(self, now: int) -> dict[str, float]:
+    def used(self, now: int, by_workers: Mapping[str, int]) -> dict[str, float]:
         """Return the used fraction of each quota's emptiest bucket. The fraction of an overdrawn bucket is above 1.
 
-        Reserved amounts count as used. A bucket with a capacity of 0 is used completely. No bucket is changed.
+        Reserved amounts count as used, and so do `by_workers`, the amounts that calls of workers have reserved, by
+        bucket. A bucket with a capacity of 0 is used completely. No bucket is changed.
         """
         percents: dict[str, int] = {}
-        for bucket in list(self._live.values()):
+        for name, bucket in list(self._live.items()):
             rule = bucket.rule
-            percent = spent_percent(rule.capacity, bucket.state(now)[0] - bucket.reserved)
+            reserved = bucket.reserved + by_workers.get(name, 0)
+            percent = spent_percent(rule.capacity, bucket.state(now)[0] - reserved)
             percents[rule.name] = max(percents.get(rule.name, 0), percent)
         return {name: percent / 100 for name, percent in percents.items()}
 

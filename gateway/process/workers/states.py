@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from math import inf
 from time import monotonic
 from typing import Any, Final, Protocol
@@ -32,16 +32,27 @@ ANSWER_SECONDS: Final = 1.0
 """Seconds after which a worker that has not answered is left out."""
 FRESH_SECONDS: Final = 0.5
 """Seconds for which the last answers are used again, so that many readers do not cause many questions."""
-_METRICS: Final = msgspec.json.Decoder(list[Family])
-"""Decodes the text of `metrics_of`."""
-
 Answer = Callable[[], Coroutine[Any, Any, str]]
 """A function that answers a question of the keeper."""
 
 
+class WorkerMetrics(msgspec.Struct, frozen=True):
+    """The metrics that a worker reports.
+
+    The reservations are sent too, because the keeper computes from them how much of each quota is used.
+    """
+
+    families: list[Family]
+    reserved: dict[str, int]
+    """The amounts that the calls in flight have reserved in buckets of money, by bucket."""
+
+
+_METRICS: Final = msgspec.json.Decoder(WorkerMetrics)
+
+
 def families_of(text: str) -> list[Family]:
     """Return the metrics in the text of `metrics_of`."""
-    return _METRICS.decode(text)
+    return _METRICS.decode(text).families
 
 
 class WorkerState(msgspec.Struct, frozen=True):
@@ -87,7 +98,12 @@ def answers(gateway: Gateway) -> Mapping[str, Answer]:
 
 async def metrics_of(gateway: Gateway) -> str:
     """Return the metrics of this worker as JSON text, which is sent to the keeper (the parent process)."""
-    return await asyncio.to_thread(lambda: msgspec.json.encode(families(gateway.metrics.registry)).decode())
+    reserved = _reserved(gateway)
+
+    def encoded() -> str:
+        return msgspec.json.encode(WorkerMetrics(families(gateway.metrics.registry), reserved)).decode()
+
+    return await asyncio.to_thread(encoded)
 
 
 async def _state(gateway: Gateway) -> str:
@@ -99,12 +115,16 @@ async def _state(gateway: Gateway) -> str:
             tuple(gateway.health.standings()),
             gateway.keys.remembered(),
             gateway.follower.disk_fault(),
-            {_clean(name): amount for name, amount in gateway.quotas.reserved().items()},
+            _reserved(gateway),
         )
         return msgspec.json.encode(state).decode()
 
     # a thread makes it, because there may be thousands of models, and the disk may be slow
     return await asyncio.to_thread(encoded)
+
+
+def _reserved(gateway: Gateway) -> dict[str, int]:
+    return {_clean(name): amount for name, amount in gateway.quotas.reserved().items()}
 
 
 def _sendable(call: LiveCall) -> LiveCall:
@@ -163,13 +183,17 @@ class WorkerStates:
             self.disk_fault = next((state.disk_fault for state in states if state.disk_fault), "")
             self._health.take(state.standings for state in states)
             self._show_keys(states)
-            reserved: Counter[str] = Counter()
-            for state in states:
-                reserved.update(state.reserved)
-            self._gateway.quotas.reserved_by_workers = reserved
+            self._reserve(states)
             self._refreshed_at = monotonic()
         finally:
             self._refreshing = None
+
+    def _reserve(self, answers: Iterable[WorkerState | WorkerMetrics]) -> None:
+        """Tell the quotas how much the calls of the workers have reserved."""
+        reserved: Counter[str] = Counter()
+        for answer in answers:
+            reserved.update(answer.reserved)
+        self._gateway.quotas.reserved_by_workers = reserved
 
     def _show_keys(self, states: Sequence[WorkerState]) -> None:
         """Let the gateway show a provider's key as refused if at least one worker reports the key as refused."""
@@ -183,8 +207,9 @@ class WorkerStates:
 
     async def metrics(self) -> bytes:
         texts = await self._asked(METRICS)
-        decoded = await asyncio.to_thread(lambda: {spool: families_of(text) for spool, text in texts.items()})
-        return await self._metrics.render(decoded)
+        decoded = await asyncio.to_thread(lambda: {spool: _METRICS.decode(text) for spool, text in texts.items()})
+        self._reserve(decoded.values())
+        return await self._metrics.render({spool: answer.families for spool, answer in decoded.items()})
 
     async def _asked(self, name: str) -> Mapping[str, str]:
         expected = self._asking.size

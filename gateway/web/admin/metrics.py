@@ -48,6 +48,7 @@ async def metrics(request: web.Request) -> web.Response:
 async def _render(request: web.Request) -> web.Response:
     """Return the metrics. A thread renders them, since thousands of series would block the event loop for too long."""
     gateway = request.app[GATEWAY]
+    await gateway.keeper.look()
     if gateway.workers is None:
         body = await asyncio.to_thread(gateway.metrics.render)
     else:

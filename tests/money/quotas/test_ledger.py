@@ -277,7 +277,7 @@ def test_the_emptiest_bucket_of_a_definition_is_what_metrics_show():
     ledger = Ledger()
     spent(ledger, TEN // 4, bucket="a")
     spent(ledger, TEN * 3 // 4, bucket="b")
-    assert ledger.used(0) == {PLAIN.name: 0.75}
+    assert ledger.used(0, {}) == {PLAIN.name: 0.75}
 
 
 HOUR = 3600 * SECOND

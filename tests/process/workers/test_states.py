@@ -12,10 +12,11 @@ import msgspec
 import pytest
 
 from gateway.call.live_calls import LiveCall
+from gateway.money.quotas.buckets import Bucket
 from gateway.process.workers import states
 from gateway.process.workers.balance import Slots
 from gateway.process.workers.merged_metrics import MergedMetrics
-from gateway.process.workers.states import STATE, WorkerStates, answers
+from gateway.process.workers.states import METRICS, STATE, WorkerStates, answers
 from gateway.testkit import scenarios
 from gateway.upstream.health.circuits import Health
 from gateway.upstream.health.merged import MergedHealth, merged
@@ -178,6 +179,37 @@ async def test_reservations_of_workers_are_shown_with_the_quota(three, bedrock_s
     await eventually(lambda: not any(worker.running.gateway.quotas.reserved() for worker in workers))
     (bucket,) = (await (await keeper.get("/api/quotas")).json())["quotas"]
     assert bucket["reserved_usd"] == 0
+
+
+def used(text):
+    """Return the used part of the quota `all` in the text of the metrics."""
+    (line,) = [line for line in text.splitlines() if line.startswith("irisgate_quota_used_ratio{")]
+    return float(line.split()[-1])
+
+
+async def test_the_metric_of_used_quotas_has_the_reservations_of_workers(three, bedrock_sim):
+    """Check that no page need be opened for this, and that a worker that does not answer is left out."""
+    held = scenarios.Gate()
+    bedrock_sim.default = scenarios.replace(scenarios.NAMED["text"], gate=held)
+    keeper, workers = three.keeper, three.workers
+    body = {**CHAT, "stream": True, "max_tokens": 100_000}
+    calls = [asyncio.create_task(worker.post("/v1/chat/completions", body)) for worker in workers]
+    await eventually(lambda: all(worker.running.gateway.quotas.reserved() for worker in workers))
+    first, second = (worker.running.gateway.quotas.reserved()["all"] for worker in workers)
+    quotas = keeper.running.gateway.quotas
+    rule = quotas.rules["all"]
+    # as at the first request of a worker for a part of the balance
+    quotas.shared_bucket(Bucket("money", "all"), rule)
+    text = await (await keeper.get("/metrics")).text()
+    assert used(text) == (first + second) * 100 // rule.capacity / 100 > 0
+    three.asking.silent = {"a"}
+    assert used(await (await keeper.get("/metrics")).text()) == second * 100 // rule.capacity / 100
+    three.asking.silent = set()
+    held.let_pass(1000)
+    await asyncio.gather(*calls)
+    await eventually(lambda: not any(worker.running.gateway.quotas.reserved() for worker in workers))
+    assert used(await (await keeper.get("/metrics")).text()) == 0
+    assert set(three.asking.questions) == {METRICS}
 
 
 async def test_a_silent_worker_is_left_out_and_counted(three):

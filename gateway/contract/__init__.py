@@ -1,7 +1,8 @@
 """The plugin contract: the one package of the gateway that a plugin may import.
 
-- `flag`: the protocols of compatibility flags (plugins of one API format), translators and observers, and their values.
-- `filter`: the protocols of filters, and their values.
+- `flag`: the protocols of compatibility flags (plugins of one API format), translators and observers, and the types of
+  their arguments and results.
+- `filter`: the protocols of filters, and the types of their arguments and results.
 - `places`: the paths of the texts in requests and replies. Filters find the texts with these paths.
 - `samples`: requests and replies with which `irisgate plugins check NAME` tests a plugin.
 - `errors`: problems, and the exceptions that carry them. A plugin refuses a request with `invalid(message, param)`.

@@ -4,10 +4,11 @@ Quotas reserve the possible cost of a call before the gateway sends the call. To
 the hook `billed_parts` of the compatibility flag (plugin of an API format). The hook yields the parts of the request's
 body that are not billed as text. Everything else in the body counts as text.
 
-- The default hook is `common_parts`. It reads the forms that most APIs use.
+- The default hook is `common_parts`. It finds files as most APIs write them.
 - Only the value of a known field for files counts as a file. Any other base64 counts as text, because the model reads
   it as text.
-- A hook for another API can use `FileForms`. This example is for blocks with a key `picture`:
+- A hook for another API can use `FileForms`, which says how an API writes files. This example is for blocks with a key
+  `picture`:
 
     FORMS = FileForms(turns=("messages",), members={"picture": lambda picture: [File("image", length(picture))]})
 
@@ -109,7 +110,7 @@ def _inner_content(block: Mapping[str, Any]) -> Iterable[Any]:
 
 @dataclass(frozen=True, slots=True)
 class FileForms:
-    """The forms that files have in the messages of an API.
+    """How an API writes files in messages: the types of blocks and the keys that have files.
 
     >>> forms = FileForms(turns=("messages",), members={"picture": lambda picture: [File("image", length(picture))]})
     >>> list(forms.files({"messages": [{"content": [{"picture": "iVBORw0K"}]}]}))
@@ -119,9 +120,9 @@ class FileForms:
     turns: tuple[str, ...]
     """Keys of the body whose values contain messages, such as `messages` and `system`."""
     types: Mapping[str, Read] = field(default_factory=dict)
-    """A function for each `type` of block with files. It gets a block and yields the files in it."""
+    """A function for each `type` of block that has files. The function gets a block and yields the block's files."""
     members: Mapping[str, Read] = field(default_factory=dict)
-    """A function for each key whose value has files. It gets the value and yields the files in it."""
+    """A function for each key of a block whose value has files. The function gets the value and yields its files."""
     inner: Callable[[Mapping[str, Any]], Iterable[Any]] = _inner_content
     """A function that yields the contents of a message or a block. The default yields the value of `content`."""
 
@@ -143,10 +144,9 @@ class FileForms:
 
 
 def common_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
-    """Yield the files of a body in the forms that most APIs use, and tokens for the instructions of tools.
+    """Yield the files of a body, as most APIs write them (`COMMON`). Yield `TOOL_INSTRUCTIONS` if the body has tools.
 
-    The forms of files are in `COMMON`. If the body has tools, `TOOL_INSTRUCTIONS` stands for the tokens of the
-    instructions that a provider adds to the request.
+    A provider adds instructions to a request with tools, and bills the tokens of these instructions.
 
     >>> link = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
     >>> list(billing.common_parts({"messages": [{"role": "user", "content": [link]}]}))
@@ -269,7 +269,7 @@ COMMON: Final = FileForms(
     },
     inner=_content_of,
 )
-"""The forms that files have in most APIs.
+"""How most APIs write files in messages.
 
 Sources: the API references of OpenAI and Anthropic, of Mistral (`document_url`) and of vLLM (`video_url`, `audio_url`).
 

@@ -153,7 +153,10 @@ class Caps:
     additional_properties: bool = True
     """True if a tool's schema may have `additionalProperties`."""
     schema_references: bool = True
-    """True if a tool's schema may have references (`$ref`). Otherwise the gateway replaces each by its definition."""
+    """True if a tool's schema may have references (`$ref`).
+
+    If it is False, the gateway replaces each reference by the definition to which the reference points.
+    """
     plain_properties: bool = False
     """True if the names of a tool's top-level properties must match [a-zA-Z0-9_.-]{1,64}."""
     tool_result_alone: bool = False

@@ -3,7 +3,8 @@
 A client appends a path of its API, such as `/chat/completions`, to its base URL. Even if the base URL is wrong, the
 end of the requested path shows which API the client uses.
 
-Each compatibility flag (the plugin of one API format) declares the facts about its clients. This module names no flag.
+Each compatibility flag (the plugin of one API format) declares a `ClientApi` for its own clients. The code here refers
+to no particular flag.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _PLACEHOLDER: Final = re.compile(r"\{[^{}]+\}")
 
 @dataclass(frozen=True, slots=True)
 class ClientApi:
-    """Facts about the clients of one API, for the error message about a wrong base URL.
+    """The correct base URLs of an API's clients, and other facts for the error message about a wrong base URL.
 
     >>> ClientApi(("/acme/v1",), "ACME_BASE_URL", paths=("/acme/v1/embeddings",)).bases
     ('/acme/v1',)
@@ -30,8 +31,8 @@ class ClientApi:
     setting: str
     """The name of the setting for the base URL, as text for a message: `base_url or OPENAI_BASE_URL`."""
     paths: tuple[str, ...] = ()
-    """Paths of the API that the gateway does not serve, such as `/v1/embeddings`. The base URL of such a request is
-    right, so the error message lists the served paths instead.
+    """Paths that belong to the API but that the gateway does not serve, such as `/v1/embeddings`. For a request to such
+    a path, the error message lists the served paths, because the client's base URL is right.
 
     Each path begins with the first of `bases`. Placeholders are in braces.
     """

@@ -1,7 +1,8 @@
 """The possible conversions between API formats, as `irisgate plugins list` prints them.
 
-A compatibility flag is the plugin of one API format. A dialect is a format of bodies. This module names no flag and no
-dialect. `losses.py` says what each conversion loses. `call/conversion_choice.py` chooses the conversion of a call.
+A compatibility flag is the plugin of one API format. A dialect is a format of bodies. The code refers to no particular
+flag or dialect, so a new one needs no change here. `losses.py` says what each conversion loses.
+`call/conversion_choice.py` chooses the conversion of a call.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The exceptions of the gateway, and the `Problem` that each of them carries.
 
-A `Problem` is the same for all API formats. The plugin of the client's API format makes the client's error from it:
-with `Flag.error` if nothing of the reply has been sent, and with `Encoder.fail` within a stream.
+A `Problem` does not depend on the API format. The plugin of the client's API format turns the `Problem` into an error
+that the client can read: with `Flag.error` before the reply begins, and with `Encoder.fail` within a stream.
 """
 
 from __future__ import annotations
@@ -161,7 +161,9 @@ class PluginFailed(GatewayError):
 
 
 MAX_RAW: Final = 1024 * 1024
-"""Maximum size in bytes of a provider's error body that clients get unchanged. A larger body is replaced."""
+"""Maximum size in bytes of a provider's error that clients get unchanged.
+
+In place of a larger error, clients get an error that the gateway makes from the `Problem`."""
 
 
 class UpstreamFailed(GatewayError):

@@ -115,7 +115,7 @@ class Facts:
 
     @property
     def usage(self) -> Usage:
-        """The sum of the tokens of all parts."""
+        """The tokens of the whole call: the sum over all `parts`."""
         if len(self.parts) == 1:
             return self.parts[0].usage
         return sum((part.usage for part in self.parts), Usage())

@@ -46,9 +46,9 @@ def opened_fault(opened: Any) -> str:
 
 
 def _fits(opened: Any, own: str, name: str) -> bool:
-    """Return whether the object's method `own` may be meant as the method `name` of the contract.
+    """Return whether the object's method `own` is probably a misspelt `name`, a method of the contract.
 
-    This is possible if `own` takes the arguments of `name`, and if the plugin's code never uses `own` itself.
+    This is assumed if `own` takes the arguments of `name`, and if the plugin's code never uses `own` itself.
     """
     module = sys.modules.get(type(opened).__module__)
     is_right = not function_fault(name, METHODS[name], getattr(opened, own), may_wait=True)

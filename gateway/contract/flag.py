@@ -87,8 +87,8 @@ would start a second job."""
 READ_JOB: Final = "read_job"
 """The operation that reads the state of one job.
 
-The request names no model. `Facts.model` of the reply is the job's model. The caller gets the reply only if this model
-is granted.
+The request names no model. Therefore the meter must read the job's model from the provider's reply (`Facts.model`). The
+caller gets the reply only if this model is granted.
 """
 
 STOP_JOB: Final = "stop_job"
@@ -148,7 +148,7 @@ class Flag(FlagFacts, Protocol):
         """A function that yields the parts of a decoded body that are not billed as text, such as images.
 
         Quotas use these parts to reserve the possible cost of a call (`billing.py`). A large body is read in a worker
-        process. The default function reads the forms that most APIs use.
+        process. The default function finds files as most APIs write them (`billing.common_parts`).
 
         >>> def billed_parts(body):
         ...     for picture in body.get("pictures", ()):

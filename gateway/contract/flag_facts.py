@@ -91,10 +91,10 @@ class FlagFacts(Protocol):
 
     @property
     def price_list(self) -> str:
-        """The price list of providers with this API, if the configuration names no price list.
+        """The name of the price list that applies to providers with this API. The configuration can name another list.
 
-        It is "" if many companies have providers with this API. It is `BY_REGION` if prices differ by region, so that
-        the configuration must name the list.
+        The value is "" if there is no such list, because many companies offer this API at different prices. It is
+        `BY_REGION` if prices differ by region, so that the configuration must name the list.
 
         >>> price_list = "openai"
         """

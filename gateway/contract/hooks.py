@@ -36,7 +36,7 @@ V = TypeVar("V")
 SLOW_SECONDS: Final = 0.1
 """Seconds for which a hook may block the event loop without a warning. asyncio's debug mode has the same limit."""
 MAX_CAUSE: Final = 300
-"""Maximum number of characters of the cause in a log line."""
+"""Maximum number of characters of a plugin's exception that are logged, apart from its traceback."""
 SHOWN_FRAMES: Final = 10
 """Number of innermost frames in the traceback of a failure. A recursion could have a thousand frames."""
 
@@ -142,10 +142,10 @@ class Hook:
         return result
 
     def read(self, read: Callable[[Any, Event], R], event: Event) -> R:
-        """Call the hook's function with an event. Return `read(result, event)` for the function's result.
+        """Return `read(function(event), event)`, where `function` is the hook's function.
 
-        An exception of `read` is reported as the plugin's failure, because `read` iterates over the values that the
-        plugin's function yields. Raises the same exceptions as `run`.
+        `read` iterates over the values that the plugin's function yields. So an exception within `read` counts as a
+        failure of the plugin. Raises the same exceptions as `run`.
         """
         function = self.function
         assert function is not None
@@ -312,7 +312,7 @@ class Hook:
             raise self.failure(wrong, steps) from wrong
 
     def ran(self, seconds: float, function: Any = None) -> None:
-        """Count one call of the hook. Report the hook if `seconds`, the duration of the call, is too long."""
+        """Count one call of the hook, which took `seconds`. If it was slow (`slow_seconds`), call `report_slow`."""
         self.calls += 1
         self.seconds += seconds
         if seconds > self.slow_seconds:
@@ -351,7 +351,10 @@ class Hook:
 
 
 def _is_cancelled() -> bool:
-    """Return whether the current task is being cancelled. If not, the plugin itself raised `CancelledError`."""
+    """Return whether the current task is being cancelled.
+
+    If it is not being cancelled, a `CancelledError` was raised by the plugin itself.
+    """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -388,7 +391,7 @@ _GUARDS: Final = frozenset(
         Hook.joined, Hook.advance,
     )
 )  # fmt: skip
-"""Code objects of the methods of `Hook` that call plugins."""
+"""Code objects of the methods of `Hook` that call plugins. `running_hook` finds these methods in a stack by them."""
 NEVER_REFUSES: Final = frozenset(
     {"meter.facts", "error", "reply_headers", "encoder.ping", "encoder.fail", "seen", "seen_event", "filter.done"}
 )

@@ -1,7 +1,7 @@
 """Functions for compatibility flags (plugins of API formats) with JSON bodies.
 
 - Functions that read a client's request raise `Refused`. Functions that read a provider's reply raise `BadFrame`.
-- This module names no flag and no event of a dialect.
+- No function depends on a particular flag, or on the events of a particular API.
 """
 
 from __future__ import annotations

@@ -31,11 +31,11 @@ _SPACE: Final = re.compile(rb"[\s,]*")
 
 
 def loads(text: bytes | str, *, utf8: bool = False) -> Any:
-    r"""Return the decoded value, with U+FFFD in place of incomplete characters.
+    r"""Return the decoded value of a JSON text, with U+FFFD in place of each lone half of a surrogate pair.
 
-    - Raises `orjson.JSONDecodeError` for any other fault.
-    - By default, invalid UTF-8 is replaced by U+FFFD, and a byte order mark is ignored (RFC 8259, 8.1). If `utf8` is
-      true, both are faults.
+    - By default, invalid UTF-8 is also replaced by U+FFFD, and a byte order mark is ignored (RFC 8259, 8.1). If `utf8`
+      is true, invalid UTF-8 and a byte order mark are errors.
+    - Raises `orjson.JSONDecodeError` if the text is not valid JSON for any other reason.
 
     >>> lenient_json.loads(rb'"half \ud83d"')
     'half �'
@@ -56,10 +56,10 @@ _TOO_LARGE: Final = "Integer exceeds 64-bit range"
 
 
 def exact(text: bytes | str) -> Any:
-    """Return the decoded value. Integers of any size keep all their digits.
+    """Return the decoded value of a JSON text. Integers of any size keep all their digits.
 
-    There is one exception: a text with incomplete characters is decoded by `loads`, which rounds large integers.
-    `exact` is slower than `loads`, and raises the same error.
+    However, a text with lone halves of surrogate pairs or with invalid UTF-8 is decoded by `loads`, which rounds large
+    integers. `exact` is slower than `loads`. Raises `orjson.JSONDecodeError` if the text is not valid JSON.
 
     >>> lenient_json.exact(b"[18446744073709551617]"), lenient_json.loads(b"[18446744073709551617]")
     ([18446744073709551617], [1.8446744073709552e+19])

@@ -18,9 +18,9 @@ import msgspec
 
 _ANY: Final = msgspec.json.Decoder(msgspec.Raw)
 MIN_RUN: Final = 64 * 1024
-"""Minimum size in bytes of a run that is shortened."""
+"""Minimum size in bytes of a sequence without quotes and backslashes (a run) whose inner part is cut out."""
 KEPT: Final = 1024
-"""Number of bytes that are kept of each end of a long run."""
+"""Number of bytes that are kept at each end of a shortened run."""
 
 
 class Cut(NamedTuple):
@@ -29,7 +29,7 @@ class Cut(NamedTuple):
     start: int
     """The offset of the part in the whole text."""
     shortening: int
-    """The number of bytes by which the text is shorter without the part, and with the marker in its place."""
+    """The number of bytes that the cut saves: the size of the part, minus the size of the marker that replaces it."""
 
 
 class Shortened(NamedTuple):
@@ -55,9 +55,9 @@ class Shortened(NamedTuple):
             yield offset + left_out
 
     def replaced(self, start: int, end: int, value: bytes) -> Shortened:
-        """Return the shortened text after a replacement in the whole text, between the offsets `start` and `end`.
+        """Return a copy in which `value` replaces the bytes from `start` to `end`, which are offsets in the whole text.
 
-        `value` is not shortened. No cut may contain one of the two offsets.
+        `value` is not shortened. `start` and `end` must not be inside a part that was cut out.
         """
         growth = len(value) - (end - start)
         text = self.text[: self.place(start)] + value + self.text[self.place(end) :]
@@ -69,6 +69,8 @@ class Shortened(NamedTuple):
 
 def shortened(text: bytes) -> Shortened | None:
     """Return JSON text without the inner parts of its long runs, or None if the text has no long run.
+
+    A long run has at least `MIN_RUN` bytes, and neither quotes nor backslashes.
 
     >>> long_strings.shortened(b'{"image": "' + b"A" * 100_000 + b'"}').text.count(b"A")
     2048

@@ -3,7 +3,7 @@
 - `conversions.json` has the losses of the built-in conversions. Any other translator states its loss as a number
   (`loses`).
 - `call/conversion_choice.py` uses the conversion with the least loss. `irisgate plugins list` prints the losses.
-- This module names no dialect.
+- The code refers to no particular dialect, so a new dialect needs no change here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _DATA: Final = Path(__file__).with_name("conversions.json")
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The loss of a conversion. The gateway prefers the conversion with the lowest `order`."""
+    """What a conversion of requests and replies loses. The gateway uses the conversion with the lowest `order`."""
 
     order: int
     loses: str

@@ -4,7 +4,7 @@
   turn 1.0 into 1, lose digits of large integers, and take milliseconds for a body with images.
 - So the gateway finds the offsets of all keys and values once. A changed body is joined from slices of the old body.
 - A body may have lone halves of surrogate pairs. They are repaired only in decoded values (`lenient_json.py`).
-- This module knows the meaning of no key.
+- All keys are treated alike, whatever they mean to an API.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Members(Mapping[str, bytes]):
         return default if span is None else self.body[span[1] : span[2]]
 
     def head(self, name: str, size: int) -> bytes:
-        """Return the first `size` bytes of the undecoded value of a key, in the shortened body.
+        """Return the first `size` bytes of the undecoded value of a key, without the inner parts of its long strings.
 
         Return b"" if the key is missing.
         """
@@ -142,7 +142,7 @@ class Members(Mapping[str, bytes]):
     def replaced(self, name: str, value: bytes) -> Members:
         """Return a copy with another value for an existing key. `value` must be JSON, but this is not checked.
 
-        The new value is complete in the copy's `shortened`, the body without the inner parts of its long strings.
+        In the copy's `shortened`, long strings of the new value are not shortened.
         """
         _, start, end = self._spans[name]
         growth = len(value) - (end - start)
@@ -171,8 +171,9 @@ _Spans = dict[str, tuple[int, int, int]]
 def _spans(body: bytes) -> tuple[_Spans, Shortened | None, bool]:
     """Return the offsets of all keys, the shortened body, and whether the body has lone halves of surrogate pairs.
 
-    The shortened body is None if the body has no long string, and also if it has lone halves or a very long key. Raises
-    `Refused` if the body is not a JSON object, has too many keys, or has a key twice.
+    The second value is None if the body has nothing to shorten. It is also None if the body has lone halves, a very
+    long key or a very long list of numbers. Raises `Refused` if the body is not a JSON object, has too many keys, or
+    has a key twice.
     """
     try:
         raws = _DECODER.decode(body)
@@ -185,9 +186,9 @@ def _spans(body: bytes) -> tuple[_Spans, Shortened | None, bool]:
 
 
 def _short_spans(short: Shortened, raws: Mapping[str, msgspec.Raw]) -> _Spans | None:
-    """Return the offsets of all keys in the whole body, found in the shortened one.
+    """Return the offsets of all keys in the whole body. Only the shortened body is searched, because this is faster.
 
-    `raws` has the keys of the whole body. Return None if a long run is outside of a string, or in a key. Raises
+    `raws` has the keys of the whole body. Return None if the shortened body is not valid JSON or has other keys. Raises
     `Refused` if the body has too many keys, or has a key twice.
     """
     try:
@@ -258,11 +259,12 @@ def _name(key: re.Match[bytes]) -> str:
 def _twice(body: bytes, at: int, passed: _Spans) -> Refused:
     """Return the error for a key that occurs twice. The error names this key.
 
-    `at` is the first offset at which the body differs from what msgspec has read. `passed` has the keys before `at`.
+    msgspec keeps only the last value of such a key. `at` is the first offset at which the body differs from the keys
+    and values that msgspec has kept. `passed` has the keys before `at`.
 
-    - Usually the repeated key begins at `at`.
-    - If `at` is inside a number, the repeated key is the last one in `passed`. For example, msgspec reads
-      `{"a": 12, "a": 1}` as `{"a": 1}`, with the last value only. The body differs from this at the digit 2.
+    - If a key begins at `at`, this key is the repeated one.
+    - Otherwise the last key in `passed` is the repeated one. For example, msgspec reads `{"a": 12, "a": 1}` as
+      `{"a": 1}`. The first value in the body begins with this 1, so `at` is the offset of the 2.
     """
     key = _KEY.match(body, at)
     return _repeated(next(reversed(passed), "") if key is None else _name(key))

@@ -152,7 +152,9 @@ class ClientRequest:
     stream: bool
     """True if the client asked for a stream."""
     without: tuple[str, ...] = ()
-    """Names of features, such as betas, that the provider refuses for this model. `build` must leave them out."""
+    """Names of features, such as betas, that the provider refuses for this model.
+
+    `build` must leave these features out of the request to the provider."""
     auto_cached: bool = False
     """True if the gateway has put cache marks, such as `cache_control`, into the body (`Flag.mark_cache`)."""
 

@@ -55,7 +55,7 @@ class ListedModel:
     flags: frozenset[str]
     """The compatibility flags (API formats) of all providers that have the model."""
     endpoints: tuple[str, ...]
-    """The paths to which clients send requests to the model, with `{model}` in place of its name."""
+    """The paths of requests to the model. In a path with the model's name, `{model}` stands for this name."""
     alias_of: tuple[str, ...] = ()
     """The models of an alias, each as `provider/model`. The value is () if `name` is not an alias."""
     prices: Mapping[str, str] | None = None
@@ -128,7 +128,7 @@ class ModelSearch:
 
 
 def model_list(models: Sequence[ListedModel]) -> bytes:
-    """Return the list in the format of OpenAI and Anthropic.
+    """Return a JSON list of models with the fields of both OpenAI's and Anthropic's lists.
 
     >>> json_api.json_object(model_lists.model_list([listed]))["data"][0]["id"]
     'small'
@@ -144,7 +144,7 @@ def model_list(models: Sequence[ListedModel]) -> bytes:
 
 
 def model_entry(model: ListedModel) -> bytes:
-    """Return the entry of one model in the format of OpenAI and Anthropic.
+    """Return the JSON of one model with the fields of both OpenAI's and Anthropic's APIs.
 
     >>> json_api.json_object(model_lists.model_entry(listed))["owned_by"]
     'acme'
@@ -153,7 +153,10 @@ def model_entry(model: ListedModel) -> bytes:
 
 
 def _entry(model: ListedModel) -> dict[str, Any]:
-    """Return the entry of a model. An entry without known prices has no key `pricing`, because null is not allowed."""
+    """Return the JSON object of one model in a list.
+
+    It has no key `pricing` if the prices are unknown, because null is not allowed.
+    """
     metadata: dict[str, Any] = {
         "provider": {
             "id": model.provider,

@@ -30,7 +30,9 @@ class Observer(Protocol):
         """
 
     def seen(self, record: Mapping[str, Any]) -> None:
-        """Receive the record of one call, as the observer's own copy. The gateway logs an exception of this function.
+        """Receive the record of one call. The observer may change the record, because it gets a copy of its own.
+
+        If this function raises an exception, the gateway logs the exception.
 
         >>> def seen(record):
         ...     if record["status"] < 500:

@@ -4,8 +4,8 @@
 - Only texts are read. Fields such as `cache_control` are ignored, because they change from request to request.
 - Only the first `WINDOW` bytes of a field are read, so a large body takes no more time. Long strings without escapes,
   such as the base64 of an image, are shortened (`long_strings.py`).
-- `chat` reads the most common form. It is the default hook of compatibility flags (plugins of API formats). A flag for
-  another form calls `of_turns`:
+- `chat` reads the fields `system` and `messages`. It is the default hook of compatibility flags (plugins of API
+  formats). A flag whose API has other fields calls `of_turns`:
 
     def opening(request):
         return openings.of_turns(request.top, "contents", openings.text_of(request.top, "systemInstruction"))
@@ -21,13 +21,13 @@ from typing import Any, Final
 from gateway.contract.members import Members
 
 WINDOW: Final = 1024 * 1024
-"""Maximum number of bytes that are read of a field of the body. Reading them takes less than 30 ms."""
+"""Maximum number of bytes that are read from one field of a request's body. Reading them takes less than 30 ms."""
 MAX_ITEMS: Final = 1_000
-"""Maximum number of messages, and of blocks of a message, that are read.
+"""Maximum number of messages in which the opening is searched. Also the maximum number of blocks read from a message.
 
 In real chats, only a few system messages precede the first user message. Hostile requests could have millions."""
 MAX_CUT: Final = 64 * 1024
-"""Maximum number of characters that are read of a message whose end is beyond `WINDOW`."""
+"""Maximum number of characters that are read from a message that does not end within the first `WINDOW` bytes."""
 
 _GAP: Final = re.compile(r"[\s,]*")
 _DECODER: Final = json.JSONDecoder()

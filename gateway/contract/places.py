@@ -15,9 +15,9 @@ This function is for a stream of `{"text": "…"}`:
 - For a value that repeats a text in another form, such as log probabilities of its tokens, `places` yields a `Copy`. If
   a filter changes the text, the gateway empties this value.
 
-For most events of a stream, `places` can return one tuple that the plugin made before. The gateway may use this tuple
-again, without calling `places`, for a later event that differs only in its text. So the paths in the tuple must not
-depend on the text.
+Instead of yielding, `places` may return a tuple. For most events of a stream, this tuple can be a constant of the
+plugin. If a later event differs from an earlier one only in its text, the gateway may use the earlier tuple without
+calling `places` again. So the contents of a tuple must not depend on the text.
 """
 
 from __future__ import annotations

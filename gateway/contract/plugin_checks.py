@@ -5,8 +5,8 @@ Each mistake is reported with its file, its line and the correct form.
 - A `Kind` has the functions and values of one kind of plugin: compatibility flags (plugins of API formats),
   translators, observers or filters. The functions come from the protocols of the contract, such as `Flag`. This module
   has the rules for the values.
-- A plugin may choose the names of arguments, because they are passed by position. If it uses names of the contract,
-  they must be in the right order.
+- A plugin may choose the names of its functions' arguments, because the gateway passes arguments by position. But
+  argument names that occur in the contract must be in the contract's order.
 - A name that is a misspelt hook, such as `smaples`, is a mistake, unless the plugin's code uses the name.
 
 `hook_results.py` checks the results of hooks at each call. `plugin_conflicts.py` finds conflicts between plugins.
@@ -132,7 +132,7 @@ def _own_rules(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
 
 
 def _missing(kind: Kind, member: str, module: Any) -> str:
-    """Return the message about a missing function or value, with a similar name in the module as a hint."""
+    """Return the message about a missing function or value. If the module has a similar name, the message quotes it."""
     own = [name for name, value in vars(module).items() if not name.startswith("_") and not inspect.isclass(value)]
     others = [name for name in own if name not in kind.members]
     similar = next((f'; did you mean it by "{name}"?' for name in get_close_matches(member, others, 1)), "")

@@ -37,10 +37,12 @@ def claimed_routes(
 
 
 def _routes(flag: Any) -> Iterator[tuple[str, Route]]:
-    """Yield a pair for each route that no other flag may have: the name `routes` or `model_lists`, and the route.
+    """Yield each route that no other flag may have, after the name of the value that defines it.
 
-    Lists of models for requests with certain headers are not yielded, because several flags may have such lists at one
-    path. The lists of a flag without routes are not yielded either, because such a flag has no clients.
+    The name is `routes`, or `model_lists` for the route of a list of models. Two kinds of lists are left out:
+
+    - A list with `headers`. Several flags may have lists at one path if their headers differ.
+    - A list of a flag without routes. Such a flag has no clients that could request the list.
     """
     for route in flag.routes:
         yield "routes", route

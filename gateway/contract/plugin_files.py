@@ -130,8 +130,8 @@ def import_plugin(path: Path) -> Any:
 class HeldLoader(SourceFileLoader):
     """A loader that imports a module from a copy of its source.
 
-    The loader uses an existing bytecode file if the file names the size and the `mtime` of the copied source. The
-    loader writes no bytecode files.
+    The loader writes no bytecode files. It uses an existing bytecode file only if the size and the `mtime` in that file
+    are those of the copied source.
     """
 
     def __init__(self, fullname: str, path: str, source: bytes, mtime: int | None = None) -> None:

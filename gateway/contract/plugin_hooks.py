@@ -1,4 +1,4 @@
-"""The hooks of each kind of plugin: the functions that the gateway calls, and the methods of the objects they make."""
+"""The hooks of each kind of plugin: its functions, and the methods of the objects that these functions return."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ WRAPPED: Final = (
     "problem", "decoder", "meter", "encoder", "error", "reply_headers", "stream_type", "model_list", "model_entry",
     "base_url_fault", "discover_models",
 )  # fmt: skip
-"""The functions of a compatibility flag that are always called through their hook.
+"""The functions of a compatibility flag that are replaced by wrappers, so that a plain call is checked and timed.
 
-They run at most a few times per call."""
+A client's request calls each of them only a few times, so the wrapper costs little."""
 _OF_FLAGS: Final = (
     "decoder.feed", "decoder.close", "decoder.whole", "encoder.feed", "encoder.whole", "encoder.ping", "encoder.fail",
     "encoder.close", "meter.feed", "meter.whole", "meter.facts", "output_bytes", "places", "billed_parts",
@@ -39,7 +39,7 @@ def flag_hooks(plugin: str, module: Any, members: Mapping[str, Any]) -> Mapping[
 
 
 def translator_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
-    """Return the hooks of a translator: `open`, and the methods of the translations that it opens.
+    """Return the hooks of a translator: its function `open`, and the methods of the object that `open` returns.
 
     The keys are the names of the hooks.
     """
@@ -60,7 +60,7 @@ def observer_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
 
 
 def filter_hooks(plugin: str, module: Any) -> Mapping[str, Hook]:
-    """Return the hooks of a filter: `filter.open`, and the methods of the objects that the filter opens.
+    """Return the hooks of a filter: its function `open`, and the methods of the object that `open` returns.
 
     The keys are the names of the hooks.
     """

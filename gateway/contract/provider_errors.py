@@ -299,12 +299,10 @@ def _plain(body: bytes) -> str:
 
 
 def _words(value: Any, members: tuple[str, ...] = _NAMES) -> tuple[str, list[str]]:
-    """Return the message of a decoded error, and its names: codes, types and statuses.
+    """Return the message of a decoded error, and its codes, types and statuses, such as `rate_limit_error` and `429`.
 
-    Examples of names are `rate_limit_error` and `429`.
-
-    `members` are the JSON keys of the names, in the order in which they are read. If error objects are nested, the
-    innermost object is read first.
+    `members` are the JSON keys of codes, types and statuses, in the order in which they are read. If error objects are
+    nested, the innermost object is read first.
     """
     message, names = "", []
     for part in reversed(_layers(value)):

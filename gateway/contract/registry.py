@@ -6,7 +6,7 @@
 - A mistake in the folder of plugins is an error. A plugin of an installed package with a mistake is left out
   (`Registry.skipped`).
 
-This module names no flag.
+The code refers to no particular flag, so a new flag needs no change here.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class LoadedFilter:
     blocks: bool
     """True if a call is refused when the filter fails. The configuration's `on_error` can override this."""
     hooks: Mapping[str, Hook]
-    """The hook `filter.open`, and the hooks of its results, such as `filter.text`."""
+    """The hook `filter.open`, and the hooks of the object that it returns, such as `filter.text`."""
     samples: Callable[[], Sequence[Settings | FilterSample]]
 
 
@@ -78,7 +78,7 @@ SLOW_IMPORT_SECONDS: Final = 2.0
 """Seconds that the import of a plugin may take without a warning. The gateway and its worker processes wait for it."""
 _MEMBERS: Final = FLAG.members
 _COMPLETED: Final = make_dataclass("Completed", ("name", "hooks", *_MEMBERS), frozen=True, slots=True)
-"""The class of loaded compatibility flags."""
+"""The class of a loaded compatibility flag: a name, hooks, and the flag's functions and values, even default ones."""
 
 
 def load_plugin(name: str, module: Any) -> Plugin:
@@ -308,7 +308,7 @@ class _Search:
         return module
 
     def registry(self) -> Registry:
-        """Return the plugins. Raises `PluginError` if there are errors."""
+        """Return the plugins that were found. Raises `PluginError` if `add` found a mistake that is an error."""
         _require_none(iter(self.errors))
         plugins = self.flags, self.translators, self.observers, self.filters
         skipped, left_out = tuple(self.skipped), tuple(self.left_out)

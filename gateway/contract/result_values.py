@@ -41,8 +41,8 @@ def wrong_result(result: Any, expected: str) -> WrongResult:
 def wrong_field(result: Any, types: Mapping[str, type], otherwise: str = HEADERS) -> WrongResult:
     """Return the error for a hook's result that has a wrong field.
 
-    `types` has the right type of each field. The error names the first field of `result` that has another type. If all
-    types are right, the error says that a value is wrong. It then quotes `otherwise`, a description of right values.
+    `types` has the right type of each field. The error names the first field of `result` with another type. If all
+    fields have the right type, the error quotes `otherwise`, which describes right values of the fields.
     """
     kind = type(result).__name__
     for name, expected in types.items():

@@ -24,4 +24,4 @@ class Settings(BaseModel):
 
 
 NO_OPTIONS: Final = Settings()
-"""The options of a compatibility flag (plugin of an API format) that cannot be configured."""
+"""The options of a compatibility flag (plugin of an API format) that defines no class `Options`."""

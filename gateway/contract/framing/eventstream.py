@@ -30,7 +30,7 @@ _MAX_CACHED_HEADERS: Final = 256
 
 
 class Decoder:
-    """A decoder from chunks of any size to frames. `feed` raises `BadFrame` for an invalid message.
+    """A decoder that makes frames from chunks of any size. `feed` raises `BadFrame` for an invalid message.
 
     >>> decoder = eventstream.Decoder()
     >>> message = eventstream.encode({":event-type": "chunk"}, b"{}")

@@ -41,7 +41,9 @@ becomes a frame of its own.
 
 
 class Decoder:
-    r"""A decoder from chunks of any size to frames. `feed` raises `BadFrame` if an event is longer than `MAX_EVENT`.
+    r"""A decoder that makes frames from chunks of any size.
+
+    `feed` raises `BadFrame` if an event is longer than `MAX_EVENT`.
 
     >>> decoder = sse.Decoder()
     >>> [(frame.headers, frame.payload) for frame in decoder.feed(b'event: chunk\ndata: {"a": 1}\n\ndata: {')]

@@ -105,10 +105,10 @@ class RunningGateway:
 async def running_gateway(
     config: Mapping[str, Any], plugins: Path | None = None, **options: Any
 ) -> AsyncIterator[RunningGateway]:
-    """Run a gateway on a free port of the loopback address, with a state folder of its own.
+    """Run a gateway on a free port of the loopback address. Its store is in a temporary folder.
 
     `config` needs no `grants` and no listeners. `plugins` is a folder of plugins. Plugins of installed packages are
-    always loaded.
+    always loaded. `options` are the keyword arguments of `gateway.process.serve.listening`.
     """
     registry = discover(plugins)
     whole = {"grants": EVERYBODY, **config, "server": {**LOOPBACK, **config.get("server", {})}}

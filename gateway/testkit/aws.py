@@ -1,5 +1,5 @@
-"""Simulated AWS services that issue credentials: STS, SSO, the metadata of an instance, and the credentials of a
-container.
+"""Simulated AWS services that issue credentials: STS, SSO, the instance metadata service of EC2, and the credentials
+endpoint of a container.
 
 - All services share one port, which is possible because their paths differ. `environment` returns the environment
   variables that lead botocore to this port.
@@ -69,7 +69,10 @@ class AwsSim(Simulator):
         self._imds_token = secrets.token_urlsafe(20)
 
     def environment(self, *services: str) -> dict[str, str]:
-        """Return environment variables with which botocore finds `sts`, `sso`, `metadata` and `container`."""
+        """Return environment variables that make botocore use this simulator for certain services.
+
+        Each of `services` is `sts`, `sso`, `metadata` or `container`.
+        """
         settings = {
             "sts": {"AWS_ENDPOINT_URL_STS": self.url},
             "sso": {"AWS_ENDPOINT_URL_SSO": self.url},

@@ -32,7 +32,7 @@ _RUNNING: Final = "InProgress"
 
 @dataclass(slots=True)
 class Job:
-    """One job."""
+    """An asynchronous invocation or a batch."""
 
     arn: str
     request: dict[str, Any]

@@ -18,7 +18,7 @@ from gateway.testkit.simulator import Refusal, Seen
 
 _PROFILES: Final = "/inference-profiles"
 LISTS: Final = ("/foundation-models", _PROFILES)
-"""The paths of the lists."""
+"""The paths of the operations ListFoundationModels and ListInferenceProfiles."""
 ACCOUNT: Final = "123456789012"
 _TYPES: Final = ("SYSTEM_DEFINED", "APPLICATION")
 _MAX_RESULTS: Final = 1000

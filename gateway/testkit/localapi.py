@@ -69,7 +69,7 @@ Caps = Mapping[str, Sequence[Any]]
 
 
 def _number(text: str) -> int:
-    """Return an id computed from a text. It is the same in every run, and as large as the control server's ids."""
+    """Return an id computed from a text. The same text gives the same id in every run. An id has up to 48 bits."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6])
 
 
@@ -79,7 +79,7 @@ class User:
 
     login: str
     groups: tuple[str, ...] = ()
-    """The user's groups that the policy shows to the gateway's machine. Most replies have no groups."""
+    """The user's groups. Most real replies have none: the policy must allow the gateway's machine to see groups."""
     display_name: str = ""
     id: int = 0
     """The user's id. If it is 0, it is computed from the login."""
@@ -107,15 +107,16 @@ class Node:
     """The full DNS name, without a trailing dot."""
     addresses: tuple[str, ...]
     user: User | None = None
-    """The owner of the node, or the creator of a tagged node. If it is None, replies name `TAGGED_DEVICES`."""
+    """The owner of the node, or the creator of a tagged node. If it is None, replies have the user `TAGGED_DEVICES`."""
     tags: tuple[str, ...] = ()
     stable_id: str = ""
     """The node's stable id. If it is "", it is computed from the name."""
     caps: Caps = field(default_factory=dict, hash=False)
     """Capabilities that the policy grants to this node for the gateway's machine."""
     service_caps: Mapping[str, Caps] = field(default_factory=dict, hash=False)
-    """Capabilities that the policy grants to this node for Tailscale Services of the gateway's machine, by `svc:NAME`.
-    They are not part of `caps`."""
+    """The capabilities that the policy grants to this node for each Tailscale Service of the gateway's machine.
+
+    The key is the service's name, such as `svc:ai`. `caps` does not contain these capabilities."""
 
     def __post_init__(self) -> None:
         if self.user is None and not self.tags:
@@ -329,7 +330,8 @@ class LocalApiSim:
     async def _by_pair(self, pair: _Pair, query: Mapping[str, str]) -> Node | None:
         """Return the node behind an address and port, or None.
 
-        A tailnet address belongs to one node, whatever the port. For 127.0.0.1, the port must be registered.
+        A tailnet address belongs to one node, whatever the port. For 127.0.0.1, the port must be registered for TCP or
+        UDP. If `query` has `proto`, only this protocol is tried.
         """
         if (node := self._nodes.get(pair.address)) is not None:
             return node

@@ -1,7 +1,7 @@
 """A simulated S3: buckets whose objects are written by signed requests (PutObject).
 
-Each request is checked: its signature (with botocore), the hash of its body, and its conditions. A request may name the
-bucket in its path or in its host.
+Each request is checked: its signature (with botocore), the hash of its body, and its precondition `If-None-Match: *`. A
+request may name the bucket in its path or in its host.
 
 Sources: "PutObject" and "Error responses" in the API reference of Amazon S3.
 """
@@ -34,7 +34,7 @@ _CODES: Final = {
 
 
 class S3Sim(Simulator):
-    """The buckets of an account."""
+    """A simulated S3 with the buckets of one account."""
 
     def __init__(self, account: AwsAccount, *buckets: str) -> None:
         super().__init__()

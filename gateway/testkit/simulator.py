@@ -61,7 +61,7 @@ class Seen:
         return orjson.loads(self.body)
 
     def leaked(self, credential: str) -> list[str]:
-        """Return the names of the client's headers that the gateway should have removed.
+        """Return the names of headers in this request that the gateway should have removed.
 
         `credential` is the name of the header in which the gateway sends its own key.
         """
@@ -83,10 +83,10 @@ class Refusal(Exception):
 
 
 class Simulator(ABC):
-    """A provider on a port of its own.
+    """A simulated provider that listens on a port of its own.
 
-    `url` is its address, and `requests` has the received requests. `default` is used if no scenario is queued. If it is
-    None, the reply quotes the prompt.
+    `url` is its address, and `requests` has the received requests. `default` is the scenario for a request for which no
+    scenario is queued. If `default` is None, the reply to such a request quotes the prompt.
 
     >>> async with irisgate_upstream("anthropic") as upstream:
     ...     upstream.default = scenarios.error("ThrottlingException")

@@ -1,7 +1,4 @@
-"""An example of a request and its reply for the plugin of an API format, and functions that call the plugin's hooks.
-
-No socket is used.
-"""
+"""Calls the hooks of an API format's plugin with a sample (a request and the replies to it), without a network."""
 
 from __future__ import annotations
 
@@ -37,14 +34,14 @@ from gateway.testkit.laws.law import Untried
 
 HEAD: Final = Head(200, {"content-type": "application/json"})
 CHECKED_MODEL: Final = "irisgate-checked-model"
-"""The model name at the provider in requests that the laws (rules for plugins) build. No sample contains this name."""
+"""The model's name in each request that a law (rule for plugins) makes a plugin build. No sample contains this name."""
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)(?::((?:[^{}]|\{[^{}]*\})+))?\}")
 """A placeholder in a route's path, such as `{model:.+}`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A sample of a flag (the plugin of one API format), as a call whose client and provider both use this flag."""
+    """A sample of a flag (the plugin of one API format). The flag handles both the client's side and the provider's."""
 
     flag: Plugin
     sample: Sample
@@ -118,9 +115,9 @@ def ignored(path: str) -> None:
 
 
 def stepped(flag: Plugin, request: ClientRequest, target: Target, drop: Drop) -> ClientRequest:
-    """Return the request as the plugin's hook `steps` changes it.
+    """Run the plugin's hook `steps` on a request, and return the changed request.
 
-    Raises `Untried` if the hook sends a request, or returns a reply.
+    Raises `Untried` if `steps` needs a network (it yields a request or a download), or if it returns a reply.
     """
     steps = flag.steps(request, target, drop)
     if isinstance(steps, ClientRequest):

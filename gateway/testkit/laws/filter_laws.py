@@ -121,7 +121,10 @@ async def _records_are_taken(subject: FilterSubject) -> None:
 
 
 async def _text_of(subject: FilterSubject, settings: Settings, kind: str, pieces: Sequence[str]) -> str:
-    """Return the text that a client gets if a block comes in these pieces, or `BLOCKED_OUTCOME` for a blocked call."""
+    """Return the text that a client gets if the provider sends a text in these pieces.
+
+    Return `BLOCKED_OUTCOME` if the filter refuses the call.
+    """
     request = next(request for _, request, _ in subject.opened())
     opened = await subject.open(settings, request)
     if opened is None or not hasattr(opened, "text"):
@@ -177,7 +180,10 @@ async def _pieces_of_any_size(subject: FilterSubject) -> None:
 
 
 async def _is_changed_alike(subject: FilterSubject, settings: Settings, kind: str, text: str) -> bool:
-    """Return whether the filter changes a text. Raises `Broken` if the text in pieces gives another result."""
+    """Return whether the filter changes a text that it gets in one piece.
+
+    Raises `Broken` if the filter makes something else of the same text in several pieces.
+    """
     given = json.dumps({"note": text}, ensure_ascii=False) if kind == "arguments" else text
     expected = await _text_of(subject, settings, kind, [given])
     await _require_same_in_pieces(subject, settings, kind, given, expected)
@@ -191,7 +197,7 @@ async def _reads_text(subject: FilterSubject) -> bool:
 async def _require_same_in_pieces(
     subject: FilterSubject, settings: Settings, kind: str, text: str, expected: str
 ) -> None:
-    """Raise `Broken` if the text, divided into pieces, gives another result than `expected`."""
+    """Raise `Broken` if the filter does not turn the text into `expected`, however the text is divided into pieces."""
     for size in CHUNK_SIZES:
         pieces = [text[at : at + size] for at in range(0, len(text), size)] or [""]
         got = await _text_of(subject, settings, kind, pieces)

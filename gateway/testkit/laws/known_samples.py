@@ -36,10 +36,10 @@ _NEUTRAL: Final = ("/anthropic_version", "/stream_options")
 
 
 def known_samples(client: str, provider: Plugin) -> list[Sample]:
-    """Return samples with requests in the dialect `client` and replies of the provider, or [] for an unknown dialect.
+    """Return samples with requests in the dialect `client`, or [] if the client's or the provider's dialect is unknown.
 
-    The replies are in the dialect that the provider's plugin chooses for Claude. The plugin's own encoder writes the
-    streams.
+    The replies are in the dialect that the plugin `provider` chooses for a Claude model. The encoder of this plugin
+    writes the streamed replies.
     """
     upstream = provider.dialect_for(CLAUDE)
     if client not in _REQUESTS or not is_rendered(upstream):

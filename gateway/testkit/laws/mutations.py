@@ -106,7 +106,10 @@ def _damaged(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def matches(pointer: Pointer, patterns: Iterable[str]) -> bool:
-    """Return whether a pattern matches the whole `pointer` or its first steps. `*` stands for any key or index."""
+    """Return whether one of the patterns matches `pointer` or a value that contains the value at `pointer`.
+
+    A pattern is a JSON pointer in which `*` stands for any key or index.
+    """
     steps = tuple(map(str, pointer))
     for pattern in patterns:
         wanted = pattern.strip("/").split("/")

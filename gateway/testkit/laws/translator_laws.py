@@ -1,4 +1,7 @@
-"""The laws of every translator. The plugins of its two API formats read the translator's output."""
+"""The laws (rules) for every translator.
+
+The laws use the plugins of the client's and of the provider's API format to read the translator's output.
+"""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ ClaudeRule = Callable[[Body, Caps, Platform], Iterator[str]]
 
 _TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _NO_SAMPLING_SINCE: Final = "2026-10-21"
-"""The version of Anthropic's API that refuses temperature, top_p and top_k (anthropic SDK 2.0)."""
+"""The version of Anthropic's API that refuses temperature, top_p and top_k. The anthropic SDK sends it since 2.0."""
 
 
 def claude_fault(body: Any, caps: Caps, *, bedrock: bool) -> str | None:
@@ -43,9 +43,9 @@ def _members(body: Body, _: Caps, platform: Platform) -> Iterator[str]:
 
 
 def _version(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
-    """Yield a fault if the model on Bedrock does not accept the API version.
+    """Yield a fault if a model on Bedrock does not accept the `anthropic_version` of the body.
 
-    Claude 4.6 and older refuse the version that Anthropic's SDKs send since 2.0.
+    For example, Claude 4.6 and older models refuse the version that Anthropic's SDKs 2.0 and later send.
     """
     allowed = caps.anthropic_versions if "anthropic_version" in platform.body.required else ()
     if allowed and body["anthropic_version"] not in allowed:

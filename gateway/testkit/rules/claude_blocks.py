@@ -130,7 +130,7 @@ def roles(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
 
 
 def texts(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
-    """Yield faults of blank texts and of empty messages. Only a final assistant message may be empty."""
+    """Yield a fault for each blank text block and each empty message. Only a final assistant message may be empty."""
     _ = caps, platform
     last = len(body["messages"]) - 1
     for number, message in enumerate(body["messages"]):

@@ -109,7 +109,7 @@ INNER: Final[Mapping[str, Known]] = {
     "output_config": Known({}, {"effort": str, "format": dict, "task_budget": dict}),
     "context_management": Known({}, {"edits": list}),
 }
-"""Fields of objects inside the body, by the key of the object."""
+"""The fields of some objects in the body. The key is the body's key for the object."""
 
 _BODY: Final[Mapping[str, Types]] = {
     "context_management": dict, "metadata": dict, "output_config": dict, "output_format": dict, "safeguards": _ANY,

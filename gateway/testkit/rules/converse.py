@@ -34,7 +34,9 @@ _REASONING_FIELDS: Final = {
     "reasoning_config": {"reasoning_config"},
     "reasoningConfig": {"nova"},
 }
-"""Values of `Caps.reasoning` that allow each request field for thinking (agentgateway#3442)."""
+"""For each request field that asks for thinking, the values of `Caps.reasoning` of models that accept the field.
+
+Source: agentgateway#3442."""
 
 
 def converse_fault(body: Body, caps: Caps) -> str | None:
@@ -90,7 +92,7 @@ def _blank(kind: str, at: str) -> str:
 
 
 def _texts(body: Body, _: Caps) -> Iterator[str]:
-    """Yield faults of blank texts.
+    """Yield a fault for each blank text block.
 
     A newline right after a document is accepted (recorded traffic of pydantic-ai, test_bedrock_cache_write_and_read).
     """

@@ -116,10 +116,11 @@ class Access:
         return header in self._filterable_headers or ALL_HEADERS in self._filterable_headers
 
     def allows_direct(self, method: str, *paths: str) -> bool:
-        """Return whether the caller may send a request below `/direct`, which is passed to a provider unchanged.
+        """Return whether the caller may send a certain request below `/direct`. The gateway forwards such requests
+        unchanged.
 
-        `paths` are the decoded forms of the request's path (`DirectPath.meanings`). One pattern must match all of them.
-        An admin may send every request.
+        `paths` are the ways in which a provider may decode the request's path (`DirectPath.meanings`). One pattern of
+        the grants must match all of them. An admin may send every request.
         """
         if self.role == "admin":
             return True
@@ -142,15 +143,16 @@ class Access:
     def quotas(self, provider: str, model: str) -> tuple[Chain, ...]:
         """Return the quotas that are charged for requests for a model.
 
-        If the model is not known, `model` is "", and the quotas for any model of the provider are returned. Each item
-        is a chain of names: a quota, and then its overdraft quotas.
+        Each item is a chain of names: a quota, and then its overdraft quotas. If the model is not known, `model` is "".
+        The result then has every quota that is charged for at least one model of the provider.
         """
         return self._terms(provider, model).quotas
 
     def rate_limits(self, provider: str, model: str) -> Limits:
-        """Return the rate limits for a model. If `model` is "", return those for any model of the provider.
+        """Return the rate limits for a model.
 
-        Each item is a pair: a limit, and the patterns of all models to which this limit applies.
+        Each item is a pair: a limit, and the patterns of all models to which this limit applies. If the model is not
+        known, `model` is "". The result then has every limit that applies to at least one model of the provider.
         """
         return self._terms(provider, model).rate_limits
 

@@ -18,12 +18,12 @@ from prometheus_client import Counter, Histogram
 
 class CallCounter(Counter):
     def add(self, amount: float) -> None:
-        """Do the same as `inc`, without its checks."""
+        """Do the same as `Counter.inc` of prometheus_client, without its checks."""
         self._value.inc(amount)
 
 
 class CallHistogram(Histogram):
     def add(self, amount: float) -> None:
-        """Do the same as `observe`, without its checks."""
+        """Do the same as `Histogram.observe` of prometheus_client, without its checks."""
         self._sum.inc(amount)
         self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)

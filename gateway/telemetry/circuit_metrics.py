@@ -38,7 +38,10 @@ class CircuitMetrics:
         self._openings.labels(provider, cause).inc()
 
     def watch(self, standings: Callable[[], Iterable[Standing]], states: Sequence[str]) -> None:
-        """Add the metric of the states. `standings` is called at every scrape, in the thread of the scrape."""
+        """Add the metric of the circuit breakers' states. `states` has the names of all possible states.
+
+        `standings` returns the present states. It is called at every scrape, in the thread of the scrape.
+        """
         self._registry.register(_States(standings, states))
 
 

@@ -29,7 +29,7 @@ class ExportMetrics:
         )  # fmt: skip
 
     def exported(self, exporter: str, calls: int) -> None:
-        """Count the calls in an object that was uploaded completely."""
+        """Count `calls` as exported. A file (object) with this number of calls was uploaded completely."""
         self._calls.labels(exporter).inc(calls)
 
     def succeeded(self, exporter: str) -> None:

@@ -83,7 +83,7 @@ def configure(stream: Output | None = None, *, json: bool | None = None) -> Logg
     The lines are JSON if `json` is true, and readable text if it is false. By default, they are readable text on a
     terminal and JSON on any other output.
 
-    The thread that writes ends with the logger: when the logger is no longer used, or when the interpreter exits.
+    A thread writes the lines. It ends when the logger is garbage-collected, or when the interpreter exits.
     """
     lines = Lines(_standard_output() if stream is None else stream)
     as_json = not _is_terminal(stream) if json is None else json
@@ -93,7 +93,7 @@ def configure(stream: Output | None = None, *, json: bool | None = None) -> Logg
 
 
 class _Log:
-    """A logger that passes each line to `lines`. `render` returns the bytes of an entry."""
+    """A logger that puts each line into the queue `lines`. `render` turns the keys and values of a line into bytes."""
 
     def __init__(self, lines: Lines, render: Callable[[Entry], bytes]) -> None:
         self._lines = lines
@@ -151,11 +151,11 @@ def redact(entry: Mapping[str, Any]) -> Entry:
 _HARMLESS: Final = frozenset(
     name for name in (*Record.__struct_fields__, "event", "timestamp", "level") if not _SECRET_KEY.search(name)
 )
-"""The keys in the log line of a call, except names that suggest a secret."""
+"""Keys whose values need no search for secrets: the keys in the log line of a call, unless they suggest a secret."""
 _PLAIN: Final = frozenset({int, float, bool, type(None)})
 """Types of values that are never secrets. For example, a number with a key such as `token` is a count."""
 _EMPTY: Final = frozenset({str, dict, list})
-"""Types whose empty values are never secrets."""
+"""Types whose empty values are logged unchanged, because an empty value cannot be a secret."""
 
 
 def _clean(key: str, value: Any) -> Any:
@@ -218,7 +218,8 @@ class Lines:
     def close(self) -> None:
         """Write the queued lines and end the thread. If the output blocks, give up after `CLOSE_SECONDS`.
 
-        The thread itself may call this, when it drops the last reference to the logger. Then it ends after its batch.
+        The writing thread itself calls this if it drops the last reference to the logger. In this case, `close` returns
+        at once, and the thread ends after it has written the queued lines.
         """
         self._closing = True
         self._wake.set()

@@ -2,10 +2,11 @@
 
 - The configuration limits the number of label values. A model that is not configured has the label `other`. A call
   without a provider has the label `none`.
-- Callers have labels only if the configuration sets a maximum number of callers with labels.
+- Calls are counted by caller only if the configuration sets a maximum number of callers.
 - A series is a metric with fixed label values. The series of a call are cached by provider, model and API, because
   `labels()` takes longer than counting.
-- Calls are counted from their records. Other code counts only events that no record has.
+- Everything that the record of a call contains is counted in `observe`. The other methods are for events that are in no
+  record, such as refused connections.
 - `deploy/vocabulary.md` defines the names of the labels.
 """
 
@@ -64,7 +65,10 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's own 
 
 
 class Journalling(Protocol):
-    """The state of the journal. `Metrics.render` reads it in its own thread."""
+    """The state of the journal, that is, of the files to which calls are written before the store takes them over.
+
+    `Metrics.render` reads this state in its own thread.
+    """
 
     @property
     def lag(self) -> int: ...
@@ -194,7 +198,10 @@ class Metrics:
         return Gauge(f"irisgate_{name}", text, registry=self.registry)
 
     def journal(self, follower: Journalling) -> None:
-        """Add the metrics of the journal: waiting bytes, and faults of the store and of the disk."""
+        """Add the metrics of the journal: waiting bytes, and faults of the store and of the disk.
+
+        `render` reads their values from `follower`.
+        """
         gauges: tuple[tuple[str, str, Callable[[], float]], ...] = (
             ("journal_lag_bytes", "Bytes of the journal that the store has not taken over.", lambda: follower.lag),
             ("journal_waiting_bytes", "Bytes of records that wait in memory for the disk.", lambda: follower.waiting),
@@ -205,7 +212,11 @@ class Metrics:
             self._gauge(name, text).set_function(read)
 
     def checks(self, failing: Callable[[], Mapping[str, float]], ready: Callable[[], bool]) -> None:
-        """Add the metrics of readiness. `render` calls the functions."""
+        """Add the metrics of readiness. `render` calls both functions to get the values.
+
+        `ready` returns whether /readyz replies with 200. `failing` returns 1 for each failing check of /readyz, and 0
+        for each other check.
+        """
         self._gauge("ready", "1 while /readyz answers 200, else 0.").set_function(ready)
         text = "1 while a check of /readyz fails, else 0."
         self.registry.register(_Values("irisgate_check_failing", text, "check", failing))
@@ -257,8 +268,9 @@ class Metrics:
         self._names = names
 
     def note(self, record: Record) -> None:
-        """Add a finished call to the figures of the last minutes. The process that served the call has counted the call
-        in its own metrics.
+        """Add a finished call to the sums of the last minutes and to the active sessions, but to no other metric.
+
+        This is for a call that another process has served and counted in its own metrics.
         """
         self.recent.observe(record)
         if record.session_id:

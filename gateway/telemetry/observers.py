@@ -29,7 +29,9 @@ CLOSE_SECONDS: Final = 5.0
 
 Item = Record | Mapping[str, Any]
 Report = Callable[[PluginFailed, str], None]
-"""A function that reports a plugin's failure. Its second argument is the id of the call. It is "" for an event."""
+"""A function that reports a plugin's failure.
+
+The second argument is the id of the call, or "" if the plugin failed on an event of the gateway."""
 
 
 class Observers:

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Final
 
 QUIET_SECONDS: Final = 10.0
-"""Seconds between two log lines of one kind."""
+"""Minimum number of seconds between two log lines about events of the same kind."""
 MAX_KINDS: Final = 256
 """Maximum number of kinds in memory. A kind is the name of a limit or an exception, so there are far fewer."""
 

@@ -1,4 +1,7 @@
-"""The identity of a caller: login, tags, groups and more. Its type is the same for all modes of listeners."""
+"""The identity of a caller: login, tags, groups and more.
+
+A listener identifies callers in one of several modes, such as `whois`. All modes return the same class `Identity`.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ import msgspec
 from gateway.access.identity.endpoints import address
 
 ANSWER_SECONDS: Final = 2.0
-"""Maximum seconds for a complete reply. tailscaled replies from memory, and calls wait for it."""
+"""Maximum seconds for a complete reply. tailscaled needs much less, and clients' calls wait for the reply."""
 MAX_ANSWER: Final = 4 * 1024 * 1024
 """Maximum number of bytes of a reply of tailscaled. A reply can be long, because it contains grants of the tailnet
 policy.

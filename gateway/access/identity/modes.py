@@ -55,7 +55,10 @@ class Modes:
         }
 
     def listen(self, endpoint: str, listener: Listener, *, calls: bool = True) -> None:
-        """Add a listener. `endpoint` is the name of its socket. `calls` is false if the listener serves no calls."""
+        """Add a listener. `endpoint` is the name of its socket, such as `127.0.0.1:8080`.
+
+        `calls` is false for a listener that serves other requests only, such as metrics.
+        """
         self._at_socket(listener.tailscaled)
         if calls:
             self._call_listeners.append(listener)
@@ -120,9 +123,10 @@ class Modes:
         )
 
     def forwarded(self, connection: object, origin: Origin) -> None:
-        """Store the address from the PROXY header of a connection that another process passes on.
+        """Store the client's address from the PROXY header, for a connection that another process has passed on.
 
-        The addresses of the connection must be those of `origin`.
+        `origin` has this address. `connection` is the object that stands for the connection in this process. The
+        addresses of its two ends must be those of `origin`.
         """
         if origin.has_source:
             self._sources.note(connection, origin.source)
@@ -141,9 +145,9 @@ class Modes:
         return list(dict.fromkeys(identities))
 
     async def faults(self) -> tuple[str, bool]:
-        """Return why a listener cannot identify callers at the moment, and whether no listener can identify callers.
+        """Return why a listener cannot identify callers at the moment, and whether this is so for all listeners.
 
-        The reason is "" if all listeners can identify callers.
+        The reason is "" if all listeners can identify callers. Listeners that serve no calls are ignored.
         """
         reasons = await asyncio.gather(*map(self._fault, self._call_listeners))
         return next(filter(None, reasons), ""), all(reasons)

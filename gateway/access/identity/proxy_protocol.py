@@ -55,7 +55,10 @@ class Sources:
         return connection.get_extra_info("peername")
 
     def of(self, caller: Caller) -> Source:
-        """Return the caller's address from the PROXY header. Raises `Refused` if no address is known from a header."""
+        """Return the caller's address from the PROXY header.
+
+        Raises `Refused` if the connection did not begin with a PROXY header, or if this header has no address.
+        """
         source = self._sources.get(caller.connection)
         if source is None:
             raise unknown("the proxy does not say whose connection this is")

@@ -110,7 +110,7 @@ def _inner_content(block: Mapping[str, Any]) -> Iterable[Any]:
 
 @dataclass(frozen=True, slots=True)
 class FileForms:
-    """How an API writes files in messages: the types of blocks and the keys that have files.
+    """The places of files in the messages of an API: the types of blocks and the keys that have files.
 
     >>> forms = FileForms(turns=("messages",), members={"picture": lambda picture: [File("image", length(picture))]})
     >>> list(forms.files({"messages": [{"content": [{"picture": "iVBORw0K"}]}]}))
@@ -269,7 +269,7 @@ COMMON: Final = FileForms(
     },
     inner=_content_of,
 )
-"""How most APIs write files in messages.
+"""The types of blocks that have files in most APIs.
 
 Sources: the API references of OpenAI and Anthropic, of Mistral (`document_url`) and of vLLM (`video_url`, `audio_url`).
 

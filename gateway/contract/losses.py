@@ -36,7 +36,7 @@ _DATA: Final = Path(__file__).with_name("conversions.json")
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What a conversion of requests and replies loses. The gateway uses the conversion with the lowest `order`."""
+    """The information that a conversion loses. The gateway uses the conversion with the lowest `order`."""
 
     order: int
     loses: str

@@ -34,7 +34,7 @@ _REASONING_FIELDS: Final = {
     "reasoning_config": {"reasoning_config"},
     "reasoningConfig": {"nova"},
 }
-"""For each request field that asks for thinking, the values of `Caps.reasoning` of models that accept the field.
+"""The values of `Caps.reasoning` of models that accept a request field for thinking, by the field's name.
 
 Source: agentgateway#3442."""
 

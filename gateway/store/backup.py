@@ -163,8 +163,8 @@ def _snapshot_with_journal(
 ) -> tuple[sqlite3.Connection, JournalOffset, Mapping[int, BinaryIO]]:
     """Return a snapshot of the database, its offset in the journal, and the open files of the journal by number.
 
-    The files are opened before the snapshot is taken. If the gateway has begun a new file meanwhile, the snapshot may
-    need this file. So the files are then opened, and the snapshot is taken, again.
+    The files are opened first, and then the snapshot is taken. If the gateway has begun a new journal file in between,
+    both steps are repeated, because the snapshot may need the new file.
     """
     while True:
         with ExitStack() as attempt:

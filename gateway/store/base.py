@@ -90,9 +90,10 @@ class Session(Totals, frozen=True, kw_only=True):
 
 
 class BriefSession(NamedTuple):
-    """The values of a session that files show. The fields have the meanings that they have in `Session`.
+    """The values of a session that a CSV file of sessions has. The fields have the meanings that they have in
+    `Session`.
 
-    A file has ten thousand sessions, and such a tuple is made in half the time that a `Session` takes.
+    Such a file may have ten thousand sessions, and a tuple is made in half the time that a `Session` takes.
     """
 
     id: str

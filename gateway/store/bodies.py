@@ -204,7 +204,12 @@ class Bodies:
         return GATHER_SECONDS if deleted == BATCH else EXPIRE_SECONDS
 
     def read(self, call: str, identity: str | None) -> CapturedBodies | None:
-        """Return the bodies of a call as `of` does. This waits for the disk."""
+        """Return the bodies of a call. Return None if there are none, or if the call was made by another login than
+        `identity`.
+
+        If `identity` is None, the login is not checked. Raises `StoreFailed` if the file cannot be read. This waits for
+        the disk.
+        """
         retention = self._retention()
         if retention == 0 or not self._path.exists():
             return None

@@ -82,4 +82,9 @@ class BodyStore(Protocol):
         """
 
     def read(self, call: str, identity: str | None) -> CapturedBodies | None:
-        """Return the bodies as `of` does. This waits for the disk, and may be called from any thread."""
+        """Return the bodies of a call. Return None if there are none, or if the call was made by another login than
+        `identity`.
+
+        If `identity` is None, the login is not checked. Raises `StoreFailed` if the bodies cannot be read. This waits
+        for the disk, and may be called from any thread.
+        """

@@ -62,7 +62,7 @@ class Flushable(Protocol):
 
 
 class DiskSync:
-    """The flushes of one journal."""
+    """Flushes one journal to the disk, for all calls that wait for it."""
 
     def __init__(self, journal: Flushable, log: Logger) -> None:
         self._journal = journal

@@ -99,9 +99,11 @@ class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
     pays the rest. A bucket is given by its name and the text of its rule (`Rule.terms`).
     """
     parts: tuple[SentPart, ...] = ()
-    """The cost of each attempt, with the chains that pay for it, if the call has been sent several times.
+    """The attempts of a call that has been sent several times: the maximum cost of each attempt, and the chains of
+    quota buckets that pay for it.
 
-    The tuple is empty if the call has been sent once. Then `chains` pay for all of `cost`."""
+    The tuple is empty if the call has been sent once. Then `chains` pay for all of `cost`.
+    """
     headers: Mapping[str, str] = {}
     """The recorded headers of the request, in the form of `Record.headers`."""
 
@@ -114,14 +116,16 @@ class SentPart(msgspec.Struct, frozen=True, array_like=True, gc=False):
     cost: Small | None = None
     """Maximum cost of the attempt in nanodollars. It is None if its price is unknown."""
     chains: tuple[tuple[tuple[str, str], ...], ...] = ()
-    """Chains of quota buckets that pay for the attempt."""
+    """Chains of quota buckets that pay for the attempt, in the form of `SentCall.chains`."""
 
 
 class Bill(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The amounts that a call has used, and the chains of quota buckets that pay for them."""
+    """The amounts that a call has used, and the quota buckets that pay for them."""
 
     chains: tuple[tuple[tuple[Kind, str, str], ...], ...] = ()
-    """Chains of quota buckets. A bucket is given by its kind, its name and the text of its rule (`Rule.terms`)."""
+    """Chains of quota buckets that pay for the call. If a bucket cannot pay everything, the next bucket of the chain
+    pays the rest. A bucket is given by its kind, its name and the text of its rule (`Rule.terms`).
+    """
     requests: int = 0
     tokens: int = 0
     money: int = 0
@@ -156,7 +160,9 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     open: tuple[str, ...] = ()
     """Ids of the calls that are still open in a replaced process."""
     charged: tuple[Charged, ...] = ()
-    """The amounts that a worker charged to its slices for a call. The keeper subtracts them from the balances."""
+    """The amounts that a worker process charged for a call to its slices, which are its parts of the buckets' balances.
+    The keeper (the process that keeps the balances) subtracts these amounts from the balances.
+    """
 
 
 _ENCODER = msgspec.json.Encoder()
@@ -203,10 +209,10 @@ def decode_sent_call(line: bytes) -> SentCall | None:
 
 
 def _is_bounded(line: bytes) -> bool:
-    """Return True if all texts and lists in a line certainly have at most their maximum length.
+    """Return True if it is certain that no text and no list in a line is longer than its maximum length.
 
-    This is a fast check, which returns True for nearly all lines. Its result may also be False for a line whose texts
-    and lists are short enough.
+    This check is fast, and returns True for nearly all lines. If it returns False, the texts and lists may still be
+    short enough.
     """
     if not line.isascii():
         return False

@@ -29,7 +29,9 @@ ROWS_AT_ONCE: Final = 50
 CREATE_TABLE: Final = (
     "CREATE TABLE exports (name {text} PRIMARY KEY, position {integer}, until {integer}, object {text})"
 )
-"""Statement that creates the table of positions. `text` and `integer` are types of the database."""
+"""Statement that creates the table of positions. `{text}` and `{integer}` are replaced by the names of column types in
+SQLite or PostgreSQL.
+"""
 _POSITION: Final = "SELECT position, until, object FROM exports WHERE name = ?"
 _PLAN: Final = """
 INSERT INTO exports (name, position, until, object) VALUES (?, 0, ?, ?)
@@ -50,12 +52,12 @@ WHERE position > ? OR until > ?
 
 
 class Position(NamedTuple):
-    """The position of an export."""
+    """How far an export has come, and the object that it writes next."""
 
     n: int = 0
     """The number of the last call that is in a complete object."""
     until: int = 0
-    """The number of the last call of the object that was planned last."""
+    """The number of the last call of the object that was planned last. The object may be complete or not."""
     object: str = ""
     """The name of the planned object, which may be incomplete or missing. It is "" if no object is planned."""
 
@@ -81,10 +83,11 @@ class ExportStore:
         return await self._writing.run(partial(_position, name=name))
 
     async def plan(self, name: str, before: int, until: int, object_name: str) -> Position:
-        """Store the plan of the next object: its name, and that it gets the calls after number `before` up to number
-        `until`.
+        """Store the plan of the next object: the name `object_name`, and the calls with numbers above `before` and up
+        to `until`.
 
-        Return the position of the export. If another process has stored a plan meanwhile, the position has that plan.
+        Return the position of the export. If another process has stored a plan meanwhile, that plan is kept, and the
+        returned position has that plan.
         """
 
         def store(connection: Connection) -> Position:
@@ -94,7 +97,11 @@ class ExportStore:
         return await self._writing.run(store)
 
     async def complete(self, name: str, object_name: str) -> None:
-        """Move the position of an export past the last call of the planned object, because the object is complete."""
+        """Record that an object is completely written. The position of the export moves past the last call of this
+        object.
+
+        Nothing changes if `object_name` is not the object that was planned last.
+        """
         await self._writing.run(lambda connection: connection.execute(_DONE, (name, object_name)).fetchall())
 
     async def newest(self) -> int:

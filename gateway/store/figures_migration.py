@@ -98,10 +98,11 @@ WHERE u.time IN (SELECT time FROM partial) AND u.calls > coalesce(p.calls, 0)
 
 
 def _kept(outcome: str, condition: str, calls: str, *, amounts: bool) -> tuple[str, str]:
-    """Return two SQL statements. They turn rows of the table `expired` into sums of calls with this `outcome`.
+    """Return two SQL statements that turn rows of the table `expired` into sums of calls with this `outcome`.
 
-    `condition` selects rows of `expired`. `calls` is SQL for the number of calls that a row stands for. If `amounts` is
-    False, the sums have only the numbers of calls.
+    The table `expired` has hourly totals of calls that are no longer stored. `condition` selects rows of this table.
+    `calls` is SQL for the number of calls that a row stands for. If `amounts` is False, the sums have only the numbers
+    of calls.
     """
     series = f"INSERT OR IGNORE INTO series ({_KEY}) SELECT identity, provider, model, agent, '', 0, '{outcome}' FROM expired WHERE {condition}"  # noqa: E501, S608 (our own names)
     kept = ", ".join(("0" if name == "cache_saved" else f"e.{name}") if amounts else "0" for name in _SUMS)

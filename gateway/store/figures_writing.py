@@ -32,8 +32,9 @@ shape "".
 
 A shape is an error message without numbers and quoted text (`sums.shape`)."""
 _LOOKUP_ROWS: Final = 512
-"""Maximum number of rows that one statement looks up, because SQLite limits the number of values. `_padded` needs a
-power of two."""
+"""Maximum number of series that one statement looks up, because SQLite limits the number of values. It must be a power
+of two, because `_padded` rounds the number of series up to a power of two.
+"""
 _KEY: Final = ", ".join(Series._fields)
 _TYPES: Final = tuple("BIGINT" if name == "status" else "TEXT" for name in Series._fields)
 _INSERT_SERIES: Final = f"INSERT INTO series ({_KEY}) VALUES {rows_of_values(1, *_TYPES)} ON CONFLICT DO NOTHING"  # noqa: S608 (our own names)
@@ -105,7 +106,9 @@ def of_everybody(series: Series) -> Series:
 
 
 Rows = dict[tuple[int, int], Sequence[int]]
-"""Values of the columns `FIGURES`, by the time of a row in Unix milliseconds and the number of its series."""
+"""Sums in the order of the columns `FIGURES`. A key is the start of a unit of time, as Unix time in milliseconds, and
+the row number of a series.
+"""
 
 
 K = TypeVar("K")

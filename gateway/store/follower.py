@@ -215,9 +215,10 @@ class JournalFollower:
         self._task = asyncio.create_task(self._tend())
 
     async def resume(self) -> None:
-        """Undo `redirect` and `pause`: close the spool, and write and apply the journal as before.
+        """Undo `redirect` and `pause`: close the spool (the second journal), and continue to write and apply the first
+        journal.
 
-        Do nothing if the journal is being applied. Raises `StoreFailed` if the journal or the store fails.
+        Do nothing if this journal is being applied. Raises `StoreFailed` if the journal or the store fails.
         """
         if not self._paused:
             return
@@ -358,8 +359,9 @@ class JournalFollower:
         self._expire_at = now if deleted == EXPIRE_BATCH_CALLS else now + EXPIRE_SECONDS
 
     async def _check(self) -> None:
-        """Check that the store answers, if it was not used for `CHECK_SECONDS`. So a failure is noticed before calls
-        come.
+        """Raise `StoreFailed` if the store does not answer. Do nothing if the store was used within `CHECK_SECONDS`.
+
+        Because of this check, a failure of the store is noticed even while no calls arrive.
         """
         if monotonic() >= self._check_at:
             await self._store.offset()

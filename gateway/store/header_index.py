@@ -7,9 +7,9 @@ a header contains no colon, so it ends at the first colon of the term. Each call
 - The table `call_headers` has the calls of each term, in the order of time.
 - The table `session_headers` has the sessions of each term.
 
-When the last call of a term is deleted, the term's text is deleted too, because a client has chosen this text. A term
-without sums (`header_sums.py`) then loses its row in `header_terms`. The row of a term with sums stays, without the
-text, until these sums are deleted.
+When the last call with a term is deleted, the text of the term is deleted too, because a client has chosen it. If the
+store has no sums for the term (`header_sums.py`), the row of the term in `header_terms` is deleted. If the store has
+sums for the term, the row stays, without the text, until the sums are deleted.
 """
 
 from __future__ import annotations
@@ -46,12 +46,14 @@ _CALL: Final = itemgetter(CALL_COLUMNS.index("id"), CALL_COLUMNS.index("at"))
 _SESSION: Final = itemgetter(CALL_COLUMNS.index("session_id"), CALL_COLUMNS.index("identity"))
 
 NUMBER: Final = "(SELECT n FROM header_terms WHERE term = ?)"
-"""SQL of the row number of a term. It is null if no stored call has the term."""
+"""SQL of the row number of a header term, which is the value of the placeholder. The number is null if no stored call
+has the term.
+"""
 OF_CALL: Final = f"EXISTS (SELECT 1 FROM call_headers h WHERE h.term = {NUMBER} AND h.time = {{at}} AND h.call = {{n}})"  # noqa: S608
 """SQL condition that is true if a call has a given term. `{at}` and `{n}` are replaced by the columns of the call's
 time and number."""
 OF_SESSION: Final = f"n IN (SELECT session FROM session_headers WHERE term = {NUMBER})"  # noqa: S608 (our own names)
-"""SQL of the condition that a session has a call with a term."""
+"""SQL condition that is true if a session has a call with a header term. The placeholder is for the term."""
 _IS_RARE: Final = f"SELECT count(*) < {RARE} FROM (SELECT 1 FROM call_headers WHERE term = {NUMBER} LIMIT {RARE}) t"  # noqa: S608
 _INSERT_CALL: Final = """
 INSERT INTO call_headers (term, time, call) SELECT CAST(? AS BIGINT), at, n FROM calls WHERE id = ? AND at = ?
@@ -68,8 +70,10 @@ _ALL_UNUSED: Final = """
 SELECT n FROM header_terms t WHERE term >= '!' AND NOT EXISTS (SELECT 1 FROM call_headers h WHERE h.term = t.n)
 """
 FORGOTTEN: Final = "term < '!'"
-"""SQL condition that is true for a term whose text is deleted. A space and a number then replace the text. No name of a
-header begins with a character before "!".
+"""SQL condition that is true for a term whose text is deleted.
+
+The text is replaced by a space and a number, which sorts before "!". No name of a header sorts before "!", because "!"
+is the lowest character that such a name may contain.
 """
 # a call is found by two terms for each of its headers, and by that with the value for certain
 _MISSING: Final = """
@@ -121,9 +125,9 @@ def term_numbers(connection: Connection, wanted: Iterable[str]) -> dict[str, int
 
 
 def _with_sums(connection: Connection, new: Iterable[str]) -> Sequence[tuple[str, int]]:
-    """Return each new term with 1 if totals (sums) are kept for it, and 0 otherwise.
+    """Return pairs: each new term, and 1 if the store will keep sums for this term, else 0.
 
-    Totals are kept for the name of a header, such as `x-team`, and for its first `MAX_VALUES` values, such as
+    Sums are kept for the name of a header, such as `x-team`, and for its first `MAX_VALUES` values, such as
     `x-team:alpha`.
     """
     counts: dict[str, int] = {}
@@ -139,7 +143,10 @@ def _with_sums(connection: Connection, new: Iterable[str]) -> Sequence[tuple[str
 
 
 def values_of(name: str) -> tuple[str, str]:
-    """Return the lower and the exclusive upper bound (in alphabetical order) of the terms `name:value` of a header."""
+    """Return the bounds of a range in the column `term` that contains exactly the terms `name:value` of a header.
+
+    The first bound is inclusive, and the second is exclusive.
+    """
     # ";" is the character after ":"
     return f"{name}:", f"{name};"
 
@@ -165,10 +172,10 @@ def is_rare(connection: Connection, term: str) -> bool:
 
 
 def expiring(connection: Connection, calls: str, values: Sequence[Any]) -> list[tuple[int, int, str]]:
-    """Return the calls that a query selects and that have recorded headers, for `remove_from_index`.
+    """Return those of the calls selected by a query that have recorded headers. `remove_from_index` takes the result.
 
-    `calls` is a query for the columns `n`, `at` and `headers`. Each result has the values of these columns: the call's
-    row number, its time in Unix milliseconds, and its headers as JSON.
+    `calls` is an SQL query for the columns `n`, `at` and `headers`. Each item of the result has the values of these
+    columns: the call's row number, its time in Unix milliseconds, and its headers as JSON.
     """
     query = f"SELECT n, at, headers FROM ({calls}) c WHERE headers <> '{NO_HEADERS}'"  # noqa: S608 (our own query)
     return connection.execute(query, values).fetchall()

@@ -36,7 +36,9 @@ PREFIX: Final = "header_"
 name is the name of the table with sums over all calls.
 """
 MAX_PURGED: Final = 2_000
-"""Number of rows of one term in one table after which a transaction deletes no more, because it locks the store."""
+"""Approximate maximum number of rows of one term that a transaction deletes from one table. The store is locked
+meanwhile.
+"""
 _PURGED_TERMS: Final = 20
 """Maximum number of terms whose sums are deleted in one transaction."""
 _BATCH_CALLS: Final = 5_000
@@ -52,8 +54,8 @@ class _Table(NamedTuple):
     unit: Unit
     """Unit of time of its rows."""
     number: str
-    """SQL expression that computes the column `calls` from stored calls `c`: their number, or the number of uses of
-    tools.
+    """SQL expression of the number to store in a row's column `calls`: the number of calls, or of uses of tools. It is
+    computed from the table `calls`, which has the alias `c`.
     """
     condition: str
     """SQL condition that selects the calls to count."""
@@ -66,7 +68,7 @@ _TABLES: Final[Mapping[str, _Table]] = {
     f"{PREFIX}errors_quarter": _Table(UNITS["quarter"], *_ERRORS),
 }
 TABLES: Final = tuple(_TABLES)
-"""Names of all tables of sums by term."""
+"""Names of all tables of sums by header term (`x-team` or `x-team:alpha`)."""
 _UPSERT_COUNT: Final = (
     f"INSERT INTO {PREFIX}{{table}} (term, time, series, {{column}}, calls) VALUES (?, ?, ?, ?, ?) "  # noqa: S608
     f"ON CONFLICT (term, time, series, {{column}}) DO UPDATE SET calls = {PREFIX}{{table}}.calls + excluded.calls"
@@ -182,10 +184,10 @@ def delete_orphans(connection: sqlite3.Connection) -> None:
 
 
 def recount_header_sums(connection: sqlite3.Connection) -> None:
-    """Compute sums anew from the stored calls, for each header term (`x-team` or `x-team:alpha`) with too low sums.
+    """Correct the sums of each header term (`x-team` or `x-team:alpha`) whose sums count fewer calls than are stored.
 
-    The new sums do not include calls that have expired. Call `delete_orphans` before this, and before new terms are
-    inserted.
+    The sums are computed anew from the stored calls, so they no longer include calls that have expired. Call
+    `delete_orphans` before this, and before new terms are inserted.
     """
     for term in sorted(terms_with_wrong_sums(connection)):
         for table in TABLES:

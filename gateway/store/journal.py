@@ -144,12 +144,12 @@ class Journal(Segments):
         return files
 
     def flushed(self, offset: JournalOffset) -> None:
-        """Forget the lines before `offset`, because they are on the disk."""
+        """Discard the copies in memory of the lines before `offset`, because these lines are on the disk."""
         while self._suspects and self._suspects[0][0] <= offset:
             self._suspects.popleft()
 
     def rewrite(self) -> None:
-        """Write the lines that may not be on the disk to a new file. This is done after a failed flush.
+        """After a failed flush, write the lines again that may not be on the disk. They are written to a new file.
 
         A call may then be in two files, but the store ignores a call that it already has. Raises `OSError` if the new
         file cannot be written.
@@ -164,7 +164,7 @@ class Journal(Segments):
     def applied(self, offset: JournalOffset) -> None:
         """Record that the store has all lines before `offset`.
 
-        After a failure, these lines need not be written again.
+        These lines need not be written again if a flush fails, or if a file of the journal is removed.
         """
         self._applied = offset
         self.flushed(offset)
@@ -271,7 +271,7 @@ class Journal(Segments):
         return lines, after if lines else max(after, JournalOffset(end.segment, 0))
 
     def discard(self, before: JournalOffset) -> None:
-        """Delete the files with lower numbers than the file of `before`, except the current file.
+        """Delete the files whose lines are all before the offset `before`. The current file is never deleted.
 
         This may be called from any thread.
         """

@@ -1,6 +1,7 @@
-"""The id of a journal. The store has the offset up to which each journal is applied, under the id of the journal.
+"""The id of a journal.
 
-A store on another machine needs this, because several gateways, each with a journal of its own, may use the store.
+Several gateways, each with a journal of its own, may use one store on another machine. So the store keeps the offset up
+to which a journal is applied under the id of that journal.
 """
 
 from __future__ import annotations

@@ -18,7 +18,9 @@ _KEYS: Final = {
     "header_figures": ("term", "time", "series"),
     "header_everybody": ("term", "time", "series"),
 }
-"""Columns of the keys of the tables, by the beginning of their names."""
+"""Columns of the primary keys of the tables. A key of the mapping is a table's name without the unit of time, such as
+`figures` for `figures_month`.
+"""
 _REFERENCES: Final = {"time": "", "series": " REFERENCES series (n)", "term": " REFERENCES header_terms (n)"}
 _MONTH: Final = "CAST(strftime('%s', time / 1000, 'unixepoch', 'start of month') AS INTEGER) * 1000"
 

@@ -27,8 +27,9 @@ _COUNTS: Final = {
     "tools_quarter": ("sum(iif(json_valid(tools), json_array_length(tools), 0))", "tools <> '[]'"),
     "errors_quarter JOIN error_kinds e ON e.n = kind": ("count(*)", _HAS_ERROR),
 }
-"""SQL for each table: an expression that computes the correct count of a series, and a condition that selects the calls
-to include."""
+"""Two SQL expressions for each table of counts. The first computes the correct count from rows of the table `calls`.
+The second is the condition that selects these rows.
+"""
 _MISSING: Final = """
 SELECT counted.* FROM (
     SELECT at - at % {quarter} AS time, identity, provider, iif(provider = '', '', model) AS model, agent, api, status,

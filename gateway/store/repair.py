@@ -240,9 +240,10 @@ def _rows(source: sqlite3.Connection, select: str, table: Table) -> Iterator[tup
 
 
 def _after_damage(source: sqlite3.Connection, query: str, start: int, step: int) -> int:
-    """Return a row number from which the rows of a table can be read again, at least `start` + `step`.
+    """Return the number of a row after a damaged part of a table, from which the table can be read again.
 
-    If all further rows are damaged, return a number above `_BEYOND`.
+    The number is at least `start` + `step`, and rows before it are skipped. If all further rows are damaged, the result
+    is a number above `_BEYOND`.
     """
     bad = start + step - 1
     good = start + step
@@ -287,9 +288,9 @@ def _complete(connection: sqlite3.Connection) -> None:
 def _complete_sums(connection: sqlite3.Connection) -> None:
     """Correct the sums that count fewer calls than are stored.
 
-    The sums by quarter hour come first. The coarser sums, and the sums over all callers, are computed from them. The
-    sums by agent are computed from the daily sums. At the end, the uses of tools and the errors are recounted, and the
-    index of headers is completed.
+    The sums by quarter hour are corrected first. The coarser sums, and the sums over all callers, are computed from
+    them. The sums by agent are computed from the daily sums. At the end, the uses of tools and the errors are
+    recounted, and the index of headers is completed.
     """
     header_sums.delete_orphans(connection)
     for table in _OF_SERIES:
@@ -322,8 +323,10 @@ def _complete_sums(connection: sqlite3.Connection) -> None:
 
 
 def _wider_series(*kept: str) -> str:
-    """Return an SQL expression that maps the number `series` to that of the series with the same values in the columns
-    `kept`, and with "" in all other columns.
+    """Return an SQL expression that replaces the number of a series by the number of a coarser series.
+
+    The coarser series has the same values in the columns `kept`, and "" in all other columns. In the SQL, the column
+    `series` is the number to replace.
     """
     columns = ", ".join(kept)
     empty = " AND ".join(f"e.{name} = ''" for name in Series._fields if name not in kept)
@@ -336,8 +339,8 @@ def _complete_table(
 ) -> None:
     """Add missing rows to a table of sums, and replace rows that count too few calls.
 
-    The right rows are computed from the rows of the table `source`. `unit` is the table's unit of time. `series` is an
-    SQL expression that maps a series of `source` to a series of this table.
+    The correct sums are computed from the rows of the table `source`. `unit` is the table's unit of time. `series` is
+    an SQL expression for the series that counts the calls of a row of `source` in the table.
     """
     added = ", ".join(f"{bounded_sum(name)} AS {name}" for name in FIGURES)
     start = unit.start_in_sql("time")

@@ -120,9 +120,10 @@ def _is_version(name: str) -> bool:
 
 
 def _require_replaceable(state: StateFiles, manifest: Manifest, *, replace: bool) -> None:
-    """Raise `StoreFailed` if the present store must not be replaced.
+    """Raise `StoreFailed` if the present database belongs to another program, is locked or cannot be read.
 
-    Another program's database is never replaced.
+    Without `replace`, also raise `StoreFailed` if the database is damaged, if a later release wrote it, or if the
+    present store has newer calls than the backup.
     """
     database = examine_database(state.database)
     match database.state:
@@ -256,7 +257,7 @@ def _swap(state: StateFiles, aside: Path) -> None:
 
 
 def _put(path: Path) -> None:
-    """Rename the staged form of `path`, a file or folder, to `path`. Do nothing if there is no staged form."""
+    """Rename the restored copy of `path`, a file or folder, to `path`. Do nothing if there is no such copy."""
     if _staged(path).exists():
         _staged(path).replace(path)
         sync(path.parent)

@@ -120,12 +120,14 @@ _COLUMNS_OF_ROW: Final = ("sorted_by", "n", *SESSION_COLUMNS, "models", "tools")
 
 
 def _values(*names: str) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
-    """Return a function that returns the columns of these names from a row of the query `select_sessions`."""
+    """Return a getter for rows of the query `select_sessions`. The getter returns the values of the columns `names`."""
     return itemgetter(*map(_COLUMNS_OF_ROW.index, names))
 
 
 _FIELDS: Final = BriefSession._fields
-"""Names of fields. Those that are no lists are also names of columns."""
+"""Names of the fields of a brief session. Except for the lists `providers` and `models`, they are also names of
+columns.
+"""
 _TEXTS: Final = _values(*_FIELDS[: _FIELDS.index("providers")])
 _AMOUNTS: Final = _values(*_FIELDS[_FIELDS.index("models") + 1 : _FIELDS.index("started_at")])
 _USAGE: Final = _values(*USAGE_KINDS)
@@ -160,7 +162,8 @@ def session_of(row: tuple[Any, ...]) -> Session:
 def brief_session_of(row: tuple[Any, ...]) -> BriefSession:
     """Return the main values of a session from a row of the query `select_sessions`.
 
-    A file has ten thousand sessions, so the columns are picked by `itemgetter`. That is faster than by name.
+    A CSV file may have ten thousand sessions. So the values are picked by `itemgetter`, which is faster than picking
+    them by name.
     """
     started_at, last_at, models = _REST(row)
     used = _last_first(models)

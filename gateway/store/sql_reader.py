@@ -38,7 +38,7 @@ LIMIT_PREFIX: Final = "\x01"
 """First character of the name under which a shared rate limit is stored. The name of a quota never begins with it."""
 _BALANCES: Final = "SELECT bucket, amount, remainder, at, terms FROM balances WHERE substr(bucket, 1, 1) <> ?"
 _MAX_NAMED: Final = 10
-"""Maximum number of callers that `Ambiguous` names."""
+"""Maximum number of callers in the field `identities` of the error `Ambiguous`."""
 
 
 class SqlReader:
@@ -151,8 +151,10 @@ def _of_sessions(query: SessionQuery) -> tuple[list[str], list[Any]]:
 
 
 def sent_calls(lines: Iterable[bytes]) -> Sequence[SentCall]:
-    """Return the open calls that are stored as `lines`, oldest first. Damaged lines are left out. `irisgate doctor`
-    reports them.
+    """Decode calls that were sent and have not ended, from their lines in the store. Return them sorted by time, oldest
+    first.
+
+    Damaged lines are left out. `irisgate doctor` reports them.
     """
     return sorted(filter(None, map(decode_sent_call, lines)), key=lambda call: call.at)
 

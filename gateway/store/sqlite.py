@@ -1,7 +1,7 @@
 """The store in one SQLite file. Four threads use it, each with its own connection.
 
-With SQLite's write-ahead log, no thread waits for another. `writing.py` and `schema.py` have the SQL of this store
-alone. The SQL that it shares with PostgreSQL is in the modules that `sql_reader.py` and `adding.py` name.
+With SQLite's write-ahead log, no thread waits for another. The SQL that only SQLite needs is in `writing.py` and
+`schema.py`. Other modules, such as `rows.py`, `usage.py` and `adding.py`, have SQL for both SQLite and PostgreSQL.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Series(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The key of a row of sums: one series in one quarter hour."""
+    """The key of a row of sums: a quarter hour, and the values that all calls in the row share (`Series`)."""
 
     time: int
     """Start of the quarter hour, as Unix time in milliseconds."""
@@ -139,7 +139,7 @@ _FIRST: Final = _SUMMED + len(DURATIONS)
 
 
 class _Part(msgspec.Struct):
-    """Sums over the calls of one group."""
+    """Sums over the calls of a batch that have the same values of `Series` and began in the same quarter hour."""
 
     group: Group
     is_ok: bool
@@ -198,10 +198,10 @@ def sum_calls(calls: Iterable[Row]) -> Sums:
 
 
 def _part(values: tuple[Any, ...], quarter: int) -> _Part:
-    """Return the sums of a series in a quarter hour before any call is added. They are all 0.
+    """Return a `_Part` for the values of a series and the number of a quarter hour. All of its sums are 0.
 
-    Calls that reached no provider are counted in one group, whatever model they requested. A `_Part` is made for each
-    of these models. `_add_part` later adds the sums of all these parts to the group.
+    The calls that reached no provider are stored in one group, whatever models they requested. While a batch is summed,
+    there is one `_Part` for each of these models. `_add_part` then adds all of them to the group.
     """
     series = Series(*values)
     group = Group(quarter * QUARTER, series if series.provider else series._replace(model=""))

@@ -31,11 +31,13 @@ class Unit(Protocol):
         """Return the start of the next unit after the one that contains the time `at`."""
 
     def start_in_sql(self, at: str) -> str:
-        """Return an SQL expression for SQLite that computes the result of `start`. `at` is an SQL expression too."""
+        """Return SQLite's SQL for the start of the unit that contains the time `at`. `at` is an SQL expression too.
+        Both times are in Unix milliseconds.
+        """
 
 
 class Fixed(msgspec.Struct, frozen=True):
-    """Units of the same length, such as hours."""
+    """A unit of time that always has the same length, such as the hour."""
 
     milliseconds: int
 
@@ -50,7 +52,7 @@ class Fixed(msgspec.Struct, frozen=True):
 
 
 class Months(msgspec.Struct, frozen=True):
-    """Calendar months."""
+    """Calendar months, as a unit of time."""
 
     def start(self, at: int) -> int:
         return _month(at // DAY)[0]

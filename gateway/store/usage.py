@@ -36,16 +36,16 @@ _SUMS: Final = (*SUMS, "duration_ms")
 _SUMMED: Final = {"failed": "CASE WHEN outcome = 'ok' THEN 0 ELSE calls END"}
 """SQL of the amounts for which the tables `figures_*` have no column."""
 _AMOUNTS: Final = tuple(f"coalesce(sum({_SUMMED.get(name, name)}), 0)" for name in _SUMS)
-"""SQL of the sums that each row of the answer has."""
+"""SQL of the sums in each row of a result, in the order of `_SUMS`."""
 _UNITS: Final = 32
 """Number of days or hours that one statement reads, if rows are sorted by day or hour first."""
 _MORE: Final = 1.1
-"""Ratio of the number of names that a step of `_in_steps` reads to the number that is probably needed.
+"""Factor by which a step of `_in_steps` reads more names than will probably be needed.
 
 It is above 1, because names have different numbers of rows.
 """
 _GROWTH: Final = 4
-"""Maximum ratio of the number of names in a step to that in the step before (`_in_steps`)."""
+"""Maximum factor by which the number of names grows from one step of `_in_steps` to the next."""
 _GROUPED: Final = ", ".join(f"sum({name}) AS {name}" for name in _SUMS if name not in _SUMMED)
 _END: Final = 400_000 * 86_400.0
 """A Unix time in seconds after all calls, in the year 3065."""
@@ -111,10 +111,10 @@ def _select(query: UsageQuery, between: Sequence[Names] = ()) -> tuple[str, list
 
 
 def _table(query: UsageQuery, level: str) -> str:
-    """Return the table with the sums by a unit of time, such as `day`.
+    """Return the name of the smallest table that has what a query needs, for a unit of time such as `day`.
 
-    A query that needs neither callers nor agents reads the smaller table without them. A query that needs agents and no
-    callers reads the smaller table without callers, if there is one for this unit of time.
+    The tables `everybody_*` have neither callers nor agents, the tables `agents_*` have agents but no callers, and the
+    tables `figures_*` have both. There is not a table `agents_*` for each unit of time.
     """
     needs_callers = query.identity is not None or "user" in query.by
     needs_agents = query.agent is not None or "agent" in query.by
@@ -168,7 +168,7 @@ def _in_steps(connection: Connection, query: UsageQuery, times: int, groups: Seq
 
 
 def _leading(query: UsageQuery) -> list[str]:
-    """Return the columns of the names that come before the hour or the day in `query.by`."""
+    """Return the columns by which a query groups before it groups by hour or day."""
     return [_COLUMNS[name] for name in takewhile(lambda name: name not in _FORMATS, query.by)]
 
 
@@ -200,7 +200,7 @@ def _lists(connection: Connection, query: UsageQuery, times: Sequence[int]) -> l
 
 
 def _spans(query: UsageQuery, times: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield ranges of time that together contain all of `times`, each to be read by one statement.
+    """Yield ranges of time that together contain all of `times`. One statement reads each range.
 
     If the query sorts by time first, there are several ranges, in ascending order. So reading can stop when the answer
     is full. Any other query needs all rows, and gets one range.
@@ -213,8 +213,9 @@ def _spans(query: UsageQuery, times: Sequence[int]) -> Iterator[tuple[int, int]]
 def _of_series(query: UsageQuery, between: Sequence[Names] = ()) -> tuple[str, list[Any]]:
     """Return the SQL condition that selects the series of a query, and the values for its placeholders.
 
-    The condition begins with AND, to be added to other conditions. If `between` is not empty, it has the first and the
-    last names, in the columns `_leading`. Then only series with these names, or with names between them, are selected.
+    The condition begins with AND, to be added to other conditions. If `between` is not empty, it has two tuples with
+    values of the columns `_leading`. Then only series are selected whose values in these columns lie between the two
+    tuples, inclusive.
     """
     conditions, values = _conditions(query)
     columns = ", ".join(_leading(query))

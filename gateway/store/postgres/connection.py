@@ -26,7 +26,9 @@ STATEMENT_SECONDS: Final = 30.0
 """Maximum number of seconds for which the gateway waits for one statement. A server that does not answer for longer
 counts as failed."""
 MANY_ROWS: Final = 2_000
-"""Maximum number of rows that are sent at once. For each such part, the server has `STATEMENT_SECONDS`."""
+"""Maximum number of rows that are sent to the server at once. More rows are sent in several parts, and each part may
+take `STATEMENT_SECONDS`.
+"""
 LOOK_SECONDS: Final = 1.0
 """Seconds between two checks whether the connection of a running statement still exists."""
 LOCK_SECONDS: Final = 10
@@ -128,8 +130,8 @@ class PostgresConnection:
         """Wait for a statement, and return its result.
 
         Raises `ConnectionError` if the connection is closed before the statement ends, or if the statement takes longer
-        than 2 * `STATEMENT_SECONDS`. This is needed for the COPY of asyncpg. It waits without a time limit until the
-        socket takes more bytes, even if the connection breaks off meanwhile (`copy_in` in asyncpg's `protocol.pyx`).
+        than 2 * `STATEMENT_SECONDS`. asyncpg has no such check for COPY: it waits without a time limit until the socket
+        takes more bytes, even if the connection breaks off meanwhile (`copy_in` in asyncpg's `protocol.pyx`).
         """
         until = self._loop.time() + 2 * STATEMENT_SECONDS
         while not (await asyncio.wait({task}, timeout=LOOK_SECONDS))[0]:
@@ -152,7 +154,10 @@ async def _awaited(work: Awaitable[T]) -> T:
 
 
 async def connect(address: Address, role: Role) -> asyncpg.Connection:
-    """Return a new connection, which belongs to the running event loop. Raises one of `FAILURES`."""
+    """Return a new connection, which belongs to the running event loop.
+
+    Raises one of the exceptions `FAILURES` if the server cannot be reached or refuses the connection.
+    """
     settings = {
         "application_name": f"irisgate {role} on {socket.gethostname()}"[:63],
         "lock_timeout": f"{LOCK_SECONDS}s",

@@ -107,7 +107,7 @@ DELETE FROM balances b WHERE bucket ^@ ? AND at < {_NOW} - ?
 
 
 class State(NamedTuple):
-    """The time and the number of gateways, read at the beginning of a request."""
+    """The server's time and the number of gateways, at the moment when a gateway opens or renews its leases."""
 
     now: float
     """Unix time in seconds, by the server's clock."""
@@ -116,14 +116,14 @@ class State(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """The row of a balance."""
+    """The balance and the rule of one bucket, from a row of the table `balances`."""
 
     bucket: LiveBucket
     terms_at: float
 
 
 def open_leases(connection: PostgresConnection, journal: str, seconds: float) -> tuple[int, State]:
-    """Delete the old leases of a gateway. Return its epoch, and the time and the number of gateways.
+    """Delete the old leases of a gateway. Return the gateway's new epoch, and the `State`.
 
     The epoch is a number that identifies this process of the gateway in later requests.
     """
@@ -206,7 +206,8 @@ def charge(
 ) -> None:
     """Charge the calls of a batch to their buckets, within a transaction of the caller.
 
-    `new` are the rows of the calls that were not in the store before the batch. All other calls are charged already.
+    `new` are the rows of the calls that were not in the store before the batch. The other calls of the batch were
+    charged when they were first written.
     """
     sums: dict[str, int] = {}
     for row in new:
@@ -226,7 +227,7 @@ def charge(
 
 
 def refill(connection: PostgresConnection, name: str, rule: Rule, amount: int) -> Charge:
-    """Add an amount to a bucket, but not more than the bucket's capacity allows.
+    """Add an amount to the balance of a quota bucket, but not more than the bucket's capacity allows.
 
     Return the refill as a charge with a negative amount.
     """
@@ -286,7 +287,9 @@ def standings(connection: PostgresConnection, journal: str, since: float) -> Seq
 
 
 def stored_name(bucket: Bucket) -> str:
-    """Return the name of a bucket in the tables. For the bucket of a rate limit, the name begins with its kind."""
+    """Return the name that a bucket has in the tables. The name of a quota's bucket is unchanged. For the bucket of a
+    rate limit, `LIMIT_PREFIX` and the kind of the limit stand before the name.
+    """
     return bucket.name if bucket.kind == "money" else f"{LIMIT_PREFIX}{bucket.kind} {bucket.name}"
 
 
@@ -299,7 +302,7 @@ def bucket_named(stored: str) -> Bucket:
 
 
 def _locked(connection: PostgresConnection, fresh: Mapping[str, tuple[Rule, float]]) -> dict[str, _Row]:
-    """Lock the rows of buckets, and return the rows by the names of the buckets in the tables.
+    """Lock the rows of buckets in the table `balances`. Return the rows by the buckets' names in this table.
 
     If a bucket has no row, a row is inserted first, with a full balance. `fresh` has a rule for each bucket, and the
     time at which the gateway began to use the rule. The rule applies to a bucket without a row, and to a row without a
@@ -319,7 +322,7 @@ def _locked(connection: PostgresConnection, fresh: Mapping[str, tuple[Rule, floa
 
 
 def _create(connection: PostgresConnection, rules: Mapping[str, tuple[Rule, float]]) -> None:
-    """Insert rows of full buckets, unless the buckets have rows."""
+    """Insert a row with a full balance for each bucket that has no row yet."""
     ordered = sorted(rules)
     new = [rules[name] for name in ordered]
     capacities, terms = clamped(rule.capacity for rule, _ in new), [rule.terms for rule, _ in new]

@@ -123,7 +123,8 @@ def _other(connection: PostgresConnection, number: int, kinds: tuple[int, int]) 
 def _refuse_beside_older(connection: PostgresConnection, number: int, name: str) -> None:
     """Raise `StoreFailed` if the schema must be migrated while another gateway shares the database.
 
-    Its release does not know the new tables, and would go on writing without them. `number` identifies this gateway.
+    The release of that gateway does not know the new tables, and would go on writing without them. `number` identifies
+    this gateway.
     """
     if is_outdated(connection, name) and (other := _other(connection, number, (SHARING, SHARING))):
         raise StoreFailed(
@@ -141,8 +142,12 @@ def _place(gateway: tuple[str, str | None]) -> str:
 def prepare(connection: PostgresConnection, journal: str, name: str, *, is_shared: bool) -> None:
     """Migrate the database, and take the lock of the gateway. Several processes of one gateway may share the lock.
 
-    Raises `StoreFailed` if another gateway uses the database and the two do not both share it, if the database must be
-    migrated while another gateway uses it, if a later release wrote the database, or if its encoding is not UTF-8.
+    Raises `StoreFailed` in these cases:
+
+    - Another gateway uses the database, and not both gateways are configured to share it.
+    - The database must be migrated while another gateway uses it.
+    - A later release wrote the database.
+    - The encoding of the database is not UTF-8.
     """
     number = crc32(journal.encode())
     with connection.transaction():

@@ -15,8 +15,9 @@ from gateway.store.postgres.connection import FAILURES, PostgresConnection
 T = TypeVar("T")
 
 REST_SECONDS: Final = 1.0
-"""Seconds after a failed attempt to connect in which no further attempt is made. Without this rest, each of many
-waiting requests would wait for the failure of its own attempt."""
+"""Seconds after a failed attempt to connect in which no further attempt is made. Requests in this time fail at once. If
+each of them tried to connect, each would wait for the failure of its own attempt.
+"""
 
 
 class PostgresThread:
@@ -44,8 +45,10 @@ class PostgresThread:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work, once)
 
     def run_now(self, work: Callable[[PostgresConnection], T]) -> T:
-        """Run a function as `run` does, and block until the function has ended. Use this only at the start of the
-        gateway, before it accepts calls.
+        """Run a function with the connection as its argument, in the thread, and block until the function has ended.
+
+        Use this only at the start of the gateway, before it accepts calls. Raises `StoreFailed` if the server cannot be
+        reached or refuses a statement.
         """
         return self._threads.submit(self._run, work, True).result()
 

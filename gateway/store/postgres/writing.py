@@ -106,7 +106,7 @@ def _write(
 def _insert(connection: PostgresConnection, records: Sequence[Record]) -> Sequence[tuple[Any, ...]]:
     """Insert calls, and return the rows of the calls that were not in the store yet.
 
-    A call with the same id and time as a stored call is taken for that call, and is not inserted again.
+    A call with the same id and time as a stored call counts as that call, and is not inserted again.
     """
     if not records:
         return []
@@ -149,7 +149,10 @@ def expire(connection: PostgresConnection, before: float, limit: int) -> int:
 
 
 def _keeps_house(connection: PostgresConnection) -> bool:
-    """Return whether this connection has the lock `HOUSEKEEPING`. Take the lock if it is free."""
+    """Return whether this gateway must delete the expired calls of all gateways.
+
+    It must if this connection has the advisory lock `HOUSEKEEPING`. The lock is taken here if it is free.
+    """
     if not connection.keeps_house:
         statement = "SELECT pg_try_advisory_lock(CAST(? AS INTEGER), CAST(? AS INTEGER))"
         connection.keeps_house = connection.execute(statement, (LOCKS, HOUSEKEEPING)).fetchone()[0]

@@ -201,7 +201,8 @@ def names(connection: Connection, user: str | None) -> Names:
 
 
 MAX_READ: Final = 500
-"""Maximum number of a caller's newest calls that are read to find the values of headers in calls of this caller."""
+"""Maximum number of calls that are read to find the header values that one caller has used. The newest calls are read.
+"""
 _TERMS: Final = "SELECT term FROM header_terms WHERE has_sums = 1 AND term >= ? AND term < ? ORDER BY term LIMIT ?"
 _OWN_HEADERS: Final = f"""
 SELECT DISTINCT headers FROM (

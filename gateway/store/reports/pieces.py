@@ -1,7 +1,8 @@
 """Divides time ranges into pieces, so that the rows of one table of sums cover each piece exactly.
 
-For example, a month in the reader's time zone is not a month in UTC. In India, it begins and ends 5:30 hours earlier.
-So its sum is the sum of the month in UTC, plus the 5:30 hours before it, minus its last 5:30 hours.
+For example, a month in the reader's time zone is not a month in UTC. In India, a month begins and ends 5:30 hours
+earlier than in UTC. So the sum over a month in India is computed from three sums: the sum over the month in UTC, plus
+the sum over the 5:30 hours before the month in UTC, minus the sum over the last 5:30 hours of the month in UTC.
 """
 
 from __future__ import annotations
@@ -31,22 +32,27 @@ class Share(NamedTuple):
     bucket: int
     """Index of the time bucket."""
     sign: int
-    """1 if the sums are added; -1 if they are subtracted, because rows of a longer unit reach beyond the bucket."""
+    """1 if the sums of the rows are added, and -1 if they are subtracted. They are subtracted if a row of a longer unit
+    of time, which has been added, reaches beyond the bucket.
+    """
 
 
 Range = tuple[int, int]
 """The start and the exclusive end of a range, as Unix times in milliseconds."""
 Shares = dict[Range, list[Share]]
-"""The contributions of the rows of one table to time buckets, by the range of the rows."""
+"""The rows to read from one table of sums. A key is the range of time of some rows. The value says to which time
+buckets the sums of these rows are added, and from which they are subtracted.
+"""
 
 
 def shares(buckets: Sequence[Span], tables: Mapping[str, Unit]) -> dict[str, Shares]:
-    """Return, for each table, the ranges of rows whose sums are added to time buckets or subtracted from them. The
-    result of these sums is exact for each bucket.
+    """Return the rows to read from each table of sums, so that their sums are exact for each time bucket.
 
-    Each bound of a bucket is first moved to the nearest bound of the longest unit. Ranges of shorter units then correct
-    the difference: they are added if the bucket became shorter, and subtracted if it became longer. If two buckets meet
-    at a bound, the same range is added to one bucket and subtracted from the other, and its rows are read only once.
+    The bounds of a bucket are first moved to the nearest bounds of the longest unit of time. Rows of shorter units
+    correct the difference. They are added if the bucket became shorter, and subtracted if it became longer. If two
+    buckets meet at a bound, the same rows are added to one bucket and subtracted from the other, and they are read only
+    once.
+
     `tables` has the unit of time of each table, with the longest unit first.
     """
     parts: dict[str, Shares] = defaultdict(lambda: defaultdict(list))

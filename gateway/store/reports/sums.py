@@ -100,11 +100,11 @@ def grouped(
     what: str,
     by: str,
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield rows of sums: the index of the time bucket, the columns `by`, and the sums `what`.
+    """Yield rows of sums. A row has the index of a time bucket, the values of the columns `by`, and the sums `what`.
 
-    If the sums of a bucket come from several ranges, there are several rows with the same bucket and the same values of
-    `by`. Some of these rows may be negative (`pieces.shares`). The caller must add all of them (`added`). The result
-    may be 0.
+    Several rows may have the same bucket and the same values of `by`, because the sum over a bucket is computed from
+    several ranges of time (`pieces.shares`). The sums of some ranges are subtracted, so their rows have negative
+    numbers. The caller must add all rows with the same bucket and values (`added`). A total may be 0.
     """
     keys = 1 + by.count(",")
     for table, parts in shares(buckets, tables_for(selection, by)).items():
@@ -121,7 +121,10 @@ def grouped_within(
     by: str,
     tables: Mapping[str, Unit],
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield rows of sums as `grouped` does, but read only rows of `tables` that lie within the buckets. So no row is
+    """Yield rows of sums. A row has the index of a time bucket, the values of the columns `by`, and the sums `what`.
+
+    Several rows may have the same bucket and the same values of `by`, and the caller must add them. Unlike `grouped`,
+    this function only reads stored sums over times within the bucket. So nothing is subtracted, and no number is
     negative.
 
     `tables` has the unit of time of each table, with the longest unit first.
@@ -133,8 +136,10 @@ def grouped_within(
 def grouped_in_table(
     connection: Connection, selection: Selection, table: str, parts: Sequence[Piece], what: str, by: str
 ) -> Iterator[tuple[Any, ...]]:
-    """Return rows of sums as `grouped` does, from one table. `parts` are the pieces of time buckets that this table
-    covers.
+    """Return rows of sums from one table. A row has the field `bucket` of a piece, the values of the columns `by`, and
+    the sums `what` over the piece.
+
+    `parts` are the pieces of time buckets that the rows of this table cover.
     """
     where, values = conditions(selection)
     source = source_of(connection, selection, table)
@@ -151,8 +156,8 @@ def summed(
 ) -> Iterator[tuple[int, Sequence[int]]]:
     """Yield pairs: the index of a time bucket, and the sums `SUMMED` over a part of this bucket.
 
-    If a part must be subtracted from the other parts of the bucket, its sums are negative. The database returns the
-    sums of a part as a JSON list, because SQLite would sort all rows to group them by bucket.
+    The caller must add the parts of a bucket. If a part must be subtracted, its sums are negative. The database returns
+    the sums of a part as a JSON list, because SQLite would sort all rows to group them by bucket.
     """
     where, values = conditions(selection)
     join = f"CROSS JOIN series s ON s.n = f.series WHERE f.time >= p.since AND f.time < p.until AND {where}"
@@ -169,15 +174,17 @@ def summed(
 
 
 def _ranges(parts: Shares) -> list[Piece]:
-    """Return the ranges of rows in `parts` as pieces. The field `bucket` of a piece is the index of the range in
-    `parts`.
+    """Return the ranges of time in `parts` as pieces, for a query. The field `bucket` of a piece is the position of the
+    range in `parts`, and not the index of a time bucket.
     """
     return [Piece(number, *bounds) for number, bounds in enumerate(parts)]
 
 
 def _shared(rows: Iterable[tuple[Any, ...]], parts: Shares) -> Iterator[tuple[Share, Sequence[Any]]]:
-    """Yield each row once for each time bucket to which it contributes. The first value of a row is the index of its
-    range (`_ranges`).
+    """Yield pairs of a `Share` and a row without its first value. A row is yielded once for each time bucket to which
+    its sums are added or from which they are subtracted.
+
+    The first value of a row is the position in `parts` of the range of time to which the row belongs (`_ranges`).
     """
     given = [*parts.values()]
     for number, *row in rows:
@@ -268,9 +275,10 @@ def people(connection: Connection, selection: Selection, buckets: Sequence[Span]
     """Return a set for each time bucket: the logins of the callers with calls in this bucket. Callers without a login
     are left out.
 
-    A month in another time zone is a month in UTC, with some hours added at one end and subtracted at the other. For
-    such a month, the numbers of calls are added and subtracted, and a login with more than 0 calls is in the set. For
-    any other bucket, it is faster to read all rows that lie within it.
+    A month in the reader's time zone differs from a month in UTC by some hours at each end. For such a bucket, the
+    numbers of calls are computed from the month in UTC: calls in the missing hours are added, and calls in the extra
+    hours are subtracted. The set has the logins with more than 0 calls. For any other bucket, it is faster to read all
+    rows that lie within it.
     """
     where, values = conditions(selection)
     known = connection.execute(f"SELECT s.n, s.identity FROM series s WHERE {where}", values)  # noqa: S608 (our own)
@@ -296,10 +304,10 @@ def _near_months(buckets: Sequence[Span]) -> list[int]:
 def _called_by_count(
     connection: Connection, selection: Selection, buckets: Sequence[Span]
 ) -> Iterator[tuple[int, Iterable[int]]]:
-    """Yield, for each time bucket, its index and the series with calls in it.
+    """Yield pairs: the index of a time bucket, and the numbers of the series with calls in this bucket.
 
-    A series is all calls with the same caller, provider, model and so on (`store/sums.py`). The calls of a series are
-    counted by adding and subtracting sums.
+    A series is all calls with the same caller, provider, model and so on (`store/sums.py`). The number of its calls in
+    a bucket is computed from stored sums, some of which are added and some subtracted (`pieces.shares`).
     """
     what = "json_array(json_group_array(f.series), json_group_array(f.calls))"
     counts: list[Counter[int]] = [Counter() for _ in buckets]
@@ -315,9 +323,10 @@ def _called_by_count(
 def _called_within(
     connection: Connection, selection: Selection, buckets: Sequence[Span]
 ) -> Iterator[tuple[int, Iterable[int]]]:
-    """Yield, for each piece of a time bucket, the index of the bucket and the series with calls in this piece.
+    """Yield pairs: the index of a time bucket, and the numbers of the series with calls in a part of this bucket.
 
-    A series is all calls with the same caller, provider, model and so on (`store/sums.py`).
+    There is one pair for each part of a bucket. A series is all calls with the same caller, provider, model and so on
+    (`store/sums.py`).
     """
     for table, parts in parts_within(buckets, FIGURE_TABLES).items():
         for bucket, series in lists_of(connection, selection, table, parts, "json_group_array(DISTINCT f.series)"):
@@ -327,10 +336,10 @@ def _called_within(
 def lists_of(
     connection: Connection, selection: Selection, table: str, parts: Sequence[Piece], what: str
 ) -> Iterator[tuple[int, Any]]:
-    """Yield a pair for each piece: the index of its bucket, and the JSON list that the SQL expression `what` makes of
-    its selected rows.
+    """Yield a pair for each piece: the index of the piece's time bucket, and a JSON list.
 
-    The database makes one list for each piece, because returning many short rows would take longer.
+    `what` is an SQL expression that makes the list from the piece's rows of selected calls. The database makes one list
+    for each piece, because returning many short rows would take longer.
     """
     where, values = conditions(selection)
     # without conditions, looking up each row's series would only take time

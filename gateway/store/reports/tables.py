@@ -28,7 +28,7 @@ from gateway.store.sql import Connection
 from gateway.store.units import Unit
 
 _RANGES: Final = 500
-"""Maximum number of ranges of time that one statement searches, because databases limit the number of values."""
+"""Maximum number of ranges of time that one statement searches, because databases limit the number of bound values."""
 
 
 def table_rows(connection: Connection, selection: Selection, by: Dimension, *, latencies: bool) -> tuple[Row, ...]:
@@ -93,8 +93,8 @@ def _last_units(
 ) -> dict[str, int]:
     """Return, for each name, the start of the last unit of time (such as a day) in which the name has a call.
 
-    Only rows of `table` within `ranges` are searched. The newest range must be the first one. `named` has the name of
-    each series.
+    Only rows of `table` within `ranges` are searched. The newest range must be the first one. `named` has the name to
+    which each series belongs, by the number of the series.
     """
     wanted = {number: name for number, name in named.items() if name in names}
     if not wanted:

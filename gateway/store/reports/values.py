@@ -66,7 +66,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Figures(Totals, frozen=True, kw_only=True):
-    """Sums over calls, with the numbers of refused and cancelled calls. `failed` includes these calls too."""
+    """Sums over calls. Refused and cancelled calls are counted separately, and also in the field `failed`."""
 
     refused: int
     """Number of calls that the gateway refused."""

@@ -52,7 +52,7 @@ WHERE position > ? OR until > ?
 
 
 class Position(NamedTuple):
-    """How far an export has come, and the object that it writes next."""
+    """The progress of an export, and the object that it writes next."""
 
     n: int = 0
     """The number of the last call that is in a complete object."""

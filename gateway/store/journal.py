@@ -149,7 +149,7 @@ class Journal(Segments):
             self._suspects.popleft()
 
     def rewrite(self) -> None:
-        """After a failed flush, write the lines again that may not be on the disk. They are written to a new file.
+        """Write those lines again that may not be on the disk after a failed flush. They are written to a new file.
 
         A call may then be in two files, but the store ignores a call that it already has. Raises `OSError` if the new
         file cannot be written.

@@ -197,7 +197,10 @@ class Connections:
 
 
 def most_connections(limits: Limits) -> int:
-    """Return the maximum number of connections. By default it leaves half of the file descriptors for providers."""
+    """Return the maximum number of connections of clients.
+
+    Without a limit in the configuration, at least half of the file descriptors are left for connections to providers.
+    """
     usable = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS)
     return min(limits.connections or max(1, min(usable // 2, MAX_CONNECTIONS)), usable)
 
@@ -210,7 +213,9 @@ def raise_descriptor_limit() -> None:
 
 
 def _remote_host(peer: Any) -> str:
-    """Return the host of a client, or "" for this machine, because a local proxy may serve many callers."""
+    """Return the client's IP address without its zone. Return "" if the client is on this machine, because it may be a
+    proxy that connects for many callers.
+    """
     if not isinstance(peer, tuple):
         return ""
     host = str(peer[0]).partition("%")[0]

@@ -56,7 +56,9 @@ HTTP2: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """The first bytes of a client that speaks HTTP/2 (RFC 9113, 3.4)."""
 _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 _NO_TASK: Final = cast("Any", None)
-"""The value for a request's task. No code reads the task, and a reference to it would form a reference cycle."""
+"""None, in place of the asyncio task that aiohttp passes to each request. No code reads this task, and a reference to
+the task would form a reference cycle.
+"""
 _LATE: Final = b'{"error":"the head of the request came too slowly"}'
 _LATE_HEAD: Final = (
     b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n"

@@ -26,8 +26,8 @@ Calls = Callable[[Others, web.Request], Awaitable[web.StreamResponse | Reply]]
 class HttpServer(web.Server):
     """An aiohttp server that limits its connections.
 
-    If the function `calls` is given, every request goes to this function. The function passes a request that is no call
-    on to the handler of `server`.
+    If the function `calls` is given, it gets every request. It handles calls to models, and passes any other request to
+    the handler of `server`.
     """
 
     def __init__(self, connections: Connections, server: web.Server, calls: Calls | None = None) -> None:

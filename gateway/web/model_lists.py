@@ -32,7 +32,7 @@ from gateway.web.wrong_paths import in_dialect
 def routes(registry: Registry) -> list[web.RouteDef]:
     """Return two routes for each path: the whole list, and the entry of a single model.
 
-    Flags without routes have no clients, so their lists are left out.
+    A plugin without routes has no clients, so its lists are left out.
     """
     lists: dict[str, list[tuple[Plugin, ModelList]]] = {}
     for flag in registry.flags.values():

@@ -35,7 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def answer(options: argparse.Namespace) -> bytes:
-    """Return the output of the command. Raises `NoHealth` if the gateway does not answer."""
+    """Return the output of the command `irisgate providers`. Raises `NoHealth` if the gateway does not answer."""
     try:
         body = asking.ask(options.url, PATH)
     except asking.NoAnswer as error:
@@ -49,7 +49,10 @@ def answer(options: argparse.Namespace) -> bytes:
 
 
 def table(rows: Sequence[Mapping[str, Any]], now: float) -> str:
-    """Return the table of an answer's rows, without a newline at the end. `now` is a Unix time in seconds."""
+    """Return the table for the terminal, without a newline at the end. `now` is a Unix time in seconds.
+
+    `rows` are the models in the gateway's answer.
+    """
     if not rows:
         return "no models"
     lines = [_HEAD, *(_line(row, now) for row in rows)]

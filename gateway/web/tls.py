@@ -40,9 +40,10 @@ class TlsConnection(SSLProtocol):
 
     max_size = BUFFER_BYTES
     awaits_head = has_no_head = True
-    """Both are True, because no part of a request arrives before the end of the TLS handshake.
+    """Always True. During the TLS handshake, no request is in progress, and no part of a head has arrived.
 
-    So `Connections` may close this connection during the handshake, to make room for another one."""
+    So `Connections` may close this connection during the handshake, to make room for another one.
+    """
 
     def __init__(self, connections: Connections, http: Connection, context: ssl.SSLContext) -> None:
         loop = asyncio.get_running_loop()

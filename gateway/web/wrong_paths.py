@@ -47,7 +47,8 @@ async def wrong_paths(request: web.Request, handler: Handler) -> web.StreamRespo
 def in_dialect(request: web.Request, problem: Problem, otherwise: Plugin) -> web.Response:
     """Return an error response in the dialect of the API whose client sent the request.
 
-    The headers of the request show this API. If they do not, the dialect is that of the plugin `otherwise`.
+    Some headers are sent only by the clients of one API. If the request has none of these headers, the dialect is that
+    of the plugin `otherwise`.
     """
     flags = request.app[GATEWAY].registry.flags.values()
     shown = (
@@ -78,10 +79,11 @@ def _answer(request: web.Request, error: web.HTTPException) -> web.Response | No
 
 
 def _recognized(registry: Registry, path: str, headers: Mapping[str, str]) -> tuple[Plugin | None, Slip | None]:
-    """Return the plugin whose client sent the request, and the correction of the path.
+    """Return the plugin whose client probably sent the request, and the correct path for the request. Both are None if
+    they are not known.
 
     Some headers are sent only by the clients of one API. If the request has such a header, only the plugins of that API
-    are searched. Otherwise the path alone decides.
+    are searched. If it has none, all plugins are searched for a similar path.
     """
     known = [(plugin, plugin.client_api) for plugin in registry.flags.values() if plugin.client_api is not None]
     marked = [(plugin, api) for plugin, api in known if any(name in headers for name in api.headers)]

@@ -70,7 +70,9 @@ async def save(request: web.Request) -> web.Response:
 
 
 async def validate(request: web.Request) -> web.Response:
-    """Return {"valid": bool, "errors": []} for the text in the body. The text is checked as for a save."""
+    """Return {"valid": bool, "errors": []} for the text in the body. The text gets the same checks as a text that is
+    saved.
+    """
     identity, reloader, text = await _admin_and_text(request)
     view = await admin_view(reloader)
     proposal = await asyncio.to_thread(proposal_of, text, view, request, identity, reloader)

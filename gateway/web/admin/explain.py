@@ -75,7 +75,7 @@ async def show_explanation(request: web.Request) -> web.Response:
 
 
 class _Asked(NamedTuple):
-    """A question: about a model, or about a direct request."""
+    """The subject of an explanation: a model, or a direct request (a request to a path below `/direct`)."""
 
     about: str
     """The name of the model, or the method and path of the request."""
@@ -86,9 +86,7 @@ class _Asked(NamedTuple):
 
 
 def _asked(query: Mapping[str, str]) -> _Asked | None:
-    """Return the question in the URL's query: about a direct request, or about a model. Return None if there is no
-    question.
-    """
+    """Return what the query of the URL asks about: a direct request, or a model. Return None if it names neither."""
     if direct := query.get("direct", ""):
         return _Asked(direct, explain_direct, own_direct_view)
     model = query.get("model", "")
@@ -96,9 +94,9 @@ def _asked(query: Mapping[str, str]) -> _Asked | None:
 
 
 def _is_self(request: web.Request, caller: Identity) -> bool:
-    """Return whether the question is about the caller.
+    """Return whether the request asks what the caller may use, and not what somebody else may use.
 
-    The query must not have `group` or `tag`. If it has `as`, the value must be the caller's own login.
+    This is so if the query has neither `group` nor `tag`, and either no `as` or the caller's own login as `as`.
     """
     named = {"group", "tag"} & set(request.query)
     return not named and request.query.get("as", caller.login) == caller.login

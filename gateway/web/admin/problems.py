@@ -22,7 +22,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Refusal(Exception):
-    """A response with a status of 400 or above. `errors` has one object for each fault of a configuration."""
+    """The error that is sent to the client as a response with the status `status`, which is 400 or above.
+
+    `errors` has one object for each fault of a configuration.
+    """
 
     def __init__(
         self,

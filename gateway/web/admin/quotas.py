@@ -173,7 +173,9 @@ async def levels_of(gateway: Gateway, identity: Identity, *, everybody: bool) ->
 
 
 async def _look(gateway: Gateway) -> None:
-    """Update what other gateways and the workers of this one know of the balances."""
+    """Update what this process knows of the balances: those that several gateways share, and what the workers have
+    reserved.
+    """
     await asyncio.gather(gateway.keeper.look(), gateway.refresh())
 
 

@@ -206,7 +206,10 @@ class Reports(msgspec.Struct, frozen=True):
         return health if self.admin else tuple(map(_without_call, health))
 
     async def activity(self, wanted: PageFilter) -> Activity:
-        """Return the number of active people in each day, week and month. Leave out days before the last two months."""
+        """Return the number of active people in each day, week and month of the range.
+
+        If the range is longer than two months, only the days of its last two months are returned.
+        """
         wanted = self.scoped(wanted)
         zone, span = wanted.zone, wanted.range.span
         first = datetime.fromtimestamp(max(span.since, span.until - DAYS_UNTIL), zone).date()
@@ -251,7 +254,9 @@ class Reports(msgspec.Struct, frozen=True):
         return await self.store.sessions(_query(wanted, limit, cursor))
 
     async def brief_sessions(self, wanted: PageFilter, *, limit: int, cursor: str | None = None) -> Page[BriefSession]:
-        """Return the same page as `sessions`, with fewer values of each session, for a file."""
+        """Return the page that `sessions` would return, but with fewer values of each session. The CSV file of sessions
+        needs only these values.
+        """
         wanted = self.scoped(wanted)
         if wanted.session is not None:
             session = await self.store.session(wanted.user, wanted.session)

@@ -59,7 +59,10 @@ def _names(offers: Iterable[Offer], granted: Iterable[tuple[str, str]]) -> dict[
 
 
 async def _explain(request: web.Request, caller: Identity, login: str, model: str, *, admin: bool) -> Explanation:
-    """Return the explanation. A thread makes it, because checking all grants and all names takes long."""
+    """Return the explanation why a login may or may not use a model.
+
+    A thread makes the explanation, because checking all grants and all names takes long.
+    """
     runtime = request.app[GATEWAY].runtime
     if not admin:
         return await asyncio.to_thread(own_view, runtime, caller, model)
@@ -71,7 +74,11 @@ async def _explain(request: web.Request, caller: Identity, login: str, model: st
 async def _explain_direct(
     request: web.Request, caller: Identity, login: str, direct: str, *, admin: bool
 ) -> DirectExplanation:
-    """Return the explanation of a direct request. Raises `NoSuchRequest` if the text is no method and path."""
+    """Return the explanation why a login may or may not send a direct request, which is a request to a path below
+    `/direct`.
+
+    Raises `NoSuchRequest` if the text `direct` is no method and path.
+    """
     runtime = request.app[GATEWAY].runtime
     if not admin:
         return await asyncio.to_thread(own_direct_view, runtime, caller, direct)

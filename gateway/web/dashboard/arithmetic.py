@@ -50,7 +50,7 @@ class PartSum(NamedTuple):
     name: str
     """Kind and model of the part. The value is "" if it is the only part of the call."""
     row: str
-    """The row of the price list that has the prices."""
+    """Name of the row in the price list that has the prices."""
     lines: tuple[PriceLine, ...]
     total: str
     """The exact sum in dollars."""

@@ -28,7 +28,7 @@ from gateway.web.query_parameters import BadQuery, check_names
 
 
 class Granted(NamedTuple):
-    """The present access of a call's caller to the call's model at the call's provider."""
+    """Whether the caller of a call may use its model at its provider today."""
 
     offer: Offered | None
     """The call's model at its provider. It is None if it is no longer configured or not granted."""
@@ -83,10 +83,10 @@ def _access_href(record: Record, *, admin: bool) -> str:
 
 
 def _granted(gateway: Gateway, caller: Identity, record: Record, *, admin: bool) -> Granted | None:
-    """Return the present grants for a call's model. Call this in a thread.
+    """Return whether the caller of a call may use its model at its provider today. Call this in a thread.
 
-    Return None if the call reached no provider. Also return None for a direct call, because it needs a grant for its
-    path, and not for its model. A user sees only their own grants, as on the page Access.
+    Return None if the call reached no provider. Also return None for a direct call (to a path below `/direct`), because
+    it needs a grant for its path, and not for its model. A user sees only their own grants, as on the page Access.
     """
     if not record.provider or not record.model or record.direct is not None:
         return None

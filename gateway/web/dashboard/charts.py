@@ -134,7 +134,9 @@ class Stacked(msgspec.Struct, frozen=True):
     labels: tuple[Label, ...]
     legend: tuple[Key, ...]
     before: str
-    """Points of the line for the previous range, in a box of 1000 by `PLOT`. The value is "" if there is no line."""
+    """Points of the line for the previous range, in a coordinate system that is 1000 wide and `PLOT` high. The value is
+    "" if there is no line.
+    """
     unpriced: bool
     """Whether any column has calls with an unknown cost."""
     height: int = TOP + PLOT + BOTTOM

@@ -47,7 +47,7 @@ STEPS: Final = ("check", "review", "save")
 
 
 class Found(NamedTuple):
-    """A finding with its line."""
+    """A fault in the text of a configuration, and the line of the text that has the fault."""
 
     finding: Finding
     excerpt: str
@@ -233,10 +233,11 @@ def review_of(text: str, view: ConfigView, key: bytes) -> Review | None:
 
 
 def with_present_keys(text: str, view: ConfigView) -> str:
-    """Return an earlier text of the file, changed so that it can be saved now.
+    """Return an earlier text of the file with placeholders that the gateway can replace by secrets, so that it can be
+    saved.
 
-    In the text, placeholders stand for secrets. If the secret of a placeholder is no longer known, the present file's
-    placeholder at the same path replaces it.
+    In the text, placeholders stand for secrets. If the gateway no longer knows the secret of a placeholder, the
+    placeholder is replaced by the one that the present file has at the same path.
     """
     try:
         earlier, present = parse(text), parse(view.text)

@@ -26,7 +26,9 @@ _MODEL: Final = re.compile(
 """Pattern for the sample models in clients' settings. The page replaces them by a model that the reader may use."""
 
 _TWICE: Final = re.compile(r'(\n *)("[^"\n]+": \{\}),\1\2(?=\n)')
-"""A JSON key that occurs twice, after two sample models were replaced by the same model."""
+"""Pattern for two equal lines in JSON, with the same key. They occur if two sample models are replaced by the same
+model.
+"""
 
 
 class Part(NamedTuple):

@@ -35,7 +35,7 @@ class Turn(NamedTuple):
     role: str
     """The author: `system`, `user`, `assistant` or `tool`. It is "" for any other."""
     kind: str
-    """The kind of text, such as `arguments` (`Place.kind`)."""
+    """The kind of text, such as `arguments` for the arguments of a tool call. All kinds are those of `Place.kind`."""
     text: str
     tool: str = ""
     """The name of the called tool if `text` has its arguments. It is "" if the name is not known."""
@@ -48,7 +48,7 @@ class Conversation(NamedTuple):
 
     turns: tuple[Turn, ...]
     left_out: int
-    """Number of earlier pieces that are not shown."""
+    """Number of texts at the beginning of the conversation that are not shown."""
     request: str
     reply: str
     """The raw body of the reply, as text."""
@@ -58,7 +58,7 @@ class Conversation(NamedTuple):
 
 
 def conversation(flag: Plugin | None, record: Record, stored: CapturedBodies) -> Conversation:
-    """Return the conversation of a call. `flag` is the plugin of the client's API format. It is None if it is not
+    """Return the conversation of a call. `flag` is the plugin of the client's API format, or None if this plugin is not
     loaded.
     """
     turns: list[Turn] = []
@@ -92,7 +92,8 @@ def _request_turns(flag: Plugin, body: bytes) -> list[Turn]:
 def _reply_turns(flag: Plugin, record: Record, stored: CapturedBodies) -> list[Turn]:
     """Return the texts of the reply.
 
-    The path and query of the request are not stored. So each possible request is tried until the reply yields a text.
+    How a reply is decoded may depend on the path and query of its request, which are not stored. So the reply is
+    decoded for one possible request after the other, until one of them yields a text.
     """
     body, head = stored.reply.body, Head(record.status, stored.reply.headers)
     for request, target in _readings(flag, record, stored):
@@ -110,11 +111,11 @@ def _reply_turns(flag: Plugin, record: Record, stored: CapturedBodies) -> list[T
 
 
 def _readings(flag: Plugin, record: Record, stored: CapturedBodies) -> Iterator[tuple[ClientRequest, Target]]:
-    """Yield the requests that may have had this reply, each with its target.
+    """Yield the requests that may have had this reply, each with the `Target` to which the gateway would have sent the
+    request.
 
-    The dialect of a reply and the form of a stream may depend on the path and query of the request, which are not
-    stored. So several requests are tried. Within each dialect, the requests whose streams have the reply's content type
-    come first.
+    The format of a reply may depend on the path and query of the request, which are not stored. So there are several
+    possible requests. Within each dialect, the requests whose streams have the reply's content type come first.
     """
     content_type = stored.reply.headers.get("content-type", "").partition(";")[0]
     try:

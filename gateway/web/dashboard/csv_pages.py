@@ -36,10 +36,11 @@ async def csv_page(seen: Visit, name: str, columns: Sequence[str], rows: Iterabl
 async def csv_page_in_steps(
     seen: Visit, name: str, columns: Sequence[str], steps: AsyncIterable[Iterable[T]], line: Callable[[T], str]
 ) -> web.Response:
-    """Return the CSV file of a page, as `csv_page` does, from rows that are read in several steps.
+    """Return the CSV file of a page, from rows that are read in several steps.
 
-    `line` returns the line of CSV of a row. For some ten thousand rows, this takes half the time that cells would take.
-    The rows of a step are freed before the next step. Freeing all rows at once would block the event loop for too long.
+    The file has the same form as that of `csv_page`. `line` returns the line of CSV for a row. For some ten thousand
+    rows, this takes half the time that `csv_page` needs for their cells. The rows of a step are freed before the next
+    step. Freeing all rows at once would block the event loop for too long.
     """
     parts = [await asyncio.to_thread(_joined, rows, line) async for rows in steps]
     return _response(seen, name, b"".join((as_csv(columns, ()), *parts)))

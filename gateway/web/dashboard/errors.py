@@ -44,7 +44,7 @@ ADVICE: Final = {
 
 
 COLUMNS: Final = ("code", "native", "provider", "message", "calls", "last_at", "example")
-"""Columns of the CSV."""
+"""Columns of the CSV file of the table of messages."""
 
 
 class Message(NamedTuple):

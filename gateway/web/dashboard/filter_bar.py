@@ -53,7 +53,7 @@ class Choice(NamedTuple):
 
 
 class Chip(NamedTuple):
-    """A value of the filter."""
+    """A value in the filter, which the page shows with a link that removes it."""
 
     label: str
     value: str
@@ -159,7 +159,7 @@ def _names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _times(chosen: Range) -> str:
-    """Return the times of a range that does not begin and end at midnight, such as ", 09:00 – 12:00"."""
+    """Return the times at which a range begins and ends, such as ", 09:00 – 12:00", or "" if both are midnight."""
     if not chosen.has_times:
         return ""
     since, until = (datetime.fromtimestamp(at, chosen.zone) for at in (chosen.span.since, chosen.span.until))

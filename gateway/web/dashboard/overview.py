@@ -29,7 +29,9 @@ DIMENSIONS: Final[tuple[tuple[Dimension, str, str], ...]] = (
     ("provider", "Provider", "Providers"),
     ("agent", "Client", "Clients"),
 )
-"""Dimensions of the chart and of the lists, each with its parameter value, its singular and its plural."""
+"""Dimensions of the chart and of the lists. Each has its value in the query, its name in singular, and its name in
+plural.
+"""
 TOP: Final = 6
 """Number of rows in a list of the largest values."""
 

@@ -30,7 +30,7 @@ COLUMNS: Final = (
     "cost_unknown_calls", "first_event_p50_ms", "first_event_p95_ms", "state", "last_success_at", "last_error_at",
     "last_error", "last_error_message",
 )  # fmt: skip
-"""Columns of the CSV."""
+"""Columns of the CSV file of models."""
 
 
 async def providers(request: web.Request) -> web.StreamResponse:

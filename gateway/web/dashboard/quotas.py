@@ -26,7 +26,7 @@ LOW: Final = 0.8
 
 
 class Bucket(NamedTuple):
-    """A row of the table."""
+    """A quota bucket, as a row of the table on the page."""
 
     name: str
     definition: str

@@ -38,13 +38,15 @@ COLUMNS: Final = (
     "session", "login", "agent", "providers", "models", "calls", "failed", "input", "output", "cache_read",
     "cache_written", "cost_usd", "cost_unknown_calls", "saved_usd", "started_at", "last_at",
 )  # fmt: skip
-"""Columns of the CSV."""
+"""Columns of the CSV file of sessions."""
 STEP: Final = 1_000
 """Number of sessions that are read at once for the CSV."""
 
 
 class Spent(NamedTuple):
-    """The cost of some calls."""
+    """The total cost of some calls: the sum of the known costs in nanodollars, and the number of calls with an unknown
+    cost.
+    """
 
     known: int
     unknown_calls: int
@@ -140,7 +142,10 @@ async def session(request: web.Request) -> web.Response:
 def _drawn(
     session: Session, newest_first: Sequence[Record], zone: ZoneInfo, *, newest: bool
 ) -> tuple[list[Step], charts.Stacked | None]:
-    """Return the steps of a timeline (see `timeline`) and their chart, with times in `zone`."""
+    """Return the steps of a timeline, and a chart of their tokens. Times are in `zone`.
+
+    `newest` is True if `newest_first` has the session's newest call. Only then do the steps show the session's cost.
+    """
     steps = [*timeline(session, newest_first, newest=newest)]
     return steps, _chart(steps, zone)
 

@@ -18,7 +18,7 @@ _PROVIDERS: Final = ("/ui/providers", "Models and providers")
 
 
 class Trouble(NamedTuple):
-    """A trouble in words, and the page that has more about it."""
+    """A present trouble in words, and a link to the page that has more about it."""
 
     text: str
     href: str

@@ -139,11 +139,13 @@ def ago(at: float, now: float) -> str:
 
 
 _OUTCOMES: Final = {"ok": "good", "cancelled": "ended"}
-"""CSS classes of outcomes. All other outcomes are failures."""
+"""CSS classes of the outcomes that are no failures. The value of `outcome_css` for any other outcome is "off"."""
 
 
 def outcome_css(outcome: str) -> str:
-    """Return the CSS class for an outcome. A call that its client cancelled has not failed."""
+    """Return the CSS class for an outcome of a call. The outcome `cancelled` has a class of its own, and is not shown
+    as a failure.
+    """
     return _OUTCOMES.get(outcome, "off")
 
 

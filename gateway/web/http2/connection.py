@@ -35,7 +35,7 @@ from gateway.web.reading_timer import ReadingTimer
 FRAMES_AT_ONCE: Final = 16
 """Maximum number of frames that are handled in one iteration of the event loop."""
 OTHER_LINES: Final = 48 * 1024
-"""Number of bytes that all headers of a request may take beyond the length of the longest allowed line.
+"""Maximum number of bytes of all headers of a request together, in addition to the maximum length of one header line.
 
 The number is limited because `h2` takes about 10 ms to decompress 64 KiB.
 """
@@ -89,13 +89,17 @@ class Http2Connection(asyncio.Protocol):
 
     @property
     def awaits_head(self) -> bool:
-        """True if no stream is open."""
+        """True if no stream is open, so that no request is in progress. A part of the next request's head may have
+        arrived.
+        """
         return not self._streams
 
     @property
     def has_no_head(self) -> bool:
-        """True if no stream is open. A partly received head does not count: if the connection ends, GOAWAY tells the
-        client that this request was not processed, so the client can send it again.
+        """True if no stream is open. It is true even if a part of the next request's head has arrived.
+
+        Such a request is not lost if the connection ends. GOAWAY tells the client that the request was not processed,
+        so the client can send it again.
         """
         return not self._streams
 
@@ -334,8 +338,9 @@ class Http2Connection(asyncio.Protocol):
             raise Exceeded("resets_per_minute")
 
     def _send_goaway(self, code: ErrorCodes) -> None:
-        """Send GOAWAY without `h2`, which would send nothing more afterwards. Open streams must still get their
-        replies.
+        """Send GOAWAY, and continue to send the replies of open streams.
+
+        The frame is not made by `h2`, because `h2` sends nothing more after its own GOAWAY.
         """
         frame = GoAwayFrame(0, last_stream_id=self._h2.highest_inbound_stream_id, error_code=code)
         self._sender.flush(frame.serialize())

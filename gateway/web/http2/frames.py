@@ -83,7 +83,11 @@ class Frames:
         return not self._data
 
     def next(self) -> Frame | None:
-        """Return the next frame, or None if it has not come completely. Raises `Exceeded` and `TooLongFrame`."""
+        """Return the next frame, or None if it has not come completely.
+
+        Raises `Exceeded` if the client sends too many control frames or a too long head. Raises `TooLongFrame` if the
+        frame is longer than `MAX_FRAME`.
+        """
         data = self._data
         if len(data) < _HEAD_BYTES:
             return None

@@ -21,7 +21,7 @@ _PSEUDO: Final = {
     b":path": re.compile(rb"[!-~]+"),
     b":authority": re.compile(rb"[!-~]+"),
 }
-"""The pseudo-header fields of a request, each with the form of its value."""
+"""The pseudo-header fields of a request, each with the pattern that its value must match."""
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _VALUE: Final = re.compile(rb"(?![ \t])[^\0\r\n]*(?<![ \t])")
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")

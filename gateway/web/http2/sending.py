@@ -61,7 +61,9 @@ class Sender:
         self.flush_soon()
 
     def send(self, stream: Stream) -> None:
-        """Send the bytes of a stream that are not sent yet, now or when the windows allow it."""
+        """Send the unsent bytes of a stream's reply, as far as the flow-control windows allow. The rest is sent when
+        the client enlarges the windows.
+        """
         self._waiting[stream.number] = self._ready[stream.number] = stream
         self._send_ready()
 
@@ -78,7 +80,7 @@ class Sender:
         self._send_ready()
 
     def send_all(self) -> None:
-        """Send again, because the socket's buffer is no longer full."""
+        """Continue to send. Call this when the socket's buffer is no longer full."""
         self._send_ready()
 
     def flush_soon(self) -> None:

@@ -23,7 +23,8 @@ INITIAL_WINDOW: Final = 65_535
 
 
 def new_h2(head_bytes: int) -> H2Connection:
-    """Return the `h2` object of a new connection. The object enforces the windows and the maximum length of a head.
+    """Return the `h2` object of a new connection. The object enforces the flow-control windows and the maximum length
+    of a head.
 
     The object checks no headers. `requests.py` checks the headers of requests. The headers of replies need no check,
     because the gateway writes them.

@@ -1,4 +1,8 @@
-"""The limits for the HTTP/1.1 protocol objects of HTTP/2 streams. Only the HTTP/2 connection counts as a connection."""
+"""A stand-in for `Connections`, so that the streams of HTTP/2 are not counted as connections.
+
+Each stream has an HTTP/1.1 protocol object, which expects an object like `Connections`. Only the HTTP/2 connection
+itself is counted.
+"""
 
 from __future__ import annotations
 

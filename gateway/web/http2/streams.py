@@ -41,7 +41,9 @@ class Multiplexer(Protocol):
     def send_head(self, stream: Stream, head: ReplyHead) -> None: ...
 
     def send(self, stream: Stream) -> None:
-        """Send the unsent bytes of the stream, now or when the windows allow it."""
+        """Send the unsent bytes of the stream, as far as the flow-control windows allow. The rest is sent when the
+        client enlarges the windows.
+        """
 
     def acknowledge(self, stream: Stream, size: int) -> None:
         """Let the client send `size` more bytes of the body."""
@@ -84,7 +86,7 @@ class Stream(asyncio.Transport):
         """Whether the protocol has finished the request."""
 
     def serve(self, handler: Handler, head: Head, *, has_body: bool) -> None:
-        """Let a new protocol serve the request."""
+        """Connect the stream to the HTTP/1.1 protocol `handler`, and pass the head of the request to this protocol."""
         self._handler = handler
         self._has_body_end = not has_body
         handler.connection_made(self)
@@ -93,8 +95,8 @@ class Stream(asyncio.Transport):
     # what comes from the client
 
     def body_received(self, data: bytes, size: int) -> None:
-        """Pass a piece of the request's body on to the protocol. `size` is the number of bytes that it takes from the
-        window.
+        """Pass a piece of the request's body on to the protocol. `size` is the number of bytes by which the piece
+        reduces the flow-control window.
         """
         if data or size:
             self._held.append((data, size))
@@ -119,7 +121,7 @@ class Stream(asyncio.Transport):
             self._connection.acknowledge(self, self._held.popleft()[1])
 
     def _feed(self) -> None:
-        """Pass the held pieces of the body to the protocol while it reads."""
+        """Pass the waiting pieces of the request's body to the protocol, until the protocol pauses reading."""
         if self._is_feeding:
             return
         self._is_feeding = True
@@ -173,8 +175,9 @@ class Stream(asyncio.Transport):
         self._finish()
 
     def _finish(self) -> None:
-        """End the stream if the reply is sent and the protocol has finished. The end is scheduled, because the protocol
-        may have called this method.
+        """End the stream if the reply is sent and the protocol has finished.
+
+        The stream ends in the next iteration of the event loop, because the protocol may be the caller of this method.
         """
         if self._is_sent and (self._is_served or self._is_closing):
             asyncio.get_running_loop().call_soon(self.lose, None)

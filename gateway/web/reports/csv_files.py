@@ -44,7 +44,10 @@ def csv_lines(rows: Iterable[Sequence[Cell]]) -> bytes:
 
 
 def texts_as_csv(*texts: str) -> str:
-    """Return texts as the cells with which a line of CSV begins. Most texts need no quotes, which takes little time."""
+    """Return the first cells of a CSV line, separated by commas, with `texts` as their values.
+
+    If no text needs quotes, which is usual, the texts are only joined. This is faster than a CSV writer.
+    """
     cells = ",".join(texts)
     if cells.count(",") == len(texts) - 1 and _PLAIN.fullmatch(cells):
         return cells

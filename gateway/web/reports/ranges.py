@@ -156,7 +156,7 @@ def cut(span: Span, unit: Unit, zone: ZoneInfo) -> tuple[Span, ...]:
 
 
 def _next(at: float, unit: Unit, zone: ZoneInfo) -> float:
-    """Return the Unix time at which the next unit begins."""
+    """Return the Unix time at which the next hour, day, week or month (`unit`) begins in a zone."""
     local = datetime.fromtimestamp(at, zone)
     if unit == "hour":
         past = (local.minute * 60 + local.second) % HOUR

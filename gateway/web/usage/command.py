@@ -104,7 +104,10 @@ def read(path: Path, parameters: Mapping[str, str]) -> bytes:
 
 
 def parse_answer(answer: bytes) -> Mapping[str, Any]:
-    """Return the decoded JSON of an answer, with fractions as `Decimal`. Raises `NoUsage` for any other text."""
+    """Return the decoded JSON of an answer, with fractions as `Decimal`.
+
+    Raises `NoUsage` if the answer is not JSON, or is not that of a gateway of this release.
+    """
     try:
         document = json.loads(answer, parse_float=Decimal)
     except ValueError:

@@ -22,7 +22,9 @@ Format = Literal["json", "csv"]
 PARAMETERS: Final = ("by", "from", "to", "user", "model", "provider", "agent", HEADER, "format")
 FORMATS: Final = ("json", "csv")
 HOURS_OF_DAYS: Final = 7
-"""Number of days that a report by hour covers if the request has no `from`. A whole year by hour would be too long."""
+"""Number of days that a report by hour covers if the request has no `from`. A report over all stored hours would be too
+long.
+"""
 MAX_SHOWN: Final = 50
 """Maximum number of characters of a wrong value in an error message."""
 

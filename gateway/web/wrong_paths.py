@@ -79,8 +79,8 @@ def _answer(request: web.Request, error: web.HTTPException) -> web.Response | No
 
 
 def _recognized(registry: Registry, path: str, headers: Mapping[str, str]) -> tuple[Plugin | None, Slip | None]:
-    """Return the plugin whose client probably sent the request, and the correct path for the request. Both are None if
-    they are not known.
+    """Return the plugin whose client probably sent the request, and the correct path for the request. Each of the two
+    is None if it is not known.
 
     Some headers are sent only by the clients of one API. If the request has such a header, only the plugins of that API
     are searched. If it has none, all plugins are searched for a similar path.

@@ -59,7 +59,7 @@ def _names(offers: Iterable[Offer], granted: Iterable[tuple[str, str]]) -> dict[
 
 
 async def _explain(request: web.Request, caller: Identity, login: str, model: str, *, admin: bool) -> Explanation:
-    """Return the explanation why a login may or may not use a model.
+    """Return the explanation of why a login may or may not use a model.
 
     A thread makes the explanation, because checking all grants and all names takes long.
     """
@@ -74,8 +74,7 @@ async def _explain(request: web.Request, caller: Identity, login: str, model: st
 async def _explain_direct(
     request: web.Request, caller: Identity, login: str, direct: str, *, admin: bool
 ) -> DirectExplanation:
-    """Return the explanation why a login may or may not send a direct request, which is a request to a path below
-    `/direct`.
+    """Return the explanation of why a login may or may not send a direct request (a request to a path below `/direct`).
 
     Raises `NoSuchRequest` if the text `direct` is no method and path.
     """

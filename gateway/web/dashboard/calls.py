@@ -83,10 +83,11 @@ def _access_href(record: Record, *, admin: bool) -> str:
 
 
 def _granted(gateway: Gateway, caller: Identity, record: Record, *, admin: bool) -> Granted | None:
-    """Return whether the caller of a call may use its model at its provider today. Call this in a thread.
+    """Return a `Granted`, which says whether the caller of a call may use its model at its provider today.
 
     Return None if the call reached no provider. Also return None for a direct call (to a path below `/direct`), because
-    it needs a grant for its path, and not for its model. A user sees only their own grants, as on the page Access.
+    it needs a grant for its path, and not for its model. A user sees only their own grants, as on the page Access. Call
+    this in a thread.
     """
     if not record.provider or not record.model or record.direct is not None:
         return None

@@ -85,8 +85,8 @@ class Frames:
     def next(self) -> Frame | None:
         """Return the next frame, or None if it has not come completely.
 
-        Raises `Exceeded` if the client sends too many control frames or a too long head. Raises `TooLongFrame` if the
-        frame is longer than `MAX_FRAME`.
+        Raises `TooLongFrame` if the frame is longer than `MAX_FRAME`. Raises `Exceeded` if the client has sent too many
+        control frames, or if the head of a request is too long.
         """
         data = self._data
         if len(data) < _HEAD_BYTES:

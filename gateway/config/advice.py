@@ -214,7 +214,10 @@ def idle_patterns(patterns: Iterable[str], providers: Collection[str], path: Pat
 
 
 def _is_idle(pattern: str, head: str, providers: Collection[str], report: Report) -> bool:
-    """Return whether a pattern certainly matches no provider. Return False if checking this would take too long."""
+    """Return whether a pattern such as `PROVIDER/MODEL` certainly matches no provider.
+
+    `head` is the part of the pattern before the first slash. Return False if the comparisons would take too long.
+    """
     if "*" not in head:
         return head not in providers
     if head.strip("*") == "":

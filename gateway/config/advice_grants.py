@@ -36,7 +36,7 @@ def idle_sources(sources: Iterable[str], path: Path, report: Report) -> None:
 
 
 def idle_headers(granted: Iterable[str], recorded: Collection[str], path: Path, report: Report) -> None:
-    """Warn of headers by which a grant lets callers filter calls, although the headers' values are not recorded."""
+    """Warn of names in a grant's `filterable_headers` whose headers are not recorded. Such a name has no effect."""
     if report.failed:
         return
     for index, name in enumerate(granted):
@@ -46,7 +46,8 @@ def idle_headers(granted: Iterable[str], recorded: Collection[str], path: Path, 
 
 
 def ungranted_headers(config: Config, report: Report, *, policy: bool) -> None:
-    """Warn of recorded headers by which no grant lets callers filter calls.
+    """Warn of recorded headers by which no caller can filter calls, because no grant names them in
+    `filterable_headers`.
 
     If `policy` is true, grants in the tailnet policy may name these headers. This check cannot see such grants, and the
     warning says so.
@@ -122,7 +123,7 @@ def _member(value: Any, name: str) -> Any:
 
 
 def _fault(source: str) -> str:
-    """Return the reason why a source matches no caller, or "" if it may match a caller."""
+    """Return the reason why `source`, an entry of a grant's `src`, matches no caller, or "" if it may match one."""
     if source.startswith(POLICY_ONLY):
         return "exists in the tailnet policy only and matches nobody here"
     tags = source.split(",")

@@ -47,7 +47,7 @@ def rotated_keys(before: Config, after: Config) -> list[str]:
 
 
 def _key_file(source: object) -> tuple[str, Secret] | None:
-    """Return the values that a new key file changes: the service account's address and its private key.
+    """Return the values that a source of keys takes from a key file: the account's e-mail address and its private key.
 
     Return None for a source without a key file.
     """

@@ -154,11 +154,12 @@ def _restore(given: str, marks: list[_Mark]) -> str:
 
 
 def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
-    """Return the redaction marks, with changes to those whose secret redaction would not hide in the saved text.
+    """Return the redaction marks, changed so that the saved text has no secret that redaction would not hide.
 
-    - A mark whose secret stays hidden is returned unchanged. The secret will replace the mark.
-    - A mark in a comment, such as that of an old API key, stays in the saved text. The secret is not saved.
-    - Any other mark gets a fault, because a mark must not be saved as a value.
+    - A mark whose secret redaction would hide is returned unchanged. The secret will replace the mark.
+    - Of the other marks, those in comments, such as the mark of an old API key, stay in the saved text. Their secrets
+      are not saved.
+    - The remaining marks get a fault, because a mark must not be saved as a value.
     """
     exposed = _exposed(given, marks) if marks else frozenset()
     if not exposed:
@@ -204,11 +205,13 @@ def _finding(document: Document, mark: _Mark, path: Path) -> Finding:
 def _as_given(
     finding: Finding, document: Document, marks: list[_Mark], starts: list[int], scrub: Callable[[str], str]
 ) -> Finding:
-    """Convert a finding about the text with secrets to a finding about the given text. The given text has a mark in
-    place of each secret.
+    """Convert a finding about the text with secrets to a finding about the user's text.
 
-    The line and column of the result are positions in the given text. `document` is the given text, parsed. Secrets in
-    the path and the message of the finding are replaced by `[redacted]`.
+    The user's text has a mark in place of each secret, so a value may have another line and column there.
+
+    - `document` is the user's text, parsed, and `marks` are its marks.
+    - `starts` has the offset of each line in the text with secrets.
+    - Secrets in the path and the message of the finding are replaced by `[redacted]`.
     """
     line, column = finding.line, finding.column
     if line:

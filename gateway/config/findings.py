@@ -82,7 +82,7 @@ class Report:
     _counts: dict[Severity, int] = field(default_factory=dict, init=False)
     _patience: int = field(default=PATIENCE, init=False)
     _traces: dict[str, dict[str, str]] | None = field(default=None, init=False)
-    """Index of `hidden` (see the function `_traces`). It is None until it is needed."""
+    """The index of `hidden` that the function `_traces` returns. It is None until the first message is searched."""
 
     def error(self, path: Path, message: str) -> None:
         self._add("error", path, message)
@@ -91,7 +91,7 @@ class Report:
         self._add("warning", path, message)
 
     def at(self, path: Path) -> str:
-        """Return the line and column of `path` as `LINE:COLUMN`, for a message about another place."""
+        """Return the line and column of `path` as `LINE:COLUMN`."""
         return "{}:{}".format(*self.document.locate(path))
 
     @property
@@ -112,9 +112,9 @@ class Report:
         return closest(word, chain.from_iterable(known))
 
     def patient(self, names: int) -> bool:
-        """Take `names` comparisons from the budget of comparisons with similar words (`PATIENCE`).
+        """Return whether `names` more comparisons of a word with known words are allowed. If so, count them as made.
 
-        Return False, and take none, if the budget has fewer comparisons left.
+        `PATIENCE` limits the number of comparisons for one document.
         """
         if names > self._patience:
             return False
@@ -136,10 +136,9 @@ class Report:
         self.findings.append(Finding(severity, dotted_path(path), *self.document.locate(path), message, self.file))
 
     def _touched(self, message: str) -> Mapping[str, str]:
-        """Return the values of macros that must be hidden and that the message may contain, in full or in part. The
-        result maps each value to its macro.
+        """Return the entries of `hidden` (value and macro) whose value the message may contain, in full or in part.
 
-        The values are found by an index, because searching each message for each value would take too long.
+        The entries are found by an index, because searching each message for each value would take too long.
         """
         if not self.hidden:
             return self.hidden
@@ -153,11 +152,11 @@ class Report:
 
 
 def _traces(hidden: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return an index that maps a substring to the entries of `hidden` (value and macro) whose value contains this
-    substring.
+    """Return the index by which `Report._touched` finds the hidden values that a message may contain.
 
-    The substrings are six characters long (`_TELLING`). A shorter value is indexed as a whole. Values of less than
-    `_SHORTEST_KEY` characters are not indexed.
+    The index maps each substring of six characters (`_TELLING`) of a value to the entries of `hidden` (value and macro)
+    whose value contains it. A shorter value is indexed as a whole. Values of less than `_SHORTEST_KEY` characters are
+    not indexed.
     """
     traces: dict[str, dict[str, str]] = {}
     for value, instead in hidden.items():
@@ -199,9 +198,10 @@ def quote(value: Any, allowed: Iterable[str] = ()) -> str:
 
 
 def mask(message: str, value: str, instead: str) -> str:
-    """Return the message with `instead` in place of the value, and in place of parts of the value.
+    """Return the message with `instead` in place of the value and of its parts of `_TELLING` or more characters.
 
-    Parts of `_TELLING` or more characters are replaced too, because `shorten` may have cut a quoted value.
+    Parts are replaced because `shorten` may have cut a quoted value. A value that is harmless or has less than
+    `_SHORTEST_KEY` characters is not replaced.
     """
     if len(value) < _SHORTEST_KEY or harmless(value):
         return message

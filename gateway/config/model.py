@@ -255,8 +255,8 @@ class Bodies:
     limit: int = 0
     """Maximum number of bytes stored of a request's body, and of a reply's body. It is 0 if bodies are not stored."""
     retention: float | None = None
-    """Seconds for which bodies are stored. With 0, stored bodies are removed. With None, and at most, a body is stored
-    as long as the record of its call.
+    """Seconds for which bodies are stored, but never longer than the records of their calls. The value is 0 if no
+    bodies are kept. It is None if bodies are stored as long as the records.
     """
 
     @property

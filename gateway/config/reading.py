@@ -24,7 +24,9 @@ LEFT_OUT: Final = "is switched off on the command line (--without); it has no ef
 
 @dataclass(slots=True)
 class Reading:
-    """The context of reading one document. `files` are the files that were read, each with a stamp taken before."""
+    """The context of reading one document. `files` maps each file that was read to its stamp (`stat` values) from just
+    before the reading.
+    """
 
     report: Report
     folder: FilePath

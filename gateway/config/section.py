@@ -79,7 +79,10 @@ def keys(section: type[BaseModel]) -> Mapping[str, FieldInfo]:
 
 @cache
 def planned_keys(section: type[BaseModel]) -> Mapping[str, str]:
-    """Return the keys that have no effect yet, each with the text of its annotation `Lacking`, or ""."""
+    """Return the keys that have no effect yet. Each key is mapped to the text of its annotation `Lacking`.
+
+    The text is "" for a key without this annotation.
+    """
     return {key: lacking_words(info) for key, info in keys(section).items() if PLANNED in info.metadata}
 
 

@@ -55,7 +55,7 @@ class Storage:
     """Seconds for which calls and sessions are stored. None means for ever. Hourly and daily totals are never deleted.
     """
     sync: bool = False
-    """True if a call is sent only after its line in the journal is on the disk."""
+    """True if a call is sent to a provider only when its line in the journal is on the disk."""
     postgres: Postgres | None = None
     """The database that `url` names. It is None for SQLite."""
 

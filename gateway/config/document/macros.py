@@ -44,7 +44,7 @@ PLACES: Final = (
     ("storage", "read_url"),
     ("storage", "password"),
 )
-"""Patterns for the paths of values that may contain macros. Callers never see these values."""
+"""Patterns for the paths of the values in which macros (`${NAME}`) are replaced. Callers never see these values."""
 MISPLACED: Final = (
     "macros may only stand where a value is not shown: in apikey, apikeys, baseurl, url and add_headers, in the "
     "secrets of exporters and connectors, in listen, tailscaled and storage; write the value itself"

@@ -21,10 +21,10 @@ from gateway.config.document.secret_spans import Ranges, Search, Span, join_span
 MARK: Final = re.compile(r"redacted:[0-9a-f]{32}")
 
 Role = tuple[str, ...]
-"""The role (purpose) of a string in a document: its path without indexes and without names that people chose.
+"""The purpose of a string in a document: its path without indexes and without names that people chose.
 
-For example, the key of any provider has the role `("providers", "apikey")`. If a string is itself a key, its role is
-the path of its object, followed by `(name)`.
+For example, the API key of any provider has the role `("providers", "apikey")`. The name of a member has a role too:
+the path of the object that has the member, followed by `(name)`.
 """
 
 
@@ -34,9 +34,9 @@ class Known(NamedTuple):
     text: str
     """The secret as the document spells it, with escapes and without quotes."""
     roles: frozenset[Role] = frozenset()
-    """Roles of the strings that contain the secret, without those whose JSON key shows that they are secret.
+    """The roles of the strings that contain the secret, such as that of a `baseurl` with a password.
 
-    An example is the role of a `baseurl` with a password.
+    The roles of strings whose JSON key shows that they are secret, such as `apikey`, are left out.
     """
 
 

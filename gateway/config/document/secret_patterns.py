@@ -160,7 +160,11 @@ def secrets_in_comment(comment: str) -> Iterator[tuple[int, int]]:
 
 
 def _is_prose(text: str, group: str) -> bool:
-    """Return whether a match in a comment is harmless: a plain word, a reference, or a word like `bearer`."""
+    """Return whether `text`, which a pattern for secrets has matched in a comment, is harmless.
+
+    It is harmless if it is a plain word, a reference such as `env:NAME`, or a word such as `bearer`. `group` is the
+    name of the pattern's group that matched.
+    """
     if group == "word" and not _DIGIT.search(text):
         return True
     return is_reference(text) or (group.startswith("mode") and bool(_MODE.fullmatch(text)))

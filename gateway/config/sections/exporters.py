@@ -47,7 +47,7 @@ def _bucket(value: str) -> str:
 
 
 class _ExporterSection(Section):
-    """The keys of every exporter."""
+    """The configuration keys that all kinds of exporters have."""
 
     every: float = Field(3600, ge=0, description="Seconds between two exports, such as 3600.")
     limit: int = Field(

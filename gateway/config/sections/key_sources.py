@@ -27,9 +27,10 @@ Its arguments are the text of the key, and its path in the document. It reports 
 def key_sources(
     provider: Mapping[str, Any], authorization: Authorization, authorities: str, path: Path, reading: Reading
 ) -> SourceOf:
-    """Return the function that reads the source of a provider's key. `path` is the path of the provider.
+    """Return a function that returns the source of a key of this provider. `path` is the path of the provider.
 
-    Also report an `authorization` that does not fit the sources, and a section `google` without effect.
+    Report an error if the keys are Google service accounts and `authorization` does not allow their tokens. Warn if the
+    provider has a section `google` but no such key.
     """
     google = reading.within(GoogleSection, provider, (*path, "google"))
     texts = [text for text in _texts(provider) if text.startswith(KEYFILE)]

@@ -351,7 +351,10 @@ def _auto_cache(section: ProviderSection, flags: Sequence[str], path: Path, read
 
 
 def _check_advertised(flags: Sequence[str], path: Path, reading: Reading) -> None:
-    """Warn of values that are neither a known compatibility flag nor a word of `ADVERTISE`."""
+    """Warn of entries of the key `advertise` that are neither a known compatibility flag nor a word of `ADVERTISE`.
+
+    `flags` are the entries.
+    """
     for index, flag in enumerate(flags):
         if flag not in reading.plugins.flags and flag not in ADVERTISE:
             hint = reading.report.hint(flag, reading.plugins.flags)

@@ -134,12 +134,12 @@ def _made_by(name: str, before: Mapping[str, str]) -> str:
 
 
 def _check_name(name: str, before: dict[str, str], report: Report) -> bool:
-    """Return whether a quota's name is valid. It may have one known template, at the end and after a colon:
-    `team:<user>`.
+    """Return whether a quota's name is valid. Warn if two quotas could have buckets of the same name.
 
-    Warn if two quotas could have buckets of the same name. `before` has the earlier quotas with a template: it maps the
-    part of a name before the template (`team:`) to the whole name. If `name` has a template, an entry for `name` is
-    added to `before`.
+    A name may end with a known template after a colon, as in `team:<user>`. Any other use of a template is invalid.
+
+    `before` has the earlier quotas with a template: it maps the part before the template (`team:`) to the whole name.
+    If `name` has a template, an entry for `name` is added to `before`.
     """
     templates = _TEMPLATE.findall(name)
     if templates and not (len(templates) == 1 and templates[0] in TEMPLATES and name.endswith(f":{templates[0]}")):

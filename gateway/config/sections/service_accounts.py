@@ -129,7 +129,7 @@ def _file(text: str, reading: Reading) -> FilePath:
 def _account(text: str, what: str, source: str, google: GoogleSection, authorities: str) -> ServiceAccount:
     """Return the service account of a key file's text. Raises `_Fault` if the text has a fault.
 
-    `what` names the file in the message.
+    `what` names the file in the message. `source` is the `Secret.source` of the private key.
     """
     try:
         members = orjson.loads(text)

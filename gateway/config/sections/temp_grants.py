@@ -81,7 +81,7 @@ def _read_grant(raw: Any, path: Path, declared: Declared, reading: Reading) -> G
 
 
 def _read_item(raw: Any, path: Path, declared: Declared, reading: Reading) -> Capability | None:
-    """Return a capability of the older form.
+    """Return the capability that an element of the list `grants` of an entry in `temp_grants` describes.
 
     The entries of `providers` become patterns of models. An entry without `model` means all models. An entry without
     `provider` means all providers.

@@ -108,7 +108,7 @@ class UpstreamResponse:
         self._begin(self._timeouts.first_event_seconds)
 
     def event_came(self) -> None:
-        """Restart the measurement of silence, because an event of the stream has come and was passed on."""
+        """Measure the provider's silence from now on, because an event of the stream has come and was passed on."""
         self._since = self._loop.time()
         if not self._has_event:
             self._has_event = True
@@ -190,7 +190,7 @@ class UpstreamResponse:
             self._check_after(left if left > 0 else self._seconds)
 
     def _fail(self, fault: str, *, retryable: bool) -> None:
-        """End the reply. The read that waits, or the next read, then raises `Stalled`."""
+        """End the reply. A read that is waiting now, or otherwise the next read, raises `Stalled`."""
         problem = Problem(TIMEOUT, f"{self._provider} {fault}", retryable=retryable)
         self._exchange.fail(Stalled(problem))
 
@@ -300,10 +300,10 @@ def _not_reached(provider: Provider, where: Base, proxy: Proxy | None, error: OS
 
 
 def _head(where: Base, proxy: Proxy | None, request: UpstreamRequest, added: Mapping[str, str]) -> bytes:
-    """Return the head of a request (RFC 9112, 2.1).
+    """Return the head of a request (RFC 9112, 2.1), with the headers of the request and those in `added`.
 
-    Headers of the request and in `added` that concern the connection or the length of the body are left out. Raises
-    `ValueError` if a header has a line break or a zero byte (RFC 9110, 5.5).
+    Headers about the connection or the length of the body are left out. Raises `ValueError` if a header has a line
+    break or a zero byte (RFC 9110, 5.5).
     """
     headers = {"host": where.authority, **_OWN_HEADERS}
     for name, value in chain(request.headers.items(), added.items()):

@@ -26,7 +26,7 @@ import msgspec
 from gateway.config.model import Config, Provider
 
 FILE: Final = "discovered-models.json"
-"""Name of the file in the state folder."""
+"""Name of the file in the state folder that keeps the lists of models."""
 
 
 class KnownList(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +56,7 @@ class DiscoveredModels(msgspec.Struct):
     """The last lists of models of all providers, and the reasons why requests for lists failed."""
 
     path: Path
-    """The file with the lists."""
+    """Path of the file that keeps the lists of models."""
     written: Config
     """The configuration without discovered models."""
     lists: Mapping[str, KnownList] = msgspec.field(default_factory=dict)

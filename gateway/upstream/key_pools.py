@@ -61,7 +61,9 @@ class KeyRest(msgspec.Struct, frozen=True):
     models: dict[str, float]
     """The models for which the key is not used, each with the number of seconds until it is used again."""
     refused: tuple[float, float, int] | None = None
-    """The time since the provider refused the key, the time until the key is probed, and the number of doublings."""
+    """The seconds since the provider refused the key, the seconds until the next probe of the key, and the number of
+    times that the wait between probes was doubled. The value is None if the key is not refused.
+    """
 
 
 class KeySession(msgspec.Struct, frozen=True):
@@ -158,9 +160,10 @@ class KeyState:
             self._doublings = min(max(0, doublings), MAX_DOUBLINGS)
 
     def taken(self, turn: int) -> None:
-        """Record that the key was chosen for a call. `turn` is the number of this choice.
+        """Record that the key was chosen for a call. `turn` is the number of the choice, counted over all keys of the
+        pool.
 
-        If the key still counts as refused, the call is a probe. The next probe is made only after a wait.
+        If the provider has refused the key, the call is a probe. The next probe is made only after a wait.
         """
         self.turn = turn
         if self._refused_at is not None:

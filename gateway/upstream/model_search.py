@@ -200,7 +200,10 @@ class ModelSearcher(msgspec.Struct, frozen=True):
     async def _sent(
         self, one: _Search, flag: Plugin, request: UpstreamRequest, used: Used | None, most: int
     ) -> tuple[int, Mapping[str, str], bytes, Problem | None]:
-        """Send a request. Return the status, headers and body of the reply, and the problem in it, if any."""
+        """Send a request. Return the status, headers and body of the reply, and the problem in it, if any.
+
+        `used` is the credential if it was obtained at run time. `most` is the maximum size of the body in bytes.
+        """
         provider = one.provider
         secret = next((key.secret for key in provider.apikeys if key.name == one.key), None)
         added = {name.lower(): value for name, value in provider.add_headers}

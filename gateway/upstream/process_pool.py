@@ -71,7 +71,10 @@ def is_costly(data: bytes) -> bool:
 
 
 class DropRelay:
-    """A callback for dropped fields (`flag.Drop`) that can be passed to a worker process."""
+    """A callback that a plugin calls for each field that it drops from a body (`flag.Drop`).
+
+    It may be an argument of a function that runs in a worker process.
+    """
 
     def __init__(self, drop: Callable[[str], None]) -> None:
         self._drop = drop
@@ -105,7 +108,8 @@ class ProcessPool:
     async def run_reply(self, data: bytes, drop: DropRelay, function: Callable[..., R], *args: Any) -> R:
         """Return the result of `function(*args)`, computed in a worker process if reading `data` takes long.
 
-        `data` is a provider's reply, or a part of one. Everything else is as in `run`.
+        `data` is a provider's reply, or a part of one. `drop` may also be in `args`, as an argument or inside one.
+        Raises the exceptions of the function, and `GatewayError` if the worker process has died.
         """
         if not is_costly(data):
             return function(*args)
@@ -204,9 +208,9 @@ def _end_with(sentinel: int) -> None:
 
 
 def _work(packed: bytes, seconds: float) -> bytes | None:
-    """Call a pickled function. Return its pickled outcome, or None if the outcome cannot be pickled.
+    """Call a pickled function, and return the pickled outcome: the dropped fields, the error and the result.
 
-    A plugin that takes more than `seconds` is interrupted.
+    Return None if the outcome cannot be pickled. A plugin that takes more than `seconds` is interrupted.
     """
     # an ordered set, because one reply can report the same field a million times
     dropped: dict[str, None] = {}

@@ -15,7 +15,7 @@ _TEMPLATE: Final = re.compile("|".join(TEMPLATES))
 
 
 class Subject(NamedTuple):
-    """The names of a caller that replace the templates in a text."""
+    """The login and the node of a caller. They replace the templates `<user>` and `<node>` in a text."""
 
     login: str
     node: str
@@ -28,11 +28,11 @@ def filled(text: str, subject: Subject) -> str:
 
 
 def fitting(text: str, other: re.Pattern[str], lengths: range) -> str:
-    """Return a text that the provider accepts.
+    """Return `text`, changed where necessary, so that the provider accepts it.
 
-    `other` matches the characters that the provider does not accept. `lengths` are the lengths in characters that it
-    accepts. A changed text ends with a part of the original text's hash, so that different texts stay different. "" is
-    returned unchanged, because it is not sent.
+    `other` matches the characters that the provider does not accept. Each of them is replaced by a hyphen. `lengths`
+    are the accepted lengths in characters. A changed text ends with a part of the original text's hash, so that
+    different texts stay different. "" is returned unchanged, because it is not sent.
     """
     fit = other.sub("-", text)
     if not text or (fit == text and len(text) in lengths):

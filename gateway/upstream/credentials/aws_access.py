@@ -52,7 +52,7 @@ class AwsAccess:
         self._sessions: OrderedDict[RoleSession, Renewed[Signer | Key]] = OrderedDict()
 
     def credential(self, subject: Subject) -> Renewed[Signer | Key]:
-        """Return the credential of a caller's requests."""
+        """Return the credential for a caller's requests. It is the same for all callers if no role is assumed."""
         role = self._settings.assume_role
         if role is None:
             return self._own

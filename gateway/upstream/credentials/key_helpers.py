@@ -42,7 +42,9 @@ class _Failed(Exception):
 
 
 class KeyHelperAccess:
-    """The key that the program of one provider prints. `failed` is called after each failure to obtain the key."""
+    """Runs the program that prints the key of one provider, and keeps the key. `failed` is called after each failure to
+    obtain the key.
+    """
 
     def __init__(self, helper: KeyHelper, threads: Executor, failed: Callable[[CredentialFailed], None]) -> None:
         self._command = helper.command

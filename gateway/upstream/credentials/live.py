@@ -80,7 +80,9 @@ class Used(NamedTuple):
 
 
 class _Access(msgspec.Struct):
-    """The way in which the credentials of one key are obtained. It is replaced if the configured `issuer` changes."""
+    """The way in which the credentials of one key are obtained. If the configured `issuer` changes, a new `_Access` is
+    made.
+    """
 
     issuer: AwsSettings | CredentialSource
     source: AwsAccess | KeyHelperAccess | GoogleAccess

@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 S3: Final = "s3"
-"""The service whose paths are signed as they are sent."""
+"""The name of S3 in signatures. For S3, the path is signed as it is sent, without a second encoding."""
 EMPTY_PAYLOAD: Final = sha256(b"").hexdigest()
 _KEY_HOST: Final = "bedrock.amazonaws.com"
 """The host in every short-term API key, whatever the region is. A key contains a signed request to this host."""

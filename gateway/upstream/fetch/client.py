@@ -278,7 +278,10 @@ def _next(url: URL, response: aiohttp.ClientResponse) -> str:
 
 
 def _head(response: aiohttp.ClientResponse) -> dict[str, str]:
-    """Return the file's type as headers. Raises `NotFetched` for a status other than 200, and for a compressed file."""
+    """Return the header `content-type` with the file's type.
+
+    Raises `NotFetched` for a status other than 200, and for a compressed file.
+    """
     if response.status != 200:
         raise NotFetched(f"was answered with status {response.status}")
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":

@@ -149,7 +149,10 @@ def is_public(address: str) -> bool:
 
 
 def is_host(address: str) -> bool:
-    """Return whether an address may be used for an internal host that the configuration lists."""
+    """Return whether a host that the configuration lists as an internal host may have this address.
+
+    Only the addresses in `_NEVER` are refused.
+    """
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -217,8 +217,8 @@ class Circuit:
         self.passes_all = self.state == "closed" and self.held_until <= now
 
     def rests(self, now: float) -> bool:
-        """Return whether the circuit is open at `now`. A wait that the provider demanded (`Retry-After`) does not
-        count.
+        """Return whether the circuit is open at `now`. If it passes no attempts only because of the provider's
+        `Retry-After`, the result is False.
         """
         return self.state == "open" and now < self.until
 

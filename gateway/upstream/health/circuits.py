@@ -33,10 +33,10 @@ MAX_HELD: Final = 60.0
 send a wait of hours because of a quota that does not concern all calls.
 """
 OUTLIER_CALLS: Final = 4
-"""Factor for `CircuitBreaker.calls`. The product is the number of attempts that a comparison of failure rates needs.
+"""Two failure rates are compared only after at least `OUTLIER_CALLS * CircuitBreaker.calls` attempts.
 
-The rate of a model is compared with that of its peers only if the model has at least so many attempts, and all its
-peers together have as many. With fewer attempts, a difference may be chance.
+The model needs so many attempts, and all its peers together need as many. With fewer attempts, a difference may be
+chance.
 """
 MAX_WORDS: Final = 300
 """Maximum number of characters of an error's message that are kept."""
@@ -188,7 +188,7 @@ class Health:
         return [self._standing(key, now, wall) for key in self._peers]
 
     def resting(self) -> tuple[int, int]:
-        """Return two numbers: the models that get no attempts because of failures, and those of them without a
+        """Return the number of models that get no attempts because of failures, and how many of them have no
         substitute.
 
         A substitute is the same model at another provider, or another target of an alias. A model that was only
@@ -263,7 +263,7 @@ class Health:
         )
 
     def _remember(self, provider_id: str, model: str) -> _Memory:
-        """Return a new circuit for a model, and keep it if the model is still configured."""
+        """Return a new `_Memory` for a model, and keep it if the model is still configured."""
         memory = _Memory(Circuit(self._breaker(provider_id)))
         if (provider_id, model) in self._peers:
             self._memories[provider_id, model] = memory
@@ -291,8 +291,10 @@ class Health:
             self.changed(Change(provider_id, "", "closed", "", 0, 0, 0.0))
 
     def _is_outlier(self, key: Key, circuit: Circuit, now: float) -> bool:
-        """Return whether a model fails much more often than the other models that can serve its calls and are healthy
-        (`Peers`).
+        """Return whether the failure rate of a model is too far above the failure rate of its healthy peers.
+
+        The peers are the other models that can serve its calls (`Peers`). The limit of the difference is
+        `CircuitBreaker.outlier`. The result is False if there are too few attempts (`OUTLIER_CALLS`).
         """
         settings = circuit.settings
         calls, failures = circuit.counts(now)

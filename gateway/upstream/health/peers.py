@@ -12,9 +12,10 @@ Key = tuple[str, str]
 
 
 class Peers:
-    """The models at enabled providers, each with the other models that can serve its calls.
+    """The peers of each model at an enabled provider.
 
-    These are the same model at other providers, and the other targets of the model's aliases.
+    The peers of a model are the other models that can serve its calls: the same model at other providers, and the other
+    targets of the model's aliases.
 
     The models that can replace one another share one list (a group). If each model had its own list of the others, a
     thousand providers of one model would need a million entries.

@@ -59,4 +59,4 @@ class Alarm:
 
 
 def _nothing() -> None:
-    """Do nothing."""
+    """Do nothing. This is the function of an alarm that is not set."""

@@ -125,14 +125,14 @@ class Exchange:
         self.fail(BrokenOff(type(error).__name__ if error is not None else CLOSED))
 
     def fail(self, error: BaseException) -> None:
-        """End the reply with an error. The read that waits, or the next read, raises it."""
+        """End the reply with an error. A read that is waiting now, or otherwise the next read, raises the error."""
         if not self.has_ended:
             self._error = error
             self._refuse()
             self.wake()
 
     def give_up(self) -> None:
-        """End the reply with a `TimeoutError`. Do nothing if the head has arrived."""
+        """End the reply with a `TimeoutError` if its head has not arrived yet."""
         if self._head is None:
             self.fail(TimeoutError())
 
@@ -147,8 +147,8 @@ class Exchange:
     async def read(self, quick: Quick = not_quick) -> bytes:
         """Return the bytes of the body that have arrived, or b"" at the end. If there are none, wait for them.
 
-        Bytes that arrive during the wait are given to `quick` first, and returned only if `quick` returns False. If the
-        reply ended with an error, raises this error once all bytes that arrived before it have been returned.
+        Bytes that arrive during the wait are given to `quick` first, and returned only if `quick` returns False. If an
+        error ended the reply, the bytes that arrived earlier are returned first, and then the error is raised.
         """
         self._quick = quick
         while not self._parts:

@@ -51,8 +51,9 @@ class Base(NamedTuple):
     path: str
     """The path without a slash at its end."""
     has_version: bool
-    """Whether the path has a version: at its end, such as `/v1` or `/api/paas/v4`, or before Google Cloud's
-    resources."""
+    """Whether the path ends with a version, such as `/v1` or `/api/paas/v4`, or is a path of Google Cloud's resources,
+    such as `/v1/projects/P`.
+    """
 
     def replaces_version(self, path: str) -> bool:
         """Return whether `target` replaces the version at the start of `path` by a different one. For example, it

@@ -21,7 +21,7 @@ from gateway.store.state_files import StateFiles
 T = TypeVar("T")
 
 FORMER: Final = "before-restore-"
-"""Prefix of a folder's name. A restore moves the files that it replaces to this folder."""
+"""Prefix of the name of a folder to which a restore moves the files that it replaces."""
 
 
 class NotDone(Exception):

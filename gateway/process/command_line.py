@@ -108,7 +108,7 @@ def parser_of(names: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentPars
 def _operators_errors() -> tuple[type[Exception], ...]:
     """Return the types of errors in plugins and in the configuration.
 
-    The function imports these types, because only a command that fails needs them.
+    They are imported only here, because only a command that fails needs them.
     """
     from gateway.config.findings import ConfigError  # noqa: PLC0415
     from gateway.contract.plugin_candidates import PluginError  # noqa: PLC0415

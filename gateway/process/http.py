@@ -31,8 +31,8 @@ def runner_of(
 ) -> Runner:
     """Return a runner for the application.
 
-    `calls` handles every request. Its first argument is the handler of the requests that are not calls: `calls` passes
-    them on to this handler. By default, `calls` is the method `handle` of the application's `CALL_ROUTES`.
+    The function `calls` handles every request. Its first argument is the handler to which it passes the requests that
+    are not calls. If `calls` is None, the method `handle` of the application's `CALL_ROUTES` is used.
     """
     header_bytes = _header_bytes(config)
     return Runner(

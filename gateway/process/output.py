@@ -82,7 +82,7 @@ def complain(text: str) -> None:
 def _abandon(stream: TextIO) -> None:
     """Connect the stream to the null device.
 
-    Otherwise the interpreter would try to write the rest of the buffer at exit, and report a second error.
+    Otherwise the interpreter would try to write the rest of the buffer at exit, and print an error about this too.
     """
     with suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)

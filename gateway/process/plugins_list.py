@@ -50,9 +50,9 @@ def plugins_list(registry: Registry, config: Config | None = None) -> str:
 
 
 def _flags(flags: Iterable[Plugin]) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each route of each plugin, and one for a plugin without routes.
+    """Yield a table row for each route of each compatibility flag, and one row for a flag without routes.
 
-    Only the first row of a plugin has its name and dialects.
+    Only the first row of a flag has the flag's name and dialects.
     """
     for flag in flags:
         first = (flag.name, ", ".join(flag.dialects))

@@ -37,7 +37,7 @@ class PriceList(NamedTuple):
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments to the parser: the files for `differences`."""
+    """Add to the parser the command's arguments: the price lists to compare."""
     parser.add_argument(
         "files",
         nargs="*",
@@ -61,7 +61,10 @@ def differences(files: Sequence[Path]) -> tuple[str, Differences]:
 
 
 def read(path: Path, name: str = "") -> PriceList:
-    """Return the price list in a file. Raises `NoPrices` if the file has none."""
+    """Return the price list in a file. Raises `NoPrices` if the file is not a price list.
+
+    `name` names the list in messages. If it is "", the path is used.
+    """
     name = name or str(path)
     document = _document(path, name)
     rows = document.get("rows")

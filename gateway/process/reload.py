@@ -59,7 +59,7 @@ class _Ready(NamedTuple):
 
 
 async def _nothing(_loaded: Loaded) -> None:
-    """Do nothing, because there are no workers."""
+    """Do nothing. This is the value of `Reloader.used` in a gateway without workers."""
 
 
 class Shared(Protocol):
@@ -73,7 +73,7 @@ class Shared(Protocol):
         """
 
     def look_soon(self) -> None:
-        """Soon pass on the text that is in use now, because the file was edited."""
+        """Make sure that the text in use is soon passed on to the other gateways, because the file was edited."""
 
 
 @dataclass(slots=True)
@@ -148,9 +148,11 @@ class Reloader:
         of the configuration is possible. A save that has begun is completed even if the caller is cancelled.
 
         Raises the exceptions of `check`, `CannotReplace` if the file is not as expected, and `OSError` if it cannot be
-        written. If an error is found only after the write, restores the old content, and raises `ConfigError` for an
-        invalid text, `NotTaken` if the configuration cannot be put into use, or `Changed` or `StoreFailed` if it cannot
-        be shared with the other gateways.
+        written.
+
+        Some faults are found only after the write. The old content is then restored, and one of these errors is raised:
+        `ConfigError` for an invalid text, `NotTaken` if the configuration cannot be put into use, `Changed` or
+        `StoreFailed` if it cannot be shared with the other gateways.
         """
         await asyncio.shield(self._task(self._save(text.encode(), expected, who, check, self.shared)))
 

@@ -52,7 +52,7 @@ class Person(NamedTuple):
     starts: int
     """Hour of the day in UTC at which the person begins to work."""
     caches: bool = True
-    """Whether the person's agent uses caches."""
+    """Whether the person's agent uses prompt caching."""
     weekends: float = 0.1
     """Number of sessions on a Saturday or Sunday, as a fraction of the sessions on a weekday."""
     quota: str = "weekly:<user>"
@@ -114,7 +114,7 @@ class _Session:
     model: str
     priced: Priced | None
     project: str
-    """The value of the recorded header."""
+    """The value of the header `HEADER` in the calls of the session."""
     starts: float
     turns: int
     is_bad: bool

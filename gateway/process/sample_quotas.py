@@ -43,9 +43,10 @@ class SampleCharges:
     """The charges of the sample calls."""
 
     def __init__(self, quotas: Mapping[str, Quota], by_login: Mapping[str, str]) -> None:
-        """Start with full buckets. `quotas` has the definition for each name of a quota.
+        """Start with full buckets. `quotas` maps the name of each quota to its definition.
 
-        `by_login` has the name of the own quota for each login of a person, or "" for a person without an own quota.
+        `by_login` maps the login of each person to the name of a quota that is the person's own. The name is "" if the
+        person has no such quota.
         """
         self._at = 0.0
         self._by_login = by_login

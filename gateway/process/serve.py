@@ -73,7 +73,7 @@ class Running:
     hurry: asyncio.Event
     """An event that ends the wait for calls in flight. The second SIGTERM or SIGINT sets it."""
     metrics: AsyncExitStack = field(default_factory=AsyncExitStack)
-    """The clean-up of the metrics listener."""
+    """A stack that closes the metrics listener."""
     metrics_bounds: list[Bound] = field(default_factory=list)
     metrics_url: str = ""
     """The URL of the metrics on a separate listener. It is "" if there is no such listener."""
@@ -180,7 +180,9 @@ async def _end(running: Running, runner: web.AppRunner, drain_seconds: float) ->
 
 @contextmanager
 def _starting() -> Iterator[None]:
-    """Raise `CannotStart` with the message of an error in the block, which starts a part of the gateway."""
+    """Replace an error of the `with` block by `CannotStart` with the same message. The block starts a part of the
+    gateway.
+    """
     try:
         yield
     except (CannotListen, CannotStartWorkers, CannotTake, StoreFailed) as error:

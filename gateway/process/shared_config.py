@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 MEMORY: Final = "shared-config.json"
 """The name of the file in the state folder with the number of the last version (`Known`)."""
 REPLACED: Final = "replaced-config.hujson"
-"""The name of the file in the state folder with the last edit that a version of another gateway has replaced."""
+"""The name of a file in the state folder. It has the last edited text that another gateway's version has replaced."""
 LOOK_SECONDS: Final = 15.0
-"""Seconds after which a gateway looks for a new version, even if it was not notified of one."""
+"""Maximum number of seconds between two searches for a new version. A notification leads to an earlier search."""
 AGAIN_SECONDS: Final = 2.0
-"""Seconds after which a gateway tries again, if the database cannot be reached."""
+"""Seconds until the database is asked again, after it could not be reached."""
 
 
 class OwnFile(Protocol):
@@ -67,7 +67,7 @@ class Known(msgspec.Struct, frozen=True):
     """The last version of the shared configuration that this gateway has seen."""
 
     number: int = 0
-    """The number of the version."""
+    """The number of the version in the database."""
     digest: str = ""
     """SHA-256 of the text that the file had when this version was seen. If the file has another text now, it was
     edited.

@@ -35,7 +35,7 @@ Configured = Callable[[], Config]
 
 
 class Accepting(Protocol):
-    """Accepts the connections of a socket."""
+    """A server of one socket, which accepts connections until `close` is called."""
 
     def close(self) -> None:
         """Stop accepting, and close the socket."""
@@ -128,7 +128,7 @@ class Sites:
             await self._sites.pop().stop()
 
     async def resume(self) -> None:
-        """Accept connections again. `pause` need not have finished: it may have been cancelled."""
+        """Accept connections again. This is possible even if `pause` was cancelled before its end."""
         await self.pause()
         if self._served is not None:
             await self.start(*self._served)
@@ -138,7 +138,9 @@ class Sites:
         self.bounds[:] = [bound.owning() if bound.listener.listen in names else bound for bound in self.bounds]
 
     def give_up(self) -> None:
-        """Close this process's sockets. The files of unix sockets stay for the other process."""
+        """Close this process's sockets, but keep the files of unix sockets, because the process that replaces this one
+        uses them.
+        """
         self._has_files = False
         self.close()
 

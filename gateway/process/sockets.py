@@ -28,7 +28,7 @@ class CannotListen(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """An open listening socket, with its listener, endpoint and URL."""
+    """An open listening socket, with its listener, its URL and its endpoint (`access/identity/endpoints.py`)."""
 
     listener: Listener
     socket: socket.socket
@@ -130,8 +130,9 @@ def _bound(listener: Listener, opened: socket.socket, file: tuple[int, int] | No
 
 
 def _endpoint(listener: Listener) -> str:
-    """Return the endpoint name that the listener's socket will have. Raises `OSError` if its host cannot be looked
-    up.
+    """Return the endpoint of the listener's future socket, in the form of `access/identity/endpoints.py`.
+
+    Raises `OSError` if the listener's host cannot be looked up.
     """
     if listener.unix:
         return endpoint(listener.unix)

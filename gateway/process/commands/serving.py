@@ -43,7 +43,10 @@ def prepare_serve(parser: argparse.ArgumentParser) -> None:
 
 
 def _workers(options: argparse.Namespace, loaded: Loaded) -> WorkerOptions | None:
-    """Return the options of the workers, or None for one process. Raises `UsageError` for a wrong number of workers."""
+    """Return the options of the worker processes, or None if `--workers` is 1, so that there are none.
+
+    Raises `UsageError` for a wrong value of `--workers`.
+    """
     try:
         count = count_of(options.workers)
     except ValueError:

@@ -24,7 +24,7 @@ class NoRepair(Exception):
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add to the parser the options that no other command has."""
+    """Add to the parser the options that only `irisgate doctor` has."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration (HuJSON)")
     parser.add_argument("--online", action="store_true", help="connect to each provider, too; no request is sent")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")

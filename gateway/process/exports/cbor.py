@@ -19,7 +19,7 @@ _SIZES: Final = ((24, ">B", 1 << 8), (25, ">H", 1 << 16), (26, ">I", 1 << 32), (
 in the first byte, the format string for `struct`, and the number that the argument must be below.
 """
 _AT_ONCE: Final = 24
-"""Arguments below this number are in the first byte."""
+"""An argument (RFC 8949, 3) below this number is encoded in the first byte of the value."""
 _LONGEST_CACHED: Final = 32
 """Maximum number of characters of a text whose encoding is cached."""
 
@@ -97,7 +97,10 @@ _cached_text: Final = lru_cache(1024)(_text)
 
 
 def _head(major: int, argument: int) -> bytes:
-    """Return the first byte of a value, and its argument: the value of an integer, or the length of anything else."""
+    """Return the head of a value (RFC 8949, 3): the major type, and the argument.
+
+    The argument of an integer is its value. The argument of any other value is its length.
+    """
     if argument < _AT_ONCE:
         return bytes((major << 5 | argument,))
     for code, form, limit in _SIZES:

@@ -20,16 +20,22 @@ from gateway.store.captured import CapturedBodies
 from gateway.store.exports import ROWS_AT_ONCE, ExportStore, Numbered, Position
 
 MAX_BYTES: Final = 32 * 1024 * 1024
-"""Size of the encoded calls, before their compression, after which an object is ended. So memory is bounded."""
+"""An object is complete when its encoded calls, before compression, have this number of bytes. This limits the memory
+of an export.
+"""
 PAUSE_SECONDS: Final = 0.005
-"""Seconds for which the thread pauses after each `ROWS_AT_ONCE` calls, so that the event loop is not slowed down."""
+"""Seconds for which the thread that encodes calls pauses after each `ROWS_AT_ONCE` calls, so that it does not slow down
+the event loop.
+"""
 SETTLE_SECONDS: Final = 2.0
-"""Seconds that an export with bodies waits before it reads them. Bodies are stored a moment after their call."""
+"""Seconds for which an export with bodies waits after it has found the newest call, because the bodies of a call are
+stored a moment after the call.
+"""
 DIGITS: Final = 12
 """Minimum number of digits of a number in an object's name."""
 
 BodiesOf = Callable[[str], CapturedBodies | None]
-"""A function that returns the stored bodies of the call with this id, or None if there are none. It may block."""
+"""A function that takes the id of a call and returns its stored bodies, or None if there are none. It may block."""
 
 
 class ExportFailed(Exception):
@@ -132,7 +138,8 @@ class Export:
     def encode(self, calls: Iterable[Numbered], most_bytes: int | None) -> Batch:
         """Return an object with the first calls of `calls`, or with all of them. Runs in a thread.
 
-        The object is complete when its size has reached `most_bytes`, unless this is None.
+        The object is complete when its size has reached `most_bytes`. If `most_bytes` is None, the object has all
+        calls. Raises `ExportFailed` if `end` was called meanwhile.
         """
         encoder = ENCODERS[self._exporter.format]()
         count = first = last = 0

@@ -18,7 +18,7 @@ from gateway.store.state_files import sync, write_private
 LEFTOVER_SECONDS: Final = 3600
 """Age in seconds after which an incomplete file counts as the leftover of a killed process."""
 _PART: Final = ".part"
-"""Suffix of a file that is being written. Its name begins with a dot."""
+"""Suffix of the name of a file that is being written. Such a name also begins with a dot."""
 
 
 class FolderTarget:
@@ -29,7 +29,8 @@ class FolderTarget:
         self._is_clean = False
 
     async def put(self, name: str, data: bytes, *, again: bool) -> None:
-        """Write a file. With `again`, leave a complete file of this name as it is.
+        """Write a file. If `again` is true and the folder already has a file of this name, that file is complete, and
+        is left as it is.
 
         Raises `ExportFailed` if the file cannot be written.
         """

@@ -1,6 +1,7 @@
 """Parquet as the format of an export: a flat table with a row for each call, for DuckDB, Athena, Spark and others.
 
-- The columns have the names of a record's fields, apart from tokens (`input_tokens`, ...) and money (`cost_usd`, ...).
+- The columns have the names of a record's fields. Only the columns of tokens (`input_tokens`, ...) and money
+  (`cost_usd`, ...) have other names.
 - Money is an exact decimal number of dollars.
 - Lists of objects (`parts`, `tried`) and objects (`direct`) are JSON.
 - pyarrow is imported at the first use, because only this format needs it (the extra `parquet`).
@@ -21,7 +22,7 @@ from gateway.contract.record import Record
 from gateway.store.captured import CapturedBodies
 
 _AT_ONCE: Final = 100
-"""Number of rows that are converted at once. The conversion holds Python's lock, which the event loop needs too."""
+"""Number of rows that are converted at once. The conversion holds the GIL, which the event loop needs too."""
 _ROW_BYTES: Final = 1500
 """Estimate of the memory of a row, in bytes."""
 _NANODOLLAR: Final = Decimal(1).scaleb(-9)

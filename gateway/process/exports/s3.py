@@ -49,7 +49,7 @@ _SHA256: Final = "x-amz-content-sha256"
 _EXISTS: Final = 412
 _NOT_IMPLEMENTED: Final = 501
 _REFUSALS: Final = (400, 401, 403)
-"""Statuses of a refused signature. The clock or the credentials may be the reason."""
+"""Statuses with which S3 refuses a signature. The clock or the credentials may be wrong."""
 _CODE: Final = re.compile(r"<Code>([^<]{1,200})</Code>")
 _MESSAGE: Final = re.compile(r"<Message>([^<]{1,2000})</Message>")
 
@@ -58,7 +58,7 @@ class _Reply(NamedTuple):
     status: int
     date: str
     reason: str
-    """The error code and message of S3. If the bucket is in another region, the reason also names this region."""
+    """The error code and the message of S3. If the bucket is in another region, the text also names this region."""
 
 
 class S3Target:
@@ -77,7 +77,8 @@ class S3Target:
             self._access = AwsAccess(_settings(bucket), self._clock, self._threads, lambda _: None)
 
     async def put(self, name: str, data: bytes, *, again: bool) -> None:
-        """Write an object. With `again`, leave an object of this name as it is.
+        """Write an object. If `again` is true and the bucket already has an object of this name, leave that object as
+        it is.
 
         Raises `ExportFailed` if the object cannot be written.
         """

@@ -2,8 +2,8 @@
 
 - A task looks at the configuration once a second, so a reload takes effect.
 - After a failure, the export is tried again with growing pauses. Calls and readiness are not affected.
-- Of several failures in a row, the first is logged, and each whose reason differs from the one before. The next success
-  is logged too. Metrics show failures and the number of waiting calls.
+- A failure is logged unless the attempt before it failed for the same reason. The first success after failures is
+  logged too. Metrics show failures and the number of waiting calls.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from gateway.store.base import StoreFailed
 LOOK_SECONDS: Final = 1.0
 """Seconds between two checks of the configuration and of the time of the next export."""
 RETRY_SECONDS: Final = (1.0, 5.0, 30.0, 60.0, 300.0)
-"""Seconds before the first and each further attempt after a failure. The last number applies to all later attempts."""
+"""Seconds until the next attempt after one, two, three, ... failures in a row. The last number applies to all further
+failures.
+"""
 
 
 class ExportTask:

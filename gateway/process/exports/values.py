@@ -1,4 +1,4 @@
-"""The exported form of a call: an object in the form of Aperture's export (`ver` 2), and the gateway's own record.
+"""The exported form of a call: an object as in Aperture's exports (`ver` 2), with the gateway's own record added.
 
 As in Aperture's exports, empty members are left out. The names of members are from Aperture's documentation "Export
 usage data to S3", or were seen in exported files. Differences:
@@ -6,7 +6,7 @@ usage data to S3", or were seen in exported files. Differences:
 - `id` is the number of the call in the store, which may be used again after a deletion. The call's id is `capture_id`.
 - `api_type` is the compatibility flag (API format) of the client, such as `openai_chat`.
 - `call` is the record in the form of the gateway's own API, with all of its fields.
-- `path` is only known of direct calls.
+- `path` is known only for direct calls, which are forwarded to a provider unchanged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.store.base import rfc3339
 from gateway.store.captured import CapturedBodies, CapturedBody
 
 VERSION: Final = 2
-"""The version of the form (`ver`)."""
+"""The version of the exported form. It is the value of the member `ver`."""
 _TAG: Final = "tag:"
 """Prefix of the tags of a node. The login of a tagged node is its tags, separated by commas."""
 

@@ -62,8 +62,8 @@ _SOCKET_MODE: Final = 0o600
 class Giver:
     """The running gateway's side of hand-overs.
 
-    A new process may take over only if its first message equals `hello`. After a hand-over, `replaced` is called with
-    the process id of the new process.
+    A new process may take over only if the values in its first message agree with `hello`, this process's own values.
+    After a hand-over, `replaced` is called with the process id of the new process.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ from gateway.upstream.health.ways import fingerprint
 from gateway.upstream.key_pools import PoolState
 
 VERSION: Final = 1
-"""The version of this form. A memory with another version is not read."""
+"""The version of the format of a memory. A memory in another version is not read."""
 
 
 class _Memory(msgspec.Struct, frozen=True, kw_only=True):

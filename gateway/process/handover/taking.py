@@ -199,7 +199,7 @@ class RemoteQuotas:
 
 
 def _reservations(claims: Sequence[Claim], notices: tuple[tuple[str, int], ...]) -> Mapping[Kind, Reservation]:
-    """Return reservations of 0 units. The real amounts are reserved in the process that replaced this one."""
+    """Return reservations of 0 units, because the process that replaced this one has reserved the real amounts."""
     parts: dict[Kind, list[tuple[str, LiveBucket, int]]] = {kind: [] for kind in ORDER}
     for claim in claims:
         for name, rule in ((claim.bucket, claim.rule), *claim.overdraft):

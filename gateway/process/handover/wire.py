@@ -36,9 +36,9 @@ from gateway.money.quotas.transfer import BucketState, Hold
 from gateway.store.base import JournalOffset
 
 PROTOCOL: Final = 1
-"""The version of the messages. A process replaces another one only if both have the same version of the messages."""
+"""The version of the hand-over messages. A process can replace another one only if both have the same version."""
 FILE: Final = "handover.sock"
-"""The name of the unix socket in the state folder."""
+"""The name of the unix socket for hand-overs in the state folder."""
 MAX_BYTES: Final = 256 * 1024 * 1024
 """Maximum length of a message in bytes. The state of 100,000 buckets takes about 20 MB."""
 MAX_DESCRIPTORS: Final = 250
@@ -49,7 +49,10 @@ _CREDENTIALS: Final = struct.Struct("3i")
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
-    """The first message of the new process. The old process declines if its own values are different."""
+    """The first message of the new process, with the values that both processes must have in common.
+
+    The old process declines if its own `protocol`, `schema`, `database` or `sync` is different.
+    """
 
     protocol: int
     schema: int
@@ -57,7 +60,9 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
     database: str
     sync: bool
     lends: bool = False
-    """Whether the new process can lend slices of balances to workers of the old process. Earlier releases cannot."""
+    """Whether the new process can give slices (parts) of quota balances to workers of the old process. Earlier releases
+    cannot, and an old process with workers then declines.
+    """
 
 
 class Declined(msgspec.Struct, frozen=True, tag=True):
@@ -69,7 +74,7 @@ class Sockets(msgspec.Struct, frozen=True, tag=True):
 
     sockets: tuple[tuple[str, tuple[int, int] | None], ...]
     """The sockets as pairs (address, file). The address is the listener's text in the configuration. The file is the
-    device and inode of a unix socket's file. The value is None for TCP.
+    device and inode of a unix socket's file, or None for a TCP socket.
     """
 
 
@@ -94,7 +99,7 @@ class Spool(msgspec.Struct, frozen=True):
 
 
 class OpenSession(msgspec.Struct, frozen=True):
-    """The session of an open call. The store does not have it yet, because a session is stored when a call ends."""
+    """The session of a call in flight. It is not in the store yet, because a session is stored when a call ends."""
 
     identity: str
     id: str
@@ -108,8 +113,9 @@ class State(msgspec.Struct, frozen=True, tag=True):
     limits: tuple[BucketState, ...]
     sessions: tuple[OpenSession, ...]
     memory: msgspec.Raw = msgspec.Raw(b"null")
-    """The memory of the old process about its providers (`memory.py`). A new process that cannot read it starts without
-    it."""
+    """The old process's knowledge of its providers, such as the models that fail (`memory.py`). A new process that
+    cannot read the value starts without it.
+    """
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -143,7 +149,10 @@ class NotReserved(msgspec.Struct, frozen=True, tag=True):
 
 
 class Lend(msgspec.Struct, frozen=True, tag=True):
-    """The requests of a replaced process's worker for slices (parts) of quota balances (`money/quotas/leases.py`)."""
+    """A request for slices (parts) of quota balances. A replaced process sends it for one of its workers.
+
+    `money/quotas/leases.py` describes slices.
+    """
 
     worker: str
     """The name of the worker's spool (the journal of its calls)."""
@@ -153,7 +162,9 @@ class Lend(msgspec.Struct, frozen=True, tag=True):
 class Lent(msgspec.Struct, frozen=True, tag=True):
     answers: tuple[Answer, ...]
     until: float | None = None
-    """The time at which the worker's slices of money end (`lending.Loan.until`)."""
+    """The time until which the worker may spend its slices (parts) of money balances, in seconds of the machine's
+    monotonic clock. It is None if the slices do not end before the worker's own lease (`lending.Loan.until`).
+    """
 
 
 Message = Hello | Declined | Sockets | Commit | State | Ready | Done | Reserve | Reserved | NotReserved | Lend | Lent

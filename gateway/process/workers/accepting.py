@@ -78,7 +78,10 @@ class BalancedServer:
                 return
 
     def _accept_left(self) -> None:
-        """Accept a connection that no other worker has accepted in its turn."""
+        """Accept a connection that the other workers have left waiting.
+
+        If this worker still has at least two connections more than another worker, wait again instead.
+        """
         if self._balance.ahead() > 1:
             self._wait(TURN_SECONDS, self._accept_left)
             return
@@ -90,7 +93,7 @@ class BalancedServer:
         self._listen()
 
     def _accept_one(self) -> bool:
-        """Accept a connection. Return False if none waits, or if there is no room for it."""
+        """Accept a connection. Return False if no connection waits, or if no file descriptor or memory is free."""
         try:
             connection, _ = self._listening.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):

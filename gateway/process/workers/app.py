@@ -49,13 +49,14 @@ if TYPE_CHECKING:
     from gateway.store.base import Store
 
 LEASE_SECONDS: Final = 30.0
-"""Seconds after which a worker may no longer spend its slices of balances, if the keeper does not answer. In this time,
-the worker sends three requests. If the leases of several gateways (`storage.lease_seconds`) are shorter, the worker's
-leases are as short.
+"""Seconds after which a worker may no longer spend its slices (parts) of quota balances, if the keeper does not answer.
+In this time, the worker sends three requests.
+
+If `storage.lease_seconds` is shorter, it is used for the workers too.
 """
 RECALL_SECONDS: Final = (1.0,) * 4
-"""Maximum seconds for which a refused call waits before each further request to the keeper. Meanwhile, other workers
-give back what they do not need. The keeper reports this at once, so the wait is usually shorter.
+"""The waits, in seconds, after which a refused call asks the keeper again. A wait ends early when the keeper reports
+that other workers have given back what they do not need.
 """
 
 

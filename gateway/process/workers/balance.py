@@ -136,9 +136,10 @@ class Balance:
         self._write()
 
     def accepted(self) -> None:
-        """Count an accepted connection until `opened` counts it.
+        """Count a connection that was accepted, and that `opened` does not count yet.
 
-        The caller must call `begun` just before `opened`, so that the connection is not counted twice.
+        When `opened` is about to count the connection, the caller must call `begun`, so that the connection is not
+        counted twice.
         """
         self._beginning += 1
         self._write()

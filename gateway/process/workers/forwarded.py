@@ -33,11 +33,13 @@ from gateway.process.sockets import file_id
 from gateway.telemetry.log import Logger
 
 FILE: Final = "pages.sock"
-"""The name of the keeper's private socket in the state folder."""
+"""The name of the socket in the state folder on which the keeper (the parent process) answers its workers' requests."""
 MAX_BYTES: Final = 4096
 """Maximum size in bytes of the description of a client's connection. The path of a unix socket is its longest part."""
 OPENING_SECONDS: Final = 5.0
-"""Maximum number of seconds until the description of the client's connection has come. A worker sends it at once."""
+"""Maximum number of seconds from the opening of a worker's connection to the description of the client's connection. A
+worker sends the description at once.
+"""
 REMEMBERED: Final = 4096
 """Maximum number of remembered connections of clients. If a connection was forgotten, tailscaled is asked again."""
 BACKLOG: Final = 1024
@@ -62,7 +64,7 @@ class _Client:
 
 
 class _Clients:
-    """The connections of clients with the most recent requests."""
+    """Remembers the clients' connections that were used last, at most `REMEMBERED`."""
 
     def __init__(self) -> None:
         self._by_id: OrderedDict[str, _Client] = OrderedDict()

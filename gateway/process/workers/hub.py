@@ -65,7 +65,7 @@ class Hub:
         self.metrics = MergedMetrics(gateway.metrics.registry)
         self._channels: dict[str, Channel] = {}
         self._ended: set[str] = set()
-        """The spools of ended workers whose records are not applied yet. The lender then learns of their end."""
+        """The spools of ended workers whose slices (parts) of balances have not been taken back yet."""
         self._ready: set[str] = set()
         """The workers that can serve."""
         self.most = 0
@@ -116,7 +116,9 @@ class Hub:
                 self._gateway.bodies.put(_Bodies(bodies))
 
     def _lend_now(self, spool: str, channel: Channel, question: AskBank) -> None:
-        """Answer a worker's requests for slices at once, because all balances are in this process."""
+        """Answer a worker's requests for slices (parts) of quota balances at once, because this process has all
+        balances.
+        """
         try:
             answers = self._gateway.lender.exchange(spool, question.asks).answers
         except NotOpen:
@@ -124,7 +126,7 @@ class Hub:
         channel.send(BankAnswer(question.number, tuple(answers)))
 
     async def _lend(self, spool: str, channel: Channel, question: AskBank) -> None:
-        """Answer a worker's question about quota balances, as soon as the process or database that has them answers."""
+        """Answer a worker's requests for slices (parts) of quota balances that another process or the database has."""
         try:
             loan = await self._gateway.keeper.lend(self._gateway.lender, spool, question.asks)
         except NotOpen:
@@ -147,9 +149,10 @@ class Hub:
         return self._send(spool, Free(bucket))
 
     def _send(self, spool: str, message: Message) -> bool:
-        """Send a message about a bucket to a worker.
+        """Send a message about a bucket to a worker. Do nothing if the worker has just ended.
 
-        Return True if the worker will answer or has just ended. Return False if the message cannot be sent.
+        A worker has just ended until its slices (parts) of balances are taken back. Return False if the worker is
+        unknown or the message cannot be encoded.
         """
         if (channel := self._channels.get(spool)) is None:
             return spool in self._ended

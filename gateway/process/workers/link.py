@@ -32,9 +32,7 @@ from gateway.store.captured import Capture, CapturedBodies
 
 
 class KeeperBank:
-    """The bank that a worker uses. It asks the keeper (the worker's parent process) for parts of quota balances
-    (`slices`).
-
+    """The quota bank of a worker, which asks the keeper (the worker's parent process) for slices (parts) of balances.
 
     Each method that sends a request raises `StoreFailed` if the keeper has ended.
     """

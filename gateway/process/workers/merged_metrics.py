@@ -30,8 +30,9 @@ _EACH: Final[Mapping[str, tuple[str, str, str]]] = {
         "irisgate_worker_resident_memory_bytes", "gauge", "Resident memory in bytes, by process.",
     ),
 }  # fmt: skip
-"""The metrics that are shown for each process. The key is a metric of a process. The value is the name, type and help
-text of the metric that has the label `worker`."""
+"""The metrics that are also shown separately for each process. The key is the name of a metric in one process. The
+value has the name, type and help text of the metric that has the label `worker`.
+"""
 
 
 class MergedMetrics:
@@ -106,9 +107,9 @@ class _Given(Collector):
 
 
 def _each(parts: Mapping[str, Families]) -> list[Family]:
-    """Return the metrics that are shown for each process, with the label `worker`. `parts` has each process's metrics.
+    """Return the metrics that are shown separately for each process (`_EACH`), with the label `worker`.
 
-    The keys of `parts` are the values of the label.
+    `parts` maps each value of this label to the metrics of its process.
     """
     result = []
     for source, (name, kind, text) in _EACH.items():

@@ -55,7 +55,7 @@ class Start(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     sockets: tuple[tuple[str, int], ...]
     """The listening sockets: the address in the configuration, and the inherited descriptor."""
     slots: tuple[int, int]
-    """The descriptor of the memory with the number of connections of each worker, and the number of slots."""
+    """The file descriptor of the memory that all workers share (`balance.Slots`), and the number of slots in it."""
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):
@@ -105,16 +105,19 @@ class AskBank(msgspec.Struct, frozen=True, tag=True):
     number: int
     asks: tuple[Ask, ...]
     is_first: bool = False
-    """Whether the worker registers at the bank, as it does at its start (`Bank.open`)."""
+    """True if the request registers the worker at the quota bank (`Bank.open`), as the first request of a worker does.
+    """
 
 
 class BankAnswer(msgspec.Struct, frozen=True, tag=True):
     number: int
     answers: tuple[Answer, ...]
     fault: str = ""
-    """The reason why there are no answers, or ""."""
+    """The reason why the keeper cannot give answers, or "" if it has given them."""
     until: float | None = None
-    """The time at which the worker's slices of money end (`lending.Loan.until`)."""
+    """The time until which the worker may spend its slices (parts) of money balances, in seconds of the machine's
+    monotonic clock. It is None if the slices do not end before the worker's own lease (`lending.Loan.until`).
+    """
 
 
 class AskSession(msgspec.Struct, frozen=True, tag=True):
@@ -129,16 +132,16 @@ class SessionId(msgspec.Struct, frozen=True, tag=True):
 
 
 class Recall(msgspec.Struct, frozen=True, tag=True):
-    """The keeper's message to a worker: give back what no call needs of your part of a bucket's balance.
+    """The keeper's message to a worker: give back what your calls do not need of your part of a bucket's balance.
 
-    The worker sends `AskBank` even if it can give nothing back. The keeper is the worker's parent process.
+    The worker answers with `AskBank`, even if it can give nothing back. The keeper is the worker's parent process.
     """
 
     bucket: Bucket
 
 
 class Free(msgspec.Struct, frozen=True, tag=True):
-    """The message to a worker that a bucket may again have enough for calls that were refused.
+    """The keeper's message to a worker: a bucket may have enough again for calls that were refused.
 
     The bucket was refilled, or other workers gave parts of its balance back.
     """
@@ -168,11 +171,11 @@ class Ended(msgspec.Struct, frozen=True, tag=True):
     """The last message of a worker, unless the worker crashes or is killed."""
 
     metrics: str
-    """The worker's metrics, as the answer to the question `states.METRICS`."""
+    """The last metrics of the worker, in the form of `states.metrics_of`."""
 
 
 class Leave(msgspec.Struct, frozen=True, tag=True):
-    """The message to a worker that another gateway has taken over. The worker ends when no client is connected."""
+    """The message to a worker to end when no client is connected, because another gateway has taken over."""
 
 
 class Drain(msgspec.Struct, frozen=True, tag=True):
@@ -278,7 +281,7 @@ class Channel:
         self._writer.close()
 
     async def sent(self) -> None:
-        """Close the connection when everything is sent, at the latest after `SENT_SECONDS`."""
+        """Close the connection. Wait until everything is sent, but at most `SENT_SECONDS`."""
         self.close()
         with suppress(OSError):
             async with asyncio.timeout(SENT_SECONDS):

@@ -75,7 +75,7 @@ _RULES: Final[Mapping[str, Rule]] = {
     "process_start_time_seconds": "keeper",
     "process_virtual_memory_bytes": "sum",
 }
-"""The rule of each gauge, and of the counters that are not added up."""
+"""The rule of each metric that is not simply added up: all gauges, and a few counters."""
 _COUNTING: Final = frozenset({"counter", "histogram", "summary"})
 _JOINED: Final[Mapping[Rule, Callable[[float, float], float]]] = {"max": max, "min": min, "worst": max}
 
@@ -97,7 +97,7 @@ def families(collector: Collector) -> list[Family]:
 
 
 def counts(given: Families) -> list[Family]:
-    """Return only those metrics that are added up over all processes, even processes that have ended."""
+    """Return the counters, histograms and summaries whose values stay in the sums after their process has ended."""
     return [family for family in given if _rule(family) == "sum" and family.kind in _COUNTING]
 
 
@@ -124,7 +124,7 @@ def merged(keeper: Families, workers: Sequence[Families], ended: Families = ()) 
 
 
 def as_metrics(given: Families) -> Iterable[Metric]:
-    """Return the metrics for the functions of prometheus_client that write them."""
+    """Yield each family as a `Metric` of prometheus_client."""
     for family in given:
         metric = Metric(family.name, family.text, family.kind)
         for name, labels, value in family.samples:
@@ -145,7 +145,7 @@ def _by_name(parts: Iterable[Families]) -> dict[str, list[Family]]:
 
 
 def _joined(of_one: Sequence[Family]) -> Family:
-    """Join the families of several processes, which all have the same name."""
+    """Return one family with the joined values of several processes. All given families have the same name."""
     first = of_one[0]
     if len(of_one) == 1:
         return first
@@ -165,9 +165,10 @@ def _joined(of_one: Sequence[Family]) -> Family:
 
 
 def _worst(values: Mapping[Key, float]) -> dict[Key, float]:
-    """Return the value of each series: 1 if the series has the worst state of its thing, and otherwise 0.
+    """Return 1 for the worst reported state, and 0 for the other states, among series that differ only in the label
+    `state`.
 
-    A thing is what the labels other than `state` name, such as a model at a provider.
+    For example, the series of one model at one provider differ only in this label.
     """
     worst: dict[Labels, State] = {}
     for (_, labels), value in values.items():

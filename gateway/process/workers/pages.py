@@ -32,7 +32,9 @@ from gateway.web.http2.replies import BadReply, ReplyHead, ReplyParser
 READ_BYTES: Final = 64 * 1024
 """Number of bytes that are read at once from the keeper."""
 RETRY_SECONDS: Final = 2
-"""Seconds in `Retry-After` while the keeper does not answer. A new gateway has started after this time."""
+"""Seconds in the header `Retry-After` of a reply while the keeper does not answer. If the keeper has ended, a new
+gateway starts within this time.
+"""
 _OF_CONNECTION: Final = frozenset({
     b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
 })  # fmt: skip

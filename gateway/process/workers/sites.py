@@ -108,10 +108,10 @@ class WorkerSites(Sites):
 
 
 def count_of(text: str) -> int:
-    """Return the number of workers that `--workers` names. `auto` is the number of processors that this process may
+    """Return the number of workers for a value of `--workers`. `auto` is the number of processors that this process may
     use.
 
-    Raises `ValueError` for any other text that is no positive number.
+    Raises `ValueError` if the value is neither `auto` nor a positive number.
     """
     count = len(os.sched_getaffinity(0)) if text == "auto" else int(text)
     if count < 1:

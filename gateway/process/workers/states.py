@@ -51,7 +51,7 @@ _METRICS: Final = msgspec.json.Decoder(WorkerMetrics)
 
 
 def families_of(text: str) -> list[Family]:
-    """Return the metrics in the text of `metrics_of`."""
+    """Return the metrics of a worker from the JSON text that `metrics_of` has made."""
     return _METRICS.decode(text).families
 
 
@@ -138,7 +138,8 @@ def _clean(text: str) -> str:
 
 
 class WorkerStates:
-    """The state of all workers as the keeper (the parent process) knows it (`call/context.py`, `Workers`).
+    """The state of all workers as the keeper (the parent process) knows it. It implements the protocol
+    `context.Workers`.
 
     `health` receives what the workers report about the health of models at providers.
     """

@@ -42,7 +42,7 @@ from gateway.process.workers.messages import (
 from gateway.process.workers.states import families_of
 
 LONG_LIFE_SECONDS: Final = 10.0
-"""Seconds after which a worker that ends does not count as a failed start."""
+"""A worker that ends earlier than this number of seconds after its start counts as a failed start."""
 AGAIN_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before the next worker of a slot is started, after 1, 2, 3, ... failed starts in a row. The last number
 applies to all later failures.
@@ -205,7 +205,9 @@ class Workers:
                 await self._gateway.spools.applied()
 
     async def _keep(self, worker: _Worker) -> None:
-        """Answer a worker until it has ended, and then replace it. Repeat this until the gateway ends."""
+        """Handle the messages of a worker until it has ended, and then start another one. Repeat this until the gateway
+        ends.
+        """
         slot, failures = worker.slot, 0
         await self._serve(worker)
         while True:

@@ -26,10 +26,10 @@ def is_on(provider: Provider, *, has_marks: bool) -> bool:
 
 
 def is_priced(price: Priced | None, lifetime: CacheLifetime) -> bool:
-    """Return whether the cost of a call is still known if cache marks are added to its request.
+    """Return whether the cost of a call stays known if cache marks are added to its request.
 
-    The cost is not known if the model has a price for input, but none for writing or reading a cache entry of this
-    lifetime.
+    The cost becomes unknown if the model has a price for input, but no price for writing or reading a cache entry of
+    this lifetime.
     """
     if price is None or price.unit("input") is None:
         return True

@@ -24,7 +24,7 @@ Others = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class _Target(msgspec.Struct, frozen=True):
-    """The API to which the requests of a route belong."""
+    """A route of an API, with the plugin and the server that handle its requests."""
 
     flag: Plugin
     route: Route
@@ -43,7 +43,7 @@ class CallRoutes(msgspec.Struct, frozen=True):
     _all: dict[web.AbstractRoute, _Target] = msgspec.field(default_factory=dict)
 
     def add(self, flag: Plugin, route: Route, server: Server | None = None) -> None:
-        """Add a route of an API. A request for the path of the route with another method then gets a 405.
+        """Add a route of an API. A request for the route's path with a method that has no route gets a 405.
 
         `server` serves the requests of the route. If it is None, `CallRoutes.server` serves them.
         """

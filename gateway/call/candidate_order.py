@@ -11,8 +11,8 @@
   the first one works again.
 - The other offers are tried after the first one, in their given order.
 
-Models that are known to fail (`upstream/health/`) are left out later. Sessions are remembered in memory, up to a
-maximum. A process that replaces this one takes them over. No I/O is done here.
+The order includes models that are known to fail (`upstream/health/`). `middleware/attempt.py` skips them. Sessions are
+remembered in memory, up to a maximum. A process that replaces this one takes them over. No I/O is done here.
 """
 
 from __future__ import annotations

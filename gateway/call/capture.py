@@ -62,7 +62,7 @@ class Capture:
         self._size += len(data)
 
     def redacted(self) -> CapturedBodies:
-        """Return the copies for the store, without secrets in their headers.
+        """Return the copied request and reply for the store, with secrets in their headers replaced.
 
         This is called after the call has ended.
         """

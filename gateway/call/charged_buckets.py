@@ -19,9 +19,7 @@ from gateway.money.quotas.settlements import BucketChain
 from gateway.upstream.catalog import Offer
 
 BucketRules = Mapping[BucketChain, Sequence[Rule]]
-"""The chains of buckets to which a call is charged. The value of a chain has a rule (capacity and refill) for each of
-its buckets.
-"""
+"""Maps each chain of buckets to which a call is charged to the rules (capacity and refill) of the chain's buckets."""
 
 
 class OfferBuckets(msgspec.Struct, frozen=True):
@@ -57,7 +55,8 @@ class ChargedBuckets:
     def put(self, offer: str, defined: Mapping[str, Rule], buckets: OfferBuckets) -> None:
         """Cache the buckets to which calls to an offer (model of a provider) are charged.
 
-        If `defined`, the rules of all quotas, is another object than before, the cache is emptied first.
+        `defined` has the rules of all quotas. If it is not the same object as in the last call of `put`, the cache is
+        emptied first.
         """
         rules, kept = self._kept
         if rules is not defined:

@@ -9,7 +9,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class CleanUp:
-    """Functions that `aclose` calls, the last one first.
+    """A list of functions. The method `aclose` calls them in reverse order.
 
     This class replaces `contextlib.AsyncExitStack`, which takes more time. Every call has such an object.
     """
@@ -29,8 +29,8 @@ class CleanUp:
         self._functions.append((function, args, True))
 
     async def aclose(self) -> None:
-        """Call the functions. If some of them raise exceptions, the others are called too, and the last exception is
-        raised.
+        """Call the functions in reverse order. If a function raises an exception, the remaining functions are still
+        called. The last exception is raised.
         """
         while self._functions:
             function, args, is_awaited = self._functions.pop()

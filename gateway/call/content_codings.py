@@ -63,7 +63,7 @@ def names(values: Iterable[str]) -> list[str]:
 
 
 class Decoding:
-    """Decodes a body in slices. Between two slices, the caller can reserve memory for the next slice.
+    """Decodes a body piece by piece. Between two pieces, the caller can reserve memory for the next one.
 
     An empty body stays empty, whatever codings the request names.
     """

@@ -87,8 +87,10 @@ class ConfigReloader(Protocol):
     async def save(self, text: str, expected: bytes, who: Who, check: Callable[[], object] = ...) -> None:
         """Replace the content of the file by `text`, and use the new configuration.
 
-        This is done only if the present content is `expected`. Raises `CannotReplace`, `OSError`, `ConfigError`,
-        `NotTaken`, `StoreFailed` and the exceptions of `check`; see `Reloader.save`.
+        - Raises the exceptions of `check`, which is called before the file is written.
+        - Raises `CannotReplace` if the present content is not `expected`, and `OSError` if the file cannot be written.
+        - Raises `ConfigError` if `text` is invalid, and `NotTaken` if the configuration cannot be put into use.
+        - Raises `StoreFailed`, or `Changed` (a `CannotReplace`), if the text cannot be shared with the other gateways.
         """
 
 

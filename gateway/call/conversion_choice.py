@@ -40,7 +40,9 @@ class Conversions(msgspec.Struct, frozen=True):
     registry: Registry
 
     def best(self, asked: Asked, offer: Offer) -> Candidate | None:
-        """Return the candidate with the conversion that loses least, or None if there is no conversion."""
+        """Return `offer` with its best conversion, the one with the least loss. Return None if no conversion is
+        possible.
+        """
         flags = [flag for name in offer.provider.flags if (flag := self.registry.flags.get(name)) is not None]
         conversions = [conversion for flag in flags if (conversion := self._conversion(asked, offer, flag))]
         if not conversions and flags and asked.operation == COUNT_TOKENS:
@@ -48,11 +50,11 @@ class Conversions(msgspec.Struct, frozen=True):
         return min(conversions, key=lambda conversion: _losses(asked, conversion), default=None)
 
     def missing(self, asked: Asked, offer: Offer) -> Refused:
-        """Return the refusal of a request that the provider cannot serve.
+        """Return the refusal of a request for which no conversion to the provider's API is possible.
 
         The message names a compatibility flag that an administrator could enable. The gateway does not know whether the
-        provider really has the API of this flag. If several flags would help, the message names the one that is most
-        similar to an enabled flag (by the beginning of the name).
+        provider really has the API of this flag. If several flags would help, the message names the flag whose name has
+        the longest common prefix with the name of an enabled flag.
         """
         enabled = offer.provider.flags
         opening = [

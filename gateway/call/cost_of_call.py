@@ -72,13 +72,14 @@ def total_cost(call: Call, last: Cost) -> Cost:
 
 
 def cost_of_attempt(call: Call, attempt: Attempt, facts: Facts, *, complete: bool) -> Cost:
-    """Return the cost of an attempt. `facts` were read from its reply.
+    """Return the cost of an attempt. `facts` were read from its reply. `complete` is true if the outcome of the call is
+    `ok`.
 
     - The cost is 0 if no model was reached.
     - If the reply reports no usage, the usage is estimated.
     - If the reply broke off, the reported usage is only a lower bound, so the cost is marked as estimated.
-    - A reply broke off if it has no stop reason, and neither `complete` nor `attempt.whole` is true. A stream with
-      output also counts as broken off if it reports input tokens but no output tokens.
+    - The reply counts as complete if it has a stop reason, or if `complete` or `attempt.whole` is true. Otherwise it
+      broke off. A stream with output also counts as broken off if it reports input tokens but no output tokens.
     """
     if not attempt.sent or attempt.request.operation in UNBILLED_OPERATIONS:
         return NOTHING
@@ -165,11 +166,12 @@ def _price_of(call: Call, attempt: Attempt, part: Part) -> tuple[Priced | None, 
 
 
 def price_of_part(prices: Prices, provider: Provider, model: str, part: Part) -> tuple[Priced | None, bool]:
-    """Return the prices for a part of a call, and whether these prices are a guess.
+    """Return the prices for a part of a call, and whether these prices are a guess. `model` is the called model.
 
-    `model` is the called model. If the provider used another model for the part, the prices are those of the used
-    model. If the used model has no known prices and the part is the reply itself, the prices are those of `model`. In
-    that case the prices are a guess, unless the two names resemble each other.
+    - The prices are those of the model that the provider names for the part (`part.model`), or those of `model` if it
+      names none.
+    - If the prices of `part.model` are unknown and the part is the reply itself, the prices of `model` are used. They
+      are a guess, unless the names of the two models resemble each other.
     """
     own = prices.of(provider, model)
     if part.model in {"", model}:

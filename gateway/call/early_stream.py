@@ -19,9 +19,9 @@ from aiohttp import web
 from gateway.contract.errors import GatewayError
 
 HEADLESS: Final = 3
-"""Factor by which the delay of the early head is longer before the provider has sent its own response headers.
+"""Factor for the delay of the early head while the provider has not sent its own response headers.
 
-The delay is then 45 seconds instead of 15. Load balancers close a silent connection after 60 seconds.
+With this factor, the delay is 45 seconds instead of 15. Load balancers close a silent connection after 60 seconds.
 """
 
 Opening = Callable[[], tuple[web.StreamResponse, bytes]]

@@ -58,10 +58,10 @@ def _in_array(flag: Plugin, request: ClientRequest, error: GatewayError, report:
 
 
 def result_of(error: GatewayError, report: Report, otherwise: T, hook: Callable[..., T], *args: Any) -> T:
-    """Call a plugin's hook that makes a part of an error reply. `error` is the error that the client gets.
+    """Call a plugin's hook that makes a part of an error reply, and return its result.
 
-    Return the result of the hook, or `otherwise` if the hook fails. A failure of the hook is reported, unless it has
-    the same problem as `error`. A failure with the same problem has been reported before.
+    If the hook fails, report the failure and return `otherwise`. `error` is the error that the client gets. A failure
+    with the same problem as `error` is not reported, because it has been reported before.
     """
     try:
         return hook(*args)

@@ -24,7 +24,9 @@ from gateway.contract.messages import Event
 _NONE: Final = object()
 """A value that no plugin returns."""
 _MAX_UNLIKE: Final = 8
-"""Maximum number of successive events with different bytes around the text. After that, the bytes are not compared."""
+"""Maximum number of successive events in which the bytes around the text differ from those of the event before. After
+that, the bytes are not compared until the next block of text begins.
+"""
 
 
 class EventTexts:

@@ -34,9 +34,15 @@ from gateway.contract.errors import (
 SERVER_ERRORS: Final = 500
 """The lowest status for failures of a provider. Most lower statuses blame the client."""
 _STATUSES: Final = frozenset({402, 408, 409, 424, 425, 429})
-"""Statuses below `SERVER_ERRORS` that do not blame the client: no money on the account (402), a time limit (408), a
-conflict with another request (409), a failed model (424, Amazon Bedrock), a request that came too early (425), too many
-requests (429)."""
+"""Statuses below `SERVER_ERRORS` that do not blame the client.
+
+- 402: the account has no money.
+- 408: a time limit is exceeded.
+- 409: the request conflicts with another request.
+- 424: the model has failed (Amazon Bedrock).
+- 425: the request came too early.
+- 429: there are too many requests.
+"""
 _KEY_STATUSES: Final = frozenset({401, 403})
 """Statuses with which a provider refuses a key, or access to a model with this key."""
 NO_MEMORY: Final = "buffer_bytes"
@@ -61,11 +67,12 @@ class Health(Protocol):
         """
 
     def ended(self, provider_id: str, model: str, *, failed: bool, seconds: float | None) -> None:
-        """Record how an attempt ended, as a success or as a failure of its provider.
+        """Record how an attempt ended: as a success, or as a failure of its provider (`failed`).
 
-        The gateway calls this for each attempt that was sent, and for each attempt whose provider could not be reached.
-        If a stream fails after its first event, the gateway calls this a second time. This is not called if the attempt
-        was cancelled or throttled, or if the gateway itself failed.
+        - The gateway calls this for each attempt that was sent, and for each attempt whose provider could not be
+          reached.
+        - If a stream fails after its first event, the gateway calls this a second time.
+        - The gateway does not call this if the attempt was cancelled or throttled, or if the gateway itself failed.
 
         `seconds` is the duration until the first event of a stream, the end of another reply, or the failure. It is
         None if the provider refused the request because of the caller's mistake.

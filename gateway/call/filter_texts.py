@@ -87,7 +87,10 @@ class Texts:
         return piece
 
     def _fed_slowly(self, block: Block, piece: str, runs: Sequence[_Run], *, last: bool, is_json: bool) -> Work[str]:
-        """Do the work of `feed` if the first filter of `runs` must be awaited, or the text is large or JSON."""
+        """Give a piece of text to the filters `runs`, and return the text for the client.
+
+        `feed` calls this if the first of these filters must be awaited, or if the text is large or JSON.
+        """
         run = runs[0]
         try:
             if len(piece) >= LARGE_TEXT:

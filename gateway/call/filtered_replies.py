@@ -135,9 +135,9 @@ class FilteredStream(Stage):
     def _begun(self, event: Event) -> _Begun | None:
         """Find the texts of an event. In the usual case, give the text to the filters at once.
 
-        The usual case is an event with one text that continues an open block. For any other event with texts,
-        `_filtered` calls the filters later. Return None if the event can be passed on unchanged, as most events can.
-        Raises `GatewayError` if a filter blocks the call or fails.
+        Usually an event has only one text, which continues a block of text that has already begun. The texts of any
+        other event are given to the filters later, by `_filtered`. Return None if the event can be passed on unchanged,
+        as most events can. Raises `GatewayError` if a filter blocks the call or fails.
         """
         events = self._events
         found = events.next(event)
@@ -174,8 +174,8 @@ class FilteredStream(Stage):
     def _filtered(self, batch: Batch, count: int, begun: _Begun | None) -> Work[None]:
         """Filter the texts of a batch, and put the resulting batches into `_made`.
 
-        The first `count` events of the batch are already filtered, and no filter changed them. `begun` is the work on
-        the next event, if it has begun.
+        The first `count` events of the batch have been filtered already, without a change. `begun` is the result of
+        `_begun` for the event after them, or None if `_begun` was not called for it.
         """
         fault = batch.fault
         try:
@@ -209,7 +209,9 @@ class FilteredStream(Stage):
         self._made = yield from self._ready((), fault, costly=False)
 
     def _found_elsewhere(self, event: Event) -> Work[Sequence[Item]]:
-        """Do the work of `EventTexts.all` in a worker process, because reading the event takes long."""
+        """Return the items of an event (texts with their places). A worker process finds them, because reading the
+        event takes long.
+        """
         if not event.payload or event.raw == b"":
             return ()
         try:
@@ -223,11 +225,11 @@ class FilteredStream(Stage):
     def _taken(
         self, event: Event, items: Sequence[Item], begun: str | Work[str] | None, *, costly: bool
     ) -> Work[WaitingEvent | None]:
-        """Give the texts of an event (`items`) to the filters.
+        """Give the texts of an event (`items`) to the filters. Return the event with its new texts, or None if the
+        event can be passed on at once and unchanged.
 
-        Return the event with its new texts. Return None if the event can be passed on at once and unchanged. If the
-        filters have already got the text of the last item, `begun` is the result of `Texts.feed` for this text. If not,
-        `begun` is None. `costly` is true if reading the event takes long (`Batch.costly`).
+        If the filters have already got the last text, `begun` is the result of `Texts.feed` for it. Otherwise `begun`
+        is None. `costly` is true if reading the event takes long (`Batch.costly`).
         """
         self._events.forget()
         last = len(items) - 1
@@ -298,7 +300,7 @@ class FilteredStream(Stage):
                     block.sent.append(rest)
 
     def _finish(self) -> Work[GatewayError | None]:
-        """End all open blocks. Return the error if a filter fails, otherwise None."""
+        """End all blocks of text that are still open. Return the error if a filter fails, and None otherwise."""
         try:
             yield from self._end(self._open.pop(()))
         except GatewayError as fault:
@@ -331,10 +333,10 @@ class FilteredStream(Stage):
         return Event(kind, (yield partial(changed_payload, *work)))
 
     def _ready(self, events: Sequence[Event], fault: GatewayError | None, *, costly: bool) -> Work[list[Batch]]:
-        """Return batches of `events`, followed by the queued events that no longer have to wait.
+        """Return batches with `events`, followed by the queued events that no longer have to wait.
 
-        An error is put in the last batch. After an error, the other queued events are never sent, because no filter has
-        released their text. `costly` is true if reading `events` takes long (`Batch.costly`).
+        The last batch has the error, if there is one. After an error, the events that still have to wait are never
+        sent, because filters hold back their text. `costly` is true if reading `events` takes long (`Batch.costly`).
         """
         batches: list[Batch] = []
         ready = [*events]

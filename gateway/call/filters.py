@@ -36,10 +36,10 @@ THREAD_SECONDS: Final = 60.0
 CLOSE_SECONDS: Final = 5.0
 """Maximum number of seconds for which a stopping process waits for the methods `done` of filters."""
 CANCEL_SECONDS: Final = 1.0
-"""Seconds that a stopping process waits for cancelled `done` methods of filters to end.
+"""Maximum number of seconds that a stopping process waits for a cancelled method `done` of a filter to end.
 
-The process has cancelled those that ran longer than `CLOSE_SECONDS`. Only a method that ignores its cancellation takes
-all of this time.
+The process cancels a method `done` that still runs after `CLOSE_SECONDS`. Only a method that ignores its cancellation
+takes all of this time.
 """
 
 

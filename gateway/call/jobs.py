@@ -34,10 +34,10 @@ _UNKNOWN_THERE = frozenset({400, 403, 404})
 
 
 async def job_providers(call: Call, following: Next) -> Response:
-    """Set a candidate of the call (a provider to ask) for each provider that may know the job, and run the next step.
+    """Set the candidates of the call: the providers that may know the job. Then run the next step.
 
-    Raises `Refused` if the caller may use no such provider. For a request for a list, raises `Refused` if the caller is
-    no admin, or if several providers have a list.
+    Raises `Refused` if the caller may use no such provider. A request for a list of jobs is also refused if the caller
+    is no admin, or if several providers have a list.
     """
     access = call.access
     if access.role is None:
@@ -79,7 +79,7 @@ class AskForJob(msgspec.Struct, frozen=True):
     """Asks one provider after the other for a job. This is the last step of the call's chain."""
 
     attempts: Next
-    """The step that calls the only candidate of the call."""
+    """The step that sends the request to the call's only candidate."""
 
     async def __call__(self, call: Call) -> Response:
         """Return the reply of the provider that knows the job.
@@ -121,9 +121,10 @@ class AskForJob(msgspec.Struct, frozen=True):
 def _error_of_all(call: Call, errors: Sequence[Refused | UpstreamFailed]) -> Refused | UpstreamFailed:
     """Return the error for the caller if no provider has shown the job.
 
-    If a provider that may have the job has failed, its error is returned. Otherwise, the first error of a provider is
-    returned, or else the first refusal. For callers who are not admins, `_NO_JOB` replaces an error that says "not
-    found". So they cannot tell an unknown job from a job whose model is not granted to them.
+    - If a provider that may have the job has failed, the result is the first error of such a provider.
+    - Otherwise, the result is the first error of any provider, or the first refusal if there is no such error.
+    - For callers who are not admins, `_NO_JOB` replaces an error that says "not found". So they cannot tell an unknown
+      job from a job whose model is not granted to them.
     """
     failed = [error for error in errors if isinstance(error, UpstreamFailed)]
     broken = [error for error in failed if error.status not in _UNKNOWN_THERE]

@@ -160,7 +160,7 @@ def _patterns(secret: str) -> list[re.Pattern[bytes]]:
 
 
 def any_form(character: str) -> bytes:
-    """Return a pattern for a character, plain or escaped as in JSON and as in a URL."""
+    """Return a pattern that matches a character in any of its forms: plain, escaped as in JSON, or percent-encoded."""
     return b"(?:%b)" % b"|".join([re.escape(_utf8(character)), *_escapes(character), *_SHORT.get(character, ())])
 
 

@@ -10,9 +10,10 @@ from typing import Final
 from gateway.contract.flag import COUNT_TOKENS, LIST_JOBS, READ_JOB, START_JOB, STOP_JOB
 
 DIRECT: Final = "direct"
-"""A request below `/direct` whose meaning is not known."""
+"""The operation of a request below `/direct` whose meaning is not known."""
 READ: Final = "read"
-"""A request below `/direct` that only reads (GET). No model works for it, so providers bill nothing."""
+"""The operation of a request below `/direct` that only reads (GET). No model works for it, so providers bill nothing.
+"""
 UNBILLED_OPERATIONS: Final = frozenset({COUNT_TOKENS, READ, READ_JOB, STOP_JOB, LIST_JOBS})
 """Operations that cost no money. They do not count towards rate limits of tokens."""
 UNKNOWN_COST: Final = frozenset({DIRECT, START_JOB})

@@ -26,7 +26,9 @@ class Peeked:
         self._first: Batch | None = None
 
     async def failure(self) -> GatewayError | None:
-        """Wait for the first batch. Return the error if the stream failed before any event, or None otherwise."""
+        """Wait for the first batch of events. Return the error if the stream failed before any event, and None
+        otherwise.
+        """
         try:
             first = self._first = await anext(self._staged.batches, None)
         except GatewayError as error:

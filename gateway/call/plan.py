@@ -36,9 +36,11 @@ class Plan:
     candidates: Sequence[Candidate]
     """The offers that can serve the client's format, in the order of `offers`, each with its conversion."""
     headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
-    """The headers that the gateway adds to every request for an offer, with names in lower case, by the offer's name.
+    """Maps the name of each offer to the headers that the gateway adds to every request for this offer. The headers'
+    names are in lower case.
 
-    They come from the caller's grants and from the provider's configuration, which takes precedence."""
+    The headers come from the caller's grants and from the provider's configuration, which takes precedence.
+    """
     buckets: ChargedBuckets = field(default_factory=ChargedBuckets)
 
     def candidates_of(self, offers: Sequence[Offer]) -> Sequence[Candidate]:
@@ -84,16 +86,15 @@ def added_headers(access: Access, offer: Offer) -> Mapping[str, str]:
 
 
 class NotGranted(Exception):
-    """The exception if the caller may use no model of this name. It is the same for an unknown model and for a model
-    that is not granted.
-    """
+    """The exception for a model name that the caller may not use. It does not tell whether the model exists."""
 
 
 def not_granted(catalog: Catalog, access: Access, name: str) -> Refused:
-    """Return the refusal after `NotGranted`, with similar names among the models that the caller may use.
+    """Return the error for a caller who may not use a model of this name. The message suggests similar names of models
+    that the caller may use.
 
-    The message is the same for an unknown model and for a model that is not granted. With thousands of models this
-    takes milliseconds, so a thread should do it.
+    The message does not tell whether the model exists. The search for similar names takes milliseconds if there are
+    thousands of models, so it should run in a thread.
     """
     near = catalog.near(name, access)
     hint = f"; did you mean {', '.join(near)}?" if near else ""

@@ -1,6 +1,6 @@
-"""The event that tells the log and observers that a quota is nearly used up.
+"""Reports to the log and to observers that a bucket of a quota is nearly used up.
 
-`gateway.money.quotas` decides when to report a bucket. The same bucket is reported again only after a refill.
+`gateway.money.quotas` decides when a bucket is reported. The same bucket is reported again only after a refill.
 """
 
 from __future__ import annotations

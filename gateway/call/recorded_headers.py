@@ -22,15 +22,15 @@ from gateway.contract.small_cache import small_cache
 _NONE: Final[Mapping[str, str]] = {}
 """The recorded headers of most calls: none. It is a plain `dict`, because the journal can encode no other mapping."""
 _NAME: Final = "value"
-"""A stand-in for the header's name when a value is searched for secrets.
+"""A header name that suggests no secret.
 
-It suggests no secret, so only the value itself decides. The configuration refuses to record headers whose real names
-suggest a secret.
+A value is searched for secrets under this name, so that only the value decides. The real name is not needed, because
+the configuration refuses to record headers whose names suggest a secret.
 """
 
 
 def of_request(headers: CIMultiDictProxy[str], runtime: Runtime, identity: Identity | None) -> Mapping[str, str]:
-    """Return the recorded headers of a request: a value for each name in lower case."""
+    """Return the headers of a request that are recorded. The names are in lower case. Each name has one value."""
     names = runtime.config.filterable_headers
     if not names or identity is None or runtime.grants.access(identity).role is None:
         return _NONE
@@ -38,10 +38,10 @@ def of_request(headers: CIMultiDictProxy[str], runtime: Runtime, identity: Ident
 
 
 def with_reply(recorded: Mapping[str, str], names: Iterable[str], reply: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the recorded headers of a call.
+    """Return the recorded headers of a call: the headers `recorded` of its request, and those that only the reply has.
 
-    `recorded` are those of the request, `names` the names of all recorded headers, and `reply` the headers of the
-    provider's reply, with names in lower case.
+    `names` contains the names of all headers to record. `reply` has the headers of the provider's reply, with names in
+    lower case.
     """
     added = {name: _recorded(reply[name]) for name in names if name in reply and name not in recorded}
     return {**recorded, **added} if added else recorded

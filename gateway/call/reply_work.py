@@ -109,7 +109,10 @@ class WholeReader(msgspec.Struct, frozen=True):
         return Reading(body, meter, decoded=decoded, delivered=len(body), is_whole=True)
 
     def _unwanted_stream(self, meter: Meter, body: bytes) -> Reading:
-        """Give the events of a stream to the meter (usage reader), although the request asked for no stream."""
+        """Read a reply that is a stream although the request asked for none, and return the result with an error.
+
+        The events are given to the meter (usage reader), so that the call is charged nevertheless.
+        """
         decoder, feed = self._decoder(), self.hooks["meter.feed"]
         before = self.hooks["decoder.feed"].each(decoder.feed, body)
         delivered: int | None = None
@@ -145,8 +148,8 @@ def decode(
 ) -> tuple[FrameDecoder, EventRedaction, list[Event], GatewayError | None]:
     """Decode one frame. Return `decoder` and `redacted` in their new states, the events, and the error after them.
 
-    `_redaction` is an object inside `redacted`. It is also passed as an argument of its own, so that a worker process
-    does not send it back with the result (`upstream/process_pool.py`).
+    `_redaction` is an object inside `redacted`. A worker process does not send back an object that is also an argument
+    (`upstream/process_pool.py`). Therefore `_redaction` is passed as an argument too.
     """
     events: list[Event] = []
     fault = None
@@ -214,7 +217,7 @@ def encode(
 
 
 PART_EVENTS: Final = 256
-"""Number of translated events that are unpickled together. Unpickling blocks the event loop."""
+"""Maximum number of translated events that are pickled together. Unpickling them blocks the event loop."""
 
 
 def is_stream(body: bytes) -> bool:

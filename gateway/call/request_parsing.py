@@ -18,10 +18,11 @@ from gateway.contract.registry import Plugin
 from gateway.upstream.process_pool import NO_DROP, ProcessPool
 
 PARSED_ELSEWHERE: Final = 4 * 1024 * 1024
-"""Minimum number of bytes of a body that is parsed in a worker process. Long strings without escapes do not count.
+"""Minimum size in bytes of a body that is parsed in a worker process. Long strings without escapes are not counted.
 
-Parsing a body of this size takes 6 ms. It takes 40 ms if the whole text consists of escaped UTF-16 surrogates. A
-megabyte of long strings, such as the base64 of images, takes 0.3 ms."""
+Parsing a body of this size takes 6 ms. It takes 40 ms if the whole text consists of escaped UTF-16 surrogates. Long
+strings, such as the base64 of images, take only 0.3 ms a megabyte.
+"""
 _OF_THE_SENT_BODY: Final = frozenset({"content-encoding", "content-length"})
 
 
@@ -54,7 +55,7 @@ async def parse_request(pool: ProcessPool, flag: Plugin, message: HttpRequest) -
 def _parse(parse: Callable[[HttpRequest], ClientRequest], message: HttpRequest, body: bytes) -> ClientRequest:
     """Parse a request. `message` is the request without its body, and `body` is the body.
 
-    The function may run in a worker process. The body is an argument of its own, because a worker process does not send
-    back an argument that its result contains (`upstream/process_pool.py`). So a large body is sent only once.
+    The function may run in a worker process, which does not send back an object that is also an argument
+    (`upstream/process_pool.py`). Therefore the body is an argument, and is sent only once.
     """
     return parse(replace(message, body=body))

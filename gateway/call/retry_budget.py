@@ -1,12 +1,11 @@
-"""The retry budget: a limit on the further requests that are sent after failures, to another provider or with another
-key.
+"""The retry budget: a limit on the retries after failures, with another provider or another key.
 
 - If a provider fails, its calls are sent to other providers. Without a limit, an outage of one provider could double
   the requests to the others, so that they fail too.
-- Therefore further requests are limited to a share of the calls in a window of time. With few calls, a fixed small
-  number of further requests is allowed instead, because so few cannot overload a provider. The larger of the two limits
+- Therefore the retries in a window of time are limited to a share of the calls in this window. With few calls, a fixed
+  small number of retries is allowed instead, because so few cannot overload a provider. The larger of the two limits
   applies, as in Envoy.
-- A further attempt counts only if the attempt before it was sent to its provider.
+- An attempt counts as a retry only if the attempt before it was sent to its provider.
 """
 
 from __future__ import annotations
@@ -16,16 +15,14 @@ from time import monotonic
 from typing import Final
 
 WINDOW_SECONDS: Final = 10
-"""Length of the window in seconds. Older calls and requests do not count."""
+"""Length of the window in seconds. Older calls and retries do not count."""
 ALWAYS: Final = 10
-"""Number of retries that are allowed in the window, however few calls there are.
-
-If `share` (of `RetryBudget.take`) times the number of calls is larger, that many are allowed."""
+"""Number of retries that are allowed in the window, however few calls there are."""
 
 
 class RetryBudget:
-    """Counts the calls that have several candidates (models of providers) or keys, and the further requests that are
-    sent after failures.
+    """Counts retries after failures, and the calls that can be retried: calls that have several candidates (models of
+    providers) or keys.
 
     Both are counted for the last `WINDOW_SECONDS`.
     """
@@ -41,9 +38,9 @@ class RetryBudget:
         self._slot()[1] += 1
 
     def take(self, share: float) -> bool:
-        """Take one further request (after a failure) from the budget. Return False if the budget is used up.
+        """Count a retry and return True, or return False if the budget is used up.
 
-        `share` is the allowed ratio of further requests to calls.
+        `share` is the allowed ratio of retries to calls.
         """
         slot = self._slot()
         taken, allowed = self._sums(slot[0], share)
@@ -60,7 +57,7 @@ class RetryBudget:
         return min(1.0, taken / allowed)  # calls that leave the window make the budget smaller than what is used
 
     def _sums(self, second: int, share: float) -> tuple[int, float]:
-        """Return how many further requests were taken in the window, and how many are allowed.
+        """Return the number of retries in the window, and the number of retries that are allowed in it.
 
         `second` is the last second of the window, by the clock.
         """

@@ -172,9 +172,10 @@ class Sender(msgspec.Struct, frozen=True):
         )
 
     async def renew(self, call: Call, attempt: Attempt, refusal: CredentialRefused) -> None:
-        """Obtain another credential, or correct the clock, so that the request can be sent again.
+        """Obtain another credential after a refusal, or correct the clock if it was wrong, so that the request can be
+        sent again.
 
-        Raises `UpstreamFailed` if neither helps.
+        Raises `UpstreamFailed` if there is no other credential and the clock was right.
         """
         if not await self.has_other(attempt, refusal):
             raise self._refused(call, attempt, refusal.problem)
@@ -226,8 +227,8 @@ class Sender(msgspec.Struct, frozen=True):
 
 
 def _at_subdomain(provider: Provider, subdomain: str) -> Provider:
-    """Return the provider with another first label of its host, such as `bedrock` in place of `bedrock-runtime`. Raises
-    `Refused` if the host has no label to replace.
+    """Return the provider with `subdomain` in place of the first label of its host name, such as `bedrock` in place of
+    `bedrock-runtime`. Raises `Refused` if the host has no label to replace.
     """
     try:
         return at_subdomain(provider, subdomain)

@@ -99,8 +99,10 @@ def bill(call: Call, cost: Cost, *, complete: bool) -> Bill | None:
 
 
 def _due(call: Call, reservation: CallReservation, cost: Cost, *, complete: bool) -> Sequence[tuple[str, Settlement]]:
-    """Return a pair for each attempt that was sent: the name of its offer (model of a provider), and the amounts to
-    charge to the quotas and rate limits for this offer.
+    """Return the amounts to charge for each attempt that was sent.
+
+    The result has pairs: the name of the attempt's offer (model of a provider), and the amounts for the quotas and rate
+    limits of this offer.
     """
     last = len(call.attempts)
     return [

@@ -41,7 +41,9 @@ POLL_SECONDS: Final = 0.05
 
 If the writer is busy, `BUSY_POLL_SECONDS` are used instead."""
 BUSY_POLL_SECONDS: Final = 0.25
-"""Seconds between two reads of the spool of a busy process. Reading many lines at once takes less work for each."""
+"""Seconds between two reads of the spool of a busy process. The interval is long, because reading many lines at once
+takes less work per line.
+"""
 BUSY_LINES: Final = 20
 """Number of lines in one read at which the writer counts as busy."""
 WORKER_PREFIX: Final = f"{SPOOL_PREFIX}worker-"
@@ -70,15 +72,15 @@ class SpoolReader(msgspec.Struct):
     held: dict[str, Mapping[Kind, Reservation]] = msgspec.field(default_factory=dict)
     """Maps the id of each open call of a replaced process to the call's reservations in this process."""
     ids: set[str] = msgspec.field(default_factory=set)
-    """Ids of the open calls: the other process has sent them to a provider, and they have not ended."""
+    """Ids of the open calls: the writer of the spool has sent them to a provider, and they have not ended."""
     recovered: bool = False
     """Whether an earlier process may have read a part of the spool. If so, some calls of the spool may already be in
     the store."""
     _is_busy: bool = False
-    """Whether the last round read at least `BUSY_LINES` lines."""
+    """Whether the last call of `apply` read at least `BUSY_LINES` lines at once."""
     _cut: tuple[int, JournalOffset] = (0, JournalOffset())
-    """A pair: the number of a file of the spool, and an offset in the main journal. Once the store has applied the main
-    journal up to this offset, the earlier files of the spool are no longer needed.
+    """A pair: the number of a file of the spool, and an offset in the main journal. When the store has applied the main
+    journal up to this offset, the spool's files with lower numbers can be deleted.
     """
 
     @property
@@ -203,7 +205,8 @@ class SpoolReader(msgspec.Struct):
             parts.finish.put(msgspec.structs.replace(call, charges=amounts), charges)
 
     def _take(self, charged: Charged, parts: Parts) -> tuple[Kind, Charge]:
-        """Subtract the charge of a worker's call from the balance of the quota or rate limit.
+        """Subtract the charge of a worker's call from the bucket of a quota or rate limit. Return the bucket's kind,
+        and the charge.
 
         Also subtract it from the worker's slice, the part of the balance that only this worker may spend.
         """

@@ -52,7 +52,7 @@ class Decoding:
         return self.by_frames and (size >= LARGE_REPLY or is_costly(data))
 
     def is_short(self, data: bytes, size: int) -> bool:
-        """Return whether a read is short and cannot complete a large frame.
+        """Return whether a read is short (`SHORT_READ_BYTES`) and does not belong to a large frame.
 
         `size` is the number of bytes that have arrived since the last complete event, including `data`.
         """
@@ -80,8 +80,7 @@ class LightFrames(msgspec.Struct):
     data: bytes
     frames: Iterator[Frame] | None = None
     costly: Frame | None = None
-    """The slow frame at which the latest call of `events` stopped. It is None if that call decoded all remaining
-    frames.
+    """The slow frame at which the last call of `events` stopped. It is None if that call decoded all remaining frames.
     """
 
     def events(self) -> Iterable[Event]:
@@ -103,7 +102,7 @@ class LightFrames(msgspec.Struct):
 
 
 async def batches_of(hook: Hook, events: Iterable[Event], turns: Turns) -> AsyncGenerator[Batch, None]:
-    """Yield batches of the events of one read. `hook` counts the time that the decoder takes.
+    """Yield the events of one read in batches. Report the time that the decoder takes to `hook`.
 
     If `events` raises a `GatewayError`, the events before it are yielded first, and then the error is raised.
     """

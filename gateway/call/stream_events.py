@@ -129,8 +129,9 @@ class StreamEvents(msgspec.Struct):
     def _end(self) -> tuple[bytes, Problem | None]:
         """Return the last bytes of a complete stream, and a problem or None.
 
-        The problem is a failure of the call's meter (usage reader) in a native stream, whose client already has the
-        whole reply. If `native` is false, the failure is raised as `GatewayError`, so that the client gets an error.
+        - If the meter (usage reader) fails in a native stream, the problem states this. The client already has the
+          whole reply.
+        - If the meter fails in another stream, raises `GatewayError`, so that the client gets an error.
         """
         if not self.native:
             self.call.read_facts()
@@ -143,7 +144,9 @@ class StreamEvents(msgspec.Struct):
         return b"", None
 
     async def _encoded_elsewhere(self, batch: Batch) -> tuple[bytes, GatewayError | None]:
-        """Do the work of `_encoded` in a worker process, for events that take long to read."""
+        """Return the encoded events, and the encoder's error or None. A worker process encodes them, because reading
+        them takes long.
+        """
         native, hook = self.native, self.call.flag.hooks["encoder.feed"]
         parts, failure = [], None
         for event in batch.events:

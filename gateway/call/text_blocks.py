@@ -31,7 +31,9 @@ class WaitingEvent:
 
 
 class Block:
-    """The texts of one kind (such as `thinking`) in one block of a reply."""
+    """A continuous text of one kind (such as `thinking`) in a reply. In a stream, many events may have pieces of this
+    text.
+    """
 
     __slots__ = ("carrier", "held", "is_open", "kind", "name", "sent")
 
@@ -50,9 +52,9 @@ class Block:
         """The texts of the block so far, with the changes of the filters."""
 
     def carry(self, carrier: tuple[WaitingEvent, int, str] | None) -> None:
-        """Set the waiting event that will get the held text, which is the text of this block that filters hold back.
+        """Set `carrier`, the waiting event that will get the held text: the text of this block that filters hold back.
 
-        None means that filters hold nothing of this block back now.
+        None means that filters hold back no text of this block now.
         """
         if self.carrier is not None:
             self.carrier[0].carries -= 1

@@ -30,9 +30,11 @@ about 10 microseconds."""
 LARGE_TEXT: Final = 256 * 1024
 """Minimum number of characters of a large text. A search for a few words in such a text takes about 1 ms or more."""
 PART_ITEMS: Final = 256
-"""Maximum number of texts in a pickled part. Texts are sent to and from a worker process in such parts."""
+"""Maximum number of texts that are pickled together. Texts are sent to and from a worker process in several pickled
+parts.
+"""
 PART_CHARACTERS: Final = 1024 * 1024
-"""Number of characters after which a pickled part ends. Unpickling such a part takes about 1 ms."""
+"""Number of characters after which a new pickled part begins. Unpickling a part of this size takes about 1 ms."""
 
 Item = tuple[Place | End | Copy, str, bool]
 """One thing that the function `places` of a plugin found in a body: where it is, its text, and whether the text is
@@ -47,7 +49,7 @@ def is_large(body: bytes) -> bool:
 
 
 def items_of(places: Hook, event: Event) -> list[Item]:
-    """Return the texts of an event or a body, as found by the function `places` of an API format's plugin.
+    """Return the items (texts with their places) of an event or a body. A plugin's function `places` finds them.
 
     Raises `PluginFailed` if this function fails, and `BadFrame` if the payload is not JSON.
     """
@@ -75,9 +77,10 @@ def items_in(places: Iterable[Place | End | Copy], event: Event) -> list[Item]:
 
 
 def with_texts(places: Hook, event: Event, changes: Iterable[tuple[Any, str]], copies: Sequence[Copy]) -> bytes:
-    """Return an event's payload with new texts. Empty the values that `copies` names, because they only repeat text.
+    """Return an event's payload with new texts. `changes` are pairs of a `Place` and its new text.
 
-    `changes` are pairs of a `Place` and its new text. Raises `PluginFailed` if a `Place` or `Copy` is wrong.
+    The values that `copies` names only repeat the old texts, so they are emptied. Raises `PluginFailed` if a `Place` or
+    `Copy` is wrong.
     """
     return places.run(_with_texts, event, changes, copies)
 
@@ -163,7 +166,7 @@ def _packed_texts(places: Hook, body: bytes) -> list[bytes]:
 
 
 def _packed(items: Sequence[tuple[Any, ...]]) -> list[bytes]:
-    """Divide items into parts, and return the pickled parts. The second value of each item is its text."""
+    """Divide items into parts, and return each part in pickled form. The second value of each item is its text."""
     parts, begin, size = [], 0, 0
     for end, item in enumerate(items, 1):
         size += len(item[1])
@@ -176,7 +179,7 @@ def _packed(items: Sequence[tuple[Any, ...]]) -> list[bytes]:
 async def changed_payload(
     places: Hook, kind: str, payload: bytes, texts: Mapping[int, str], pool: ProcessPool, turns: Turns
 ) -> bytes:
-    """Return a payload with the new `texts`, and with values that repeat text (`Copy`) emptied.
+    """Return a payload with the new `texts`. Values that only repeat a text (`Copy`) are emptied.
 
     The keys of `texts` are indexes in the result of `items_of`. A worker process changes a large payload. Raises
     `PluginFailed` if the plugin's function `places` returns a path at which the payload has no value.
@@ -216,7 +219,9 @@ def with_numbered_texts(asked: Asked, changes: Iterable[tuple[int, str]]) -> Cli
 
 
 async def _packed_changes(texts: Mapping[int, str], turns: Turns) -> list[bytes]:
-    """Return changed texts, with their indexes, in pickled parts."""
+    """Divide changed texts into parts, and return each part in pickled form. `texts` maps the index of a text to the
+    new text.
+    """
     parts, rest = [], iter(texts.items())
     while part := [*islice(rest, PART_ITEMS)]:
         parts.append(pickle.dumps(part, pickle.HIGHEST_PROTOCOL))

@@ -20,8 +20,9 @@ A health check needs about five iterations of the event loop. If streams use all
 about 50 ms.
 """
 MAX_WAKES: Final = 32
-"""Maximum number of waiting streams that are woken in one iteration. If no time is left for a woken stream, it waits
-again."""
+"""Maximum number of waiting streams that are woken in one iteration of the event loop. A woken stream waits again if no
+time is left for it.
+"""
 
 
 TURN_ITEMS: Final = 16
@@ -74,7 +75,9 @@ class Turns:
             asyncio.get_running_loop().call_soon(self._begin)
 
     def _begin(self) -> None:
-        """Begin the work of an iteration of the event loop, and wake the streams that have waited longest."""
+        """Start the working time of streams in this iteration of the event loop, and wake the streams that have waited
+        longest.
+        """
         self._is_scheduled = False
         self._ends = None
         self._waiting.extendleft(reversed(self._first))

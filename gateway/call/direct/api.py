@@ -82,7 +82,8 @@ class _PlainBody(Members):
 def _top(request: HttpRequest) -> Members:
     """Return the keys and values of the body, if it is a JSON object. Return no keys for any other body.
 
-    Raises `Refused` if the content type is JSON, and the body is an object that two parsers may read differently.
+    JSON parsers may read some objects differently. For such an object, raises `Refused` if the content type is JSON,
+    and returns no keys for any other content type.
     """
     body = request.body
     if body.lstrip()[:1] != b"{":

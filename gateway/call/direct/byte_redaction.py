@@ -14,8 +14,9 @@ from typing import Final, NamedTuple
 from gateway.call.key_redaction import KNOWN_BY, Redaction, any_form, base64_forms
 
 FORM_BYTES: Final = 12
-"""Maximum number of bytes of one character of a key in its longest form, such as `\\\\\\\\u002d` with backslashes that
-are escaped again."""
+"""Maximum number of bytes of one escaped character of a key. In nested JSON, backslashes are escaped too, as in
+`\\\\\\\\u002d`.
+"""
 _CUT_ESCAPE: Final = rb"(?:\\+(?:u[0-9a-fA-F]{0,3})?|%[0-9a-fA-F]?)"
 """Pattern for an escaped character that is not complete yet."""
 
@@ -26,11 +27,11 @@ class _Beginning(NamedTuple):
     known: re.Pattern[bytes]
     """Pattern for the first `KNOWN_BY` characters of the key, in any form."""
     cut: re.Pattern[bytes]
-    """Pattern for a key that may be cut off at the end of the bytes. It matches up to `KNOWN_BY` of the key's first
-    characters, and also matches the empty string.
+    """Pattern for the beginning of the key at the end of the bytes. It matches any number of the key's first
+    characters, from none to `KNOWN_BY`.
     """
     encoded: tuple[bytes, ...]
-    """The first `KNOWN_BY` characters in base64."""
+    """The forms that the first `KNOWN_BY` characters of the key can have inside base64 (`base64_forms`)."""
     longest: int
     """Maximum number of bytes of the whole key."""
 
@@ -46,7 +47,7 @@ class ByteRedaction:
     def feed(self, data: bytes) -> bytes:
         """Return the bytes that are held back, followed by `data`, without keys.
 
-        Last bytes that may be the beginning of a key are not returned, but held back again.
+        If the last bytes may be the beginning of a key, they are not returned, but held back until the next call.
         """
         clean = self._redaction.bytes(self._held + data)
         at = min((_begins(clean, one) for one in self._beginnings), default=len(clean))
@@ -85,11 +86,10 @@ def _beginning(secret: str) -> _Beginning:
 
 
 def _cut(forms: Sequence[bytes]) -> re.Pattern[bytes]:
-    """Return a pattern for a key that is cut off at the end of the bytes. It matches the first characters of the key,
-    and also matches the empty string.
+    """Return a pattern for the beginning of a key at the end of the bytes.
 
-    `forms` has a pattern for each of the first characters of the key. The matched text may end with an incomplete
-    escape.
+    `forms` has a pattern for each of the key's first characters. The result matches any number of these characters,
+    also none. An incomplete escape may follow them.
     """
     nested = b""
     for form in reversed(forms):

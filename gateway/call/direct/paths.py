@@ -18,7 +18,7 @@ from gateway.contract.errors import Refused, invalid
 
 ROOT: Final = "/direct/"
 _ENCODED: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*")
-"""Pattern for the characters of a path (RFC 3986, 3.3)."""
+"""Pattern for a path: the characters that a path may contain (RFC 3986, 3.3), and percent-encoded bytes."""
 _SLASH: Final = re.compile("%2f", re.IGNORECASE)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x80-\x9f\\%]")
 """Characters that a decoded path must not have: controls, the backslash, and the percent sign."""

@@ -93,7 +93,7 @@ class DirectSend(msgspec.Struct, frozen=True):
 
 
 def _is_recognised(call: Call, attempt: Attempt) -> bool:
-    """Return whether a plugin can read the request."""
+    """Return whether a plugin of the provider has recognised the request as one of its API (`target.py`)."""
     return attempt.candidate.flag is not call.flag
 
 
@@ -146,9 +146,9 @@ class _Passed:
             yield Batch((), error)
 
     async def _next(self) -> bytes:
-        """Wait for more bytes. Return the bytes that the caller must pass on, or b"" at the end of the reply.
+        """Return the next bytes of the reply that `_quick` could not pass on, or b"" at the end of the reply.
 
-        During the wait, `_quick` already passes on the bytes that it can.
+        Each read of the reply is first given to `_quick`.
         """
         reading, stopwatch = self.reply.next(self._quick), self.attempt.stopwatch
         return await (reading if stopwatch.stopped else stopwatch.wait(reading))

@@ -20,7 +20,9 @@ MAX_WHOLE: Final = 8 * 1024 * 1024
 """Maximum number of bytes of a reply that is kept to read its usage. Replies of models are smaller, unless they have
 images."""
 MAX_OPEN: Final = 256 * 1024
-"""Maximum number of bytes of one event that are read. Decoding a longer event would block the event loop."""
+"""Maximum number of bytes of an event. If an event is longer, the stream is not read any further, because decoding the
+event would block the event loop.
+"""
 
 
 class Tap:
@@ -85,7 +87,7 @@ class _StreamTap(Tap):
 
 @dataclass(slots=True)
 class _WholeTap(Tap):
-    """Keeps a reply that is no stream, and reads it at its end."""
+    """Keeps the bytes of a reply that is not a stream, and reads them when the reply has ended."""
 
     call: Call
     attempt: Attempt

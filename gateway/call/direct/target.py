@@ -94,10 +94,10 @@ class DirectTarget(msgspec.Struct, frozen=True):
 
 
 def _unlisted(recognised: ClientRequest) -> ClientRequest:
-    """Return a recognised request for a model that the provider does not list.
+    """Return a copy of a recognised request whose model the provider does not list. The copy names no model.
 
-    The cost is unknown until the reply names the model. Therefore a billed operation is replaced by the operation
-    `DIRECT`.
+    If the operation is billed, it becomes the operation `DIRECT`, because the cost is unknown until the reply names the
+    model.
     """
     billed = recognised.operation not in UNBILLED_OPERATIONS
     return replace(recognised, model="", operation=DIRECT if billed else recognised.operation)

@@ -75,9 +75,9 @@ class DirectExplanation:
 
 
 def explain_direct(runtime: Runtime, identity: Identity, request: str, *, note: str = "") -> DirectExplanation:
-    """Return the full explanation, for administrators only.
+    """Return the full explanation of a direct request, for administrators only. `note` is put into the explanation.
 
-    `request` is the method and the path. Raises `NoSuchRequest` if it has another form.
+    Raises `NoSuchRequest` if `request` is not a method followed by a path.
     """
     method, raw = method_and_path(request)
     access = runtime.grants.access(identity)
@@ -112,9 +112,9 @@ def explain_direct(runtime: Runtime, identity: Identity, request: str, *, note: 
 
 
 def own_direct_view(runtime: Runtime, identity: Identity, request: str) -> DirectExplanation:
-    """Return the explanation for a caller who is not an administrator.
+    """Return the explanation of a direct request for a caller who is not an administrator.
 
-    `request` is the method and the path. Raises `NoSuchRequest` if it has another form.
+    Raises `NoSuchRequest` if `request` is not a method followed by a path.
     """
     made = explain_direct(runtime, identity, request)
     places = tuple(replace(granted, origin=place_of(granted.origin)) for granted in made.by)

@@ -31,8 +31,8 @@ from gateway.upstream.near_names import near_names
 Reason = Literal["granted", "no_role", "not_granted", "disabled", "unknown", "not_found"]
 """Reasons of a decision.
 
-`not_found` is used only by `own_view`. There, a model that does not exist and a model that is not granted must look
-alike.
+`own_view` returns `not_found` both for a model that does not exist and for a model that is not granted, so that a
+caller cannot tell them apart.
 """
 State = Literal["allowed", "no_role", "not_granted", "disabled", "unknown"]
 
@@ -172,11 +172,12 @@ def own_view(runtime: Runtime, identity: Identity, model: str) -> Explanation:
 
 
 def somebody(login: str, groups: Sequence[str] = (), tags: Sequence[str] = ()) -> Identity:
-    """Return the identity of a caller about whom an administrator asks.
+    """Return the identity of the caller with this login, these groups and these tags, about whom an administrator asks.
 
-    For a tagged node, `login` may be its tags, joined by "," in any order. The identity has no capabilities of the
-    tailnet policy, because tailscaled reports them only when a caller connects. Raises `NoSuchCaller` if no caller can
-    have these values.
+    - The tags of a tagged node may also be given as `login`, joined by "," in any order.
+    - The identity has no capabilities of the tailnet policy, because tailscaled reports them only when a caller
+      connects.
+    - Raises `NoSuchCaller` if no caller can have these values.
     """
     if login.startswith("tag:"):
         login, tags = "", (*login.split(","), *tags)

@@ -32,7 +32,9 @@ class NearMiss:
 
     kind: Kind
     written: str
-    """The text of the source or pattern. For the kind `other`, the sources of the grant, joined by ", "."""
+    """The source (`src`) or the model pattern, as it is written in the grant. For a grant for other callers (`other`),
+    it is a list of the grant's sources, joined by ", ".
+    """
     origin: str
     """The position of the capability in the configuration or policy (`Capability.origin`)."""
     message: str
@@ -45,7 +47,7 @@ class Wanted(msgspec.Struct, frozen=True):
     names: Collection[str]
     """The wanted model as `provider/model`, once for each provider that has it.
 
-    The collection is empty if a pattern in the caller's grants matches the model. The caller then lacks only a role.
+    The collection is empty if the caller's grants already include the model, so that only a role is missing.
     """
 
     def given_by(self, capability: Capability) -> bool:
@@ -57,9 +59,10 @@ class Wanted(msgspec.Struct, frozen=True):
 def near_misses(
     grants: Sequence[Grant], identity: Identity, own: Sequence[Capability], wanted: Wanted
 ) -> tuple[NearMiss, ...]:
-    """Return the near misses of a caller. `own` are the caller's capabilities.
+    """Return the near misses of a caller: grants that nearly give the caller the access in `wanted`.
 
-    The order is: the caller's own patterns that nearly match, sources with mistakes, grants for other callers.
+    `own` has the caller's capabilities. The result is ordered: first model patterns in `own` that nearly match, then
+    grants with a mistake in a source (`src`), then grants for other callers.
     """
     helpful = [
         (grant, capability) for grant in grants for capability in grant.capabilities if wanted.given_by(capability)
@@ -122,7 +125,7 @@ def _bare(source: str) -> str:
 
 
 def _others(helpful: Sequence[tuple[Grant, Capability]], identity: Identity) -> Iterator[NearMiss]:
-    """Yield a near miss for each capability in `helpful` that is granted to other callers."""
+    """Yield a near miss for each capability in `helpful` whose grant is for other callers."""
     for grant, capability in helpful:
         others = [source for source in grant.src if _slip(source, identity) is None]
         if not others:

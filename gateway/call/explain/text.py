@@ -11,9 +11,10 @@ from gateway.call.explain.explain import Explanation, Offered, Reason, State
 from gateway.call.explain.near_misses import Kind
 
 _CAPABILITY: Final = re.compile(r'\.(?:app\."[^"]*"|grants)\[\d+\](?= |$)')
-"""Pattern for the index of a capability in an origin (a position in a file).
+"""Pattern for the part of an origin (a position in a file) that names a capability by its index.
 
-The text form omits the index, because the origin also has the line and column."""
+The text form omits this part, because the origin also has the line and column.
+"""
 _REASONS: Final[Mapping[Reason, str]] = {
     "granted": "",
     "no_role": "no grant gives a role, and without one nothing works",

@@ -75,8 +75,8 @@ class LastCalls(msgspec.Struct):
     def put(self, conversation: Conversation, began: float, lifetime: CacheLifetime) -> None:
         """Remember that a call of the conversation began at the time `began`, by `clock`.
 
-        If the previous call began more than `lifetime` ago, the count of calls whose cache marks cost more than they
-        saved is reset.
+        If the call before it began more than `lifetime` ago, the conversation's count of losses (`_Last.losses`) starts
+        from 0 again.
         """
         last = self._last.get(conversation)
         losses = last.losses if last is not None and self._is_recent(last, lifetime) else 0

@@ -66,7 +66,11 @@ class StreamMeter(Stage):
         return read
 
     async def feed_slowly(self, batch: Batch) -> Batches:
-        """Do the work of `feed` in a worker process, for events that take long to read."""
+        """Give the events of a batch to the meter in a worker process, because reading them takes long. Then yield the
+        batch.
+
+        If an event cannot be read, the yielded batch ends before this event and has the error.
+        """
         attempt, metering = self._attempt, self._attempt.metering
         assert metering is not None
         hooks = {"meter.feed": self._meter, "output_bytes": self._sizes}

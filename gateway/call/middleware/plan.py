@@ -19,7 +19,8 @@ from gateway.call.responses import Response
 
 
 def planned(call: Call, following: Next) -> Awaitable[Response]:
-    """Set the plan and the granted offers (models of providers) of a call.
+    """Set the plan of a call: the decisions that hold for all calls of this caller for this model name. Also set the
+    granted offers (models of providers), and run the next step.
 
     Raises `Refused` if the caller has no role, or may not use a model of this name.
     """

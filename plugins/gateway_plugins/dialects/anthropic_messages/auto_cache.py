@@ -78,7 +78,7 @@ def _with(top: Members, changes: dict[str, bytes | None]) -> Members:
 class _Marks:
     """Adds cache breakpoints to the fields of a body.
 
-    `mark` is the JSON text `,"cache_control":{...}}`. This text replaces the closing brace of a block.
+    `mark` is the text `,"cache_control":{...}}`. It replaces the closing brace at the end of a block's JSON text.
     """
 
     def __init__(self, mark: bytes) -> None:

@@ -46,7 +46,7 @@ class Feature(msgspec.Struct, frozen=True):
     thinking: tuple[str, ...] = ()
     """Fields of `thinking` that need the beta."""
     value: str = ""
-    """The fields in `Feature.thinking` need the beta only if they have this value. "" stands for any value."""
+    """The fields in `Feature.thinking` need the beta only with this value. If it is "", every value needs the beta."""
     tool: tuple[str, ...] = ()
     """Fields of a tool's definition that need the beta."""
     tool_types: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ class Feature(msgspec.Struct, frozen=True):
 
 @cache
 def features() -> tuple[Feature, ...]:
-    """Return the betas that have fields, from `betas.json`."""
+    """Return the rules in `betas.json` that name the fields of each beta."""
     return tuple(msgspec.convert(rule, Feature) for rule in messages_betas.features())
 
 
@@ -177,7 +177,7 @@ def _members(edited: EditedMembers, feature: Feature) -> Iterator[_Place]:
 
 
 def _in_breakpoints(edited: EditedMembers, feature: Feature, marks: Sequence[bytes]) -> Iterator[_Place]:
-    """Yield the fields of all cache breakpoints that only the beta `feature` allows.
+    """Yield the fields inside cache breakpoints (`cache_control`) that need the beta `feature`.
 
     A top-level field of the body is decoded only if its JSON contains one of the byte strings `marks`.
     """

@@ -23,8 +23,8 @@ from gateway_plugins.dialects.anthropic_messages import beta_members
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 
 _SINGLE: Final = 3
-"""Number of betas that are left out one by one. If the provider still refuses the request, all remaining betas are left
-out at once. Claude Code sends up to ten betas."""
+"""Number of betas that are left out one at a time, each followed by a new attempt. If the provider still refuses the
+request, all other betas are left out at once. Claude Code sends up to ten betas."""
 _UNKNOWN_MEMBER: Final = "extra inputs are not permitted"
 """Text in the error message of Anthropic and Bedrock for an unknown field."""
 _DATE: Final = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})$")

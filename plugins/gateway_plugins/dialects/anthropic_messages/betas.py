@@ -84,7 +84,7 @@ def _envelope(name: str) -> _Envelope:
 
 
 def features() -> list[dict[str, Any]]:
-    """Return the rules in `betas.json`: the fields that need each beta."""
+    """Return the rules in `betas.json` that name the fields of each beta, as decoded JSON."""
     rules: list[dict[str, Any]] = _data()["features"]["rules"]
     return rules
 
@@ -102,7 +102,10 @@ def is_listed(name: str, envelope: str) -> bool:
 
 
 def able(target: Target, without: Collection[str]) -> Target:
-    """Return the target, without its `Caps.effort_beta` if the provider has refused this beta."""
+    """Return the target, adapted to the betas that the provider has refused (`without`).
+
+    If `Caps.effort_beta` is one of them, it is set to "". Otherwise the target is unchanged.
+    """
     caps = target.caps
     return replace(target, caps=replace(caps, effort_beta="")) if caps.effort_beta in without else target
 
@@ -142,7 +145,7 @@ def select_betas(
 def selection(
     names: Iterable[str], envelope: str, options: Settings, drop: Drop, *, without: Collection[str] = ()
 ) -> Selection:
-    """Return the betas to send and the betas that are left out. The parameters are the same as in `select_betas`."""
+    """Return the betas to send and the betas that are left out. `select_betas` explains the parameters."""
     rules, own = _envelope(envelope), _corrections(options)
     sent: dict[str, None] = {}
     removed: dict[str, None] = {}

@@ -16,10 +16,10 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
 
 
 def of_tools(holder: Any) -> Iterator[BilledPart]:
-    """Yield a `Search` for each web tool: the searches that the tool may make. `holder` is the object with the field
-    `tools`.
+    """Yield a `Search` for each web tool in the field `tools` of the object `holder`.
 
-    If the request has any tool, also yield `TOOL_INSTRUCTIONS`, the text that the provider adds to the prompt.
+    `Search.most` is the number of uses to which the client limits the tool, or an assumed number without such a limit.
+    If there is any tool, also yield `TOOL_INSTRUCTIONS`, the text about tools that the provider adds to the prompt.
     """
     tools = billing.tools_of(holder)
     for tool in tools:

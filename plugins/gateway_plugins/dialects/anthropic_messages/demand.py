@@ -138,10 +138,11 @@ def _assistant(run: Sequence[Turn], ids: ToolIds) -> Block:
 
 
 def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
-    """Return a user message that begins with the tool results. The list may also have a system message after it.
+    """Return the messages for consecutive turns of the user and the system.
 
-    If the model accepts a system message after a user message, the system turns at the end of `run` become this system
-    message. Any other system turn becomes text in the user message (`reminder`).
+    - The first message is a user message that begins with the tool results.
+    - If the model accepts a system message after it, the system turns at the end of `run` become a second message.
+    - Any other system turn becomes text in the user message (`reminder`).
     """
     results: list[Block] = []
     content: list[Block] = []

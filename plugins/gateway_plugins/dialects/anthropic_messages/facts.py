@@ -19,9 +19,9 @@ from gateway_plugins.shared.cache_marks import Marks
 from gateway_plugins.shared.lenient import mapping, sequence, text
 
 INVOCATION_METRICS: Final = "amazon-bedrock-invocationMetrics"
-"""The field with the token counts in InvokeModel's last chunk.
+"""Name of the field with the token counts in the last chunk of InvokeModel.
 
-It is also the kind of the event that the decoder makes from these counts.
+The decoder passes these counts on as an event. The event's kind has the same name.
 """
 CODE_EXECUTION: Final = "code_execution"
 """Suffix of the names of tools that run in a container, such as `bash_code_execution`.

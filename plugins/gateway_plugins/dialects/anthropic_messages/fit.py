@@ -150,7 +150,7 @@ def _stops(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
 
 
 def _strict_tools(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
-    """Remove `strict` from the tools, unless the model enforces the schemas of tools or of answers."""
+    """Remove `strict` from the tools, unless the model supports strict tools or a JSON schema for the answer."""
     if caps.strict_tools or caps.json_schema or b'"strict"' not in edited.raw("tools"):
         return
     for index, tool in enumerate(map(mapping, sequence(edited["tools"]))):
@@ -206,10 +206,10 @@ def _end(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) -> None
 
 
 def _may_end_with_assistant(raw: bytes) -> bool:
-    """Return whether the last message may be the assistant's.
+    """Return False if the last message is certainly not the assistant's, and True if it may be.
 
-    It may be if `"assistant"` occurs in the JSON text after the last `"user"`. The messages are not decoded, because
-    decoding a long conversation would take milliseconds.
+    It may be the assistant's if `"assistant"` occurs in the JSON text after the last `"user"`. The messages are not
+    decoded, because decoding a long conversation would take milliseconds.
     """
     return raw.rfind(b'"assistant"') > raw.rfind(b'"user"')
 
@@ -235,8 +235,8 @@ def min_limit(edited: EditedMembers) -> int:
 
 
 def _budget(edited: EditedMembers) -> int:
-    """Return the thinking budget. A budget below 0 counts as 0, and one above `MAX_INT32` as `MAX_INT32`.
+    """Return the thinking budget, limited to the range from 0 to `MAX_INT32`.
 
-    The limits are applied here because a budget beside an unknown type of `thinking` is not checked elsewhere.
+    If the type of `thinking` is unknown, the budget is checked nowhere else.
     """
     return min(max(0, whole_number(mapping(edited["thinking"]).get("budget_tokens"))), numbers.MAX_INT32)

@@ -14,10 +14,7 @@ _HEADERS: Final = {"anthropic-version": "2023-06-01"}
 
 
 def discover_models(_host: str) -> ModelSearch:
-    """Return the search for the provider's models. It is the same for every host.
-
-    Its requests go to the host in the provider's base URL.
-    """
+    """Return the search for the provider's models. Its requests go to the host in the provider's base URL."""
     return ModelSearch(_pages())
 
 

@@ -197,9 +197,10 @@ def _blocks(content: Any, at: str, drop: Drop, allowed: Collection[str]) -> list
 
 
 def _block(raw: Any, at: str, drop: Drop, allowed: Collection[str]) -> Block | None:
-    """Return the value that is read from a content block, or None if the block is left out and reported as dropped.
+    """Return the value of a content block whose type is in `allowed`.
 
-    Raises `Refused` for any other block whose type is not in `allowed`.
+    If `_is_foreign` is true for a block of another type, the block is reported as dropped, and the result is None.
+    Raises `Refused` for any other block.
     """
     kind = raw.get("type") if isinstance(raw, dict) else None
     if isinstance(kind, str) and kind not in allowed and _is_foreign(kind, allowed):
@@ -214,9 +215,9 @@ def _block(raw: Any, at: str, drop: Drop, allowed: Collection[str]) -> Block | N
 
 
 def _is_foreign(kind: str, allowed: Collection[str]) -> bool:
-    """Return True if a content block of the type `kind` is left out of the request, and False if it is refused.
+    """Return whether a block of the type `kind` is left out of the request. If it is not left out, it is refused.
 
-    `allowed` are the types that can be sent to the model. `kind` must be another type.
+    `kind` is a type that is not in `allowed`, the types of blocks that can be sent to the model.
     """
     if allowed is _ALLOWED["assistant"]:
         return kind not in _READERS

@@ -155,11 +155,13 @@ def _thinking(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
 def thinking_request(raw: Any, effort: str, caps: Caps, drop: Drop) -> ThinkingRequest:
     """Return the requested thinking, from the field `thinking` (`raw`) and from `effort` in `output_config`.
 
-    For most models, an effort alone requests thinking, so the result has the effort. For Claude, the effort applies to
-    the whole answer, and `answer_effort` returns it. The result has Claude's effort only in two cases:
+    For most models, an effort requests thinking, so the result has the effort. But Claude's effort applies to the whole
+    answer, not only to thinking. For Claude, the result therefore has the effort only in two cases:
 
-    - The effort is `none`.
-    - The request has thinking, and the model needs no beta for efforts.
+    - The effort is `none`, which switches thinking off.
+    - The request also has `thinking`, and the model needs no beta for efforts.
+
+    In all other cases, `answer_effort` returns Claude's effort.
     """
     if isinstance(raw, dict) and raw.get("type") == BETWEEN_TOOLS:
         if caps.thinking_off != BETWEEN_TOOLS:  # adaptive thinking is the nearest
@@ -175,7 +177,7 @@ def thinking_request(raw: Any, effort: str, caps: Caps, drop: Drop) -> ThinkingR
 def answer_effort(top: Members, thinking: ThinkingRequest, caps: Caps, drop: Drop) -> str:
     """Return the effort to request from Claude for the whole answer, or "" for none.
 
-    Also return "" if `thinking` has the effort already.
+    The result is also "" if `thinking` has an effort, because the effort is then sent together with the thinking.
     """
     effort = _effort(top)
     if not effort or thinking.effort:

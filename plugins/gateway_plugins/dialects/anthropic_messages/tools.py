@@ -98,7 +98,11 @@ def _unoffered(messages: Sequence[Block]) -> Body:
 
 
 def build_output(wanted: JsonFormat | None, chosen: Body, caps: Caps, drop: Drop, *, thinks: bool) -> FormattedOutput:
-    """Return `chosen` (the fields from `choose`), together with the fields that request the answer's format."""
+    """Return the fields for the tools, the tool choice and the answer's format.
+
+    `chosen` are the fields for the tools and the tool choice, as `choose` returns them. `thinks` is true if the model
+    thinks in Anthropic's form. Some models then refuse a forced tool choice.
+    """
     if wanted is None:
         return FormattedOutput(chosen)
     if caps.json_schema and not is_recursive(wanted.schema):

@@ -46,11 +46,11 @@ _NO_GEOS: Final = frozenset({"global", "not_available"})
 _MESSAGE: Final = "message"
 _FALLBACK: Final = "fallback_message"
 _KINDS: Final[Mapping[str, str]] = {"compaction": "compaction", "advisor_message": "advisor"}
-"""The kind of the billed part for each type of iteration (one run of a model). `_kind` handles all other types."""
+"""Kinds of billed parts, by the type of an iteration (one run of a model). `_kind` handles all other types."""
 MAX_PARTS: Final = 32
 """Maximum number of billed parts of a reply. The tokens of further iterations are added to the last part."""
 _MAX_KIND: Final = 64
-"""Maximum number of characters of a billed part's kind that the provider has named. A longer name is cut."""
+"""Maximum number of characters in the kind of a billed part. A longer name from the provider is cut."""
 MAX_ITERATIONS: Final = 1024
 """Maximum number of iterations that are read. If a reply has more, the cost is only an estimate."""
 
@@ -89,7 +89,7 @@ class Reports:
 
     @property
     def _known(self) -> Counts:
-        """The counts in `_reported`. If they lack an output count, the provider's guess in `message_start` is added."""
+        """The counts in `_reported`, with the output count of `message_start` if there is no other output count."""
         known = self._reported
         if not self._has_output:
             known.complete({"output": self._first_output})
@@ -161,9 +161,10 @@ class Reports:
         return {_COUNTS[name][0]: number for name in names if (number := known.get(name))}
 
     def lifetimes(self) -> dict[str, int]:
-        """Return the cache writes that the provider reported for each lifetime, by the names in `cache_creation`.
+        """Return the number of tokens that were written to the cache, for each lifetime.
 
-        Return {} if it reported none.
+        The keys are the names of the fields in Anthropic's `cache_creation`. Return {} if the provider reported no such
+        numbers.
         """
         known = self._reported
         return {_COUNTS[name][1]: known.get(name) for name in WRITES if any(map(known.get, WRITES))}
@@ -205,10 +206,10 @@ class Reports:
 
 
 def _kind(iteration: Mapping[str, Any], fallback: str) -> str | None:
-    """Return the kind of the billed part for an iteration.
+    """Return the kind of the billed part for an iteration, or None if the iteration gets no part of its own.
 
-    Returns None if the iteration is not billed, or if the top-level counts include its tokens. `fallback` is the model
-    that answered in place of the called model, or "".
+    An iteration gets no part if it is not billed, or if its tokens are in the top-level counts already. `fallback` is
+    the model that answered in place of the called model, or "".
     """
     kind = text(iteration.get("type")) or _MESSAGE
     if kind == _FALLBACK:

@@ -21,7 +21,7 @@ from gateway.contract.errors import Problem
 from gateway.contract.flag import OfferedModel, Target
 
 MAX_NAMED: Final = 5
-"""Maximum number of other names of a model in one message."""
+"""Maximum number of other names of a model in one error message."""
 _REGION: Final = re.compile(r"(?:^|\.)(?P<region>[a-z]{2,4}(?:-[a-z]+)+-[0-9])\.")
 """Pattern for the region in a host of AWS."""
 _PREFIXES: Final = (
@@ -60,7 +60,7 @@ class _Place(NamedTuple):
 
 
 def advice(problem: Problem, target: Target, offers: Iterable[OfferedModel]) -> str:
-    """Return the advice for a problem, or "" if the problem is not about the availability of the model."""
+    """Return advice for an error of Bedrock, or "" if the error is not about the availability of the model."""
     advise = next((advise for pattern, advise in _ADVICE if pattern.search(problem.message)), None)
     if advise is None:
         return ""
@@ -72,7 +72,7 @@ def advice(problem: Problem, target: Target, offers: Iterable[OfferedModel]) -> 
 
 
 def _profile(place: _Place) -> str:
-    """Return advice for a model that can be called only by an inference profile. The advice names the profiles."""
+    """Return advice for a model that can be called only through an inference profile. The advice names the profiles."""
     prefixes = _prefixes(place.region) or ("us", "eu", "global")
     names = " or ".join(f"{prefix}.{base_id(place.model)}" for prefix in prefixes)
     given = geo(place.model)
@@ -144,7 +144,7 @@ def _prefixes(region: str) -> tuple[str, ...]:
 
 
 def _elsewhere(place: _Place) -> str:
-    """Return a text that lists other names by which the caller can use the model, or "" if there are none."""
+    """Return a text with the names under which this gateway offers the same model, or "" if there are none."""
     if not place.others:
         return ""
     names = [f'"{offer.provider}/{offer.model}"{_in_region(offer)}' for offer in place.others[:MAX_NAMED]]

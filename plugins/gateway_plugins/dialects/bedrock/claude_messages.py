@@ -6,7 +6,7 @@
 - Images and documents that are given by URL or file id are refused, because Bedrock fetches neither.
 - Blocks that only Anthropic's own servers understand are left out and reported as dropped. A conversation has such
   blocks if these servers answered earlier turns.
-- `messages` are decoded only if their bytes may contain a system message, or such a file or block.
+- `messages` are decoded only if a search in their bytes shows that one of these changes may be needed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SERVER_CALL: Final = "server_tool_use"
 _TOOL_SEARCH: Final = "tool_search_tool"
 """Prefix of the names of tool-search tools. Tool search is the only tool that Bedrock runs itself for Claude."""
 SERVERS_MARKS: Final = (b'_tool_result"', b'"mcp_tool_', b'"server_tool_use"', b'"container_upload"', b'"fallback"')
-"""Byte strings for a quick search: every body with a block that Bedrock does not understand contains one of them."""
+"""Byte strings for a quick search. A body with a block that Bedrock does not understand contains one of them."""
 _OWN_MEMBERS: Final = frozenset({"role", "content"})
 
 
@@ -127,7 +127,7 @@ class PlacedMessages:
         self.messages.append(message)
 
     def _release(self, following: Any) -> None:
-        """Add the waiting system messages to `messages`, as one system message or as text of the user.
+        """Move the system messages in `_waiting` to `messages`: as one system message, or as text of the user.
 
         `following` is the role of the next message. It is None at the end of the conversation.
         """

@@ -284,11 +284,11 @@ def _breakpoints(value: Any) -> int:
 
 
 def with_counts(event: Event, counts: Mapping[str, int], lifetimes: Mapping[str, int]) -> Event:
-    """Return a `message_delta` event with all token counts, because Anthropic sends all counts in it (new-api#2881).
+    """Add `counts` to the usage in a `message_delta` event, because Anthropic sends all counts in it (new-api#2881).
 
-    Bedrock may report some counts only in `message_start` or in its metrics. `lifetimes` are the cache writes by
-    lifetime. The event gets both these counts and their total. If it had only the total, the meter (usage reader) would
-    conclude that the provider does not report lifetimes.
+    Bedrock may report some counts only in `message_start` or in its metrics. `lifetimes` has the number of tokens
+    written to the cache, for each lifetime. These numbers are added too. From their total alone, the meter (usage
+    reader) would conclude that the provider does not report lifetimes.
     """
     data = mapping(event.data)
     reported = mapping(data.get("usage"))

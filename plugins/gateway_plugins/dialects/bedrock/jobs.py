@@ -72,7 +72,7 @@ _MODEL: Final = "modelId"
 
 
 class Options(BetaOptions):
-    """The options of InvokeModel's API: betas and jobs."""
+    """Options of a provider for InvokeModel: rules for betas, and whether callers may start jobs."""
 
     jobs: bool = Field(
         default=False,
@@ -130,7 +130,7 @@ def build(request: ClientRequest, target: Target) -> UpstreamRequest:
 
 
 def _start_body(request: ClientRequest, target: Target) -> bytes:
-    """Return the body of a request that starts a job. The body names the model as the provider does."""
+    """Return the body of a request that starts a job. The client's name of the model is replaced by the provider's."""
     if request.model == target.model:
         return request.top.body
     return request.top.replaced(_MODEL, orjson.dumps(target.model)).body

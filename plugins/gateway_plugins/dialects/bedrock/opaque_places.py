@@ -14,12 +14,12 @@ from gateway_plugins.shared.unknown_texts import strings
 
 
 def places(event: Event) -> Iterator[Place]:
-    """Yield a place for each string. In a stream, strings at the same JSON path continue one text."""
+    """Yield a `Place` (a JSON path) for each string. In a stream, strings at the same path are pieces of one text."""
     return _places(event, event.data)
 
 
 def places_in(event: Event, names: Iterable[str]) -> Iterator[Place]:
-    """Yield a place for each string in the top-level fields `names`."""
+    """Yield a `Place` (a JSON path) for each string in the top-level fields `names`."""
     return _places(event, {name: event.data[name] for name in names})
 
 

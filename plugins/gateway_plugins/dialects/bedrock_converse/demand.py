@@ -48,7 +48,8 @@ _EXTENSION: Final = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
 _TEXT_FORMATS: Final = frozenset({"txt", "csv", "md", "html"})
 """Formats of documents that are plain text."""
 _MAX_NAME: Final = 190
-"""Maximum length of a document's name in characters. Bedrock allows 200. The rest is for a number such as " (2)"."""
+"""Maximum length of a document's name in characters. Bedrock allows 200, which leaves room for a suffix such as " (2)".
+"""
 
 
 def is_blank(block: Block) -> bool:

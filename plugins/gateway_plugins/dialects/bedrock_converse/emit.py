@@ -57,13 +57,13 @@ PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "block": ("documentChunk", "documentIndex"),
     "search_result": ("searchResultLocation", "searchResultIndex"),
 }
-"""Kinds of citations, each with two names: a field of Converse's `location`, and the field for the index in that field.
+"""Names of two nested fields for each kind of citation. The inner field has the index of the document or search result.
 
-For example, the index of a citation of kind `char` is in `location.documentChar.documentIndex`. Citations of web pages
-have another form."""
+For example, the index for the kind `char` is in `location.documentChar.documentIndex`. Citations of web pages have
+another form."""
 LOCATIONS: Final[Mapping[str, tuple[str, str]]] = {name: (kind, index) for kind, (name, index) in PLACES.items()}
-"""Maps each field of Converse's `location` to a pair: the kind of the citation, and the name of the field with the
-index of the document or search result."""
+"""The inverse of `PLACES`: maps a field of Converse's `location` to the kind of the citation, and to the name of the
+field with the index."""
 
 
 class ReplyOptions(msgspec.Struct, frozen=True):

@@ -91,7 +91,7 @@ def _request(data: dict[str, Any]) -> Iterator[Place]:
 
 
 def _trace(data: dict[str, Any]) -> Iterator[Copy]:
-    """Yield a `Copy` for the field of a guardrail's trace that repeats the reply's text."""
+    """Yield a `Copy` (a JSON path) for the field of a guardrail's trace that repeats the text of the reply."""
     if mapping(mapping(data.get("trace")).get("guardrail")).get("modelOutput"):
         yield Copy(("trace", "guardrail", "modelOutput"))
 

@@ -51,7 +51,7 @@ _SIDES: Final[Mapping[str, tuple[type, ...]]] = {
     "assistant": (*_ANYWHERE, Reasoning, Call),
     "system": _ANYWHERE,
 }
-"""Types of the values that a message may have, by the message's role. Any other value is refused."""
+"""Classes of the content blocks that a message may have, by the message's role. Any other block is refused."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:

@@ -17,9 +17,10 @@ Schema = dict[str, Any]
 
 _MEMBER: Final = "answer"
 _BEFORE: Final = f'{{"{_MEMBER}":'
-"""Beginning of the object around the answer, without white space. The JSON of the answer follows."""
+"""Beginning of the object around the answer, in JSON without white space."""
 _MAX_BEFORE: Final = 200
-"""Maximum number of characters that are held back until it is known whether an object surrounds the answer."""
+"""Maximum number of characters to hold back while it is unknown whether the text begins with the object around the
+answer. Longer text is passed on unchanged."""
 _DEFINITIONS: Final = ("$defs", "definitions")
 
 
@@ -37,10 +38,10 @@ def in_object(schema: Schema) -> Schema | None:
 
 
 class DropInAnswer(msgspec.Struct, frozen=True):
-    """Reports dropped fields of a schema that `in_object` returned.
+    """A function that reports dropped fields of a schema that `in_object` has put into an object.
 
-    The JSON pointer of such a field leads into the returned schema. The pointer is changed to the field's pointer in
-    the client's own schema, and then passed to `drop`.
+    The function gets the JSON pointer of a field in the schema with the object. It changes this pointer to the field's
+    pointer in the client's own schema, and passes the changed pointer to `drop`.
     """
 
     drop: Drop

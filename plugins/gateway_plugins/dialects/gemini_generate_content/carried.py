@@ -18,11 +18,11 @@ from gateway_plugins.shared.reasoning import Maker
 
 FORM: Final = "gemini"
 CALL: Final = "call"
-"""Kind of a signature that belongs to the next function call."""
+"""Kind of a signature for a function call. The call comes after the thinking block that has the signature."""
 TEXT: Final = "text"
-"""Kind of a signature that belongs to the text before it."""
+"""Kind of a signature for a text. The text comes before the thinking block that has the signature."""
 THOUGHT: Final = "thought"
-"""Kind of a signature that belongs to the thinking in the same block."""
+"""Kind of a signature for the thinking in the block that has the signature."""
 _KINDS: Final = frozenset({CALL, TEXT, THOUGHT})
 
 

@@ -1,4 +1,7 @@
-"""Base URL, SDK setting, paths and headers of the clients of the Gemini API. Source: the Gemini API's reference."""
+"""Paths and headers that clients of the Gemini API use, and the SDK's setting for the base URL.
+
+Source: the Gemini API's reference.
+"""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ FILLER: Final = "."
 Gemini refuses a function call that does not follow a content of the user."""
 ATTACHED: Final = "(the files of this result follow in the next message)"
 _FILE_OF_NAME: Final = 'The file "{}":'
-"""Text before a file. The API has no field for the name of a file."""
+"""Text with the name of a file. It is put before the file, because the API has no field for the name."""
 _FILES_OF: Final = "The files of the result of {}:"
 _TEXTS: Final = frozenset({"txt", "md", "csv", "html"})
 _OFFICE: Final = frozenset({"doc", "docx", "xls", "xlsx"})
@@ -116,7 +116,10 @@ class Conversation:
             self._others.append(text(value))
 
     def hint(self, value: str) -> None:
-        """Add an instruction of the gateway itself. "" adds nothing."""
+        """Add an instruction from the gateway to the system instruction. "" adds nothing.
+
+        For a model without system instructions, it is added as text of the user.
+        """
         if value and self._caps.system:
             self._system.append(value)
         elif value:

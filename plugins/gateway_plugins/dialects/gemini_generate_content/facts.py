@@ -55,7 +55,7 @@ FAULTS: Final = frozenset(
 )  # fmt: skip
 """Finish reasons that report a failure of the model or the server."""
 CONTINUATION: Final = "CONTINUATION"
-"""Finish reason of a reply that reached the maximum number of output tokens of one request."""
+"""Finish reason of a reply that was cut at the maximum number of output tokens for one request, like `MAX_TOKENS`."""
 
 
 def finish_reason(candidate: Mapping[str, Any]) -> str:
@@ -86,7 +86,10 @@ def is_reply(data: Mapping[str, Any]) -> bool:
 
 
 class Meter:
-    """Reads facts from an unstreamed reply, or from the chunks of a stream. `tier` comes from the reply's headers."""
+    """Reads usage, stop reason and called tools from an unstreamed reply, or from the chunks of a stream.
+
+    `tier` is the service tier in the reply's headers.
+    """
 
     def __init__(self, _request: ClientRequest | None = None, tier: str = "") -> None:
         self._facts = Facts()

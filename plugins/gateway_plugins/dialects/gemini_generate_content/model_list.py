@@ -19,7 +19,7 @@ LISTS: Final = (
 
 
 def model_list(models: Sequence[ListedModel], _query: Mapping[str, str]) -> bytes:
-    """Return the whole list, as one page."""
+    """Return the body of a reply that lists all models on one page."""
     return orjson.dumps({"models": [_entry(model) for model in models]})
 
 

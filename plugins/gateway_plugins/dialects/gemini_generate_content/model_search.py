@@ -16,10 +16,7 @@ _PREFIX: Final = "models/"
 
 
 def discover_models(_host: str) -> ModelSearch:
-    """Return the search for the provider's models. It is the same for every host.
-
-    Its requests go to the host in the provider's base URL.
-    """
+    """Return the search for the provider's models. Its requests go to the host in the provider's base URL."""
     return ModelSearch(_pages())
 
 

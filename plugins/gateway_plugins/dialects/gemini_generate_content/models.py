@@ -12,7 +12,7 @@ import msgspec
 
 
 class Generation(msgspec.Struct, frozen=True):
-    """The rules of one generation of models."""
+    """The features that one generation of Gemini models accepts."""
 
     budget: tuple[int, int] | None = None
     """Smallest and largest thinking budget in tokens. The value is None if the models accept a thinking level instead.

@@ -47,7 +47,7 @@ _NUMBERS: Final[Mapping[str, str]] = {
 _DISPLAYS: Final = ("summarized", "omitted")
 """Values of Anthropic's `thinking.display` that `includeThoughts` can express."""
 CHAT_NUMBERS: Final = frozenset({"seed", "frequency_penalty", "presence_penalty"})
-"""Numbers that `penalties` writes, by their names in Chat."""
+"""Names in Chat of the numbers that the function `penalties` writes."""
 _PENALTIES: Final = ("frequency_penalty", "presence_penalty")
 
 
@@ -132,9 +132,10 @@ def _tool_members(functions: _Functions, caps: Caps, drop: Drop) -> Block:
 
 
 def plan(requested: Parameters, caps: Caps, generation: Generation, drop: Drop) -> Plan:
-    """Return the planned settings.
+    """Return the planned thinking and output limit.
 
-    The budget and the display of thinking are reported as dropped only if `thinkingConfig` cannot express them.
+    The thinking budget is reported as dropped if the model accepts no budget. Anthropic's `display` is reported if
+    `includeThoughts` cannot express it (`_DISPLAYS`).
     """
     thinking = requested.thinking
     if thinking.anthropic is not None:

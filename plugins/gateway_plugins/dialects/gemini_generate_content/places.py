@@ -21,9 +21,10 @@ _CODE: dict[tuple[str, str, str], Kind] = {
     ("executableCode", "executable_code", "code"): "arguments",
     ("codeExecutionResult", "code_execution_result", "output"): "text",
 }
-"""Kinds of the texts in parts with code or its output.
+"""Kinds of texts in parts with code or its output.
 
-A key has the two spellings of the part's name, and the name of the part's field that has the text."""
+The keys are triples of names: the part in camelCase, the part in snake_case, and the field of the part that has the
+text."""
 
 
 def places(event: Event) -> Iterable[Place | End | Copy]:
@@ -43,9 +44,10 @@ def _requests(data: dict[str, Any]) -> Iterator[Place | End]:
 
 
 def _answer(data: dict[str, Any]) -> tuple[Place | End, ...]:
-    """Return the places of a chunk that only continues one answer, or () for any other event.
+    """Return where the text is in a chunk that only continues the text of one answer, or () for any other event.
 
-    This is the fast path, because nearly all chunks only continue one answer.
+    This is the fast path, because nearly all chunks only continue one answer. The result also has the `End` of the
+    thinking before the text.
     """
     try:
         (candidate,) = data["candidates"]
@@ -129,7 +131,7 @@ _PARTS: Final = frozenset({
     "codeExecutionResult", "code_execution_result", "videoMetadata", "video_metadata", "mediaResolution",
     "media_resolution", "partMetadata", "part_metadata",
 })  # fmt: skip
-"""Fields of parts (Gemini API reference, Part)."""
+"""All fields of a part in the Gemini API reference (Part). In any other field, every string counts as a text."""
 
 
 def _code(part: dict[str, Any], where: Path, role: str) -> Iterator[Place]:

@@ -77,9 +77,9 @@ class _Contents(msgspec.Struct):
     """Content of the model's turn that is being read."""
     _turn_at: str = ""
     _thoughts: list[Reasoning] = msgspec.field(default_factory=list)
-    """Unsigned thinking that has not been added to the turn.
+    """Unsigned thinking that has not been added to the turn yet.
 
-    If a signature that the gateway wrote follows, the signature contains the same thinking, and the list is emptied.
+    It is not added if a signature of the gateway's form follows, because the signature contains the same thinking.
     """
     _calls: list[Call] = msgspec.field(default_factory=list)
     """The function calls of the model's last turn."""
@@ -134,7 +134,7 @@ class _Contents(msgspec.Struct):
         self._conversation.append(Message("assistant", self._turn_at, turn))
 
     def _add_thoughts(self) -> None:
-        """Add the waiting unsigned thinking to the turn, as one block."""
+        """Move the unsigned thinking in `_thoughts` to the turn, as one block."""
         thoughts, self._thoughts = self._thoughts, []
         if thoughts:
             self._turn.append(replace(thoughts[0], text="".join(thought.text for thought in thoughts)))
@@ -310,4 +310,4 @@ _FAMILIES: Final[Mapping[str, Callable[[str, str, str], Media]]] = {
     "audio/": _sound,
     "video/": _video,
 }
-"""Prefixes of media types, each with the reader of such a file. Any other file is read as a document."""
+"""The function that reads a file, by the prefix of the file's media type. Any other file is read as a document."""

@@ -41,8 +41,9 @@ _INNER: Final = frozenset({"items", "anyOf", "oneOf", "allOf", "additionalProper
 _SPELLED: Final = {"defs": "$defs", "ref": "$ref"}
 """JSON Schema's names for Google's `defs` and `ref`. A proto field cannot begin with "$"."""
 _STRING_FORMATS: Final = frozenset({"enum"})
-"""Values of `format` that are removed, because JSON Schema does not have them. The `enum` of the schema says the
-same.
+"""Values of Google's `format` that JSON Schema does not have. They are left out.
+
+A schema with the format `enum` also has the keyword `enum`, so nothing is lost.
 """
 
 

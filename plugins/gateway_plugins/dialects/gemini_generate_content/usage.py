@@ -31,7 +31,7 @@ _AUDIO: Final = "AUDIO"
 _PRICED_APART: Final = {_AUDIO: "audio", "IMAGE": "image"}
 """Modalities that may have their own price. The values are prefixes of names in `Part.extra`, such as `audio_input`."""
 _TRAFFIC: Final = {"ON_DEMAND_PRIORITY": "priority", "ON_DEMAND_FLEX": "flex"}
-"""Service tier for Vertex's `trafficType`. Any other type has the standard price."""
+"""The service tier for each `trafficType` of Vertex that has its own price. All other types have the standard price."""
 
 
 class Reports:

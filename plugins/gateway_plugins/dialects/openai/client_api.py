@@ -1,4 +1,7 @@
-"""Base URL, SDK setting and paths of OpenAI's API, for Chat and Responses. Source: OpenAI's API reference."""
+"""Paths that clients of OpenAI's API use, for Chat and Responses, and the SDK's setting for the base URL.
+
+Source: OpenAI's API reference.
+"""
 
 from __future__ import annotations
 

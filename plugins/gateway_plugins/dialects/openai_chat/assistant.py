@@ -41,9 +41,10 @@ class AssistantMessage(msgspec.Struct):
     _tokens: dict[str, Block] = msgspec.field(default_factory=dict)
     """The fields that hold the encrypted reasoning of a tool call, by the client's id of the call."""
     _tokens_at: dict[str, str] = msgspec.field(default_factory=dict)
-    """JSON pointer of the thinking block that had the encrypted reasoning, by the client's id of the call."""
+    """Origins of the values in `_tokens`, by the client's id of the call. An origin is the JSON pointer of a thinking
+    block in the client's request."""
     _thinking_at: list[str] = msgspec.field(default_factory=list)
-    """JSON pointers of the thinking that the message has."""
+    """JSON pointers, in the client's request, of the thinking blocks that were added to the message."""
     _after_text: bool = False
     """True if the last added piece was text, and not thinking or a tool call."""
 

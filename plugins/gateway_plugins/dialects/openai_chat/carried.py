@@ -40,7 +40,7 @@ CALL: Final = frozenset({"extra_content", "provider_specific_fields", "thought_s
 _OF_FAMILY: Final = frozenset({"extra_content"})
 """Fields that are sent back to every provider of the model's family. Other fields go back to one provider only."""
 _MARKS: Final = frozenset({"thought"})
-"""Fields inside `extra_content` that are not sent back, because they describe only the delta."""
+"""Fields inside Google's `extra_content` that are not sent back, because they describe only the delta that has them."""
 _LITELLMS: Final = "provider_specific_fields"
 _TOKENS: Final = frozenset({"thought_signature", "thought_signatures"})
 """Fields inside LiteLLM's `provider_specific_fields` that have encrypted reasoning.
@@ -156,7 +156,7 @@ class Returned(msgspec.Struct, frozen=True):
     """Encrypted reasoning that a client sent back with a thinking block."""
 
     text: str
-    """Name of the provider's field with the block's thinking (one of `_TEXTS`)."""
+    """Name of the field in which the provider sent the text of the thinking block (one of `_TEXTS`)."""
     message: Json
     """Fields with encrypted reasoning for the assistant's message."""
     calls: dict[str, Json]
@@ -168,10 +168,10 @@ class Returned(msgspec.Struct, frozen=True):
 
 
 def returned(value: str, maker: Maker) -> Returned | None:
-    """Return the encrypted reasoning in a signature or in redacted data, without fields that only another provider
-    understands.
+    """Return the encrypted reasoning in `value`, a signature or redacted data from the client.
 
-    Return None if `Gathered.take` did not make the value, or if it made the value for another model family.
+    Return None if `value` is not encrypted reasoning of this model family, encoded by `Gathered.take`. If another
+    provider of the family made the reasoning, its fields that only this other provider understands are left out.
     """
     decoded = maker.decoded(FORM, value)
     if not isinstance(decoded, dict) or not _is_sound(decoded):
@@ -193,7 +193,7 @@ def _of_family(members: Json) -> Json:
 
 
 def _is_sound(decoded: Json) -> bool:
-    """Return whether a decoded value has the form that `Gathered.take` writes."""
+    """Return whether a decoded value has the fields and types that `Gathered.take` writes."""
     message, calls = decoded.get("message", {}), decoded.get("calls", {})
     if not isinstance(message, dict) or not isinstance(calls, dict) or not message.keys() <= MESSAGE:
         return False

@@ -46,9 +46,10 @@ def _whole(event: Event) -> Iterator[Place | Copy]:
 
 
 def _answer(data: Any) -> tuple[Place | End, ...]:
-    """Return the places of a chunk that only continues one answer, or () for any other chunk.
+    """Return where the text is in a chunk that only continues the text of one answer, or () for any other chunk.
 
-    This is the fast path, because nearly all chunks only continue one answer.
+    This is the fast path, because nearly all chunks only continue one answer. The result also has the `End` of the
+    thinking before the text.
     """
     try:
         (choice,) = data["choices"]
@@ -87,9 +88,9 @@ def _chunk(choices: list[Any]) -> Iterator[Place | End | Copy]:
 
 
 def _copies(choice: dict[str, Any], number: int, inner: str) -> Iterator[Copy]:
-    """Yield the values of a choice that repeat texts of the same choice. `inner` is `message` or `delta`.
+    """Yield the paths of the fields that repeat the text or the thinking of a choice. `inner` is `message` or `delta`.
 
-    LiteLLM repeats thinking in `provider_specific_fields`, in the form of the provider.
+    `logprobs` repeats the text. LiteLLM's `provider_specific_fields` repeats the thinking in the provider's own form.
     """
     if choice.get("logprobs"):
         yield Copy(("choices", number, "logprobs"))
@@ -148,7 +149,7 @@ def _more_texts(message: dict[str, Any], path: Path, role: str, answer: Any) -> 
 
 
 _PARTS = {"text", "refusal", "thinking", "image_url", "input_audio", "file", "video_url", "audio_url"}
-"""Fields of the known kinds of parts. A part without any of them is of an unknown kind."""
+"""Fields that show the kind of a part of `content`. In a part with none of them, every string counts as a text."""
 
 
 def _parts(parts: list[Any], path: Path, role: str, answer: Any) -> Iterator[Place]:

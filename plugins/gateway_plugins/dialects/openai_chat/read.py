@@ -116,10 +116,11 @@ def _with_blocks(raw: dict[str, Any], at: str, drop: Drop) -> dict[str, Any]:
 
 
 def _modern(raw: dict[str, Any], index: int, legacy: dict[str, str]) -> dict[str, Any]:
-    """Return a message in the newer form. The older form has `function_call`, and results with the role `function`.
+    """Convert `function_call` to `tool_calls`, and the result of a function to the field names of a tool's result.
 
-    The older form has no ids, so the gateway makes them. A result names only its function. So the result gets the id of
-    the last call of this function (`legacy`).
+    Messages with `function_call`, or with the role `function`, are in OpenAI's older form. This form has no ids of
+    calls, so the gateway makes them. A result names only its function, so it gets the id of the last call of this
+    function. `legacy` maps the name of each function to this id.
     """
     call = raw.get("function_call")
     if isinstance(call, dict) and not raw.get("tool_calls"):

@@ -39,7 +39,7 @@ _READ: Final[tuple[Path, ...]] = (
     ("cache_read_input_tokens",),  # LiteLLM
     ("cache_read_tokens",),
 )
-"""Paths of the count of tokens that were read from a cache. The first count above 0 is used."""
+"""Paths at which servers report the number of tokens read from a cache. The first number above 0 is used."""
 _WRITTEN: Final[tuple[Path, ...]] = (
     ("prompt_tokens_details", "cache_write_tokens"),  # OpenAI, OpenRouter
     ("prompt_tokens_details", "cache_creation_tokens"),  # LiteLLM
@@ -48,14 +48,16 @@ _WRITTEN: Final[tuple[Path, ...]] = (
     ("prompt_tokens_details", "cache_creation_input_tokens"),  # DashScope
     ("cache_creation_input_tokens",),  # LiteLLM
 )
-"""Paths of the count of tokens that were written to a cache."""
+"""Paths at which servers report the number of tokens written to a cache, whatever the lifetime of the cache entry."""
 _WRITTEN_1H: Final[tuple[Path, ...]] = (
     ("prompt_tokens_details", "cache_creation_token_details", "ephemeral_1h_input_tokens"),  # LiteLLM
     ("prompt_tokens_details", "cache_creation", "ephemeral_1h_input_tokens"),  # DashScope
     ("cache_creation", "ephemeral_1h_input_tokens"),
     ("claude_cache_creation_1_h_tokens",),  # new-api
 )
-"""Paths of the count of tokens that were written to a cache for an hour. `_WRITTEN` includes these tokens."""
+"""Paths at which servers report the number of tokens written to a cache for an hour.
+
+The numbers at the paths in `_WRITTEN` include these tokens."""
 _WRITTEN_5M: Final[tuple[Path, ...]] = (
     ("prompt_tokens_details", "cache_creation_token_details", "ephemeral_5m_input_tokens"),
     ("prompt_tokens_details", "cache_creation", "ephemeral_5m_input_tokens"),
@@ -65,11 +67,11 @@ _WRITTEN_5M: Final[tuple[Path, ...]] = (
 
 
 class _Places(NamedTuple):
-    """The places in a report where one count may be."""
+    """All paths at which servers report one and the same count, such as the tokens read from a cache."""
 
     paths: tuple[Path, ...]
     heads: frozenset[str]
-    """The first names of the paths. If a report has none of them, no path needs to be followed."""
+    """The first name of each path. If a report has none of these fields, no path needs to be followed."""
 
 
 def _places(*paths: Path) -> _Places:
@@ -96,7 +98,7 @@ _SEARCHES: Final = _places(
     ("num_search_queries",),  # Perplexity
     ("num_sources_used",),  # xAI
 )
-"""Paths of the number of web searches. They are billed in addition to the tokens."""
+"""Paths at which servers report the number of web searches. Searches are billed in addition to the tokens."""
 _NANO: Final = 9
 """Number of decimal places between dollars and nanodollars."""
 _MAX_CHARGE: Final = 1_000_000
@@ -113,7 +115,10 @@ def _at(report: Any, path: Path) -> Any:
 
 
 def _first(report: Mapping[str, Any], places: _Places) -> int | None:
-    """Return the first count above 0. Otherwise return 0 if a count is 0, and None if there is no count."""
+    """Return the first number above 0 at the paths `places.paths` of a report.
+
+    If there is none, return 0 if the report has at least one of the paths, and None if it has none of them.
+    """
     if places.heads.isdisjoint(report):
         return None
     found = None

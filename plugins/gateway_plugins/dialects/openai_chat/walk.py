@@ -140,7 +140,7 @@ class Reader:
             writer.usage(self._reports.part(marks).usage, self._tier)
 
     def _done(self, writer: Writer) -> None:
-        """End the reply. If no finish reason has come, the stop reason is `stop`, because some servers send none."""
+        """End the reply. If the server sent no finish reason, as some servers do, it counts as `stop`."""
         if not self._started:
             raise BadFrame("the provider's stream has nothing but its end")
         self._end({"finish_reason": "stop"}, writer)
@@ -161,7 +161,10 @@ class Reader:
                 self._drop(f"/reply/{name}")
 
     def _is_inside_call(self, writer: Writer) -> bool:
-        """Return whether a tool call with incomplete arguments is open. If the open call is complete, end it."""
+        """Return whether a tool call is open whose arguments are incomplete.
+
+        If the arguments of the open call are complete, end the call and return False.
+        """
         call = self._current
         if call is None or call.ended:
             return False
@@ -237,10 +240,11 @@ class Reader:
     def _settle(self, writer: Writer) -> None:
         """Write the encrypted reasoning that has come so far, before other content begins.
 
-        The encrypted reasoning becomes the signature of the open thinking block. If no block is open, it becomes
-        redacted thinking. If there is no encrypted reasoning, the signature of an open block is only the tag of the
-        model's family ("" for Claude). When the client sends the block back, this bare tag shows that the provider did
-        not sign the block.
+        - If a thinking block is open, the encrypted reasoning becomes its signature.
+        - If none is open, the encrypted reasoning becomes a block of redacted thinking.
+        - If a thinking block is open and there is no encrypted reasoning, its signature is a tag with the model's
+          family and without a value ("" for Claude). It shows, when the client sends the block back, that the provider
+          did not sign the block.
         """
         thinking, self._thinking = self._thinking, ""
         token = self._gathered.take(thinking)

@@ -182,9 +182,10 @@ class Stream(Whole):
         self._end()
 
     def _end(self) -> None:
-        """Write the last event, once. This method is called when the usage comes, and again at the end of the stream.
+        """Write the last event, once and only after `finish`.
 
-        Do nothing before `finish`, because usage does not end the reply: some servers report it with every chunk.
+        This method is called for each report of usage, and at the end of the stream. Usage that comes before `finish`
+        does not end the reply, because some servers report usage with every chunk.
         """
         if self._finished and not self._over:
             self._over = True

@@ -31,7 +31,7 @@ _TEXTS: Final[dict[str, tuple[Kind, str, str]]] = {
 }
 _INDEXES: Final = {"content": "content_index", "summary": "summary_index"}
 _MEMBERS: Final = ("arguments", "input", "code")
-"""Fields of an item that have a string: `arguments` or `input` of a tool call, and `code` of the code interpreter."""
+"""Fields of an item whose value is one text: `arguments` or `input` of a tool call, `code` of the code interpreter."""
 _FOUND: Final = {
     "results": ("text",), "outputs": ("logs",), "operation": ("diff",),
     "action": ("query", "queries", "command", "commands", "text"),
@@ -76,7 +76,10 @@ def _piece(item: int, part: int) -> tuple[Place, ...]:
 
 
 def _wholes(event: Event, name: str, last: str) -> Iterator[Place | Copy]:
-    """Yield the places of texts in an event that contains a part, an item or the whole response."""
+    """Yield the places of the texts in an event that contains a whole part, a whole item or the whole response.
+
+    `name` and `last` are the event's kind before and after the last dot.
+    """
     if name in {"response.content_part", "response.reasoning_summary_part"}:
         data = mapping(event.data)
         where = "content" if "content_index" in data else "summary"
@@ -163,7 +166,8 @@ def _tool_texts(
 ) -> Iterator[Place]:
     """Yield the place of each string in the fields `names` of a tool's call or result, including strings in lists.
 
-    `block` names the part of the reply that has the texts. `repeats` is true if earlier events had the same texts.
+    `block` is the beginning of the name of a text's block (`Place.block`). `repeats` is true if earlier events had the
+    same texts.
     """
     for name in names:
         kind: Kind = "text" if name in {"text", "logs"} else "arguments"

@@ -69,7 +69,10 @@ class _Items(msgspec.Struct):
     _turn: list[Part | Call | Reasoning] = msgspec.field(default_factory=list)
     """Content of the assistant's turn that is being read."""
     _results: dict[str, list[Message]] = msgspec.field(default_factory=dict)
-    """Ids of tool calls, each with the list that gets the result. All calls of one assistant message share a list."""
+    """Lists to which the results of tool calls are added, by the call's id.
+
+    All calls of one assistant message share a list.
+    """
     _groups: dict[int, list[Message]] = msgspec.field(default_factory=dict)
     """The results of each assistant message's tool calls, by the message's index in `conversation`."""
     _shells: dict[str, str] = msgspec.field(default_factory=dict)
@@ -208,9 +211,10 @@ class _Items(msgspec.Struct):
         group.append(Message("tool", at, parts, call_id=call_id, call_at=f"{at}/call_id"))
 
     def reference(self, raw: dict[str, Any], at: str) -> None:
-        """Report a reference to an item as dropped, if the item itself would be left out.
+        """Read an item that only refers to another item by its id. The gateway stores no items.
 
-        Raises `Refused` for any other reference, because a part of the conversation would be lost.
+        If the id shows that the other item would be left out anyway (`_OPENAIS_IDS`), the reference is reported as
+        dropped. Raises `Refused` for any other id, because a part of the conversation would be lost.
         """
         if str(raw.get("id")).startswith(_OPENAIS_IDS):
             self.drop(at)

@@ -23,7 +23,7 @@ Schema = dict[str, Any]
 
 _SCHEMAS_BY_NAME: Final = NAMED | {"$defs", "definitions"}
 _ANNOTATIONS: Final = frozenset({"title", "default", "examples", "example", "$comment"})
-"""Keywords that restrict nothing. If both the schema and a part have such a keyword, the part's value is left out."""
+"""Keywords that restrict nothing. If several of the merged schemas have such a keyword, the first value is used."""
 _TOGETHER: Final = (
     frozenset({"if", "then", "else"}),
     frozenset({"contains", "minContains", "maxContains"}),
@@ -87,7 +87,10 @@ def merged(own: Schema, parts: Iterable[Any]) -> Schema:
 
 
 class _Sum:
-    """A schema to which parts are added. The time to add a part is proportional to the size of the part."""
+    """The merged schema, to which the parts of an `allOf` are added one by one.
+
+    The time to add a part is proportional to the size of the part.
+    """
 
     def __init__(self) -> None:
         self._made: Schema = {}
@@ -124,7 +127,7 @@ class _Sum:
         return {**made, "allOf": self._rest} if self._rest else made
 
     def _differ(self, part: Schema, group: frozenset[str]) -> bool:
-        """Return whether the merged schema and `part` both have keywords of the group, but with different values."""
+        """Return whether the merged schema and `part` both have keywords of `group`, but with different values."""
         mine = {name: self._made[name] for name in group if name in self._made}
         its = {name: part[name] for name in group if name in part}
         return bool(mine and its and mine != its)

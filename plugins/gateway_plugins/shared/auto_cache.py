@@ -26,7 +26,7 @@ from gateway_plugins.shared.cache_marks import HOUR
 from gateway_plugins.shared.raw_lists import RawList
 
 FEATURE: Final = "cache_marks"
-"""Entry in `ClientRequest.without` if the provider has refused the gateway's cache marks for a model."""
+"""Name for the gateway's cache marks in `ClientRequest.without`, the features that the provider has refused."""
 BYTES_PER_TOKEN: Final = 3
 """Number of bytes of JSON that count as one token.
 
@@ -63,10 +63,10 @@ class Turns(NamedTuple):
 
 
 def marked_turns(raw: bytes, marked: Callable[[bytes], bytes | None]) -> bytes | None:
-    """Return a list of messages with cache marks at the end of the messages that `Turns` selects.
+    """Add a cache mark at the end of each message that `Turns` selects. `raw` is the list of messages as JSON text.
 
-    A message that cannot have a mark is left unchanged. If no message gets a mark, the result is None. `marked` gets
-    the content of a message, and returns it with a mark, or None if the content cannot have a mark.
+    `marked` gets the content of a message, and returns the content with a mark. It returns None if the content cannot
+    have a mark, and the message is then left unchanged. If no message gets a mark, the result is None.
     """
     given = RawList(raw)
     messages = list(map(Members, given.items))

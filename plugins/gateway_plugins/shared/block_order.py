@@ -20,7 +20,7 @@ from gateway.contract.flag import Event
 
 
 class Role(Enum):
-    """The role of an event in its block."""
+    """The effect of an event on its block: the event begins, continues or ends the block."""
 
     BEGIN = auto()
     PIECE = auto()
@@ -41,7 +41,7 @@ class BlockOrder(msgspec.Struct):
     _ended: set[int] = msgspec.field(default_factory=set)
     """Indexes of the blocks in `_held` that have ended."""
     _over: set[int] = msgspec.field(default_factory=set)
-    """Indexes of the blocks that have ended and whose events were all passed on."""
+    """Indexes of the finished blocks: they have ended, and all their events were passed on."""
     _unnumbered: int = 0
 
     def take(self, given: Any, event: Event, role: Role) -> list[tuple[int, Event]]:
@@ -75,8 +75,9 @@ class BlockOrder(msgspec.Struct):
         return events
 
     def _index(self, given: Any, role: Role) -> int | None:
-        """Return the index of an event's block, or None for an end event of a block that is neither open nor held
-        back.
+        """Return the index of the block to which an event belongs.
+
+        Return None if the event ends a block that is not known: no block with this index is open or held back.
         """
         index = given if isinstance(given, int) and not isinstance(given, bool) else None
         if index is not None and (index == self._open or index in self._held):

@@ -17,7 +17,7 @@ FIVE_MINUTES: Final = "5m"
 """The lifetime of a cache entry if its cache mark names no lifetime."""
 HOUR: Final = "1h"
 MIXED: Final = "mixed"
-"""The result for a request with cache marks of both lifetimes."""
+"""Value of `Marks.lifetime` for a request with cache marks for five minutes and cache marks for an hour."""
 
 _MARK: Final = re.compile(rb'"(?:cache_control|cachePoint)"\s*:\s*\{([^{}]*)\}')
 _HOUR: Final = re.compile(rb'"ttl"\s*:\s*"1h"')
@@ -33,7 +33,10 @@ class Marks:
 
     @cached_property
     def lifetime(self) -> str:
-        """The lifetime that the marks name: `MIXED` for several lifetimes, and `FIVE_MINUTES` without marks."""
+        """The lifetime in the cache marks of the request.
+
+        It is `MIXED` if the marks have different lifetimes, and `FIVE_MINUTES` if the request has no marks.
+        """
         hours = {bool(_HOUR.search(mark[1])) for mark in _MARK.finditer(self._body)}
         if hours == {True, False}:
             return MIXED

@@ -164,7 +164,7 @@ class InlineReasoning:
         return False
 
     def _think(self, piece: str) -> None:
-        """Write a piece of thinking. White space before the thinking is not written, but kept with the opening tag."""
+        """Write a piece of thinking. White space before the thinking is not written, but added to the opening tag."""
         if not self._thought:
             visible = piece.lstrip()
             self._before += piece[: len(piece) - len(visible)]

@@ -88,7 +88,7 @@ def image(url: str, param: str) -> Media:
 
 
 def document(text: str, name: str, param: str) -> Media:
-    """Return the file in a data: URL or in plain base64.
+    """Decode a document that a client sent as a data: URL or as plain base64.
 
     If neither the first bytes nor the URL identify the type, the extension of the file's name decides.
     """

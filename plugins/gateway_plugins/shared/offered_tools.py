@@ -62,7 +62,7 @@ class ToolChoice:
         return self.mode in {"any", "tool"}
 
     def renamed(self, names: Names) -> ToolChoice:
-        """Return the choice with the provider's alias in place of the tool's name."""
+        """Return the choice with the alias that the provider gets in place of the tool's name, if there is an alias."""
         return replace(self, name=names.alias(self.name)) if self.name else self
 
 

@@ -98,7 +98,7 @@ class PlainRequest:
     """Bedrock's `guardrailConfig`. Some clients send it in a Chat body for a provider at Bedrock."""
 
     def chat_member_at(self, name: str) -> str:
-        """Return the JSON pointer of the client's field for the entry `name` of `chat_members`."""
+        """Return the JSON pointer of the client's field for a seed or penalty. `name` is its name in Chat."""
         return self.chat_members_at.get(name, f"/{name}")
 
 

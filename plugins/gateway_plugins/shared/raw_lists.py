@@ -46,5 +46,8 @@ class RawList:
         return self.text[:end] + b"," + item + self.text[end:]
 
     def without_item(self, index: int) -> bytes:
-        """Return the text without the item at `index`, and without the comma before the item. `index` is not 0."""
+        """Return the text without the item at `index`, and without the comma before it.
+
+        This does not work for the first item, which has no comma before it.
+        """
         return self.text[: self._ends[index - 1]] + self.text[self._ends[index] :]

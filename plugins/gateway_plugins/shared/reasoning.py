@@ -41,7 +41,7 @@ _CLAUDES: Final = re.compile(rb"\x12[\x80-\xff]*[\x00-\x7f]\n[\x80-\xff]*[\x00-\
 The bytes are protocol buffers: field 2 is a message, and the first field of this message is a message that begins with
 a number. Gemini's signatures begin with other bytes."""
 _CLAUDES_START: Final = 16
-"""Number of base64 characters at the beginning of a value that are decoded and compared with `_CLAUDES`."""
+"""Number of characters at the beginning of a base64 signature that are decoded, to be compared with `_CLAUDES`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +90,17 @@ class Maker(msgspec.Struct, frozen=True):
         )
 
     def tagged(self, value: str) -> str:
-        """Return a signature or redacted data for the client: with a tag, unless `portable` is true."""
+        """Return a signature or redacted data as the client gets it: with a tag, or unchanged if `portable` is true."""
         return value if self.portable else f"{PREFIX}{self.family}:{value}"
 
     def untagged(self, value: str) -> str | None:
-        """Return a signature or redacted data without the gateway's tag, or None if another model family made it.
+        """Return a signature or redacted data without the gateway's tag, or None if the model cannot use the value.
 
-        The value "" is returned unchanged.
+        - If the tag names another model family, the model cannot use the value.
+        - A value without a tag is Claude's, or comes from another gateway. The model can use it if `portable` is true.
+        - The value "" is returned unchanged.
 
-        A value without a tag is Claude's, or comes from another gateway. If `portable` is true, such a value is
-        returned unchanged. Otherwise the result is None. The caller then reports the thinking as dropped.
+        If the result is None, the caller reports the thinking as dropped.
         """
         if not value.startswith(PREFIX):
             return value if self.portable or not value else None
@@ -120,7 +121,7 @@ class Maker(msgspec.Struct, frozen=True):
         return f"{PREFIX}{self.family}+{form}:{text}" if len(text) <= MAX_VALUE else ""
 
     def decoded(self, form: str, value: str) -> Any:
-        """Return the JSON value that `encoded` wrote.
+        """Return the JSON value in a text that the method `encoded` made.
 
         Return None if `value` is damaged, or if its tag names another model family or another form.
         """

@@ -34,7 +34,7 @@ _ABOUT: Final = frozenset({"title", "description", "default", "examples", "examp
 definition, the value beside the reference is used.
 """
 _IDENTIFIERS: Final = frozenset({"$id", "$anchor", "$schema", "$comment", "$dynamicRef", "$dynamicAnchor"})
-"""Keywords that are left out, because they serve only references or mean nothing to a model."""
+"""Keywords that are removed from a schema, because they serve only references or mean nothing to a model."""
 NAMED: Final = frozenset({"properties", "patternProperties", "dependentSchemas"})
 """Keywords whose value is an object of schemas. The keys of this object are not keywords."""
 VALUES: Final = frozenset({"const", "enum", "default", "examples", "example"})
@@ -50,7 +50,7 @@ def inline_references(schema: Any, at: str, drop: Drop) -> Any:
 
 @dataclass(slots=True)
 class Inliner:
-    """Replaces the references in parts of the schema `root`. The limits apply to all parts together."""
+    """Replaces the references in parts of the schema `root`. The limit `MAX_NODES` is for all parts together."""
 
     root: Schema
     drop: Drop

@@ -47,7 +47,7 @@ Other spellings, such as HTTP in capitals, are not found. A search that ignores 
 body.
 """
 _ADDRESSES: Final[Mapping[str, bytes]] = {"openai_responses": b'"file_url"', "anthropic_messages": b'"url"'}
-"""The name of the field whose data: URLs are decoded, by dialect. For other dialects, no data: URLs are decoded.
+"""Dialects in which data: URLs are decoded, each with the name of the field that may have a data: URL.
 
 A body with this field is searched for URLs, even if no string in it begins with `http`."""
 _PLACEHOLDER: Final = re.compile(rb"\0(\d+)\0")
@@ -340,7 +340,7 @@ def _document_source(place: Place, reply: StepResponse) -> Changes:
 
 
 _SOURCES: Final = {"image": _image_source}
-"""Function that writes the new field `source` of a block, by the type of block. Other types use `_document_source`."""
+"""Functions that write the new field `source` of a block, by the block's type. The default is `_document_source`."""
 
 
 def _base64(file: Media) -> bytes:

@@ -122,7 +122,7 @@ class StreamWriter(Writer, Protocol):
         """Return the events that were written since the last call of `take`."""
 
     def close(self) -> None:
-        """Write the events that still wait for a call of `usage`. The stream has ended, so no usage can follow."""
+        """Write the events that were held back until the usage comes. The stream has ended, so no usage can come."""
 
 
 class WholeWriter(Writer, Protocol):
@@ -168,7 +168,7 @@ class Calls(msgspec.Struct):
     _count: int = 0
     """Number of calls that the client gets. Calls of the schema tool are not counted."""
     _is_schema_tool: bool = False
-    """True if the last call is a call of the schema tool."""
+    """True if the call that was begun last is a call of the schema tool."""
     _ids: set[str] = msgspec.field(default_factory=set)
     _pieces: list[str] = msgspec.field(default_factory=list)
     """Pieces of the open tool call's input.
@@ -242,9 +242,10 @@ def _restore_names(text: str, names: Names) -> str:
 
 
 class Translation(msgspec.Struct):
-    """The translation of one request and its reply (see `Translation` in `gateway/contract/flag.py`).
+    """The translated request, and the code that translates its reply: events of a stream, or a whole body.
 
-    `stream` is the writer of a streamed reply. `unstreamed` creates the writer of a reply that is not streamed.
+    This class implements the protocol `Translation` of `gateway/contract/flag.py`. `stream` is the writer of a streamed
+    reply. `unstreamed` creates the writer of a reply that is not streamed.
     """
 
     request: ClientRequest

@@ -17,9 +17,9 @@ _LONGEST: Final = 100
 
 
 def reply_id(prefix: str, given: str) -> str:
-    """Return a reply id: `prefix`, and then the provider's id `given` without its own prefix.
+    """Return the provider's id `given` with another prefix: its own prefix is replaced by `prefix`.
 
-    If nothing is left of `given`, a random id follows `prefix`.
+    If nothing follows the prefix in `given`, a random id follows `prefix`.
     """
     other = next((other for other in _PREFIXES if given.startswith(other)), "")
     rest = _UNSAFE.sub("", given.removeprefix(other))[:_LONGEST]

@@ -50,9 +50,10 @@ def restrict_schema(schema: Any, drop: Drop, at: str) -> Any:
 
 
 def _restricted(schema: Any, drop: Drop, at: str, *, is_part: bool = False) -> Any:
-    """Return a schema without refused keywords.
+    """Return a schema without refused keywords. Additional properties of an object are forbidden.
 
-    `is_part` is true for a part of an `allOf`, which may lack properties that another part has.
+    If an object schema names no properties, it is reported as dropped, because it now allows only an empty object. A
+    part of an `allOf` (`is_part`) is not reported, because another part may name properties.
     """
     if not isinstance(schema, dict):
         return schema
@@ -133,13 +134,13 @@ def _targets(value: Any) -> Iterator[Steps]:
 
 
 def _add_references(value: Any, at: Steps, inside: list[Steps], references: dict[Steps, set[Steps]]) -> None:
-    """Add the references in `value`, a part of a schema, to the mapping `references`. `at` is the path of `value`.
+    """Add the references in `value`, a part of a schema, to `references`. `at` is the path of `value` in the schema.
 
-    - A key of `references` is the path of a part of the schema: `()` for the whole schema, or a part to which a
-      reference leads. The value is the set of the targets of all references inside this part. For example, `{():
-      {("$defs", "a")}}` means that the schema contains a reference to `#/$defs/a`.
-    - `inside` has the keys of `references` whose parts contain `value`.
-    - The `$defs` and `definitions` of a part do not count as inside the part, because the part only refers to them.
+    - The keys of `references` are the path `()` of the whole schema, and the path of each target of a reference.
+    - The value of a key is the set of the targets of all references below this path. For example, `{(): {("$defs",
+      "a")}}` means that the schema contains a reference to `#/$defs/a`.
+    - `inside` has the keys of `references` that are above `value`.
+    - The `$defs` and `definitions` of a schema do not count as below the schema, because it only refers to them.
     """
     if at in references:
         inside = [*inside, at]

@@ -105,7 +105,10 @@ def plan(parameters: Parameters, caps: Caps, rules: UpstreamRules, drop: Drop, *
 def decide(
     parameters: Parameters, caps: Caps, rules: UpstreamRules, drop: Drop, *, planned: Plan | None = None
 ) -> Settings:
-    """Return the settings for a request. `planned` is the result of `plan`, if the conversion has called it."""
+    """Return the thinking, output limit, sampling and stop sequences to send to the provider.
+
+    `planned` is the result of `plan`. If it is None, `plan` is called here.
+    """
     if planned is None:
         planned = plan(parameters, caps, rules, drop)
     sampling = supported_sampling(
@@ -121,8 +124,9 @@ def decide(
 
 
 def caps_beside(caps: Caps, planned: Plan) -> Caps:
-    """Return the capabilities that the model has while it thinks as planned. Some models cannot be forced to call tools
-    then.
+    """Return the capabilities of the model while it thinks as planned.
+
+    Some models cannot be forced to call a tool while they think.
     """
     return replace(caps, forced_tool_choice=can_force(caps, thinks=planned.thinks))
 

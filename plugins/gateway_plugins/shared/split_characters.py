@@ -28,7 +28,10 @@ _BYTES_START: Final = re.compile(rb'"([\x80-\xbf]{1,3})')
 
 
 class _Split(NamedTuple):
-    """The first part of a split character in a payload: its offsets `start` and `end`, and a pattern for the rest."""
+    """The first part of a split character: its offsets `start` and `end` in a payload.
+
+    `rest` is a pattern for the second part, which comes in a later payload.
+    """
 
     start: int
     end: int
@@ -36,7 +39,7 @@ class _Split(NamedTuple):
 
 
 class SplitCharacters:
-    """Joins the split characters of one stream."""
+    """Joins the characters of one stream that are split between two events."""
 
     def __init__(self) -> None:
         self._held: list[Event] = []
@@ -44,7 +47,7 @@ class SplitCharacters:
         self._split: _Split | None = None
 
     def feed(self, event: Event) -> Sequence[Event]:
-        """Return the events that can be passed on after `event` has come."""
+        """Take the next event of the stream. Return the events that can be passed on now."""
         if self._split is None:
             self._split = _find(event.payload)
             if self._split is None:
@@ -68,7 +71,10 @@ class SplitCharacters:
 
 
 def _find(payload: bytes) -> _Split | None:
-    """Return the character of a payload that is cut in two, or None if there is not exactly one."""
+    """Find a text in a payload that ends within a character. Return the first part of this character.
+
+    Return None if no text ends within a character, or if several texts do.
+    """
     if b"\\ud" not in payload and b"\\uD" not in payload and _is_utf8(payload):
         return None  # true of nearly all payloads; the searches below take longer
     escaped = [match for match in _ESCAPED_END.finditer(payload) if _is_escape(payload, match.start())]

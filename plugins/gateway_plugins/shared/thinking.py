@@ -2,8 +2,8 @@
 
 - The reader of the client's dialect creates a `ThinkingRequest`. The request has the same form for all dialects, except
   for its JSON pointers.
-- `plan_thinking` turns the request into a `ThinkingPlan` that the model supports. Every conversion reports the same
-  unsupported parts of the request as dropped.
+- `plan_thinking` turns the request into a `ThinkingPlan` that the model supports, and reports what the model does not
+  support as dropped. All conversions use it, so they all report the same fields.
 - The provider's dialect writes the plan into the body: `dialects/bedrock_converse/options.py`,
   `dialects/openai_chat/options.py`, `dialects/anthropic_messages/settings.py`.
 
@@ -92,7 +92,7 @@ class ThinkingRequest:
 
     @property
     def budget_pointer(self) -> str:
-        """JSON pointer of the thinking budget."""
+        """JSON pointer of the thinking budget, even if the budget is in Anthropic's `thinking`."""
         return self.budget_at or f"{self.anthropic_at}/budget_tokens"
 
     @property

@@ -89,7 +89,7 @@ def _of_nova(value: Any, at: str, drop: Drop) -> Iterator[_Wish]:
 
 
 def _members(readers: Mapping[str, _Reader]) -> _Reader:
-    """Return a reader of an object. `readers` has the reader of each field in the object."""
+    """Return a reader of a field whose value is an object. `readers` has the reader of each field in this object."""
 
     def read(value: Any, at: str, drop: Drop) -> Iterator[_Wish]:
         inner = object_of(value, at)
@@ -119,8 +119,8 @@ MEMBERS: Final = frozenset(_READERS)
 def read_thinking(values: Mapping[str, Any], at: str, drop: Drop, *, efforts: Mapping[str, Any]) -> ThinkingRequest:
     """Return the thinking that a request demands.
 
-    `values` are the fields of the object at the JSON pointer `at`. `efforts` are efforts that the client sets in other
-    fields, by the JSON pointers of these fields. They take precedence over the efforts in `values`.
+    `values` are the fields of the object at the JSON pointer `at`. `efforts` has the efforts in other fields of the
+    request, by the JSON pointer of the field. These efforts take precedence over an effort in `values`.
     """
     wishes = [wish for place, value in efforts.items() if value is not None for wish in _effort(value, place, drop)]
     for name, reader in _READERS.items():

@@ -36,13 +36,13 @@ _COMBINED: Final = _MERGED | {"$schema"}
 _KEPT: Final = frozenset(
     {"properties", "required", "type", "title", "description", "$id", "$comment", "$defs", "definitions", "examples"}
 )
-"""Keywords that are not reported as dropped when `_Folder` merges a part of allOf, or the definition of a $ref.
+"""Keywords that are never reported as dropped when `_Folder` merges one schema into another.
 
-`properties` and `required` are not lost, because they are copied into the merged schema. `type` is always `object` in
-the result, and a part of another type is reported. The other keywords do not restrict the tool's input."""
+`properties` and `required` are copied into the merged schema. `type` is checked separately (`_lost`). The other
+keywords do not restrict the tool's input."""
 _MAX_OWN_ID: Final = 128
-"""Maximum number of characters of an id that `ToolIds.own` matches. Such an id includes the tool's name of up to 64
-characters."""
+"""Maximum number of characters of a call id that the model itself made (`ToolIds.own`). Such an id includes the name of
+the tool, which has up to 64 characters."""
 _MAX_FOLDS: Final = 8
 """Maximum depth of nested allOf, anyOf, oneOf and $ref that are merged (`tool_schema`). Real schemas have 1 or 2."""
 
@@ -76,7 +76,7 @@ class Names:
         return made
 
     def plain_input(self, value: Block) -> Block:
-        """Return the input of a tool call. Its properties get the same aliases as in `plain_schema`."""
+        """Return the input of a tool call, with aliases for the properties whose names Claude refuses."""
         return {self._property(name): inner for name, inner in value.items()}
 
     @property
@@ -243,8 +243,8 @@ class _Folder(msgspec.Struct):
         """Return a copy of the schema into which the schemas under its anyOf, oneOf, allOf and $ref are merged.
 
         The copy does not have these four keywords. If a schema is used several times, the copy is made only once. If a
-        schema contains itself, nothing is merged at the inner place, so that circular references end. Below the depth
-        `_MAX_FOLDS`, nothing is merged either, and this is reported as dropped.
+        schema refers to itself, the inner copy is made without merging, so that the recursion ends. Below the depth
+        `_MAX_FOLDS`, copies are made without merging too, and the four keywords are reported as dropped.
         """
         if (folded := self._folded.get(id(schema))) is not None:
             return folded
@@ -270,7 +270,10 @@ class _Folder(msgspec.Struct):
         return own
 
     def _parts(self, schema: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], str]]:
-        """Return the schemas that restrict every input, with their positions: the parts of allOf, and the $ref."""
+        """Return the schemas that each input must match, with their positions in `schema`.
+
+        These are the parts of allOf, and the target of the $ref.
+        """
         parts: list[tuple[Mapping[str, Any], str]] = [
             (part, f"allOf/{index}") for index, part in enumerate(_objects(schema.get("allOf")))
         ]
@@ -280,8 +283,9 @@ class _Folder(msgspec.Struct):
 
 
 def _lost(own: Block, inner: Block) -> list[str]:
-    """Return the keywords of the schema `inner` that restrict the input, and are lost when `inner` is merged into
-    `own`.
+    """Return the keywords that are lost when the schema `inner` is merged into `own`.
+
+    Only keywords that restrict the tool's input are returned.
     """
     lost = [*(inner.keys() - _KEPT - own.keys())]
     return lost if _can_be_object(inner.get("type")) else [*lost, "type"]

@@ -24,7 +24,7 @@ from gateway_plugins.shared.cache_marks import FIVE_MINUTES, MIXED, Marks
 PROMPT: Final = ("input", "cache_read", "cache_write")
 """Names of the counts of a prompt. `cache_write` is the sum of all cache writes."""
 WRITES: Final = ("cache_write_5m", "cache_write_1h")
-"""Names of the counts of cache writes by lifetime. `cache_write` includes both."""
+"""Names of the counts of tokens written to a cache for five minutes and for an hour. `cache_write` includes both."""
 _OF_PROMPT: Final = (*PROMPT, *WRITES)
 NAMES: Final = (*_OF_PROMPT, "output", "reasoning")
 _NONE: Final[Mapping[str, int]] = dict.fromkeys(NAMES, 0)

@@ -121,7 +121,7 @@ class Meter:
 
 
 def places(event):
-    """Yield the places of text in a request, in a whole reply, or in one line of a stream."""
+    """Yield a `Place` for each text in a request, in a whole reply, or in one line of a stream."""
     data = json_api.event_object(event)
     messages = data.get("messages") if event.kind == "request" else None
     for number, message in enumerate(messages if isinstance(messages, list) else []):

@@ -1,6 +1,6 @@
-"""The built-in plugins. Each module here is a compatibility flag: the plugin of one API format.
+"""The built-in plugins. Each module here is the plugin of one API format.
 
-The name of the module is the flag's key in a provider's `compatibility` object.
+The name of a module is the format's compatibility flag: a key in the object `compatibility` of a provider.
 
 Translators are in `translators/`, filters in `filters/`. The other folders have code that plugins share.
 """

@@ -167,8 +167,8 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 def _fitted(request: ClientRequest, target: Target, drop: Drop) -> tuple[Members, list[str]]:
     """Return the body's fields and the betas to send. Leave out what the model or the provider refuses.
 
-    The client's betas are read from both body and header, because Claude Code names different betas in each. If the
-    client uses the Messages API too, the body changes only if betas must be left out.
+    The client's betas are read from both body and header, because Claude Code names different betas in each. If client
+    and provider both use the Messages API, the body changes only if betas must be left out.
     """
     given, edited = messages_betas.request_betas(request), EditedMembers(request.top)
     needed: list[str] = []

@@ -104,7 +104,7 @@ _FORMS: Final = replace(
     members=converse_billing.FORMS.members,
     inner=lambda block: (*billing.COMMON.inner(block), *converse_billing.wrapped(block)),
 )
-"""The forms of files in the request bodies of all model families."""
+"""The fields of request bodies that may have files, in the forms of all model families."""
 _CLAUDE_DIALECT: Final = "anthropic_messages"
 _TYPE: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([a-z_]+)"')
 _LIMITS: Final = (
@@ -311,7 +311,7 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
 
 
 def places(event: Event) -> Iterable[Place | End | Copy]:
-    """Return where texts are in a request, in a reply, or in an event of a stream.
+    """Return where the texts are in a request, in a reply, or in an event of a stream.
 
     Two forms of requests are known: that of Anthropic's API, and that of Converse, for Nova and for some requests of
     CountTokens. In a request of any other form, every string counts as a text.

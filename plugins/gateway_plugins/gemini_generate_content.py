@@ -209,8 +209,10 @@ class GeminiDecoder(sse_api.SseDecoder):
         return self._is_blocked or (bool(self._finished) and self._open <= self._finished)
 
     def _note(self, event: Event) -> bool:
-        """Record for each candidate in a chunk whether it has finished. Always returns False, because no chunk is
-        known to be the last.
+        """Record for each candidate in a chunk whether it has finished.
+
+        The result tells the decoder whether the chunk ends the stream. It is always False, because no chunk is known to
+        be the last.
         """
         data = event.data
         self._is_blocked = self._is_blocked or bool(gemini_facts.block_reason(data))

@@ -65,9 +65,10 @@ class Words:
         return checked if end == len(piece) else Hold(checked, piece[end:])
 
     def _end(self, piece: str) -> int:
-        """Return the index of the first character that must wait for the next piece of the text.
+        """Return the index at which a piece of text is cut: only the characters before the index are passed on now.
 
-        The characters from this index on may be the beginning of a phrase. The index is usually just after a blank.
+        The other characters may be the beginning of a phrase, so they are held back until the next piece comes. The
+        index is usually just after a blank.
         """
         kept = len(piece) - self._longest - 1
         blank = max(piece.rfind(" ", 0, max(0, kept)), piece.rfind("\n", 0, max(0, kept)))

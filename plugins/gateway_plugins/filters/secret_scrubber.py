@@ -28,7 +28,7 @@ blocks = True
 
 
 class Form(NamedTuple):
-    """The form of one kind of secret."""
+    """The means to find secrets of one kind in a text."""
 
     marks: tuple[str, ...]
     """Strings for a quick search. Each secret of this kind contains at least one of these strings."""
@@ -112,9 +112,9 @@ class Settings(filters.Settings):
 def _search(left: tuple[str, ...], own: tuple[str, ...]) -> tuple[re.Pattern[str], tuple[str, ...]]:
     """Return one pattern for all secrets, and the strings for a quick search (`Form.marks`).
 
-    `left` are the kinds of secrets that are not replaced. `own` are the operator's patterns. It is not known which
-    strings a text must contain to match a pattern in `own`. So if `own` has patterns, no strings are returned, and
-    every text is searched with the pattern.
+    `left` are the built-in kinds of secrets that stay in the text. `own` are the operator's patterns. It is not known
+    which strings a text must contain to match a pattern in `own`. So if `own` has patterns, no strings are returned,
+    and every text is searched with the pattern.
     """
     forms = [form for kind, form in KINDS.items() if kind not in left]
     pattern = "|".join(f"(?:{pattern})" for pattern in (*(form.pattern for form in forms), *own)) or r"(?!)"
@@ -158,8 +158,9 @@ class Scrubber:
 
 
 def _complete(piece: str) -> int:
-    """Return how many characters of a piece can be passed on, because no secret begins in them and continues after
-    them.
+    """Return the number of characters of a piece that can be passed on now.
+
+    The other characters may be the beginning of a secret that continues in the next piece.
     """
     end = len(piece.rstrip(_LETTERS))
     if (named := _NAMED.search(piece, max(0, len(piece) - _NAMED_LENGTH))) is not None:

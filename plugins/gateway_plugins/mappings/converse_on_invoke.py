@@ -36,9 +36,10 @@ _USUAL: Final = {
 
 
 def headers(top: Members, target: Target, drop: Drop) -> dict[str, str]:
-    """Return the headers for the provider.
+    """Return the headers for the fields of a Converse request that InvokeModel expects as headers.
 
-    Raises `Refused` if the request names a guardrail and the provider has no guardrails.
+    If the provider's API is not InvokeModel, the result is {}, and the fields are reported as dropped. Raises `Refused`
+    if the request names a guardrail and the provider has no guardrails.
     """
     metadata = orjson.dumps(converse_read_options.metadata(top)).decode()
     wanted = {
@@ -76,7 +77,7 @@ def guard_tag(top: Members, target: Target) -> str:
 
 
 def guard_config(tag: str) -> dict[str, Any]:
-    """Return the field of the body that tells Bedrock the suffix of `tag`, the tag around text for the guardrail."""
+    """Return the field of the body with the suffix of `tag`, by which Bedrock's guardrail recognizes the tag."""
     return {"amazon-bedrock-guardrailConfig": {"tagSuffix": tag.removeprefix(_TAG)}}
 
 

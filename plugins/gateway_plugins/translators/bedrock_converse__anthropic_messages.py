@@ -162,12 +162,12 @@ def _anthropic_tools(extra: Mapping[str, Any]) -> list[Block]:
 
 
 def _split_effort(requested: Parameters, caps: Caps, drop: Drop) -> tuple[Parameters, Body]:
-    """Move the effort for the whole answer from the parameters to fields of a Messages body.
+    """Take Claude's effort for the whole answer out of the parameters. Return it as fields of a Messages body.
 
-    Return the parameters without this effort, and the fields of the body. The parameters have at most one effort. The
-    effort is for the whole answer if the client set it in a field of `_ANSWER_EFFORT_AT`. Otherwise it is for thinking.
+    The first result are the parameters without the effort, the second are the fields. The client's effort is for the
+    whole answer if it is in a field of `_ANSWER_EFFORT_AT`. In any other field, it is for thinking.
 
-    In three cases, the effort stays in the parameters, and the body gets no fields:
+    In three cases, the parameters are returned unchanged, without fields:
 
     - The effort is `none`, or it is for thinking.
     - The model is not Claude.

@@ -37,7 +37,7 @@ from gateway_plugins.dialects.openai import model_search
 from gateway_plugins.dialects.openai.client_api import CLIENT_API
 from gateway_plugins.dialects.openai_chat import places as chat_places
 from gateway_plugins.dialects.openai_chat.call_numbers import CallNumbers
-from gateway_plugins.dialects.openai_chat.facts import finish_reason, parts_of
+from gateway_plugins.dialects.openai_chat.facts import failure, finish_reason, parts_of
 from gateway_plugins.dialects.openai_chat.read_options import stream_options
 from gateway_plugins.dialects.openai_chat.usage import Reports
 from gateway_plugins.shared import remote_files
@@ -191,8 +191,8 @@ def _kind(name: str, payload: bytes) -> str:
 def _failure(event: Event) -> Problem | None:
     """Return the problem that an event of a stream reports, or None if it reports none.
 
-    Servers report a failure as an event `error`, in a field `error`, or as an object without choices. Such an object
-    has `"object": "error"` (vLLM), or a message in `message`, `msg` or `detail`.
+    Servers report a failure as an event `error`, in a field `error` of the chunk or of a choice, or as an object
+    without choices. Such an object has `"object": "error"` (vLLM), or a message in `message`, `msg` or `detail`.
     """
     payload = event.payload
     if event.kind == _ERROR:
@@ -200,9 +200,11 @@ def _failure(event: Event) -> Problem | None:
     if payload.lstrip()[:1] != b"{" or (b'"choices"' in payload and b'"error"' not in payload):
         return None
     data = mapping(event.data)
-    if not data.get("error") and (data.keys() & _CHUNK_MEMBERS or not _has_words(data)):
-        return None
-    return reported_problem(event.data)
+    if data.get("error"):
+        return reported_problem(data)
+    if reported := next((choice for choice in _choices(data) if choice.get("error")), None):
+        return failure(reported)
+    return reported_problem(data) if not data.keys() & _CHUNK_MEMBERS and _has_words(data) else None
 
 
 def _has_words(data: dict[str, Any]) -> bool:

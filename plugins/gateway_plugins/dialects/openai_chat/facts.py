@@ -1,14 +1,19 @@
-"""Reads texts, thinking and the finish reason of a Chat reply, for the plugin and for `walk.py`."""
+"""Reads texts, thinking, the finish reason and failures of a Chat reply, for the plugin and for `walk.py`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gateway.contract import errors
+from gateway.contract.errors import Problem
+from gateway.contract.provider_errors import reported_problem
 from gateway_plugins.shared.lenient import mapping, text
 
 TEXT: Final = "text"
 THINKING: Final = "thinking"
+_FAILURES: Final = frozenset({"error", "network_error", "insufficient_system_resource", "abort"})
+"""Finish reasons of replies that the server could not complete (OpenRouter and Mistral, Z.ai, DeepSeek, vLLM)."""
 
 
 def ordered_parts(content: Any) -> list[tuple[str, str]]:
@@ -48,3 +53,17 @@ def finish_reason(choice: Mapping[str, Any]) -> str:
     """
     reason = text(choice.get("finish_reason"))
     return "" if reason == "null" else reason
+
+
+def failure(choice: Mapping[str, Any]) -> Problem | None:
+    """Return the problem because of which a choice is incomplete, or None if the choice reports none.
+
+    A choice reports a failure in `error` (OpenRouter), or only by its finish reason.
+    """
+    if choice.get("error"):
+        return reported_problem({"error": choice["error"]}, otherwise=errors.UPSTREAM)
+    reason = finish_reason(choice)
+    if reason not in _FAILURES:
+        return None
+    message = f'the provider broke off its reply (finish reason "{reason}")'
+    return Problem(errors.UPSTREAM, message, native=reason, retryable=True)

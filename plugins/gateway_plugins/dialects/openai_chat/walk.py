@@ -20,11 +20,11 @@ from typing import Any, Final
 import msgspec
 
 from gateway.contract import json_api
-from gateway.contract.errors import BadFrame
+from gateway.contract.errors import BadFrame, UpstreamFailed
 from gateway.contract.flag import Drop, Event
 from gateway_plugins.dialects.openai_chat import carried
 from gateway_plugins.dialects.openai_chat.call_numbers import CallNumbers, is_complete
-from gateway_plugins.dialects.openai_chat.facts import TEXT, THINKING, finish_reason, ordered_parts
+from gateway_plugins.dialects.openai_chat.facts import TEXT, THINKING, failure, finish_reason, ordered_parts
 from gateway_plugins.dialects.openai_chat.usage import Reports
 from gateway_plugins.shared import lenient, reply_events
 from gateway_plugins.shared.cache_marks import Marks
@@ -37,8 +37,16 @@ _REASONS: Final[Mapping[str, str]] = {
     "tool_calls": reply_events.TOOL_USE,
     "function_call": reply_events.TOOL_USE,
     "length": reply_events.MAX_TOKENS,
+    "max_tokens": reply_events.MAX_TOKENS,
+    "model_length": reply_events.CONTEXT,
+    "model_context_window_exceeded": reply_events.CONTEXT,
     "content_filter": reply_events.REFUSAL,
+    "safety": reply_events.REFUSAL,
+    "sensitive": reply_events.REFUSAL,
 }
+"""Stop reason for each finish reason, in lower case. OpenAI's reference has only five of them. The others are those of
+Mistral (`model_length`), Z.ai (`sensitive`, `model_context_window_exceeded`), and servers that pass on the reasons of
+Anthropic or Gemini. Any other finish reason counts as the end of the turn."""
 _CONTENT_MEMBERS: Final = (
     "content",
     "reasoning_content",
@@ -121,6 +129,7 @@ class Reader:
         for choice in map(lenient.mapping, lenient.sequence(data.get("choices"))):
             if not lenient.whole_number(choice.get("index")) and not self._over:
                 self._delta(lenient.mapping(choice.get("delta")), writer)
+                _check(choice)
                 self._end(choice, writer)
         self._usage(data)
 
@@ -129,6 +138,7 @@ class Reader:
         choice = lenient.mapping(next(iter(lenient.sequence(data.get("choices"))), None))
         if not isinstance(choice.get("message"), dict):
             raise BadFrame("the provider's reply has no choices[0].message")
+        _check({**choice, "error": choice.get("error") or data.get("error")})
         writer.start(lenient.text(data.get("id")))
         self._is_whole = True
         self._delta(choice["message"], writer)
@@ -325,7 +335,7 @@ class Reader:
         for call in self._by_number.values():
             self._carry(call)
         self._settle(writer)
-        reason = self._calls.reason(_REASONS.get(native, reply_events.END_TURN))
+        reason = self._calls.reason(_REASONS.get(native.lower().partition(":")[0], reply_events.END_TURN))
         sequence = lenient.text(choice.get("stop_reason"))
         if reason == reply_events.END_TURN and sequence:
             reason = reply_events.STOP_SEQUENCE
@@ -337,6 +347,12 @@ class Reader:
         if usage := data.get("usage"):
             self._reports.add(lenient.mapping(usage))
         self._tier = lenient.text(data.get("service_tier")) or self._tier
+
+
+def _check(choice: Mapping[str, Any]) -> None:
+    """Raise `UpstreamFailed` if a choice reports that it is incomplete because of a failure."""
+    if (problem := failure(choice)) is not None:
+        raise UpstreamFailed(problem)
 
 
 def _text_of_details(delta: Mapping[str, Any]) -> str:

@@ -85,7 +85,7 @@ OTHERS = [
 ]
 MODES = ["loopback", "static", "whois", "proxy-protocol", "serve-headers"]
 HONEST = {"loopback": "(loopback)", "static": "robot"}
-"""The login of an honest caller by identity mode, for the modes in which the honest caller is not Alice."""
+"""The login of the caller who sends no false header, by identity mode. In all other modes, the caller is Alice."""
 
 
 @pytest.fixture

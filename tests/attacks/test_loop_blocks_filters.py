@@ -107,8 +107,9 @@ async def test_filters_do_not_hold_the_loop_with_gemini(tmp_path, provider):
 
 
 async def test_filters_do_not_hold_the_loop_with_unknown_bodies(tmp_path, provider):
-    """Check InvokeModel's requests and replies in a form that no plugin knows. In them, every string is a text for
-    filters.
+    """Check that filters do not block the event loop for long if a body of InvokeModel has a form that no plugin knows.
+
+    Filters get every string in such a body as a text.
     """
     strings = many_items("x" * 60, SIZE)
     provider.kind, provider.body = "application/json", b'{"generation":"x"}'

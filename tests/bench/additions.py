@@ -19,7 +19,7 @@ from tests.bench.systems import FILTERS, IRISGATE, PROXY_LINE, reconfigure
 from tests.bench.traffic import CHAT_STREAM, CONVERSE_MODEL, CONVERSE_STREAM, REPLIES, Request
 
 SETTLE_SECONDS = 0.05
-"""Seconds in which the gateway frees its former configuration, before a window."""
+"""Seconds between a reload and the next measurement, so that the gateway can free its former configuration."""
 LEAST_ROUNDS = 2
 """Minimum number of rounds, so that there are quartiles."""
 WARM_ROUNDS = 2

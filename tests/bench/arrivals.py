@@ -73,7 +73,7 @@ def tailscaled(path):
 
 @asynccontextmanager
 async def arrivals(folder):
-    """Yield the simulated tailscaled, the modes, and a request for each mode."""
+    """Yield the simulated tailscaled, the gateway's `Modes`, and a dict from each identity mode to a request."""
     async with AsyncExitStack() as stack:
         sim = stack.enter_context(tailscaled(folder / "tailscaled.sock"))
         sim.add(ALICE)

@@ -7,7 +7,9 @@ from tests.bench.systems import BARE, IRISGATE, MANY_MODELS, NGINX, System
 from tests.bench.traffic import CHAT, CHAT_STREAM, CONVERSE, CONVERSE_MODEL, CONVERSE_STREAM, Request
 
 OWN = "own"
-"""The name of the column for the gateway itself in the variant that the case's title names."""
+"""The column for a second measurement of the gateway in some cases, such as that of a native call in a case of
+translated calls. The titles of these cases describe it.
+"""
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ LISTS = ("the list of models, first", "the list of models, rendered", "a model t
 
 
 async def decisions(setup, plugin, through):
-    """Return the rows of the report about one setup: the times of decisions for which no result is cached.
+    """Return rows of the report about one `Setup`: the times of decisions about calls for which no result is cached.
 
-    The setup's calls pass through the middlewares in the chain `through`.
+    `through` is the chain of middlewares that decides about a call.
     """
     grants = setup.runtime.grants
     offers = setup.runtime.catalog.offers
@@ -74,7 +74,11 @@ async def _again(steps):
 
 
 async def others(size, modes, request):
-    """Return the rows that depend only on `size`: whois with `size` grants in the policy, and a new configuration."""
+    """Return rows of the report that do not depend on the way in which the number of grants grows.
+
+    They have the times of whois lookups, without grants and with `size` grants in the policy, and the time to prepare a
+    new configuration.
+    """
     made = config(size)
 
     async def whois(address):

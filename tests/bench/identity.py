@@ -23,8 +23,9 @@ from tests.bench.sizes import POLICY, setups
 SIZES = (10, 100, 1_000, 10_000)
 ANSWER = Whole(200, {}, b"")
 ASKING = ("whois", "proxy-protocol")
-"""Modes that read the policy's grants again for each connection. Only in these modes can the same caller be represented
-by different objects.
+"""Identity modes that read the caller's grants in the tailnet policy again for each connection.
+
+So in these modes, two connections of one caller have different, but equal, objects for the caller.
 """
 
 
@@ -46,11 +47,12 @@ PAST = chain(last=nothing)
 
 
 async def measured(folder, sizes=SIZES, **options):
-    """Return three tables of measured microseconds.
+    """Return three tables of times in microseconds.
 
     - The time to identify a caller, by identity mode.
-    - The time to apply grants, by the way in which the grants grow (`sizes.py`), with one number for each size.
-    - The costs without cached results, by name and way in which the grants grow.
+    - The time to apply grants: for each way in which the number of grants grows (`sizes.py`), one time for each size.
+    - The times of actions without cached results, by the name of the action and the way in which the number of grants
+      grows.
     """
     plugin = discover().flags["openai_chat"]
     once = {}
@@ -70,14 +72,15 @@ async def measured(folder, sizes=SIZES, **options):
 
 
 async def _identified(modes, request):
-    """Identify the caller of a request as the guard does."""
+    """Identify the caller of a request in the same way as the gateway (`guard.py`)."""
     await modes.identify(guard.caller_of(request))
 
 
 async def _decided(made, plugin, **options):
-    """Return the microseconds that resolution, grants and headers take in addition to an empty chain of middlewares.
+    """Return the microseconds that it takes to resolve the model, apply the grants and add the headers of a call.
 
-    There is a list for each way in which the grants grow, with one number for each size.
+    The time of an empty chain of middlewares is subtracted. The result is a dict from each way in which the number of
+    grants grows to a list with one number for each size.
     """
     groups = {}
     for size, ways in made.items():

@@ -57,7 +57,7 @@ class Result:
     begun: int = 0
     refused: int = 0
     wrongly: int = 0
-    """Calls that were refused while the bucket had enough, at the bank or in the slice of any gateway."""
+    """Number of calls that were refused although there was enough for them, at the bank or at any of the gateways."""
     overshoot: int = 0
     """The largest amount that calls had spent and reserved beyond what a single gateway would allow.
 

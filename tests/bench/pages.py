@@ -56,9 +56,9 @@ CONFIG = {
 
 
 class Cost(NamedTuple):
-    """The cost of one answer: the median CPU time of several requests, and the longest block of the event loop.
+    """What one answer costs: the median CPU time of several requests, and the longest block of the event loop.
 
-    Of the requests in which blocks are measured, the best one counts.
+    Blocks are measured in requests of their own. `block_ms` is the smallest of the results.
     """
 
     cpu_ms: float

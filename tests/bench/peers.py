@@ -1,4 +1,4 @@
-"""Other gateways, when `tests/bench/install` has installed them."""
+"""Other gateways, with which this gateway is compared. The script `tests/bench/install` installs them."""
 
 import json
 from contextlib import asynccontextmanager

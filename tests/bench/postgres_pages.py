@@ -33,7 +33,7 @@ from tests.web.admin.conftest import from_file
 JOURNAL = "bench"
 TABLES = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = to_regnamespace('public')"
 BOUND_MS = 200
-"""The goal: milliseconds for one answer."""
+"""Maximum number of milliseconds that one answer should take."""
 
 
 class Cost(NamedTuple):
@@ -48,7 +48,7 @@ class Cost(NamedTuple):
 
 
 def build(place, calls):
-    """Write calls of a year as a gateway does, and let the server count its rows, as it does by itself after a while."""
+    """Write calls of a year as a gateway does, and update the statistics of the query planner (`ANALYZE`)."""
     connection = PostgresConnection(place, "writer")
     prepare(connection, JOURNAL, str(place), is_shared=False)
     end, began = time.time() - 60, time.monotonic()

@@ -70,7 +70,10 @@ async def run_case(case, wire, folder, figures, *, rounds, window_ms, until=inf)
 
 
 async def _started(case, wire, folder, figures, stack):
-    """Start the systems of a case at the same time, each once. Return those lanes (`Lane`) whose systems have started."""
+    """Start the systems of a case, all at the same time. Return those lanes of the case whose system has started.
+
+    A lane is a system with the request that is sent to it. A system may have several lanes, but is started only once.
+    """
     systems = list(dict.fromkeys(lane.system for lane in case.lanes))
     starting = [_start(system, wire, folder / f"{case.name}-{at}", stack) for at, system in enumerate(systems)]
     processes = dict(zip(systems, await asyncio.gather(*starting, return_exceptions=True), strict=True))
@@ -154,7 +157,11 @@ def _add(case, lane, results, figures):
 
 
 async def run_starts(lanes, wire, folder, figures, *, rounds):
-    """Start each lane's system anew in each round. Measure its CPU time until the first answer, and its memory then."""
+    """Start the system of each lane anew in each round. Measure its CPU time until the first answer, and then its
+    memory.
+
+    A lane is a system with the request that is sent to it.
+    """
     for turn in range(rounds):
         for at, lane in enumerate(lanes):
             if lane.system.name in figures.notes:

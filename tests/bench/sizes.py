@@ -109,7 +109,10 @@ def new_call(runtime, plugin, identity, name):
 
 
 async def setups(size, sim, modes, request):
-    """Return a setup for each way in which grants grow. `request` is a request to a listener of mode whois."""
+    """Return a `Setup` for each way in which the number of grants grows (see the module's docstring).
+
+    `request` is a request to the listener with the identity mode `whois`.
+    """
     made = config(size)
     catalog, prices = Catalog(made), Prices.load()
     models = [model(number) for number in spread(NAMED, size)]

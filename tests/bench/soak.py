@@ -124,7 +124,9 @@ class Figures:
         return 3600 * slope, 3600 * error
 
     def line(self):
-        """Return a line of the curve: the latest sample, and the latest counts of the probe."""
+        """Return a line of text with the latest figures: time, calls, memory, descriptors and the latest counts of the
+        probe.
+        """
         calls, at, size, descriptors = self.samples[-1]
         _, counts = self.counts[-1]
         sizes = " ".join(f"{name} {counts[name]}" for name in counts if name not in {"tables", "types"})
@@ -224,7 +226,7 @@ async def _sampled(*of):
 
 
 async def _count(process, path, figures):
-    """Let the probe count, and record its answer."""
+    """Tell the probe to count the objects in the gateway's process, and add its answer to the figures."""
     path.unlink(missing_ok=True)
     calls = figures.calls
     figures.is_counting = True
@@ -256,7 +258,7 @@ async def _records(session, url, calls):
 async def measured(folder, *, seconds, calls, rate=inf, every=inf):
     """Return the figures of a run that ends after a time or a number of calls, whichever comes first.
 
-    `rate` is the maximum number of calls in a second. A line of the curve is printed every `every` seconds.
+    `rate` is the maximum number of calls in a second. A line with the latest figures is printed every `every` seconds.
     """
     figures, numbers, pace = Figures(), count(1), _Pace(rate)
     async with AsyncExitStack() as stack:

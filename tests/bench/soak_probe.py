@@ -27,7 +27,7 @@ MIN_LENGTH = 100
 KINDS = 100
 """Number of types that are listed. They are those with the most objects."""
 OWNERS = ("gateway", "aiohttp", "asyncio", "multidict", "prometheus_client", "structlog", "yarl")
-"""The beginnings of the modules of the objects whose tables are listed."""
+"""First parts of module names. Tables are listed only for objects whose class is in one of these packages."""
 MAX_DESCRIPTOR = 4096
 """Number above all descriptors of the gateway in a soak."""
 CONTAINERS = ("dict", "list", "set", "deque", "OrderedDict", "WeakSet", "WeakKeyDictionary", "SimpleQueue")
@@ -96,7 +96,10 @@ def _length(container):
 
 
 def counted():
-    """Return the number of objects, and the entries of their largest tables. Called in a fork of the process."""
+    """Return the number of objects in this process, the sizes of the largest tables, and the most frequent types.
+
+    The function runs in a fork of the gateway's process.
+    """
     gc.disable()
     gc.unfreeze()
     objects = gc.get_objects()

@@ -74,7 +74,7 @@ class System:
 
     name: str
     start: Callable[[int, Path], AbstractAsyncContextManager[Process]]
-    """A function of the upstream's port and an empty folder, which runs the system."""
+    """A function that runs the system. Its arguments are the port of the upstream, and an empty folder."""
     path: Callable[[str], str] = _same
     """A function that returns the system's path for a provider's path."""
     model: Callable[[str], str] = _same

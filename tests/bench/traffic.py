@@ -12,7 +12,9 @@ from gateway.contract.framing.eventstream import encode
 CHAT_MODEL = "gpt-4o-mini"
 CONVERSE_MODEL = "us.amazon.nova-lite-v1:0"
 STAMP = "@" + "0" * 16
-"""The mark and the digits of the time in a chunk, as `wire/load.c` searches for them."""
+"""A placeholder in a chunk for the time at which the chunk is sent. `wire/load.c` finds the time by the character `@`
+and the 16 digits after it.
+"""
 PROMPT = "What is the tallest mountain of each continent? " * 20
 ANSWER = "Mount Everest, Aconcagua, Denali, Kilimanjaro. " * 10
 _CREATED = 1_764_000_000

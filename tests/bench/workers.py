@@ -50,7 +50,9 @@ class Lane:
     """CPU time of the upstream and the load client, in microseconds for each call."""
 
     async def measure(self, running, request, chunks, window_ms):
-        """Add the figures of one window."""
+        """Let the clients send requests to the gateway for `window_ms` milliseconds, and add the results to the
+        figures.
+        """
         await running.reply(REPLIES[request.provider_dialect], count=chunks)
         keeper = {self.process.pid}
         workers = set(self.process.pids) - keeper or keeper

@@ -1,4 +1,4 @@
-"""Tests of the memory of sessions' last calls, and of the configuration that switches cache marks on."""
+"""Tests of automatic cache marks: how long a session's last call is remembered, and which settings switch marks on."""
 
 from types import SimpleNamespace
 

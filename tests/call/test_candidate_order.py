@@ -23,13 +23,13 @@ SESSIONS = tuple[StickySession, ...]
 
 
 def offers(**changed: Mapping[str, Any]) -> list[Offer]:
-    """Return the offers of one model at the providers a, b and c."""
+    """Return three offers (a model of a provider): the same model at the providers a, b and c."""
     providers = {id_: Provider(id_, f"https://{id_}", (HAIKU,), **changed.get(id_, {})) for id_ in "abc"}
     return list(Catalog(Config(providers=providers)).offers)
 
 
 class Ordering:
-    """A `CandidateOrder` with three offers. A test sets its clock and its counts of calls in flight."""
+    """A `CandidateOrder`, and three offers of one model to put in order. A test sets the clock and the calls in flight."""
 
     def __init__(self, **changed: Mapping[str, Any]) -> None:
         self.now = 1000.0

@@ -1,4 +1,7 @@
-"""Tests of the chain: the stages of a stream, the stopwatch of an attempt, and the count of sent requests."""
+"""Tests of the chain, which runs a call through its middlewares.
+
+They cover the translation and metering of a stream, the measured time of an attempt, and the count of sent requests.
+"""
 
 import asyncio
 from types import SimpleNamespace

@@ -1,5 +1,6 @@
-"""Tests of the cache of encoded lists: which lists are made again, which requests share the work for a list, and how
-many lists are kept.
+"""Tests of the cache of encoded replies that list models or providers.
+
+The tests check when a list is encoded again, which requests share this work, and how many lists are cached.
 """
 
 import asyncio

@@ -33,7 +33,7 @@ def chunk(**data):
 
 
 def texts_after(first, places=of_event):
-    """Return the `EventTexts` that has read an event which continues a block."""
+    """Return an `EventTexts` that has read the event `first`, and knows to which block the text of `first` belongs."""
     texts = EventTexts(Hook("flagged", "places", "tests", places))
     items = texts.next(first)
     texts.remember(items[-1][0].path, Block("answer", "text"))
@@ -117,7 +117,7 @@ def counting(asked):
 
 
 def continuing(asked):
-    """Return the `EventTexts` that has read two events with the same bytes around their texts."""
+    """Return an `EventTexts` that has read two events whose bytes differ only in the text."""
     texts = texts_after(Event("chunk", b'{"id":"i","text":"a","n":1}'), counting(asked))
     assert texts.next(Event("chunk", b'{"id":"i","text":"b","n":1}')) == "b"
     return texts

@@ -1,4 +1,7 @@
-"""Tests of a compatibility flag whose function `places` fails: the error names the flag, whatever needed the texts."""
+"""Tests of an API format's plugin whose function `places`, which finds the texts in a message, fails.
+
+The error must name the plugin in every case: for requests, bodies of replies and streams.
+"""
 
 import orjson
 import pytest

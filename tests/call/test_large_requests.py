@@ -32,7 +32,7 @@ def request_of(count, content="say x"):
 
 
 class Filters:
-    """The filters of one call, made of functions that become their methods `request`."""
+    """The filters of one call. Each function in `methods` becomes the method `request` of one filter."""
 
     def __init__(self, *methods, passes=False):
         self.call = opened(*(SimpleNamespace(request=method) for method in methods), passes=passes)

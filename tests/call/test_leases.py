@@ -66,9 +66,7 @@ class Bank:
 
 class Journal:
     async def flush(self):
-        """Do nothing. The real journal waits until the quota bank has all records, and the bank of these tests has them
-        at once.
-        """
+        """Do nothing. In these tests, the quota bank has each record at once, so there are no records to wait for."""
 
 
 class Gateway:
@@ -252,7 +250,11 @@ async def test_a_refused_call_leaves_nothing_that_waits(opened, memory):
 
 
 async def test_first_calls_of_many_callers_at_the_same_time_are_all_served(opened):
-    """Check that a new bucket, which is full, is not forgotten while a call waits for a part of it."""
+    """Check that ten callers can begin their first calls at the same time, although each call uses a new bucket.
+
+    The gateway forgets full buckets. It must not forget a new bucket, which is full, while a call waits for the bank's
+    answer.
+    """
     gateway = await opened()
     rules = [Rule(f"user{number}", 100) for number in range(10)]
     await asyncio.gather(*(gateway.reserve(1, rule) for rule in rules))
@@ -295,7 +297,7 @@ def hanging(gateway):
 
 
 async def wait_for_calls(gateway, calls):
-    """Wait until this number of calls wait for the quota bank, of which the first one's request is under way."""
+    """Wait until this number of calls wait for the answer of the quota bank."""
     await eventually(lambda: gateway.quotas.sliced("all") and gateway.quotas.sliced("all").waiting == calls)
 
 
@@ -341,7 +343,10 @@ async def test_a_process_that_ends_refuses_calls(opened, monkeypatch):
 
 
 async def refused_once(gateway, event):
-    """Check that a call is refused, that `event` is logged once, and that calls are served when the bank is back."""
+    """Check that the gateway refuses a call while the quota bank cannot be reached, and logs `event` once.
+
+    Then let the bank answer again, and check that a call is served.
+    """
     with pytest.raises(Refused):
         await gateway.reserve(1)
     await eventually(lambda: gateway.out.getvalue().count(b"leases.bank_is_away") == 1)
@@ -403,7 +408,11 @@ async def test_nothing_is_requested_for_cancelled_calls(opened):
 
 
 async def test_a_charge_while_a_process_registers_again_counts_as_spent(opened, memory):
-    """Check that the slice is not too large if the record of a call comes to the bank after the registration."""
+    """Check a call whose charge reaches the bank after the gateway has asked for a new lease, because the old one was
+    lost.
+
+    The gateway must then count the charge as spent, so that it does not have more left than the bank has granted.
+    """
     gateway = await opened()
     held = await gateway.reserve(30)
 

@@ -1,4 +1,8 @@
-"""Keepers of two gateways lend parts of their slices to workers. The bank is in memory, and may be away."""
+"""Tests of two gateways with workers (processes that serve calls) that spend from the same quotas.
+
+The quota bank, which is in memory here, grants each gateway a part of a balance. The gateway's main process lends parts
+of this to its workers. Some tests make the bank unreachable.
+"""
 
 import asyncio
 from functools import partial
@@ -30,11 +34,15 @@ from tests.helpers.waiting import eventually
 
 KEY = Bucket("money", "all")
 WAITS = (3600.0,) * 4
-"""Seconds for which a refused call of a worker waits at most. It must always be told earlier to ask again."""
+"""Seconds that a refused call waits before it asks the bank again, for each of its four repetitions. They are too long
+for a test. So a test fails if a worker is not told earlier to ask again.
+"""
 
 
 class NotifyingBank(Bank):
-    """A bank that tells all gateways of a bucket that has too little, as the database does."""
+    """A quota bank with the notifications of the real one: if a bucket has too little for a request, all gateways are
+    told.
+    """
 
     def __init__(self, memory, name, gateways):
         super().__init__(memory, name)
@@ -50,7 +58,7 @@ class NotifyingBank(Bank):
 
 
 class KeeperBank:
-    """The keeper as the bank of one worker."""
+    """The quota bank as one worker sees it: the main process of its gateway, which lends parts of balances."""
 
     name, needs_reports = "the gateway's main process", False
 
@@ -82,7 +90,9 @@ class Worker:
         return await self.leases.reserve(partial(self.quotas.reserve, [Claim(rule.name, rule, amount)]))
 
     async def call(self, amount, rule=RULE):
-        """Make a call. Its record reaches the keeper, and then the bank, a moment after its end."""
+        """Make a call. Its charge reaches the worker's main process, and then the quota bank, a moment after the call
+        has ended.
+        """
         held = await self.reserve(amount, rule)
         await asyncio.sleep(0.001)
         bucket, kind = Bucket(rule.kind, rule.name), {"money": "money"}.get(rule.kind, "requests")
@@ -95,7 +105,10 @@ class Worker:
             self.gateway.bank.memory.record(self.gateway.name, {rule.name: amount}, monotonic_ns())
 
     async def insist(self, amount, rule=RULE):
-        """Make a call, and again while others hold what is left. Return whether it was not refused."""
+        """Make a call. Repeat it while it is refused only because other calls have reserved the rest of the balance.
+
+        Return False if the balance is used up, and True if the call was served.
+        """
         while True:
             try:
                 await self.call(amount, rule)
@@ -136,7 +149,7 @@ class Lending(Gateway):
 
 @pytest.fixture
 async def two():
-    """Return two gateways of one bank."""
+    """Yield two gateways that share one quota bank."""
     memory, gateways = MemoryBank(), {}
     gateways |= {name: Lending(memory, name, gateways) for name in "ab"}
     for gateway in gateways.values():
@@ -170,7 +183,11 @@ async def test_a_bucket_is_overdrawn_by_one_call_at_most(two, seed):
 
 
 async def test_a_worker_gets_slices_of_many_new_buckets_at_once(two):
-    """Check that a keeper does not forget a new bucket, which is full, while it asks the bank for a part of it."""
+    """Check that a worker gets parts of ten new buckets in one request.
+
+    The main process forgets full buckets. It must not forget a new bucket, which is full, while it asks the bank for
+    it.
+    """
     gateway, _ = two
     rules = [Rule(f"user{number}", 100) for number in range(10)]
     asks = [Ask(bucket=rule.name, rule=rule, known=0, spent=0, needs=[Need(1)]) for rule in rules]

@@ -88,7 +88,10 @@ async def test_each_caller_is_charged_in_buckets_of_its_own():
 
 
 async def test_quotas_with_new_rules_replace_those_of_a_plan():
-    """Check that a call whose plan was made before a reload of the quotas reserves by the new rules."""
+    """Check that a call reserves by the new rules of a quota if the quota has changed since the call's plan was made.
+
+    A plan is a cached decision about calls. It still has the old rules.
+    """
     made = ready(CHARGED, quotas=QUOTAS)
     quotas = Quotas(keep=lambda _: None)
     for capacity in ("$1", "$5", "$3"):
@@ -102,7 +105,10 @@ async def test_quotas_with_new_rules_replace_those_of_a_plan():
 
 
 async def test_headers_of_grants_and_providers_have_their_precedence():
-    """Check that a header in the provider's configuration replaces a grant's header of the same name, in any case."""
+    """Check that a header in the provider's configuration replaces a grant's header of the same name.
+
+    Upper and lower case make no difference.
+    """
     given = {"models": "**", "add_headers": ["X-Team: grant", "X-Only: grant"]}
     made = ready(given, add_headers=["x-team: provider"])
     plan = (await decided(made, ALICE)).plan

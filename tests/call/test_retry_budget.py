@@ -1,4 +1,6 @@
-"""Tests of the retry budget: how many further requests are allowed after failures, for a number of calls."""
+"""Tests of the retry budget: the number of further requests that are allowed after failures depends on the recent
+calls.
+"""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,10 +67,11 @@ def test_calls_and_requests_are_forgotten_after_the_window():
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.integers(0, 40), st.integers(0, 40)), max_size=30), st.floats(0, 1))
 def test_no_window_has_more_than_its_share(steps, share):
-    """Check at each step that the further requests in the window are no more than the constant, or the share of its
-    calls.
+    """Check that the retry budget never allows too many further requests (requests after a failed first one).
 
-    A step that adds no request may exceed both, because calls leave the window as time passes.
+    In each window of time, their number may not exceed the constant `ALWAYS` or `share` times the calls of the window,
+    whichever is larger. As time passes, calls leave the window, so this is checked only when a further request was
+    allowed.
     """
     clock = Clock()
     budget = RetryBudget(clock)

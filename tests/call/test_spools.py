@@ -1,4 +1,7 @@
-"""The records of workers that a keeper reads from their spools: each call is recorded and charged once."""
+"""Tests that the main process reads the records of calls that a worker process has written to its journal (spool).
+
+Each call must be recorded and charged once.
+"""
 
 from contextlib import closing
 
@@ -18,7 +21,7 @@ SPOOL = f"{WORKER_PREFIX}0-1-a"
 
 
 def ended(name, amount):
-    """Return the line of a worker's spool for a call that has ended."""
+    """Return the line that a worker writes to its journal when a call has ended."""
     terms = f"{CAPACITY} 0/86400000000000"
     return encode(Entry(call=record(id=name), charged=(Charged("money", "all", amount, terms),)))
 
@@ -31,7 +34,11 @@ async def parts(tmp_path):
 
 
 async def read(parts, *lines):
-    """Let the keeper read a spool with these lines from its beginning, as after a kill, until its writer has ended."""
+    """Write these lines to a worker's journal, and let the main process read all of them.
+
+    The main process reads them from the beginning, because it was killed and started again, and may have read some of
+    them before.
+    """
     with closing(Journal(parts.spools.folder(SPOOL), parts.log)) as spool:
         for line in lines:
             spool.append(line)

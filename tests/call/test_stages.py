@@ -1,4 +1,7 @@
-"""Tests of the stages of a stream: which batches pass at once, which wait, and what follows an error."""
+"""Tests of the stages through which the events of a stream pass, such as a translation.
+
+The tests check which batches of events are written at once, which batches wait, and what happens after an error.
+"""
 
 from gateway.call.responses import Batch, Stage, Stream
 from gateway.call.stages import Staged
@@ -17,7 +20,9 @@ def names(batches):
 
 
 class Pushed:
-    """A source that gives each batch to `take`, and yields the batches that `take` does not accept."""
+    """A source of batches. It offers each batch to the function `take`, and yields the batches for which `take` returns
+    False.
+    """
 
     def __init__(self, *batches):
         self._batches = batches
@@ -77,8 +82,8 @@ async def run(source, *stages, takes=lambda _: True):
 
 
 async def test_only_the_first_batch_is_pulled_of_a_usual_stream():
-    """Check that the first batch, which comes before the response has begun, is not written at once, but all later ones
-    are.
+    """Check that all batches of a stream are written at once, except the first one, which comes before the response
+    begins.
     """
     written, pulled, fault = await run(Pushed(batch("a"), batch("b"), batch("c")), Stage())
     assert (written, pulled, fault) == ([["b"], ["c"]], [["a"]], None)

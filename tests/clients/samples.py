@@ -17,8 +17,8 @@ SAID = "Hello from a simulated model."
 PLAIN = scenarios.NAMED["text"]
 """A reply with the text `SAID` in four deltas, with 12 tokens of input and 7 of output."""
 CACHED = scenarios.NAMED["cached"]
-"""The same reply with other counts: 3 input tokens, 1000 read from the cache, 200 written for 5 minutes and 50 for an
-hour.
+"""The same reply as `PLAIN`, with other token counts: 3 of input, 1000 read from the cache, 200 written for 5 minutes
+and 50 for an hour, and 7 of output.
 """
 
 PNG = base64.b64decode(

@@ -20,9 +20,14 @@ ARN = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/mi1d
 SAID = "Hello from a simulated model. You said: hello"
 UNKNOWN = 'ResourceNotFoundException 404 model "no.such-model" not found or not granted'
 ASYNCHRONOUS = ("http2", "http1")
-"""Names of the program for the asynchronous client of the page, and for one with HTTP/1.1 and a bearer key."""
+"""Names that `java/Bedrock.java` prints for its asynchronous clients.
+
+They are the client of `deploy/clients.md`, and a client with HTTP/1.1 and a bearer key.
+"""
 SYNCHRONOUS = ("apache", "java.net")
-"""Names of the program for the synchronous client of the page, and for one with Java's own HTTP client and a bearer key.
+"""Names that `java/Bedrock.java` prints for its synchronous clients.
+
+They are the client of `deploy/clients.md`, and a client with Java's own HTTP client and a bearer key.
 """
 
 

@@ -270,10 +270,10 @@ async def test_an_array_that_fails_is_json_all_the_same(gw, gemini_upstream):
 
 @pytest.mark.parametrize("query", ["", "?alt=sse"])
 async def test_an_error_before_an_array_is_an_array(tmp_path, gemini_upstream, bedrock_sim, query):
-    """Check the body of an error that comes before a stream begins: an array with one error, or one error object if the
-    client asked for `alt=sse`.
+    """Check the form of an error that comes before a stream has begun.
 
-    The errors are those of the gateway, and of providers with and without a conversion.
+    The error is an array with one error object, or only the object if the client asked for `alt=sse`. Errors of the
+    gateway, of a Gemini provider, and of a provider whose replies are translated are tried.
     """
     providers = {"google": provider(gemini_upstream.url), "aws": bedrock(bedrock_sim.url)}
     failing = {"contents": [{"role": "user", "parts": [{"text": "[[scenario: throttle]]"}]}]}

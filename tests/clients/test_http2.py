@@ -136,8 +136,11 @@ NOT_KEPT = {"http": {PREFACE}, "https": set()}
 """Rules that are not kept. Without TLS, a wrong preface is a wrong request of HTTP/1.1, and is answered as such."""
 LEAVING = {"Sends a GOAWAY frame", "Sends a GOAWAY frame with unknown error code"}
 RESET = "connection reset by peer"
-"""The reason of a failure of a rule in `LEAVING` that is none. The gateway closes the connection after GOAWAY. If
-h2spec's PING arrives later, the kernel resets the connection, and h2spec does not count a reset as a close."""
+"""The text of a failure that the test ignores for the rules in `LEAVING`.
+
+After GOAWAY, the gateway closes the connection, which is allowed. If h2spec's PING arrives later, the kernel resets the
+connection, and h2spec does not count a reset as a close.
+"""
 
 
 @pytest.mark.parametrize("scheme", NOT_KEPT)

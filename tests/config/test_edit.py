@@ -1,7 +1,7 @@
-"""Tests of an edited configuration in which marks stand for the secrets.
+"""Tests of saving an edited configuration in which placeholders stand for the secrets.
 
-When the configuration is saved, a mark at the place of its secret becomes the secret again. A mark at any other place
-is an error.
+A placeholder that is still at the place of its secret becomes the secret again. A placeholder at any other place is an
+error.
 """
 
 from pathlib import Path

@@ -16,7 +16,7 @@ from gateway.config.load import load, loads
 from tests.helpers.cpu_time import cpu_units
 
 MOST_UNITS = 2_500
-"""About 20 seconds of CPU time."""
+"""Maximum CPU time in units of `cpu_time`. It is about 20 seconds."""
 """Maximum CPU seconds of each test. Usually a test takes about one second."""
 
 
@@ -90,7 +90,11 @@ def test_surplus_warnings_are_counted_and_errors_still_listed():
 
 
 def test_hints_stop_at_the_patience_except_for_short_lists():
-    """Check that hints stop when the budget `PATIENCE` is used up, except for hints from short lists."""
+    """Check that a misspelt name gets no hint if the budget of comparisons (`PATIENCE`) is too small for the list of
+    names.
+
+    A comparison with a short list is still made.
+    """
     report = Report("", Document("", None, {}))
     assert report.hint("baseURL", ["baseurl"]) == '; did you mean "baseurl"?'
     assert report.hint("baseURL", ["baseurl"], [f"p{index}" for index in range(PATIENCE)]) == ""

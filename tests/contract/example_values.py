@@ -89,7 +89,7 @@ listed = ListedModel("small", "acme", "Acme", "", frozenset({"acme_text"}), ("/a
 
 
 class Moderation:
-    """A client whose server gives the same reply to every request."""
+    """A replacement for an HTTP client: `send` returns a moderation reply that flags nothing, and sends no request."""
 
     async def send(self, method, url, *, headers=None, json=None, body=b""):
         return HttpReply(200, {"content-type": "application/json"}, b'{"flagged": false}')

@@ -23,7 +23,7 @@ CONTRACT = str(Path(gateway.contract.flag.__file__).parent)
 
 PROBLEM = Problem(UNAVAILABLE, "busy")
 ACME = load_plugin("openai_chat", openai_chat)
-"""A correct flag, whose requests are given to the hooks."""
+"""A correct plugin. The tests use its parsed requests as arguments of the hooks that they call."""
 
 
 def drop(path):

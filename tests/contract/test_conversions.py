@@ -1,7 +1,7 @@
-"""Tests of the list of conversions and of what each one loses.
+"""Tests of the conversions between the API formats of clients and providers, and of the choice of the conversion for a
+call.
 
-They check the list's contents, the conversion that the chain of middlewares chooses for a call, and the output of
-`irisgate plugins list`.
+The gateway chooses the conversion that loses the fewest features. `irisgate plugins list` shows all of them.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Tests of the functions and classes for plain JSON APIs, and of names and headers from outside."""
+"""Tests of the helpers for plugins of plain JSON APIs: `Retry-After`, streams, and model names that a client chooses."""
 
 import math
 

@@ -1,4 +1,7 @@
-"""Tests of `long_strings`: a shortened text has the structure of the whole, and every place in it is found again."""
+"""Tests of shortening the long strings in a JSON text (`long_strings.py`).
+
+A shortened text must have the structure of the whole text, and each kept byte must be found at its place in the whole.
+"""
 
 import json
 from itertools import pairwise
@@ -30,13 +33,16 @@ bodies = st.builds(
 
 @pytest.fixture
 def short_runs(monkeypatch):
-    """Shorten runs of 16 bytes already."""
+    """Lower the minimum length of strings that are shortened, so that tests can use short texts."""
     monkeypatch.setattr(long_strings, "MIN_RUN", 16)
     monkeypatch.setattr(long_strings, "KEPT", 4)
 
 
 def runs(text):
-    """Return the beginning and the end of each run of at least 16 bytes, found byte by byte."""
+    """Return the start and end of each run: at least 16 bytes of `text` without a quote or a backslash.
+
+    The runs are found in the simplest way, byte by byte, for comparison.
+    """
     ends = [-1, *[at for at, byte in enumerate(text) if byte in b'"\\'], len(text)]
     return [(one + 1, other) for one, other in pairwise(ends) if other - one - 1 >= 16]
 
@@ -105,7 +111,7 @@ def test_a_long_run_outside_of_a_string_counts_as_text(run):
 
 
 def test_many_long_strings_before_many_members_are_passed_once():
-    """Check that finding members takes no longer for each member if there are many cuts."""
+    """Check that a body with many long strings is scanned only once, and not once for each of its fields."""
     strings = b",".join([b'"%b"' % (b"A" * MIN_RUN)] * 200)
     body = b'{"a":[%b]%%b}' % strings
     few, many = body % b"", body % b"".join(b',"k%d":1' % number for number in range(900))

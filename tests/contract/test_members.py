@@ -1,4 +1,7 @@
-"""Tests of `Members`: the members of a body are found without decoding, and all unchanged bytes are kept."""
+"""Tests of `Members`, which finds the fields of a JSON body without decoding their values.
+
+Some fields can then be replaced, and the bytes of all others stay unchanged.
+"""
 
 import json
 

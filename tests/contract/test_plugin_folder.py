@@ -1,4 +1,4 @@
-"""Tests of plugins with more than the required members: steps before the request, and observers after the call."""
+"""Tests of optional functions of plugins: `steps`, which sends requests before the call's own request, and observers."""
 
 import json
 

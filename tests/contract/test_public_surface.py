@@ -21,7 +21,9 @@ PUBLIC = [
     "sse_api", "translator",
 ]  # fmt: skip
 EXTENDED = {"flag_facts"}
-"""Public modules whose classes are explained as members of the class that extends them."""
+"""Public modules without an entry of their own. Their classes are bases, whose members are listed at the derived
+classes.
+"""
 INTERNAL = [
     "__init__", "conversions", "defaults", "dropped_fields", "framing/__init__", "hook_results", "hooks",
     "filter_checks", "http_headers", "long_strings", "losses", "plugin_candidates", "plugin_checks", "plugin_conflicts", "plugin_files", "plugin_functions",

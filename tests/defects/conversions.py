@@ -30,7 +30,9 @@ MODELS = {"anthropic_messages": "claude-haiku-4-5", "bedrock_converse": HAIKU, "
 
 
 class Sent:
-    """A translated request: its body, the members that were dropped, and the translation for the reply."""
+    """The result of translating a request: its body, the fields that were dropped, and the object that translates the
+    reply.
+    """
 
     def __init__(self, conversion, translated):
         self.translation, self.dropped = translated

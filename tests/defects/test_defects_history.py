@@ -23,7 +23,7 @@ MARKS = ("tools", "system", "text", "call", "result")
 
 
 def marked(conversion, places, ttl=""):
-    """Return a request with cache marks at these places, as (conversation, other members)."""
+    """Return the messages of a conversation, and other fields of the request, with cache marks at these places."""
     say = conversion.say
     ttls = {place: ttl if place in places else None for place in MARKS}
     wishes = {"tools": [say.tool(schema=CITY, ttl=ttls["tools"])]}

@@ -19,7 +19,7 @@ COUNTED = Canned(
     text=("Hello",), tokens=Tokens(input=3, output=7, cache_read=1000, cache_write_5m=200, cache_write_1h=50)
 )
 GEMINI = "gemini_generate_content"
-"""The dialect that has no count of cache writes. They are included in the input."""
+"""The dialect without a count of tokens written to a cache. These tokens are a part of its input count."""
 REASONS = {
     # what clients of each dialect know; openai_responses: the status, or why it is incomplete
     "openai_chat": {"stop", "tool_calls", "length", "content_filter"},

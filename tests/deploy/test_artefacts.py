@@ -274,8 +274,9 @@ def test_the_service_starts_the_command_and_stops_after_its_calls():
 
 
 def test_the_daily_backup_keeps_the_newest(tmp_path):
-    """Check which backups the script of the daily backup keeps. In the test, the backup command only makes an empty
-    folder.
+    """Check that the script of the daily backup keeps the newest 14 backups, and any other folder.
+
+    The backup command is replaced by one that only makes an empty folder.
     """
     command = tmp_path / "irisgate"
     command.write_text('#!/bin/sh\nmkdir "$4"\n')

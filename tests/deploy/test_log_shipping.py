@@ -25,7 +25,7 @@ print(json.dumps([VRLRuntime.run(program, event, "UTC").processed_event for even
 
 
 def shipped(lines):
-    """Return the events that Vector makes of lines in the journal."""
+    """Return the events into which Vector's configuration converts lines of the gateway's log."""
     folder = TOOLS_FOLDER / "deploy"
     if not folder.is_dir():
         pytest.skip("VRL is not in .tools")

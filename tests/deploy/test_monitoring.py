@@ -25,7 +25,7 @@ VARIABLES = {"$__rate_interval": "10s", "$provider": ".*"}
 LONGEST = 60
 """Maximum number of seconds until every query has a result. Rates need two scrapes after the first call."""
 REFUSED = 8
-"""Number of calls at once that are sent to a provider that takes one."""
+"""Number of simultaneous calls to a provider that accepts only one call at a time, so that the others are refused."""
 
 
 def panels():

@@ -26,7 +26,7 @@ CLAUDE = "claude-sonnet-4-5-20250929"
 TURNS = 20
 PROSE = "Read the file before you change it, keep the change small, and run the tests of the module afterwards. "
 SYSTEM = PROSE * 160
-"""About 16 kB, as agents send them."""
+"""A system prompt of about 16 kB, which is as long as that of an agent."""
 NAMES = ("read_file", "write_file", "list_files", "search", "run", "ask")
 CALLS = [Tool(NAMES[turn % 5], {"path": f"src/module_{turn}.py", "line": turn * 7}) for turn in range(TURNS)]
 OUTPUT = "    return [each for each in values if each.is_open and each.owner == owner]  # line {}\n"
@@ -65,7 +65,9 @@ ROADS = [
     Road(Invoke, "anthropic_messages", "all", CLAUDE),
 ]
 MEASURED = [ROADS[0], ROADS[1], ROADS[5]]
-"""The combinations whose savings in a whole session are measured, for `deploy/README.md`."""
+"""The combinations of client and provider with which a session of full length is run. Its savings are in
+`deploy/README.md`.
+"""
 every_road = pytest.mark.parametrize("road", ROADS, ids=str)
 CANNOT_ASK = [road for road in ROADS if road.setting is True]
 CAN_ASK = [road for road in ROADS if road.setting == "all"]

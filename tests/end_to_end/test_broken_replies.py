@@ -202,8 +202,10 @@ async def raw_server(*replies):
 
 @wires()
 async def test_a_whole_reply_cut_anywhere_is_an_error_and_estimated(wire, tmp_path):
-    """Check that a truncated body is never passed on: without a length, with a wrong length, or in chunks without an
-    end.
+    """Check that the client gets an error 502 if a provider's body is truncated, and that the cost is an estimate.
+
+    The body is sent without a length, with a `Content-Length`, or in chunks. A body that is not gzip, although its
+    header says so, is tried too.
     """
     _, whole = rendered(wire.upstream, REPLY)
     body = json.dumps(whole).encode()

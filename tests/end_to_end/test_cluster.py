@@ -44,9 +44,9 @@ NEW_KEY = "new-key-for-tests"
 LARGE = {"model": HAIKU, "messages": [{"role": "user", "content": "long " * 40_000}]}
 CALLS = [*WAYS, ("/v1/chat/completions", LARGE, b'"finish_reason"')]
 STREAMS = (b"[DONE]", b"message_stop", b"response.completed", b"metadata")
-"""The bytes of `CALLS` that end a stream."""
+"""The texts in `CALLS` that only a complete stream has, one for each API format."""
 ERRORS = (b'data: {"error"', b"event: error", b"response.failed", b":exception-type")
-"""The bytes by which these streams end with an error, in the same order."""
+"""The texts with which a broken stream ends, in the order of `STREAMS`."""
 REFUSED = re.compile(r"nothing is left|held by calls")
 
 
@@ -160,9 +160,9 @@ class Fleet:
         return self._running[name]
 
     def write(self, name, **more):
-        """Write the configuration of a gateway, and return its path. Each gateway has another port.
+        """Write the configuration file of the gateway `name`, and return its path.
 
-        `more` has further top-level fields, or replaces fields of the document.
+        The file has the common document, with a port of the gateway's own. `more` adds or replaces top-level fields.
         """
         static = {"identity": "static", "login": "team@example.com"}
         listeners = [{"listen": "127.0.0.1:0"}, {"listen": f"127.0.0.1:{self._ports[name]}", **static}]
@@ -343,7 +343,11 @@ async def is_left(gateway, left, name="small"):
 
 
 async def test_streams_of_a_gateway_that_is_stopped_at_once_end_in_their_dialect(fleet, bedrock_sim, unused_tcp_port):
-    """Check that HAProxy passes on the last bytes that a gateway sends. The two other gateways do not run."""
+    """Check that a stream ends with an error in its API format if a second SIGTERM stops its gateway at once.
+
+    HAProxy, which is between the client and the gateway, must pass on these last bytes. The two other gateways do not
+    run.
+    """
     bedrock_sim.default = scenarios.replace(scenarios.NAMED["text"], gate=scenarios.Gate())
     async with AsyncExitStack() as stack:
         await fleet.start(stack, "a", "a")

@@ -1,5 +1,6 @@
-"""Tests of count_tokens from every client to every provider: exact if the provider can count, or else a marked
-estimate.
+"""Tests of token counting (count_tokens) by every client with every provider.
+
+The count is exact if the provider can count tokens. If it cannot, the count is an estimate, and is marked as one.
 """
 
 import base64

@@ -48,7 +48,10 @@ def leaks(*texts):
 
 
 def scripts(wire, form):
-    """Return replies that contain the key, as pairs (stream, scenario)."""
+    """Yield a provider's replies that contain the gateway's key in this form.
+
+    Each reply is a pair: whether the call is streamed, and the scenario of the simulated provider.
+    """
     said = FORMS[form]
     text = "k" if form == "escaped" else f"The key is {said}, so."
     events, whole = rendered(wire.upstream, Canned((text,), tokens=Tokens(7, 5)))

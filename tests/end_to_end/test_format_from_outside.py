@@ -48,7 +48,7 @@ def meter(request, target, head):
 
     return Silent()
 """
-"""A meter that reads no tokens, so that the call is charged by an estimate."""
+"""Source of a function `meter` that finds no token counts in a reply. So the call is charged an estimate."""
 QUOTAS = {"quotas": {"team": {"capacity": "$1.00", "rate": "$0/day", "on_exceed": "reject"}}}
 DOLLARS_PER_TOKEN = 1.25e-6
 GRANTS = [{"src": ["*"], "app": {CAP: [{"role": "admin"}, {"models": "**", "quotas": [{"bucket": "team"}]}]}}]

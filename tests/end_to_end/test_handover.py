@@ -1,4 +1,7 @@
-"""Tests of a hand-over that fails, of processes that are killed during it, and of its socket."""
+"""Tests of a gateway that hands over its listeners, sessions and open calls to a new process.
+
+Hand-overs fail in several ways, processes are killed during one, and strangers use the socket between the processes.
+"""
 
 import asyncio
 import contextlib
@@ -130,8 +133,9 @@ async def test_a_new_process_that_cannot_start_is_no_fault_of_the_old(tmp_path, 
 
 
 async def test_a_process_that_ends_after_its_commit_gives_everything_back(tmp_path, bedrock_sim):
-    """Check that calls that end while the new process has the journal are recorded once, and that new calls are
-    served.
+    """Check that the old process continues if the new process ends after it has taken over the journal.
+
+    A call that ends meanwhile, and calls that begin meanwhile or later, must each be recorded once.
     """
     arguments = configuration(tmp_path, bedrock_sim.url)
     state = tmp_path / "state"
@@ -286,7 +290,7 @@ MESSAGES = [
     {"type": "Reserve", "spool": "../x", "call": "c", "claims": []},
     {"type": "Reserve", "spool": "", "call": "c", "claims": [["a", None, 1, []]]},
 ]
-"""Messages that a gateway declines or does not answer."""
+"""Messages that have no effect at the hand-over socket: the gateway declines them, or does not answer."""
 
 
 async def test_messages_that_agree_with_nothing_change_nothing(tmp_path, bedrock_sim):

@@ -60,8 +60,9 @@ async def gated(state, sim, upstream, *modes, **options):
 
 @pytest.fixture
 async def asking(tmp_path, sim, bedrock_sim):
-    """Yield a gateway with two listeners that ask tailscaled: the first about its peers, the second about proxied
-    callers.
+    """Yield a gateway with two listeners that ask tailscaled who the caller is.
+
+    The first listener asks about the address of the connection, and the second about the address in the PROXY header.
     """
     async with gated(tmp_path, sim, bedrock_sim, "whois", "proxy-protocol") as running:
         yield running
@@ -344,7 +345,11 @@ async def test_who_the_caller_is_by_the_way_and_the_mode(tmp_path, sim, bedrock_
 
 @pytest.mark.parametrize(("tun", "role", "warned"), [(True, "admin", 1), (True, "user", 0), (False, "admin", 0)])
 async def test_a_machine_whose_owner_is_admin_is_warned_of(tmp_path, sim, bedrock_sim, tun, role, warned):
-    """Check the warning that with a network device, every process of this machine is treated as the machine's owner."""
+    """Check that a warning is logged if the machine has a tailnet network device, and the machine's owner has the role
+    admin.
+
+    In this case, every process of the machine is treated as its owner.
+    """
     sim.tun = tun
     grants = [{"src": [ME.user.login], "app": {CAP: [{"role": role}, {"models": "**"}]}}]
     async with local(tmp_path, sim, bedrock_sim, grants=grants) as running:
@@ -416,7 +421,7 @@ CALLS = int(os.environ.get("IRISGATE_CALLS", "2400"))
 """Total number of requests of both callers."""
 TOGETHER = 6
 EACH = 50
-"""Number of requests on a connection. After that, the other caller uses the same port."""
+"""Number of requests on one connection. The next connection, from the same port, belongs to the other caller."""
 
 
 async def test_two_callers_that_share_an_address_are_never_mixed_up(asking, sim):

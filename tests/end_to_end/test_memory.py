@@ -16,9 +16,9 @@ from tests.helpers.gateway import gate
 COUNTS = 5
 """Number of counts. The first calls fill what is kept on purpose, so the first count is not compared."""
 FAULTS = 96
-"""Number of calls with a fault between two counts: 12 of each kind."""
+"""Number of calls with a fault before each count of the objects: 12 calls of each kind of fault."""
 RIGHT = 24
-"""Number of other calls between two counts."""
+"""Number of calls without a fault before each count of the objects."""
 PERIOD = 11_400
 """Number of different calls that `soak.request` makes. After this number, it makes the same calls again, with other
 texts, sessions and names.
@@ -28,7 +28,9 @@ GROWTH = 8
 count before. Connections open and close meanwhile, so single counts differ by some dozen objects.
 """
 CURSORS = "weakref.ReferenceType"
-"""The type that is not counted: a connection of sqlite3 drops dead references to cursors at every 200th cursor only."""
+"""The type whose objects are not counted. A connection of sqlite3 keeps weak references to its cursors, and removes the
+dead ones only after every 200 cursors.
+"""
 
 
 async def _remove_cancelled_timers():

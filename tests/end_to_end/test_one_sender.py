@@ -1,5 +1,7 @@
-"""Tests that further requests of a plugin's `steps`, and retries, are sent, limited, counted and logged like a first
-request.
+"""Tests of requests to a provider that are not the first one of a call: requests of a plugin's function `steps`, and
+retries.
+
+They must be sent, limited, counted and logged like any other request.
 """
 
 import asyncio

@@ -1,4 +1,8 @@
-"""Tests of a second turn over HTTP on each client route: a Chat provider gets back the tokens of its first reply."""
+"""Tests of a second turn over HTTP on each client route, with a provider of Chat Completions.
+
+In its second turn, the client sends the first reply back. The provider must get its own reasoning unchanged, such as
+signatures and encrypted thinking.
+"""
 
 import json
 

@@ -32,7 +32,7 @@ async def called(tmp_path, place, way, size=10):
 
 
 def provider_like(provider):
-    """Return the provider with an additional attribute `default`, because `limited` sets this attribute."""
+    """Return the provider with an attribute `default`, because the function `limited` reads it."""
     provider.default = None
     return provider
 

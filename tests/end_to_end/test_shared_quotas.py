@@ -247,9 +247,9 @@ async def test_a_rate_limit_is_one_limit_of_all_gateways(tmp_path, configured):
 
 
 async def test_a_rate_limit_goes_on_while_the_database_is_away(tmp_path, configured):
-    """Check that while the database is stopped, a gateway continues with the rest of the limit.
+    """Check that while the database is stopped, a gateway serves the calls that are left of a rate limit, and no more.
 
-    The other gateways learn of these calls later.
+    When the database runs again, the other gateways count these calls too.
     """
     async with AsyncExitStack() as stack:
         one, other, _ = await three(stack, tmp_path, configured, "$1000.00", limits=[{"requests": "10/day"}])

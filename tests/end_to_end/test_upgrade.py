@@ -21,7 +21,7 @@ from tests.helpers.waiting import eventually
 
 OLDER, NEWER = "1.0.0", "1.1.0"
 CALLS = 30
-"""Number of calls that must begin between two steps."""
+"""Minimum number of calls between two steps of an upgrade."""
 MIGRATION = '\nMIGRATIONS = (*MIGRATIONS, ("CREATE TABLE of_the_newer_release (n INTEGER PRIMARY KEY)",))\n'
 
 

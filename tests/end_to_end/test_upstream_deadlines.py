@@ -55,7 +55,11 @@ def dripped(pieces, is_dripped):
 
 
 async def all_called(state, plays, timeouts, request):
-    """Make a call of each client, all at the same time. Return the replies, each with the path of its call."""
+    """Make a call in each client's format, all at the same time, to providers that do not complete their replies.
+
+    Check that each call fails by a timeout after one attempt, and that its connection is closed. Return pairs of the
+    path of a call and its reply.
+    """
     more = {"resilience": {"timeouts": {**SHORT, **timeouts}}}
     async with gated(state, plays, more=more) as (gw, peers):
         calls = {client: request(client) for client in CLIENTS}

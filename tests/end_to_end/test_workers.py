@@ -1,4 +1,7 @@
-"""Tests of `irisgate serve --workers 2`: calls, quotas, sessions and the configuration are those of one gateway."""
+"""Tests of `irisgate serve --workers 2`, in which worker processes serve the calls.
+
+The workers must share quotas, sessions and the configuration, and each call must be recorded and charged once.
+"""
 
 import asyncio
 import json

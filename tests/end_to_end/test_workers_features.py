@@ -48,7 +48,10 @@ async def test_models_of_all_workers_are_those_of_the_last_search(tmp_path, bedr
 
 
 async def test_ctrl_c_loses_no_body_and_no_record(tmp_path, bedrock_sim):
-    """Check this for streams that end after Ctrl-C, which signals all processes, with `storage.sync` and large bodies."""
+    """Check that streams that end after Ctrl-C lose no record and no stored body.
+
+    Ctrl-C signals all processes. `storage.sync` is on, and the bodies are large.
+    """
     arguments = configuration(tmp_path, bedrock_sim.url)
     changed(tmp_path, lambda document: document.update(storage={"sync": True}, database=BODIES))
     message = [{"role": "user", "content": LARGE}]

@@ -1,4 +1,7 @@
-"""Two gateways with two workers each share one PostgreSQL database, and spend from the same quota and rate limit."""
+"""Tests of two gateways with two worker processes each, which share one PostgreSQL database.
+
+All of them spend from the same quota and the same rate limit.
+"""
 
 import asyncio
 import json
@@ -65,7 +68,11 @@ async def call(gateway, model=HAIKU):
 
 
 async def insist(gateway, model=HAIKU):
-    """Make a call, and again while calls in flight hold what is left, or a busy machine delays the database."""
+    """Make a call. Return "ok", or the reason of the refusal, such as a used-up quota.
+
+    The call is repeated while calls in flight have reserved the rest of the balance, or a busy machine delays the
+    database.
+    """
 
     async def outcome():
         if (found := await call(gateway, model)) not in TO_RETRY:
@@ -89,7 +96,11 @@ async def race(gateways, count, model=HAIKU):
 
 
 async def test_calls_at_all_gateways_are_as_many_as_the_bucket_has(tmp_path, configured):
-    """Check this for a quota, after its refill at one of the gateways, and for a rate limit."""
+    """Check that both gateways together serve exactly as many calls as a quota pays for, also after a refill at one of
+    them.
+
+    Also check that they serve exactly as many calls as a rate limit allows.
+    """
     async with AsyncExitStack() as stack:
         starts = [served(tmp_path, *configured(name, f"${CALLS * COST}")) for name in "ab"]
         gateways = await asyncio.gather(*map(stack.enter_async_context, starts))
@@ -146,7 +157,9 @@ async def test_what_killed_workers_and_a_killed_keeper_held_is_free_again(tmp_pa
 
 
 async def agreed(gateways, capacity):
-    """Return all calls when the balance of the quota at each gateway is what they left of `capacity`."""
+    """Wait until the balance at each gateway equals `capacity` minus the charges of all stored calls. Return these
+    calls.
+    """
 
     async def settled():
         calls = await gateways[0].stored()
@@ -158,7 +171,11 @@ async def agreed(gateways, capacity):
 
 
 async def test_a_restart_of_the_database_under_load_loses_no_call(tmp_path, configured):
-    """Check that calls go on by their slices, are then refused, and go on with the database, and are charged once."""
+    """Check that a restart of the database under load loses no call and charges none twice.
+
+    While the database is stopped, the gateways serve calls from the amounts that the database has granted them, and
+    then refuse calls. When it runs again, they serve calls again.
+    """
     async with AsyncExitStack() as stack:
         starts = [served(tmp_path, *configured(name)) for name in "ab"]
         gateways = await asyncio.gather(*map(stack.enter_async_context, starts))

@@ -33,7 +33,10 @@ REQUESTS = (
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def kept(request):
-    """Return the settings of a store, and a function that returns the stored content that is not in the state folder."""
+    """Return the settings of a store, and a function that returns what the store has outside of the state folder.
+
+    For PostgreSQL, this is a dump of the database. For SQLite, it is nothing.
+    """
     if request.param == "sqlite":
         return {}, lambda: b""
     postgres = cluster()
@@ -83,7 +86,10 @@ async def test_nothing_of_a_call_is_kept(tmp_path, bedrock_sim, kept, monkeypatc
 
 
 async def test_the_canaries_are_found_without_zero_retention(tmp_path, bedrock_sim, monkeypatch):
-    """Check that the search finds the canaries if calls are retained. Otherwise the other tests would prove nothing."""
+    """Check that the search finds the canaries (texts that it looks for) if calls are stored.
+
+    If the search found nothing here, the other tests would prove nothing.
+    """
     written = await everything_written(tmp_path, bedrock_sim, "7d", ({}, lambda: b""), monkeypatch, ERRORS[1:2])
     for canary in (HEADERS["x-team"], MESSAGE):
         assert canary.encode() in written

@@ -74,7 +74,7 @@ class Fault:
     """A fault of a provider, and its expected consequences for the attempt."""
 
     scenario: Scenario | None = None
-    """The scenario of a simulated provider. It is None for a provider of another kind."""
+    """The scenario of a simulated provider. It is None if another kind of provider causes the fault."""
     url: str = ""
     play: object = None
     error: str = "unavailable"
@@ -191,7 +191,11 @@ async def call(gw, client, alias, *, stream):
 
 
 async def cells(gw, client, fault):
-    """Return (flag, stream, status, body, record) of the cells of one client and one fault."""
+    """Make calls of one client to providers with one fault: one call for each of the client's providers, streamed and
+    not.
+
+    Return tuples (the provider's compatibility flag, whether the call is streamed, status, body, record).
+    """
     gw.lines.data = b""  # the lines of all earlier calls would make each reading of the log slower
     places = [(flag, stream) for flag in ROADS[client] for stream in (True, False)]
     calls = [call(gw, client, name(flag, fault), stream=stream) for flag, stream in places]

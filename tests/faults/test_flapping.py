@@ -61,9 +61,10 @@ async def run(state, **resilience):
 
 
 async def test_failover_saves_calls_and_the_budget_limits_what_it_adds(tmp_path):
-    """Check the number of failed calls without failover, with failover, and with failover and the circuit breaker.
+    """Check how many calls fail without failover, with failover alone, and with failover and the circuit breaker.
 
-    The circuit breaker makes failover cheap.
+    Failover serves as many more calls as it sends further requests, whose number the retry budget limits. With the
+    circuit breaker, few calls fail.
     """
     off = {"circuit_breaker": {"enabled": False}, "sticky_seconds": 0}
     alone, more_alone, _ = await run(tmp_path / "alone", failover=False, **off)

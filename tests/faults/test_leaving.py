@@ -58,7 +58,8 @@ class Filter:
 """
 PLAIN = NAMED["text"]
 LONG = text(*["a long reply " * 600] * 25)
-"""A reply that a narrow connection takes only in many parts."""
+"""A reply that is much longer than the buffers of the client that reads slowly. So the gateway writes it in many steps.
+"""
 
 
 async def _whole(gw, path, body):

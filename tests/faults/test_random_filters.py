@@ -36,7 +36,9 @@ REPLY = Scenario(Canned(TEXT, thinking=THINKING, tools=(Tool("look", PLACE),)))
 PROMPT = "αβγδεζ"
 BEFORE_SENT = ("filter.open", "filter.request", "filter.headers")
 DAMAGING = ("corrupt", "insert")
-"""Faults after which a small letter may be in a part of the reply that no filter can read."""
+"""Faults that damage the bytes of a reply. A filter may be unable to read the damaged part, and so leave its letters as
+they are.
+"""
 PING_SECONDS = 0.1
 """Seconds without an event after which the gateway writes a ping. The time is short, so that pings are written while a
 filter waits.

@@ -61,7 +61,10 @@ def dropped(_path):
 
 
 def stepped(flag, request):
-    """Return the request after the plugin's steps. Every URL in it is replaced by the same file."""
+    """Return the request after the plugin's function `steps` has changed it.
+
+    If `steps` fetches the file behind a URL, it gets the same PDF for each URL.
+    """
     steps = flag.steps(request, target_of(flag.name), dropped)
     if isinstance(steps, ClientRequest):
         return steps

@@ -50,7 +50,7 @@ def seen(record):
 
 
 LAST = len(FLAG.splitlines()) + 3
-"""The line of the first statement that `more` adds."""
+"""The number of the line at which the code that `more` adds begins."""
 FILTER = """api = 1
 
 

@@ -21,7 +21,9 @@ from gateway.web.http_server import Runner
 
 @dataclass
 class Behind:
-    """The two ends of the way from a client through the worker to the keeper."""
+    """A worker in front of the keeper (the main process): the connections of the worker's clients, and the socket by
+    which the worker passes requests on to the keeper.
+    """
 
     listener: PrivateListener
     """The keeper's private socket."""

@@ -183,7 +183,7 @@ def claude_counts(reports):
 
 
 def add_iteration(bill, one, marks):
-    """Add the counts of an iteration to the bill, unless the top-level counts of `usage` include them."""
+    """Add an entry of `usage.iterations` to the bill, unless the top-level counts of `usage` already include it."""
     if one["type"] not in ("compaction", "advisor_message"):
         return
     split = one.get("cache_creation") or {}

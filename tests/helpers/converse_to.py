@@ -15,7 +15,7 @@ OPUS = "claude-opus-4-6"
 GPT = "gpt-4o"
 
 MINE = "irisgate1:claude:sig-sim-1"
-"""A signature of the simulated provider, with the gateway's tag, as a client gets it."""
+"""A signature as a client gets it: the gateway's tag, followed by the signature of the simulated provider."""
 PDF = "JVBERi0xLjQKJcOkw7zDtsOfCg=="
 IMAGE = {"image": {"format": "png", "source": {"bytes": PNG}}}
 DOCUMENT = {"document": {"format": "pdf", "name": "paper", "source": {"bytes": PDF}}}

@@ -82,7 +82,10 @@ USUAL = {
     "replied": ("pass",),
     "done": ("pass",),
 }  # fmt: skip
-"""The behaviours of each method when no fault is drawn. Some of them are failures of the filter."""
+"""What each method of a filter does if no fault is planned: one of these behaviours is chosen at random.
+
+Some of them are mistakes of the filter, such as `wrong answer`.
+"""
 FAULTS = {
     **dict.fromkeys(("open", "request", "headers"), (*ERRORS, *REFUSALS, *WAITS, "type")),
     "text": (*ERRORS, *REFUSALS, *WAITS, "type", "invent"),
@@ -99,7 +102,9 @@ class FilterPlan:
     faults: dict
     """The faults of methods, by the method's name."""
     at: int
-    """The index of the call of `text` in which its fault happens. The other methods are called once."""
+    """For a fault of the method `text`: the index of the call of `text` that fails. The other methods are called only
+    once.
+    """
     is_async: bool
     held: int
     """Number of characters that the filter holds back."""
@@ -139,11 +144,11 @@ class Played:
     """The plans for the plugins in all calls of one test, and a record of what the plugins did."""
 
     plans: dict = field(default_factory=dict)
-    """The plans, by the number in the header `PLAN`."""
+    """The plan of each call, by the number in the call's header `PLAN`."""
     ids: dict = field(default_factory=dict)
-    """The numbers of plans, by the id of the call."""
+    """The number of each call's plan, by the id of the call."""
     methods: dict = field(default_factory=lambda: defaultdict(list))
-    """The methods that were called, by the id of the call: (filter, method, fault). The fault may be ""."""
+    """The methods that were called: a list of (filter, method, fault) by the id of the call. No fault is ""."""
     seen: dict = field(default_factory=lambda: defaultdict(list))
     """The records that the observer got, by the id of the call."""
     replies: dict = field(default_factory=dict)
@@ -192,7 +197,7 @@ PLAYED = Played()
 
 
 class _Script:
-    """Does what the plan says for one filter in one call."""
+    """A filter in one call. Each of its methods does what the plan of this call says."""
 
     def __init__(self, name, call, plan):
         self.name = name
@@ -216,7 +221,7 @@ class _Script:
         return fault
 
     def play(self, method, *args):
-        """Do what the plan says for a method that is not `async`."""
+        """Act as the filter's method `method`, which is not `async`, in the way that the plan of this call says."""
         fault = self.fault(method, args[1] if method == "text" else None)
         if fault == "nap":
             time.sleep(NAP_SECONDS)

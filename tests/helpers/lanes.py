@@ -44,7 +44,7 @@ class Lane:
         self.model = f"{name}/{PROVIDERS[flag][1]}"
 
     def request(self, say, text="Hi", *, stream):
-        """Return the path and the body of a client's request."""
+        """Return the path and the body of a request in the format of the client `say`."""
         body = say.body(say.user(say.text(text)))
         if "model" in body:
             body = {**body, "model": self.model, "stream": stream}
@@ -53,7 +53,10 @@ class Lane:
         return say.path(self.model, stream=stream), body
 
     async def call(self, say, fault=None, *, stream):
-        """Make a call of a client, and return the reply. `fault` breaks the exchange with the provider."""
+        """Make a call in the format of the client `say`, and return the reply.
+
+        If `fault` is given, the proxy breaks the exchange with the provider in this way.
+        """
         self.proxy.fault = fault
         return await self.gw.post(*self.request(say, stream=stream))
 
@@ -72,7 +75,11 @@ class Lanes:
             self._free.setdefault(lane.flag, deque()).append(lane)
 
     def take(self, flag):
-        """Return an unused lane to a provider with this compatibility flag. The caller must put it back."""
+        """Return a lane of a provider with this compatibility flag that no other call uses. The caller must put the
+        lane back.
+
+        A lane is a client, and a proxy in front of one provider.
+        """
         return self._free[flag].popleft()
 
     def put(self, lane):
@@ -109,9 +116,10 @@ class Lanes:
 
 @asynccontextmanager
 async def lanes(flags, count, state, *, read_seconds, more=None, **options):
-    """Run a gateway with `count` lanes to simulated providers of each of these compatibility flags.
+    """Run a gateway with `count` providers of each of these compatibility flags, each behind a proxy that can break its
+    replies.
 
-    `more` has additional fields of the configuration.
+    Yield `Lanes`, with a client for each provider. `more` has additional fields of the configuration.
     """
     async with AsyncExitStack() as stack:
         simulated = {flag: await stack.enter_async_context(PROVIDERS[flag][0](keys={KEY})) for flag in flags}

@@ -79,7 +79,9 @@ class Leaving:
         """An event that is set when the last request has ended."""
 
     def begin(self, at: int, again: int) -> None:
-        """Set the values of `at` and `again` for the next request."""
+        """Choose the steps for the next request: it loses its connection at the step `at`, and is cancelled `again`
+        steps later.
+        """
         self.at, self.again, self.steps = at, again, 0
         self.ended.clear()
 

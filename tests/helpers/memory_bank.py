@@ -19,7 +19,7 @@ class MemoryBank:
     ends: dict = field(default_factory=dict)
     """The time at which the leases of each gateway end."""
     sent: dict = field(default_factory=dict)
-    """Amount that the open calls of each gateway may cost, by the gateway and the bucket's name."""
+    """Maximum cost of each gateway's calls that are in flight, by (gateway, bucket's name)."""
     requests: int = 0
 
     def exchange(self, gateway, asks, now):

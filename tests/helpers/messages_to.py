@@ -22,7 +22,7 @@ DEEPSEEK = "deepseek-chat"
 CONVERSE_MODELS = (HAIKU, OPUS_4_5, OPUS_5, NOVA, LLAMA, MISTRAL, GPT_OSS)
 
 MINE = f"irisgate1:claude:{SIGNATURE}1"
-"""A signature of the simulated provider, with the gateway's tag, as a client gets it."""
+"""A signature as a client gets it: the gateway's tag, followed by the signature of the simulated provider."""
 PDF = "JVBERi0xLjQKJcOkw7zDtsOfCg=="
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
 DOCUMENT = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": PDF}}

@@ -15,7 +15,7 @@ OWN_NAMES = {
     "id", "item_id", "call_id", "toolUseId", "responseId", "modelVersion", "model", "created", "created_at", "completed_at", "latencyMs", "p",
     "amazon-bedrock-invocationMetrics",
 }  # fmt: skip
-"""Fields that may differ between two equal replies: ids, times, padding, and the name by which a model was called."""
+"""Fields that may differ between two equal replies: ids, times, padding, and the name of the model."""
 _ENDS = {
     "openai_responses": ("response.completed", "response.incomplete"),
     "anthropic_messages": ("message_stop",),

@@ -1,8 +1,8 @@
 """Test plugins whose hooks fail in a way that the test chooses, and the folder in which the gateway finds them.
 
-The plugins' format is Chat Completions under other names. `acme` is the clients' compatibility flag. A provider of
-`acme` is native, a provider of `acme_envelope` has the same dialect, and a provider of `acme_upstream` is reached by
-the translator `acme__acme_upstream`.
+The plugins' API format is Chat Completions under other names. The clients use the format `acme`. Calls to a provider of
+`acme` are passed on unchanged. For a provider of `acme_envelope`, only paths and headers are changed. For a provider of
+`acme_upstream`, the translator `acme__acme_upstream` translates the calls.
 """
 
 import asyncio

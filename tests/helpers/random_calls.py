@@ -198,7 +198,6 @@ class RandomCalls(RuleBasedStateMachine):
         return record["outcome"] == "ok"
 
     async def _check_records(self, records):
-        """Check the records of all calls. `records` is a dict from the id of a call to its record.
-
-        This class checks nothing more. A subclass may.
+        """Do nothing. Subclasses check here the records of all calls, which are a dict from the id of a call to its
+        record.
         """

@@ -1,4 +1,4 @@
-"""Batches of events that pass through one stage of a stream."""
+"""Helpers that pass batches of events through one stage in the processing of a stream, such as a translation."""
 
 from collections.abc import Iterable
 

@@ -154,4 +154,4 @@ EXEMPT = {
     for reason, pointers in by_reason.items()
     for pointer in pointers
 }
-"""The reason, by (conversion, pointer)."""
+"""The reason of each exemption, by (conversion, JSON pointer of the field). A conversion is a pair of dialects."""

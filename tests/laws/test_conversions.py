@@ -139,7 +139,7 @@ def test_every_documented_member_counts_or_is_reported(conversion):
 
 @pytest.mark.parametrize(("dialect", "name"), NEUTRAL)
 def test_every_neutral_member_is_one(dialect, name):
-    """Check that no entry of `NEUTRAL` is needless: on at least one conversion, its field has no effect."""
+    """Check that each entry of `NEUTRAL` is needed: its field has no effect on at least one conversion."""
     body = BASES[dialect] | NEEDED_WITH.get((dialect, name), {})
     changed = body | {name: MEMBER_VALUES[dialect][name]}
     of_dialect = [conversion for conversion in CONVERSIONS.values() if conversion.dialect == dialect]

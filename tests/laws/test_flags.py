@@ -133,7 +133,9 @@ def texts(flag, events, kind):
 
 
 def check_places(flag, event):
-    """Check that the text at each place in an event can be replaced, and that the place's block is hashable."""
+    """Check the result of `places` for an event: each text can be replaced at its place, and each block can be a key of
+    a dict.
+    """
     for place in flag.places(event):
         hash(place.block)
         if isinstance(place, Place):

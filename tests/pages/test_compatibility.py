@@ -37,7 +37,7 @@ def rows(text):
 
 
 def flags_table():
-    """Return a dict from each compatibility flag in the page's table to the cell that names the clients' calls."""
+    """Return the column "clients call" of the page's table of compatibility flags, by the flag."""
     return {row[0].strip("`"): row[2] for row in rows(section("Flags"))[1:]}
 
 

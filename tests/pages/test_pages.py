@@ -145,12 +145,14 @@ SAYING = frozenset(
         "CannotListen", "unknown", "warn",
     }
 )  # fmt: skip
-"""Functions and classes whose argument is a message for a user or an operator.
+"""Names of functions and classes with an argument that is a message for a user or an operator.
 
 Exceptions that only conversions raise are not listed: one entry of the page covers all of them.
 """
 SHORTEST = 8
-"""Minimum number of characters of a message's own words. A shorter message consists of other messages."""
+"""Minimum number of letters of a message, apart from inserted values. A message with fewer letters only joins other
+messages.
+"""
 
 
 def literal(node):

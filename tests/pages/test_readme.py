@@ -57,7 +57,7 @@ def test_a_pages_configuration_loads_and_warns_only_of_omissions(text, tmp_path)
 
 
 async def test_the_first_call_of_the_readme_and_a_second_person(tmp_path, bedrock_sim):
-    """Check the sample configuration with the simulated Bedrock.
+    """Check that the README's first call succeeds with its sample configuration, also for a second person.
 
     A listener with a fixed login replaces the listener for the tailnet.
     """

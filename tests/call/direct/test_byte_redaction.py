@@ -1,4 +1,4 @@
-"""Tests of keys in replies that are passed on as bytes."""
+"""Tests that the gateway's keys are removed from replies that are passed on as bytes, without being decoded."""
 
 import base64
 

@@ -1,4 +1,7 @@
-"""Tests of the parts of a direct request's path, and of their meanings."""
+"""Tests of the paths of direct requests (`/direct/{provider}/...`).
+
+The provider gets the rest of the path as the client sent it. A path that a server could read in another way is refused.
+"""
 
 import pytest
 

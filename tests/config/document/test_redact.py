@@ -1,4 +1,7 @@
-"""Tests of the text of a configuration without its secrets: what is hidden, and how marks become secrets again."""
+"""Tests of hiding the secrets in the text of a configuration.
+
+They check which parts are hidden, and how a placeholder becomes the secret again.
+"""
 
 import json
 import re

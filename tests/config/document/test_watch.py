@@ -37,7 +37,11 @@ class Files:
 async def change_is_seen(
     path: Path, change: Callable[[], object], every: float = EVERY, beside: Iterable[Path] = ()
 ) -> bool:
-    """Return whether a change of a file is noticed. `change` makes the change after two comparisons of the files."""
+    """Return whether `watch` reports a change of the file `path`.
+
+    `change` is called after the files have been compared twice. The files in `beside` are watched too. Files are
+    compared every `every` seconds.
+    """
     files = Files(*beside, path)
     async with aclosing(watch(files, every=every)) as changes:
         waiting = asyncio.ensure_future(anext(changes))

@@ -1,4 +1,6 @@
-"""Tests of `ca_file`: the file of authorities is checked when the configuration is loaded, and watched."""
+"""Tests of `ca_file`, a file of certificate authorities: it is checked when the configuration is loaded, and then
+watched.
+"""
 
 import json
 

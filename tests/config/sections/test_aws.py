@@ -139,7 +139,7 @@ def test_without_botocore_the_extra_is_named(monkeypatch):
 
 
 def test_what_the_pages_show_has_the_settings():
-    """Check that no setting is taken for a secret, whatever the tags are called."""
+    """Check that a setting is not hidden as a secret, even if a session tag is called `token`."""
     text = provider(aws={"assume_role": {"role_arn": ROLE, "external_id": "x1", "session_tags": {"token": "<user>"}}})
     document = parse(text)
     assert scrubber(secrets_in(document))(text) == text

@@ -1,4 +1,6 @@
-"""Tests of the section `capabilities` of a provider, and of its use by the catalog and by plugins."""
+"""Tests of the section `capabilities` of a provider: to which models its patterns apply, and which mistakes are
+reported.
+"""
 
 from dataclasses import fields
 

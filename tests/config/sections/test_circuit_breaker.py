@@ -1,4 +1,4 @@
-"""Tests of the section `circuit_breaker`, of `resilience` and of a provider."""
+"""Tests of the settings of the circuit breaker: in the section `resilience`, and in a provider's configuration."""
 
 from __future__ import annotations
 

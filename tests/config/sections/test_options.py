@@ -1,5 +1,5 @@
-"""Tests of a provider's `options`: the options that its compatibility flags declare, checked by each flag's own
-model.
+"""Tests of a provider's `options`. The plugin of each of the provider's compatibility flags declares them by a Pydantic
+model, which checks them.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Tests of the section `plugins`: filters in their order, with settings that each filter's own model checks."""
+"""Tests of the section `plugins`: the order of the filters, and the check of a filter's settings by its Pydantic model."""
 
 import json
 

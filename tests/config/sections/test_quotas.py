@@ -1,4 +1,4 @@
-"""Tests of quotas and rate limits in a configuration: the settings that they become, and every message with its
+"""Tests of quotas and rate limits in a configuration: the settings that are read, and each error message with its
 position.
 """
 

@@ -36,7 +36,7 @@ def test_an_event_has_its_name_and_its_data():
 
 
 def events(output):
-    """Return the events in frames. A frame without an event is left out."""
+    """Return the events in the decoded frames, as pairs (headers, payload). A frame that has neither is left out."""
     return [(frame.headers, frame.payload) for frame in output if frame.headers or frame.payload]
 
 

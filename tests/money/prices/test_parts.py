@@ -1,9 +1,8 @@
-"""Tests of the separately billed parts of a call, as a table of usage reports.
+"""Tests of the parts of a call that are billed separately, such as those of several models.
 
-The cost is the same on every conversion.
-
-The expected parts of each reply are written out. Clients of the provider's own dialect get the usage unchanged, and
-clients of other dialects get the sum of the parts.
+A table has usage reports of providers, and the expected parts of each, written out by hand. The cost must be the same
+on every conversion. Clients of the provider's own dialect get the usage unchanged, and clients of other dialects get
+the sum of the parts.
 """
 
 import json

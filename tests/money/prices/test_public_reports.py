@@ -27,7 +27,9 @@ def message(usage, model="claude", content=({"type": "text", "text": TEXT},)):
 
 
 def message_events(first, last, **stop):
-    """Return the events of a streamed message whose two reports are `first` and `last`."""
+    """Return the events of a streamed message: its beginning has the usage report `first`, and its end the report
+    `last`.
+    """
     start = {**message(first), "content": [], "stop_reason": None}
     return [
         {"type": "message_start", "message": start},

@@ -1,4 +1,8 @@
-"""Tests of the ledger: overdraft chains, calendar windows, warnings, and edits of quotas."""
+"""Tests of the ledger of quotas: chains of buckets, of which the next pays if one is empty, and windows of the
+calendar.
+
+They also cover warnings, and changes of a quota's definition.
+"""
 
 from datetime import datetime
 

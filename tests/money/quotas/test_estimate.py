@@ -87,8 +87,10 @@ GEMINI_FLAGS = ("gemini_generate_content",)
 
 
 def measure(data, flag=None):
-    """Return the size of a body as a compatibility flag reads it. If no flag is given, the default reader of flags is
-    used.
+    """Measure a body for the estimate of its tokens.
+
+    The function `billed_parts` of the plugin finds the parts of the body that are not text. Without `flag`, the default
+    function does.
     """
     return estimates.measure(data, FLAGS[flag].billed_parts if flag else common_parts)
 
@@ -148,7 +150,10 @@ MEDIA = [
 ]
 MEDIA = [(flag, part) for flags, part in MEDIA for flag in flags]
 TURNS = {"openai_responses": ("input", "content"), "gemini_generate_content": ("contents", "parts")}
-"""The member with the turns, and the member of a turn with its content. Other flags have `messages` and `content`."""
+"""By compatibility flag: the field that has the turns, and the field of a turn that has its content.
+
+For all other flags, the fields are `messages` and `content`.
+"""
 
 
 @pytest.mark.parametrize(("flag", "part"), MEDIA)

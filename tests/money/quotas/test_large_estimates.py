@@ -74,7 +74,10 @@ def test_a_long_line_is_estimated_higher_without_a_look_into_it():
 
 
 def test_long_strings_beyond_ascii_are_measured_where_long_texts_are():
-    """Check that a large body is measured on the event loop only if that is fast."""
+    """Check how much of a large body counts as work when the gateway estimates how long measuring its text takes.
+
+    A long string of ASCII characters hardly counts. With other characters, the whole body counts.
+    """
     for letter in ("A", "\u00e9"):
         data = json.dumps({"text": letter * 4_200_000}, ensure_ascii=False).encode()
         assert (estimate.measured_bytes(Members(data)) < 3_000) == (letter == "A")

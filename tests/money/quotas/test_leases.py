@@ -37,9 +37,9 @@ class Gateway:
         return self.quotas.reserve([Claim("all", rule, amount)])
 
     def ask(self, *amounts, is_lost=False):
-        """Ask the bank for the amounts that waiting calls need, and return its reply.
+        """Ask the bank, which keeps the bucket's balance, for these amounts of waiting calls. Return the bank's answer.
 
-        If `is_lost` is true, the gateway does not get the reply.
+        If `is_lost` is true, the gateway does not get the answer.
         """
         wants = [Want(amount, 0, is_partial=False) for amount in amounts]
         ask = self.quotas.slices.ask("all", self.bucket, wants)

@@ -285,7 +285,11 @@ HOUR = 3600 * SECOND
 
 @pytest.mark.parametrize(("period", "left"), [(DAY, DAY - 1), (HOUR, 0), (2 * DAY, 0)])
 def test_a_part_of_a_unit_stays_over_a_reload_unless_the_period_changes(period, left):
-    """Check that a change of the period discards the fraction of a unit, whose denominator is the old period."""
+    """Check that the fraction of a unit that was refilled is kept over a reload, unless the period of the refill
+    changes.
+
+    The fraction is stored as a number of parts of the period. So it means nothing for another period.
+    """
     rule = Rule("slow", TEN, 1, DAY)
     ledger = Ledger()
     spent(ledger, TEN, rule)

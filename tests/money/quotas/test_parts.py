@@ -27,7 +27,10 @@ amounts = st.integers(0, 10**6)
 
 
 def reserved(quotas, chosen):
-    """Return a reservation for a call in all buckets of several offers. `chosen` has a set of buckets for each offer."""
+    """Return a reservation for a call that one of several offers (a model of a provider) may serve.
+
+    `chosen` has a set of buckets for each offer: those that are charged if the offer serves the call.
+    """
     names = {bucket.name for buckets in chosen for bucket in buckets}
     claims = [Claim(rule.name, rule, 5) for rules in RULES.values() for rule in rules if rule.name in names]
     chains = {f"offer {number}": tuple((bucket,) for bucket in buckets) for number, buckets in enumerate(chosen)}
@@ -44,7 +47,11 @@ def spent(quotas):
 
 @given(offers, st.data())
 def test_each_bucket_is_charged_the_parts_of_its_offers(chosen, data):
-    """Check that money and tokens are added up by bucket, and that the call counts once in each limit of requests."""
+    """Check that a bucket is charged the money and tokens of those attempts to whose offer (a model of a provider) it
+    belongs.
+
+    In a limit of requests, the call counts once, however many attempts it had.
+    """
     quotas = Quotas(clock=lambda: SECOND)
     reservation = reserved(quotas, chosen)
     parts = [
@@ -79,9 +86,9 @@ def test_a_bucket_of_two_parts_has_one_charge_with_the_last_balance():
 
 
 def test_a_replaced_process_has_a_bill_for_each_attempt():
-    """Check that every attempt of a call is charged when another process has ended the call.
+    """Check that a call with two attempts is charged completely if another process has ended the call.
 
-    The process that keeps the balances charges the bills, with a reservation and without one.
+    The process that keeps the balances gets a bill for each attempt. It charges them with or without a reservation.
     """
     first, second = ((("money", "m1", ""),),), ((("money", "m1", ""),), (("money", "m2", ""),))
     bill = Bill(first, 1, 0, 30, True, (Bill(second, 1, 0, 12),))

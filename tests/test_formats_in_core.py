@@ -1,4 +1,4 @@
-"""The core knows no format: the names of formats and of their makers are in plugins, except in the files listed here."""
+"""Tests that modules outside of the plugins do not name API formats or their makers. The exceptions are listed here."""
 
 import ast
 import re
@@ -66,7 +66,7 @@ REASONS = {
 }
 """The files that name a format or its maker, with the reasons."""
 TEST_KIT = ("gateway/testkit/", "gateway/pytest_plugin/")
-"""The files that speak all formats."""
+"""Folders with simulated providers and fixtures for all API formats, whose names may occur there."""
 
 
 @cache
@@ -89,8 +89,9 @@ def test_a_format_is_named_only_where_there_is_a_reason():
 
 
 def test_no_code_compares_with_the_name_of_a_flag():
-    """Check that few files of the core contain names of flags or dialects: for examples, for the demo, for new
-    installations, and for a warning about a setting without effect.
+    """Check that only four files outside of the plugins contain names of compatibility flags or dialects.
+
+    They use the names in examples, in the demo, in new configurations, and in a warning about a setting without effect.
     """
     registry = discover_own()
     names = {*registry.flags, *(dialect for flag in registry.flags.values() for dialect in flag.dialects)} - {OPAQUE}

@@ -72,7 +72,7 @@ def test_a_docstring_begins_with_a_word_that_stands_alone():
 
 
 def test_a_docstring_of_the_tests_begins_with_no_fragment():
-    """Check the first words of all docstrings of the tests."""
+    """Check that no docstring of the tests begins with a word in `FRAGMENTS`."""
     assert [
         f"{name(path)}:{line}: {docstring.splitlines()[0]}"
         for path, tree in trees(TESTS).items()

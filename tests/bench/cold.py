@@ -76,8 +76,8 @@ async def _again(steps):
 async def others(size, modes, request):
     """Return rows of the report that do not depend on the way in which the number of grants grows.
 
-    They have the times of whois lookups, without grants and with `size` grants in the policy, and the time to prepare a
-    new configuration.
+    The rows have the times of whois lookups, without grants and with `size` grants in the policy, and the time to
+    prepare a new configuration.
     """
     made = config(size)
 

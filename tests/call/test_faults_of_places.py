@@ -1,4 +1,4 @@
-"""Tests of an API format's plugin whose function `places`, which finds the texts in a message, fails.
+"""Tests of a plugin whose function `places` fails. This function finds the texts in a message of an API format.
 
 The error must name the plugin in every case: for requests, bodies of replies and streams.
 """

@@ -34,8 +34,9 @@ from tests.helpers.waiting import eventually
 
 KEY = Bucket("money", "all")
 WAITS = (3600.0,) * 4
-"""Seconds that a refused call waits before it asks the bank again, for each of its four repetitions. They are too long
-for a test. So a test fails if a worker is not told earlier to ask again.
+"""Seconds that a refused call waits before it asks the bank again, for each of its four repetitions.
+
+The times are longer than a test may take. So a test fails if a worker is not told earlier to ask again.
 """
 
 

@@ -36,8 +36,7 @@ async def parts(tmp_path):
 async def read(parts, *lines):
     """Write these lines to a worker's journal, and let the main process read all of them.
 
-    The main process reads them from the beginning, because it was killed and started again, and may have read some of
-    them before.
+    The main process reads them from the beginning, as after a restart. It may have read some of them before.
     """
     with closing(Journal(parts.spools.folder(SPOOL), parts.log)) as spool:
         for line in lines:

@@ -343,7 +343,11 @@ def test_missing_grants_are_conditional_where_a_policy_may_grant(identity):
 
 @pytest.mark.parametrize(("host", "local"), [("127.0.0.1", "127.0.0.1"), ("[::1]", "::1"), ("localhost", "127.0.0.1")])
 def test_a_listener_without_proxies_warns_with_the_fix(host, local):
-    """Check that there is a warning, with a remedy, about a listener that trusts every local process."""
+    """Check the warning for a listener with the mode `proxy-protocol` and without `proxies`, which trusts every local
+    process.
+
+    The warning names the setting to write. With this setting, there is no warning.
+    """
     sound = listener('{"listen": "127.0.0.1:1"}, {"listen": "%s:80", "identity": "proxy-protocol"%s}')
     (warning,) = said(sound % (host, ""))
     assert 'server.listeners[1]: no "proxies", so every process of this machine can speak for anybody' in warning

@@ -148,7 +148,10 @@ class Played:
     ids: dict = field(default_factory=dict)
     """The number of each call's plan, by the id of the call."""
     methods: dict = field(default_factory=lambda: defaultdict(list))
-    """The methods that were called: a list of (filter, method, fault) by the id of the call. No fault is ""."""
+    """The methods that were called: a list of (filter, method, fault), by the id of the call.
+
+    `fault` is "" if the method did not fail.
+    """
     seen: dict = field(default_factory=lambda: defaultdict(list))
     """The records that the observer got, by the id of the call."""
     replies: dict = field(default_factory=dict)

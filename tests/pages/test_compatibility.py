@@ -37,7 +37,7 @@ def rows(text):
 
 
 def flags_table():
-    """Return the column "clients call" of the page's table of compatibility flags, by the flag."""
+    """Return a dict from each compatibility flag to the text of the column "clients call" in the page's table."""
     return {row[0].strip("`"): row[2] for row in rows(section("Flags"))[1:]}
 
 

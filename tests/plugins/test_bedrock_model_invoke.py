@@ -277,7 +277,7 @@ def test_the_last_delta_gets_the_counts_that_bedrock_reports_elsewhere():
 
 
 def test_output_counts_at_once_though_its_event_is_held_back():
-    """Check that the meter counts output as soon as it arrives, even though the event with the output is held back."""
+    """Check that output tokens count as soon as an event reports them, even if the decoder still holds this event back."""
     decoder = flag.decoder(ask({"model": "m"}), target(), HEAD)
     meter = flag.meter(ask({"model": "m"}), target(), HEAD)
     for event in decoder.feed(chunk(START) + chunk(DELTA)):
@@ -459,8 +459,9 @@ def test_no_member_of_messages_hides_the_text_of_another_model(kind, name, membe
 
 @pytest.mark.parametrize("name", ["prompt", "inputText", "texts", "chat_history"])
 def test_a_whole_request_of_messages_hides_no_text_of_another_model(name):
-    """Check that filters get the text of a field for another model family, even in a body with all fields of a request
-    for Claude.
+    """Check that filters get the text in a field of another model family.
+
+    The rest of the body is a complete request for Claude.
     """
     turns = [{"role": "user", "content": "hi"}]
     body = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": turns, name: ["the text"]}

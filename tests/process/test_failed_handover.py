@@ -1,4 +1,7 @@
-"""Tests of a hand-over that fails: wrong descriptors, a state that cannot be sent, and a cancelled hand-over."""
+"""Tests of a gateway that fails to hand over its listeners and state to a new process.
+
+Descriptors are wrong, the state cannot be sent, or the hand-over is cancelled.
+"""
 
 import asyncio
 import json

@@ -26,8 +26,9 @@ UNNEEDED = (
     "botocore",
     "pytest",
 )
-"""Packages and modules that calls do without: those of the pages, of other commands, of worker processes, of terminals, of
-the testkit, and of clients."""
+"""Packages and modules that are not needed to serve calls: those of the pages, of other commands, of worker processes,
+of terminals, of the testkit, and of clients.
+"""
 SERVE = """
 import asyncio, json, sys
 from pathlib import Path

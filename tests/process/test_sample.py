@@ -1,4 +1,4 @@
-"""Tests of the sample calls of the demo, and of the refusal to use their store for real calls."""
+"""Tests of the demo's sample calls. A store with sample calls is refused for real calls."""
 
 import sqlite3
 from collections import Counter

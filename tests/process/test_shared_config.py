@@ -1,6 +1,4 @@
-"""Tests that two gateways keep their configuration files the same, through versions that stand for those in the
-database.
-"""
+"""Tests that two gateways keep their configuration files the same through a shared database, which is simulated."""
 
 import asyncio
 from contextlib import suppress

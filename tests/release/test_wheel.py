@@ -63,7 +63,7 @@ ENDS = {
     "invoke-with-response-stream": lambda stream: set(kinds(stream)) == {"chunk"},
     "converse-stream": lambda stream: kinds(stream)[-2:] == ["messageStop", "metadata"],
 }
-"""Functions that return whether a stream is complete, by the last part of the path."""
+"""Functions that return whether the bytes of a stream are complete, by the last segment of the request's path."""
 LAW_TEST = """
 import pytest
 

@@ -59,7 +59,9 @@ def test_sums_of_agents_of_an_older_file_equal_those_of_a_new_one(monkeypatch):
     ],
 )
 def test_sums_of_callers_that_are_too_large_together_are_limited(monkeypatch, costs, total):
-    """Check that a sum is exact if it fits into a column, and that it otherwise ends at the largest integer."""
+    """Check that a sum over several callers is exact if it fits into a column. If it does not fit, the largest integer
+    is stored.
+    """
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrate(connection, "memory")
         calls = [record(id=str(number), identity=f"{number}@example.com", agent="curl") for number in range(3)]

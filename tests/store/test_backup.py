@@ -188,9 +188,9 @@ def test_the_history_is_where_the_gateway_keeps_it():
 
 
 def test_backups_while_versions_are_saved_and_removed_have_only_whole_ones(state, tmp_path, monkeypatch):
-    """Check backups that are made while versions of the configuration are saved.
+    """Check that each backup has only complete versions of the configuration, and lists all of them in its manifest.
 
-    Only three versions are kept here, so that each save removes one.
+    A thread saves versions meanwhile. Only three versions are kept here, so that each save removes one.
     """
     monkeypatch.setattr("gateway.config.history.KEPT", 3)
     history, ended, saved = History(state.history), threading.Event(), itertools.count(3)
@@ -215,7 +215,10 @@ def test_backups_while_versions_are_saved_and_removed_have_only_whole_ones(state
 
 
 def test_a_backup_without_versions_leaves_the_present_ones(state, tmp_path):
-    """Check the restoration of a backup of an older release."""
+    """Check the restoration of a backup that has no versions of the configuration, like the backups of older releases.
+
+    The present versions are not changed.
+    """
     shutil.rmtree(state.history)
     back_up(state, tmp_path / "backup", release="1")
     assert not (tmp_path / "backup" / "config-history").exists()
@@ -327,7 +330,9 @@ def test_a_restored_state_continues_as_the_backup_was(backup, tmp_path):
 
 
 async def applied(state):
-    """Let a follower apply the journal to the database, as the next start does."""
+    """Let a follower (`JournalFollower`) write the journal's records to the database, as at the next start. Add one
+    call.
+    """
     log, _ = logger()
     store = SqliteStore(state.database)
     journal = Journal(state.journal, log, after=store.start_offset.segment)

@@ -1,4 +1,7 @@
-"""Tests of the file of bodies: written after the call, private, limited in size, and cleared of old bodies."""
+"""Tests of the file in which the bodies of calls are stored.
+
+Bodies are written to it after the call. Only its owner may read it, its size is limited, and old bodies are deleted.
+"""
 
 import asyncio
 import sqlite3

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.usefixtures("postgres")
 
 @pytest.fixture
 async def versions(address):
-    """Yield two `Configurations` objects, as two gateways have them. Both use the same database, which has its tables.
+    """Yield two `Configurations` objects of one PostgreSQL database, as two gateways have them.
 
-    The database stores the versions of the configuration that the gateways share.
+    The objects read and write the versions of the configuration that the gateways share. The database has its tables.
     """
     await kept_in_postgres(address)("journal").close()
     both = Configurations(address), Configurations(address)

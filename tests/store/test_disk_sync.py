@@ -1,5 +1,6 @@
-"""Tests of lines that wait for the disk: one flush serves many calls, no file is left out, and failures are
-reported.
+"""Tests of calls that wait until lines of the journal are on the disk (`storage.sync`).
+
+One flush serves many calls, the journal's earlier files are flushed too, and failures are reported.
 """
 
 import asyncio
@@ -132,7 +133,7 @@ async def test_many_calls_share_one_flush(tmp_path, disk):
 
 
 async def test_a_line_that_comes_during_a_flush_waits_for_the_next(tmp_path, disk):
-    """Check that a flush that began before a line was written does not count for this line."""
+    """Check that a line that is written while a flush runs is flushed by another flush."""
     disk.gate = threading.Event()
     async with synced(tmp_path) as sync:
         sync.journal.append(b"a")
@@ -210,7 +211,9 @@ async def test_lines_of_a_failed_flush_are_on_the_disk_after_the_next(tmp_path, 
 
 
 async def test_lines_that_the_store_has_are_not_written_again(tmp_path, monkeypatch):
-    """Check that lines that a flushed store already has are not written to the journal again."""
+    """Check that after a failed flush, only those lines are written to the journal again that the store does not have
+    yet.
+    """
     monkeypatch.setattr(disk_sync, "RETRY_SECONDS", (0.0,))
     disk = LossyDisk(monkeypatch)
     async with synced(tmp_path) as sync:

@@ -1,4 +1,4 @@
-"""Tests of lines of the journal: what is cut when a line is read."""
+"""Tests of reading a line of the journal: a text or a list that is too long is shortened."""
 
 import pytest
 

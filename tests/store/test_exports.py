@@ -1,4 +1,6 @@
-"""Tests of the positions of exports, and the order in which calls are exported, with each store."""
+"""Tests of exports, with each store: the order in which calls are exported, and the stored position of the last
+exported call.
+"""
 
 import pytest
 

@@ -1,4 +1,7 @@
-"""Tests of the way from the journal into the store: nothing is lost, nothing is counted twice, and no call waits."""
+"""Tests of `JournalFollower`, which writes records from the journal to the store.
+
+Nothing may be lost or counted twice, and no call waits for it.
+"""
 
 import asyncio
 import json
@@ -21,7 +24,7 @@ from tests.helpers.waiting import eventually
 
 
 class Kept:
-    """A follower, with its journal and its store."""
+    """A `JournalFollower`, which writes records from the journal to the store, with its journal and its store."""
 
     def __init__(self, folder, *, sync=False, **options):
         self.log, self.out = logger()
@@ -54,7 +57,7 @@ async def keeping(folder, **options):
 
 
 def abandoned(records):
-    """Close the journal's files without anything else, so that they are as a killed process leaves them."""
+    """Close the files of the journal and nothing else. So all files are as a killed process leaves them."""
     records.journal.close()
 
 
@@ -179,7 +182,11 @@ async def test_a_line_that_is_none_is_told_and_holds_up_nothing(tmp_path):
 
 
 async def test_unreadable_lines_are_set_aside_once_despite_retries(tmp_path):
-    """Check that the retries of a batch, which grows meanwhile, copy each unreadable line once, and log it once."""
+    """Check that each unreadable line of the journal is copied and logged only once, although its batch is tried
+    several times.
+
+    The batch is tried again because the store is locked, and has one more line each time.
+    """
     async with keeping(tmp_path) as records:
         other = sqlite3.connect(records.path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,7 @@
-"""Tests of sums by recorded header: each report about a header equals the report of a store that has only these calls."""
+"""Tests of the stored sums for values of recorded headers.
+
+Each report about calls with a header must equal the report of a store that has only these calls.
+"""
 
 from contextlib import closing
 from dataclasses import replace
@@ -93,7 +96,10 @@ TERMS = {
 
 @pytest.mark.parametrize(("values", "terms"), [(9, TERMS), (0, ["x-team:alpha"])], ids=["sums", "calls"])
 async def test_reports_about_a_header_are_those_of_its_calls(tmp_path, opened, monkeypatch, calls, values, terms):
-    """Check reports about header values with sums, and about a value whose calls are read, because it has no sums."""
+    """Check that each report about calls with a header equals the report of a store that has only these calls.
+
+    The report is computed from sums, or from the calls themselves if there are no sums for the header's value.
+    """
     monkeypatch.setattr(header_index, "MAX_VALUES", values)
     store = await opened()
     await fill(store, calls)
@@ -112,7 +118,11 @@ async def test_reports_about_a_header_are_those_of_its_calls(tmp_path, opened, m
 
 
 async def test_more_values_than_have_sums_are_answered_from_their_calls(opened, monkeypatch):
-    """Check a header with 10,000 values: the first ones have sums, and reports about the others read their calls."""
+    """Check reports about a header with 10,000 values. Only the first values have sums.
+
+    For another value, the report is computed from the calls with this value. It is refused if there are too many of
+    them.
+    """
     monkeypatch.setattr(few_calls, "MAX_CALLS", 2)
     store = await opened()
     for number in range(10_000):

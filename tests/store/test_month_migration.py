@@ -27,7 +27,9 @@ CALLS = [
 
 
 def undo(run):
-    """Bring a store back to the older release: replace each table of sums by month by an empty table of periods."""
+    """Bring a store back to the older release, which has empty tables of periods in place of the tables of sums by
+    month.
+    """
     for table in TABLES:
         run(f"CREATE TABLE {table}_period AS SELECT * FROM {table}_month WHERE time < 0")
         run(f"DROP TABLE {table}_month")

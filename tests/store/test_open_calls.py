@@ -36,7 +36,9 @@ def sent(key, **changes):
 
 
 class Started:
-    """A process that has started with the files of another process."""
+    """A gateway process that starts with the files that another process has left, and then finds the calls that were
+    lost.
+    """
 
     def __init__(self, records, quotas=QUOTAS):
         self.records = records
@@ -174,7 +176,10 @@ async def test_of_two_starts_at_once_one_is_refused(tmp_path):
 
 
 async def test_balances_are_those_of_a_process_that_was_not_killed(tmp_path):
-    """Check that the balance after a start is the balance after the last ended call, minus the costs of lost calls."""
+    """Check the balance after a start that finds lost calls.
+
+    It must be the balance that was stored with the last ended call, minus the costs of the lost calls.
+    """
     await left(tmp_path, *begun("a", "b"), *ended("a", balance=700_000_000), *begun("c"))
     async with keeping(tmp_path) as records:
         started = Started(records)
@@ -270,7 +275,9 @@ STEPS = st.lists(
 
 
 class History:
-    """The files of a gateway over several processes, and the expected records of its calls."""
+    """The state folder of a gateway, which several processes use one after the other, and the calls that must be in its
+    store.
+    """
 
     def __init__(self, folder):
         self.folder, self.number = folder, 0

@@ -294,10 +294,10 @@ async def test_a_lock_of_another_client_delays_only_one_attempt(opened, address,
 
 @pytest.mark.parametrize("selected", ["", "JOIN series s ON s.n = f.series WHERE s.identity = 'ada@example.com'"])
 async def test_sums_of_short_spans_are_read_by_their_index(opened, address, selected):
-    """Check that a report does not read a whole table of sums.
+    """Check that a report reads only the rows of its ranges of time from a table of sums.
 
-    PostgreSQL does not know how short the spans are. It would rather begin with the few selected series, and read the
-    sums of all times for them.
+    PostgreSQL's planner does not know how short these ranges are. By itself, it would begin with the few selected
+    series, and read their sums of all times.
     """
     store = opened()
     for number in range(50):

@@ -1,4 +1,7 @@
-"""Tests of the bank of leases in a real PostgreSQL, and what several gateways do with one database."""
+"""Tests of the quota bank in a real PostgreSQL database: it keeps the balances, and grants parts of them to gateways.
+
+They also cover other work of several gateways with one database, such as deleting expired calls.
+"""
 
 import asyncio
 from contextlib import suppress
@@ -24,7 +27,7 @@ CHANGED = replace(RULE, capacity=50)
 
 @pytest.fixture
 async def gateways(address):
-    """Return a function that opens the store and the bank of a gateway. All stores and banks are closed in the end."""
+    """Yield a function that opens a gateway's store, and its connection to the quota bank. Both are closed at the end."""
     # they need asyncpg
     from gateway.store.postgres.bank import PostgresBank
 
@@ -50,7 +53,7 @@ async def ask(bank, *needs, known=0, spent=0, rule=RULE, **more):
 
 
 async def charge(store, amount, **changes):
-    """Write the record of a call that has spent an amount. The store must ignore the balance in the same entry."""
+    """Write the record of a call that has spent an amount. The record also has a balance, which the store must ignore."""
     call = record(**{"id": "1", "at": NOON, **changes, "charges": {"all": amount}})
     await write(store, Entry(call=call, balances=(Balance("all", 1, 0, NOON, RULE.terms),)))
 

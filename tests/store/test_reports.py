@@ -192,7 +192,7 @@ async def test_messages_of_one_kind_have_the_last_call_as_an_example(reports, ca
 
 
 async def test_a_callers_errors_have_only_own_examples(reports, calls):
-    """Check that a caller sees the message and the example of an own call, even if another caller had the same error
+    """Check that the errors of a caller have only own messages and calls, even if another caller had the same error
     later.
     """
     span = Span((NOW - 60 * 86_400) // 900 * 900, (NOW + 900) // 900 * 900)
@@ -213,7 +213,11 @@ async def test_names_of_a_caller_are_those_of_own_calls(reports, calls):
 
 @pytest.mark.parametrize("zone", ZONES)
 def test_shares_cover_each_bucket_once(zone):
-    """Check that each quarter hour of a bucket counts once, and any other not at all, after adding and subtracting."""
+    """Check that a report finds each of its buckets (such as a day) by adding and subtracting sums of hours, days and
+    months.
+
+    Each quarter hour of the bucket must count exactly once in the result, and any other quarter hour not at all.
+    """
     for preset in ("24h", "30d", "90d", "12m", "month"):
         buckets = preset_range(preset, ZoneInfo(zone), NOW).buckets()
         counts = [Counter() for _ in buckets]
@@ -253,9 +257,10 @@ def test_parts_within_a_bucket_cover_it_once():
 
 
 async def test_a_name_that_has_calls_only_beside_the_range_has_no_row(tmp_path):
-    """Check that a caller whose calls are all outside the range is in no report.
+    """Check that a caller whose calls are all outside the range of a report is not in the report.
 
-    The month of India is read from the month in UTC. So sums of this caller are read, and subtracted again.
+    For a month in India, the report reads the sums of the month in UTC, and subtracts those outside of the range. For
+    this caller, the result is zero.
     """
     zone = ZoneInfo("Asia/Kolkata")
     wanted = preset_range("last-month", zone, NOW)

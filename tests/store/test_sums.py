@@ -91,7 +91,7 @@ def month_of(at):
 
 
 class InSqlite:
-    """Stores in memory, each with the calls of some batches in the form in which the follower reads them."""
+    """Writes batches of calls to a new SQLite store in memory, and yields its connection."""
 
     def examples(self, number):
         return settings(max_examples=examples(number))
@@ -167,7 +167,7 @@ def database(request):
 
 
 def read(batch):
-    """Return the entries of some calls in the form in which the follower reads them."""
+    """Return the journal entries of some calls as the store gets them: encoded, and then decoded."""
     return decode([encode(Entry(call=call)) for call in batch])[0]
 
 

@@ -32,7 +32,7 @@ GROUPS = [
 
 
 def recounted(by, chosen):
-    """Return the number of calls by the names and times in `by`, sorted."""
+    """Return rows with the number of calls, one for each combination of the names and times in `by`, sorted."""
     rows = Counter()
     for call in chosen:
         moment = datetime.fromtimestamp(call.at, UTC)

@@ -1,4 +1,4 @@
-"""Tests of metrics: what a call counts, limited labels, and names that follow Prometheus' rules."""
+"""Tests of metrics: which metrics a call changes, that labels have few values, and that names follow Prometheus' rules."""
 
 import shutil
 import subprocess

@@ -61,8 +61,10 @@ _REGIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "ca": ("ca-central-1",),
     "us-gov": ("us-gov-west-1", "us-gov-east-1"),
 }
-"""Regions of each scope, for models without inference profiles. A scope has the price of its first region with a
-price."""
+"""Regions of each group of Bedrock's regions, such as `us`, for models without inference profiles.
+
+The price of a group is the price of its first region that has one.
+"""
 _FINEST: Final = Decimal("1e-9")
 """The smallest price difference, in USD for 1M, that the table's unit can express. A few prices have more digits."""
 _VERSION: Final = re.compile(r"(-v\d+|(?<=\d[bB])-\d+):\d+$")
@@ -227,7 +229,8 @@ def _scoped(regional: Mapping[tuple[Key, str], Row], source: str) -> Iterator[tu
 
 
 def _in_region(rows: Mapping[Key, Row]) -> Iterator[tuple[Key, Row]]:
-    """Yield corrected rows for Bedrock ids without a region. A call of such an id costs the price of its region.
+    """Yield corrected rows for Bedrock ids that name no region. A call of such an id costs the price of the called
+    region.
 
     A map may list the id with the lower price of the `global.` id. The corrected row has the price of the `us.` id.
     """

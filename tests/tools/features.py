@@ -446,9 +446,8 @@ def _cell(conversions_of_client, name):
 
 
 def losses():
-    """Return two values for each conversion: its `Loss.order`, and the features that it does not fully carry.
-
-    The key is the conversion's name.
+    """Return a dict from each conversion's name to a pair: its `Loss.order`, and the features that it does not fully
+    carry.
     """
     orders = {
         f"{conversion.client}__{conversion.provider}": conversion.loss.order for conversion in conversions(REGISTRY)

@@ -66,9 +66,11 @@ _SKIPPED: Final = re.compile(
     r"ft:|.*(commitment|claude_platform|invoke)/|.*(audio|realtime|speech|-tts|-live|lyria|transcribe)"
     r"|(.*/)?claude-.*-v\d:|bedrock_mantle/.*anthropic|.*3-7-sonnet-2024|.*model[-_]router"
 )
-"""Pattern for ids in LiteLLM's map that are not read: fine-tunes, provisioned throughput, other services, sound, other
-spellings of ids that have rows, an id with a wrong date, and routers, whose price is only a fee on top of the model's
-price.
+"""Ids in LiteLLM's map that are not read:
+
+- fine-tuned models, provisioned throughput, models for sound, and models of other services
+- other spellings of ids that also have their usual row, and an id with a wrong date
+- routers, whose price is only a fee on top of the price of the chosen model
 """
 _UNFIT: Final = re.compile(r"audio|tts|-live|\bft\b|:extended|davinci|curie|babbage|^ada$|^ada ")
 """Models of genai-prices that have further charges which the gateway does not count, or that are no longer served."""
@@ -76,7 +78,7 @@ _BOOKS: Final[Mapping[str, str]] = {
     "bedrock": "bedrock", "anthropic": "anthropic", "openai": "openai", "gemini": "google", "vertex": "vertex",
     "azure": "azure", "vercel": "vercel",
 }  # fmt: skip
-"""Price books by the first word of LiteLLM's provider."""
+"""The name of the price book, by the first word of LiteLLM's name for the provider."""
 _PREFIX: Final = re.compile(r"^(bedrock(_mantle)?|gemini|vertex_ai|azure(_ai)?|vercel_ai_gateway)/")
 _ZONE: Final = re.compile(r"^(eu|us|us-gov|apac|global|global-standard)/")
 """Data zones of Azure. An id without a zone is served by the global zone."""

@@ -18,11 +18,16 @@ class Part:
     title: str
     module: str
     only: tuple[str, ...] = ()
-    """The names of the part. The value is () for all public names that stand in no other part."""
+    """The names that the part has. If it is empty, the part has all public names of the module that are in no other
+    part.
+    """
     head: bool = False
     """Whether the docstring of the module introduces the part."""
     prefix: str = ""
-    """The module in front of the names of classes, if other modules have classes of the same names."""
+    """The module that the page shows before the names of this part's classes.
+
+    It is "" unless other modules have classes of the same names.
+    """
     imported: str = ""
     """The module from which plugins import the names, if it is not `module` itself."""
 
@@ -39,7 +44,7 @@ class Step:
     """A step of a call, in which hooks of plugins are called."""
 
     hook: str
-    """The full name of the hook on the page."""
+    """The name of the hook as the page shows it, such as `Flag.parse`."""
     whose: str
     """The plugin that has the hook."""
     when: str

@@ -27,9 +27,9 @@ PAGE: Final = Path(__file__).resolve().parents[2] / "plugins" / "reference.md"
 SHOWN: Final = 60
 """Maximum number of characters of a constant's value that is shown."""
 KINDS: Final = {"Flag": FLAG, "Translator": TRANSLATOR, "FilterModule": FILTER, "Observer": OBSERVER}
-"""The kind of plugin whose members a protocol describes."""
+"""The kind of plugin whose members a protocol describes, by the name of the protocol."""
 _HOOKS: Final = {"Flag": "", "Observer": "", "Filter": "filter.", "Meter": "meter.", "Encoder": "encoder."}
-"""The beginning of a hook's name in `NEVER_REFUSES`, by the protocol that declares the hook."""
+"""The text before a hook's name in `NEVER_REFUSES`, by the name of the protocol (class) that declares the hook."""
 
 
 def page() -> str:

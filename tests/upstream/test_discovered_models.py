@@ -1,4 +1,6 @@
-"""Tests of the lists of models that providers gave: their changes, their place in the configuration, and their file."""
+"""Tests of the models that providers have listed: changes between two lists, their use in the configuration, and the
+file that stores them.
+"""
 
 from dataclasses import replace
 from types import MappingProxyType

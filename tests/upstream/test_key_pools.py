@@ -210,7 +210,10 @@ TestKeys = KeysMachine.TestCase
 
 
 def successor(pool):
-    """Return the pools of the process that replaces the gateway. Its clock shows another time."""
+    """Return the key pools in the process that replaces the gateway, after it has taken over the state of `pool`.
+
+    Its clock shows another time.
+    """
     other = Pool()
     other.now = 5.0
     sent = msgspec.json.encode(pool.pools.remembered())

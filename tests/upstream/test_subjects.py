@@ -1,4 +1,7 @@
-"""Tests of texts that name the caller to a provider."""
+"""Tests of texts in the configuration in which templates such as `<user>` are replaced by the caller's names.
+
+A template inside of a caller's name is not replaced.
+"""
 
 import pytest
 

@@ -96,7 +96,7 @@ async def test_the_connection_that_is_idle_for_longest_is_closed(counted):
 
 
 async def test_the_end_of_a_second_request_is_the_beginning_of_being_idle(counted):
-    """Check that an idle connection counts as idle from the end of a further request on."""
+    """Check that after a further request, a connection counts as idle from the end of this request."""
     these = counted()
     first, second = these.admitted(), these.admitted()
     these.now = 1.0
@@ -263,7 +263,10 @@ async def test_failed_handshakes_are_logged_by_reason(counted):
 
 
 async def test_a_call_in_flight_is_never_closed_as_idle(counted):
-    """Check a connection that is listed as idle since the end of a reply, although another call is in flight on it."""
+    """Check that a connection is not closed as idle while a call is in flight on it.
+
+    It may still be in the list of idle connections since the end of an earlier reply.
+    """
     these = counted(idle_seconds=10)
     busy = these.admitted(call=True)
     these.sweep(10.5)

@@ -49,9 +49,10 @@ async def test_half_a_head_gets_its_reply_at_its_deadline(opened):
 
 
 async def test_half_a_head_with_the_end_of_a_handshake_has_a_deadline(opened):
-    """Check a head that begins in the packet that ends a TLS handshake or a PROXY header.
+    """Check that an incomplete head is answered with 408 at its deadline if no more bytes follow.
 
-    Its bytes arrive in the same iteration of the event loop as the connection, and then no more bytes arrive.
+    The bytes of the head arrive in the same iteration of the event loop as the connection, as if they followed a TLS
+    handshake or a PROXY header in the same packet.
     """
     one = opened()
     await one.receives(GET[:10])
@@ -491,14 +492,17 @@ async def test_a_write_fails_with_the_reason_for_the_end_of_the_connection(opene
 
 
 def test_the_default_limits_of_connections(monkeypatch):
-    """Check the figures: 200 descriptors are kept free, half of the others are for clients, at most 20,000."""
+    """Check the default maximum number of client connections. Of the process's descriptors, 200 are kept free.
+
+    Half of the others may be client connections, but at most 20,000.
+    """
     for descriptors, most in ((1025, 412), (1026, 413), (1_000_000, 20_000), (202, 1), (201, 1), (100, 1)):
         monkeypatch.setattr(connection_limits.resource, "getrlimit", lambda _, soft=descriptors: (soft, 2_000_000))
         assert most_connections(Limits()) == most
 
 
 async def test_an_idle_connection_has_no_task_and_no_timer(opened):
-    """Check that requests which arrive together are served in order, and that no task stays after them."""
+    """Check that requests that arrive together are answered in order. The connection then has no task and no timer."""
     before = asyncio.all_tasks()
     one = opened(lambda request: hello_from(request.path))
     await one.receives(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\nGET /3")

@@ -1,4 +1,4 @@
-"""Tests of the health of providers for people: words, the table of `irisgate providers`, the API, the page and /readyz."""
+"""Tests of showing the health of providers to people: in words, by `irisgate providers`, the API, the page and /readyz."""
 
 from __future__ import annotations
 

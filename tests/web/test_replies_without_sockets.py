@@ -16,7 +16,7 @@ UPGRADE = GET.replace(b"\r\n\r\n", b"\r\nConnection: upgrade\r\nUpgrade: websock
 
 
 def replying(body=b"{}", go=None, **fields):
-    """Return a handler that returns a reply of a call, after the event `go` if there is one."""
+    """Return a request handler that returns a `Reply`. If the event `go` is given, the handler first waits for it."""
 
     async def handler(_request):
         if go is not None:

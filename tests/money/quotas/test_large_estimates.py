@@ -74,7 +74,7 @@ def test_a_long_line_is_estimated_higher_without_a_look_into_it():
 
 
 def test_long_strings_beyond_ascii_are_measured_where_long_texts_are():
-    """Check how much of a large body counts as work when the gateway estimates how long measuring its text takes.
+    """Check the estimate of how much work it is to measure the text of a large body.
 
     A long string of ASCII characters hardly counts. With other characters, the whole body counts.
     """

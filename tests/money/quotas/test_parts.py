@@ -47,10 +47,10 @@ def spent(quotas):
 
 @given(offers, st.data())
 def test_each_bucket_is_charged_the_parts_of_its_offers(chosen, data):
-    """Check that a bucket is charged the money and tokens of those attempts to whose offer (a model of a provider) it
-    belongs.
+    """Check which attempts of a call a bucket is charged for. Each attempt is at one offer (a model of a provider).
 
-    In a limit of requests, the call counts once, however many attempts it had.
+    A bucket is charged the money and tokens of the attempts at its own offers. A limit of requests counts the call
+    once.
     """
     quotas = Quotas(clock=lambda: SECOND)
     reservation = reserved(quotas, chosen)

@@ -37,7 +37,8 @@ WRITTEN = {
     "a huge number": (1e300, HUGE),
     "a huge string": ("1" + "0" * 5_000, NONE),
 }
-"""Values that a client may write, each with the number as which the gateway reads it. `NONE` is no usable number."""
+"""Values that a client may write, each with the number that the gateway reads, or `NONE` if it is not a usable number.
+"""
 WEB_SEARCH, FILE_SEARCH = {"type": "web_search_20250305", "name": "web_search"}, {"type": "file_search"}
 SEARCHING = {
     "max_uses of Messages": ("anthropic_messages", lambda value: {"tools": [WEB_SEARCH | {"max_uses": value}]}),

@@ -149,7 +149,9 @@ def test_a_call_without_an_id_gets_one():
 
 
 def test_chat_reasoning_is_marked_and_ends_at_the_answer():
-    """Check that a Chat model's reasoning gets the gateway's tag and ends where the answer begins."""
+    """Check that a Chat model's reasoning is one block, signed with the gateway's tag, that ends where the answer
+    begins.
+    """
     assert chat(chunk({"reasoning_content": "Hm"}), chunk({"content": "Yes"}))[1:] == [
         ("thinking", "Hm"),
         ("signature", "irisgate1:fam:"),
@@ -196,7 +198,9 @@ def test_a_whole_chat_reply_without_a_message_is_no_reply(body):
 
 
 def test_the_input_of_the_format_tool_is_text_and_no_call():
-    """Check that the input of the schema tool becomes the text of the answer, and not a call."""
+    """Check that a call of the schema tool, which the gateway adds for structured output, becomes the text of the
+    answer.
+    """
     calls = chat(called(0, '{"a":1}', "t", "answer"), chunk(finish="tool_calls"), schema_tool="answer")
     assert calls[1:] == [("text", '{"a":1}'), ("block_end",), ("finish", Stop("end_turn", "tool_calls"))]
 

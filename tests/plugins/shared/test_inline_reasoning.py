@@ -26,8 +26,8 @@ END = Stop("end_turn", "stop")
 
 
 def written(pieces, *, after=(), stop=END):
-    """Return the (thinking, text) that a client gets for pieces of text, and the text that is sent back to the
-    provider.
+    """Return what the client gets for a provider's pieces of text, as (thinking, text), and the text that the client's
+    next request sends back to the provider.
     """
     writer = RecordingWriter()
     inline = InlineReasoning(writer, TAGS, MAKER)

@@ -1,4 +1,4 @@
-"""Tests that text sizes that are found without decoding an event equal the sizes in the decoded event."""
+"""Tests of finding the size of an event's text without decoding the event. It must equal the size in the decoded event."""
 
 import json
 
@@ -96,7 +96,9 @@ def test_usual_pieces_are_not_decoded(flag, kind, payload):
 
 
 def test_a_chunk_of_chat_is_decoded_only_for_facts():
-    """Check that after the first chunk, the meter and the decoder decode only chunks with a finish reason or usage."""
+    """Check which chunks of a Chat stream are decoded: the first one, and later only those with a finish reason or
+    usage.
+    """
     piece = b'{"model":"m","service_tier":"t","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":%b}]%b}'
     plain, ended = piece % (b"null", b',"usage":null'), piece % (b'"stop"', b',"usage":{"prompt_tokens":3}')
     meter, decoder = openai_chat.ChatMeter(), openai_chat.ChatDecoder(hide_usage=False)

@@ -28,7 +28,7 @@ def target(dialect="bedrock_converse", **caps):
 
 
 def run(request, to=None, files=None):
-    """Return the request after its steps have run, and the fetches that the steps asked for."""
+    """Run `remote_files.steps` for a request. Return the changed request, and the files that it fetched (`Fetch`)."""
     dropped = []
     steps = remote_files.steps(request, to or target(), dropped.append)
     fetches = []

@@ -234,7 +234,9 @@ def test_pieces_of_litellms_blocks_are_one_thought(client):
 
 
 def test_every_answer_has_thinking_where_the_model_demands_it():
-    """Check that even answers without calls get thinking if the model requires it (openclaw#73417, opencode#25000)."""
+    """Check that even an assistant turn without tool calls gets thinking if the model requires it in every turn
+    (openclaw#73417, opencode#25000).
+    """
     reply = chat_reply({"role": "assistant", "content": "So."}, "stop")
     body, _ = second_turn("anthropic_messages", "openai_chat", DEEPSEEK, reply)
     assert body["messages"][1] == {"role": "assistant", "content": "So.", "reasoning_content": " "}

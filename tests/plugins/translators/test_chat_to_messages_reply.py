@@ -214,7 +214,9 @@ def test_usage_comes_last_and_only_when_asked_for():
 
 
 def test_defect_41_and_43_prompt_tokens_include_the_cache_once():
-    """Check that prompt tokens include the cache, and that repeated reports are not added up."""
+    """Check that prompt tokens include the tokens read from the cache and written to it. Repeated reports are not added
+    up.
+    """
     usage = {
         "input_tokens": 10,
         "output_tokens": 7,

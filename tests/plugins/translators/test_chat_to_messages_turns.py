@@ -1,4 +1,4 @@
-"""Tests of Chat messages as turns of Messages, for any conversation: calls and results, order, roles."""
+"""Tests of the translation of any Chat conversation to turns of Messages: tool calls and results, order, roles."""
 
 from __future__ import annotations
 

@@ -35,8 +35,9 @@ FIXED = {
 BYTES = {"ImageSource": PNG, "DocumentSource": PDF, "GuardrailConverseImageSource": PNG}
 
 UNDRAWN = {"s3Location", "toolAddition", "toolRemoval", "reasoningContent"}
-"""Kinds of blocks that are not drawn. `s3Location` is always refused. `toolAddition` and `toolRemoval` belong to a beta
-that the simulated provider does not know. The service model does not define where in a turn `reasoningContent` may be.
+"""Kinds of blocks that the tests do not generate. `s3Location` is always refused. `toolAddition` and `toolRemoval`
+belong to a beta that the simulated provider does not know. The service model does not define where in a turn
+`reasoningContent` may be.
 """
 
 

@@ -90,7 +90,7 @@ def test_everything_at_once_is_carried(conversion):
 
 
 FOREIGN = {"signature", "redactedContent"}
-"""Fields that only other servers can interpret. The simulated provider does not know them."""
+"""Fields with opaque values, which only the server that made them can interpret. So any text is accepted in them."""
 
 
 def outcome(conversion, body, *, stream):

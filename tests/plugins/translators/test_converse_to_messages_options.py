@@ -174,7 +174,10 @@ def test_an_effort_of_the_answer_is_no_wish_to_think(body):
 
 
 def test_an_effort_needs_a_beta_or_is_unknown_to_the_model():
-    """Check that an effort for the answer needs a beta on some models, and is not sent to models without efforts."""
+    """Check that `effort` is sent together with its beta on a model that needs the beta.
+
+    For a model without efforts, the field is reported as dropped.
+    """
     body = {"outputConfig": {"effort": "low"}}
     sent = MESSAGES.sent(body, replace(CAPS, effort_beta="effort-2025-11-24"))
     assert (sent["output_config"], sent["anthropic_beta"]) == ({"effort": "low"}, ["effort-2025-11-24"])
@@ -228,7 +231,10 @@ def test_elsewhere_a_json_schema_is_a_tool_that_must_be_called():
 
 
 def test_a_schema_is_in_the_prompt_where_no_tool_can_be_forced():
-    """Check that the system prompt asks for the format if no tool call can be forced, and that the field is reported."""
+    """Check that the system prompt asks for the JSON schema if no tool call can be forced.
+
+    The field with the schema is reported as dropped.
+    """
     body = {"outputConfig": FORMAT, **extra(**BUDGET)}
     caps = replace(CAPS, json_schema=False)
     assert "JSON schema" in MESSAGES.sent(body, caps)["system"][-1]["text"]

@@ -47,7 +47,10 @@ def told(conversion, *, usage):
 
 @late
 def test_counts_that_come_late_are_an_estimate_first(conversion):
-    """Check that the first count is an estimate, and that the provider's count replaces it at the end."""
+    """Check that the input tokens in `message_start` are an estimate if the provider reports its count only later.
+
+    At the end of the stream, the client gets the provider's count.
+    """
     events = told(conversion, usage=True)
     assert events[0][0] == "message_start"
     first = events[0][1]["message"]["usage"]["input_tokens"]

@@ -107,9 +107,9 @@ def test_a_demanded_tool_is_kept_beside_thinking_where_both_are_taken(conversion
 
 @pytest.mark.parametrize("both", [True, False])
 def test_the_configuration_can_say_otherwise(both):
-    """Check that the configuration can override whether a model accepts a forced tool call together with thinking.
+    """Check that the configuration can override whether Sonnet 4.6 accepts a forced tool call together with thinking.
 
-    Reports about this model disagree.
+    Reports about Sonnet 4.6 disagree.
     """
     caps = capabilities("us.anthropic.claude-sonnet-4-6", {"forced_tool_choice_with_thinking": both})
     for conversion in ROADS:

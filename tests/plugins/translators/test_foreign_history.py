@@ -23,10 +23,10 @@ TOKEN = {"encrypted_content": SECRET}
 
 
 def of(dialect, way=""):
-    """Return a mark that parametrizes a test with the conversions of a dialect's clients.
+    """Return a mark that parametrizes a test with conversions from a client's dialect: all translations.
 
-    If `way` is "", these are translations and conversions that change only the envelope. Otherwise they are
-    translations. If `way` is "invoke", the conversion to InvokeModel is included too.
+    If `way` is "", conversions that change only paths and headers (envelope) are added. If it is "invoke", the
+    conversion to InvokeModel is added.
     """
     ways = {"": ("translated", "envelope")}.get(way, ("translated",))
     of_dialect = [conversion for conversion in CONVERSIONS.values() if conversion.dialect == dialect]
@@ -176,7 +176,7 @@ BEDROCK_HAS = [
     },
     {"type": "telepathy", "thoughts": "x"},
 ]
-"""Blocks of tool search, which Bedrock also has, and an unknown block."""
+"""Blocks that are passed on to Bedrock: those of tool search, which Bedrock has too, and an unknown block."""
 ASKED = {"role": "user", "content": "first"}
 GO_ON = {"role": "user", "content": "second"}
 WITH_TEXT = [{"type": "text", "text": "so"}]
@@ -386,7 +386,10 @@ UNSIGNED = {
 
 @of("openai_responses")
 def test_unsigned_thinking_of_others_does_not_reach_openai(conversion):
-    """Check that an item is left out if OpenAI would look it up by its id (farion1231/cc-switch#5825)."""
+    """Check that a reasoning item without a signature, which the gateway has made, is not sent to OpenAI.
+
+    OpenAI would look up the item by its id (farion1231/cc-switch#5825).
+    """
     output = conversion.call({"input": "Hi"}).whole(UNSIGNED[conversion.upstream])["output"]
     assert [item["type"] for item in output] == ["reasoning", "message"]
     body = {"model": "m", "store": False, "input": [SAID[0], *output, SAID[1]]}

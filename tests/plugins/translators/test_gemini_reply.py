@@ -21,9 +21,10 @@ BLOCKS = [{"thinking": "hm", "signature": "s1"}, {"data": "d1"}]
 
 
 def written(*verbs, **options):
-    """Return three things: the response, the chunks of the stream, and the fields that were reported as dropped.
+    """Call the writer's methods in `verbs`, for a stream and for an unstreamed reply. Check that both give equal
+    responses.
 
-    Check that the chunks together are equal to the unstreamed response.
+    Return the response, the chunks of the stream, and the fields that were reported as dropped.
     """
     drops = []
     facts = ReplyOptions(**{"include_thoughts": True, **options})

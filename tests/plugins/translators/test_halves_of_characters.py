@@ -19,7 +19,9 @@ SCHEMA = {"type": "object", "properties": {f"ci{HALF}": {"type": "string", "desc
 
 
 def places(client):
-    """Return a request for each place of a text, by the name of the place. The text there contains half a character."""
+    """Return a dict from a label to a request. Each request has half a character at another place, such as a tool's
+    description.
+    """
     plain = client.user(client.text("Hi"))
     call = [*plain, *client.called(("a1", "look", {f"ke{HALF}y": f"in {HALF}"}))]
     tools = [client.tool(schema=SCHEMA, description=f"Looks {HALF}.")]

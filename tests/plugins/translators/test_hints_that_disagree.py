@@ -30,8 +30,9 @@ def of(*, upstreams=None, providers=None):
 
 
 def content(conversion, data):
-    """Pass the bytes of a provider's stream through a conversion. Return the content of the client's reply, and the
-    converted call.
+    """Convert a streamed call, whose provider sends the bytes `data`.
+
+    Return the content that the client gets, and the `ConvertedCall`.
     """
     say = CLIENTS[conversion.client.name]
     tools = [say.tool("f"), say.tool("g")]

@@ -1,4 +1,6 @@
-"""Tests that Claude's signatures stay unchanged, and that each family gets only its own thinking back, in order."""
+"""Tests that Claude gets its own signed thinking back, unchanged and in order, and that no model gets another family's
+thinking.
+"""
 
 import base64
 

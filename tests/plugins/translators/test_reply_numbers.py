@@ -74,7 +74,7 @@ def outcomes(conversion, texts):
 
 
 def settled(call, read, data):
-    """Let a call read a reply. Return (error, None) if reading fails, or else (None, facts of the meter)."""
+    """Let a call read a reply. Return (error, None) if this fails, and (None, facts about the reply) if it succeeds."""
     try:
         read(data)
     except (BadFrame, UpstreamFailed) as error:

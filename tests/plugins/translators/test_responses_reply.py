@@ -36,7 +36,11 @@ BODY = {
 
 
 def written(*verbs, body=None):
-    """Return the response of a stream and its events. Check that the response equals that of an unstreamed reply."""
+    """Call the writer's methods in `verbs`, for a stream and for an unstreamed reply. Check that both give equal
+    responses.
+
+    Return the response, the events of the stream, and the fields that were reported as dropped.
+    """
     drops = []
     streamed = Stream(ask(body or {}), ORIGINS, drops.append)
     whole = Whole(ask(body or {}), ORIGINS, [].append)

@@ -93,7 +93,9 @@ def test_a_result_is_text_also_where_it_is_json():
 
 @pytest.mark.parametrize(("model", "inside"), [(NEW, True), (OLD, False), ("models/gemini-2.5-pro", False)])
 def test_files_of_a_result_stand_where_the_model_reads_them(model, inside):
-    """Check that models before Gemini 3 get the files after the results (google-gemini/gemini-cli#16137)."""
+    """Check that models before Gemini 3 get the images of a tool's result after the result, and later models inside of
+    it (google-gemini/gemini-cli#16137).
+    """
     translator = Translator("anthropic_messages", GEMINI, {"model": "m", "max_tokens": 9}, model)
     image = {
         "type": "image",

@@ -164,7 +164,9 @@ def test_a_file_that_a_killed_process_has_begun_is_removed(tmp_path):
 
 
 async def test_a_killed_command_leaves_neither_gap_nor_duplicate(store, tmp_path):
-    """Kill `irisgate export` at random moments, until one run has exported everything."""
+    """Check that each call is exported exactly once if `irisgate export` is killed at random moments, and then run
+    again.
+    """
     await fill(store, *(f"{number:04}" for number in range(600)))
     folder = tmp_path / "out"
     config = tmp_path / "config.hujson"

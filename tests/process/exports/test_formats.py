@@ -40,7 +40,9 @@ def content(format_):
 
 
 def test_the_form_of_a_record(request):
-    """Check the form against a golden file. Readers of earlier exports depend on it."""
+    """Check that exported records have the form in a golden file. Programs that read earlier exports depend on this
+    form.
+    """
     whole = [msgspec.to_builtins(exported(*call)) for call in CALLS]
     path = Path(__file__).with_name("records.json")
     compare(path, whole, rewrite=request.config.getoption("--rewrite-golden"))

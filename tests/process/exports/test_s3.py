@@ -105,7 +105,7 @@ def test_a_bucket_is_named_in_the_path_or_in_the_host():
 
 
 async def test_an_answer_that_is_lost_leaves_no_duplicate(s3, tmp_path):
-    """Check that an object whose answer did not arrive is not exported again under another name."""
+    """Check that no call is exported twice if the server stores an object, but its reply to the upload is lost."""
     store = Kept(tmp_path / "irisgate.db")
     for name in "abc":
         store.put(record(id=name))

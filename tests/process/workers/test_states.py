@@ -164,7 +164,9 @@ async def test_the_metrics_are_those_of_all(three):
 
 
 async def test_reservations_of_workers_are_shown_with_the_quota(three, bedrock_sim):
-    """Check the sum of what the calls in flight of two workers have reserved."""
+    """Check that the quota shows the sum of what the calls in flight of two workers have reserved, and 0 when they have
+    ended.
+    """
     held = scenarios.Gate()
     bedrock_sim.default = scenarios.replace(scenarios.NAMED["text"], gate=held)
     keeper, workers = three.keeper, three.workers

@@ -1,4 +1,4 @@
-"""A translator of another author: from Chat Completions to the text API of that author's own API format."""
+"""A translator in another author's package: from Chat Completions to an API for texts, which is also the author's."""
 
 import json
 
@@ -64,7 +64,7 @@ class Translation:
 
 
 class Reply:
-    """The parts of the provider's reply or event, in the form that Chat Completions has for them."""
+    """A reply or an event of the provider: its text, its stop reason and its usage, as Chat Completions has them."""
 
     def __init__(self, data):
         text = data.get("text")

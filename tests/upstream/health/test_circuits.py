@@ -1,4 +1,4 @@
-"""Tests of the health of providers: when a model at a provider rests, and when it gets calls again."""
+"""Tests of the health of providers: when a model of a provider gets no more calls, and when it gets calls again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the models that can serve the calls of another model."""
+"""Tests of finding the other models that may serve a call: the same model at other providers, and an alias's targets."""
 
 import json
 

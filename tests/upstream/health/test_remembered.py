@@ -14,7 +14,11 @@ from tests.upstream.health.test_circuits import A, B, Clock, Peers, config
 
 
 def successor(peers, same=(A, B), **breaker):
-    """Return the health in the process that replaces the gateway. Its clock shows another time."""
+    """Return the health of providers in the process that replaces the gateway, after it has taken over the state of
+    `peers`.
+
+    Its clock shows another time. `same` has the providers whose configuration is the same in both processes.
+    """
     clock = Clock()
     clock.now = 7.0
     made = Peers(**breaker)

@@ -264,8 +264,9 @@ async def test_an_empty_body_is_empty_in_any_coding():
 
 
 async def test_bytes_that_are_taken_at_once_wake_no_reader():
-    """Check that a read returns the bytes that came before it, and then only bytes that the function `quick`
-    refuses.
+    """Check that `Exchange.read` gives `quick` each piece of data that arrives while it waits.
+
+    It returns the first piece for which `quick` returns False. It returns data that came before it at once.
     """
     exchange, taken = Exchange(lambda: None, lambda: None), []
 

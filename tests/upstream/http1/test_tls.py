@@ -44,7 +44,10 @@ async def test_an_unknown_certificate_is_refused(certificate):
 
 
 async def test_a_handshake_that_hangs_ends_at_the_deadline():
-    """Check the deadline with a server without TLS, which waits for the end of a head."""
+    """Check that a TLS handshake that hangs ends at the deadline for connecting.
+
+    The server does not speak TLS. It waits for the end of a request's head.
+    """
     async with serving(REPLY) as server, client() as upstream:
         with pytest.raises(NotReached, match="no connection in time"):
             await call(upstream, to(server, "https"), connect_seconds=0.2)
@@ -63,7 +66,10 @@ def configured(folder, url, **options):
 
 
 async def test_a_provider_with_a_private_authority_is_reached_by_its_file(tmp_path):
-    """Check `ca_file`. After it has changed, new connections are made, and only the new authorities are accepted."""
+    """Check that only the certificate authorities in a provider's `ca_file` are accepted.
+
+    If the file has changed, new connections are made, and only the new authorities are accepted.
+    """
     first, second = (authority(tmp_path, name) for name in ("first", "second"))
     file = tmp_path / "ca.pem"
     file.write_bytes(first[0].read_bytes())

@@ -1,4 +1,4 @@
-"""Tests of the parameters that filter lists: valid ones are accepted, and others are refused."""
+"""Tests of the query parameters of the lists of calls and sessions: valid ones filter the list, others are refused."""
 
 import pytest
 

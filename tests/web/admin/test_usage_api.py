@@ -1,6 +1,4 @@
-"""Tests of GET /api/usage and GET /api/calls/{id}: who sees which calls, the errors for wrong queries, and both
-formats.
-"""
+"""Tests of GET /api/usage and GET /api/calls/{id}: who sees which calls, the errors for wrong queries, JSON and CSV."""
 
 import csv
 import io

@@ -1,4 +1,6 @@
-"""Tests of the page of a call: the conversation in every API, who may read it, the grant, and the arithmetic of parts."""
+"""Tests of the page of a call: the conversation in every API, who may read it, the grant that allowed the call, and the
+computation of each part of the cost.
+"""
 
 import base64
 import json

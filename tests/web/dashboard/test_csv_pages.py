@@ -1,4 +1,7 @@
-"""Tests of the files of pages: Errors, Models, Cache and Sessions have their tables as CSV, with the page's filter."""
+"""Tests of the CSV files of the pages Errors, Models, Cache and Sessions.
+
+A file has the rows of the page's table, with the page's filter.
+"""
 
 import csv
 import io
@@ -108,7 +111,10 @@ async def test_a_cancelled_call_does_not_look_like_a_failed_one(store, get):
 
 @pytest.mark.usefixtures("calls")
 async def test_a_file_of_sessions_has_all_steps(table, monkeypatch):
-    """Check that the file is the same if sessions are read one at a time, and that it has at most `MOST` sessions."""
+    """Check that the CSV file of the page Sessions is complete, even if the sessions are read one at a time.
+
+    Also check that it has at most `MOST` sessions.
+    """
     _, whole = await table("/ui/sessions")
     assert len(whole) > 1
     monkeypatch.setattr(sessions, "STEP", 1)

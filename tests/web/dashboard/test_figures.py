@@ -1,4 +1,7 @@
-"""Tests of the pages of figures: what each reader sees, unknown costs, filters that stay, and CSV."""
+"""Tests of the pages with figures: whose calls a reader sees, sums with unknown costs, and CSV files.
+
+They also test that a filter is kept when the reader goes to another page.
+"""
 
 import re
 from html import unescape
@@ -53,7 +56,10 @@ async def test_the_overview_shows_a_sum_with_unknown_costs_as_a_lower_bound(text
     [(1, 2, "≤ 50 ms", ""), (1, 80, "86 ms", "▲ 73%"), (600_000, 700_000, "≥ 500.0 s", "")],
 )
 async def test_times_outside_the_histogram_are_shown_as_limits(store, text, earlier, now, shown, change):
-    """Check that the page shows a limit for very short and very long times, and no change between two such limits."""
+    """Check that a very short time is shown as `≤ 50 ms`, and a very long one as `≥ 500.0 s`.
+
+    If the earlier time has the same limit, no change is shown.
+    """
     at = time()
     store.put(record(id="a", at=at - 60, first_event_ms=now, stream=True))
     store.put(record(id="b", at=at - 7 * 86_400 - 60, first_event_ms=earlier, stream=True))

@@ -160,7 +160,7 @@ async def test_any_value_is_text_on_every_page(store, page, value):
 
 @pytest.fixture
 async def many(store, monkeypatch):
-    """Put calls with 10,000 values of a header. One of the values has more calls than are read for a report."""
+    """Store calls in which a header has 10,000 values. One value has more calls than may be read for a report."""
     monkeypatch.setattr(few_calls, "MAX_CALLS", 3)
     for number in range(10_000):
         store.put(made(f"c{number}", {"x-team": f"t{number:05}"}, at=NOON + number % 3600))

@@ -73,8 +73,10 @@ def crowd(store):
 
 
 def pages(crowded, empty, wrong):
-    """Return a dict from a label of each page to its URL and its caller, for three gateways: with many rows, empty, and a wrong
-    host.
+    """Return a dict from a page's label to its URL and its caller.
+
+    The functions make URLs: `crowded` of a gateway with many rows, `empty` of one without rows, and `wrong` of a third
+    one, for a path and a host name that lead to error pages.
     """
     return {
         "providers": (crowded(f"/ui/providers?{YEAR}"), LOGIN),
@@ -155,9 +157,9 @@ async def faults(tab, width):
 
 
 async def test_every_page_fits_the_screen_and_no_text_is_cut(tab, every_page):
-    """Check each page on three screens, in both colour schemes.
+    """Check that each page fits the width of three screens, in both colour schemes, and that no text is cut off.
 
-    A page is opened once. No script of the pages knows the width of the screen.
+    A page is opened only once, because its scripts do not use the width of the screen.
     """
     wrong, grounds = {}, set()
     for name, (url, login) in every_page.items():

@@ -1,4 +1,4 @@
-"""Tests that the work of a page depends on the number of sums and not on the number of calls.
+"""Tests that the work for a page depends on the number of stored sums of calls, and not on the number of calls.
 
 Work is counted in instructions of SQLite's virtual machine, which is the same on every machine. `tests/bench/pages.py`
 measures time.
@@ -38,7 +38,7 @@ PAGES = (
 
 
 def calls(copies):
-    """Return calls of a year with `copies` calls in each group of sums (series and quarter hour)."""
+    """Return calls of a year. For each row of sums (a series in a quarter of an hour), there are `copies` calls."""
     chance, now = Random(5), time.time() - 3600
     times = sorted(now - chance.random() * 360 * DAY / 1000 for _ in range(900))
     return [

@@ -18,7 +18,7 @@ from tests.web.dashboard.application import ADMIN, CONFIG, KEY, NOBODY, POOR, US
 
 BOB = "bob@example.com"
 ON_DAY = "from=2026-11-23&to=2026-11-23"
-"""The range with the calls at `NOON`. The usual range of a page ends today, so that it leaves them out in a week."""
+"""Query parameters that select the day of `NOON`. By default, a page shows the days before today."""
 HOSTILE_IDS = ("a/b", "/", "..", "a?b=c&d", "a#b", "100%", "a%2Fb", "a b+c", "<i>\"'&", "é\u202e", "s:1")
 NASTY = "<img src=x onerror=alert(1)>\"'&"
 
@@ -145,9 +145,9 @@ async def test_the_page_of_a_session_lists_its_calls(store, page):
 
 
 def names_of(path):
-    """Return pairs of an address's path and the name of one of its parameters, and a pair of the path and "".
+    """Return (path, name) for each query parameter in an address, and (path, "") for the page alone.
 
-    A test visits each pair once, because there are too many combinations of filters to visit all of them.
+    A test opens only one address with each pair, because there are too many combinations of parameters.
     """
     parts = urlsplit(path)
     return {(parts.path, name) for name in ("", *dict(parse_qsl(parts.query)))}
@@ -175,8 +175,9 @@ async def test_every_link_of_a_page_leads_somewhere(store, get, page):
 
 @pytest.mark.parametrize("name", HOSTILE_IDS)
 async def test_an_id_of_any_characters_has_links_that_lead_to_its_page(store, get, page, name):
-    """Check the links to sessions and calls on the pages Sessions, Jump to, Errors and Models, and on the session's own
-    pages.
+    """Check that links to sessions and calls lead to their pages, whatever characters the ids have.
+
+    The links are on the pages Sessions, Jump to, Errors and Models, and on the session's own pages.
     """
     failed = {"outcome": "failed", "status": 503, "error": "overloaded", "error_message": "no room"}
     for number in range(2):

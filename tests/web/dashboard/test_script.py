@@ -18,7 +18,7 @@ PAGES = (
     f"/ui/cache?{YEAR}&by=model", f"/ui/providers?{YEAR}", f"/ui/sessions?{YEAR}", "/ui/now", "/ui/quotas", "/ui/connect", "/ui/access", f"/ui/access?as={USER}&model=tiny", "/ui/sessions", "/ui/sessions/s1", "/ui/calls?id=c1", "/ui/calls?id=c1&bodies=1", "/ui/find?q=s", "/ui/sessions/none", "/ui/calls",
 )  # fmt: skip
 MISSING = "the server responded with a status of 40"
-"""The start of the console's line about a page that is an error page on purpose."""
+"""The browser's message for a page with a status such as 404. The tests open such pages on purpose."""
 
 
 @pytest.fixture

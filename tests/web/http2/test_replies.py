@@ -1,4 +1,4 @@
-"""Tests of the parser of the gateway's own replies."""
+"""Tests of the parser that reads the gateway's own HTTP/1.1 replies, which are then sent in HTTP/2."""
 
 import pytest
 

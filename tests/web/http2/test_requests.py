@@ -1,4 +1,4 @@
-"""Tests of the heads of HTTP/2 requests, written as heads of HTTP/1.1."""
+"""Tests of converting the head of an HTTP/2 request to a head of HTTP/1.1."""
 
 import pytest
 

@@ -110,7 +110,7 @@ def test_any_values_survive_an_address(values):
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "Europe/Berlin", "Australia/Lord_Howe"])
 def test_every_hour_of_a_day_is_a_range_that_its_address_leads_to(zone):
-    """Check every hour of some days, including days on which the clocks change.
+    """Check that the address of each hour of a day selects exactly this hour, also on days on which the clocks change.
 
     The address of an hour that occurs twice has the offset from UTC.
     """

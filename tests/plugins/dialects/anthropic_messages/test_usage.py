@@ -1,6 +1,6 @@
-"""Tests of the limits on the iterations that a provider reports in the usage of a reply.
+"""Tests of long lists in `usage.iterations`, where Claude's replies report the tokens of each step of a reply.
 
-Many iterations do not make a record long. If some of them are not read, the cost is marked as inexact.
+They do not make the call's record long. If some entries are not read, the cost is marked as inexact.
 """
 
 import pytest

@@ -1,4 +1,7 @@
-"""Tests of the advice that Bedrock's errors about unavailable models get: which region, prefix or right is lacking."""
+"""Tests of the advice that the gateway adds to Bedrock's errors about unavailable models.
+
+The advice names the region, the prefix or the right that is missing.
+"""
 
 import pytest
 

@@ -50,7 +50,10 @@ def built(body, caps=OLD, **headers):
     ],
 )
 def test_a_system_message_between_turns_is_native_or_a_reminder(given, native, elsewhere):
-    """Check that a system message between turns is sent unchanged if the model accepts it, or else as a reminder."""
+    """Check that a system message between turns is sent unchanged if the model accepts it.
+
+    For another model, it becomes a text in the user's turn, between tags `<system-reminder>`.
+    """
     tools = {"tools": [{"name": "f", "input_schema": {"type": "object"}}]}
     assert built({"messages": given, **tools}, NEW) == ({**built({**tools}, NEW)[0], "messages": native}, [])
     assert built({"messages": given, **tools}, OLD)[0]["messages"] == elsewhere
@@ -63,8 +66,10 @@ def test_a_system_message_before_all_turns_is_the_system_prompt():
 
 
 def test_adjacent_system_messages_join_and_losses_are_reported():
-    """Check that two consecutive system messages become one, and that parts that a reminder cannot hold are
-    reported.
+    """Check that two consecutive system messages between turns become one.
+
+    For a model without such messages, they become a text in the user's turn. Parts that are not text are then reported
+    as dropped.
     """
     other = {"role": "system", "content": [{"type": "text", "text": "B"}, {"type": "tool_removal", "name": "f"}]}
     sent, _ = built({"messages": [*HELLO, SYSTEM, {**other, "content": other["content"][:1]}]}, NEW)

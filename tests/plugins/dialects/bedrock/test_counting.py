@@ -42,9 +42,9 @@ def refusal(message, name="ValidationException", status=400):
 
 
 def run(replies, the_ask=None, place=None):
-    """Run the plugin's steps for a CountTokens request. The steps get `replies` as the provider's replies.
+    """Run the plugin's `steps` for a CountTokens request. `replies` are the replies to the requests that `steps` sends.
 
-    Return the paths of the requests that the steps send, and the reply that they make for the client.
+    Return the paths of these requests, and the client's reply.
     """
     steps = counting.steps(the_ask or ask(), place or target(), print, common_parts)
     paths = [next(steps).path]

@@ -1,4 +1,4 @@
-"""Tests of the search for models at Amazon Bedrock: the host that is asked, the requests, and what is offered."""
+"""Tests of listing the models of Amazon Bedrock: the host and the requests, and the models that the gateway offers."""
 
 import json
 from urllib.parse import parse_qs

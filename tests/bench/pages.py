@@ -56,7 +56,7 @@ CONFIG = {
 
 
 class Cost(NamedTuple):
-    """What one answer costs: the median CPU time of several requests, and the longest block of the event loop.
+    """The costs of one answer: the median CPU time of several requests, and the longest block of the event loop.
 
     Blocks are measured in requests of their own. `block_ms` is the smallest of these results.
     """

@@ -82,7 +82,7 @@ USUAL = {
     "replied": ("pass",),
     "done": ("pass",),
 }  # fmt: skip
-"""What each method of a filter does if no fault is planned: one of these behaviours is chosen at random.
+"""Behaviours of each method of a filter if no fault is planned. One of them is chosen at random for each call.
 
 Some of them are mistakes of the filter, such as `wrong answer`.
 """
@@ -102,7 +102,7 @@ class FilterPlan:
     faults: dict
     """The faults of methods, by the method's name."""
     at: int
-    """For a fault of the method `text`: the index of the call of `text` that fails. The other methods are called only
+    """The index of the call of `text` that fails, if a fault of `text` is planned. The other methods are called only
     once.
     """
     is_async: bool

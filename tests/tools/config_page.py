@@ -61,7 +61,7 @@ built-in ones. Prices are US dollars for 1,000,000 tokens, written in quotes.
 OPTIONS: Final = "providers.NAME.options"
 """The path of the objects with the options of compatibility flags."""
 _STEPS: Final = {"one": "", "list": "[]", "map": ".NAME", "lists": '."{}"[]'}
-"""What is appended to a key's path to get the path of the objects in it, by the kind of the key.
+"""The text that is appended to a key's path to get the path of the objects in it, by the kind of the key.
 
 A key holds one object, a list, a map, or an object with several lists.
 """

@@ -150,9 +150,9 @@ MEDIA = [
 ]
 MEDIA = [(flag, part) for flags, part in MEDIA for flag in flags]
 TURNS = {"openai_responses": ("input", "content"), "gemini_generate_content": ("contents", "parts")}
-"""By compatibility flag: the field that has the turns, and the field of a turn that has its content.
+"""The field that has the turns, and the field of a turn that has its content, by compatibility flag.
 
-For all other flags, the fields are `messages` and `content`.
+All other flags have the fields `messages` and `content`.
 """
 
 

@@ -116,11 +116,11 @@ class Access:
         return header in self._filterable_headers or ALL_HEADERS in self._filterable_headers
 
     def allows_direct(self, method: str, *paths: str) -> bool:
-        """Return whether the caller may send a certain request below `/direct`. The gateway forwards such requests
-        unchanged.
+        """Return whether the caller may send a request whose path begins with `/direct`. The gateway forwards such
+        requests unchanged.
 
-        `paths` are the ways in which a provider may decode the request's path (`DirectPath.meanings`). One pattern of
-        the grants must match all of them. An admin may send every request.
+        A provider may decode an encoded path in several ways. `paths` has the result of each way
+        (`DirectPath.meanings`). One pattern of the grants must match all of these. An admin may send every request.
         """
         if self.role == "admin":
             return True

@@ -22,8 +22,8 @@ and it is better to hide a harmless header than to store a key.
 MAX_HEADER_VALUE: Final = 256
 """Maximum number of characters of a recorded header's value. Longer values are cut, and end with "…"."""
 _MAX_READ: Final = 4 * MAX_HEADER_VALUE
-"""Maximum number of characters of a value that are read. It is larger than `MAX_HEADER_VALUE`, because a value may have
-much white space."""
+"""Maximum number of characters that are read from a value. It is larger than `MAX_HEADER_VALUE`, because a value may
+have much white space."""
 
 
 def header_value(value: str) -> str:

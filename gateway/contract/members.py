@@ -37,11 +37,11 @@ _SHOWN: Final = 100
 class Members(Mapping[str, bytes]):
     """A mapping from each top-level key of a JSON body to its undecoded value, in the order of the body.
 
-    - The constructor raises `Refused` if the body is not a JSON object or has a key twice. With two values, the
+    - The constructor raises `Refused` if the body is not a JSON object or has a key twice. If a key had two values, the
       provider might use the value that the gateway has not checked (agentrouter GHSA-4gph-2hhr-5mwg).
     - `has_halves` is true if the body has a lone half of a surrogate pair. Some providers refuse such a body.
     - `shortened` is the body without the inner parts of its long strings, such as the base64 of an image
-      (`long_strings.py`). Search for fields in it, because a search in megabytes of base64 takes long.
+      (`long_strings.py`). To search for a field, use `shortened`, because a search in megabytes of base64 takes long.
 
     >>> top = Members(b'{"model": "small", "n": 1.0}')
     >>> top["n"], top.get("top_p"), top.decode("n"), top.small("model")

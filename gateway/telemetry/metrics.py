@@ -224,7 +224,9 @@ class Metrics:
     def admission(
         self, calls: Callable[[], int], held: Callable[[], int], by_provider: Callable[[], Mapping[str, float]]
     ) -> None:
-        """Add the metrics of running calls: their number in total and by provider, and the bytes that they reserve."""
+        """Add the metrics of running calls: their number, in total and by provider, and the bytes of their bodies and
+        buffered replies.
+        """
         text = "Calls in flight that go to a provider."
         self.registry.register(_Values("irisgate_provider_calls_in_flight", text, "provider", by_provider))
         self._gauge("calls_in_flight", "Calls that have begun and not ended.").set_function(calls)
@@ -252,7 +254,7 @@ class Metrics:
         self.registry.register(_Values("irisgate_quota_used_ratio", text, "quota", used))
 
     def retry_budget(self, used: Callable[[], float]) -> None:
-        """Add the metric of the retry budget. `render` calls `used` to get the used part of the budget."""
+        """Add the metric of the retry budget. `render` calls `used` to get the used fraction of the budget."""
         text = "The used part of the further requests that are allowed after failures; at 1, calls fail at once."
         self._gauge("retry_budget_used_ratio", text).set_function(used)
 
@@ -300,7 +302,7 @@ class Metrics:
         self._count_others(record)
 
     def _count_others(self, record: Record) -> None:
-        """Count the failed attempts of a call. Also count the call for its API keys and its user."""
+        """Count the failed attempts of a call. Also count the call by API key and by user."""
         for attempt in record.tried[:-1]:
             self._failovers.labels(attempt.provider, attempt.error if attempt.error in STATUS else OTHER).inc()
         if record.key or any(attempt.key for attempt in record.tried):

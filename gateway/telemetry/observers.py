@@ -44,7 +44,7 @@ class Observers:
             delivery.put(item)
 
     def close(self) -> None:
-        """Deliver the rest of the queues and end the threads. Give up after `CLOSE_SECONDS`."""
+        """Deliver everything that is in the queues, and end the threads. Give up after `CLOSE_SECONDS`."""
         give_up = monotonic() + CLOSE_SECONDS
         for delivery in self._deliveries:
             delivery.end()

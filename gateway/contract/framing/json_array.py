@@ -28,7 +28,7 @@ MAX_MARKS: Final = 1_000_000
 _MARK: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\]]', re.DOTALL)
 """Pattern for a complete string, the first quote of an incomplete string, or a bracket."""
 _STRING: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
-"""Pattern for the rest of a string, up to the closing quote or an incomplete escape. Both are excluded."""
+"""Pattern for the rest of a string. The match ends before the closing quote, or before an incomplete escape."""
 _QUOTE: Final = ord('"')
 _ARRAY: Final = ord("[")
 _OPENED_BY: Final = {ord("]"): _ARRAY, ord("}"): ord("{")}

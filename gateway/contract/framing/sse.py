@@ -19,11 +19,11 @@ MAX_EVENT: Final = 32 * 1024 * 1024
 """Maximum number of bytes of one event. A provider that sends a longer event is broken or hostile."""
 
 LARGE: Final = 64 * 1024
-"""Size in bytes from which the lines of an event are read one by one, to save a copy of the event."""
+"""Minimum size in bytes of an event whose lines are read one by one. This saves a copy of the event."""
 MAX_LINES: Final = 20_000
 """Maximum number of lines of one event. Most events have two lines."""
 MAX_FIELD: Final = 4096
-"""Maximum number of bytes that are read of a line whose field is not `data`."""
+"""Maximum number of bytes that are read from a line whose field is not `data`."""
 _DATA: Final = b"data:"
 _END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
 """A pattern for the end of an event: two line ends in a row. CR followed by LF is one line end, not two."""

@@ -34,7 +34,9 @@ from gateway.testkit.laws.law import Untried
 
 HEAD: Final = Head(200, {"content-type": "application/json"})
 CHECKED_MODEL: Final = "irisgate-checked-model"
-"""The model's name in each request that a law (rule for plugins) makes a plugin build. No sample contains this name."""
+"""The name of the model in the requests that plugins build for the laws (rules for plugins).
+
+No sample contains this name."""
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)(?::((?:[^{}]|\{[^{}]*\})+))?\}")
 """A placeholder in a route's path, such as `{model:.+}`."""
 

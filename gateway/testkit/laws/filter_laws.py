@@ -46,7 +46,7 @@ class FilterSubject:
                 yield from ((each.settings, request, flag) for each in self.samples)
 
     async def run(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
-        """Return the result of a hook. Raises `Exempt` if the hook sends a request."""
+        """Return the result of a hook. Raises `Exempt` if the hook needs a network for an HTTP request of its own."""
         try:
             return await self.loaded.hooks[f"filter.{name}"].settled(function, *args, seconds=SECONDS)
         except PluginFailed as failed:

@@ -67,7 +67,9 @@ class ServiceAccount:
     scopes: tuple[str, ...]
     """The scopes of the access tokens."""
     authorities: str = field(default="", repr=False)
-    """The CA certificates (PEM) that are accepted for the token endpoint. The value is "" for those of the system."""
+    """The CA certificates (PEM) that are accepted for the token endpoint. The value is "" for the system's
+    certificates.
+    """
 
 
 CredentialSource = KeyHelper | ServiceAccount

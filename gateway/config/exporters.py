@@ -31,7 +31,7 @@ class S3Bucket:
     """The profile in the AWS configuration files. It is "" for the default chain."""
     assume_role: AssumeRole | None = None
     authorities: str = field(default="", repr=False)
-    """The accepted CA certificates in PEM format. The value is "" for those of the system."""
+    """The accepted CA certificates in PEM format. The value is "" if the system's CA certificates are accepted."""
 
     @property
     def url(self) -> str:

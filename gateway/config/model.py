@@ -71,7 +71,8 @@ class Timeouts:
     """Maximum number of seconds for resolving the host, connecting, and the TLS handshake."""
     head_seconds: float = 600
     """Maximum number of seconds from the connection to the head of the reply. In an unstreamed reply, the head comes
-    only when the model has finished. The SDKs of OpenAI and Anthropic wait equally long."""
+    only when the model has finished. The default is that of the SDKs of OpenAI and Anthropic.
+    """
     first_event_seconds: float = 300
     """Maximum number of seconds from the head of a stream to its first event. A local server may need minutes
     to process a long prompt."""
@@ -151,7 +152,7 @@ class Provider:
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers added to every request. The repr leaves them out, because some providers take their key in a header."""
     authorities: str = field(default="", repr=False)
-    """The accepted CA certificates in PEM format. The value is "" for those of the system."""
+    """The accepted CA certificates in PEM format. The value is "" if the system's CA certificates are accepted."""
     calls_in_flight: int | None = None
     """Maximum number of calls in flight at the provider. It is None for no limit."""
     weight: int = 1
@@ -287,7 +288,8 @@ class Resilience:
     """Maximum number of attempts of a call."""
     total_seconds: float = 600
     """Maximum number of seconds from the first attempt to the first event of the reply, for calls that may be tried
-    again. The SDKs of OpenAI and Anthropic wait equally long."""
+    again. The default is that of the SDKs of OpenAI and Anthropic.
+    """
     retry_budget: float = 0.1
     """Allowed ratio of retries to calls within the last 10 seconds. A few retries are always allowed
     (`call/retry_budget.py`)."""

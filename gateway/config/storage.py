@@ -42,7 +42,7 @@ class Postgres:
     """The replica that pages and reports read. It is None if they read `server`."""
     password: Secret = field(default_factory=Secret)
     authorities: str = field(default="", repr=False)
-    """The accepted CA certificates in PEM format. The value is "" for those of the system."""
+    """The accepted CA certificates in PEM format. The value is "" if the system's CA certificates are accepted."""
     sharing: Sharing | None = None
     """The settings for several gateways. The value is None if only one gateway may use the database."""
 

@@ -1,7 +1,7 @@
-"""The section `exporters`: where records of calls are exported to.
+"""The section `exporters`: the places to which records of calls are exported.
 
-`s3` has the keys of Aperture's documentation. This gateway adds to them `format`, `bodies`, `path_style`, `aws` and
-`ca_file`. It also has an exporter that Aperture does not have: `folder`.
+`s3` has the keys of Aperture's documentation, and the keys `format`, `bodies`, `path_style`, `aws` and `ca_file`, which
+only this gateway has. The exporter `folder` also exists only in this gateway.
 """
 
 from __future__ import annotations

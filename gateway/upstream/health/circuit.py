@@ -217,8 +217,9 @@ class Circuit:
         self.passes_all = self.state == "closed" and self.held_until <= now
 
     def rests(self, now: float) -> bool:
-        """Return whether the circuit is open at `now`. If it passes no attempts only because of the provider's
-        `Retry-After`, the result is False.
+        """Return whether the circuit is open at `now`.
+
+        A closed circuit whose attempts must wait because of the provider's `Retry-After` does not count as open.
         """
         return self.state == "open" and now < self.until
 

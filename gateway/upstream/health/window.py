@@ -1,4 +1,4 @@
-"""The numbers of attempts and failures in the last seconds, in a fixed number of buckets."""
+"""The numbers of attempts and failures in a moving window of time, kept in a fixed number of buckets."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Endpoint(NamedTuple):
 
     origin: Origin
     authorities: str
-    """The accepted CA certificates in PEM format. The value is "" for those of the system."""
+    """The accepted CA certificates in PEM format. The value is "" if the system's CA certificates are accepted."""
 
 
 class Base(NamedTuple):

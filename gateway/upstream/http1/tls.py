@@ -23,9 +23,10 @@ asyncio's default is 256 KB. `limit_reads` (`upstream/allocator.py`) explains wh
 
 @lru_cache(maxsize=256)
 def tls_context(authorities: str) -> ssl.SSLContext:
-    """Return TLS settings that trust the CA certificates in `authorities` (PEM), or those of the system if it is "".
+    """Return TLS settings that trust the CA certificates in `authorities` (PEM).
 
-    Raises `ssl.SSLError` if the text has no certificate. The system's certificates are read only once.
+    If `authorities` is "", the settings trust the system's CA certificates, which are read only once. Raises
+    `ssl.SSLError` if the text has no certificate.
     """
     context = ssl.create_default_context(cadata=authorities or None)
     context.set_alpn_protocols(["http/1.1"])

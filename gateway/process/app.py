@@ -156,9 +156,8 @@ def _gateway(
 ) -> tuple[Gateway, SharedQuotas | None]:
     """Create the objects that request handlers use, such as the store.
 
-    If other gateways share the quotas, also create the objects that share the balances, and otherwise return None.
-
-    Raises `StoreFailed` if the store cannot be opened.
+    The second result has the objects that share the balances of quotas with other gateways. It is None if the quotas
+    are not shared. Raises `StoreFailed` if the store cannot be opened.
     """
     models = DiscoveredModels(state / DISCOVERED, config)
     models.load()
@@ -250,8 +249,8 @@ async def _run_parts(
 
 
 def _adopt(state: State, gateway: Gateway, sessions: Sessions) -> None:
-    """Take over what the replaced gateway had in memory: rate limits, reservations, sessions of open calls, and what
-    it had learned of the providers.
+    """Take over what the replaced gateway had in memory: rate limits, reservations, sessions of calls in flight, and
+    what it had learned of the providers.
     """
     adopt_memory(state.memory, gateway)
     gateway.quotas.adopt_limits(state.limits)

@@ -131,8 +131,8 @@ def _unix_fault(path: str) -> int | None:
 def _answers(listener: Listener) -> bool:
     """Return whether a gateway answers at the listener's address.
 
-    A `proxy-protocol` listener may answer only to certain proxies. If this machine is not among them, an accepted
-    connection is enough.
+    A `proxy-protocol` listener may answer only to certain proxies. If this machine is not among them, the result is
+    True as soon as the listener accepts the connection.
     """
     try:
         with socket.socket(family(listener)) as probe:

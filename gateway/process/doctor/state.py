@@ -78,8 +78,7 @@ _STARTED: Final = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
 def checks(state: StateFolder) -> Iterator[Result]:
     """Yield the results of all checks of an existing state folder.
 
-    If the files belong to another user, they are not opened. Otherwise SQLite would create files that the other user
-    cannot open.
+    Files of another user are not opened, because SQLite would then create files that the other user cannot open.
     """
     for path in (state.database, state.journal):
         if path.exists() and (owner := path.stat().st_uid) != os.geteuid():

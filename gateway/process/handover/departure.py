@@ -40,7 +40,8 @@ class Departure:
         """The reservations of the calls that were open when the state was handed over."""
 
     async def begin(self) -> State:
-        """Stop accepting connections, stop writing the journal and the store, and return the state in memory.
+        """Stop accepting connections, stop writing the journal and the store, and return the state that is only in
+        memory.
 
         Calls continue, and their records go to the spool (a separate journal). Raises `StoreFailed` if the journal or
         the spool cannot be written.

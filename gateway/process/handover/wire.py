@@ -93,7 +93,7 @@ class Spool(msgspec.Struct, frozen=True):
     ids: tuple[str, ...]
     """Ids of the calls that were sent to a provider and have not ended."""
     held: dict[str, dict[Kind, Hold]]
-    """The id of each open call, with the amounts that it has reserved."""
+    """Maps the id of each call in flight to the amounts that the call has reserved."""
     leases: tuple[LeaseState, ...] = ()
     """The leases of a worker: its parts of the balances of buckets."""
 

@@ -67,7 +67,7 @@ class Hub:
         self._ended: set[str] = set()
         """The spools of ended workers whose slices (parts) of balances have not been taken back yet."""
         self._ready: set[str] = set()
-        """The workers that can serve."""
+        """The spools of the workers that can serve."""
         self.most = 0
         """The largest number of workers that have been able to serve at the same time."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -149,10 +149,10 @@ class Hub:
         return self._send(spool, Free(bucket))
 
     def _send(self, spool: str, message: Message) -> bool:
-        """Send a message about a bucket to a worker. Do nothing if the worker has just ended.
+        """Send a message about a bucket to a worker.
 
-        A worker has just ended until its slices (parts) of balances are taken back. Return False if the worker is
-        unknown or the message cannot be encoded.
+        Return True if the message was sent, and also if the worker has ended, but its slices (parts) of balances have
+        not been taken back yet. Return False otherwise.
         """
         if (channel := self._channels.get(spool)) is None:
             return spool in self._ended

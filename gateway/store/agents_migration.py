@@ -13,7 +13,7 @@ _FIGURES: Final = (
     "cost_unknown_calls", "estimated_calls", "cache_saved", "duration_ms",
     *(f"d{pair}" for pair in range(9)), *(f"f{pair}" for pair in range(9)),
 )  # fmt: skip
-"""Columns with sums, as they were when this migration was written."""
+"""The columns of sums in the release that introduced this migration."""
 _KEY: Final = ("provider", "model", "agent", "api", "status", "outcome")
 """Columns of a series, without the caller."""
 

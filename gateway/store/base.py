@@ -172,7 +172,7 @@ class UsageRow(Totals, frozen=True, kw_only=True):
 
 
 Filters = Mapping[str, str | int]
-"""Values that rows must have, by the name of the field of `Record` or `Session`.
+"""The values that the fields of a row must have. A key is the name of a field of `Record` or `Session`, or `HEADER`.
 
 The value of the key `HEADER` is a term. `x-team` stands for calls that have this recorded header, and `x-team:alpha`
 for calls with this value of the header.
@@ -236,7 +236,11 @@ class Store(Protocol):
         """Return a page of sessions. Raises `BadCursor` if the query's cursor is malformed."""
 
     async def brief_sessions(self, query: SessionQuery) -> Page[BriefSession]:
-        """Return the same page as `sessions`, with fewer values of each session, in less than half the time."""
+        """Return a page of sessions, with fewer values of each session than `sessions` returns. This takes less than
+        half the time.
+
+        Raises `BadCursor` if the query's cursor is malformed.
+        """
 
     async def session(self, identity: str | None, session_id: str) -> Session | None:
         """Return one session, or None if there is none.

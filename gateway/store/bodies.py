@@ -125,7 +125,7 @@ class Bodies:
         return await asyncio.to_thread(self.read, call, identity)
 
     def close(self) -> None:
-        """Make the thread write the rest of the queue and end. Wait at most `CLOSE_SECONDS` for the end."""
+        """Make the thread write the bodies that are still queued, and then end. Wait at most `CLOSE_SECONDS` for it."""
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join(CLOSE_SECONDS)

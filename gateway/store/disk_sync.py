@@ -35,9 +35,9 @@ class Unflushed(NamedTuple):
     folder: Path | None
     """The journal's folder if a file was created in it since the last flush. It is None otherwise."""
     lines: int
-    """Number of lines written to the journal since the process started. All of them are on the disk after the flush."""
+    """Number of journal lines, counted from the start of the process, that are on the disk after the flush."""
     end: JournalOffset
-    """The journal offset after the `lines`."""
+    """The journal offset after the last line that is on the disk after the flush."""
 
 
 class Flushable(Protocol):

@@ -219,8 +219,8 @@ def _wrong_balances(connection: sqlite3.Connection) -> Iterator[str]:
 def _buckets(column: str, condition: str) -> tuple[str, ...]:
     """Return SQL expressions that count durations by bucket of a histogram.
 
-    Each expression packs the counts of two buckets into one integer, as `histogram.count` does. `column` has the
-    durations in milliseconds. Only calls that meet `condition` are counted.
+    Each expression packs the counts of two buckets into one integer. `column` has the durations in milliseconds. Only
+    calls that meet `condition` are counted.
     """
     ranges = list(zip(("-1e300", *BOUNDS), (*BOUNDS, "1e300"), strict=True))
     counts = [f"coalesce(sum({condition} AND {column} > {low} AND {column} <= {high}), 0)" for low, high in ranges]

@@ -37,11 +37,11 @@ _HEALTH: Final = "provider, model, success_at, error_at, error, message, call"
 
 @contextmanager
 def with_sums(connection: Connection, selection: Selection) -> Iterator[tuple[Connection, Selection]]:
-    """Yield a connection and a selection for reading the sums of the selected calls.
+    """Yield a connection and a selection, from which the sums over the selected calls can be read.
 
-    If the database has sums for the selection, both arguments are yielded unchanged. Otherwise, the connection is to a
-    database in memory that has only the calls with the selected header value. Raises `TooManyCalls` if there are more
-    than `MAX_CALLS` of these calls.
+    If the database has these sums, the arguments are yielded unchanged. If it has none for the selected value of a
+    header, the connection is to a database in memory that has only the calls with this value. Raises `TooManyCalls` if
+    these are more than `MAX_CALLS` calls.
     """
     term = selection.header
     stored = None if term is None else connection.execute(_HAS_SUMS, (term,)).fetchone()

@@ -35,9 +35,11 @@ records at the same interval.
 Large batches save work: a call in a batch of 1,000 calls costs the store less than half as much as a call in a batch of
 50."""
 BUSY_BYTES: Final = 32 * 1024
-"""Number of unapplied bytes of the journal at which the gateway counts as busy.
+"""Number of unapplied bytes of the journal at which the gateway counts as busy. The journal of a busy gateway is
+applied less often (`BUSY_POLL_SECONDS`).
 
-The lines of about 20 calls have this size."""
+The lines of about 20 calls have this size.
+"""
 BATCH_BYTES: Final = 4 * 1024 * 1024
 """Maximum number of bytes of the journal that are applied in one transaction, during which the store is locked.
 
@@ -137,7 +139,7 @@ class JournalFollower:
 
     @property
     def written(self) -> JournalOffset | None:
-        """The offset after all entries so far. It is None while some of them wait in memory."""
+        """The journal offset after the last entry. It is None while some entries wait in memory."""
         return None if self._journal.waiting else self._journal.end
 
     @property

@@ -13,13 +13,13 @@ _FIGURES: Final = (
     "cost_unknown_calls", "estimated_calls", "cache_saved", "duration_ms",
     *(f"d{pair}" for pair in range(9)), *(f"f{pair}" for pair in range(9)),
 )  # fmt: skip
-"""Columns with sums, as they were when this migration was written."""
+"""The columns of sums in the release that introduced this migration."""
 
 
 def _table(name: str, key: str, columns: tuple[str, ...]) -> str:
     """Return the SQL statement that creates a table of sums.
 
-    The primary key begins with the columns `term` and `time`. `key` has the definitions of its other columns.
+    The primary key has the columns `term` and `time`, and then the columns that `key` defines.
     """
     names = ", ".join(part.split()[0] for part in key.split(", "))
     sums = ", ".join(f"{column} INTEGER NOT NULL" for column in columns)

@@ -24,7 +24,7 @@ _PLACES: Final = tuple((bucket // 2, 1 << SHIFT * (bucket % 2)) for bucket in ra
 
 
 def place(duration: float) -> tuple[int, int]:
-    """Return the index of the packed integer that counts a duration, and the number that is added to this integer.
+    """Return where a duration is counted: the index of a packed integer, and the number to add to this integer.
 
     `duration` is in milliseconds.
     """
@@ -44,7 +44,7 @@ def count(durations: Iterable[float]) -> list[int]:
 
 
 def unpacked(counts: Iterable[int]) -> tuple[int, ...]:
-    """Return the number of durations in each bucket. `counts` are packed integers, as `count` returns them."""
+    """Return the number of durations in each bucket. `counts` are packed integers, such as the result of `count`."""
     mask = (1 << SHIFT) - 1
     return tuple(number for pair in counts for number in (pair & mask, pair >> SHIFT))
 

@@ -278,8 +278,8 @@ class Journal(Segments):
         self.delete_before(min(before.segment, self._end.segment))
 
     def reopen(self) -> None:
-        """Begin a new file. Its number is higher than that of any file in the folder, even of a file that another
-        process has written.
+        """Begin a new file. Its number is higher than the numbers of all files in the folder, including the files that
+        another process has written.
 
         Raises `OSError` or `StoreFailed` if the file cannot be created.
         """

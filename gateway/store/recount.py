@@ -53,7 +53,7 @@ WHERE provider <> '' AND outcome IN ('ok', 'failed') GROUP BY 1, 2, 3
 
 
 def missing_texts(connection: sqlite3.Connection) -> int:
-    """Return the number of sums that are too low: they do not include all errors or all uses of tools in stored calls.
+    """Return the number of sums that do not count all errors, or all uses of tools, of the stored calls.
 
     A sum is for one series and one quarter hour.
     """
@@ -61,9 +61,9 @@ def missing_texts(connection: sqlite3.Connection) -> int:
 
 
 def recount_texts(connection: sqlite3.Connection) -> None:
-    """Correct the sums that are too low (`missing_texts`): the numbers of tool uses and of errors.
+    """Correct the numbers of tool uses and the numbers of errors that are too low (`missing_texts`).
 
-    The sums are computed anew from the stored calls. The health of models is updated too.
+    They are computed anew from the stored calls. The health of models is updated too.
     """
     connection.execute("DELETE FROM errors_quarter WHERE kind NOT IN (SELECT n FROM error_kinds)")
     tools, errors = (_missing(connection, table) for table in _COUNTS)

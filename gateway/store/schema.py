@@ -267,7 +267,8 @@ def migrate(connection: sqlite3.Connection, name: str) -> None:
 def require_this_schema(connection: sqlite3.Connection, name: str) -> None:
     """Raise `StoreFailed` unless a file has the schema of this release. The file is not changed.
 
-    A command that only reads a file uses this. It must not migrate a file that an older release may be serving.
+    This is for commands that only read a file. They must not migrate it, because a gateway of an older release may be
+    using it.
     """
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if version != len(MIGRATIONS):

@@ -79,7 +79,7 @@ def _read(connection: Connection, query: UsageQuery) -> list[UsageRow]:
 
 
 def _by_time_and_names(connection: Connection, query: UsageQuery) -> list[tuple[Any, ...]]:
-    """Return the rows of a query that groups by time and also by names, such as those of models."""
+    """Return the rows of a query that groups both by time (hour or day) and by names (such as models)."""
     times, groups = _times(connection, query), _groups(connection, query)
     if query.by[0] in _FORMATS or len(times) * len(groups) <= MAX_ROWS:
         return _lists(connection, query, times)
@@ -136,9 +136,9 @@ def _times(connection: Connection, query: UsageQuery) -> list[int]:
 
 
 def _groups(connection: Connection, query: UsageQuery) -> list[Names]:
-    """Return each combination of names by which a query groups, such as (model, agent).
+    """Return the combinations of names for which a query may have rows, such as pairs of a model and an agent.
 
-    The combinations come from all series, so there may be no rows for some of them.
+    The combinations come from all series, so some of them may have no rows in the query's range of time.
     """
     columns = ", ".join(_COLUMNS[name] for name in query.by if name not in _FORMATS)
     conditions, values = _conditions(query)
@@ -227,10 +227,11 @@ def _of_series(query: UsageQuery, between: Sequence[Names] = ()) -> tuple[str, l
 
 
 def _levels(query: UsageQuery) -> Iterator[tuple[str, int, int]]:
-    """Yield the tables of sums to read: the unit of time in a table's name, and a range in Unix milliseconds.
+    """Yield triples: a unit of time, and the start and the exclusive end of a range in Unix milliseconds. The range is
+    to be read from the tables of this unit.
 
-    A query that groups by hour or by day reads one table. Any other query reads the table of months for the whole
-    months within its range, and the table of days for the rest.
+    A query that groups by hour or by day reads the tables of this unit. Any other query reads the tables of months for
+    the whole months within its range, and the tables of days for the rest of the range.
     """
     names = next(((name,) for name in ("hour", "day") if name in query.by), ("month", "day"))
     for name, parts in parts_within([_span(query)], {name: UNITS[name] for name in names}).items():

@@ -199,7 +199,7 @@ class Connection(web.RequestHandler):
             self._head_timer = asyncio.get_running_loop().call_later(seconds, self._head_is_late)
 
     async def start(self) -> None:
-        """Handle the requests that have arrived, one after the other, and those that arrive meanwhile.
+        """Handle the received requests one after the other, including requests that arrive in the meantime.
 
         If the connection cannot stay open after a reply, it is closed.
         """

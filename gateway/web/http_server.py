@@ -20,7 +20,7 @@ LINE_BYTES: Final = 8190
 """aiohttp's maximum length of a header line in bytes, for servers without a limit of their own."""
 Others = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Calls = Callable[[Others, web.Request], Awaitable[web.StreamResponse | Reply]]
-"""A function that handles calls. It passes every other request to its first argument, a handler."""
+"""A function that handles calls to models. It passes any other request to its first argument, which is a handler."""
 
 
 class HttpServer(web.Server):

@@ -34,7 +34,7 @@ _LARGEST: Final = 2**63 - 1
 def bounded(statement: str) -> str:
     """Return a statement that adds to stored sums without overflow: a sum stops at the largest integer of its column.
 
-    The returned statement is slower than the given one. It is needed after a provider has reported absurd numbers of
+    The returned statement is slower than `statement`. It is needed after a provider has reported absurd numbers of
     tokens.
     """
     least = f"CAST(GREATEST({-_LARGEST}, LEAST(CAST(\\1 AS NUMERIC) + \\2, {_LARGEST})) AS BIGINT)"

@@ -38,9 +38,9 @@ class PostgresThread:
     async def run(self, work: Callable[[PostgresConnection], T], *, once: bool = False) -> T:
         """Run a function with the connection as its argument, in the thread.
 
-        If the connection was lost since the last use, the function runs again with a new connection, unless `once` is
-        true or the connection is that of the writer. Raises `StoreFailed` if the server cannot be reached or refuses a
-        statement.
+        If the server has ended the connection since the last use, the function runs again with a new connection. It
+        does not run again if `once` is true, or if this is the thread that writes. Raises `StoreFailed` if the server
+        cannot be reached or refuses a statement.
         """
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work, once)
 

@@ -244,7 +244,9 @@ def added(rows: Sequence[Sequence[int]]) -> Sequence[int]:
 
 
 def amounts_of(sums: Sequence[int]) -> Amounts:
-    """Return the amounts in a row that has the columns `SUMMED`, or only the columns before the latencies."""
+    """Return the sums in a row, as `Amounts`. The row has the columns `SUMMED`, but the columns of the latencies may be
+    missing.
+    """
     named = dict(zip(_AMOUNTS, sums, strict=False))
     usage = Usage(**{name: named.pop(name) for name in USAGE_KINDS})
     rest = sums[len(_AMOUNTS) :]
@@ -383,11 +385,11 @@ def ranking(connection: Connection, selection: Selection, by: Dimension, measure
 def _amounts(
     connection: Connection, selection: Selection, buckets: Sequence[Span], by: Dimension, measure: Measure
 ) -> Iterator[tuple[int, Any, int, int, int]]:
-    """Yield rows of amounts. Several rows may have the same bucket and value. The caller must add them, as with
-    `grouped`.
+    """Yield rows: the index of a time bucket, the value of a dimension, the amount of a measure, the number of calls
+    with an unknown cost, and the number of calls.
 
-    A row has the index of the time bucket, the value of a dimension, the amount of a measure, the number of calls with
-    an unknown cost, and the number of calls.
+    Several rows may have the same bucket and the same value of the dimension, and the numbers in a row may be negative.
+    The caller must add these rows.
     """
     what = f"sum({MEASURES[measure]}), sum(f.cost_unknown_calls), sum(f.calls)"
     return cast("Iterator[tuple[int, Any, int, int, int]]", grouped(connection, selection, buckets, what, COLUMNS[by]))

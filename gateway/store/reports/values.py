@@ -200,7 +200,7 @@ class Ranked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """The sorted rows of a dimension. `size` is the number of all rows, including those that a limit left out."""
+    """The rows of a dimension, sorted and cut to a limit. `size` is the number of rows before the cut."""
 
     by: Dimension
     rows: tuple[Row, ...]

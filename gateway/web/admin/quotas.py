@@ -152,7 +152,7 @@ def _parse_refill(body: bytes) -> tuple[str, int]:
 
 
 def parse_amount(text: Any) -> int:
-    """Return the nanodollars of a text such as "$5.00". Raises `WrongRefill` if it is no amount above zero."""
+    """Return the nanodollars of a text such as "$5.00". Raises `WrongRefill` if the text is no amount above zero."""
     try:
         amount = nanodollars(text)
     except ValueError as error:

@@ -45,7 +45,7 @@ async def totals(request: web.Request) -> web.Response:
 async def chart(request: web.Request) -> web.Response:
     """Return amounts over time: a line for each value of a dimension, such as each model.
 
-    If there are many values, those with the smallest amounts share a line.
+    If there are many values, the values with the smallest amounts are added up in one line.
     """
     reports, wanted = _asked(request, "by", "measure")
     measure = _measure(request.query.get("measure") or MEASURES[0])

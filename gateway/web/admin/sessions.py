@@ -115,9 +115,10 @@ def _header(request: web.Request) -> dict[str, str | int]:
 
 
 def _api_scope(request: web.Request) -> Scope:
-    """Return the scope (whose rows are read) of a request to the API. Raises `Denied` in the same cases as `scope`.
+    """Return the scope of a request to the API, which says whose rows the request may read.
 
-    Raises `BadQuery` for an empty login. Only the pages accept an empty login, because their forms send empty fields.
+    Raises `Denied` if the caller has no role, or if a caller who is no admin names another login. Raises `BadQuery` for
+    an empty login. Only the pages accept an empty login, because their forms send empty fields.
     """
     if request.query.get("identity") == "":
         raise BadQuery("identity: is empty; name a login, or leave it out")

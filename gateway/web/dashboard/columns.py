@@ -97,7 +97,7 @@ def draw_series(
 
 
 def hidden_series(seen: Visit) -> set[int]:
-    """Return the indexes of the series that the URL switches off. Text that is no index is ignored."""
+    """Return the indexes of the series that the URL switches off. A text that is not an index is ignored."""
     parts = seen.own.get("hide", "").split(",")[:MAX_HIDDEN]
     return {int(part) for part in parts if part.isascii() and part.isdigit() and len(part) < 3}
 

@@ -33,7 +33,7 @@ class Turn(NamedTuple):
     """A piece of the conversation: one text of one author."""
 
     role: str
-    """The author: `system`, `user`, `assistant` or `tool`. It is "" for any other."""
+    """The author: `system`, `user`, `assistant` or `tool`. It is "" for any other author."""
     kind: str
     """The kind of text, such as `arguments` for the arguments of a tool call. All kinds are those of `Place.kind`."""
     text: str

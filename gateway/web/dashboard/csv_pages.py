@@ -1,4 +1,6 @@
-"""CSV files of the tables on pages. A file has all rows, and the same filter as its page."""
+"""CSV files of the tables on pages. A file has the same filter as its page, and also the rows that do not fit on the
+page.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ T = TypeVar("T")
 FORMAT: Final = "format"
 """Name of the query parameter that asks for CSV."""
 MOST: Final = 10_000
-"""Maximum number of rows of a CSV file. The pages of people and of models have other limits."""
+"""Maximum number of rows of a CSV file. The CSV files of people and of models have limits of their own."""
 
 
 def wants_csv(seen: Visit) -> bool:

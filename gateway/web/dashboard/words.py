@@ -29,7 +29,9 @@ _NOW: Final = 5
 
 
 def money(nanodollars: int | None) -> str:
-    """Return an amount in dollars, with four decimal places between zero and one dollar, and two otherwise."""
+    """Return an amount in dollars. An amount between zero and one dollar has four decimal places, and any other has
+    two.
+    """
     if nanodollars is None:
         return UNKNOWN
     if nanodollars < 0:
@@ -109,7 +111,7 @@ def axis_count(number: int) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Return a fraction in percent: with one decimal place below 10%, and with none otherwise."""
+    """Return a fraction in percent. The text has one decimal place if it is below 10%, and none if it is not."""
     if share is None:
         return "–"
     if 0 < share < 0.001:

@@ -56,7 +56,9 @@ class Http2Connection(asyncio.Protocol):
     """A client's HTTP/2 connection. `line_bytes` is the maximum length of a header line."""
 
     _task_handler = None
-    """None, because there is no task that aiohttp's server would have to cancel."""
+    """None, because an HTTP/2 connection has no task for which aiohttp's `Server` must wait when the connection is
+    lost.
+    """
 
     def __init__(self, connections: Connections, server: Server, line_bytes: int) -> None:
         limits = connections.limits()
@@ -376,8 +378,9 @@ class Http2Connection(asyncio.Protocol):
             self._reading.end(self._raw, CLOSE_SECONDS)
 
     def _balance_reading(self) -> None:
-        """Pause reading while received frames wait, or while the client does not read. Otherwise frames and replies
-        could fill the memory.
+        """Pause reading while received frames wait to be handled, or while the client does not read the replies.
+
+        Without this pause, received frames and unsent replies could fill the memory.
         """
         if self._raw is None or self._is_ended:
             return

@@ -54,7 +54,7 @@ class Budget:
 class Frame(NamedTuple):
     type: int
     data: bytes
-    """The whole frame."""
+    """All bytes of the frame, including its head."""
 
 
 class Exceeded(Exception):

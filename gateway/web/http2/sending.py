@@ -84,12 +84,12 @@ class Sender:
         self._send_ready()
 
     def flush_soon(self) -> None:
-        """Write everything to the socket in the next iteration of the event loop."""
+        """Write all bytes that `h2` has ready to the socket in the next iteration of the event loop."""
         if self._next is None and self._raw is not None:
             self._next = asyncio.get_running_loop().call_soon(self._flush_next)
 
     def flush(self, last: bytes = b"") -> None:
-        """Write everything to the socket, and then the bytes `last`."""
+        """Write all bytes that `h2` has ready to the socket, and then the bytes `last`."""
         data = self._h2.data_to_send() + last
         if data and self._raw is not None and not self._is_closed:
             self._raw.write(data)
@@ -112,7 +112,7 @@ class Sender:
             self.flush_soon()
 
     def _send_frame(self, stream: Stream) -> bool:
-        """Send one frame of a stream. Return whether the stream may have another turn."""
+        """Send one frame of a stream. Return whether the stream has further bytes to send."""
         number, unsent = stream.number, stream.unsent
         if unsent:
             size = min(len(unsent), self._h2.local_flow_control_window(number), MAX_SENT_FRAME)

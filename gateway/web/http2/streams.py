@@ -155,7 +155,7 @@ class Stream(asyncio.Transport):
 
     @property
     def is_whole(self) -> bool:
-        """True if the whole request has come. Otherwise the client may still send a part of the body."""
+        """True if the whole request has come. If it is False, the client may still send a part of the body."""
         return self._has_body_end
 
     @property

@@ -78,7 +78,9 @@ class PageFilter:
         return self.range.zone
 
     def selection(self, span: Span | None = None) -> Selection:
-        """Return this filter in the form of a query to the store. If `span` is given, it replaces the range of time."""
+        """Return this filter as a `Selection`, for queries to the store. If `span` is given, it replaces the range of
+        time.
+        """
         return Selection(
             span=span or self.range.span,
             user=self.user,

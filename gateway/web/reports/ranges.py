@@ -114,7 +114,8 @@ def preset_range(preset: Preset, zone: ZoneInfo, now: float) -> Range:
 def custom_range(first: date, last: date, zone: ZoneInfo, *, preset: Preset = "custom") -> Range:
     """Return the range from the first to the last day.
 
-    If the range is a month, the previous range is the month before. Otherwise both ranges have the same number of days.
+    If the range is one calendar month, the previous range (`Range.before`) is the month before it. If not, the previous
+    range has the same number of days.
     """
     begin, end = midnight(first, zone), midnight(last + timedelta(1), zone)
     is_month = first.day == 1 and (last + timedelta(1)) == _months_before(first, -1)

@@ -172,7 +172,8 @@ def is_rare(connection: Connection, term: str) -> bool:
 
 
 def expiring(connection: Connection, calls: str, values: Sequence[Any]) -> list[tuple[int, int, str]]:
-    """Return those of the calls selected by a query that have recorded headers. `remove_from_index` takes the result.
+    """Return the calls that a query selects, except for calls without recorded headers. The result is for
+    `remove_from_index`.
 
     `calls` is an SQL query for the columns `n`, `at` and `headers`. Each item of the result has the values of these
     columns: the call's row number, its time in Unix milliseconds, and its headers as JSON.

@@ -1,7 +1,7 @@
 """A parser of the gateway's own HTTP/1.1 replies, whose parts are then sent in HTTP/2.
 
-It accepts only what the gateway writes: a length or chunks without extensions and trailers. Everything else is a bug,
-and raises `BadReply`.
+It accepts only what the gateway writes: a body with `content-length`, or in chunks without extensions and trailers.
+Everything else is a bug, and raises `BadReply`.
 """
 
 from __future__ import annotations

@@ -56,7 +56,9 @@ class Multiplexer(Protocol):
 
 
 class Stream(asyncio.Transport):
-    """One stream: the transport of the protocol that serves its request."""
+    """A stream of an HTTP/2 connection. It is the asyncio transport of the HTTP/1.1 protocol that serves the stream's
+    request.
+    """
 
     def __init__(self, connection: Multiplexer, number: int, head: Head) -> None:
         super().__init__()

@@ -106,7 +106,7 @@ def read(path: Path, parameters: Mapping[str, str]) -> bytes:
 def parse_answer(answer: bytes) -> Mapping[str, Any]:
     """Return the decoded JSON of an answer, with fractions as `Decimal`.
 
-    Raises `NoUsage` if the answer is not JSON, or is not that of a gateway of this release.
+    Raises `NoUsage` if the answer is not JSON, or does not come from a gateway of this release.
     """
     try:
         document = json.loads(answer, parse_float=Decimal)

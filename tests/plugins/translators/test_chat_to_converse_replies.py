@@ -228,7 +228,8 @@ def test_a_web_citation_is_an_annotation_and_others_are_reported():
     assert drops == ["/reply/citation"]
     translation = opened({}, drops=drops, stream=True)
     deltas = [{"contentBlockIndex": 0, "delta": {"citation": each}} for each in (web, page)]
-    chunks = streamed(translation, [event("contentBlockDelta", delta) for delta in deltas])
+    stop = event("contentBlockStop", {"contentBlockIndex": 0})
+    chunks = streamed(translation, [*(event("contentBlockDelta", delta) for delta in deltas), stop])
     assert len(chunks) == 2  # the role, and one annotation
 
 

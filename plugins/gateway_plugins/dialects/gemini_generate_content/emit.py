@@ -86,6 +86,9 @@ class _Writer(ABC):
         self._arguments: list[str] = []
         self._bytes = self._block_start = 0
         """`_bytes` is the number of UTF-8 bytes of text so far, and `_block_start` the number before the open block."""
+        self._cited: list[str] = []
+        """URLs that the open block cites. Their range ends where the block ends, and Claude sends them before its
+        text."""
         self._citations: list[Json] = []
         self._has_parts = False
         self._stop: Stop | None = None
@@ -110,8 +113,8 @@ class _Writer(ABC):
         if not citation.source.startswith(("http://", "https://")):
             self._drop("/reply/citation")
             return
-        place = {"startIndex": self._block_start, "endIndex": self._bytes}
-        self._citations.append({**place, "uri": citation.source})
+        self._begin(_TEXT)
+        self._cited.append(citation.source)
 
     def thinking(self, piece: str) -> None:
         if not piece:
@@ -145,7 +148,9 @@ class _Writer(ABC):
         elif self._open == _CALL:
             pieces, self._arguments = self._arguments, []
             self._write({"functionCall": {**self._call, "args": checks.arguments("".join(pieces))}})
-        self._open, self._thought, self._block_start = "", [], self._bytes
+        place = {"startIndex": self._block_start, "endIndex": self._bytes}
+        self._citations += [{**place, "uri": source} for source in self._cited]
+        self._open, self._thought, self._block_start, self._cited = "", [], self._bytes, []
 
     def usage(self, usage: Usage, tier: str = "") -> None:
         del tier  # this API has no service tier in its replies

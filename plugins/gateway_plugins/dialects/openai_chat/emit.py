@@ -15,6 +15,7 @@ The plugin's encoder adds framing and `[DONE]`. Source: OpenAI's API reference (
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -64,7 +65,7 @@ def openai_tier(tier: str) -> str:
     return tier if tier in _TIERS else "default"
 
 
-class _OpenBlock:
+class _OpenBlock(ABC):
     """State of the content block that is being written. `Stream` and `Whole` inherit it."""
 
     def __init__(self, drop: Drop) -> None:
@@ -75,6 +76,8 @@ class _OpenBlock:
         """Offset at which the open text block begins in the reply's text, in characters."""
         self._unsigned: list[str] = []
         """Pieces of thinking in the open block, until the signature of the block comes."""
+        self._citations: list[Citation] = []
+        """Citations of the open block. Their range ends where the block ends, and Claude sends them before its text."""
 
     def _thinking_block(self, signature: str, calls: int) -> dict[str, Any]:
         """Return the pieces of thinking as one block. `calls` is the number of tool calls so far."""
@@ -87,19 +90,23 @@ class _OpenBlock:
     def _place(self, calls: int) -> dict[str, int]:
         return {name: count for name, count in zip(PLACE, (self._length, calls), strict=True) if count}
 
-    def _annotation(self, citation: Citation) -> dict[str, Any] | None:
-        """Return the annotation for a citation with a URL.
-
-        Report any other citation as dropped, because Chat has no form for it.
-        """
-        if not citation.source.startswith(("http://", "https://")):
+    def citation(self, citation: Citation) -> None:
+        """Add a citation of a URL. Report any other citation as dropped, because Chat has no form for it."""
+        if citation.source.startswith(("http://", "https://")):
+            self._citations.append(citation)
+        else:
             self._drop("/reply/citation")
-            return None
-        span = {"start_index": self._block_start, "end_index": self._length}
-        cited = {"url": citation.source, "title": citation.title or citation.source, **span}
-        return {"type": "url_citation", "url_citation": cited}
+
+    @abstractmethod
+    def _annotate(self, annotation: dict[str, Any]) -> None:
+        """Write the annotation of a citation."""
 
     def block_end(self) -> None:
+        citations, self._citations = self._citations, []
+        span = {"start_index": self._block_start, "end_index": self._length}
+        for citation in citations:
+            cited = {"url": citation.source, "title": citation.title or citation.source, **span}
+            self._annotate({"type": "url_citation", "url_citation": cited})
         self._block_start = self._length
         self._unsigned = []
 
@@ -139,9 +146,8 @@ class Stream(_OpenBlock):
 
     refusal = text
 
-    def citation(self, citation: Citation) -> None:
-        if (annotation := self._annotation(citation)) is not None:
-            self._entry("annotations", annotation)
+    def _annotate(self, annotation: dict[str, Any]) -> None:
+        self._entry("annotations", annotation)
 
     def thinking(self, piece: str) -> None:
         """Write a piece of thinking as `reasoning_content`.
@@ -178,7 +184,7 @@ class Stream(_OpenBlock):
         """Write the chunk with the finish reason, once. If the usage is already known, write the usage chunk too."""
         if self._finished:
             return
-        self._fill_arguments()
+        self.block_end()
         self.start()
         self._finished = True
         self._chunk({}, stop)
@@ -242,9 +248,8 @@ class Whole(_OpenBlock):
 
     refusal = text
 
-    def citation(self, citation: Citation) -> None:
-        if (annotation := self._annotation(citation)) is not None:
-            self._lists["annotations"].append(annotation)
+    def _annotate(self, annotation: dict[str, Any]) -> None:
+        self._lists["annotations"].append(annotation)
 
     def thinking(self, piece: str) -> None:
         self._unsigned.append(piece)
@@ -267,6 +272,7 @@ class Whole(_OpenBlock):
         self._usage, self._tier = usage, tier
 
     def finish(self, stop: Stop) -> None:
+        self.block_end()
         self._stop = stop
 
     def whole(self) -> bytes:

@@ -28,9 +28,9 @@ from gateway.store.base import StoreFailed
 from gateway.telemetry.log import Logger
 
 RETRY_SECONDS: Final = 0.5
-"""Seconds between two requests to a bank that cannot be reached."""
+"""Seconds between two requests to a quota bank that cannot be reached."""
 REPORT_SECONDS: Final = 1.0
-"""Maximum number of seconds between a charge to a rate limit and the report of the charge to the bank. Until the
+"""Maximum number of seconds between a charge to a rate limit and the report of the charge to the quota bank. Until the
 report, the bank takes the bucket to be fuller than it is. A refill stops at the bucket's capacity, so a refill in this
 time may be too small.
 """
@@ -84,8 +84,8 @@ class BankRounds:
     async def start(self) -> None:
         """Register this gateway at the bank, which keeps the shared balances.
 
-        The gateway gets slices for the calls that this process has taken over from another process. All records of
-        earlier calls must be in the store. Raises `StoreFailed` if the bank cannot be reached.
+        If this process has taken over calls from another process, the bank grants the amounts that these calls have
+        reserved. All records of earlier calls must be in the store. Raises `StoreFailed` if the bank cannot be reached.
         """
         await self._open(self._slices.charged_amounts())
         self._begin()
@@ -96,7 +96,7 @@ class BankRounds:
 
     async def stop(self) -> None:
         """Send no more requests to the quota bank, and spend nothing more, because another process takes over the
-        leases.
+        amounts that the bank has granted.
 
         Calls that wait for the bank get `Stopped`, and so do calls that need the bank later.
         """
@@ -117,8 +117,8 @@ class BankRounds:
             self._begin()
 
     async def close(self) -> None:
-        """Give all slices of balances back to the quota bank. If the bank cannot be reached, it takes them back when
-        the leases end.
+        """Give all slices (parts of shared balances) back to the quota bank. If the bank cannot be reached, it takes
+        the slices back when their leases end.
         """
         if self._task is not None:
             await self.stop()
@@ -140,8 +140,8 @@ class BankRounds:
         self._wake.set()
 
     async def _report_last(self) -> None:
-        """Tell the quota bank of all charges to rate limits, before this process gives up its slices of the
-        balances.
+        """Report all charges to rate limits to the quota bank, before this process gives up its slices (parts of
+        balances).
         """
         if self._report_timer is not None:
             self._report_timer.cancel()
@@ -191,8 +191,8 @@ class BankRounds:
             raise
 
     async def _exchange(self, asked: Asked) -> None:
-        """Send one request to the quota bank, for the amounts that calls wait for (`asked`) and for the other slices
-        that must change.
+        """Send one request to the quota bank, for the amounts that calls wait for (`asked`) and for all other slices
+        (parts of balances) that must change.
 
         If the bank has forgotten this process, register again. The calls then wait for the next request. Raises
         `StoreFailed` if the bank cannot be reached, or if it has forgotten this process and `stop` was called.
@@ -225,7 +225,7 @@ class BankRounds:
     def _due(self, now: float) -> Sequence[Bucket]:
         """Return the quota buckets that the next renewal of the leases must include: overspent buckets, and idle ones.
 
-        This process's slices of idle buckets are given back.
+        This process gives back its slices (parts of the balances) of idle buckets.
         """
         active = self._slices.active.items()
         return [key for key, one in active if one.free < 0 or now - one.used_at >= IDLE_SECONDS]
@@ -268,7 +268,8 @@ class BankRounds:
         await self._open(recorded)
 
     def _renewed(self, now: float) -> None:
-        """Record that the quota bank has renewed the leases. `now` is the time just before the request to the bank.
+        """Record that the quota bank has renewed its grants, the leases. `now` is the time just before the request to
+        the bank.
 
         The leases are counted from `now`, so they end in this process before they end at the bank.
         """

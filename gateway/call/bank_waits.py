@@ -17,7 +17,7 @@ from gateway.money.quotas.slices import Want
 
 
 class Question(NamedTuple):
-    """An amount that a call requests from the bank, and a future for the bank's answer."""
+    """An amount that a call requests from the quota bank, and a future for the bank's answer."""
 
     want: Want
     answer: asyncio.Future[Answer | None]
@@ -29,13 +29,13 @@ Asked = Mapping[Bucket, Sequence[Question]]
 
 
 class Questions:
-    """The requests of calls that have not been sent to the bank yet."""
+    """The requests of calls that have not been sent to the quota bank yet."""
 
     def __init__(self) -> None:
         self._asked: dict[Bucket, list[Question]] = {}
 
     def add(self, bucket: Bucket, want: Want) -> asyncio.Future[Answer | None]:
-        """Add a call's request. Return the future for the bank's answer."""
+        """Add a call's request for a part of the bucket's balance. Return the future for the quota bank's answer."""
         question = Question(want, asyncio.get_running_loop().create_future())
         self._asked.setdefault(bucket, []).append(question)
         return question.answer

@@ -39,8 +39,9 @@ oldest is forgotten first."""
 FOR_EACH_CALL: Final[frozenset[Strategy]] = frozenset({"random", "round_robin"})
 """Strategies that choose anew for every call. A session does not stay at the provider that served it before."""
 _USUAL: Final = Usage(input=3_000_000, output=1_000_000)
-"""Usage of a typical call. The strategy `cheapest` compares what this usage costs at each offer. This usage has more
-input than output, because agents read more tokens than they write."""
+"""Usage of a typical call. The strategy `cheapest` compares what this usage costs at each offer (model of a provider).
+This usage has more input than output, because agents read more tokens than they write.
+"""
 
 Session = tuple[str, str, str]
 """The caller's login, the session's id, and the name of the model in the request."""

@@ -76,7 +76,7 @@ class Metering(msgspec.Struct):
     stale: bool = True
     """Whether the meter (usage reader) has received more of the reply since it last returned facts."""
     failed: bool = False
-    """Whether the meter has failed to return facts. After a failure, the meter is not called again."""
+    """Whether the meter (usage reader) has failed to return facts. After a failure, the meter is not called again."""
 
     def read(self) -> Facts:
         """Return the facts (usage, ...) that the meter has read from the reply so far.
@@ -97,7 +97,9 @@ class Attempt(msgspec.Struct, eq=False):
 
     candidate: Candidate
     request: ClientRequest
-    """The request with the changes of all steps so far. After the step `translate`, it is in the provider's dialect."""
+    """The request with the changes of all steps so far. After the step `translate`, it is in the provider's dialect
+    (API format).
+    """
     headers: Mapping[str, str]
     """Headers that the gateway adds, with names in lower case. They come from filters, grants and the provider's
     configuration, and include the API key in the configuration. If the provider has a credential that changes at run
@@ -135,7 +137,8 @@ class Attempt(msgspec.Struct, eq=False):
     began: float = msgspec.field(default_factory=monotonic)
     """The time at which the attempt began, by the monotonic clock, in seconds."""
     stack: CleanUp | None = None
-    """The clean-up of the attempt. It is None if the call has only one candidate. `Call.stack` then does the clean-up.
+    """The clean-up of the attempt. It is None if the call has only one candidate (model of a provider). `Call.stack`
+    then does the clean-up.
     """
     deadline: float | None = None
     """The latest time for the first event, by the monotonic clock, in seconds. It is None if there is no limit."""

@@ -29,8 +29,8 @@ class OfferBuckets(msgspec.Struct, frozen=True):
 
     rules: BucketRules
     unpriced: Refused | None
-    """The error for calls to this offer, if its price is unknown and a quota must be charged. It is None if the offer
-    may be called.
+    """The error for calls to this offer (model of a provider), if its price is unknown and a quota must be charged. It
+    is None if the offer may be called.
     """
 
 
@@ -68,8 +68,8 @@ class ChargedBuckets:
 def bucket_rules(
     identity: Identity, access: Access, offer: Offer, defined: Mapping[str, Rule], *, billed: bool, counted: bool
 ) -> BucketRules:
-    """Return the chains of buckets (of quotas and rate limits) to which a caller's calls are charged if `offer` serves
-    them.
+    """Return the chains of buckets (of quotas and rate limits) to which a caller's calls are charged if `offer` (a
+    model of a provider) serves them.
 
     `defined` are the rules of all quotas. `billed` is False for an operation that costs nothing. `counted` is False for
     an operation whose tokens do not count, so that it is charged to no rate limit of tokens. Raises `Refused` if a

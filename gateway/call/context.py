@@ -161,11 +161,12 @@ class Gateway:
     """The calls in flight, by id. A call is added when its request is parsed."""
     keeper: Keeper = field(default_factory=Keeper)
     sessions: Sessions = field(init=False)
-    """Finds the sessions of calls. In a worker, it asks the keeper."""
+    """Finds the sessions of calls. In a worker process, it asks the parent process."""
     lender: Lender = field(init=False)
-    """Lends parts of the balances to the workers of this process. In a worker, `lender` and `spools` are not set."""
+    """Lends parts of the quota balances to the workers of this process. In a worker, `lender` and `spools` are not set.
+    """
     spools: SpoolReaders = field(init=False)
-    """The readers of the spools, in which other processes write the records of their calls."""
+    """The readers of the spools, the journals in which other processes write the records of their calls."""
     is_replaced: bool = False
     """Whether this process is a worker whose gateway has been replaced by another one."""
     draining: bool = False

@@ -40,8 +40,8 @@ class Conversions(msgspec.Struct, frozen=True):
     registry: Registry
 
     def best(self, asked: Asked, offer: Offer) -> Candidate | None:
-        """Return `offer` with its best conversion, the one with the least loss. Return None if no conversion is
-        possible.
+        """Return `offer` (a model of a provider) with its best conversion, the one with the least loss. Return None if
+        no conversion is possible.
         """
         flags = [flag for name in offer.provider.flags if (flag := self.registry.flags.get(name)) is not None]
         conversions = [conversion for flag in flags if (conversion := self._conversion(asked, offer, flag))]
@@ -93,7 +93,7 @@ def _common_prefix(name: str, other: str) -> int:
 
 
 def target_of(offer: Offer, flag: Plugin) -> Target:
-    """Return the `Target` (provider and model) of an offer, for requests in the API format of `flag`."""
+    """Return the `Target` (provider and model) of `offer`, for requests in the API format of `flag`."""
     provider = offer.provider
     dialect = flag.dialect_for(offer.caps)
     base = "" if offer.base == offer.model else offer.base

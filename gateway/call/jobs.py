@@ -79,7 +79,7 @@ class AskForJob(msgspec.Struct, frozen=True):
     """Asks one provider after the other for a job. This is the last step of the call's chain."""
 
     attempts: Next
-    """The step that sends the request to the call's only candidate."""
+    """The step that sends the request to the call's only candidate (a provider)."""
 
     async def __call__(self, call: Call) -> Response:
         """Return the reply of the provider that knows the job.

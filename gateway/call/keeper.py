@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 GIVE_BACK_SECONDS: Final = HELD_SECONDS
 """Seconds after the refusal of a worker's request until the worker is told to ask again. Meanwhile, other gateways give
-back what they do not need of the bucket. The bank is not asked again before this time.
+back what they do not need of the bucket. The quota bank is not asked again before this time.
 """
 _ENDING: Final = Problem(UNAVAILABLE, "this gateway is ending; try again later", retry_after=5, retryable=True)
 
@@ -154,13 +154,13 @@ class Keeper:
         return await asyncio.to_thread(remote.lend, worker, asks)
 
     def _lent(self, leases: Leases, lender: Lender, loan: Loan, asks: Sequence[Ask], away: frozenset[Bucket]) -> Loan:
-        """Return `loan`, the answers to a worker's requests (`asks`), with the name of the bank if it cannot be
-        reached.
+        """Return `loan`, the answers to a worker's requests (`asks`), with the name of the quota bank if the bank
+        cannot be reached.
 
-        - `away` has the buckets about which the bank has not answered. If the worker may therefore not spend its slice
+        - `away` has the buckets about which the bank has not answered. If the worker may therefore not spend its part
           of a bucket, the answer about this bucket gets the name of the bank (`Answer.away`).
-        - If other gateways hold slices of a bucket from which the worker was refused an amount, the worker is told
-          after `GIVE_BACK_SECONDS` that it may ask again.
+        - If the worker was refused an amount of a bucket, and other gateways hold parts of the bucket, the worker is
+          told after `GIVE_BACK_SECONDS` that it may ask again.
         """
         answers = []
         is_expired = loan.until is not None and loan.until <= monotonic()
@@ -179,8 +179,8 @@ class Keeper:
     async def reserve(self, call: Call, quotas: Quotas, size: Size) -> tuple[CallReservation, Sequence[Candidate]]:
         """Reserve the maximum that the call may use, in the process that keeps the balances.
 
-        Raises `Exceeded` if a quota or a rate limit refuses the call on every candidate. Raises `Refused` if a quota
-        cannot be charged, or if this process is ending.
+        Raises `Exceeded` if a quota or a rate limit refuses the call for every candidate (model of a provider). Raises
+        `Refused` if a quota cannot be charged, or if this process is ending.
         """
         while (remote := await self.elsewhere()) is None:
             try:

@@ -41,19 +41,20 @@ from gateway.telemetry.log import Logger
 T = TypeVar("T")
 
 ASK_SECONDS: Final = 5.0
-"""Maximum number of seconds for which a call waits for the bank. A bank that takes longer counts as unreachable."""
+"""Maximum number of seconds for which a call waits for the quota bank. A bank that takes longer counts as unreachable.
+"""
 COVER_SECONDS: Final = 4.0
-"""Maximum number of seconds for which this process waits for the bank before it answers a worker's request. The worker
-waits longer for this process, up to `ASK_SECONDS`.
+"""Maximum number of seconds for which this process waits for the quota bank before it answers a worker's request. The
+worker waits longer for this process, up to `ASK_SECONDS`.
 """
 RECALL_SECONDS: Final = (0.02, 0.08)
-"""Seconds to wait before the first and the second repetition of a request that the bank has refused. Meanwhile, other
-gateways give back what they do not need.
+"""Seconds to wait before the first and the second repetition of a request that the quota bank has refused. Meanwhile,
+other gateways give back what they do not need.
 """
 ROUNDS: Final = 8
-"""Maximum number of attempts to reserve the amounts of one call. After a failed attempt, the bank is asked for more of
-one bucket. Several attempts are needed if the call is charged to several buckets, or if other calls take the granted
-amount.
+"""Maximum number of attempts to reserve the amounts of one call. After a failed attempt, the quota bank is asked for
+more of one bucket. Several attempts are needed if the call is charged to several buckets, or if other calls take the
+granted amount.
 """
 LOOK_SECONDS: Final = 1.0
 """Minimum number of seconds between two reads of all balances for pages and metrics."""
@@ -92,9 +93,9 @@ class Leases(BankRounds):
     async def reserve(self, attempt: Callable[[], T]) -> T:
         """Return the result of `attempt`, which reserves amounts in quota buckets.
 
-        If this process's slice of a bucket is too small, ask the quota bank for more, and call `attempt` again. Raises
-        `Exceeded` if a bucket has too little, `Refused` if the bank cannot be reached, and `Stopped` if `stop` was
-        called.
+        If this process's slice of a bucket (its part of the balance) is too small, ask the quota bank for more, and
+        call `attempt` again. Raises `Exceeded` if a bucket has too little, `Refused` if the bank cannot be reached, and
+        `Stopped` if `stop` was called.
         """
         for _ in range(ROUNDS - 1):
             try:
@@ -106,8 +107,8 @@ class Leases(BankRounds):
         return attempt()
 
     async def cover(self, lacking: Iterable[tuple[Bucket, Want]]) -> frozenset[Bucket]:
-        """Request the amounts (`lacking`) that this gateway's slices lack for calls of its workers. Return when the
-        bank has answered.
+        """Request the amounts `lacking` from the quota bank: this gateway needs them for calls of its workers. Return
+        when the bank has answered.
 
         Return the buckets about which the bank has not answered, if calls may not use their last known balances. Raises
         `Stopped` if `stop` was called.
@@ -122,7 +123,7 @@ class Leases(BankRounds):
 
     @property
     def bank(self) -> str:
-        """The name of the bank in messages to callers."""
+        """The name of the quota bank in messages to callers."""
         return self._bank.name
 
     async def refill(self, bucket: str, amount: int) -> Charge:
@@ -241,7 +242,7 @@ class Leases(BankRounds):
 
 
 def _unknown(bucket: Bucket, bank: str) -> Refused:
-    """Return the refusal of a call, because the bank of this name cannot be asked about a bucket."""
+    """Return the refusal of a call, because the quota bank with the name `bank` cannot be asked about a bucket."""
     why = f"because {bank} is away; try again later"
     message = f'what quota "{bucket.name}" has left cannot be asked now, {why}'
     return Refused(Problem(UNAVAILABLE, message, retry_after=5, retryable=True))

@@ -40,7 +40,7 @@ class Peeked:
         await self._staged.batches.aclose()
 
     async def batches(self, take: Take) -> Batches:
-        """Yield the first batch, and then the other batches (see `Source.batches`)."""
+        """Yield the first batch, and then the other batches. `take` is used as in `Source.batches`."""
         first, self._first = self._first, None
         if first is not None:
             yield first

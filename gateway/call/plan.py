@@ -32,12 +32,16 @@ class Plan:
     """The decisions for all calls of one caller, in one API format, with one operation and one model name."""
 
     offers: Sequence[Offer]
-    """The granted offers. Those of providers with a higher preference come first. There is at least one."""
+    """The granted offers (models of providers). Those of providers with a higher preference come first. There is at
+    least one.
+    """
     candidates: Sequence[Candidate]
-    """The offers that can serve the client's format, in the order of `offers`, each with its conversion."""
+    """The offers (models of providers) that can serve the client's format, in the order of `offers`, each with its
+    conversion.
+    """
     headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
-    """Maps the name of each offer to the headers that the gateway adds to every request for this offer. The headers'
-    names are in lower case.
+    """Maps the name of each offer (model of a provider) to the headers that the gateway adds to every request for this
+    offer. The headers' names are in lower case.
 
     The headers come from the caller's grants and from the provider's configuration, which takes precedence.
     """
@@ -55,11 +59,12 @@ class Plan:
 
 
 Plans = Callable[[Access, str, str, str, str], Plan]
-"""A function that returns the plan of calls. Its arguments are the caller's access, and then the flag, the dialect, the
-operation and the model's name of the request (`ClientRequest`).
+"""A function that returns the plan of a call (`Plan`). Its arguments are the caller's access, and the fields `flag`,
+`dialect`, `operation` and `model` of the request (`ClientRequest`).
 
 It raises `Refused` if the caller has no role, `NotGranted` if the caller may not use a model of this name, and
-`PluginFailed` if a plugin fails."""
+`PluginFailed` if a plugin fails.
+"""
 
 
 def plans(catalog: Catalog, conversions: Conversions) -> Plans:

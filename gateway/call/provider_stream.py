@@ -86,7 +86,7 @@ class ProviderStream:
         self._feed = self.attempt.candidate.flag.hooks["decoder.feed"]
 
     async def batches(self, take: Take) -> Batches:
-        """Yield the events of the stream in batches (see `Source.batches`)."""
+        """Yield the events of the stream in batches. `take` is used as in `Source.batches`."""
         self._take = take
         fault: GatewayError | None = None
         try:

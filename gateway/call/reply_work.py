@@ -50,9 +50,11 @@ class Reading(msgspec.Struct, frozen=True):
     is_stream: bool = False
     """Whether the body is the requested stream, although the reply has the content type of another format."""
     decoded: bytes = b""
-    """The decoded body: JSON in the dialect of the request to the provider. It is b"" if no body was decoded."""
+    """The decoded body: JSON in the provider's dialect (API format). It is b"" if no body was decoded."""
     fault: UpstreamFailed | None = None
-    """The error for a body that is not a reply of the provider's dialect. It is None if the body is such a reply."""
+    """The error for a body that is not a reply in the provider's dialect (API format). It is None if the body is such a
+    reply.
+    """
     delivered: int | None = None
     """The size of the body in bytes. It is None if the body is an error, is no reply, or is a requested stream.
 

@@ -160,7 +160,8 @@ def _guess(price: Priced, usage: Usage, tier: str) -> int:
 
 
 def _charged(call: Call, offer: Offer, quotas: Quotas) -> OfferBuckets:
-    """Return the buckets (of quotas and rate limits) to which a call is charged if `offer` serves it.
+    """Return the buckets (of quotas and rate limits) to which a call is charged if `offer` (a model of a provider)
+    serves it.
 
     Raises `Refused` if a grant names a quota that is not defined.
     """

@@ -37,19 +37,21 @@ from gateway.store.segments import SPOOL_PREFIX, Segments
 from gateway.telemetry.log import Logger
 
 POLL_SECONDS: Final = 0.05
-"""Seconds between two reads of a spool. The interval is short, so that the calls reach the store soon.
+"""Seconds between two reads of a spool (the journal of another process). The interval is short, so that the calls reach
+the store soon.
 
-If the writer is busy, `BUSY_POLL_SECONDS` are used instead."""
+If the writer is busy, `BUSY_POLL_SECONDS` are used instead.
+"""
 BUSY_POLL_SECONDS: Final = 0.25
-"""Seconds between two reads of the spool of a busy process. The interval is long, because reading many lines at once
-takes less work per line.
+"""Seconds between two reads of the spool (the journal) of a busy process. The interval is long, because reading many
+lines at once takes less work per line.
 """
 BUSY_LINES: Final = 20
 """Number of lines in one read at which the writer counts as busy."""
 WORKER_PREFIX: Final = f"{SPOOL_PREFIX}worker-"
-"""The beginning of the names of workers' spools."""
+"""The beginning of the names of workers' spools (journals)."""
 BATCH_BYTES: Final = 1024 * 1024
-"""Maximum number of bytes that are read at once from a spool."""
+"""Maximum number of bytes that are read at once from a spool (the journal of another process)."""
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -64,23 +66,26 @@ class Parts(msgspec.Struct, frozen=True):
 
 
 class SpoolReader(msgspec.Struct):
-    """Reads the spool of one other process, and remembers which calls are open in that process."""
+    """Reads the spool (journal) of one other process, and remembers which calls are open in that process."""
 
     folder: Path
     offset: JournalOffset = msgspec.field(default_factory=JournalOffset)
-    """The offset in the spool up to which entries have been applied."""
+    """The offset in the spool (the journal of another process) up to which entries have been applied."""
     held: dict[str, Mapping[Kind, Reservation]] = msgspec.field(default_factory=dict)
     """Maps the id of each open call of a replaced process to the call's reservations in this process."""
     ids: set[str] = msgspec.field(default_factory=set)
-    """Ids of the open calls: the writer of the spool has sent them to a provider, and they have not ended."""
+    """Ids of the open calls of the process that writes the spool: calls that were sent to a provider and have not
+    ended.
+    """
     recovered: bool = False
-    """Whether an earlier process may have read a part of the spool. If so, some calls of the spool may already be in
-    the store."""
+    """Whether an earlier process may have read a part of the spool (journal). If so, some calls of the spool may
+    already be in the store.
+    """
     _is_busy: bool = False
     """Whether the last call of `apply` read at least `BUSY_LINES` lines at once."""
     _cut: tuple[int, JournalOffset] = (0, JournalOffset())
-    """A pair: the number of a file of the spool, and an offset in the main journal. When the store has applied the main
-    journal up to this offset, the spool's files with lower numbers can be deleted.
+    """A pair: the number of a file of the spool (the journal of another process), and an offset in the main journal.
+    When the store has applied the main journal up to this offset, the spool's files with lower numbers can be deleted.
     """
 
     @property
@@ -92,8 +97,8 @@ class SpoolReader(msgspec.Struct):
         return self.folder.name
 
     async def follow(self, parts: Parts) -> None:
-        """Charge and record the calls in the spool's new entries, until the other process has ended. Then remove the
-        spool.
+        """Charge and record the calls in new entries of the spool (journal), until the process that writes it has
+        ended. Then remove the spool.
 
         After an error of the store, try again.
         """
@@ -104,10 +109,11 @@ class SpoolReader(msgspec.Struct):
             await asyncio.sleep(BUSY_POLL_SECONDS if self._is_busy else POLL_SECONDS)
 
     async def is_done(self, parts: Parts) -> bool:
-        """Charge and record the calls in the spool's new entries. Return whether the other process has ended.
+        """Charge and record the calls in new entries of the spool (journal). Return whether the process that writes it
+        has ended.
 
-        If the other process has ended, its open calls are recorded as lost. Raises `StoreFailed` if the spool or the
-        store cannot be read.
+        If that process has ended, its open calls are recorded as lost. Raises `StoreFailed` if the spool or the store
+        cannot be read.
         """
         # the lock is checked before the spool is read, because lines may be written until the lock is released
         alive = lock_holder(self.folder) != ""
@@ -139,8 +145,8 @@ class SpoolReader(msgspec.Struct):
             await asyncio.to_thread(Segments(self.folder, parts.log).delete_before, segment)
 
     async def apply(self, parts: Parts) -> None:
-        """Charge and record the calls in the spool's entries after `offset`. Raises `StoreFailed` if the spool cannot
-        be read.
+        """Charge and record the calls in the entries of the spool (journal) after `offset`. Raises `StoreFailed` if the
+        spool cannot be read.
         """
         spool = Segments(self.folder, parts.log)
         self._is_busy = False
@@ -303,12 +309,15 @@ class SpoolReaders:
         self._parts.log.info(event, spool=reader.name)
 
     async def applied(self) -> None:
-        """Wait until the writers of all spools have ended, and all their calls are charged and recorded."""
+        """Wait until the processes that write the spools (journals) have ended, and all their calls are charged and
+        recorded.
+        """
         while self._tasks:
             await asyncio.wait(self._tasks)
 
     async def stop(self) -> None:
-        """Stop following the spools. Another process may continue from the current offsets."""
+        """Stop reading the spools (journals of other processes). Another process may continue at the current offsets.
+        """
         self._is_started = False
         tasks = tuple(self._tasks)
         for task in tasks:

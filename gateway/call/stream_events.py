@@ -129,8 +129,8 @@ class StreamEvents(msgspec.Struct):
     def _end(self) -> tuple[bytes, Problem | None]:
         """Return the last bytes of a complete stream, and a problem or None.
 
-        - If the meter (usage reader) fails in a native stream, the problem states this. The client already has the
-          whole reply.
+        - In a native stream, the client already has the provider's own bytes. If the meter (usage reader) fails, the
+          problem states this.
         - If the meter fails in another stream, raises `GatewayError`, so that the client gets an error.
         """
         if not self.native:

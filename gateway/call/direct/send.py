@@ -131,7 +131,7 @@ class _Passed:
         self._redacted = ByteRedaction(self.attempt.redaction)
 
     async def batches(self, take: Take) -> Batches:
-        """Yield the bytes of the reply (see `Source.batches`)."""
+        """Yield the bytes of the reply. `take` is used as in `Source.batches`."""
         self._take = take
         try:
             while data := await self._next():

@@ -96,7 +96,7 @@ class Explanation:
     role_by: tuple[str, ...]
     """The positions of the capabilities that give the caller the role, in the configuration or the tailnet policy."""
     alias: Strategy | None
-    """The strategy that picks an offer for each call if `model` is an alias. It is None otherwise."""
+    """The strategy that picks a model of the alias for each call, if `model` is an alias. It is None otherwise."""
     offers: tuple[Offered, ...]
     near: tuple[str, ...] = ()
     """Names similar to `model`, if no model of this name was found."""

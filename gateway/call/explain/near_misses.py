@@ -21,7 +21,9 @@ from gateway.contract.globs import matches
 Kind = Literal["tags", "case", "spelling", "other", "segment", "provider"]
 
 MOST: Final = 8
-"""Maximum number of near misses in an explanation. Administrators can find further ones in the configuration."""
+"""Maximum number of near misses (grants that nearly give the caller access) in an explanation. Administrators can find
+further ones in the configuration.
+"""
 MOST_SOURCES: Final = 5
 """Maximum number of sources (entries in the `src` of a grant) that the description of a near miss lists."""
 
@@ -125,7 +127,9 @@ def _bare(source: str) -> str:
 
 
 def _others(helpful: Sequence[tuple[Grant, Capability]], identity: Identity) -> Iterator[NearMiss]:
-    """Yield a near miss for each capability in `helpful` whose grant is for other callers."""
+    """Yield a near miss (a grant that nearly gives the caller access) for each capability in `helpful` that is granted
+    to other callers.
+    """
     for grant, capability in helpful:
         others = [source for source in grant.src if _slip(source, identity) is None]
         if not others:

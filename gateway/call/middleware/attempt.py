@@ -252,9 +252,9 @@ class Attempts(msgspec.Struct, frozen=True):
             return attempt.metering.facts
 
     def _enter(self, candidate: Candidate, stack: CleanUp) -> None:
-        """Count the call as in flight at the candidate's provider.
+        """Count the call as in flight at the provider of `candidate`.
 
-        Raises `CandidateRefused` if the provider's limit is reached.
+        Raises `CandidateRefused` if the provider's limit of calls in flight is reached.
         """
         if candidate.way is not Way.ESTIMATE:
             provider = candidate.offer.provider

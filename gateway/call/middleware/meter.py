@@ -66,8 +66,8 @@ class StreamMeter(Stage):
         return read
 
     async def feed_slowly(self, batch: Batch) -> Batches:
-        """Give the events of a batch to the meter in a worker process, because reading them takes long. Then yield the
-        batch.
+        """Give the events of a batch to the meter (usage reader) in a worker process, because reading them takes long.
+        Then yield the batch.
 
         If an event cannot be read, the yielded batch ends before this event and has the error.
         """

@@ -32,7 +32,9 @@ from gateway.upstream.fetch.fetches import MAX_FILES, Fetches
 from gateway.upstream.process_pool import DropRelay, ProcessPool
 
 MAX_STEPS: Final = MAX_FILES + 12
-"""Maximum number of steps of one plugin in an attempt. A plugin that yields more steps probably never ends."""
+"""Maximum number of steps (requests, downloads and computations) of one plugin in an attempt. A plugin that yields more
+steps probably never ends.
+"""
 
 MAX_STEP_REPLY: Final = 256 * 1024
 """Maximum number of bytes of a reply to a step's request. Such a reply is a count of tokens or an error."""
@@ -86,7 +88,9 @@ class Steps(msgspec.Struct, frozen=True):
     async def _performed(
         self, call: Call, attempt: Attempt, flag: Plugin, steps: PluginSteps, drop: DropRelay, following: AttemptNext
     ) -> Response:
-        """Perform the steps of a plugin, and run the next step unless they end with a reply."""
+        """Perform the steps of a plugin (requests, downloads and computations), and run the next step of the attempt.
+        If the steps end with a reply, return this reply instead.
+        """
         try:
             result = await self._run(call, attempt, flag, steps, drop)
         except UpstreamFailed as error:
@@ -186,7 +190,7 @@ async def drive(
 
 
 def _not_a_stream(flag: Plugin) -> PluginFailed:
-    """Return the error for a plugin whose `steps` returned a single body although the client asked for a stream."""
+    """Return the error for a plugin whose hook `steps` returned a body, although the client asked for a stream."""
     hook = flag.hooks["steps"]
     return PluginFailed(
         flag.name, hook.name, "answered a request for a stream with a whole body", definition(hook.function)

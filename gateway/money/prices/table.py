@@ -234,8 +234,8 @@ def builtin() -> Rows:
 def inferred(price_lists: Sequence[str]) -> tuple[str, ...]:
     """Return the price lists that are used if the configuration names none.
 
-    `price_lists` has the price list of each compatibility flag of the provider. Bedrock's list depends on the region,
-    and no flag names the region. So a provider with a Bedrock flag gets no list.
+    `price_lists` has the price list of each API format that the provider has. Bedrock's list depends on the region,
+    which the API format does not tell. So a provider with a Bedrock format gets no list.
     """
     return () if BY_REGION in price_lists else tuple(price_lists)
 

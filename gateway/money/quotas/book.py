@@ -55,8 +55,9 @@ class CallReservation(msgspec.Struct, frozen=True):
     the call.
     """
     costs: Mapping[str, int] = msgspec.field(default_factory=dict)
-    """The maximum cost of the call in nanodollars, by the name of the offer. Offers without a known price are
-    left out."""
+    """The maximum cost of the call in nanodollars, by the name of the offer (model of a provider). Offers without a
+    known price are left out.
+    """
 
     @property
     def notice(self) -> str:
@@ -103,7 +104,9 @@ class Quotas:
     slices: Slices | None = None
     """The parts of balances that this process holds (slices). It is None if no other process uses the buckets."""
     sliced_kinds: tuple[Kind, ...] = ("money",)
-    """The kinds of buckets that this process shares with other processes. It has no effect if `slices` is None."""
+    """The kinds of buckets whose balances this process shares with other processes. It has no effect if `slices` is
+    None.
+    """
     keep: Callable[[Sequence[Charge]], None] = field(default=lambda _charges: None)
     """The function that stores new balances after an administrator's refill, and after a change of quotas.
 

@@ -169,8 +169,8 @@ class LiveBucket:
     """Amount that the workers of this process hold in slices (parts of the balance) and have not spent (`slices.py`).
     """
     elsewhere: int = 0
-    """Sum of the parts of the balance that other gateways hold, according to the bank's last answer (`leases.py`). It
-    is 0 if no other gateway shares the bucket.
+    """Sum of the parts of the balance that other gateways hold, according to the quota bank's last answer
+    (`leases.py`). It is 0 if no other gateway shares the bucket.
     """
     calls: int = 0
     """Number of calls in flight with a reservation in this bucket. A reservation of 0 units counts too."""
@@ -223,7 +223,7 @@ class LiveBucket:
         self.calls -= 1
 
     def lend(self, _name: str, leased: int) -> None:
-        """Set the amount that workers hold in slices and have not spent."""
+        """Set the amount that workers hold in slices (parts of the balance) and have not spent."""
         self.leased = leased
 
     def _next_border(self) -> int:

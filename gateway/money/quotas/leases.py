@@ -68,15 +68,15 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     spent: int
     """The sum of the gateway's charges to the bucket."""
     owed: int = 0
-    """The amount by which charges, reservations and workers' slices in the gateway exceed `known`. The bank always
-    grants it, even from an empty bucket.
+    """The amount by which the gateway's charges, its reservations and the parts of its workers exceed `known`. The bank
+    always grants this amount, even from an empty bucket.
     """
     needs: Sequence[Need] = ()
     """The amounts that waiting calls lack, in the order of the calls."""
     ahead: int = 0
     """An amount that the gateway wants for later calls. The bank grants as much of it as it can spare."""
     is_last: bool = False
-    """True if the gateway has no use for the bucket any more, so that the bank may forget the lease."""
+    """True if the gateway has no use for the bucket any more, so that the bank may forget what it has granted."""
 
     @property
     def key(self) -> Bucket:
@@ -119,7 +119,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     (`lending.py`).
     """
     is_closed: bool = False
-    """Whether the bank has forgotten the lease. `granted` and `spent` then count from 0 again."""
+    """Whether the bank has forgotten what it had granted to the gateway. `granted` and `spent` then count from 0 again.
+    """
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -153,10 +154,12 @@ class Bank(Protocol):
         """
 
     async def open(self, asks: Sequence[Ask]) -> Sequence[Answer]:
-        """Register the gateway, take back the slices of its earlier process, and answer its requests `asks`."""
+        """Register the gateway, take back the slices (parts of balances) of the gateway's earlier process, and answer
+        the requests `asks`.
+        """
 
     async def exchange(self, asks: Sequence[Ask]) -> Sequence[Answer]:
-        """Answer the requests `asks`, and renew all leases of the gateway.
+        """Answer the requests `asks`, and renew the leases of all amounts that were granted to the gateway.
 
         Raises `NotOpen` if the gateway must first call `open`.
         """
@@ -194,7 +197,8 @@ def answered(ask: Ask, bucket: LiveBucket, own: Lease, elsewhere: int, gateways:
 
 
 def answer_to(ask: Ask, bucket: LiveBucket, own: Lease, elsewhere: int, gateways: int) -> tuple[Lease | None, Answer]:
-    """Return the new lease of the gateway that sent `ask`, and the reply to it. A lease that ends is returned as None.
+    """Return the reply to `ask`, and the new lease of the gateway that sent it. If the lease ends, None is returned in
+    its place.
 
     The arguments are those of `answered`.
     """

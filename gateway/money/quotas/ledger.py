@@ -175,7 +175,7 @@ class Ledger:
         """Charge several amounts, each to some of the buckets or chains in a reservation, and release the reservation.
 
         If several amounts are charged to the same bucket, the bucket gets one charge with the sum. A second call for
-        the same reservation changes nothing, as with `charge`.
+        the same reservation changes nothing, and returns the charges of the first one.
         """
         if reservation.charges is None:
             _end(reservation)

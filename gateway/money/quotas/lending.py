@@ -47,12 +47,12 @@ class LeaseState(msgspec.Struct, frozen=True):
 
 
 class Loan(NamedTuple):
-    """The answers to a worker's requests for slices."""
+    """The answers to a worker's requests for slices (parts of balances)."""
 
     answers: Sequence[Answer]
     until: float | None = None
-    """The time, by the machine's monotonic clock in seconds, until which the worker may spend its slices of money. None
-    means that only the worker's own lease limits the time.
+    """The time, by the machine's monotonic clock in seconds, until which the worker may spend its slices (parts of
+    balances) of money. None means that only the worker's own lease limits the time.
     """
 
 
@@ -86,7 +86,9 @@ class Lender:
         self._recalls: dict[Bucket, _Recall] = {}
 
     def lends_to(self, worker: str) -> bool:
-        """Return whether a worker may have slices: `open` or `adopt` was called for it, and `end` was not."""
+        """Return whether a worker may have slices (parts of balances): `open` or `adopt` was called for it, and `end`
+        was not.
+        """
         return worker in self._leases
 
     def open(self, worker: str) -> None:
@@ -102,11 +104,11 @@ class Lender:
         return Loan([self._answer(worker, ask) for ask in asks], until)
 
     def lacking(self, worker: str, asks: Sequence[Ask]) -> Iterator[tuple[Bucket, Want]]:
-        """Yield the amounts that this gateway must request from the bank before it answers the requests `asks` of a
-        worker.
+        """Yield the amounts that this gateway must request from the quota bank before it answers the requests `asks` of
+        a worker.
 
-        The bank keeps the balances that several gateways share. If this gateway's slice of a bucket has expired, an
-        amount of 0 is yielded, because any request renews the slice.
+        If this gateway's slice of a bucket (its part of the balance) has expired, an amount of 0 is yielded, because
+        any request renews the slice.
         """
         for ask in asks:
             bucket = self._quotas.shared_bucket(ask.key, ask.rule)
@@ -120,7 +122,7 @@ class Lender:
                 yield ask.key, Want(0, 0, is_partial=False)
 
     def _others(self, bucket: LiveBucket, own: Lease) -> int:
-        """Return the sum of the slices of the workers, without the slice `own`."""
+        """Return the sum of the slices (parts of the bucket's balance) that workers hold, without the slice `own`."""
         return bucket.leased - own.held
 
     def spend(self, worker: str, bucket: Bucket, amount: int) -> None:
@@ -199,8 +201,8 @@ class Lender:
     def _refused(self, worker: str, key: Bucket, bucket: LiveBucket) -> None:
         """Ask the other workers to give back what they do not need of the bucket `key`.
 
-        `worker` needs it, because its own part of the balance is too small for a call. The bank of several gateways has
-        asked the other gateways already.
+        `worker` needs it, because its own part of the balance is too small for a call. If several gateways share the
+        bucket, the quota bank has already asked the other gateways.
         """
         holders = self._holders(key) - {worker}
         recall = self._recalls.setdefault(key, _Recall())

@@ -26,24 +26,30 @@ from gateway.money.quotas.buckets import SECOND, Bucket, Charge, Kind, LiveBucke
 from gateway.money.quotas.leases import Answer, Ask, Need, Standing
 
 DRY_SECONDS: Final = 2.0
-"""Maximum number of seconds for which a gateway does not ask for more of a bucket, after the bank has refused a call.
+"""Maximum number of seconds for which a gateway does not ask the quota bank for a bucket, after the bank has refused a
+call.
 
 The pause ends earlier if the bucket is refilled.
 """
 HELD_SECONDS: Final = 0.1
-"""Maximum number of seconds of the pause after a refusal (`DRY_SECONDS`), if other gateways hold slices of the bucket.
+"""Maximum number of seconds of the pause after a refusal by the quota bank (`DRY_SECONDS`), if other gateways hold
+slices (parts) of the bucket's balance.
 
 This pause is short, because the other gateways may give their slices back.
 """
 SCARCE_SECONDS: Final = 2.0
-"""Seconds for which a gateway asks for nothing in advance, after the bank has refused a call. It then asks only for
-what waiting calls need."""
+"""Seconds for which a gateway requests nothing for later calls, after the quota bank has refused a call. In this time,
+the gateway requests only the amounts that waiting calls need.
+"""
 QUICK_SECONDS: Final = 1.0
-"""Seconds after a grant of a slice. If the slice gets low within this time, the next slice is twice as large."""
+"""Seconds after the grant of a slice (a part of a shared balance). If calls use the slice up in this time, the next
+slice is twice as large.
+"""
 IDLE_SECONDS: Final = 10.0
-"""Seconds without a call after which a gateway gives its slice back."""
+"""Seconds without a call after which a gateway gives its slice (its part of a shared balance) back."""
 FIRST_CALLS: Final = 4
-"""Size of a gateway's first slice, in units of the first call's reservation."""
+"""Size of the first slice (part of a shared balance) that a gateway requests, in units of the first call's reservation.
+"""
 
 
 class Want(NamedTuple):
@@ -62,16 +68,18 @@ class Slices:
     clock: Callable[[], float] = monotonic
     """A clock in seconds that never goes back."""
     until: float = 0.0
-    """The time, by `clock`, until which calls may spend the slices. Each renewal by the bank sets a later time."""
+    """The time, by `clock`, until which calls may spend the slices (parts of shared balances) that the bank has
+    granted. Each renewal by the bank sets a later time.
+    """
     money_until: float = inf
-    """The time, by `clock`, until which the calls of a worker may spend slices of money. At this time, the leases of
-    the parent process (the keeper) end, which lends these slices. The value is infinite if the parent process has no
+    """The time, by `clock`, until which the calls of a worker may spend slices (parts of balances) of money. The parent
+    process lends these slices, and its own leases end at this time. The value is infinite if the parent process has no
     leases, or if calls may use the last known balances.
     """
     goes_on: bool = False
-    """True while the bank cannot be reached and calls may use the last known balances."""
+    """True while the quota bank cannot be reached and calls may use the last known balances."""
     limits_go_on: bool = False
-    """True while the bank cannot be reached and calls may use the last known balances of rate limits."""
+    """True while the quota bank cannot be reached and calls may use the last known balances of rate limits."""
     is_leaving: bool = False
     """True in a worker whose gateway has been replaced. The worker keeps nothing for later calls, because the new
     process cannot ask it to give amounts back.
@@ -87,10 +95,12 @@ class Slices:
     charged: Callable[[Bucket], None] = field(default=lambda _bucket: None)
     """A function that is called for each charge to a bucket."""
     active: dict[Bucket, SlicedBucket] = field(default_factory=dict)
-    """The buckets for which the bank may have a lease of this gateway."""
+    """The buckets of which the quota bank may have granted a part to this gateway."""
 
     def is_valid(self, kind: Kind) -> bool:
-        """Return whether calls may still use the slices of a kind of buckets."""
+        """Return whether the leases of the slices (the parts of balances) of this kind are valid, so that calls may
+        spend them.
+        """
         now = self.clock()
         return now < self.until and (kind != "money" or now < self.money_until)
 
@@ -192,24 +202,26 @@ class SlicedBucket(LiveBucket):
 
     slices: Slices = field(default_factory=Slices)
     granted: int = 0
-    """The sum of the bank's grants."""
+    """The sum of all amounts of this bucket that the quota bank has granted to this gateway."""
     spent: int = 0
-    """The sum of this gateway's charges."""
+    """The sum of this gateway's charges to the bucket."""
     size: int = 0
-    """The size of the slice that the gateway asks for. It is 0 before the first call."""
+    """The amount of the balance that the gateway requests as its slice. It is 0 before the first call."""
     granted_at: float = 0.0
     used_at: float = 0.0
     waiting: int = 0
-    """Number of calls that wait for an answer of the bank about this bucket."""
+    """Number of calls that wait for the quota bank's answer about this bucket."""
     dry_until: float = 0.0
-    """Time, by `Slices.clock`, until which the bank is not asked for more of the bucket, because it has refused a call.
+    """Time, by `Slices.clock`, until which the quota bank is not asked for this bucket, because it has refused a call.
     """
     scarce_until: float = 0.0
-    """Time until which nothing is requested from the bank for later calls, because the bank has refused a call."""
+    """Time, by `Slices.clock`, until which nothing is requested from the quota bank for later calls, because the bank
+    has refused a call.
+    """
 
     @property
     def goes_on(self) -> bool:
-        """Whether calls may use the last known balance, because the bank cannot be reached."""
+        """Whether calls may use the last known balance, because the quota bank cannot be reached."""
         return self.slices.goes_on or (self.slices.limits_go_on and self.rule.kind != "money")
 
     @property
@@ -235,7 +247,9 @@ class SlicedBucket(LiveBucket):
 
     @property
     def is_scarce(self) -> bool:
-        """Whether this gateway requests only what waiting calls need, and gives back all else."""
+        """Whether this gateway requests only the amounts that waiting calls need, and gives back everything that it has
+        not reserved.
+        """
         return self.slices.is_leaving or self.slices.clock() < self.scarce_until
 
     @property
@@ -274,7 +288,7 @@ class SlicedBucket(LiveBucket):
             self.slices.low(Bucket(self.rule.kind, name))
 
     def stop_waiting(self) -> None:
-        """Note that a call no longer waits for an answer of the bank."""
+        """Note that a call no longer waits for the quota bank's answer about this bucket."""
         self.waiting -= 1
 
     def is_full(self, now: int) -> bool:

@@ -173,7 +173,7 @@ class BankRounds:
     async def _round(self) -> None:
         """Send one request to the quota bank, for all buckets that need it.
 
-        Calls that wait get the answer or an error. After any error, the next round tries again.
+        Calls that wait get the answer or an error. After an error, the next request is sent `RETRY_SECONDS` later.
         """
         asked = self._questions.take()
         try:

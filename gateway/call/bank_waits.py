@@ -1,4 +1,5 @@
-"""The calls that wait for the bank of quota balances that several processes share (`leases.py`).
+"""The calls that wait for the quota bank, the service that keeps the balances that several processes share
+(`leases.py`).
 
 - `Questions` has the calls that wait for the bank's answer. One request to the bank answers all of them.
 - `Returns` has the calls that the bank has refused, and that wait until other processes give back parts of a balance.
@@ -29,7 +30,7 @@ Asked = Mapping[Bucket, Sequence[Question]]
 
 
 class Questions:
-    """The requests of calls that have not been sent to the quota bank yet."""
+    """Requests of calls that wait to be sent to the quota bank."""
 
     def __init__(self) -> None:
         self._asked: dict[Bucket, list[Question]] = {}

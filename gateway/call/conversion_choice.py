@@ -1,6 +1,7 @@
 """The choice of the conversion from the client's API format to the provider's, for an offer (model of a provider).
 
-A compatibility flag is the plugin of an API format. There are three kinds of conversions:
+A compatibility flag is the plugin of an API format. A dialect is the format of its bodies. There are three kinds of
+conversions:
 
 - Native: client and provider use the same flag, or the provider's flag accepts the client's requests.
 - Envelope: the two flags differ, but their bodies have the same dialect.

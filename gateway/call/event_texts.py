@@ -79,7 +79,7 @@ class EventTexts:
         return found
 
     def all(self, event: Event) -> Sequence[Item]:
-        """Return the items (texts with their places) of an event, even if the event only continues the current block.
+        """Return the items (texts with their places) of an event, also if `next` would return only its text.
 
         Raises `PluginFailed` if the function `places` of the plugin fails.
         """

@@ -30,7 +30,9 @@ class Exchange(msgspec.Struct):
     early: EarlyStream | None = None
     """Sends the response's head early if the provider's first event is late. None if the call is not streamed."""
     begun: bool = False
-    """Whether the server has begun to write the events of a stream. An early head does not count."""
+    """Whether the server has begun to write the events of a stream. Headers and pings that were sent early do not
+    count.
+    """
     finished: bool = False
     """Whether the record has been written."""
 

@@ -204,7 +204,7 @@ class FilteredStream(Stage):
         self._made = yield from self._ready(batch.events[:count], fault, costly=batch.costly)
 
     def _rest(self) -> Work[None]:
-        """End all open blocks, and put the events that are still held back into `_made`."""
+        """End all open blocks of text, and put the events that still wait into `_made`."""
         fault = yield from self._finish()
         self._made = yield from self._ready((), fault, costly=False)
 

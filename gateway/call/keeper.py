@@ -2,7 +2,7 @@
 reservations.
 
 - Usually this process keeps the balances. If a new process replaces this one, this process hands the balances over to
-  the new process. From then on, it makes reservations over a connection to the new process.
+  the new process. After the hand-over, this process asks the new process, over a connection, to make each reservation.
 - During the hand-over, new calls wait before they reserve anything.
 - If several gateways share the balances, each gateway may spend only a part (slice) of each balance. `leases.py`
   requests more when a slice is too small.

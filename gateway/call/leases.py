@@ -168,7 +168,7 @@ class Leases(BankRounds):
                 self.recall_workers(key)
 
     def give_back(self) -> None:
-        """Give back the unreserved parts of all slices, now and after each later call."""
+        """Give all granted amounts back that no call has reserved, now and after each later call."""
         self._slices.is_leaving = True
         self.recalled(None)
 
@@ -204,10 +204,12 @@ class Leases(BankRounds):
             raise _unknown(key, answer.away)
 
     def _ask(self, key: Bucket, want: Want) -> asyncio.Future[Answer | None]:
-        """Ask the quota bank. Return a future with its answer. Raises `Stopped` if `stop` has been called before.
+        """Ask the quota bank for the amount `want` of a bucket. Return a future with the bank's answer. Raises
+        `Stopped` if `stop` was called before.
 
-        The future's result is None if the bucket was forgotten meanwhile. The future has the exception `StoreFailed`
-        if the bank cannot be reached, and the exception `Stopped` if `stop` is called before the answer comes.
+        The future's result is None if the bucket was removed from memory meanwhile. The future has the exception
+        `StoreFailed` if the bank cannot be reached, and the exception `Stopped` if `stop` is called before the answer
+        comes.
         """
         if self.has_stopped:
             raise Stopped

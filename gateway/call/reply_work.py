@@ -48,7 +48,9 @@ class Reading(msgspec.Struct, frozen=True):
     problem: Problem | None = None
     """The error that the reply reports. It is None if it reports none."""
     is_stream: bool = False
-    """Whether the body is the requested stream, although the reply has the content type of another format."""
+    """True if the client asked for a stream and the body is one, although the reply's content type names another
+    format.
+    """
     decoded: bytes = b""
     """The decoded body: JSON in the provider's dialect (API format). It is b"" if no body was decoded."""
     fault: UpstreamFailed | None = None

@@ -22,7 +22,9 @@ class Runtime:
     catalog: Catalog
     prices: Prices
     plans: Plans
-    """A function that returns the plan of a call: decisions that hold for every call of a caller with a model name."""
+    """A function that returns the plan of a call: the decisions that hold for all calls of one caller for one model
+    name.
+    """
     filters: tuple[ActiveFilter, ...] = ()
     """The filters that the configuration has switched on, in the order of the configuration."""
     lists: EncodedLists = field(default_factory=EncodedLists, compare=False)

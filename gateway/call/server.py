@@ -316,7 +316,7 @@ class Server:
     def _stream_response(
         self, exchange: Exchange, call: Call, status: int, headers: Mapping[str, str]
     ) -> web.StreamResponse:
-        """Return the response for a stream. Its head is not sent yet."""
+        """Return the response for a stream. Its headers are not sent yet."""
         headers = response_headers(exchange.inbound, call, headers)
         exchange.captured(headers)
         response = web.StreamResponse(status=status, headers=headers)

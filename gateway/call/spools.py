@@ -175,9 +175,9 @@ class SpoolReader(msgspec.Struct):
         return frozenset([key for key in ended if await store.call(None, key) is not None])
 
     def _apply(self, entry: Entry, parts: Parts, known: frozenset[str], written: list[Entry]) -> None:
-        """Process one entry of the spool. If its call has ended, charge and record the call.
+        """Process one entry of the spool (journal). If its call has ended, charge and record the call.
 
-        Append the entry for the main journal to `written`, which is written later.
+        If the main journal needs an entry, append the entry to `written`. The caller writes it.
         """
         self.ids.update(entry.open)
         if entry.sent is not None:
@@ -316,8 +316,7 @@ class SpoolReaders:
             await asyncio.wait(self._tasks)
 
     async def stop(self) -> None:
-        """Stop reading the spools (journals of other processes). Another process may continue at the current offsets.
-        """
+        """Stop reading the spools (journals of other processes). Another process may continue at the current offset."""
         self._is_started = False
         tasks = tuple(self._tasks)
         for task in tasks:

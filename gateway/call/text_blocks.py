@@ -14,7 +14,7 @@ from gateway.contract.places import Copy, Kind
 
 
 class WaitingEvent:
-    """A waiting event of a stream, with the new texts that the event will get."""
+    """An event of a stream that waits because a filter holds text back, with the new texts that the event will get."""
 
     __slots__ = ("carries", "copies", "costly", "event", "items", "texts")
 

@@ -126,7 +126,10 @@ def own_direct_view(runtime: Runtime, identity: Identity, request: str) -> Direc
 
 
 def method_and_path(request: str) -> tuple[str, str]:
-    """Return the method and the path, without its query. Raises `NoSuchRequest` if the text has another form."""
+    """Return the method and the path that `request` names, without the query of the path.
+
+    Raises `NoSuchRequest` if `request` is not a method followed by a path.
+    """
     method, _, path = request.strip().partition(" ")
     method, path = method.upper(), path.strip().partition("?")[0]
     if method not in METHODS or not path.startswith(ROOT):

@@ -48,7 +48,8 @@ PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
         "audio_output": ("output", False),
     }
 )
-"""Kinds of tokens that another kind includes. For example, `image_input` is a part of `input`.
+"""Kinds of tokens that another kind includes. For example, `image_input` is a part of `input`. Each kind is mapped to
+two values.
 
 The first value is the including kind. The second value says what to do if a model has no separate price for the part.
 True means that the part has the price of the including kind. False means that the cost of a call with such tokens is

@@ -115,8 +115,8 @@ class Quotas:
     """A function that is called when calls have used `NOTICE_PERCENT` of a bucket's capacity. It is called again for
     the same bucket only after a refill."""
     reserved_by_workers: Mapping[str, int] = field(default_factory=dict, init=False)
-    """The amount that calls of workers have reserved in buckets of money, by bucket, at the workers' last
-    answers (`process/workers/states.py`). The results of `levels`, `level` and `used` include these amounts.
+    """The amount that calls of workers have reserved in each bucket of money, by the bucket's name, at the workers'
+    last answers (`process/workers/states.py`). The results of `levels`, `level` and `used` include these amounts.
     """
     rules: Mapping[str, Rule] = field(default_factory=dict, init=False)
     """Capacity and refill of the buckets of money, by the name of the quota's definition."""
@@ -343,8 +343,8 @@ class Quotas:
     def used(self) -> Mapping[str, float]:
         """Return the used fraction of each quota's emptiest bucket, for metrics.
 
-        Reserved amounts count as used, those of workers too. A quota of $0 counts as completely used. This may be
-        called from any thread.
+        Amounts that calls of this process or of its workers have reserved count as used. A quota of $0 counts as
+        completely used. This method may be called from any thread.
         """
         untouched = {name: 0.0 if rule.capacity else 1.0 for name, rule in self.rules.items()}
         return untouched | self._money.used(self.clock(), self.reserved_by_workers)
@@ -352,7 +352,7 @@ class Quotas:
     def levels(self) -> Sequence[Level]:
         """Return the state of each bucket of money, except idle buckets, which are full and have no reservation.
 
-        This may be called from any thread.
+        This method may be called from any thread.
         """
         return [self._with_workers(level) for level in self._money.levels(self.clock())]
 

@@ -314,7 +314,7 @@ class LiveBucket:
 
 
 def nanoseconds(seconds: float) -> int:
-    """Convert a Unix time in seconds, as a store has it, to nanoseconds. The result is exact to the microsecond."""
+    """Convert a stored Unix time from seconds to nanoseconds. The result is exact to the microsecond."""
     return round(seconds * 1_000_000) * 1_000
 
 

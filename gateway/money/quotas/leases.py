@@ -124,7 +124,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """The balance of a shared bucket, as reported by the bank (the service that keeps the balances), to be shown."""
+    """The balance of a shared bucket for display, as reported by the bank (the service that keeps the balances)."""
 
     bucket: str
     amount: int

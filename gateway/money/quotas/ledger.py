@@ -318,8 +318,8 @@ class Ledger:
     def used(self, now: int, by_workers: Mapping[str, int]) -> dict[str, float]:
         """Return the used fraction of each quota's emptiest bucket. The fraction of an overdrawn bucket is above 1.
 
-        Reserved amounts count as used, and so do `by_workers`, the amounts that calls of workers have reserved, by
-        bucket. A bucket with a capacity of 0 is used completely. No bucket is changed.
+        Reserved amounts count as used. `by_workers` has further reserved amounts, those of the workers' calls, by the
+        bucket's name. A bucket with a capacity of 0 is used completely. No bucket is changed.
         """
         percents: dict[str, int] = {}
         for name, bucket in list(self._live.items()):

@@ -235,8 +235,8 @@ class Lender:
             self._released(key)
 
     def _released(self, key: Bucket) -> None:
-        """Tell the workers that wait for the bucket to ask again. Do nothing if other workers or gateways must still
-        answer.
+        """Tell the workers that wait for the bucket to ask again. Do nothing while other workers or gateways have not
+        answered.
         """
         recall = self._recalls.get(key)
         if recall is not None and recall.is_answered:

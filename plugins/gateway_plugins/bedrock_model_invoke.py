@@ -313,8 +313,8 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
 def places(event: Event) -> Iterable[Place | End | Copy]:
     """Return where the texts are in a request, in a reply, or in an event of a stream.
 
-    Two forms of requests are known: that of Anthropic's API, and that of Converse, for Nova and for some requests of
-    CountTokens. In a request of any other form, every string counts as a text.
+    Two forms of requests are known: that of Anthropic's API, and that of Converse. Requests to Nova, and some requests
+    of CountTokens, have the form of Converse. In a request of any other form, every string counts as a text.
     """
     # a member that some model ignores must not hide the text of another member from filters
     if event.kind == REQUEST:

@@ -74,7 +74,7 @@ _SSE: Final = "sse"
 _FORMS: Final = ("", "json", _SSE)
 """Forms of a reply that a client may request. "" is the default form.
 
-Google also offers the form of protocol buffers. It is refused, because the gateway cannot read the token counts in it.
+A request for Google's third form, protocol buffers, is refused, because the gateway cannot read token counts in it.
 """
 _QUERY: Final = ("alt", "$alt")
 """Query parameters that name the form of the reply. Older SDKs send `$alt=json;enum-encoding=int`."""

@@ -78,7 +78,10 @@ class Guardrail:
         return text
 
     async def _apply(self, source: Literal["INPUT", "OUTPUT"], texts: Sequence[str]) -> Sequence[str]:
-        """Return the texts after masking by the guardrail. Raises `Refused` if the guardrail blocks a text."""
+        """Return the texts after masking by the guardrail. Raises `Refused` if the guardrail blocks a text.
+
+        `source` is INPUT for a prompt, and OUTPUT for a reply.
+        """
         reply = await self._http.send(
             "POST",
             self._url,

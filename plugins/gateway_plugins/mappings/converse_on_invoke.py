@@ -25,7 +25,7 @@ _INVOKE: Final = "bedrock_model_invoke"
 """Name of the compatibility flag for InvokeModel, the API that accepts the headers of this module."""
 _HEADER: Final = "x-amzn-bedrock-"
 _SUFFIX_BYTES: Final = 10
-"""Number of random bytes in a tag's suffix. They are written in hexadecimal: Bedrock allows up to 20 characters."""
+"""Number of random bytes in a tag's suffix, written in hexadecimal. Bedrock allows a suffix of up to 20 characters."""
 _USUAL: Final = {
     "/serviceTier": "default",
     "/performanceConfig": "standard",

@@ -44,6 +44,7 @@ def translate(
 ) -> Translation:
     """Return the translation of a Responses request to the dialect `upstream`.
 
+    `convert` maps the request to a body in this dialect. `read_reply` is the class that reads replies in this dialect.
     Raises `Refused` for a request that is malformed or that the model cannot serve.
     """
     recorder = _Recorder(drop)

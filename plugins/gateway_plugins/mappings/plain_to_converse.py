@@ -145,6 +145,8 @@ class _Conversion:
     def _tools(self, *, thinks: bool) -> tuple[Block, Block | None, Block]:
         """Return `outputConfig`, `toolConfig`, and fields for `additionalModelRequestFields` that set the tool
         choice.
+
+        `thinks` is true if the model thinks (`Plan.thinks`).
         """
         request, caps, drop = self._request, self._caps, self._drop
         specs = converse_tools.build_tools(request.tools.tools, self.names, self._breakpoints, caps, drop)

@@ -65,7 +65,10 @@ class Mapper(msgspec.Struct, frozen=True):
         return Turn("user", [result], message.at)
 
     def _blocks(self, message: Message, section: str) -> list[Block]:
-        """Return the blocks of a message in the client's order, which must not change (RooCode#11238)."""
+        """Return the blocks of a message in the client's order, which must not change (RooCode#11238).
+
+        `section` is `system` or `messages`, the part of the prompt to which the message belongs.
+        """
         blocks: list[Block] = []
         for part in message.content:
             if isinstance(part, Reasoning):

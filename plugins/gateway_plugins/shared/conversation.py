@@ -49,7 +49,7 @@ class Conversation(Protocol):
         """Add a turn of the assistant. `at` is the JSON pointer of the client's message."""
 
     def result(self, call_id: str, parts: Sequence[Block], at: str, *, is_error: bool = False) -> None:
-        """Add a tool result. Raises `Refused` if the last assistant turn has no call with this id.
+        """Add a tool result. Raises `Refused` if the last assistant turn has no call with the id `call_id`.
 
-        `at` is the JSON pointer of the client's field that names the call.
+        `at` is the JSON pointer of the client's field with this id. `is_error` is true if the call failed.
         """

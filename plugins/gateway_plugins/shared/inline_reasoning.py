@@ -222,13 +222,17 @@ def _overlap(text: str, tag: str) -> int:
 
 
 class Create(Protocol):
-    """The type of the constructors of reply readers (`dialects/<dialect>/walk.py`)."""
+    """The signature of a class that reads replies, such as `Reader` in `dialects/<dialect>/walk.py`."""
 
     def __call__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> Reader: ...
 
 
 def reply_reader(create: Create, names: Names, schema_tool: str, target: Target, drop: Drop) -> Reader:
-    """Return the reader of a reply. If the model writes thinking between tags, the reader separates it from text."""
+    """Return the reader of a reply. If the model writes thinking between tags, the reader separates it from text.
+
+    `create` is the class of the reader for the provider's dialect. `schema_tool` is the name of the tool whose input is
+    the answer, or "".
+    """
     maker, tags = Maker.of(target), target.caps.inline_reasoning
     reader = create(names, schema_tool, maker, drop)
     return _SeparatingReader(reader, tags, maker) if tags else reader

@@ -85,6 +85,8 @@ class Inliner:
 
         If the definition and `own` give a keyword different values, the definition becomes a part of `allOf`, so that
         both values apply. For a keyword in `_ABOUT`, the value in `own` is used.
+
+        `inside` has the references that led to this reference.
         """
         target = referred(reference, self.root)
         if target is None:

@@ -69,8 +69,8 @@ class Plan:
     """True if the model's thinking makes it refuse most sampling parameters. Some models then also refuse a forced tool
     choice.
 
-    The value is true in two cases. Either the model thinks in Anthropic's form, on request or by default. Or the model
-    always thinks, and `UpstreamRules.always_thinking_restricts` is true.
+    The value is true in two cases. Either the model thinks, on request or by default, and its thinking is set with
+    Anthropic's field `thinking`. Or the model always thinks, and `UpstreamRules.always_thinking_restricts` is true.
     """
     limit: int | None
     """Maximum number of output tokens to send. If it is None, no limit is sent."""

@@ -125,7 +125,7 @@ class ThinkingPlan:
 
     @property
     def is_anthropic(self) -> bool:
-        """True if thinking is requested in Anthropic's form.
+        """True if thinking is requested with Anthropic's field `thinking`.
 
         The model then refuses most sampling parameters, and some models also refuse a forced tool choice.
         """

@@ -72,7 +72,7 @@ def _anthropic(value: Any, at: str, drop: Drop) -> Iterator[_Wish]:
 def _of_bedrock(value: Any, at: str, drop: Drop) -> Iterator[_Wish]:
     """Yield the thinking that Bedrock's `reasoning_config` demands.
 
-    Its value is an effort for Qwen, and the object `thinking` for Claude 3.7.
+    The value of `reasoning_config` is an effort for Qwen, and the object `thinking` for Claude 3.7.
     """
     return (_anthropic if isinstance(value, dict) else _effort)(value, at, drop)
 

@@ -10,7 +10,7 @@ These dialects are Messages and Converse.
 - The prompt counts are input, cache reads and cache writes. If one of them is above 0 in a report, all prompt counts of
   the report replace the earlier ones. If all of them are 0, they replace nothing, because no prompt has 0 tokens. An
   output count of 0 replaces nothing either.
-- The counts are stored as reported. Only `usage` splits them into the kinds of tokens.
+- The counts are stored as reported. Only the method `usage` splits them into the kinds of tokens.
 """
 
 from __future__ import annotations

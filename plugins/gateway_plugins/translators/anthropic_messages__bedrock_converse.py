@@ -95,7 +95,8 @@ class _Conversion:
     def _tools(self, called: Sequence[str], *, thinks: bool) -> tuple[Block, Block | None, Block]:
         """Return `outputConfig`, `toolConfig`, and fields for `additionalModelRequestFields` that set the tool choice.
 
-        `called` has the names of the tools that were called earlier in the conversation.
+        `called` has the names of the tools that were called earlier in the conversation. `thinks` is true if the model
+        thinks (`Plan.thinks`).
         """
         caps, drop = self._caps, self._drop
         offered = messages_read_options.tools(self._top, drop)

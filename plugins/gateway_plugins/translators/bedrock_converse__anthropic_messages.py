@@ -135,7 +135,8 @@ class _Conversion:
         """Return the fields `tools`, `tool_choice` and `output_config`.
 
         If the client requests a format for the answer, the returned fields enforce it. If the model cannot enforce a
-        format, a hint about the format is appended to `system` instead.
+        format, a hint about the format is appended to `system` instead. `thinks` is true if the model thinks
+        (`Plan.thinks`).
         """
         caps, drop = self._target.caps, self._drop
         offered = converse_read_options.tools(self._request.top, drop)
@@ -162,10 +163,10 @@ def _anthropic_tools(extra: Mapping[str, Any]) -> list[Block]:
 
 
 def _split_effort(requested: Parameters, caps: Caps, drop: Drop) -> tuple[Parameters, Body]:
-    """Take Claude's effort for the whole answer out of the parameters. Return it as fields of a Messages body.
+    """Take Claude's effort for the whole answer out of the parameters, and convert it to fields of a Messages body.
 
-    The first result are the parameters without the effort, the second are the fields. The client's effort is for the
-    whole answer if it is in a field of `_ANSWER_EFFORT_AT`. In any other field, it is for thinking.
+    Return a pair: the parameters without the effort, and the fields. The client's effort is for the whole answer if it
+    is in a field of `_ANSWER_EFFORT_AT`. In any other field, it is for thinking.
 
     In three cases, the parameters are returned unchanged, without fields:
 

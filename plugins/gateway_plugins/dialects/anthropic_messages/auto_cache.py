@@ -40,7 +40,10 @@ _Change = Callable[[bytes], bytes | None]
 
 
 def mark_cache(request: ClientRequest, target: Target, lifetime: str) -> ClientRequest | None:
-    """Return the request with the gateway's breakpoints, or None if the gateway sets none."""
+    """Return the request with the gateway's cache breakpoints, or None if the gateway sets none.
+
+    `lifetime` is the lifetime of the cache entries, if the model supports it.
+    """
     if OPAQUE in (request.dialect, target.dialect) or not auto_cache.is_possible(request, target.caps):
         return None
     try:

@@ -40,13 +40,13 @@ class Feature(msgspec.Struct, frozen=True):
 
     beta: str
     also: tuple[str, ...] = ()
-    """Other betas that make the provider accept the same fields. One of them is enough."""
+    """Other betas that make the provider accept the same fields. One beta of `beta` and `also` is enough."""
     top: tuple[str, ...] = ()
     """Top-level fields of the request that need the beta."""
     thinking: tuple[str, ...] = ()
     """Fields of `thinking` that need the beta."""
     value: str = ""
-    """The fields in `Feature.thinking` need the beta only with this value. If it is "", every value needs the beta."""
+    """The value of a field in `Feature.thinking` that needs the beta. "" stands for every value."""
     tool: tuple[str, ...] = ()
     """Fields of a tool's definition that need the beta."""
     tool_types: tuple[str, ...] = ()

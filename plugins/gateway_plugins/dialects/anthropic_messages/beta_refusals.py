@@ -40,7 +40,7 @@ def is_refusal(problem: Problem) -> bool:
 def retry(request: ClientRequest, sent: Sequence[str], envelope: str, problem: Problem) -> ClientRequest | None:
     """Return the request without the betas that the provider refused, or None if nothing more can be left out.
 
-    `sent` are the betas of the refused request.
+    `sent` are the betas of the refused request. `envelope` names the provider's API (`betas.py`).
     """
     refused = [name for name in _refused(request, sent, envelope, problem) if name not in request.without]
     return replace(request, without=(*request.without, *refused)) if refused else None

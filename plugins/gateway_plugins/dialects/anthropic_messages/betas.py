@@ -6,7 +6,7 @@ A beta is a feature of Anthropic's API that must be requested by name.
   field `anthropic_beta` of the body. Claude Code names different betas in the header and in the body.
 - An envelope is the API that carries a Messages request to the model: Anthropic's API, InvokeModel, Converse, or
   Bedrock's Messages API ("mantle"). Each envelope accepts certain betas and answers 400 to others. The file
-  `betas.json` lists the accepted betas. A provider's options (`BetaOptions`) override it.
+  `betas.json` lists the accepted betas. A provider's options (`BetaOptions`) take precedence over this list.
 - `ClientRequest.without` has the betas that the provider has already refused for the model. These betas are left out.
 - The provider's plugin decides whether the betas are sent in the header or in the body. `beta_members.py` keeps each
   beta together with its fields. `beta_refusals.py` reads a provider's refusal.

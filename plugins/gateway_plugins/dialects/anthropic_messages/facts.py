@@ -32,7 +32,7 @@ _FREE_WITH: Final = ("web_search_2026", "web_fetch_2026")
 
 
 class Meter:
-    """Reads facts (usage, stop reason, ...) from the events of a reply.
+    """Reads usage, stop reason, models and called tools from a reply.
 
     `billed` has the token counts in the reply's headers. `tier` is the service tier in these headers.
     """
@@ -73,7 +73,7 @@ class Meter:
             self._block(block)
 
     def facts(self) -> Facts:
-        """Return the facts so far."""
+        """Return what has been read from the reply so far."""
         parts, exact = self._reports.parts(self._marks, self._model)
         if self._code_runs:
             parts[0] = msgspec.structs.replace(parts[0], extra={**parts[0].extra, CODE_EXECUTION: self._code_runs})

@@ -67,7 +67,9 @@ def apply(edited: EditedMembers, target: Target, given: Collection[str], drop: D
 def _thinking(edited: EditedMembers, caps: Caps, betas: list[str], drop: Drop, *, interleaves: bool) -> bool:
     """Change `thinking` and `output_config.effort` so that the model accepts them. Return whether the model may think.
 
-    An unknown type of `thinking` counts as thinking.
+    If the new fields need a beta, it is added to `betas`. `interleaves` is true if the model may think between tool
+    calls, because the thinking budget may then exceed the output limit. An unknown type of `thinking` counts as
+    thinking.
     """
     raw, config = edited["thinking"], mapping(edited["output_config"])
     effort = str(config["effort"]) if config.get("effort") in EFFORTS else ""
@@ -188,7 +190,7 @@ def _end(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) -> None
 
     The assistant message is reported with `drop`, because the model will not continue it. If the assistant message is
     empty, it is removed, and nothing is added or reported. After an assistant message with tool calls, nothing is
-    added.
+    added. `thinks` is true if the model thinks, because it then continues no message.
     """
     enforced = mapping(edited["output_config"]).get("format") is not None
     if (caps.prefill and not thinks and not enforced) or not _may_end_with_assistant(edited.raw("messages")):

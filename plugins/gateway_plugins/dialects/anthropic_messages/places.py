@@ -74,7 +74,7 @@ def _request(data: dict[str, Any]) -> Iterator[Place]:
 
 
 def _blocks(content: Any, path: Path, role: str, within: Path = ()) -> Iterator[Place]:
-    """Yield the places of the texts in `content`, which is a string or a list of blocks.
+    """Yield a `Place` for each text in `content`, which is a string or a list of blocks.
 
     If the content is in the result of a tool that the provider ran, `within` is the path that identifies this result.
     Otherwise `within` is ().
@@ -114,7 +114,7 @@ def _text(block: dict[str, Any], path: Path, name: Any, role: str) -> Iterator[P
 
 
 def _cited(citation: dict[str, Any], path: Path, role: str) -> Iterator[Place]:
-    """Yield the place of the text that a citation quotes. A stream sends this text in one piece."""
+    """Yield a `Place` for the text that a citation quotes. A stream sends this text in one piece."""
     if isinstance(citation.get("cited_text"), str):
         yield Place((*path, "cited_text"), "text", ("cited", citation["cited_text"]), repeats=True, role=role)
 
@@ -130,7 +130,7 @@ def _document(block: dict[str, Any], path: Path, name: Any, role: str) -> Iterat
 
 
 def _server_result(content: Any, path: Path, name: Path) -> Iterator[Place]:
-    """Yield the places of texts in the result of a tool that the provider ran, such as a fetched document."""
+    """Yield a `Place` for each text in the result of a tool that the provider ran, such as a fetched document."""
     yield from _blocks(content, path, "tool", name)
     result = mapping(content)
     for member in ("stdout", "stderr", "content", "text"):

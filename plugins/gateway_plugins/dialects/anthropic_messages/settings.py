@@ -17,7 +17,7 @@ RULES: Final = UpstreamRules(needs_limit=True, always_thinking_restricts=True)
 
 
 def thinking(plan: ThinkingPlan) -> Body:
-    """Return the fields `thinking` and `output_config`, or {} if the model does not think in Anthropic's form."""
+    """Return the fields `thinking` and `output_config`, or {} if the plan does not use Anthropic's field `thinking`."""
     if plan.off:
         return {"thinking": {"type": plan.off}}
     if not plan.is_anthropic:

@@ -65,7 +65,7 @@ def choose(
 ) -> Body:
     """Return the fields `tools` and `tool_choice`.
 
-    `thinks` is true if the model thinks in Anthropic's form. Some models then refuse a forced tool choice.
+    `thinks` is true if the model thinks (`Plan.thinks`). Some models then refuse a forced tool choice.
     """
     if not tools:
         return _unoffered(messages)
@@ -101,7 +101,7 @@ def build_output(wanted: JsonFormat | None, chosen: Body, caps: Caps, drop: Drop
     """Return the fields for the tools, the tool choice and the answer's format.
 
     `chosen` are the fields for the tools and the tool choice, as `choose` returns them. `thinks` is true if the model
-    thinks in Anthropic's form. Some models then refuse a forced tool choice.
+    thinks (`Plan.thinks`). Some models then refuse a forced tool choice.
     """
     if wanted is None:
         return FormattedOutput(chosen)

@@ -100,7 +100,7 @@ def _blocks(value: Any, at: str) -> Iterator[tuple[str, Block]]:
 class PlacedMessages:
     """A conversation whose system messages are where the model accepts them.
 
-    `leading` has the blocks of system messages before the first turn. They belong to the field `system`.
+    `leading` has the blocks of system messages before the first turn. These blocks belong to the field `system`.
     """
 
     def __init__(self, messages: list[Any], caps: Caps, drop: Drop) -> None:
@@ -144,7 +144,10 @@ class PlacedMessages:
             self.messages.append({"role": "user", "content": reminders})
 
     def _blocks(self, number: int, message: Block) -> list[Block]:
-        """Return the non-blank text blocks of a system message. Report its other blocks and fields as dropped."""
+        """Return the non-blank text blocks of a system message. Report its other blocks and fields as dropped.
+
+        `number` is the index of the message.
+        """
         for name in message.keys() - _OWN_MEMBERS:
             self._drop(f"/messages/{number}/{escape_step(name)}")
         blocks = []

@@ -224,9 +224,9 @@ def _clean_inside(value: Any, path: str, caps: Caps, drop: Drop) -> bool:
 
 
 def _clean(control: dict[str, Any], path: str, caps: Caps, drop: Drop) -> bool:
-    """Remove the fields of a cache breakpoint that Bedrock refuses. Return whether any was removed.
+    """Remove the fields of a cache breakpoint that Bedrock refuses. Return whether any field was removed.
 
-    Bedrock always refuses `scope`. It refuses `ttl` for models that support only the default lifetime.
+    Bedrock always refuses `scope`. Bedrock refuses `ttl` for models that support only the default lifetime.
     """
     refused = [name for name in ("scope", "ttl") if name in control and not (name == "ttl" and caps.cache_ttl)]
     for name in refused:

@@ -1,7 +1,7 @@
 """Counts tokens with Bedrock's CountTokens, or in another way if CountTokens does not support the model.
 
 - A CountTokens body contains a whole InvokeModel or Converse request. The gateway unpacks this request, so that any
-  provider can count it and filters can read it. For Bedrock, the gateway packs it again.
+  provider can count its tokens and filters can read it. For Bedrock, the gateway packs the request again.
 - An InvokeModel body of an unknown dialect is not unpacked. Only its base64 is replaced by the decoded JSON, so that
   filters can read it.
 - CountTokens accepts only base model ids, and does not support every model. So the gateway tries up to three ways:

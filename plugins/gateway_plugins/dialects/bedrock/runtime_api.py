@@ -185,7 +185,7 @@ _TRACES: Final = {"ENABLED": "enabled", "ENABLED_FULL": "enabled_full", "DISABLE
 
 
 def drop_headers(client: Headers, upstream: str, drop: Drop) -> None:
-    """Report the options in InvokeModel's headers as dropped, unless the request goes to Converse.
+    """Report the options of InvokeModel in the headers `client` as dropped, unless the request goes to Converse.
 
     Converse has a field for each of these options (`as_members`). `upstream` names the API format of the provider.
     Raises `Refused` for a guardrail, because it must not be dropped.
@@ -382,7 +382,7 @@ def message(kind: str, payload: bytes) -> bytes:
 
 
 def limit(request: ClientRequest, *path: str) -> int | None:
-    """Return the integer in the body at a path of field names, or None if there is no integer."""
+    """Return the output limit: the integer in the body at a path of field names. Return None if there is no integer."""
     top = request.top
     try:
         for name in path[:-1]:

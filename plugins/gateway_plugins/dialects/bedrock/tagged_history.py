@@ -88,6 +88,8 @@ def _changes(top: Members, target: Target, drop: Drop, untag: _Untag, inside: st
 def _untag(messages: Any, maker: Maker, drop: Drop, untag: _Untag, inside: str = _CONTENT) -> bool:
     """Remove the tags in `messages`, and the blocks that the target cannot use. Return whether anything changed.
 
+    `untag` removes the tag from one block, or tells that the target cannot use the block.
+
     The thinking blocks are in the field `inside` of each message: `content` or `thinking_blocks`. If `content` becomes
     empty, the message is removed. If `thinking_blocks` becomes empty, the field is removed, because servers refuse
     unknown fields.
@@ -144,7 +146,7 @@ def _member(holder: _Block, name: str, maker: Maker) -> bool | None:
 
 
 def _redacted(holder: _Block, redacted: str, maker: Maker) -> bool | None:
-    """Remove the tag from redacted thinking of Converse.
+    """Remove the tag from `redacted`, the value of Converse's field `redactedContent` in the object `holder`.
 
     Return True if a tag was removed, False if there is none, and None if the thinking must be dropped, because another
     model family made it. In Converse, the tag and the data are encoded together in base64.

@@ -36,7 +36,10 @@ _Change = Callable[[bytes], bytes | None]
 
 
 def mark_cache(request: ClientRequest, target: Target, lifetime: str) -> ClientRequest | None:
-    """Return the request with the gateway's cache points, or None if the gateway sets none."""
+    """Return the request with the gateway's cache points, or None if the gateway sets none.
+
+    `lifetime` is the lifetime of the cache entries, if the model supports it.
+    """
     if not auto_cache.is_possible(request, target.caps):
         return None
     try:
@@ -60,7 +63,10 @@ def _marked(request: ClientRequest, caps: Caps, lifetime: str) -> ClientRequest 
 
 
 def _with_points(name: str, raw: bytes, point: bytes, caps: Caps) -> bytes | None:
-    """Return the field `name` with cache points, or None if none can be set. `raw` is the field's JSON text."""
+    """Return the field `name` with cache points, or None if none can be set.
+
+    `raw` is the JSON text of the field, and `point` is the JSON text of a cache point.
+    """
     if name == "messages":
         return marked_turns(raw, lambda content: _in_content(content, point))
     if name == "system":

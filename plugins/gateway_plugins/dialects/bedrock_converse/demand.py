@@ -117,7 +117,7 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 
 
 def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
-    """Group consecutive turns of the same side. One side is the assistant, the other is the user and the system.
+    """Group consecutive turns of the same side. There are two sides: the assistant, and the user with the system.
 
     Blank blocks are removed. A turn without blocks, or with nothing but cache points, is removed too.
     """
@@ -292,7 +292,10 @@ class CacheBreakpoints:
         blocks.append(CachePoint(ttl if self._caps.cache_ttl else "", path))
 
     def mark_last(self, turns: Sequence[Turn], ttl: str | None) -> None:
-        """Append a cache point to the last turn with blocks, unless this turn already ends with a cache point."""
+        """Append a cache point to the last turn with blocks, unless this turn already ends with a cache point.
+
+        `ttl` is the lifetime of the cache entry. If it is None, nothing happens.
+        """
         blocks = next((turn.blocks for turn in reversed(turns) if turn.blocks), [])
         if not (blocks and isinstance(blocks[-1], CachePoint)):
             self.mark(blocks, ttl, "")
@@ -348,7 +351,7 @@ def is_unsigned_loop(turns: Sequence[Turn]) -> bool:
     """Return whether the last assistant turn calls tools and begins without thinking.
 
     Such turns come from clients that do not send thinking back. A model with a thinking budget refuses to think after
-    them (RooCode#11238).
+    such a turn (RooCode#11238).
     """
     first: list[Block] = []
     calls = False

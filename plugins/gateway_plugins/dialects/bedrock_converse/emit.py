@@ -26,7 +26,7 @@ from gateway_plugins.shared.reply_events import Citation, Stop
 Block = dict[str, Any]
 
 FIELD_PATHS: Final = ("/stop_sequence", "/delta/stop_sequence", "/usage/output_tokens_details")
-"""Paths in `additionalModelResponseFieldPaths` that the gateway supports. It reports all others as dropped.
+"""Paths in `additionalModelResponseFieldPaths` that the gateway supports. All other paths are reported as dropped.
 
 Vercel's AI SDK sends the second path for streams."""
 
@@ -78,7 +78,10 @@ class ReplyOptions(msgspec.Struct, frozen=True):
         return {"latencyMs": round((monotonic() - self.started) * 1000)}
 
     def fields(self, stop: Stop, usage: Usage | None) -> Block:
-        """Return `additionalModelResponseFields` with each requested value that is known, or {} if none is known."""
+        """Return `additionalModelResponseFields` with the requested values, or {} if none of them is known.
+
+        The values are the stop sequence (from `stop`) and the number of thinking tokens (from `usage`).
+        """
         known: dict[str, Any] = {}
         if stop.sequence:
             known |= {"/stop_sequence": stop.sequence, "/delta/stop_sequence": stop.sequence}

@@ -51,7 +51,10 @@ class Reports:
         return self._tier
 
     def part(self, marks: Marks) -> Part:
-        """Return the single billed part of the reply. The part names a model if a prompt router reported one."""
+        """Return the usage of the reply. If a prompt router chose the model, the result also names this model.
+
+        `marks` are the cache points of the request. They tell the lifetime of cache entries if the reply does not.
+        """
         return Part(usage=self._counts.usage(marks), model=self._model, tier=self._tier)
 
     def is_exact(self, marks: Marks) -> bool:

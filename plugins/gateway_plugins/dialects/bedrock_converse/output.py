@@ -45,7 +45,7 @@ def build_output(
 ) -> Output:
     """Return the client's tools, and the parts of a request that enforce the format `wanted`.
 
-    `thinks` is true if the model thinks in Anthropic's form. Some models then refuse a forced tool choice.
+    `thinks` is true if the model thinks (`Plan.thinks`). Some models then refuse a forced tool choice.
     """
     if wanted is None:
         return Output(choice, specs)

@@ -97,7 +97,7 @@ def _trace(data: dict[str, Any]) -> Iterator[Copy]:
 
 
 def _citation(citation: dict[str, Any], path: Path) -> Iterator[Place]:
-    """Yield the places of the texts that a citation quotes. A stream sends each text in one piece."""
+    """Yield a `Place` for each text that a citation quotes. A stream sends each text in one piece."""
     for number, source in enumerate(map(mapping, sequence(citation.get("sourceContent")))):
         cited = source.get("text")
         if isinstance(cited, str):
@@ -121,7 +121,7 @@ def _blocks(blocks: Any, path: Path, role: str) -> Iterator[Place]:
 
 
 def _sources(block: dict[str, Any], path: Path, name: Any, role: str) -> Iterator[Place]:
-    """Yield the places of the texts in a document and in a search result."""
+    """Yield a `Place` for each text in a block's document or search result. `name` names the block."""
     document = mapping(block.get("document"))
     source = mapping(document.get("source"))
     if isinstance(source.get("text"), str):

@@ -113,7 +113,7 @@ def tool_config(
     - Converse has no tool choice "none". The choice is sent in Claude's own field `tool_choice`, if the model accepts
       this field.
 
-    `thinks` is true if the model thinks in Anthropic's form. Some models then refuse a forced tool choice.
+    `thinks` is true if the model thinks (`Plan.thinks`). Some models then refuse a forced tool choice.
     """
     mode = choice.mode
     if not specs:

@@ -62,7 +62,7 @@ class AnswerText:
         """True if an object surrounds the answer, and False if not. It is None while this is not known."""
 
     def feed(self, piece: str) -> str:
-        """Add a piece of text. Return the part of the answer that is known by now."""
+        """Add a piece of text. Return the piece of the answer that can be passed on now."""
         if self._is_inside is False:
             return piece
         self._held += piece

@@ -24,7 +24,7 @@ from gateway_plugins.shared.tools import ToolIds
 from gateway_plugins.shared.turns import CONTINUE, NO_OUTPUT, NO_RESULT, Block, frame_document, reminder
 
 FILLER: Final = "."
-"""Text of the user. It is put before a conversation that begins with the assistant.
+"""Text of a user turn that is put before a conversation that begins with the assistant.
 
 Gemini refuses a function call that does not follow a content of the user."""
 ATTACHED: Final = "(the files of this result follow in the next message)"
@@ -156,9 +156,9 @@ class Conversation:
         return self._contents[-1]
 
     def result(self, call_id: str, parts: Sequence[Block], at: str, *, is_error: bool = False) -> None:
-        """Add the result of a function call. Raises `Refused` if the last assistant turn has no call with this id.
+        """Add the result of a function call. Raises `Refused` if the last assistant turn has no call `call_id`.
 
-        `at` is the JSON pointer of the client's field that names the call.
+        `at` is the JSON pointer of the client's field with this id. `is_error` is true if the call failed.
         """
         content = [part for part in parts if not is_blank(part)]
         made: Block = {"id": call_id, "content": content, "is_error": is_error}
@@ -170,8 +170,8 @@ class Conversation:
 
         - A function call without a result gets an error as its result.
         - If there are no contents, a user's content is added.
-        - A user's content is also added if the last turn is the assistant's and the model cannot continue it. This turn
-          is sent, but reported as dropped, because the model does not continue it.
+        - A user's content is also added if the last turn is the assistant's and the model cannot continue it. The
+          assistant's turn is sent, but reported as dropped, because the model does not continue it.
         """
         self._flush()
         trailing = self._contents and self._contents[-1]["role"] == "model" and not self._caps.prefill

@@ -104,7 +104,7 @@ class Meter:
         self._read(json_api.json_object(body))
 
     def facts(self) -> Facts:
-        """Return the facts so far."""
+        """Return what has been read from the reply so far."""
         facts, reports = self._facts, self._reports
         facts.parts = (reports.part(self._model),)
         facts.reported = reports.reported

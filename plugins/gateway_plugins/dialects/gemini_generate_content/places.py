@@ -28,8 +28,9 @@ text."""
 
 
 def places(event: Event) -> Iterable[Place | End | Copy]:
-    """Return the places of an event's texts. A chunk of a stream has the form of a reply, and continues earlier
-    texts.
+    """Return where the texts are in a request, in a reply, or in a chunk of a stream.
+
+    A chunk has the form of a reply, and continues the texts of earlier chunks.
     """
     data = mapping(event.data)
     if event.kind == REQUEST:
@@ -91,7 +92,7 @@ def _request(data: dict[str, Any], path: Path) -> Iterator[Place | End]:
 
 
 def _grounding(candidate: dict[str, Any], path: Path) -> Iterator[Place | Copy]:
-    """Yield the places of the texts in a candidate's grounding, and the fields that repeat the candidate's text."""
+    """Yield a `Place` for each text in a candidate's grounding, and a `Copy` for each field that repeats texts."""
     grounding = mapping(candidate.get("groundingMetadata"))
     where = (*path, "groundingMetadata")
     for number, query in enumerate(sequence(grounding.get("webSearchQueries"))):
@@ -135,7 +136,7 @@ _PARTS: Final = frozenset({
 
 
 def _code(part: dict[str, Any], where: Path, role: str) -> Iterator[Place]:
-    """Yield the places of code that the provider ran, and of the code's output. A stream sends each in one piece."""
+    """Yield a `Place` for code that the provider ran, and for the code's output. A stream sends each in one piece."""
     for names, kind in _CODE.items():
         for name in names[:2]:
             found = mapping(part.get(name)).get(names[2])

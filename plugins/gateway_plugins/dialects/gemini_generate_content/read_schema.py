@@ -92,7 +92,10 @@ def _type(value: Any) -> Schema:
 
 
 def _ordered(properties: Schema, given: Schema) -> Schema:
-    """Return the properties in the order of `propertyOrdering`. Models write properties in the order of the schema."""
+    """Return the properties in the order of the keyword `propertyOrdering` of the schema `given`.
+
+    Models write properties in the order of the schema.
+    """
     order = given.get("propertyOrdering")
     first = [name for name in order if isinstance(name, str) and name in properties] if isinstance(order, list) else []
     return {name: properties[name] for name in dict.fromkeys([*first, *properties])}

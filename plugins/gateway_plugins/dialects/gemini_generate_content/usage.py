@@ -4,8 +4,8 @@
   or 0 replaces nothing, because ProtoJSON leaves zeros out.
 - `promptTokenCount` includes `cachedContentTokenCount`. Results of the provider's own tools are counted separately in
   `toolUsePromptTokenCount`, and are billed as input.
-- `candidatesTokenCount` excludes `thoughtsTokenCount` in Google's own replies. Some servers include it. The total shows
-  whether they do (BerriAI/litellm: `is_candidate_token_count_inclusive`).
+- `candidatesTokenCount` excludes `thoughtsTokenCount` in Google's own replies, and includes it in replies of some other
+  servers. The total shows which is true (BerriAI/litellm: `is_candidate_token_count_inclusive`).
 - The counts of image and audio tokens (such as `image_input`) are parts of the counts of input and output tokens.
 
 Sources: the Gemini API's reference (UsageMetadata), and the google-genai SDK's types.
@@ -58,7 +58,7 @@ class Reports:
         self._tier = tier or self._tier
 
     def add_grounding(self, candidate: Mapping[str, Any]) -> None:
-        """Add the searches that a candidate reports. They are billed in addition to the tokens."""
+        """Add the searches that a candidate reports. Searches are billed in addition to the tokens."""
         if "groundingMetadata" not in candidate:
             return
         metadata = mapping(candidate["groundingMetadata"])
@@ -79,7 +79,7 @@ class Reports:
         )
 
     def part(self, model: str) -> Part:
-        """Return the only billed part of the reply. `model` is the model that the reply names."""
+        """Return the usage of the reply. `model` is the model that the reply names."""
         return Part(usage=self.usage, model=model, tier=self._tier, extra=self._extra())
 
     @property

@@ -61,7 +61,7 @@ class AssistantMessage(msgspec.Struct):
     def write(self, message: Block, call_id: Callable[[Call], str], refusal: str = "") -> None:
         """Write all added pieces into `message`. If `message` has pieces of an earlier turn, append to them.
 
-        `call_id` returns the provider's id of a tool call.
+        `call_id` returns the provider's id of a tool call. `refusal` is the text of a refusal by the model, or "".
         """
         content = self._content()
         if message.get("content") and content:

@@ -65,7 +65,7 @@ class _Piece(msgspec.Struct, frozen=True):
 
 
 class CallNumbers:
-    """Gives a number to each tool call of one reply, in the order in which the calls begin."""
+    """Finds the tool call to which each piece belongs. Calls are numbered in the order in which they begin."""
 
     def __init__(self) -> None:
         self._calls: list[_Known] = []
@@ -107,7 +107,10 @@ class CallNumbers:
         return call
 
     def _call_of(self, piece: _Piece, seen: set[int]) -> _Known | None:
-        """Return the known tool call that a piece continues, or None if the piece begins a call."""
+        """Return the known tool call that a piece continues, or None if the piece begins a call.
+
+        `seen` has the numbers of the calls with an earlier piece in the same delta.
+        """
         if piece.id in self._by_id:
             known = self._by_id[piece.id]
             # a piece with a name and another index begins another call, which has the same id

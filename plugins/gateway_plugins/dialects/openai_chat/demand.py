@@ -129,7 +129,7 @@ class Conversation:
             self._others.append({"role": "user", "content": _content(visible)})
 
     def assistant(self, pieces: Sequence[Piece], at: str, refusal: str = "") -> None:
-        """Add an assistant turn.
+        """Add an assistant turn. `refusal` is the text of a refusal by the model, or "".
 
         Consecutive turns become one message, so that all tool calls come before all results.
         """
@@ -150,10 +150,10 @@ class Conversation:
         return self._messages[-1]
 
     def result(self, call_id: str, parts: Sequence[Block], at: str, *, is_error: bool = False) -> None:
-        """Add a tool result. `parts` have Chat's form.
+        """Add a tool result. Raises `Refused` if the last assistant turn has no tool call with the id `call_id`.
 
-        `at` is the JSON pointer of the client's field that names the call. Raises `Refused` if the last assistant turn
-        has no tool call with this id.
+        `parts` have Chat's form. `at` is the JSON pointer of the client's field with the id. `is_error` is true if the
+        call failed.
         """
         content = [part for part in parts if not is_blank(part)]
         if is_error and not _names_error(content):

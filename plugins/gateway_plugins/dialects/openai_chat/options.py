@@ -124,9 +124,10 @@ def parameters(settings: Settings, caps: Caps, drop: Drop, *, stops_at: str) -> 
 
 
 def penalties(given: Mapping[str, Any], pointer: Callable[[str], str], caps: Caps, drop: Drop) -> Block:
-    """Return the seed and the penalties. Penalties are dropped for a model without sampling parameters.
+    """Return the seed and the penalties in `given`. Penalties are dropped for a model without sampling parameters.
 
-    `pointer` returns, for the name of a field in Chat, the JSON pointer of the client's field for the same parameter.
+    `given` has the values by the names of the fields in Chat. `pointer` returns the JSON pointer of the client's field
+    for such a name.
     """
     refused = [name for name in _PENALTIES if name in given and caps.sampling == "none"]
     for name in refused:

@@ -102,7 +102,7 @@ def _ended_by_calls(delta: dict[str, Any], answer: Any) -> Iterator[End]:
     """Yield an `End` for each block that ends because `delta` has pieces of tool calls.
 
     A piece of tool call number n ends tool call number n - 1. The text ends too, unless this delta has text: some
-    servers send text and the first piece of a call in the same delta.
+    servers send text and the first piece of a call in the same delta. `answer` is the index of the choice.
     """
     if not delta.get("content"):
         yield End((answer, "content"))
@@ -131,9 +131,10 @@ def _message(message: dict[str, Any], path: Path, role: str, answer: Any = "") -
 
 
 def _more_texts(message: dict[str, Any], path: Path, role: str, answer: Any) -> Iterator[Place]:
-    """Yield the places of the thinking in blocks, and of an audio reply's transcript.
+    """Yield a `Place` for each thinking block, and for the transcript of an audio reply.
 
-    The blocks are LiteLLM's `thinking_blocks` and OpenRouter's `reasoning_details`.
+    The blocks are in LiteLLM's `thinking_blocks` and in OpenRouter's `reasoning_details`. `answer` is the index of the
+    choice.
     """
     if isinstance(mapping(message.get("audio")).get("transcript"), str):
         yield Place((*path, "audio", "transcript"), "text", (answer, "transcript"), role=role)

@@ -45,8 +45,8 @@ _BLOCKS: Final = ("thinking", "redacted_thinking")
 _UNSIGNED: Final = frozenset({"reasoning_content", "reasoning"})
 """Fields with thinking as unsigned text.
 
-A provider of another dialect does not get these fields. They are reported as dropped, unless the message also has
-`thinking_blocks`. Then nothing is lost, because the same text is in `thinking_blocks`.
+A provider of another dialect does not get these fields, so they are reported as dropped. Exception: if the message also
+has `thinking_blocks`, nothing is lost, because `thinking_blocks` has the same text.
 """
 
 
@@ -120,7 +120,7 @@ def _modern(raw: dict[str, Any], index: int, legacy: dict[str, str]) -> dict[str
 
     Messages with `function_call`, or with the role `function`, are in OpenAI's older form. This form has no ids of
     calls, so the gateway makes them. A result names only its function, so it gets the id of the last call of this
-    function. `legacy` maps the name of each function to this id.
+    function. `legacy` maps the name of each function to this id. `index` is the index of the message.
     """
     call = raw.get("function_call")
     if isinstance(call, dict) and not raw.get("tool_calls"):

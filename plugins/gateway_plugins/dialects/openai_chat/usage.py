@@ -173,7 +173,10 @@ class Reports:
         self._compare()
 
     def part(self, marks: Marks, model: str = "", tier: str = "") -> Part:
-        """Return the tokens of the whole reply as one billed part."""
+        """Return the usage of the reply, with the model and the service tier for its price.
+
+        `marks` are the cache marks of the request. They tell the lifetime of cache entries if the reply does not.
+        """
         read, written = self._cached.get("read", 0), self._written
         hour = min(self._cached.get("written_1h", 0), written)
         unknown = max(0, written - hour - self._cached.get("written_5m", 0))

@@ -215,7 +215,7 @@ class Reader:
     def _before_text(self, writer: Writer) -> None:
         """End the open thinking block, because text follows.
 
-        Encrypted reasoning between two pieces of text does not divide the text. It is written after the text.
+        Encrypted reasoning between two pieces of text does not divide the text, but is written after the text.
         """
         if self._thinking or not self._in_text:
             self._settle(writer)
@@ -253,8 +253,8 @@ class Reader:
         - If a thinking block is open, the encrypted reasoning becomes its signature.
         - If none is open, the encrypted reasoning becomes a block of redacted thinking.
         - If a thinking block is open and there is no encrypted reasoning, its signature is a tag with the model's
-          family and without a value ("" for Claude). It shows, when the client sends the block back, that the provider
-          did not sign the block.
+          family and without a value ("" for Claude). When the client sends the block back, this signature shows that
+          the provider did not sign the block.
         """
         thinking, self._thinking = self._thinking, ""
         token = self._gathered.take(thinking)
@@ -289,7 +289,10 @@ class Reader:
         self._write_calls(writer, at_end=False)
 
     def _write_calls(self, writer: Writer, *, at_end: bool) -> None:
-        """Write the pieces of tool calls that have come so far. A call waits until all calls before it are complete."""
+        """Write the pieces of tool calls that have come so far. A call waits until all calls before it are complete.
+
+        `at_end` is true at the end of the reply. All calls are then written to their end.
+        """
         calls = [call for call in self._by_number.values() if not call.ended]
         for position, call in enumerate(calls):
             if call is not self._current:

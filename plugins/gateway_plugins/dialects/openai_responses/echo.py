@@ -71,6 +71,7 @@ def blank(request: ClientRequest, dropped: Collection[str] = ()) -> Json:
 def _given(request: ClientRequest, name: str, dropped: Collection[str], usual: Any, types: tuple[type, ...]) -> Any:
     """Return the request's field `name`, or `usual` if the field is missing, dropped, malformed or nested too deeply.
 
+    `types` are the Python types that the value may have. `dropped` has the JSON pointers that were reported as dropped.
     A malformed field raises no error here, because error replies need the response object too.
     """
     if f"/{name}" in dropped:
@@ -106,7 +107,10 @@ def _tools(request: ClientRequest, dropped: Collection[str]) -> list[Any]:
 
 
 def _tool(tool: Any, at: str, dropped: Collection[str]) -> Any:
-    """Return a tool as OpenAI's responses repeat it. A function has every field, even if the client left it out."""
+    """Return a tool as OpenAI's responses repeat it. A function has every field, even if the client left it out.
+
+    `at` is the JSON pointer of the tool. `dropped` has the JSON pointers that were reported as dropped.
+    """
     if not isinstance(tool, dict):
         return tool
     tool = {name: value for name, value in tool.items() if f"{at}/{name}" not in dropped}

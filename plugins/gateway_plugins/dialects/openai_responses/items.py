@@ -236,7 +236,10 @@ def _as_object(text: str) -> Json | None:
 
 
 def _action(given: Mapping[str, Any]) -> Json:
-    """Return the field `action` of a local shell call. A command that is one string is run with `sh -c`."""
+    """Return the field `action` of a local shell call. `given` are the arguments that the model wrote.
+
+    If the command is a single string, it is run with `sh -c`.
+    """
     command, env = given.get("command"), given.get("env")
     if isinstance(command, str):
         command = ["sh", "-c", command]

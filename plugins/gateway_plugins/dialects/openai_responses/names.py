@@ -26,7 +26,7 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 Origins = Mapping[str, Origin]
-"""The client's tools by flat name. A tool with any other name is a function without a namespace."""
+"""The client's tools by flat name (`flat`). A tool with any other name is a function without a namespace."""
 
 
 def flat(namespace: str, name: str) -> str:

@@ -76,7 +76,7 @@ def _piece(item: int, part: int) -> tuple[Place, ...]:
 
 
 def _wholes(event: Event, name: str, last: str) -> Iterator[Place | Copy]:
-    """Yield the places of the texts in an event that contains a whole part, a whole item or the whole response.
+    """Yield a `Place` for each text in an event that contains a whole part, a whole item or the whole response.
 
     `name` and `last` are the event's kind before and after the last dot.
     """

@@ -52,7 +52,9 @@ _FORMAT_AT: Final = "/text/format"
 
 
 def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, Origins]:
-    """Return the values of the request, and the client's tools by flat name. The writer of the reply needs these tools.
+    """Return the values of the request, and the client's tools by flat name (`names.py`).
+
+    The writer of the reply needs these tools to restore their names and forms.
 
     Raises `Refused` for a request that is malformed or cannot be served.
     """

@@ -140,7 +140,7 @@ def _name(raw: dict[str, Any], at: str) -> str:
 
 
 def tools(top: Members, drop: Drop) -> tuple[OfferedTools, Origins]:
-    """Return the tools with the tool choice, and the client's tools by flat name.
+    """Return the tools with the tool choice, and the client's tools by flat name (`names.py`).
 
     Raises `Refused` for a tool of an unsupported type. Tools in `_ALWAYS_OFFERED` are not refused but dropped.
     """

@@ -69,7 +69,10 @@ def without_ours(top: Members, drop: Drop) -> dict[str, bytes | None]:
 
 
 def _is_marked(item: bytes, index: int, drop: Drop) -> bool:
-    """Return whether the gateway wrote `item` as a reasoning item. If so, report it as dropped."""
+    """Return whether `item` is a reasoning item that the gateway wrote. If so, report the item as dropped.
+
+    `index` is the index of the item in the field `input`.
+    """
     if not _may_be_ours(item):
         return False
     value = lenient_json.loads(item)

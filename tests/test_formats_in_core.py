@@ -71,10 +71,10 @@ TEST_KIT = ("gateway/testkit/", "gateway/pytest_plugin/")
 
 @cache
 def core():
-    """Return the words of each file of the core.
+    """Return the words of each file of the core, which is the gateway without its plugins.
 
-    They are read by the first test that needs them, and not at import: every test process imports this file, but only
-    one runs its tests.
+    The words are read by the first test that needs them, and not at import: every test process imports this file, but
+    only one runs its tests.
     """
     return {
         name(path): frozenset(words_of(tree))

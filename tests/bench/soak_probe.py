@@ -110,7 +110,8 @@ def counted():
 def write_counts(path):
     """Append a line with the counts to a file.
 
-    The fork is forked again. Otherwise it would be a child of the gateway, and its memory would count as the gateway's.
+    The counts are made in a fork of a fork. A direct fork would be a child of the gateway, and its memory would count
+    as the gateway's.
     """
     sizes = {"threads": threading.active_count(), "blocks": sys.getallocatedblocks(), **allocated()}
     child = os.fork()

@@ -59,7 +59,7 @@ def providers(upstream, other, flag):
 
 
 async def refused(gw, client, *, stream):
-    """Return the status, the headers and the decoded body of a call."""
+    """Return the status, the headers and the decoded body of the reply to a call."""
     path, body = CLIENTS[client][2:] if stream else CLIENTS[client][:2]
     reply = await gw.post(path, {**body, "model": f"us/{BASE}"} if client in BODIES else body)
     return reply.status, reply.headers, json.loads(await reply.read())

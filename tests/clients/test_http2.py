@@ -133,7 +133,9 @@ async def test_nghttp(gw):
 
 PREFACE = "Sends invalid connection preface"
 NOT_KEPT = {"http": {PREFACE}, "https": set()}
-"""Rules that are not kept. Without TLS, a wrong preface is a wrong request of HTTP/1.1, and is answered as such."""
+"""Rules of HTTP/2 that the gateway does not keep. Without TLS, a wrong preface is a wrong request of HTTP/1.1, and is
+answered as such.
+"""
 LEAVING = {"Sends a GOAWAY frame", "Sends a GOAWAY frame with unknown error code"}
 RESET = "connection reset by peer"
 """The text of a failure that the test ignores for the rules in `LEAVING`.

@@ -63,10 +63,10 @@ async def test_the_launcher_offers_what_the_operator_advertises(tmp_path, bedroc
 
 
 async def test_newer_launchers_find_the_same_in_the_list_of_models(tmp_path, bedrock_sim):
-    """Check `upstream` and `supported_endpoints` in the list of models.
+    """Check that the list of models has what newer launchers need.
 
-    Newer launchers require `upstream`, which names the provider. They decide by the paths in `supported_endpoints`
-    which clients can use a model.
+    They require `upstream`, which names the provider. They decide by the paths in `supported_endpoints` which clients
+    can use a model.
     """
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, advertise="reachable")}) as gw:
         body = await (await gw.get("/v1/models")).json()

@@ -1,4 +1,5 @@
-"""Tests of defects 4, 5, 15, 16 and 21 to 30 of other gateways, about content: results, blank texts, files, schemas.
+"""Tests of defects 4, 5, 15, 16 and 21 to 30 of other gateways, about content: tool results, blank texts, files,
+schemas.
 
 The number of a defect is in the names of its tests: `defect_NN`.
 """

@@ -91,7 +91,7 @@ def word_of(conversion, stop):
 
 @conversions(clients=("openai_chat",))
 def test_defect_31_and_32_calls_and_choices_are_numbered_from_0(conversion):
-    """Check that calls and choices are numbered from 0, whatever blocks come before them."""
+    """Check that tool calls and choices are numbered from 0, whatever blocks come before them."""
     body = {
         **conversion.say.body(conversion.say.user(conversion.say.text("Hi")), tools=[conversion.say.tool()]),
         "stream": True,

@@ -25,7 +25,7 @@ def turns_with(say, *calls):
 
 @conversions()
 def test_defect_01_parallel_results_become_one_turn(conversion):
-    """Check that the results of parallel calls, sent in separate messages, become one turn."""
+    """Check that the results of parallel tool calls, sent in separate messages, become one turn."""
     say = conversion.say
     conversation = [*turns_with(say, *TWO), *say.answered("a", say.text("1")), *say.answered("b", say.text("2"))]
     sent = conversion.sent(conversation, tools=[say.tool(schema=CITY)])
@@ -51,7 +51,9 @@ def test_defect_03_what_the_user_says_behind_a_result_joins_its_turn(conversion)
 
 @conversions(upstreams=CLAUDES)
 def test_defect_06_a_history_of_calls_keeps_its_tools(conversion):
-    """Check that the tools of earlier calls are defined in a request that offers no tools."""
+    """Check that a request without tools is sent with definitions of the tools that were called earlier in the
+    conversation.
+    """
     say = conversion.say
     sent = conversion.sent([*turns_with(say, *ONE), *say.answered("a", say.text("1"))])
     assert list(sent.tools) == ["look"]
@@ -116,7 +118,7 @@ def test_defect_10_a_made_up_tool_is_replayed_by_an_allowed_name(conversion):
 @conversions()
 @pytest.mark.parametrize("given", ["x" * 80, "fc|a b/1", "functions.look:0"])
 def test_defect_11_a_refused_id_is_replaced_everywhere_alike(conversion, given):
-    """Check that an id that providers refuse is replaced by the same id in the call and in its result."""
+    """Check that an id that providers refuse is replaced by the same id in the tool call and in its result."""
     say = conversion.say
     conversation = [*turns_with(say, (given, "look", {})), *say.answered(given, say.text("1"))]
     first, second = (conversion.sent(conversation, tools=[say.tool()]) for _ in range(2))
@@ -236,7 +238,7 @@ def continues_a_call(chunk):
 
 
 def fragments(conversion, events):
-    """Return the JSON text of a call's input, assembled from a stream as clients do it."""
+    """Return the JSON text of a tool call's input, assembled from a stream as clients do it."""
     translation = conversion.opened(
         conversion.say.body(conversion.say.user(conversion.say.text("Hi"))), stream=True
     ).translation
@@ -264,7 +266,7 @@ def test_defect_19_arguments_that_are_no_object_become_one(conversion, given, ex
 
 @conversions(clients=("bedrock_converse",))
 def test_defect_19_converse_demands_that_an_input_is_an_object(conversion):
-    """Check that clients of Converse get an error if the input of a call is not an object."""
+    """Check that clients of Converse get an error if the input of a tool call is not an object."""
     say = conversion.say
     problem = conversion.refusal(
         [*turns_with(say, ("a", "look", "")), *say.answered("a", say.text("1"))], tools=[say.tool()]

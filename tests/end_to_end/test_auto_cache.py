@@ -178,8 +178,9 @@ async def test_a_session_costs_a_fraction_and_its_replies_are_the_same(road, tmp
 
 
 class TestNova:
-    """Tests with Nova, whose cache does not look back. Nova takes no mark after tools, and has no known price of cache
-    writes.
+    """Tests with Nova. Its cache finds only entries that end at a cache mark of the request, and no earlier ones.
+
+    Nova takes no cache mark after tools, and has no known price of cache writes.
     """
 
     ROAD = Road(Chat, "bedrock_converse", model=NOVA)
@@ -244,8 +245,9 @@ async def test_a_native_body_is_unchanged_but_for_the_marks(mark, tmp_path):
 
 
 async def test_marks_of_the_client_are_left_alone(tmp_path):
-    """Check that the gateway adds no marks if the client sets its own. Chat clients such as opencode set
-    `cache_control`, which the translator passes on.
+    """Check that the gateway adds no cache marks if the client sets its own.
+
+    Chat clients such as opencode set `cache_control`, which the translator passes on.
     """
     async with started(tmp_path, CHAT, auto_cache=True) as (gateway, upstream):
         agent = Agent(gateway, upstream, CHAT)

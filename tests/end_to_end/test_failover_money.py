@@ -61,7 +61,9 @@ def nano(dollars):
 
 
 async def test_quotas_and_records_agree_over_any_failures(tmp_path):
-    """Check calls with random failures at three providers: records, attempts and quotas have the same amounts."""
+    """Check that records, attempts and quotas have the same amounts after calls with random failures at three
+    providers.
+    """
     draw = random.Random(16)
     spent = Counter()
     async with gateway(tmp_path) as (gw, sims):
@@ -108,8 +110,9 @@ async def sent_call(gw, waits):
 
 
 async def test_the_journal_has_the_cost_of_all_attempts_before_the_last_is_sent(tmp_path):
-    """Check the charge for a call whose process was killed: the failed attempt and the attempt in flight are charged,
-    each to its own quotas.
+    """Check that a call whose process was killed is charged for its failed attempt and for its attempt in flight.
+
+    Each of them is charged to its own quotas.
     """
     async with gateway(tmp_path) as (gw, sims):
         sims["a"].default = CUT

@@ -190,7 +190,7 @@ async def each(lines, check, modes=MODES):
 
 
 async def together(lines, check, modes):
-    """Check conversions at the same time, because each of them waits, and return the failures."""
+    """Check all conversions at the same time, because a check mostly waits. Return the failures."""
     return dict(filter(None, await asyncio.gather(*(tried(lines, check, *mode) for mode in modes))))
 
 

@@ -174,7 +174,7 @@ async def test_calls_of_an_old_process_that_is_killed_are_lost(tmp_path, bedrock
 
 
 async def test_calls_of_the_old_process_outlive_a_new_process_that_is_killed(tmp_path, bedrock_sim):
-    """Check calls of a process whose successor is killed: a third process records and charges them.
+    """Check that the calls of a process are recorded and charged by a third process if the second one is killed.
 
     Some of the calls end before the third process begins, and some end afterwards.
     """

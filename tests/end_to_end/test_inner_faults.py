@@ -26,8 +26,9 @@ BUDGET = 10**9
 
 
 async def test_without_a_free_descriptor_calls_fail_in_their_format(tmp_path, bedrock_sim):
-    """Check a process that can open no more files: calls over an open connection to a provider continue, and a call
-    that needs a new connection gets a 503.
+    """Check that a process that can open no more files still serves calls over its open connections to a provider.
+
+    A call that needs a new connection gets a 503.
     """
     async with BedrockSim() as other:
         providers = {"a": bedrock(bedrock_sim.url, models=[HAIKU]), "b": bedrock(other.url, models=[NOVA])}
@@ -109,10 +110,9 @@ async def test_a_database_that_breaks_fails_no_call_and_is_repaired(tmp_path, be
 
 
 async def test_a_damaged_page_of_the_database_names_the_repair_or_stops_no_start(tmp_path, bedrock_sim, monkeypatch):
-    """Check starts with a damaged page of the database, for a quarter of the pages. With IRISGATE_ALL_OFFSETS=1, these
-    are all pages.
+    """Check that a start with a damaged page of the database succeeds, or that its error names the file and the repair.
 
-    Each start succeeds, or its error names the file and the repair.
+    A quarter of the pages is damaged, one after the other. With IRISGATE_ALL_OFFSETS=1, these are all pages.
     """
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as running:
         for _ in range(3):
@@ -149,9 +149,9 @@ async def test_a_damaged_line_of_the_journal_stops_no_start(tmp_path, bedrock_si
 
 
 async def test_a_clock_that_jumps_ahead_deletes_calls_and_fails_none(tmp_path, bedrock_sim, monkeypatch):
-    """Check a clock that jumps ahead by ten years and back.
+    """Check that a clock that jumps ahead by ten years and back fails no call.
 
-    Calls that seem too old are deleted. Later calls succeed and are kept.
+    Calls that seem too old are deleted. Later calls are kept.
     """
     real, jump = time.time, 0
     monkeypatch.setattr(follower, "time", lambda: real() + jump)

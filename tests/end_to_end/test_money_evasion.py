@@ -95,7 +95,7 @@ SILENT = [
 
 @pytest.mark.parametrize(("usage", "tokens"), SILENT)
 async def test_uncounted_output_costs_an_estimate_of_the_delivered(tmp_path, usage, tokens):
-    """Check the cost of a stream whose usage report has no output count: it is estimated from the text, and marked as
+    """Check that a stream whose usage report has no output count costs an estimate from its text, and is marked as
     estimated.
     """
     text = "word " * 600

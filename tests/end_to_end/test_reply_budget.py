@@ -126,8 +126,9 @@ async def test_a_body_beyond_the_budget_only_when_decoded_is_a_503(tmp_path, bed
 
 
 async def test_a_provider_has_a_limit_of_calls_in_flight(tmp_path):
-    """Check the limit on a provider's calls in flight: a call above it is refused, while other providers and later
-    calls work.
+    """Check that a call above the limit on a provider's calls in flight is refused.
+
+    Meanwhile calls of other providers succeed, and so do later calls of this provider.
     """
     plays = dict.fromkeys(FLAGS, sends())
     async with gated(tmp_path, plays, calls_in_flight=1) as (gw, peers):

@@ -134,7 +134,10 @@ async def is_left(gateway, amount):
 
 
 async def test_each_gateway_reports_what_all_have_used(tmp_path, configured):
-    """Check the metric of used quotas at a gateway that has served no call, and of which no page was opened."""
+    """Check that the metric of a quota's used part counts the calls of all gateways.
+
+    It is read at a gateway that has served no call, and none of whose pages was opened.
+    """
     cost = await cost_of_a_call(tmp_path, configured)
     async with AsyncExitStack() as stack:
         gateways = await three(stack, tmp_path, configured, f"${cost * CALLS}")

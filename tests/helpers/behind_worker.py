@@ -26,7 +26,7 @@ class Behind:
     """
 
     listener: PrivateListener
-    """The keeper's private socket."""
+    """The socket by which the keeper (the main process) gets requests from workers."""
     connections: Connections
     """The worker's connections of clients."""
 

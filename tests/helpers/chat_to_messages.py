@@ -76,7 +76,7 @@ def judge(body: dict[str, Any], caps: Caps = CLAUDE, *, stream: bool = False) ->
 
 
 def judge_turns(messages: list[dict[str, Any]]) -> None:
-    """Check that roles alternate, the user is first, results directly follow their calls, and no text is blank."""
+    """Check that roles alternate, the user is first, tool results directly follow their calls, and no text is blank."""
     assert messages[0]["role"] == "user"
     ids: list[str] = []
     waiting: list[str] = []

@@ -26,5 +26,5 @@ class ReplyContent:
     """Output tokens."""
 
     def without_ids(self):
-        """Return the content without the ids of calls. The gateway may make new ids for each reply."""
+        """Return the content without the ids of tool calls. The gateway may make new ids for each reply."""
         return replace(self, calls=[call[1:] for call in self.calls])

@@ -35,7 +35,7 @@ def asked(client):
 
 
 def sent_back(client, reply):
-    """Return the messages that a client adds to its history: the reply, and a result for each call."""
+    """Return the messages that a client adds to its history: the reply, and a result for each tool call."""
     match client:
         case "anthropic_messages":
             calls = [block["id"] for block in reply["content"] if block["type"] == "tool_use"]

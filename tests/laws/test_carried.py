@@ -1,5 +1,5 @@
 """Tests of earlier turns: a provider gets back its own reasoning tokens, unchanged and in the same order among the
-texts and calls.
+texts and tool calls.
 
 The tests generate random conversations of one to three turns for each pair of a client's and a provider's dialect, with
 streamed and other replies.
@@ -23,7 +23,9 @@ KINDS = ("thinking", "redacted_thinking", "text", "tool_use")
 
 @st.composite
 def claude_replies(draw):
-    """Draw one to three replies of Claude as lists of blocks. Each ends with text or calls, as Claude's replies do."""
+    """Draw one to three replies of Claude as lists of blocks. Each ends with text or tool calls, as Claude's replies
+    do.
+    """
     replies = []
     for turn in range(draw(st.integers(1, 3))):
         kinds = [*draw(st.lists(st.sampled_from(KINDS), max_size=6)), draw(st.sampled_from(["text", "tool_use"]))]
@@ -69,7 +71,7 @@ def _in_messages(block):
 
 def _places(blocks):
     """Return the values that must not change: each block of thinking with the block before it, the whole text, and the
-    calls.
+    tool calls.
     """
     thoughts, text, calls = [], "", []
     for block in blocks:

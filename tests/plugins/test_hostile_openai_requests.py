@@ -202,9 +202,9 @@ def test_a_stream_that_is_neither_true_nor_false_is_a_400(value):
 
 
 def test_of_two_marks_on_one_block_the_blocks_own_counts():
-    """Check a request with a cache mark for its last block, if this block also has a mark of its own.
+    """Check that of two cache marks for the same block, the block's own mark is sent.
 
-    The block's own mark is sent, and the request's mark is reported as dropped.
+    The other one, which is the request's mark for its last block, is reported as dropped.
     """
     part = {"type": "text", "text": "Hi", "cache_control": {**CACHE, "ttl": "1h"}}
     body = {"cache_control": {**CACHE, "ttl": "5m"}, "messages": [user([part])]}

@@ -77,7 +77,7 @@ def text_and_arguments(events):
 
 @from_chat
 def test_text_between_pieces_of_a_call_follows_the_whole_call(conversion):
-    """Check that text between two pieces of a call is written after the call."""
+    """Check that text between two pieces of a tool call is written after the call."""
     events = call(conversion).events(
         sse(piece('{"a":', name="look"), chunk(content="Well"), piece(" 1}"), chunk(content="."), LAST, b"[DONE]")
     )
@@ -155,8 +155,8 @@ def test_a_tool_whose_name_comes_with_every_piece_was_called_once():
 
 
 def test_a_made_invoke_reply_has_langchains_count_headers():
-    """Check that an unstreamed InvokeModel reply made by the gateway has the headers with counts that LangChain
-    reads.
+    """Check that an unstreamed InvokeModel reply that the gateway has made has the headers with token counts that
+    LangChain reads.
     """
     reply = bedrock_model_invoke.reply_headers(
         "req", Usage(input=3, output=4, cache_read=5, cache_write_5m=6, cache_write_1h=7)

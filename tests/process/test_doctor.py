@@ -154,7 +154,7 @@ async def test_a_damaged_database_is_made_anew_from_what_can_be_read(state, capf
 
 
 async def test_one_bad_page_costs_the_rows_of_that_page_alone(state, capfd):
-    """Check repairs of a database with one damaged page: they succeed, and keep the rows of all other pages.
+    """Check that the repair of a database with one damaged page succeeds, and keeps the rows of all other pages.
 
     Every fifth page is damaged in turn.
     """

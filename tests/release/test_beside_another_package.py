@@ -18,7 +18,7 @@ SAMPLE = (
     "tests/pages/test_compatibility.py",
 )
 SLOW = "not features and not by_the_data"
-"""The tests of the sample that are left out, as an expression of pytest, because they try every conversion."""
+"""An expression of pytest that leaves out some tests of `SAMPLE`, because these tests try every conversion."""
 SAMPLE_SECONDS = 600
 
 

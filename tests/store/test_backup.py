@@ -280,7 +280,7 @@ def test_a_full_disk_is_noticed_before_anything_is_copied(state, backup, tmp_pat
 async def test_backups_of_a_state_that_is_being_written_are_whole(tmp_path):
     """Check that each backup has all calls up to some call, and no body without its call.
 
-    Files of the journal are small here, so that the follower deletes some of them while a backup is made.
+    The journal's files are small here, so that some of them are written to the database and deleted during a backup.
     """
     state = files(tmp_path / "state")
     log, _ = logger()

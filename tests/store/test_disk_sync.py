@@ -261,7 +261,7 @@ async def test_too_many_open_files_fail_the_wait(tmp_path):
 
 
 async def test_the_end_of_a_call_is_on_the_disk_soon(tmp_path, disk):
-    """Check that the follower flushes the records of ended calls, although no call waits for this."""
+    """Check that the records of ended calls are soon flushed to the disk, although no call waits for this."""
     async with keeping(tmp_path, sync=True) as records:
         records.put("a")
         await eventually(lambda: len(disk.flushed) == 1)

@@ -183,7 +183,9 @@ def columns_of(connection, table):
 
 
 def rolled_up(connection, table):
-    """Return the rows of a table of sums, with the values of their series instead of the number of the series."""
+    """Return the rows of a table of sums. A row has the values of its series, such as the caller, and not the series'
+    number.
+    """
     columns = columns_of(connection, table)
     if "series" not in columns:
         return rows(connection, f"SELECT {', '.join(name for name in columns if name != 'n')} FROM {table}")
@@ -217,7 +219,7 @@ def buckets(column, outcome):
 
 
 def recounted_uses(connection, milliseconds):
-    """Return how often each tool was called by time and series, counted from the calls."""
+    """Return how often each tool was called, by time and series (caller, model and so on), counted from the calls."""
     return rows(
         connection,
         f"SELECT at - at % {milliseconds}, {OF_A_CALL}, t.value, count(*) FROM calls, json_each(tools) t "
@@ -226,7 +228,7 @@ def recounted_uses(connection, milliseconds):
 
 
 def recounted_errors(connection):
-    """Return the number of errors by time, series and code, counted from the calls."""
+    """Return the number of errors by time, series (caller, model and so on) and code, counted from the calls."""
     return rows(
         connection,
         f"SELECT at - at % {QUARTER}, {OF_A_CALL}, error, count(*) FROM calls WHERE error <> '' AND outcome <> 'ok' "

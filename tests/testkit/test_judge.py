@@ -1,4 +1,6 @@
-"""Tests of the validation by botocore's service model: it refuses what the model forbids, and accepts real traffic."""
+"""Tests of the validation by botocore's service model: what the service model forbids is refused, and real traffic is
+accepted.
+"""
 
 import base64
 import json

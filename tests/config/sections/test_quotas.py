@@ -180,8 +180,9 @@ def test_a_capability_has_its_quotas_each_once():
     [([], None, False), (["p/*"], None, True), ([], "user_model", True), (["p/*"], "user", False)],
 )
 def test_a_limit_is_per_model_where_models_are_named(models, per, by_model):
-    """Check that a limit applies per model if the grant names models, and if the limit itself does not say
-    otherwise.
+    """Check that a limit applies to each model separately if its key `per` says so.
+
+    Without this key, it applies to each model separately if the grant names models.
     """
     limit = {"tokens": "200000/min"} | ({"per": per} if per else {})
     limits = given({"models": models, "rate_limits": [limit]}).rate_limits

@@ -156,7 +156,7 @@ SCENARIOS = [
     for stream in (False, True)
     if ALL_PAIRS or (row + column) % 2 == stream
 ]
-"""Each scenario on each conversion, streamed or whole. With IRISGATE_ALL_PAIRS=1, both."""
+"""Each scenario on each conversion, either streamed or unstreamed. With IRISGATE_ALL_PAIRS=1, each is both."""
 
 
 @pytest.mark.parametrize(("conversion", "name", "stream"), SCENARIOS)

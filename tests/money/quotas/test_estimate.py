@@ -441,9 +441,9 @@ def test_the_output_is_what_the_client_allows_or_else_what_the_model_can(limit, 
 
 
 def test_a_call_without_a_limit_holds_more_than_a_demanded_limit():
-    """Check the output tokens that are reserved for a call without a limit.
+    """Check that a call without a limit reserves more output tokens than the gateway's default limit.
 
-    They are more than the default limit, which the gateway sends to providers that require a limit.
+    The gateway sends the default limit to providers that require a limit.
     """
     _, ask = request_of(*CHAT)
     assert estimate(ask, None, [4096]).output == UNLIMITED

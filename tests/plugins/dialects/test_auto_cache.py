@@ -333,7 +333,7 @@ BODIES = {
 
 
 def marks_in(dialect, value):
-    """Return the number of marks at the places where a provider reads them."""
+    """Return the number of cache marks at the places where a provider reads them."""
     parts = [value.get("tools", ()), value.get("system", ()), *(message["content"] for message in value["messages"])]
     name = "cachePoint" if dialect == "bedrock_converse" else "cache_control"
     return sum(name in block for part in parts for block in part)

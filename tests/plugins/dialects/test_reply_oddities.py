@@ -93,7 +93,9 @@ def test_a_chat_stream_that_ends_twice_is_told_once():
 
 
 def test_a_chat_call_waits_for_its_name_until_the_end():
-    """Check that a Chat call without a name is held back until its name comes, or until the end of the stream."""
+    """Check that a tool call without a name in a Chat stream is held back until its name comes, or until the stream
+    ends.
+    """
     late = chat(called(0, '{"a":1}', "t"), called(0, None, None, "f"))
     assert late[1:] == [("tool", "t", "f"), ("arguments", '{"a":1}')]
     assert chat(called(0, '{"a":1}', "t"))[1:] == []
@@ -114,9 +116,7 @@ RENAMED = "filter[id]"
     [('{"%s":1}', '{"filter[id]":1}'), ("[1]", "[1]"), ('"a"', '"a"'), ('{"cut', '{"cut'), ("null", "null")],
 )
 def test_renamed_input_that_is_no_object_stays_as_written(arguments, written):
-    """Check a call of a tool with renamed properties: if the call's input is not an object, it stays as the model wrote
-    it.
-    """
+    """Check that the input of a tool call with renamed properties stays as the model wrote it if it is not an object."""
     names, writer = Names(), RecordingWriter()
     (made,) = names.plain_input({RENAMED: 1})
     reader = chat_walk.Reader(names, "", Maker("fam"), print)

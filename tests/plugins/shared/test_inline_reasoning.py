@@ -179,7 +179,8 @@ def test_a_messages_client_gets_a_block_of_thinking():
     ],
 )
 def test_an_open_thought_is_the_answer_only_if_nothing_follows(after, answer):
-    """Check thinking without a closing tag from Converse: it is also sent as the answer only if nothing follows it.
+    """Check that thinking without a closing tag from Converse is also sent as the answer, but only if nothing follows
+    it.
 
     Converse ends each text block before it reports how the reply ended.
     """

@@ -1,8 +1,8 @@
 """Tests that numbers that the gateway does not interpret reach the provider as the client wrote them, on every
 conversion.
 
-The numbers are in a tool's schema, in the arguments of a call, and in its result. A whole number may need more than 64
-bits, such as an amount of a cryptocurrency.
+The numbers are in a tool's schema, in the arguments of a tool call, and in its result. A whole number may need more
+than 64 bits, such as an amount of a cryptocurrency.
 """
 
 import json

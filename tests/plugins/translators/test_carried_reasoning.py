@@ -91,9 +91,7 @@ MESSAGES = {
 
 
 def pieces(message):
-    """Return a message as deltas of a stream: one field after the other, texts in two pieces, and calls with their
-    parts.
-    """
+    """Return a message as deltas of a stream: one field after the other, and each text and tool call in several pieces."""
     deltas = []
     for name in ("reasoning_details", "reasoning_content", "reasoning", "thinking_blocks", "content"):
         value = message.get(name)

@@ -78,8 +78,9 @@ def test_a_servers_own_finish_reason_has_its_meaning(conversion, reason, stream)
 @each_conversion
 @pytest.mark.parametrize("reason", FAILURES)
 def test_a_reply_that_the_server_broke_off_is_an_error(conversion, reason, stream):
-    """Check that the client of a reply that ends with the server's failure gets an error, and not the part as the whole
-    answer.
+    """Check that the client gets an error if the server breaks off its reply because of a failure.
+
+    The received part of the reply must not look like a whole answer.
     """
     with pytest.raises(UpstreamFailed, match=f'broke off its reply .finish reason "{reason}"') as failed:
         reply(conversion, stream, finish_reason=reason)

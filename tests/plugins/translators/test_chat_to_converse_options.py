@@ -171,7 +171,7 @@ def test_thinking_takes_no_temperature_top_k_or_forced_tool():
 
 
 def test_defect_48_a_budget_without_earlier_thinking_is_dropped():
-    """Check that a thinking budget is reported as dropped if the history lacks the thinking before a call."""
+    """Check that a thinking budget is reported as dropped if the history lacks the thinking before a tool call."""
     body = {"messages": [user("Hi"), called(("a", "look", "{}")), result("a")], "reasoning_effort": "low"}
     drops: list[str] = []
     assert "thinking" not in sent(body, CLAUDE, drops)["additionalModelRequestFields"]
@@ -197,7 +197,7 @@ def test_defect_07_choice_none_without_calls_leaves_the_tools_out():
 
 
 def test_defect_07_choice_none_keeps_tools_and_forbids_calls():
-    """Check that the choice `none` keeps tools that the history needs, and forbids calls if the provider can."""
+    """Check that the choice `none` keeps tools that the history needs, and forbids tool calls if the provider can."""
     body = {
         "messages": [user("Hi"), called(("a", "look", "{}")), result("a")],
         "tools": [tool()],

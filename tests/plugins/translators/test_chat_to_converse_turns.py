@@ -1,5 +1,5 @@
-"""Tests of Chat messages that are translated to Converse: results, system messages, blank text, names and ids, files,
-cache points.
+"""Tests of Chat messages that are translated to Converse: tool results, system messages, blank text, names and ids,
+files, cache points.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def test_defect_04_a_document_stands_apart_from_results_on_every_model():
 
 
 def test_defect_06_past_calls_give_a_tool_config_without_tools():
-    """Check that a request without tools gets a tool configuration if the history has calls."""
+    """Check that a request without tools gets a tool configuration if the history has tool calls."""
     body = sent({"messages": [user("Hi"), called(("a", "look", "{}")), result("a")]})
     assert body["toolConfig"]["tools"][0]["toolSpec"]["name"] == "look"
     assert body["additionalModelRequestFields"] == {"tool_choice": {"type": "none"}}
@@ -308,7 +308,7 @@ def test_defect_63_a_trailing_assistant_turn_continues_if_able():
 
 
 def test_defect_44_cache_control_is_carried_from_every_place():
-    """Check that `cache_control` is sent on from system messages, parts, tools and results."""
+    """Check that `cache_control` is sent on from system messages, parts, tools and tool results."""
     body = sent(
         {
             "messages": [
@@ -384,7 +384,7 @@ MARK = st.sampled_from([{}, {}, {"cache_control": CACHE}, {"cache_control": {**C
 
 @st.composite
 def conversations(draw):
-    """Draw histories like those of real clients: roles in any order, calls with some, all or no results, repeated
+    """Draw histories like those of real clients: roles in any order, tool calls with some, all or no results, repeated
     ids.
     """
     outgoing = []

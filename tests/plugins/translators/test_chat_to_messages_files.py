@@ -105,7 +105,7 @@ def test_the_detail_of_an_image_is_dropped_aloud():
 
 
 def test_defect_44_cache_marks_are_carried_from_every_place():
-    """Check that cache marks on tools, system messages, parts and results are sent on."""
+    """Check that cache marks on tools, system messages, parts and tool results are sent on."""
     body = sent(
         {
             "tools": [{"type": "function", "function": {"name": "f"}, **MARK}],

@@ -305,7 +305,7 @@ _messages = st.one_of(
 
 
 def answered(messages):
-    """Leave out the tool results that belong to no call, because they are refused. Return the other messages."""
+    """Leave out the tool results that belong to no tool call, because they are refused. Return the other messages."""
     turns, known = [], set()
     for message in messages:
         has_content = (message.get("content") or "").strip()

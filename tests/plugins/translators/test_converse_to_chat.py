@@ -96,7 +96,7 @@ def test_wishes_for_citations_and_citations_are_dropped_aloud():
 
 
 def test_results_follow_their_calls_and_other_text_follows():
-    """Check that results come directly after their calls, and other text of the turn after the results."""
+    """Check that tool results come directly after their calls, and other text of the turn after the results."""
     history = [HELLO, assistant({"text": "So"}, call(city="Bern")), user({"text": "And?"}, result({"json": {"a": 1}}))]
     _, called, answered, text = CHAT.messages(*history, **TOOLS)
     assert called == {

@@ -1,4 +1,4 @@
-"""Tests that the settings of an untranslated request are fitted to the model like those of a translated one.
+"""Tests that the settings of an untranslated request are adapted to the model like those of a translated one.
 
 The request goes from the Messages API to InvokeModel or the reverse. Each row of the table has the settings, the model,
 the fields that are sent, and the losses that are reported.

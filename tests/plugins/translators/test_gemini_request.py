@@ -182,7 +182,7 @@ def test_an_id_of_a_call_is_the_same_each_time(conversion):
 
 
 def answers(body):
-    """Return (name of the tool, argument `n`, text of the result) of each call, in the order of the calls."""
+    """Return (name of the tool, argument `n`, text of the result) of each tool call, in the order of the calls."""
     calls, results = [], {}
     for message in body["messages"]:
         if message["role"] == "tool":

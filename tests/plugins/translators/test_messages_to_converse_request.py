@@ -426,7 +426,7 @@ def test_an_effort_alone_makes_other_families_think():
 
 
 def test_calls_that_lost_their_thinking_drop_the_budget():
-    """Check that a client's thinking budget is dropped if the calls in the history have lost their thinking."""
+    """Check that a client's thinking budget is dropped if the tool calls in the history have lost their thinking."""
     history = [HELLO, called("a"), user(result("a"))]
     assert dropped(messages=history, tools=[tool()], thinking=BUDGET) == ["/thinking"]
 

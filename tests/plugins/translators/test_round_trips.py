@@ -1,7 +1,7 @@
 """Tests of a conversation of two turns, on every conversion.
 
 The strict simulated provider must accept the second turn. All that the client sends back must arrive unchanged: text,
-parallel calls with their results, signed and redacted thinking, images, documents, cache marks, citations.
+parallel tool calls with their results, signed and redacted thinking, images, documents, cache marks, citations.
 """
 
 import copy
@@ -45,7 +45,7 @@ class Talk:
         return self.say.read_reply(body)
 
     async def answer(self, calls):
-        """Return results of the calls, in reverse order."""
+        """Return results of the tool calls, in reverse order."""
         pairs = list(zip(calls, RESULTS, strict=True))
         results = [self.say.answered(tool_id, self.say.text(text)) for (tool_id, _, _), text in reversed(pairs)]
         return await self.ask(*self.say.joined([message for result in results for message in result]))

@@ -1,4 +1,4 @@
-"""Tests of requests to Gemini by clients of the other dialects: contents, calls and results, schemas, thinking,
+"""Tests of requests to Gemini by clients of the other dialects: contents, tool calls and results, schemas, thinking,
 formats.
 """
 
@@ -39,7 +39,7 @@ def kinds(content: dict[str, Any]) -> list[str]:
 
 
 def test_results_stand_together_in_the_order_of_the_calls():
-    """Check that the results of all calls are in one content (cloudwego/eino-ext#571, microsoft/vscode#299295)."""
+    """Check that the results of all tool calls are in one content (cloudwego/eino-ext#571, microsoft/vscode#299295)."""
     calls = called(("a", "f", "{}"), ("b", "g", "{}"), ("c", "f", "{}"))
     made = contents(user("x"), calls, result("c", "3"), result("a", "1"), user("go on"))
     assert [content["role"] for content in made] == ["user", "model", "user", "user"]
@@ -51,8 +51,8 @@ def test_results_stand_together_in_the_order_of_the_calls():
 
 
 def test_ids_that_come_again_are_made_new_on_both_sides():
-    """Check that if a client repeats an id of a call, each call gets a unique id, and its response has the same id
-    (router-for-me/CLIProxyAPI#5199).
+    """Check that if a client uses an id for several tool calls, each call gets a unique id, and its response has the
+    same id (router-for-me/CLIProxyAPI#5199).
     """
     turn = [called(("call_0", "f", "{}")), result("call_0")]
     made = contents(user("x"), *turn, *turn, *turn)

@@ -190,7 +190,10 @@ def used(text):
 
 
 async def test_the_metric_of_used_quotas_has_the_reservations_of_workers(three, bedrock_sim):
-    """Check that no page need be opened for this, and that a worker that does not answer is left out."""
+    """Check that the metric of a quota's used part includes what calls in the workers have reserved.
+
+    No page needs to be opened for this. A worker that does not answer is left out.
+    """
     held = scenarios.Gate()
     bedrock_sim.default = scenarios.replace(scenarios.NAMED["text"], gate=held)
     keeper, workers = three.keeper, three.workers

@@ -175,7 +175,10 @@ async def test_no_error_that_is_shown_holds_a_key_whoever_wrote_it(served):
 
 
 async def test_a_key_in_a_name_is_hidden_when_the_write_fails(config_file, monkeypatch):
-    """Check that an error after the text was written hides a secret that is used as the name of a provider."""
+    """Check that a key that is used as the name of a provider is hidden in the error of a save.
+
+    The save fails after its file was written.
+    """
     secret, sync = config_file.with_name("key"), atomic_file._sync
     secret.write_text("sk-of-the-file")
     config_file.write_text(

@@ -1,4 +1,6 @@
-"""Tests of the requirements of Chat Completions for any client's conversation: answers to calls, files, ids, roles."""
+"""Tests of the requirements of Chat Completions for any client's conversation: results of tool calls, files, ids,
+roles.
+"""
 
 from __future__ import annotations
 

@@ -126,7 +126,8 @@ def pytest_terminal_summary(terminalreporter):
 def pytest_xdist_auto_num_workers():
     """Return the number of processes for `--numprocesses auto`.
 
-    Tests also wait for timers, and for processes that they start. Therefore there are three processes for two processors.
+    Tests also wait for timers, and for processes that they start. Therefore there are three processes for two
+    processors.
     """
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return processors + processors // 2
@@ -164,8 +165,8 @@ def pytest_collection_finish():
 
 
 def pytest_runtest_teardown():
-    """Empty aiohttp's cache of middlewares. It would keep the last 1,024 applications of a process, each with its gateway
-    and the thread of the gateway's log."""
+    """Empty aiohttp's cache of middlewares. It would keep the last 1,024 applications of a process, each with its
+    gateway and the thread of the gateway's log."""
     web_app._cached_build_middleware.cache_clear()
 
 

@@ -66,7 +66,9 @@ REASONS = {
 }
 """The files that name a format or its maker, with the reasons."""
 TEST_KIT = ("gateway/testkit/", "gateway/pytest_plugin/")
-"""Folders with simulated providers and fixtures for all API formats, whose names may occur there."""
+"""Folders in which the names of all API formats may occur, because their simulated providers and fixtures are for all
+formats.
+"""
 
 
 @cache

@@ -1,8 +1,8 @@
 """Tests that filters do not block the event loop for long while they read and change large requests and replies.
 
 - The filter changes each text of a request and of a reply, holds back the end of each piece of a stream, and decodes
-  the reply at its end. With IRISGATE_ALL_LOOPS=1, every pair of a client dialect and a provider dialect is tried with bodies
-  of 23 MB.
+  the reply at its end. With IRISGATE_ALL_LOOPS=1, every pair of a client dialect and a provider dialect is tried with
+  bodies of 23 MB.
 - The time is CPU time of the loop's thread, in units of `cpu_time`.
 """
 

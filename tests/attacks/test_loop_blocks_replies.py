@@ -76,7 +76,7 @@ async def longest(gw, client, *, stream):
 
 
 def replies(shapes, client, way):
-    """Yield (name, size, body) of each reply to try with a pair.
+    """Yield (name, size, body) of each reply to try with a client dialect and a provider dialect.
 
     Small and large kinds alternate. With IRISGATE_ALL_LOOPS=1, each kind has both sizes.
     """

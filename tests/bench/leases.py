@@ -1,9 +1,9 @@
 # ruff: noqa: T201 (a table is what it prints)
 """Simulates many gateways that share buckets by leases: `python -m tests.bench.leases`.
 
-Time is simulated, so a run takes seconds. It prints a table: how much was spent beyond what a bucket had, how many calls
-were refused while enough was left, and how many requests for each call reached the bank, which keeps the balances.
-README.md explains the table.
+Time is simulated, so a run takes seconds. It prints a table: how much was spent beyond what a bucket had, how many
+calls were refused while enough was left, and how many requests for each call reached the bank, which keeps the
+balances. README.md explains the table.
 """
 
 import argparse

@@ -107,7 +107,9 @@ async def cursors(path):
 
 
 async def second_pages(store):
-    """Return query parameters for the second page of each list of a store. They are "" for a list with a single page."""
+    """Return query parameters for the second page of each list of a store. They are "" for a list with a single
+    page.
+    """
     positions = {
         "sessions": (await store.sessions(SessionQuery(None, 50))).next,
         "own sessions": (await store.sessions(SessionQuery(USERS[1], 50))).next,

@@ -91,7 +91,7 @@ def _moment(at):
 
 
 def filters():
-    """Return the filters of a page that are measured: a dict from a label to the query parameters of the filter."""
+    """Return the filters that are measured on each page: a dict from a label to the query parameters of the filter."""
     return {
         "": {},
         "compared": {"compare": "1"},

@@ -3,10 +3,10 @@
 Run by hand: `python -m tests.bench.postgres_pages [URL [NAME]]`. Without a URL, a new server is started, and removed at
 the end. A database with tables is used as it is. With `NAME`, only answers with this text in their name are measured.
 
-Each figure is the smallest of several requests, one after the other over loopback. One request before them fills caches.
-There are two CPU times: that of the gateway's process, which includes the client, and that of PostgreSQL's processes for
-the gateway, if PostgreSQL runs on this machine. An answer is marked as too slow if their sum exceeds the bound. The sum
-is the wall time on an idle machine.
+Each figure is the smallest of several requests, one after the other over loopback. One request before them fills
+caches. There are two CPU times: that of the gateway's process, which includes the client, and that of PostgreSQL's
+processes for the gateway, if PostgreSQL runs on this machine. An answer is marked as too slow if their sum exceeds the
+bound. The sum is the wall time on an idle machine.
 """
 
 import asyncio
@@ -110,7 +110,9 @@ async def cost(url, path, connection, rounds=pages.ROUNDS):
 
 
 async def measured(folder, url, *, calls=million.CALLS, rounds=pages.ROUNDS, only=""):
-    """Return a dict from the label of each answer to its cost. Only answers whose label contains `only` are measured."""
+    """Return a dict from the label of each answer to its cost. Only answers whose label contains `only` are
+    measured.
+    """
     file = folder / "config.hujson"
     file.write_text(json.dumps({**pages.CONFIG, "storage": {"url": url}}))
     storage = load(file).config.storage.postgres

@@ -29,7 +29,7 @@ KINDS = 100
 OWNERS = ("gateway", "aiohttp", "asyncio", "multidict", "prometheus_client", "structlog", "yarl")
 """First parts of module names. Tables are listed only for objects whose class is in one of these packages."""
 MAX_DESCRIPTOR = 4096
-"""Number above all descriptors of the gateway in a soak."""
+"""A number that is larger than all descriptors of a gateway in a soak test."""
 CONTAINERS = ("dict", "list", "set", "deque", "OrderedDict", "WeakSet", "WeakKeyDictionary", "SimpleQueue")
 
 

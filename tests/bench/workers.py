@@ -124,7 +124,9 @@ async def _body(reader):
 
 
 async def measured(folder, programs, count, *, rounds=ROUNDS, window_ms=WINDOW_MS):
-    """Return the tables as text. `programs` is the folder of the compiled programs, and `count` the number of workers."""
+    """Return the tables as text. `programs` is the folder of the compiled programs, and `count` the number of
+    workers.
+    """
     systems = gateway("one process", workers=1), gateway(f"{count} workers", workers=count)
     async with wire(programs, folder) as running, AsyncExitStack() as stack:
         lanes = []

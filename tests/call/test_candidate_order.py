@@ -29,7 +29,9 @@ def offers(**changed: Mapping[str, Any]) -> list[Offer]:
 
 
 class Ordering:
-    """A `CandidateOrder`, and three offers of one model to put in order. A test sets the clock and the calls in flight."""
+    """A `CandidateOrder`, and three offers of one model to put in order. A test sets the clock and the calls in
+    flight.
+    """
 
     def __init__(self, **changed: Mapping[str, Any]) -> None:
         self.now = 1000.0

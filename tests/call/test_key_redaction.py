@@ -1,4 +1,6 @@
-"""Tests of the removal of keys from a provider's replies: every form, every place, and the time of the search."""
+"""Tests of the removal of keys from a provider's replies: every form and place of a key, and how long the search
+takes.
+"""
 
 import base64
 import itertools

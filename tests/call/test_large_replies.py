@@ -15,7 +15,7 @@ from tests.helpers.stages import through
 
 
 async def batches_of(places, batches, *objects):
-    """Return the batches of events that the filters pass on for these batches."""
+    """Return the batches of events that the client gets if the provider sends `batches`. The filters are `objects`."""
     stage = FilteredStream(opened(*objects), hook(places), POOL, Turns())
     return [batch async for batch in through(stage, batches)]
 

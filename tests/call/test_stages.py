@@ -34,7 +34,9 @@ class Pushed:
 
 
 class Waits(Stage):
-    """A stage that waits before it passes on an event named `slow`, fails at an event `bad`, and drops an event `gone`."""
+    """A stage that waits before it passes on an event named `slow`, fails at an event `bad`, and drops an event
+    `gone`.
+    """
 
     def __init__(self):
         self.fed, self.waited, self.closed = [], [], 0

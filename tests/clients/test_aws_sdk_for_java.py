@@ -54,7 +54,9 @@ async def java(url, folder, *models):
 
 
 async def test_awss_sdk_for_java(tmp_path, bedrock_sim):
-    """Check that each client gets replies, streams and typed errors, for models with and without a slash in their name."""
+    """Check that each client gets replies, streams and typed errors, for models with and without a slash in their
+    name.
+    """
     models = [NOVA, ARN]
     async with gate(tmp_path / "state", {"b": bedrock(bedrock_sim.url, models=[HAIKU, *models])}) as gw:
         lines = await java(gw.url, tmp_path, *models)

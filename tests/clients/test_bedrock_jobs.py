@@ -1,4 +1,6 @@
-"""Tests of boto3's operations on jobs (asynchronous invocations and batches). The simulated Bedrock checks the requests."""
+"""Tests of boto3's operations on jobs (asynchronous invocations and batches). The simulated Bedrock checks the
+requests.
+"""
 
 import asyncio
 

@@ -1,5 +1,5 @@
-"""Tests of OpenAI's SDK with the settings of `deploy/clients.md`. With one base URL, the SDK reaches models on Bedrock's
-InvokeModel, on Bedrock's Converse, and at OpenAI.
+"""Tests of OpenAI's SDK with the settings of `deploy/clients.md`. With one base URL, the SDK reaches models on
+Bedrock's InvokeModel, on Bedrock's Converse, and at OpenAI.
 """
 
 import asyncio

@@ -76,7 +76,9 @@ async def scraping(path, folder, target, rules=()):
 
 
 async def value(session, url, query):
-    """Return the value of a query with one result, or None if there is no result yet or Prometheus does not answer yet."""
+    """Return the value of a query with one result, or None if there is no result yet or Prometheus does not answer
+    yet.
+    """
     try:
         async with session.get(f"{url}/api/v1/query", params={"query": query}) as reply:
             samples = (await reply.json())["data"]["result"]

@@ -120,7 +120,9 @@ def test_a_provider_without_a_key_warns_unless_it_says_so() -> None:
 
 
 def test_a_model_at_two_equal_providers_warns_which_one_serves() -> None:
-    """Check that the warning about a model of two providers with equal preference says which provider gets the calls."""
+    """Check that the warning about a model of two providers with equal preference says which provider gets the
+    calls.
+    """
     whole = {"baseurl": "https://x", "apikey": "k", "models": ["a", "m"], "cost_basis": ""}
 
     def warnings_of(**changes: Any) -> list[str]:

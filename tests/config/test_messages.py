@@ -21,7 +21,9 @@ beginning."""
 
 
 def said(section):
-    """Return the findings of a document whose second line is the section, as `LINE:COLUMN: [warning: ]path: message`."""
+    """Return the findings of a document whose second line is the section, as `LINE:COLUMN: [warning: ]path:
+    message`.
+    """
     rest = [line for key, line in DEFAULTS.items() if f'"{key}":' not in section.partition("{")[0]]
     text = "\n".join(["{", section + ",", *rest, "}"])
     try:

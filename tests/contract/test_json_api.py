@@ -1,4 +1,6 @@
-"""Tests of the helpers for plugins of plain JSON APIs: `Retry-After`, streams, and model names that a client chooses."""
+"""Tests of the helpers for plugins of plain JSON APIs: `Retry-After`, streams, and model names that a client
+chooses.
+"""
 
 import math
 

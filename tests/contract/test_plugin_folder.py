@@ -1,4 +1,6 @@
-"""Tests of optional functions of plugins: `steps`, which sends requests before the call's own request, and observers."""
+"""Tests of optional functions of plugins: `steps`, which sends requests before the call's own request, and
+observers.
+"""
 
 import json
 

@@ -101,7 +101,9 @@ def test_defect_46_a_cache_mark_on_a_text_document_stands_before_it(conversion):
 
 
 def second_turn(conversion, canned, *, stream, model=None):
-    """Return the request that the provider gets when the client sends a reply back, with the result of its tool call."""
+    """Return the request that the provider gets when the client sends a reply back, with the result of its tool
+    call.
+    """
     say = conversion.say
     wishes = {"tools": [say.tool(schema=CITY)], **say.thinking(1024), "limit": 4000}
     reply = conversion.reply_body(canned, stream=stream, **wishes)

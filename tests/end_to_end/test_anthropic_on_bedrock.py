@@ -176,7 +176,9 @@ async def test_a_silent_provider_is_covered_by_pings_also_where_it_is_translated
 
 
 async def test_a_converse_client_gets_no_pings(tmp_path, bedrock_sim):
-    """Check that a Converse client gets no pings while its provider is silent, because Converse's format has no pings."""
+    """Check that a Converse client gets no pings while its provider is silent, because Converse's format has no
+    pings.
+    """
     held = scenarios.Gate()
     bedrock_sim.script(scenarios.replace(scenarios.NAMED["text"], gate=held))
     async with (

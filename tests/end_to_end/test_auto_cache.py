@@ -206,7 +206,7 @@ CHAT = Road(Chat, "bedrock_converse")
 
 
 async def asked(gateway, upstream, road, count, **more):
-    """Send calls of one session, and return the marks in each body that the provider got."""
+    """Send calls of one session. Return the cache marks in each body that the provider got."""
     agent = Agent(gateway, upstream, road)
     for turn in range(count):
         await agent.work(turn, **more)

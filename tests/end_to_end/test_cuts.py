@@ -92,8 +92,8 @@ def wrong_cuts(flag, data, whole, *, broken):
     """Cut `data` at many positions, and return the positions with a wrong result.
 
     A cut before the offset `whole` must give an error, and a later cut must not. All positions near `whole` and every
-    third of the others are tried, or all positions if IRISGATE_ALL_OFFSETS=1 is set. If `broken` is true, the connection
-    breaks at the cut.
+    third of the others are tried, or all positions if IRISGATE_ALL_OFFSETS=1 is set. If `broken` is true, the
+    connection breaks at the cut.
     """
     fault = Truncated("broken") if broken else None
     tried = range(1, len(data) + 1)

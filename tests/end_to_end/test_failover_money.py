@@ -1,4 +1,6 @@
-"""Tests of the charges for calls that take several attempts: each attempt is charged at its own price to its own quotas."""
+"""Tests of the charges for calls that take several attempts: each attempt is charged at its own price to its own
+quotas.
+"""
 
 import asyncio
 import random

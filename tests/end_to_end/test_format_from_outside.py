@@ -80,7 +80,9 @@ async def test_a_session_that_the_body_names_is_the_calls(tmp_path, code, is_nam
 
 
 async def test_its_pictures_are_estimated_by_its_own_rule(tmp_path):
-    """Check that an image is estimated by the plugin's own rule, and not as base64 text, if the reply reports no usage."""
+    """Check that an image is estimated by the plugin's own rule, and not as base64 text, if the reply reports no
+    usage.
+    """
     costs = {}
     for name, code in (("image", FILES), ("text", "")):
         (state := tmp_path / name).mkdir()

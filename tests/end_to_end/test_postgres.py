@@ -18,7 +18,9 @@ pytestmark = pytest.mark.usefixtures("postgres")
 
 @pytest.fixture
 def serve(tmp_path, bedrock_sim, address):
-    """Return the command-line arguments of a gateway that stores its records in PostgreSQL, with one quota for all callers together."""
+    """Return the command-line arguments of a gateway that stores its records in PostgreSQL, with one quota for all
+    callers together.
+    """
     grants = [*EVERYTHING, {"src": ["*"], "app": {CAP: [{"quotas": [{"bucket": "all"}]}]}}]
     config = {
         "providers": {"b": bedrock(bedrock_sim.url)},
@@ -58,7 +60,9 @@ async def require_all(gateway, whole):
 
 
 async def test_calls_go_on_while_the_server_is_away_and_are_stored_after(tmp_path, serve):
-    """Check that no call fails while PostgreSQL is stopped under load, that /readyz says so, and that nothing is lost."""
+    """Check that no call fails while PostgreSQL is stopped under load, that /readyz says so, and that nothing is
+    lost.
+    """
     whole = []
     async with served(tmp_path, *serve) as gateway:
         loading = asyncio.create_task(load(gateway.url, whole))

@@ -1,4 +1,6 @@
-"""Tests of quotas and rate limits with real calls: refusals, charges, and balances after a change of the configuration."""
+"""Tests of quotas and rate limits with real calls: refusals, charges, and balances after a change of the
+configuration.
+"""
 
 import asyncio
 import json

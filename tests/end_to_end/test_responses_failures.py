@@ -28,7 +28,7 @@ CREATED = {
 
 
 def native_stream(last):
-    """Return the provider's events, which end with `last`. Their numbers do not begin at 0."""
+    """Return the provider's events up to the sequence number `last`. The sequence numbers begin at 3, not at 0."""
     item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
     delta = {"item_id": "msg_1", "output_index": 0, "content_index": 0, "delta": "x", "logprobs": []}
     events = [

@@ -24,7 +24,7 @@ TOGETHER = 24
 """Number of calls at the same time, at all gateways together."""
 LEASE_SECONDS = 3
 LONG_LEASE_SECONDS = 8
-"""Seconds of leases that must last until PostgreSQL has stopped, and for one call after that."""
+"""Duration of a lease. It must not expire before PostgreSQL has stopped and one more call has been made."""
 CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 20}
 REFUSED = re.compile(r"nothing is left|held by calls|database is away")
 

@@ -94,7 +94,9 @@ async def all_there(running, ids):
 
 
 async def test_a_locked_store_fails_and_slows_no_call(tmp_path, bedrock_sim):
-    """Check that calls neither fail nor slow down while the store is locked, and that the store gets all records later."""
+    """Check that calls neither fail nor slow down while the store is locked, and that the store gets all records
+    later.
+    """
     async with serving(tmp_path, bedrock_sim.url) as running:
         load = Load(running.url)
         await load.run(20)

@@ -1,6 +1,7 @@
 """Tests of zero retention (`database.retention.duration` is "0"): no text of a client or a model is stored or logged.
 
-A canary is put into everything that has content, and then searched for in the journal, the store, the log and an export.
+A canary is put into everything that has content, and then searched for in the journal, the store, the log and an
+export.
 """
 
 import gzip

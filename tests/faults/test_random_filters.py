@@ -191,7 +191,9 @@ def check_request(request, number, failed):
 
 
 def changed_letters(call_id, method, failed):
-    """Return the small letters that the filters' method replaces in a call. Filters in `failed` are left out."""
+    """Return the lower-case letters that filters replace in one of their methods during a call, except the filters in
+    `failed`.
+    """
     changing = [name for name in LETTERS if PLAYED.used(call_id, name, method) in {"change", "hold"}]
     return set("".join(LETTERS[name] for name in changing if name not in failed))
 

@@ -7,8 +7,8 @@ its own dialect.
 - `read_reply` returns a reply as `ReplyContent`. `as_history` returns the reply as the client sends it back.
 - No code of the gateway is used here.
 
-Clients whose messages are turns (Messages, InvokeModel, Converse) are in `clients_of_turns.py`, and the client of Gemini
-is in `client_of_gemini.py`.
+Clients whose messages are turns (Messages, InvokeModel, Converse) are in `clients_of_turns.py`, and the client of
+Gemini is in `client_of_gemini.py`.
 """
 
 from __future__ import annotations

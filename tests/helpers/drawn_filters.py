@@ -119,7 +119,9 @@ class CallPlan:
 
 
 def call_plans():
-    """Return a strategy for plans. Each plan comes from one number, because hypothesis limits the size of an example."""
+    """Return a strategy for plans. Each plan comes from one number, because hypothesis limits the size of an
+    example.
+    """
     return st.integers(0, 2**32 - 1).map(lambda seed: _call_plan(Random(seed)))
 
 
@@ -157,7 +159,7 @@ class Played:
     replies: dict = field(default_factory=dict)
     """Replies with which filters can answer calls, by flag and whether the reply is a stream."""
     alive: WeakSet = field(default_factory=WeakSet)
-    """The filters of all calls that are still in memory."""
+    """All filters that are still in memory, whatever their call."""
 
     def clear(self):
         for each in (self.plans, self.ids, self.methods, self.seen, self.replies):
@@ -209,7 +211,7 @@ class _Script:
         self.texts = 0
 
     def fault(self, method, piece=None):
-        """Return the fault that a method has this time, and record that the method was called."""
+        """Return the fault that the present call of a method must have, or "". Record that the method was called."""
         fault = self.plan.faults.get(method, "")
         if method == "text":
             self.texts += 1
@@ -351,7 +353,7 @@ def opened(name, call):
 
 
 def seen(record):
-    """Receive the record of a call as the observer does."""
+    """Receive the record of a call. This is the function of the observer plugin."""
     PLAYED.seen[record["id"]].append(record)
     fault = PLAYED.observer_fault(record["id"])
     if fault == "nap":

@@ -47,7 +47,9 @@ class _Exchange:
         self.crossed = {"request": 0, "reply": 0}
 
     def cut(self, side: str, data: bytes) -> int | None:
-        """Count `data`. Return the offset in `data` at which the fault occurs, or None if it does not occur in `data`."""
+        """Count `data`. Return the offset in `data` at which the fault occurs, or None if it does not occur in
+        `data`.
+        """
         start = self.crossed[side]
         self.crossed[side] += len(data)
         fault = self.fault

@@ -15,7 +15,9 @@ from typing import Any
 import aiohttp
 
 SMALL = 4096
-"""Number of bytes in the buffers of a narrow connection. The system doubles it."""
+"""Number of bytes in the socket buffers of a narrow connection, which simulates a client that reads slowly. Linux
+doubles the number.
+"""
 
 
 class Steps:

@@ -1,4 +1,6 @@
-"""A server that sends prepared replies as bytes, and a function that calls it with the gateway's client for providers."""
+"""A server that sends prepared replies as bytes, and a function that calls it with the gateway's client for
+providers.
+"""
 
 import asyncio
 import ssl

@@ -42,7 +42,9 @@ _SETTINGS = {
 
 
 def programs() -> Path | None:
-    """Return the folder with PostgreSQL's programs, or None if there is none. On Debian, the folder is not on the PATH."""
+    """Return the folder with PostgreSQL's programs, or None if there is none. On Debian, the folder is not on the
+    PATH.
+    """
     found = shutil.which("initdb")
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     return Path(found).resolve().parent if found else folders[-1].parent if folders else None

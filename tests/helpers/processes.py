@@ -18,8 +18,8 @@ from tests.helpers.gateway import HAIKU
 from tests.helpers.waiting import SECONDS, eventually
 
 START_SECONDS = 120
-"""Maximum number of seconds for a process to start, to be replaced or to end. On a busy machine, a start may take half a
-minute."""
+"""Maximum number of seconds for a process to start, to be replaced or to end. On a busy machine, a start may take half
+a minute."""
 ROOT = Path(__file__).resolve().parents[2]
 CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}]}
 PAGE = re.compile(r"listening on (http://\S+)")
@@ -169,7 +169,9 @@ async def family(tmp_path, *arguments, **more):
 
 @asynccontextmanager
 async def running(*command, **options):
-    """Run a server during an `async with` block. `command` is its command line, and `options` are those of its process."""
+    """Run a server during an `async with` block. `command` is its command line, and `options` are those of its
+    process.
+    """
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, **options)
     async with _serving(process) as served:
         yield served

@@ -8,7 +8,9 @@ _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *([0-9]+)")
 
 
 class RawProvider:
-    """A provider, with its address, the number of requests, and the number of connections that the gateway has closed."""
+    """A provider, with its address, the number of requests, and the number of connections that the gateway has
+    closed.
+    """
 
     def __init__(self, play):
         self._play = play

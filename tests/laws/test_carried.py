@@ -105,7 +105,9 @@ def _content(reply):
 
 @st.composite
 def chat_messages(draw):
-    """Generate one to three random messages of a Chat provider, with opaque tokens at the places where vendors put them."""
+    """Generate one to three random messages of a Chat provider, with opaque tokens at the places where vendors put
+    them.
+    """
     messages = []
     for turn in range(draw(st.integers(1, 3))):
         message = {"role": "assistant", "content": draw(st.none() | WORDS)}

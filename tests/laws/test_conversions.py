@@ -147,7 +147,9 @@ def test_every_neutral_member_is_one(dialect, name):
 
 
 def outcome(conversion, body):
-    """Return the result of a request for comparison: the refused field, or the upstream request and the dropped fields."""
+    """Return the result of a request for comparison: the refused field, or the upstream request and the dropped
+    fields.
+    """
     try:
         call = conversion.call(body)
     except Refused as refused:

@@ -44,4 +44,4 @@ def test_a_response_to_any_request_conforms(conversion, data):
 
 
 USUAL = (None, 0, 1, True, False, "auto", "default", "disabled", {}, [])
-"""The values in a response of settings that the client did not send."""
+"""Values that a response may have for a setting that the client did not send."""

@@ -1,4 +1,6 @@
-"""Tests of the documentation pages: links, commands, metrics, and an entry for every message that needs an explanation."""
+"""Tests of the documentation pages: links, commands, metrics, and an entry for every message that needs an
+explanation.
+"""
 
 import ast
 import re

@@ -277,7 +277,9 @@ def test_the_last_delta_gets_the_counts_that_bedrock_reports_elsewhere():
 
 
 def test_output_counts_at_once_though_its_event_is_held_back():
-    """Check that output tokens count as soon as an event reports them, even if the decoder still holds this event back."""
+    """Check that output tokens count as soon as an event reports them, even if the decoder still holds this event
+    back.
+    """
     decoder = flag.decoder(ask({"model": "m"}), target(), HEAD)
     meter = flag.meter(ask({"model": "m"}), target(), HEAD)
     for event in decoder.feed(chunk(START) + chunk(DELTA)):

@@ -1,4 +1,6 @@
-"""Tests of hostile requests of Messages clients: fields that were lost or misread, and bodies that overload the reader."""
+"""Tests of hostile requests of Messages clients: fields that were lost or misread, and bodies that overload the
+reader.
+"""
 
 from __future__ import annotations
 

@@ -66,7 +66,9 @@ conversions = pytest.mark.parametrize("conversion", [through_converse, through_m
 
 
 def test_an_answers_schema_has_one_set_of_limits_everywhere():
-    """Check that both conversions apply the same limits to an answer's schema, and report each place that they change."""
+    """Check that both conversions apply the same limits to an answer's schema, and report each place that they
+    change.
+    """
     at = "/response_format/json_schema/schema"
     sent, drops = through_converse(FORMAT, NEW_CLAUDE)
     assert orjson.loads(sent["outputConfig"]["textFormat"]["structure"]["jsonSchema"]["schema"]) == KEPT
@@ -292,7 +294,9 @@ RECURSIVE = {
 @conversions
 @pytest.mark.parametrize("schema", RECURSIVE.values(), ids=RECURSIVE)
 def test_a_strict_tool_of_a_recursive_schema_is_not_strict(conversion, schema):
-    """Check that a strict tool with a recursive schema is sent as not strict, and that `strict` is reported as dropped."""
+    """Check that a strict tool with a recursive schema is sent as not strict, and that `strict` is reported as
+    dropped.
+    """
     caps = replace(chat_to_messages.CLAUDE, strict_tools=True)
     sent, drops = conversion({"tools": [tool(parameters={"type": "object", **schema}, strict=True)]}, caps)
     made = (sent.get("toolConfig") or sent)["tools"][0]

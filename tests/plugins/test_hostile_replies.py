@@ -56,7 +56,9 @@ def sse(*chunks):
 
 
 def text_and_arguments(events):
-    """Return the text and the arguments in a stream of any client's dialect."""
+    """Return the texts of a stream, joined, and the joined arguments of its tool calls. Any client's dialect is
+    read.
+    """
     text, arguments = "", ""
     for each in events:
         data = each.data

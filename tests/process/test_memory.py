@@ -20,7 +20,9 @@ def standing(gateway, provider="a", model=HAIKU):
 
 
 async def learned(folder, url):
-    """Return what a gateway has learned of its providers: an open circuit breaker, a refused key and a sticky session."""
+    """Return what a gateway has learned of its providers: an open circuit breaker, a refused key and a sticky
+    session.
+    """
     async with gate(folder, providers(url)) as gw:
         gateway = gw.running.gateway
         for _ in range(5):

@@ -75,7 +75,9 @@ def test_the_tests_of_a_package_fail_by_a_broken_law(package):
 
 @pytest.fixture(scope="module")
 def known_types(tmp_path_factory):
-    """Return the folder of mypy's cache for all packages, since most of its time goes to the gateway's own types."""
+    """Return the folder of mypy's cache. All tests share it, because mypy spends most of its time on the gateway's own
+    types.
+    """
     return tmp_path_factory.mktemp("mypy")
 
 

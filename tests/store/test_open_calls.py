@@ -52,7 +52,9 @@ class Started:
         self.finish = Finish(records.follower, metrics, records.log, observers, reports)
 
     async def recover(self, count=None):
-        """Charge and record the lost calls. If `count` is given, stop after this number, as if the start were killed."""
+        """Charge and record the lost calls. If `count` is given, stop after this number, as if the start were
+        killed.
+        """
         self.quotas.restore(await self.records.store.balances())
         calls = await self.records.store.open_calls()
         self.finish.lost(calls[:count], self.quotas)

@@ -27,7 +27,9 @@ CHANGED = replace(RULE, capacity=50)
 
 @pytest.fixture
 async def gateways(address):
-    """Yield a function that opens a gateway's store, and its connection to the quota bank. Both are closed at the end."""
+    """Yield a function that opens a gateway's store, and its connection to the quota bank. Both are closed at the
+    end.
+    """
     # they need asyncpg
     from gateway.store.postgres.bank import PostgresBank
 
@@ -53,7 +55,9 @@ async def ask(bank, *needs, known=0, spent=0, rule=RULE, **more):
 
 
 async def charge(store, amount, **changes):
-    """Write the record of a call that has spent an amount. The record also has a balance, which the store must ignore."""
+    """Write the record of a call that has spent an amount. The record also has a balance, which the store must
+    ignore.
+    """
     call = record(**{"id": "1", "at": NOON, **changes, "charges": {"all": amount}})
     await write(store, Entry(call=call, balances=(Balance("all", 1, 0, NOON, RULE.terms),)))
 

@@ -78,7 +78,9 @@ def test_a_database_that_is_made_anew_counts_them_too(database, tmp_path):
 
 
 def test_counts_of_expired_calls_stay(database):
-    """Check that a repair restores lost counts, and keeps counts that are higher than the number of stored calls."""
+    """Check that `rebuild_sums` restores lost counts from the stored calls, and does not lower counts that include
+    calls that have expired.
+    """
     before = texts(database)
     lose(database, "calls WHERE n <= 100", f"tools_quarter WHERE time > {round((NOON + 6600) * 1000)}")
     rebuild_sums(database)

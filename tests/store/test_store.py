@@ -250,7 +250,9 @@ async def test_usage_is_sorted_by_the_bytes_of_names(store):
 
 @pytest.mark.parametrize("name", ["\0", "a\0b", "\ud800", "?", "$1", "'\"", "{}", "\U0001f600"])
 async def test_a_name_with_any_character_is_stored(store, name):
-    """Check that characters that a database may refuse stop no batch, and that the call is found by its name."""
+    """Check that a batch is stored although it has characters that a database may refuse, and that the call is found by
+    its name.
+    """
     store.put(record(model=name, tools=(name,), agent=name, error_message=name, outcome="failed", error="upstream"))
     await store.flush()
     assert (await store.session(None, "s1")).calls == 1

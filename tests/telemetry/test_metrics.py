@@ -1,4 +1,6 @@
-"""Tests of metrics: which metrics a call changes, that labels have few values, and that names follow Prometheus' rules."""
+"""Tests of metrics: which metrics a call changes, that labels have few values, and that names follow Prometheus'
+rules.
+"""
 
 import shutil
 import subprocess

@@ -93,7 +93,9 @@ def suite(tmp_path):
 
 
 def run(folder, *options):
-    """Run pytest with this plugin and xdist, and without plugins of installed packages. Return the status and the output."""
+    """Run pytest with this plugin and xdist, and without plugins of installed packages. Return the status and the
+    output.
+    """
     variables = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "plugins")])
     plugins = ["-p", "gateway.pytest_plugin", "-p", "no:cacheprovider"]

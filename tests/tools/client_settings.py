@@ -1,6 +1,7 @@
-"""Write `gateway/web/dashboard/clients.json`, the settings of the page Connect: `python -m tests.tools.client_settings`.
+"""Write `gateway/web/dashboard/clients.json`, the settings of the page Connect.
 
-The settings are those of `deploy/clients.md`. A test compares the file with that page.
+The command is `python -m tests.tools.client_settings`. The settings are those of `deploy/clients.md`. A test compares
+the file with that page.
 """
 
 from __future__ import annotations

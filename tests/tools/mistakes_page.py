@@ -1,7 +1,8 @@
-"""Write `plugins/mistakes.md`, the mistakes of plugin authors and their messages: `python -m tests.tools.mistakes_page`.
+"""Write `plugins/mistakes.md`, the mistakes of plugin authors and their messages.
 
-The page is made from the tables of `tests/helpers/authors_mistakes.py` and `packages_mistakes.py`. Tests make each of
-the mistakes, and compare the file with the page.
+The command is `python -m tests.tools.mistakes_page`. The page is made from the tables of
+`tests/helpers/authors_mistakes.py` and `packages_mistakes.py`. Tests make each of the mistakes, and compare the file
+with the page.
 """
 
 from __future__ import annotations

@@ -104,7 +104,9 @@ class Row:
     why: str = ""
     other: str = ""
     dropped: str = ""
-    """The day on which the row was first missing in the sources. With ": flex input", only these prices are missing."""
+    """The day on which the row was first missing in the sources. A value such as "2026-09-01: flex input" means that on
+    this day only the prices after the colon were missing.
+    """
 
     def differs(self, other: Row) -> bool:
         """Return whether this row and `other` have different prices for a kind that both have."""

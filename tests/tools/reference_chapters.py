@@ -132,7 +132,9 @@ STEPS: Final = {
         Step("Observer.seen", "observers", "The record is made, however the call ended."),
     ),
 }
-"""The hooks of a call in the order in which they are called first. A test compares the order with that of real calls."""
+"""The hooks of a call in the order in which they are called first. A test compares the order with that of real
+calls.
+"""
 CALLED: Final = (
     "A compatibility flag is the plugin of one API format. A call has two: the flag of the client's route, and the flag of "
     "the chosen provider. They are often the same. Then no translator is needed. The tables have the hooks in the order of "

@@ -153,7 +153,7 @@ def test_a_key_with_another_value_is_another_key(keys):
 
 
 class KeysMachine(RuleBasedStateMachine):
-    """A pool under any order of choices, ends of calls, throttlings, refusals and waits."""
+    """A pool of keys, in which calls begin and end, and keys are throttled and refused, in any order."""
 
     def __init__(self):
         super().__init__()

@@ -1,5 +1,5 @@
-"""Tests of work on large bodies in worker processes: what goes there, what comes back, and how free the event loop
-stays.
+"""Tests of work on large bodies in worker processes: which work is done there, which results come back, and that the
+event loop is not blocked meanwhile.
 """
 
 import asyncio

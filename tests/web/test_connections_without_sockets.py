@@ -21,7 +21,9 @@ from tests.helpers.fake_transport import GET, PEER, Transport, hello, opening, s
 POST = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 HEAD_SECONDS, IDLE_SECONDS, UNREAD_SECONDS, CLOSE_SECONDS = 15, 75, 120, 5
-"""The deadlines of a gateway without settings of its own. They are figures here, so that a test fails if one changes."""
+"""The deadlines of a gateway without settings of its own. They are repeated here as numbers, so that a test fails if
+one changes.
+"""
 MEBIBYTE = 1024 * 1024
 
 

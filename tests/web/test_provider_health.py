@@ -1,4 +1,6 @@
-"""Tests of showing the health of providers to people: in words, by `irisgate providers`, the API, the page and /readyz."""
+"""Tests of showing the health of providers to people: in words, by `irisgate providers`, the API, the page and
+/readyz.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Tests of listeners with TLS: calls, certificates that change, clients' certificates, and clients that never finish."""
+"""Tests of listeners with TLS: calls, certificates that change, clients' certificates, and clients that never
+finish.
+"""
 
 import asyncio
 import json
@@ -33,7 +35,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clients(tmp_path_factory):
-    """Return the authority of clients' certificates, and a client's certificate and key."""
+    """Return the certificate authority of the clients, and a client's certificate and key."""
     own = authority(tmp_path_factory.mktemp("clients"), "clients")
     return own[0], signed(own, "laptop")
 

@@ -1,4 +1,4 @@
-"""Tests of the section `model_aliases` and of the settings that it becomes."""
+"""Tests of the section `model_aliases`, and of the settings that are read from it."""
 
 from typing import get_args
 

@@ -1,4 +1,6 @@
-"""Tests of the section `database`: the hosted product's keys, the settings that they become, and their faults."""
+"""Tests of the section `database`: the hosted product's keys, the settings that are read from them, and which faults
+are reported.
+"""
 
 import json
 

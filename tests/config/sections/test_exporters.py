@@ -1,4 +1,4 @@
-"""Tests of the section `exporters`: the settings that it becomes, and its faults."""
+"""Tests of the section `exporters`: the settings that are read from it, and which faults are reported."""
 
 import json
 from pathlib import Path

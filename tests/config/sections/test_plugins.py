@@ -1,4 +1,6 @@
-"""Tests of the section `plugins`: the order of the filters, and the check of a filter's settings by its Pydantic model."""
+"""Tests of the section `plugins`: the order of the filters, and the check of a filter's settings by its Pydantic
+model.
+"""
 
 import json
 

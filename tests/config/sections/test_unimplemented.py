@@ -1,4 +1,6 @@
-"""Tests of keys that are checked and have no effect yet: the text and the position of the warning about each of them."""
+"""Tests of keys that are checked and have no effect yet: the text and the position of the warning about each of
+them.
+"""
 
 import pytest
 

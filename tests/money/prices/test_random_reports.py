@@ -2,8 +2,8 @@
 
 Each recorded cost equals the bill that `helpers/bill.py` computes.
 
-The tests choose at random: the reports (number, order, counts), parts, tiers and geographies, the request's cache marks, the client,
-streaming, and the places at which the reply's bytes are split or cut off.
+The tests choose at random: the reports (number, order, counts), parts, tiers and geographies, the request's cache
+marks, the client, streaming, and the places at which the reply's bytes are split or cut off.
 """
 
 import asyncio

@@ -27,7 +27,9 @@ KINDS = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
 
 
 def listed(*rows, **more):
-    """Return the prices in a list that has only these rows of the book "openai". The default model is "m"."""
+    """Return the prices in a list that has only these rows. A row without a book or a model gets the book "openai" and
+    the model "m".
+    """
     entries = [{"book": "openai", "model": "m", **row} for row in rows]
     return Prices.load(entries, **more)
 

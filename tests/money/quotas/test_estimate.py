@@ -89,8 +89,8 @@ GEMINI_FLAGS = ("gemini_generate_content",)
 def measure(data, flag=None):
     """Measure a body for the estimate of its tokens.
 
-    The function `billed_parts` of the plugin finds the parts of the body that are not text. Without `flag`, the default
-    function does.
+    The parts of the body that are not text are found by the function `billed_parts` of the compatibility flag `flag`,
+    or without a flag by the default function.
     """
     return estimates.measure(data, FLAGS[flag].billed_parts if flag else common_parts)
 

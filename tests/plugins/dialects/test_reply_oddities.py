@@ -116,7 +116,9 @@ RENAMED = "filter[id]"
     [('{"%s":1}', '{"filter[id]":1}'), ("[1]", "[1]"), ('"a"', '"a"'), ('{"cut', '{"cut'), ("null", "null")],
 )
 def test_renamed_input_that_is_no_object_stays_as_written(arguments, written):
-    """Check that the input of a tool call with renamed properties stays as the model wrote it if it is not an object."""
+    """Check that the input of a tool call with renamed properties stays as the model wrote it if it is not an
+    object.
+    """
     names, writer = Names(), RecordingWriter()
     (made,) = names.plain_input({RENAMED: 1})
     reader = chat_walk.Reader(names, "", Maker("fam"), print)

@@ -1,4 +1,6 @@
-"""Tests that secrets of each kind are replaced, wherever a text is cut into pieces, and that other text is unchanged."""
+"""Tests that secrets of each kind are replaced, wherever a text is cut into pieces, and that other text is
+unchanged.
+"""
 
 import string
 

@@ -1,4 +1,6 @@
-"""Tests of finding the size of an event's text without decoding the event. It must equal the size in the decoded event."""
+"""Tests of finding the size of an event's text without decoding the event. It must equal the size in the decoded
+event.
+"""
 
 import json
 

@@ -91,7 +91,9 @@ MESSAGES = {
 
 
 def pieces(message):
-    """Return a message as deltas of a stream: one field after the other, and each text and tool call in several pieces."""
+    """Return a message as deltas of a stream: one field after the other, and each text and tool call in several
+    pieces.
+    """
     deltas = []
     for name in ("reasoning_details", "reasoning_content", "reasoning", "thinking_blocks", "content"):
         value = message.get(name)

@@ -57,7 +57,9 @@ def test_a_limit_below_the_models_smallest_is_raised_aloud(name):
 
 
 def test_a_family_that_needs_a_limit_gets_its_own_by_default():
-    """Check that a model that needs an output limit gets the default limit of its family if the client sets no limit."""
+    """Check that a model that needs an output limit gets the default limit of its family if the client sets no
+    limit.
+    """
     needs = replace(CLAUDE, needs_max_tokens=True)
     assert sent({}, needs)["inferenceConfig"] == {"maxTokens": 32_000}
     assert sent({"max_tokens": 9}, needs)["inferenceConfig"] == {"maxTokens": 9}

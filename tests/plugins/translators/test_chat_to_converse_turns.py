@@ -89,7 +89,7 @@ def test_defect_03_user_text_behind_a_result_joins_its_turn():
 
 @pytest.mark.parametrize("caps", [LLAMA, MISTRAL, WRITER])
 def test_defect_04_and_05_text_is_apart_from_results_if_demanded(caps):
-    """Check that text is sent apart from tool results if the model's family requires it."""
+    """Check that text and tool results are sent in separate turns if the model's family requires it."""
     outgoing = messages(user("Hi"), called(("a", "look", "{}")), result("a"), user("And?"), caps=caps)
     assert outgoing[3:] == [{"role": "assistant", "content": [{"text": "."}]}, user([{"text": "And?"}])]
 

@@ -189,8 +189,8 @@ def test_a_role_inside_a_turn_is_no_last_turn():
 def test_any_settings_are_accepted_and_fitting_twice_changes_nothing(
     thinking, effort, choice, sampling, messages, limit, model
 ):
-    """Check that the provider accepts any combination of settings after fitting, and that fitting again changes
-    nothing.
+    """Check that the provider accepts any combination of settings after the translator has adapted them to the model,
+    and that adapting them again changes nothing.
     """
     body = {"max_tokens": limit, "messages": messages, **TOOLS, **sampling, **(choice or {})}
     body |= {"thinking": thinking} if thinking else {}

@@ -1,4 +1,6 @@
-"""Tests of random faults in requests of Gemini's generateContent, on every conversion: sent or refused, never a crash."""
+"""Tests of random faults in requests of Gemini's generateContent, on every conversion: sent or refused, never a
+crash.
+"""
 
 from __future__ import annotations
 

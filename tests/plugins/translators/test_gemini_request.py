@@ -1,4 +1,6 @@
-"""Tests of Gemini's generateContent requests that are translated to Messages, Converse and Chat: every part and field."""
+"""Tests of Gemini's generateContent requests that are translated to Messages, Converse and Chat: every part and
+field.
+"""
 
 from __future__ import annotations
 

@@ -42,7 +42,9 @@ def places(client):
 @every_conversion
 @pytest.mark.parametrize("place", places(CLIENTS["openai_chat"]))
 def test_a_half_in_a_request_costs_only_the_half(conversion, place):
-    """Check that the provider gets either the unchanged text, or the text with U+FFFD in place of the half character."""
+    """Check that the provider gets either the unchanged text, or the text with U+FFFD in place of the half
+    character.
+    """
     body = places(CLIENTS[conversion.client.name])[place]
     call = conversion.call(body)
     sent = json.loads(call.upstream_request.body)

@@ -1,5 +1,5 @@
-"""Tests of random faults in Messages requests and replies, on both conversions: sent, refused with a 400, or
-`BadFrame`.
+"""Tests of random faults in Messages requests and in replies to them, on both conversions. A request is sent, or
+refused with a 400. A reply is translated, or raises `BadFrame`.
 """
 
 from __future__ import annotations

@@ -56,8 +56,8 @@ def packed(data):
 
 
 def outcomes(conversion, texts):
-    """Put each number at each path with a usage number in the reply. Yield the number, the path and the result of
-    `settled`.
+    """Put each literal of `texts` at each place of the reply where usage has a value. Yield the literal, the place and
+    the result of `settled`.
     """
     events, whole = reply(conversion)
     body = BASES[conversion.dialect]

@@ -61,7 +61,9 @@ TOOL = {"type": "function", "function": {"name": "f"}}
 @pytest.mark.parametrize("mode", ["any", "none", "validated", 7, None, ["auto"]])
 @pytest.mark.parametrize("provider", ["bedrock_converse", "anthropic_messages"])
 def test_an_unknown_mode_of_allowed_tools_is_refused_by_its_name(provider, mode):
-    """Check that an unknown mode never becomes `auto`: the model could then skip a tool call that the client requires."""
+    """Check that an unknown mode never becomes `auto`: the model could then skip a tool call that the client
+    requires.
+    """
     choice = {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [TOOL]}}
     with pytest.raises(Refused, match=r"tool_choice\.allowed_tools\.mode"):
         CONVERSIONS[f"openai_chat__{provider}"].call(USER | {"tools": [TOOL], "tool_choice": choice})

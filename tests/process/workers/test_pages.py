@@ -187,7 +187,9 @@ def listeners(sim, path):
 
 @pytest.fixture
 async def every(tmp_path, bedrock_sim, sim):
-    """Yield a gateway with a listener of each identity mode, and the path of the unix socket of one of the listeners."""
+    """Yield a gateway with a listener of each identity mode, and the path of the unix socket of one of the
+    listeners.
+    """
     path = tmp_path / "http.sock"
     server = {"listeners": listeners(sim, path)}
     async with served(tmp_path, bedrock_sim, server=server, grants=USERS) as (gw, _):

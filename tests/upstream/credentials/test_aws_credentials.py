@@ -1,5 +1,5 @@
-"""Tests of AWS credentials from every step of botocore's chain: the simulated AWS issues them, and the simulated Bedrock
-verifies the signature of every request.
+"""Tests of AWS credentials from every step of botocore's chain: the simulated AWS issues them, and the simulated
+Bedrock verifies the signature of every request.
 """
 
 import json

@@ -1,4 +1,6 @@
-"""Tests of a machine whose clock is wrong: the first call corrects it by AWS's date, and is served."""
+"""Tests of a machine whose clock is wrong. The first call is served, and learns the right time from the date in AWS's
+reply.
+"""
 
 import pytest
 

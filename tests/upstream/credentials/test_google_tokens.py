@@ -300,7 +300,9 @@ async def test_a_key_of_a_pool_that_gets_no_token_gives_way_to_the_next(
 
 
 async def test_the_keys_of_a_pool_are_renewed_each_by_itself(tmp_path, google, account, openai_upstream, monkeypatch):
-    """Check that a program, a service account and a fixed key serve calls in turn. Keys that expire must be renewed."""
+    """Check that the keys of a program and of a service account and a fixed key are used in turn, and that each key
+    that expires is renewed.
+    """
     monkeypatch.setattr(renewal, "AGAIN_SECONDS", 0.05)
     google.seconds = 1.0
     helpers = tmp_path / "helpers"

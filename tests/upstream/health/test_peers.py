@@ -1,4 +1,6 @@
-"""Tests of finding the other models that may serve a call: the same model at other providers, and an alias's targets."""
+"""Tests of finding the other models that may serve a call: the same model at other providers, and an alias's
+targets.
+"""
 
 import json
 

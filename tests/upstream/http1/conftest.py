@@ -8,7 +8,10 @@ import pytest
 
 @pytest.fixture
 def names(monkeypatch):
-    """Replace the look-up of names: `names[host]` has the addresses, or an exception. `names.asked` has the hosts."""
+    """Replace the look-up of host names. `names[host]` is a list of addresses, or an exception to raise.
+
+    The list `names.asked` has the hosts that were looked up.
+    """
 
     class Names(dict):
         def __init__(self):

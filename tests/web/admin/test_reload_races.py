@@ -1,4 +1,4 @@
-"""Tests of a save, or of a change of the file, during another change."""
+"""Tests of two changes of the configuration at the same time: saves through the API, and changes of the file."""
 
 import asyncio
 import threading

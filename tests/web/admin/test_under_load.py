@@ -89,7 +89,9 @@ async def test_no_call_fails_and_none_mixes_two_configurations(tmp_path):
             await asyncio.gather(*clients)
 
             async def is_last_used():
-                """Make a call. Return whether it used the last configuration, which the file's watcher may read late."""
+                """Make a call. Return whether it used the last configuration, which the file's watcher may read
+                late.
+                """
                 async with served.session.post(served.url + "/v1/chat/completions", json=ASKED) as response:
                     assert response.status == 200
                 return simulated.arrived[-1][0] == str(good[-1])

@@ -1,4 +1,6 @@
-"""Tests of the filter by a recorded header on the pages, in their files and in /api/reports: figures, chips, rights."""
+"""Tests of the filter by a recorded header, on the pages, in the files that can be downloaded from them, and in
+/api/reports: the figures, the buttons that show and remove the filter, and who may use it.
+"""
 
 import csv
 import io

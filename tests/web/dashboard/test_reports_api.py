@@ -1,4 +1,6 @@
-"""Tests of GET /api/reports/...: the figures of the pages as JSON, whose calls they have, and wrong queries."""
+"""Tests of GET /api/reports/...: the figures of the pages as JSON, whose calls each caller may see, and wrong
+queries.
+"""
 
 import pytest
 

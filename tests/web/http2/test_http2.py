@@ -1,4 +1,6 @@
-"""Tests of calls over HTTP/2: many at a time, with their windows, cut in the middle, and while the gateway stops."""
+"""Tests of calls over HTTP/2: many streams at a time, flow-control windows, broken streams and connections, and a
+gateway that stops.
+"""
 
 import asyncio
 import json

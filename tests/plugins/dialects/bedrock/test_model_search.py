@@ -27,7 +27,9 @@ def profile(id_, *arns, **more):
 
 
 def searched(models, system=(), applications=()):
-    """Return the models that the search finds if Bedrock lists these models, system profiles and application profiles."""
+    """Return the models that the search finds if Bedrock lists these models, system profiles and application
+    profiles.
+    """
     replies = iter(
         [{"modelSummaries": models}, *({"inferenceProfileSummaries": [*each]} for each in (system, applications))]
     )

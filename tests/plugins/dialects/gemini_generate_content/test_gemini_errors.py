@@ -1,4 +1,6 @@
-"""Tests of errors in Google's form: errors in Google's replies, and the gateway's errors as Google's clients read them."""
+"""Tests of errors in Google's form: errors in Google's replies, and the gateway's errors as Google's clients read
+them.
+"""
 
 import json
 

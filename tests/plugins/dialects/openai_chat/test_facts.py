@@ -1,4 +1,6 @@
-"""Tests that token counts in Chat replies get the gateway's names, for servers with different fields and conventions."""
+"""Tests that token counts in Chat replies get the gateway's names, for servers with different fields and
+conventions.
+"""
 
 import pytest
 

@@ -192,9 +192,10 @@ def _envelope(target: Target) -> str:
 
 
 def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop) -> ClientRequest | None:
-    """Return the request for a retry, without the betas or the gateway's own `cache_control` that the provider refused.
+    """Return the request for a retry, without the part that the provider refused.
 
-    Returns None if the provider refused the request for another reason.
+    This part is either the `cache_control` that the gateway added, or the refused betas. Returns None if the request
+    was refused for another reason.
     """
     if (changed := auto_cache.retried(request, problem, messages_auto_cache.unmarked)) is not None:
         return changed

@@ -80,8 +80,9 @@ class Inliner:
         return self.schema(value, at, inside)
 
     def _replaced(self, reference: Any, own: Schema, at: str, inside: tuple[str, ...]) -> Schema:
-        """Return the schema that replaces a reference. It combines the definition and `own`, the keywords beside the
-        reference.
+        """Return the schema that replaces a reference.
+
+        This schema combines the definition and `own`, the keywords beside the reference.
 
         If the definition and `own` give a keyword different values, the definition becomes a part of `allOf`, so that
         both values apply. For a keyword in `_ABOUT`, the value in `own` is used.

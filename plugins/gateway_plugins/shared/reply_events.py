@@ -148,7 +148,7 @@ class Reader(Protocol):
 
 
 MAX_ID: Final = 56
-"""Maximum number of characters that are kept of a repeated id. A suffix such as `_3` makes the shortened id unique.
+"""Number of characters to which a repeated id is cut. A suffix such as `_3` then makes the id unique.
 
 Converse accepts ids of up to 64 characters (botocore's model)."""
 

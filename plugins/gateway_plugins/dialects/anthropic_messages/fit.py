@@ -97,8 +97,8 @@ def _write_thinking(edited: EditedMembers, request: ThinkingRequest, plan: Think
     """Write the planned thinking into the field `thinking`.
 
     - If the plan requests thinking, the client's other fields, such as `display`, are kept.
-    - If the plan requests nothing, the field is removed. Exception: a client's type that switches thinking off, such as
-      `disabled`, stays if the model accepts this type.
+    - If the plan requests nothing, the field is removed. Exception: if the field switches thinking off with a type that
+      the model accepts, such as `disabled`, it is kept.
     """
     given = mapping(edited["thinking"])
     made: dict[str, Any]

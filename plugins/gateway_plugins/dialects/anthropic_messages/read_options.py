@@ -62,7 +62,7 @@ _DIRECT_CALLERS: Final[tuple[Any, ...]] = (None, [], ["direct"])
 
 
 def leftovers(top: Members, drop: Drop) -> None:
-    """Report the fields that are lost in every translation. A value without effect (`_NEUTRAL`) is not reported.
+    """Report as dropped the fields of a request that no translation passes on, unless they have no effect (`_NEUTRAL`).
 
     Raises `Refused` if the request has a field of `REFUSED_MEMBERS`.
     """

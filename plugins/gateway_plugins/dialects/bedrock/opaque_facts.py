@@ -132,8 +132,8 @@ def _counts(source: Mapping[str, Any]) -> dict[str, int | None]:
 def _usage_counts(usage: Mapping[str, Any], billed: Mapping[str, int]) -> dict[str, int | None]:
     """Return the counts of the field `usage`.
 
-    In OpenAI's form, the prompt count includes the tokens read from a cache. If `usage` does not report their
-    number, it is taken from `billed`, the counts in the headers.
+    If `usage` has the form of OpenAI's API, the prompt count includes the tokens read from a cache. If `usage` does not
+    report the number of these tokens, it is taken from `billed`, the counts in the headers.
     """
     if "prompt_tokens" not in usage:
         return _counts(usage)

@@ -191,8 +191,9 @@ class Conversation:
             call.setdefault("thoughtSignature", self._caps.call_signature)
 
     def _flush(self) -> None:
-        """Move everything after the last assistant turn into the contents: results, then their files, then the rest.
+        """Move everything that came after the last assistant turn into the contents.
 
+        The function results come first, then the files in these results, and then all other parts.
         All results are in one content, with nothing else (cloudwego/eino-ext#571).
         """
         missing: list[Block] = [

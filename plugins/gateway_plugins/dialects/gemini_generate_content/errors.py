@@ -134,7 +134,7 @@ def _status_of(problem: Problem) -> tuple[int, str]:
 
 
 def _details(problem: Problem) -> list[dict[str, Any]]:
-    """Return the details of an error: the wrong field, and the seconds to wait before a retry."""
+    """Return the details of an error: the field that is wrong, and the seconds to wait before a retry."""
     details: list[dict[str, Any]] = []
     if problem.param:
         violation = {"field": problem.param, "description": problem.message}

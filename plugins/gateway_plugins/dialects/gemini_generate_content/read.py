@@ -79,7 +79,7 @@ class _Contents(msgspec.Struct):
     _thoughts: list[Reasoning] = msgspec.field(default_factory=list)
     """Unsigned thinking that has not been added to the turn yet.
 
-    It is not added if a signature of the gateway's form follows, because the signature contains the same thinking.
+    It is not added if a signature that the gateway wrote follows, because this signature contains the same thinking.
     """
     _calls: list[Call] = msgspec.field(default_factory=list)
     """The function calls of the model's last turn."""

@@ -116,11 +116,11 @@ def _with_blocks(raw: dict[str, Any], at: str, drop: Drop) -> dict[str, Any]:
 
 
 def _modern(raw: dict[str, Any], index: int, legacy: dict[str, str]) -> dict[str, Any]:
-    """Convert `function_call` to `tool_calls`, and the result of a function to the field names of a tool's result.
+    """Convert a message with OpenAI's older function calls to tool calls. Return any other message unchanged.
 
-    Messages with `function_call`, or with the role `function`, are in OpenAI's older form. This form has no ids of
-    calls, so the gateway makes them. A result names only its function, so it gets the id of the last call of this
-    function. `legacy` maps the name of each function to this id. `index` is the index of the message.
+    The older messages have a field `function_call`, or a result with the role `function`. They have no ids of calls, so
+    the gateway makes the ids. A result names only its function, so it gets the id of the last call of this function.
+    `legacy` maps the name of each function to this id. `index` is the index of the message.
     """
     call = raw.get("function_call")
     if isinstance(call, dict) and not raw.get("tool_calls"):

@@ -1,4 +1,4 @@
-"""Reads the two published price maps for `build_prices.py`, in one vocabulary. Run by hand, never by the gateway.
+"""Reads the two published price maps for `build_prices.py`, and gives their fields the same names. Run by hand, never by the gateway.
 
 LiteLLM has a row for each id, but no past prices. genai-prices has rules that match ids, and the days on which prices
 changed. Neither is trusted alone: if they differ, `build_prices.py` decides. This module imports nothing else of this

@@ -1,4 +1,6 @@
-"""A translator in another author's package: from Chat Completions to an API for texts, which is also the author's."""
+"""A translator in another author's package. It translates from Chat Completions to an API for texts, whose plugin is in
+the same package.
+"""
 
 import json
 

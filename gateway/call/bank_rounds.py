@@ -56,10 +56,14 @@ class BankRounds:
 
     The bank grants each slice for `seconds`, the time of its lease. `goes_on` is true if calls may use the last known
     balances while the bank cannot be reached.
+
+    `records` is None if the bank still knows the sum of this process's charges when the process registers again. Both
+    then go on with their sums. Otherwise both begin at 0, after the records of all charges so far have reached the
+    bank.
     """
 
     def __init__(
-        self, bank: Bank, quotas: Quotas, records: Records, log: Logger, *, seconds: float, goes_on: bool
+        self, bank: Bank, quotas: Quotas, records: Records | None, log: Logger, *, seconds: float, goes_on: bool
     ) -> None:
         assert quotas.slices is not None, "the quotas of a process with leases have slices"
         self._bank, self._quotas, self._records, self._log = bank, quotas, records, log
@@ -258,13 +262,16 @@ class BankRounds:
         self._apply(asks, answers, buckets)
 
     async def _open_again(self) -> None:
-        """Register this process at the quota bank again, after its records have reached the bank.
+        """Register this process at the quota bank again.
 
-        Raises `StoreFailed` if the records do not reach the bank, or if the bank does not register this process.
+        If the bank does not know the charges of this process any more, wait first until their records have reached the
+        bank. Raises `StoreFailed` if the records do not reach the bank, or if the bank does not register this process.
         """
-        # `flush` does not cover the charges of calls that end while it waits
-        recorded = self._slices.charged_amounts()
-        await self._records.flush()
+        recorded: Mapping[Bucket, int] = {}
+        if self._records is not None:
+            # `flush` does not cover the charges of calls that end while it waits
+            recorded = self._slices.charged_amounts()
+            await self._records.flush()
         await self._open(recorded)
 
     def _renewed(self, now: float) -> None:

@@ -74,7 +74,7 @@ class Leases(BankRounds):
         self,
         bank: Bank,
         quotas: Quotas,
-        records: Records,
+        records: Records | None,
         log: Logger,
         *,
         seconds: float,

@@ -27,7 +27,7 @@ from gateway.money.quotas.settlements import Settlement
 from gateway.money.quotas.slices import Slices
 from gateway.process.workers.hub import Hub
 from gateway.store.base import StoreFailed
-from tests.call.test_leases import LIMIT, RULE, Bank, Gateway, Journal
+from tests.call.test_leases import LIMIT, RULE, Bank, Gateway
 from tests.helpers.memory_bank import MemoryBank
 from tests.helpers.records import logger
 from tests.helpers.waiting import eventually
@@ -85,7 +85,7 @@ class Worker:
         self.gateway, self.name = gateway, name
         self.quotas = Quotas(slices=slices, sliced_kinds=ORDER)
         bank, log = KeeperBank(gateway, name, slices), logger()[0]
-        self.leases = Leases(bank, self.quotas, Journal(), log, seconds=30.0, goes_on=False, recall_seconds=WAITS)
+        self.leases = Leases(bank, self.quotas, None, log, seconds=30.0, goes_on=False, recall_seconds=WAITS)
 
     async def reserve(self, amount, rule=RULE):
         return await self.leases.reserve(partial(self.quotas.reserve, [Claim(rule.name, rule, amount)]))

@@ -156,13 +156,13 @@ async def test_what_killed_workers_and_a_killed_keeper_held_is_free_again(tmp_pa
     assert capacity <= sum(charges) <= capacity + charges[-1]
 
 
-async def agreed(gateways, capacity):
-    """Wait until the balance at each gateway equals `capacity` minus the charges of all stored calls. Return these
-    calls.
+async def agreed(gateways, capacity, count=0):
+    """Wait until at least `count` calls are stored, and the balance at each gateway equals `capacity` minus the charges
+    of all stored calls. Return these calls.
     """
 
     async def settled():
-        calls = await gateways[0].stored()
+        calls = await gateways[0].stored(count)
         spent = sum(Decimal(str(one["charges_usd"].get("all", 0))) for one in calls)
         balances = [(await gateway.bucket("all"))["balance_usd"] for gateway in gateways]
         return calls if {*balances} == {capacity - spent} else None
@@ -204,7 +204,7 @@ async def test_a_restart_of_the_database_under_load_loses_no_call(tmp_path, conf
         await asyncio.gather(*clients)
         for gateway in gateways:
             assert await insist(gateway) == "ok"
-        calls = await agreed(gateways, 1000)
+        calls = await agreed(gateways, 1000, len(outcomes) + 2)
     assert Counter(one["outcome"] for one in calls if one["outcome"] != "refused") == {"ok": outcomes.count("ok") + 2}
 
 

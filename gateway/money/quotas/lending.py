@@ -4,6 +4,8 @@ The lender is the keeper: the process of the gateway that keeps the balances and
 
 - The unspent part of a worker's slice is not free for other processes (`LiveBucket.leased`).
 - A charge is subtracted from the bucket and from the worker's slice when the keeper reads the record of the call.
+- The sums of a worker's charges are kept until the worker ends or gives the lease back, also if the worker registers
+  again or another process becomes the keeper. So a record that is read later is counted once.
 - If a worker's slice is too small for a call, the other workers are asked to give back what they do not need (a
   recall). When all of them have answered, the first worker may ask for a larger slice again. So a call is refused only
   if no process has anything left for it.
@@ -37,13 +39,18 @@ The function returns True if the worker will answer or has just ended, and False
 class LeaseState(msgspec.Struct, frozen=True):
     """The state of one worker's lease, that is, its share of a bucket's balance.
 
-    The keeper (the process that keeps the balances) hands this state over to the process that replaces the keeper.
+    The keeper (the process that keeps the balances) hands this state over to the process that replaces the keeper. It
+    has the rule of the bucket, because a bucket that is full again may be in memory no more.
     """
 
     bucket: Bucket
     rule: Rule
     granted: int
     spent: int
+
+    @property
+    def lease(self) -> Lease:
+        return Lease(self.granted, self.spent)
 
 
 class Loan(NamedTuple):
@@ -82,7 +89,7 @@ class Lender:
         self.recall: Tell = lambda _worker, _bucket: False
         self.free: Tell = lambda _worker, _bucket: False
         self._quotas = quotas
-        self._leases: dict[str, dict[Bucket, Lease]] = {}
+        self._leases: dict[str, dict[Bucket, LeaseState]] = {}
         self._recalls: dict[Bucket, _Recall] = {}
 
     def lends_to(self, worker: str) -> bool:
@@ -92,8 +99,16 @@ class Lender:
         return worker in self._leases
 
     def open(self, worker: str) -> None:
-        """Begin to lend to a worker."""
-        self._leases.setdefault(worker, {})
+        """Begin to lend to a worker.
+
+        If the worker is known already, take back what it holds. Its charges are still counted, also those in records
+        that are read later. The worker goes on with its own counts too, and asks anew for what it has reserved.
+        """
+        leases = self._leases.setdefault(worker, {})
+        for key, state in leases.items():
+            leases[key] = msgspec.structs.replace(state, granted=min(state.granted, state.spent))
+            self._update(key)
+            self._released(key)
 
     def exchange(self, worker: str, asks: Sequence[Ask]) -> Loan:
         """Return the answers to a worker's requests. Raises `NotOpen` if `open` was not called for the worker."""
@@ -112,7 +127,7 @@ class Lender:
         """
         for ask in asks:
             bucket = self._quotas.shared_bucket(ask.key, ask.rule)
-            own = self._leases.get(worker, {}).get(ask.key, Lease())
+            own = self._lease(worker, ask.key)
             _, is_refused = answered(ask, bucket, own, self._others(bucket, own) + bucket.reserved, 1)
             if is_refused and bucket.can_ask:
                 for need in ask.needs:
@@ -120,6 +135,10 @@ class Lender:
             elif bucket.is_expired:
                 # any request renews the leases, and with them what the worker has
                 yield ask.key, Want(0, 0, is_partial=False)
+
+    def _lease(self, worker: str, key: Bucket) -> Lease:
+        state = self._leases.get(worker, {}).get(key)
+        return Lease() if state is None else state.lease
 
     def _others(self, bucket: LiveBucket, own: Lease) -> int:
         """Return the sum of the slices (parts of the bucket's balance) that workers hold, without the slice `own`."""
@@ -130,10 +149,10 @@ class Lender:
 
         The bucket itself is already charged.
         """
-        leases = self._leases.get(worker)
-        if leases is not None:
-            lease = leases.get(bucket, Lease())
-            leases[bucket] = lease._replace(spent=lease.spent + amount)
+        leases, charged = self._leases.get(worker), self._quotas.bucket(bucket)
+        if leases is not None and charged is not None:
+            granted, spent = self._lease(worker, bucket)
+            leases[bucket] = LeaseState(bucket, charged.rule, granted, spent + amount)
             self._update(bucket)
 
     def end(self, worker: str) -> None:
@@ -160,16 +179,11 @@ class Lender:
 
     def states(self, worker: str) -> Sequence[LeaseState]:
         """Return the leases of a worker (its parts of balances), for the process that replaces this one."""
-        leases = self._leases.get(worker, {}).items()
-        return [
-            LeaseState(key, bucket.rule, *lease)
-            for key, lease in leases
-            if (bucket := self._quotas.bucket(key)) is not None
-        ]
+        return list(self._leases.get(worker, {}).values())
 
     def adopt(self, worker: str, states: Sequence[LeaseState]) -> None:
         """Continue with the leases (parts of balances) that the replaced process had granted to a worker."""
-        self._leases[worker] = {state.bucket: Lease(state.granted, state.spent) for state in states}
+        self._leases[worker] = {state.bucket: state for state in states}
         for state in states:
             self._quotas.shared_bucket(state.bucket, state.rule)
             self._update(state.bucket)
@@ -177,13 +191,13 @@ class Lender:
     def _answer(self, worker: str, ask: Ask) -> Answer:
         key = ask.key
         bucket, leases = self._quotas.shared_bucket(key, ask.rule), self._leases[worker]
-        before = leases.get(key, Lease())
+        before = self._lease(worker, key)
         others = self._others(bucket, before)
         lease, answer = answer_to(ask, bucket, before, others + bucket.reserved, len(self._leases))
         if lease is None:
             leases.pop(key, None)
         else:
-            leases[key] = lease
+            leases[key] = LeaseState(key, bucket.rule, *lease)
         self._update(key)
         if (lease or Lease()).held < before.held:
             self._released(key)
@@ -196,7 +210,7 @@ class Lender:
     def _update(self, key: Bucket) -> None:
         """Set the bucket's `leased` to the sum of the slices (parts of its balance) that workers hold."""
         if (bucket := self._quotas.bucket(key)) is not None:
-            bucket.lend(key.name, sum(leases[key].held for leases in self._leases.values() if key in leases))
+            bucket.lend(key.name, sum(self._lease(worker, key).held for worker in self._leases))
 
     def _refused(self, worker: str, key: Bucket, bucket: LiveBucket) -> None:
         """Ask the other workers to give back what they do not need of the bucket `key`.
@@ -214,7 +228,7 @@ class Lender:
                 recall.awaited.add(holder)
 
     def _holders(self, key: Bucket) -> set[str]:
-        return {name for name, leases in self._leases.items() if key in leases and leases[key].held}
+        return {worker for worker in self._leases if self._lease(worker, key).held}
 
     def gateways_answered(self, bucket: Bucket) -> None:
         """Note that the other gateways have had enough time to give back what they do not need of a bucket."""

@@ -119,7 +119,7 @@ def _gateway(config: Config, registry: Registry, place: Place, bodies: KeeperBod
     bank = KeeperBank(place.channel, slices)
     sharing = config.storage.sharing
     seconds = LEASE_SECONDS if sharing is None else min(LEASE_SECONDS, sharing.lease_seconds)
-    leases = Leases(bank, quotas, bank, log, seconds=seconds, goes_on=False, recall_seconds=RECALL_SECONDS)
+    leases = Leases(bank, quotas, None, log, seconds=seconds, goes_on=False, recall_seconds=RECALL_SECONDS)
     metrics.journal(follower)
     health = Health(effective, changed=partial(report_change, log=log, metrics=metrics))
     metrics.circuits.watch(health.standings, STATES)

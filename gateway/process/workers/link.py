@@ -79,9 +79,6 @@ class KeeperBank:
     async def refill(self, bucket: str, rule: Rule, amount: int) -> Charge:
         raise StoreFailed(f'bucket "{bucket}" can be refilled by the keeper only ({amount} of {rule.capacity})')
 
-    async def flush(self) -> None:
-        """Do nothing, because the keeper (the parent process) reads the records of this worker's calls by itself."""
-
 
 class WorkerSessions:
     """Finds the sessions of calls. If this worker does not know a chat, it asks the keeper (its parent process)."""

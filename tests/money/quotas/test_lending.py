@@ -3,20 +3,22 @@
 import pytest
 
 from gateway.money.quotas.book import Quotas
-from gateway.money.quotas.buckets import Bucket, Rule
+from gateway.money.quotas.buckets import SECOND, Bucket, Rule
+from gateway.money.quotas.clock import SteadyClock
 from gateway.money.quotas.leases import Ask, Need, NotOpen
 from gateway.money.quotas.lending import Lender
 from gateway.money.quotas.slices import Slices, Want
 
 RULE = Rule("all", 100)
+REFILLED = Rule("all", 100, amount=1)
 KEY = Bucket("money", "all")
 
 
 class Keeper:
     """A `Lender` of quota balances, with a list of the messages that it has sent to its workers."""
 
-    def __init__(self):
-        self.quotas, self.told = Quotas(), []
+    def __init__(self, clock=None, rule=RULE):
+        self.quotas, self.told, self.rule = Quotas(clock or SteadyClock()), [], rule
         self.lender = Lender(self.quotas)
         self.lender.recall = lambda worker, _bucket: self._tell("recall", worker)
         self.lender.free = lambda worker, _bucket: self._tell("free", worker)
@@ -27,14 +29,14 @@ class Keeper:
         self.told.append((what, worker))
         return True
 
-    def ask(self, worker, *needs, known=0, spent=0, ahead=0):
+    def ask(self, worker, *needs, **more):
         wants = [Need(amount) for amount in needs]
-        ask = Ask(bucket="all", rule=RULE, known=known, spent=spent, needs=wants, ahead=ahead)
+        ask = Ask(bucket="all", rule=self.rule, **{"known": 0, "spent": 0, **more}, needs=wants)
         (answer,) = self.lender.exchange(worker, [ask]).answers
         return answer
 
     def spend(self, worker, amount):
-        self.quotas.take(KEY, RULE.terms, amount)
+        self.quotas.take(KEY, self.rule.terms, amount)
         self.lender.spend(worker, KEY, amount)
 
     @property
@@ -91,6 +93,39 @@ def test_the_next_keeper_goes_on_with_the_leases():
     assert following.quotas.bucket(KEY).leased == 35
     answer = following.ask("a", 10, known=60, spent=25)
     assert (answer.granted, answer.spent) == (70, 25)
+
+
+def test_the_next_keeper_knows_the_charges_to_a_full_bucket():
+    """Check that the count of a worker's charges is handed over although the bucket itself is in no memory any more.
+
+    Otherwise the charges would be taken for amounts that the worker still holds.
+    """
+    times = [0]
+    keeper, following = Keeper(lambda: times[-1], REFILLED), Keeper(lambda: times[-1], REFILLED)
+    for one in (keeper, following):
+        one.quotas.rules = {"all": REFILLED}
+    keeper.ask("a", 60)
+    keeper.spend("a", 60)
+    times.append(100 * SECOND)
+    keeper.lender.exchange("b", [Ask(bucket="other", rule=Rule("other", 1), known=0, spent=0)])
+    assert keeper.quotas.bucket(KEY) is None
+    following.lender.adopt("a", keeper.lender.states("a"))
+    answer = following.ask("a", 10, known=60, spent=60)
+    assert (answer.granted, answer.spent, following.free) == (70, 60, 90)
+
+
+def test_a_worker_that_registers_again_holds_what_it_has_not_reported():
+    """Check that the keeper still knows the charges whose records it has read, so that later records count once."""
+    keeper = Keeper()
+    keeper.ask("a", 60)
+    keeper.spend("a", 25)
+    keeper.lender.open("a")
+    assert keeper.free == 75
+    # of the 40 that the worker has spent, 15 are in records that were not read yet, and 10 more are reserved
+    answer = keeper.ask("a", spent=40, owed=50)
+    assert (answer.granted, answer.spent, keeper.free) == (50, 25, 50)
+    keeper.spend("a", 15)
+    assert (keeper.quotas.bucket(KEY).balance, keeper.free) == (60, 50)
 
 
 def test_a_keeper_of_several_lends_no_more_than_its_own_slice():

@@ -1,8 +1,8 @@
-"""Reads the two published price maps for `build_prices.py`, and gives their fields the same names. Run by hand, never by the gateway.
+"""Reads the two published price maps for `build_prices.py`, and gives their fields the same names.
 
-LiteLLM has a row for each id, but no past prices. genai-prices has rules that match ids, and the days on which prices
-changed. Neither is trusted alone: if they differ, `build_prices.py` decides. This module imports nothing else of this
-project, so that it runs in an environment with only the two packages.
+Run by hand, never by the gateway. LiteLLM has a row for each id, but no past prices. genai-prices has rules that match
+ids, and the days on which prices changed. Neither is trusted alone: if they differ, `build_prices.py` decides. This
+module imports nothing else of this project, so that it runs in an environment with only the two packages.
 """
 
 from __future__ import annotations

@@ -222,7 +222,7 @@ def _overlap(text: str, tag: str) -> int:
 
 
 class Create(Protocol):
-    """The signature of a class that reads replies, such as `Reader` in `dialects/<dialect>/walk.py`."""
+    """A class that reads replies, such as `Reader` in `dialects/<dialect>/walk.py`. It is called to create a reader."""
 
     def __call__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> Reader: ...
 

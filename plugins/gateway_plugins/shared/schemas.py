@@ -140,7 +140,7 @@ def _add_references(value: Any, at: Steps, inside: list[Steps], references: dict
     - The value of a key is the set of the targets of all references below this path. For example, `{(): {("$defs",
       "a")}}` means that the schema contains a reference to `#/$defs/a`.
     - `inside` has the keys of `references` that are above `value`.
-    - The `$defs` and `definitions` of a schema do not count as below the schema, because it only refers to them.
+    - The `$defs` and `definitions` of a schema do not count as below it, because the schema only refers to them.
     """
     if at in references:
         inside = [*inside, at]

@@ -190,7 +190,7 @@ def _end(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) -> None
 
     The assistant message is reported with `drop`, because the model will not continue it. If the assistant message is
     empty, it is removed, and nothing is added or reported. After an assistant message with tool calls, nothing is
-    added. `thinks` is true if the model thinks, because it then continues no message.
+    added. A model that thinks (`thinks`) cannot continue a message.
     """
     enforced = mapping(edited["output_config"]).get("format") is not None
     if (caps.prefill and not thinks and not enforced) or not _may_end_with_assistant(edited.raw("messages")):

@@ -91,7 +91,8 @@ def _applications(
 def _is_usable(profile: Mapping[str, Any], texts: Mapping[str, bool]) -> bool:
     """Return whether a profile is active and its model writes text.
 
-    `texts` tells for each foundation model whether it writes text. A model that is missing there is assumed to do so.
+    `texts` tells for each foundation model whether it writes text. A model that is not in `texts` is assumed to write
+    text.
     """
     return profile.get("status") == _ACTIVE and texts.get(_model(profile), True)
 

@@ -171,7 +171,7 @@ def returned(value: str, maker: Maker) -> Returned | None:
     """Return the encrypted reasoning in `value`, a signature or redacted data from the client.
 
     Return None if `value` is not encrypted reasoning of this model family, encoded by `Gathered.take`. If another
-    provider of the family made the reasoning, its fields that only this other provider understands are left out.
+    provider of the family made the reasoning, the fields that only the other provider understands are left out.
     """
     decoded = maker.decoded(FORM, value)
     if not isinstance(decoded, dict) or not _is_sound(decoded):

@@ -179,3 +179,27 @@ async def test_the_cost_of_pages_over_a_store_in_postgresql_is_told(folder, addr
     costs = await postgres_pages.measured(folder, cluster().url(address), calls=500, rounds=1, only="calls")
     assert {"calls", "calls of one", "the longest's calls, far behind"} <= set(costs)
     assert len(postgres_pages.report(costs).splitlines()) == 1 + len(costs)
+    assert f"{len(costs)} answers, 1 request for each" in postgres_pages.summary(costs)
+
+
+@pytest.mark.usefixtures("postgres")
+def test_slow_requests_to_postgresql_are_counted():
+    from tests.bench import postgres_pages  # it needs asyncpg
+
+    costs = {
+        "quick": postgres_pages.Cost((20.0, 30.0), 9.0, 9.0, 1024),
+        "once": postgres_pages.Cost((150.0, 260.0), 9.0, 9.0, 1024),
+        "always": postgres_pages.Cost((230.0, 201.0), 150.0, 60.0, 1024),
+    }
+    head, *lines = [line.split() for line in postgres_pages.report(costs).splitlines()]
+    assert head[:5] == ["answer", "wall", "ms", "largest", "ms"]
+    assert lines == [
+        ["quick", "20.0", "30.0", "0", "9.0", "9.0", "1"],
+        ["once", "150.0", "260.0", "1", "9.0", "9.0", "1"],
+        ["always", "201.0", "230.0", "2", "150.0", "60.0", "1", "over"],
+    ]
+    assert postgres_pages.summary(costs) == (
+        "3 answers, 2 requests for each. Wall time: the largest is 260.0 ms (once), and 3 requests to 2 answers took "
+        "over 200 ms, to 1 of them each request. CPU time of gateway and server: the largest is 210.0 ms (always), and "
+        "1 answer took over 200 ms."
+    )

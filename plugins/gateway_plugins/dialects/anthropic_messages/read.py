@@ -20,6 +20,7 @@ from typing import Any, Final
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
 from gateway_plugins.shared import media
+from gateway_plugins.shared.attribution import without_attribution
 from gateway_plugins.shared.checks import arguments, flag_of, inner_leftovers, list_of, object_of, text_of
 from gateway_plugins.shared.fields import Ttl, member, param
 from gateway_plugins.shared.media import Media
@@ -110,9 +111,9 @@ class Message:
 
 
 def system(top: Members, drop: Drop) -> list[Text]:
-    """Return the texts of the system prompt, including blank texts."""
+    """Return the texts of the system prompt, including blank texts. Claude Code's attribution is left out."""
     blocks = _uncited(_blocks(member(top, "system"), "/system", drop, _SYSTEM), drop)
-    return [block for block in blocks if isinstance(block, Text)]
+    return [replace(block, text=without_attribution(block.text)) for block in blocks if isinstance(block, Text)]
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:

@@ -23,8 +23,9 @@ from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.anthropic_messages.demand import MAX_CACHE_BREAKPOINTS
 from gateway_plugins.dialects.anthropic_messages.read_options import REFUSED_MEMBERS
 from gateway_plugins.dialects.bedrock import claude_messages, tagged_history
+from gateway_plugins.shared import attribution
 from gateway_plugins.shared.checks import refuse
-from gateway_plugins.shared.lenient import mapping, sequence
+from gateway_plugins.shared.lenient import mapping, sequence, text
 from gateway_plugins.shared.members_in_place import EditedMembers
 
 BEDROCK_VERSION: Final = "bedrock-2023-05-31"
@@ -95,6 +96,7 @@ def body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
     target = messages_betas.able(target, request.without)
     needed = fit.apply(edited, target, messages_betas.request_betas(request), drop, on_bedrock=True)
     betas = list(dict.fromkeys([*_betas(request, target, edited, drop), *needed]))
+    _system(edited)
     _messages(edited, target, drop)
     _tools(edited)
     _context_management(edited, drop)
@@ -146,6 +148,21 @@ def _betas(request: ClientRequest, target: Target, edited: EditedMembers, drop: 
 
 def _may_interleave(edited: EditedMembers) -> bool:
     return mapping(edited["thinking"]).get("type") == "enabled" and bool(edited["tools"])
+
+
+def _system(edited: EditedMembers) -> None:
+    """Remove Claude Code's attribution from the system prompt."""
+    if attribution.MARK not in edited.raw("system"):
+        return
+    given = fit.system_blocks(edited["system"])
+    blocks = []
+    for block in given:
+        before = text(mapping(block).get("text"))
+        after = attribution.without_attribution(before)
+        if after.strip() or after == before:
+            blocks.append(block if after == before else {**block, "text": after})
+    if blocks != given:
+        edited.put("system", blocks)
 
 
 def _messages(edited: EditedMembers, target: Target, drop: Drop) -> None:

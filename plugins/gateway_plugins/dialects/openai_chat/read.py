@@ -19,6 +19,7 @@ from gateway_plugins.dialects.openai.read import refuse_files
 from gateway_plugins.dialects.openai_chat.emit import PLACE
 from gateway_plugins.dialects.openai_chat.facts import parts_of
 from gateway_plugins.shared import media
+from gateway_plugins.shared.attribution import without_attribution
 from gateway_plugins.shared.checks import arguments, inner_leftovers, list_of, text_of
 from gateway_plugins.shared.fields import Ttl, member, param
 from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
@@ -76,6 +77,7 @@ def _message(role: str, raw: dict[str, Any], at: str, drop: Drop) -> Message:
     parts = _parts(given, f"{at}/content", drop)
     if role == "system":
         refuse_files(parts, role)
+        parts = [replace(part, text=without_attribution(part.text)) for part in parts]
     content: Sequence[Part | Call | Reasoning] = parts
     ttl = cache_ttl(raw, at)
     if role == "tool":

@@ -1,0 +1,26 @@
+"""Removes the attribution of Claude Code from system prompts.
+
+Claude Code begins the system prompt with a block such as `x-anthropic-billing-header: cc_version=2.1.177.01c;
+cc_entrypoint=cli; cch=36ee5;`. Only Anthropic's servers read it, and they remove it before the model reads the prompt.
+For every other provider it does harm:
+
+- It differs in every request. A provider that caches the beginning of prompts then finds nothing in its cache
+  (anthropics/claude-code#68900).
+- Bedrock has refused it as a reserved keyword (anthropics/claude-code#24168).
+
+It says nothing to the model, so its removal is not reported as a loss.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_NAME: Final = "x-anthropic-billing-header"
+_PREFIX: Final = f"{_NAME}:"
+MARK: Final = _NAME.encode()
+"""Bytes for a quick search. A system prompt with an attribution contains them."""
+
+
+def without_attribution(text: str) -> str:
+    """Return a text of a system prompt without the attribution, which is the first line of a text or the whole text."""
+    return text.partition("\n")[2] if text.startswith(_PREFIX) else text

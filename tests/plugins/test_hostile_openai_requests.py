@@ -127,10 +127,10 @@ def test_an_answer_of_a_schema_is_not_begun_by_the_client():
 
 @conversions
 def test_a_parts_member_that_no_provider_has_is_dropped_aloud(conversion):
-    point = {"prompt_cache_breakpoint": {"mode": "explicit"}}
+    point = {"audience": {"mode": "explicit"}}
     parts = [{"type": "text", "text": "Hi", **point}, {**IMAGE, **point}]
     _, drops = conversion({"messages": [user(parts)]}, CLAUDE)
-    assert drops == [f"/messages/0/content/{index}/prompt_cache_breakpoint" for index in (0, 1)]
+    assert drops == [f"/messages/0/content/{index}/audience" for index in (0, 1)]
 
 
 @conversions

@@ -68,7 +68,7 @@ class Mapper(msgspec.Struct):
             made = _MAPPED[type(block)](self, block)
             blocks += made
             if not isinstance(block, Reasoning) and (block.ttl is not None):
-                self.breakpoints.mark(blocks, block.ttl, block.at)
+                self.breakpoints.mark(blocks, block.ttl, f"{block.at}/cache_control")
         return blocks
 
     def text(self, block: Text) -> list[Block]:
@@ -133,7 +133,7 @@ class Mapper(msgspec.Struct):
         inner = {"toolUseId": block.call_id, "content": content, "status": status}
         made: list[Block] = [Located(f"{block.at}/tool_use_id", {"toolResult": inner})]
         if marked is not None and block.ttl is None:
-            self.breakpoints.mark(made, marked.ttl, marked.at)
+            self.breakpoints.mark(made, marked.ttl, f"{marked.at}/cache_control")
         elif marked is not None:
             self.drop(f"{marked.at}/cache_control")
         return made

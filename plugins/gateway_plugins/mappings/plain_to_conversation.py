@@ -37,7 +37,7 @@ def add_message(message: Message, conversation: Conversation, names: Names, drop
 def _report_breakpoints(message: Message, drop: Drop) -> None:
     for part in message.content:
         if not isinstance(part, Reasoning) and part.ttl is not None:
-            drop(f"{part.at}/cache_control")
+            drop(part.ttl_at)
     if message.ttl is not None:
         drop(f"{message.at}/cache_control")
 

@@ -111,8 +111,8 @@ class _Conversion:
                 blocks += thinking_blocks(part, self._caps, self._maker, self._drop)
                 continue
             blocks.append(self._call(part) if isinstance(part, Call) else self._plain(part))
-            self._breakpoints.mark(blocks, part.ttl, part.at)
-        self._breakpoints.mark(blocks, message.ttl, message.at)
+            self._breakpoints.mark(blocks, part.ttl, part.ttl_at)
+        self._breakpoints.mark(blocks, message.ttl, f"{message.at}/cache_control")
         return blocks
 
     def _plain(self, part: Part) -> Block:
@@ -131,7 +131,7 @@ class _Conversion:
         for part in message.content:
             if isinstance(part, Part):
                 content.append(self._plain(part))
-                self._breakpoints.mark(content, part.ttl, part.at)
+                self._breakpoints.mark(content, part.ttl, part.ttl_at)
         points = [block for block in content if isinstance(block, CachePoint)]
         inner = [block for block in content if not isinstance(block, CachePoint)]
         result = {"toolUseId": message.call_id, "content": inner, "status": "error" if message.is_error else "success"}
@@ -139,7 +139,7 @@ class _Conversion:
         for point in points[:-1]:  # a result can have only one cache point, placed after the result
             self._drop(point.path)
         if not points:
-            self._breakpoints.mark(blocks, message.ttl, message.at)
+            self._breakpoints.mark(blocks, message.ttl, f"{message.at}/cache_control")
         return blocks
 
     def _tools(self, *, thinks: bool) -> tuple[Block, Block | None, Block]:

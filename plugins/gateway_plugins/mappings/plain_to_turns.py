@@ -55,7 +55,7 @@ class Mapper(msgspec.Struct, frozen=True):
         for part in message.content:
             if isinstance(part, Part):
                 content.append(self._plain(part))
-                self.breakpoints.put(part.ttl, [result], "messages", f"{part.at}/cache_control")
+                self.breakpoints.put(part.ttl, [result], "messages", part.ttl_at)
         result["content"] = [block for block in content if not messages_demand.is_blank(block)] or [
             messages_demand.text(NO_OUTPUT)
         ]
@@ -75,7 +75,7 @@ class Mapper(msgspec.Struct, frozen=True):
                 blocks += messages_demand.thinking_blocks(part, self.caps, self.maker, self.drop)
                 continue
             block = self._call(part) if isinstance(part, Call) else self._plain(part)
-            self.breakpoints.put(part.ttl, [block], section, f"{part.at}/cache_control")
+            self.breakpoints.put(part.ttl, [block], section, part.ttl_at)
             blocks.append(block)
         self.breakpoints.put(message.ttl, blocks, section, f"{message.at}/cache_control")
         return blocks

@@ -32,6 +32,13 @@ class Part:
     text: str = ""
     media: Media | None = None
     ttl: Ttl = None
+    mark: str = "cache_control"
+    """Name of the client's field with the cache breakpoint."""
+
+    @property
+    def ttl_at(self) -> str:
+        """JSON pointer of the cache breakpoint."""
+        return f"{self.at}/{self.mark}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,11 @@ class Call:
     name: str
     input: dict[str, Any]
     ttl: Ttl = None
+
+    @property
+    def ttl_at(self) -> str:
+        """JSON pointer of the cache breakpoint."""
+        return f"{self.at}/cache_control"
 
 
 @dataclass(frozen=True, slots=True)

@@ -276,12 +276,11 @@ class CacheBreakpoints:
         self._caps = caps
         self._drop = drop
 
-    def mark(self, blocks: list[Block], ttl: str | None, at: str, *, tool: bool = False) -> None:
+    def mark(self, blocks: list[Block], ttl: str | None, path: str, *, tool: bool = False) -> None:
         """Append a cache point to `blocks`. If `ttl` is None, the client set no breakpoint, and nothing happens.
 
-        `at` is the JSON pointer of the client's value that has the breakpoint.
+        `path` is the JSON pointer of the client's breakpoint.
         """
-        path = f"{at}/cache_control"
         if ttl is None:
             return
         if not blocks or not (self._caps.tool_cache_points if tool else self._caps.cache_points):
@@ -298,7 +297,7 @@ class CacheBreakpoints:
         """
         blocks = next((turn.blocks for turn in reversed(turns) if turn.blocks), [])
         if not (blocks and isinstance(blocks[-1], CachePoint)):
-            self.mark(blocks, ttl, "")
+            self.mark(blocks, ttl, "/cache_control")
 
     def limit(self, tools: list[Block], system: list[Block], messages: list[Block]) -> None:
         """Remove cache points until at most `MAX` are left, and shorten lifetimes that Bedrock would refuse.

@@ -42,7 +42,7 @@ def build_tools(
         specs.append(tool_spec(names.alias(tool.name), tool.description, tool.schema, tool.schema_at, caps, drop))
         if tool.strict:
             _make_strict(specs[-1]["toolSpec"], tool, caps, drop)
-        breakpoints.mark(specs, tool.ttl, tool.at, tool=True)
+        breakpoints.mark(specs, tool.ttl, f"{tool.at}/cache_control", tool=True)
     return specs
 
 

@@ -1,4 +1,4 @@
-"""Readers that Chat Completions and Responses share: service tier, tool choice, misplaced files.
+"""Readers that Chat Completions and Responses share: service tier, tool choice, cache breakpoints, misplaced files.
 
 General checks are in `shared/checks.py`. The classes of the returned values are in `shared/plain_request.py`.
 """
@@ -6,19 +6,22 @@ General checks are in `shared/checks.py`. The classes of the returned values are
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from gateway.contract.errors import invalid
-from gateway.contract.flag import Members
+from gateway.contract.flag import Drop, Members
 from gateway_plugins.shared import offered_tools
 from gateway_plugins.shared.checks import flag_of
-from gateway_plugins.shared.fields import member, param
+from gateway_plugins.shared.fields import Ttl, member, param
 from gateway_plugins.shared.offered_tools import OfferedTools, Tool, ToolChoice
 from gateway_plugins.shared.plain_request import Part
 
 _TIERS: Final = ("flex", "priority")
+BREAKPOINT: Final = "prompt_cache_breakpoint"
+"""Field of a part that ends a prefix of the prompt to be cached (GPT-5.6 and later)."""
+_LIFETIMES: Final = ("30m", "12h")
 MODES: Final[Mapping[str, str]] = {"auto": "auto", "none": "none", "required": "any", "any": "any"}
 """The gateway's mode of tool choice, for each word that clients send in `tool_choice`."""
 MAX_TEMPERATURE: Final = 2
@@ -44,6 +47,26 @@ def refuse_files(parts: Iterable[Part], role: str) -> None:
     for part in parts:
         if part.media is not None:
             raise invalid(f"{param(part.at)}: a message of role {role} holds text only", param(part.at))
+
+
+def breakpoint_ttl(raw: Mapping[str, Any], at: str, drop: Drop) -> Ttl:
+    """Return the lifetime of the cache breakpoint of a part, or "" for the default. Return None without a breakpoint.
+
+    The lifetimes of OpenAI are minima, and other providers have five minutes or an hour. So 30 minutes become an hour.
+    Twelve hours become an hour too, and are reported as dropped.
+    """
+    mark = raw.get(BREAKPOINT)
+    if mark is None:
+        return None
+    ttl = mark.get("ttl") if isinstance(mark, dict) else None
+    if not isinstance(mark, dict) or mark.get("mode") != "explicit" or ttl not in (None, *_LIFETIMES):
+        field = f"{param(at)}.{BREAKPOINT}"
+        raise invalid(
+            f'{field} must be {{"mode": "explicit"}}, with a "ttl" of {" or ".join(_LIFETIMES)} or none', field
+        )
+    if ttl == _LIFETIMES[-1]:
+        drop(f"{at}/{BREAKPOINT}/ttl")
+    return "1h" if ttl else ""
 
 
 def service_tier(top: Members) -> str:

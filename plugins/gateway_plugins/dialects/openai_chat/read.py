@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
-from gateway_plugins.dialects.openai.read import refuse_files
+from gateway_plugins.dialects.openai.read import BREAKPOINT, breakpoint_ttl, refuse_files
 from gateway_plugins.dialects.openai_chat.emit import PLACE
 from gateway_plugins.dialects.openai_chat.facts import parts_of
 from gateway_plugins.shared import media
@@ -177,13 +177,20 @@ def _part(raw: Any, at: str, drop: Drop) -> Part:
         return Part(at, raw)
     kind = str(raw.get("type")) if isinstance(raw, dict) else ""
     if isinstance(raw, dict):
-        inner_leftovers(raw, ("type", kind, "cache_control"), at, drop)
+        inner_leftovers(raw, ("type", kind, "cache_control", BREAKPOINT), at, drop)
     if kind in {"text", "refusal"}:
-        return Part(at, text_of(raw.get(kind), f"{at}/{kind}"), ttl=cache_ttl(raw, at))
+        return _marked(Part(at, text_of(raw.get(kind), f"{at}/{kind}")), raw, drop)
     if kind not in _FILES:
         known = ", ".join(("text", *_FILES))
         raise invalid(f'{param(at)}.type: "{kind}" is not one of {known}', f"{param(at)}.type")
-    return Part(at, media=_FILES[kind](raw, at, drop), ttl=cache_ttl(raw, at))
+    return _marked(Part(at, media=_FILES[kind](raw, at, drop)), raw, drop)
+
+
+def _marked(part: Part, raw: dict[str, Any], drop: Drop) -> Part:
+    """Return a part with its cache breakpoint, in the form of Anthropic's API or in that of OpenAI's."""
+    if (ttl := cache_ttl(raw, part.at)) is not None:
+        return replace(part, ttl=ttl)
+    return replace(part, ttl=breakpoint_ttl(raw, part.at, drop), mark=BREAKPOINT)
 
 
 def _image(raw: dict[str, Any], at: str, drop: Drop) -> Media:

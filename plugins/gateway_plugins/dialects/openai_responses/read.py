@@ -23,7 +23,7 @@ import msgspec
 from gateway.contract import lenient_json
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
-from gateway_plugins.dialects.openai.read import refuse_files
+from gateway_plugins.dialects.openai.read import BREAKPOINT, breakpoint_ttl, refuse_files
 from gateway_plugins.dialects.openai_responses import reasoning as responses_reasoning
 from gateway_plugins.dialects.openai_responses.names import LOCAL_SHELL, flat
 from gateway_plugins.shared import media
@@ -292,17 +292,17 @@ def _part(raw: Any, at: str, drop: Drop) -> Part:
     kind = str(raw.get("type")) if isinstance(raw, dict) else ""
     if kind in _TEXTS:
         name = "refusal" if kind == "refusal" else "text"
-        inner_leftovers(raw, {"type", name, "logprobs"}, at, drop)
-        return Part(at, text_of(raw.get(name), f"{at}/{name}"))
+        inner_leftovers(raw, {"type", name, "logprobs", BREAKPOINT}, at, drop)
+        return Part(at, text_of(raw.get(name), f"{at}/{name}"), ttl=breakpoint_ttl(raw, at, drop), mark=BREAKPOINT)
     read = _FILES.get(kind)
     if read is None:
         known = ", ".join(("input_text", "output_text", "refusal", *_FILES))
         raise invalid(f'{param(at)}.type: "{kind}" is not one of {known}', f"{param(at)}.type")
-    return Part(at, media=read(raw, at, drop))
+    return Part(at, media=read(raw, at, drop), ttl=breakpoint_ttl(raw, at, drop), mark=BREAKPOINT)
 
 
 def _image(raw: dict[str, Any], at: str, drop: Drop) -> Media:
-    inner_leftovers(raw, {"type", "image_url", "detail", "file_id"}, at, drop)
+    inner_leftovers(raw, {"type", "image_url", "detail", "file_id", BREAKPOINT}, at, drop)
     if raw.get("detail") not in (None, "auto"):
         drop(f"{at}/detail")
     url = text_of(raw.get("image_url"), f"{at}/image_url")
@@ -312,7 +312,7 @@ def _image(raw: dict[str, Any], at: str, drop: Drop) -> Media:
 
 
 def _file(raw: dict[str, Any], at: str, drop: Drop) -> Media:
-    inner_leftovers(raw, {"type", "file_data", "filename", "file_id", "file_url", "detail"}, at, drop)
+    inner_leftovers(raw, {"type", "file_data", "filename", "file_id", "file_url", "detail", BREAKPOINT}, at, drop)
     if raw.get("detail") not in (None, "auto"):
         drop(f"{at}/detail")
     data = text_of(raw.get("file_data"), f"{at}/file_data")

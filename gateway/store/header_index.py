@@ -14,7 +14,6 @@ sums for the term, the row stays, without the text, until the sums are deleted.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from operator import itemgetter
@@ -77,12 +76,16 @@ is the lowest character that such a name may contain.
 """
 # a call is found by two terms for each of its headers, and by that with the value for certain
 _MISSING: Final = """
-FROM calls c CROSS JOIN json_each(iif(json_valid(c.headers), c.headers, '{}')) j
+FROM calls c, json_each(iif(json_valid(c.headers), c.headers, '{}')) j
 WHERE c.headers <> '{}' AND NOT EXISTS (
     SELECT 1 FROM header_terms t CROSS JOIN call_headers h ON h.term = t.n AND h.time = c.at AND h.call = c.n
     WHERE t.term = j.key || ':' || j.value
 )
 """
+
+
+_INDEXED: Final = (("call_headers", "call", "calls"), ("session_headers", "session", "sessions"))
+"""The tables of the index, each with the column that is the number of a row, and the table of this row."""
 
 
 @lru_cache(1024)
@@ -214,21 +217,22 @@ def forget_unused(connection: Connection) -> None:
     _forget(connection, [number for (number,) in connection.execute(_ALL_UNUSED).fetchall()])
 
 
-def missing_headers(connection: sqlite3.Connection) -> int:
+def missing_headers(connection: Connection) -> int:
     """Return how many recorded headers of stored calls are missing in the index."""
     return int(connection.execute(f"SELECT count(*) {_MISSING}").fetchone()[0])
 
 
-def complete_index(connection: sqlite3.Connection) -> None:
+def complete_index(connection: Connection) -> None:
     """Add the stored calls that the index does not have. Remove the entries of calls and sessions that are not stored.
 
     The table `sessions` must already have the session of each stored call.
     """
-    for table, column, of in (("call_headers", "call", "calls"), ("session_headers", "session", "sessions")):
-        connection.execute(
-            f"DELETE FROM {table} WHERE {column} NOT IN (SELECT n FROM {of}) OR "  # noqa: S608 (our own names)
-            "term NOT IN (SELECT n FROM header_terms)"
-        )
+    for table, column, of in _INDEXED:
+        # two statements, because PostgreSQL looks for each row by itself if there is an OR
+        for key, known in ((column, of), ("term", "header_terms")):
+            connection.execute(
+                f"DELETE FROM {table} WHERE NOT EXISTS (SELECT 1 FROM {known} k WHERE k.n = {table}.{key})"  # noqa: S608
+            )
     columns = ", ".join(CALL_COLUMNS)
     lacking = connection.execute(f"SELECT {columns} FROM calls WHERE n IN (SELECT c.n {_MISSING})").fetchall()  # noqa: S608
     add_to_index(connection, terms_with_rows(lacking))

@@ -11,9 +11,7 @@ All functions run within the transaction of a batch (`writing.py`).
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from gateway.store.calls import CALL_COLUMNS
@@ -41,9 +39,14 @@ meanwhile.
 """
 _PURGED_TERMS: Final = 20
 """Maximum number of terms whose sums are deleted in one transaction."""
-_BATCH_CALLS: Final = 5_000
-"""Number of calls whose sums are recounted together."""
-_CALLS: Final = "count(*)", "1"
+_BATCH: Final = f"""
+SELECT h.time, h.call, {", ".join(f"c.{name}" for name in CALL_COLUMNS)}
+FROM call_headers h CROSS JOIN calls c ON c.n = h.call AND c.at = h.time
+WHERE h.term = ? AND (h.time, h.call) > (?, ?) ORDER BY h.time, h.call LIMIT 5000
+"""  # noqa: S608 (our own names)
+"""Query for the next calls with a header term whose sums are recounted together. The placeholders are for the term, and
+for the time and the number of the last call before them."""
+_CALLS: Final = "count(*)", "1 = 1"
 _TOOLS: Final = "sum(iif(json_valid(c.tools), json_array_length(c.tools), 0))", "c.tools <> '[]'"
 _ERRORS: Final = "count(*)", "c.outcome <> 'ok' AND c.error <> ''"
 
@@ -76,7 +79,7 @@ _UPSERT_COUNT: Final = (
 _WRONG: Final = """
 SELECT DISTINCT counted.term FROM (
     SELECT h.term AS term, {start} AS time, {number} AS calls
-    FROM header_terms t CROSS JOIN call_headers h ON h.term = t.n CROSS JOIN calls c ON c.n = h.call
+    FROM header_terms t CROSS JOIN call_headers h ON h.term = t.n CROSS JOIN calls c ON c.n = h.call AND c.at = h.time
     WHERE t.has_sums = 1 AND {condition} GROUP BY 1, 2
 ) counted
 WHERE counted.calls > coalesce((SELECT sum(calls) FROM {table} WHERE term = counted.term AND time = counted.time), 0)
@@ -160,7 +163,7 @@ def _purge(connection: Connection, table: str, term: int) -> bool:
     return False
 
 
-def terms_with_wrong_sums(connection: sqlite3.Connection) -> set[int]:
+def terms_with_wrong_sums(connection: Connection) -> set[int]:
     """Return the row numbers of the header terms (`x-team` or `x-team:alpha`) whose sums count fewer calls than are
     stored.
     """
@@ -171,7 +174,7 @@ def terms_with_wrong_sums(connection: sqlite3.Connection) -> set[int]:
     return {term for query in queries for (term,) in connection.execute(query)}
 
 
-def delete_orphans(connection: sqlite3.Connection) -> None:
+def delete_orphans(connection: Connection) -> None:
     """Delete sums whose term or series is not stored.
 
     If they stayed, a new term could get the row number of a deleted term, and with it these sums.
@@ -183,7 +186,7 @@ def delete_orphans(connection: sqlite3.Connection) -> None:
         )
 
 
-def recount_header_sums(connection: sqlite3.Connection) -> None:
+def recount_header_sums(connection: Connection) -> None:
     """Correct the sums of each header term (`x-team` or `x-team:alpha`) whose sums count fewer calls than are stored.
 
     The sums are computed anew from the stored calls, so they no longer include calls that have expired. Call
@@ -196,10 +199,9 @@ def recount_header_sums(connection: sqlite3.Connection) -> None:
             _add(connection, [(term, sum_calls(calls))])
 
 
-def _batches(connection: sqlite3.Connection, term: int) -> Iterator[list[tuple[Any, ...]]]:
+def _batches(connection: Connection, term: int) -> Iterator[list[tuple[Any, ...]]]:
     """Yield rows of the stored calls that have a header term, in batches. The columns of a row are `CALL_COLUMNS`."""
-    columns = ", ".join(f"c.{name}" for name in CALL_COLUMNS)
-    table = "call_headers h CROSS JOIN calls c ON c.n = h.call"
-    rows = iter(connection.execute(f"SELECT {columns} FROM {table} WHERE h.term = ?", (term,)).fetchall())  # noqa: S608
-    while batch := list(islice(rows, _BATCH_CALLS)):
-        yield batch
+    after = (-1, -1)
+    while batch := connection.execute(_BATCH, (term, *after)).fetchall():
+        yield [row for _, _, *row in batch]
+        after = batch[-1][:2]

@@ -7,7 +7,6 @@ outlive their calls. `repair.py` recounts the other sums.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 from gateway.store.calls import CALL_COLUMNS, record_of
 from gateway.store.figures_writing import series_numbers, update_health, write_errors
+from gateway.store.sql import Connection
 from gateway.store.sums import Group, Health, Series, Sums, sum_calls
 from gateway.store.units import DAY, QUARTER
 
@@ -23,7 +23,9 @@ Missing = dict[int, set[Series]]
 milliseconds."""
 
 _HAS_ERROR: Final = "outcome <> 'ok' AND error <> ''"
+_TEXTS: Final = ("tools_quarter", "errors_quarter JOIN error_kinds e ON e.n = kind")
 _COUNTS: Final = {
+    "figures_quarter": ("count(*)", "1 = 1"),
     "tools_quarter": ("sum(iif(json_valid(tools), json_array_length(tools), 0))", "tools <> '[]'"),
     "errors_quarter JOIN error_kinds e ON e.n = kind": ("count(*)", _HAS_ERROR),
 }
@@ -32,51 +34,63 @@ The second is the condition that selects these rows.
 """
 _MISSING: Final = """
 SELECT counted.* FROM (
-    SELECT at - at % {quarter} AS time, identity, provider, iif(provider = '', '', model) AS model, agent, api, status,
-        outcome, {number} AS calls FROM calls WHERE {condition} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+    SELECT at - at % {quarter} AS time, identity, provider, CASE WHEN provider = '' THEN '' ELSE model END AS model,
+        agent, api, status, outcome, {number} AS calls
+    FROM calls WHERE {condition} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
 ) counted LEFT JOIN series s ON {same}
 WHERE counted.calls > coalesce((SELECT sum(calls) FROM {table} WHERE time = counted.time AND series = s.n), 0)
 """
-_COMPLETE_DAYS: Final = f"""
-INSERT OR REPLACE INTO tools_day SELECT counted.* FROM (
+_LACKING_DAYS: Final = f"""
+SELECT counted.time, counted.series, counted.tool, counted.calls FROM (
     SELECT time - time % {DAY} AS time, series, tool, sum(calls) AS calls FROM tools_quarter GROUP BY 1, 2, 3
-) counted LEFT JOIN tools_day kept USING (time, series, tool) WHERE kept.calls IS NULL OR kept.calls < counted.calls
+) counted LEFT JOIN tools_day kept ON
+    kept.time = counted.time AND kept.series = counted.series AND kept.tool = counted.tool
+WHERE kept.calls IS NULL OR kept.calls < counted.calls
 """  # noqa: S608 (our own names)
-_ROWS: Final = f"""
-SELECT at, n, {", ".join(CALL_COLUMNS)} FROM calls WHERE at >= ? AND at < ? AND (tools <> '[]' OR ({_HAS_ERROR}))
-"""  # noqa: S608 (our own names)
-# SQLite takes the columns beside max() from the row with the maximum
+_COMPLETE_DAYS: Final = f"""
+INSERT INTO tools_day (time, series, tool, calls) {_LACKING_DAYS}
+ON CONFLICT (time, series, tool) DO UPDATE SET calls = excluded.calls
+"""
+_ROWS: Final = f"SELECT at, n, {', '.join(CALL_COLUMNS)} FROM calls WHERE at >= ? AND at < ? AND ({{condition}})"  # noqa: S608
 _LAST: Final = """
-SELECT provider, model, outcome, max(at), error, error_message, id FROM calls
-WHERE provider <> '' AND outcome IN ('ok', 'failed') GROUP BY 1, 2, 3
+SELECT provider, model, outcome, at, error, error_message, id FROM (
+    SELECT provider, model, outcome, at, error, error_message, id,
+        row_number() OVER (PARTITION BY provider, model, outcome ORDER BY at DESC, n DESC) AS place
+    FROM calls WHERE provider <> '' AND outcome IN ('ok', 'failed')
+) c WHERE place = 1
 """
 
 
-def missing_texts(connection: sqlite3.Connection) -> int:
+def missing_texts(connection: Connection) -> int:
     """Return the number of sums that do not count all errors, or all uses of tools, of the stored calls.
 
-    A sum is for one series and one quarter hour.
+    A sum is for one series and one quarter hour, or for one series, one tool and one day.
     """
-    return sum(len(series) for table in _COUNTS for series in _missing(connection, table).values())
+    days = connection.execute(f"SELECT count(*) FROM ({_LACKING_DAYS}) l").fetchone()[0]  # noqa: S608 (our own query)
+    return int(days) + sum(len(series) for table in _TEXTS for series in missing(connection, table).values())
 
 
-def recount_texts(connection: sqlite3.Connection) -> None:
+def recount_texts(connection: Connection) -> None:
     """Correct the numbers of tool uses and the numbers of errors that are too low (`missing_texts`).
 
     They are computed anew from the stored calls. The health of models is updated too.
     """
     connection.execute("DELETE FROM errors_quarter WHERE kind NOT IN (SELECT n FROM error_kinds)")
-    tools, errors = (_missing(connection, table) for table in _COUNTS)
+    tools, errors = (missing(connection, table) for table in _TEXTS)
     numbers = series_numbers(connection, dict.fromkeys(chain(*tools.values(), *errors.values())))
     for time in sorted(tools.keys() | errors.keys()):
-        sums = sum_calls(_readable(connection.execute(_ROWS, (time, time + QUARTER))))
+        sums = sums_of_quarter(connection, time, f"tools <> '[]' OR ({_HAS_ERROR})")
         _replace_tools(connection, sums, _groups(tools, time), numbers)
         _replace_errors(connection, sums, _groups(errors, time), numbers)
     connection.execute(_COMPLETE_DAYS)
     _complete_health(connection)
 
 
-def _missing(connection: sqlite3.Connection, table: str) -> Missing:
+def missing(connection: Connection, table: str) -> Missing:
+    """Return the series whose counts in a table by quarter hours are lower than the number of stored calls.
+
+    The table `figures_quarter` counts calls, `tools_quarter` uses of tools, and `errors_quarter` errors.
+    """
     number, condition = _COUNTS[table]
     same = " AND ".join(f"s.{name} = counted.{name}" for name in Series._fields)
     query = _MISSING.format(quarter=QUARTER, number=number, condition=condition, same=same, table=table)
@@ -90,6 +104,14 @@ def _groups(missing: Missing, time: int) -> set[Group]:
     return {Group(time, series) for series in missing.get(time, ())}
 
 
+def sums_of_quarter(connection: Connection, time: int, condition: str = "1 = 1") -> Sums:
+    """Return the sums over the stored calls of a quarter hour that meet an SQL condition.
+
+    `time` is the start of the quarter hour, as Unix time in milliseconds.
+    """
+    return sum_calls(_readable(connection.execute(_ROWS.format(condition=condition), (time, time + QUARTER))))
+
+
 def _readable(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
     """Yield the rows from which a call can be read. The columns of a yielded row are `CALL_COLUMNS`."""
     for row in rows:
@@ -100,7 +122,7 @@ def _readable(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
         yield row[2:]
 
 
-def _replace_tools(connection: sqlite3.Connection, sums: Sums, groups: set[Group], numbers: dict[Series, int]) -> None:
+def _replace_tools(connection: Connection, sums: Sums, groups: set[Group], numbers: dict[Series, int]) -> None:
     keys = [(group.time, numbers[group.series]) for group in groups]
     connection.executemany("DELETE FROM tools_quarter WHERE time = ? AND series = ?", keys)
     rows = [
@@ -111,7 +133,7 @@ def _replace_tools(connection: sqlite3.Connection, sums: Sums, groups: set[Group
     connection.executemany("INSERT INTO tools_quarter (time, series, tool, calls) VALUES (?, ?, ?, ?)", rows)
 
 
-def _replace_errors(connection: sqlite3.Connection, sums: Sums, groups: set[Group], numbers: dict[Series, int]) -> None:
+def _replace_errors(connection: Connection, sums: Sums, groups: set[Group], numbers: dict[Series, int]) -> None:
     keys = [(group.time, numbers[group.series]) for group in groups]
     connection.executemany("DELETE FROM errors_quarter WHERE time = ? AND series = ?", keys)
     errors = {key: calls for key, calls in sums.errors.items() if key[0] in groups}
@@ -119,7 +141,7 @@ def _replace_errors(connection: sqlite3.Connection, sums: Sums, groups: set[Grou
     write_errors(connection, errors, kinds, numbers)
 
 
-def _complete_health(connection: sqlite3.Connection) -> None:
+def _complete_health(connection: Connection) -> None:
     health: dict[tuple[str, str], Health] = {}
     for provider, model, outcome, at, error, message, call in connection.execute(_LAST):
         one = health.setdefault((provider, model), Health())

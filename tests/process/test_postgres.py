@@ -44,9 +44,9 @@ def state(tmp_path):
     return folder
 
 
-def doctor(capfd, state, config):
+def doctor(capfd, state, config, *options):
     """Run `irisgate doctor`, and return its results about the database."""
-    main(["doctor", "--state", str(state), "--config", str(config), "--json"])
+    main(["doctor", "--state", str(state), "--config", str(config), "--json", *options])
     checks = json.loads(capfd.readouterr().out)["checks"]
     return [(each["state"], each["message"]) for each in checks if each["check"] == "database"]
 
@@ -75,10 +75,13 @@ def test_doctor_looks_at_the_database(capfd, state, config, database):
     assert (result, "2 calls, the last of 2026-11-23T12:00:01.000Z, " in message) == ("ok", True)
     cluster().sql("UPDATE agents_day SET calls = 1", database.database)
     _, (result, message) = doctor(capfd, state, config)
-    assert (result, message) == ("error", "the sums by agent of 1 days lack calls that are stored")
-    cluster().sql("UPDATE agents_day SET calls = 2; DELETE FROM everybody_quarter", database.database)
+    assert (result, message) == ("error", "1 sums lack calls that are stored")
+    cluster().sql("DELETE FROM everybody_quarter", database.database)
     _, (result, message) = doctor(capfd, state, config)
-    assert (result, message) == ("error", "the sums of 1 quarter hours lack calls that are stored")
+    assert (result, message) == ("error", "2 sums lack calls that are stored")
+    _, (result, message) = doctor(capfd, state, config, "--repair")
+    assert (result, message) == ("repaired", "2 sums lacked calls, and are counted again")
+    assert [result for result, _ in doctor(capfd, state, config)] == ["ok"]
     cluster().sql("UPDATE schema_version SET version = 999", database.database)
     ((result, message),) = doctor(capfd, state, config)
     assert (result, "its schema is version 999" in message) == ("error", True)

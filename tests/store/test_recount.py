@@ -25,6 +25,7 @@ TEXTS = {
 LOSSES = {
     "all rows": ["tools_quarter", "tools_day", "errors_quarter", "error_kinds", "health"],
     "some rows": ["tools_quarter WHERE time % 1800000 = 0", "errors_quarter WHERE time % 1800000 = 0"],
+    "days": ["tools_day"],
     "one tool": ["tools_quarter WHERE tool = 'Read'", "tools_day WHERE tool = 'Read'"],
     "kinds of errors": ["error_kinds WHERE code = 'upstream'"],
 }

@@ -1,6 +1,6 @@
 """Checks of a store in PostgreSQL: its server, its tables, and whether the stored sums include all calls.
 
-Nothing is repaired here. A damaged database is restored with PostgreSQL's own tools.
+With `repair`, sums that lack calls are counted again. A damaged database is restored with PostgreSQL's own tools.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from contextlib import closing
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
-from gateway.process.doctor.result import Result, error, ok, warning
+from gateway.process.doctor.result import REPAIR, Result, error, ok, repaired, warning
 from gateway.store.base import StoreFailed, rfc3339
 from gateway.store.postgres.address import Address
 from gateway.store.postgres.schema import MIGRATIONS, schema_version
@@ -20,18 +20,10 @@ if TYPE_CHECKING:
 
 _CHECK: Final = "database"
 _CALLS: Final = "SELECT count(*), coalesce(max(at), 0), pg_database_size(current_database()) FROM calls"
-_LACKING: Final = """
-SELECT count(*) FROM (SELECT at - at % 900000 AS time, count(*) AS calls FROM calls GROUP BY 1) c
-WHERE c.calls > coalesce((SELECT sum(f.calls) FROM everybody_quarter f WHERE f.time = c.time), 0)
-"""
-_LACKING_OF_AGENTS: Final = """
-SELECT count(*) FROM (SELECT time, sum(calls) AS calls FROM figures_day GROUP BY 1) f
-WHERE f.calls > coalesce((SELECT sum(a.calls) FROM agents_day a WHERE a.time = f.time), 0)
-"""
 
 
-def checks(address: Address) -> Iterator[Result]:
-    """Yield the results of all checks of the database at `address`."""
+def checks(address: Address, *, repair: bool) -> Iterator[Result]:
+    """Yield the results of all checks of the database at `address`. With `repair`, correct sums that lack calls."""
     if find_spec("asyncpg") is None:
         yield error(_CHECK, f"{address}: asyncpg is not installed", "install irisgate[postgres]")
         return
@@ -39,8 +31,8 @@ def checks(address: Address) -> Iterator[Result]:
     from gateway.store.postgres.connection import FAILURES, PostgresConnection  # noqa: PLC0415
 
     try:
-        with closing(PostgresConnection(address, "reader")) as connection:
-            yield from _examined(connection, address)
+        with closing(PostgresConnection(address, "repair" if repair else "doctor")) as connection:
+            yield from _examined(connection, address, repair=repair)
     except StoreFailed as failure:
         yield error(_CHECK, str(failure), "see the message")
     except FAILURES as failure:
@@ -48,7 +40,7 @@ def checks(address: Address) -> Iterator[Result]:
         yield error(_CHECK, f"{address}: {failure or 'it does not answer'}", remedy)
 
 
-def _examined(connection: PostgresConnection, address: Address) -> Iterator[Result]:
+def _examined(connection: PostgresConnection, address: Address, *, repair: bool) -> Iterator[Result]:
     server = connection.execute("SHOW server_version").fetchone()[0]
     version = schema_version(connection, str(address))
     if version == 0:
@@ -60,9 +52,11 @@ def _examined(connection: PostgresConnection, address: Address) -> Iterator[Resu
     calls, last, size = connection.execute(_CALLS).fetchone()
     about = f"{calls} calls, the last of {rfc3339(last / 1000)}" if calls else "no calls"
     yield ok(_CHECK, f"{address}: PostgreSQL {server}, {about}, {size // 1_000_000} MB")
-    if lacking := connection.execute(_LACKING).fetchone()[0]:
-        remedy = "restore a backup of the database with PostgreSQL's tools"
-        yield error(_CHECK, f"the sums of {lacking} quarter hours lack calls that are stored", remedy)
-    if lacking := connection.execute(_LACKING_OF_AGENTS).fetchone()[0]:
-        remedy = "stop any gateway of an older release; reports by agent stay too low on these days"
-        yield error(_CHECK, f"the sums by agent of {lacking} days lack calls that are stored", remedy)
+    # asyncpg is an extra
+    from gateway.store.postgres.recount import repair_sums, wrong_sums  # noqa: PLC0415
+
+    if repair:
+        if found := repair_sums(connection):
+            yield repaired(_CHECK, f"{found} sums lacked calls, and are counted again")
+    elif found := wrong_sums(connection):
+        yield error(_CHECK, f"{found} sums lack calls that are stored", REPAIR)

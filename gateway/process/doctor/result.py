@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from gateway.config.findings import escape_control
 
+REPAIR: Final = "stop the gateway and run irisgate doctor --repair"
+"""The remedy of a fault that `--repair` removes."""
 State = Literal["ok", "warning", "error", "repaired"]
 
 

@@ -18,7 +18,7 @@ from typing import Final
 
 from gateway.call.sessions import load_key
 from gateway.process.doctor import postgres
-from gateway.process.doctor.result import Result, error, ok, repaired, warning
+from gateway.process.doctor.result import REPAIR, Result, error, ok, repaired, warning
 from gateway.store.base import rfc3339
 from gateway.store.bodies import bodies_path
 from gateway.store.disk_probe import DiskProbe
@@ -42,7 +42,6 @@ CLOCK_SECONDS: Final = 60.0
 """Maximum number of seconds by which the last record may be later than the clock. The clocks of virtual machines may
 jump back.
 """
-REPAIR: Final = "stop the gateway and run irisgate doctor --repair"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ def checks(state: StateFolder) -> Iterator[Result]:
     yield from _disk(state)
     yield _key(state)
     yield from _journal(state)
-    yield from _database(state) if state.postgres is None else postgres.checks(state.postgres)
+    yield from _database(state) if state.postgres is None else postgres.checks(state.postgres, repair=state.repair)
     yield from _bodies(state)
 
 

@@ -47,5 +47,5 @@ class Address:
         return f"postgresql://{self.user}@{self.host}:{self.port}/{self.database}"
 
 
-Role = Literal["writer", "bank", "listener", "reader", "reports", "exports", "configuration"]
+Role = Literal["writer", "bank", "listener", "reader", "reports", "exports", "configuration", "doctor", "repair"]
 """The purpose of a connection. It is part of the connection's `application_name` on the server."""

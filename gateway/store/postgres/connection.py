@@ -25,6 +25,8 @@ CONNECT_SECONDS: Final = 5.0
 STATEMENT_SECONDS: Final = 30.0
 """Maximum number of seconds for which the gateway waits for one statement. A server that does not answer for longer
 counts as failed."""
+REPAIR_SECONDS: Final = 900.0
+"""The same for `irisgate doctor`, whose statements read all calls."""
 MANY_ROWS: Final = 2_000
 """Maximum number of rows that are sent to the server at once. More rows are sent in several parts, and each part may
 take `STATEMENT_SECONDS`.
@@ -73,6 +75,7 @@ class PostgresConnection:
         """True if this connection has the lock `HOUSEKEEPING`. Only its holder deletes expired calls
         (`writing.expire`).
         """
+        self._seconds = _seconds(role)
         self._loop = asyncio.new_event_loop()
         try:
             self._connection = self._loop.run_until_complete(connect(address, role))
@@ -130,10 +133,10 @@ class PostgresConnection:
         """Wait for a statement, and return its result.
 
         Raises `ConnectionError` if the connection is closed before the statement ends, or if the statement takes longer
-        than 2 * `STATEMENT_SECONDS`. asyncpg has no such check for COPY: it waits without a time limit until the socket
-        takes more bytes, even if the connection breaks off meanwhile (`copy_in` in asyncpg's `protocol.pyx`).
+        than twice its limit. asyncpg has no such check for COPY: it waits without a time limit until the socket takes
+        more bytes, even if the connection breaks off meanwhile (`copy_in` in asyncpg's `protocol.pyx`).
         """
-        until = self._loop.time() + 2 * STATEMENT_SECONDS
+        until = self._loop.time() + 2 * self._seconds
         while not (await asyncio.wait({task}, timeout=LOOK_SECONDS))[0]:
             if self._connection.is_closed() or self._loop.time() > until:
                 self._connection.terminate()
@@ -153,6 +156,11 @@ async def _awaited(work: Awaitable[T]) -> T:
     return await work
 
 
+def _seconds(role: Role) -> float:
+    """Return the maximum number of seconds for one statement."""
+    return REPAIR_SECONDS if role in ("doctor", "repair") else STATEMENT_SECONDS
+
+
 async def connect(address: Address, role: Role) -> asyncpg.Connection:
     """Return a new connection, which belongs to the running event loop.
 
@@ -161,15 +169,17 @@ async def connect(address: Address, role: Role) -> asyncpg.Connection:
     settings = {
         "application_name": f"irisgate {role} on {socket.gethostname()}"[:63],
         "lock_timeout": f"{LOCK_SECONDS}s",
-        "statement_timeout": f"{STATEMENT_SECONDS:.0f}s",
-        "idle_in_transaction_session_timeout": f"{2 * STATEMENT_SECONDS:.0f}s",
+        "statement_timeout": f"{_seconds(role):.0f}s",
+        "idle_in_transaction_session_timeout": f"{2 * _seconds(role):.0f}s",
         "tcp_keepalives_idle": f"{IDLE_SECONDS}s",
         "tcp_keepalives_interval": "5s",
         "tcp_keepalives_count": "3",
         # compiling a query takes longer than the gateway's queries do
         "jit": "off",
     }
-    if role in ("writer", "bank", "configuration"):
+    if role == "doctor":
+        settings |= {"default_transaction_read_only": "on"}
+    elif role in ("writer", "bank", "configuration", "repair"):
         # the journal's files are deleted once their lines are in the database
         settings |= {"synchronous_commit": "on"}
     else:
@@ -191,7 +201,7 @@ async def connect(address: Address, role: Role) -> asyncpg.Connection:
         database=address.database,
         ssl=address.tls.context() if address.tls is not None else False,
         timeout=CONNECT_SECONDS,
-        command_timeout=STATEMENT_SECONDS,
+        command_timeout=_seconds(role),
         server_settings=settings,
     )
     # sums of integers are numeric, and always whole

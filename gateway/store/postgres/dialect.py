@@ -21,6 +21,15 @@ _WORDS: Final[Mapping[str, str]] = {
 
 SQLite's `INDEXED BY` and the name of the index are removed (`_WORD`)."""
 _WORD: Final = re.compile("|".join([*map(re.escape, _WORDS), r"INDEXED BY \w+"]))
+_MEMBERS: Final = re.compile(r"json_each\(iif\(json_valid\(([\w.]+)\), \1, '{}'\)\)")
+_LENGTH: Final = re.compile(r"iif\(json_valid\(([\w.]+)\), json_array_length\(\1\), 0\)")
+_MONTH: Final = re.compile(r"CAST\(strftime\('%s', ([^,]+) / 1000, 'unixepoch', 'start of month'\) AS INTEGER\)")
+_EXPRESSIONS: Final = (
+    (_MEMBERS, r"LATERAL json_each_text(CAST(\1 AS JSON))"),
+    (_LENGTH, r"json_array_length(CAST(\1 AS JSON))"),
+    (_MONTH, r"CAST(extract(epoch FROM date_trunc('month', to_timestamp(\1 / 1000) AT TIME ZONE 'UTC')) AS BIGINT)"),
+)
+"""Patterns of SQLite's expressions that PostgreSQL does not accept, each with the expression that replaces it."""
 _REPLACEMENT: Final = "\ufffd"
 """The character that is stored for a character with the code 0, which PostgreSQL cannot store in texts."""
 
@@ -52,6 +61,8 @@ def translated(statement: str) -> str:
 
     The statement must have no question mark in a text, because each question mark becomes a placeholder.
     """
+    for pattern, replacement in _EXPRESSIONS:
+        statement = pattern.sub(replacement, statement)
     first, *rest = _WORD.sub(lambda word: _WORDS.get(word[0], ""), statement).split("?")
     return first + "".join(f"${number}{part}" for number, part in enumerate(rest, 1))
 

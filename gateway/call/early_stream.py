@@ -19,9 +19,9 @@ from aiohttp import web
 from gateway.contract.errors import GatewayError
 
 HEADLESS: Final = 3
-"""Factor for the delay after which response headers are sent early, if the provider has not sent its own headers yet.
+"""The delay before the early head is multiplied by this factor if the provider has not sent its own headers yet.
 
-With this factor, the delay is 45 seconds instead of 15. Load balancers close a silent connection after 60 seconds.
+The delay is then 45 seconds instead of 15. Load balancers close a silent connection after 60 seconds.
 """
 
 Opening = Callable[[], tuple[web.StreamResponse, bytes]]

@@ -53,9 +53,10 @@ async def parse_request(pool: ProcessPool, flag: Plugin, message: HttpRequest) -
 
 
 def _parse(parse: Callable[[HttpRequest], ClientRequest], message: HttpRequest, body: bytes) -> ClientRequest:
-    """Parse a request. `message` is the request without its body, and `body` is the body.
+    """Parse a request. `message` is the request without its body, and `body` is this body.
 
-    The function may run in a worker process, which does not send back an object that is also an argument
-    (`upstream/process_pool.py`). Therefore the body is an argument, and is sent only once.
+    The function may run in a worker process. Its result, the parsed request, contains the body. A worker process does
+    not send back an object that is an argument of the function (`upstream/process_pool.py`). Therefore the body is an
+    argument of its own: it is sent to the worker process, but not back.
     """
     return parse(replace(message, body=body))

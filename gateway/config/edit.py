@@ -34,7 +34,10 @@ UNKNOWN_MARK: Final = "stands for no key of the current file; write the key itse
 MISPLACED_MARK: Final = "a key's mark may only stand in place of a key"
 
 Judge = Callable[[Loaded], Mapping[str, str]]
-"""The caller's own check of a valid configuration. It returns objections, by the dotted path of the value."""
+"""An additional check of a valid configuration. It returns objections, by the dotted path of the value.
+
+The caller of `propose` supplies this function.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +157,14 @@ def _restore(given: str, marks: list[_Mark]) -> str:
 
 
 def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
-    """Return the redaction marks, changed so that the saved text has no secret that redaction would not hide.
+    """Return the redaction marks, changed so that redaction will hide every secret in the saved text.
 
-    - A mark whose secret redaction would hide is returned unchanged. The secret will replace the mark.
-    - Of the other marks, those in comments, such as the mark of an old API key, stay in the saved text. Their secrets
-      are not saved.
-    - The remaining marks get a fault, because a mark must not be saved as a value.
+    - If redaction would hide the secret behind a mark, the mark is returned unchanged. The secret will replace the
+      mark.
+    - If redaction would not hide the secret, a mark in a comment stays in the saved text, and the secret is not saved.
+      An example is the mark of an old API key.
+    - If redaction would not hide the secret, a mark outside of comments gets a fault, because a mark must not be saved
+      as a value.
     """
     exposed = _exposed(given, marks) if marks else frozenset()
     if not exposed:
@@ -175,10 +180,10 @@ def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
 
 
 def _exposed(given: str, marks: list[_Mark]) -> frozenset[_Mark]:
-    """Return the marks (placeholders) whose secrets might be shown later.
+    """Return the redaction marks whose secrets would be shown later, if the secrets replaced these marks.
 
-    While a secret is in use, redaction hides every copy of it. After that, redaction recognises it only by the name of
-    its field, such as `apikey`, or by its form. The returned marks are at places where neither helps.
+    While a secret is in use, redaction hides every copy of it. Later, redaction recognises a secret only by its JSON
+    key, such as `apikey`, or by its form. At the places of the returned marks, redaction would recognise neither.
     """
     text = _restore(given, marks)
     try:

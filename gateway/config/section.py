@@ -27,9 +27,9 @@ If the key is used, a warning is reported."""
 
 @dataclass(frozen=True, slots=True)
 class Lacking:
-    """The text of the warning about a key of the configuration that has no effect yet (`PLANNED`).
+    """An annotation that adds a text to the warning about a configuration key that has no effect yet (`PLANNED`).
 
-    A key has such a text if users may rely on the key for safety, spending or privacy.
+    A key has this annotation if users may rely on the key for safety, spending or privacy.
     """
 
     words: str

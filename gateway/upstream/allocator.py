@@ -25,7 +25,10 @@ READ_BYTES: Final = 192 * 1024
 
 
 def give_memory_back() -> None:
-    """Set the allocator's parameters for this process. Does nothing if the C library is not glibc."""
+    """Set parameters of glibc's allocator for this process, so that it returns freed memory to the system.
+
+    Does nothing if the C library is not glibc.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         for parameter, value in (_ARENA_MAX, _TRIM_THRESHOLD, _MMAP_THRESHOLD):

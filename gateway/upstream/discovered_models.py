@@ -69,7 +69,9 @@ class DiscoveredModels(msgspec.Struct):
     """A function that is called when the lists have been saved. It makes the workers read them."""
 
     def configured(self, written: Config) -> None:
-        """Use another configuration, and cause a request for the lists of its providers."""
+        """Use another configuration. Set `wake`, so that the gateway requests the model lists of the configured
+        providers at once.
+        """
         self.written = written
         asking = {provider.id for provider in written.providers.values() if provider.discovers}
         self.failures = {id_: reason for id_, reason in self.failures.items() if id_ in asking}

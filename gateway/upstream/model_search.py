@@ -224,7 +224,9 @@ class ModelSearcher(msgspec.Struct, frozen=True):
 
 
 async def _here_or_in_thread(size: int, function: Callable[..., R], *args: Any) -> R:
-    """Return `function(*args)`, which parses `size` bytes. If these are more than `PARSED_HERE`, run it in a thread."""
+    """Return `function(*args)`, the result of parsing `size` bytes. The function runs in a thread if `size` is above
+    `PARSED_HERE`.
+    """
     return function(*args) if size <= PARSED_HERE else await asyncio.to_thread(function, *args)
 
 

@@ -96,20 +96,22 @@ class ProcessPool:
         self._executor: ProcessPoolExecutor | None = None
 
     async def run(self, size: int, drop: DropRelay, function: Callable[..., R], *args: Any) -> R:
-        """Return the result of `function(*args)`, computed in a worker process if the body is large.
+        """Return the result of `function(*args)`. The function runs in a worker process if it works on a large body.
 
-        `size` is the number of bytes of the body. `drop` may also be in `args`, as an argument or inside one. Raises
-        the exceptions of the function, and `GatewayError` if the worker process has died.
+        `size` is the number of bytes of the body. `drop` is the callback for fields that the function drops. It may
+        also be one of `args`, or a part of one of `args`. Raises the exceptions of the function, and `GatewayError` if
+        the worker process has died.
         """
         if size < self._large:
             return function(*args)
         return await self._elsewhere(size, drop, function, args)
 
     async def run_reply(self, data: bytes, drop: DropRelay, function: Callable[..., R], *args: Any) -> R:
-        """Return the result of `function(*args)`, computed in a worker process if reading `data` takes long.
+        """Return the result of `function(*args)`. The function runs in a worker process if reading `data` takes long.
 
-        `data` is a provider's reply, or a part of one. `drop` may also be in `args`, as an argument or inside one.
-        Raises the exceptions of the function, and `GatewayError` if the worker process has died.
+        `data` is a provider's reply, or a part of one. `drop` is the callback for fields that the function drops. It
+        may also be one of `args`, or a part of one of `args`. Raises the exceptions of the function, and `GatewayError`
+        if the worker process has died.
         """
         if not is_costly(data):
             return function(*args)
@@ -208,7 +210,8 @@ def _end_with(sentinel: int) -> None:
 
 
 def _work(packed: bytes, seconds: float) -> bytes | None:
-    """Call a pickled function, and return the pickled outcome: the dropped fields, the error and the result.
+    """Call a pickled function. Return its pickled outcome: the fields that it reported as dropped, the error, and the
+    result.
 
     Return None if the outcome cannot be pickled. A plugin that takes more than `seconds` is interrupted.
     """

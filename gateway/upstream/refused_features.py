@@ -25,7 +25,9 @@ class RefusedFeatures(msgspec.Struct):
 
     clock: Callable[[], float] = monotonic
     _refused: OrderedDict[tuple[str, str], tuple[float, tuple[str, ...]]] = msgspec.field(default_factory=OrderedDict)
-    """Maps a provider and a model to the time of the refusal, by `clock`, and the names of the refused features."""
+    """The names of the features that a provider has refused for a model, with the time of the refusal by `clock`. The
+    key is (provider, model), and the value is (time, names).
+    """
 
     def of(self, provider: str, model: str) -> tuple[str, ...]:
         """Return the names of the features that the provider has refused for the model."""

@@ -1,7 +1,7 @@
 """Tests of request bodies that two JSON parsers may interpret differently.
 
-The gateway refuses such a body in the client's API format, or forwards a body that has the same meaning for every
-parser.
+The gateway either answers with an error, in the format of the client's API, or forwards a body that has the same
+meaning for every parser.
 """
 
 import json

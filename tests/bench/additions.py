@@ -46,7 +46,7 @@ class Addition:
 
 @dataclass(frozen=True)
 class Added:
-    """The result of a comparison, in microseconds of CPU time a chunk."""
+    """The result of a comparison, in microseconds of CPU time per chunk."""
 
     rounds: list[tuple[float, float]]
     """The figures of each round: with the filters, and without them."""
@@ -66,7 +66,7 @@ class Added:
 
     @property
     def interval(self):
-        """The interval in which the median of all possible rounds lies, with `CONFIDENCE` (percentile bootstrap)."""
+        """The confidence interval of the median of `differences`, for the level `CONFIDENCE` (percentile bootstrap)."""
         draw, values = random.Random(0), self.differences
         medians = sorted(median(draw.choices(values, k=len(values))) for _ in range(SAMPLES))
         tail = (1 - CONFIDENCE) / 2
@@ -83,7 +83,7 @@ ADDITIONS = (
 
 
 async def run_addition(addition, wire, folder, figures, *, rounds=None, until=inf):
-    """Compare the gateway with and without the filters, and add the result to `figures`.
+    """Measure the gateway with and without the filters of `addition`, and add the result to `figures`.
 
     No round begins after the time `until` of the monotonic clock, except for the first two.
     """

@@ -46,7 +46,7 @@ class Endless:
 
 
 class Connection:
-    """A stand-in for a new connection. Like a transport, it can have weak references."""
+    """A stand-in for a new connection. It can be weakly referenced, as a transport can."""
 
 
 @contextmanager
@@ -118,7 +118,8 @@ class Hall:
         await self._runner.setup()
 
     async def receive(self, listener, modes, preface):
-        """Return a request over a connection to this listener, and the client's port.
+        """Open a listener, connect to it, and send `preface` and `REQUEST`. Return the request that arrives, and the
+        client's port.
 
         The port is None for a unix socket.
         """

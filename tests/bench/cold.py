@@ -74,10 +74,10 @@ async def _again(steps):
 
 
 async def others(size, modes, request):
-    """Return rows of the report that do not depend on the way in which the number of grants grows.
+    """Return the rows of the report that are measured once for each size, and not for each `Setup`.
 
-    The rows have the times of whois lookups, without grants and with `size` grants in the policy, and the time to
-    prepare a new configuration.
+    They have the time of a whois lookup without grants in the policy, the same with `size` grants in the policy, and
+    the time to prepare a new configuration.
     """
     made = config(size)
 

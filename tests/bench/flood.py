@@ -2,8 +2,8 @@
 
 Provider and gateway run in separate processes. The provider writes events as fast as they are read. The clients of the
 streams either read nothing, or read as fast as they can. Wall time depends on other processes. So the gateway's CPU
-time during each health check is measured too. `ratio` is the 99th percentile of this CPU time with streams, divided by
-the one without streams.
+time during each health check is measured too. The column `ratio` has the 99th percentile of this CPU time, divided by
+the 99th percentile without streams.
 """
 
 import asyncio

@@ -79,8 +79,8 @@ async def _identified(modes, request):
 async def _decided(made, plugin, **options):
     """Return the microseconds that it takes to resolve the model, apply the grants and add the headers of a call.
 
-    The time of an empty chain of middlewares is subtracted. The result is a dict from each way in which the number of
-    grants grows to a list with one number for each size.
+    The time of an empty chain of middlewares is subtracted. The keys of the result are the ways in which the number of
+    grants grows (`sizes.py`). Each value is a list with one number for each size.
     """
     groups = {}
     for size, ways in made.items():
@@ -97,7 +97,9 @@ async def _decided(made, plugin, **options):
 
 
 def report(identity, warm, once, sizes=SIZES):
-    """Return the tables of all results."""
+    """Return the three tables of `measured` (`identity`, `warm` and `once`) as text, and a table of the sums of the
+    first two.
+    """
     heads = [*(f"{size:,}" for size in sizes), "ratio"]
     sums = [
         (f"{mode}; {way}", [identity[mode] + value for value in values])

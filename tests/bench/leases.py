@@ -65,7 +65,7 @@ class Result:
     """
     requests: int = 0
     difference: int = 0
-    """The bank's balance in the end, less what the records say."""
+    """The bank's balance at the end, minus the balance that a single gateway would have."""
 
 
 @dataclass

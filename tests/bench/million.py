@@ -1,8 +1,8 @@
 """Measures the times of answers and pages for a store with a million calls.
 
-Run by hand: `python -m tests.bench.million`. The figures are wall times over loopback, with one request after the
-other. The store is written in batches, as in a running gateway. If the second argument is a folder, the store is kept
-in it and used again.
+Run by hand: `python -m tests.bench.million [CALLS [FOLDER]]`. The figures are wall times over loopback, with one
+request after the other. The store is written in batches, as in a running gateway. If a folder is given, the store is
+kept there and used again.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ FAULTS = (
     },
     lambda number: {"outcome": "refused", "status": 403, "error": PERMISSION, "error_message": "no grant"},
 )  # fmt: skip
-"""Functions that return the fields of a failed call, by the number of the call."""
+"""Functions that return the fields of a failed call's record. Their argument is the number of the call."""
 DAYS = 60
 END = NOON
 AT_ONCE, CALLS_EACH = 40, 20

@@ -1,16 +1,19 @@
-"""Measures every page and every answer of the API over a million calls of a year in PostgreSQL.
+"""Measures every page and every answer of the API with a PostgreSQL database. The database has a million calls in one
+year.
 
 Run by hand: `python -m tests.bench.postgres_pages [URL [NAME]]`. Without a URL, a new server is started, and removed at
-the end. A database with tables is used as it is. With `NAME`, only answers with this text in their name are measured.
+the end. A database that already has tables is used as it is. With `NAME`, only answers with this text in their name are
+measured.
 
-Each answer is requested several times, one after the other over loopback. One request before them fills caches.
+Each answer is requested several times, one request after the other over loopback. Before that, one request fills the
+caches. The table has these figures of each answer:
 
-- Wall time: the smallest, the largest, and the number of requests that took longer than the bound.
-- CPU time, each the smallest: that of the gateway's process, which includes the client, and that of PostgreSQL's
-  processes for the gateway, if PostgreSQL runs on this machine. An answer is marked as too slow if their sum exceeds
-  the bound. The sum is about the wall time on an idle machine.
+- The smallest and the largest wall time, and the number of requests that took longer than the bound.
+- The smallest CPU time of the gateway's process, which includes the client.
+- The smallest CPU time of the PostgreSQL processes that serve the gateway, if PostgreSQL runs on this machine.
 
-A last line has the largest times of all answers. On a machine with other work, wall times tell little.
+An answer is marked as too slow if the sum of both CPU times exceeds the bound. On an idle machine, the sum is about the
+wall time. On a machine with other work, wall times tell little. The last line has the largest times of all answers.
 """
 
 import asyncio
@@ -62,7 +65,9 @@ class Cost(NamedTuple):
 
 
 def build(place, calls):
-    """Write calls of a year as a gateway does, and update the statistics of the query planner (`ANALYZE`)."""
+    """Write `calls` calls of one year into the database, as a gateway does. Then update the statistics of PostgreSQL's
+    query planner (`ANALYZE`).
+    """
     connection = PostgresConnection(place, "writer")
     prepare(connection, JOURNAL, str(place), is_shared=False)
     end, began = time.time() - 60, time.monotonic()

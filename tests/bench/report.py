@@ -74,7 +74,9 @@ def _ratios(ours, others):
 
 
 def _spread(values):
-    """Return the median, the smallest and the largest value. A value that is NaN belongs to a round without a reply."""
+    """Return the median, the smallest and the largest value as text. NaN, the value of a round without a reply, is left
+    out.
+    """
     values = [value for value in values if not isnan(value)]
     if not values:
         return "–"

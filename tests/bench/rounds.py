@@ -119,7 +119,7 @@ class _Peak:
 async def _measured(case, wire, lane, lanes, figures, *, connections=None, window_ms=WARM_MS):
     """Return the results of the load client for a lane.
 
-    If the lane's system fails, add a note to it, remove the lane from `lanes`, and return None.
+    If the lane's system fails, add the reason to `figures.notes`, remove the lane from `lanes`, and return None.
     """
     results = await _load(case, wire, lane, connections or case.connections, window_ms)
     if not results["failures"]:

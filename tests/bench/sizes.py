@@ -25,8 +25,9 @@ from tests.helpers.gateway import CAP
 PROVIDERS = 10
 CALLERS = 8
 NAMED = 4
-"""Number of callers, and of models that each of them calls alternately. They are evenly spread over the
-configuration."""
+"""Number of models that each caller calls in turn. The models and the `CALLERS` callers are evenly spread over the
+configuration.
+"""
 IN_POLICY = 2
 """Number of callers whose grants are in the policy. Each of them has all grants of the policy."""
 IN_POLICY_AT = "100.64.1.0"
@@ -45,8 +46,8 @@ def login(number):
 
 
 def own(number):
-    """Return a glob that matches one model. The glob has a wildcard inside a name, so it must really be matched as a
-    pattern.
+    """Return a glob that matches exactly one model. Its wildcard is in the name of the model, so that the glob must
+    really be matched as a pattern.
     """
     provider, name = model(number)
     return f"{provider}/{name[:-1]}*"
@@ -81,9 +82,10 @@ def spread(count, size):
 
 @dataclass(frozen=True)
 class Setup:
-    """A configuration, callers who have called before, and the same callers on new connections.
+    """A configuration, and callers with two equal identities each: one in `seen`, and one in `identities`.
 
-    On a new connection, a caller is a new object that equals the old one. So cached results must be found by equality.
+    The calls with `seen` fill the caches. The calls with `identities` are measured, as if the callers had new
+    connections. So cached results must be found by equality.
     """
 
     name: str

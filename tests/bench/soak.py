@@ -200,7 +200,7 @@ async def _call(session, url, number, figures):
 
 
 class _Pace:
-    """Spaces calls so that at most `rate` begin in a second, also after a time in which fewer began."""
+    """Limits calls to `rate` in a second. Calls that were missed during a pause are not made up for."""
 
     def __init__(self, rate):
         self._seconds = 1 / rate

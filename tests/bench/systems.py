@@ -70,7 +70,7 @@ def _no_headers(_request, _upstream):
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """A system that is measured, and what differs in the requests to it."""
+    """A system that is measured, with functions that adapt a client's request to this system."""
 
     name: str
     start: Callable[[int, Path], AbstractAsyncContextManager[Process]]

@@ -28,7 +28,9 @@ class Reply:
     chunk: bytes = b""
     tail: bytes = b""
     crc: tuple[int, int] = (0, 0)
-    """The first and the last position of the chunk's bytes that are followed by their CRC; both 0 without a CRC."""
+    """The bytes of a chunk that a CRC covers: the offset of the first byte, and the offset after the last byte, at
+    which the CRC begins. Both are 0 for a chunk without a CRC.
+    """
 
     @property
     def stamp_at(self):

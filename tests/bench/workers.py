@@ -1,8 +1,9 @@
 """Compares one process with `serve --workers N` at full load: `python -m tests.bench.workers [--quick]`.
 
 Both gateways run at the same time, on all processors of the machine, and are measured in turn. The upstream and the
-load client take some of the time of these processors. So the table also has the CPU time of a call, which does not
-depend on them. The second table has the balance of a few connections. README.md explains both tables.
+load client take some of the time of these processors. So the table also has the CPU time of the gateway for each call,
+which does not depend on the upstream and the load client. The second table has the balance of a few connections.
+README.md explains both tables.
 """
 
 import argparse

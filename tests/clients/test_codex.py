@@ -18,10 +18,13 @@ conversions = pytest.mark.parametrize("gw", CONVERSIONS, indirect=True)
 over_converse = pytest.mark.parametrize("gw", ["Converse"], indirect=True)
 
 DROPPED = ["/prompt_cache_key", "/client_metadata", "/tools/8"]
-"""The members that the gateway reports as dropped. The ninth tool is a web search on OpenAI's own servers."""
+"""JSON pointers of the fields that the gateway reports as dropped. `/tools/8` is a web search on OpenAI's own servers.
+"""
 ECHO = Tool("exec_command", {"cmd": "echo tur$((3 + 4))quoise"})
 PRINTED = "tur7quoise"
-"""A text that no prompt contains. It appears only if a shell has really run the command."""
+"""The output of the command in `ECHO`. No prompt contains this text, so it appears only if a shell has really run the
+command.
+"""
 
 
 class Codex:

@@ -14,7 +14,9 @@ from tests.helpers.gateway import HAIKU, bedrock, gate
 
 ECHO = Tool("run_shell_command", {"command": "printf tur%dquoise 7", "description": "prints a word"})
 PRINTED = "tur7quoise"
-"""A text that no prompt contains. It appears only if a shell has really run the command."""
+"""The output of the command in `ECHO`. No prompt contains this text, so it appears only if a shell has really run the
+command.
+"""
 
 
 @pytest.fixture

@@ -23,8 +23,9 @@ OFFERED = {
 
 
 def read(body):
-    """Return a dict from the id of each provider to its entry. Fail if a member has a type that the launcher's decoder
-    would refuse.
+    """Read the body of a reply to `/api/providers`. Return a dict from the id of each provider to its entry.
+
+    Fail if a member has a type that the launcher's decoder would refuse.
     """
     assert isinstance(body, list)
     for entry in body:

@@ -65,7 +65,9 @@ class Way:
         self.model = model
 
     async def answer(self, *, streamed, **given):
-        """Return the response of a reply. If it is streamed, the SDK assembles the response."""
+        """Return the SDK's response object for a call. If the reply is streamed, the SDK assembles this object from the
+        events.
+        """
         given = {"model": self.model, "input": "hello", **given}
         if not streamed:
             return await self.client.responses.create(**given)
@@ -73,7 +75,7 @@ class Way:
             return await stream.get_final_response()
 
     def check(self):
-        """Check that the provider accepted all requests, without credentials of the client."""
+        """Check that the provider accepted all requests, and that no request contained a credential of the client."""
         assert {seen.refused for seen in self.simulated.requests} == {""}
         for seen in self.simulated.requests:
             assert seen.leaked("x-api-key" if "x-api-key" in seen.headers else "authorization") == []

@@ -27,7 +27,9 @@ QUIET = {"OPENCODE_DISABLE_MODELS_FETCH": "1", "OPENCODE_DISABLE_AUTOUPDATE": "1
 list."""
 ECHO = Tool("bash", {"command": "echo tur$((3 + 4))quoise", "description": "Says a colour"})
 SAID = "The tool said: tur7quoise"
-"""A text that no prompt contains. It appears only if a shell has really run the command."""
+"""The model's answer, which has the output of the command in `ECHO`. No prompt contains this output, so it appears only
+if a shell has really run the command.
+"""
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from tests.helpers.gateway import KEY, SONNET, bedrock, gate
 GPT = "gpt-5.4"
 ANTHROPICS_OWN = ("/anthropic-beta/", "/context_management", "/metadata")
 NOT_IN_CHAT = ("/cache_control", "/thinking/budget_tokens")
-"""First and last parts of the JSON pointers of members that are reported as dropped.
+"""Members that are reported as dropped: their JSON pointers begin with a text in `ANTHROPICS_OWN` or end with a text in
+`NOT_IN_CHAT`.
 
 Messages, tools and thinking are not among them: all of these reach the provider.
 """

@@ -28,7 +28,7 @@ class Behind:
     listener: PrivateListener
     """The socket by which the keeper (the main process) gets requests from workers."""
     connections: Connections
-    """The worker's connections of clients."""
+    """The connections between clients and the worker."""
 
 
 @asynccontextmanager

@@ -97,10 +97,11 @@ def lifetimes(value):
 
 
 def by_lifetime(written, five, hour, marks):
-    """Return the tokens written to the cache for five minutes and for an hour, and whether this split is certain.
+    """Split the tokens that were written to a cache by lifetime. Return the tokens that are cached for five minutes,
+    those that are cached for an hour, and whether this split is certain.
 
-    `written` is the reported total, and `five` and `hour` are its reported parts. The rest is assigned by the lifetimes
-    `marks` of the request's cache marks.
+    `written` is the reported total, and `five` and `hour` are the reported parts. Tokens that are only in the total are
+    assigned by `marks`, the lifetimes of the cache marks in the request.
     """
     rest = max(0, written - five - hour)
     if "1h" in marks:

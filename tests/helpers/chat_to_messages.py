@@ -56,7 +56,7 @@ _MEMBERS = {
 
 
 def judge(body: dict[str, Any], caps: Caps = CLAUDE, *, stream: bool = False) -> None:
-    """Check a request against the types of Anthropic's SDK and the rules of turns."""
+    """Check a request against the types of Anthropic's SDK, and check the order of its messages (`judge_turns`)."""
     assert body.keys() <= _MEMBERS
     assert body["max_tokens"] >= 1
     for block in body.get("system", []):

@@ -21,7 +21,9 @@ async def differences(docstring, names):
 
 
 async def output(source, names):
-    """Return what a session shows after one statement: its output, or the last line of its traceback."""
+    """Run one statement as an interactive Python session does. Return what the session prints: the output of the
+    statement, or the last line of its traceback.
+    """
     code = compile(source, "<example>", "single", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     shown = io.StringIO()
     with redirect_stdout(shown):

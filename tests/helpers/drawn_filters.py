@@ -20,7 +20,7 @@ import hypothesis.strategies as st
 from gateway.contract.filter import Hold, Reply, blocked, limited
 
 PLAN = "x-plan"
-"""The header of a request with the number of the call's plan."""
+"""Name of the request header that has the number of the call's plan."""
 LETTERS = {"strict": "αβγ", "lax": "δεζ"}
 """The small letters that each filter replaces by capitals."""
 CAPITALS = str.maketrans({letter: letter.upper() for letters in LETTERS.values() for letter in letters})
@@ -73,7 +73,7 @@ ERRORS = {
 REFUSALS = ("blocked", "rate_limit")
 """The errors with which a filter may end a call, by their codes in the record."""
 WAITS = ("nap", "hang")
-"""A wait within the time limit, and a wait beyond it."""
+"""Faults of a filter's method: it waits, and the wait is shorter ("nap") or longer ("hang") than its time limit."""
 USUAL = {
     "open": (*["pass"] * 7, "none"),
     "request": ("pass", "same", *["change"] * 6, "answer", "wrong answer"),
@@ -166,13 +166,14 @@ class Played:
             each.clear()
 
     def count(self, call_id, name, method):
-        """Return the number of calls of a filter's method during a call."""
+        """Return how often a filter's method was called for the client's call with this id."""
         return Counter(note[:2] for note in self.methods[call_id])[name, method]
 
     def used(self, call_id, name, method):
-        """Return the behaviour that is planned for a filter's method in a call, apart from the planned faults.
+        """Return the behaviour of a filter's method in the plan of a call (`FilterPlan.usual`), or "" if the method was
+        not called.
 
-        Return "" if the method was not called.
+        The faults in the plan are not considered.
         """
         if not self.count(call_id, name, method):
             return ""
@@ -211,7 +212,7 @@ class _Script:
         self.texts = 0
 
     def fault(self, method, piece=None):
-        """Return the fault that the present call of a method must have, or "". Record that the method was called."""
+        """Return the fault that `method` must have now, or "" for none. Record that the method was called."""
         fault = self.plan.faults.get(method, "")
         if method == "text":
             self.texts += 1

@@ -1,6 +1,5 @@
-"""Calls in every client's format to providers of several formats.
-
-The test writes the bytes of the providers' replies.
+"""Calls in every client's format to providers of several formats, for tests that write the bytes of the providers'
+replies themselves.
 """
 
 import json
@@ -49,7 +48,7 @@ def invoke_event(event):
 
 _LENGTHS = struct.pack("!II", 1_000_000, 100)
 LONG_FRAME = _LENGTHS + struct.pack("!I", crc32(_LENGTHS))
-"""The beginning of an event-stream message with a length of a million bytes."""
+"""The beginning of an event-stream message whose length field says a million bytes."""
 EVENTS = {
     # flag of the provider: content type, first events, and pieces that complete no event: the first, and all others
     "anthropic_messages": ("text/event-stream", sse(START, DELTA), (b": waiting\n\n", b": waiting\n\n")),

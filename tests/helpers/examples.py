@@ -3,7 +3,7 @@
 import os
 
 TIMES = int(os.environ.get("IRISGATE_EXAMPLES", "1"))
-"""The factor by which all numbers of examples are multiplied."""
+"""The factor by which the number of examples of every random test is multiplied."""
 
 
 def examples(count):

@@ -21,7 +21,9 @@ PEER = ("100.64.0.1", 1234)
 
 
 class Transport(asyncio.Transport):
-    """A transport that stores what is written, and has as many unread bytes as a test says."""
+    """A transport that stores what is written. A test sets the number of bytes that the other end has not read
+    (`unread`).
+    """
 
     def __init__(self):
         super().__init__({"peername": PEER})
@@ -67,7 +69,7 @@ class Log:
 
 
 async def settled():
-    """Let all tasks run until each of them waits for something that no other task does."""
+    """Let the event loop run until no task can go on without a timer or new bytes."""
     for _ in range(20):
         await asyncio.sleep(0)
 

@@ -55,7 +55,9 @@ class Forked:
 
 
 async def fork(arguments, *, cwd, env):
-    """Start `irisgate` with these arguments, and return its process. Both outputs must be read."""
+    """Start `irisgate` with these arguments, and return its process. The caller must read its standard output and
+    standard error, because both are pipes.
+    """
     with _python_path(env["PYTHONPATH"]):
         forkserver.ensure_running()
     pipes = [FORKING.Pipe(duplex=False) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Providers' replies whose reading takes long, because one value or list is repeated up to a number of bytes.
+"""Providers' replies that take long to parse, because one value or list is repeated until the reply has a given size.
 
 Every kind exists for every dialect, as an unstreamed reply and as one event of a stream.
 """

@@ -27,7 +27,9 @@ AUTHORITY = "127.0.0.1"
 
 
 class Reset(Exception):
-    """The gateway has reset the stream, or ended the connection. The argument is the error code."""
+    """The error for a stream that the gateway has reset, or whose connection it has ended. The argument is the error
+    code.
+    """
 
 
 class H2(H2Connection):

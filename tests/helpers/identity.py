@@ -6,4 +6,4 @@ ALICE = Node("laptop.example.ts.net", ("100.64.0.7", "fd7a:115c:a1e0::7"), User(
 
 
 class Connection:
-    """A stand-in for a connection. Like a transport, it can have weak references."""
+    """A stand-in for a connection. It can be weakly referenced, as a transport can."""

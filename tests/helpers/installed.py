@@ -41,7 +41,9 @@ def install(
 
 
 def write_metadata(folder, package, version, groups, paths):
-    """Write the metadata of an installed package. `groups` is a dict from a group to its entry points."""
+    """Write the metadata of an installed package. `groups` is a dict from a group to its entry points, and `paths` are
+    the package's files.
+    """
     metadata = folder / f"{package.replace('-', '_')}-{version}.dist-info"
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")

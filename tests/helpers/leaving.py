@@ -43,7 +43,10 @@ class Steps:
 
 
 async def cancelled(work: Awaitable[Any], at: int) -> bool:
-    """Await `work`, and cancel it at the end of the step `at`. Return False if `work` has ended before this step."""
+    """Await `work`, and cancel it at the end of the step `at`. Return False if `work` has ended before this step.
+
+    A step ends each time `work` waits for something. The first step is 1.
+    """
     steps = 0
 
     def pause() -> None:
@@ -62,8 +65,10 @@ async def _awaited(work: Awaitable[Any]) -> Any:
 
 
 class Leaving:
-    """Loses the connection of each request to a gateway at the step `at`. Cancels the request's task `again` steps
-    later.
+    """A request handler that breaks the connection of each request at the end of the step `at`, and then cancels the
+    request's task `again` steps later.
+
+    A step ends each time the task waits for something.
     """
 
     def __init__(self, handler: Callable[[Any], Awaitable[Any]], *, narrow: bool) -> None:
@@ -72,8 +77,8 @@ class Leaving:
         self.at = 0
         """The step at which the connection is lost; 0 to lose none."""
         self.again = 0
-        """The number of steps after `at` at which the task is cancelled again. If it is 0, the task is not cancelled
-        again.
+        """The number of steps from the loss of the connection until the task is cancelled. If it is 0, the task is not
+        cancelled.
         """
         self.steps = 0
         """The number of steps of the last request."""
@@ -81,8 +86,8 @@ class Leaving:
         """An event that is set when the last request has ended."""
 
     def begin(self, at: int, again: int) -> None:
-        """Choose the steps for the next request: it loses its connection at the step `at`, and is cancelled `again`
-        steps later.
+        """Set the step `at` at which the next request loses its connection, and the number of further steps (`again`)
+        after which its task is cancelled.
         """
         self.at, self.again, self.steps = at, again, 0
         self.ended.clear()

@@ -35,8 +35,8 @@ class LoopMonitor:
 
 
 async def longest_block(work, runs, enough, prepare=lambda: None):
-    """Return the longest CPU time, in units of `cpu_time`, for which `work` blocks the loop: the smallest of up to
-    `runs` runs.
+    """Return the longest CPU time for which `work` blocks the event loop, in units of `cpu_time`. It is measured in up
+    to `runs` runs, and the smallest result counts.
 
     `prepare` is called before each run, and is not measured. The runs stop at the first result below `enough`. The
     pauses between the runs become longer, so that another process that uses the caches of the processor does not

@@ -38,7 +38,7 @@ def error_message(client, body):
 
 
 def events_of(reply):
-    """Return the events of a stream, without the fields in `OWN_NAMES`."""
+    """Return the events of a stream, without the fields that may differ between two equal replies (`OWN_NAMES`)."""
     return [(kind, without_own(data)) for kind, data in read_stream(reply.body, reply.headers["content-type"])]
 
 
@@ -97,11 +97,11 @@ def terminal_events(client, events):
 
 
 def is_right(wire, reply, *, stream, right=None):
-    """Return True for a correct reply and False for an error.
+    """Return True for a correct reply, and False for an error. Fail for anything else.
 
-    Fail for anything else. `right` is the correct reply if the provider's bytes are undamaged, and None if they may be
-    damaged. If client and provider have the same dialect, damaged fields and events are passed on unchanged. If they
-    have the same format, the provider's errors are passed on unchanged too.
+    `right` is the correct reply. It is None if the bytes of the provider may be damaged. Damaged fields and events
+    reach the client unchanged if the client speaks the provider's dialect. The provider's errors reach the client
+    unchanged if the client and the provider have the same compatibility flag.
     """
     if reply.status >= 400:
         assert wire.client == wire.provider or error_message(wire.client, reply.body)

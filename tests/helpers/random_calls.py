@@ -181,7 +181,7 @@ class RandomCalls(RuleBasedStateMachine):
         self._check(call, reply, right=right)
 
     def _check(self, call, reply, *, right):
-        """Check the reply to a client that read it to its end."""
+        """Check the reply to a client that read it to its end. `right` is the result of `is_right` for this reply."""
         assert right or self.any_left or not call.is_good, reply.body
 
     async def _nothing_is_held(self):

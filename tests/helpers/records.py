@@ -16,7 +16,9 @@ from gateway.testkit.laws.observer_laws import OK
 NOON = 1_795_435_200.0
 """2026-11-23 12:00:00 UTC."""
 YEAR = "from=2025-12-01&to=2026-11-30"
-"""The query of a page for a year that contains `NOON`. Its length does not depend on the present day."""
+"""Query parameters of a page for a range of one year that contains `NOON`. The days are fixed, so the range has the
+same length on every day on which the tests run.
+"""
 HAIKU = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
 
 

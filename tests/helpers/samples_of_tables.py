@@ -1,6 +1,6 @@
-"""Chooses the pairs of a row and a column that a test tries of a large table.
+"""Chooses the cells of a large table that a test tries.
 
-With IRISGATE_ALL_PAIRS=1, every pair is tried.
+With IRISGATE_ALL_PAIRS=1, every cell is tried.
 """
 
 import os
@@ -9,7 +9,7 @@ ALL_PAIRS = "IRISGATE_ALL_PAIRS" in os.environ
 
 
 def sample_of_pairs(rows, columns, share):
-    """Return one in `share` of all pairs of a row and a column, chosen so that each row and each column occurs.
+    """Return about one in `share` of all pairs of a row and a column, chosen so that each row and each column occurs.
 
     `share` must not be larger than the number of rows or of columns.
     """

@@ -13,7 +13,7 @@ T = TypeVar("T")
 SECONDS = 30.0
 """Seconds after which a test stops waiting for a change. On a busy machine, a change takes several seconds."""
 PAUSE = 0.005
-"""Seconds between two checks for the change."""
+"""Seconds between two checks."""
 
 
 async def eventually(look: Callable[[], T | Awaitable[T]], seconds: float = SECONDS) -> T:

@@ -27,7 +27,7 @@ LONGEST_PAGE = 120
 
 
 def commands(block, program):
-    """Return the arguments of each command of a block that calls a program."""
+    """Return the arguments of each call of `program` in a block of shell commands."""
     lines = [shlex.split(line, comments=True) for line in block.replace("\\\n", " ").splitlines()]
     return [words[1:] for words in lines if words[:1] == [program]]
 

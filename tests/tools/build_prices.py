@@ -61,19 +61,25 @@ _REGIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "ca": ("ca-central-1",),
     "us-gov": ("us-gov-west-1", "us-gov-east-1"),
 }
-"""Regions of each group of Bedrock's regions, such as `us`, for models without inference profiles.
+"""Maps each group of Bedrock's regions, such as `us`, to regions. The groups are for models without inference profiles.
 
-The price of a group is the price of its first region that has one.
+The price of a group is the price in the first of its regions for which a price is known.
 """
 _FINEST: Final = Decimal("1e-9")
-"""The smallest price difference, in USD for 1M, that the table's unit can express. A few prices have more digits."""
+"""Prices are rounded to a multiple of this amount, in USD for 1M: the table's unit cannot express smaller differences.
+A few prices in the price maps have more digits.
+"""
 _VERSION: Final = re.compile(r"(-v\d+|(?<=\d[bB])-\d+):\d+$")
 """The version at the end of a Bedrock id, which some rows of a map leave out."""
 _NEW_CLAUDE: Final = re.compile(r"anthropic\.claude-(?!3|v\d|instant|sonnet-4-2|opus-4-2|opus-4-1-|mythos-preview)")
 
 
 def merged(where: Key, ours: Row, theirs: History | None, sources: tuple[str, str]) -> Row:
-    """Return one row from two rows for today. If they disagree, the row has the reason for the choice."""
+    """Return one row from LiteLLM's row `ours` and the prices of genai-prices (`theirs`) for the same model.
+
+    If their prices of today differ, the row has the reason for the choice (`REASONS`). `sources` has the names of both
+    price maps, LiteLLM first.
+    """
     first, second = sources
     if theirs is None:
         return replace(ours, source=first)
@@ -140,9 +146,10 @@ def collected(today: date) -> dict[Key, Row]:
 
 
 def _completed(rows: Mapping[Key, Row]) -> Iterator[tuple[Key, Row]]:
-    """Yield rows that get prices from another row, which has the same model id with or without its version.
+    """Yield the rows that lack some prices of another row of the same model, with these prices added.
 
-    A price map may have some prices of a model only under one form of the id.
+    The two rows are found under the model id with its version and without it. A price map may have some prices of a
+    model only under one of these ids.
     """
     for where, row in rows.items():
         short = replace(where, model=_VERSION.sub("", where.model))
@@ -155,7 +162,7 @@ def _completed(rows: Mapping[Key, Row]) -> Iterator[tuple[Key, Row]]:
 
 
 def present() -> dict[Key, Row]:
-    """Return the rows of the present table."""
+    """Return the rows of the table in this repository, before it is rebuilt."""
     entries: list[dict[str, Any]] = json.loads(TABLE.read_text("utf-8"))["rows"]
     return {
         Key(entry["book"], entry["model"], entry.get("geo", ""), entry.get("from", "")): _parse(entry)
@@ -177,8 +184,9 @@ def _kept(
 ) -> Iterator[tuple[Key, Row]]:
     """Yield the rows to keep although the price maps no longer list them, or no longer list all of their prices.
 
-    `before` are the rows of the present table. `latest` and `rows` are those of the maps. If the maps still list the
-    model, a row for another day is not kept, because it would hide a later price.
+    `before` are the rows of the table before it is rebuilt. `rows` are all rows from the maps, and `latest` are those
+    for the new table. If the maps still list a model, a row of this model for another day is not kept, because it would
+    hide a later price.
     """
     living = {(where.book, where.model, where.geo) for where in (*latest, *rows)}
     for where, old in before.items():
@@ -194,8 +202,8 @@ def _kept(
 def _dates(where: Key, history: History, source: str) -> dict[Key, Row]:
     """Return the rows for the past and future prices of a model.
 
-    If today's price has a first day, also return a row without prices that begins on that day. `_with_dates` replaces
-    it by the row with today's price.
+    If the price of today has a first day, the result also has a row for this day, without prices. `_with_dates`
+    replaces it by the row with the price of today.
     """
     dates = {
         replace(where, since=since): replace(row, source=source, why="history") for since, row in history.others.items()
@@ -214,9 +222,11 @@ def _with_dates(rows: Mapping[Key, Row], dated: Mapping[Key, Row]) -> dict[Key, 
 
 
 def _scoped(regional: Mapping[tuple[Key, str], Row], source: str) -> Iterator[tuple[Key, Row]]:
-    """Yield rows for ids that name a region or the Mantle endpoint, with the keys under which the table has them.
+    """Yield (key, row) for ids that name a region or the Mantle endpoint. `regional` maps (key, region or endpoint) to
+    rows.
 
-    The key of a region's row has the scope of the region (`_REGIONS`) as `geo`, such as `us` for `us-east-1`.
+    The yielded key is that of the table. For a region, its `geo` is the group of the region (`_REGIONS`), such as `us`
+    for `us-east-1`. `source` is the name of the price map.
     """
     for (where, place), row in regional.items():
         if place == "mantle":
@@ -229,10 +239,10 @@ def _scoped(regional: Mapping[tuple[Key, str], Row], source: str) -> Iterator[tu
 
 
 def _in_region(rows: Mapping[Key, Row]) -> Iterator[tuple[Key, Row]]:
-    """Yield corrected rows for Bedrock ids that name no region. A call of such an id costs the price of the called
-    region.
+    """Yield corrected rows for Bedrock ids without a prefix such as `us.` or `global.`.
 
-    A map may list the id with the lower price of the `global.` id. The corrected row has the price of the `us.` id.
+    A call of such an id is served in one region and costs the regional price, which is the price of the `us.` id. If a
+    price map has the lower price of the `global.` id for it, the row is corrected.
     """
     for where, row in rows.items():
         listed, us = (rows.get(replace(where, geo=geo)) for geo in ("global", "us"))

@@ -17,13 +17,13 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 PAGE: Final = ROOT / "deploy" / "clients.md"
 FILE: Final = ROOT / "gateway" / "web" / "dashboard" / "clients.json"
 LEFT_OUT: Final = "What does not work"
-"""The heading of the section that has no settings."""
+"""The heading of the only section of `deploy/clients.md` that is not about a client."""
 _PART: Final = re.compile(r"^```(\w+)\n(.*?)^```$|^(\S.*?)(?=\n\n|\n```|\Z)", re.MULTILINE | re.DOTALL)
 _LINK: Final = re.compile(r"\[([^\]]+)\]\([^)]*\)")
 
 
 def clients() -> list[dict[str, Any]]:
-    """Return the clients in the order of the page, each with its name and the parts of its section."""
+    """Return the clients in the order of `deploy/clients.md`, each with its name and the parts of its section."""
     sections = PAGE.read_text().split("\n## ")[1:]
     named = (section.partition("\n") for section in sections)
     return [{"name": name, "parts": list(_parts(text))} for name, _, text in named if name != LEFT_OUT]

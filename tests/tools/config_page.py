@@ -61,9 +61,8 @@ built-in ones. Prices are US dollars for 1,000,000 tokens, written in quotes.
 OPTIONS: Final = "providers.NAME.options"
 """The path of the objects with the options of compatibility flags."""
 _STEPS: Final = {"one": "", "list": "[]", "map": ".NAME", "lists": '."{}"[]'}
-"""The text that is appended to a key's path to get the path of the objects in it, by the kind of the key.
-
-A key holds one object, a list, a map, or an object with several lists.
+"""Maps the kind of a key's value (`Holds`) to the text that is appended to the key's path. The result is the path of
+the objects in the value.
 """
 
 

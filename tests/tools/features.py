@@ -446,8 +446,9 @@ def _cell(conversions_of_client, name):
 
 
 def losses():
-    """Return a dict from each conversion's name to a pair: its `Loss.order`, and the features that it does not fully
-    carry.
+    """Return a dict by the name of each conversion.
+
+    Each value is a pair: the `order` of the conversion's `Loss`, and a list of the features that are not fully carried.
     """
     orders = {
         f"{conversion.client}__{conversion.provider}": conversion.loss.order for conversion in conversions(REGISTRY)

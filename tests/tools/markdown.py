@@ -1,4 +1,4 @@
-"""Text of the Markdown pages that the tools write."""
+"""Helpers for the tools that write Markdown pages."""
 
 from __future__ import annotations
 

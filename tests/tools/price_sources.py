@@ -55,7 +55,8 @@ TIERS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 """Tiers by the suffix of LiteLLM's keys.
 
-The suffixes "balanced" and "decisions" are left out, because they belong to gateways without a price list here.
+The suffixes "balanced" and "decisions" are left out. They belong to other gateways, for which this project has no price
+list.
 """
 
 _MILLION: Final = 1_000_000
@@ -78,7 +79,7 @@ _BOOKS: Final[Mapping[str, str]] = {
     "bedrock": "bedrock", "anthropic": "anthropic", "openai": "openai", "gemini": "google", "vertex": "vertex",
     "azure": "azure", "vercel": "vercel",
 }  # fmt: skip
-"""The name of the price book, by the first word of LiteLLM's name for the provider."""
+"""The name of the gateway's price list (`Key.book`), by the first word of LiteLLM's name for the provider."""
 _PREFIX: Final = re.compile(r"^(bedrock(_mantle)?|gemini|vertex_ai|azure(_ai)?|vercel_ai_gateway)/")
 _ZONE: Final = re.compile(r"^(eu|us|us-gov|apac|global|global-standard)/")
 """Data zones of Azure. An id without a zone is served by the global zone."""
@@ -118,22 +119,29 @@ class Row:
 
 @dataclass
 class History:
-    """The prices of one model in genai-prices, of today and of other times."""
+    """The prices of one model in genai-prices: those of today, and those of earlier and later days."""
 
     now: Row
     since: str = ""
     others: dict[str, Row] = field(default_factory=dict)
-    """Rows of other times, by the first day on which the row is valid."""
+    """The rows that are not valid today, because their prices are past or future. The key is the first day of the row's
+    prices, as in `Key.since`.
+    """
 
 
 def key(book: str, name: str) -> Key:
-    """Return the key of an id, which may begin with a region."""
+    """Return the key of a model id in the price list `book`. In Bedrock's list, an id may begin with a group of
+    regions, such as `us.`, which becomes `Key.geo`.
+    """
     geo, _, rest = name.partition(".")
     return Key(book, rest, geo) if book == "bedrock" and geo in GEOS else Key(book, name)
 
 
 def litellm() -> Iterator[tuple[Key, Row, str]]:
-    """Yield every priced text model of the known sellers, with the region or endpoint that its id names."""
+    """Yield (key, row, place) for each text model with a price in LiteLLM's map, if its provider is in `_BOOKS`.
+
+    `place` is the region or endpoint that the id names, or "".
+    """
     spec = find_spec("litellm")
     if spec is None or spec.origin is None:
         sys.exit("litellm is not installed here")
@@ -150,7 +158,10 @@ def litellm() -> Iterator[tuple[Key, Row, str]]:
 
 
 def _placed(book: str, name: str) -> tuple[Key, str]:
-    """Return the key of a model, and the region or endpoint before its id."""
+    """Return the key of LiteLLM's id `name`, and the region or endpoint that the id names, or "".
+
+    For example, the id `bedrock/us-east-1/anthropic.claude-v2` names the region `us-east-1`.
+    """
     model = _PREFIX.sub("", name)
     if book == "bedrock":
         region, _, rest = model.rpartition("/")
@@ -179,7 +190,7 @@ def _litellm_prices(entry: Mapping[str, Any], book: str) -> Prices:
 
 
 class Genai:
-    """The prices of genai-prices. The package has rules that match ids, so its models cannot be listed by id."""
+    """The prices in the Python package genai-prices. Its models have rules that match ids, but no list of their ids."""
 
     _providers: Final = {
         "bedrock": "aws", "anthropic": "anthropic", "openai": "openai", "google": "google", "vertex": "google",

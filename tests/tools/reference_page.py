@@ -29,7 +29,7 @@ SHOWN: Final = 60
 KINDS: Final = {"Flag": FLAG, "Translator": TRANSLATOR, "FilterModule": FILTER, "Observer": OBSERVER}
 """The kind of plugin whose members a protocol describes, by the name of the protocol."""
 _HOOKS: Final = {"Flag": "", "Observer": "", "Filter": "filter.", "Meter": "meter.", "Encoder": "encoder."}
-"""The text before a hook's name in `NEVER_REFUSES`, by the name of the protocol (class) that declares the hook."""
+"""The prefix of a hook's name in `NEVER_REFUSES`, by the name of the protocol (class) that declares the hook."""
 
 
 def page() -> str:
@@ -63,7 +63,7 @@ def module_of(part: Part) -> str:
 
 @cache
 def names_of(part: Part) -> tuple[Name, ...]:
-    """Return the names of a part, in the order of the source."""
+    """Return the names that a part of the page explains, in the order of the source."""
     every = public_names(module_of(part))
     if part.only:
         return tuple(name for name in every if name.name in part.only)
@@ -77,7 +77,9 @@ def parts() -> Iterator[Part]:
 
 
 def title_of(name: Name, part: Part) -> str:
-    """Return a name as the page has it: with its class, or with its module if that is needed to find it."""
+    """Return the title of a name's entry on the page. The title of a member begins with the name of its class. The
+    title of most functions begins with the name of their module.
+    """
     module = (part.imported or part.module).rpartition(".")[2]
     is_function = name.kind == "function" and not name.owner and not name.name.startswith("irisgate_")
     prefix = part.prefix or (module if is_function else "")

@@ -75,7 +75,7 @@ class Identify(Protocol):
 
 
 def unknown(message: str) -> Refused:
-    """Return the error for an unknown caller."""
+    """Return the error for a caller who cannot be identified. `message` is the reason."""
     return Refused(Problem(PERMISSION, f"access denied: {message}"))
 
 

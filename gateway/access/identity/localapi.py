@@ -52,7 +52,9 @@ class WhoIs(msgspec.Struct, frozen=True):
     Node: Node
     UserProfile: UserProfile
     CapMap: dict[str, msgspec.Raw] | None = None
-    """The undecoded values of each capability in the tailnet policy, by the capability's name."""
+    """The capabilities that the tailnet policy grants the caller. The key is the capability's name, and the value is a
+    list of objects as undecoded JSON.
+    """
 
 
 class Status(msgspec.Struct, frozen=True):

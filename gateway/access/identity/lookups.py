@@ -70,7 +70,9 @@ class Lookups:
         self._pending: dict[tuple[str, str], _Question] = {}
         self._nobodies: dict[tuple[str, str], float] = {}
         self._instance: tuple[int, ...] | None = None
-        """The identity of the socket's file when `_userspace` was read. A restart of tailscaled makes a new file."""
+        """The result of the function `_instance` when `_userspace` was read. A restart of tailscaled makes a new file,
+        for which the result differs.
+        """
         self._userspace = True
 
     async def whois(self, host: str, port: int, service: str = "") -> WhoIs | None:

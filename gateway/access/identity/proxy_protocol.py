@@ -72,7 +72,7 @@ class Proxied:
         self._whois = whois
         self._daemons = daemons
         self._proxies: WeakSet[object] = WeakSet()
-        """The checked connections, which come from a proxy and not from a node of the tailnet."""
+        """The connections that were checked: they come from a proxy, and not from a node of the tailnet."""
 
     def __call__(self, caller: Caller) -> Awaitable[Identity]:
         return self._whois(caller) if caller.connection in self._proxies else self._checked(caller)

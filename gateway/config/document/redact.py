@@ -34,9 +34,9 @@ class Known(NamedTuple):
     text: str
     """The secret as the document spells it, with escapes and without quotes."""
     roles: frozenset[Role] = frozenset()
-    """The roles of the strings that contain the secret, such as that of a `baseurl` with a password.
+    """The roles (`Role`) of the strings that contain the secret. For example, a `baseurl` with a password has a role.
 
-    The roles of strings whose JSON key shows that they are secret, such as `apikey`, are left out.
+    Strings whose JSON key shows that they are secret, such as `apikey`, are not counted.
     """
 
 
@@ -75,8 +75,8 @@ def redact(document: Document, key: bytes, active: Iterable[str] = ()) -> Redact
 def role_lookup(document: Document) -> Callable[[int], Role | None]:
     """Return a function that maps an offset to the role of the string (a value or a key) at this offset.
 
-    A role is the purpose of a string: its path, such as `("providers", "apikey")`, without indexes and chosen names.
-    The function returns None for an offset outside of strings.
+    A role is the purpose of a string: its path, such as `("providers", "apikey")`, without indexes and without names
+    that people chose. The function returns None for an offset outside of strings.
     """
     values = {string.start: string.path for string in document.strings}
     names = {at: (*path[:-1], "(name)") for path, at in document.offsets.items() if path and isinstance(path[-1], str)}

@@ -17,9 +17,9 @@ from gateway.config.sections.listen import loopback_listener, parse_listen
 
 
 def _own_listen(value: str) -> str:
-    """Return the address.
+    """Return the address of the listener that serves only metrics.
 
-    Raises `ValueError` if other machines can reach it, because the listener serves metrics without a grant.
+    Raises `ValueError` if other machines can reach the address, because callers of this listener need no grant.
     """
     if not parse_listen(value).loopback:
         raise ValueError(

@@ -33,10 +33,10 @@ MAX_HELD: Final = 60.0
 send a wait of hours because of a quota that does not concern all calls.
 """
 OUTLIER_CALLS: Final = 4
-"""Two failure rates are compared only after at least `OUTLIER_CALLS * CircuitBreaker.calls` attempts.
+"""Factor for the number of attempts that are needed to compare failure rates.
 
-The model needs so many attempts, and all its peers together need as many. With fewer attempts, a difference may be
-chance.
+A model is compared with its peers only if the model has had `OUTLIER_CALLS * CircuitBreaker.calls` attempts, and all
+its peers together have had as many. With fewer attempts, a difference may be chance.
 """
 MAX_WORDS: Final = 300
 """Maximum number of characters of an error's message that are kept."""

@@ -1,4 +1,6 @@
-"""The health of models at providers, as values: for pages, for reports of changes, and for a hand-over."""
+"""The health of models at providers, as values: for pages, for reports of changes, and for the process that replaces
+this one.
+"""
 
 from __future__ import annotations
 

@@ -232,8 +232,10 @@ class Reports(msgspec.Struct, frozen=True):
         return await self.store.reports.names(None if self.admin else self.login)
 
     async def header_terms(self, limit: int) -> tuple[str, ...]:
-        """Return the recorded headers by which the reader may filter, and at most `limit` of their values. The values
-        are from calls that the reader may see.
+        """Return what the reader may enter as a filter by recorded headers: each header, such as `x-team`, and at most
+        `limit` headers with a value, such as `x-team:alpha`.
+
+        The values are from calls that the reader may see.
         """
         names = self.headers.names
         if not names:

@@ -19,7 +19,7 @@ _FORMULA: Final = frozenset({"=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\u
 
 _PLAIN_CELL: Final = f'(?:[^{re.escape("".join(_FORMULA))}",][^",\r\n]*)?'
 _PLAIN: Final = re.compile(f"{_PLAIN_CELL}(?:,{_PLAIN_CELL})*")
-"""Pattern of cells that need neither quotes nor an apostrophe, with commas between them."""
+"""Pattern of cells with commas between them, if no cell needs quotes or an apostrophe."""
 
 Cell = str | int | float | None
 

@@ -21,7 +21,7 @@ class NoCompiler(Exception):
 
 
 def compile_programs(folder):
-    """Compile both programs into the folder. Raises `NoCompiler` if there is no C compiler."""
+    """Compile the upstream and the load client into the folder. Raises `NoCompiler` if there is no C compiler."""
     compiler = shutil.which("cc")
     if compiler is None:
         raise NoCompiler("there is no C compiler (cc)")
@@ -61,8 +61,8 @@ class Wire:
         """Run the load client during an `async with` block.
 
         The block gets a function that measures one window and returns the results. All windows use the same
-        connections. If `drained` is true, a window ends only when all requests have a reply. With `window_ms=0`, each
-        connection then sends one request in a window.
+        connections. If `drained` is true, a window ends only when all of its requests have a reply. If `window_ms` is
+        0, each connection sends one request in each window.
         """
         files = (self._written("preface", preface), self._written("request", request))
         words = (port, *files, connections, warm_ms, window_ms, int(drained), *pids)

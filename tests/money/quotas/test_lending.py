@@ -96,9 +96,10 @@ def test_the_next_keeper_goes_on_with_the_leases():
 
 
 def test_the_next_keeper_knows_the_charges_to_a_full_bucket():
-    """Check that the count of a worker's charges is handed over although the bucket itself is in no memory any more.
+    """Check that the next keeper (the main process) gets to know how much a worker has charged to a bucket, even if no
+    process has the bucket in memory any more, because it is full again.
 
-    Otherwise the charges would be taken for amounts that the worker still holds.
+    If the next keeper did not know this, it would believe that the worker still holds the charged amounts.
     """
     times = [0]
     keeper, following = Keeper(lambda: times[-1], REFILLED), Keeper(lambda: times[-1], REFILLED)

@@ -87,6 +87,23 @@ def test_doctor_looks_at_the_database(capfd, state, config, database):
     assert (result, "its schema is version 999" in message) == ("error", True)
 
 
+def test_a_repair_that_cannot_begin_changes_nothing(capfd, state, config, database, monkeypatch):
+    """Check a repair while another transaction holds the lock of those that write, longer than it waits."""
+    from gateway.store.postgres import connection, writing  # it needs asyncpg
+
+    fill(database, record(id="a"))
+    cluster().sql("DELETE FROM figures_day", database.database)
+    monkeypatch.setattr(connection, "LOCK_SECONDS", 1)
+    other = connection.PostgresConnection(database, "writer")
+    with other.transaction():
+        writing.lock(other, writing.WRITING)
+        main(["doctor", "--state", str(state), "--config", str(config), "--repair"])
+    other.close()
+    (line,) = [line for line in capfd.readouterr().out.splitlines() if line.startswith("error")]
+    assert "canceling statement due to lock timeout; nothing was changed" in line
+    assert cluster().sql("SELECT count(*) FROM figures_day", database.database) == [["0"]]
+
+
 def test_doctor_says_why_the_server_cannot_be_used(capfd, state, config, database):
     cluster().sql(f"DROP DATABASE {database.database}")
     ((result, message),) = doctor(capfd, state, config)

@@ -30,13 +30,14 @@ def checks(address: Address, *, repair: bool) -> Iterator[Result]:
     # asyncpg is an extra
     from gateway.store.postgres.connection import FAILURES, PostgresConnection  # noqa: PLC0415
 
+    remedy = "start the server, let it accept this user and machine, or correct storage.url"
     try:
         with closing(PostgresConnection(address, "repair" if repair else "doctor")) as connection:
+            remedy = "nothing was changed; see the message, and run it again"
             yield from _examined(connection, address, repair=repair)
     except StoreFailed as failure:
         yield error(_CHECK, str(failure), "see the message")
     except FAILURES as failure:
-        remedy = "start the server, let it accept this user and machine, or correct storage.url"
         yield error(_CHECK, f"{address}: {failure or 'it does not answer'}", remedy)
 
 

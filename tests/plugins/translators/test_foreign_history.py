@@ -235,6 +235,67 @@ def test_a_block_for_anthropics_servers_in_a_users_message_is_dropped(conversion
     assert SECRET not in sent_text(call)
 
 
+TOOL = {"name": "late", "description": "Comes late.", "input_schema": {"type": "object", "properties": {}}}
+CHANGES = {
+    "addition": {"type": "tool_addition", "tool": {"type": "tool_reference", "name": SECRET}},
+    "removal": {"type": "tool_removal", "tool": {"type": "tool_reference", "name": SECRET}},
+    "addition of a server's tool": {
+        "type": "tool_addition",
+        "tool": {"type": "tool_definition", "definition": {"type": "web_search_20250305", "name": SECRET}},
+    },
+}
+
+
+def defined(**more):
+    return {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": {**TOOL, **more}}}
+
+
+def offered(call):
+    """Return the names of the offered tools in any dialect."""
+    body = call.sent
+    tools = [*body.get("tools", ()), *body.get("toolConfig", {}).get("tools", ())]
+    tools = [each for tool in tools for each in tool.get("functionDeclarations", [tool])]
+    specs = [tool.get("toolSpec") or tool.get("function") or tool for tool in tools]
+    return {spec["name"]: spec.get("description") for spec in specs}
+
+
+@of("anthropic_messages", "translated")
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_change_of_tools_in_a_system_message_is_dropped(conversion, change):
+    """Check that the session goes on. Claude Code and the SDKs send such blocks in system messages only."""
+    call = conversion.call(messages({"type": "text", "text": "Note this."}, change, role="system"))
+    assert call.dropped == ["/messages/1/content/1"]
+    assert SECRET not in sent_text(call)
+    assert "Note this." in sent_text(call)
+    assert call.fault is None
+    assert conversion.call(messages(change, role="system")).fault is None
+
+
+@of("anthropic_messages", "translated")
+@pytest.mark.parametrize("role", ["system", "user"])
+def test_a_tool_that_the_conversation_defines_is_offered(conversion, role):
+    text = {"type": "text", "text": "look"}
+    call = conversion.call(messages(text, defined(), role=role))
+    assert (call.fault, call.dropped) == (None, [])
+    assert offered(call) == {"late": "Comes late."}
+    first = {**TOOL, "description": "Came first."}
+    again = conversion.call({**messages(text, defined(), role=role), "tools": [{**first, "name": "other"}, first]})
+    assert offered(again) == {"other": "Came first.", "late": "Comes late."}
+
+
+@of("anthropic_messages", "translated")
+def test_a_tool_that_an_answer_defines_is_dropped(conversion):
+    call = conversion.call(messages({"type": "text", "text": "look"}, defined()))
+    assert (offered(call), call.dropped) == ({}, ["/messages/1/content/1"])
+
+
+@of("anthropic_messages", "translated")
+def test_a_nameless_tool_of_the_conversation_is_a_400(conversion):
+    with pytest.raises(Refused) as refused:
+        conversion.call(messages(defined(name=" "), role="system"))
+    assert refused.value.problem.param == "messages[1].content[0].tool.definition.name"
+
+
 @of("anthropic_messages", "translated")
 def test_an_unknown_block_of_a_user_is_refused_by_its_type(conversion):
     with pytest.raises(Refused) as refused:

@@ -19,6 +19,13 @@ from typing import Any, Final
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
+from gateway_plugins.dialects.anthropic_messages.system_messages import (
+    CLEAR_AT,
+    CLEARINGS,
+    TOOL_CHANGES,
+    cleared,
+    inline_tool,
+)
 from gateway_plugins.shared import media
 from gateway_plugins.shared.attribution import without_attribution
 from gateway_plugins.shared.checks import arguments, flag_of, inner_leftovers, list_of, object_of, text_of
@@ -125,14 +132,18 @@ def messages(top: Members, drop: Drop) -> list[Message]:
     if not isinstance(raws, list) or not raws:
         raise invalid('"messages" must be a list with at least one message', "messages")
     conversation = []
+    hidden = cleared(raws)
     for index, raw in enumerate(raws):
         at = f"/messages/{index}"
         role = raw.get("role") if isinstance(raw, dict) else None
         if role not in _ROLES:
             field = f"{param(at)}.role"
             raise invalid(f'{field}: "{role}" is not one of {", ".join(_ROLES)}', field)
-        inner_leftovers(raw, ("role", "content"), at, drop)
+        known = ("role", "content", CLEAR_AT) if raw.get(CLEAR_AT) in CLEARINGS else ("role", "content")
+        inner_leftovers(raw, known, at, drop)
         blocks = _blocks(raw.get("content"), f"{at}/content", drop, _ALLOWED[role])
+        if index in hidden:
+            blocks = [block for block in blocks if not isinstance(block, Text)]
         conversation.append(Message(role, at, tuple(blocks if role == "assistant" else _uncited(blocks, drop))))
     _check_results(conversation)
     return conversation
@@ -205,7 +216,10 @@ def _block(raw: Any, at: str, drop: Drop, allowed: Collection[str]) -> Block | N
     """
     kind = raw.get("type") if isinstance(raw, dict) else None
     if isinstance(kind, str) and kind not in allowed and _is_foreign(kind, allowed):
-        drop(at)
+        if allowed is _ALLOWED["assistant"] or inline_tool(raw) is None:
+            drop(at)
+        else:
+            inner_leftovers(raw, ("type", "tool"), at, drop)
         return None
     if not isinstance(kind, str) or kind not in allowed:
         field = f"{param(at)}.type"
@@ -222,6 +236,8 @@ def _is_foreign(kind: str, allowed: Collection[str]) -> bool:
     """
     if allowed is _ALLOWED["assistant"]:
         return kind not in _READERS
+    if allowed is _ALLOWED["system"]:
+        return kind in TOOL_CHANGES
     return allowed is _ALLOWED["user"] and (kind in _SERVERS_INPUT or kind.endswith("_tool_result"))
 
 
@@ -366,7 +382,7 @@ _ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
     "system": _SYSTEM,
 }
 """Types of blocks that are read in a message, by the message's role."""
-_SERVERS_INPUT: Final = frozenset({"container_upload", "tool_addition", "tool_removal", "mcp_approval_response"})
+_SERVERS_INPUT: Final = TOOL_CHANGES | {"container_upload", "mcp_approval_response"}
 """Types of blocks in user messages that only Anthropic's own servers can use."""
 _READERS: Final[Mapping[str, tuple[Callable[[Raw, str, Drop], Block], tuple[str, ...]]]] = {
     # type: (reader, fields that the reader knows)

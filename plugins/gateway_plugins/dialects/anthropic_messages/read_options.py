@@ -12,6 +12,7 @@ from typing import Any, Final
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop, Members
 from gateway_plugins.dialects.anthropic_messages.read import ttl_of
+from gateway_plugins.dialects.anthropic_messages.system_messages import CLIENT_TOOLS, inline_tools
 from gateway_plugins.shared import checks, numbers
 from gateway_plugins.shared import thinking as thinking_efforts
 from gateway_plugins.shared.fields import Ttl, member, param
@@ -71,12 +72,14 @@ def leftovers(top: Members, drop: Drop) -> None:
 
 
 def tools(top: Members, drop: Drop) -> OfferedTools:
-    """Return the offered tools and the tool choice.
+    """Return the offered tools and the tool choice. Tools that the conversation defines are offered too.
 
     Raises `Refused` for a tool that runs on Anthropic's servers, and for a choice that the tools cannot satisfy.
     """
     raws = checks.list_of(member(top, "tools"), "/tools")
     offered = [_tool(raw, f"/tools/{index}", drop) for index, raw in enumerate(raws)]
+    inline = {tool.name: tool for raw, at in inline_tools(top) for tool in [_tool(raw, at, drop)]}
+    offered = [*(tool for tool in offered if tool.name not in inline), *inline.values()]
     choice = checks.object_of(member(top, "tool_choice"), "/tool_choice")
     mode, name = choice.get("type", "auto"), choice.get("name")
     if not isinstance(mode, str) or mode not in _MODES:
@@ -93,7 +96,7 @@ def tools(top: Members, drop: Drop) -> OfferedTools:
 def _tool(raw: Any, at: str, drop: Drop) -> Tool:
     tool = checks.object_of(raw, at)
     name = tool.get("name")
-    if tool.get("type") not in (None, "custom"):
+    if tool.get("type") not in CLIENT_TOOLS:
         what = f'"{name}" of type "{tool["type"]}"' if name else f'of type "{tool["type"]}"'
         raise invalid(f"{param(at)}: the tool {what} is not one that this model can call; leave it out", param(at))
     if not isinstance(name, str) or not name.strip():

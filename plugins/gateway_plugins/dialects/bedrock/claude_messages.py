@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop
+from gateway_plugins.dialects.anthropic_messages.system_messages import CLEAR_AT, CLEARINGS, cleared
 from gateway_plugins.shared.fields import escape_step
 from gateway_plugins.shared.lenient import mapping, sequence, text
 from gateway_plugins.shared.turns import Block, reminder
@@ -27,6 +28,8 @@ _REFUSED_SOURCES: Final = {
 SOURCE_MARKS: Final = (b'"url"', b'"file"')
 """Byte strings for a quick search. A body that names a file by URL or file id contains one of them."""
 SYSTEM_MARK: Final = b'"system"'
+CLEAR_MARK: Final = CLEAR_AT.encode()
+"""Bytes for a quick search. Messages with the field `clear_at` contain them."""
 _SERVERS_BLOCKS: Final = frozenset({
     "advisor_tool_result", "bash_code_execution_tool_result", "code_execution_tool_result", "container_upload",
     "fallback", "mcp_tool_listing", "mcp_tool_result", "mcp_tool_use", "text_editor_code_execution_tool_result",
@@ -74,6 +77,22 @@ def without_servers_blocks(messages: Any, drop: Drop) -> bool:
     if emptied and not messages:
         raise invalid("messages: there is nothing in them that Bedrock takes; send text or a file", "messages")
     return changed
+
+
+def without_cleared_texts(messages: list[Any], drop: Drop) -> None:
+    """Remove the texts of system messages that the model shall no longer see, and the field `clear_at`.
+
+    Bedrock does not know the field. A value that the gateway does not know is reported as dropped.
+    """
+    hidden = sorted(cleared(messages), reverse=True)
+    for number, message in enumerate(map(mapping, messages)):
+        if message.get("role") == "system" and message.pop(CLEAR_AT, None) not in (None, *CLEARINGS):
+            drop(f"/messages/{number}/{CLEAR_AT}")
+    for number in hidden:
+        message = messages[number]
+        message["content"] = [block for block in _content(message) if "text" not in mapping(block)]
+        if not message["content"] and "output_config" not in message:
+            del messages[number]
 
 
 def _is_servers(block: Block) -> bool:

@@ -176,6 +176,9 @@ def _messages(edited: EditedMembers, target: Target, drop: Drop) -> None:
         claude_messages.refuse_sources(edited["messages"])
     if claude_messages.SYSTEM_MARK not in raw:
         return
+    if claude_messages.CLEAR_MARK in raw:
+        claude_messages.without_cleared_texts(sequence(edited["messages"]), drop)
+        edited.change("messages")
     if any(mapping(message).get("role") == "system" for message in sequence(edited["messages"])):
         placed = claude_messages.PlacedMessages(edited["messages"], target.caps, drop)
         edited.put("messages", placed.messages)

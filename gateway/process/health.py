@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 DEFAULT = "http://127.0.0.1:8080"
 SECONDS = 5.0
-"""Default for the maximum number of seconds to wait for the answer."""
+"""Default of the maximum number of seconds to wait for the gateway's answer."""
 HEALTHY, UNHEALTHY = 0, 1
 
 

@@ -54,7 +54,7 @@ class _Alarm:
         self._loop = asyncio.get_running_loop()
         self._frame: FrameType | None = None
         self._since = 0.0
-        """Monotonic time in seconds at which the signal first found this hook call running."""
+        """Monotonic time in seconds at which the signal first found the hook call `_frame` running."""
 
     def beat(self) -> None:
         """Postpone the alarm. The event loop calls this method regularly as long as nothing blocks the loop."""

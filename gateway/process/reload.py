@@ -66,14 +66,14 @@ class Shared(Protocol):
     """Passes changes of the configuration on to other gateways (`shared_config.py`)."""
 
     async def publish(self, text: str, who: Who) -> None:
-        """Pass a text on to the other gateways, before this gateway uses it.
+        """Pass a new text of the configuration on to the other gateways. This gateway uses the text afterwards.
 
         Raises `Changed` if another gateway has passed on a newer text, and `StoreFailed` if the text cannot be passed
         on.
         """
 
     def look_soon(self) -> None:
-        """Make sure that the text in use is soon passed on to the other gateways, because the file was edited."""
+        """Pass the text in use on to the other gateways soon, without waiting. Called after an edit of the file."""
 
 
 @dataclass(slots=True)

@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 MEMORY: Final = "shared-config.json"
 """The name of the file in the state folder with the number of the last version (`Known`)."""
 REPLACED: Final = "replaced-config.hujson"
-"""The name of a file in the state folder. It has the last edited text that another gateway's version has replaced."""
+"""The name of a file in the state folder. If another gateway's version replaces an edit of the configuration's file,
+this file gets the edited text.
+"""
 LOOK_SECONDS: Final = 15.0
 """Maximum number of seconds between two searches for a new version. A notification leads to an earlier search."""
 AGAIN_SECONDS: Final = 2.0

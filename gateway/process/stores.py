@@ -58,7 +58,7 @@ def open_store(config: Config, state: Path) -> SqliteStore | PostgresStore:
 
 
 class SharedQuotas(NamedTuple):
-    """The parts of a gateway that are needed to share the balances of quotas with other gateways."""
+    """The objects by which a gateway shares the balances of quotas with other gateways."""
 
     bank: PostgresBank
     leases: Leases
@@ -120,7 +120,8 @@ def address(postgres: Postgres, server: PostgresServer) -> Address:
 def store_name(config: Config, state: Path) -> str:
     """Return a name of the store, without a password.
 
-    Before a hand-over, this name is compared in the two processes, to check that both use the same store.
+    A process that is to replace a running gateway sends its name of the store to the gateway. The gateway refuses if
+    its own name is different, because both processes must use the same store.
     """
     postgres = config.storage.postgres
     if postgres is None:

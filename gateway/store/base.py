@@ -90,10 +90,10 @@ class Session(Totals, frozen=True, kw_only=True):
 
 
 class BriefSession(NamedTuple):
-    """The values of a session that a CSV file of sessions has. The fields have the meanings that they have in
-    `Session`.
+    """The values of a session that are in the CSV file of sessions. Each field has the same meaning as in `Session`.
 
-    Such a file may have ten thousand sessions, and a tuple is made in half the time that a `Session` takes.
+    This class is a tuple, which is made in half the time that a `Session` takes. The file may have ten thousand
+    sessions.
     """
 
     id: str

@@ -21,7 +21,7 @@ class CapturedBody(msgspec.Struct, frozen=True):
     body: bytes
     """The body, cut to the maximum length in the configuration."""
     cut: bool
-    """True if the body was longer and has been cut."""
+    """True if the body was longer than the maximum length, so that `body` is not all of it."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values for JSON.

@@ -264,5 +264,6 @@ SELECT 1 FROM (
 LEFT JOIN agents_day kept ON kept.time = counted.time AND kept.series = s.n
 WHERE kept.calls IS NULL OR kept.calls < counted.calls
 """  # noqa: S608 (our own names)
-"""SQL query with a row for each daily sum by agent that is missing or counts fewer calls than the daily sums by caller
-and agent."""
+"""SQL query with a row for each wrong daily sum by agent. Such a sum is missing, or it counts fewer calls than the
+daily sums by caller and agent count together.
+"""

@@ -202,12 +202,12 @@ def write_errors(
 
 
 def kind_numbers(connection: Connection, kinds: Mapping[ErrorKind, ErrorShare]) -> dict[ErrorKind, int]:
-    """Store the last message and example of each kind of errors. Return the row number of each kind."""
+    """Store the last message of each kind of errors, and the id of a call with it. Return the number of each kind."""
     return {kind: _kind_number(connection, kind, share) for kind, share in kinds.items()}
 
 
 def _kind_number(connection: Connection, kind: ErrorKind, share: ErrorShare) -> int:
-    """Store the last message and example of a kind of errors. Return the row number of the kind."""
+    """Store the last message of a kind of errors, and the id of a call with it. Return the row number of the kind."""
     number = "SELECT n FROM error_kinds WHERE code = ? AND native = ? AND provider = ? AND shape = ?"
     if connection.execute(number, kind).fetchone() is None:
         shapes = "SELECT count(*) FROM error_kinds WHERE code = ? AND native = ? AND provider = ?"

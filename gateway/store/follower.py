@@ -88,7 +88,7 @@ class JournalFollower:
         self._main: tuple[Journal, DiskSync | None] | None = None
         """The journal that another process is taking over. It is None while this process writes the journal."""
         self._is_spool = False
-        """Whether this process is a worker. Another process then applies all of its entries."""
+        """True if this journal is the spool of a worker, which another process applies to the store (`spool`)."""
         self._paused = False
         self._offset = store.start_offset
         self._set_aside = JournalOffset(), 0

@@ -45,8 +45,8 @@ _CALL: Final = itemgetter(CALL_COLUMNS.index("id"), CALL_COLUMNS.index("at"))
 _SESSION: Final = itemgetter(CALL_COLUMNS.index("session_id"), CALL_COLUMNS.index("identity"))
 
 NUMBER: Final = "(SELECT n FROM header_terms WHERE term = ?)"
-"""SQL of the row number of a header term, which is the value of the placeholder. The number is null if no stored call
-has the term.
+"""SQL of the row number of a header term in `header_terms`. The placeholder is for the text of the term. The number is
+null if no stored call has the term.
 """
 OF_CALL: Final = f"EXISTS (SELECT 1 FROM call_headers h WHERE h.term = {NUMBER} AND h.time = {{at}} AND h.call = {{n}})"  # noqa: S608
 """SQL condition that is true if a call has a given term. `{at}` and `{n}` are replaced by the columns of the call's

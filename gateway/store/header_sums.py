@@ -57,8 +57,8 @@ class _Table(NamedTuple):
     unit: Unit
     """Unit of time of its rows."""
     number: str
-    """SQL expression of the number to store in a row's column `calls`: the number of calls, or of uses of tools. It is
-    computed from the table `calls`, which has the alias `c`.
+    """SQL expression for the value of the column `calls`: a number of calls, of uses of tools, or of errors. It is
+    computed from rows of the table `calls`, which has the alias `c`.
     """
     condition: str
     """SQL condition that selects the calls to count."""

@@ -38,7 +38,8 @@ SEGMENT_BYTES: Final = 16 * 1024 * 1024
 WAITING_BYTES: Final = 64 * 1024 * 1024
 """Number of bytes of waiting lines at which the journal is full.
 
-The lines of about 80,000 calls have this size. A process handles fewer calls in a minute."""
+The lines of about 80,000 calls have this size. That is more than the calls of one process in a minute.
+"""
 HOLDER_BYTES: Final = 200
 """Maximum size of the lock file in bytes. The process that holds the lock writes its id and arguments into the file."""
 _HIGHEST: Final = 10**12 - 1

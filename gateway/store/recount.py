@@ -71,9 +71,9 @@ def missing_texts(connection: Connection) -> int:
 
 
 def recount_texts(connection: Connection) -> None:
-    """Correct the numbers of tool uses and the numbers of errors that are too low (`missing_texts`).
+    """Correct the counts of tool uses and of errors that are too low (`missing_texts`).
 
-    They are computed anew from the stored calls. The health of models is updated too.
+    The correct counts are computed from the stored calls. The health of models is updated too.
     """
     connection.execute("DELETE FROM errors_quarter WHERE kind NOT IN (SELECT n FROM error_kinds)")
     tools, errors = (missing(connection, table) for table in _TEXTS)

@@ -339,9 +339,8 @@ def _complete_table(
 ) -> None:
     """Add missing rows to a table of sums, and replace rows that count too few calls.
 
-    The correct sums are computed from the rows of the table `source`. `unit` is the table's unit of time. `series` is
-    an SQL expression, which is evaluated for each row of `source`. It returns the number of the series under which the
-    table counts the calls of this row.
+    The correct sums are computed from the rows of the table `source`. `unit` is the unit of time of `table`. `series`
+    is an SQL expression over a row of `source`. Its value is the number of the series to which `table` adds this row.
     """
     added = ", ".join(f"{bounded_sum(name)} AS {name}" for name in FIGURES)
     start = unit.start_in_sql("time")

@@ -40,9 +40,9 @@ _AMOUNTS: Final = tuple(f"coalesce(sum({_SUMMED.get(name, name)}), 0)" for name 
 _UNITS: Final = 32
 """Number of days or hours that one statement reads, if rows are sorted by day or hour first."""
 _MORE: Final = 1.1
-"""Factor by which a step of `_in_steps` reads more names than will probably be needed.
+"""Factor for the number of names that a step of `_in_steps` reads: 10% more than the estimate of the needed number.
 
-It is above 1, because names have different numbers of rows.
+Names have different numbers of rows, so the estimated number itself would often be too low.
 """
 _GROWTH: Final = 4
 """Maximum factor by which the number of names grows from one step of `_in_steps` to the next."""
@@ -128,7 +128,8 @@ def _table(query: UsageQuery, level: str) -> str:
 def _times(connection: Connection, query: UsageQuery) -> list[int]:
     """Return the times that the rows may have (starts of hours or of days), in ascending order.
 
-    The times are read from the table without callers, which has the same times and fewer rows.
+    The times are read from the table of sums over all callers and agents. It has the same times as the other tables,
+    and fewer rows.
     """
     ((level, since, until),) = _levels(query)
     statement = f"SELECT DISTINCT time FROM everybody_{level} WHERE time >= ? AND time < ?"  # noqa: S608 (our own names)
@@ -200,10 +201,10 @@ def _lists(connection: Connection, query: UsageQuery, times: Sequence[int]) -> l
 
 
 def _spans(query: UsageQuery, times: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield ranges of time that together contain all of `times`. One statement reads each range.
+    """Yield ranges of time that together contain all of `times`. The caller runs one statement for each range.
 
-    If the query sorts by time first, there are several ranges, in ascending order. So reading can stop when the answer
-    is full. Any other query needs all rows, and gets one range.
+    If the query sorts by time first, there are several ranges, in ascending order. So the caller can stop when the
+    answer is full. Any other query needs all rows, and gets one range.
     """
     unit = UNITS.get(query.by[0])
     starts = sorted({unit.start(time) for time in times}) if unit is not None else [*times[:1]]

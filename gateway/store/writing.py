@@ -30,7 +30,7 @@ _OF_SESSIONS: Final = (
     ("session_headers", "session"),
     ("sessions", "n"),
 )
-"""Tables with rows of sessions, and the columns with the session's number."""
+"""Tables from which the rows of an expired session are deleted, each with the column that has the session's number."""
 _ENDED: Final = "SELECT n FROM sessions INDEXED BY sessions_by_time WHERE last_at < ? ORDER BY last_at, n LIMIT ?"
 
 

@@ -39,7 +39,7 @@ from gateway.web.connection_limits import Room
 from gateway.web.reading_timer import ReadingTimer
 
 MAX_FRAMING_BYTES: Final = 64 * 1024
-"""Number of bytes for the chunked framing of a request's body, such as chunk sizes and chunk extensions.
+"""Number of bytes of chunked framing (chunk sizes and chunk extensions) that every body may have, even a short one.
 
 A body may have `MAX_FRAMING_BYTES + FRAMING_RATIO * content` bytes on the wire. Without this limit, chunk extensions
 could be endless (CVE-2024-22019 in Node).

@@ -44,7 +44,7 @@ class HttpServer(web.Server):
         return self.connection(self._limited)
 
     def connection(self, room: Room) -> Connection:
-        """Return a connection of HTTP/1.1 with the limits of `room`."""
+        """Return a connection of HTTP/1.1. `room` has its limits, and is told when it is open, busy, idle or closed."""
         return Connection(room, self, loop=self._loop, **self._kwargs)
 
     def http2(self) -> asyncio.Protocol:

@@ -100,7 +100,8 @@ def _printable(text: str, most: int) -> str:
 
 
 def _rows_and_lists(body: bytes) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """Return the rows of an answer, and the states of the providers' lists of models.
+    """Return two lists from the gateway's answer: the health of each model at each provider, and the state of each
+    provider's list of models.
 
     Raises `NoHealth` if the answer does not have the form of this release.
     """

@@ -27,7 +27,7 @@ MAX_SHOWN: Final = 200
 
 @web.middleware
 async def wrong_paths(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer in the client's dialect if no route matches the path or the method."""
+    """Return an error in the format of the client's API if no route matches the path or the method."""
     try:
         return await handler(request)
     except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
@@ -45,10 +45,10 @@ async def wrong_paths(request: web.Request, handler: Handler) -> web.StreamRespo
 
 
 def in_dialect(request: web.Request, problem: Problem, otherwise: Plugin) -> web.Response:
-    """Return an error response in the dialect of the API whose client sent the request.
+    """Return an error response in the format of the API whose client sent the request.
 
-    Some headers are sent only by the clients of one API. If the request has none of these headers, the dialect is that
-    of the plugin `otherwise`.
+    Some headers are sent only by the clients of one API. If the request has none of these headers, the plugin
+    `otherwise` determines the format.
     """
     flags = request.app[GATEWAY].registry.flags.values()
     shown = (
@@ -97,7 +97,9 @@ def _recognized(registry: Registry, path: str, headers: Mapping[str, str]) -> tu
 
 
 def _served(registry: Registry, api: ClientApi) -> list[str]:
-    """Return the method and path of each route for the clients of an API, below the API's usual base URL."""
+    """Return the method and path of each route for the clients of an API. Leave out paths outside the API's usual base
+    URL.
+    """
     routes = [route for plugin in registry.flags.values() if plugin.client_api == api for route in plugin.routes]
     served = (f"{route.method} {route.path}" for route in routes if route.path.startswith(f"{api.bases[0]}/"))
     return list(dict.fromkeys(text.replace("{model:.+}", "MODEL") for text in served))

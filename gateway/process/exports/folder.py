@@ -40,7 +40,7 @@ class FolderTarget:
         """Do nothing, because nothing is open."""
 
     def write(self, name: str, data: bytes, *, again: bool = False) -> None:
-        """Write a file as `put` does, and wait for the disk."""
+        """Write a file as `put` does, but in the calling thread, which waits until the file is on the disk."""
         path = self._folder / name
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -93,7 +93,9 @@ class S3Target:
         await self._upstream.close()
 
     async def _put(self, name: str, data: bytes, conditions: dict[str, str]) -> _Reply:
-        """Send an object. If the signature is refused, try again with other credentials, or at the corrected time."""
+        """Send an object. If S3 refuses the signature, try once more, if there are other credentials or if the date in
+        the reply shows that this machine's clock is wrong.
+        """
         hashes = await asyncio.to_thread(_hashes, data)
         signer = await self._signer()
         reply = await self._send(name, data, hashes, signer, conditions)

@@ -61,7 +61,7 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
     sync: bool
     lends: bool = False
     """Whether the new process can give slices (parts) of quota balances to workers of the old process. Earlier releases
-    cannot, and an old process with workers then declines.
+    cannot. If the old process has workers, it declines such a hand-over.
     """
 
 
@@ -163,7 +163,7 @@ class Lent(msgspec.Struct, frozen=True, tag=True):
     answers: tuple[Answer, ...]
     until: float | None = None
     """The time until which the worker may spend its slices (parts) of money balances, in seconds of the machine's
-    monotonic clock. It is None if the slices do not end before the worker's own lease (`lending.Loan.until`).
+    monotonic clock. If it is None, only the worker's own lease limits the time (`lending.Loan.until`).
     """
 
 
@@ -235,7 +235,7 @@ def receive(connection: socket.socket) -> tuple[Message, Sequence[int]]:
 
 
 def _descriptors(message: Message) -> int:
-    """Return the number of descriptors that belong to a message."""
+    """Return the number of file descriptors that are sent along with a message."""
     match message:
         case Sockets(sockets):
             return len(sockets)

@@ -136,10 +136,10 @@ class Balance:
         self._write()
 
     def accepted(self) -> None:
-        """Count a connection that was accepted, and that `opened` does not count yet.
+        """Count a connection that was just accepted. `Connections` counts it a moment later, and calls `opened`.
 
-        When `opened` is about to count the connection, the caller must call `begun`, so that the connection is not
-        counted twice.
+        Directly before that call of `opened`, the caller must call `begun`, so that the connection is not counted
+        twice.
         """
         self._beginning += 1
         self._write()

@@ -57,7 +57,7 @@ class MergedMetrics:
         )
 
     def begun(self, spool: str, slot: int) -> None:
-        """Count a new worker. `spool` is the name of its journal, and `slot` is its number."""
+        """Record that a worker has started. `spool` is the name of its journal, and `slot` the number of its slot."""
         self._slots[spool] = slot
         self._alive.set(len(self._slots))
 
@@ -75,7 +75,7 @@ class MergedMetrics:
             self._ends.inc()
 
     def silent(self, count: int) -> None:
-        """Count the workers that did not answer a question in time."""
+        """Add `count` to the number of questions that a worker did not answer in time."""
         self._silent.inc(count)
 
     async def render(self, answers: Mapping[str, Families]) -> bytes:

@@ -116,7 +116,7 @@ class BankAnswer(msgspec.Struct, frozen=True, tag=True):
     """The reason why the keeper cannot give answers, or "" if it has given them."""
     until: float | None = None
     """The time until which the worker may spend its slices (parts) of money balances, in seconds of the machine's
-    monotonic clock. It is None if the slices do not end before the worker's own lease (`lending.Loan.until`).
+    monotonic clock. If it is None, only the worker's own lease limits the time (`lending.Loan.until`).
     """
 
 
@@ -132,9 +132,10 @@ class SessionId(msgspec.Struct, frozen=True, tag=True):
 
 
 class Recall(msgspec.Struct, frozen=True, tag=True):
-    """The keeper's message to a worker: give back what your calls do not need of your part of a bucket's balance.
+    """The keeper's request that a worker gives back a part of a quota bucket's balance.
 
-    The worker answers with `AskBank`, even if it can give nothing back. The keeper is the worker's parent process.
+    The worker gives back what it has of the balance and does not need for its calls. It answers with `AskBank`, even if
+    it can give nothing back. The keeper is the worker's parent process.
     """
 
     bucket: Bucket
@@ -175,7 +176,9 @@ class Ended(msgspec.Struct, frozen=True, tag=True):
 
 
 class Leave(msgspec.Struct, frozen=True, tag=True):
-    """The message to a worker to end when no client is connected, because another gateway has taken over."""
+    """The message to a worker to end as soon as no client is connected to it. It is sent after another gateway process
+    has taken over.
+    """
 
 
 class Drain(msgspec.Struct, frozen=True, tag=True):
@@ -233,7 +236,7 @@ class Channel:
             self._writer.write(data)
 
     def number(self) -> int:
-        """Return the number of the next question."""
+        """Return a number for a new question: one more than the number before."""
         self._number += 1
         return self._number
 
@@ -281,7 +284,7 @@ class Channel:
         self._writer.close()
 
     async def sent(self) -> None:
-        """Close the connection. Wait until everything is sent, but at most `SENT_SECONDS`."""
+        """Close the connection after the messages that wait to be sent. Wait for this for at most `SENT_SECONDS`."""
         self.close()
         with suppress(OSError):
             async with asyncio.timeout(SENT_SECONDS):

@@ -38,7 +38,8 @@ Families = Sequence[Family]
 Rule = Literal["sum", "max", "min", "keeper", "workers", "worst"]
 """The way in which the values of several processes become one.
 
-- "keeper": the keeper's own value.
+- "sum", "max" and "min": the sum, the greatest or the least value of all processes.
+- "keeper": the value of the keeper (the parent process of the workers).
 - "workers": the sum over the workers, without the keeper. For example, the keeper's connections come from its workers.
 - "worst": the worst state that any worker reports. Such a metric has a series for each possible state, and the series
   of the present state has the value 1.

@@ -4,7 +4,8 @@
 - The state has the calls in flight and their reservations in quotas, the health of the models at providers, the refused
   keys, and a fault of the disk. Each worker knows only the results of its own calls. If the workers' states differ, the
   keeper shows the worst state, and the sum of the reservations.
-- The keeper asks when somebody looks, at most twice a second. A worker that does not answer in time is left out.
+- The keeper asks for the state when a page or /readyz is requested, but at most twice a second. If a worker does not
+  answer in time, the state of the other workers is shown.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ from gateway.upstream.health.standings import Standing
 METRICS: Final = "metrics"
 STATE: Final = "state"
 ANSWER_SECONDS: Final = 1.0
-"""Seconds after which a worker that has not answered is left out."""
+"""Maximum number of seconds that the keeper waits for the workers' answers. Later answers are not used."""
 FRESH_SECONDS: Final = 0.5
-"""Seconds for which the last answers are used again, so that many readers do not cause many questions."""
+"""Seconds for which the last answers are used again, so that many requests for pages do not cause many questions to the
+workers.
+"""
 Answer = Callable[[], Coroutine[Any, Any, str]]
 """A function that answers a question of the keeper."""
 

@@ -48,15 +48,16 @@ AGAIN_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 applies to all later failures.
 """
 END_SECONDS: Final = 10.0
-"""Seconds after `drain_seconds` at which a worker that has not ended is killed."""
+"""Maximum number of seconds that a worker may take to end, after its calls in flight were ended. Then it is killed."""
 APPLY_SECONDS: Final = 10.0
 """Maximum number of seconds that a gateway, when it stops, waits for the last records of the workers to reach the
 store. The next start reads what is left."""
 _KILLED: Final = "it was killed by signal {}"
 
 MakeStart = Callable[[int, str, Sequence[tuple[str, int]]], Start]
-"""A function that returns the first message to a worker. The arguments are its slot, the name of its spool, and the
-listening sockets."""
+"""A function that returns the first message to a worker. Its arguments are the number of the worker's slot, the name of
+the worker's spool (the journal of its calls), and the listening sockets.
+"""
 
 
 class CannotStartWorkers(Exception):
@@ -161,7 +162,9 @@ class Workers:
         self._may_spawn.set()
 
     def leave(self) -> None:
-        """Let the workers end when no client is connected, because another gateway has taken over."""
+        """Let each worker end as soon as no client is connected to it. Called after another gateway process has taken
+        over.
+        """
         self._end_with(Leave())
 
     def drain(self) -> None:

@@ -34,7 +34,7 @@ _REPLACEMENT: Final = "\ufffd"
 """The character that is stored for a character with the code 0, which PostgreSQL cannot store in texts."""
 
 _ADDED: Final = re.compile(r"(\w+\.\w+) \+ (excluded\.\w+)")
-"""Pattern for the SQL of an addition to a stored sum."""
+"""Pattern for the addition to a stored sum in an SQL statement, such as `f.calls + excluded.calls`."""
 _LARGEST: Final = 2**63 - 1
 """Maximum integer in a column."""
 

@@ -26,11 +26,13 @@ from gateway.store.postgres.dialect import clamped, storable
 from gateway.store.sql_reader import LIMIT_PREFIX
 
 RECALLED: Final = "irisgate_recalled"
-"""Channel for the name of a bucket that has too little left for a request of a gateway. Other gateways then give back
-the parts of the bucket that they do not need.
+"""PostgreSQL's channel for the name of a bucket that has too little left for a gateway's request. When other gateways
+get this notification, they give back the parts of the bucket that they do not need.
 """
 REFILLED: Final = "irisgate_refilled"
-"""Channel for the name of a bucket that an administrator has refilled."""
+"""PostgreSQL's channel on which gateways are notified that an administrator has refilled a bucket. The payload is the
+name of the bucket.
+"""
 MAX_PAYLOAD: Final = 7_900
 """Maximum number of bytes of a bucket's name in a notification. PostgreSQL allows 7,999. In place of a longer name, ""
 is sent, which stands for all buckets."""
@@ -158,7 +160,7 @@ def create_balances(connection: PostgresConnection, asks: Sequence[Ask]) -> None
 
 
 def answer_all(connection: PostgresConnection, journal: str, state: State, asks: Sequence[Ask]) -> Sequence[Answer]:
-    """Answer the requests of a gateway, within a transaction of the caller."""
+    """Answer `asks`, a gateway's requests for parts of balances, within a transaction of the caller."""
     if not asks:
         return ()
     fresh = {stored_name(ask.key): (ask.rule, ask.since) for ask in asks}

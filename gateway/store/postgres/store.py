@@ -110,7 +110,8 @@ def _other(connection: PostgresConnection, number: int, kinds: tuple[int, int]) 
     Each gateway holds an advisory lock. Its key has two numbers: one of `kinds`, and a number that identifies the
     gateway. `number` identifies this gateway.
 
-    The server may notice late that a gateway has closed its connection. So this waits for `LEAVING_SECONDS` at most.
+    The server may notice late that a gateway has closed its connection. So if another gateway seems to hold a lock,
+    this waits up to `LEAVING_SECONDS` for the release of the lock.
     """
     end = monotonic() + LEAVING_SECONDS
     while True:

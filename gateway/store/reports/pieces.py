@@ -32,16 +32,16 @@ class Share(NamedTuple):
     bucket: int
     """Index of the time bucket."""
     sign: int
-    """1 if the sums of the rows are added, and -1 if they are subtracted. They are subtracted if a row of a longer unit
-    of time, which has been added, reaches beyond the bucket.
+    """1 if the sums of the rows are added to the bucket, and -1 if they are subtracted. For example, the sum over a
+    month in UTC is added to a bucket that ends 5:30 hours earlier. Then the rows of these 5:30 hours are subtracted.
     """
 
 
 Range = tuple[int, int]
 """The start and the exclusive end of a range, as Unix times in milliseconds."""
 Shares = dict[Range, list[Share]]
-"""The rows to read from one table of sums. A key is the range of time of some rows. The value says to which time
-buckets the sums of these rows are added, and from which they are subtracted.
+"""The rows to read from one table of sums. A key is a range of time. Its value says to which time buckets the sums of
+the rows in this range are added, and from which buckets they are subtracted.
 """
 
 

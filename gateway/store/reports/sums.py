@@ -123,9 +123,9 @@ def grouped_within(
 ) -> Iterator[tuple[Any, ...]]:
     """Yield rows of sums. A row has the index of a time bucket, the values of the columns `by`, and the sums `what`.
 
-    Several rows may have the same bucket and the same values of `by`, and the caller must add them. Unlike `grouped`,
-    this function only reads stored sums over times within the bucket. So nothing is subtracted, and no number is
-    negative.
+    Several rows may have the same bucket and the same values of `by`, and the caller must add them. No number is
+    negative, because only stored sums are read whose time lies completely within the bucket. `grouped` also reads sums
+    whose time reaches beyond the bucket, and subtracts the excess.
 
     `tables` has the unit of time of each table, with the longest unit first.
     """
@@ -156,8 +156,8 @@ def summed(
 ) -> Iterator[tuple[int, Sequence[int]]]:
     """Yield pairs: the index of a time bucket, and the sums `SUMMED` over a part of this bucket.
 
-    The caller must add the parts of a bucket. If a part must be subtracted, its sums are negative. The database returns
-    the sums of a part as a JSON list, because SQLite would sort all rows to group them by bucket.
+    The caller must add the parts of a bucket. If a part must be subtracted, its sums are negative. A subquery for each
+    part returns its sums as a JSON list. A query grouped by bucket would be slower, because SQLite would sort all rows.
     """
     where, values = conditions(selection)
     join = f"CROSS JOIN series s ON s.n = f.series WHERE f.time >= p.since AND f.time < p.until AND {where}"
@@ -181,10 +181,10 @@ def _ranges(parts: Shares) -> list[Piece]:
 
 
 def _shared(rows: Iterable[tuple[Any, ...]], parts: Shares) -> Iterator[tuple[Share, Sequence[Any]]]:
-    """Yield pairs of a `Share` and a row without its first value. A row is yielded once for each time bucket to which
-    its sums are added or from which they are subtracted.
+    """Yield a pair for each time bucket to which a row is added or from which it is subtracted: the `Share`, which has
+    the bucket, and the row without its first value.
 
-    The first value of a row is the position in `parts` of the range of time to which the row belongs (`_ranges`).
+    The first value of a row is the index in `parts` of the range of time to which the row belongs (`_ranges`).
     """
     given = [*parts.values()]
     for number, *row in rows:

@@ -200,7 +200,9 @@ class Ranked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """The rows of a dimension, sorted and cut to a limit. `size` is the number of rows before the cut."""
+    """A table with a row for each value of the dimension `by`, sorted and cut to a limit. `size` is the number of rows
+    before the cut.
+    """
 
     by: Dimension
     rows: tuple[Row, ...]

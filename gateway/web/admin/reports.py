@@ -302,9 +302,9 @@ def _activity(
 ) -> Activity:
     """Return the number of active people in each day, week and month.
 
-    `people[i]` has the logins that called between `bounds[i]` and `bounds[i + 1]`. The first six of `days` are not in
-    the result. They are only needed to count, for the first day of the result, the people who were active on at least
-    four of the seven days up to this day.
+    `people[i]` has the logins that called between `bounds[i]` and `bounds[i + 1]`. Each day, week and month begins and
+    ends at one of `bounds`. The first six of `days` are not in the result: they are needed for `four_of_seven` of the
+    seventh day, which counts over the seven days up to it.
     """
     by_day = _united(days, bounds, people)
     counts = [len(logins) for logins in by_day]
@@ -319,8 +319,9 @@ def _activity(
 def _united(
     buckets: Sequence[Span], bounds: Sequence[float], people: Sequence[AbstractSet[str]]
 ) -> list[AbstractSet[str]]:
-    """Return the logins in each time bucket. `people[i]` has the logins that called between `bounds[i]` and `bounds[i +
-    1]`.
+    """Return the logins that called in each time bucket. Each bucket begins and ends at one of `bounds`.
+
+    `people[i]` has the logins that called between `bounds[i]` and `bounds[i + 1]`.
     """
     return [set().union(*people[bisect_left(bounds, span.since) : bisect_left(bounds, span.until)]) for span in buckets]
 

@@ -27,7 +27,9 @@ _KINDS: Final = (
     ("reasoning", "Output for reasoning"),
 )
 OTHER: Final = "Tools, media and factors"
-"""Label of the costs that are not for tokens: fees of tools, prices of media, and the factor of a geography."""
+"""Label of the part of a cost that is not for tokens: fees for tools, prices of media, and the surcharge for a
+geography.
+"""
 _DIGITS: Final = 60
 """Precision, in decimal digits, of the sums of amounts. An amount has at most 30 digits."""
 

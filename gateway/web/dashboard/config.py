@@ -233,11 +233,10 @@ def review_of(text: str, view: ConfigView, key: bytes) -> Review | None:
 
 
 def with_present_keys(text: str, view: ConfigView) -> str:
-    """Return an earlier text of the file with placeholders that the gateway can replace by secrets, so that it can be
-    saved.
+    """Return `text`, an earlier version of the file, with changed placeholders, so that the gateway can save it.
 
-    In the text, placeholders stand for secrets. If the gateway no longer knows the secret of a placeholder, the
-    placeholder is replaced by the one that the present file has at the same path.
+    Placeholders stand for secrets. The gateway may no longer know the secret of an old placeholder. Then the value with
+    this placeholder is replaced by the value at the same path in the present file, if that value has a placeholder.
     """
     try:
         earlier, present = parse(text), parse(view.text)

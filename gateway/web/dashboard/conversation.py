@@ -115,7 +115,8 @@ def _readings(flag: Plugin, record: Record, stored: CapturedBodies) -> Iterator[
     request.
 
     The format of a reply may depend on the path and query of the request, which are not stored. So there are several
-    possible requests. Within each dialect, the requests whose streams have the reply's content type come first.
+    possible requests for each of the plugin's dialects (variants of its API format). Of the requests for one dialect,
+    those whose streams have the reply's content type come first.
     """
     content_type = stored.reply.headers.get("content-type", "").partition(";")[0]
     try:
@@ -156,7 +157,10 @@ def _whole(flag: Plugin, event: Event, role: str) -> Iterator[Turn]:
 
 
 def _tool(event: Event, place: Place) -> str:
-    """Return the tool name that stands beside the arguments of a tool call, or "" if there is none."""
+    """Return the name of the tool that is called with the text at `place`.
+
+    Return "" if this text has no arguments of a tool call, or if the event has no name beside the arguments.
+    """
     if place.kind != "arguments":
         return ""
     around = value_at(event.data, place.path[:-1])

@@ -150,7 +150,9 @@ def errors_as_page(handler: Handler) -> Handler:
 
 
 def _owners(error: Ambiguous) -> dict[str, str]:
-    """Return the owner of each session with an ambiguous id, and the URL of the session's page."""
+    """Return the URLs of the pages of all sessions with an ambiguous id. The keys are the logins of the sessions'
+    owners.
+    """
     return {identity: links.session_href(error.session_id, identity) for identity in error.identities}
 
 

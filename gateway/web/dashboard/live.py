@@ -21,7 +21,7 @@ OPEN_CALLS_SECONDS: Final = 3.0
 PING_SECONDS: Final = 15.0
 """Seconds without an event after which a comment is sent, to find out whether the reader is still there."""
 RETRY_MILLISECONDS: Final = 3_000
-"""Milliseconds after which a browser connects again."""
+"""Milliseconds after which a browser that has lost the connection connects again."""
 
 
 async def live(request: web.Request) -> web.StreamResponse:

@@ -49,7 +49,9 @@ class Server(Protocol):
     def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None: ...
 
     def connection(self, room: Room) -> Any:
-        """Return an asyncio protocol for HTTP/1.1 with the limits of `room`."""
+        """Return an asyncio protocol for HTTP/1.1. `room` has its limits, and is told when it is open, busy, idle or
+        closed.
+        """
 
 
 class Http2Connection(asyncio.Protocol):

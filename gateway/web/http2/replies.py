@@ -62,7 +62,10 @@ class ReplyParser:
         return True
 
     def _begin(self, number: int, status: bytes, fields: list[tuple[bytes, bytes]]) -> None:
-        """Add the head of a reply to the result, and prepare to parse the body."""
+        """Add the head of a reply to the parts that `feed` returns, and prepare to parse the body.
+
+        Raises `BadReply` if the head does not give the length of the body.
+        """
         values = dict(fields)
         headers = [(b":status", status), *(field for field in fields if field[0] not in OF_CONNECTION)]
         is_interim = number < 200

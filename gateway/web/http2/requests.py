@@ -101,7 +101,10 @@ def _host(authority: bytes | None, fields: Headers) -> bytes | None:
 
 
 def _has_length(fields: Headers) -> bool:
-    """Return whether the head has the length of the body."""
+    """Return whether the head has the field `content-length`.
+
+    Raises `MalformedRequest` if the field is repeated, or is no number.
+    """
     lengths = [value for name, value in fields if name == b"content-length"]
     if len(lengths) > 1 or not all(map(_DIGITS.fullmatch, lengths)):
         raise MalformedRequest("content-length is repeated, or is no number")

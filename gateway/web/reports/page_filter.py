@@ -133,8 +133,8 @@ class PageFilter:
 def parse_filter(query: MultiMapping[str], *, now: float, zone: str = "", others: tuple[str, ...] = ()) -> PageFilter:
     """Return the filter in the query parameters of a page. Raises `BadQuery` if a parameter is wrong.
 
-    `zone` is the reader's zone if the query names none. An unknown name counts as UTC. `others` are names of the page's
-    own parameters. An empty parameter counts as absent.
+    `zone` is the name of the time zone to use if the query has no parameter `zone`. If there is no zone of this name,
+    UTC is used. `others` are the names of the page's own parameters. An empty parameter counts as absent.
     """
     check_names(query, (*PARAMETERS, *others))
     given = {name: value for name in PARAMETERS if (value := query.get(name))}

@@ -15,7 +15,9 @@ from tests.helpers.gateway import KEY
 from tests.helpers.postgres import cluster, require_postgres
 
 RECORDINGS = "recordings"
-"""First word of the reason for skips that are always allowed, because recordings cannot be installed."""
+"""Word at the beginning of a skip's reason, if the skip is always allowed because recordings are missing. Recordings
+cannot be installed.
+"""
 
 
 LONG = {

@@ -96,7 +96,7 @@ async def test_a_second_model_is_refused_however_it_is_spelled(gated, bedrock_si
 
 
 async def test_an_escaped_member_name_is_authorised_and_forwarded(gated):
-    """Check that a member with escaped letters in its name is authorised and forwarded unchanged.
+    """Check that a body is authorised and forwarded even if the letters of the name `model` are escaped.
 
     If a name occurs only once, its spelling does not matter, because every parser decodes it to the same name.
     """

@@ -40,8 +40,9 @@ LOGINS = [
     "Tailscale-App-Capabilities: " + ADMIN,
     "Tailscale_App_Capabilities: " + ADMIN,
 ]
-"""Headers of `tailscale serve`, in spellings that some software treats as equal. No honest request has such a header
-twice.
+"""Identity headers of `tailscale serve` with a false identity, in spellings that some software treats as equal.
+
+An honest request has at most one header of each name.
 """
 BROKEN = [
     "Tailscale-User-Login : bob@example.com",

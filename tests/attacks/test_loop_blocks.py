@@ -26,7 +26,9 @@ runs.
 """
 RATIO = 4
 PLAIN_UNITS = 3
-"""Minimum CPU time in units that `allowed` assumes for one long text. It allows for other work of the loop."""
+"""Minimum CPU time, in units of `cpu_time`, that `allowed` assumes for one long text. This leaves room for other work
+of the event loop.
+"""
 WAYS = ("bedrock_converse", "bedrock_model_invoke", "anthropic_messages", "openai_chat", "openai_responses")
 MODEL = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
 TAG = "irisgate1:claude:abc"

@@ -110,7 +110,9 @@ async def test_every_route_refuses_a_name_that_was_bound_to_our_address(served, 
 
 
 async def test_no_preflight_is_ever_allowed(served):
-    """Check that no preflight request is allowed, because a browser then does not send the real request."""
+    """Check that every preflight request is refused. A browser does not send the real request after a refused
+    preflight.
+    """
     for _, path in [*routes(served), ("GET", "/healthz"), ("GET", "/nowhere")]:
         for headers in (PREFLIGHT, PREFLIGHT[1:], ["Origin: http://ai", *PREFLIGHT[1:]]):
             (status,) = statuses(await answers(served, request_bytes("OPTIONS", path, *headers)))

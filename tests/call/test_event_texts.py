@@ -24,7 +24,10 @@ PIECE = (End("thinking"), Place(("text",), block="answer"))
 
 
 def of_event(each):
-    """A function `places`. It returns the same tuple for each event with a text, and a new list for any other event."""
+    """Return the places of the texts in an event, as a plugin's function `places` does.
+
+    The result is the same tuple for each event with a text, and a new list for any other event.
+    """
     return PIECE if "text" in each.data else [End("answer")]
 
 
@@ -104,9 +107,8 @@ def test_most_events_of_each_dialect_only_continue_a_block(dialect):
 
 
 def counting(asked):
-    """Return a hook `places` for `EventTexts`, which returns where the texts of an event are.
-
-    The hook adds each event that it gets to the list `asked`.
+    """Return a function `places`, as plugins have it to find the texts in an event. The function adds each event that
+    it gets to the list `asked`.
     """
 
     def places(each):

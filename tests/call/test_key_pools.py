@@ -29,9 +29,9 @@ class ByKey:
 
     def __init__(self):
         self.faults = {}
-        """The status of a refusal by the name of the key, or a pair of a status and headers."""
+        """The refusal of each refused key, by the key's name: a status, or a pair of a status and headers."""
         self.names = {key: name for name, key in KEYS.items()}
-        """The names of the keys that the provider knows."""
+        """The names of the keys that the provider accepts, by the key."""
         self.seen = []
         """The names of the keys of all requests, in their order."""
         self.passes = asyncio.Event()

@@ -1,6 +1,7 @@
 """Tests of the stages through which the events of a stream pass, such as a translation.
 
-The tests check which batches of events are written at once, which batches wait, and what happens after an error.
+The tests check which batches of events are passed on when they arrive, which batches the caller must await, and what
+happens after an error.
 """
 
 from gateway.call.responses import Batch, Stage, Stream
@@ -64,7 +65,8 @@ class Waits(Stage):
 
 
 async def run(source, *stages, takes=lambda _: True):
-    """Return the batches that were written at once, the other batches, and the error of the last batch.
+    """Return the batches that were given to `sink`, the batches that the caller awaited, and the error of the last
+    awaited batch.
 
     A batch is given as the names of its events.
     """
@@ -84,8 +86,8 @@ async def run(source, *stages, takes=lambda _: True):
 
 
 async def test_only_the_first_batch_is_pulled_of_a_usual_stream():
-    """Check that all batches of a stream are written at once, except the first one, which comes before the response
-    begins.
+    """Check that the caller awaits only the first batch of a stream, before the response begins. Each later batch is
+    given to `sink` when it arrives.
     """
     written, pulled, fault = await run(Pushed(batch("a"), batch("b"), batch("c")), Stage())
     assert (written, pulled, fault) == ([["b"], ["c"]], [["a"]], None)
@@ -109,8 +111,10 @@ async def test_a_sink_that_does_not_take_a_batch_gets_no_other_before_it():
 
 
 async def test_a_stage_that_fails_ends_the_stream():
-    """Check that after an error no stage is closed and no later batch is passed on. The error comes in the first batch,
-    which the caller awaits, or in a later batch, which is passed on at once.
+    """Check that after an error, no later batch is passed on, and no stage's `close` is called.
+
+    The error is tried in the first batch, which the caller awaits, and in a later batch, which is given to `sink` when
+    it arrives.
     """
     for batches in ((batch("bad"), batch("b")), (batch("a"), batch("bad"), batch("b"))):
         stage = Waits()

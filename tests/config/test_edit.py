@@ -38,8 +38,9 @@ def test_a_text_as_it_was_shown_becomes_what_it_was():
     ],
 )
 def test_a_short_key_goes_nowhere_where_it_would_be_shown(old, new):
-    """Check that a short key is refused in a place where it would be shown. Short secrets are not searched for in
-    texts, so they are hidden only under a JSON key that names a secret.
+    """Check that a short secret cannot be moved to a place where the editor would show it.
+
+    Short secrets are not searched for in texts. They are hidden only in a JSON field whose name is that of a secret.
     """
     assert old in SHOWN.text
     proposal = proposed(SHOWN.text.replace(old, new))

@@ -16,8 +16,9 @@ AT = 'grants[0].app."tailscale.com/cap/aperture"[1]'
 
 
 MARK = "»"
-"""A mark in a section at the position of the expected finding. Findings about the whole document are at its
-beginning."""
+"""A mark in a section at the position of the expected finding. A section without a mark expects a finding about the
+whole document, at the document's beginning.
+"""
 
 
 def said(section):

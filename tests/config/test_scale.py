@@ -1,7 +1,7 @@
 """Tests of large configurations: the time that they take, their limits, and the messages at the limits.
 
-Times are CPU times of the process, with a margin for a slow machine. Comparing many names with many names would take
-minutes.
+Times are CPU times of the process, with a margin for a slow machine. Without the limits, comparing many names with many
+names would take minutes.
 """
 
 import json

@@ -21,8 +21,8 @@ PUBLIC = [
     "sse_api", "translator",
 ]  # fmt: skip
 EXTENDED = {"flag_facts"}
-"""Public modules without an entry of their own. Their classes are bases, whose members are listed at the derived
-classes.
+"""Public modules without an entry of their own in the golden file. The file lists the members of their classes at the
+classes that are derived from them.
 """
 INTERNAL = [
     "__init__", "conversions", "defaults", "dropped_fields", "framing/__init__", "hook_results", "hooks",
@@ -67,7 +67,7 @@ def assignment_line(node, *, in_class):
 
 
 def exported(tree):
-    """Yield a line for each name that `__all__` lists."""
+    """Yield `exports NAME` for each name in the module's `__all__`."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             yield from (f"exports {name}" for name in sorted(ast.literal_eval(node.value)))

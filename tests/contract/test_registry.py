@@ -1,4 +1,6 @@
-"""Tests that plugins are found by name, checked when loaded, and completed with the default members."""
+"""Tests of the registry: plugins are found by name and checked when they are loaded, and members that they lack get
+defaults.
+"""
 
 import types
 

@@ -102,7 +102,7 @@ def test_defect_24_blank_text_beside_an_image_is_left_out(conversion, blank):
 
 @conversions()
 def test_defect_25_a_document_alone_arrives(conversion):
-    """Check that a document without text arrives, and that a text is added if the provider requires one."""
+    """Check that a document without text reaches the provider, with a text if the provider requires one."""
     sent = conversion.sent(conversion.say.user(conversion.say.document()))
     kinds = [part[0] for part in sent.turns[0][1]]
     assert kinds == (["text", "document"] if conversion.upstream == "bedrock_converse" else ["document"])

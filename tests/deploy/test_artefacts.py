@@ -159,7 +159,9 @@ def test_compose_accepts_the_files_and_the_services_are_confined(name):
 
 @pytest.mark.parametrize("name", ["serve", "whois"])
 def test_compose_and_its_configuration_name_the_same_places(name, tmp_path):
-    """Check that the configuration is valid, and that its socket, its key and its port are those of the services."""
+    """Check that the configuration beside a compose file is valid, and names the socket, the key and the port of the
+    file's services.
+    """
     gateway = services(SETS[name])["services"]["irisgate"]
     tailscale = services(SETS[name])["services"]["tailscale"]
     text = (COMPOSE / name / "config.hujson").read_text()

@@ -1,4 +1,6 @@
-"""Tests of the Helm chart: `helm lint`, and for each mode the rendered objects and the configuration in them."""
+"""Tests of the Helm chart: `helm lint`, and the rendered objects and the configuration in them, for several sets of
+values.
+"""
 
 import json
 import re

@@ -34,7 +34,7 @@ OUTAGE_SECONDS = float(os.environ.get("IRISGATE_OUTAGE", "0"))
 CALLERS = int(os.environ.get("IRISGATE_CALLERS", "1"))
 """Number of callers for each way to call."""
 HOST = "ai"
-"""The name by which callers call."""
+"""The host name in the callers' requests."""
 SHORT = {"model": SONNET, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 20}
 """A call that is charged to a small budget of its own."""
 COST_OF_SHORT = 3 * COST
@@ -192,8 +192,8 @@ class Fleet:
         """Refill the small budget through the gateway `at`, so that it pays for exactly `calls` calls. Check that
         exactly this number of calls is served, by all gateways together.
 
-        On a busy machine, the database may take seconds to answer. A gateway then spends without asking it, so the
-        check is made once more.
+        On a busy machine, a gateway may get no answer from the database for seconds, and then serves calls without it.
+        In this case, the check is made once more.
         """
         any_one = self._running[at]
         while True:
@@ -322,7 +322,10 @@ async def every_record(gateway, known):
 
 
 async def require_sums(gateway, calls, refilled):
-    """Check that the usage sums equal the sums over `calls`, and that no budget is overspent."""
+    """Check that the usage sums equal the sums over `calls`, and that the calls have not overspent any budget.
+
+    `refilled` is the amount that was added to the small budget.
+    """
     async with gateway.session.get(f"{gateway.url}/api/usage") as reply:
         (usage,) = (await reply.json())["usage"]
     assert usage["calls"] == len(calls)

@@ -66,8 +66,10 @@ async def test_a_reply_that_never_came_has_an_estimated_cost(tmp_path):
 
 
 async def test_what_a_stream_had_told_when_it_broke_is_accounted_and_marked(tmp_path, bedrock_sim):
-    """Check that the output count of a broken stream is recorded, even though the event with the count was held
-    back.
+    """Check that a broken stream is recorded with the provider's output count, even if the gateway had held the event
+    with the count back from the client.
+
+    If no output count has arrived, the usage is marked as estimated.
     """
     bedrock_sim.script(scenarios.replace(scenarios.NAMED["text"], end_after=8))
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:

@@ -98,8 +98,10 @@ async def test_quotas_and_records_agree_over_any_failures(tmp_path):
 
 
 async def sent_call(gw, waits):
-    """Make a call that waits at the provider `waits` until the client leaves. Return the entry of the open call, which
-    the store has got from the journal.
+    """Make a call to a provider that does not answer. Return the store's entry of the open call, and then cancel the
+    call.
+
+    `waits` is the simulated provider. The store gets the entry from the journal.
     """
     waits.default = replace(TEXT, delay=60)
     sending = asyncio.create_task(gw.post("/v1/chat/completions", chat(stream=True)))

@@ -1,5 +1,5 @@
-"""Tests that filters can block and change texts in requests that count tokens, and in bodies of InvokeModel, in every
-form.
+"""Tests that filters can block and change the texts in requests for a token count, and in InvokeModel requests, for
+every form of a body.
 """
 
 import base64

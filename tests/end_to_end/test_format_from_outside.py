@@ -55,7 +55,7 @@ GRANTS = [{"src": ["*"], "app": {CAP: [{"role": "admin"}, {"models": "**", "quot
 
 
 async def answered(state, code, request, *, options=None, **more):
-    """Make a call through a gateway with the example flag of `plugins/guide.md`, to which `code` is added.
+    """Make a call in the example API format of `plugins/guide.md`. The text `code` is added to the format's plugin.
 
     Return the status of the reply and the record of the call.
     """

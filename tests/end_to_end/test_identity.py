@@ -324,8 +324,8 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_who_the_caller_is_by_the_way_and_the_mode(tmp_path, sim, bedrock_sim, way):
-    """Check that the caller's identity is the one in a table of `deploy/README.md`, for each way to the gateway and
-    each mode.
+    """Check that the caller has the identity in a table of `deploy/README.md`, for each way to the gateway and each
+    identity mode.
     """
     (node, first, headers), expected = WAYS[way]
     modes = ({}, {"identity": "whois"}, {"identity": "proxy-protocol"}, {"identity": "static", "login": "robot"})
@@ -362,7 +362,7 @@ async def test_a_machine_whose_owner_is_admin_is_warned_of(tmp_path, sim, bedroc
 
 
 async def test_the_origin_behind_tailscale_serve_is_the_forwarded_host(tmp_path, bedrock_sim):
-    """Check that a request of a page under the forwarded host name is served, and that one of any other origin is
+    """Check that behind `tailscale serve`, the forwarded host name is an allowed `Origin`, and any other origin is
     refused.
     """
     path = tmp_path / "serve.sock"

@@ -112,7 +112,7 @@ async def test_a_database_that_breaks_fails_no_call_and_is_repaired(tmp_path, be
 async def test_a_damaged_page_of_the_database_names_the_repair_or_stops_no_start(tmp_path, bedrock_sim, monkeypatch):
     """Check that a start with a damaged page of the database succeeds, or that its error names the file and the repair.
 
-    A quarter of the pages is damaged, one after the other. With IRISGATE_ALL_OFFSETS=1, these are all pages.
+    Every fourth page is damaged in turn. With IRISGATE_ALL_OFFSETS=1, every page is damaged in turn.
     """
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as running:
         for _ in range(3):
@@ -178,7 +178,10 @@ async def test_a_clock_that_jumps_ahead_deletes_calls_and_fails_none(tmp_path, b
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("step", ["last_cost", "total_cost", "settle", "_record", "Balance"])
 async def test_a_bug_at_the_end_of_a_call_loses_no_record(tmp_path, bedrock_sim, monkeypatch, step, stream):
-    """Check that the client gets its reply, and that the charge of the call equals the cost in its record."""
+    """Check that after a bug in one of a call's last steps, the client gets its reply and the call is recorded.
+
+    The charge of the call equals the cost in its record.
+    """
     faults = [SystemError("a bug")]
     real = getattr(finish, step)
 

@@ -148,7 +148,10 @@ async def test_a_stream_that_is_left_before_its_head_costs_an_estimate(tmp_path,
 
 
 async def test_a_reply_is_read_on_for_a_bounded_time(tmp_path, bedrock_sim, monkeypatch):
-    """Check that the gateway gives up on a provider that does not answer in time. The cost is then an estimate."""
+    """Check that after the client has disconnected, the gateway waits only for a limited time for the provider's reply.
+
+    The cost is then an estimate.
+    """
     monkeypatch.setattr(call_path, "ReadOn", partial(ReadOn, seconds=0.2))
     bedrock_sim.default = replace(TEXT, delay=20)
     async with limited(tmp_path, bedrock_sim, quota(BUDGET)) as gw:
@@ -172,9 +175,7 @@ async def test_a_refusal_that_nobody_waits_for_costs_nothing(tmp_path, bedrock_s
 
 
 async def test_a_call_that_is_left_is_not_tried_again(tmp_path, bedrock_sim):
-    """Check that if the client has disconnected, a request is not sent again without the beta that the provider
-    refused.
-    """
+    """Check that after a refusal of a beta, the retry without the beta is not made if the client has disconnected."""
     refused = scenarios.error("ValidationException", "invalid beta flag")
     bedrock_sim.script(replace(refused, delay=ANSWERS))
     async with limited(tmp_path, bedrock_sim, quota(BUDGET), provider={"flags": ["bedrock_model_invoke"]}) as gw:

@@ -53,7 +53,9 @@ def _clear_caches():
 
 
 async def counted():
-    """Return a `Counter` of the objects of each type, and of the entries of each attribute that holds a table."""
+    """Return a `Counter` of the live objects by type, and of the entries of containers by the attribute that has the
+    container.
+    """
     await _remove_cancelled_timers()
     _clear_caches()
     gc.collect()

@@ -25,11 +25,11 @@ GRANTS = [
 ]
 QUOTAS = {"team": {"capacity": "$100", "rate": "$100/day"}}
 CLIENTS = ("parse", "limit", "steps", "reply_headers", "error", "encoder")
-"""Hooks of the plugin of the client's API."""
+"""Hooks that the tests let fail in the plugin of the client's API."""
 PROVIDERS = (
     "dialect_for", "steps", "build", "retry", "problem", "meter", "meter.facts", "decoder",
 )  # fmt: skip
-"""Hooks of the plugin of the provider's API. The tests let them fail."""
+"""Hooks that the tests let fail in the plugin of the provider's API."""
 WHOLE_HOOKS = {
     "client": ("encoder.whole",),
     "provider": ("meter.whole", "decoder.whole"),
@@ -137,7 +137,7 @@ class Cell:
         self.where, self.fault, self.answer, self.following = where, fault, answer, following
 
     def faults(self, way, mode, records, lines):
-        """Yield the mistakes in both replies, the record and the log."""
+        """Yield what is wrong with the reply to the failed call, the reply to the next call, the record or the log."""
         hook = self.where[1]
         yield fault_of(way, mode, self.where, self.answer, self.following.body)
         good = self.following
@@ -167,7 +167,7 @@ def faults_of(way, mode):
 
 
 async def tried(gw, provider, way, mode):
-    """Return the results of all hooks and faults on a kind of conversion."""
+    """Let each hook of a kind of conversion fail with each fault that applies to it. Return the results (`Cell`)."""
     cells = []
     for where, fault in faults_of(way, mode):
         script(provider, where[1], mode)

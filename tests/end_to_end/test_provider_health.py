@@ -27,7 +27,9 @@ DRAWN = {
     ("slow_start", "opened"),
     ("slow_start", "closed"),
 }
-"""The arrows of the diagram in `deploy/README.md`."""
+"""The possible changes of a circuit's state, as pairs of the old and the new state. They are the arrows of the diagram
+in `deploy/README.md`.
+"""
 CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}]}
 NOWHERE = "http://127.0.0.1:9"
 

@@ -41,7 +41,7 @@ class Stepwise:
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Return a list. The data of each write that needs no task is added to it."""
+    """Return a list. The data of each direct write (`StreamWriter.write_now`, which needs no task) is added to it."""
     writes = []
     write_now = StreamWriter.write_now
 

@@ -86,7 +86,7 @@ async def logged(gw, event):
 
 
 def said(path, reply):
-    """Return the error code of a refusal, in the dialect of the path, and the message."""
+    """Return the error code and the message of a refusal, read in the API format of the path."""
     body = json.loads(reply.body)
     if path.startswith("/bedrock"):
         return reply.headers["x-amzn-errortype"], body["message"]

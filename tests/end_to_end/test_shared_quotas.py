@@ -65,9 +65,9 @@ async def call(gateway):
 async def insist(gateway, together=None):
     """Make a call, and return its outcome.
 
-    The call is repeated while other calls have reserved the rest of the quota, or a busy machine delays the database.
-    There is a pause before each repetition, as clients make it. Without the pause, sixty clients would keep a busy
-    machine from serving any of them.
+    The call is repeated while other calls have reserved the rest of the quota, or while a busy machine delays the
+    database. There is a pause before each repetition, as in a real client. Without pauses, sixty clients could overload
+    a busy machine, so that no call is served.
     """
 
     async def outcome():
@@ -134,9 +134,9 @@ async def is_left(gateway, amount):
 
 
 async def test_each_gateway_reports_what_all_have_used(tmp_path, configured):
-    """Check that the metric of a quota's used part counts the calls of all gateways.
+    """Check that the metric `irisgate_quota_used_ratio` counts the calls of all gateways.
 
-    It is read at a gateway that has served no call, and none of whose pages was opened.
+    The metric is read at a gateway that has served no call and no page.
     """
     cost = await cost_of_a_call(tmp_path, configured)
     async with AsyncExitStack() as stack:

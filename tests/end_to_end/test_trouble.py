@@ -169,7 +169,7 @@ async def test_a_full_journal_refuses_calls_in_their_dialect(tmp_path, bedrock_s
 
 
 class Canned(asyncio.Protocol):
-    """A fast provider. It answers a request with the bytes in `replies` whose key is the end of the request's path."""
+    """A fast provider. It answers with the bytes that `replies` has for the last segment of the request's path."""
 
     def __init__(self, replies):
         self._replies = replies

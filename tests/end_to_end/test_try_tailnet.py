@@ -93,7 +93,9 @@ if "status" in sys.argv:
 
 
 class Tailnet:
-    """The commands that both simulated programs received, and the ports to which connections of nodes are forwarded."""
+    """The simulated programs tailscale and tailscaled, with the commands that they received, and a port for the
+    gateway.
+    """
 
     def __init__(self, folder, temporary):
         self.folder = folder

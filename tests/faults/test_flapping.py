@@ -38,7 +38,9 @@ def provider(url, preference):
 
 
 async def run(state, **resilience):
-    """Make the calls. Return three numbers: calls that failed, requests beyond one for each call, and seconds."""
+    """Make `CALLS` calls. Return the number of failed calls, the number of requests beyond one for each call, and the
+    duration in seconds.
+    """
     state.mkdir()
     async with Flapping() as flapping, OpenAISim() as steady:
         steady.default = scenarios.NAMED["text"]

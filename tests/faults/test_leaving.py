@@ -212,7 +212,10 @@ async def test_a_client_may_leave_while_a_bug_is_reported(tmp_path, monkeypatch,
 
 
 async def test_a_call_ends_after_its_reservation_in_another_process(tmp_path):
-    """Check that no reservation is made for a call that has ended, because nothing would release it."""
+    """Check that a call whose client has left does not end before the other process has made its reservation.
+
+    Nothing would release a reservation that is made after the end of the call.
+    """
     begun, made = [], []
     async with opened("the provider", tmp_path) as (lines, leavers):
         gateway = lines.gw.running.gateway

@@ -23,14 +23,14 @@ from tests.helpers.waiting import eventually
 from tests.helpers.wires import PROVIDERS, WIRES
 
 _log = logging.getLogger(__name__)
-"""The log of the counts; pytest's option --log-cli-level=INFO shows it."""
+"""The logger of a test's numbers of calls and of right replies. pytest's option --log-cli-level=INFO shows them."""
 
 STEP = int(os.environ.get("IRISGATE_ALL_OFFSETS", "0"))
 """Distance between the offsets that are tried; 0 to try only a sample."""
 LANES = {True: 64 if STEP else 16, False: 16}
-"""Number of concurrent calls. The key says whether a fault may make a call wait for the read timeout."""
+"""Number of concurrent calls, by whether their faults may make a call wait for the read timeout."""
 READ_SECONDS = {True: 1.0 if STEP else 0.5, False: 5.0}
-"""Read timeout of the providers. The key says whether a fault may make a call wait for this timeout."""
+"""Read timeout of the providers in seconds, by whether a fault may make a call wait for this timeout."""
 HANG_SECONDS = 20.0
 """Seconds after which a call counts as hung, even on a busy machine."""
 REPLY = Scenario(Canned(("Let me see.",), tools=(Tool("a", {"x": 1}),), tokens=Tokens(5, 6)))

@@ -53,7 +53,7 @@ class FilteredCalls(RandomCalls):
         for simulated in self.opened.simulated.values():
             simulated.default = REPLY
         self.replies = {}
-        """The calls whose clients read the reply to its end, with the reply and whether it is right, by the id."""
+        """Tuples (call, reply, whether the reply is right) by the call's id, for replies that were read to the end."""
         self.faults = []
         """The fault of each call's exchange with its provider."""
 
@@ -160,7 +160,7 @@ def failed_late(record):
 
 
 def check_reply(record, failures, call, reply, *, right):
-    """Check the reply to a client that read it to its end, and the record of the call."""
+    """Check the record of a call, and its reply, which the client has read to the end."""
     ended = [entry for entry in failures if entry["plugin"] == "strict" and entry["hook"] != "filter.done"]
     refusals = [note[2] for note in PLAYED.faults(record["id"]) if note[2] in REFUSALS and note[1] != "done"]
     if ended:

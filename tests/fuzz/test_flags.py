@@ -1,6 +1,6 @@
 """Tests of damaged requests, replies and streams, which one plugin reads as in a call without translation.
 
-The steps that run for every request are tested too.
+The function `steps` of each plugin is tested too.
 """
 
 import json

@@ -1,6 +1,7 @@
 """Tests of damaged streams and damaged configurations.
 
-The decoded frames of a stream do not depend on its chunks. A refused configuration has an error with a position.
+The decoded frames of a stream do not depend on its division into chunks. A refused configuration has an error with a
+position.
 """
 
 import json

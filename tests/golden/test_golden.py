@@ -27,14 +27,14 @@ SHOWN = {
     for name, conversion in CONVERSIONS.items()
     if conversion.way != "translated" or conversion.provider.name != "bedrock_model_invoke"
 }
-"""The conversions that have files."""
+"""The conversions that have golden files."""
 REQUESTS = [(name, case) for name, conversion in SHOWN.items() for case in cases(conversion.dialect, REQUEST)]
 REPLIES = [(name, case) for name, conversion in SHOWN.items() for case in cases(conversion.upstream, REPLY)]
 
 
 @cache
 def request_files(name, case):
-    """Return the files with the results of a request: a dict from the path below the folder to the text."""
+    """Return the golden files that a request must have: a dict from the path below `tests/golden` to the text."""
     conversion = SHOWN[name]
     call = _call(conversion, case)
     streamed = _call(conversion, case, stream=True)
@@ -50,7 +50,7 @@ def request_files(name, case):
 
 @cache
 def reply_files(name, case):
-    """Return the files with the results of a reply: a dict from the path below the folder to the text."""
+    """Return the golden files that a reply must have: a dict from the path below `tests/golden` to the text."""
     conversion = SHOWN[name]
     asked_case = case if _call(conversion, case).fault is None else DEFAULT_CASE
     call, streamed = _call(conversion, asked_case), _call(conversion, asked_case, stream=True)

@@ -158,7 +158,7 @@ def structure_faults(shape, value, at):
 
 
 def shape_faults(shape, value, at="reply"):
-    """Yield the fields of a value that its shape lacks, and the required fields that the value lacks."""
+    """Yield what is wrong with a value according to its shape in the service model."""
     if shape.type_name == "structure":
         yield from structure_faults(shape, value, at)
     elif shape.type_name == "list":

@@ -1,9 +1,8 @@
 """Random requests from the vendors' own descriptions: botocore's service model, and the types of the SDKs.
 
 A random request is a small valid request in which a few fields have any value that the description allows. A top-level
-field without a value in `member_values.py` is left out. A test in `test_conversions.py` fails for such a field. A text
-comes from a short list for the field's name, because a random text is hardly ever an image, a URL or a schema. The
-expected results are in the tests.
+field is left out if `member_values.py` has no value for it. A test in `test_conversions.py` then fails. A text comes
+from a short list for the field's name, because a random text is hardly ever an image, a URL or a schema.
 """
 
 import json
@@ -98,9 +97,10 @@ def members(dialect):
 
 @st.composite
 def requests(draw, dialect, valid=()):
-    """Generate a request body: a valid body in which one to four top-level fields have random values.
+    """Generate a request body: one of several valid bodies, in which one to four top-level fields get random values.
 
-    `valid` has more valid bodies to begin with. Tools never have the same name, because every provider refuses that.
+    `valid` has further valid bodies to choose from. Tools never have the same name, because every provider refuses
+    that.
     """
     known = {name: values for name, values in members(dialect).items() if name in MEMBER_VALUES[dialect]}
     names = draw(st.lists(st.sampled_from(sorted(known)), min_size=1, max_size=4, unique=True))

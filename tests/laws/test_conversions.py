@@ -230,7 +230,9 @@ def test_the_client_is_shown_the_usage_that_is_charged(conversion, case, stream)
 
 
 def token_counts(usage: Usage, dialect):
-    """Return the token counts that a dialect reports separately. `in` is the sum of all input counts."""
+    """Return the token counts that replies in a dialect have, by short names. The count `in` includes cache reads and
+    writes.
+    """
     written = usage.cache_write_5m + usage.cache_write_1h
     counts = {"in": usage.input + usage.cache_read + written, "read": usage.cache_read, "out": usage.output}
     if dialect in ("anthropic_messages", "bedrock_converse"):

@@ -18,7 +18,8 @@ REGISTRY = discover_own()
 
 
 def with_few_samples(subject):
-    """Return the tested plugin (`subject`) with only two samples: one with other alphabets, and one with tool calls.
+    """Return the tested plugin (`subject`) with only two of its sample exchanges: one with other alphabets, and one
+    with tool calls.
 
     More samples would take too long.
     """

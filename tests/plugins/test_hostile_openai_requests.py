@@ -1,4 +1,6 @@
-"""Tests of hostile requests of OpenAI's clients: two conversions must handle them alike, and report all losses."""
+"""Tests of hostile requests of OpenAI's clients. The conversions to Converse and to Messages must handle them alike,
+and report all losses.
+"""
 
 from __future__ import annotations
 
@@ -66,8 +68,8 @@ conversions = pytest.mark.parametrize("conversion", [through_converse, through_m
 
 
 def test_an_answers_schema_has_one_set_of_limits_everywhere():
-    """Check that both conversions apply the same limits to an answer's schema, and report each place that they
-    change.
+    """Check that the conversions to Converse and to Messages apply the same limits to an answer's schema, and report
+    each place that they change.
     """
     at = "/response_format/json_schema/schema"
     sent, drops = through_converse(FORMAT, NEW_CLAUDE)

@@ -239,7 +239,7 @@ def test_a_chat_stream_that_ends_after_its_finish_reason_is_complete(rest):
 
 
 def test_a_chat_stream_without_a_finish_reason_is_truncated():
-    """Check that a Chat stream with usage but without a finish reason is truncated."""
+    """Check that a Chat stream with usage but without a finish reason raises `Truncated`."""
     with pytest.raises(Truncated):
         after(CONTENT, USAGE)
 

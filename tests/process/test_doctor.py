@@ -36,7 +36,7 @@ NOW = time.time()
 
 
 def call(number):
-    """Return a call that belongs to one of several sessions and to one of several hours."""
+    """Return the call with this number. Consecutive calls are a minute apart, and belong to seven sessions in turn."""
     return record(id=f"c{number}", session_id=f"s{number % 7}", at=NOW - 86_400 + number * 60, agent=f"a{number % 3}")
 
 
@@ -471,9 +471,9 @@ async def test_a_running_gateway_holds_its_listeners(tmp_path, capfd):
 
 
 async def test_a_listener_of_another_program_is_not_held_by_the_gateway(tmp_path, capfd):
-    """Check that the address of a listener is not reported as held by the gateway if another program uses it.
+    """Check that if another program listens at a configured address, `irisgate doctor` reports this program.
 
-    One program closes each connection, and another one answers in HTTP.
+    Two programs are tried: one closes each connection, and the other answers in HTTP.
     """
     state = tmp_path / "state"
     state.mkdir(mode=0o700)

@@ -1,4 +1,4 @@
-"""Tests of the demo's sample calls. A store with sample calls is refused for real calls."""
+"""Tests of the demo's sample calls. A gateway for real calls refuses to use a store that has sample calls."""
 
 import sqlite3
 from collections import Counter
@@ -50,7 +50,9 @@ def test_the_same_seed_and_day_give_the_same_calls(month):
 
 
 def test_a_month_has_everything_that_the_pages_show(month):
-    """Check that there are people, models, outcomes, caches, tools and unknown costs, and nothing from the future."""
+    """Check that the sample calls of a month have several people, models, outcomes, caches, tools and unknown costs,
+    and that no call is in the future.
+    """
     assert 5_000 < len(month) < 20_000
     assert max(call.at for call in month) < NOON
     days = {datetime.fromtimestamp(call.at, UTC).date() for call in month}

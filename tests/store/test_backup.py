@@ -40,7 +40,9 @@ SPOOL = "replaced-4711-0a1b2c3d"
 SEGMENT = "000000000001.jsonl"
 NOW = time.time()
 CHANGES = {"os.rename", "os.remove", "os.link", "os.mkdir", "sqlite3.connect", "shutil.rmtree"}
-"""Names of audit events of Python before which a process is killed, besides the opening of files to be written."""
+"""Names of Python's audit events before which a process may be killed. It may also be killed before it opens a file to
+write.
+"""
 
 
 class Body:
@@ -330,9 +332,7 @@ def test_a_restored_state_continues_as_the_backup_was(backup, tmp_path):
 
 
 async def applied(state):
-    """Let a follower (`JournalFollower`) write the journal's records to the database, as at the next start. Add one
-    call.
-    """
+    """Let a follower (`JournalFollower`) write the records of the journal and of one more call to the database."""
     log, _ = logger()
     store = SqliteStore(state.database)
     journal = Journal(state.journal, log, after=store.start_offset.segment)

@@ -185,7 +185,7 @@ async def test_unreadable_lines_are_set_aside_once_despite_retries(tmp_path):
     """Check that each unreadable line of the journal is copied and logged only once, although its batch is tried
     several times.
 
-    The batch is tried again because the store is locked, and has one more line each time.
+    The store is locked, so the batch fails. At each new attempt, the batch has one more line.
     """
     async with keeping(tmp_path) as records:
         other = sqlite3.connect(records.path, isolation_level=None)

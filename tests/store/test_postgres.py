@@ -127,7 +127,9 @@ async def test_calls_are_in_a_partition_for_each_month(opened, address):
 
 
 async def test_months_that_have_expired_are_dropped(opened, address):
-    """Check that a whole month is dropped at once, that the rest expires in batches, and that the sums stay."""
+    """Check that a month is dropped at once if all its calls have expired. Expired calls of other months are deleted in
+    batches. The sums stay.
+    """
     store = opened()
     for number in range(30):
         headers = {"x-week": str(number // 7)}
@@ -264,7 +266,9 @@ async def test_a_sum_that_is_too_large_stops_no_batch(opened, address):
 
 
 async def test_a_slow_server_gets_a_large_batch_in_parts(opened, monkeypatch):
-    """Check that the time for one statement does not bound the size of a batch, and that no row is left out."""
+    """Check that a large batch is written in several statements, so that the time limit for one statement does not limit
+    the size of the batch. No row is left out.
+    """
     from gateway.store.postgres import connection
 
     monkeypatch.setattr(connection, "MANY_ROWS", 7)

@@ -1,4 +1,6 @@
-"""Tests that the totals equal a recount of the calls, for any calls and any division into batches."""
+"""Tests that all stored totals (such as usage and errors) equal a recount of the calls, for any calls and any division
+into batches.
+"""
 
 import json
 import sqlite3
@@ -300,7 +302,8 @@ def recounted_tools(connection):
 
 
 def test_all_totals_equal_a_recount_of_the_calls(database):
-    """Check that figures, tools, errors, health, and sessions with their models and tools equal a recount.
+    """Check that all stored totals equal a recount: figures, tool uses, errors, health, and sessions with their models
+    and tools.
 
     This is one test, because generating the calls takes most of the time.
     """

@@ -1,4 +1,6 @@
-"""Tests that the rows of usage equal the first rows of a recount of the calls, for each grouping by names and times."""
+"""Tests of the rows of usage, grouped by names and times. They equal the rows of a recount of the calls, up to the
+maximum number of rows.
+"""
 
 from collections import Counter
 from datetime import UTC, datetime

@@ -161,9 +161,9 @@ async def test_an_unknown_path_is_not_found_and_every_method_is_taken(session):
 
 
 async def test_an_unknown_address_with_a_port_is_waited_for_under_one_lock(session):
-    """Check how long whois waits for an unknown address with a port, whose connection may be registered late.
+    """Check that whois waits for an unknown address with a port, because its connection may be registered late.
 
-    It waits once for each protocol that the query may mean. Several queries wait one after the other.
+    Whois waits once for each protocol that the query may mean. Several queries wait one after the other.
     """
 
     async def seconds(*queries):

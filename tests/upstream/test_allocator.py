@@ -34,7 +34,7 @@ def test_another_c_library_is_left_alone(monkeypatch):
 
 
 class Reader(asyncio.Protocol):
-    """Stores the size of each read."""
+    """A protocol that stores the size of each read."""
 
     def __init__(self):
         self.sizes = []

@@ -277,7 +277,10 @@ def test_half_of_the_descriptors_are_left_for_providers(monkeypatch):
 
 
 def test_an_address_of_another_machine_has_a_limit_of_its_own():
-    """Check that the limit per address counts only connections from other machines."""
+    """Check that connections from another machine are counted by its address, without the port and the zone.
+
+    Connections over loopback and over unix sockets are not counted by address.
+    """
     hosts = [
         connection_limits._remote_host(peer) for peer in (("10.0.0.7", 1), ("fe80::1%eth0", 1, 0, 2), ("::1", 1), "")
     ]

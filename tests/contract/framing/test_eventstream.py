@@ -48,7 +48,9 @@ def test_any_chunking_gives_the_same_frames(cuts):
 
 @given(st.integers(0, len(STREAM) - 1), st.integers(1, 255))
 def test_one_changed_byte_is_noticed_or_leaves_the_stream_unfinished(position, change):
-    """Check that each changed byte is detected, and that all messages decoded before the error are right."""
+    """Check that any changed byte of a stream raises `BadFrame`, and that all messages decoded before the error are
+    right.
+    """
     broken = bytearray(STREAM)
     broken[position] ^= change
     decoder = eventstream.Decoder()

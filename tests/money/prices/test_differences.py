@@ -34,7 +34,9 @@ def scaled(entry, factor):
 
 @pytest.mark.parametrize("factor", [Decimal(1000), Decimal("0.001")])
 def test_a_price_for_a_thousand_tokens_instead_of_a_million_is_doubtful(factor):
-    """Check that a price that is wrong by a factor of 1,000 is reported, for rows with related prices in the list."""
+    """Check that a price that is 1,000 times too high or too low is reported as doubtful, for more than a hundred rows
+    of the list.
+    """
     some = [(key, ROWS[key]) for key in list(ROWS)[::7] if Decimal("0.3") <= Decimal(ROWS[key]["input"]) <= 3]
     assert len(some) > 100
     missed = [key.name for key, entry in some if key not in doubts({**ROWS, key: scaled(entry, factor)}, [key])]

@@ -156,7 +156,9 @@ SCENARIOS = [
     for stream in (False, True)
     if ALL_PAIRS or (row + column) % 2 == stream
 ]
-"""Each scenario on each conversion, either streamed or unstreamed. With IRISGATE_ALL_PAIRS=1, each is both."""
+"""Each scenario on each conversion, alternately streamed and unstreamed. With IRISGATE_ALL_PAIRS=1, each is tried both
+ways.
+"""
 
 
 @pytest.mark.parametrize(("conversion", "name", "stream"), SCENARIOS)

@@ -320,7 +320,7 @@ def body_of(say, ttls):
 
 
 def is_native(wire):
-    """Return whether the client gets the provider's own usage."""
+    """Return whether the client gets the provider's usage report unchanged, because both use the same body format."""
     return wire.client == wire.provider or {wire.client, wire.provider} <= set(CLAUDES)
 
 
@@ -338,7 +338,8 @@ def marks_of(value):
 
 
 def sent_lifetime(case, sent):
-    """Return {} if all cache marks of a case have reached the provider. Otherwise, return the fields that change.
+    """Return the expected fields of a case that change because its cache marks have not reached the provider, or {} if
+    all have.
 
     Marks do not reach the provider if the client's API or the model has no cache marks.
     """

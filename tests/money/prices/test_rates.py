@@ -1,4 +1,5 @@
-"""Tests of costs: exact, rounded half up once, by kind, tier, prompt length and day.
+"""Tests of costs by kind of token, tier, prompt length and day. A cost is computed exactly, and rounded half up once at
+the end.
 
 Expected values were computed by hand.
 """

@@ -87,10 +87,10 @@ GEMINI_FLAGS = ("gemini_generate_content",)
 
 
 def measure(data, flag=None):
-    """Measure a body for the estimate of its tokens.
+    """Return the size of a body, from which its tokens are estimated.
 
-    The parts of the body that are not text are found by the function `billed_parts` of the compatibility flag `flag`,
-    or without a flag by the default function.
+    The function `billed_parts` of the compatibility flag `flag` finds what is not text in the body. If `flag` is None,
+    the default function finds it.
     """
     return estimates.measure(data, FLAGS[flag].billed_parts if flag else common_parts)
 

@@ -1,4 +1,6 @@
-"""Tests of estimates for large bodies: images are not read byte by byte, and names are found between long texts."""
+"""Tests of estimates for large bodies: images are not read byte by byte, and the names of fields are found even between
+long texts.
+"""
 
 import base64
 import json
@@ -74,10 +76,7 @@ def test_a_long_line_is_estimated_higher_without_a_look_into_it():
 
 
 def test_long_strings_beyond_ascii_are_measured_where_long_texts_are():
-    """Check the estimate of how much work it is to measure the text of a large body.
-
-    A long string of ASCII characters hardly counts. With other characters, the whole body counts.
-    """
+    """Check that `measured_bytes` is small for a long string of ASCII characters, and large for other characters."""
     for letter in ("A", "\u00e9"):
         data = json.dumps({"text": letter * 4_200_000}, ensure_ascii=False).encode()
         assert (estimate.measured_bytes(Members(data)) < 3_000) == (letter == "A")

@@ -37,9 +37,10 @@ class Gateway:
         return self.quotas.reserve([Claim("all", rule, amount)])
 
     def ask(self, *amounts, is_lost=False):
-        """Ask the bank, which keeps the bucket's balance, for these amounts of waiting calls. Return the bank's answer.
+        """Ask the bank, which keeps the bucket's balance, for the amounts that waiting calls need. Return the bank's
+        answer.
 
-        If `is_lost` is true, the gateway does not get the answer.
+        If `is_lost` is true, the answer does not reach the gateway.
         """
         wants = [Want(amount, 0, is_partial=False) for amount in amounts]
         ask = self.quotas.slices.ask("all", self.bucket, wants)
@@ -234,7 +235,10 @@ def test_a_bucket_that_only_notifies_asks_for_nothing(gateway, bank):
 
 
 def test_a_balance_that_the_bank_reports_is_shown():
-    """Check that a balance is shown for a new bucket, a bucket in memory, and a bucket whose quota is defined later."""
+    """Check that a balance that the bank reports is shown, whether or not the gateway has the bucket in memory.
+
+    The bank may report a bucket before its quota is defined at this gateway.
+    """
     quotas = Quotas(slices=Slices(clock=lambda: 0.0, until=1.0))
     quotas.configured({"all": Quota("all", 100)})
     quotas.show([Standing("later", 30, 0, 1.0, "100 0/1000000000", 0)])

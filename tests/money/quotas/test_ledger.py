@@ -288,7 +288,8 @@ def test_a_part_of_a_unit_stays_over_a_reload_unless_the_period_changes(period, 
     """Check that the fraction of a unit that was refilled is kept over a reload, unless the period of the refill
     changes.
 
-    The fraction is stored as a number of parts of the period. So it means nothing for another period.
+    Only the numerator of the fraction is stored. The denominator is the period, so the numerator means nothing for
+    another period.
     """
     rule = Rule("slow", TEN, 1, DAY)
     ledger = Ledger()

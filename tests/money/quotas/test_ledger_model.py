@@ -268,7 +268,10 @@ TestMachine.settings = settings(max_examples=80, stateful_step_count=40, deadlin
 
 
 class Spender(RuleBasedStateMachine):
-    """Random calls that reserve their exact cost. Only the last call of a bucket may cost more than what is left."""
+    """Random calls that reserve their exact cost.
+
+    The charges of a bucket exceed its capacity and refills by less than the highest cost of one call.
+    """
 
     held = Bundle("held")
     most = 30

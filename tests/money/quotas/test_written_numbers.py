@@ -1,4 +1,4 @@
-"""Tests that a number in a request counts equally in every dialect and in every form in which clients write it.
+"""Tests that a number in a request has the same effect in every dialect and in every form in which clients write it.
 
 The numbers are those that determine the reservation and that the gateway forwards unchanged: the maximum number of
 searches, the number of answers, and the output limit.

@@ -26,8 +26,10 @@ END = Stop("end_turn", "stop")
 
 
 def written(pieces, *, after=(), stop=END):
-    """Return what the client gets for a provider's pieces of text, as (thinking, text), and the text that the client's
+    """Return (thinking, text, original). The client gets the thinking and the text. The original is what the client's
     next request sends back to the provider.
+
+    `pieces` are the provider's pieces of text. `after` are the reader's method calls after the last piece.
     """
     writer = RecordingWriter()
     inline = InlineReasoning(writer, TAGS, MAKER)
@@ -179,10 +181,10 @@ def test_a_messages_client_gets_a_block_of_thinking():
     ],
 )
 def test_an_open_thought_is_the_answer_only_if_nothing_follows(after, answer):
-    """Check that thinking without a closing tag from Converse is also sent as the answer, but only if nothing follows
-    it.
+    """Check that thinking without a closing tag at the end of a reply of Converse is also sent as the answer.
 
-    Converse ends each text block before it reports how the reply ended.
+    If anything follows the thinking, it is not sent as the answer. Converse ends each text block before it reports how
+    the reply ended.
     """
     thinking, text, _ = written(["<think>plan"], after=after)
     assert (thinking, text) == ("planmore" if answer == "more" else "plan", answer)

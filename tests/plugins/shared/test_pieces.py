@@ -1,6 +1,4 @@
-"""Tests of finding the size of an event's text without decoding the event. It must equal the size in the decoded
-event.
-"""
+"""Tests that the size of an event's text is found without decoding the event, and equals the size after decoding."""
 
 import json
 

@@ -41,7 +41,9 @@ def called(conversion, system, history=()):
     ids=["block", "line of a block", "line of a string"],
 )
 def test_the_attribution_is_left_out_of_the_system_prompt(conversion, system):
-    """Check that only the attribution is left out, which is not reported as a loss."""
+    """Check that nothing but Claude Code's attribution is removed from the system prompt. The removal is not reported
+    as a loss.
+    """
     passed = called(conversion, system)
     sent = passed.upstream_request.body
     assert NAME.encode() not in sent

@@ -24,7 +24,9 @@ LIMIT, CONTEXT, REFUSED, END = (
     ("refusal", "content_filtered", "SAFETY", "content_filter"),
     ("end_turn", "end_turn", "STOP", None),
 )
-"""The stop reason in Messages, Converse and Gemini, and the reason why a response of Responses is incomplete."""
+"""Four stop reasons. Each tuple has the reason in Messages, Converse and Gemini, and the reason in the
+`incomplete_details` of a Responses response.
+"""
 STOPS = {
     "max_tokens": LIMIT,
     "model_length": CONTEXT,

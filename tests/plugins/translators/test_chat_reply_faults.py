@@ -1,4 +1,7 @@
-"""Tests of random faults in replies, on both conversions: only the faulty field is lost, or `BadFrame` is raised."""
+"""Tests of random faults in replies that are translated from Converse and from Messages to Chat.
+
+Only the faulty field is lost, or `BadFrame` is raised.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tests of random faults in Chat requests, on both conversions: sent or refused with a 400, never a crash."""
+"""Tests of random faults in Chat requests that are translated to Converse and to Messages.
+
+Each request is sent, or refused with a 400. No other exception is raised.
+"""
 
 from __future__ import annotations
 

@@ -197,7 +197,9 @@ def test_thinking_of_another_family_is_dropped_aloud(caps):
 
 @pytest.mark.parametrize("signature", ["irisgate1:nova:c2ln", ""])
 def test_a_signing_family_drops_foreign_and_unsigned_thinking(signature):
-    """Check that for a family that signs its thinking, foreign and unsigned thinking is reported as dropped."""
+    """Check that thinking that is unsigned or signed by another model family is reported as dropped. The model's own
+    family signs its thinking.
+    """
     blocks = [{"type": "thinking", "thinking": "Hm", "signature": signature}]
     answer = {"role": "assistant", "content": "Ho", "thinking_blocks": blocks}
     assert dropped({"messages": [user("Hi"), answer, user("And?")]}) == ["/messages/1/thinking_blocks/0"]

@@ -301,7 +301,10 @@ def test_a_leading_assistant_turn_gets_a_user_turn_if_demanded():
 
 
 def test_defect_63_a_trailing_assistant_turn_continues_if_able():
-    """Check that a last assistant turn is continued only if the model can continue turns."""
+    """Check that a conversation may end with an assistant turn only if the model can continue this turn.
+
+    For any other model, a user turn is added.
+    """
     last = {"role": "assistant", "content": "The answer is "}
     assert messages(user("Hi"), last)[-1]["content"] == [{"text": "The answer is"}]
     assert messages(user("Hi"), last, caps=NEW_CLAUDE)[-1] == user([{"text": "Continue."}])

@@ -25,7 +25,9 @@ def caps_of(model: str) -> Caps:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The request that a conversion sends, in names of neither dialect, and the fields that are reported as dropped."""
+    """The content of the request that a conversion sends, in a form that all providers share, and the fields that are
+    reported as dropped.
+    """
 
     limit: int | None
     thinking: Any

@@ -119,9 +119,9 @@ def test_a_setting_is_fitted_and_the_loss_is_told(conversion, case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_translation_decides_the_same(case):
-    """Check that a translation reports the same losses as an untranslated request.
+    """Check that a translated request has the same reported losses as an untranslated one.
 
-    Exception: a field that the translation reads more strictly is refused, and not reported.
+    Exception: some fields of an untranslated request are reported as dropped, and the translation refuses them.
     """
     model, members, _, dropped = CASES[case]
     conversion = CONVERSIONS["anthropic_messages__bedrock_converse"]

@@ -23,10 +23,10 @@ TOKEN = {"encrypted_content": SECRET}
 
 
 def of(dialect, way=""):
-    """Return a mark that parametrizes a test with conversions from a client's dialect: all translations.
+    """Return a mark that parametrizes a test with the conversions from a client's dialect.
 
-    If `way` is "", conversions that change only paths and headers (envelope) are added. If it is "invoke", the
-    conversion to InvokeModel is added.
+    All translations are included. If `way` is "", conversions that change only paths and headers (envelope) are
+    included too. If `way` is "invoke", the conversion to InvokeModel is included too.
     """
     ways = {"": ("translated", "envelope")}.get(way, ("translated",))
     of_dialect = [conversion for conversion in CONVERSIONS.values() if conversion.dialect == dialect]

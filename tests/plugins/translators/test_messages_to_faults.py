@@ -1,5 +1,6 @@
-"""Tests of random faults in Messages requests and in replies to them, on both conversions. A request is sent, or
-refused with a 400. A reply is translated, or raises `BadFrame`.
+"""Tests of random faults in Messages requests that are translated to Converse and to Chat, and in the replies.
+
+Each request is sent, or refused with a 400. Each reply is translated, or raises `BadFrame`.
 """
 
 from __future__ import annotations

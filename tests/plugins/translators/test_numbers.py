@@ -1,4 +1,5 @@
-"""Tests that every number in a request is carried, or refused with a 400 that names the field, the value and the range.
+"""Tests that every number in a request is sent to the provider, or refused with a 400 that names the field, the value
+and the range.
 
 The tables have the numeric fields of each client's dialect, and values that JSON can write. Every conversion from the
 dialect is tried with every pair.
@@ -101,7 +102,7 @@ def placed(body, field, value):
 
 
 def outcome(conversion, field, text, more):
-    """Return the problem with which the request is refused, or None if it is carried."""
+    """Return the problem with which a request with this value is refused, or None if the request is sent."""
     body = deepcopy(BASES[conversion.dialect])
     for name, value in {**more, field: json.loads(text)}.items():
         placed(body, name, value)

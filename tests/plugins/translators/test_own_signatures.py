@@ -135,7 +135,9 @@ def test_what_claude_made_comes_back_to_it_in_order(case, client, upstream, stre
 
 
 PLAIN = [pair for pair in PAIRS if pair[0] not in ("openai_responses", "gemini_generate_content")]
-"""The pairs whose clients get each signature separately. Other clients get all signatures of a turn in one string."""
+"""Pairs of a client's and a provider's dialect in which the client gets each signature separately. Other clients get
+all signatures of a turn in one string.
+"""
 
 
 def received(client, upstream, blocks, *, streamed=False):
@@ -232,7 +234,7 @@ def test_other_models_get_no_thinking_that_is_not_there(model):
 )
 @pytest.mark.parametrize("client", ["anthropic_messages", "openai_responses"])
 def test_gemini_3_takes_calls_of_another_model(client, model, needed):
-    """Check that the first function call of a step gets a signature if another model made the call.
+    """Check that if another model made the tool calls, Gemini 3 gets a placeholder signature at the first of them.
 
     Gemini 3 refuses a request without this signature.
     """

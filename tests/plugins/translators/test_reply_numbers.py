@@ -40,7 +40,9 @@ def put(data, text):
 
 
 def stream(conversion, events, number, path, text):
-    """Return the bytes of a stream in which the value at the path of one event is `text`."""
+    """Return the bytes of the stream `events`. In the event with the index `number`, the value at `path` is replaced by
+    `text`.
+    """
     kind, data = events[number]
     payload = orjson.dumps(changed(data, path, "%NUMBER%"))
     if "bedrock" in conversion.provider.name:  # the length of a frame is in its head

@@ -61,8 +61,9 @@ TOOL = {"type": "function", "function": {"name": "f"}}
 @pytest.mark.parametrize("mode", ["any", "none", "validated", 7, None, ["auto"]])
 @pytest.mark.parametrize("provider", ["bedrock_converse", "anthropic_messages"])
 def test_an_unknown_mode_of_allowed_tools_is_refused_by_its_name(provider, mode):
-    """Check that an unknown mode never becomes `auto`: the model could then skip a tool call that the client
-    requires.
+    """Check that a request with an unknown mode of allowed tools is refused.
+
+    If the mode became `auto`, the model could skip a tool call that the client requires.
     """
     choice = {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [TOOL]}}
     with pytest.raises(Refused, match=r"tool_choice\.allowed_tools\.mode"):
@@ -115,7 +116,11 @@ def test_a_schema_beside_a_prefill_is_told_on_the_way_to_converse():
 
 
 def test_our_own_schema_tool_reports_under_the_schemas_own_pointer():
-    """Check that losses in an answer's schema are reported below the JSON pointer of that schema."""
+    """Check that dropped parts of an answer's schema are reported below the pointer of the schema in the client's
+    request.
+
+    The gateway sends the schema as a tool.
+    """
     schema = {"anyOf": [{"type": "object", "properties": {"a": {}}}, {"type": "object", "properties": {"b": {}}}]}
     wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
     caps = Caps(family="x", json_schema=False)

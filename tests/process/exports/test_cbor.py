@@ -1,4 +1,4 @@
-"""Tests of encoding as CBOR: the examples of RFC 8949, and a library that reads what was encoded."""
+"""Tests of encoding as CBOR, with the examples of RFC 8949, and with another library that decodes the result."""
 
 import pytest
 

@@ -35,7 +35,7 @@ NAME = "replaced-worker-0"
 
 
 class Pair:
-    """A keeper of a balance of 100, and one worker. The keeper has no other user of the balance."""
+    """A main process that keeps a balance of 100, and one worker, which is the only user of the balance."""
 
     def __init__(self, ours, theirs):
         self.quotas = Quotas()
@@ -77,7 +77,7 @@ class Pair:
         self.worker.charge(held, [(KEY,)], Settlement(money=amount))
 
     def read_record(self, amount):
-        """Charge a call of the worker to the balance, as the keeper does when it reads the call's record."""
+        """Charge a call of the worker to the balance, as the parent process does when it reads the call's record."""
         self.quotas.take(KEY, RULE.terms, amount)
         self.lender.spend(NAME, KEY, amount)
 
@@ -87,11 +87,13 @@ class Pair:
 
     @property
     def held(self):
-        """The amount that the worker may spend or has spent without a record that the keeper has read."""
+        """The amount that the worker may still spend, plus what it has spent in calls whose records the parent process
+        has not read.
+        """
         return self.quotas.bucket(KEY).leased
 
     def forget_once(self, monkeypatch):
-        """Let the keeper answer the worker's next request as if it did not know the worker."""
+        """Let the parent process answer the worker's next request as if the worker had never registered."""
         exchange = self.lender.exchange
 
         def forgotten(_worker, _asks):
@@ -101,7 +103,7 @@ class Pair:
         monkeypatch.setattr(self.lender, "exchange", forgotten)
 
     async def give_back(self):
-        """Let the worker give back all that it does not need, as after some time without a call."""
+        """Let the worker give back the amount that it does not need, as it does after some time without a call."""
         self.slice.used_at -= IDLE_SECONDS
         self.leases.recalled(KEY, is_awaited=True)
         await eventually(lambda: self.lender.states(NAME) == [])
@@ -116,7 +118,9 @@ async def pair():
 
 
 async def test_a_worker_that_registers_again_counts_each_charge_once(pair, monkeypatch):
-    """Check charges whose records were read before, and charges whose records are read later."""
+    """Check that the charges of a worker that registers again count once, whether their records were read before or are
+    read later.
+    """
     first, second, third = [await pair.reserve(amount) for amount in (10, 20, 5)]
     pair.charge(first, 10)
     pair.read_record(10)
@@ -140,7 +144,10 @@ async def test_a_worker_that_registers_again_counts_each_charge_once(pair, monke
 
 
 async def test_a_lease_ends_when_all_its_records_are_read(pair):
-    """Check that the keeper forgets the lease of a worker that has registered once, as the test above relies on."""
+    """Check that the lease of a worker that has registered once ends when the records of all its calls are read.
+
+    The test above relies on this.
+    """
     held = await pair.reserve(10)
     pair.charge(held, 10)
     pair.read_record(10)

@@ -190,9 +190,9 @@ def used(text):
 
 
 async def test_the_metric_of_used_quotas_has_the_reservations_of_workers(three, bedrock_sim):
-    """Check that the metric of a quota's used part includes what calls in the workers have reserved.
+    """Check that the metric `irisgate_quota_used_ratio` includes what calls in the workers have reserved.
 
-    No page needs to be opened for this. A worker that does not answer is left out.
+    This needs no earlier request for a page. The reservations of a worker that does not answer are left out.
     """
     held = scenarios.Gate()
     bedrock_sim.default = scenarios.replace(scenarios.NAMED["text"], gate=held)

@@ -300,8 +300,9 @@ async def test_a_key_of_a_pool_that_gets_no_token_gives_way_to_the_next(
 
 
 async def test_the_keys_of_a_pool_are_renewed_each_by_itself(tmp_path, google, account, openai_upstream, monkeypatch):
-    """Check that the keys of a program and of a service account and a fixed key are used in turn, and that each key
-    that expires is renewed.
+    """Check that the three keys of a pool are used in turn, and that each key that expires is renewed by itself.
+
+    The first key comes from a service account, the second from a program, and the third is fixed.
     """
     monkeypatch.setattr(renewal, "AGAIN_SECONDS", 0.05)
     google.seconds = 1.0

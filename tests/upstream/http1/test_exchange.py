@@ -1,4 +1,4 @@
-"""Tests of replies as bytes: what is read of them, how they end, and after which the connection may be used again."""
+"""Tests of replies as bytes: what is read, how a reply ends, and whether its connection may be used again."""
 
 import asyncio
 import zlib
@@ -264,9 +264,10 @@ async def test_an_empty_body_is_empty_in_any_coding():
 
 
 async def test_bytes_that_are_taken_at_once_wake_no_reader():
-    """Check that `Exchange.read` gives `quick` each piece of data that arrives while it waits.
+    """Check that `Exchange.read`, while it waits, gives each arriving piece of data to `quick`. It returns the first
+    piece for which `quick` returns False.
 
-    It returns the first piece for which `quick` returns False. It returns data that came before it at once.
+    Data that arrived before the call of `read` is returned at once, without a call of `quick`.
     """
     exchange, taken = Exchange(lambda: None, lambda: None), []
 

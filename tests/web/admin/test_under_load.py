@@ -55,7 +55,10 @@ async def client(served, number, ended, answers):
 
 
 async def change(served, way, text, sound, tag):
-    """Make one change, and wait until it is accepted or refused. Return the entity tag that is then known."""
+    """Change the configuration in the way `way`, and wait until the change is accepted or refused.
+
+    `sound` tells whether the text is valid. Return the file's entity tag, or None if the API did not make the change.
+    """
     if way == "api":
         response, body = await served.put(text, tag)
         assert response.status == (200 if sound else 422), body
@@ -89,8 +92,9 @@ async def test_no_call_fails_and_none_mixes_two_configurations(tmp_path):
             await asyncio.gather(*clients)
 
             async def is_last_used():
-                """Make a call. Return whether it used the last configuration, which the file's watcher may read
-                late.
+                """Make a call. Return whether it used the valid configuration that was saved last.
+
+                The watcher of the file may need some time to read this configuration.
                 """
                 async with served.session.post(served.url + "/v1/chat/completions", json=ASKED) as response:
                     assert response.status == 200

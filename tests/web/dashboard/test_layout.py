@@ -75,8 +75,8 @@ def crowd(store):
 def pages(crowded, empty, wrong):
     """Return a dict from a page's label to its URL and its caller.
 
-    The functions make URLs: `crowded` of a gateway with many rows, `empty` of one without rows, and `wrong` of a third
-    one, for a path and a host name that lead to error pages.
+    Each function returns the URL of a path at a gateway: `crowded` at one with many rows, `empty` at one without rows,
+    and `wrong` at one whose paths and host names lead to error pages.
     """
     return {
         "providers": (crowded(f"/ui/providers?{YEAR}"), LOGIN),

@@ -19,7 +19,7 @@ from tests.helpers.records import record
 from tests.web.dashboard.application import ADMIN, application
 
 STEP = 100
-"""Number of instructions after which SQLite reports that it has worked."""
+"""Number of SQLite's instructions between two calls of the progress handler."""
 YEAR = "range=12m&zone=Asia/Kolkata"
 PAGES = (
     f"/ui/?{YEAR}",
@@ -102,7 +102,9 @@ async def client_of(tmp_path, aiohttp_client):
 
 
 async def steps_of(client, work, path):
-    """Return the work for one answer. An earlier request for the same path has filled the caches."""
+    """Return the number of SQLite's instructions for one page or API reply, in units of `STEP`. An earlier request for
+    the same path has filled the caches.
+    """
     for _ in range(2):
         work.steps = work.statements = 0
         async with client.get(path, headers={"x-test-login": ADMIN}) as response:
@@ -134,7 +136,9 @@ def last_failures(people):
 
 @pytest.mark.parametrize("path", ["/ui/people", "/ui/cache"])
 async def test_last_calls_of_many_people_need_no_more_statements(client_of, work, path):
-    """Check that the last calls of all people are looked up together, if each person's last call is on another day."""
+    """Check that the number of SQL statements hardly grows with the number of people, even if each person's last call
+    is on another day.
+    """
     counts = []
     for people in (20, 80):
         await steps_of(await client_of(last_failures(people)), work, f"{path}?range=90d&outcome=failed")

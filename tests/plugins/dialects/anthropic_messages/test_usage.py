@@ -1,6 +1,6 @@
 """Tests of long lists in `usage.iterations`, where Claude's replies report the tokens of each step of a reply.
 
-They do not make the call's record long. If some entries are not read, the cost is marked as inexact.
+A long list does not make the call's record long. If some entries are not read, the cost is marked as inexact.
 """
 
 import pytest

@@ -57,9 +57,9 @@ class BankRounds:
     The bank grants each slice for `seconds`, the time of its lease. `goes_on` is true if calls may use the last known
     balances while the bank cannot be reached.
 
-    `records` is None if the bank still knows the sum of this process's charges when the process registers again. Both
-    then go on with their sums. Otherwise both begin at 0, after the records of all charges so far have reached the
-    bank.
+    The process and the bank both keep the sum of the process's charges. `records` decides what happens to the sums when
+    the process registers at the bank again. If `records` is None, both sums are kept. Otherwise the process first waits
+    until the bank has the records of all its charges, and then both sums begin at 0 again.
     """
 
     def __init__(
@@ -130,8 +130,8 @@ class BankRounds:
                 await self._bank.leave()
 
     def _charged(self, bucket: Bucket) -> None:
-        """Report a charge to a rate limit to the quota bank within `REPORT_SECONDS`. A charge to a bucket of money is
-        ignored.
+        """Tell the quota bank within `REPORT_SECONDS` that a rate limit was charged. Charges to buckets of money are
+        not reported.
         """
         if bucket.kind != "money":
             self._unreported.add(bucket)

@@ -37,7 +37,7 @@ MAX_SESSIONS: Final = 20_000
 """Maximum number of sessions that are remembered. Each takes a few hundred bytes. The session whose last call is the
 oldest is forgotten first."""
 FOR_EACH_CALL: Final[frozenset[Strategy]] = frozenset({"random", "round_robin"})
-"""Strategies that choose anew for every call. A session does not stay at the provider that served it before."""
+"""Strategies that choose an offer (model of a provider) anew for every call, even within a session."""
 _USUAL: Final = Usage(input=3_000_000, output=1_000_000)
 """Usage of a typical call. The strategy `cheapest` compares what this usage costs at each offer (model of a provider).
 This usage has more input than output, because agents read more tokens than they write.
@@ -88,8 +88,8 @@ class CandidateOrder:
     def served(self, session: Session, offer: Offer, first: Offer) -> None:
         """Remember that `offer` (a model of a provider) has served a call of a session.
 
-        `first` is the offer that was tried first. If `offer` is another model than `first`, nothing is remembered. So
-        the session's next call is again sent to the model of `first`.
+        `first` is the offer that was tried first. If `offer` and `first` are different models, nothing is remembered.
+        So the session's next call is first sent to the model of `first` again.
         """
         if base_id(offer.base) != base_id(first.base):
             return

@@ -19,7 +19,9 @@ from gateway.money.quotas.settlements import BucketChain
 from gateway.upstream.catalog import Offer
 
 BucketRules = Mapping[BucketChain, Sequence[Rule]]
-"""Maps each chain of buckets to which a call is charged to the rules (capacity and refill) of the chain's buckets."""
+"""The chains of buckets to which a call is charged. Each chain is mapped to the rules (capacity and refill) of its
+buckets.
+"""
 
 
 class OfferBuckets(msgspec.Struct, frozen=True):
@@ -93,12 +95,12 @@ def _rule(name: str, defined: Mapping[str, Rule]) -> Rule:
 
 
 def unpriced(offer: Offer, rules: BucketRules, *, by_model: bool) -> Refused | None:
-    """Return the error for calls to an offer (model of a provider) whose price is unknown, or None if such calls are
+    """Return the error for calls to an offer (model of a provider) whose cost is unknown, or None if such calls are
     allowed.
 
-    Such calls are allowed if all of their quotas have the setting `"on_exceed": "notify"`.
+    Such calls are allowed if each chain of quotas to which they are charged has a quota with `"on_exceed": "notify"`.
 
-    `by_model` is False if the cost is unknown because of the operation, and not because of the model.
+    `by_model` is True if the price of the model is unknown. It is False if the price of the operation is unknown.
     """
     for chain, links in rules.items():
         if chain[0].kind == "money" and not any(rule.notify for rule in links):

@@ -25,7 +25,7 @@ The delay is then 45 seconds instead of 15. Load balancers close a silent connec
 """
 
 Opening = Callable[[], tuple[web.StreamResponse, bytes]]
-"""A function that makes the response whose head is sent early. It also returns the bytes of a ping, or b"" if the
+"""A function that returns a pair: the response whose headers are sent early, and the bytes of a ping, or b"" if the
 format has no pings.
 """
 
@@ -48,8 +48,9 @@ class EarlyStream:
         self._timer = self._loop.call_later(seconds * HEADLESS, self._begin)
 
     def head_came(self) -> None:
-        """Restart the timer that sends the client the response headers early. From now on, its delay is shorter,
-        because the provider has sent its own headers.
+        """Note that the provider has sent its own headers.
+
+        The timer that sends the client the response headers early is started again, with a shorter delay.
         """
         self._timer.cancel()
         if self._task is None:

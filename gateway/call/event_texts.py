@@ -22,10 +22,10 @@ from gateway.contract.hooks import Hook
 from gateway.contract.messages import Event
 
 _NONE: Final = object()
-"""A value that no plugin returns."""
+"""Stands for missing places. It differs from everything that a plugin can return."""
 _MAX_UNLIKE: Final = 8
-"""Maximum number of successive events in which the bytes around the text differ from those of the event before. After
-that, the bytes are not compared until the next block of text begins.
+"""Number of successive events whose bytes around the text differ from those of the event before. After so many such
+events, the bytes are not compared any more until the next block of text begins.
 """
 
 
@@ -79,7 +79,7 @@ class EventTexts:
         return found
 
     def all(self, event: Event) -> Sequence[Item]:
-        """Return the items (texts with their places) of an event, also if `next` would return only its text.
+        """Return the items (texts with their places) of an event, even if `next` would return only its text.
 
         Raises `PluginFailed` if the function `places` of the plugin fails.
         """

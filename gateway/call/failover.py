@@ -32,9 +32,9 @@ from gateway.contract.errors import (
 )
 
 SERVER_ERRORS: Final = 500
-"""The lowest status for failures of a provider. Most lower statuses blame the client."""
+"""The lowest status for failures of a provider. Most lower error statuses are for mistakes of the client."""
 _STATUSES: Final = frozenset({402, 408, 409, 424, 425, 429})
-"""Statuses below `SERVER_ERRORS` that do not blame the client.
+"""Statuses below `SERVER_ERRORS` for failures that are not the client's fault.
 
 - 402: the account has no money.
 - 408: a time limit is exceeded.

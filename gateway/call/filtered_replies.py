@@ -62,9 +62,9 @@ async def filtered_body(filters: CallFilters, places: Hook, body: bytes, pool: P
 
 
 _Begun = tuple[Sequence[Item], str | Work[str] | None]
-"""The texts of an event, and the result of `Texts.feed` for the last text.
+"""A pair: the texts of an event, and the result of `Texts.feed` for the last of these texts.
 
-This result is None if the last text has not been given to the filters yet.
+The second value is None if the last text has not been given to the filters yet.
 """
 
 

@@ -106,8 +106,9 @@ class Keeper:
             self._outcome = None
 
     async def elsewhere(self) -> RemoteKeeper | None:
-        """Wait for the end of a hand-over. Return the process that keeps the balances, or None if it is this
-        process.
+        """Return the process that keeps the quota balances, or None if it is this process.
+
+        While the balances are being handed over to another process, wait for the end of the hand-over.
         """
         return None if self._outcome is None else await asyncio.shield(self._outcome)
 
@@ -154,13 +155,13 @@ class Keeper:
         return await asyncio.to_thread(remote.lend, worker, asks)
 
     def _lent(self, leases: Leases, lender: Lender, loan: Loan, asks: Sequence[Ask], away: frozenset[Bucket]) -> Loan:
-        """Return `loan`, the answers to a worker's requests (`asks`), with the name of the quota bank if the bank
-        cannot be reached.
+        """Return `loan`, the answers to a worker's requests (`asks`), changed if the quota bank has not answered.
 
-        - `away` has the buckets about which the bank has not answered. If the worker may therefore not spend its part
-          of a bucket, the answer about this bucket gets the name of the bank (`Answer.away`).
-        - If the worker was refused an amount of a bucket, and other gateways hold parts of the bucket, the worker is
-          told after `GIVE_BACK_SECONDS` that it may ask again.
+        - `away` has the buckets about which the bank has not answered. The answer about such a bucket gets the name of
+          the bank (`Answer.away`) if the worker got too little, or if the worker may not spend its slices (parts of
+          balances) of money any more.
+        - If the worker got too little of a bucket, and other gateways hold parts of the bucket, the worker is told
+          after `GIVE_BACK_SECONDS` that it may ask again.
         """
         answers = []
         is_expired = loan.until is not None and loan.until <= monotonic()

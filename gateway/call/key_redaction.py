@@ -80,7 +80,10 @@ def _parts(value: str) -> list[str]:
 def redaction(
     apikey: str, baseurl: str, headers: tuple[tuple[str, str], ...], others: tuple[str, ...] = ()
 ) -> Redaction:
-    """Return the `Redaction` that removes the keys of a request. The arguments are the same as for `secrets_of`."""
+    """Return the `Redaction` that removes `apikey`, `others`, and the keys in `baseurl` and `headers`.
+
+    `headers` are the headers that the gateway adds to the request. `others` are the provider's other keys.
+    """
     return Redaction(secrets_of(apikey, baseurl, headers, others))
 
 

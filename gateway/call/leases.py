@@ -48,8 +48,8 @@ COVER_SECONDS: Final = 4.0
 worker waits longer for this process, up to `ASK_SECONDS`.
 """
 RECALL_SECONDS: Final = (0.02, 0.08)
-"""Seconds to wait before the first and the second repetition of a request that the quota bank has refused. Meanwhile,
-other gateways give back what they do not need.
+"""The quota bank may refuse a request because other gateways hold parts of the balance. The request is then repeated
+twice, after pauses of these lengths in seconds. In a pause, the other gateways give back what they do not need.
 """
 ROUNDS: Final = 8
 """Maximum number of attempts to reserve the amounts of one call. After a failed attempt, the quota bank is asked for
@@ -107,11 +107,11 @@ class Leases(BankRounds):
         return attempt()
 
     async def cover(self, lacking: Iterable[tuple[Bucket, Want]]) -> frozenset[Bucket]:
-        """Request the amounts `lacking` from the quota bank: this gateway needs them for calls of its workers. Return
-        when the bank has answered.
+        """Request the amounts `lacking` from the quota bank for calls of this gateway's workers, and wait for the
+        answers.
 
-        Return the buckets about which the bank has not answered, if calls may not use their last known balances. Raises
-        `Stopped` if `stop` was called.
+        Return the buckets about which the bank has not answered, except buckets whose last known balances calls may
+        use. Raises `Stopped` if `stop` was called.
         """
         asked = [(key, self._ask(key, want)) for key, want in lacking]
         answers = [self._answer_to(key, future, COVER_SECONDS) for key, future in asked]
@@ -168,7 +168,9 @@ class Leases(BankRounds):
                 self.recall_workers(key)
 
     def give_back(self) -> None:
-        """Give all granted amounts back that no call has reserved, now and after each later call."""
+        """Give back to the quota bank everything that no call has reserved. Do the same whenever a call ends from now
+        on.
+        """
         self._slices.is_leaving = True
         self.recalled(None)
 

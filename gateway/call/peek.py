@@ -36,7 +36,7 @@ class Peeked:
         return None if first is None or first.events else first.fault
 
     async def close(self) -> None:
-        """Close the source."""
+        """Close the stream: its stages, and the source that reads the provider's reply."""
         await self._staged.batches.aclose()
 
     async def batches(self, take: Take) -> Batches:

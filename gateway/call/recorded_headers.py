@@ -22,10 +22,9 @@ from gateway.contract.small_cache import small_cache
 _NONE: Final[Mapping[str, str]] = {}
 """The recorded headers of most calls: none. It is a plain `dict`, because the journal can encode no other mapping."""
 _NAME: Final = "value"
-"""A header name that suggests no secret.
+"""The header name that is given to the search for secrets in a value. It suggests no secret, so only the value decides.
 
-A value is searched for secrets under this name, so that only the value decides. The real name is not needed, because
-the configuration refuses to record headers whose names suggest a secret.
+The real name is not needed, because the configuration refuses to record headers whose names suggest a secret.
 """
 
 

@@ -152,8 +152,9 @@ def decode(
 ) -> tuple[FrameDecoder, EventRedaction, list[Event], GatewayError | None]:
     """Decode one frame. Return `decoder` and `redacted` in their new states, the events, and the error after them.
 
-    `_redaction` is an object inside `redacted`. A worker process does not send back an object that is also an argument
-    (`upstream/process_pool.py`). Therefore `_redaction` is passed as an argument too.
+    A worker process sends the results back, except objects in them that are also arguments
+    (`upstream/process_pool.py`). The result `redacted` contains the object `_redaction`. So `_redaction` is an argument
+    of its own: it is not sent back.
     """
     events: list[Event] = []
     fault = None

@@ -31,7 +31,7 @@ class RetryBudget:
         self._clock = clock
         self._slots: list[list[int]] = [[0, 0, 0] for _ in range(WINDOW_SECONDS)]
         """One slot for each second of the window. A slot has three numbers: the second by the clock, the number of
-        calls, and the number of further requests."""
+        calls, and the number of retries."""
 
     def called(self) -> None:
         """Count a call that has several candidates (models of providers) or keys."""

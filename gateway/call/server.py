@@ -95,7 +95,11 @@ class Server:
         params: Mapping[str, str],
         ended: Refused | asyncio.CancelledError | None,
     ) -> web.StreamResponse | Reply:
-        """Serve a call, and return its response. The arguments `params` and `ended` are those of `Exchange`."""
+        """Serve a call, and return its response.
+
+        `params` has the parameters in the path of the request. `ended` is the exception with which the guard ended the
+        call, or None if the guard let the request pass.
+        """
         runtime, identity = self.gateway.runtime, identity_of(request)
         inbound = Inbound(
             id=request[REQUEST_ID],

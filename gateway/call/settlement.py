@@ -36,7 +36,10 @@ from gateway.store.entries import Bill
 from gateway.upstream.catalog import Offer
 
 Hold = Callable[[Sequence[Claim]], Mapping[Kind, Reservation]]
-"""A function that reserves the amounts of claims. It raises `Exceeded` if too little is left in a bucket."""
+"""A function that reserves the amounts of claims. A claim is an amount for one bucket or for a chain of buckets.
+
+The function raises `Exceeded` if too little is left for a claim.
+"""
 
 
 def reserve(
@@ -85,7 +88,8 @@ def settle(call: Call, cost: Cost, *, complete: bool) -> tuple[Charge, ...]:
 def bill(call: Call, cost: Cost, *, complete: bool) -> Bill | None:
     """Return the amounts to charge for a call that has ended, or None if the call has no reservation.
 
-    The amounts are charged by the process that keeps the quota balances. The arguments are the same as for `settle`.
+    The amounts are charged by the process that keeps the quota balances. `cost` is the cost of the call's last attempt.
+    `complete` is True if the outcome of the call is `ok`.
     """
     if (reservation := call.reservation) is None:
         return None
@@ -149,10 +153,10 @@ def _settlement(
 
 
 def _guess(price: Priced, usage: Usage, tier: str) -> int:
-    """Return the cost of `usage` in nanodollars, or 0 if none of the needed prices is known.
+    """Return the cost of `usage` in nanodollars, by the nearest known prices.
 
-    If a needed price is missing in the call's service tier, all prices are those of the standard tier. If the standard
-    tier lacks a needed price too, all input is priced as plain input.
+    The result is the first of these amounts that is known: the cost in the service tier `tier`, the cost in the
+    standard tier, the cost in the standard tier if all input were plain input, and 0.
     """
     plain = Usage(input=rate_limited_tokens(usage) - usage.output + usage.cache_read, output=usage.output)
     costs = (price.cost(usage, tier=tier), price.cost(usage), price.cost(plain))
@@ -185,7 +189,7 @@ def _chargeable(call: Call, charged: Mapping[str, OfferBuckets]) -> Sequence[Can
     """Return the candidates (models of providers) whose calls can be charged to quotas. Raises `Refused` if there is
     none.
 
-    A candidate can be charged if its price is known, or if all its quotas only notify.
+    A candidate can be charged if its price is known, or if `unpriced` allows its calls.
     """
     refusals = [refused for candidate in call.candidates if (refused := charged[candidate.offer.name].unpriced)]
     if not refusals:

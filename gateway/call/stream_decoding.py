@@ -80,7 +80,8 @@ class LightFrames(msgspec.Struct):
     data: bytes
     frames: Iterator[Frame] | None = None
     costly: Frame | None = None
-    """The slow frame at which the last call of `events` stopped. It is None if that call decoded all remaining frames.
+    """The frame at which the last call of `events` stopped, because decoding this frame takes long. It is None if that
+    call decoded all remaining frames.
     """
 
     def events(self) -> Iterable[Event]:

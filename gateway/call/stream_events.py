@@ -144,8 +144,8 @@ class StreamEvents(msgspec.Struct):
         return b"", None
 
     async def _encoded_elsewhere(self, batch: Batch) -> tuple[bytes, GatewayError | None]:
-        """Return the encoded events, and the encoder's error or None. A worker process encodes them, because reading
-        them takes long.
+        """Return the encoded events, and the encoder's error or None. A worker process encodes the events, because
+        parsing them takes long.
         """
         native, hook = self.native, self.call.flag.hooks["encoder.feed"]
         parts, failure = [], None

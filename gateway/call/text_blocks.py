@@ -52,7 +52,7 @@ class Block:
         """The texts of the block so far, with the changes of the filters."""
 
     def carry(self, carrier: tuple[WaitingEvent, int, str] | None) -> None:
-        """Set `carrier`, the waiting event that will get the held text: the text of this block that filters hold back.
+        """Set `carrier`, the waiting event to which the text that filters hold back in this block will be added.
 
         None means that filters hold back no text of this block now.
         """

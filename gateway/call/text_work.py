@@ -37,10 +37,11 @@ PART_CHARACTERS: Final = 1024 * 1024
 """Number of characters after which a new pickled part begins. Unpickling a part of this size takes about 1 ms."""
 
 Item = tuple[Place | End | Copy, str, bool]
-"""One thing that the function `places` of a plugin found in a body: where it is, its text, and whether the text is
-JSON.
+"""A triple: one value that the function `places` of a plugin yielded for a body, the text that this value names, and
+whether the text is JSON.
 
-The text of an `End` (the end of a block) and of a `Copy` (a value that repeats text) is empty."""
+The text is "" for an `End` (the end of a block) and for a `Copy` (a value that repeats text).
+"""
 
 
 def is_large(body: bytes) -> bool:
@@ -79,7 +80,7 @@ def items_in(places: Iterable[Place | End | Copy], event: Event) -> list[Item]:
 def with_texts(places: Hook, event: Event, changes: Iterable[tuple[Any, str]], copies: Sequence[Copy]) -> bytes:
     """Return an event's payload with new texts. `changes` are pairs of a `Place` and its new text.
 
-    The values that `copies` names only repeat the old texts, so they are emptied. Raises `PluginFailed` if a `Place` or
+    `copies` has the values that only repeat the old texts. They are emptied. Raises `PluginFailed` if a `Place` or
     `Copy` is wrong.
     """
     return places.run(_with_texts, event, changes, copies)

@@ -82,7 +82,10 @@ def _line(call: Call, attempt: Attempt) -> SentCall:
 
 
 def _parts(call: Call, last: Cost) -> tuple[SentPart, ...]:
-    """Return the costs of the attempts that may have cost something. `last` is the cost of the last attempt."""
+    """Return the cost of each attempt whose cost is not 0, with the chains of buckets to which the attempt is charged.
+
+    `last` is the cost of the last attempt.
+    """
     costs = zip(call.attempts, costs_of(call, last), strict=True)
     return tuple(SentPart(cost.nanodollars, _chains(call, one)) for one, cost in costs if cost != NOTHING)
 

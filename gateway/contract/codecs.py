@@ -75,10 +75,10 @@ class FrameDecoder(Decoder, Protocol):
     """The parser of frames. It is None in a copy of the decoder in a worker process."""
 
     def frames(self, data: bytes) -> Iterable[Frame]:
-        """Yield the frames that `data` completes. Raises the same exceptions as `feed`."""
+        """Yield the frames that `data` completes. Raises `BadFrame` for invalid bytes."""
 
     def events(self, frame: Frame) -> Iterable[Event]:
-        """Yield the events in a frame. Raises the same exceptions as `feed`."""
+        """Yield the events in a frame. Raises `UpstreamFailed` for an error event and `BadFrame` for invalid data."""
 
 
 class Meter(Protocol):

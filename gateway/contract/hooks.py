@@ -124,7 +124,7 @@ class Hook:
     def piece(self, function: Callable[[str, str, bool], R], kind: str, piece: str, last: bool) -> R:
         """Return `function(kind, piece, last)`, the result of a filter for a piece of text.
 
-        Most results are `piece` itself, so only other results are checked. Raises the same exceptions as `run`.
+        Most results are `piece` itself, so only other results are checked. Raises `PluginFailed` as `run` does.
         """
         began = perf_counter()
         try:
@@ -145,7 +145,7 @@ class Hook:
         """Return `read(function(event), event)`, where `function` is the hook's function.
 
         `read` iterates over the values that the plugin's function yields. So an exception within `read` counts as a
-        failure of the plugin. Raises the same exceptions as `run`.
+        failure of the plugin. Raises `PluginFailed` as `run` does.
         """
         function = self.function
         assert function is not None
@@ -160,7 +160,7 @@ class Hook:
     async def settled(self, function: Callable[..., Any], *args: Any, seconds: float) -> Any:
         """Return the result of `function(*args)`. If the result is an awaitable, await it for at most `seconds`.
 
-        Raises the same exceptions as `run`.
+        Raises `PluginFailed` as `run` does, and also if the awaitable takes longer.
         """
         began = perf_counter()
         try:
@@ -178,7 +178,7 @@ class Hook:
         return result
 
     def each(self, function: Callable[..., Iterable[Event]], *args: Any) -> Iterator[Event]:
-        """Yield the events of `function(*args)`. Raises the same exceptions as `run`."""
+        """Yield the events of `function(*args)`. Raises `PluginFailed` as `run` does."""
         try:
             events = function(*args)
             if not hasattr(events, "__iter__"):
@@ -232,7 +232,7 @@ class Hook:
         return len(events), None
 
     def as_list(self, *args: Any) -> list[Any]:
-        """Return a list of the values that the function yields. Raises the same exceptions as `run`."""
+        """Return a list of the values that the function yields. Raises `PluginFailed` as `run` does."""
         function = self.function
         assert function is not None
         began = perf_counter()
@@ -288,7 +288,7 @@ class Hook:
         """Send `value` into the generator `steps`.
 
         If the generator yields a value, return this value and False. If the generator ends, return its result and True.
-        Raises the same exceptions as `run`.
+        Raises `PluginFailed` as `run` does.
         """
         began = perf_counter()
         try:
@@ -391,7 +391,9 @@ _GUARDS: Final = frozenset(
         Hook.joined, Hook.advance,
     )
 )  # fmt: skip
-"""Code objects of the methods of `Hook` that call plugins. `running_hook` finds these methods in a stack by them."""
+"""Code objects of the methods of `Hook` that call plugins. By these, `running_hook` recognises the stack frames of the
+methods.
+"""
 NEVER_REFUSES: Final = frozenset(
     {"meter.facts", "error", "reply_headers", "encoder.ping", "encoder.fail", "seen", "seen_event", "filter.done"}
 )

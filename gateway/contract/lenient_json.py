@@ -19,9 +19,11 @@ _HALF: Final = re.compile(
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     rb"|[c-fC-F][0-9a-fA-F]{2}(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}))"
 )
-"""Pattern for the escape of a lone half of a surrogate pair, in a text whose escaped backslashes are masked.
+"""Pattern for the escape of a lone half of a surrogate pair. The searched text must have no escaped backslashes
+(`_with_masks` replaces them).
 
-Both alternatives of the pattern begin with the same bytes, which makes the search fast."""
+Both alternatives of the pattern begin with the same bytes, which makes the search fast.
+"""
 _BOM: Final = b"\xef\xbb\xbf"
 _BACKSLASH: Final = b"\\\\"
 _MASK: Final = b"\0\0"

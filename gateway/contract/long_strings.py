@@ -39,12 +39,16 @@ class Shortened(NamedTuple):
     cuts: tuple[Cut, ...]
 
     def place(self, offset: int) -> int:
-        """Return the offset in the shortened text of a byte that was not cut out. `offset` is in the whole text."""
+        """Return the offset in the shortened text of the byte that is at `offset` in the whole text.
+
+        The byte must not have been cut out.
+        """
         return offset - sum([cut.shortening for cut in self.cuts if cut.start < offset])
 
     def whole_places(self, offsets: Iterable[int]) -> Iterator[int]:
-        """Yield the offsets in the whole text of bytes that were not cut out. `offsets` are ascending offsets in the
-        shortened text.
+        """Convert offsets in the shortened text to the offsets of the same bytes in the whole text.
+
+        `offsets` must be in ascending order.
         """
         cuts = iter(self.cuts)
         cut, left_out = next(cuts, None), 0

@@ -186,7 +186,8 @@ def _spans(body: bytes) -> tuple[_Spans, Shortened | None, bool]:
 
 
 def _short_spans(short: Shortened, raws: Mapping[str, msgspec.Raw]) -> _Spans | None:
-    """Return the offsets of all keys in the whole body. Only the shortened body is searched, because this is faster.
+    """Return the offsets of all keys in the whole body. They are computed from the offsets in the shortened body,
+    because searching that is faster.
 
     `raws` has the keys of the whole body. Return None if the shortened body is not valid JSON or has other keys. Raises
     `Refused` if the body has too many keys, or has a key twice.

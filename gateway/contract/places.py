@@ -164,7 +164,8 @@ def put_text(data: Any, path: Sequence[str | int], text: str) -> None:
 def put_texts(data: Any, changes: Iterable[tuple[Sequence[str | int], str]]) -> Any:
     """Return a copy of a JSON value in which some texts are replaced. `changes` are pairs of a path and a new text.
 
-    Raises the same exceptions as `put_text`. The copy shares its unchanged parts with the original.
+    If an old value is not a string, its new text must be JSON. Raises `ValueError` if it is not. The copy shares its
+    unchanged parts with the original.
 
     >>> places.put_texts({"a": "x", "b": ["y"]}, [(("b", 0), "z")])
     {'a': 'x', 'b': ['z']}

@@ -37,7 +37,8 @@ def claimed_routes(
 
 
 def _routes(flag: Any) -> Iterator[tuple[str, Route]]:
-    """Yield each route that no other flag may have, after the name of the value that defines it.
+    """Yield a pair for each route that no other flag may have: the name of the value that defines the route, and the
+    route.
 
     The name is `routes`, or `model_lists` for the route of a list of models. Two kinds of lists are left out:
 

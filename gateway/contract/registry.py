@@ -78,7 +78,9 @@ SLOW_IMPORT_SECONDS: Final = 2.0
 """Seconds that the import of a plugin may take without a warning. The gateway and its worker processes wait for it."""
 _MEMBERS: Final = FLAG.members
 _COMPLETED: Final = make_dataclass("Completed", ("name", "hooks", *_MEMBERS), frozen=True, slots=True)
-"""The class of a loaded compatibility flag: a name, hooks, and the flag's functions and values, even default ones."""
+"""The class of a loaded compatibility flag. It has a name, hooks, and all functions and values of a flag. Those that
+the plugin does not define are the defaults.
+"""
 
 
 def load_plugin(name: str, module: Any) -> Plugin:

@@ -86,10 +86,10 @@ def _beginning(secret: str) -> _Beginning:
 
 
 def _cut(forms: Sequence[bytes]) -> re.Pattern[bytes]:
-    """Return a pattern for the beginning of a key at the end of the bytes.
+    """Return a pattern for the beginning of a key at the end of some bytes.
 
-    `forms` has a pattern for each of the key's first characters. The result matches any number of these characters,
-    also none. An incomplete escape may follow them.
+    `forms` has a pattern for each of the key's first characters. The returned pattern matches at the end of the bytes.
+    It matches any number of the key's first characters, even none, and then an incomplete escape, if there is one.
     """
     nested = b""
     for form in reversed(forms):

@@ -155,7 +155,7 @@ def _written(pattern: DirectPattern) -> str:
 def _grant(identity: Identity, role: bool, method: str, path: DirectPath) -> str:
     """Return a grant for the request, as JSON.
 
-    Some paths cannot be written as a pattern for this path alone. For such a path, the grant is for all paths of its
+    The grant is for this path alone if a pattern can match this path and no other. Otherwise it is for all paths of the
     provider.
     """
     wanted = f"{method} {path.meanings[0]}"

@@ -45,9 +45,11 @@ _DOCUMENTS: Final = (
     _JSON, "application/problem", "application/x-amz-json", "application/xml", "text/html", "text/xml",
 )  # fmt: skip
 MAX_RETRIES: Final = 5
-"""Maximum number of times that a refused request is changed by the hook `retry` of a plugin, and sent again.
+"""Maximum number of changed requests that are sent in one attempt. The hook `retry` of a plugin may change a request
+that the provider has refused.
 
-After the first change, each change must omit more features than the change before."""
+After the first change, each change must add names to the features that are left out (`ClientRequest.without`).
+"""
 
 
 class CallProvider(msgspec.Struct, frozen=True):

@@ -99,7 +99,8 @@ class Differences(msgspec.Struct, frozen=True):
     gone: Sequence[Key] = ()
     """Rows that only the earlier file has."""
     kept: Mapping[Key, str] = msgspec.field(default_factory=dict)
-    """Maps the key of each row whose field `dropped` is new or has changed to the new value of this field.
+    """The new value of the field `dropped`, by the key of the row. Only rows in which this field is new or has changed
+    are included.
 
     A source may stop listing prices that the price file keeps. The row then gets the field `dropped`, with the day on
     which the prices were first missing. If only some prices of the row are missing, the field also names them.

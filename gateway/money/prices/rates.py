@@ -30,7 +30,7 @@ A published price in USD for 1M tokens may then have nine decimals."""
 NANO: Final = 9
 """Decimal places of an amount in nanodollars."""
 PER_MILLION: Final = 6
-"""Number of zeros in a million, the number of tokens for which prices are published."""
+"""The number of zeros in 1,000,000. Prices are published for 1,000,000 tokens."""
 
 STANDARD: Final = frozenset({"", "standard", "default", "auto", "on_demand"})
 """Providers' names of the standard service tier, which serves requests that name no tier.
@@ -181,7 +181,7 @@ class Priced(msgspec.Struct, frozen=True):
     ) -> int | None:
         """Return the cost of a call in nanodollars, rounded half up once, or None if a price is unknown.
 
-        The arguments are those of `amount`.
+        The method `amount` explains the arguments.
         """
         amount = self.amount(usage, tier=tier, geo=geo, extra=extra, at=at)
         return None if amount is None else _rounded(*amount)
@@ -278,8 +278,10 @@ def _start(period: tuple[float, Rates]) -> float:
 
 
 _values: Final = attrgetter("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
-"""A function that returns the fields of a `Usage` or a `Units` whose tokens are billed separately: token counts or
-prices.
+"""A function that returns five values of a `Usage` or a `Units`, one for each kind of token that is always billed
+separately.
+
+The values are numbers of tokens for a `Usage`, and prices for a `Units`.
 """
 
 
@@ -307,9 +309,11 @@ def units_for(usage: Usage, steps: Steps) -> Units:
 
 
 def _with_media(total: int, usage: Usage, extra: Mapping[str, int], units: Units) -> int | None:
-    """Return the cost `total`, corrected for tokens with a separate price, such as those of images (`PARTS`).
+    """Return the cost of a call, corrected for tokens that may have a separate price, such as those of images
+    (`PARTS`).
 
-    Return None if the call used audio, and the price of audio is unknown.
+    In the cost `total`, these tokens have the price of the kind that includes them, such as input. Return None if the
+    call used audio, and the price of audio is unknown.
     """
     for part, (whole, costs_as_whole) in PARTS.items():
         count = min(extra.get(part, 0), getattr(usage, whole))

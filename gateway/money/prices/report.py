@@ -74,9 +74,9 @@ def _added(added: Mapping[Key, PathPrices]) -> Iterator[str]:
 
 
 def _kept(kept: Mapping[Key, str]) -> Iterator[str]:
-    """Yield lines that name rows. Rows of one seller with the same text share one line.
+    """Yield lines with the names of rows. Each line has the rows of one seller that have the same text.
 
-    `kept` has the text of each row: its field `dropped`, or "" for a row that was removed from the price file.
+    `kept` maps the key of a row to its text: its field `dropped`, or "" for a row that is no longer in the price file.
     """
     groups: dict[tuple[str, str], list[str]] = {}
     for key, text in kept.items():
@@ -86,9 +86,7 @@ def _kept(kept: Mapping[Key, str]) -> Iterator[str]:
 
 
 def _alike(texts: Mapping[Key, str]) -> Iterator[str]:
-    """Yield a line with the name and the text of each row. Rows whose name and text differ only in the region share one
-    line.
-    """
+    """Yield a line with the name and the text of each row. Rows share a line if only their regions differ."""
     groups: dict[tuple[str, str, str, str], list[str]] = {}
     for key, text in texts.items():
         groups.setdefault((key.book, key.model, key.since, text), []).append(key.geo)

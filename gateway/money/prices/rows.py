@@ -156,9 +156,10 @@ def spellings(name: str) -> list[str]:
 
 
 def _aliases(grouped: _Grouped) -> _Grouped:
-    """Return the entries by the shorter ids of their models (`spellings`).
+    """Return a mapping from each region and shorter id of a model (`spellings`) to the model's entries.
 
-    A shorter id that belongs to two models with different prices is left out.
+    `grouped` has the entries by region and full id. A shorter id that belongs to two models with different prices is
+    left out.
     """
     aliases: _Grouped = {}
     ambiguous = set()
@@ -202,9 +203,10 @@ def _steps(prices: Entry, standard: Units) -> Steps:
 
 
 def _complete(steps: Steps, standard: Steps) -> Steps:
-    """Return the prices `steps` of a tier, extended by the prompt lengths that only the standard tier has.
+    """Return the prices `steps` of a tier, with a further step for each prompt length at which only the standard tier
+    has one.
 
-    The prices for the added prompt lengths are unknown, because the tier does not list them.
+    The prices in the further steps are unknown, because the tier does not list them.
     """
     known = {above for above, _ in steps}
     missing = [(above, UNKNOWN) for above, _ in standard if above not in known]

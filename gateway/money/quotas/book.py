@@ -288,7 +288,7 @@ class Quotas:
         return self._ledgers[key.kind].get(key.name)
 
     def shared_bucket(self, key: Bucket, rule: Rule) -> LiveBucket:
-        """Return a bucket, refilled up to now. Workers may get slices (parts) of its balance.
+        """Return a bucket, refilled up to now, so that workers can get slices (parts) of its balance.
 
         A new bucket has the rule of its quota, or `rule` if the quota is not defined in this process.
         """

@@ -40,7 +40,8 @@ class Short(NamedTuple):
     others: int
     """Amount that the other buckets of the chain can pay for the call."""
     is_partial: bool
-    """True if a smaller amount is useful too, because another bucket of the chain pays the rest."""
+    """True if the bank may grant a smaller amount, because the rest can be requested for another bucket of the chain.
+    """
 
 
 class Exceeded(Exception):
@@ -105,11 +106,10 @@ def _unreserved(chain: Links) -> int:
 
 
 def _short(chain: Links, amount: int) -> Short | None:
-    """Return the amount that a refused call needs from the bank, which keeps the balances of shared buckets
-    (`leases.py`).
+    """Return the amount that must be requested from the bank so that a refused call can begin.
 
-    The amount is requested for the first bucket of the chain for which the bank may be asked now (`can_ask`). Return
-    None if there is no such bucket.
+    The bank keeps the balances of shared buckets (`leases.py`). The amount is requested for the first bucket of the
+    chain for which the bank may be asked now (`can_ask`). Return None if there is no such bucket.
     """
     asked = [(name, bucket) for name, bucket in chain if bucket.can_ask]
     if not asked:
@@ -160,9 +160,9 @@ def _wait(chain: Links, missing: int, now: int) -> int | None:
 
 
 def _until_full(buckets: Sequence[LiveBucket], missing: int, now: int) -> int | None:
-    """Return the nanoseconds until all buckets that refill are full.
+    """Return the nanoseconds until all buckets are full, without regard to buckets that never refill.
 
-    Return None if no bucket refills, or if the buckets gain fewer than `missing` units in total until they are full.
+    Return None if no bucket refills, or if all buckets together gain fewer than `missing` units until then.
     """
     full = [(bucket, wait) for bucket in buckets if (wait := bucket.reaches(bucket.rule.capacity)) is not None]
     gained = sum(bucket.rule.capacity - bucket.balance for bucket, _ in full)

@@ -44,13 +44,13 @@ MAX_SIGNS: Final = 500_000
 If a body has more, it is not decoded, and all its bytes count as text. Worker processes, which measure large bodies,
 have no such limit."""
 MAX_UNICODE: Final = 4 * 1024 * 1024
-"""Minimum size in bytes of a body with characters beyond ASCII whose long strings count in `measured_bytes`. Decoding
-that many bytes of emoji takes 8 ms.
+"""Size in bytes from which a body with characters beyond ASCII counts in full in `measured_bytes`, also its long
+strings. Decoding that many bytes of emoji takes 8 ms.
 """
 MIN_DIVIDED: Final = 256 * 1024
 """Minimum size in bytes of a body in which only short strings are searched for field names, because that is faster."""
 MAX_NAME: Final = 64
-"""Minimum length in bytes of a string that is not searched for field names. All names of fields are shorter."""
+"""Strings of at least this many bytes are not searched for field names, because all names of fields are shorter."""
 MAX_OUTPUT: Final = 1_000_000
 """Maximum estimate of output tokens of one answer, even if the client's limit is higher. No model has a higher
 limit."""
@@ -190,8 +190,8 @@ def measure(body: bytes, billed_parts: BilledParts, shortened: bytes | None = No
 
     - `billed_parts` finds what is not text in the body.
     - `shortened` is the body without the inner parts of its long strings (`Members.shortened`), or None. If it is
-      given, only it is searched for words and for names of fields. The estimate is then rather too high if the body has
-      a text of 64 KB without a line break or a quote.
+      given, only it is searched for words and for names of fields. A text of 64 KB without a line break or a quote is
+      shortened too, so the estimate for such a text is rather too high.
 
     Measuring 30 MB of small values takes a second, so callers measure large bodies in a worker process
     (`measured_bytes`).
@@ -228,7 +228,9 @@ def measured_bytes(top: Members) -> int:
 
 
 def _contents(body: bytes, billed_parts: BilledParts) -> Contents:
-    """Return the parts of a body that are not text. A body that is not a JSON object has none."""
+    """Return the sizes and tokens of everything in a body that is not text. All numbers are 0 for a body that is not a
+    JSON object.
+    """
     try:
         # `exact` decodes long strings in a quarter of the time
         decoded = lenient_json.exact(body) if len(body) >= LARGE_BODY else lenient_json.loads(body, utf8=True)

@@ -48,9 +48,13 @@ class Need(NamedTuple):
 
     amount: int
     beside: int = 0
-    """Amount that the gateway's own parts of balances (slices) already cover for the call."""
+    """Amount of the call that need not be requested: it is free in the gateway's slice (its part of the bucket's
+    balance), or the other buckets of the call's chain can pay it.
+    """
     is_partial: bool = False
-    """True if a smaller amount is useful too, because another bucket of the chain pays the rest."""
+    """True if the bank may grant a smaller amount, because the rest can be requested for another bucket of the call's
+    chain.
+    """
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,8 +72,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     spent: int
     """The sum of the gateway's charges to the bucket."""
     owed: int = 0
-    """The amount by which the gateway's charges, its reservations and the parts of its workers exceed `known`. The bank
-    always grants this amount, even from an empty bucket.
+    """The amount by which the gateway exceeds `known`: its charges, plus its reservations and the slices of its
+    workers, minus `known`, and at least 0. The bank always grants this amount, even from an empty bucket.
     """
     needs: Sequence[Need] = ()
     """The amounts that waiting calls lack, in the order of the calls."""
@@ -111,7 +115,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     is_refused: bool = False
     """Whether a waiting call got less than it needs."""
     elsewhere: int = 0
-    """Sum of the parts of the balance that other gateways, and other workers of the same gateway, hold (slices)."""
+    """Sum of the slices (parts of the balance) of all other gateways, and of the other workers of the same gateway."""
     away: str = ""
     """The name of a bank that could not be reached, and therefore has not granted more. It is "" otherwise.
 
@@ -200,7 +204,8 @@ def answer_to(ask: Ask, bucket: LiveBucket, own: Lease, elsewhere: int, gateways
     """Return the reply to `ask`, and the new lease of the gateway that sent it. If the lease ends, None is returned in
     its place.
 
-    The arguments are those of `answered`.
+    `bucket` has the present balance, and `own` is the gateway's lease so far. `elsewhere` is the sum of the parts of
+    the balance that other gateways hold. `gateways` is the number of gateways.
     """
     lease, is_refused = answered(ask, bucket, own, elsewhere, gateways)
     is_closed = ask.is_last and lease.spent == ask.spent

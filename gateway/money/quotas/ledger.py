@@ -240,7 +240,7 @@ class Ledger:
         return charge
 
     def set_aside(self, rule: Rule, name: str, stored: Charge | None, now: int) -> None:
-        """Keep the balance of a bucket whose quota is not defined, for the time when the quota is defined again.
+        """Keep the balance of a bucket whose quota is not defined. The balance is used if the quota is defined again.
 
         The balance is `stored`. If `stored` is None, the bucket is full.
         """
@@ -350,9 +350,11 @@ class Ledger:
         return bucket
 
     def _stored(self, rule: Rule, stored: Charge, now: int) -> LiveBucket:
-        """Return a bucket as it was stored: with its balance, and with the capacity and refill that it had then.
+        """Return a bucket in the state in which it was stored: its balance, and the capacity and refill that it had
+        then.
 
-        `rule` is the present rule of the bucket's quota.
+        `rule` is the present rule of the bucket's quota. It determines everything else, such as whether the bucket only
+        notifies.
         """
         former = rule.with_terms(stored.terms)
         remainder = stored.remainder if 0 <= stored.remainder < former.period else 0
@@ -390,7 +392,8 @@ def _end(reservation: Reservation) -> None:
 
 
 def _chosen(reservation: Reservation, only: Container[tuple[str, ...]] | None) -> Sequence[Links]:
-    """Return the chains of buckets in a reservation whose bucket names are in `only`, or all chains if `only` is
-    None.
+    """Return chains of buckets in a reservation: those whose bucket names, as a tuple, are in `only`.
+
+    If `only` is None, return all chains.
     """
     return [chain for chain in reservation.chains if only is None or tuple(name for name, _ in chain) in only]

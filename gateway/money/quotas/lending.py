@@ -99,10 +99,11 @@ class Lender:
         return worker in self._leases
 
     def open(self, worker: str) -> None:
-        """Begin to lend to a worker.
+        """Begin to lend slices (parts of balances) to a worker.
 
-        If the worker is known already, take back what it holds. Its charges are still counted, also those in records
-        that are read later. The worker goes on with its own counts too, and asks anew for what it has reserved.
+        If the worker registers again, its slices are taken back. The sums of its charges are kept, here and in the
+        worker. So a record of the worker that is read later is still counted once. In its next requests, the worker
+        asks again for the amounts that its calls have reserved.
         """
         leases = self._leases.setdefault(worker, {})
         for key, state in leases.items():
@@ -231,7 +232,11 @@ class Lender:
         return {worker for worker in self._leases if self._lease(worker, key).held}
 
     def gateways_answered(self, bucket: Bucket) -> None:
-        """Note that the other gateways have had enough time to give back what they do not need of a bucket."""
+        """Stop waiting for the other gateways, which have had enough time to give back what they do not need of a
+        bucket.
+
+        If all workers have answered too, tell the workers that wait for the bucket to ask again.
+        """
         recall = self._recalls.get(bucket)
         if recall is not None and recall.awaits_gateways:
             recall.awaits_gateways = False

@@ -26,14 +26,13 @@ from gateway.money.quotas.buckets import SECOND, Bucket, Charge, Kind, LiveBucke
 from gateway.money.quotas.leases import Answer, Ask, Need, Standing
 
 DRY_SECONDS: Final = 2.0
-"""Maximum number of seconds for which a gateway does not ask the quota bank for a bucket, after the bank has refused a
-call.
+"""Maximum number of seconds for which a gateway does not ask the quota bank for more of a bucket, after the bank has
+refused a call.
 
 The pause ends earlier if the bucket is refilled.
 """
 HELD_SECONDS: Final = 0.1
-"""Maximum number of seconds of the pause after a refusal by the quota bank (`DRY_SECONDS`), if other gateways hold
-slices (parts) of the bucket's balance.
+"""Takes the place of `DRY_SECONDS` if other gateways hold slices (parts) of the bucket's balance.
 
 This pause is short, because the other gateways may give their slices back.
 """
@@ -57,7 +56,7 @@ class Want(NamedTuple):
 
     amount: int
     others: int
-    """Amount that the other buckets of the chain can pay for the call."""
+    """Amount of the call that the other buckets of its chain can pay."""
     is_partial: bool
 
 
@@ -72,14 +71,15 @@ class Slices:
     granted. Each renewal by the bank sets a later time.
     """
     money_until: float = inf
-    """The time, by `clock`, until which the calls of a worker may spend slices (parts of balances) of money. The parent
-    process lends these slices, and its own leases end at this time. The value is infinite if the parent process has no
-    leases, or if calls may use the last known balances.
+    """The time, by `clock`, until which the calls of a worker may spend slices (parts of balances) of money.
+
+    The parent process lends these slices to the worker. The leases of the parent process end at this time. The value is
+    infinite if the parent process has no leases, or if calls may use the last known balances.
     """
     goes_on: bool = False
-    """True while the quota bank cannot be reached and calls may use the last known balances."""
+    """True while the quota bank cannot be reached and calls may use the last known balances of all buckets."""
     limits_go_on: bool = False
-    """True while the quota bank cannot be reached and calls may use the last known balances of rate limits."""
+    """True while the quota bank cannot be reached and calls may at least use the last known balances of rate limits."""
     is_leaving: bool = False
     """True in a worker whose gateway has been replaced. The worker keeps nothing for later calls, because the new
     process cannot ask it to give amounts back.
@@ -87,7 +87,7 @@ class Slices:
     since: float = 0.0
     """Unix time in seconds at which the present quotas were loaded."""
     low: Callable[[Bucket], None] = field(default=lambda _bucket: None)
-    """A function that is called with a bucket if a request about the bucket should soon be sent to the bank.
+    """A function that is called with a bucket when the gateway should soon send the bank a request about the bucket.
 
     The request asks for more if the slice is nearly used up. If the bucket is scarce, the request gives back the
     unreserved part of the slice, because another gateway may need it.
@@ -170,10 +170,11 @@ class Slices:
         return {key: bucket.spent for key, bucket in self.active.items()}
 
     def begin(self, recorded: Mapping[Bucket, int]) -> None:
-        """Forget all amounts that the bank has granted to this gateway, because the bank has forgotten them too.
+        """Begin the counters anew, because the bank has forgotten what it has granted to this gateway.
 
-        `recorded` maps each bucket to the sum of the charges whose records have reached the bank. These charges are
-        forgotten too. Later charges still count as spent, and amounts that calls have reserved stay reserved.
+        - `granted` becomes 0 for each bucket. Amounts that calls have reserved stay reserved.
+        - `recorded` maps each bucket to the sum of the charges whose records have reached the bank. This sum is
+          subtracted from `spent`, so that only later charges count as spent.
         """
         for key, bucket in self.active.items():
             bucket.granted = 0
@@ -255,7 +256,7 @@ class SlicedBucket(LiveBucket):
 
     @property
     def is_wanted(self) -> bool:
-        """Whether this gateway has a free amount that another gateway may need."""
+        """Whether this gateway has an unused amount, and must give it back because another gateway may need it."""
         return self.free > 0 and self.is_scarce
 
     @property

@@ -77,8 +77,9 @@ class AwsAccount:
         return format_datetime(datetime.fromtimestamp(self.now(), UTC), usegmt=True)
 
     def issue(self, seconds: float | None = None, **session: Any) -> AccessKey:
-        """Return a new access key. With `seconds`, the key is valid for this time. Without `seconds`, it is a user's
-        long-term key.
+        """Return a new access key: a temporary key that is valid for `seconds`, or a user's long-term key.
+
+        `session` has the parameters of AssumeRole if the key belongs to a role session (`AccessKey.session`).
         """
         token = "" if seconds is None else secrets.token_urlsafe(60)
         expires_at = inf if seconds is None else self.now() + seconds

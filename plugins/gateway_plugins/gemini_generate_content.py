@@ -48,7 +48,7 @@ from gateway_plugins.shared.lenient import count, whole_number
 _OWN: Final = "gemini_generate_content"
 _STREAM: Final = "streamGenerateContent"
 _OPERATIONS: Final = (("generateContent", "generate"), (_STREAM, "generate"), ("countTokens", COUNT_TOKENS))
-"""Pairs of a method's name in the path and the gateway's operation."""
+"""Pairs: the name of Google's method in a request's path, and the gateway's name for the operation."""
 
 api = 1
 dialects = (_OWN,)

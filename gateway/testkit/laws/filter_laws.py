@@ -180,9 +180,9 @@ async def _pieces_of_any_size(subject: FilterSubject) -> None:
 
 
 async def _is_changed_alike(subject: FilterSubject, settings: Settings, kind: str, text: str) -> bool:
-    """Return whether the filter changes a text that it gets in one piece.
+    """Return whether the filter changes `text`, if it gets this text in one piece.
 
-    Raises `Broken` if the filter makes something else of the same text in several pieces.
+    Raises `Broken` if the filter's result is different when it gets the same text in several pieces.
     """
     given = json.dumps({"note": text}, ensure_ascii=False) if kind == "arguments" else text
     expected = await _text_of(subject, settings, kind, [given])

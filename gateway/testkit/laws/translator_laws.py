@@ -56,7 +56,7 @@ class TranslatorSubject:
 
 @dataclass(frozen=True, slots=True)
 class TranslatedCall:
-    """A sample of a translator as a call: the client's request, and the provider's replies to it."""
+    """A sample (a client's request, and the provider's replies to it) with methods that translate it."""
 
     subject: TranslatorSubject
     sample: Sample

@@ -1,7 +1,8 @@
 """Tables of the fields that Anthropic's Messages API accepts on api.anthropic.com and on Bedrock.
 
 `Known.faults` checks a value against a table. Anthropic refuses unknown fields ("Extra inputs are not permitted").
-Doubtful fields are in the tables, so that they are accepted here. Rules about several fields are in `claude.py`.
+A field is also in the tables if it is not certain that Anthropic accepts it. Rules about several fields are in
+`claude.py`.
 Sources: Anthropic's API reference, LiteLLM's lists for Bedrock, and the requests of Claude Code 2.1.
 """
 
@@ -34,7 +35,10 @@ class Known:
     optional: Mapping[str, Types] = field(default_factory=dict)
 
     def faults(self, value: Any, at: str) -> Iterator[str]:
-        """Yield a fault for each missing, unknown or wrongly typed field. `at` is the path, "" for the body."""
+        """Yield a fault for each missing, unknown or wrongly typed field of `value`.
+
+        `at` is the path of `value` in the body. It is "" if `value` is the whole body.
+        """
         if not isinstance(value, dict):
             yield f"{at or 'body'}: Input should be a valid dictionary"
             return
@@ -109,7 +113,7 @@ INNER: Final[Mapping[str, Known]] = {
     "output_config": Known({}, {"effort": str, "format": dict, "task_budget": dict}),
     "context_management": Known({}, {"edits": list}),
 }
-"""The fields of some objects in the body. The key is the body's key for the object."""
+"""Maps a field of the body whose value is an object to the fields of this object."""
 
 _BODY: Final[Mapping[str, Types]] = {
     "context_management": dict, "metadata": dict, "output_config": dict, "output_format": dict, "safeguards": _ANY,

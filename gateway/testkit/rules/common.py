@@ -96,7 +96,7 @@ def member(value: Any, name: str) -> Any:
 
 
 def permitting(caps: Caps) -> Caps:
-    """Return the capabilities. If the model's family is unknown, return capabilities that allow everything.
+    """Return `caps`, or capabilities that allow everything if the model's family is unknown.
 
     The family is unknown, for example, if the request names the ARN of an inference profile.
     """
@@ -228,7 +228,10 @@ def beta_faults(betas: Any) -> Iterator[str]:
 
 
 def schema_faults(schema: Any, at: str) -> Iterator[str]:
-    """Yield faults at the root of a tool's schema (pi#8279, kiro-gateway#232; bifrost#1720 for `properties: null`)."""
+    """Yield the faults in the top-level keywords of a tool's schema: `type`, `properties`, oneOf, allOf and anyOf.
+
+    Sources: pi#8279, kiro-gateway#232, and bifrost#1720 (`properties: null`).
+    """
     if not isinstance(schema, dict):
         yield f"{at}: Input should be a valid dictionary"
         return

@@ -34,7 +34,7 @@ _REASONING_FIELDS: Final = {
     "reasoning_config": {"reasoning_config"},
     "reasoningConfig": {"nova"},
 }
-"""The values of `Caps.reasoning` of models that accept a request field for thinking, by the field's name.
+"""Maps a request's field for thinking to the values of `Caps.reasoning` of the models that accept the field.
 
 Source: agentgateway#3442."""
 

@@ -54,10 +54,10 @@ def _results(body: Body, caps: Caps) -> Iterator[str]:
 
 
 def _beside_results(body: Body, caps: Caps) -> Iterator[str]:
-    """Yield a fault for each message whose content must not be in one message with its tool results.
+    """Yield a fault for each message with tool results and with other content that the model refuses beside them.
 
-    Which content the real service refuses in such a message depends on the model's family (pydantic-ai#6081,
-    langchain-aws#141).
+    Claude refuses documents and videos beside tool results. Some other model families refuse everything except cache
+    points (pydantic-ai#6081, langchain-aws#141).
     """
     for number, message in enumerate(converse_body.messages(body)):
         kinds = {block.kind for block in converse_body.content(message, number)} - {"cachePoint"}

@@ -33,7 +33,7 @@ _DATA: Final = (
     "toolCall", "toolResponse",
 )  # fmt: skip
 _SIGNS_CALLS: Final = re.compile(r"gemini-[3-9]")
-"""Pattern for models that require the signatures of tool calls in the current turn."""
+"""Pattern for models that require signatures of the tool calls since the user's last prompt (`_signatures`)."""
 _COUNTS: Final = (
     "Please ensure that the number of function response parts is equal to the number of function call parts of the "
     "function call turn."
@@ -182,7 +182,7 @@ def _calls(body: Body, model: str) -> Iterator[str]:
 
 
 def _signatures(contents: Sequence[Body]) -> Iterator[str]:
-    """Yield a fault for each message of the current turn whose first tool call has no signature."""
+    """Yield a fault for each message since the user's last prompt whose first tool call has no signature."""
     asked = [at for at, content in enumerate(contents) if _is_prompt(content)]
     for number, content in enumerate(contents[asked[-1] if asked else 0 :]):
         calls = [part for part in content.get("parts") or () if "functionCall" in part]

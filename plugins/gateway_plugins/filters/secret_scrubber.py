@@ -110,11 +110,11 @@ class Settings(filters.Settings):
 
 @lru_cache(64)
 def _search(left: tuple[str, ...], own: tuple[str, ...]) -> tuple[re.Pattern[str], tuple[str, ...]]:
-    """Return one pattern for all secrets, and the strings for a quick search (`Form.marks`).
+    """Return one pattern for all secrets to replace, and the strings for a quick search (`Form.marks`).
 
-    `left` are the built-in kinds of secrets that stay in the text. `own` are the operator's patterns. It is not known
-    which strings a text must contain to match a pattern in `own`. So if `own` has patterns, no strings are returned,
-    and every text is searched with the pattern.
+    `left` are the built-in kinds of secrets that the operator does not want to replace. `own` are the operator's
+    patterns. It is not known which strings a text must contain to match a pattern in `own`. So if `own` has patterns,
+    no strings are returned, and every text is searched with the pattern.
     """
     forms = [form for kind, form in KINDS.items() if kind not in left]
     pattern = "|".join(f"(?:{pattern})" for pattern in (*(form.pattern for form in forms), *own)) or r"(?!)"

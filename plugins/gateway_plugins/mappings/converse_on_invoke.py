@@ -22,10 +22,12 @@ from gateway_plugins.shared.checks import text_at
 from gateway_plugins.shared.guardrail import read_guardrail, unguarded
 
 _INVOKE: Final = "bedrock_model_invoke"
-"""Name of the compatibility flag for InvokeModel, the API that accepts the headers of this module."""
+"""Value of `Target.flag` if the provider's API is InvokeModel. Only InvokeModel accepts the headers of this module."""
 _HEADER: Final = "x-amzn-bedrock-"
 _SUFFIX_BYTES: Final = 10
-"""Number of random bytes in a tag's suffix, written in hexadecimal. Bedrock allows a suffix of up to 20 characters."""
+"""Number of random bytes in the suffix of the tag that `guard_tag` returns.
+
+The suffix has two hexadecimal digits for each byte. Bedrock allows a suffix of up to 20 characters."""
 _USUAL: Final = {
     "/serviceTier": "default",
     "/performanceConfig": "standard",
@@ -77,7 +79,7 @@ def guard_tag(top: Members, target: Target) -> str:
 
 
 def guard_config(tag: str) -> dict[str, Any]:
-    """Return the field of the body with the suffix of `tag`, by which Bedrock's guardrail recognizes the tag."""
+    """Return the body's field that tells Bedrock's guardrail the suffix of the tag around the text to check."""
     return {"amazon-bedrock-guardrailConfig": {"tagSuffix": tag.removeprefix(_TAG)}}
 
 

@@ -29,14 +29,15 @@ _TOGETHER: Final = (
     frozenset({"contains", "minContains", "maxContains"}),
     frozenset({"items", "prefixItems", "additionalItems"}),
 )
-"""Groups of keywords that belong together. If two parts differ in a group, the keywords of this group are not merged.
-"""
+"""Groups of keywords that belong together. If a part and the merged schema have different values in a group, all
+keywords of the group that the part has stay in `allOf`."""
 
 
 def merge_all_of(schema: Any, at: str, drop: Drop) -> Any:
     """Return the schema with the parts of `allOf` merged at every depth, as far as they can be merged.
 
-    `at` is the JSON pointer of the schema. References that cannot be replaced are reported as dropped.
+    References in the parts are replaced by their definitions. A reference for which this is not possible is reported as
+    dropped. `at` is the JSON pointer of the schema.
     """
     return _Merger(Inliner(schema, drop)).schema(schema, at) if isinstance(schema, dict) else schema
 

@@ -28,7 +28,7 @@ from gateway_plugins.shared.raw_lists import RawList
 FEATURE: Final = "cache_marks"
 """Name for the gateway's cache marks in `ClientRequest.without`, the features that the provider has refused."""
 BYTES_PER_TOKEN: Final = 3
-"""Number of bytes of JSON that count as one token.
+"""Number of bytes of JSON that are counted as one token, to estimate whether a prompt is long enough for the cache.
 
 English text and code have about four bytes per token. So the estimated number of tokens is usually too high. This is
 intended: a useless cache mark does less harm than a missing one.

@@ -69,7 +69,7 @@ class BlockOrder(msgspec.Struct):
         return [(index, event)]
 
     def rest(self) -> list[tuple[int, Event]]:
-        """Return all events that are held back, because no more events can come."""
+        """Return all events that are still held back. Call this at the end of the stream."""
         events = [(index, event) for index, held in self._held.items() for event in held]
         self._open, self._held, self._ended = None, {}, set()
         return events

@@ -6,8 +6,8 @@
   dialect, the client gets the text unchanged.
 - Only a tag at the start of the text begins thinking. A later tag may belong to an answer about such tags.
 - The thinking ends at the first closing tag. Nested tags are not matched, because models rarely close them in pairs.
-- The gateway writes the tags, and the white space around them, into the signature of the thinking block (form `FORM`).
-  The client sends the signature back in the next turn, and the gateway restores the model's exact text with it.
+- The gateway writes the tags, and the white space around them, into the signature of the thinking block. The client
+  sends the signature back in the next turn. From the signature, the gateway restores the model's exact text.
 """
 
 from __future__ import annotations

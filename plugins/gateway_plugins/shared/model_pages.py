@@ -14,7 +14,7 @@ from gateway.contract.errors import BadFrame
 from gateway.contract.flag import StepResponse, UpstreamRequest
 
 Page = tuple[list[dict[str, Any]], dict[str, Any]]
-"""The entries of a page, and the JSON object of the whole page."""
+"""One page of a list of models: its entries, and the whole reply as a JSON object."""
 Pages = Generator[UpstreamRequest, StepResponse, Page]
 
 PER_PAGE: Final = 1000
@@ -22,9 +22,9 @@ PER_PAGE: Final = 1000
 
 
 def page(path: str, member: str, query: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Pages:
-    """Request a page. Return the objects in its field `member`, and the whole page.
+    """Yield the request for one page of a list. Return the list in the reply's field `member`, and the whole reply.
 
-    Query parameters without a value are left out. Raises `BadFrame` if the field is no list of objects.
+    Query parameters with the value "" are left out. Raises `BadFrame` if the field is no list of objects.
     """
     # a signature covers the query, in which a space must not be written as "+"
     parameters = urlencode({name: value for name, value in query.items() if value}, quote_via=quote)

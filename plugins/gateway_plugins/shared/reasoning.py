@@ -108,8 +108,9 @@ class Maker(msgspec.Struct, frozen=True):
         return signature if maker == self.family or (not maker and not self.is_known) else None
 
     def encoded(self, form: str, value: Any) -> str:
-        """Return a JSON value as text for the client, with a tag that names `form`.
+        """Return a JSON value as text for the client: base64 after a tag that names the model family and `form`.
 
+        `form` names the structure of the value, such as "gemini", so that only a matching reader decodes the value.
         Returns "" if the value is too large, is nested too deeply, or has lone surrogates.
         """
         if is_deep(value):
@@ -121,9 +122,10 @@ class Maker(msgspec.Struct, frozen=True):
         return f"{PREFIX}{self.family}+{form}:{text}" if len(text) <= MAX_VALUE else ""
 
     def decoded(self, form: str, value: str) -> Any:
-        """Return the JSON value in a text that the method `encoded` made.
+        """Return the JSON value in `value`, a text that the method `encoded` made.
 
-        Return None if `value` is damaged, or if its tag names another model family or another form.
+        Return None if `encoded` made the text for another model family or with another `form`, or if the text is
+        damaged.
         """
         start = f"{PREFIX}{self.family}+{form}:"
         if not value.startswith(start) or len(value) > len(start) + MAX_VALUE:

@@ -122,7 +122,7 @@ class StreamWriter(Writer, Protocol):
         """Return the events that were written since the last call of `take`."""
 
     def close(self) -> None:
-        """Write the events that were held back until the usage comes. The stream has ended, so no usage can come."""
+        """Write the events that still wait for the usage. Called at the end of the stream, when no usage can come."""
 
 
 class WholeWriter(Writer, Protocol):
@@ -166,9 +166,9 @@ class Calls(msgspec.Struct):
     is_open: bool = False
     """True if a call has begun and has not ended."""
     _count: int = 0
-    """Number of calls that the client gets. Calls of the schema tool are not counted."""
+    """Number of calls that the client gets. Calls of `schema_tool` are not counted."""
     _is_schema_tool: bool = False
-    """True if the call that was begun last is a call of the schema tool."""
+    """True if the call that was begun last is a call of `schema_tool`."""
     _ids: set[str] = msgspec.field(default_factory=set)
     _pieces: list[str] = msgspec.field(default_factory=list)
     """Pieces of the open tool call's input.

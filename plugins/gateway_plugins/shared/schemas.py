@@ -137,10 +137,10 @@ def _add_references(value: Any, at: Steps, inside: list[Steps], references: dict
     """Add the references in `value`, a part of a schema, to `references`. `at` is the path of `value` in the schema.
 
     - The keys of `references` are the path `()` of the whole schema, and the path of each target of a reference.
-    - The value of a key is the set of the targets of all references below this path. For example, `{(): {("$defs",
-      "a")}}` means that the schema contains a reference to `#/$defs/a`.
-    - `inside` has the keys of `references` that are above `value`.
-    - The `$defs` and `definitions` of a schema do not count as below it, because the schema only refers to them.
+    - The value of a key is the set of the targets of all references in the schema at this path. For example,
+      `{(): {("$defs", "a")}}` means that the whole schema contains a reference to `#/$defs/a`.
+    - A reference inside `$defs` or `definitions` does not count for the schemas around these keywords.
+    - `inside` has the keys of `references` for which a reference in `value` counts.
     """
     if at in references:
         inside = [*inside, at]

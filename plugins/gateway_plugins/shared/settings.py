@@ -48,7 +48,7 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRules:
-    """Rules for parameters in a provider's dialect, for all models."""
+    """Rules of a provider's dialect for parameters, whatever the model is."""
 
     needs_limit: bool = False
     """True if every request must set an output limit."""

@@ -71,9 +71,9 @@ class SplitCharacters:
 
 
 def _find(payload: bytes) -> _Split | None:
-    """Find a text in a payload that ends within a character. Return the first part of this character.
+    """Return the first part of a character if a text in the JSON `payload` ends in the middle of this character.
 
-    Return None if no text ends within a character, or if several texts do.
+    Return None if no text ends like this, or if several texts do.
     """
     if b"\\ud" not in payload and b"\\uD" not in payload and _is_utf8(payload):
         return None  # true of nearly all payloads; the searches below take longer

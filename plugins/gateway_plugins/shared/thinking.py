@@ -30,7 +30,8 @@ BETWEEN_TOOLS: Final = "between_tools"
 """Value of `thinking.type` with which a model thinks only between tool calls. Some models have it instead of
 `disabled`."""
 ANTHROPIC_FORMS: Final = frozenset({"budget", "adaptive"})
-"""Forms of thinking that use Anthropic's field `thinking`. Only these have a `display`."""
+"""Forms of thinking (`Caps.reasoning`) that are requested with Anthropic's field `thinking`. Only this field has a
+`display`."""
 _SWITCHES: Final = frozenset({"budget", "adaptive", "nova", "thinking.type", "enable_thinking", "chat_template_kwargs"})
 """Forms of thinking (`Caps.reasoning`) that have a special value for "off". In all other forms, the effort `none`
 switches thinking off."""

@@ -60,9 +60,9 @@ def native_at_end(run: Sequence[Turn], *, mid_system: bool, waiting: bool) -> in
     - `run` has consecutive turns of the user and the system.
     - `mid_system` is true if the provider accepts system messages within a conversation. Such a message must follow a
       user message, and must be the last message or precede an assistant message (maximhq/bifrost#3945).
-    - If `run` has only system turns, the result is 0, because there is no user message before them.
-    - Exception: if tool calls have no results yet (`waiting`), the gateway adds a user message with the missing
-      results, and all system turns can follow this message.
+    - If `run` has only system turns, the result is 0, because there is no user message before them. Exception: if tool
+      calls have no results yet (`waiting`), the gateway adds a user message with the missing results, and the system
+      turns can follow this message.
     """
     count = sum(1 for _ in takewhile(lambda turn: turn.role == "system", reversed(run))) if mid_system else 0
     return count if count < len(run) or waiting else 0

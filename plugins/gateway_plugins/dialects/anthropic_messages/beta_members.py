@@ -46,7 +46,7 @@ class Feature(msgspec.Struct, frozen=True):
     thinking: tuple[str, ...] = ()
     """Fields of `thinking` that need the beta."""
     value: str = ""
-    """The value of a field in `Feature.thinking` that needs the beta. "" stands for every value."""
+    """The value with which a field in `Feature.thinking` needs the beta. "" means that it needs the beta always."""
     tool: tuple[str, ...] = ()
     """Fields of a tool's definition that need the beta."""
     tool_types: tuple[str, ...] = ()
@@ -149,9 +149,11 @@ _Place = tuple[str, Callable[[], None]]
 
 @cache
 def _marks(feature: Feature) -> dict[str, list[bytes]]:
-    """Return the byte strings to search for in `tools`, in `messages`, and in any field with breakpoints (`cache`).
+    """Return lists of byte strings for quick searches. The keys are `tools`, `messages` and `cache`.
 
-    If a field contains none of its byte strings, nothing in this field needs the beta. So the field is not decoded.
+    The strings for `cache` are searched in every field that may have cache breakpoints, and the other strings in the
+    field of the same name. If a field contains none of its strings, nothing in this field needs the beta, and the field
+    is not decoded.
     """
     return {
         "tools": [f'"{name}'.rstrip("*").encode() for name in (*feature.tool, *feature.tool_types)],
@@ -238,9 +240,10 @@ def _in_content(edited: EditedMembers, content: Any, at: str, feature: Feature) 
 
 
 def _is_search(block: Block, feature: Feature) -> bool:
-    """Return whether a block is a call of a tool search that needs the beta `feature`.
+    """Return whether `feature` is the beta of tool searches, and the block is a call of a tool search.
 
-    The call needs the same beta as the result of the search, whose blocks are of type `tool_reference`.
+    The beta of tool searches is recognized by the type `tool_reference` among its blocks. Blocks of this type are in
+    the result of a tool search.
     """
     name = text(block.get("name"))
     return _REFERENCE in feature.blocks and block.get("type") == "server_tool_use" and name.startswith(_SEARCH)

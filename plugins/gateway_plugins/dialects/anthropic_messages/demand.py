@@ -74,9 +74,8 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 def is_unsigned_loop(messages: Sequence[Block]) -> bool:
     """Return whether the last message has tool results for calls that the model made without thinking.
 
-    The model made them without thinking if the previous assistant message does not begin with a thinking block.
-
-    System messages are ignored.
+    The model made the calls without thinking if the assistant message with the calls does not begin with a thinking
+    block. System messages are ignored.
     """
     turns = [message for message in messages if message["role"] != "system"]
     if turns[-1]["role"] != "user" or turns[-1]["content"][0]["type"] != "tool_result":
@@ -107,9 +106,9 @@ def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
 
 
 def _without_last_thinking(run: list[Turn], drop: Drop) -> int:
-    """Remove thinking from the end of a group of assistant turns, because the API refuses it there.
+    """Remove thinking from the end of `run`, a group of assistant turns, because the API refuses it there.
 
-    Returns the number of turns that are left.
+    A turn that has only thinking is removed from `run`. Returns the number of turns that remain.
     """
     while run and run[-1].blocks[-1]["type"] in THINKING:
         drop(pointer(run[-1].blocks.pop(), run[-1].path))

@@ -239,6 +239,6 @@ def min_limit(edited: EditedMembers) -> int:
 def _budget(edited: EditedMembers) -> int:
     """Return the thinking budget, limited to the range from 0 to `MAX_INT32`.
 
-    If the type of `thinking` is unknown, the budget is checked nowhere else.
+    The range is enforced here because no other code checks the budget of an unknown type of `thinking`.
     """
     return min(max(0, whole_number(mapping(edited["thinking"]).get("budget_tokens"))), numbers.MAX_INT32)

@@ -174,9 +174,9 @@ class Reports:
 
         `marks` has the cache breakpoints of the request. `model` is the model that the reply names.
 
-        Every part has the geography that the reply reports. The tier of a part is the reply's service tier, or `fast`
-        in fast mode. Exception: if an iteration names its own model, such as an advisor, the tier of its part is never
-        `fast`.
+        Every part has the reply's `inference_geo`, or "" if this value does not affect the price. The tier of a part is
+        the reply's service tier. In fast mode, the tier is `fast` instead, except for an iteration (one run of a model)
+        that names its own model, such as an advisor.
         """
         known = self._known
         tier, geo = self._texts["service_tier"], self._texts.get("inference_geo", "")

@@ -54,8 +54,8 @@ _WITHOUT_COUNTERPART: Final[Mapping[str, tuple[Any, ...]]] = {
     "context_management": (None, {}, {"applied_edits": []}),
     "stop_details": (None, {}),
 }
-"""Fields of a reply that no other dialect has, each with values that mean nothing. With any other value, the field is
-reported as dropped.
+"""Fields of a reply that no other dialect has. A field is reported as dropped unless it has one of the listed values,
+which contain no information.
 """
 _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
     # type in the API: (kind of citation, names of its fields for index, start and end)
@@ -84,7 +84,8 @@ class Reader:
         self._kind = ""
         """Type of the open block. It is "" if none is open."""
         self._input: Any = None
-        """The input in the first event of the open tool call. Later pieces of input replace it. It is then None."""
+        """The input in the first event of the open tool call. It is None if pieces of input came in later events, which
+        are used instead."""
         self._signature = ""
         self._thought = False
         """True if the open block has had a piece of readable thinking."""

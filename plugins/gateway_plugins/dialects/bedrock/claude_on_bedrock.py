@@ -307,8 +307,8 @@ def with_counts(event: Event, counts: Mapping[str, int], lifetimes: Mapping[str,
     """Add `counts` to the usage in a `message_delta` event, because Anthropic sends all counts in it (new-api#2881).
 
     Bedrock may report some counts only in `message_start` or in its metrics. `lifetimes` has the number of tokens
-    written to the cache, for each lifetime. These numbers are added too. From their total alone, the meter (usage
-    reader) would conclude that the provider does not report lifetimes.
+    written to the cache, for each lifetime. These numbers are added too. Without them, the meter (usage reader) would
+    see only their sum, and conclude that the provider does not report lifetimes.
     """
     data = mapping(event.data)
     reported = mapping(data.get("usage"))

@@ -149,11 +149,11 @@ def _body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
 
 
 def steps(request: ClientRequest, target: Target, drop: Drop, billed_parts: BilledParts) -> Steps:
-    """Return the number of tokens as a CountTokens reply.
+    """Yield the requests that count the tokens. Return the number of tokens as a CountTokens reply.
 
-    If CountTokens does not support the model, Bedrock's Messages API counts the tokens of a Messages request. If there
-    is still no count, the gateway estimates it. For the estimate, `billed_parts` finds the parts of the request that
-    are not billed as text.
+    The first request goes to CountTokens. If CountTokens does not support the model, a Messages request is counted by
+    Bedrock's Messages API. If there is still no count, the gateway estimates it. For the estimate, `billed_parts` finds
+    the parts of the request that are not billed as text.
 
     Raises `UpstreamFailed` for any other error of CountTokens.
     """

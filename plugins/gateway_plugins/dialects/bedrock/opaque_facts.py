@@ -1,8 +1,8 @@
 """Reads the token counts of an InvokeModel reply whose body is opaque (not interpreted).
 
 Some model families report usage in the body. The last chunk of a stream has metrics, and replies have headers with
-counts. AWS bills by the metrics, so they replace the counts in the body. A count that neither of them has is taken from
-the headers.
+counts. AWS bills by the metrics, so they replace the counts in the body. A count that is neither in the metrics nor in
+the body is taken from the headers.
 """
 
 from __future__ import annotations

@@ -185,10 +185,11 @@ _TRACES: Final = {"ENABLED": "enabled", "ENABLED_FULL": "enabled_full", "DISABLE
 
 
 def drop_headers(client: Headers, upstream: str, drop: Drop) -> None:
-    """Report the options of InvokeModel in the headers `client` as dropped, unless the request goes to Converse.
+    """Report as dropped each of the client's headers with an option of InvokeModel.
 
-    Converse has a field for each of these options (`as_members`). `upstream` names the API format of the provider.
-    Raises `Refused` for a guardrail, because it must not be dropped.
+    `client` has the client's headers, and `upstream` names the provider's API format. For Converse, nothing is
+    reported, because Converse has a field for each of these options (`as_members`). Raises `Refused` for a guardrail,
+    because it must not be dropped.
     """
     if upstream == "bedrock_converse":
         return

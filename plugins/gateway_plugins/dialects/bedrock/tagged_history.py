@@ -29,42 +29,43 @@ from gateway_plugins.shared.reasoning import PREFIX, Maker, is_claudes
 Changes = dict[str, bytes | None]
 
 _IN_BASE64: Final = base64.b64encode(PREFIX.encode()[:9])
-"""Base64 of the first nine characters of a tag. Every tagged text in base64 begins with it.
+"""Base64 of the first nine characters of the gateway's tag, which are always the same. Every text with the tag begins
+with these bytes if it is encoded in base64.
 
 Base64 encodes three characters at a time. So the nine characters give the same base64 whatever follows them."""
 
 MARKS: Final = (PREFIX.encode(), _IN_BASE64)
-"""Beginning of a tag, plain and in base64. A body with a tag contains one of them."""
+"""Beginning of the gateway's tag on thinking, plain and in base64. A body with such a tag contains one of the two."""
 _CONTENT: Final = "content"
 _THINKING_BLOCKS: Final = "thinking_blocks"
 _SIGNED: Final = {"thinking": "signature", "redacted_thinking": "data"}
-"""Types of Messages blocks with thinking, each with the field that has the tag."""
+"""Types of Messages blocks with thinking, each with the field whose value may begin with the gateway's tag."""
 
 _Block = dict[str, Any]
 _Untag = Callable[[_Block, Maker], bool | None]
 """A function that removes the gateway's tag from a block.
 
 It returns True if it removed a tag, and False if there is none. It returns None if the block must be dropped, because
-the target cannot use it."""
+the provider's model cannot use it."""
 
 
 def is_tagged(body: bytes) -> bool:
-    """Return whether a body contains a tag anywhere, plain or in base64."""
+    """Return whether a body contains the gateway's tag on thinking anywhere, plain or in base64."""
     return any(mark in body for mark in MARKS)
 
 
 def of_messages(top: Members, target: Target, drop: Drop) -> Changes:
-    """Return the change that removes tags from `messages` of a Messages body, or {} if nothing changes."""
+    """Return the change that removes the gateway's tags from the thinking in a Messages body, or {} for no change."""
     return _changes(top, target, drop, _of_messages)
 
 
 def of_converse(top: Members, target: Target, drop: Drop) -> Changes:
-    """Return the change that removes tags from `messages` of a Converse body, or {} if nothing changes."""
+    """Return the change that removes the gateway's tags from the thinking in a Converse body, or {} for no change."""
     return _changes(top, target, drop, _of_converse)
 
 
 def of_chat(top: Members, target: Target, drop: Drop) -> Changes:
-    """Return the change that removes tags from `messages` of a Chat body, or {} if nothing changes.
+    """Return the change that removes the gateway's tags from the thinking in a Chat body, or {} for no change.
 
     In a Chat body, thinking is in `thinking_blocks`, an extension by LiteLLM.
     """
@@ -72,7 +73,7 @@ def of_chat(top: Members, target: Target, drop: Drop) -> Changes:
 
 
 def untag_messages(messages: Any, target: Target, drop: Drop) -> bool:
-    """Remove the tags from the decoded `messages` of a Messages body. Return whether anything changed."""
+    """Remove the gateway's tags from the thinking in decoded Messages `messages`. Return whether anything changed."""
     return _untag(messages, Maker.of(target), drop, _of_messages)
 
 
@@ -86,9 +87,10 @@ def _changes(top: Members, target: Target, drop: Drop, untag: _Untag, inside: st
 
 
 def _untag(messages: Any, maker: Maker, drop: Drop, untag: _Untag, inside: str = _CONTENT) -> bool:
-    """Remove the tags in `messages`, and the blocks that the target cannot use. Return whether anything changed.
+    """Remove the gateway's tags in `messages`, and thinking that the provider's model cannot use.
 
-    `untag` removes the tag from one block, or tells that the target cannot use the block.
+    Return whether anything changed. `untag` removes the tag from one block, and returns None for a block that the model
+    cannot use.
 
     The thinking blocks are in the field `inside` of each message: `content` or `thinking_blocks`. If `content` becomes
     empty, the message is removed. If `thinking_blocks` becomes empty, the field is removed, because servers refuse
@@ -146,7 +148,7 @@ def _member(holder: _Block, name: str, maker: Maker) -> bool | None:
 
 
 def _redacted(holder: _Block, redacted: str, maker: Maker) -> bool | None:
-    """Remove the tag from `redacted`, the value of Converse's field `redactedContent` in the object `holder`.
+    """Remove the gateway's tag from `redacted`, the value of Converse's field `redactedContent` in the object `holder`.
 
     Return True if a tag was removed, False if there is none, and None if the thinking must be dropped, because another
     model family made it. In Converse, the tag and the data are encoded together in base64.

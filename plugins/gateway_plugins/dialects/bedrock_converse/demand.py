@@ -48,8 +48,8 @@ _EXTENSION: Final = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
 _TEXT_FORMATS: Final = frozenset({"txt", "csv", "md", "html"})
 """Formats of documents that are plain text."""
 _MAX_NAME: Final = 190
-"""Maximum length of a document's name in characters. Bedrock allows 200, which leaves room for a suffix such as " (2)".
-"""
+"""Maximum length of a document's name in characters, without a suffix such as " (2)". Bedrock allows 200 with the
+suffix."""
 
 
 def is_blank(block: Block) -> bool:
@@ -168,7 +168,8 @@ def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
     """Return the messages for consecutive turns of the user and the system.
 
     Normally this is one user message, with the tool results first (camel#3954). If the model refuses other blocks
-    beside tool results, the message is split in two. A system message may follow the user's messages.
+    beside tool results, the message is split in two. If the model accepts system messages within a conversation, the
+    system turns at the end of `run` become a system message after the user's messages.
     """
     results: list[Block] = []
     others: list[Block] = []

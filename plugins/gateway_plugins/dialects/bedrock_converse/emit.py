@@ -62,8 +62,8 @@ PLACES: Final[Mapping[str, tuple[str, str]]] = {
 For example, the index for the kind `char` is in `location.documentChar.documentIndex`. Citations of web pages have
 another form."""
 LOCATIONS: Final[Mapping[str, tuple[str, str]]] = {name: (kind, index) for kind, (name, index) in PLACES.items()}
-"""The inverse of `PLACES`: maps a field of Converse's `location` to the kind of the citation, and to the name of the
-field with the index."""
+"""The inverse of `PLACES`. A key is a field of Converse's `location`, such as `documentChar`. Its value is a pair: the
+kind of the citation, and the name of the inner field with the index."""
 
 
 class ReplyOptions(msgspec.Struct, frozen=True):

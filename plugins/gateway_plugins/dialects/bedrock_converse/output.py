@@ -31,11 +31,11 @@ class Output(msgspec.Struct, frozen=True):
     choice: ToolChoice
     """The tool choice. It may force a call of the schema tool, the tool whose input is the answer."""
     specs: Sequence[Block]
-    """The specs of the tools, including the schema tool."""
+    """The specs of the client's tools and of the schema tool."""
     config: Block = msgspec.field(default_factory=dict)
     """The field `outputConfig`. It is {} if the body does not need the field."""
     schema_tool: str = ""
-    """Name of the schema tool. It is "" for none."""
+    """Name of the schema tool, the tool whose input is the answer. It is "" if there is none."""
     hint: str = ""
     """Text for the system prompt. It is "" for none."""
 

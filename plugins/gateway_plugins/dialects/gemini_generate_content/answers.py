@@ -38,10 +38,10 @@ def in_object(schema: Schema) -> Schema | None:
 
 
 class DropInAnswer(msgspec.Struct, frozen=True):
-    """A function that reports dropped fields of a schema that `in_object` has put into an object.
+    """A callback for dropped fields (`flag.Drop`) of a schema that `in_object` has put into an object.
 
-    The function gets the JSON pointer of a field in the schema with the object. It changes this pointer to the field's
-    pointer in the client's own schema, and passes the changed pointer to `drop`.
+    The callback gets the JSON pointer of a field in the schema of the object. It passes the JSON pointer of the same
+    field in the client's own schema to `drop`.
     """
 
     drop: Drop

@@ -18,11 +18,11 @@ from gateway_plugins.shared.reasoning import Maker
 
 FORM: Final = "gemini"
 CALL: Final = "call"
-"""Kind of a signature for a function call. The call comes after the thinking block that has the signature."""
+"""`Signature.kind` if Gemini signed a function call. The signature is in the thinking block before the call."""
 TEXT: Final = "text"
-"""Kind of a signature for a text. The text comes before the thinking block that has the signature."""
+"""`Signature.kind` if Gemini signed a text. The signature is in the thinking block after the text."""
 THOUGHT: Final = "thought"
-"""Kind of a signature for the thinking in the block that has the signature."""
+"""`Signature.kind` if Gemini signed thinking. The signature is in the block with this thinking."""
 _KINDS: Final = frozenset({CALL, TEXT, THOUGHT})
 
 

@@ -87,8 +87,8 @@ class _Writer(ABC):
         self._bytes = self._block_start = 0
         """`_bytes` is the number of UTF-8 bytes of text so far, and `_block_start` the number before the open block."""
         self._cited: list[str] = []
-        """URLs that the open block cites. Their range ends where the block ends, and Claude sends them before its
-        text."""
+        """URLs that the open block cites. They are written at the end of the block, where the cited range ends, because
+        Claude sends citations before the text."""
         self._citations: list[Json] = []
         self._has_parts = False
         self._stop: Stop | None = None

@@ -47,7 +47,7 @@ _NUMBERS: Final[Mapping[str, str]] = {
 _DISPLAYS: Final = ("summarized", "omitted")
 """Values of Anthropic's `thinking.display` that `includeThoughts` can express."""
 CHAT_NUMBERS: Final = frozenset({"seed", "frequency_penalty", "presence_penalty"})
-"""Names in Chat of the numbers that the function `penalties` writes."""
+"""Fields of a Chat request that the function `penalties` converts: the seed and two penalties."""
 _PENALTIES: Final = ("frequency_penalty", "presence_penalty")
 
 

@@ -136,7 +136,8 @@ class Reader:
     def _call(self, call: Mapping[str, Any], signature: str, writer: Writer) -> None:
         """Write a function call.
 
-        - A call of the schema tool is the answer. The client does not see the call, so its signature is dropped.
+        - The input of the schema tool is the answer. The client gets no call of the schema tool, so the signature of
+          such a call is reported as dropped.
         - A call without a name is a later piece of streamed arguments. The gateway never requests streamed arguments,
           so such a call is dropped.
         """

@@ -31,7 +31,10 @@ def _generated(block: Mapping[str, Any]) -> Iterator[File]:
 
 
 def _content_of(block: Mapping[str, Any]) -> Iterable[Any]:
-    """Return the values of `content` (in messages) and `output` (in tool results), or None for a missing field."""
+    """Return the values of `content` (of a message) and `output` (of a tool result), which may have files inside.
+
+    The value of a missing field is None.
+    """
     return block.get("content"), block.get("output")
 
 

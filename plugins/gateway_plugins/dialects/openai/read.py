@@ -1,5 +1,6 @@
-"""Readers that Chat Completions and Responses share: service tier, tool choice, cache breakpoints, misplaced files.
+"""Readers that Chat Completions and Responses share.
 
+They read the service tier, the tool choice and cache breakpoints. They refuse a file in a message that may have none.
 General checks are in `shared/checks.py`. The classes of the returned values are in `shared/plain_request.py`.
 """
 

@@ -38,7 +38,8 @@ MESSAGE: Final = frozenset({
 CALL: Final = frozenset({"extra_content", "provider_specific_fields", "thought_signature"})
 """Fields of a tool call, or of its `function`, that may have encrypted reasoning."""
 _OF_FAMILY: Final = frozenset({"extra_content"})
-"""Fields that are sent back to every provider of the model's family. Other fields go back to one provider only."""
+"""Fields that are sent back to every provider of the model family. All others go back only to the provider that made
+them."""
 _MARKS: Final = frozenset({"thought"})
 """Fields inside Google's `extra_content` that are not sent back, because they describe only the delta that has them."""
 _LITELLMS: Final = "provider_specific_fields"
@@ -59,7 +60,7 @@ _JOINED: Final = {"reasoning.text": "text", "reasoning.summary": "summary"}
 
 
 class Gathered(msgspec.Struct):
-    """Encrypted reasoning of a reply that has not been sent to the client yet."""
+    """The encrypted reasoning that has come from the provider and has not been sent to the client yet."""
 
     maker: Maker
     drop: Drop

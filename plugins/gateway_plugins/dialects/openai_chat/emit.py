@@ -77,7 +77,8 @@ class _OpenBlock(ABC):
         self._unsigned: list[str] = []
         """Pieces of thinking in the open block, until the signature of the block comes."""
         self._citations: list[Citation] = []
-        """Citations of the open block. Their range ends where the block ends, and Claude sends them before its text."""
+        """Citations of the open block. They are written at the end of the block, where the cited range ends, because
+        Claude sends citations before the text."""
 
     def _thinking_block(self, signature: str, calls: int) -> dict[str, Any]:
         """Return the pieces of thinking as one block. `calls` is the number of tool calls so far."""

@@ -24,7 +24,7 @@ RULES: Final = UpstreamRules(max_temperature=2)
 _USUAL_EFFORT: Final = "high"
 """Effort if thinking is requested without an effort or a token budget. Anthropic's default is the same."""
 _NOT_STRICT: Final = ("allOf", "oneOf", "not", "if", "patternProperties", "dependentRequired", "dependentSchemas")
-"""Keywords that OpenAI refuses in a strict schema (Structured outputs, supported schemas)."""
+"""Keywords that OpenAI refuses in a strict schema (OpenAI's guide to structured outputs, supported schemas)."""
 _PENALTIES: Final = ("frequency_penalty", "presence_penalty")
 _MAX_STOPS: Final = 4
 """Maximum number of stop sequences. OpenAI refuses more."""

@@ -46,10 +46,10 @@ def _whole(event: Event) -> Iterator[Place | Copy]:
 
 
 def _answer(data: Any) -> tuple[Place | End, ...]:
-    """Return where the text is in a chunk that only continues the text of one answer, or () for any other chunk.
+    """Return the places of a chunk that only continues the text of one answer, or () for any other chunk.
 
-    This is the fast path, because nearly all chunks only continue one answer. The result also has the `End` of the
-    thinking before the text.
+    This is the fast path, because nearly all chunks only continue one answer. The result has the `Place` of the text,
+    and the `End` of the answer's thinking, because no thinking comes after text.
     """
     try:
         (choice,) = data["choices"]

@@ -315,10 +315,10 @@ class Reader:
             self._carry(call)
 
     def _carry(self, call: _Call) -> None:
-        """Gather the encrypted reasoning of a tool call. The client gets this reasoning later.
+        """Gather the encrypted reasoning of a tool call, to send it to the client later.
 
-        A call of the schema tool reaches the client as the answer, not as a call. So its encrypted reasoning is not
-        gathered, but reported as dropped.
+        Exception: the input of the schema tool is the answer, so the client gets no call of the schema tool. The
+        encrypted reasoning of such a call is reported as dropped.
         """
         if not self._schema_tool or call.name != self._schema_tool:
             self._gathered.add_call(call.id, call.carried)

@@ -36,11 +36,12 @@ _FOUND: Final = {
     "results": ("text",), "outputs": ("logs",), "operation": ("diff",),
     "action": ("query", "queries", "command", "commands", "text"),
 }  # fmt: skip
-"""Fields of items of the provider's own tools, each with the inner fields that have text.
+"""Maps a field of a tool's item, whose value is an object or a list of objects, to the inner fields that have text.
 
 The texts are results of file searches, logs of code, patches, queries, commands, and typed text."""
 _OWN: Final = ("queries", "revised_prompt")
-"""Fields of items of the provider's own tools. Each is a text or a list of texts."""
+"""Fields of a tool's item whose value is a text or a list of texts: the queries of a file search, and the prompt of an
+image as the model revised it."""
 _ITEMS: Final = frozenset({
     "message", "reasoning", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output",
     "file_search_call", "web_search_call", "code_interpreter_call", "computer_call", "computer_call_output",
@@ -78,7 +79,7 @@ def _piece(item: int, part: int) -> tuple[Place, ...]:
 def _wholes(event: Event, name: str, last: str) -> Iterator[Place | Copy]:
     """Yield a `Place` for each text in an event that contains a whole part, a whole item or the whole response.
 
-    `name` and `last` are the event's kind before and after the last dot.
+    `name` is the event's kind before the last dot, such as `response.output_item`. `last` is the word after this dot.
     """
     if name in {"response.content_part", "response.reasoning_summary_part"}:
         data = mapping(event.data)
@@ -166,8 +167,8 @@ def _tool_texts(
 ) -> Iterator[Place]:
     """Yield the place of each string in the fields `names` of a tool's call or result, including strings in lists.
 
-    `block` is the beginning of the name of a text's block (`Place.block`). `repeats` is true if earlier events had the
-    same texts.
+    The `Place.block` of a text is `block`, followed by the field's name and by the index in a list. `repeats` is true
+    if earlier events had the same texts.
     """
     for name in names:
         kind: Kind = "text" if name in {"text", "logs"} else "arguments"

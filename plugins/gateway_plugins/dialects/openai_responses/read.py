@@ -43,7 +43,7 @@ _COMPACTED: Final = frozenset({"compaction", "compaction_summary", "context_comp
 """Types of items that summarise earlier turns. Only the server that made such an item can read it."""
 _NOTE: Final = "Earlier turns of this conversation were compacted. Their content is not available here."
 _OPENAIS_IDS: Final = ("rs_", "ws_", "fs_", "ci_", "ig_", "mcp_", "mcpl_", "mcpr_", "tsc_", "cmp_")
-"""Id prefixes of items that are always left out. A reference to such an item is left out too."""
+"""Prefixes of OpenAI's ids for items that no other provider gets. A reference to such an item is left out too."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:

@@ -52,9 +52,9 @@ _FORMAT_AT: Final = "/text/format"
 
 
 def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, Origins]:
-    """Return the values of the request, and the client's tools by flat name (`names.py`).
+    """Return the values of the request, and the client's tools by the names that the provider gets (`names.flat`).
 
-    The writer of the reply needs these tools to restore their names and forms.
+    With these tools, the writer of the reply gives each tool call the name and form that the client expects.
 
     Raises `Refused` for a request that is malformed or cannot be served.
     """
@@ -82,9 +82,10 @@ def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, Origins]:
 
 
 def _include(top: Members, drop: Drop) -> None:
-    """Report the names in `include` as dropped. Encrypted reasoning is not reported, because every reply has it.
+    """Report as dropped each name in the field `include`, which asks for more data in the reply.
 
-    Raises `Refused` for log probabilities, because the client would rely on them.
+    The name of encrypted reasoning is not reported, because every reply has encrypted reasoning. Raises `Refused` for
+    log probabilities, because a client that asks for them needs them.
     """
     for index, name in enumerate(checks.list_of(member(top, "include"), "/include")):
         if name == _LOGPROBS:

@@ -1,15 +1,15 @@
 """Readers of the tools and the tool choice in a Responses request. Malformed values are refused as in `read.py`.
 
-Every tool becomes a function:
+Every tool of the client becomes a function for the provider:
 
-- A function in a namespace gets a flat name.
-- A custom tool has one property with its input as text.
-- The local shell has the fields of its action as properties.
+- The name of a function in a `namespace` is joined with the namespace (`names.flat`).
+- A custom tool, whose input is free text, becomes a function with one property for this text.
+- The local shell becomes a function whose properties are the fields of a shell call's `action`.
 
-In the reply, a call gets the form of the client's own tool again (`names.py`).
+In the reply, a call of such a function becomes a call of the client's own tool again (`names.py`).
 
-A tool that runs on OpenAI's servers is refused with a 400. But if Codex offers the tool in every request, the tool is
-left out and reported as dropped. Source: the openai SDK's types of tools.
+A tool that runs on OpenAI's servers is refused with a 400. Exception: the tools that Codex offers in every request
+(`_ALWAYS_OFFERED`) are left out and reported as dropped. Source: the openai SDK's types of tools.
 """
 
 from __future__ import annotations
@@ -120,8 +120,9 @@ class _Offered(msgspec.Struct):
     def _add(self, origin: Origin, tool: Tool) -> None:
         """Add a tool.
 
-        If a tool with the same flat name was added before, the new tool is ignored or refused. The new tool is ignored
-        if it comes from an item of `input`, such as the output of a tool search. For any other tool, raises `Refused`.
+        If a tool with the same name (`names.flat`) was added before, the new tool is ignored or refused. The new tool
+        is ignored if it comes from an item of `input`, such as the output of a tool search. For any other tool, raises
+        `Refused`.
         """
         if tool.name in self.origins and tool.at.startswith(_CONVERSATION_AT):
             return
@@ -140,7 +141,7 @@ def _name(raw: dict[str, Any], at: str) -> str:
 
 
 def tools(top: Members, drop: Drop) -> tuple[OfferedTools, Origins]:
-    """Return the tools with the tool choice, and the client's tools by flat name (`names.py`).
+    """Return the functions and the tool choice, and the client's tools by the names of their functions (`names.flat`).
 
     Raises `Refused` for a tool of an unsupported type. Tools in `_ALWAYS_OFFERED` are not refused but dropped.
     """

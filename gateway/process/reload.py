@@ -166,7 +166,8 @@ class Reloader:
         return atomic_file.read(self.path)
 
     async def replace(self, text: str, expected: bytes, who: Who) -> None:
-        """Write a text of another gateway into the file if the content is still `expected`, and use the text.
+        """Write a text that comes from another gateway into the file if the content is still `expected`, and use the
+        text.
 
         Raises `CannotReplace` or `OSError` if the text cannot be written, and `NotTaken` if it cannot be used here. In
         these cases, the file has its old text.

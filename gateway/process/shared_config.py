@@ -92,11 +92,11 @@ class SharedConfig:
         self._is_away = False
 
     def look_soon(self) -> None:
-        """Compare the file with the database soon, because one of them has changed."""
+        """Compare the file with the database soon. Called when one of them has changed."""
         self._wake.set()
 
     async def begin(self) -> None:
-        """Use the newest version. Call this before the gateway opens its listeners.
+        """Use the newest version in the database. Call this before the gateway opens its listeners.
 
         Raises `StoreFailed` if the database cannot be reached.
         """
@@ -125,9 +125,10 @@ class SharedConfig:
                 self._is_away = False
 
     async def compare(self) -> None:
-        """Use the newest version, or add the text of the file to the database if the file was edited.
+        """Compare the configuration's file with the newest version in the database.
 
-        Raises `StoreFailed` if the database cannot be reached.
+        If this gateway has not seen the version, use it. Otherwise, if the file was edited, add its text to the
+        database as a new version. Raises `StoreFailed` if the database cannot be reached.
         """
         async with self._one_at_a_time:
             newest = await self._unknown_version()

@@ -56,7 +56,9 @@ class Passed:
     """A listening socket that another process opened and passed to this process."""
 
     name: str
-    """The listener's address in the other gateway's configuration, or the name that systemd gave to the socket."""
+    """The address of the listener in the configuration of the gateway that passed the socket, or the name that systemd
+    gave to the socket.
+    """
     socket: socket.socket
 
 

@@ -25,7 +25,8 @@ from gateway.store.sql import Connection
 from gateway.store.writing import write
 
 MAX_CALLS: Final = 200
-"""Maximum number of calls that are read for a report. They take about 15 ms, and a page has several reports."""
+"""Maximum number of calls that are read for a report. Reading them takes about 15 ms, and a page has several reports.
+"""
 _HAS_SUMS: Final = "SELECT has_sums FROM header_terms WHERE term = ?"
 _CALLS: Final = f"""
 SELECT c.at, c.n, {", ".join(f"c.{name}" for name in CALL_COLUMNS)}
@@ -70,7 +71,9 @@ def with_sums(connection: Connection, selection: Selection) -> Iterator[tuple[Co
 
 @cache
 def _empty() -> bytes:
-    """Return the file of a database with empty tables. It is cached, because creating the tables takes 7 ms."""
+    """Return the content of an SQLite file with empty tables. The content is cached, because creating the tables takes
+    7 ms.
+    """
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrate(connection, "memory")
         return connection.serialize()

@@ -44,8 +44,10 @@ SELECT h.time, h.call, {", ".join(f"c.{name}" for name in CALL_COLUMNS)}
 FROM call_headers h CROSS JOIN calls c ON c.n = h.call AND c.at = h.time
 WHERE h.term = ? AND (h.time, h.call) > (?, ?) ORDER BY h.time, h.call LIMIT 5000
 """  # noqa: S608 (our own names)
-"""Query for the next calls with a header term whose sums are recounted together. The placeholders are for the term, and
-for the time and the number of the last call before them."""
+"""Query for the next batch of calls with a header term, in the order of time. The placeholders are for the number of
+the term, and for the time and the number of the last call of the batch before. The sums over a batch are counted
+together.
+"""
 _CALLS: Final = "count(*)", "1 = 1"
 _TOOLS: Final = "sum(iif(json_valid(c.tools), json_array_length(c.tools), 0))", "c.tools <> '[]'"
 _ERRORS: Final = "count(*)", "c.outcome <> 'ok' AND c.error <> ''"

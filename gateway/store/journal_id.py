@@ -1,7 +1,7 @@
 """The id of a journal.
 
-Several gateways, each with a journal of its own, may use one store on another machine. So the store keeps the offset up
-to which a journal is applied under the id of that journal.
+Several gateways, each with a journal of its own, may use one store on another machine. For the id of each journal, the
+store keeps the offset up to which this journal is applied.
 """
 
 from __future__ import annotations

@@ -167,7 +167,8 @@ class Connections:
     def _sweep(self) -> None:
         """Close the connections that have been idle for too long. Repeat this while there are connections.
 
-        All connections share one timer. It uses the current limits, so a reload also applies to open connections.
+        One timer serves all connections. The limits are read at each repetition, so a reload also applies to open
+        connections.
         """
         now, seconds = monotonic(), self.limits().idle_seconds
         while self._idle and next(iter(self._idle.values())) < now - seconds:

@@ -1,4 +1,4 @@
-"""Error responses for paths without a route, in the dialect of the API that the client probably meant to call.
+"""Error responses for paths without a route, in the format of the API that the client probably meant to call.
 
 - The plugin of each API declares the paths and headers of the API's clients (`contract/client_api.py`).
 - The message names the path that was called. It also names the base URL to set, or the paths that are served.

@@ -79,7 +79,7 @@ class Sockets(msgspec.Struct, frozen=True, tag=True):
 
 
 class Commit(msgspec.Struct, frozen=True, tag=True):
-    """The request to hand over the journal and the store. The new process sends it after opening everything else."""
+    """The request to hand over the journal and the store. The new process has opened everything else by then."""
 
 
 class Spool(msgspec.Struct, frozen=True):

@@ -55,8 +55,8 @@ In this time, the worker sends three requests.
 If `storage.lease_seconds` is shorter, it is used for the workers too.
 """
 RECALL_SECONDS: Final = (1.0,) * 4
-"""The waits, in seconds, after which a refused call asks the keeper again. A wait ends early when the keeper reports
-that other workers have given back what they do not need.
+"""The waits, in seconds, after which a call that a quota bucket refuses asks the keeper again. A wait ends early when
+the keeper reports that other workers have given back parts of the bucket.
 """
 
 

@@ -1,8 +1,7 @@
 """The keeper's end of the connections to its workers. The keeper is the parent process of the workers.
 
-It answers the workers' questions, and reports changes to them.
-
-`supervisor.py` starts and ends the workers.
+The keeper answers the workers' questions, and tells the workers of changes. `supervisor.py` starts and ends the
+workers.
 """
 
 from __future__ import annotations

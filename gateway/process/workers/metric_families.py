@@ -110,7 +110,7 @@ def added(parts: Iterable[Families]) -> list[Family]:
 def merged(keeper: Families, workers: Sequence[Families], ended: Families = ()) -> list[Family]:
     """Return one family for each metric of the workers and their parent process (the keeper).
 
-    `ended` has the sums of the workers that have ended, and of those that did not answer.
+    `ended` has the sums of the last counters of the workers that have ended or have not answered.
     """
     names = {family.name: family for family in keeper}
     of_workers = _by_name([*workers, ended])

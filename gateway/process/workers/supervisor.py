@@ -189,9 +189,9 @@ class Workers:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def end(self, hurry: asyncio.Event, seconds: float) -> None:
-        """End all workers after the calls in flight, and wait until their records are in the store.
+        """End each worker after its calls in flight, and wait until the records of these calls are in the store.
 
-        The workers wait for the calls for at most `seconds`, or until `hurry` is set.
+        A worker waits for its calls for at most `seconds`, or until `hurry` is set. Then the remaining calls are ended.
         """
         self.drain()
         hurrying = asyncio.create_task(hurry.wait())

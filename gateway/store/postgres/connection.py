@@ -26,7 +26,7 @@ STATEMENT_SECONDS: Final = 30.0
 """Maximum number of seconds for which the gateway waits for one statement. A server that does not answer for longer
 counts as failed."""
 REPAIR_SECONDS: Final = 900.0
-"""The same for `irisgate doctor`, whose statements read all calls."""
+"""Maximum number of seconds for which `irisgate doctor` waits for one statement. Its statements read all calls."""
 MANY_ROWS: Final = 2_000
 """Maximum number of rows that are sent to the server at once. More rows are sent in several parts, and each part may
 take `STATEMENT_SECONDS`.

@@ -1,8 +1,8 @@
 """Finds sums in PostgreSQL that count fewer calls than are stored, and counts them again, for `irisgate doctor`.
 
 - A sum that counts more calls than are stored is right, because sums outlive their calls.
-- Gateways that share the database may serve meanwhile. The repair is one transaction with the lock of those that write,
-  so they wait with the next batch of records.
+- Gateways that share the database may serve during the repair. The repair is one transaction that holds the lock for
+  writing (`WRITING`). So the gateways write their next batches of records when the repair has ended.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class _Table(NamedTuple):
     unit: Unit
     """The unit of time of its rows."""
     emptied: frozenset[str]
-    """The columns of the series that are "" in its rows, because the sums are over all of their values."""
+    """Columns of the series that are "" in this table, because each sum is over all values of these columns."""
 
     @property
     def lacking(self) -> str:
@@ -86,7 +86,8 @@ _DERIVED: Final = tuple(_derived())
 def wrong_sums(connection: PostgresConnection) -> int:
     """Return the number of faults in the sums over calls, in the index of headers, and in the sums by header.
 
-    A daily sum is compared with those by hour, and so on. So it counts as right if the hours lack the same calls.
+    A sum over a longer unit of time is compared with the sums over a shorter unit, such as a daily sum with the hourly
+    sums. If the hourly sums lack calls, a daily sum that lacks the same calls is not counted as another fault.
     """
     lacking = sum(map(len, missing(connection, _QUARTERS).values()))
     for table in _DERIVED:
@@ -115,7 +116,7 @@ def repair_sums(connection: PostgresConnection) -> int:
 
 
 def _recount_quarters(connection: PostgresConnection, lacking: Missing) -> None:
-    """Replace sums by quarter hours by those of the stored calls. `lacking` has the series to replace."""
+    """Compute the sums of quarter hours anew from the stored calls. `lacking` has the series with wrong sums."""
     numbers = series_numbers(connection, dict.fromkeys(chain(*lacking.values())))
     times = sorted(lacking)
     for start in range(0, len(times), _BATCH_QUARTERS):

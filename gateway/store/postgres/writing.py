@@ -151,7 +151,8 @@ def expire(connection: PostgresConnection, before: float, limit: int) -> int:
 def _keeps_house(connection: PostgresConnection) -> bool:
     """Return whether this gateway must delete the expired calls of all gateways.
 
-    It must if this connection has the advisory lock `HOUSEKEEPING`. The lock is taken here if it is free.
+    This is so if its connection holds the advisory lock `HOUSEKEEPING`. If no connection holds the lock, this
+    connection takes it here.
     """
     if not connection.keeps_house:
         statement = "SELECT pg_try_advisory_lock(CAST(? AS INTEGER), CAST(? AS INTEGER))"

@@ -167,8 +167,9 @@ def pytest_collection_finish():
 
 
 def pytest_runtest_teardown():
-    """Empty aiohttp's cache of middlewares. It would keep the last 1,024 applications of a process, each with its
-    gateway and the thread of the gateway's log."""
+    """Empty aiohttp's cache of middlewares, which would keep the last 1,024 applications of a process, each with its
+    gateway and the thread of the gateway's log.
+    """
     web_app._cached_build_middleware.cache_clear()
 
 

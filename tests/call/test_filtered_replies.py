@@ -222,7 +222,7 @@ async def test_values_that_repeat_text_are_left_where_no_text_changes(places, ev
 
 
 def deep(levels):
-    """Return an object with the given number of nested levels. orjson can encode at most 254 levels."""
+    """Return an object with this number of nested levels. orjson can encode at most 254 levels."""
     value = "secret"
     for _ in range(levels):
         value = {"a": value}

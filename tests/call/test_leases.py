@@ -252,8 +252,8 @@ async def test_a_refused_call_leaves_nothing_that_waits(opened, memory):
 async def test_first_calls_of_many_callers_at_the_same_time_are_all_served(opened):
     """Check that ten callers can begin their first calls at the same time, although each call uses a new bucket.
 
-    The gateway forgets full buckets. It must not forget a new bucket, which is full, while a call waits for the bank's
-    answer.
+    The gateway usually forgets full buckets. A new bucket is full too, but must not be forgotten while a call waits for
+    the bank's answer.
     """
     gateway = await opened()
     rules = [Rule(f"user{number}", 100) for number in range(10)]

@@ -186,8 +186,8 @@ async def test_a_bucket_is_overdrawn_by_one_call_at_most(two, seed):
 async def test_a_worker_gets_slices_of_many_new_buckets_at_once(two):
     """Check that a worker gets parts of ten new buckets in one request.
 
-    The main process forgets full buckets. It must not forget a new bucket, which is full, while it asks the bank for
-    it.
+    The main process usually forgets full buckets. A new bucket is full too, but must not be forgotten while the main
+    process asks the bank for its balance.
     """
     gateway, _ = two
     rules = [Rule(f"user{number}", 100) for number in range(10)]

@@ -90,7 +90,7 @@ async def test_each_caller_is_charged_in_buckets_of_its_own():
 async def test_quotas_with_new_rules_replace_those_of_a_plan():
     """Check that a call reserves by the new rules of a quota if the quota has changed since the call's plan was made.
 
-    A plan is a cached decision about calls. It still has the old rules.
+    A plan is a cached decision about calls, and still has the old rules.
     """
     made = ready(CHARGED, quotas=QUOTAS)
     quotas = Quotas(keep=lambda _: None)

@@ -1,6 +1,5 @@
-"""Tests of the writer of a stream.
-
-It sends pings while nothing else is written, and notices a client that stops reading.
+"""Tests of the writer of a stream, which sends pings while nothing else is written, and notices a client that stops
+reading.
 """
 
 import asyncio

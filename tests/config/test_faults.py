@@ -1,6 +1,6 @@
 """Tests of the errors of an invalid configuration.
 
-All errors are reported at once, each with its position and an allowed value.
+All errors are reported together, each with its position and an allowed value.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from gateway.config.load import load, loads
 from tests.helpers.cpu_time import cpu_units
 
 MOST_UNITS = 2_500
-"""Maximum CPU time in units of `cpu_time`. It is about 20 seconds."""
+"""Maximum CPU time in units of `cpu_time`: about 20 seconds."""
 """Maximum CPU seconds of each test. Usually a test takes about one second."""
 
 

@@ -1,4 +1,6 @@
-"""Tests that a broken installed plugin is left out with a message. It is an error only if a configuration needs it."""
+"""Tests that a broken installed plugin is left out with a message. Only a configuration that needs the plugin gets an
+error.
+"""
 
 import json
 import sys

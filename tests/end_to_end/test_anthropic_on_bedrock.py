@@ -88,8 +88,8 @@ CLAUDE_CODE = {
 
 @pytest.mark.parametrize("case", CLAUDE_CODE)
 async def test_a_refused_beta_goes_with_its_members_and_is_remembered(tmp_path, bedrock_sim, case):
-    """Check that later calls of the same model leave the refused beta out at once, and that other models still get
-    it.
+    """Check that after a refusal, later calls of the same model leave the refused beta out immediately, and that calls
+    of other models still have it.
     """
     path, body, headers = CLAUDE_CODE[case]
     bedrock_sim.script(INVALID)

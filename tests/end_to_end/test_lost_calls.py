@@ -26,7 +26,7 @@ MAX_TOKENS = 1000
 MOST = Decimal(MAX_TOKENS * 5_500 + 200 * 1_375) / 10**9
 """Maximum cost of one call in these tests, in dollars.
 
-It is the cost of the limit of output tokens, and of 200 input tokens that are all written to a cache.
+This is the cost of as many output tokens as the limit allows, and of 200 input tokens that are all written to a cache.
 """
 BUDGET = 1000
 PROVIDER = Decimal(PRICE) / 10**9

@@ -187,7 +187,7 @@ async def test_a_restart_of_the_database_under_load_loses_no_call(tmp_path, conf
                 await asyncio.sleep(0.05)
 
         async def come(*wanted):
-            """Wait until calls have had each of these outcomes."""
+            """Wait until each of the wanted outcomes has occurred."""
             begin = len(outcomes)
             await eventually(lambda: {*wanted} <= {*outcomes[begin:]}, 60)
 

@@ -1,6 +1,6 @@
 """Tests of requests whose bodies are still arriving when the gateway is stopped.
 
-They are served before connections close.
+Such requests are served before their connections close.
 """
 
 import asyncio

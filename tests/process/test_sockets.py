@@ -28,7 +28,7 @@ def listener(text):
 )
 def test_a_connection_is_known_by_its_end_and_its_wildcard(name, expected):
     """Check that the listener of a connection is found by the connection's local address, and by the wildcard address
-    of the same family.
+    of the same address family.
     """
     assert endpoints(name) == expected
 

@@ -120,8 +120,8 @@ async def test_reports_about_a_header_are_those_of_its_calls(tmp_path, opened, m
 async def test_more_values_than_have_sums_are_answered_from_their_calls(opened, monkeypatch):
     """Check reports about a header with 10,000 values. Only the first values have sums.
 
-    For another value, the report is computed from the calls with this value. It is refused if there are too many of
-    them.
+    For another value, the report is computed from the calls with this value. If there are too many such calls, the
+    report is refused.
     """
     monkeypatch.setattr(few_calls, "MAX_CALLS", 2)
     store = await opened()

@@ -129,7 +129,9 @@ async def test_a_torn_line_before_sending_is_no_call(tmp_path):
 
 
 async def test_a_long_call_outlives_the_files_that_it_began_in(tmp_path):
-    """Check that an open call is found even if the file with its line was applied and deleted."""
+    """Check that an open call is found even if the journal's file with the call's entry was applied to the store and
+    deleted.
+    """
     async with keeping(tmp_path) as records:
         records.follower.put_sent(sent("long"))
         await records.follower.flush()
@@ -178,9 +180,8 @@ async def test_of_two_starts_at_once_one_is_refused(tmp_path):
 
 
 async def test_balances_are_those_of_a_process_that_was_not_killed(tmp_path):
-    """Check the balance after a start that finds lost calls.
-
-    It must be the balance that was stored with the last ended call, minus the costs of the lost calls.
+    """Check that after a start that finds lost calls, the balance is the one that was stored with the last ended call,
+    minus the costs of the lost calls.
     """
     await left(tmp_path, *begun("a", "b"), *ended("a", balance=700_000_000), *begun("c"))
     async with keeping(tmp_path) as records:
@@ -251,7 +252,9 @@ async def test_a_journal_that_was_removed_keeps_what_is_not_in_the_store(tmp_pat
 
 
 def test_a_journal_without_another_number_keeps_lines_in_memory(tmp_path):
-    """Check that no call fails if the current file is full and there is no further file number."""
+    """Check that no call fails if the journal's current file is full and there is no further file number. The lines
+    stay in memory.
+    """
     (tmp_path / "999999999998.jsonl").touch()
     log, _ = logger()
     journal = Journal(tmp_path, log, segment_bytes=1)

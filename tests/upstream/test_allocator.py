@@ -14,7 +14,7 @@ from gateway.upstream.http1.tls import BUFFER_BYTES, start_tls, tls_context
 from tests.helpers.tls import certified, server_tls
 
 SENT = 300 * 1024
-"""More bytes than asyncio reads at once by default."""
+"""Number of bytes that the test sends: more than asyncio reads in one call by default."""
 
 
 def test_every_setting_is_taken_by_glibc(monkeypatch):

@@ -265,7 +265,7 @@ async def test_failed_handshakes_are_logged_by_reason(counted):
 async def test_a_call_in_flight_is_never_closed_as_idle(counted):
     """Check that a connection is not closed as idle while a call is in flight on it.
 
-    It may still be in the list of idle connections since the end of an earlier reply.
+    The connection may still be in the list of idle connections since the end of an earlier reply.
     """
     these = counted(idle_seconds=10)
     busy = these.admitted(call=True)

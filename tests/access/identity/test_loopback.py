@@ -1,4 +1,4 @@
-"""Tests of a loopback listener. It must distinguish local callers from callers behind a proxy or tailscaled."""
+"""Tests of a loopback listener, which must distinguish local callers from callers behind a proxy or tailscaled."""
 
 import pytest
 

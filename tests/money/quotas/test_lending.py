@@ -116,7 +116,9 @@ def test_the_next_keeper_knows_the_charges_to_a_full_bucket():
 
 
 def test_a_worker_that_registers_again_holds_what_it_has_not_reported():
-    """Check that the keeper still knows the charges whose records it has read, so that later records count once."""
+    """Check that the main process still knows the charges of a worker that registers again, so that no record is
+    counted twice.
+    """
     keeper = Keeper()
     keeper.ask("a", 60)
     keeper.spend("a", 25)

@@ -88,7 +88,8 @@ def test_a_bucket_of_two_parts_has_one_charge_with_the_last_balance():
 def test_a_replaced_process_has_a_bill_for_each_attempt():
     """Check that a call with two attempts is charged completely if another process has ended the call.
 
-    The process that keeps the balances gets a bill for each attempt. It charges them with or without a reservation.
+    The process that keeps the balances gets a bill for each attempt, and charges each bill with or without a
+    reservation.
     """
     first, second = ((("money", "m1", ""),),), ((("money", "m1", ""),), (("money", "m2", ""),))
     bill = Bill(first, 1, 0, 30, True, (Bill(second, 1, 0, 12),))

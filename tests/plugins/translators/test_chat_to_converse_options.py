@@ -259,7 +259,9 @@ def test_defect_14_a_root_that_is_no_object_is_refused_by_the_tools_name():
 
 
 def test_defect_15_additional_properties_are_stripped_by_family():
-    """Check that some families get no `additionalProperties`, but a property with this name is kept."""
+    """Check that `additionalProperties` is removed from a schema for some model families, but a property with this name
+    is kept.
+    """
     given = {
         "type": "object",
         "properties": {"additionalProperties": {"type": "object", "additionalProperties": False}},

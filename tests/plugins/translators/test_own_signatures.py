@@ -1,5 +1,5 @@
-"""Tests that Claude gets its own signed thinking back, unchanged and in order, and that no model gets another family's
-thinking.
+"""Tests that Claude gets its own signed thinking back, unchanged and in order, and that no model gets the thinking of
+another model family.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""Tests of exports to a simulated S3, which judges signatures, hashes and conditions."""
+"""Tests of exports to a simulated S3, which verifies signatures, hashes and conditions."""
 
 import json
 

@@ -1,5 +1,5 @@
-"""Tests of exports to Versity S3 Gateway, an S3 server that others wrote. It checks signatures, hashes, conditions and
-policies.
+"""Tests of exports to Versity S3 Gateway, an S3 server that others wrote and that checks signatures, hashes, conditions
+and policies.
 
 The server stores each object in a file of the same name. The tests read these files.
 """

@@ -306,7 +306,7 @@ async def test_a_client_cannot_send_the_ends_of_a_connection(gw, size):
 
 
 async def is_closed(raw):
-    """Return whether the other end closes the connection without a byte."""
+    """Return whether the other end closes the connection without sending a byte."""
     try:
         return await raw.reader.read() == b""
     except ConnectionResetError:

@@ -184,7 +184,7 @@ async def test_reservations_of_workers_are_shown_with_the_quota(three, bedrock_s
 
 
 def used(text):
-    """Return the used part of the quota `all` in the text of the metrics."""
+    """Return the value of `irisgate_quota_used_ratio` in the text of the metrics. The only quota is `all`."""
     (line,) = [line for line in text.splitlines() if line.startswith("irisgate_quota_used_ratio{")]
     return float(line.split()[-1])
 

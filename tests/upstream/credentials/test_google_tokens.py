@@ -1,4 +1,4 @@
-"""Tests of `"apikey": "keyfile::PATH"`: a simulated token endpoint of Google judges every request, and a simulated
+"""Tests of `"apikey": "keyfile::PATH"`. A simulated token endpoint of Google checks every request, and a simulated
 provider accepts only tokens that were issued and have not expired.
 """
 

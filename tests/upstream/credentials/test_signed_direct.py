@@ -1,4 +1,6 @@
-"""Tests of direct requests and of jobs that are signed with AWS credentials, as the simulated AWS judges them."""
+"""Tests of direct requests and of requests about jobs, which are signed with AWS credentials. The simulated AWS
+verifies the signatures.
+"""
 
 import orjson
 import pytest

@@ -1,4 +1,6 @@
-"""Tests of requests for lists of models that are signed with AWS credentials, as the simulated AWS judges them."""
+"""Tests of requests for lists of models. The requests are signed with AWS credentials, and the simulated AWS verifies
+the signatures.
+"""
 
 import pytest
 

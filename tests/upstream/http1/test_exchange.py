@@ -187,7 +187,7 @@ async def test_many_small_chunks_with_extensions_are_no_fault():
 
 @pytest.mark.parametrize("end", [b"", b"zz"])
 async def test_a_reply_that_has_ended_stops_the_provider(end):
-    """Check that nothing more is read after the end of a reply, or after damage, until the connection is closed."""
+    """Check that after the end of a reply, or after damaged bytes, reading stops until the connection is closed."""
     log = []
     exchange = Exchange(lambda: log.append("pause"), lambda: log.append("resume"))
     exchange.feed(CHUNKED + b"2\r\nHi\r\n" + (end + b"\r\n" if end else b"0\r\n\r\nmore"))

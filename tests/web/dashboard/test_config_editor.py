@@ -97,7 +97,7 @@ async def test_a_change_is_made_reviewed_and_saved_by_keyboard(tab, served):
 async def test_every_state_of_the_page_fits_and_breaks_no_rule(tab, served, violations):
     """Check that the page Configuration has no fault in its layout and breaks no rule of axe, in any of its states.
 
-    It is shown with findings, with a review of hostile text, and with a conflict.
+    The page is tried with findings, with a review of hostile text, and with a conflict.
     """
     wrong = {}
 

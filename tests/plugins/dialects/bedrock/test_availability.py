@@ -1,6 +1,6 @@
 """Tests of the advice that the gateway adds to Bedrock's errors about unavailable models.
 
-The advice names the region, the prefix or the right that is missing.
+The advice names the region, the prefix or the permission that is missing.
 """
 
 import pytest

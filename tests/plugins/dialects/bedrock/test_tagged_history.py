@@ -58,7 +58,7 @@ def test_thinking_of_the_models_own_family_comes_back_without_our_tag(flag, clie
 
 @pytest.mark.parametrize(("flag", "client"), WAYS)
 def test_another_familys_thinking_is_dropped_with_empty_turns(flag, client):
-    """Check that thinking of another family is reported as dropped, and so is a turn that has nothing else."""
+    """Check that thinking of another model family is reported as dropped, and so is a turn that has nothing else."""
     given = messages(thinking("irisgate1:nova:s1"), thinking("s2"), TEXT)
     body, dropped = sent(flag, given, client)
     assert json.loads(body)["messages"][1]["content"] == [thinking("s2"), TEXT]

@@ -112,7 +112,7 @@ def _blames_provider(problem: Problem, *, is_our_key: bool) -> bool:
 def error_of_all(errors: Sequence[GatewayError]) -> GatewayError:
     """Return the error for the client after all attempts have failed. `errors` has one error per attempt, in order.
 
-    - The result is the last error of a provider that is not a throttling error.
+    - The result is the last error of a provider that did not merely throttle.
     - If all failed providers throttled, the result is the last throttling error, with the shortest `Retry-After` of all
       attempts.
     - If no provider failed, the result is the last refusal by the gateway.

@@ -125,7 +125,9 @@ def middlewares(guard: Guard) -> list[Middleware]:
 
 
 _OPEN: Final = frozenset({"/healthz", "/readyz"})
-"""Routes for monitoring systems, which need no identified caller. Their replies reveal nothing of the configuration."""
+"""Routes that need no identified caller, because monitoring systems request them. Their replies reveal nothing of the
+configuration.
+"""
 
 
 def _local(request: web.Request) -> Any:

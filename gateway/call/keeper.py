@@ -116,8 +116,8 @@ class Keeper:
         """Return the result of `attempt`, which reserves amounts in this process. If a slice (part of a shared balance)
         is too small, get more of the balance and call `attempt` again.
 
-        Raises the exceptions of `attempt`, `Exceeded` if the balance is too small, `Refused` if no more of the balance
-        can be requested, and `Stopped` if a hand-over has begun.
+        Raises the exceptions of `attempt`. Also raises `Exceeded` if the balance is too small, `Refused` if no more of
+        the balance can be requested, and `Stopped` if a hand-over has begun.
         """
         return attempt() if self.leases is None else await self.leases.reserve(attempt)
 

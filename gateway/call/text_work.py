@@ -30,15 +30,15 @@ about 10 microseconds."""
 LARGE_TEXT: Final = 256 * 1024
 """Minimum number of characters of a large text. A search for a few words in such a text takes about 1 ms or more."""
 PART_ITEMS: Final = 256
-"""Maximum number of texts that are pickled together. Texts are sent to and from a worker process in several pickled
-parts.
+"""Texts are sent to and from a worker process in parts. This is the maximum number of texts in one part. Each part is
+pickled separately.
 """
 PART_CHARACTERS: Final = 1024 * 1024
-"""Number of characters after which a new pickled part begins. Unpickling a part of this size takes about 1 ms."""
+"""Number of characters in a part after which the next part begins. Unpickling a part of this size takes about 1 ms."""
 
 Item = tuple[Place | End | Copy, str, bool]
-"""A triple: one value that the function `places` of a plugin yielded for a body, the text that this value names, and
-whether the text is JSON.
+"""A triple: one value that the function `places` of a plugin yielded for a body, the text at the path in this value,
+and whether the text is JSON.
 
 The text is "" for an `End` (the end of a block) and for a `Copy` (a value that repeats text).
 """

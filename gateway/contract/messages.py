@@ -202,7 +202,8 @@ class UpstreamRequest:
     query: str = ""
     headers: Headers = field(default_factory=dict)
     subdomain: str = ""
-    """The first label of the host that serves the request. It is "" if the provider's host serves it.
+    """The label that replaces the first label of the provider's host for this request. It is "" if the host is not
+    changed.
 
     `ModelSearch.subdomain` has an example.
     """

@@ -120,7 +120,8 @@ class ModelSearch:
 
     An error reply ends the search, and the generator does not get this reply."""
     subdomain: str = ""
-    """The first label of the host that has the list. It is "" if the provider's own host has the list.
+    """The label that replaces the first label of the provider's host for the requests of the search. It is "" if the
+    host is not changed.
 
     For example, if the provider's host is `models.us.example.com`, the label `lists` sends the requests to
     `lists.us.example.com`. The path of the provider's base URL is not used for these requests.

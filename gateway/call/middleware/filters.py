@@ -129,8 +129,8 @@ class _Answer(msgspec.Struct, frozen=True):
 class _Replied(Stage):
     """Gives all events of a stream to the method `replied` of the filters, if the stream succeeds and is not too large.
 
-    When `replied` is called, the client has already received the whole reply. If a filter fails or refuses then, the
-    error can no longer be sent. It is only logged and put into the record.
+    When `replied` is called, the client has already received the whole reply. If a filter fails or raises a refusal in
+    `replied`, the error can no longer be sent. It is only logged and put into the record.
     """
 
     __slots__ = ("_call", "_events", "_filters", "_size")

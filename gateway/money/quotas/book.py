@@ -318,7 +318,7 @@ class Quotas:
             state.apply(self._ledgers[state.rule.kind])
 
     def adopt(self, holds: Holds) -> Mapping[Kind, Reservation]:
-        """Make the reservations that a call had in the replaced process. No reservation is refused."""
+        """Repeat in this process the reservations that a call had in the replaced process. None of them is refused."""
         now = self.clock()
         held = {kind: holds.get(kind, Hold((), ())) for kind in ORDER}
         self._set_undefined_aside(((name, rule.terms) for name, rule, _ in held["money"].parts), now)
@@ -357,7 +357,7 @@ class Quotas:
         return [self._with_workers(level) for level in self._money.levels(self.clock())]
 
     def _with_workers(self, level: Level) -> Level:
-        """Return `level` with the amounts added that calls of workers have reserved in the bucket."""
+        """Return `level`, with the amount that calls of workers have reserved in the bucket added to `reserved`."""
         by_workers = self.reserved_by_workers.get(level.bucket, 0)
         return level._replace(reserved=level.reserved + by_workers) if by_workers else level
 

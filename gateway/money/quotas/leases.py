@@ -1,4 +1,4 @@
-"""Leases: several gateways spend from one bucket, and the bucket is never overspent.
+"""Leases: several gateways spend from one bucket, and overdraw it by at most the cost of one call.
 
 A bank (`Bank`) keeps the balance of each bucket. A gateway holds a slice of this balance. Its calls reserve and spend
 from the slice without asking the bank. The protocol has one request, `Ask`, and one reply, `Answer`.
@@ -10,8 +10,8 @@ from the slice without asking the bank. The protocol has one request, `Ask`, and
   are lost.
 - An `Ask` names the total that the gateway knows to be granted. If a reply was lost, the total is too low, and the next
   reply corrects it.
-- If the bank hears nothing from a gateway for some time, it takes the gateway's slices back: `granted` becomes `spent`.
-  Records that come later are still counted.
+- If the bank hears nothing from a gateway for some time, it takes the gateway's slices back: it lowers `granted` to
+  `spent`. Records that come later are still counted.
 - A call begins if the bank has anything left for it, even if the call may cost more. The same rule applies to a single
   gateway (`ledger.py`). So the overdraft of a bucket is at most the cost of one call, however many gateways there are.
 

@@ -162,8 +162,8 @@ class Ledger:
         - `only` limits the charge to some of the chains. It contains the names of each chain's buckets as a tuple.
         - `estimated` is true if the amount is partly estimated.
         - A bucket is also charged if its quota is no longer configured.
-        - If the reservation has been charged or released before, this method changes nothing, and returns the charges
-          of that time.
+        - If the reservation has been charged or released before, this method changes nothing, and returns the earlier
+          charges again.
         """
         if reservation.charges is None:
             _end(reservation)

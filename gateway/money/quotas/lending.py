@@ -216,8 +216,8 @@ class Lender:
     def _refused(self, worker: str, key: Bucket, bucket: LiveBucket) -> None:
         """Ask the other workers to give back what they do not need of the bucket `key`.
 
-        `worker` needs it, because its own part of the balance is too small for a call. If several gateways share the
-        bucket, the quota bank has already asked the other gateways.
+        The part of the bucket that `worker` has is too small for a call. If several gateways share the bucket, the
+        quota bank has already asked the other gateways.
         """
         holders = self._holders(key) - {worker}
         recall = self._recalls.setdefault(key, _Recall())

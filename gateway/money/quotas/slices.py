@@ -213,8 +213,8 @@ class SlicedBucket(LiveBucket):
     waiting: int = 0
     """Number of calls that wait for the quota bank's answer about this bucket."""
     dry_until: float = 0.0
-    """Time, by `Slices.clock`, until which the quota bank is not asked for this bucket, because the bank has refused a
-    call.
+    """Time, by `Slices.clock`, until which the quota bank is not asked for more of this bucket, because the bank has
+    refused a call.
     """
     scarce_until: float = 0.0
     """Time, by `Slices.clock`, until which nothing is requested from the quota bank for later calls, because the bank

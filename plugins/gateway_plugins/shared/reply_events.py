@@ -32,6 +32,7 @@ import msgspec
 import orjson
 
 from gateway.contract import lenient_json
+from gateway.contract.errors import BadFrame
 from gateway.contract.flag import ClientRequest, Event, Usage
 from gateway_plugins.shared.cache_marks import Marks
 from gateway_plugins.shared.split_characters import SplitCharacters
@@ -58,6 +59,16 @@ class Stop(msgspec.Struct, frozen=True):
     """The provider's own name of the reason."""
     sequence: str = ""
     """The stop sequence that ended the reply, if the provider names it."""
+
+
+def check_answer(stop: Stop, *, answered: bool) -> None:
+    """Raise `BadFrame` if a model wrote neither text nor a tool call, because it failed.
+
+    Messages and Chat have no stop reason for this. Without an error, an agent would end its work in silence
+    (BerriAI/litellm#40477).
+    """
+    if stop.reason == MALFORMED and not answered:
+        raise BadFrame(f"the model's reply is neither an answer nor a call ({stop.native})")
 
 
 class Citation(msgspec.Struct, frozen=True):

@@ -41,6 +41,7 @@ _TIERS: Final[Mapping[str, str]] = {
     "batch": "batch",
 }
 """Anthropic's service tier for each tier that a provider may report. Any other tier is left out of the reply."""
+_ANSWERS: Final = frozenset({"text", "tool_use"})
 _AT_START: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
 """Names of the counts in `message_start`. SDKs later overwrite them with the counts in `message_delta`."""
 _PROMPT: Final = ("tools", "system", "messages")
@@ -145,6 +146,8 @@ class Stream:
         self._open = ""
         """Type of the open block. It is "" if none is open."""
         self._has_input = False
+        self._answered = False
+        """True if text or a tool call has been written."""
         self._usage: Usage | None = None
         self._tier = ""
         self._stop: Stop | None = None
@@ -162,6 +165,7 @@ class Stream:
 
     def text(self, piece: str) -> None:
         if piece:
+            self._answered = True
             self._ensure_open("text", text="")
             self._delta("text_delta", text=piece)
 
@@ -187,6 +191,7 @@ class Stream:
 
     def tool(self, tool_id: str, name: str) -> None:
         self._begin(_tool_use(tool_id, name))
+        self._answered = True
         self._has_input = False
 
     def arguments(self, fragment: str) -> None:
@@ -208,6 +213,7 @@ class Stream:
         self.close()
 
     def finish(self, stop: Stop) -> None:
+        reply_events.check_answer(stop, answered=self._answered)
         self.start()
         self.block_end()
         self._stop = self._stop or stop
@@ -304,6 +310,7 @@ class Whole:
 
     def finish(self, stop: Stop) -> None:
         self.block_end()
+        reply_events.check_answer(stop, answered=any(block["type"] in _ANSWERS for block in self._content))
         self._stop = stop
 
     def whole(self) -> bytes:

@@ -66,7 +66,7 @@ class Reader:
 
     def whole(self, body: bytes, writer: Writer) -> None:
         data = lenient.all_digits(body, json_api.json_object(body))
-        if not facts.is_reply(data):
+        if not facts.candidates(data) and not facts.block_reason(data):
             raise BadFrame("the provider's reply has no candidates and no promptFeedback")
         self._response(data, writer)
 

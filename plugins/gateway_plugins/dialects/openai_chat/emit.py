@@ -186,6 +186,7 @@ class Stream(_OpenBlock):
         if self._finished:
             return
         self.block_end()
+        reply_events.check_answer(stop, answered=bool(self._length or self._has_arguments))
         self.start()
         self._finished = True
         self._chunk({}, stop)
@@ -274,6 +275,7 @@ class Whole(_OpenBlock):
 
     def finish(self, stop: Stop) -> None:
         self.block_end()
+        reply_events.check_answer(stop, answered=bool(self._length or self._lists["tool_calls"]))
         self._stop = stop
 
     def whole(self) -> bytes:

@@ -90,7 +90,8 @@ class AwsAccount:
     def judge(self, seen: Seen, service: str, region: str) -> AccessKey:
         """Return the access key behind a request's signature or API key.
 
-        Raises `Unauthorized` if the signature or the API key is wrong.
+        Raises `Unauthorized` if the signature or the API key is wrong, for example because it is for another region or
+        service.
         """
         authorization = seen.headers.get("authorization", "")
         if authorization.startswith(f"Bearer {KEY_PREFIX}"):

@@ -82,9 +82,11 @@ class PromptCache:
         )
 
     def _longest(self, keys: Sequence[tuple[str, bytes]], marks: Sequence[int], lookback: int) -> int | None:
-        """Find the longest valid cache entry that a cache mark in `marks` can use, and renew its lifetime.
+        """Find the longest valid cache entry that a cache mark can use, and renew its lifetime.
 
-        Return the index of the entry's last block, or None if there is no such entry.
+        Return the index of the entry's last block, or None if there is no such entry. `keys` has, for each block of the
+        prompt, the key of an entry that ends with this block. `marks` has the indexes of the blocks with a cache mark.
+        An entry must end with one of the `lookback` blocks up to a marked block.
         """
         places = sorted({index - back for index in marks for back in range(lookback) if index >= back}, reverse=True)
         return next((place for place in places if self._use(keys[place])), None)

@@ -227,7 +227,10 @@ tools."""
 
 
 def named_scenario(prompt: str, offered: list[str]) -> Scenario | None:
-    """Return the scenario that a prompt names, or None if the prompt names none or an unknown one."""
+    """Return the scenario that a prompt names, or None if the prompt names none or an unknown one.
+
+    `offered` has the names of the tools that the request offers.
+    """
     match = _ASKED.search(prompt)
     if match is None:
         return None

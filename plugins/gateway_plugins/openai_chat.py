@@ -76,7 +76,7 @@ _REPORTED: Final = re.compile(rb'"usage"' + _NOT_NULL)
 _METERED: Final = re.compile(rb'"(?:tool_calls|annotations|usage|finish_reason)"' + _NOT_NULL)
 """Pattern for the chunks that the meter (usage reader) always decodes.
 
-Any other chunk is decoded only if it has the model or the service tier, and the meter does not know it yet."""
+Any other chunk is decoded only if it has the model or the service tier for the first time in the stream."""
 _TIERED: Final = re.compile(rb'"service_tier"' + _NOT_NULL)
 _PIECE: Final = piece_pattern("content")
 _QUERY: Final = ("api-version",)

@@ -115,7 +115,7 @@ def filter_subject(loaded: LoadedFilter, registry: Registry) -> FilterSubject:
 def translator_subject(
     translator: LoadedTranslator, client: str, upstream: str, registry: Registry
 ) -> TranslatorSubject:
-    """Return a translator with its samples, and a plugin for each of its two API formats.
+    """Return a translator with its samples, and a plugin for each of its two API formats, `client` and `upstream`.
 
     Raises `NotChecked` if there are no samples, or if one of the API formats has no plugin.
     """
@@ -139,7 +139,8 @@ def own_samples(plugin: str, home: str, function: Callable[[], Any]) -> list[Sam
 def sampled(plugin: str, home: str, function: Callable[[], Any], *kinds: type) -> list[Any]:
     """Return the list that a plugin's function `samples` returns.
 
-    Raises `NotChecked` if the function fails, or if its result is no list of objects of the types `kinds`.
+    `function` is this function, and `home` is the top-level package of the plugin (`Hook.home`). Raises `NotChecked` if
+    the function fails, or if its result is no list of objects of the types `kinds`.
     """
     try:
         samples = Hook(plugin, "samples", home, function).call()

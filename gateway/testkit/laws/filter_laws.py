@@ -46,7 +46,10 @@ class FilterSubject:
                 yield from ((each.settings, request, flag) for each in self.samples)
 
     async def run(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
-        """Return the result of a hook. Raises `Exempt` if the hook needs a network for an HTTP request of its own."""
+        """Call `function` with `args` as the filter's hook `name`, and return its result.
+
+        Raises `Exempt` if the function needs a network for an HTTP request of its own.
+        """
         try:
             return await self.loaded.hooks[f"filter.{name}"].settled(function, *args, seconds=SECONDS)
         except PluginFailed as failed:
@@ -121,9 +124,10 @@ async def _records_are_taken(subject: FilterSubject) -> None:
 
 
 async def _text_of(subject: FilterSubject, settings: Settings, kind: str, pieces: Sequence[str]) -> str:
-    """Return the text that a client gets if the provider sends a text in these pieces.
+    """Return the text that a client gets through the filter if the provider sends a text in these pieces.
 
-    Return `BLOCKED_OUTCOME` if the filter refuses the call.
+    Return `BLOCKED_OUTCOME` if the filter refuses the call. `kind` is the kind of text, such as `text` or `arguments`
+    (`Place.kind`).
     """
     request = next(request for _, request, _ in subject.opened())
     opened = await subject.open(settings, request)

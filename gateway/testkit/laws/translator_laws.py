@@ -56,7 +56,7 @@ class TranslatorSubject:
 
 @dataclass(frozen=True, slots=True)
 class TranslatedCall:
-    """A sample (a client's request, and the provider's replies to it) with methods that translate it."""
+    """A sample (a client's request, and the provider's replies to it) with methods that translate both."""
 
     subject: TranslatorSubject
     sample: Sample

@@ -54,7 +54,10 @@ def events(reply: Canned, model: str, prompt_tokens: int) -> list[Json]:
 
 
 def failure(message: str, number: int) -> list[Json]:
-    """Return the events of a stream that fails: the error, then the failed response."""
+    """Return the last events of a stream that fails: the error, and then the failed response.
+
+    `number` is the sequence number of the first of the two events.
+    """
     error: Json = {
         "type": "error",
         "code": "server_error",

@@ -1,14 +1,14 @@
 """Removes the attribution of Claude Code from system prompts.
 
 Claude Code begins the system prompt with a block such as `x-anthropic-billing-header: cc_version=2.1.177.01c;
-cc_entrypoint=cli; cch=36ee5;`. Only Anthropic's servers read it, and they remove it before the model reads the prompt.
-For every other provider it does harm:
+cc_entrypoint=cli; cch=36ee5;`, the attribution. Only Anthropic's servers read this block, and they remove it before the
+model reads the prompt. For every other provider, the block does harm:
 
-- It differs in every request. A provider that caches the beginning of prompts then finds nothing in its cache
+- The block differs in every request. A provider that caches the beginning of prompts then finds nothing in its cache
   (anthropics/claude-code#68900).
-- Bedrock has refused it as a reserved keyword (anthropics/claude-code#24168).
+- Bedrock has refused the block as a reserved keyword (anthropics/claude-code#24168).
 
-It says nothing to the model, so its removal is not reported as a loss.
+The block says nothing to the model, so its removal is not reported as a loss.
 """
 
 from __future__ import annotations

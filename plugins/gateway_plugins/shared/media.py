@@ -79,7 +79,10 @@ class Media(msgspec.Struct, frozen=True):
 
 
 def image(url: str, param: str) -> Media:
-    """Return the image in a data: URL. A PDF is accepted too, because some clients send PDFs as images."""
+    """Return the image in a data: URL. A PDF is accepted too, because some clients send PDFs as images.
+
+    Raises `Refused` if the first bytes identify no known type. `param` is the name of the client's field in errors.
+    """
     declared, data = data_url(url, param)
     mime = sniff_type(data)
     if mime is None:
@@ -90,7 +93,8 @@ def image(url: str, param: str) -> Media:
 def document(text: str, name: str, param: str) -> Media:
     """Decode a document that a client sent as a data: URL or as plain base64.
 
-    If neither the first bytes nor the URL identify the type, the extension of the file's name decides.
+    If neither the first bytes nor the URL identify the type, the extension of the file's name decides. Raises `Refused`
+    if no known type is found. `param` is the name of the client's field in errors.
     """
     declared, data = data_url(text, param) if text[:5].lower() == "data:" else ("", decode_base64(text, param))
     return file(data, declared, name, param)
@@ -114,7 +118,10 @@ def file(data: bytes, declared: str, name: str, param: str) -> Media:
 
 
 def audio(text: str, format_: str, param: str) -> Media:
-    """Return an audio file from base64 `text`. `format_` is wav or mp3."""
+    """Return an audio file from base64 `text`. Raises `Refused` if `format_` is not wav or mp3, or `text` is no base64.
+
+    `param` is the name of the client's field in errors.
+    """
     if format_ not in {"wav", "mp3"}:
         raise invalid(f'{param}: audio of format "{format_}" is not wav or mp3', param)
     data = decode_base64(text, param)
@@ -140,7 +147,10 @@ def data_url(url: str, param: str) -> tuple[str, bytes]:
 
 
 def decode_base64(text: str, param: str) -> bytes:
-    """Return the bytes of base64 text, standard or URL-safe, with or without padding and white space."""
+    """Return the bytes of base64 text, standard or URL-safe, with or without padding and white space.
+
+    Raises `Refused` for any other text. `param` is the name of the client's field in errors.
+    """
     plain = "".join(unquote_to_bytes(text).decode("latin-1").split()) if "%" in text else "".join(text.split())
     plain = plain.translate(_URLSAFE).rstrip("=")
     try:

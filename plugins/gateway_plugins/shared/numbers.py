@@ -35,9 +35,9 @@ _SHOWN: Final = 50
 """Maximum number of characters of a value in an error message."""
 
 Check = Callable[[Any, str], float | None]
-"""A check of a number. Its arguments are the value and the value's JSON pointer.
+"""A function that checks a number. Its arguments are the value and the value's JSON pointer.
 
-It returns the number. It returns None for a value without effect.
+It returns the number, or None if the value has no effect.
 """
 
 

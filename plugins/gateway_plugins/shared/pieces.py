@@ -1,7 +1,7 @@
 """Finds the sizes of pieces of text in events, without decoding the JSON of an event.
 
-Nearly all events of a stream have one piece of text and nothing else that counts. Decoding their JSON would take longer
-than all other work on them.
+Nearly all events of a stream have one piece of text, and nothing else that the gateway must read. Decoding their JSON
+would take longer than all other work on these events.
 """
 
 from __future__ import annotations

@@ -130,7 +130,10 @@ def _document(block: dict[str, Any], path: Path, name: Any, role: str) -> Iterat
 
 
 def _server_result(content: Any, path: Path, name: Path) -> Iterator[Place]:
-    """Yield a `Place` for each text in the result of a tool that the provider ran, such as a fetched document."""
+    """Yield a `Place` for each text in the result of a tool that the provider ran, such as a fetched document.
+
+    `content` is the content of the result, and `path` is its path. Every `Place.block` begins with `name`.
+    """
     yield from _blocks(content, path, "tool", name)
     result = mapping(content)
     for member in ("stdout", "stderr", "content", "text"):

@@ -28,7 +28,7 @@ CLIENT_TOOLS: Final = (None, "custom")
 def cleared(messages: Sequence[Any]) -> frozenset[int]:
     """Return the indexes of the system messages whose texts the model shall no longer see.
 
-    A message with `"clear_at": "next_user_message"` is only for the turn of the user that it follows.
+    These are the system messages with `"clear_at": "next_user_message"` that have a user message after them.
     """
     roles = [mapping(message).get("role") for message in messages]
     last = max((index for index, role in enumerate(roles) if role == "user"), default=-1)
@@ -53,7 +53,7 @@ def inline_tools(top: Members) -> Iterator[tuple[Mapping[str, Any], str]]:
 
 
 def inline_tool(block: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the tool that a block defines, or None if it defines none that the client runs."""
+    """Return the tool that a block defines. Return None if the block defines no tool, or one that a server runs."""
     if block.get("type") != _ADDITION:
         return None
     definition = mapping(mapping(block.get("tool")).get("definition"))

@@ -39,7 +39,7 @@ _PREFIXES: Final = (
 )
 """Prefixes of inference profiles by the beginning of a region's name. The first entry that fits a region is used.
 
-A model may lack some of the prefixes.
+For some models, not all of these profiles exist.
 """
 
 

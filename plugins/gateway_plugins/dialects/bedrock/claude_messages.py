@@ -82,7 +82,8 @@ def without_servers_blocks(messages: Any, drop: Drop) -> bool:
 def without_cleared_texts(messages: list[Any], drop: Drop) -> None:
     """Remove the texts of system messages that the model shall no longer see, and the field `clear_at`.
 
-    Bedrock does not know the field. A value that the gateway does not know is reported as dropped.
+    Bedrock does not know this field. If the gateway does not know the value of `clear_at`, the field is reported as
+    dropped.
     """
     hidden = sorted(cleared(messages), reverse=True)
     for number, message in enumerate(map(mapping, messages)):

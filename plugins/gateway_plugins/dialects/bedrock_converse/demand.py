@@ -58,7 +58,10 @@ def is_blank(block: Block) -> bool:
 
 
 def media_block(media: Media, names: DocumentNames, caps: Caps, param: str) -> Block:
-    """Return an image, document or audio block. Raises `Refused` if the model does not accept the file."""
+    """Return an image, document or audio block.
+
+    Raises `Refused`, naming the client's field `param`, if the model does not accept the file.
+    """
     offered = {"image": caps.images, "document": caps.documents, "audio": True}
     if not offered[media.kind]:
         raise invalid(f"{param}: this model takes no {media.kind}s", param)

@@ -34,7 +34,7 @@ _BLOCKS: Final = frozenset({
 
 
 def is_request(data: dict[str, Any]) -> bool:
-    """Return whether every part of a request has Converse's form. Only then does `places` find all of its texts."""
+    """Return whether every part of a request has Converse's form. In any other request, `places` may miss texts."""
     messages = [mapping(message) for message in sequence(data.get("messages"))]
     contents = [data.get("system") or [], *(message.get("content") for message in messages)]
     return (

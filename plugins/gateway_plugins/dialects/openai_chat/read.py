@@ -187,7 +187,7 @@ def _part(raw: Any, at: str, drop: Drop) -> Part:
 
 
 def _marked(part: Part, raw: dict[str, Any], drop: Drop) -> Part:
-    """Return a part with its cache breakpoint, in the form of Anthropic's API or in that of OpenAI's."""
+    """Return `part` with the cache breakpoint that `raw` has, either in Anthropic's field or in OpenAI's field."""
     if (ttl := cache_ttl(raw, part.at)) is not None:
         return replace(part, ttl=ttl)
     return replace(part, ttl=breakpoint_ttl(raw, part.at, drop), mark=BREAKPOINT)
@@ -224,7 +224,8 @@ _FILES: Final = {"image_url": _image, "file": _file, "input_audio": _audio}
 def _thinking(raw: dict[str, Any], message: str) -> Iterator[tuple[Reasoning, int, int]]:
     """Yield the thinking blocks in `thinking_blocks`, which the client copied from an earlier reply.
 
-    Each block comes with the number of characters of text before it, and the number of tool calls before it.
+    Each block comes with the number of characters of text before it, and the number of tool calls before it. `message`
+    is the JSON pointer of the message.
     """
     for index, block in enumerate(list_of(raw.get("thinking_blocks"), f"{message}/thinking_blocks")):
         at = f"{message}/thinking_blocks/{index}"
@@ -263,7 +264,7 @@ def _ordered(
 
 
 def _calls(raw: dict[str, Any], message: str) -> Iterator[Call]:
-    """Yield the tool calls of an assistant message."""
+    """Yield the tool calls of an assistant message. `message` is the JSON pointer of the message."""
     for index, call in enumerate(list_of(raw.get("tool_calls"), f"{message}/tool_calls")):
         at = f"{message}/tool_calls/{index}"
         function = call.get("function") if isinstance(call, dict) else None

@@ -117,7 +117,7 @@ def _at(report: Any, path: Path) -> Any:
 def _first(report: Mapping[str, Any], places: _Places) -> int | None:
     """Return the first number above 0 at the paths `places.paths` of a report.
 
-    If there is none, return 0 if the report has at least one of the paths, and None if it has none of them.
+    If there is no such number, return 0 for a report that has at least one of the paths, and None for any other report.
     """
     if places.heads.isdisjoint(report):
         return None

@@ -291,7 +291,7 @@ class Reader:
     def _write_calls(self, writer: Writer, *, at_end: bool) -> None:
         """Write the pieces of tool calls that have come so far. A call waits until all calls before it are complete.
 
-        `at_end` is true at the end of the reply. All calls are then written to their end.
+        `at_end` is true at the end of the reply. All pieces of all calls are then written.
         """
         calls = [call for call in self._by_number.values() if not call.ended]
         for position, call in enumerate(calls):

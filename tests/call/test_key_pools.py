@@ -16,7 +16,7 @@ from tests.helpers.gateway import gate
 from tests.helpers.waiting import eventually
 
 KEYS = {"team-a": "sk-first-key-of-the-pool-0001", "team-b": "sk-second-key-of-the-pool-0002"}
-"""The keys by their names."""
+"""A dict from the name of each key in the configuration to the key."""
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
 REPLY = {
     "id": "c", "object": "chat.completion", "created": 1, "model": "gpt-4o",

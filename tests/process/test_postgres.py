@@ -88,7 +88,9 @@ def test_doctor_looks_at_the_database(capfd, state, config, database):
 
 
 def test_a_repair_that_cannot_begin_changes_nothing(capfd, state, config, database, monkeypatch):
-    """Check a repair while another transaction holds the lock of those that write, longer than it waits."""
+    """Check that a repair changes nothing if another transaction holds the lock for writing longer than the repair
+    waits.
+    """
     from gateway.store.postgres import connection, writing  # it needs asyncpg
 
     fill(database, record(id="a"))

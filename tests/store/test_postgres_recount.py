@@ -1,4 +1,4 @@
-"""Tests that sums in PostgreSQL are counted again if rows of them were lost, also beside a gateway that writes."""
+"""Tests that sums in PostgreSQL are computed anew if rows of them were lost, even while a gateway writes."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ SUMS = [*FIGURES, "agents_day", "tools_quarter", "tools_day", "errors_quarter", 
 """The tables of sums."""
 KEPT = [*SUMS, "health", "call_headers", "session_headers"]
 ABSURD = 2**53
-"""The largest number of tokens of a call. The sum of 1025 calls stops at the largest integer."""
+"""Maximum number of tokens of a call. The sum over 1025 such calls is limited to the largest integer of a column."""
 
 
 def calls():
@@ -151,7 +151,7 @@ def contents_of_figures(address):
 
 
 def test_a_repair_waits_for_a_gateway_that_writes(database):
-    """Check that calls which are written when the repair begins are counted."""
+    """Check that a repair waits for the transaction of a gateway that writes calls, and counts these calls."""
     from gateway.store.postgres.writing import CREATE_BATCH, write  # it needs asyncpg
 
     lose(database, *FIGURES)

@@ -259,7 +259,7 @@ def recounted_health(connection):
 
 
 def sessions(connection):
-    """Return the totals of sessions, without values that depend on which call was the last."""
+    """Return the stored totals of each session. Columns with values of the session's last call are left out."""
     sums = ", ".join(
         ["calls", "failed", *USAGE_KINDS, "known_cost", "cost_unknown_calls", "estimated_calls", "cache_saved"]
     )

@@ -1,5 +1,5 @@
-"""Tests of a provider's `options`. The plugin of each of the provider's compatibility flags declares them by a Pydantic
-model, which checks them.
+"""Tests of a provider's `options`. The plugin of each compatibility flag declares its options in a Pydantic model,
+which checks their values.
 """
 
 import json

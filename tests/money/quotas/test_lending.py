@@ -96,10 +96,10 @@ def test_the_next_keeper_goes_on_with_the_leases():
 
 
 def test_the_next_keeper_knows_the_charges_to_a_full_bucket():
-    """Check that the next keeper (the main process) gets to know how much a worker has charged to a bucket, even if no
-    process has the bucket in memory any more, because it is full again.
+    """Check that the next keeper (main process) knows what a worker has charged to a bucket that is full again.
 
-    If the next keeper did not know this, it would believe that the worker still holds the charged amounts.
+    A full bucket is in no process's memory. If the next keeper did not know the charges, it would believe that the
+    worker still holds the charged amounts.
     """
     times = [0]
     keeper, following = Keeper(lambda: times[-1], REFILLED), Keeper(lambda: times[-1], REFILLED)

@@ -251,7 +251,7 @@ def defined(**more):
 
 
 def offered(call):
-    """Return the names of the offered tools in any dialect."""
+    """Return a dict from the name of each offered tool to its description. Requests in any dialect are read."""
     body = call.sent
     tools = [*body.get("tools", ()), *body.get("toolConfig", {}).get("tools", ())]
     tools = [each for tool in tools for each in tool.get("functionDeclarations", [tool])]
@@ -262,7 +262,10 @@ def offered(call):
 @of("anthropic_messages", "translated")
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_change_of_tools_in_a_system_message_is_dropped(conversion, change):
-    """Check that the session goes on. Claude Code and the SDKs send such blocks in system messages only."""
+    """Check that a block that changes the tools is reported as dropped, and that the request is sent without it.
+
+    Claude Code and the SDKs send such blocks in system messages only.
+    """
     call = conversion.call(messages({"type": "text", "text": "Note this."}, change, role="system"))
     assert call.dropped == ["/messages/1/content/1"]
     assert SECRET not in sent_text(call)

@@ -22,7 +22,7 @@ def text_of(call):
 
 
 def told(clear_at, *after, content="Answer in one word."):
-    """Return a request with a system message for a while, which other messages follow."""
+    """Return a request with a system message that is in force until `clear_at`. The messages `after` follow it."""
     system = {"role": "system", "content": content, "clear_at": clear_at}
     return {"max_tokens": 100, "messages": [ASKED, system, *after]}
 
@@ -36,7 +36,9 @@ ANSWER = {"role": "assistant", "content": "Whales."}
     "content", ["Answer in one word.", [{"type": "text", "text": "Answer in one word."}]], ids=type
 )
 def test_a_system_message_for_one_turn_is_gone_in_the_next(conversion, content, mid_system):
-    """Check that the model sees the text in the user's turn that it follows, and not after the next message of the user."""
+    """Check that a system message for one turn reaches the model in this turn, and no longer after the next user
+    message of the conversation.
+    """
     caps = replace(capabilities(conversion.model), mid_system=mid_system)
     now = conversion.call(told("next_user_message", content=content), caps=caps)
     assert "one word" in text_of(now)

@@ -1,4 +1,4 @@
-"""Tests of files in a tool's result, in which models accept different formats.
+"""Tests of files in a tool's result. The formats that are accepted there differ between models.
 
 Claude's rules are those of pydantic-ai#6081 and of recorded traffic. Files that a model does not accept inside the
 result are sent after it.

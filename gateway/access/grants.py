@@ -66,7 +66,9 @@ class Patterns:
 
 
 class _Terms(NamedTuple):
-    """The grants of one caller for one model."""
+    """The effect of one caller's grants on one model: whether the model is allowed, and its headers, quotas and rate
+    limits.
+    """
 
     allowed: bool
     headers: Headers

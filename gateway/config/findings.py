@@ -57,7 +57,7 @@ class Finding:
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used. The exception's text has one line for each finding.
+    """The error for a configuration that cannot be used. Its text has one line for each finding.
 
     `watched` are the files that were read or not found. If one of them changes, loading may succeed.
     """

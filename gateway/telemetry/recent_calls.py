@@ -59,7 +59,7 @@ class RecentCalls:
     def minutes(self, login: str | None = None) -> tuple[Minute, ...]:
         """Return the sums of each of the latest minutes, oldest first.
 
-        If `login` is None, the sums are over all calls, and otherwise over the calls of this login.
+        If `login` is None, the sums are over all calls. If it is a login, the sums are over the calls of this caller.
         """
         number = int(self._now()) // _SECONDS
         return tuple(self._sum(each, login) for each in range(number - MINUTES + 1, number + 1))

@@ -190,7 +190,9 @@ class UpstreamResponse:
             self._check_after(left if left > 0 else self._seconds)
 
     def _fail(self, fault: str, *, retryable: bool) -> None:
-        """End the reply. A read that is waiting now, or otherwise the next read, raises `Stalled`."""
+        """End the reply with `Stalled`. If a read is waiting, this read raises the error. If none is waiting, the next
+        read does.
+        """
         problem = Problem(TIMEOUT, f"{self._provider} {fault}", retryable=retryable)
         self._exchange.fail(Stalled(problem))
 

@@ -210,8 +210,8 @@ def _end_with(sentinel: int) -> None:
 
 
 def _work(packed: bytes, seconds: float) -> bytes | None:
-    """Call a pickled function. Return its pickled outcome: the fields that it reported as dropped, the error, and the
-    result.
+    """Call a pickled function. Return the pickled outcome: the fields that the function reported as dropped, its error,
+    and its result.
 
     Return None if the outcome cannot be pickled. A plugin that takes more than `seconds` is interrupted.
     """

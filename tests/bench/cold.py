@@ -76,8 +76,8 @@ async def _again(steps):
 async def others(size, modes, request):
     """Return the rows of the report that are measured once for each size, and not for each `Setup`.
 
-    They have the time of a whois lookup without grants in the policy, the same with `size` grants in the policy, and
-    the time to prepare a new configuration.
+    They have the time of a whois lookup without grants in the policy, the time of a whois lookup with `size` grants in
+    the policy, and the time to prepare a new configuration.
     """
     made = config(size)
 

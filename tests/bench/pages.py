@@ -64,7 +64,7 @@ class Cost(NamedTuple):
     cpu_ms: float
     block_ms: float
     size: int
-    """Number of bytes."""
+    """Number of bytes of the answer."""
 
 
 def custom(end):

@@ -50,9 +50,9 @@ class Cost(NamedTuple):
     """Wall time of each request."""
     gateway_ms: float
     server_ms: float
-    """CPU time of the server's processes."""
+    """CPU time of PostgreSQL's processes."""
     size: int
-    """Number of bytes."""
+    """Number of bytes of the answer."""
 
     @property
     def cpu_ms(self):

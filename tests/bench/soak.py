@@ -40,10 +40,11 @@ CLIENTS = 8
 """Number of clients that call at once."""
 SAMPLE_SECONDS = 0.5
 WARM_UP_CALLS = 40_000
-"""Maximum number of calls before the slope is measured.
+"""The slope of memory is measured after this number of calls, or after half of all calls if these are fewer.
 
-The largest table, with 10,000 sessions, is full after 25,000 calls, and grows by one more megabyte when Python resizes
-it for the last time."""
+The tables are then full. The largest table, with 10,000 sessions, is full after 25,000 calls, and grows by one more
+megabyte when Python resizes it for the last time.
+"""
 LISTED = 8
 """Number of tables, and of types of objects, that the report lists."""
 FAULT_EVERY = 19

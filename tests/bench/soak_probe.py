@@ -25,7 +25,7 @@ from gateway.process.command_line import main
 MIN_LENGTH = 100
 """Minimum number of entries of tables that are listed."""
 KINDS = 100
-"""Number of types that are listed. They are those with the most objects."""
+"""Number of types of objects that are listed: those with the most objects."""
 OWNERS = ("gateway", "aiohttp", "asyncio", "multidict", "prometheus_client", "structlog", "yarl")
 """First parts of module names. Tables are listed only for objects whose class is in one of these packages."""
 MAX_DESCRIPTOR = 4096

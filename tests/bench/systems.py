@@ -76,9 +76,9 @@ class System:
     start: Callable[[int, Path], AbstractAsyncContextManager[Process]]
     """A function that runs the system. Its arguments are the port of the upstream, and an empty folder."""
     path: Callable[[str], str] = _same
-    """A function that returns the system's path for a provider's path."""
+    """A function that converts the path of a request at the provider to its path at this system."""
     model: Callable[[str], str] = _same
-    """A function that returns the system's name of a model."""
+    """A function that converts a model's name at the provider to its name at this system."""
     headers: Callable[[Request, int], Mapping[str, str]] = _no_headers
     """A function that returns the additional headers of a request, from the request and the upstream's port."""
     preface: bytes = b""
@@ -106,7 +106,7 @@ def _provider(upstream, flag, models):
 
 
 def _many(upstream):
-    """Return providers with `MANY` models in all, and a grant of a user for each model."""
+    """Return providers with `MANY` models in all, and one grant for each model. Each grant is for a different user."""
     providers, grants = {}, []
     for number in range(PROVIDERS_OF_MANY):
         models = [f"model-{number}-{at:05d}" for at in range(MANY // PROVIDERS_OF_MANY)]
@@ -241,7 +241,7 @@ async def _nginx(upstream, folder):
 
 
 def _own_version():
-    """Return the version with the commit, if the tree is a repository."""
+    """Return the gateway's version, with the commit if this checkout is a Git repository."""
     run = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     return f"{version('irisgate')} {run.stdout.strip()}".strip()
 

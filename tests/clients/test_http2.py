@@ -86,7 +86,9 @@ async def test_curl(gw, certificate, scheme, option, stream):
 
 
 async def test_curl_gets_the_reply_to_a_body_that_is_too_large(gw, tmp_path):
-    """Check that curl gets the reply. curl 7 loses a reply if a reset of the stream follows at once."""
+    """Check that curl gets the reply with the error. curl 7 loses a reply if the gateway resets the stream immediately
+    after it.
+    """
     (tmp_path / "body").write_bytes(b"x" * 40_000_000)
     out = await run(
         program("curl"), "-sS", "--http2-prior-knowledge", "-w", "\n%{http_code}", "--data-binary",

@@ -100,8 +100,8 @@ def by_lifetime(written, five, hour, marks):
     """Split the tokens that were written to a cache by lifetime. Return the tokens that are cached for five minutes,
     those that are cached for an hour, and whether this split is certain.
 
-    `written` is the reported total, and `five` and `hour` are the reported parts. Tokens that are only in the total are
-    assigned by `marks`, the lifetimes of the cache marks in the request.
+    `written` is the reported total. `five` and `hour` are the reported tokens of each lifetime. Tokens that are only in
+    the total are assigned by `marks`, the lifetimes of the cache marks in the request.
     """
     rest = max(0, written - five - hour)
     if "1h" in marks:

@@ -23,7 +23,9 @@ async def is_listening(port):
 
 @asynccontextmanager
 async def listening(*command, port, **options):
-    """Run a program that listens to a port, during an `async with` block. `options` are those of the process."""
+    """Run a program that listens to a port, during an `async with` block. `options` are arguments of
+    `asyncio.create_subprocess_exec`.
+    """
     process = await asyncio.create_subprocess_exec(*command, **options)
 
     async def answers():

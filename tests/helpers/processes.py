@@ -169,8 +169,8 @@ async def family(tmp_path, *arguments, **more):
 
 @asynccontextmanager
 async def running(*command, **options):
-    """Run a server during an `async with` block. `command` is its command line, and `options` are those of its
-    process.
+    """Run a server during an `async with` block. `command` is its command line, and `options` are arguments of
+    `asyncio.create_subprocess_exec`.
     """
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, **options)
     async with _serving(process) as served:

@@ -1,7 +1,7 @@
 """The second turn of a conversation, in which a client sends the reply back as its SDK does.
 
-A client of Chat or Converse sends back the message, a client of Responses the items, and a client of Messages or Gemini
-the content. SDKs keep fields that they do not know.
+Clients of Chat and Converse send back the message. Clients of Responses send back the items. Clients of Messages and
+Gemini send back the content. SDKs keep fields that they do not know.
 """
 
 from __future__ import annotations

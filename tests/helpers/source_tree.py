@@ -1,4 +1,4 @@
-"""The Python files of this repository, for tests that check all of them and name those that are wrong."""
+"""The Python files of this repository, for tests that check every file and whose failures name the wrong files."""
 
 import ast
 import gc

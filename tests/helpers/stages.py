@@ -7,7 +7,7 @@ from gateway.call.stages import Staged
 
 
 class Given:
-    """A source that yields the given batches. `batches` is an iterable or an asynchronous generator."""
+    """A source of batches. `batches` is an iterable or an asynchronous generator."""
 
     def __init__(self, batches):
         self._batches = batches

@@ -66,8 +66,8 @@ _REGIONS: Final[Mapping[str, tuple[str, ...]]] = {
 The price of a group is the price in the first of its regions for which a price is known.
 """
 _FINEST: Final = Decimal("1e-9")
-"""Prices are rounded to a multiple of this amount, in USD for 1M: the table's unit cannot express smaller differences.
-A few prices in the price maps have more digits.
+"""Prices are rounded to a multiple of this amount, in USD for 1M tokens: the table's unit cannot express smaller
+differences. A few prices in the price maps have more digits.
 """
 _VERSION: Final = re.compile(r"(-v\d+|(?<=\d[bB])-\d+):\d+$")
 """The version at the end of a Bedrock id, which some rows of a map leave out."""
@@ -288,7 +288,7 @@ def _repeats(where: Key, row: Row, rows: Mapping[Key, Row], dated: Mapping[Key, 
 
 
 def _lost(old: Row, row: Row) -> set[Kind]:
-    """Return the prices that a row has lost.
+    """Return the kinds of price that the row `old` has and `row` does not have any more.
 
     A price for long prompts is not lost if one price for all lengths replaces it.
     """

@@ -70,7 +70,7 @@ _SKIPPED: Final = re.compile(
 """Ids in LiteLLM's map that are not read:
 
 - fine-tuned models, provisioned throughput, models for sound, and models of other services
-- other spellings of ids that also have their usual row, and an id with a wrong date
+- unusual spellings of ids that have a row under their usual spelling too, and an id with a wrong date
 - routers, whose price is only a fee on top of the price of the chosen model
 """
 _UNFIT: Final = re.compile(r"audio|tts|-live|\bft\b|:extended|davinci|curie|babbage|^ada$|^ada ")

@@ -36,7 +36,7 @@ class Known(NamedTuple):
     roles: frozenset[Role] = frozenset()
     """The roles (`Role`) of the strings that contain the secret. For example, a `baseurl` with a password has a role.
 
-    Strings whose JSON key shows that they are secret, such as `apikey`, are not counted.
+    Strings whose JSON key shows that they are secret, such as `apikey`, are left out.
     """
 
 

@@ -16,7 +16,7 @@ MAX_BYTES: Final = 64 * 1024
 """Maximum size of a secret's file in bytes. Keys are shorter. A larger file was probably named by mistake."""
 
 KEYFILE: Final = "keyfile::"
-"""Prefix of a value that is the path of a Google service account's key file, or the JSON of such a file
+"""Prefix of the path of a Google service account's key file, or of the JSON text of a key file
 (`config/sections/service_accounts.py`). An access token is obtained when a key is needed.
 """
 

@@ -2,8 +2,9 @@
 
 - The `stat` of each file is compared with the previous one several times a second. Only a different `stat` counts as a
   change.
-- Comparing costs less than a watch by the operating system. Unlike such a watch, it also works for renamed files, on
-  file systems that report no changes, and for symbolic links (Kubernetes replaces a link two levels above the file).
+- Comparing costs less than a watch by the operating system. It also works where a watch by the operating system does
+  not: for renamed files, on file systems that report no changes, and for symbolic links (Kubernetes replaces a link two
+  levels above the file).
 - Nothing here reads or loads a file.
 """
 

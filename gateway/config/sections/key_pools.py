@@ -20,8 +20,9 @@ MAX_KEYS: Final = 50
 """Maximum number of keys of a provider. The gateway keeps metrics of each key, and searches for each key in the
 provider's replies."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
-"""Pattern for the name of a key. Most keys of providers are longer, so a key that is written as a name by mistake is
-refused."""
+"""Pattern for the name of a key. Most API keys of providers are longer than such a name may be, so an API key that is
+written as a name by mistake is refused.
+"""
 
 
 def read_key_pool(

@@ -75,7 +75,9 @@ class ListenerSection(Section):
         return None
 
     def _unusable(self, mode: Mode, address: Address) -> str | None:
-        """Return a message if the mode cannot work, or cannot be trusted, at this address. Return None otherwise."""
+        """Return the reason why the mode cannot work, or cannot be trusted, at this address. Return None if there is no
+        reason.
+        """
         if mode == "static" and not self.login and not self.tags:
             return '"identity": "static" needs a "login" (or "tags"), the caller that everyone there is'
         if any(not tag.startswith("tag:") for tag in self.tags):

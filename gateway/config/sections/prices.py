@@ -66,7 +66,7 @@ def read_prices(name: str, reading: Reading) -> tuple[Entry, ...]:
 
 
 def _check_once(rows: Sequence[Entry | None], report: Report) -> None:
-    """Report rows of the same seller, model, region and day, because only one of them can be used."""
+    """Report rows that have the same seller, model, region and day, because only one of them can be used."""
     seen: dict[tuple[str, ...], int] = {}
     for index, row in enumerate(rows):
         first = index if row is None else seen.setdefault(tuple(row[name] for name in _NAMED), index)

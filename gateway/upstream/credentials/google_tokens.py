@@ -49,7 +49,7 @@ MAX_REASON: Final = 200
 _TIMEOUTS: Final = Timeouts(connect_seconds=5, head_seconds=10, read_seconds=10)
 _GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _AUDIENCE: Final = "https://oauth2.googleapis.com/token"
-"""The audience of JWTs for Google's token endpoint. All hosts of the endpoint have the same one.
+"""The audience (`aud`) of JWTs for Google's token endpoint, whichever of the endpoint's hosts is called.
 
 For any other endpoint, the audience is the endpoint's own URL, so that the endpoint cannot use the JWT at Google.
 """

@@ -3,7 +3,7 @@
 - The functions are pure: the caller gives the time, and the request as it is sent.
 - The path of a request is already percent-encoded. For the signature, it is encoded once more, as every service except
   S3 demands. For example, the `%3A` of a model id is signed as `%253A`.
-- A body is given as its hash. S3 demands the hash in a header too, which the caller adds.
+- The caller gives the hash of a body, and not the body. S3 demands the hash in a header too, which the caller adds.
 
 Sources: "Create a signed AWS API request" in AWS's IAM user guide; botocore's module auth; the repository
 aws/aws-bedrock-token-generator-python for the API keys. Credentials are obtained in `aws_chain.py`.

@@ -125,7 +125,9 @@ class Exchange:
         self.fail(BrokenOff(type(error).__name__ if error is not None else CLOSED))
 
     def fail(self, error: BaseException) -> None:
-        """End the reply with an error. A read that is waiting now, or otherwise the next read, raises the error."""
+        """End the reply with an error. If a read is waiting, this read raises the error. If none is waiting, the next
+        read does.
+        """
         if not self.has_ended:
             self._error = error
             self._refuse()

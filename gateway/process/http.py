@@ -19,8 +19,8 @@ CLOSE_SECONDS: Final = 0.5
 """Seconds that unfinished responses may take after the wait for calls in flight has ended."""
 
 SERVED_HEADER_BYTES: Final = 256 * 1024
-"""Lowest value for the maximum length in bytes of a header line, if requests come from `tailscale serve`. A lower
-configured maximum is raised to this value.
+"""Number of bytes that a header line may have at least, if requests come from `tailscale serve`. A lower maximum length
+in the configuration is raised to this value.
 
 `tailscale serve` sends all of a caller's grants in the tailnet policy in one header, which can be long.
 """

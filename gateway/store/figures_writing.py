@@ -1,8 +1,8 @@
 """Writes the sums over a batch of calls: figures, uses of tools, errors, and the health of models.
 
 A row of figures has the sums over the calls of one series in one unit of time, such as a day. A series is all calls
-with the same caller, provider, model, agent, API format, status and outcome (`sums.Series`). All functions run within
-the transaction of the batch (`writing.py`).
+with the same caller, provider, model, agent, API format, status and outcome (`sums.Series`). All functions run within a
+transaction of the caller.
 """
 
 from __future__ import annotations

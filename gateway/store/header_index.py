@@ -85,7 +85,9 @@ WHERE c.headers <> '{}' AND NOT EXISTS (
 
 
 _INDEXED: Final = (("call_headers", "call", "calls"), ("session_headers", "session", "sessions"))
-"""The tables of the index, each with the column that is the number of a row, and the table of this row."""
+"""The tables of the index. An item has the name of the table, its column with the row number of a call or session, and
+the table `calls` or `sessions` that has this row.
+"""
 
 
 @lru_cache(1024)

@@ -1,4 +1,4 @@
-"""Writes the sums by header term, in the SQLite store. A term is a header, or a header and its value
+"""Writes the sums by header term, in SQLite and in PostgreSQL. A term is a header, or a header and its value
 (`header_index.py`). Its sums are over all calls that have the term.
 
 - The store keeps sums for the name of each header, and for the first `MAX_VALUES` values of the header. Reports about
@@ -6,7 +6,7 @@
 - After the last stored call of a term is deleted, the sums of the term are deleted. Then the store can keep sums for
   another value of the header.
 
-All functions run within the transaction of a batch (`writing.py`).
+All functions run within a transaction of the caller.
 """
 
 from __future__ import annotations

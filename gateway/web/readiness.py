@@ -34,7 +34,9 @@ IDENTITY_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check of one part of the gateway, with a text for each of its two states."""
+    """A check of one part of the gateway. `good` and `bad` are the words for its state, and `remedy` is advice for a
+    failure.
+    """
 
     name: str
     good: str

@@ -39,7 +39,7 @@ from gateway.upstream.subjects import Subject
 MAX_REPLY: Final = 64 * 1024
 """Maximum number of bytes of a reply. An error has a few hundred."""
 MAX_REASON: Final = 300
-"""Maximum number of characters of the store's message in an error."""
+"""Maximum number of characters of S3's message in an error."""
 _TIMEOUTS: Final = Timeouts(connect_seconds=10, head_seconds=300, read_seconds=60)
 _GATEWAY: Final = Subject("irisgate", "")
 """The caller for whom credentials are obtained. In the configured name of a role's session, for example, `<user>` is

@@ -28,7 +28,7 @@ VERSION: Final = 1
 class _Memory(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     ways: dict[str, str]
-    """A hash of the settings by which each provider is reached (`fingerprint`), by the provider's id."""
+    """Maps the id of each provider to a hash of the settings by which the provider is reached (`fingerprint`)."""
     health: HealthState
     sessions: tuple[StickySession, ...]
     pools: tuple[PoolState, ...]

@@ -20,7 +20,7 @@ from gateway.web.dashboard.frame import page
 from gateway.web.query_parameters import BadQuery, check_names
 
 EXAMPLE: Final = '"quotas": {"daily:<user>": {"capacity": "$10.00", "rate": "$10.00/day"}}'
-"""A quota for the configuration, which the page shows if there is none."""
+"""An example of a quota in the configuration. The page shows the example if no quota is configured."""
 LOW: Final = 0.8
 """Used fraction of the capacity. From this fraction on, the page shows a bucket as low."""
 

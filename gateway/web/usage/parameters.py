@@ -41,7 +41,7 @@ class BadUsage(ValueError):
 
 
 class UsageRequest(msgspec.Struct, frozen=True):
-    """A request for usage: the query for the store, and the values that the answer repeats."""
+    """A request for usage: the query for the store, the range that the answer repeats, and the format of the answer."""
 
     query: UsageQuery
     first: str | None

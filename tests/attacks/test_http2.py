@@ -1,4 +1,5 @@
-"""Attacks over HTTP/2: floods of frames, resets, bombs of headers, and clients that give no window.
+"""Attacks over HTTP/2: floods of frames, resets, bombs of headers, and clients that keep the flow-control window
+closed.
 
 Each attack ends when the gateway closes the connection or the stream. Meanwhile the gateway serves other clients.
 """

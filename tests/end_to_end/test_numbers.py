@@ -1,4 +1,6 @@
-"""Tests of odd numbers in requests and in a provider's counts: each call has one record, and is settled at once."""
+"""Tests of odd numbers in requests and in a provider's counts: each call has one record, and its reservation is
+released when it ends.
+"""
 
 import json
 

@@ -80,7 +80,7 @@ OF_EVERYBODY = OF_A_CALL.replace("identity, ", "'', ").replace("agent, ", "'', "
 STARTS = {
     "month": "month_of(at)", "day": f"at - at % {DAY}", "hour": f"at - at % {HOUR}", "quarter": f"at - at % {QUARTER}",
 }  # fmt: skip
-"""SQL of the start of each unit of time."""
+"""SQL expressions for the start of a call's unit of time, by the unit, such as an hour."""
 TABLES = (
     *FIGURE_TABLES, *AGENT_TABLES, *EVERYBODY_TABLES, "tools_quarter", "tools_day", "errors_quarter", "error_kinds", "health",
 )  # fmt: skip

@@ -450,7 +450,7 @@ UNSIGNED = {
 
 @of("openai_responses")
 def test_unsigned_thinking_of_others_does_not_reach_openai(conversion):
-    """Check that a reasoning item without a signature, which the gateway has made, is not sent to OpenAI.
+    """Check that a reasoning item that the gateway made from unsigned thinking is not sent to OpenAI.
 
     OpenAI would look up the item by its id (farion1231/cc-switch#5825).
     """

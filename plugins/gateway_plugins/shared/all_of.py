@@ -2,7 +2,7 @@
 
 Generators write `allOf` for inheritance, for intersections, and for a reference with a description beside it. Gemini
 ignores `allOf`. Anthropic and Bedrock accept no reference in `allOf`, and demand `additionalProperties: false` in every
-object. With this keyword, each part would forbid the properties of the other parts, and no value would be valid.
+object. So without merging, each part would forbid the properties of the other parts, and no value would be valid.
 
 - A keyword whose values in two parts cannot be combined stays in `allOf`.
 - If one part forbids additional properties, the merged object forbids them, and has the properties of all parts.

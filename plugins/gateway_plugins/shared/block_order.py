@@ -75,7 +75,7 @@ class BlockOrder(msgspec.Struct):
         return events
 
     def _index(self, given: Any, role: Role) -> int | None:
-        """Return the index of the block to which an event belongs.
+        """Return the index of the block to which an event belongs. `given` is the index in the event.
 
         Return None if the event ends a block that is not known: no block with this index is open or held back.
         """

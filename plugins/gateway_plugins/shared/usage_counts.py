@@ -77,7 +77,7 @@ class Counts:
         return Usage(counts["input"], counts["output"], counts["cache_read"], five, hour, counts["reasoning"])
 
     def is_exact(self, marks: Marks) -> bool:
-        """Return whether the lifetime of every cache write is known."""
+        """Return whether the lifetime of every cache write is known, from the reports or from the cache marks."""
         return not self._unknown_writes or marks.lifetime != MIXED
 
     @property

@@ -157,7 +157,10 @@ class Reader:
         writer.block_end()
 
     def _carry(self, kind: str, signature: str, writer: Writer) -> None:
-        """Write a signature into the open thinking block. If no such block is open, write it as redacted thinking."""
+        """Write a signature into the open thinking block. If no such block is open, write it as redacted thinking.
+
+        `kind` tells what Gemini signed (`Signature.kind`).
+        """
         token = carried.encode(Signature(kind, signature), self._maker)
         if not token:
             self._drop(f"/reply/{facts.SIGNATURE}")

@@ -107,7 +107,7 @@ class AssistantMessage(msgspec.Struct):
         self._thinking_at.append(part.at)
 
     def _take(self, tokens: carried.Returned, part: Reasoning) -> None:
-        """Add the encrypted reasoning of a thinking block to the message.
+        """Add the encrypted reasoning (`tokens`) of the thinking block `part` to the message.
 
         Also add the block's thinking, in the form in which the provider sent it.
         """

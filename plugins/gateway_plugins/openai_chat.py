@@ -29,7 +29,7 @@ from gateway.contract.flag import (
     UpstreamRequest,
 )
 from gateway.contract.framing import sse
-from gateway.contract.provider_errors import problem_in_event, reported_problem
+from gateway.contract.provider_errors import problem_in_event, problem_of, reported_problem
 from gateway_plugins.dialects.bedrock import tagged_history
 from gateway_plugins.dialects.openai import billing as openai_billing
 from gateway_plugins.dialects.openai import errors as openai_errors
@@ -40,7 +40,7 @@ from gateway_plugins.dialects.openai_chat.call_numbers import CallNumbers
 from gateway_plugins.dialects.openai_chat.facts import failure, finish_reason, parts_of
 from gateway_plugins.dialects.openai_chat.read_options import stream_options
 from gateway_plugins.dialects.openai_chat.usage import Reports
-from gateway_plugins.shared import remote_files
+from gateway_plugins.shared import google_errors, remote_files
 from gateway_plugins.shared.cache_marks import Marks
 from gateway_plugins.shared.lenient import mapping, positive, sequence, text, whole_number
 from gateway_plugins.shared.pieces import piece_bytes, piece_pattern
@@ -114,6 +114,18 @@ def _answers(request: ClientRequest) -> int:
 def wants_usage(request: ClientRequest) -> bool:
     """Return whether the client requests the usage chunk. Raises `Refused` if `stream_options` is not an object."""
     return stream_options(request.top).get("include_usage") is True
+
+
+def problem(head: Head, body: bytes) -> Problem | None:
+    """Return the problem that a provider's reply reports, or None if the reply is no error.
+
+    Google's endpoint for OpenAI's clients says only in the details of an error that the key was refused, or how long to
+    wait.
+    """
+    reported = problem_of(head, body)
+    if reported is None or google_errors.MARK not in body:
+        return reported
+    return google_errors.with_details(reported, google_errors.decoded(body))
 
 
 def decoder(request: ClientRequest, _target: Target, _head: Head) -> Decoder:
@@ -201,7 +213,7 @@ def _failure(event: Event) -> Problem | None:
         return None
     data = mapping(event.data)
     if data.get("error"):
-        return reported_problem(data)
+        return google_errors.with_details(reported_problem(data), data)
     if reported := next((choice for choice in _choices(data) if choice.get("error")), None):
         return failure(reported)
     return reported_problem(data) if not data.keys() & _CHUNK_MEMBERS and _has_words(data) else None

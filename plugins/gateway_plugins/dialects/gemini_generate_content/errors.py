@@ -11,18 +11,18 @@ Sources: Google's API design guide (AIP-193), google.rpc.Code.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
-from gateway.contract import errors, lenient_json, provider_errors
+from gateway.contract import errors, provider_errors
 from gateway.contract.errors import Problem
 from gateway.contract.flag import Head
 from gateway.contract.provider_errors import error_headers
-from gateway_plugins.shared.lenient import mapping, sequence, text
+from gateway_plugins.shared import google_errors
+from gateway_plugins.shared.lenient import mapping, text
 
 _INVALID: Final = "INVALID_ARGUMENT"
 _INTERNAL: Final = "INTERNAL"
@@ -68,23 +68,12 @@ _BY_NAME: Final[Mapping[str, tuple[str, bool]]] = {
     "UNKNOWN": (errors.INTERNAL, True),
     "DATA_LOSS": (errors.INTERNAL, True),
 }
-_KEY_FAULTS: Final = frozenset(
-    {
-        "API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCKED", "ACCESS_TOKEN_EXPIRED",
-        "ACCESS_TOKEN_TYPE_UNSUPPORTED", "CREDENTIALS_MISSING",
-    }
-)  # fmt: skip
-"""Values of `reason` in the details of an error about a bad key (google.api.ErrorReason).
-
-The status of such an error may be 400 instead of 401."""
-_SECONDS: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
-"""A duration in ProtoJSON: `34.074824224s`."""
 
 
 def problem_for(head: Head, body: bytes) -> Problem | None:
     """Return the problem that a provider's reply reports, or None if the reply is no error."""
     problem = provider_errors.problem_of(head, body)
-    return problem if problem is None else _refined(problem, _decoded(body))
+    return problem if problem is None else _refined(problem, google_errors.decoded(body))
 
 
 def problem_in_event(data: Any) -> Problem:
@@ -94,24 +83,11 @@ def problem_in_event(data: Any) -> Problem:
 
 def _refined(problem: Problem, data: Any) -> Problem:
     """Return the problem, completed by Google's error name and the error's details."""
-    data = data[0] if isinstance(data, list) and data else data
-    inner = mapping(mapping(data).get("error"))
-    name, details = text(inner.get("status")), [mapping(detail) for detail in sequence(inner.get("details"))]
+    data = google_errors.first(data)
+    name = text(mapping(mapping(data).get("error")).get("status"))
     code, retryable = _BY_NAME.get(name, (problem.code, problem.retryable))
-    if any(text(detail.get("reason")) in _KEY_FAULTS for detail in details):
-        return replace(problem, code=errors.PERMISSION, native=name, retryable=False, key_refused=True)
-    waits = [_SECONDS.fullmatch(text(detail.get("retryDelay"))) for detail in details]
-    wait = next((float(match[1]) for match in waits if match), None)
-    if wait is not None and problem.retry_after is None:
-        problem = replace(problem, retry_after=min(wait, provider_errors.MAX_RETRY_AFTER))
-    return replace(problem, code=code, native=name or problem.native, retryable=retryable)
-
-
-def _decoded(body: bytes) -> Any:
-    try:
-        return lenient_json.loads(body)
-    except orjson.JSONDecodeError:
-        return None
+    named = replace(problem, code=code, native=name or problem.native, retryable=retryable)
+    return google_errors.with_details(named, data)
 
 
 def inner(problem: Problem) -> dict[str, Any]:

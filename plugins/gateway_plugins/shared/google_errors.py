@@ -1,0 +1,60 @@
+"""Reads the details of an error of Google's APIs: whether the key was refused, and how long to wait.
+
+The Gemini API and its endpoint for OpenAI's clients send these details in the body only, without a header. The latter
+sends a list with one error.
+
+Sources: Google's API design guide (AIP-193), google.rpc.RetryInfo, google.api.ErrorReason.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any, Final
+
+import orjson
+
+from gateway.contract import errors, lenient_json, provider_errors
+from gateway.contract.errors import Problem
+from gateway_plugins.shared.lenient import mapping, sequence, text
+
+_KEY_FAULTS: Final = frozenset(
+    {
+        "API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCKED", "ACCESS_TOKEN_EXPIRED",
+        "ACCESS_TOKEN_TYPE_UNSUPPORTED", "CREDENTIALS_MISSING",
+    }
+)  # fmt: skip
+"""Values of `reason` in the details of an error about a bad key (google.api.ErrorReason).
+
+The status of such an error may be 400 instead of 401."""
+MARK: Final = b'"details"'
+"""Bytes for a quick search. An error with details contains them."""
+_SECONDS: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
+"""A duration in ProtoJSON: `34.074824224s`."""
+
+
+def decoded(body: bytes) -> Any:
+    """Return the decoded body of an error reply, or None if it is not JSON."""
+    try:
+        return lenient_json.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def first(data: Any) -> Any:
+    """Return the error in a decoded body, which may be a list with one error."""
+    return data[0] if isinstance(data, list) and data else data
+
+
+def with_details(problem: Problem, data: Any) -> Problem:
+    """Return the problem, completed by the details of the error in a decoded body."""
+    error = mapping(mapping(first(data)).get("error"))
+    details = [mapping(detail) for detail in sequence(error.get("details"))]
+    if any(text(detail.get("reason")) in _KEY_FAULTS for detail in details):
+        name = text(error.get("status"))
+        return replace(problem, code=errors.PERMISSION, native=name, retryable=False, key_refused=True)
+    waits = [_SECONDS.fullmatch(text(detail.get("retryDelay"))) for detail in details]
+    wait = next((float(match[1]) for match in waits if match), None)
+    if wait is None or problem.retry_after is not None:
+        return problem
+    return replace(problem, retry_after=min(wait, provider_errors.MAX_RETRY_AFTER))

@@ -22,7 +22,7 @@ CONTEXT: Final = 3
 MAX_LINES: Final = 2_000
 """Maximum number of lines that are shown."""
 MAX_COMPARED: Final = 3_000
-"""Maximum size of a changed block in lines. A larger block is shown as replaced.
+"""Maximum size of a changed block in lines. A larger block is shown as if all of its lines were replaced.
 
 It is not compared line by line, because the comparison takes quadratic time.
 """

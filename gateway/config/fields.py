@@ -43,7 +43,8 @@ _MAX_METADATA: Final = 16
 _LONGEST_RETENTION: Final = 3650 * 86400
 
 MAX_RECORDED_HEADERS: Final = 8
-"""Maximum number of headers whose values are recorded with calls. For many values, the store keeps sums over the calls.
+"""Maximum number of headers whose values are recorded with calls. There is a maximum because the store keeps sums over
+the calls for many of these values.
 """
 _LONGEST_HEADER: Final = 64
 """Maximum length of the name of a recorded header. No header in use is longer."""

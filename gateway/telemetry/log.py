@@ -248,7 +248,8 @@ class Lines:
     def _write(self, data: bytes) -> bool:
         """Write bytes, and return False if the output fails.
 
-        If a write fails inside a line, the next write begins with a line end, so that later lines can be parsed.
+        If a write fails in the middle of a line, the next write begins with a line end, so that later lines can be
+        parsed.
         """
         if self._broken_line:
             data = b"\n" + data

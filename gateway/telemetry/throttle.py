@@ -27,7 +27,8 @@ class Throttle:
     def due(self, kind: str) -> int:
         """Count an event of a kind. Return 0 if no line may be logged yet.
 
-        Otherwise return the number of events of this kind since the last line. The caller then logs a line.
+        If a line may be logged, return the number of events of this kind since the last line. The caller then logs a
+        line.
         """
         now = monotonic()
         logged_at, unreported = self._kinds.get(kind, (-QUIET_SECONDS, 0))

@@ -47,7 +47,7 @@ Session = tuple[str, str]
 
 
 def is_of_key(problem: Problem) -> bool:
-    """Return whether a provider refused or throttled a request because of its key, so that another key may serve."""
+    """Return whether a provider refused or throttled a request because of its key, so that another key may work."""
     return problem.code == RATE_LIMIT or problem.key_refused or problem.status in _OF_KEY
 
 

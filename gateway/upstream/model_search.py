@@ -61,7 +61,7 @@ class SearchFailed(Exception):
 
 
 class _KeyFailed(SearchFailed):
-    """The error for a key that the provider refuses or throttles, or that cannot be obtained. Another key may serve."""
+    """The error for a key that the provider refuses or throttles, or that cannot be obtained. Another key may work."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from tests.bench.systems import BARE, IRISGATE, MANY_MODELS, NGINX, System
 from tests.bench.traffic import CHAT, CHAT_STREAM, CONVERSE, CONVERSE_MODEL, CONVERSE_STREAM, Request
 
 OWN = "own"
-"""The column for a second measurement of the gateway in some cases, such as that of a native call in a case of
-translated calls. The titles of these cases describe it.
+"""The title of the column for a second measurement of the gateway. Some cases have one: for example, a case with
+translated calls also measures a native call. The title of the case says what is measured.
 """
 
 

@@ -45,7 +45,8 @@ class Running:
 
 
 async def run_case(case, wire, folder, figures, *, rounds, window_ms, until=inf):
-    """Measure a case, and add its figures. A system that is not installed, or that fails, gets a note.
+    """Measure a case, and add its figures. If a system is not installed or fails, the reason is added to
+    `figures.notes`.
 
     No round begins after the time `until` of the monotonic clock, except for the first.
     """

@@ -138,7 +138,10 @@ async def setups(size, sim, modes, request):
 
 
 async def in_policy(size, sim, modes, request):
-    """Return callers from the tailnet whose policy has `size` capabilities, each caller on two connections."""
+    """Return two sequences with identities of the same callers. Each caller is identified twice, over two connections.
+
+    The callers have `size` capabilities in the tailnet policy.
+    """
     given = [{"role": "user", "models": own(number), "add_headers": [": ".join(HEADER)]} for number in range(size)]
     measurements = []
     for number in range(IN_POLICY):

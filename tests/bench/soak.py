@@ -102,7 +102,9 @@ class Figures:
     records: int = 0
 
     is_counting: bool = False
-    """Whether the probe counts. Its forks would count as memory of the gateway, so no sample is taken."""
+    """Whether the probe is counting objects now. No memory sample is taken meanwhile, because the probe's forks would
+    count as memory of the gateway.
+    """
     counts: list[tuple[int, dict]] = field(default_factory=list)
     """Number of calls, and what the probe counted in the gateway's process."""
 

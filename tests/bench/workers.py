@@ -84,7 +84,9 @@ def _spread(values, form="{:.2f}"):
 
 
 def _rows(one, many, count):
-    """Return the rows of the table: a name, and the figures of one process, of the workers, and their ratio."""
+    """Return the rows of the table. A row has a name, the figure with one process, the figure with workers, and their
+    ratio.
+    """
 
     def row(name, left, right, ratio=None):
         ratios = [b / a for a, b in zip(left, right, strict=True)] if ratio is None else ratio

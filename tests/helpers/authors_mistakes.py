@@ -93,7 +93,7 @@ def run(title, hook, code, message, line=LAST):
 
 
 def returning(title, hook, arguments, value, message):
-    """Return a mistake of a function that returns the wrong value."""
+    """Return a mistake in which the hook `hook` returns the wrong value `value`."""
     return run(title, hook, f"def {hook}({arguments}):\n    return {value}\n", message)
 
 
@@ -105,7 +105,9 @@ def billed(title, part, kind):
 
 
 def guard(title, old, new, message):
-    """Return a mistake in a filter. The mistake appears in the filter's first call."""
+    """Return a mistake in a file `acme.py`: a correct filter in which `new` replaces `old`. The mistake appears in the
+    first call of the filter.
+    """
     assert old in FILTER
     text = FILTER.replace(old, new)
     line = text[: text.index("def open")].count("\n") + 1

@@ -140,7 +140,7 @@ class RandomCalls(RuleBasedStateMachine):
         assert descriptors() <= self.descriptors
 
     async def _start(self, wire, scenario, fault, *, stream, prompt="", headers=None):
-        """Send a client's request. `prompt` is its text apart from the scenario of the provider."""
+        """Send a client's request. Its text selects the provider's scenario, and is followed by `prompt`."""
         lane = self.opened.take(wire.provider)
         lane.proxy.fault = fault
         path, body = lane.request(wire.say, f"[[scenario: {scenario}]]{prompt}", stream=stream)

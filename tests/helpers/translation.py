@@ -75,7 +75,9 @@ class Translator:
     flag: str = ""
     """The provider's compatibility flag. It is "" if it has the same name as the upstream dialect."""
     checks: Callable[..., None] | None = field(default=None, compare=False)
-    """A judge (body, caps, stream=...) that replaces the simulated provider's rules."""
+    """A judge: a function `(body, caps, stream=...)` that checks the upstream body, in place of the simulated
+    provider's rules.
+    """
 
     @property
     def module(self) -> Any:

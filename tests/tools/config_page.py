@@ -180,7 +180,7 @@ def _default(made: dict[str, Any]) -> str:
 
 
 def _parted(description: str) -> tuple[str, str]:
-    """Return a description without the example at its end, and separately the example."""
+    """Split a description. Return the description without the example at its end, and the example."""
     if description.endswith(": true or false."):
         return description.removesuffix(": true or false.") + ".", ""
     for match in re.finditer(r"(: |, such as )(?=[\"\[{0-9])", description):

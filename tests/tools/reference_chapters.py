@@ -18,8 +18,8 @@ class Part:
     title: str
     module: str
     only: tuple[str, ...] = ()
-    """The names that the part has. If it is empty, the part has all public names of the module that are in no other
-    part.
+    """The names that the part explains. If it is empty, the part explains all public names of the module that no other
+    part names.
     """
     head: bool = False
     """Whether the docstring of the module introduces the part."""
@@ -132,9 +132,7 @@ STEPS: Final = {
         Step("Observer.seen", "observers", "The record is made, however the call ended."),
     ),
 }
-"""The hooks of a call in the order in which they are called first. A test compares the order with that of real
-calls.
-"""
+"""The hooks of a call, in the order of their first calls. A test compares the order with that of real calls."""
 CALLED: Final = (
     "A compatibility flag is the plugin of one API format. A call has two: the flag of the client's route, and the flag of "
     "the chosen provider. They are often the same. Then no translator is needed. The tables have the hooks in the order of "

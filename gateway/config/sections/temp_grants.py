@@ -81,10 +81,11 @@ def _read_grant(raw: Any, path: Path, declared: Declared, reading: Reading) -> G
 
 
 def _read_item(raw: Any, path: Path, declared: Declared, reading: Reading) -> Capability | None:
-    """Return the capability that an element of the list `grants` of an entry in `temp_grants` describes.
+    """Return the capability that `raw` describes. `raw` is an element of the list `grants` in an entry of
+    `temp_grants`.
 
-    The entries of `providers` become patterns of models. An entry without `model` means all models. An entry without
-    `provider` means all providers.
+    The items of its key `providers` become patterns of models. An item without `model` means all models. An item
+    without `provider` means all providers.
     """
     section = reading.section(OldItemSection, raw, path)
     if section is None:

@@ -45,7 +45,7 @@ class Wire:
         return self._process.pid
 
     async def reply(self, reply, *, count=0, interval_us=0, stagger=0):
-        """Set the reply of the upstream to the requests that follow."""
+        """Choose the reply that the upstream sends to all later requests."""
         paths = [self._written(f"reply-{name}", getattr(reply, name)) for name in ("head", "chunk", "tail")]
         words = (*paths, count, interval_us, stagger, reply.stamp_at, *reply.crc)
         self._process.stdin.write((" ".join(map(str, words)) + "\n").encode())

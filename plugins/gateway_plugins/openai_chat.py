@@ -273,7 +273,7 @@ class ChatMeter:
 
     def _tools(self, calls: list[Any], choice: int, *, whole: bool) -> None:
         for number, call in self._numbers.setdefault(choice, CallNumbers()).read(calls, whole=whole):
-            name = text(mapping(call.get("function")).get("name"))
+            name = text(mapping(call.get("function") or call.get("custom")).get("name"))
             if name and (choice, number) not in self._named:
                 self._named.add((choice, number))
                 self._facts.tools.append(name)

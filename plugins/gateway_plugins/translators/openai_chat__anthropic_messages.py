@@ -24,10 +24,11 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
     values = chat_read_options.read_request(request.top, drop)
     converted = plain_to_messages.convert(values, target, drop, stream=request.stream)
     include_usage = chat_read_options.include_usage(request.top, drop)
+    custom = chat_read_options.custom_names(request.top)
     headers = {**request.headers, **converse_on_invoke.guardrail_headers(values.guardrail, target, drop)}
     return Translation(
         replace(request.with_body("anthropic_messages", converted.body), headers=headers),
         reply_reader(messages_walk.Reader, converted.names, converted.schema_tool, target, drop),
-        chat_emit.Stream(request.model, drop, include_usage=include_usage),
-        partial(chat_emit.Whole, request.model, drop),
+        chat_emit.Stream(request.model, drop, include_usage=include_usage, custom=custom),
+        partial(chat_emit.Whole, request.model, drop, custom),
     )

@@ -20,9 +20,10 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
     values = chat_read_options.read_request(request.top, drop)
     converted = plain_to_converse.convert(values, target, drop, stream=request.stream)
     include_usage = chat_read_options.include_usage(request.top, drop)
+    custom = chat_read_options.custom_names(request.top)
     return Translation(
         request.with_body("bedrock_converse", converted.body),
         reply_reader(converse_walk.Reader, converted.names, converted.schema_tool, target, drop),
-        chat_emit.Stream(request.model, drop, include_usage=include_usage),
-        partial(chat_emit.Whole, request.model, drop),
+        chat_emit.Stream(request.model, drop, include_usage=include_usage, custom=custom),
+        partial(chat_emit.Whole, request.model, drop, custom),
     )

@@ -329,7 +329,7 @@ def test_defect_59_a_service_tier_is_carried_unless_default(tier):
     "body",
     [
         {"n": 2}, {"logprobs": True}, {"top_logprobs": 3}, {"modalities": ["text", "audio"]}, {"audio": {"voice": "a"}},
-        {"web_search_options": {}}, {"service_tier": "scale"}, {"tools": [{"type": "custom", "custom": {"name": "x"}}]},
+        {"web_search_options": {}}, {"service_tier": "scale"}, {"tools": [{"type": "custom", "custom": 1}]},
         {"max_tokens": 0}, {"temperature": "hot"}, {"reasoning_effort": "huge"}, {"response_format": {"type": "xml"}},
         {"messages": []}, {"messages": [{"role": "robot"}]}, {"stop": 5}, {"tool_choice": "sometimes"},
         {"tools": [tool()], "tool_choice": {"type": "function", "function": {"name": "other"}}},

@@ -370,7 +370,7 @@ def test_json_object_is_asked_for_in_words_and_no_tool_is_made_up():
         ("max_tokens", 0),
         ("reasoning_effort", "huge"),
         ("thinking", {"type": "on"}),
-        ("tools", [{"type": "custom", "custom": {"name": "x"}}]),
+        ("tools", [{"type": "retrieval", "retrieval": {"name": "x"}}]),
         ("response_format", {"type": "xml"}),
         ("stop", 3),
     ],

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import orjson
 
 from gateway.contract.flag import Drop, Event, Usage, event
+from gateway_plugins.dialects.openai.custom_tools import CUSTOM, input_of
 from gateway_plugins.shared import reply_events
 from gateway_plugins.shared.reply_events import Citation, Stop
 from gateway_plugins.shared.reply_ids import reply_id as own_id
@@ -63,6 +64,13 @@ _TIERS: Final = frozenset({"auto", "default", "flex", "scale", "priority"})
 def openai_tier(tier: str) -> str:
     """Return the service tier if OpenAI has a tier of this name, and otherwise "default"."""
     return tier if tier in _TIERS else "default"
+
+
+def _call(tool_id: str, name: str, given: str, *, is_custom: bool) -> dict[str, Any]:
+    """Return a call of a function with its arguments, or of a custom tool with its input."""
+    if is_custom:
+        return {"id": tool_id, "type": CUSTOM, CUSTOM: {"name": name, "input": given}}
+    return {"id": tool_id, "type": "function", "function": {"name": name, "arguments": given}}
 
 
 class _OpenBlock(ABC):
@@ -115,8 +123,12 @@ class _OpenBlock(ABC):
 class Stream(_OpenBlock):
     """Writes the chunks of one streamed reply."""
 
-    def __init__(self, model: str, drop: Drop, *, include_usage: bool) -> None:
+    def __init__(self, model: str, drop: Drop, *, include_usage: bool, custom: Collection[str] = frozenset()) -> None:
         super().__init__(drop)
+        self._custom = custom
+        """Names of the client's custom tools."""
+        self._input: list[str] | None = None
+        """Pieces of the open custom tool's input, which is written when it is complete. It is None for a function."""
         self._base: dict[str, Any] = {"id": "", "object": CHUNK, "created": int(time.time()), "model": model}
         if include_usage:
             self._base["usage"] = None
@@ -169,11 +181,14 @@ class Stream(_OpenBlock):
         self._fill_arguments()
         index = len(self._has_arguments)
         self._has_arguments.append(False)
-        called = {"index": index, "id": tool_id, "type": "function", "function": {"name": name, "arguments": ""}}
-        self._delta({"tool_calls": [called]})
+        self._input = [] if name in self._custom else None
+        self._delta({"tool_calls": [{"index": index, **_call(tool_id, name, "", is_custom=name in self._custom)}]})
 
     def arguments(self, fragment: str) -> None:
         self._has_arguments[-1] = True
+        if self._input is not None:
+            self._input.append(fragment)
+            return
         index = len(self._has_arguments) - 1
         self._delta({"tool_calls": [{"index": index, "function": {"arguments": fragment}}]})
 
@@ -206,7 +221,11 @@ class Stream(_OpenBlock):
             self._events.append(event(CHUNK, {**self._base, "choices": [], "usage": usage_dict(usage)}))
 
     def _fill_arguments(self) -> None:
-        if self._has_arguments and not self._has_arguments[-1]:
+        if self._input is not None:
+            pieces, self._input = self._input, None
+            value, index = input_of("".join(pieces)), len(self._has_arguments) - 1
+            self._delta({"tool_calls": [{"index": index, CUSTOM: {"input": value}}]})
+        elif self._has_arguments and not self._has_arguments[-1]:
             self.arguments("{}")
 
     def _entry(self, name: str, entry: Mapping[str, Any]) -> None:
@@ -230,8 +249,9 @@ class Stream(_OpenBlock):
 class Whole(_OpenBlock):
     """Writes one reply that is not streamed."""
 
-    def __init__(self, model: str, drop: Drop) -> None:
+    def __init__(self, model: str, drop: Drop, custom: Collection[str] = frozenset()) -> None:
         super().__init__(drop)
+        self._custom = custom
         self._model = model
         self._id = ""
         self._text: list[str] = []
@@ -264,8 +284,7 @@ class Whole(_OpenBlock):
         self._lists["thinking_blocks"].append(self._redacted_block(data, len(self._lists["tool_calls"])))
 
     def tool(self, tool_id: str, name: str) -> None:
-        function = {"name": name, "arguments": ""}
-        self._lists["tool_calls"].append({"id": tool_id, "type": "function", "function": function})
+        self._lists["tool_calls"].append(_call(tool_id, name, "", is_custom=False))
 
     def arguments(self, fragment: str) -> None:
         self._lists["tool_calls"][-1]["function"]["arguments"] += fragment
@@ -281,8 +300,12 @@ class Whole(_OpenBlock):
     def whole(self) -> bytes:
         """Return the `chat.completion` body."""
         calls = self._lists["tool_calls"]
-        for call in calls:
-            call["function"]["arguments"] = call["function"]["arguments"] or "{}"
+        for index, call in enumerate(calls):
+            name, arguments = call["function"]["name"], call["function"]["arguments"]
+            is_custom = name in self._custom
+            calls[index] = _call(
+                call["id"], name, input_of(arguments) if is_custom else arguments or "{}", is_custom=is_custom
+            )
         content = "".join(self._text) or (None if calls else "")
         message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
         if reasoning := "".join(self._reasoning):

@@ -10,6 +10,7 @@ from typing import Any, Final
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
 from gateway_plugins.dialects.openai import read as openai_read
+from gateway_plugins.dialects.openai.custom_tools import CUSTOM, SCHEMA, described
 from gateway_plugins.dialects.openai_chat.read import cache_ttl, messages
 from gateway_plugins.shared import checks, numbers
 from gateway_plugins.shared.fields import escape_step, is_deep, member, param
@@ -49,6 +50,8 @@ _REFUSED_MEMBERS: Final = {
 }
 
 
+_CUSTOM_MARK: Final = b'"custom"'
+"""Bytes for a quick search. A list of tools with a custom tool contains them."""
 _ALLOWED_MODES: Final = ("auto", "required")
 """Modes of a tool choice that may be combined with a list of allowed tools."""
 
@@ -61,7 +64,7 @@ def read_request(top: Members, drop: Drop) -> PlainRequest:
     checks.leftovers(top, _CARRIED, _NEUTRAL, drop)
     return PlainRequest(
         messages=messages(top, drop),
-        tools=_offered_tools(top),
+        tools=_offered_tools(top, drop),
         parameters=_parameters(top, drop),
         format=_format(top),
         tier=openai_read.service_tier(top),
@@ -136,29 +139,64 @@ def _format(top: Members) -> Format:
     return Format(kind, at, JsonFormat(inner["schema"], at, f"{at}/json_schema/schema", name, description))
 
 
-def _offered_tools(top: Members) -> OfferedTools:
+def _offered_tools(top: Members, drop: Drop) -> OfferedTools:
     choice, field = _tool_choice(top)
-    return openai_read.offer(_tools(top), choice, top, field)
+    return openai_read.offer(_tools(top, drop), choice, top, field)
 
 
-def _tools(top: Members) -> list[Tool]:
+def _tools(top: Members, drop: Drop) -> list[Tool]:
     """Return the tools in `tools` and in the older field `functions`."""
     raws = [(f"/tools/{index}", raw) for index, raw in enumerate(checks.list_of(member(top, "tools"), "/tools"))]
     functions = checks.list_of(member(top, "functions"), "/functions")
     raws += [(f"/functions/{index}", {"type": "function", "function": raw}) for index, raw in enumerate(functions)]
-    return [_tool(raw, at) for at, raw in raws]
+    return [_tool(raw, at, drop) for at, raw in raws]
 
 
-def _tool(raw: Any, at: str) -> Tool:
+def _custom_tool(raw: dict[str, Any], at: str, drop: Drop) -> Tool:
+    """Return the function in place of a custom tool. The writer of the reply needs its name (`custom_names`)."""
+    custom, custom_at = raw[CUSTOM], f"{at}/{CUSTOM}"
+    form = checks.object_of(custom.get("format"), f"{custom_at}/format")
+    description = checks.text_of(custom.get("description"), f"{custom_at}/description")
+    return Tool(
+        at=at,
+        name=_name(custom, custom_at),
+        description=described(description, form, f"{custom_at}/format", drop),
+        schema=SCHEMA,
+        schema_at=at,
+        strict=False,
+        strict_at=at,
+        ttl=cache_ttl(raw, at),
+        ttl_at=f"{at}/cache_control",
+    )
+
+
+def custom_names(top: Members) -> frozenset[str]:
+    """Return the names of the offered custom tools. Their calls have another form than those of functions."""
+    if _CUSTOM_MARK not in top.get("tools", b""):
+        return frozenset()
+    raws = checks.list_of(member(top, "tools"), "/tools")
+    given = (raw[CUSTOM] for raw in raws if isinstance(raw, dict) and isinstance(raw.get(CUSTOM), dict))
+    return frozenset(custom["name"] for custom in given if isinstance(custom.get("name"), str))
+
+
+def _name(tool: dict[str, Any], at: str) -> str:
+    name = tool.get("name")
+    if not isinstance(name, str) or not name.strip():
+        raise invalid(f"{param(at)}.name must not be empty", f"{param(at)}.name")
+    return name
+
+
+def _tool(raw: Any, at: str, drop: Drop) -> Tool:
     kind = raw.get("type", "function") if isinstance(raw, dict) else None
+    if kind == CUSTOM and isinstance(raw.get(CUSTOM), dict):
+        return _custom_tool(raw, at, drop)
     function = raw.get("function") if isinstance(raw, dict) else None
     if kind != "function" or not isinstance(function, dict):
         raise invalid(
-            f'{param(at)}: a tool of type "{kind}" cannot be offered to this model, only functions', param(at)
+            f'{param(at)}: a tool of type "{kind}" cannot be offered to this model, only functions and custom tools',
+            param(at),
         )
-    name = function.get("name")
-    if not isinstance(name, str) or not name.strip():
-        raise invalid(f"{param(at)}.function.name must not be empty", f"{param(at)}.function.name")
+    name = _name(function, f"{at}/function")
     ttl = cache_ttl(raw, at)
     return Tool(
         at=at,
@@ -185,7 +223,7 @@ def _tool_choice(top: Members) -> tuple[openai_read.ChoiceMember, str]:
     inner = value if isinstance(value, dict) else {}
     if inner.get("type") == "allowed_tools":
         return _allowed(inner.get("allowed_tools")), field
-    function = inner.get("function") or inner
+    function = inner.get("function") or inner.get(CUSTOM) or inner
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(name, str) or not name:
         raise invalid(f"{field} must be auto, none, required, or name one function", field)
@@ -195,9 +233,9 @@ def _tool_choice(top: Members) -> tuple[openai_read.ChoiceMember, str]:
 def _allowed(value: Any) -> openai_read.ChoiceMember:
     inner = value if isinstance(value, dict) else {}
     names = tuple(
-        str(tool["function"].get("name"))
-        for tool in checks.list_of(inner.get("tools"), "/tool_choice/allowed_tools/tools")
-        if isinstance(tool, dict) and isinstance(tool.get("function"), dict)
+        str(tool.get("name"))
+        for allowed in checks.list_of(inner.get("tools"), "/tool_choice/allowed_tools/tools")
+        if isinstance(allowed, dict) and isinstance(tool := allowed.get("function") or allowed.get(CUSTOM), dict)
     )
     mode = inner.get("mode", "auto")
     if mode not in _ALLOWED_MODES:

@@ -17,6 +17,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.contract import lenient_json
+from gateway_plugins.dialects.openai import custom_tools
 from gateway_plugins.dialects.openai_responses import reasoning as responses_reasoning
 from gateway_plugins.dialects.openai_responses.names import CUSTOM, FUNCTION, LOCAL_SHELL, Origin
 from gateway_plugins.shared.reply_events import Citation
@@ -207,13 +208,11 @@ class Call(Item):
             self.body["arguments"] = text
             self._event("response.function_call_arguments.done", {"arguments": text, "name": self.body["name"]})
         elif self._kind == CUSTOM:
-            self._finish_input(given, text)
+            self._finish_input(custom_tools.input_of(text) if text else "")
         else:
             self.body["action"] = _action(given or {})
 
-    def _finish_input(self, given: Mapping[str, Any] | None, text: str) -> None:
-        inner = (given or {}).get("input")
-        value = inner if isinstance(inner, str) else text
+    def _finish_input(self, value: str) -> None:
         self.body["input"] = value
         if value:
             self._event("response.custom_tool_call_input.delta", {"delta": value})

@@ -22,6 +22,7 @@ import msgspec
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
+from gateway_plugins.dialects.openai import custom_tools
 from gateway_plugins.dialects.openai.read import MODES, ChoiceMember, offer
 from gateway_plugins.dialects.openai_responses.names import CUSTOM, FUNCTION, LOCAL_SHELL, Origin, Origins, flat
 from gateway_plugins.shared.checks import flag_of, inner_leftovers, list_of, object_of, text_of
@@ -36,12 +37,6 @@ _CARRIED: Final = {
     FUNCTION: _COMMON | {"parameters", "strict"},
     CUSTOM: _COMMON | {"format"},
 }
-_INPUT: Final = {
-    "type": "object",
-    "properties": {"input": {"type": "string", "description": "The whole input of the tool, as plain text."}},
-    "required": ["input"],
-    "additionalProperties": False,
-}
 _SHELL_DESCRIPTION: Final = "Runs a command on the user's machine and returns its output."
 _SHELL: Final = {
     "type": "object",
@@ -55,7 +50,6 @@ _SHELL: Final = {
 }
 _CONVERSATION_AT: Final = "/input/"
 _NAMESPACE_DESCRIPTION: Final = "Of all tools whose names begin with {}: {}"
-_GRAMMAR: Final = "The input must follow this {} grammar:\n{}"
 
 
 class _Offered(msgspec.Struct):
@@ -99,23 +93,11 @@ class _Offered(msgspec.Struct):
         strict = flag_of(raw.get("strict"), f"{at}/strict") is True
         schema, schema_at = raw.get("parameters"), f"{at}/parameters"
         if kind == CUSTOM:
-            schema, schema_at, strict = _INPUT, at, False
-            description = self._with_grammar(description, raw, at)
+            schema, schema_at, strict = custom_tools.SCHEMA, at, False
+            form = object_of(raw.get("format"), f"{at}/format")
+            description = custom_tools.described(description, form, f"{at}/format", self.drop)
         made = Tool(at, flat(namespace, name), description, schema, schema_at, strict, f"{at}/strict")
         self._add(Origin(kind, name, namespace), made)
-
-    def _with_grammar(self, description: str, raw: dict[str, Any], at: str) -> str:
-        """Return the description of a custom tool, with the grammar of its input appended.
-
-        The provider does not enforce the grammar, so the field `format` is reported as dropped.
-        """
-        form = object_of(raw.get("format"), f"{at}/format")
-        if form.get("type") in (None, "text"):
-            return description
-        self.drop(f"{at}/format")
-        definition = text_of(form.get("definition"), f"{at}/format/definition")
-        syntax = text_of(form.get("syntax"), f"{at}/format/syntax")
-        return f"{description}\n\n{_GRAMMAR.format(syntax, definition)}".strip()
 
     def _add(self, origin: Origin, tool: Tool) -> None:
         """Add a tool.

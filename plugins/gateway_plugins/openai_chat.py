@@ -73,7 +73,7 @@ _CHUNK_MEMBERS: Final = frozenset({"choices", "usage"})
 _NOT_NULL: Final = rb"(?!\s*+:\s*+null)"
 _FINISHED: Final = re.compile(rb'"finish_reason"' + _NOT_NULL)
 _REPORTED: Final = re.compile(rb'"usage"' + _NOT_NULL)
-_METERED: Final = re.compile(rb'"(?:tool_calls|annotations|usage|finish_reason)"' + _NOT_NULL)
+_METERED: Final = re.compile(rb'"(?:tool_calls|function_call|annotations|usage|finish_reason)"' + _NOT_NULL)
 """Pattern for the chunks that the meter (usage reader) always decodes.
 
 Any other chunk is decoded only if it has the model or the service tier for the first time in the stream."""
@@ -264,10 +264,13 @@ class ChatMeter:
         self._tier = text(mapping(data).get("service_tier")) or self._tier
         for choice in _choices(data):
             facts.stop = facts.stop or finish_reason(choice)
-            calls = sequence(mapping(choice.get(part)).get("tool_calls"))
+            said = mapping(choice.get(part))
+            calls = sequence(said.get("tool_calls"))
+            if said.get("function_call"):  # the form of a call before November 2023
+                calls = [*calls, {"index": 0, "function": said["function_call"]}]
             if calls:
                 self._tools(calls, whole_number(choice.get("index")), whole=part == "message")
-            self._searched = self._searched or bool(mapping(choice.get(part)).get("annotations"))
+            self._searched = self._searched or bool(said.get("annotations"))
         if usage := mapping(data).get("usage"):
             self._reports.add(mapping(usage))
 

@@ -16,6 +16,7 @@ from gateway.contract.flag import Drop, Members
 from gateway_plugins.shared import offered_tools
 from gateway_plugins.shared.checks import flag_of
 from gateway_plugins.shared.fields import Ttl, member, param
+from gateway_plugins.shared.lenient import mapping
 from gateway_plugins.shared.offered_tools import OfferedTools, Tool, ToolChoice
 from gateway_plugins.shared.plain_request import Part
 
@@ -68,6 +69,22 @@ def breakpoint_ttl(raw: Mapping[str, Any], at: str, drop: Drop) -> Ttl:
     if ttl == _LIFETIMES[-1]:
         drop(f"{at}/{BREAKPOINT}/ttl")
     return "1h" if ttl else ""
+
+
+def refuse_promises(top: Members) -> None:
+    """Raise `Refused` for a promise of OpenAI's servers that no other provider keeps.
+
+    A request may only prepare the prompt cache, without an answer. A moderation may block the input or the answer. It
+    is then refused as a guardrail is. If it only gives scores, the field is reported as dropped elsewhere.
+    """
+    if mapping(member(top, "prompt_cache_options")).get("prewarm") is True:
+        field = "prompt_cache_options.prewarm"
+        raise invalid(f"{field}: this model cannot prepare its cache without an answer: leave it out", field)
+    policy = mapping(mapping(member(top, "moderation")).get("policy"))
+    for name in ("input", "output"):
+        if mapping(policy.get(name)).get("mode") == "block":
+            field = f"moderation.policy.{name}"
+            raise invalid(f"{field}: no moderation runs for this model: leave it out", field)
 
 
 def service_tier(top: Members) -> str:

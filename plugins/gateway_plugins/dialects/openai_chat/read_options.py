@@ -61,6 +61,7 @@ def read_request(top: Members, drop: Drop) -> PlainRequest:
     choices.
     """
     checks.refuse(top, _REFUSED_MEMBERS, _NEUTRAL)
+    openai_read.refuse_promises(top)
     checks.leftovers(top, _CARRIED, _NEUTRAL, drop)
     return PlainRequest(
         messages=messages(top, drop),

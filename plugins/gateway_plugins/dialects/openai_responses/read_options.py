@@ -59,6 +59,7 @@ def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, Origins]:
     Raises `Refused` for a request that is malformed or cannot be served.
     """
     checks.refuse(top, _REFUSED_MEMBERS, _NEUTRAL)
+    openai_read.refuse_promises(top)
     checks.leftovers(top, _CARRIED, _NEUTRAL, drop)
     _include(top, drop)
     offered, origins = tools(top, drop)

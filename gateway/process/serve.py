@@ -47,7 +47,7 @@ from gateway.store.base import StoreFailed
 from gateway.store.journal import require_unlocked
 from gateway.store.sample import require_no_sample
 from gateway.telemetry.log import Logger
-from gateway.upstream.allocator import give_memory_back
+from gateway.upstream.allocator import freed_memory_returned
 from gateway.web.admin.metrics import serving
 from gateway.web.connection_limits import Connections, raise_descriptor_limit
 from gateway.web.readiness import READINESS
@@ -294,7 +294,6 @@ async def serve(path: Path, loaded: Loaded, registry: Registry, *, state: Path, 
     be printed.
     """
     raise_descriptor_limit()
-    give_memory_back()
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -305,6 +304,7 @@ async def serve(path: Path, loaded: Loaded, registry: Registry, *, state: Path, 
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, end)
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(freed_memory_returned())
         sharing = await stack.enter_async_context(config_sharing(path, loaded, registry.known, state, log))
         config = with_listener(sharing.loaded.config, options.listener)
         hello = _hello(config, state, options)

@@ -1,37 +1,109 @@
-"""Settings of the C library's allocator, so that memory is returned to the system after a peak of large bodies.
+"""Settings of the C library's allocator, so that large bodies are allocated fast, and return their memory after a peak.
 
-By default, glibc keeps several memory pools for threads. Over time it also takes large blocks from these pools, instead
-of mapping each block separately. The memory of freed bodies then stays in the pools. After 64 concurrent translated
-calls of 4 MB, 1,100 MB were resident with the defaults, and 240 MB with these settings, at the same speed (`python -m
-tests.bench.memory`). Source: mallopt(3).
+By default, glibc keeps several memory pools for threads, and over time it takes large blocks from these pools. The
+memory of freed bodies then stays in the pools: after 64 concurrent translated calls of 4 MB, 1,100 MB were resident.
+There are two ways to return it (mallopt(3), malloc_trim(3)):
+
+- `map_large_blocks` makes glibc map each large block separately, and unmap it when it is freed. But every page of a new
+  block then causes a page fault, which makes a copy of 4 MB 25 times as slow. This is for processes without an event
+  loop.
+- `freed_memory_returned` lets glibc keep large blocks in its pools, and regularly returns what is free in them. A call
+  with an image of 4 MB then takes half of the CPU time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
-from contextlib import suppress
+import resource
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, cast
 
 _ARENA_MAX: Final = (-8, 2)
 """M_ARENA_MAX: the maximum number of memory pools. More than two would not be faster, because one Python thread runs at
 a time."""
-_TRIM_THRESHOLD: Final = (-1, 1024 * 1024)
+_TRIM_THRESHOLD: Final = -1
 """M_TRIM_THRESHOLD: the number of free bytes at the end of a pool above which they are returned to the system."""
-_MMAP_THRESHOLD: Final = (-3, 256 * 1024)
+_MMAP_THRESHOLD: Final = -3
 """M_MMAP_THRESHOLD: the minimum size in bytes of a block that is mapped separately, and unmapped when it is freed."""
+_MAPPED: Final = (_ARENA_MAX, (_TRIM_THRESHOLD, 1024 * 1024), (_MMAP_THRESHOLD, 256 * 1024))
+_POOLED: Final = (_ARENA_MAX, (_TRIM_THRESHOLD, 1024**3), (_MMAP_THRESHOLD, 32 * 1024 * 1024))
+"""32 MB is the largest value of M_MMAP_THRESHOLD that glibc takes."""
+_SECONDS: Final = 1.0
+"""Seconds between two checks of the free memory. A check takes 20 us."""
+MIN_FREE: Final = 32 * 1024 * 1024
+"""Minimum number of free bytes that are returned to the system. Returning 32 MB takes 2 ms."""
+_PAGE_BYTES: Final = resource.getpagesize()
 READ_BYTES: Final = 192 * 1024
-"""Size in bytes of the buffer for a read from a connection without TLS. It must be less than `_MMAP_THRESHOLD`."""
+"""Size in bytes of the buffer for a read from a connection without TLS. It must be less than the size of large blocks
+that are mapped separately."""
 
 
-def give_memory_back() -> None:
-    """Set parameters of glibc's allocator for this process, so that it returns freed memory to the system.
+def map_large_blocks() -> None:
+    """Make the allocator map each large block separately. Does nothing if the C library is not glibc."""
+    _set(ctypes.CDLL(None), _MAPPED)
 
-    Does nothing if the C library is not glibc.
+
+@asynccontextmanager
+async def freed_memory_returned() -> AsyncIterator[None]:
+    """Keep large blocks in the allocator's pools. Until the end of the block, regularly return what is free in them.
+
+    With a glibc before 2.33, this is the same as `map_large_blocks`. Does nothing if the C library is not glibc.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "mallinfo2"):
+        _set(library, _MAPPED)
+        yield
+        return
+    library.mallinfo2.restype = _Info
+    _set(library, _POOLED)
+    task = asyncio.create_task(_return_regularly(library))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _return_regularly(library: ctypes.CDLL) -> None:
+    """Return free memory when enough of it may be resident.
+
+    The allocator does not know which free memory is resident. After a return, memory becomes resident again by page
+    faults. So free memory is returned after many page faults, and when much more of it is free than at the last return.
+    """
+    least, faults = 0, 0
+    while True:
+        await asyncio.sleep(_SECONDS)
+        free = library.mallinfo2().fordblks
+        least = min(least, free)
+        new = (_faults() - faults) * _PAGE_BYTES
+        if free - least >= MIN_FREE or min(free, new) >= MIN_FREE:
+            # in a thread, because returning hundreds of megabytes takes tens of milliseconds
+            await asyncio.to_thread(library.malloc_trim, 0)
+            least, faults = library.mallinfo2().fordblks, _faults()
+
+
+def _faults() -> int:
+    """Return the number of this process's page faults so far that made a new page resident."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+class _Info(ctypes.Structure):
+    """The result of `mallinfo2` (mallinfo(3)). `fordblks` is the number of free bytes in all pools."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"
+        )
+    )  # fmt: skip
+
+
+def _set(library: ctypes.CDLL, parameters: tuple[tuple[int, int], ...]) -> None:
+    mallopt = getattr(library, "mallopt", None)
     if mallopt is not None:
-        for parameter, value in (_ARENA_MAX, _TRIM_THRESHOLD, _MMAP_THRESHOLD):
+        for parameter, value in parameters:
             mallopt(parameter, value)
 
 

@@ -32,7 +32,7 @@ from gateway.contract.hooks import HookTooSlow, running_hook
 from gateway.contract.json_api import LARGE_BODY
 from gateway.contract.plugin_files import Sources, sources_in_use, use_sources
 from gateway.contract.plugin_packages import Package, packages_in_use, use_packages
-from gateway.upstream.allocator import give_memory_back
+from gateway.upstream.allocator import map_large_blocks
 
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
@@ -183,7 +183,7 @@ def _initialize(sources: Sources | None, packages: Sequence[Package]) -> None:
     use_packages(packages)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, _interrupt)
-    give_memory_back()
+    map_large_blocks()
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), name="end-with-gateway", daemon=True).start()

@@ -68,7 +68,7 @@ from gateway.process.workers.pages import Pages
 from gateway.process.workers.states import answers, metrics_of
 from gateway.store.base import StoreFailed
 from gateway.telemetry.log import Logger, configure
-from gateway.upstream.allocator import give_memory_back
+from gateway.upstream.allocator import freed_memory_returned
 from gateway.web.connection_limits import Connections, raise_descriptor_limit
 from gateway.web.http_server import Calls
 
@@ -222,6 +222,7 @@ async def _serve(
 ) -> None:
     modes = Modes(log)
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(freed_memory_returned())
         stack.push_async_callback(modes.close)
         app = build(config, registry, Place(Path(start.state), start.spool, channel, log), modes)
         gateway = app[GATEWAY]
@@ -292,7 +293,6 @@ def main() -> int:
     gc.freeze()
     gc.enable()
     raise_descriptor_limit()
-    give_memory_back()
     try:
         asyncio.run(serve(int(sys.argv[1]), configure()))
     except (Broken, ConfigError, CannotListen, StoreFailed, OSError):

@@ -104,6 +104,10 @@ TOOL_INSTRUCTIONS: Final = AddedTokens(usual=0, most=1_000)
 """
 
 
+_NESTED: Final = (list, dict)
+"""The types of decoded values that may contain files."""
+
+
 def _inner_content(block: Mapping[str, Any]) -> Iterable[Any]:
     return (block.get("content"),)
 
@@ -132,15 +136,15 @@ class FileForms:
         level: list[Any] = [body[name] for name in self.turns if name in body]
         while level:
             value = level.pop()
-            if isinstance(value, list):
-                level.extend(value)
-            elif isinstance(value, dict):
+            if isinstance(value, dict):
                 if isinstance(kind := value.get("type"), str) and kind in types:
                     yield from types[kind](value)
-                if not names.isdisjoint(value):
+                if names and not names.isdisjoint(value):
                     for name in names & value.keys():
                         yield from self.members[name](value[name])
-                level.extend([content for content in inner(value) if content and isinstance(content, list | dict)])
+                level += [content for content in inner(value) if content and isinstance(content, _NESTED)]
+            elif isinstance(value, list):
+                level.extend(value)
 
 
 def common_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:

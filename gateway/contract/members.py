@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, TypeVar, overload
 
 import msgspec
@@ -41,7 +41,7 @@ class Members(Mapping[str, bytes]):
       provider might use the value that the gateway has not checked (agentrouter GHSA-4gph-2hhr-5mwg).
     - `has_halves` is true if the body has a lone half of a surrogate pair. Some providers refuse such a body.
     - `shortened` is the body without the inner parts of its long strings, such as the base64 of an image
-      (`long_strings.py`). To search for a field, use `shortened`, because a search in megabytes of base64 takes long.
+      (`long_strings.py`). To search for a field, use `mentions`, because a search in megabytes of base64 takes long.
 
     >>> top = Members(b'{"model": "small", "n": 1.0}')
     >>> top["n"], top.get("top_p"), top.decode("n"), top.small("model")
@@ -54,12 +54,17 @@ class Members(Mapping[str, bytes]):
     b'{"model": "small", "n": 2}'
     >>> len(Members(b'{"image": "%b"}' % (b"A" * 100_000)).shortened)
     2068
+    >>> top.mentions(b'"model"'), top.mentions(b'"tools"')
+    (True, False)
+    >>> top.shortened_without({"n"})
+    b'{"model": "small"}'
     """
 
-    __slots__ = ("_short", "_spans", "body", "has_halves", "shortened")
+    __slots__ = ("_mentioned", "_short", "_spans", "body", "has_halves", "shortened")
 
     def __init__(self, body: bytes) -> None:
         self.body = body
+        self._mentioned: dict[bytes, bool] = {}
         self._spans, self._short, self.has_halves = _spans(body)
         self.shortened = body if self._short is None else self._short.text
 
@@ -125,6 +130,26 @@ class Members(Mapping[str, bytes]):
             raise invalid(f"{name} has {end - start} bytes; at most {MAX_SMALL} are taken", name)
         return self.decode(name, default)
 
+    def mentions(self, text: bytes) -> bool:
+        """Return whether the shortened body contains a text anywhere, such as the name of a field in quotes.
+
+        The same text is searched for only once.
+        """
+        found = self._mentioned.get(text)
+        if found is None:
+            found = self._mentioned[text] = text in self.shortened
+        return found
+
+    def shortened_without(self, names: Collection[str]) -> bytes:
+        """Return the shortened body without some of the top-level keys and their values."""
+        text, short = memoryview(self.shortened), self._short
+        parts = list[bytes | memoryview]()
+        for name, (key, _, end) in self._spans.items():
+            if name not in names:
+                start, stop = (key, end) if short is None else (short.place(key), short.place(end))
+                parts += (b",", text[start:stop])
+        return b"".join((b"{", *parts[1:], b"}"))
+
     def spliced(self, changes: Mapping[str, bytes | None]) -> bytes:
         """Return the body with changed values. `changes` maps a key to its new JSON text. None removes the key."""
         # views, so that each byte of a large body is copied once
@@ -152,6 +177,7 @@ class Members(Mapping[str, bytes]):
 
         changed = Members.__new__(Members)
         changed.has_halves = self.has_halves
+        changed._mentioned = {}  # noqa: SLF001 (of the same class)
         body = memoryview(self.body)
         changed.body = b"".join((body[:start], value, body[end:]))
         short = None if self._short is None else self._short.replaced(start, end, value)
@@ -242,7 +268,7 @@ def _located(body: bytes, raws: Mapping[str, msgspec.Raw]) -> _Spans:
             raise _twice(body, at, spans)
         value, start = bytes(raw), key.end()
         at = start + len(value)
-        if body[start:at] != value:
+        if not body.startswith(value, start):
             raise _repeated(name)
         spans[name] = (key.start(1) - 1, start, at)
     if spans and _END.match(body, at) is None:

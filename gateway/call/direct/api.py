@@ -76,6 +76,7 @@ class _PlainBody(Members):
     def __init__(self, body: bytes) -> None:
         self.body = self.shortened = body
         self.has_halves = False
+        self._mentioned = {}
         self._spans, self._short = {}, None
 
 

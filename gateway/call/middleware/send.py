@@ -159,7 +159,7 @@ class CallProvider(msgspec.Struct, frozen=True):
         provider = candidate.offer.provider
         # most native bodies are only spliced, which takes less time than sending the body to another process
         top, is_native = attempt.request.top, candidate.way is Way.NATIVE
-        is_marked = any(mark in top.shortened for mark in candidate.flag.slow_marks)
+        is_marked = any(map(top.mentions, candidate.flag.slow_marks))
         size = len(top.body) if not is_native or top.has_halves or is_marked else 0
         drop = DropRelay(attempt.drop)
         if len(top.body) >= LARGE:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 import orjson
@@ -47,10 +47,6 @@ MAX_UNICODE: Final = 4 * 1024 * 1024
 """Size in bytes from which a body with characters beyond ASCII counts in full in `measured_bytes`, also its long
 strings. Decoding that many bytes of emoji takes 8 ms.
 """
-MIN_DIVIDED: Final = 256 * 1024
-"""Minimum size in bytes of a body in which only short strings are searched for field names, because that is faster."""
-MAX_NAME: Final = 64
-"""Strings of at least this many bytes are not searched for field names, because all names of fields are shorter."""
 MAX_OUTPUT: Final = 1_000_000
 """Maximum estimate of output tokens of one answer, even if the client's limit is higher. No model has a higher
 limit."""
@@ -63,8 +59,13 @@ TOKENS_PER_SECOND: Final = 100
 
 Real models write 30 to 150 in a second."""
 
-_CACHE_MARKS: Final = (b"cache_control", b"cachePoint")
-_TIER_MARKS: Final = (b"service_tier", b"serviceTier", b'"speed"', b'"latency"', b"inference_geo")
+CONVERSATION: Final = frozenset(
+    {"contents", "input", "instructions", "messages", "prompt", "system", "systemInstruction", "tools"}
+)
+"""The top-level fields of all API formats with the conversation and the tools. No field inside of them names a service
+tier. Most bytes of a body are in them."""
+_CACHE_NAMES: Final = (b'"cache_control"', b'"cachePoint"')
+_TIER_NAMES: Final = (b'"service_tier"', b'"serviceTier"', b'"speed"', b'"latency"', b'"inference_geo"')
 _TIER_HEADERS: Final = ("x-amzn-bedrock-service-tier", "x-amzn-bedrock-performanceconfig-latency")
 _HIDDEN: Final = re.compile(rb"\\u00(?:4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])")
 """Pattern for an escaped letter or underscore, which could hide a field's name. Real clients write no such escapes."""
@@ -185,18 +186,31 @@ class Size(msgspec.Struct, frozen=True):
     """Number of answers that the request asks for."""
 
 
-def measure(body: bytes, billed_parts: BilledParts, shortened: bytes | None = None) -> Size:
+class Searched(NamedTuple):
+    """The parts of a body in which names of fields are searched. Both may be much smaller than the body."""
+
+    whole: bytes
+    """The body without the inner parts of its long strings (`Members.shortened`)."""
+    settings: bytes
+    """The same text without the fields in `CONVERSATION`."""
+
+    @classmethod
+    def of(cls, top: Members) -> Searched:
+        return cls(top.shortened, top.shortened_without(CONVERSATION))
+
+
+def measure(body: bytes, billed_parts: BilledParts, searched: Searched | None = None) -> Size:
     """Return the size of a request's body.
 
     - `billed_parts` finds what is not text in the body.
-    - `shortened` is the body without the inner parts of its long strings (`Members.shortened`), or None. If it is
-      given, only it is searched for words and for names of fields. A text of 64 KB without a line break or a quote is
-      shortened too, so the estimate for such a text is rather too high.
+    - `searched` are the parts of the body that are searched for words and for names of fields. The estimate is rather
+      too high if the body has a text of 64 KB without a line break or a quote, because long strings are shortened in
+      these parts. If `searched` is None, the whole body is searched.
 
     Measuring 30 MB of small values takes a second, so callers measure large bodies in a worker process
     (`measured_bytes`).
     """
-    seen = body if shortened is None else shortened
+    seen, settings = searched or Searched(body, body)
     contents = _contents(body, billed_parts)
     text = max(0, len(body) - contents.size)
     words = 0
@@ -211,7 +225,8 @@ def measure(body: bytes, billed_parts: BilledParts, shortened: bytes | None = No
         max(1, text - words + words * tokens // letters + contents.most),
         contents.searches,
         contents.fees,
-        *_marks(seen),
+        _has_name(seen, _CACHE_NAMES),
+        _has_name(settings, _TIER_NAMES),
         contents.answers,
     )
 
@@ -244,18 +259,12 @@ def _usual(body: bytes, contents: Contents) -> int:
     return max(1, max(0, len(body) - contents.size) // BYTES_PER_TOKEN + contents.usual)
 
 
-def _marks(body: bytes) -> tuple[bool, bool]:
-    """Return whether a body may ask for prompt caching, and whether it may name a service tier.
+def _has_name(text: bytes, names: Iterable[bytes]) -> bool:
+    """Return whether JSON text may have a field with one of the names, at any depth. Each name is in quotes.
 
-    The fields for caching and tiers may be at any depth, so the bytes of the body are searched for their names. A name
-    could be written with an escaped letter. So both results are True for a body with an escaped letter.
+    A name could be written with an escaped letter. So the result is also True for a text with an escaped letter.
     """
-    if b"\\" in body and _HIDDEN.search(body) is not None:
-        return True, True
-    if len(body) >= MIN_DIVIDED and body.count(b'"') < len(body) // 1024:
-        # a name is between two quotes, and most bytes of this body are in long strings
-        body = b'"'.join([part for part in body.split(b'"') if len(part) < MAX_NAME])
-    return any(map(body.count, _CACHE_MARKS)), any(map(body.count, _TIER_MARKS))
+    return any(name in text for name in names) or (b"\\" in text and _HIDDEN.search(text) is not None)
 
 
 def rough(request: ClientRequest, limit: int | None, max_output: int) -> Estimate:

@@ -13,6 +13,7 @@ from gateway.contract.billing import common_parts
 from gateway.contract.members import Members
 from gateway.money.quotas import estimate
 from gateway.money.quotas.contents import IMAGE_TOKENS
+from gateway.money.quotas.estimate import Searched
 from tests.helpers.own_plugins import discover_own
 
 CHAT_PARTS = discover_own().flags["openai_chat"].billed_parts
@@ -20,6 +21,10 @@ CHAT_PARTS = discover_own().flags["openai_chat"].billed_parts
 
 def measure(data, parts=common_parts):
     return estimate.measure(data, parts)
+
+
+def measure_searched(data):
+    return estimate.measure(data, CHAT_PARTS, Searched.of(Members(data)))
 
 
 def with_image(size, **members):
@@ -49,9 +54,31 @@ def test_a_name_is_found_between_long_texts(name, long):
         assert (size.caches, size.tiered) == (name.startswith("cache"), not name.startswith("cache"))
 
 
-def test_a_name_in_a_long_text_asks_for_nothing():
-    size = measure(json.dumps({"text": "set cache_control or service_tier. " * 40_000}).encode())
+@pytest.mark.parametrize("times", [1, 40_000])
+def test_a_name_in_a_text_asks_for_nothing(times):
+    data = json.dumps({"text": 'set cache_control or "service_tier": {"cachePoint": 1}. ' * times}).encode()
+    size = measure(data)
     assert (size.caches, size.tiered) == (False, False)
+
+
+@pytest.mark.parametrize("image", [0, 200_000])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"service_tier": "priority"},
+        {"serviceTier": {"type": "priority"}},
+        {"performanceConfig": {"latency": "optimized"}},
+        {"speed": "fast"},
+        {"inference_geo": "us"},
+        {"modelInput": {"messages": [{"role": "user", "content": "hi"}], "service_tier": "flex"}},
+        {"extra_body": {"serv\\u0069ce_tier": "flex"}},
+    ],
+)
+def test_a_tier_is_found_beside_the_conversation_and_not_in_it(settings, image):
+    data = with_image(image, before=1, **settings).replace(b"\\\\u", b"\\u")
+    assert measure_searched(data).tiered
+    inside = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi", **settings}]})
+    assert not measure_searched(inside.encode()).tiered
 
 
 @pytest.mark.parametrize(
@@ -60,9 +87,8 @@ def test_a_name_in_a_long_text_asks_for_nothing():
 @pytest.mark.parametrize("size", [900_000, 1_100_000, 5_000_000])
 def test_the_size_of_a_body_is_the_same_without_a_look_into_its_images(size, members):
     data = with_image(size, **members)
-    short = Members(data).shortened
-    assert len(short) < len(data) - size + 4_000
-    whole, seen = measure(data, CHAT_PARTS), estimate.measure(data, CHAT_PARTS, short)
+    assert len(Members(data).shortened) < len(data) - size + 4_000
+    whole, seen = measure(data, CHAT_PARTS), measure_searched(data)
     assert msgspec.structs.replace(seen, most=whole.most) == whole
     # where much text stands beside media, fewer words are known to be words
     assert whole.most <= seen.most <= len(data) - size + IMAGE_TOKENS
@@ -70,7 +96,7 @@ def test_the_size_of_a_body_is_the_same_without_a_look_into_its_images(size, mem
 
 def test_a_long_line_is_estimated_higher_without_a_look_into_it():
     data = json.dumps({"messages": [{"role": "user", "content": "word " * 20_000}]}).encode()
-    size, short = measure(data, CHAT_PARTS), estimate.measure(data, CHAT_PARTS, Members(data).shortened)
+    size, short = measure(data, CHAT_PARTS), measure_searched(data)
     assert size.most < short.most <= len(data)
     assert size.usual == short.usual
 

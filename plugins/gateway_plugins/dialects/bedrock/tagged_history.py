@@ -79,8 +79,8 @@ def untag_messages(messages: Any, target: Target, drop: Drop) -> bool:
 
 def _changes(top: Members, target: Target, drop: Drop, untag: _Untag, inside: str = _CONTENT) -> Changes:
     # a tag is at the beginning of a string, so it is never in the part that `shortened` leaves out
-    marked = inside == _THINKING_BLOCKS and inside.encode() in top.shortened
-    if not marked and not is_tagged(top.shortened):  # most bodies have no tag, and decoding a large body takes long
+    marks = (*MARKS, inside.encode()) if inside == _THINKING_BLOCKS else MARKS
+    if not any(map(top.mentions, marks)):  # most bodies have no tag, and decoding a large body takes long
         return {}
     messages = member(top, "messages")
     return {"messages": lenient_json.dumps(messages)} if _untag(messages, Maker.of(target), drop, untag, inside) else {}

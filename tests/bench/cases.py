@@ -48,6 +48,8 @@ def _lanes(request, *systems):
 _CHAT, _CHAT_STREAM = Request(CHAT), Request(CHAT_STREAM)
 _CONVERSE, _CONVERSE_STREAM = Request(CONVERSE, CONVERSE_MODEL), Request(CONVERSE_STREAM, CONVERSE_MODEL)
 _TO_CONVERSE, _TO_CONVERSE_STREAM = Request(CHAT, CONVERSE_MODEL), Request(CHAT_STREAM, CONVERSE_MODEL)
+_TURN = Request(CHAT, kilobytes=200)
+_TURN_TO_CONVERSE = Request(CHAT, CONVERSE_MODEL, kilobytes=200)
 _US = (IRISGATE, BARE, NGINX)
 _PEERS = (TENSORZERO, PORTKEY, LITELLM)
 
@@ -119,6 +121,17 @@ CASES = (
             *_lanes(_TO_CONVERSE, PORTKEY, LITELLM, BEDROCK_ACCESS_GATEWAY),
         ),
         32,
+    ),
+    Case("turn", "turn of a chat of 200 KB with 20 tools, 16 connections", _lanes(_TURN, *_US, *_PEERS), 16),
+    Case(
+        "translated-turn",
+        "the same turn of Converse, 16 connections; own: the native turn",
+        (
+            Lane(IRISGATE.name, IRISGATE, _TURN_TO_CONVERSE),
+            Lane(OWN, IRISGATE, _TURN),
+            *_lanes(_TURN_TO_CONVERSE, PORTKEY, LITELLM, BEDROCK_ACCESS_GATEWAY),
+        ),
+        16,
     ),
     _large(1, 4, 5, 1200),
     _large(4, 4, 5, 1500),

@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 
 from gateway.contract.framing.eventstream import encode
+from tests.bench import conversation
 
 CHAT_MODEL = "gpt-4o-mini"
 CONVERSE_MODEL = "us.amazon.nova-lite-v1:0"
@@ -134,7 +135,9 @@ class Request:
     """The dialect that the client speaks: a key of `REPLIES`."""
     model: str = CHAT_MODEL
     megabytes: int = 0
-    """The size of the image in the request. It is 0 for a short text."""
+    """The size of the image in the request. It is 0 for a request without an image."""
+    kilobytes: int = 0
+    """The size of the conversation in a Chat request. It is 0 for a single short message."""
 
     @property
     def is_streamed(self):
@@ -164,7 +167,10 @@ class Request:
                 "inferenceConfig": {"maxTokens": 512},
             }
         streamed = {"stream": True, "stream_options": {"include_usage": True}} if self.is_streamed else {}
-        return {"model": model, "messages": [{"role": "user", "content": self._content}], "max_tokens": 512, **streamed}
+        told = {"messages": [{"role": "user", "content": self._content}]}
+        if self.kilobytes:
+            told = {"messages": conversation.messages(self.kilobytes), "tools": conversation.TOOLS}
+        return {"model": model, **told, "max_tokens": 512, **streamed}
 
     @property
     def _content(self):

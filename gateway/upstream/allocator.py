@@ -17,8 +17,8 @@ import asyncio
 import ctypes
 import resource
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, cast
+from contextlib import asynccontextmanager
+from typing import Final
 
 _ARENA_MAX: Final = (-8, 2)
 """M_ARENA_MAX: the maximum number of memory pools. More than two would not be faster, because one Python thread runs at
@@ -35,9 +35,6 @@ _SECONDS: Final = 1.0
 MIN_FREE: Final = 32 * 1024 * 1024
 """Minimum number of free bytes that are returned to the system. Returning 32 MB takes 2 ms."""
 _PAGE_BYTES: Final = resource.getpagesize()
-READ_BYTES: Final = 192 * 1024
-"""Size in bytes of the buffer for a read from a connection without TLS. It must be less than the size of large blocks
-that are mapped separately."""
 
 
 def map_large_blocks() -> None:
@@ -105,14 +102,3 @@ def _set(library: ctypes.CDLL, parameters: tuple[tuple[int, int], ...]) -> None:
     if mallopt is not None:
         for parameter, value in parameters:
             mallopt(parameter, value)
-
-
-def limit_reads(transport: asyncio.BaseTransport) -> None:
-    """Make a connection read at most `READ_BYTES` at a time. Call this before the connection has read anything.
-
-    By default, asyncio allocates a buffer of 256 KB for each read, and returns most of it after the read. The C library
-    maps a buffer of 256 KB separately, whether or not the allocator's parameters are set. Each read then takes four
-    system calls instead of one, and 15 us instead of 2. asyncio has no public setting for the size of the buffer.
-    """
-    with suppress(AttributeError):  # another event loop, such as uvloop, has buffers of its own
-        cast("Any", transport).max_size = READ_BYTES

@@ -34,7 +34,6 @@ from gateway.call.guard import json_error, new_id
 from gateway.call.reply import Reply, encoded
 from gateway.call.request_body import MalformedBody
 from gateway.call.server import as_response
-from gateway.upstream.allocator import limit_reads
 from gateway.web.connection_limits import Room
 from gateway.web.reading_timer import ReadingTimer
 
@@ -155,7 +154,6 @@ class Connection(web.RequestHandler):
         if self._connections.admit(self, self._connections.client(transport)):
             # unlike `RequestHandler.connection_made`, this starts neither a task nor a timer
             BaseProtocol.connection_made(self, transport)
-            limit_reads(transport)
             tcp_keepalive(self._raw)
             assert self._manager is not None
             self._manager.connection_made(self, self._raw)

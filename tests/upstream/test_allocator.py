@@ -1,24 +1,14 @@
-"""Tests that glibc takes the allocator's settings, that memory is returned after a peak, and that no read allocates a
-block that glibc maps separately.
-"""
+"""Tests that glibc takes the allocator's settings, and that memory is returned after a peak."""
 
 import asyncio
 import ctypes
-import socket
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 
-from gateway.upstream import allocator
-from gateway.upstream.allocator import READ_BYTES, freed_memory_returned, limit_reads, map_large_blocks
-from gateway.upstream.http1.connection import Connection
-from gateway.upstream.http1.tls import BUFFER_BYTES, start_tls, tls_context
-from tests.helpers.tls import certified, server_tls
-
-SENT = 300 * 1024
-"""Number of bytes that the test sends: more than asyncio reads in one call by default."""
+from gateway.upstream.allocator import freed_memory_returned, map_large_blocks
 
 
 async def test_every_setting_is_taken_by_glibc(monkeypatch):
@@ -83,73 +73,3 @@ asyncio.run(main())
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="the C library is no glibc from 2.33 on")
 def test_memory_is_returned_after_each_peak_of_bodies():
     subprocess.run([sys.executable, "-c", PEAKS], check=True, timeout=60)
-
-
-class Reader(asyncio.Protocol):
-    """A protocol that stores the size of each read."""
-
-    def __init__(self):
-        self.sizes = []
-        self.all_read = asyncio.Event()
-
-    def connection_made(self, transport):
-        limit_reads(transport)
-
-    def data_received(self, data):
-        self.sizes.append(len(data))
-        if sum(self.sizes) == SENT:
-            self.all_read.set()
-
-
-def test_a_buffer_for_a_read_is_not_mapped():
-    assert max(READ_BYTES, BUFFER_BYTES) + 4096 < dict(allocator._MAPPED)[allocator._MMAP_THRESHOLD]
-
-
-async def test_no_read_is_larger_than_its_limit():
-    mine, other = socket.socketpair()
-    for end, option in ((mine, socket.SO_RCVBUF), (other, socket.SO_SNDBUF)):
-        end.setsockopt(socket.SOL_SOCKET, option, 4 * SENT)
-    reader = Reader()
-    with other:
-        sent = asyncio.create_task(asyncio.to_thread(other.sendall, bytes(SENT)))
-        transport, _ = await asyncio.get_running_loop().create_connection(lambda: reader, sock=mine)
-        await reader.all_read.wait()
-        await sent
-        transport.abort()
-    assert max(reader.sizes) <= READ_BYTES
-
-
-async def test_no_read_of_tls_is_larger_than_its_limit(tmp_path, monkeypatch):
-    certificate = certified(tmp_path, "localhost")
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
-    tls_context.cache_clear()
-
-    async def send(_, writer):
-        writer.write(bytes(SENT))
-        await writer.drain()
-        writer.close()
-
-    async with await asyncio.start_server(send, "localhost", 0, ssl=server_tls(*certificate)) as server:
-        reader, sock = Reader(), socket.socket()
-        sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, server.sockets[0].getsockname())
-        await start_tls(sock, reader, tls_context(""), "localhost")
-        await reader.all_read.wait()
-    assert max(reader.sizes) <= BUFFER_BYTES
-    tls_context.cache_clear()
-
-
-def test_another_event_loop_is_left_alone():
-    class Transport:
-        __slots__ = ()
-
-    limit_reads(Transport())
-
-
-async def test_a_connection_to_a_provider_has_the_limit():
-    mine, other = socket.socketpair()
-    with other:
-        connection = Connection(None, lambda _: None)
-        transport, _ = await asyncio.get_running_loop().create_connection(lambda: connection, sock=mine)
-        assert transport.max_size == READ_BYTES
-        connection.abort()

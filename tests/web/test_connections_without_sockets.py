@@ -13,7 +13,6 @@ from aiohttp import web
 from gateway.call.context import CALL, REQUEST_ID
 from gateway.call.request_body import MalformedBody
 from gateway.config.server import Limits
-from gateway.upstream.allocator import READ_BYTES
 from gateway.web import connection_limits
 from gateway.web.connection_limits import most_connections
 from tests.helpers.fake_transport import GET, PEER, Transport, hello, opening, settled, status_of  # noqa: F401 (a fixture)
@@ -532,7 +531,3 @@ async def test_nothing_is_served_after_a_reply_that_ends_its_connection(opened):
     await one.receives(GET + GET)
     await one.receives(GET)
     assert (served, one.end, one.connection.awaits_head) == (["/"], "closed", False)
-
-
-async def test_a_connection_of_a_client_has_the_limit_for_reads(opened):
-    assert opened().transport.max_size == READ_BYTES

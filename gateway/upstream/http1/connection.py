@@ -7,7 +7,6 @@ import select
 from collections.abc import Callable
 from typing import Final, cast
 
-from gateway.upstream.allocator import limit_reads
 from gateway.upstream.http1.alarm import Alarm
 from gateway.upstream.http1.exchange import CLOSED, BrokenOff, Exchange
 from gateway.upstream.http1.targets import Endpoint
@@ -112,7 +111,6 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        limit_reads(transport)
         self._poll.register(transport.get_extra_info("socket"), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:

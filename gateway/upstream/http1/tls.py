@@ -18,7 +18,7 @@ from typing import Final
 BUFFER_BYTES: Final = 64 * 1024
 """Size in bytes of a connection's buffer for received bytes, and of the buffer for each read of decrypted bytes.
 
-asyncio's default is 256 KB. `limit_reads` (`upstream/allocator.py`) explains why large buffers for reads are slow."""
+asyncio's default is 256 KB for each connection."""
 
 
 @lru_cache(maxsize=256)

@@ -1,12 +1,14 @@
 """Tests of TLS to providers: which certificates are accepted, and for which names."""
 
+import asyncio
 import json
+import socket
 
 import pytest
 
 from gateway.config.load import loads
 from gateway.contract.errors import NotReached
-from gateway.upstream.http1.tls import tls_context
+from gateway.upstream.http1.tls import BUFFER_BYTES, start_tls, tls_context
 from tests.helpers.plain_server import REPLY, call, client, serving, to
 from tests.helpers.tls import authority, certified, server_tls, signed
 
@@ -100,3 +102,34 @@ async def test_the_authorities_of_the_system_do_not_count_beside_a_file(certific
         assert await call(upstream, to(server, "https", "localhost")) == (200, b"hello")
         with pytest.raises(NotReached, match="is not accepted"):
             await call(upstream, to(server, "https", "localhost", authorities=private.read_text()))
+
+
+class Reader(asyncio.Protocol):
+    """A protocol that stores the size of each read."""
+
+    def __init__(self, expected):
+        self.expected = expected
+        self.sizes = []
+        self.all_read = asyncio.Event()
+
+    def data_received(self, data):
+        self.sizes.append(len(data))
+        if sum(self.sizes) == self.expected:
+            self.all_read.set()
+
+
+async def test_no_read_is_larger_than_the_buffer(certificate, trusted):
+    sent = 5 * BUFFER_BYTES
+
+    async def send(_, writer):
+        writer.write(bytes(sent))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(send, "localhost", 0, ssl=server_tls(*certificate)) as server:
+        reader, sock = Reader(sent), socket.socket()
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, server.sockets[0].getsockname())
+        await start_tls(sock, reader, tls_context(""), "localhost")
+        await reader.all_read.wait()
+    assert max(reader.sizes) <= BUFFER_BYTES

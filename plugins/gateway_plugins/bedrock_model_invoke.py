@@ -274,9 +274,12 @@ class InvokeDecoder(runtime_api.EventStreamReader):
     def _release(self, metrics: dict[str, Any]) -> Iterator[Event]:
         delta, self._waiting = self._waiting, None
         if delta is not None:
+            before = self._reports.lifetimes()
             self._reports.add(lenient.mapping(delta.data).get("usage"))
             self._reports.add_metrics(metrics)
-            yield claude_on_bedrock.with_counts(delta, self._reports.top(), self._reports.lifetimes())
+            # zeros tell the meter that this event has discarded the lifetimes of `message_start`
+            lifetimes = self._reports.lifetimes() or dict.fromkeys(before, 0)
+            yield claude_on_bedrock.with_counts(delta, self._reports.top(), lifetimes)
 
 
 def _output_metrics(delta: Event) -> dict[str, Any]:

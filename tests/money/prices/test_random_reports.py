@@ -355,19 +355,24 @@ ONLY_AT_THE_START = {
         {"cache_creation": {"ephemeral_5m_input_tokens": 1}, "cache_creation_input_tokens": 1},
         None,
     ],
+    "writes by lifetime that a later sum discards": [
+        {"cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 1}},
+        {"input_tokens": 1, "cache_creation_input_tokens": 0},
+    ],
     "output": [{"output_tokens": 1, "cache_creation_input_tokens": 1}, None, {"output_tokens": 0}],
     "nothing but output": [{"output_tokens": 1}, None, {"output_tokens": 0}],
 }
 
 
 @pytest.mark.parametrize("line", ["bedrock_model_invoke"], indirect=True)
+@pytest.mark.parametrize("metrics", [{}, {"cacheWriteInputTokenCount": 200_000}], ids=["no metrics", "metrics"])
 @pytest.mark.parametrize("reports", ONLY_AT_THE_START.values(), ids=ONLY_AT_THE_START)
-def test_counts_that_the_gateway_completes_for_clients_are_no_reports(line, reports):
+def test_counts_that_the_gateway_completes_for_clients_are_no_reports(line, reports, metrics):
     """Check that counts that the gateway itself adds to `message_delta` are not taken for the provider's report.
 
     Bedrock reports some counts only in `message_start`. The gateway repeats them in `message_delta` for the client.
     """
-    (raw, content_type), _ = reply_of(line.provider, reports, {})
+    (raw, content_type), _ = reply_of(line.provider, reports, metrics)
     record, _ = line.call("anthropic_messages", (), raw, content_type, stream=True)
     bill = BILLS[line.provider](raw, json.loads(line.upstream.requests[-1]), stream=True)
     assert record["reported"] is (bill is not None)

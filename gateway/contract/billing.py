@@ -28,7 +28,7 @@ FileKind = Literal["image", "document", "packed", "audio", "video"]
 SEARCHES: Final = 10
 """Number of searches that is assumed if the request sets no limit. Models hardly ever search more often."""
 _PACKED: Final = ("pdf", "docx", "xlsx", "pptx", "officedocument", "opendocument")
-"""Words in the media types and file names of packed documents."""
+"""Words in the media types and file names of documents with compressed text. Such a document has the kind `packed`."""
 
 
 class File(NamedTuple):
@@ -91,7 +91,7 @@ class AddedTokens(NamedTuple):
 
 BilledPart = File | Search | Fee | Answers | AddedTokens
 BilledParts = Callable[[Mapping[str, Any]], Iterable[BilledPart]]
-"""A function that yields the parts of a decoded body that are not billed as text."""
+"""A function that gets a decoded request body, and yields the parts of the body that are not billed as text."""
 Read = Callable[[Any], Iterable[File]]
 
 TOOL_INSTRUCTIONS: Final = AddedTokens(usual=0, most=1_000)
@@ -124,11 +124,13 @@ class FileForms:
     turns: tuple[str, ...]
     """Keys of the body whose values contain messages, such as `messages` and `system`."""
     types: Mapping[str, Read] = field(default_factory=dict)
-    """A function for each `type` of block that has files. The function gets a block and yields the block's files."""
+    """Functions by the `type` of block that has files. Each function gets a block and yields the block's files."""
     members: Mapping[str, Read] = field(default_factory=dict)
-    """A function for each key of a block whose value has files. The function gets the value and yields its files."""
+    """Functions by the key under which blocks have files. Each function gets the key's value and yields the files."""
     inner: Callable[[Mapping[str, Any]], Iterable[Any]] = _inner_content
-    """A function that yields the contents of a message or a block. The default yields the value of `content`."""
+    """A function that gets a message or a block, and yields the values that may contain further blocks. The default
+    yields the value of `content`.
+    """
 
     def files(self, body: Mapping[str, Any]) -> Iterator[File]:
         """Yield the files in the messages of a decoded body. Their order is not defined."""
@@ -189,9 +191,10 @@ def sourced(block: Mapping[str, Any]) -> Iterator[File]:
 
 
 def linked(kind: FileKind, link: Any, block: Mapping[str, Any]) -> Iterator[File]:
-    """Yield the file of a block. `link` is a URL, a data URL, or an object with a URL, base64 or a file id.
+    """Yield the file to which a block refers.
 
-    If `link` is none of these, the function reads the URL, base64 or file id from the keys of `block`.
+    `link` is the value under the block's key for the file. It is a URL, a data URL, or an object with a URL, base64 or
+    a file id. If `link` is none of these, the function reads the URL, base64 or file id from the keys of `block`.
 
     >>> list(billing.linked("image", {"url": "data:image/png;base64,iVBORw0K"}, {}))
     [File(kind='image', size=30)]

@@ -87,9 +87,10 @@ class Caps:
     - `none`: the model does not think. `always`: the model always thinks, and no field changes that.
     - `budget`: Anthropic's budget_tokens. `adaptive`: Anthropic's adaptive thinking with an effort.
     - `nova`: reasoningConfig.
-    - `reasoning_effort`, `reasoning.effort`, `reasoning_config`: this field of additionalModelRequestFields.
-    - `thinking.type`, `enable_thinking`, `chat_template_kwargs`: this field of OpenAI Chat, which switches thinking on
-      and off.
+    - `reasoning_effort`, `reasoning.effort`, `reasoning_config`: the field with this name in
+      additionalModelRequestFields.
+    - `thinking.type`, `enable_thinking`, `chat_template_kwargs`: the field with this name in OpenAI Chat. It switches
+      thinking on and off.
     """
     thinks_by_default: bool = False
     """True if the model thinks unless the request switches thinking off."""
@@ -115,8 +116,8 @@ class Caps:
     """The model family, such as `claude`, whose signatures of thinking are valid at every provider. It is "" if there
     is no such family.
 
-    If the model belongs to this family, clients get its signatures unchanged. Otherwise the gateway adds the name of
-    the model's own `family` to each signature.
+    Clients get the signatures of a model of this family unchanged. To the signatures of any other model, the gateway
+    adds the name of the model's own `family`.
     """
     reasoning_content: bool = False
     """True if a request may contain the model's earlier thinking as plain text.

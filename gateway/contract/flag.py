@@ -232,9 +232,9 @@ class Flag(FlagFacts, Protocol):
     def retry(self, request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
         """Return a changed request to send after the provider has refused `request`, or None to send none.
 
-        - `build` leaves out the features whose names are in `request.without`. A changed request may add names.
+        - `request.without` has the names of features that `build` leaves out. The changed request may have more.
         - If the provider refuses a changed request too, the gateway calls `retry` again. From the second changed
-          request on, each one must add at least one name.
+          request on, each one must add at least one name to `without`.
         - The gateway sends at most five changed requests in one attempt.
         - If the provider accepts a changed request, later calls of the same model leave out the same features.
 

@@ -1,4 +1,4 @@
-"""The part of an API format's plugin (a compatibility flag) that does not depend on a call."""
+"""The facts about an API format that its plugin (a compatibility flag) declares, whatever the call is."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ class FlagFacts(Protocol):
     def content_type(self) -> str:
         """The content type of a streamed reply to a client.
 
-        For another content type than the default, put a line such as this one into the plugin's module:
+        The default is `text/event-stream`. For another content type, put a line such as this one into the plugin's
+        module:
 
         >>> content_type = "application/x-ndjson"
         """

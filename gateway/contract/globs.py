@@ -37,8 +37,9 @@ def _segment_matches(pattern: str, text: str) -> bool:
 def _glob(pattern: Sequence[str], text: Sequence[str], star: str, same: Callable[[str, str], bool]) -> bool:
     """Return whether the items of `text` match the items of `pattern`.
 
-    The item `star` matches any number of items. `same` compares any other item with an item of `text`. After a
-    mismatch, only the last star is tried again, so the time never grows exponentially.
+    The item `star` matches any number of items. Any other item of `pattern` matches one item of `text`, if `same`
+    returns true for the two. After a mismatch, only the last star is tried again, so the time never grows
+    exponentially.
     """
     at = seen = resume = 0
     last_star = -1

@@ -329,4 +329,5 @@ RESULTS: Final[Mapping[str, Callable[[Any], None]]] = {
 }
 """The check of each hook's result, by the hook's name.
 
-The results of other hooks are not used, or are checked where they are used."""
+A hook without a check is not in this mapping: its result is not used, or the code that uses the result checks it.
+"""

@@ -73,7 +73,7 @@ class Hook:
         self.plugin = plugin
         self.name = name
         self.home = home
-        """The top-level package of the plugin. A failure is reported with the innermost line of this package."""
+        """The top-level package of the plugin. The report of a failure names this package's innermost line."""
         self.function = function
         self.is_default = is_default
         """True if `function` is a default of `defaults.py`, and not the plugin's own function."""
@@ -92,7 +92,9 @@ class Hook:
         """A callback for a slow call. It gets the call's seconds, and the file and line of the plugin's function."""
 
     def __reduce__(self) -> tuple[Callable[..., Hook], tuple[Any, ...]]:
-        """Return the parts for pickling, without the counters, which worker processes do not report."""
+        """Return a constructor and its arguments, for pickling. The counters are not pickled, because worker processes
+        do not report them.
+        """
         return partial(Hook, is_default=self.is_default), (self.plugin, self.name, self.home, self.function)
 
     def _call(self, function: Callable[..., Any] | None) -> Callable[..., Any]:
@@ -142,10 +144,10 @@ class Hook:
         return result
 
     def read(self, read: Callable[[Any, Event], R], event: Event) -> R:
-        """Return `read(function(event), event)`, where `function` is the hook's function.
+        """Return `read(values, event)`, where `values` is the result of the hook's function for the event.
 
-        `read` iterates over the values that the plugin's function yields. So an exception within `read` counts as a
-        failure of the plugin. Raises `PluginFailed` as `run` does.
+        `read` iterates over `values`, which runs the plugin's code. So an exception within `read` counts as a failure
+        of the plugin. Raises `PluginFailed` as `run` does.
         """
         function = self.function
         assert function is not None
@@ -217,10 +219,11 @@ class Hook:
     def feed(
         self, feed: Callable[[Event], Any], events: Sequence[Event], tolerated: type[GatewayError] | None
     ) -> tuple[int, GatewayError | None]:
-        """Call `feed` with each event until it fails.
+        """Call `feed` with each event until a call fails. An error of the type `tolerated` is ignored: it is no
+        failure.
 
-        Return the number of events before the failure, and the failure or None. An exception of the type `tolerated` is
-        no failure.
+        Return the number of events before the failure, and the error. If no call fails, return the number of all events
+        and None.
         """
         for at, event in enumerate(events):
             try:
@@ -322,9 +325,10 @@ class Hook:
         self.report_slow(self, seconds, definition(function or self.function))
 
     def failure(self, error: BaseException, function: Any) -> GatewayError:
-        """Return `error` if the contract allows this exception, and otherwise a `PluginFailed` for it.
+        """Return `error` if plugins may raise it here, and otherwise a `PluginFailed` that describes it.
 
-        `error` was raised by `function`, or by the check of its result.
+        A plugin may raise a valid `GatewayError`, except in the hooks of `NEVER_REFUSES`. `error` was raised by
+        `function`, or by the check of its result.
         """
         if isinstance(error, PluginFailed):
             return error

@@ -25,7 +25,7 @@ MAX_MODEL: Final = 2048
 _UNNAMABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, line ends and lone surrogates. In a model's name, they would break a log line or a header."""
 _SHOWN: Final = 100
-"""Maximum number of characters of a refused name in the error message."""
+"""Maximum number of characters of a model's name in the error message that refuses the name."""
 
 UNLIMITED: Final = 64_000
 """Number of output tokens, with thinking, that is assumed for a request without an output limit.
@@ -218,7 +218,7 @@ class DecodedOnce(bytes):
         return lenient_json.loads(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return the bytes for pickling, without the decoded value."""
+        """Return the class and the undecoded bytes, for pickling. The decoded value is not pickled."""
         return DecodedOnce, (bytes(self),)
 
 
@@ -308,7 +308,9 @@ def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
 
 
 ESTIMATED: Final = "x-irisgate-estimated"
-"""The header of a reply to `count_tokens` whose number is the gateway's own estimate."""
+"""The name of a header in replies to `count_tokens`. The header says that the number of tokens is the gateway's own
+estimate.
+"""
 
 
 def estimated_count(tokens: int) -> StepResponse:

@@ -1,4 +1,4 @@
-"""Shortens JSON text: only both ends of a long string, such as the base64 of an image, are kept.
+"""Shortens JSON text: the middle of each long string, such as the base64 of an image, is cut out.
 
 Searching or decoding the shortened text is fast, however large the media in a body are.
 
@@ -29,7 +29,9 @@ class Cut(NamedTuple):
     start: int
     """The offset of the part in the whole text."""
     shortening: int
-    """The number of bytes that the cut saves: the size of the part, minus the size of the marker that replaces it."""
+    """The number of bytes by which the cut shortens the text: the size of the part that was cut out, minus the size of
+    the marker in its place.
+    """
 
 
 class Shortened(NamedTuple):
@@ -105,9 +107,10 @@ def shortened(text: bytes) -> Shortened | None:
 
 
 def text_size(body: bytes) -> int:
-    """Return the size in bytes of a JSON body without its long strings.
+    """Return the size in bytes of the shortened form of a JSON body (`shortened`).
 
-    A body whose long runs are outside of strings, such as a list of many numbers, counts in full.
+    If the shortened form is not valid JSON, as for a body with a list of many numbers, return the size of the whole
+    body.
     """
     short = shortened(body)
     if short is None:

@@ -28,7 +28,7 @@ class Way(StrEnum):
     """Client and provider use the same dialect for bodies, but different paths, headers or framings."""
     TRANSLATED = "translated"
     ESTIMATE = "estimate"
-    """No provider is called: the gateway estimates the answer."""
+    """No provider is called: the gateway itself estimates the number of tokens for `count_tokens`."""
 
 
 _DATA: Final = Path(__file__).with_name("conversions.json")
@@ -36,7 +36,9 @@ _DATA: Final = Path(__file__).with_name("conversions.json")
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The information that a conversion loses. The gateway uses the conversion with the lowest `order`."""
+    """The information that a conversion loses. Of several possible conversions, the gateway uses the one with the
+    lowest `order`.
+    """
 
     order: int
     loses: str

@@ -284,14 +284,14 @@ def _name(key: re.Match[bytes]) -> str:
 
 
 def _twice(body: bytes, at: int, passed: _Spans) -> Refused:
-    """Return the error for a key that occurs twice. The error names this key.
+    """Return the error for a key that occurs twice in the body. The error names this key.
 
-    msgspec keeps only the last value of such a key. `at` is the first offset at which the body differs from the keys
-    and values that msgspec has kept. `passed` has the keys before `at`.
+    msgspec keeps only the last value of such a key. So at some offset, `at`, the body does not continue with the next
+    key or value that msgspec has kept. `passed` has the kept keys before this offset.
 
     - If a key begins at `at`, this key is the repeated one.
-    - Otherwise the last key in `passed` is the repeated one. For example, msgspec reads `{"a": 12, "a": 1}` as
-      `{"a": 1}`. The first value in the body begins with this 1, so `at` is the offset of the 2.
+    - Otherwise the last key in `passed` is the repeated one. For example, msgspec keeps 1 as the value of `a` in the
+      body `{"a": 12, "a": 1}`. The 12 begins with this 1, so `at` is the offset of the 2.
     """
     key = _KEY.match(body, at)
     return _repeated(next(reversed(passed), "") if key is None else _name(key))

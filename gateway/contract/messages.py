@@ -69,7 +69,7 @@ class Event:
         return self._data
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return the parts for pickling, without the decoded payload."""
+        """Return the class and its arguments, for pickling. The decoded payload is not pickled."""
         return Event, (self.kind, self.payload, self.raw)
 
     def __repr__(self) -> str:
@@ -183,7 +183,9 @@ class Target:
     options: Any = NO_OPTIONS
     """The configured options, an instance of the plugin's class `Options`."""
     base: str = ""
-    """The model's id in the configuration, if `model` is a name without the id, such as an ARN. It is "" otherwise."""
+    """The model's id, if `model` is a name that does not contain the id, such as an ARN. It comes from the
+    configuration. It is "" for any other `model`.
+    """
     host: str = ""
     """The host in the provider's base URL, in lower case."""
 
@@ -226,7 +228,7 @@ class Fetch:
     param: str = ""
     """The field of the client's request that has the URL."""
     ahead: tuple[Fetch, ...] = ()
-    """The downloads that `steps` yields next. The gateway starts them at once."""
+    """The downloads that `steps` will yield after this one. The gateway starts them together with this one."""
 
 
 @dataclass(frozen=True, slots=True)

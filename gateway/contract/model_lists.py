@@ -24,7 +24,8 @@ _RELEASED_UNIX: Final = 1767225600
 
 @dataclass(frozen=True, slots=True)
 class ModelList:
-    """The path of a list of models. The same path with `/NAME` has the entry of one model.
+    """A list of models for clients. `path` is the path of the list. The path of the entry of one model is `path` with
+    `/NAME`.
 
     >>> ModelList("/acme/v1/models", headers=("x-acme-version",)).path
     '/acme/v1/models'

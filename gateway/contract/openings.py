@@ -84,8 +84,8 @@ def text_of(top: Members, name: str) -> str:
 def _items(top: Members, name: str) -> Iterator[tuple[Any, str]]:
     """Yield the first items of a list, each as a pair of the decoded value and its JSON text.
 
-    Only the first `WINDOW` bytes of the list are read. An item that is cut there is taken for a user message: its pair
-    is `{"role": "user"}` and the first characters of its JSON.
+    Only the first `WINDOW` bytes of the list are read. If an item does not end within them, it counts as a user
+    message. Its pair is `{"role": "user"}` and the first characters of its JSON.
     """
     text, is_cut = _window(top, name)
     at = _gap(text, 1)

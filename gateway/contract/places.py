@@ -7,9 +7,10 @@ This function is for a stream of `{"text": "…"}`:
     def places(event):
         yield Place(("text",))
 
-- A block is a sequence of texts in a stream, such as one answer, or the arguments of one tool call.
-- For an event that ends a block, `places` also yields `End(block)`. A block without an `End` ends with the stream.
-- A block's name may be a tuple. `End("a")` also ends the block `("a", 0)`. `End(("a", 0))` also ends `("a", 0, 1)`.
+- A block is a sequence of texts in a stream, such as one answer, or the arguments of one tool call. Each block has a
+  name (`Place.block`).
+- For an event that ends a block, `places` also yields `End(name)`. A block without an `End` ends with the stream.
+- A name may be a tuple. `End("a")` also ends the block `("a", 0)`. `End(("a", 0))` also ends `("a", 0, 1)`.
 - If one event ends a block and begins the next one, the `End` comes first. So the text that a filter holds back reaches
   the client before the text of the next block.
 - For a value that repeats a text in another form, such as log probabilities of its tokens, `places` yields a `Copy`. If

@@ -96,7 +96,7 @@ def kind_of(name: str, module: Any) -> Kind:
 
 
 def has_members(kind: Kind, module: Any) -> bool:
-    """Return whether a module defines a required name of this kind of plugin. The name `api` does not count."""
+    """Return whether a module defines at least one name, other than `api`, that this kind of plugin must define."""
     return any(hasattr(module, member) for member in kind.required if member != "api")
 
 
@@ -121,7 +121,7 @@ def mistakes(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
 
 
 def _own_rules(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
-    """Yield the mistakes against rules that only one kind of plugin has, such as the routes of a flag."""
+    """Yield the mistakes against rules for one kind of plugin only, such as the rules for the routes of a flag."""
     if kind is FLAG:
         yield from _routes(name, module)
         yield from _settings(name, "Options", module)
@@ -175,7 +175,9 @@ def _fits(kind: Kind, hook: str, value: Any) -> bool:
 
 
 def _is_own(module: types.ModuleType, member: str) -> bool:
-    """Return whether a module defines a name. An imported function does not count, unless a submodule defines it."""
+    """Return whether a module defines a name. An imported function does not count, unless a submodule of this module
+    defines it.
+    """
     value = getattr(module, member, None)
     home = getattr(value, "__module__", module.__name__) if inspect.isfunction(value) else module.__name__
     return value is not None and (home == module.__name__ or home.startswith(f"{module.__name__}."))

@@ -22,7 +22,11 @@ class _NamedFlag(Flag, Protocol):
 def claimed_routes(
     name: str, module: Any, flags: Collection[_NamedFlag], own: Sequence[tuple[str, str]]
 ) -> Iterator[Mistake]:
-    """Yield a mistake for each route that the gateway, another compatibility flag or the same flag already has."""
+    """Yield a mistake for each route of the compatibility flag `name` that is already in use.
+
+    A route is in use if another flag has it, or if the flag itself has it twice. A route is also in use if it would
+    match a path of the gateway's own API (`own`).
+    """
     others = {_key(route.method, route.path): f"{flag.name} claims" for flag in flags for _, route in _routes(flag)}
     for member, route in _routes(module):
         claim = f"{route.method} {route.path}"
@@ -57,7 +61,9 @@ def _key(method: str, path: str) -> tuple[str, str]:
 
 
 def unknown_dialects(name: str, module: Any, flags: Collection[Flag]) -> Iterator[Mistake]:
-    """Yield a mistake for each dialect (format of bodies) in a translator's name that no compatibility flag has."""
+    """Yield a mistake for each dialect (format of bodies) in a translator's name, if no compatibility flag has the
+    dialect.
+    """
     client, _, provider = name.partition("__")
     known = {dialect for flag in flags for dialect in flag.dialects} - {OPAQUE}
     for dialect, whose in ((client, "client"), (provider, "provider")):

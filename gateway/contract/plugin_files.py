@@ -75,7 +75,7 @@ def sources_in_use() -> Sources | None:
 
 
 def use_sources(sources: Sources | None) -> None:
-    """Make later imports of plugins use these sources. Modules that were imported before are discarded."""
+    """Make later imports of plugins use these sources. Earlier imported modules of the folder are discarded."""
     if sources is None:
         return
     for name in [name for name in sys.modules if name.partition(".")[0] == FOLDER_PACKAGE]:
@@ -148,7 +148,9 @@ class HeldLoader(SourceFileLoader):
         return self._source if path == self.path else super().get_data(path)
 
     def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
-        """Write no bytecode file. Python might use the file for a newer source with the same size and `mtime`."""
+        """Do nothing, so that no bytecode file is written. Python might use the file for a newer source with the same
+        size and `mtime`.
+        """
 
 
 class _Finder(MetaPathFinder):

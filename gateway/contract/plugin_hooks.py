@@ -14,9 +14,11 @@ WRAPPED: Final = (
     "problem", "decoder", "meter", "encoder", "error", "reply_headers", "stream_type", "model_list", "model_entry",
     "base_url_fault", "discover_models",
 )  # fmt: skip
-"""The functions of a compatibility flag that are replaced by wrappers, so that a plain call is checked and timed.
+"""The functions of a compatibility flag that are replaced by wrappers. A wrapper calls the function through its hook,
+so that the call is checked and timed.
 
-A client's request calls each of them only a few times, so the wrapper costs little."""
+A client's request calls each of them only a few times, so the wrapper costs little.
+"""
 _OF_FLAGS: Final = (
     "decoder.feed", "decoder.close", "decoder.whole", "encoder.feed", "encoder.whole", "encoder.ping", "encoder.fail",
     "encoder.close", "meter.feed", "meter.whole", "meter.facts", "output_bytes", "places", "billed_parts",

@@ -20,7 +20,8 @@ MAX_CAUSE: Final = 300
 
 
 _LASTING: Final[set[threading.Thread]] = set()
-"""Threads that imports of plugins started. They are not daemons, so Python waits for them before the process ends."""
+"""The threads that imports of plugins started, except daemons. Before the process ends, Python waits for these threads.
+"""
 
 
 def import_or_mistake(name: str, load: Callable[[], Any], package: str, place: str) -> Any:
@@ -42,7 +43,9 @@ def import_or_mistake(name: str, load: Callable[[], Any], package: str, place: s
 
 
 def has_lasting_threads() -> bool:
-    """Return whether a plugin's import started a thread that would now keep the process from ending."""
+    """Return whether a thread that the import of a plugin started is still running. Such a thread keeps the process
+    from ending.
+    """
     return any(thread.is_alive() for thread in _LASTING)
 
 

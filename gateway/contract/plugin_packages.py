@@ -36,7 +36,7 @@ GROUPS: Final = {
 }
 """The kind of plugin for each group of entry points."""
 _NOT_HELD: Final = frozenset({"gateway", "gateway_plugins", *sys.stdlib_module_names})
-"""Modules that are never copied into memory, even if an entry point names one of them."""
+"""Top-level modules and packages that are never copied into memory, even if an entry point names one of them."""
 _DAMAGED: Final = (OSError, ValueError, TypeError, LookupError, AttributeError, csv.Error)
 """Exceptions of `importlib.metadata` for damaged or missing files, such as after an interrupted upgrade."""
 _INIT: Final = "__init__.py"
@@ -152,7 +152,7 @@ def _module_names(distribution: Distribution) -> set[tuple[str, ...]]:
 
 
 def _name_parts(file: PurePath) -> tuple[str, ...]:
-    """Return the parts of a module's name, such as `("acme", "text")` for the file text.py in the folder acme."""
+    """Return the parts of the name of a file's module: `("acme", "text")` for the file text.py in the folder acme."""
     return file.parent.parts if file.name == _INIT else file.with_suffix("").parts
 
 
@@ -169,9 +169,11 @@ def _sources(
 ) -> Iterator[tuple[str, Source]]:
     """Yield the full name and the source of each module in `names`, and of all other modules in the same packages.
 
+    `prefix` is the name of the enclosing namespace package with a dot, such as `acme.`. It is "" at the top level.
+    `names` has the names without `prefix`, divided at their dots.
+
     In a namespace package, only the modules and packages in `names` are read. All others may belong to other installed
-    packages. `prefix` is the name of the namespace package with a dot, such as `acme.`. It is "" at the top
-    level.
+    packages.
     """
     for first in sorted({parts[0] for parts in names if parts} - {""} - (frozenset() if prefix else _NOT_HELD)):
         spec = _spec(f"{prefix}{first}", path)
@@ -211,7 +213,9 @@ def _read(name: str, path: str) -> Iterator[tuple[str, Source]]:
 
 
 def _spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
-    """Return a module's spec from Python's finders other than `_Finder`, or None if none of them finds the module."""
+    """Return a module's spec, or None if the module is not found. `_Finder` is not asked, because it would find the
+    copy of the module.
+    """
     for finder in sys.meta_path:
         spec = None
         with suppress(Exception):
@@ -239,7 +243,10 @@ def packages_in_use() -> tuple[Package, ...]:
 
 
 def changes(running: Sequence[Package]) -> list[str]:
-    """Return a text for each package that differs from its running copy."""
+    """Return messages about the differences between the running copies of packages and the installed packages.
+
+    A message names a package that was upgraded, changed, removed or newly installed.
+    """
     now = {package.name: package for package, _ in installed_packages()}
     differences = []
     for package in running:

@@ -29,7 +29,7 @@ def place_of(module: Any, member: str) -> str:
 
 
 def is_used(module: types.ModuleType, name: str) -> bool:
-    """Return whether a module, or another loaded module of its top-level package, uses a name."""
+    """Return whether a module uses a name. The other loaded modules of the module's top-level package count too."""
     package = module.__name__.partition(".")[0]
     near = [other for key, other in list(sys.modules.items()) if key.partition(".")[0] == package]
     return any(name in _uses(other) for other in {id(each): each for each in (module, *near)}.values())

@@ -79,7 +79,7 @@ _MESSAGES: Final = (
 _NAMES: Final = ("code", "status_code", "error_code", "status", "type")
 """JSON keys for the name or number of an error, the most specific first."""
 _ENVELOPES: Final = ("error", "errors", "base_resp", "Output")
-"""Keys for an error: `error` in most APIs, `errors` in JSON:API, `base_resp` at MiniMax, `Output` at AWS."""
+"""Keys whose value is an error: `error` in most APIs, `errors` in JSON:API, `base_resp` at MiniMax, `Output` at AWS."""
 _ERROR_MEMBERS: Final = frozenset({*_MESSAGES, *_NAMES, *_ENVELOPES, "object", "success", "request_id", "requestId"})
 _ERROR_FIRST: Final = re.compile(rb'\s*\{\s*(?:"type"\s*:\s*"error"\s*,\s*)?"error"\s*:\s*[{"]')
 """Pattern for a body that begins with an error: `{"error": ...` or `{"type": "error", "error": ...`."""

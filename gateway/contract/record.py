@@ -21,7 +21,7 @@ LOST: Final = "lost"
 """Outcome of a call that was running when the gateway was killed."""
 
 _LAST: Final = 253_402_300_799
-"""The last second of the year 9999 in Unix time. Python's `datetime` has no later date."""
+"""The largest `Moment`: the last second of the year 9999 in Unix time. Python's `datetime` has no later date."""
 _MOST: Final = 2**53
 Moment = Annotated[float, msgspec.Meta(ge=0, le=_LAST)]
 Small = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]

@@ -44,7 +44,9 @@ class Plugin(Flag, Protocol):
 
     @property
     def hooks(self) -> Mapping[str, Hook]:
-        """The hooks of the plugin, such as `build`, and of the objects that it makes, such as `meter.feed`."""
+        """The hooks of the plugin: its functions, such as `build`, and methods of the objects that these functions
+        return, such as `meter.feed`.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,9 @@ SLOW_IMPORT_SECONDS: Final = 2.0
 """Seconds that the import of a plugin may take without a warning. The gateway and its worker processes wait for it."""
 _MEMBERS: Final = FLAG.members
 _COMPLETED: Final = make_dataclass("Completed", ("name", "hooks", *_MEMBERS), frozen=True, slots=True)
-"""The class of a loaded compatibility flag. It has a name, hooks, and all functions and values of a flag. Those that
-the plugin does not define are the defaults.
+"""The class of a loaded compatibility flag. It has a name, hooks, and all functions and values of a flag.
+
+For a function or value that the plugin does not define, the loaded flag has the default.
 """
 
 
@@ -153,7 +156,7 @@ class KnownPlugins:
     unusable: Mapping[str, str] = field(default_factory=dict)
     """The mistakes of the plugins that cannot be used, by the plugin's name. A configuration may still name them."""
     filters: Mapping[str, type[Settings]] = field(default_factory=dict)
-    """The settings of each filter, by the filter's name."""
+    """The settings class of each filter, by the filter's name."""
     left_out: Collection[str] = ()
     """Names of plugins that were switched off on the command line."""
     price_lists: Mapping[str, str] = field(default_factory=dict)

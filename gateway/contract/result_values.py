@@ -54,7 +54,7 @@ def wrong_field(result: Any, types: Mapping[str, type], otherwise: str = HEADERS
 
 
 def of_type(kind: type, *others: type | None) -> Callable[[Any], None]:
-    """Return a check for an object of one of these types. None stands for the type of None."""
+    """Return a check that raises `WrongResult` for a result of no such type. None stands for the type of None."""
     kinds = (kind, *(type(None) if other is None else other for other in others))
     names = " or ".join("None" if one is type(None) else one.__name__ for one in kinds)
 
@@ -67,7 +67,9 @@ def of_type(kind: type, *others: type | None) -> Callable[[Any], None]:
 
 
 def with_methods(*names: str) -> Callable[[Any], None]:
-    """Return a check for an object that must have these methods. Each class is checked once."""
+    """Return a check that raises `WrongResult` for a result that lacks one of these methods. Each class is checked
+    once.
+    """
     checked: WeakSet[type] = WeakSet()
 
     def check(result: Any) -> None:
@@ -124,7 +126,7 @@ def are_utf8(values: Iterable[Any]) -> bool:
 
 
 def are_headers(headers: Any) -> bool:
-    """Return whether names and values are strings without line ends and NUL characters."""
+    """Return whether `headers` is a mapping whose names and values are strings without line ends and NUL characters."""
     if not isinstance(headers, MAPPINGS):
         return False
     text = joined(chain.from_iterable(headers.items()))

@@ -30,7 +30,7 @@ def path_fault(path: Any) -> str:
 
 
 def serves_path(path: str, other: str) -> bool:
-    """Return whether a route with the path `path` also serves requests for the path `other`."""
+    """Return whether a route with the path `path` would also get the requests for a route with the path `other`."""
     return _pattern(path).fullmatch(_PART.sub("x", other)) is not None
 
 

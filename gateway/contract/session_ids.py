@@ -41,8 +41,8 @@ class SessionIds(NamedTuple):
 def in_body(top: Members) -> SessionIds:
     """Return the ids in the fields `session_id`, `litellm_session_id`, `metadata.session_id` and `prompt_cache_key`.
 
-    OpenRouter has the first field, Cline the second one (cline/cline#4457), and Langfuse the third one. The key of the
-    prompt cache is read only if there is no session id.
+    OpenRouter uses the first field, Cline the second one (cline/cline#4457), and Langfuse the third one. The last field
+    is read only if the others have no session id.
 
     >>> session_ids.in_body(Members(b'{"metadata": {"session_id": "chat-7"}}'))
     SessionIds(session='chat-7', cache_key='')

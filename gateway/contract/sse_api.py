@@ -22,9 +22,10 @@ from gateway.contract.framing import json_array, sse
 MAX_START: Final = 65_536
 """Number of bytes that are kept from the start of a stream. If the stream has no events, the error quotes them."""
 SHORTEST_WORDS: Final = 8
-"""Minimum number of bytes in a stream without events for the error message to quote the stream's text.
+"""Minimum number of bytes of a text that an error message quotes, for a stream without events.
 
-A shorter text is not quoted, because it may be the beginning of an event that was cut."""
+A shorter text is not quoted, because it may be the beginning of an event that was cut.
+"""
 NO_EVENTS: Final = "the provider's stream has no events"
 """The error message for a stream without any server-sent event."""
 _SSE_LINE: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:data|event|id|retry)?:")

@@ -28,7 +28,9 @@ MAX_MARKS: Final = 1_000_000
 _MARK: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\]]', re.DOTALL)
 """Pattern for a complete string, the first quote of an incomplete string, or a bracket."""
 _STRING: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
-"""Pattern for the rest of a string. The match ends before the closing quote, or before an incomplete escape."""
+"""Pattern for the text from a position within a string to the string's end. The match ends before the closing quote, or
+before an incomplete escape.
+"""
 _QUOTE: Final = ord('"')
 _ARRAY: Final = ord("[")
 _OPENED_BY: Final = {ord("]"): _ARRAY, ord("}"): ord("{")}
@@ -94,7 +96,9 @@ class Decoder:
         return
 
     def _next_item(self) -> bool:
-        """Read the next object, or the end of the array. Return False if more bytes are needed."""
+        """Read up to the end of the next object or of the array, and return True. Return False if more bytes are
+        needed.
+        """
         while bracket := self._next_bracket():
             depth = len(self._open)
             if bracket not in _OPENED_BY:
@@ -115,7 +119,7 @@ class Decoder:
         return False
 
     def _next_bracket(self) -> int:
-        """Return the next bracket outside of strings, or 0 if the received bytes have none."""
+        """Return the byte of the next bracket outside of strings, or 0 if the received bytes have none."""
         buffer = self._buffer
         while not self._in_string or self._ends_string():
             mark = _MARK.search(buffer, self._at)

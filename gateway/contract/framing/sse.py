@@ -28,7 +28,9 @@ _DATA: Final = b"data:"
 _END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
 """A pattern for the end of an event: two line ends in a row. CR followed by LF is one line end, not two."""
 _USUAL: Final = re.compile(rb"(?:event: ?([^\r\n]{0,256}+)\n)?data: ?([^\r\n]*+)\n\n")
-"""A pattern for the usual event: at most one name, and one line of data."""
+"""A pattern for the form of most events: at most one name, and one line of data. A chunk that is such an event is
+decoded without a search for lines.
+"""
 _BOM: Final = b"\xef\xbb\xbf"
 _BLANK: Final = b"\n\n"
 _LONGEST_END: Final = 4

@@ -12,7 +12,8 @@ Aperture's documentation defines the sources (`src`) of a grant:
 * `*` matches every caller.
 * A login matches the caller with exactly this login. The login of a tagged node is all its tags, sorted and joined by
   ",". So `tag:api,tag:prod` matches a node with exactly these two tags. A node that gets another tag has another login.
-* `group:x` matches every caller in the group `x` or `group:x`. A group's name may be its mail address (SCIM).
+* `group:x` matches every caller in the group `x` or `group:x`. The name of a group from
+  SCIM may be its mail address.
 """
 
 from __future__ import annotations
@@ -122,7 +123,8 @@ class Access:
         requests unchanged.
 
         A provider may decode an encoded path in several ways. `paths` has the result of each way
-        (`DirectPath.meanings`). One pattern of the grants must match all of these. An admin may send every request.
+        (`DirectPath.meanings`). An admin may send every request. Any other caller needs a role, and a pattern in the
+        grants that allows the method and matches all `paths`.
         """
         if self.role == "admin":
             return True
@@ -200,10 +202,11 @@ def _find_access(by_source: _BySource, providers: frozenset[str], identity: Iden
 
 
 def _by_source(grants: Sequence[Grant]) -> _BySource:
-    """Return the capabilities of each source (`src`), so that not every grant must be checked for a caller.
+    """Return the capabilities of all grants, by the source (`src`) to which they are granted.
 
-    The capabilities of a source are a dict. Its keys are pairs: the index of the grant in the configuration, and the
-    index of the capability in the grant.
+    With this mapping, the capabilities of a caller are found without a check of every grant. For each source, it has a
+    dict of capabilities. A key of this dict is a pair: the index of the grant in the configuration, and the index of
+    the capability in the grant.
     """
     by_source: _BySource = {}
     for outer, grant in enumerate(grants):
@@ -214,7 +217,7 @@ def _by_source(grants: Sequence[Grant]) -> _BySource:
 
 
 def sources(identity: Identity) -> frozenset[str]:
-    """Return the values of a grant's `src` that match this caller."""
+    """Return all values of a grant's `src` that match this caller, such as `*` and the caller's login."""
     joined = ",".join(sorted(identity.tags))
     groups = identity.groups
     return frozenset({"*", identity.login, *groups, *(f"group:{group}" for group in groups)} | ({joined} - {""}))
@@ -229,5 +232,8 @@ def applies(capability: Capability, name: str) -> bool:
 
 
 def may_apply(capability: Capability, provider: str) -> bool:
-    """Return whether a capability may apply to some model of a provider."""
+    """Return whether a capability may apply to at least one model of a provider.
+
+    Only its model patterns are checked, not the names of the provider's models.
+    """
     return not capability.models or any(covers_provider(pattern, provider) for pattern in capability.models)

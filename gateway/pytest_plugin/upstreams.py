@@ -1,4 +1,4 @@
-"""The simulated providers by name."""
+"""Makes a simulated provider, which tests choose by its name."""
 
 from __future__ import annotations
 

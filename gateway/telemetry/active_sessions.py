@@ -16,7 +16,9 @@ from typing import Final
 ACTIVE_SECONDS: Final = 300.0
 """Seconds for which a session is active after its last call."""
 SLOTS: Final = 32_768
-"""Number of slots, of 8 bytes each. The standard error of the estimate is below 1 % up to 100,000 sessions."""
+"""Number of slots in the table that stores the times of sessions' last calls. A slot has 8 bytes. The standard error of
+the estimate is below 1 % up to 100,000 sessions.
+"""
 
 
 class ActiveSessions:

@@ -1,4 +1,4 @@
-"""Metrics of the circuit breakers: the state of each model at each provider, and the number of openings."""
+"""Metrics of the circuit breakers: the state of each model at each provider, and how often a circuit opened."""
 
 from __future__ import annotations
 

@@ -21,7 +21,9 @@ class HasUsers(Protocol):
 
 
 class Bounds(Protocol):
-    """The part of a configuration from which the label values are taken."""
+    """The part of a configuration that limits the label values: the providers with their models, and the number of
+    users.
+    """
 
     @property
     def providers(self) -> Mapping[str, HasModels]: ...

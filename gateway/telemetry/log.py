@@ -218,8 +218,8 @@ class Lines:
     def close(self) -> None:
         """Write the queued lines and end the thread. If the output blocks, give up after `CLOSE_SECONDS`.
 
-        The writing thread itself calls this if it drops the last reference to the logger. In this case, `close` returns
-        at once, and the thread ends after it has written the queued lines.
+        If the writing thread itself drops the last reference to the logger, `close` runs in this thread. Then `close`
+        returns at once, and the thread ends after it has written the queued lines.
         """
         self._closing = True
         self._wake.set()

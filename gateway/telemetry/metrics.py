@@ -84,7 +84,7 @@ class Journalling(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Series:
-    """The series of one provider, model and client API."""
+    """The time series of the calls with one provider, model and client API."""
 
     duration: CallHistogram
     first_event: CallHistogram
@@ -198,9 +198,10 @@ class Metrics:
         return Gauge(f"irisgate_{name}", text, registry=self.registry)
 
     def journal(self, follower: Journalling) -> None:
-        """Add the metrics of the journal: waiting bytes, and faults of the store and of the disk.
+        """Add the metrics of the journal: the bytes that wait for the disk or the store, and whether the disk or the
+        store fails.
 
-        `render` reads their values from `follower`.
+        `render` reads the values from `follower`.
         """
         gauges: tuple[tuple[str, str, Callable[[], float]], ...] = (
             ("journal_lag_bytes", "Bytes of the journal that the store has not taken over.", lambda: follower.lag),
@@ -266,7 +267,9 @@ class Metrics:
         self.registry.register(_Values("irisgate_discovery_failing", text, "provider", failing))
 
     def configured(self, names: LabelNames) -> None:
-        """Allow the label values of a configuration. Series of earlier configurations are kept."""
+        """Allow the label values of a new configuration. Time series with label values of earlier configurations are
+        kept.
+        """
         self._names = names
 
     def note(self, record: Record) -> None:
@@ -302,7 +305,9 @@ class Metrics:
         self._count_others(record)
 
     def _count_others(self, record: Record) -> None:
-        """Count the failed attempts of a call. Also count the call by API key and by user."""
+        """Count the failed attempts of a call that were followed by another attempt. Also count the call by API key and
+        by user.
+        """
         for attempt in record.tried[:-1]:
             self._failovers.labels(attempt.provider, attempt.error if attempt.error in STATUS else OTHER).inc()
         if record.key or any(attempt.key for attempt in record.tried):
@@ -364,7 +369,7 @@ class Metrics:
         series.add(seconds)
 
     def upstream_error(self, provider: str, code: str) -> None:
-        """Count a failed attempt. `code` is an error code (`contract/errors.py`)."""
+        """Count a failed attempt to get a reply from a provider. `code` is an error code (`contract/errors.py`)."""
         self._upstream_errors.labels(provider, code if code in STATUS else OTHER).inc()
 
     def fetched(self, outcome: str) -> None:
@@ -390,7 +395,9 @@ _RESULTS: Final = {True: "success", False: "failure"}
 
 
 class _Values(Collector):
-    """A collector of a metric with one label. At every scrape, a function returns a number for each label value."""
+    """A collector of a metric with one label. At every scrape, it calls a function that returns a number for each label
+    value.
+    """
 
     def __init__(self, name: str, text: str, label: str, values: Callable[[], Mapping[str, float]]) -> None:
         self._name = name

@@ -29,9 +29,10 @@ CLOSE_SECONDS: Final = 5.0
 
 Item = Record | Mapping[str, Any]
 Report = Callable[[PluginFailed, str], None]
-"""A function that reports a plugin's failure.
+"""A function that reports a plugin's failure. Its arguments are the failure and the id of the call.
 
-The second argument is the id of the call, or "" if the plugin failed on an event of the gateway."""
+The id is "" if the plugin failed on an event of the gateway.
+"""
 
 
 class Observers:

@@ -11,7 +11,7 @@ from typing import Final
 from gateway.contract.record import Record
 
 MINUTES: Final = 5
-"""Number of minutes with sums. The current minute is one of them."""
+"""Number of minutes for which sums are kept, with the current minute."""
 _SECONDS: Final = 60
 
 

@@ -12,7 +12,9 @@ from typing import Final
 QUIET_SECONDS: Final = 10.0
 """Minimum number of seconds between two log lines about events of the same kind."""
 MAX_KINDS: Final = 256
-"""Maximum number of kinds in memory. A kind is the name of a limit or an exception, so there are far fewer."""
+"""Maximum number of kinds that are counted. If there are more, all counts are deleted. A kind is the name of a limit or
+an exception, so there are far fewer.
+"""
 
 
 class Throttle:

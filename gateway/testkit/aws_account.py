@@ -62,7 +62,10 @@ class Unauthorized(Exception):
 
 
 class AwsAccount:
-    """The access keys of a simulated account. Its clock is `offset` seconds ahead of the machine's clock."""
+    """A simulated AWS account. It issues access keys, and checks the credentials of requests.
+
+    The account's clock is `offset` seconds ahead of the machine's clock.
+    """
 
     def __init__(self, offset: float = 0.0) -> None:
         self.offset = offset
@@ -73,11 +76,12 @@ class AwsAccount:
 
     @property
     def date(self) -> str:
-        """The header `Date` of a reply."""
+        """The value of the header `Date` in replies, by the account's clock."""
         return format_datetime(datetime.fromtimestamp(self.now(), UTC), usegmt=True)
 
     def issue(self, seconds: float | None = None, **session: Any) -> AccessKey:
-        """Return a new access key: a temporary key that is valid for `seconds`, or a user's long-term key.
+        """Return a new access key: a temporary key that is valid for `seconds`, or a user's long-term key if `seconds`
+        is None.
 
         `session` has the parameters of AssumeRole if the key belongs to a role session (`AccessKey.session`).
         """

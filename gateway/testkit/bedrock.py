@@ -79,9 +79,9 @@ _OPERATIONS: Final = {
 class BedrockSim(Simulator):
     """A simulated bedrock-runtime on a port of its own.
 
-    `models` are the ids of the existing models. If it is None, every ARN and every id of a known model family exists.
-    Thinking in a request must have a signature of this simulator. `any_signature` allows other signatures, for recorded
-    requests.
+    `models` has the ids of the existing models. If `models` is None, every ARN and every id of a known model family
+    exists. Thinking in a request must have a signature of this simulator. `any_signature` allows other signatures, for
+    recorded requests.
     """
 
     def __init__(

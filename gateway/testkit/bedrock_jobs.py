@@ -102,7 +102,7 @@ class BedrockJobs:
 
 
 def _shown(job: Job) -> dict[str, Any]:
-    """Return a job as the operations Get and List show it."""
+    """Return a job in the form that AWS uses for a single job and in lists of jobs."""
     request, now = job.request, datetime(2026, 11, 23, tzinfo=UTC).isoformat()
     common = {"status": job.status, "submitTime": now, "outputDataConfig": request["outputDataConfig"]}
     if ":async-invoke/" in job.arn:
@@ -115,7 +115,7 @@ def _shown(job: Job) -> dict[str, Any]:
 
 @cache
 def _batches() -> Any:
-    """Return the input shape of CreateModelInvocationJob in botocore's service model."""
+    """Return botocore's definition of the parameters of CreateModelInvocationJob."""
     session = importlib.import_module("botocore.session")
     return session.get_session().get_service_model("bedrock").operation_model("CreateModelInvocationJob").input_shape
 

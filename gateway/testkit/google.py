@@ -54,7 +54,10 @@ class ServiceKey:
 
 
 class Tokens(set[str]):
-    """The issued access tokens. A token is in the set until it expires, by the endpoint's clock."""
+    """The access tokens that the simulated endpoint has issued. `token in tokens` is true until the token expires.
+
+    The endpoint's own clock decides when a token expires (`GoogleSim`).
+    """
 
     def __init__(self, google: GoogleSim) -> None:
         super().__init__()

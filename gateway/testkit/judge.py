@@ -218,7 +218,8 @@ def _broken(value: Any, at: Path, constraint: str) -> str:
 def _pointer(at: Path) -> str:
     """Return a path as a JSON pointer, the form in AWS's messages about malformed input.
 
-    For example, the path `messages.1.member.content` becomes `#/messages/0/content`.
+    A path counts the items of a list from 1, and a pointer from 0. For example, the path `messages.1.member.content`
+    becomes `#/messages/0/content`.
     """
     steps = [
         str(int(step) - 1) if following == "member" else step

@@ -5,8 +5,8 @@ which capabilities the tailnet policy grants. It does not decide what the caller
 
 Sources in tailscale/tailscale:
 
-- `ipn/localapi/localapi.go`: the checks of a request, the texts of errors, the headers of a reply. Its test of whois
-  shows that `svc_name` takes precedence over `dst_ip`.
+- `ipn/localapi/localapi.go`: the checks of a request, the texts of errors, the headers of a reply. tailscale's test
+  of whois shows that `svc_name` takes precedence over `dst_ip`.
 - `ipn/ipnlocal`: the node behind an address. `net/proxymap`: addresses of this machine.
 - `tailcfg`, `client/tailscale/apitype`: the types of replies.
 
@@ -32,7 +32,7 @@ import orjson
 from aiohttp import web
 
 HOST: Final = "local-tailscaled.sock"
-"""The only accepted value of the Host header, except for "".
+"""The value that the Host header must have, unless it is empty. Any other value is refused.
 
 A web page that reaches the socket by DNS rebinding sends another host.
 """
@@ -79,7 +79,9 @@ class User:
 
     login: str
     groups: tuple[str, ...] = ()
-    """The user's groups. Most real replies have none: the policy must allow the gateway's machine to see groups."""
+    """The user's groups. Most real replies have none, because the tailnet policy must allow the gateway's machine to
+    see them.
+    """
     display_name: str = ""
     id: int = 0
     """The user's id. If it is 0, it is computed from the login."""
@@ -235,7 +237,10 @@ class LocalApiSim:
         self._nodes = {address: has for address, has in self._nodes.items() if has != node}
 
     def proxied(self, port: int, node: Node) -> None:
-        """Register connections from 127.0.0.1:`port` for a node. tailscaled does this in userspace networking."""
+        """Register that connections from 127.0.0.1:`port` come from `node`.
+
+        If the real tailscaled has no network device, it registers each connection that it forwards from the tailnet.
+        """
         self._proxied[port] = node
 
     def unproxied(self, port: int) -> None:

@@ -123,9 +123,10 @@ def blocks(body: Mapping[str, Any]) -> Iterator[Block]:
 
 
 def _marked(place: str, content: Any) -> Iterator[Block]:
-    """Yield the blocks of a content list, with their marks. In Converse, a mark is an item after the marked block.
+    """Yield the blocks of a content list, each with the lifetime in its cache mark.
 
-    `place` is the list's position in the prompt: `tools`, `system`, or the role of a message.
+    In Messages, the mark is a field of the block. In Converse, it is an item after the block. `place` is the list's
+    position in the prompt: `tools`, `system`, or the role of a message.
     """
     parts: Sequence[Any] = [{"type": "text", "text": content}] if isinstance(content, str) else content or ()
     waiting: Block | None = None

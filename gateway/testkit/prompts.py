@@ -1,6 +1,9 @@
-"""Reads the parts of a request on which a simulated reply depends: the last user text, tool results, tools and length.
+"""Reads the facts of a request on which a simulated reply depends.
 
-`read` reads every dialect except Responses and Gemini, which have functions of their own. A missing text is "".
+These facts are the user's last text, the tool results, the names of the tools, and the number of prompt tokens, which
+is estimated from the size of the body. A missing text is "".
+
+`read` reads every dialect except Responses and Gemini, which have functions of their own.
 """
 
 from __future__ import annotations

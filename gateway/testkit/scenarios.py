@@ -222,8 +222,9 @@ NAMED: Final[Mapping[str, Scenario]] = {
     "cut": Scenario(_PLAIN, cut_at=400),
     "no_end": Scenario(_PLAIN, end_after=3),
 }  # fmt: skip
-"""The scenarios that a prompt can name. A prompt can also name `tools`: the reply then calls the request's first two
-tools."""
+"""The scenarios that a prompt can name. A prompt can also name `tools`. For this name, the reply calls the first two
+tools of the request.
+"""
 
 
 def named_scenario(prompt: str, offered: list[str]) -> Scenario | None:

@@ -26,10 +26,10 @@ def endpoint(name: Any) -> str:
 
 @lru_cache(maxsize=256)
 def endpoints(name: Any) -> tuple[str, ...]:
-    """Return the possible names of the listener of a connection, such as `10.0.0.5:8080` and `0.0.0.0:8080`.
+    """Return the names that the listener of a connection may have, such as `10.0.0.5:8080` and `0.0.0.0:8080`.
 
-    `name` is the address of the gateway's end of the connection. A listener on exactly this address has the first name.
-    A listener on the wildcard address has the second name. A unix socket has only one name.
+    The argument `name` is the address of the gateway's end of the connection. A listener on exactly this address has
+    the first name. A listener on the wildcard address has the second name. A unix socket has only one name.
 
     An IPv4-mapped address (`::ffff:127.0.0.1`) stays an IPv6 address, because its connection came to an IPv6 listener.
     """

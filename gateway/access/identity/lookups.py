@@ -53,7 +53,7 @@ _TAILNET: Final = (
 
 @dataclass(slots=True)
 class _Question:
-    """A request to tailscaled that waits or runs."""
+    """A request to tailscaled that has no reply yet."""
 
     task: asyncio.Task[WhoIs | None]
     callers: int = 0
@@ -118,10 +118,11 @@ class Lookups:
         return self._userspace
 
     async def fault(self, *, is_needed: bool) -> str:
-        """Return why callers cannot be identified at the moment, or "" if they can.
+        """Return why tailscaled cannot identify callers at the moment, or "" if it can or need not.
 
-        `is_needed` is true for a listener whose callers tailscaled identifies. Other listeners need tailscaled only if
-        it has no network device, because then nodes of the tailnet connect from 127.0.0.1.
+        `is_needed` is true for a listener whose callers are always identified by tailscaled. Any other listener needs
+        tailscaled only if tailscaled has no network device. Then nodes of the tailnet connect from 127.0.0.1, as local
+        callers do.
         """
         try:
             async with asyncio.timeout(STATUS_SECONDS):

@@ -110,7 +110,9 @@ class Modes:
         return "" if self.is_served(transport.get_extra_info("sockname")) else self._sources.peer(transport)
 
     def origin(self, transport: asyncio.BaseTransport) -> Origin:
-        """Return the addresses of both ends of a client's connection. Another process identifies the caller by them."""
+        """Return the addresses of both ends of a client's connection. With them, another process can identify the
+        caller.
+        """
         connection = transport.get_extra_info("connection", transport)
         has_source, source = self._sources.known(connection)
         return Origin(

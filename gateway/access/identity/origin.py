@@ -19,7 +19,7 @@ class Origin(msgspec.Struct, frozen=True):
     peer: Address
     """The address of the client's end."""
     local: Address
-    """The address of the gateway's end, by which the listener is known."""
+    """The address of the gateway's end. It tells to which listener the client has connected."""
     has_source: bool = False
     """Whether the connection began with a PROXY header."""
     source: tuple[str, int] | None = None

@@ -127,7 +127,9 @@ class Handover(asyncio.Protocol):
     """An asyncio protocol that reads the PROXY header, and then hands the connection over to another protocol."""
 
     awaits_head = has_no_head = True
-    """True, because the connection has no request yet. So `Room` may close it in favour of another connection."""
+    """True, because no request is in progress on the connection. Therefore the limit on connections (`Room`) may close
+    this connection to make room for a new one.
+    """
 
     def __init__(
         self,

@@ -155,9 +155,10 @@ def connecting(caller: Caller) -> Any:
 
 
 def arrived_by_tailnet(local: str) -> bool:
-    """Return whether tailscaled may deliver connections to the address `local` of the gateway.
+    """Return whether a connection to the gateway's address `local` may have come from the tailnet.
 
-    tailscaled delivers to tailnet addresses or, if it has no network device, to loopback addresses.
+    Connections from the tailnet arrive at a tailnet address or, if tailscaled has no network device, at a loopback
+    address.
     """
     return bare(local).is_loopback or in_tailnet(local)
 

@@ -43,7 +43,10 @@ _PLACEHOLDER: Final = re.compile(r"\{(\w+)(?::((?:[^{}]|\{[^{}]*\})+))?\}")
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A sample of a flag (the plugin of one API format). The flag handles both the client's side and the provider's."""
+    """A sample (a request and the replies to it) of a flag (the plugin of one API format).
+
+    The same flag reads the client's request, and makes the request to the provider.
+    """
 
     flag: Plugin
     sample: Sample
@@ -119,7 +122,8 @@ def ignored(path: str) -> None:
 def stepped(flag: Plugin, request: ClientRequest, target: Target, drop: Drop) -> ClientRequest:
     """Run the plugin's hook `steps` on a request, and return the changed request.
 
-    Raises `Untried` if `steps` needs a network (it yields a request or a download), or if it returns a reply.
+    Raises `Untried` if `steps` yields a request or a download, because laws have no network. Also raises `Untried` if
+    `steps` returns a reply.
     """
     steps = flag.steps(request, target, drop)
     if isinstance(steps, ClientRequest):

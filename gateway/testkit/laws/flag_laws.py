@@ -39,7 +39,7 @@ ODD_LISTS: Final = tuple(
 MAX_PAGES: Final = 10
 """Maximum number of pages of a model list that a law reads."""
 FLIPS: Final = 300
-"""Number of damaged copies of each stream. Each copy has one damaged byte."""
+"""Number of damaged copies that a law makes of each stream. Each copy has one damaged byte."""
 
 
 def parts_of(events: Sequence[Event]) -> list[tuple[str, bytes, bytes | None]]:
@@ -333,7 +333,9 @@ def odd_lists_of_models_are_read_or_bad(subject: FlagSubject) -> None:
 
 
 def _search(subject: FlagSubject, host: str, body: bytes) -> None:
-    """Run the plugin's search for models. Each request for a page gets the reply `body`, at most `MAX_PAGES` times."""
+    """Run the plugin's search for models. The reply to every request is `body`. The search ends after `MAX_PAGES`
+    requests.
+    """
     search = subject.flag.discover_models(host)
     if search is None:
         return

@@ -21,9 +21,10 @@ class FlagSubject:
     caps: Caps
 
     def exchanges(self, has: Callable[[Sample], bytes], what: str) -> Iterator[Exchange]:
-        """Yield an exchange for each sample that has a certain part. Raises `Untried` if no sample has this part.
+        """Yield an exchange for each sample that has a certain part, such as a stream. Raises `Untried` if no sample
+        has it.
 
-        `has` returns the part of a sample, and `what` names the part in the error.
+        `has` gets a sample and returns this part, or b"" if the part is missing. `what` names the part in the error.
         """
         for sample in samples_with(self.samples, has, what):
             yield Exchange(self.flag, sample, self.caps)

@@ -94,7 +94,9 @@ def _result(law: Law[S], subject: S) -> Result:
 
 
 def reason_of(error: GatewayError) -> str:
-    """Return the text for a plugin's error in a report. For `PluginFailed`, the text names the hook, file and line."""
+    """Return the text with which a report describes a plugin's error. For `PluginFailed`, the text names the hook, file
+    and line.
+    """
     if isinstance(error, PluginFailed):
         return f"{error.hook} {error.cause} ({error.place})"
     message = error.problem.message
@@ -107,9 +109,9 @@ def reason_of(error: GatewayError) -> str:
 
 
 def samples_with(samples: Iterable[Sample], has: Callable[[Sample], bytes], what: str) -> list[Sample]:
-    """Return the samples that have a certain part. `has` returns the part of a sample, or b"" if it is missing.
+    """Return the samples that have a certain part, such as a stream. Raises `Untried` if no sample has it.
 
-    Raises `Untried` if no sample has the part. `what` names the part in the error.
+    `has` gets a sample and returns this part, or b"" if the part is missing. `what` names the part in the error.
     """
     chosen = [sample for sample in samples if has(sample)]
     if not chosen:

@@ -16,12 +16,16 @@ from gateway.contract.flag import Event
 MAX_MUTATIONS: Final = 500
 """Maximum number of damaged forms of one JSON value. All events of a stream together have the same maximum."""
 ODD: Final[tuple[Any, ...]] = (None, True, 0, -1, 1.5, 2**70, "", "x", "\ud800", [], [None], {}, {"x": None})
-"""Values of every JSON type, including values at the limits of a type."""
+"""Values that replace a JSON value, or a part of it, to damage it. They have all JSON types, and some are at the limits
+of a type.
+"""
 HOSTILE_BODIES: Final = (
     b"", b"{", b"{}", b"[]", b"null", b"7", b'"text"', b"<html>", b"\xff\xfe", b'{"a":1}{"b":2}', b"[[[[[[[[",
     b'{"a":NaN}',
 )  # fmt: skip
-"""Request or reply bodies that no API expects: not JSON, not an object, empty, or odd."""
+"""Request or reply bodies that no API expects, such as an empty body, text that is not JSON, and JSON that is not an
+object.
+"""
 
 Pointer = tuple[str | int, ...]
 """The keys and indexes that lead to a value within a JSON value."""

@@ -37,9 +37,9 @@ class TranslatorSubject:
     caps: Caps
 
     def calls(self, has: Callable[[Sample], bytes], what: str) -> Iterator[TranslatedCall]:
-        """Yield a call for each sample that has a certain part. Raises `Untried` if no sample has this part.
+        """Yield a call for each sample that has a certain part, such as a stream. Raises `Untried` if no sample has it.
 
-        `has` returns the part of a sample, and `what` names the part in the error.
+        `has` gets a sample and returns this part, or b"" if the part is missing. `what` names the part in the error.
         """
         for sample in samples_with(self.samples, has, what):
             yield TranslatedCall(self, sample)
@@ -56,7 +56,9 @@ class TranslatorSubject:
 
 @dataclass(frozen=True, slots=True)
 class TranslatedCall:
-    """A sample (a client's request, and the provider's replies to it) with methods that translate both."""
+    """A sample (a client's request, and the provider's replies to it) with methods that translate the request and the
+    replies.
+    """
 
     subject: TranslatorSubject
     sample: Sample
@@ -194,7 +196,8 @@ def _value(event: Event) -> Any:
 
 
 _CLOCK: Final = re.compile(r"created|latency|duration|elapsed|(^|_)(at|ms|time)$|[a-z](At|Ms|Time)$")
-"""Pattern for keys whose values are times."""
+"""Pattern for keys whose values are times. `is_same` does not compare such numbers, because times differ between runs.
+"""
 
 
 def is_same(expected: Any, again: Any, got: Any, name: str = "") -> bool:

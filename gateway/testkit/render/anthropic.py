@@ -59,7 +59,11 @@ def usage(reply: Canned, prompt_tokens: int) -> Json:
 
 
 def blocks(reply: Canned) -> list[Json]:
-    """Return the content blocks of a reply. The keys `deltas` and `silent` are only used to build a stream."""
+    """Return the content blocks of a reply.
+
+    A text block also has the key `deltas`, and a tool call the key `silent`. Only the renderers of streams use these
+    keys. They are not sent.
+    """
     content: list[Json] = []
     if reply.thinking:
         content.append(
@@ -113,6 +117,6 @@ def _block_events(block: Json) -> Iterator[Json]:
 
 
 def halves(text: str) -> tuple[str, str]:
-    """Return the two halves of a text, as deltas of a stream."""
+    """Return the first and the second half of a text. A simulated stream sends each half as one delta."""
     middle = len(text) // 2
     return text[:middle], text[middle:]

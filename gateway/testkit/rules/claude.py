@@ -25,7 +25,9 @@ ClaudeRule = Callable[[Body, Caps, Platform], Iterator[str]]
 
 _TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _NO_SAMPLING_SINCE: Final = "2026-10-21"
-"""The version of Anthropic's API that refuses temperature, top_p and top_k. The anthropic SDK sends it since 2.0."""
+"""The `anthropic_version` with which Anthropic's API refuses temperature, top_p and top_k. The anthropic SDK sends this
+version since its release 2.0.
+"""
 
 
 def claude_fault(body: Any, caps: Caps, *, bedrock: bool) -> str | None:

@@ -201,7 +201,7 @@ def _unanswered(number: int, missing: list[str]) -> Iterator[str]:
 
 
 def thinking(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
-    """Yield faults of thinking blocks from earlier replies that the request contains (RooCode#11238).
+    """Yield faults of the thinking blocks in a request, which come from earlier replies (RooCode#11238).
 
     An assistant turn with thinking must begin with thinking, unless it calls server tools. It must not end with
     thinking. If the model signs its thinking, the signature must come from the simulator.

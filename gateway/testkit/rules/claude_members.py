@@ -124,7 +124,7 @@ _BODY: Final[Mapping[str, Types]] = {
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """The tables and types that differ between api.anthropic.com and Bedrock."""
+    """The fields and types that one platform accepts, as far as api.anthropic.com and Bedrock differ."""
 
     body: Known
     cache_control: Known
@@ -135,7 +135,7 @@ class Platform:
     typed_tools: tuple[str, ...]
     """Prefixes of the types of Anthropic's own tools. A request has no schema for these tools."""
     edits: tuple[str, ...]
-    """Prefixes of the edit types in `context_management`."""
+    """Prefixes of the types that edits in `context_management` may have."""
 
 
 _TOOL_SEARCH: Final = frozenset({"compaction", "server_tool_use", "tool_reference", "tool_search_tool_result"})

@@ -113,7 +113,7 @@ def is_blank(text: str) -> bool:
 
 
 def bad_signature(signature: Any) -> bool:
-    """Return whether a signature was not made by the simulator."""
+    """Return whether the signature of a thinking block was not made by the simulator."""
     return not (isinstance(signature, str) and signature.startswith(SIGNATURE))
 
 

@@ -34,9 +34,11 @@ _REASONING_FIELDS: Final = {
     "reasoning_config": {"reasoning_config"},
     "reasoningConfig": {"nova"},
 }
-"""Maps a request's field for thinking to the values of `Caps.reasoning` of the models that accept the field.
+"""The fields of additionalModelRequestFields that ask for thinking. Each maps to values of `Caps.reasoning`: only
+models with such a value accept the field.
 
-Source: agentgateway#3442."""
+Source: agentgateway#3442.
+"""
 
 
 def converse_fault(body: Body, caps: Caps) -> str | None:

@@ -54,7 +54,8 @@ def _results(body: Body, caps: Caps) -> Iterator[str]:
 
 
 def _beside_results(body: Body, caps: Caps) -> Iterator[str]:
-    """Yield a fault for each message with tool results and with other content that the model refuses beside them.
+    """Yield a fault for each message that has tool results and also other content, if the model refuses this content
+    beside tool results.
 
     Claude refuses documents and videos beside tool results. Some other model families refuse everything except cache
     points (pydantic-ai#6081, langchain-aws#141).

@@ -122,7 +122,9 @@ def _in_camel(name: str) -> str:
 
 
 def _camel(body: Body) -> Body:
-    """Return the body with the field names of its turns, parts, tools and settings in camelCase."""
+    """Return the body with the names of its fields in camelCase, at every depth. The contents of tool arguments, of
+    tool results and of schemas' properties stay unchanged.
+    """
     return {_in_camel(name): _camel_value(value) for name, value in body.items()}
 
 
@@ -182,7 +184,9 @@ def _calls(body: Body, model: str) -> Iterator[str]:
 
 
 def _signatures(contents: Sequence[Body]) -> Iterator[str]:
-    """Yield a fault for each message since the user's last prompt whose first tool call has no signature."""
+    """Yield a fault for each message whose first tool call has no signature. Only the user's last prompt and the
+    messages after it are checked.
+    """
     asked = [at for at, content in enumerate(contents) if _is_prompt(content)]
     for number, content in enumerate(contents[asked[-1] if asked else 0 :]):
         calls = [part for part in content.get("parts") or () if "functionCall" in part]

@@ -15,8 +15,8 @@ from tests.helpers.gateway import KEY
 from tests.helpers.postgres import cluster, require_postgres
 
 RECORDINGS = "recordings"
-"""Word at the beginning of a skip's reason, if the skip is always allowed because recordings are missing. Recordings
-cannot be installed.
+"""First word of the reason of a skip that is allowed even with IRISGATE_NO_SKIPS: the recordings for the test are
+missing, and cannot be installed.
 """
 
 
@@ -161,7 +161,9 @@ def pytest_sessionstart():
 
 
 def pytest_collection_finish():
-    """Exclude pytest's own objects from garbage collection. Scanning them takes a second each time."""
+    """Exclude all objects that pytest has made so far from garbage collection. Each later collection would need a
+    second to scan them.
+    """
     gc.freeze()
     gc.enable()
 

@@ -91,9 +91,10 @@ def test_a_format_is_named_only_where_there_is_a_reason():
 
 
 def test_no_code_compares_with_the_name_of_a_flag():
-    """Check that only four files outside of the plugins contain names of compatibility flags or dialects.
+    """Check that names of compatibility flags and dialects occur only in plugins, and in four other files.
 
-    They use the names in examples, in the demo, in new configurations, and in a warning about a setting without effect.
+    These four use the names in examples, in the demo, in new configurations, and in a warning about a setting without
+    effect.
     """
     registry = discover_own()
     names = {*registry.flags, *(dialect for flag in registry.flags.values() for dialect in flag.dialects)} - {OPAQUE}

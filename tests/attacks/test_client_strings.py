@@ -23,10 +23,10 @@ from tests.helpers.hostile_http import (
 DISTINCT = 2000
 TOGETHER = 8
 SERIES = 75
-"""Maximum number of new metric series for all calls of a test.
+"""Maximum number of metric series that may be added while a test makes its calls.
 
-The buckets of a histogram count as one series. A refused model, an unknown route and a page add one series for each
-status.
+All buckets of a histogram count as one series. New series appear for a refused model, for an unknown route and for a
+page: one series for each status.
 """
 INJECTIONS = [
     "x\ny", 'x\r\n{"event":"call.finished","identity":"bob"}', 'x","event":"forged","y":"', "x\x1b[2J\x1b[31m",

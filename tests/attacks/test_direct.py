@@ -202,7 +202,7 @@ CREDENTIALS = [
     "OpenAI-Organization: ", "OpenAI-Project: ", "Authorization_: ", "X-Jwt-Assertion: ", "X-Client-Secret: ",
 ]  # fmt: skip
 NETWORK = ["Referer: http://", "Sec-Fetch-Mode: ", "X-Envoy-External-Address: ", "X-Irisgate-Anything: ", "DNT: "]
-"""Headers that tell of the client or of its network. A listener on loopback refuses those that a proxy adds."""
+"""Beginnings of headers that describe the client or its network."""
 HOPS = [
     "Connection: keep-alive, x-secret-hop", "x-secret-hop: canary-of-a-client", "Keep-Alive: timeout=canary-of-a-client",
     "Proxy-Connection: canary-of-a-client", "TE: canary-of-a-client", "Trailer: canary-of-a-client",

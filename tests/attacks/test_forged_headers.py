@@ -86,7 +86,9 @@ OTHERS = [
 ]
 MODES = ["loopback", "static", "whois", "proxy-protocol", "serve-headers"]
 HONEST = {"loopback": "(loopback)", "static": "robot"}
-"""The login of the caller who sends no false header, by identity mode. In all other modes, the caller is Alice."""
+"""Login of a caller whose request has no false header, by identity mode. In a mode without an entry, the caller is
+Alice.
+"""
 
 
 @pytest.fixture
@@ -135,7 +137,9 @@ async def whoami(raw, *lines):
 
 
 def is_forwarding(line):
-    """Return whether only proxies send this header, so that a loopback listener must refuse the request."""
+    """Return whether a header line is one that only proxies send. A loopback listener must refuse a request with such a
+    header.
+    """
     name = line.partition(":")[0]
     return bool(forwarding_header([(name, "")]))
 

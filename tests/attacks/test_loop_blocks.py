@@ -1,10 +1,10 @@
 """Tests that a request of the maximum size blocks the event loop not much longer than a plain text of the same size.
 
 - Every operation is tried with every conversion: native, in another envelope, and each translation.
-- The reference is the longest uninterrupted work for one long text on the same conversion. A long text is only scanned
-  and copied.
-- Code that loops over a body takes 20 to 100 times as long as the text. Code that only scans it takes up to 4 times as
-  long.
+- A request with one long text is measured first, on the same conversion. The limit for a hostile request is a multiple
+  of this CPU time. The gateway only scans and copies a long text.
+- Code that loops over a body takes 20 to 100 times as long as the text. Code that only scans the body takes up to 4
+  times as long.
 """
 
 import asyncio
@@ -26,7 +26,9 @@ runs.
 """
 RATIO = 4
 PLAIN_UNITS = 3
-"""Minimum CPU time, in units of `cpu_time`, that `allowed` assumes for one long text. This leaves room for other work
+"""Minimum value, in units of `cpu_time`, of the reference time to which `allowed` compares hostile requests.
+
+The measured reference (a request with one long text) may be smaller. The limit would then leave no room for other work
 of the event loop.
 """
 WAYS = ("bedrock_converse", "bedrock_model_invoke", "anthropic_messages", "openai_chat", "openai_responses")

@@ -21,7 +21,7 @@ from tests.helpers.loop_monitor import longest_block
 from tests.helpers.providers import provider_in_a_thread
 
 SIZE, STREAM = (23_000_000, 8_000_000) if ALL else (1_100_000, 300_000)
-"""Sizes in bytes of requests and whole replies, and of streams."""
+"""Sizes in bytes: `SIZE` for requests and unstreamed replies, `STREAM` for streamed replies."""
 FILTER = """
 import json
 

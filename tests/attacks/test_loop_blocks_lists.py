@@ -27,8 +27,9 @@ PROVIDERS = 10
 RUNS = 5
 GOAL = 0.7
 BOUND = 1.6
-"""Maximum CPU time in units of `cpu_time`. If the work were done without threads, a list would take 13 to 50 units, and
-a reload 5.
+"""Maximum CPU time for which a request or a reload may block the event loop, in units of `cpu_time`.
+
+Without threads, making a list would block the event loop for 13 to 50 units, and a reload for 5.
 """
 LISTS = ["/v1/models", "/v1beta/models", "/inference-profiles", "/api/providers"]
 

@@ -23,7 +23,9 @@ from tests.helpers.providers import provider_in_a_thread
 MOST_UNITS = 6.7
 ALL = "IRISGATE_ALL_LOOPS" in os.environ
 SMALL = 60_000
-"""Size in bytes of replies that are read in a worker process only because they have many values."""
+"""Size in bytes of small replies. The gateway reads them in a worker process because they have very many values, not
+because of their size.
+"""
 CONVERTED, NATIVE = (4_000_000, 4_000_000) if ALL else (300_000, 1_000_000)
 """Sizes in bytes from which replies are always read in a worker process. The size for native replies is larger, because
 they are only read. A conversion takes longer.
@@ -62,8 +64,10 @@ def provider():
 
 
 async def longest(gw, client, *, stream):
-    """Return the longest CPU time for which a reply blocks the loop, in units of `cpu_time`: the smallest of up to
-    twenty runs.
+    """Return the longest CPU time for which a reply blocks the event loop, in units of `cpu_time`.
+
+    It is measured in up to twenty runs. The smallest result is returned, because other processes can only increase a
+    result.
     """
     path = STREAMED.get(client, ROUTES[client]) if stream else ROUTES[client]
     more = {"stream": b"true"} if stream and client not in STREAMED else {}
@@ -78,7 +82,8 @@ async def longest(gw, client, *, stream):
 def replies(shapes, client, way):
     """Yield (name, size, body) of each reply to try with a client dialect and a provider dialect.
 
-    Small and large kinds alternate. With IRISGATE_ALL_LOOPS=1, each kind has both sizes.
+    Each named reply is tried in one of two sizes, alternately the smaller and the larger one. With
+    IRISGATE_ALL_LOOPS=1, each is tried in both sizes.
     """
     sizes = SMALL, NATIVE if client == way else CONVERTED
     for first, size in enumerate(sizes, PAIRS.index((client, way))):

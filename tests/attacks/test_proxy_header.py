@@ -175,7 +175,8 @@ async def test_a_header_may_be_split_at_every_byte(proxied, first):
 async def test_while_many_say_nothing_others_are_served(proxied):
     """Check that callers are served while many other connections are silent.
 
-    Each silent connection has stopped before, inside or after its PROXY header, or inside a request.
+    Some of the silent connections have sent nothing. Others have sent a part of a PROXY header, a complete PROXY
+    header, or the header and a part of a request.
     """
     openings = [b"", b"PROXY TCP4 100.6", SIGNATURE, two()[:20], ONE, ONE + WHOAMI[:20]]
     for number in range(HALF_OPEN):

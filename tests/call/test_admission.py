@@ -123,7 +123,7 @@ async def test_health_metrics_and_pages_go_through_in_an_overload(tmp_path, bedr
 
 
 async def test_limits_are_those_of_the_current_configuration(tmp_path, bedrock_sim):
-    """Check that a reload changes the limits of later calls."""
+    """Check that a change of the configured limits applies to calls that begin after the change."""
     from gateway.call.admission import Admission
     from gateway.config.server import Limits
     from gateway.contract.errors import Refused

@@ -161,11 +161,12 @@ def test_the_offers_of_the_highest_preference_come_first() -> None:
 
 
 def cache_read_share(strategy: Strategy, sticky: float) -> Decimal:
-    """Return the share of prompt tokens that are read from caches in a simulation.
+    """Return the share of prompt tokens that are read from caches in a simulation with this strategy and this time, in
+    seconds, for which sessions stay with a provider (`sticky`).
 
-    Forty agents make twenty calls each. The prompt of a call is the agent's previous prompt and 1000 more tokens.
-    Providers cache the prompts that they have read for five minutes. Other callers have calls in flight at the
-    providers. One call in fifty fails at the first provider.
+    Forty agents make twenty calls each. Each prompt of an agent has all tokens of the agent's previous prompt and 1000
+    new ones. Providers cache the prompts that they have read for five minutes. Other callers have calls in flight at
+    the providers. One call in fifty fails at the first provider.
     """
     drawn = random.Random(16)
     ordering = Ordering()

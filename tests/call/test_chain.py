@@ -1,4 +1,4 @@
-"""Tests of the chain, which runs a call through its middlewares.
+"""Tests of the middlewares through which every call runs (`CHAIN`).
 
 They cover the translation and metering of a stream, the measured time of an attempt, and the count of sent requests.
 """
@@ -64,7 +64,9 @@ async def test_an_upstream_fault_follows_the_events_before_it():
 
 
 async def test_events_before_an_untranslatable_one_share_its_batch():
-    """Check that the error of an untranslatable event is in the same batch as the events before this event."""
+    """Check that an event that cannot be translated ends its batch: the batch has the events before this event, and the
+    error.
+    """
     (batch,) = await translated(Batch([GOOD, BAD, GOOD]), Batch([GOOD]))
     assert batch.events == [GOOD]
     assert isinstance(batch.fault, BadFrame)

@@ -164,7 +164,9 @@ def test_a_zstd_window_above_the_codings_maximum_is_refused():
 
 @pytest.mark.parametrize("codings", [("gzip",), ("gzip", "gzip"), ("deflate", "gzip")])
 def test_a_body_is_decoded_in_slices_that_can_be_reserved(codings):
-    """Check that the decoded size grows by little with each slice, so that memory can be reserved slice by slice."""
+    """Check that a body is decoded in small steps. Each step adds at most a fixed number of bytes, so memory can be
+    reserved before the next step.
+    """
     body = bytes(5_000_000)
     for name in codings:
         body = gzip.compress(body) if name == "gzip" else zlib.compress(body)

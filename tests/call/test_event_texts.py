@@ -26,7 +26,7 @@ PIECE = (End("thinking"), Place(("text",), block="answer"))
 def of_event(each):
     """Return the places of the texts in an event, as a plugin's function `places` does.
 
-    The result is the same tuple for each event with a text, and a new list for any other event.
+    All events with a text get the same tuple. Each event without a text gets a new list.
     """
     return PIECE if "text" in each.data else [End("answer")]
 
@@ -36,7 +36,9 @@ def chunk(**data):
 
 
 def texts_after(first, places=of_event):
-    """Return an `EventTexts` that has read the event `first`, and knows to which block the text of `first` belongs."""
+    """Return an `EventTexts` that has read the event `first`, and has stored the block to which the text of `first`
+    belongs.
+    """
     texts = EventTexts(Hook("flagged", "places", "tests", places))
     items = texts.next(first)
     texts.remember(items[-1][0].path, Block("answer", "text"))
@@ -107,8 +109,8 @@ def test_most_events_of_each_dialect_only_continue_a_block(dialect):
 
 
 def counting(asked):
-    """Return a function `places`, as plugins have it to find the texts in an event. The function adds each event that
-    it gets to the list `asked`.
+    """Return a plugin function `places`, which returns the places of the texts in an event. It also appends each event
+    to the list `asked`.
     """
 
     def places(each):
@@ -119,7 +121,10 @@ def counting(asked):
 
 
 def continuing(asked):
-    """Return an `EventTexts` that has read two events whose bytes differ only in the text."""
+    """Return an `EventTexts` that has read two events. The events differ only in their text.
+
+    The events for which it has called `places` are in the list `asked`.
+    """
     texts = texts_after(Event("chunk", b'{"id":"i","text":"a","n":1}'), counting(asked))
     assert texts.next(Event("chunk", b'{"id":"i","text":"b","n":1}')) == "b"
     return texts

@@ -41,14 +41,14 @@ class Holds:
 
 
 class Stars:
-    """A filter that replaces a word in each whole piece."""
+    """A filter that replaces `secret` by stars in each piece of text."""
 
     def text(self, _kind, piece, _last):
         return piece.replace("secret", "***")
 
 
 class Invents:
-    """A filter that returns a text for an empty piece."""
+    """A filter that adds a text where the provider sends an empty piece of text."""
 
     def text(self, _kind, piece, _last):
         return piece or Hold("", "invented")
@@ -64,7 +64,7 @@ class FailsLater:
 
 
 def opened(*objects, passes=True):
-    """Return the open filters of one call. If `passes` is true, the call continues without the filters that fail."""
+    """Return the filters of one call, opened. If `passes` is true, a call continues even if a filter fails."""
     client = SimpleNamespace(close=lambda: None)
     filters = CallFilters("id", client, PluginReports(Metrics(Config()), configure(Lines())), AfterCalls())
     for made in objects:

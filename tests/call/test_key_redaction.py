@@ -112,8 +112,9 @@ def test_a_key_in_one_event_is_removed_and_the_frame_made_anew(escaped):
 
 @pytest.mark.parametrize("ping", [False, True])
 def test_a_key_divided_between_two_events_is_removed(ping):
-    """Check that a key is removed in every way of splitting it between two events. If the first part is short, this
-    part may remain.
+    """Check that a key is removed from a reply, wherever the key is split between two events.
+
+    Only a first part that is too short to be recognised as the beginning of a key may remain.
     """
     for cut in range(1, len(KEY)):
         first, last = events_of([f"It is {KEY[:cut]}", f"{KEY[cut:]}."])

@@ -250,10 +250,10 @@ async def test_a_refused_call_leaves_nothing_that_waits(opened, memory):
 
 
 async def test_first_calls_of_many_callers_at_the_same_time_are_all_served(opened):
-    """Check that ten callers can begin their first calls at the same time, although each call uses a new bucket.
+    """Check that ten callers can begin their first calls at the same time, each with a new bucket.
 
-    The gateway usually forgets full buckets. A new bucket is full too, but must not be forgotten while a call waits for
-    the bank's answer.
+    The gateway usually drops full buckets from memory. A new bucket is full too, but must not be dropped while its call
+    waits for the bank's answer.
     """
     gateway = await opened()
     rules = [Rule(f"user{number}", 100) for number in range(10)]
@@ -408,10 +408,10 @@ async def test_nothing_is_requested_for_cancelled_calls(opened):
 
 
 async def test_a_charge_while_a_process_registers_again_counts_as_spent(opened, memory):
-    """Check a call whose charge reaches the bank after the gateway has asked for a new lease, because the old one was
-    lost.
+    """Check that a charge counts as spent even if the gateway asks the bank for a new lease in the meantime.
 
-    The gateway must then count the charge as spent, so that it does not have more left than the bank has granted.
+    The gateway has lost its lease, and asks for a new one. Before the answer arrives, a call ends and is charged. If
+    the gateway did not count this charge, it would have more left than the bank has granted.
     """
     gateway = await opened()
     held = await gateway.reserve(30)

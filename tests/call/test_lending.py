@@ -1,7 +1,7 @@
-"""Tests of two gateways with workers (processes that serve calls) that spend from the same quotas.
+"""Tests of two gateways that spend from the same quotas. Each gateway has workers (processes that serve calls).
 
-The quota bank, which is in memory here, grants each gateway a part of a balance. The gateway's main process lends parts
-of this to its workers. Some tests make the bank unreachable.
+The quota bank, which is in memory here, grants each gateway a part of a balance. The gateway's main process lends
+pieces of this part to its workers. Some tests make the bank unreachable.
 """
 
 import asyncio
@@ -36,13 +36,15 @@ KEY = Bucket("money", "all")
 WAITS = (3600.0,) * 4
 """Seconds that a refused call waits before it asks the bank again, for each of its four repetitions.
 
-The times are longer than a test may take. So a test fails if a worker is not told earlier to ask again.
+No test takes so long. So a call succeeds only if the worker is told earlier that it should ask again.
 """
 
 
 class NotifyingBank(Bank):
-    """A quota bank with the notifications of the real one: if a bucket has too little for a request, all gateways are
-    told.
+    """A quota bank that notifies gateways as the real one does.
+
+    If a bucket has too little left for a request because gateways hold parts of it, all gateways are told to give back
+    what they do not need.
     """
 
     def __init__(self, memory, name, gateways):
@@ -59,7 +61,9 @@ class NotifyingBank(Bank):
 
 
 class KeeperBank:
-    """The quota bank as one worker sees it: the main process of its gateway, which lends parts of balances."""
+    """The quota bank of one worker. Its requests are answered by the main process of the worker's gateway, which lends
+    parts of its own balances.
+    """
 
     name, needs_reports = "the gateway's main process", False
 
@@ -186,8 +190,8 @@ async def test_a_bucket_is_overdrawn_by_one_call_at_most(two, seed):
 async def test_a_worker_gets_slices_of_many_new_buckets_at_once(two):
     """Check that a worker gets parts of ten new buckets in one request.
 
-    The main process usually forgets full buckets. A new bucket is full too, but must not be forgotten while the main
-    process asks the bank for its balance.
+    The main process usually drops full buckets from memory. A new bucket is full too, but must not be dropped while the
+    main process asks the bank for its balance.
     """
     gateway, _ = two
     rules = [Rule(f"user{number}", 100) for number in range(10)]

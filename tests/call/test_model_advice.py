@@ -1,5 +1,5 @@
-"""Tests that a client is told where it can call a model of Bedrock, in whole and in streamed replies of every API
-format.
+"""Tests of the advice in errors about a Bedrock model: clients are told where they can call the model. Streamed and
+unstreamed replies of every API format are tried.
 """
 
 import json

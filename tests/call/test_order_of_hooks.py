@@ -130,10 +130,10 @@ NOT_IN_CALLS = {
     "Translator.samples",
     "Observer.seen_event",
 }
-"""Hooks that no call of a client reaches. The checks of plugins and of a configuration call them.
+"""Hooks that are not called during a client's call. All of them except `Observer.seen_event` are called when plugins or
+a configuration are checked.
 
-Only `Observer.seen_event` is called at other times: for events that are not calls
-(`tests/telemetry/test_observers.py`).
+`Observer.seen_event` is called for events that are not calls (`tests/telemetry/test_observers.py`).
 """
 
 
@@ -159,7 +159,9 @@ class Calls:
 
 
 async def answer(request):
-    """Answer as the API of Acme does, refuse a prompt "refuse", and send an error in the stream of a prompt "break"."""
+    """Answer a request as the API of Acme does. The prompt "refuse" gets an error with status 400. The prompt "break"
+    gets a stream with an error in it.
+    """
     prompt = (await request.json())["prompt"]
     if prompt == "refuse":
         return web.json_response({"error": {"message": "no"}}, status=400)

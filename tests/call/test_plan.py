@@ -88,9 +88,9 @@ async def test_each_caller_is_charged_in_buckets_of_its_own():
 
 
 async def test_quotas_with_new_rules_replace_those_of_a_plan():
-    """Check that a call reserves by the new rules of a quota if the quota has changed since the call's plan was made.
+    """Check that a call reserves by a quota's present rules, even if its plan was made from older rules of the quota.
 
-    A plan is a cached decision about calls, and still has the old rules.
+    A plan is a cached decision about calls.
     """
     made = ready(CHARGED, quotas=QUOTAS)
     quotas = Quotas(keep=lambda _: None)

@@ -15,7 +15,9 @@ NAMES = ("x-team", "x-project")
 
 
 class Ready:
-    """The parts of a `Runtime` that decide about recorded headers. Ada has a role, and Bob has none."""
+    """A replacement for `Runtime` with the two fields that decide which headers are recorded: the names of the headers,
+    and the grants. Ada has a role, and Bob has none.
+    """
 
     def __init__(self, names=NAMES):
         self.config = Config(filterable_headers=names)

@@ -67,11 +67,11 @@ def test_calls_and_requests_are_forgotten_after_the_window():
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.integers(0, 40), st.integers(0, 40)), max_size=30), st.floats(0, 1))
 def test_no_window_has_more_than_its_share(steps, share):
-    """Check that the retry budget never allows too many further requests (requests after a failed first one).
+    """Check that the retry budget never allows too many retries (requests after a failed first one).
 
-    In each window of time, their number may not exceed the constant `ALWAYS` or `share` times the calls of the window,
-    whichever is larger. As time passes, calls leave the window, so this is checked only when a further request was
-    allowed.
+    The retries in a window of time must not exceed `ALWAYS`, or `share` times the number of calls in this window if
+    this is larger. Calls leave the window as time passes, so the test compares the numbers only at moments at which a
+    retry was allowed.
     """
     clock = Clock()
     budget = RetryBudget(clock)

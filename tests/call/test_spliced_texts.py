@@ -1,4 +1,6 @@
-"""Tests of texts that are put into the bytes of an event. The result equals that of decoding, changing and encoding."""
+"""Tests of replacing a text directly in the bytes of an event. The result must be the same as if the event were
+decoded, changed and encoded again.
+"""
 
 import json
 from copy import deepcopy

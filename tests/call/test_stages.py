@@ -21,8 +21,8 @@ def names(batches):
 
 
 class Pushed:
-    """A source of batches. It offers each batch to the function `take`, and yields the batches for which `take` returns
-    False.
+    """A source of batches. It offers each batch to the function `take`. If `take` returns False, the source yields the
+    batch instead.
     """
 
     def __init__(self, *batches):
@@ -65,10 +65,10 @@ class Waits(Stage):
 
 
 async def run(source, *stages, takes=lambda _: True):
-    """Return the batches that were given to `sink`, the batches that the caller awaited, and the error of the last
-    awaited batch.
+    """Run a stream through stages. Return three values: the batches that `sink` has taken, the batches that the stream
+    yielded to its caller, and the error of the last yielded batch.
 
-    A batch is given as the names of its events.
+    Each returned batch is a list with the names of its events.
     """
     staged = Staged(Stream(200, {}, source, stages))
     written, pulled = [], []

@@ -10,7 +10,9 @@ from gateway.call.stream_writer import StreamWriter
 
 
 class Client:
-    """The client's end of a stream. It reads some writes, and then stops reading."""
+    """The object through which the stream's writer writes to a client. The client reads `takes` writes, and nothing
+    more.
+    """
 
     def __init__(self, takes):
         self.takes = takes

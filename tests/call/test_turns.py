@@ -10,7 +10,9 @@ PIECE = SLICE_SECONDS / 5
 
 
 class Work:
-    """Streams that always have more work, and a clock that advances only with a piece of work."""
+    """Streams that always have more work. Their clock advances by `PIECE` with each piece of work, and otherwise stands
+    still.
+    """
 
     def __init__(self):
         self.now = 0.0

@@ -22,7 +22,9 @@ LINES = st.lists(st.sampled_from("abcd"), max_size=30).map(lambda lines: "".join
 
 @given(before=LINES, after=LINES)
 def test_the_lines_lead_from_one_text_to_the_other(before, after):
-    """Check that the changed lines have their right numbers and texts, and that without them, both texts are equal."""
+    """Check the list of changed lines of two texts: each line has the right number and text. If the removed and added
+    lines are taken away, both texts are equal.
+    """
     lines = changed_lines(before, after)
     assert (lines == []) == (before == after)
     for numbers, text, kind in (

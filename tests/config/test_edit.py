@@ -72,9 +72,10 @@ def judged(redaction, text, *active):
 
 
 def test_a_key_that_is_rotated_does_not_come_back_in_a_comment():
-    """Check that a comment is saved with the placeholder of a key that the admin has replaced, not with this old key.
+    """Check that a comment does not show a key that the admin has replaced in the same edit.
 
-    The editor shows a placeholder instead of each key. It hides a key in a comment's text only while the key is in use.
+    The comment had the key's placeholder in the editor. It is saved with this placeholder, because the editor could not
+    hide the key there any more once it is not in use.
     """
     redaction = shown_of(f'{{"apikey": "{LONG}"}} // {LONG} since May', LONG)
     (mark,) = redaction.known

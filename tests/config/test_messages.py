@@ -334,7 +334,9 @@ def test_nothing_is_said_of_what_is_right(section):
 
 @pytest.mark.parametrize("identity", ['"identity": "whois"', '"identity": "proxy-protocol", "proxies": ["10.0.0.7"]'])
 def test_missing_grants_are_conditional_where_a_policy_may_grant(identity):
-    """Check that the warning about missing grants mentions the tailnet policy if the policy may have grants."""
+    """Check that the warning about missing grants has the reservation "unless the tailnet policy says otherwise" in the
+    identity modes in which this policy may contain grants.
+    """
     on = listener(f'{{"listen": "0.0.0.0:80", {identity}}}')
     unless = "unless the tailnet policy says otherwise, "
     everyone = f'providers are configured but no "grants"; {unless}everyone will be denied'
@@ -346,10 +348,11 @@ def test_missing_grants_are_conditional_where_a_policy_may_grant(identity):
 
 @pytest.mark.parametrize(("host", "local"), [("127.0.0.1", "127.0.0.1"), ("[::1]", "::1"), ("localhost", "127.0.0.1")])
 def test_a_listener_without_proxies_warns_with_the_fix(host, local):
-    """Check the warning for a listener with the mode `proxy-protocol` and without `proxies`, which trusts every local
-    process.
+    """Check the warning for a listener with the mode `proxy-protocol` and without `proxies`. Such a listener trusts
+    every local process.
 
-    The warning names the setting to write. With this setting, there is no warning.
+    The warning says how to write this deliberately: a setting `proxies` with the local address. With this setting,
+    there is no warning.
     """
     sound = listener('{"listen": "127.0.0.1:1"}, {"listen": "%s:80", "identity": "proxy-protocol"%s}')
     (warning,) = said(sound % (host, ""))

@@ -97,7 +97,9 @@ KINDS = ("cache", "lru_cache", "small_cache", "OrderedDict", "WeakKeyDictionary"
 
 
 def caches_of(tree):
-    """Yield the names of caches and tables in a file's syntax tree, except those in types and imports."""
+    """Yield a source text for each cache or table that a file creates: the name of a decorator, or the whole expression
+    of a call. Names in types and imports are left out.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             yield from (kind for each in node.decorator_list if (kind := ast.unparse(each).partition("(")[0]) in KINDS)

@@ -1,7 +1,7 @@
 """Tests of the conversions between the API formats of clients and providers, and of the choice of the conversion for a
 call.
 
-The gateway chooses the conversion that loses the fewest features. `irisgate plugins list` shows all of them.
+The gateway chooses the conversion that loses the fewest features. `irisgate plugins list` shows all conversions.
 """
 
 import json
@@ -78,9 +78,10 @@ def test_tokens_are_counted_by_the_nearest_that_counts_and_else_estimated(dialec
 
 @pytest.mark.parametrize("dialect", ["bedrock_converse", "anthropic_messages", "opaque"])
 def test_count_tokens_is_native_to_bedrock_and_reaches_others(dialect):
-    """Check that Bedrock gets every body of CountTokens unchanged.
+    """Check how a CountTokens request is answered for each kind of provider.
 
-    Other providers count the tokens themselves if they can. Otherwise the gateway makes an estimate.
+    Bedrock gets the body unchanged. Another provider counts the tokens if its API can do that. If it cannot, the
+    gateway makes an estimate.
     """
     client = ("bedrock_model_invoke", dialect, "count_tokens", HAIKU)
     assert chosen(*client, "bedrock_model_invoke")[1] == "native"

@@ -22,7 +22,7 @@ NAMES = {
     for name in public_names(module)
     for each in (name, *name.members)
 }
-"""The public names by their full names."""
+"""Descriptions of the contract's public names, including members of classes, by the full name with the module."""
 HOOKS = {name: each for name, each in NAMES.items() if each.owner in {*KINDS, "Filter"}}
 DECLARED = {each.name for each in NAMES.values() if each.owner in {"Decoder", "FrameDecoder", "Encoder", "Meter"}}
 

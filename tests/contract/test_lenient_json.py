@@ -78,7 +78,10 @@ def test_what_is_no_json_stays_an_error(text):
 
 @pytest.mark.parametrize("name", [r"\ud06dodel", r"\ud800model", r"\udc6dodel"])
 def test_no_half_in_a_name_makes_another_known_name(name):
-    """Check that a member is not read as `model` if a provider would read its name differently."""
+    """Check that half a surrogate pair in a member's name does not make the gateway read this member as `model`.
+
+    A provider could read the name as another one.
+    """
     members = Members(b'{"%b": "a", "b": "\\ud83d"}' % name.encode())
     assert "model" not in members
 

@@ -34,9 +34,7 @@ def in_namespace(site):
 
 
 def in_place(site):
-    """Install modules at the top level as `pip install -e` does: with a file of paths (`.pth`), which Python reads at
-    its start.
-    """
+    """Install a module as `pip install -e` does: the module is not copied, and its folder is on Python's path."""
     project = site.with_name("project")
     project.mkdir()
     (project / "odd_place.py").write_text(OBSERVER)
@@ -102,9 +100,10 @@ def test_entry_points_that_cannot_be_read_harm_no_other_package(site):
 
 
 def test_a_package_that_stands_twice_on_the_path_counts_once(site, tmp_path, monkeypatch):
-    """Check that the first package on the path hides the others of its name (jaraco/keyring#486).
+    """Check that of two installed packages with the same name, only the first one on Python's path is used
+    (jaraco/keyring#486).
 
-    An empty folder of metadata is on the path too (python/cpython#100455).
+    An empty folder with the name `.dist-info` is on the path too, and must do no harm (python/cpython#100455).
     """
     observer(site)
     (site / ".dist-info").mkdir()

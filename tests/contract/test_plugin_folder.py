@@ -1,4 +1,4 @@
-"""Tests of optional functions of plugins: `steps`, which sends requests before the call's own request, and
+"""Tests of two optional parts of plugins: the function `steps`, which sends requests before the call's own request, and
 observers.
 """
 

@@ -25,7 +25,9 @@ LAYOUTS = {
     "within": ("held_within.plugin", "held_within/plugin.py", "held_within.deep.later", "held_within/deep/later.py"),
     "shared": ("held_shared.acme.plugin", "held_shared/acme/plugin.py", "held_shared.acme.later", "held_shared/acme/later.py"),
 }  # fmt: skip
-"""The layouts of packages. In `within` and `shared`, a folder without `__init__.py` is a namespace package."""
+"""Four ways in which a package can arrange its modules. A folder without `__init__.py` is a namespace package: the
+inner folder of `within`, and the outer folder of `shared`.
+"""
 PACKAGES = {module.partition(".")[0] for layout in LAYOUTS.values() for module in layout[::2]}
 
 

@@ -21,8 +21,9 @@ PUBLIC = [
     "sse_api", "translator",
 ]  # fmt: skip
 EXTENDED = {"flag_facts"}
-"""Public modules without an entry of their own in the golden file. The file lists the members of their classes at the
-classes that are derived from them.
+"""Public modules whose classes are only base classes of other public classes.
+
+The golden file does not list these modules. It lists the members of their classes with the derived classes.
 """
 INTERNAL = [
     "__init__", "conversions", "defaults", "dropped_fields", "framing/__init__", "hook_results", "hooks",
@@ -61,7 +62,9 @@ def function_line(node):
 
 
 def assignment_line(node, *, in_class):
-    """Return the line of a field with its default, or of a constant without its value."""
+    """Return the line of the golden file for an annotated field or constant. The line has a field's default value, but
+    not a constant's value.
+    """
     default = f" = {ast.unparse(node.value)}" if in_class and node.value else ""
     return f"{ast.unparse(node.target)}: {ast.unparse(node.annotation)}{default}"
 

@@ -1,5 +1,5 @@
-"""Tests of the registry: plugins are found by name and checked when they are loaded, and members that they lack get
-defaults.
+"""Tests of the registry of plugins: it finds plugins by name, checks them when they are loaded, and replaces missing
+members of a plugin by defaults.
 """
 
 import types
@@ -59,7 +59,9 @@ def test_the_built_in_flags_are_named_as_their_files():
 
 @pytest.mark.parametrize("candidate", list(candidates(None, [])), ids=lambda candidate: candidate.name)
 def test_a_built_in_plugin_passes_the_checks_of_other_plugins(candidate):
-    """Check that every built-in plugin passes the checks of plugins. So the gateway need not run them at each start."""
+    """Check that every built-in plugin passes the checks that plugins of other authors must pass. The gateway can
+    therefore skip these checks for built-in plugins when it starts.
+    """
     assert candidate.is_built_in
     name, module, flags = candidate.name, candidate.load(), discover().flags
     kind = kind_of(name, module)

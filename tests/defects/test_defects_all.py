@@ -7,7 +7,7 @@ LIST = range(1, 65)
 LEFT_OUT = {
     61: "Embeddings are no route here yet: there is no front that could send Cohere's or Titan's bodies.",
 }
-"""Reasons why a listed defect has no test, by the number of the defect."""
+"""Reasons why a defect of the list has no test, by the number of the defect."""
 _NAME = re.compile(r"def test_defects?((?:_(?:and_)?\d\d)+)_")
 
 

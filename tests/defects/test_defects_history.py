@@ -101,8 +101,8 @@ def test_defect_46_a_cache_mark_on_a_text_document_stands_before_it(conversion):
 
 
 def second_turn(conversion, canned, *, stream, model=None):
-    """Return the request that the provider gets when the client sends a reply back, with the result of its tool
-    call.
+    """Return the provider's request of the second turn. The client sends back the first reply, which has a tool call,
+    and the tool's result.
     """
     say = conversion.say
     wishes = {"tools": [say.tool(schema=CITY)], **say.thinking(1024), "limit": 4000}
@@ -167,7 +167,9 @@ def test_defect_50_an_effort_is_openais_own_behind_chat(conversion):
 
 @conversions(upstreams=CLAUDES)
 def test_defect_51_the_text_of_thinking_is_requested(conversion):
-    """Check that the text of thinking is requested from models that leave it out by default."""
+    """Check that a request with thinking asks the provider for the text of the thinking, because some models leave this
+    text out by default.
+    """
     sent = conversion.sent(
         conversion.say.user(conversion.say.text("Hi")), ADAPTIVE[conversion.upstream], **conversion.say.effort("low")
     )

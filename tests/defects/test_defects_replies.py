@@ -19,7 +19,9 @@ COUNTED = Canned(
     text=("Hello",), tokens=Tokens(input=3, output=7, cache_read=1000, cache_write_5m=200, cache_write_1h=50)
 )
 GEMINI = "gemini_generate_content"
-"""The dialect without a count of tokens written to a cache. These tokens are a part of its input count."""
+"""Gemini's dialect. It has no count for tokens written to a cache, and includes these tokens in the count of input
+tokens.
+"""
 REASONS = {
     # what clients of each dialect know; openai_responses: the status, or why it is incomplete
     "openai_chat": {"stop", "tool_calls", "length", "content_filter"},

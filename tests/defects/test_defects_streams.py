@@ -17,7 +17,9 @@ from tests.helpers.wires import WIRES, line, wires
 WORDS = "in the provider's own words"
 FAILED = scenarios.error_in_stream("ThrottlingException", message=WORDS, after=4)
 CUT = replace(scenarios.NAMED["no_end"], end_after=4)
-"""A stream that breaks after a text. Gemini's clients get nothing before the first text."""
+"""A stream that breaks after its first text. It does not break earlier, because Gemini's clients would then not have
+received any event before the error.
+"""
 DONE = {
     # how a reply ends that is complete
     "openai_chat": b"[DONE]",

@@ -118,7 +118,7 @@ def test_defect_10_a_made_up_tool_is_replayed_by_an_allowed_name(conversion):
 @conversions()
 @pytest.mark.parametrize("given", ["x" * 80, "fc|a b/1", "functions.look:0"])
 def test_defect_11_a_refused_id_is_replaced_everywhere_alike(conversion, given):
-    """Check that an id that providers refuse is replaced by the same id in the tool call and in its result."""
+    """Check that an id that providers refuse is replaced, and that the tool call and its result get the same new id."""
     say = conversion.say
     conversation = [*turns_with(say, (given, "look", {})), *say.answered(given, say.text("1"))]
     first, second = (conversion.sent(conversation, tools=[say.tool()]) for _ in range(2))

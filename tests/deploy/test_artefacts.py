@@ -37,8 +37,9 @@ SETS = {
     "serve with metrics": ["compose.yml", "compose.metrics.yml"],
 }
 TAG = re.compile(r"postgres:[0-9]+\.[0-9]+|[a-z0-9./-]+:v?[0-9]+\.[0-9]+\.[0-9]+(-[a-z0-9.-]+)?")
-"""Pattern of an image with a tag of one release. A tag such as `latest` or `3` moves. PostgreSQL's releases have two
-numbers."""
+"""Pattern of an image with a tag that names one release. Tags such as `latest` or `3` are excluded, because they are
+moved to newer releases. PostgreSQL's releases have only two numbers.
+"""
 EXPOSURE = 1.5
 """Highest exposure of a unit in the scale of `systemd-analyze security`, from 0 to 10."""
 
@@ -191,8 +192,8 @@ def test_compose_and_its_configuration_name_the_same_places(name, tmp_path):
 
 
 def test_the_storage_in_compose_names_its_server(tmp_path):
-    """Check that the setting `storage` in the README of compose fits the PostgreSQL server there: host, user, database
-    and password.
+    """Check the setting `storage` that the README of compose shows: its host, user, database and password file are
+    those of the PostgreSQL server in the compose file.
     """
     project = services(SETS["serve with PostgreSQL"])["services"]
     server = project["postgres"]
@@ -224,7 +225,7 @@ def test_prometheus_of_compose_scrapes_the_listener_of_the_metrics():
 
 
 def settings(path):
-    """Return the settings of a unit, each with its values."""
+    """Return the settings of a systemd unit: a dict from the name of each setting to the list of its values."""
     values = {}
     for line in path.read_text().splitlines():
         if (name := re.fullmatch(r"(\w+)=(.*)", line)) is not None:
@@ -276,7 +277,8 @@ def test_the_service_starts_the_command_and_stops_after_its_calls():
 
 
 def test_the_daily_backup_keeps_the_newest(tmp_path):
-    """Check that the script of the daily backup keeps the newest 14 backups, and any other folder.
+    """Check that the script of the daily backup keeps the newest 14 backups, and deletes no folder that is not a daily
+    backup.
 
     The backup command is replaced by one that only makes an empty folder.
     """

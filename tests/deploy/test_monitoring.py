@@ -86,7 +86,9 @@ def test_the_panels_fill_the_grid_and_none_covers_another():
 
 @asynccontextmanager
 async def calling(gw):
-    """Make calls of each kind without a pause, and some that the gateway refuses, until the end of the block."""
+    """Make calls of each kind again and again until the end of the `async with` block. Some of them are refused by the
+    gateway.
+    """
 
     async def forever():
         while True:

@@ -36,7 +36,9 @@ async def test_damaged_chunks_are_an_error_at_once(wire, stream, tmp_path):
     damages = iter(DAMAGES.values())
 
     async def play(writer):
-        """Write the head and half of the body, and then damaged chunks. A pause makes the gateway read them later."""
+        """Write the head and half of the body, and the damaged chunks after a pause, so that the gateway reads them
+        separately.
+        """
         writer.write(head(content_type) + chunk(body[: len(body) // 2]))
         await writer.drain()
         await asyncio.sleep(0.02)

@@ -34,7 +34,9 @@ ROADS = {
     client: sorted({way.provider for way in conversions(discover_own()) if way.client == client})
     for client in sorted(CLIENTS)
 }
-"""The compatibility flags of the providers that can serve each client: natively, in an envelope, or translated."""
+"""Compatibility flags of the providers that can serve a client, by the client's dialect. Native, envelope and
+translating conversions are included.
+"""
 SECOND = "second/gpt-4o"
 TEXT = scenarios.NAMED["text"]
 SECOND_COST = round((12 * 2.5 + 7 * 10) / 1e6, 9)
@@ -114,8 +116,10 @@ FAULTS = {
 }
 REFUSALS = (400, 404, 413, 422)
 BEGUN_ONLY = {"cut after the beginning": Fault(replace(TEXT, end_after=1), error="upstream", billed=True)}
-"""A fault after the first event of a stream. This event has no text yet. Clients of all formats except Gemini's have
-already received an event before the fault.
+"""A fault after the first event of a stream. The first event has no text.
+
+Before the fault, the clients of all formats except Gemini's have received an event. Gemini's clients have received
+nothing.
 """
 
 
@@ -127,7 +131,7 @@ def name(flag, fault):
 
 
 async def provider(stack, flag, fault, second):
-    """Start the provider that has the fault. Return the provider's configuration."""
+    """Start a provider with this fault, if the fault needs a running provider. Return the provider's configuration."""
     url = fault.url
     if url == "https":
         url = second.url.replace("http:", "https:")
@@ -155,7 +159,10 @@ def configured(flag, url):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def table(tmp_path_factory):
-    """Yield a gateway with an alias for each fault of each format."""
+    """Yield a gateway with an alias for each pair of a fault and a provider's API format.
+
+    The first target of an alias has the fault, and the second target works.
+    """
     faults = FAULTS | BEGUN_ONLY | {f"{number} refusal": Fault(status(number)) for number in REFUSALS}
     async with AsyncExitStack() as stack:
         # every call goes over, which even a budget of 1 refuses if the calls leave its window before their retries
@@ -191,10 +198,11 @@ async def call(gw, client, alias, *, stream):
 
 
 async def cells(gw, client, fault):
-    """Make calls of one client to providers with one fault: one call for each of the client's providers, streamed and
-    not.
+    """Make two calls, one streamed and one not, to each provider that can serve a client. All these providers have the
+    same fault.
 
-    Return tuples (the provider's compatibility flag, whether the call is streamed, status, body, record).
+    Return a tuple for each call: (the provider's compatibility flag, whether the call is streamed, status, body,
+    record).
     """
     gw.lines.data = b""  # the lines of all earlier calls would make each reading of the log slower
     places = [(flag, stream) for flag in ROADS[client] for stream in (True, False)]

@@ -38,9 +38,7 @@ def provider(url, preference):
 
 
 async def run(state, **resilience):
-    """Make `CALLS` calls. Return the number of failed calls, the number of requests beyond one for each call, and the
-    duration in seconds.
-    """
+    """Make `CALLS` calls. Return (number of failed calls, number of retries, duration in seconds)."""
     state.mkdir()
     async with Flapping() as flapping, OpenAISim() as steady:
         steady.default = scenarios.NAMED["text"]
@@ -65,8 +63,8 @@ async def run(state, **resilience):
 async def test_failover_saves_calls_and_the_budget_limits_what_it_adds(tmp_path):
     """Check how many calls fail without failover, with failover alone, and with failover and the circuit breaker.
 
-    Failover serves as many more calls as it sends further requests, whose number the retry budget limits. With the
-    circuit breaker, few calls fail.
+    Failover alone serves one more call for each retry that it sends. The retry budget limits the number of retries.
+    With the circuit breaker too, few calls fail.
     """
     off = {"circuit_breaker": {"enabled": False}, "sticky_seconds": 0}
     alone, more_alone, _ = await run(tmp_path / "alone", failover=False, **off)

@@ -29,7 +29,7 @@ from tests.helpers.wires import WIRES
 
 FLAG = "bedrock_converse"
 WAYS = [wire for wire in WIRES if wire.provider == FLAG and wire.client in {FLAG, "openai_chat"}]
-"""A native conversion and a translated one."""
+"""Two conversions to the provider `FLAG`: the native one, and the translation from Chat."""
 CLOSE = {"connection": "close"}
 HANG_SECONDS = 20.0
 MOST_STEPS = 100
@@ -165,7 +165,9 @@ async def _options(kind, stack, folder):
 
 @asynccontextmanager
 async def opened(kind, folder):
-    """Yield a gateway with a provider behind a fault proxy (`Lanes`), and the clients that leave this gateway."""
+    """Yield a gateway whose provider is behind a proxy that can break replies (`Lanes`), and clients that disconnect
+    from the gateway (`Leavers`).
+    """
     async with AsyncExitStack() as stack:
         options = await _options(kind, stack, folder)
         lines = await stack.enter_async_context(lanes([FLAG], 1, folder, read_seconds=HANG_SECONDS, **options))

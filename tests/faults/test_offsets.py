@@ -23,14 +23,18 @@ from tests.helpers.waiting import eventually
 from tests.helpers.wires import PROVIDERS, WIRES
 
 _log = logging.getLogger(__name__)
-"""The logger of a test's numbers of calls and of right replies. pytest's option --log-cli-level=INFO shows them."""
+"""Logger for the number of calls of each test and the number of correct replies. pytest's option --log-cli-level=INFO
+shows its lines.
+"""
 
 STEP = int(os.environ.get("IRISGATE_ALL_OFFSETS", "0"))
 """Distance between the offsets that are tried; 0 to try only a sample."""
 LANES = {True: 64 if STEP else 16, False: 16}
-"""Number of concurrent calls, by whether their faults may make a call wait for the read timeout."""
+"""Number of concurrent calls. The key is whether the faults of these calls may make them wait for the read timeout."""
 READ_SECONDS = {True: 1.0 if STEP else 0.5, False: 5.0}
-"""Read timeout of the providers in seconds, by whether a fault may make a call wait for this timeout."""
+"""Read timeout of the providers in seconds. The key is whether the faults of a test may make calls wait for this
+timeout.
+"""
 HANG_SECONDS = 20.0
 """Seconds after which a call counts as hung, even on a busy machine."""
 REPLY = Scenario(Canned(("Let me see.",), tools=(Tool("a", {"x": 1}),), tokens=Tokens(5, 6)))
@@ -48,7 +52,9 @@ def offsets(length, seed):
 
 
 class Trial:
-    """Calls of one conversion, streamed or not. A fault breaks the exchange of each call with the provider."""
+    """Calls of one conversion, all streamed or all unstreamed. A fault breaks the connection to the provider during
+    each call.
+    """
 
     def __init__(self, opened, wire, *, stream, waits):
         self.opened = opened
@@ -76,7 +82,9 @@ class Trial:
         ] + [last] * self.waits
 
     async def broken(self, fault):
-        """Make a call that the fault breaks. If the connection may be unusable afterwards, make a second call."""
+        """Make a call that the fault breaks. After a fault that damages bytes, make a second call, because the damage
+        may have left the connection unusable.
+        """
         lane = self.opened.take(self.wire.provider)
         await self._call(lane, fault)
         if fault.kind == "corrupt":

@@ -133,9 +133,10 @@ class FilteredCalls(RandomCalls):
 
 
 def check_plugins(call_id, failures, *, is_read):
-    """Check the plugins' part in one call. `failures` are the log lines about plugins that failed in this call.
+    """Check what the plugins did in one call, and that every failure of a plugin was logged once.
 
-    `is_read` is true if the client read the reply to its end. Otherwise a plugin may have been cancelled.
+    `failures` are the log lines about plugins that failed in this call. `is_read` is true if the client read the reply
+    to its end. If it did not, a plugin may have been cancelled before its failure was logged.
     """
     assert len(PLAYED.seen[call_id]) == 1
     for name in LETTERS:
@@ -191,8 +192,10 @@ def check_request(request, number, failed):
 
 
 def changed_letters(call_id, method, failed):
-    """Return the lower-case letters that filters replace in one of their methods during a call, except the filters in
-    `failed`.
+    """Return the lower-case letters that may no longer occur in a text, because filters have replaced them.
+
+    Only filters that changed texts in their method `method` during the call count. Filters whose names are in `failed`
+    are left out.
     """
     changing = [name for name in LETTERS if PLAYED.used(call_id, name, method) in {"change", "hold"}]
     return set("".join(LETTERS[name] for name in changing if name not in failed))

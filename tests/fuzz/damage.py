@@ -36,9 +36,9 @@ def replies(dialect):
 
 
 def stream_of(provider, events):
-    """Return the bytes of a provider's stream.
+    """Return the bytes of a provider's stream with these events, which are pairs (event type, data).
 
-    Items of `events` that are no longer pairs because of the damage are left out.
+    Damage may have changed an event to another value. Such values are left out.
     """
     pairs = [pair for pair in events if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)]
     if provider.startswith("bedrock_"):

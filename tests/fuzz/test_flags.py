@@ -1,4 +1,5 @@
-"""Tests of damaged requests, replies and streams, which one plugin reads as in a call without translation.
+"""Tests of damaged requests, replies and streams. One plugin reads them, as in a call between a client and a provider
+with the same API format.
 
 The function `steps` of each plugin is tested too.
 """
@@ -44,15 +45,15 @@ def target_of(flag):
 
 
 def replies_of(flag):
-    """Return the unstreamed replies and the streams in the dialect of a compatibility flag.
+    """Return two lists in the dialect of a compatibility flag: unstreamed replies, and streams.
 
-    Responses has no golden replies.
+    They are golden replies. For Responses, which has no golden replies, both lists have one rendered reply.
     """
     return ([RENDERED[1]], [list(map(list, RENDERED[0]))]) if flag == "openai_responses" else replies(DIALECTS[flag])
 
 
 def reader_of(flag, *, stream):
-    """Return a parsed request of this flag. The tests read damaged replies as replies to this request."""
+    """Return a parsed golden request of this flag. The tests use it as the request to which a damaged reply belongs."""
     return FLAGS[flag].parse(request_of(FLAGS[flag], requests(DIALECTS[flag])[0], stream=stream))
 
 

@@ -28,7 +28,7 @@ fuzzed = settings(max_examples=examples(150), deadline=None, suppress_health_che
 
 
 def read(decoder, chunks):
-    """Return the frames, and whether the stream is invalid."""
+    """Return the frames that the decoder returns for these chunks, and whether it raised `BadFrame`."""
     frames = []
     try:
         for chunk in chunks:

@@ -158,7 +158,7 @@ def structure_faults(shape, value, at):
 
 
 def shape_faults(shape, value, at="reply"):
-    """Yield what is wrong with a value according to its shape in the service model."""
+    """Yield a message for each value in a reply that does not match its type in botocore's service model (`shape`)."""
     if shape.type_name == "structure":
         yield from structure_faults(shape, value, at)
     elif shape.type_name == "list":

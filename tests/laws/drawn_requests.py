@@ -1,8 +1,10 @@
 """Random requests from the vendors' own descriptions: botocore's service model, and the types of the SDKs.
 
-A random request is a small valid request in which a few fields have any value that the description allows. A top-level
-field is left out if `member_values.py` has no value for it. A test in `test_conversions.py` then fails. A text comes
+A random request is a small valid request in which a few fields have any value that the description allows. A text comes
 from a short list for the field's name, because a random text is hardly ever an image, a URL or a schema.
+
+A top-level field without a value in `member_values.py` does not occur in random requests. A test in
+`test_conversions.py` fails if there is such a field.
 """
 
 import json
@@ -54,7 +56,7 @@ TEXTS = {
     "responseMimeType": ["text/plain", "application/json"],
     "thoughtSignature": ["Zm9yZWlnbg==", ""],
 }
-"""Texts by the name of the field that has them. Ids come from `_IDS`."""
+"""Texts from which the value of a field is chosen, by the name of the field. The values of ids are in `_IDS`."""
 _ID = re.compile(r".*_id|id|.*Id")
 _PLAIN = ["Hi", "", " ", "two\nlines", "Grüße", "END"]
 _IDS = ["a", "b", "call 1"]
@@ -73,7 +75,7 @@ TYPES = {
     "gemini_generate_content": GenerateContentRequest,
 }
 UNDRAWN = {"toolAddition", "toolRemoval"}
-"""Types of blocks that belong to a beta and that the simulated provider does not know."""
+"""Types of blocks that random requests do not have. They need a beta, and the simulated provider does not know them."""
 _OFFERS = ("tools", "toolConfig", "functions")
 _IN_ENVELOPE = {"model", "modelId"}
 
@@ -124,7 +126,9 @@ def _text(name, pattern=None, shortest=0, longest=100):
 
 @cache
 def typed(hint, name, depth):
-    """Return the strategy for a type of an SDK. `name` is the field that has the value."""
+    """Return the Hypothesis strategy for values of a type of an SDK. `name` is the name of the field with the value,
+    and `depth` its level in the request.
+    """
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Annotated, Required, NotRequired):
         return typed(inner[0], name, depth)
@@ -150,7 +154,9 @@ def _plain(hint, name):
 
 
 def _is_json(kind):
-    """Return whether a type can be sent as JSON. SDKs also accept reply classes, open files and paths."""
+    """Return whether values of a type can be sent as JSON. Fields of the SDKs may also have reply objects, open files
+    and paths.
+    """
     return not isinstance(kind, type) or is_typeddict(kind) or kind in (str, int, float, bool, dict, object, type(None))
 
 

@@ -1,7 +1,7 @@
-"""A value for each documented top-level field of a request, and the other fields that this value needs.
+"""A value for each documented top-level field of a request, and the other fields without which the value is not valid.
 
-A test adds each value to a small request, and checks that the converted request changes. `NEUTRAL` names the fields
-that do not change the converted request, because they ask for the default or for something that only the reply shows.
+A test adds each value to a small request, and checks that the converted request changes. The fields in `NEUTRAL` do not
+change the converted request. Some of them ask for the default, and others influence only the reply.
 """
 
 FUNCTION = {"name": "look", "parameters": {"type": "object"}}
@@ -141,7 +141,7 @@ MEMBER_VALUES = {
         "store": True,
     },
 }
-"""Values by dialect and field. No value is the default of its field."""
+"""Values by dialect and field. Each differs from the default of its field."""
 
 NEEDED_WITH = {
     ("gemini_generate_content", "toolConfig"): {"tools": [TOOL["gemini_generate_content"]]},

@@ -1,8 +1,8 @@
-"""Tests of earlier turns: a provider gets back its own reasoning tokens, unchanged and in the same order among the
-texts and tool calls.
+"""Tests that a provider gets back its own reasoning tokens (signatures and encrypted thinking) of earlier turns,
+unchanged and at the same places between texts and tool calls.
 
 The tests generate random conversations of one to three turns for each pair of a client's and a provider's dialect, with
-streamed and other replies.
+streamed and unstreamed replies.
 """
 
 import json
@@ -70,8 +70,10 @@ def _in_messages(block):
 
 
 def _places(blocks):
-    """Return the values that must not change: each block of thinking with the block before it, the whole text, and the
-    tool calls.
+    """Return the values of a reply that must not change: the blocks of thinking with their places, the whole text, and
+    the tool calls.
+
+    The place of a block of thinking is the text and the number of tool calls before it.
     """
     thoughts, text, calls = [], "", []
     for block in blocks:
@@ -105,8 +107,8 @@ def _content(reply):
 
 @st.composite
 def chat_messages(draw):
-    """Generate one to three random messages of a Chat provider, with opaque tokens at the places where vendors put
-    them.
+    """Generate the replies of one to three turns of a Chat provider. They have opaque tokens, such as signatures, in
+    the fields in which vendors send them.
     """
     messages = []
     for turn in range(draw(st.integers(1, 3))):

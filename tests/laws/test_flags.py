@@ -1,7 +1,7 @@
-"""Tests of every built-in compatibility flag with random damage, and of rules that only the built-in flags must keep.
+"""Tests of every built-in compatibility flag: with random damage, and of rules that apply to built-in flags only.
 
-The flag's own encoder makes the provider's stream from a canned reply, so a new flag of a known dialect is tested
-without a change here. The laws for flags of all authors are tested by `test_shipped_laws.py`.
+The flag's own encoder makes the provider's stream from a canned reply. So a new flag of a known dialect is tested
+without a change here. Rules that apply to the flags of all authors are tested by `test_shipped_laws.py`.
 """
 
 import json
@@ -122,10 +122,7 @@ def test_every_error_of_a_provider_is_a_problem_that_every_flag_can_say(flag, st
 
 
 def texts(flag, events, kind):
-    """Return the concatenation of the texts of one kind in the events.
-
-    Texts that repeat earlier pieces are left out.
-    """
+    """Return the texts of one kind in the events, joined. A text that only repeats earlier events is left out."""
     places = [(place, event) for event in events for place in flag.places(event) if isinstance(place, Place)]
     return "".join(
         text_at(event.data, place.path) for place, event in places if place.kind == kind and not place.repeats
@@ -133,8 +130,9 @@ def texts(flag, events, kind):
 
 
 def check_places(flag, event):
-    """Check the result of `places` for an event: each text can be replaced at its place, and each block can be a key of
-    a dict.
+    """Check the result of the flag's function `places` for an event.
+
+    A text at each returned place can be read and replaced. Each returned block is hashable.
     """
     for place in flag.places(event):
         hash(place.block)
@@ -160,7 +158,9 @@ odd = st.recursive(
 @pytest.mark.parametrize(("flag", "dialect"), [(flag, flag.dialect_for(CLAUDE)) for flag in FLAGS.values()], ids=FLAGS)
 @given(data=st.data())
 def test_what_a_provider_says_oddly_costs_no_call(flag, dialect, data):
-    """Check that any JSON in place of an event or a body is read as far as possible, or raises `BadFrame`."""
+    """Check that the readers of a flag accept any JSON as an event or a body, or raise `BadFrame`. No other exception
+    is raised.
+    """
     kinds = sorted({kind for kind, _ in rendered(dialect, REPLIES["tools"])[0]})
     payload = orjson.dumps(data.draw(odd))
     kind = data.draw(st.sampled_from(kinds))

@@ -44,4 +44,6 @@ def test_a_response_to_any_request_conforms(conversion, data):
 
 
 USUAL = (None, 0, 1, True, False, "auto", "default", "disabled", {}, [])
-"""Values that a response may have for a setting that the client did not send."""
+"""Values that a response may also have if the client did not send the setting. They do not prove that the response
+repeats the client's setting.
+"""

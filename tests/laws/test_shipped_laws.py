@@ -18,10 +18,8 @@ REGISTRY = discover_own()
 
 
 def with_few_samples(subject):
-    """Return the tested plugin (`subject`) with only two of its sample exchanges: one with other alphabets, and one
-    with tool calls.
-
-    More samples would take too long.
+    """Return a plugin under test (`subject`) with only the last two of its sample exchanges, because more samples would
+    take too long.
     """
     return replace(subject, samples=subject.samples[-2:])
 

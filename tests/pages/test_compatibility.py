@@ -92,9 +92,10 @@ def test_every_flag_with_a_conversion_has_a_name_in_the_table_of_features():
 
 
 def test_by_the_data_envelopes_lose_least_and_the_last_conversions_most():
-    """Check that the order in which conversions are preferred agrees with the number of features that each one loses.
+    """Check that the preference for conversions agrees with the number of features that they lose.
 
-    The conversions at the first place of the order must lose least, and those at the last place most.
+    Among the conversions of one client's dialect, those that are preferred most must lose the fewest features, and
+    those that are preferred least must lose the most.
     """
     losses = features.losses()
     first, last = loss("envelope", "", "").order, max(order for order, _ in losses.values())

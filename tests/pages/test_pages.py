@@ -121,7 +121,9 @@ def log_events():
 
 
 def entries(heading):
-    """Return the names at the beginnings of the entries below a heading of the third level."""
+    """Return the names with which the entries of a section begin. `heading` is the section's heading, of the third
+    level.
+    """
     _, separator, rest = OPERATION.partition(f"\n### {heading}\n")
     assert separator, heading
     text = re.split(r"\n##+ ", rest)[0]
@@ -147,18 +149,20 @@ SAYING = frozenset(
         "CannotListen", "unknown", "warn",
     }
 )  # fmt: skip
-"""Names of functions and classes with an argument that is a message for a user or an operator.
+"""Names of functions and classes that get a message for a user or an operator as an argument.
 
 Exceptions that only conversions raise are not listed: one entry of the page covers all of them.
 """
 SHORTEST = 8
-"""Minimum number of letters of a message, apart from inserted values. A message with fewer letters only joins other
-messages.
+"""Minimum number of letters in a message, without inserted values. A shorter text only connects other messages, and
+needs no entry on the page.
 """
 
 
 def literal(node):
-    """Return the text of a message, with an ellipsis for each inserted value, or None for another kind of argument."""
+    """Return the text of a message's syntax node, with an ellipsis for each inserted value. Return None if the node is
+    not a text.
+    """
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) else None
     if isinstance(node, ast.JoinedStr):
@@ -169,7 +173,9 @@ def literal(node):
 
 
 def messages():
-    """Yield every sentence in the source code that is an argument of a function or class in `SAYING`."""
+    """Yield the text of each message in the source code. A message is an argument of a function or class in `SAYING`,
+    and has at least two words and `SHORTEST` letters.
+    """
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
             name = getattr(getattr(node, "func", None), "id", "") or getattr(getattr(node, "func", None), "attr", "")

@@ -461,7 +461,7 @@ def test_no_member_of_messages_hides_the_text_of_another_model(kind, name, membe
 
 @pytest.mark.parametrize("name", ["prompt", "inputText", "texts", "chat_history"])
 def test_a_whole_request_of_messages_hides_no_text_of_another_model(name):
-    """Check that filters get the text in a field of another model family.
+    """Check that filters also get the text in a field that only other model families have.
 
     The rest of the body is a complete request for Claude.
     """

@@ -151,9 +151,9 @@ def test_a_stream_that_no_chunk_finishes_is_cut(chunks):
 
 
 def test_a_stream_is_known_to_be_done_if_an_earlier_chunk_was_not():
-    """Check that a finish reason ends a stream at once if an earlier chunk had no finish reason.
+    """Check that a finish reason completes a stream only if an earlier chunk of the stream had no finish reason.
 
-    If every chunk has a finish reason, the gateway waits until the connection ends.
+    If every chunk has a finish reason, the stream is complete only when the connection ends.
     """
     decoder = flag.decoder(ask(), TARGET, HEAD)
     states = []

@@ -68,8 +68,8 @@ conversions = pytest.mark.parametrize("conversion", [through_converse, through_m
 
 
 def test_an_answers_schema_has_one_set_of_limits_everywhere():
-    """Check that the conversions to Converse and to Messages apply the same limits to an answer's schema, and report
-    each place that they change.
+    """Check that the conversions to Converse and to Messages remove the same constraints from a client's
+    `response_format` schema, and report each of them.
     """
     at = "/response_format/json_schema/schema"
     sent, drops = through_converse(FORMAT, NEW_CLAUDE)
@@ -206,9 +206,10 @@ def test_a_stream_that_is_neither_true_nor_false_is_a_400(value):
 
 
 def test_of_two_marks_on_one_block_the_blocks_own_counts():
-    """Check that of two cache marks for the same block, the block's own mark is sent.
+    """Check that a block keeps its own cache mark if the request's cache mark, which is for the last block, applies to
+    the same block.
 
-    The other one, which is the request's mark for its last block, is reported as dropped.
+    The request's mark is reported as dropped.
     """
     part = {"type": "text", "text": "Hi", "cache_control": {**CACHE, "ttl": "1h"}}
     body = {"cache_control": {**CACHE, "ttl": "5m"}, "messages": [user([part])]}

@@ -163,8 +163,8 @@ def test_calls_that_have_no_name_and_searches_are_counted():
 
 
 def test_a_failure_continues_the_sequence_and_its_response():
-    """Check that the events for a failure continue the sequence numbers, and name the response that the stream began
-    with.
+    """Check the events that report a failure inside a stream: their sequence numbers continue those of the stream, and
+    the response has the id from the beginning of the stream.
     """
     encoder = flag.encoder(ask({}))
     events = render_responses.events(NAMED["text"].reply, "m", 10)[:4]

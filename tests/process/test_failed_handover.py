@@ -121,7 +121,9 @@ def test_a_connection_that_ends_within_the_length_is_broken():
 
 @asynccontextmanager
 async def giving(state, listeners):
-    """Run a gateway that is ready to hand over, as if it had `listeners` listeners. It has only one."""
+    """Run a gateway that is ready to hand over to a new process. It hands over its only listener, and copies of it,
+    until there are `listeners` of them.
+    """
     state.mkdir(mode=0o700)
     async with gate(state, {}) as gateway:
         running, replaced = gateway.running, []

@@ -1,6 +1,8 @@
-"""Tests that a hook of a plugin is interrupted if it blocks the event loop, whatever it waits for.
+"""Tests that a plugin's hook is interrupted if it blocks the event loop for too long, whether it sleeps, waits for a
+lock or computes.
 
-No other code is interrupted."""
+No other code is interrupted.
+"""
 
 import asyncio
 import re
@@ -93,7 +95,9 @@ async def test_a_hook_is_interrupted_however_it_is_called(call):
 
 
 async def test_only_one_call_of_a_hook_that_takes_long_is_interrupted():
-    """Check that neither the gateway's own work nor many short calls of hooks are interrupted."""
+    """Check that two things are not interrupted although they take long: work of the gateway itself, and many calls of
+    a hook each of which is short.
+    """
     hook = hooks.of_flag()["meter.whole"]
     with hook_alarm(SECONDS):
         time.sleep(3 * SECONDS)  # noqa: ASYNC251 (the loop is to be held)

@@ -95,7 +95,8 @@ def test_the_version_is_printed_without_the_gateway(tmp_path):
 def test_a_configuration_is_checked_without_the_parts_that_serve(tmp_path):
     """Check that `irisgate check` does not import the modules that serve calls.
 
-    Plugins of other packages are left out, because the check compares their routes with those of the serving modules.
+    The command runs without plugins of other packages. With them, it imports the serving modules, to compare their
+    routes with the plugins' routes.
     """
     file = tmp_path / "config.hujson"
     file.write_text(MINIMAL)

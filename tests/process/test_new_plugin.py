@@ -156,7 +156,7 @@ def test_nothing_that_exists_is_changed(tmp_path, capsys):
 def test_a_second_package_of_the_same_name_needs_another_folder(tmp_path, monkeypatch, capsys):
     """Check that a second package of the same name is refused with the advice to name another folder.
 
-    The test runs in a folder from which Python imports, so the first package also looks like a module.
+    The current folder is on Python's path here, so the first package could also be mistaken for an installed module.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

@@ -27,8 +27,8 @@ def listener(text):
     ],
 )
 def test_a_connection_is_known_by_its_end_and_its_wildcard(name, expected):
-    """Check that the listener of a connection is found by the connection's local address, and by the wildcard address
-    of the same address family.
+    """Check which addresses of listeners match a connection: its local address, and the wildcard address of the same
+    family (IPv4 or IPv6).
     """
     assert endpoints(name) == expected
 

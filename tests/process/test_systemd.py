@@ -80,10 +80,10 @@ def supervisor(tmp_path):
 
 
 async def test_sockets_of_systemd_serve_their_listeners_and_outlive_the_gateway(tmp_path, bedrock_sim, supervisor):
-    """Check that each listener uses the passed socket with its address, in any order, and that a second gateway uses
-    them too.
+    """Check that each listener finds its socket among those that systemd passes, by the address and in any order. A
+    second gateway process uses the same sockets.
 
-    A client that connects while no gateway runs is served by the second one.
+    A client that connects while no process runs is served by the second one.
     """
     notified, following = supervisor
     path = str(tmp_path / "http.sock")

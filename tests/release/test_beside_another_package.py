@@ -1,6 +1,6 @@
-"""The tests that enumerate plugins, run while another author's package of plugins is installed.
+"""Test that the tests that enumerate plugins pass while another author's package of plugins is installed.
 
-`IRISGATE_OUTER_WHEEL=1 tests/run` runs the whole suite in this way.
+`IRISGATE_OUTER_WHEEL=1 tests/run` runs the whole suite with this package.
 """
 
 import os

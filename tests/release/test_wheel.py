@@ -63,7 +63,7 @@ ENDS = {
     "invoke-with-response-stream": lambda stream: set(kinds(stream)) == {"chunk"},
     "converse-stream": lambda stream: kinds(stream)[-2:] == ["messageStop", "metadata"],
 }
-"""Functions that return whether the bytes of a stream are complete, by the last segment of the request's path."""
+"""Functions that tell whether the bytes of a stream are complete. The key is the last segment of the request's path."""
 LAW_TEST = """
 import pytest
 
@@ -89,7 +89,9 @@ def done(*command, **options):
 
 
 def files(wheel):
-    """Return the contents of a wheel's files by name, without those that describe the wheel itself."""
+    """Return a dict from the name of each file in a wheel to its content. The wheel's metadata (`.dist-info`) is left
+    out.
+    """
     with zipfile.ZipFile(wheel) as archive:
         return {name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name}
 
@@ -167,9 +169,9 @@ def testkit(installed, wheel):
 
 @pytest.fixture(scope="module")
 def zenith(installed, tmp_path_factory):
-    """Return the environment, with pytest and another author's package of plugins.
+    """Return the environment, after pytest and another author's package of plugins were installed in it.
 
-    Only the last tests of this file use this fixture, because the packages stay installed.
+    They stay installed for all tests that follow. So only the last tests of this file use this fixture.
     """
     installed.add(built(write_project(tmp_path_factory.mktemp("zenith") / "zenith"), "--wheel"), "pytest")
     return installed

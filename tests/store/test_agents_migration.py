@@ -29,7 +29,7 @@ SELECT a.time, s.identity, s.agent, s.outcome, a.calls, a.known_cost, a.d0 FROM 
 
 
 def undo(run):
-    """Bring a store back to the tables of the older release."""
+    """Bring a store back to its state before the migration that adds the daily sums by agent."""
     run("DROP TABLE agents_day")
     run("DELETE FROM series WHERE identity = '' AND agent <> ''")
 

@@ -280,7 +280,8 @@ def test_a_full_disk_is_noticed_before_anything_is_copied(state, backup, tmp_pat
 
 
 async def test_backups_of_a_state_that_is_being_written_are_whole(tmp_path):
-    """Check that each backup has all calls up to some call, and no body without its call.
+    """Check that a backup is consistent: it has all calls up to some moment and none after it, and it has no body
+    without its call.
 
     The journal's files are small here, so that some of them are written to the database and deleted during a backup.
     """
@@ -489,9 +490,10 @@ def test_a_backup_that_is_not_sound_restores_nothing(backup, tmp_path, changed, 
 
 
 def die_before(work, number):
-    """Run a function in a forked process, and kill the process when it begins more than `number` changes of files.
+    """Run a function in a forked process. Kill the process before its change number `number` + 1 of a file (see
+    `CHANGES`).
 
-    Return whether the process was killed.
+    Return whether the process was killed. It is not if it makes fewer changes.
     """
     child = os.fork()
     if not child:

@@ -186,9 +186,10 @@ async def test_a_disk_that_does_not_flush_fails_the_wait_and_is_told_once(tmp_pa
 @pytest.mark.parametrize("segment_bytes", [10, 40, 1 << 20])
 @pytest.mark.parametrize("failures", [1, 2])
 async def test_lines_of_a_failed_flush_are_on_the_disk_after_the_next(tmp_path, monkeypatch, segment_bytes, failures):
-    """Check that lines of a failed flush, even those in older files, are written to the journal again.
+    """Check that the lines of a failed flush are written to the journal again, also those that were in the journal's
+    earlier files.
 
-    After a failed flush, Linux has dropped these lines, so another flush alone would not save them.
+    Linux drops unwritten data when a flush fails. So a second flush alone would not save the lines.
     """
     monkeypatch.setattr(disk_sync, "RETRY_SECONDS", (0.0,))
     disk = LossyDisk(monkeypatch)
@@ -211,9 +212,7 @@ async def test_lines_of_a_failed_flush_are_on_the_disk_after_the_next(tmp_path, 
 
 
 async def test_lines_that_the_store_has_are_not_written_again(tmp_path, monkeypatch):
-    """Check that after a failed flush, only those lines are written to the journal again that the store does not have
-    yet.
-    """
+    """Check that after a failed flush, a line is not written to the journal again if the store already has it."""
     monkeypatch.setattr(disk_sync, "RETRY_SECONDS", (0.0,))
     disk = LossyDisk(monkeypatch)
     async with synced(tmp_path) as sync:

@@ -1,4 +1,6 @@
-"""Tests of the migration of an older store to the tables of figures. The totals of expired calls must be kept."""
+"""Tests of the migration of a store of an older release, which has no tables of sums by hour, day and month. The totals
+must still include expired calls.
+"""
 
 import sqlite3
 from contextlib import closing

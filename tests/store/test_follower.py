@@ -24,7 +24,7 @@ from tests.helpers.waiting import eventually
 
 
 class Kept:
-    """A `JournalFollower`, which writes records from the journal to the store, with its journal and its store."""
+    """A `JournalFollower`, with the journal that it reads and the store to which it writes."""
 
     def __init__(self, folder, *, sync=False, **options):
         self.log, self.out = logger()
@@ -57,7 +57,7 @@ async def keeping(folder, **options):
 
 
 def abandoned(records):
-    """Close the files of the journal and nothing else. So all files are as a killed process leaves them."""
+    """Close the journal's files and nothing else. All other files remain as a killed process leaves them."""
     records.journal.close()
 
 
@@ -69,7 +69,7 @@ async def test_a_call_can_be_read_after_a_moment_without_a_flush(tmp_path):
 
 
 async def test_a_steady_load_is_applied_in_few_commits(tmp_path):
-    """Check that all lines written during one batch are applied in the next batch, not in one transaction per call."""
+    """Check that under a steady load, the store commits a batch of calls at a time, and not each call separately."""
     async with keeping(tmp_path) as records:
         reader = sqlite3.connect(records.path)
         versions = set()

@@ -29,8 +29,8 @@ DAY = 86_400
 
 
 def with_headers(number, chance):
-    """Return a call that has each of two headers by chance. The values of `x-team` often repeat, those of `x-trace`
-    seldom.
+    """Return a random call, which may have one, both or none of two headers. The header `x-team` has few different
+    values, and `x-trace` has many.
     """
     headers = {}
     if chance.random() < 0.7:
@@ -83,7 +83,7 @@ async def everything(reports, wanted, header, **equal):
 
 
 RANGES = list(zip(ZONES[1:], ("30d", "yesterday", "90d"), strict=True))
-"""Time zones, each with a range of time."""
+"""Pairs of a time zone and a range of time, which are tried together."""
 TERMS = {
     # with the ranges of the reports that are compared
     "x-team:alpha": RANGES,
@@ -118,10 +118,10 @@ async def test_reports_about_a_header_are_those_of_its_calls(tmp_path, opened, m
 
 
 async def test_more_values_than_have_sums_are_answered_from_their_calls(opened, monkeypatch):
-    """Check reports about a header with 10,000 values. Only the first values have sums.
+    """Check the reports about a header with 10,000 different values.
 
-    For another value, the report is computed from the calls with this value. If there are too many such calls, the
-    report is refused.
+    The store keeps sums only for the values that came first. The report about another value is computed from the calls
+    with this value, or refused if there are too many of them.
     """
     monkeypatch.setattr(few_calls, "MAX_CALLS", 2)
     store = await opened()

@@ -27,8 +27,8 @@ CALLS = [
 
 
 def undo(run):
-    """Bring a store back to the older release, which has empty tables of periods in place of the tables of sums by
-    month.
+    """Bring a store back to its state before the migration that replaces the tables of 32-day periods by tables of
+    months. The tables of periods are empty.
     """
     for table in TABLES:
         run(f"CREATE TABLE {table}_period AS SELECT * FROM {table}_month WHERE time < 0")

@@ -180,8 +180,9 @@ async def test_of_two_starts_at_once_one_is_refused(tmp_path):
 
 
 async def test_balances_are_those_of_a_process_that_was_not_killed(tmp_path):
-    """Check that after a start that finds lost calls, the balance is the one that was stored with the last ended call,
-    minus the costs of the lost calls.
+    """Check the balance after a start that finds lost calls.
+
+    It is the balance that was stored with the last ended call, minus the costs of the lost calls.
     """
     await left(tmp_path, *begun("a", "b"), *ended("a", balance=700_000_000), *begun("c"))
     async with keeping(tmp_path) as records:
@@ -252,8 +253,8 @@ async def test_a_journal_that_was_removed_keeps_what_is_not_in_the_store(tmp_pat
 
 
 def test_a_journal_without_another_number_keeps_lines_in_memory(tmp_path):
-    """Check that no call fails if the journal's current file is full and there is no further file number. The lines
-    stay in memory.
+    """Check that lines stay in memory, and no error is raised, if the journal's file is full and no higher number for a
+    next file is possible.
     """
     (tmp_path / "999999999998.jsonl").touch()
     log, _ = logger()

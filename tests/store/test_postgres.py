@@ -127,8 +127,10 @@ async def test_calls_are_in_a_partition_for_each_month(opened, address):
 
 
 async def test_months_that_have_expired_are_dropped(opened, address):
-    """Check that a month is dropped at once if all its calls have expired. Expired calls of other months are deleted in
-    batches. The sums stay.
+    """Check how expired calls are deleted. If all calls of a month have expired, the table of the month is dropped at
+    once. If only some have expired, they are deleted in batches.
+
+    The sums of the deleted calls stay.
     """
     store = opened()
     for number in range(30):
@@ -249,7 +251,9 @@ async def test_a_server_that_hangs_counts_as_failed(opened, monkeypatch):
 
 
 async def test_a_sum_that_is_too_large_stops_no_batch(opened, address):
-    """Check that sums end at the largest integer of a column, and that later calls are counted."""
+    """Check that a sum that would exceed the largest integer of a column becomes this integer, and that the batch is
+    stored.
+    """
     store = opened()
     await put(store, "a", usage=Usage(input=MAX_INTEGER), cost=5)
     for table in ("sessions", "figures_day", "everybody_month"):
@@ -298,10 +302,10 @@ async def test_a_lock_of_another_client_delays_only_one_attempt(opened, address,
 
 @pytest.mark.parametrize("selected", ["", "JOIN series s ON s.n = f.series WHERE s.identity = 'ada@example.com'"])
 async def test_sums_of_short_spans_are_read_by_their_index(opened, address, selected):
-    """Check that a report reads only the rows of its ranges of time from a table of sums.
+    """Check that a report reads from a table of sums only the rows in its ranges of time.
 
     PostgreSQL's planner does not know how short these ranges are. By itself, it would begin with the few selected
-    series, and read their sums of all times.
+    series, and read all their rows, whatever their time.
     """
     store = opened()
     for number in range(50):

@@ -16,10 +16,10 @@ pytestmark = pytest.mark.usefixtures("postgres")
 
 FIGURES = [f"{kind}_{unit}" for kind in ("figures", "everybody") for unit in ("quarter", "hour", "day", "month")]
 SUMS = [*FIGURES, "agents_day", "tools_quarter", "tools_day", "errors_quarter", *TABLES]
-"""The tables of sums."""
+"""Tables of sums that can be computed again from the calls."""
 KEPT = [*SUMS, "health", "call_headers", "session_headers"]
 ABSURD = 2**53
-"""Maximum number of tokens of a call. The sum over 1025 such calls is limited to the largest integer of a column."""
+"""Number of tokens of a call that is so large that 1025 such calls exceed the largest integer of a column."""
 
 
 def calls():

@@ -1,5 +1,5 @@
-"""Tests that counts of tool uses and errors, the health of models, and daily sums by agent are computed anew if rows of
-them were lost.
+"""Tests of computing some stored values anew from the calls after their rows were lost: counts of tool uses and errors,
+the health of models, and daily sums by agent.
 """
 
 import sqlite3

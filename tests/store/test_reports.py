@@ -19,7 +19,7 @@ from tests.helpers.postgres import kept_in_postgres
 from tests.helpers.records import Kept, record
 
 NOW = datetime(2026, 11, 10, 13, 7, tzinfo=UTC).timestamp()
-"""A moment after the clocks changed in Europe, America and on Lord Howe Island."""
+"""10 November 2026, a few weeks after the clocks changed in Europe, in America and on Lord Howe Island."""
 ZONES = ("UTC", "America/St_Johns", "Asia/Kathmandu", "Australia/Lord_Howe")
 USERS = ("ada@example.com", "bob@example.com", "")
 MODELS = ("opus", "haiku")
@@ -213,10 +213,10 @@ async def test_names_of_a_caller_are_those_of_own_calls(reports, calls):
 
 @pytest.mark.parametrize("zone", ZONES)
 def test_shares_cover_each_bucket_once(zone):
-    """Check that a report finds each of its buckets (such as a day) by adding and subtracting sums of hours, days and
-    months.
+    """Check which stored sums a report adds and subtracts for each of its buckets, such as a day. The sums are those of
+    quarter hours, hours, days and months.
 
-    Each quarter hour of the bucket must count exactly once in the result, and any other quarter hour not at all.
+    As a result, each quarter hour of the bucket must count exactly once, and no other quarter hour may count.
     """
     for preset in ("24h", "30d", "90d", "12m", "month"):
         buckets = preset_range(preset, ZoneInfo(zone), NOW).buckets()
@@ -232,7 +232,9 @@ def test_shares_cover_each_bucket_once(zone):
 
 
 def test_a_month_of_another_zone_needs_few_ranges():
-    """Check that a month in India is read from the month in UTC, and not from its days."""
+    """Check that a report about a month in India reads the stored sum of the UTC month, and corrects it by hours and
+    quarter hours, instead of reading the sums of all days.
+    """
     months = preset_range("12m", ZoneInfo("Asia/Kolkata"), NOW).buckets()[:-1]
     parts = shares(months, UNITS)
     assert [(since, given) for (since, _), given in parts["month"].items()] == [
@@ -259,8 +261,8 @@ def test_parts_within_a_bucket_cover_it_once():
 async def test_a_name_that_has_calls_only_beside_the_range_has_no_row(tmp_path):
     """Check that a caller whose calls are all outside the range of a report is not in the report.
 
-    For a month in India, the report reads the sums of the month in UTC, and subtracts those outside of the range. For
-    this caller, the result is zero.
+    For a month in India, the report reads the sums of the month in UTC, and subtracts the hours that do not belong to
+    the month in India. The result for this caller is zero, and must not become a row.
     """
     zone = ZoneInfo("Asia/Kolkata")
     wanted = preset_range("last-month", zone, NOW)

@@ -74,7 +74,9 @@ SUMMED_OF_SESSION = SUMMED.replace("count(*)", "count(*), " + counted("outcome <
 DURATION = "milliseconds(duration_ms)"
 """SQL for a duration, rounded by Python's rule (halves to even) because SQLite rounds halves up."""
 OF_A_CALL = "identity, provider, CASE provider WHEN '' THEN '' ELSE model END, agent, api, status, outcome"
-"""Columns by which figures are grouped. Calls that reached no provider are counted without a model."""
+"""SQL columns for the values by which stored sums are grouped. The model is left out for calls that reached no
+provider.
+"""
 OF_AN_AGENT = OF_A_CALL.replace("identity, ", "'', ")
 OF_EVERYBODY = OF_A_CALL.replace("identity, ", "'', ").replace("agent, ", "'', ")
 STARTS = {
@@ -109,11 +111,11 @@ class InSqlite:
             yield connection
 
     def close(self):
-        """Do nothing, because each store was closed after its use."""
+        """Do nothing: `stored` closes each store after its use."""
 
 
 class InPostgres:
-    """Stores in databases that are emptied before each use."""
+    """Writes batches of calls to a PostgreSQL store, and yields its connection. The tables are emptied before each use."""
 
     def examples(self, number):
         # each takes several times as long, and most faults are not the database's
@@ -201,7 +203,8 @@ def rolled_up(connection, table):
 def recounted(connection, start, of_a_call=OF_A_CALL):
     """Return the rows that a table of sums must have, computed from the table of calls.
 
-    The table has sums by a unit of time, such as an hour. `start` is an SQL expression for the start of a call's unit.
+    The table's sums are for units of time, such as hours. `start` is an SQL expression for the beginning of the unit in
+    which a call began.
     """
     figures = f"{SUMMED}, sum({DURATION}), {buckets('duration_ms', 'ok')}, {buckets('first_event_ms', None)}"
     return rows(
@@ -221,7 +224,9 @@ def buckets(column, outcome):
 
 
 def recounted_uses(connection, milliseconds):
-    """Return how often each tool was called, by time and series (caller, model and so on), counted from the calls."""
+    """Return how often each tool was called, computed from the calls: a row for each unit of time, series (caller,
+    model and so on) and tool. A unit has `milliseconds` milliseconds.
+    """
     return rows(
         connection,
         f"SELECT at - at % {milliseconds}, {OF_A_CALL}, t.value, count(*) FROM calls, json_each(tools) t "
@@ -259,7 +264,9 @@ def recounted_health(connection):
 
 
 def sessions(connection):
-    """Return the stored totals of each session. Columns with values of the session's last call are left out."""
+    """Return the row of each session with its totals and times. Columns that only repeat values of the session's last
+    call are left out.
+    """
     sums = ", ".join(
         ["calls", "failed", *USAGE_KINDS, "known_cost", "cost_unknown_calls", "estimated_calls", "cache_saved"]
     )

@@ -161,9 +161,10 @@ async def test_an_unknown_path_is_not_found_and_every_method_is_taken(session):
 
 
 async def test_an_unknown_address_with_a_port_is_waited_for_under_one_lock(session):
-    """Check that whois waits for an unknown address with a port, because its connection may be registered late.
+    """Check that a whois query for an unknown address with a port is answered late, because the address's connection
+    may still be registered.
 
-    Whois waits once for each protocol that the query may mean. Several queries wait one after the other.
+    A query without a protocol may mean two, and waits once for each. Several queries wait one after the other.
     """
 
     async def seconds(*queries):

@@ -1,4 +1,8 @@
-"""Tests of connection limits without sockets: which connections are closed to make room or as idle, and the log."""
+"""Tests of connection limits without sockets.
+
+They cover which connections are closed because they are idle or because a new connection needs room, and what is
+logged.
+"""
 
 import asyncio
 from types import SimpleNamespace
@@ -54,8 +58,8 @@ class Counted:
         return peer
 
     def sweep(self, now):
-        """Set the clock, and close the connections that are idle for too long. This replaces the timer of the next
-        sweep.
+        """Set the clock, and close the connections that are idle for too long, as the timer does in a gateway. The
+        running timer is cancelled.
         """
         self.connections._sweep_timer.cancel()
         self.now = now
@@ -263,9 +267,9 @@ async def test_failed_handshakes_are_logged_by_reason(counted):
 
 
 async def test_a_call_in_flight_is_never_closed_as_idle(counted):
-    """Check that a connection is not closed as idle while a call is in flight on it.
+    """Check that a connection with a call in flight is not closed as idle.
 
-    The connection may still be in the list of idle connections since the end of an earlier reply.
+    The list of idle connections may still have this connection, because it was idle before the call.
     """
     these = counted(idle_seconds=10)
     busy = these.admitted(call=True)

@@ -397,11 +397,13 @@ def chunk(size):
 
 
 MOST_FRAMING = 64 * 1024 + 8
-"""Maximum number of bytes on the wire for a body with one byte of content."""
+"""Maximum number of bytes that may arrive for a chunked body with one byte of content. All other bytes are framing."""
 
 
 async def test_framing_has_a_limit_for_each_body(opened):
-    """Check that two bodies on one connection may both have as much framing as is allowed."""
+    """Check that the limit for framing applies to each body separately: two bodies on one connection may both have the
+    maximum.
+    """
     handler = Reads()
     one = opened(handler)
     for _ in range(2):

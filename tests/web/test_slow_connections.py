@@ -59,8 +59,8 @@ async def dripped(raw, data):
 async def calls(running, stop):
     """Make calls one after the other until `stop` is set. Each call must succeed.
 
-    Each call is on a new connection. If the test's process stood still for half a second, an open connection would be
-    closed as idle.
+    Each call uses a new connection. A connection that is used again could have been closed as idle if the test's
+    process had stood still for half a second.
     """
     while not stop.is_set():
         assert (await running.post("/v1/chat/completions", CHAT, headers={"Connection": "close"})).status == 200

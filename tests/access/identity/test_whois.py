@@ -413,8 +413,8 @@ async def test_a_connection_that_did_not_come_by_the_tailnet_is_not_asked_for(as
 
 
 def test_tailnet_addresses_and_loopback_arrive_by_tailnet():
-    """Check that tailscaled is asked only about connections to local addresses that it can serve: tailnet and
-    loopback.
+    """Check that tailscaled is asked only about connections whose local address is a loopback address or an address of
+    the tailnet.
     """
     assert all(map(arrived_by_tailnet, ["127.0.0.1", "::1", "100.64.0.1", "100.127.0.9", "fd7a:115c:a1e0:ab12::1"]))
     assert not any(map(arrived_by_tailnet, ["10.0.0.1", "100.63.0.1", "100.128.0.1", "fd7a:115c:a1e1::1", "0.0.0.0"]))

@@ -58,7 +58,9 @@ CHAIN = chain(planned, last=done)
 
 
 def decided(ready, identity, model, note=lambda _call: ""):
-    """Return the decision about a real call: the result of `note` if the call is allowed, or else the error code."""
+    """Make the decision about a call, as the gateway does for a real call. Return `note(call)` if the call is allowed,
+    or the error code if it is refused.
+    """
     ask = ClientRequest(
         "openai_chat", "openai_chat", "generate", "POST", "/", "", {}, Members(b"{}"), model, stream=False
     )
@@ -165,8 +167,9 @@ def test_an_unknown_and_a_denied_model_look_alike_to_a_caller():
 
 @given(CONFIGS, IDENTITIES, NAMES)
 def test_what_a_caller_is_told_is_made_without_a_look_at_the_configuration(config, identity, model):
-    """Check that a caller's explanation is made without reading the configuration, so that the time it takes reveals
-    nothing about other callers.
+    """Check that an explanation for a caller is the same if the configuration is replaced by an empty one.
+
+    The explanation must not depend on other callers' grants. Not even the time that it takes may reveal them.
     """
     made = runtime(config)
     assert own_view(replace(made, config=Config()), identity, model) == own_view(made, identity, model)

@@ -1,7 +1,7 @@
 """Tests that the recorded cost of a call equals the cost of the usage that the provider reports, on every conversion.
 
-The expected sums are computed here from literal prices in USD for 1M tokens, by kind, and from the provider's reply. No
-code of the gateway is used.
+The expected costs are computed in this file, without code of the gateway. They come from the token counts in the
+provider's reply, and from prices that are written out here for each kind of token, in USD for 1M tokens.
 """
 
 import asyncio
@@ -85,7 +85,9 @@ def cost(record):
 
 
 def canned(conversion, scenario):
-    """Return the scenario with token counts in its reply. Counts that the provider's dialect cannot report are 0."""
+    """Return the scenario with a reply that reports token counts. Counts that the provider's dialect cannot report are
+    0.
+    """
     reply = scenario.reply or Canned(text=("Hello",))
     tokens = reply.tokens
     known = Tokens(
@@ -176,7 +178,8 @@ async def test_every_scenario_costs_what_the_provider_reported(tmp_path, convers
 def upstream_events(conversion, reply):
     """Return (text, counts) of each event that the provider sends.
 
-    The counts are None until the provider reports some.
+    The counts are those of the usage report in the event. They are None for an event without a report. In Messages,
+    every event has the last reported counts.
     """
     sim_type, *_, dialect = CONVERSIONS[conversion]
     if dialect == "converse":
@@ -227,10 +230,12 @@ def known(it, after):
 
 
 def is_about(it, record, least):
-    """Return whether the cost in a record is plausible: at least `least`, and not above the possible maximum.
+    """Return whether the cost in a record is plausible: not below `least`, and not above the possible maximum. Both are
+    in nanodollars.
 
-    The maximum is `least` plus the cost of all output that the model could have written during the call. An estimated
-    cost may differ by a few tokens, because the estimate is made before the provider's envelope is added.
+    The maximum is `least` plus the cost of all output that the model could have written during the call. For an
+    estimated cost, a difference of 20 input tokens is allowed too, because the estimate is made before the provider's
+    envelope is added to the request.
     """
     slack = 0 if record["reported"] else nanodollars(it.prices[:2], (20, 0))
     most = least + nanodollars(it.prices[:2], (0, int(record["duration_ms"] / 1000 * TOKENS_PER_SECOND)))
@@ -249,7 +254,9 @@ async def test_a_stream_cut_after_any_event_has_one_record(tmp_path, conversion,
 
 @pytest.mark.parametrize(("conversion", "after"), [step for step in STEPS if step.values[1]])
 async def test_a_client_gone_after_any_event_has_one_record(tmp_path, conversion, after):
-    """Check that a client that disconnects after any event has one record, with the counts that were known then."""
+    """Check that a call whose client disconnects after any event has one record. The record's cost comes from the
+    counts that the provider had reported until then.
+    """
     async with Conversion(tmp_path, conversion) as it:
         it.sim.script(replace(CUT, stall_after=after))
         path, body = it.ask(stream=True)

@@ -31,7 +31,11 @@ CLAUDES = ("anthropic_messages", "bedrock_model_invoke")
 
 @dataclass(frozen=True)
 class Case:
-    """The usage reports in one reply, in order, and the expected parts as pairs of a model and its counts."""
+    """A test case: the usage reports in one reply, in order, and the parts of the call that are expected from them.
+
+    A part is a pair of a model and its counts: input, output, cache reads, and cache writes for 5 minutes and for an
+    hour.
+    """
 
     reports: tuple
     parts: tuple
@@ -338,10 +342,10 @@ def marks_of(value):
 
 
 def sent_lifetime(case, sent):
-    """Return the expected fields of a case that change because its cache marks have not reached the provider, or {} if
-    all have.
+    """Return the fields of a case whose expected values differ because not all of its cache marks have reached the
+    provider, or {} if all have.
 
-    Marks do not reach the provider if the client's API or the model has no cache marks.
+    Marks are lost if the client's API has no cache marks, or if the model does not accept them.
     """
     marks = set(marks_of(sent))
     if not case.ttls or marks == set(case.ttls):
@@ -362,7 +366,9 @@ def shown(wire, response, *, stream):
 
 
 def display(counts, dialect):
-    """Return the counts that a client of the dialect gets. Gemini's API counts tokens written to a cache as input."""
+    """Return the counts that a client of the dialect gets: input, output, cache reads and cache writes. Gemini's API
+    has no cache writes, so its count of input tokens includes them.
+    """
     given, output, read, *written = counts
     if dialect == "gemini_generate_content":
         return given + sum(written), output, read, 0

@@ -2,8 +2,9 @@
 
 Each recorded cost equals the bill that `helpers/bill.py` computes.
 
-The tests choose at random: the reports (number, order, counts), parts, tiers and geographies, the request's cache
-marks, the client, streaming, and the places at which the reply's bytes are split or cut off.
+These are random: the client, whether it streams, the request's cache marks, the number and order of the reports and
+their counts, the parts of a call that are billed separately, service tiers and geographies, and the places at which the
+reply's bytes are split or cut off.
 """
 
 import asyncio
@@ -134,7 +135,7 @@ def claude_reports(*, direct):
 
 
 def consistent(report):
-    """Return a report whose sum of cache writes is at least the sum of the writes by lifetime."""
+    """Return a report whose total of cache writes is not smaller than the sum of the cache writes by lifetime."""
     lives = sum((report.get("cache_creation") or {}).values())
     written = report.get("cache_creation_input_tokens")
     return report if written is None else {**report, "cache_creation_input_tokens": max(written, lives)}
@@ -274,7 +275,7 @@ def responses_reply(reports, _):
 
 
 def drawn(line, data):
-    """Return a random client, lifetimes of its cache marks, and a random reply."""
+    """Return three random values: a client, the lifetimes of the cache marks in its request, and the provider's reply."""
     client = data.draw(st.sampled_from(line.clients))
     ttls = data.draw(st.sampled_from([(), ("5m",), ("1h",), ("1h", "5m")]))
     reports, metrics = data.draw(REPORTS[line.provider]), data.draw(METRICS)

@@ -88,7 +88,9 @@ def test_a_kind_without_a_known_price_makes_the_cost_unknown(kind):
 
 
 def test_reasoning_above_the_output_is_priced_as_all_of_it():
-    """Check that reasoning tokens count only up to the number of output tokens, which include them."""
+    """Check that reasoning tokens are charged only up to the number of output tokens. Reasoning tokens are a part of
+    the output tokens.
+    """
     usage = Usage(output=100, reasoning=140)
     assert priced({"output": "10", "reasoning": "3"}).cost(usage) == usd("3", 100)
     assert priced({"output": "10", "reasoning": "30"}).cost(usage) == usd("30", 100)

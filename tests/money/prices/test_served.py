@@ -1,4 +1,6 @@
-"""Tests that the price is that of the model named in the reply, and that factors and fees apply in addition."""
+"""Tests that a call is charged at the price of the model that the reply names, multiplied by the factor of its
+geography, and that fees are added.
+"""
 
 import json
 from decimal import Decimal

@@ -1,7 +1,7 @@
-"""Tests of the ledger of quotas: chains of buckets, of which the next pays if one is empty, and windows of the
-calendar.
+"""Tests of the ledger of quotas: chains of buckets, and windows of the calendar.
 
-They also cover warnings, and changes of a quota's definition.
+If a bucket of a chain is empty, the next bucket pays. The tests also cover warnings, and changes of a quota's
+definition.
 """
 
 from datetime import datetime
@@ -180,9 +180,10 @@ def test_a_call_counts_in_the_window_in_which_it_ends():
 
 
 def test_a_window_adds_nothing_before_its_border():
-    """Check that an hourly window adds nothing before the hour ends.
+    """Check that an hourly window adds nothing to its bucket before the hour ends.
 
-    A bucket that refills evenly allows nearly twice its capacity in its first minute.
+    The test also shows what is different for a bucket that refills evenly: nearly twice its capacity is spent in its
+    first minute.
     """
     rate, window = Rule("r", 60, 60, 60 * SECOND), Rule("w", 60, window=Window("hour"))
     for rule, passed in ((rate, 118), (window, 60)):

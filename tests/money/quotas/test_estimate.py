@@ -89,14 +89,16 @@ GEMINI_FLAGS = ("gemini_generate_content",)
 def measure(data, flag=None):
     """Return the size of a body, from which its tokens are estimated.
 
-    The function `billed_parts` of the compatibility flag `flag` finds what is not text in the body. If `flag` is None,
-    the default function finds it.
+    The function `billed_parts` of the compatibility flag `flag` finds the parts of the body that are not text, such as
+    images. If `flag` is None, the default function `common_parts` finds them.
     """
     return estimates.measure(data, FLAGS[flag].billed_parts if flag else common_parts)
 
 
 def estimate(request, limit, outputs):
-    """Return the estimate for a request, whose body is read by its own compatibility flag."""
+    """Return the estimate for a request. The body is measured by the function `billed_parts` of the request's own
+    compatibility flag.
+    """
     return estimates.estimate(request, limit, outputs, measure(request.top.body, request.flag))
 
 
@@ -441,9 +443,9 @@ def test_the_output_is_what_the_client_allows_or_else_what_the_model_can(limit, 
 
 
 def test_a_call_without_a_limit_holds_more_than_a_demanded_limit():
-    """Check that a call without a limit reserves more output tokens than the gateway's default limit.
+    """Check that `UNLIMITED` output tokens are reserved for a call without a limit.
 
-    The gateway sends the default limit to providers that require a limit.
+    This is more than the default limit that the gateway sends to providers that require a limit.
     """
     _, ask = request_of(*CHAT)
     assert estimate(ask, None, [4096]).output == UNLIMITED
@@ -484,9 +486,8 @@ def test_a_tier_that_is_asked_for_holds_what_the_dearest_costs(asks):
 
 
 class Price:
-    """Nanodollars per token of input, of output and of a cache write.
-
-    The most expensive tier costs seven times as much.
+    """Prices in nanodollars per token, of input, of output and of a cache write. The most expensive service tier costs
+    seven times these prices.
     """
 
     def __init__(self, *units, search=None):
@@ -580,8 +581,10 @@ def reported(**usage):
     ],
 )
 def test_a_cut_calls_probable_use_is_the_report_and_text_since(facts, seconds, expected):
-    """Check that the probable usage of an interrupted call is the last report, plus an estimate for the text after
-    it.
+    """Check the probable usage of an interrupted call.
+
+    The input is the reported number, or the estimate if nothing was reported. The output is at least the reported
+    number. It is higher if the model could have written more in the time of the call, up to half of the estimate.
     """
     assert probable(facts, Estimate(30, 1000), seconds) == expected
 

@@ -102,7 +102,9 @@ def test_a_long_line_is_estimated_higher_without_a_look_into_it():
 
 
 def test_long_strings_beyond_ascii_are_measured_where_long_texts_are():
-    """Check that `measured_bytes` is small for a long string of ASCII characters, and large for other characters."""
+    """Check that `measured_bytes` leaves out a long string of ASCII characters, but counts a long string of other
+    characters.
+    """
     for letter in ("A", "\u00e9"):
         data = json.dumps({"text": letter * 4_200_000}, ensure_ascii=False).encode()
         assert (estimate.measured_bytes(Members(data)) < 3_000) == (letter == "A")

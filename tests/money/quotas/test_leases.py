@@ -102,9 +102,9 @@ def test_a_hundred_gateways_spend_no_more_than_one_and_refuse_no_more(case):
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 40), st.integers(0, 40), st.integers(0, 8)), max_size=60)
 )
 def test_a_call_begins_only_if_something_is_left(calls):
-    """Check that several gateways together overdraw a bucket by less than the cost of one call.
+    """Check that several gateways together overdraw a bucket by less than the cost of one call (40).
 
-    The calls begin and end in any order.
+    Calls begin and end in any order.
     """
     bank, now = MemoryBank(), 0.0
     gateways = {name: Gateway(bank, name) for name in "abc"}

@@ -221,7 +221,9 @@ def test_a_full_bucket_of_a_definition_that_is_gone_is_forgotten():
 
 
 def test_a_call_of_the_old_configuration_charges_the_old_bucket():
-    """Check that a call that began under the old configuration charges a bucket whose quota was removed since then."""
+    """Check that a call that began before a change of the configuration charges its bucket, even if the change has
+    removed the bucket's quota.
+    """
     ledger = Ledger()
     spent(ledger, 5)
     ledger.reload(lambda _: None, 0)

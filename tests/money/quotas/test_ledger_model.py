@@ -48,7 +48,9 @@ def named(name, quota):
 
 
 def calendar(at, window):
-    """Return a value that identifies a window: its date, week or month. For an hour it includes the offset from UTC."""
+    """Return a value that is different for each calendar window: its date, week or month. An hour's value also has the
+    offset from UTC, because an hour occurs twice when clocks are set back.
+    """
     local = datetime.fromtimestamp(at // SECOND, ZoneInfo(window.zone))
     return {
         "hour": (local.date(), local.hour, local.utcoffset()),
@@ -268,9 +270,10 @@ TestMachine.settings = settings(max_examples=80, stateful_step_count=40, deadlin
 
 
 class Spender(RuleBasedStateMachine):
-    """Random calls that reserve their exact cost.
+    """Random calls. Each reserves exactly the cost that is charged later.
 
-    The charges of a bucket exceed its capacity and refills by less than the highest cost of one call.
+    In any period, the charges of a bucket may exceed its capacity plus its refills, but by less than the highest cost
+    of one call.
     """
 
     held = Bundle("held")

@@ -98,8 +98,8 @@ def test_the_next_keeper_goes_on_with_the_leases():
 def test_the_next_keeper_knows_the_charges_to_a_full_bucket():
     """Check that the next keeper (main process) knows what a worker has charged to a bucket that is full again.
 
-    A full bucket is in no process's memory. If the next keeper did not know the charges, it would believe that the
-    worker still holds the charged amounts.
+    Full buckets are dropped from memory. If the charges were lost with the bucket, the next keeper would believe that
+    the worker has not yet spent these amounts.
     """
     times = [0]
     keeper, following = Keeper(lambda: times[-1], REFILLED), Keeper(lambda: times[-1], REFILLED)
@@ -116,8 +116,10 @@ def test_the_next_keeper_knows_the_charges_to_a_full_bucket():
 
 
 def test_a_worker_that_registers_again_holds_what_it_has_not_reported():
-    """Check that the main process still knows the charges of a worker that registers again, so that no record is
-    counted twice.
+    """Check that the main process, when a worker registers again, still knows which of the worker's charges it has
+    read.
+
+    The worker then holds only what it has reserved, and what it has spent in records that were not read yet.
     """
     keeper = Keeper()
     keeper.ask("a", 60)

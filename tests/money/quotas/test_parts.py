@@ -1,6 +1,7 @@
-"""Tests of the quotas of a call with several attempts, each at another offer (a model of a provider).
+"""Tests of the quotas of a call with several attempts. Each attempt uses another offer (a model of a provider).
 
-A bucket is charged the amounts of the offers to which it belongs."""
+A bucket belongs to one or more offers. It is charged only the amounts of the attempts that used these offers.
+"""
 
 from collections import Counter
 
@@ -27,9 +28,9 @@ amounts = st.integers(0, 10**6)
 
 
 def reserved(quotas, chosen):
-    """Return a reservation for a call that one of several offers (a model of a provider) may serve.
+    """Return a reservation for a call that may use several offers (an offer is a model of a provider).
 
-    `chosen` has a set of buckets for each offer: those that are charged if the offer serves the call.
+    `chosen` has one set of buckets for each offer. These buckets are charged if the call uses the offer.
     """
     names = {bucket.name for buckets in chosen for bucket in buckets}
     claims = [Claim(rule.name, rule, 5) for rules in RULES.values() for rule in rules if rule.name in names]
@@ -47,9 +48,9 @@ def spent(quotas):
 
 @given(offers, st.data())
 def test_each_bucket_is_charged_the_parts_of_its_offers(chosen, data):
-    """Check which attempts of a call a bucket is charged for. Each attempt is at one offer (a model of a provider).
+    """Check which attempts of a call are charged to a bucket. Each attempt uses one offer (a model of a provider).
 
-    A bucket is charged the money and tokens of the attempts at its own offers. A limit of requests counts the call
+    A bucket is charged the money and tokens of all attempts that used its offers. A limit of requests counts the call
     once.
     """
     quotas = Quotas(clock=lambda: SECOND)
@@ -86,10 +87,10 @@ def test_a_bucket_of_two_parts_has_one_charge_with_the_last_balance():
 
 
 def test_a_replaced_process_has_a_bill_for_each_attempt():
-    """Check that a call with two attempts is charged completely if another process has ended the call.
+    """Check that both attempts of a call are charged if the call ended in a process that another process has replaced.
 
-    The process that keeps the balances gets a bill for each attempt, and charges each bill with or without a
-    reservation.
+    The process that keeps the balances then gets one bill for each attempt. It charges all bills, whether or not it has
+    a reservation for the call.
     """
     first, second = ((("money", "m1", ""),),), ((("money", "m1", ""),), (("money", "m2", ""),))
     bill = Bill(first, 1, 0, 30, True, (Bill(second, 1, 0, 12),))

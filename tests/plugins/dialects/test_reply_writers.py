@@ -24,7 +24,7 @@ FIRST, SECOND = Usage(input=3, output=4), Usage(input=5, output=6)
 
 
 def written(stream, *calls):
-    """Return two lists: the events of each method call, and the events at the stream's end."""
+    """Call the methods of a streamed reply's writer, and close it. Return all events that it has written."""
     events = []
     for method, *values in calls:
         getattr(stream, method)(*values)
@@ -36,7 +36,9 @@ def written(stream, *calls):
 
 
 def ends(dialect, events):
-    """Return the kinds of the events that end a reply: the event with the reason, and the event with the counts."""
+    """Return a label for each event that has the stop reason or the usage of a reply, in order. The label is the
+    event's type in dialects with event types, and a name such as `usage` in the others.
+    """
     match dialect:
         case "messages":
             return [event.kind for event in events if event.kind in {"message_delta", "message_stop"}]

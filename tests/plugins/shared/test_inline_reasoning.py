@@ -26,10 +26,11 @@ END = Stop("end_turn", "stop")
 
 
 def written(pieces, *, after=(), stop=END):
-    """Return (thinking, text, original). The client gets the thinking and the text. The original is what the client's
-    next request sends back to the provider.
+    """Return (thinking, text, original). The client gets the thinking and the text. The original is the text that the
+    provider gets back with the client's next request.
 
-    `pieces` are the provider's pieces of text. `after` are the reader's method calls after the last piece.
+    `pieces` are the pieces of the provider's text. `after` are the method calls of the reply's reader after the last
+    piece, such as ("block_end",).
     """
     writer = RecordingWriter()
     inline = InlineReasoning(writer, TAGS, MAKER)
@@ -181,10 +182,11 @@ def test_a_messages_client_gets_a_block_of_thinking():
     ],
 )
 def test_an_open_thought_is_the_answer_only_if_nothing_follows(after, answer):
-    """Check that thinking without a closing tag at the end of a reply of Converse is also sent as the answer.
+    """Check that a reply of Converse that ends inside of its thinking, without a closing tag, has the thinking as its
+    answer too.
 
-    If anything follows the thinking, it is not sent as the answer. Converse ends each text block before it reports how
-    the reply ended.
+    Thinking that is followed by an answer or a tool call is not sent as the answer. The gateway must look at what
+    follows, because Converse also ends the text block of the thinking before an answer.
     """
     thinking, text, _ = written(["<think>plan"], after=after)
     assert (thinking, text) == ("planmore" if answer == "more" else "plan", answer)

@@ -26,9 +26,9 @@ def written(value, separators, *, escaped):
 
 
 def decoded(*names):
-    """Return a function that decodes an event and returns the number of bytes of text in its `delta`.
+    """Return a function that decodes an event, and returns the number of bytes of text in its field `delta`.
 
-    `names` are the fields of the delta with text. If there are none, the delta itself is the text.
+    The text is in the fields `names` of the delta. Without names, the delta is a string and is itself the text.
     """
 
     def size(payload):

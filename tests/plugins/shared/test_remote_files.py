@@ -183,7 +183,7 @@ def test_all_other_bytes_of_the_body_stay_as_they_came():
 
 
 def test_a_provider_that_reads_urls_gets_them_unchanged():
-    """Check that a provider that reads URLs itself gets them unchanged if it has the client's dialect."""
+    """Check that URLs are not replaced by files if the provider can fetch URLs itself and has the client's dialect."""
     request = chat({"type": "image_url", "image_url": {"url": URL}})
     assert run(request, target("openai_chat")) == (request, [])
 

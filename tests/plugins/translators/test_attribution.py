@@ -22,7 +22,9 @@ def text(value):
 
 
 def called(conversion, system, history=()):
-    """Convert a request with a system prompt and a further message of the user."""
+    """Convert a request with a system prompt. Its messages are `history` and one message of the user. Return the
+    converted call.
+    """
     body = BASES[conversion.dialect]
     messages = [*history, *body["messages"]]
     if conversion.dialect == "openai_chat":

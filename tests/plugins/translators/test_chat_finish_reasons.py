@@ -24,8 +24,8 @@ LIMIT, CONTEXT, REFUSED, END = (
     ("refusal", "content_filtered", "SAFETY", "content_filter"),
     ("end_turn", "end_turn", "STOP", None),
 )
-"""Four stop reasons. Each tuple has the reason in Messages, Converse and Gemini, and the reason in the
-`incomplete_details` of a Responses response.
+"""Four reasons for the end of a reply, as clients of four APIs get them: the stop reason in Messages, in Converse and
+in Gemini, and `reason` of the `incomplete_details` in Responses.
 """
 STOPS = {
     "max_tokens": LIMIT,

@@ -119,7 +119,9 @@ def streamed(translation, events):
 
 
 def places(stream):
-    """Return the paths in the events' data at which a test puts faults. Event types are not changed."""
+    """Return the paths at which a test puts faults: all paths inside the data of the events. Event types have no
+    faults.
+    """
     return [path for path in paths(stream) if len(path) > 2]
 
 

@@ -199,7 +199,10 @@ def test_defect_07_choice_none_without_calls_leaves_the_tools_out():
 
 
 def test_defect_07_choice_none_keeps_tools_and_forbids_calls():
-    """Check that the choice `none` keeps tools that the history needs, and forbids tool calls if the provider can."""
+    """Check that with the tool choice `none`, the request still has the tools, because the history has calls of them.
+
+    The choice itself is sent if the model can forbid tool calls. For another model, it is reported as dropped.
+    """
     body = {
         "messages": [user("Hi"), called(("a", "look", "{}")), result("a")],
         "tools": [tool()],

@@ -305,7 +305,9 @@ _messages = st.one_of(
 
 
 def answered(messages):
-    """Leave out the tool results that belong to no tool call, because they are refused. Return the other messages."""
+    """Return the messages without tool results that belong to no tool call. Requests with such results would be
+    refused.
+    """
     turns, known = [], set()
     for message in messages:
         has_content = (message.get("content") or "").strip()

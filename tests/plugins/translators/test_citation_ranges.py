@@ -64,7 +64,9 @@ STREAMS = {"anthropic_messages": OF_CLAUDE, "bedrock_converse": OF_CONVERSE}
 @pytest.mark.parametrize("upstream", STREAMS)
 @pytest.mark.parametrize("client", ["openai_chat", "gemini_generate_content"])
 def test_a_citation_before_its_text_has_the_texts_range(client, upstream):
-    """Check that the range of a citation is that of its block: characters in Chat, and bytes in Gemini."""
+    """Check that the range of a citation that comes before its text is the range of the whole text block. Chat counts
+    characters, and Gemini counts bytes.
+    """
     conversion = CONVERSIONS[f"{client}__{upstream}"]
     passed = conversion.call(BASES[client], stream=True)
     body = fold(client, passed.events(encoded(conversion.provider, upstream, STREAMS[upstream])))

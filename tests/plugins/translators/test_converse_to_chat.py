@@ -44,7 +44,9 @@ def parts(*blocks):
 
 
 def test_the_body_has_the_providers_model_and_stream_options():
-    """Check that the body names the provider's model, and that a stream asks for its usage."""
+    """Check that the body names the provider's model, and that a streamed request asks the provider to report the
+    usage.
+    """
     assert CHAT.sent({}) == {"model": GPT, "messages": [{"role": "user", "content": "Hi"}]}
     sent = CHAT.sent({}, stream=True)
     assert (sent["stream"], sent["stream_options"]) == (True, {"include_usage": True})

@@ -49,7 +49,9 @@ def judge(shape, data):
 
 
 def streamed(*calls, options=None):
-    """Call the writer's methods. Return the events that it writes, each as (kind, decoded data)."""
+    """Call these methods of the writer of a streamed Converse reply. Return the events that it writes, each as (kind,
+    decoded data).
+    """
     return events_of(Stream(options or ReplyOptions()), *calls)
 
 

@@ -48,7 +48,7 @@ def service():
 
 @st.composite
 def drawn(draw, shape, *, owner=""):
-    """Draw a value for a shape of botocore's service model."""
+    """Draw a value that is valid for a type of botocore's service model (`shape`)."""
     kind = shape.type_name
     if kind == "structure":
         return draw(structures(shape))

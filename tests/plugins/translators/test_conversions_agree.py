@@ -226,7 +226,9 @@ def test_no_effort_is_no_thinking_and_no_loss(case, model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_refused_settings_are_reported_unless_they_ask_nothing(model):
-    """Check that settings that the provider refuses are dropped, and reported unless they mean the default."""
+    """Check that settings that the provider refuses are left out. A setting that means the default is left out without
+    a report, and any other is reported as dropped.
+    """
     assert (agreed(CASES["a stop of white space"], model).stops, agreed(CASES["stops"], model).stops) == ([], ["END"])
     assert agreed(CASES["a stop of white space"], model).dropped == ["/stop"]
     assert (agreed(CASES["tier default"], model).tier, agreed(CASES["tier default"], model).dropped) == (None, [])

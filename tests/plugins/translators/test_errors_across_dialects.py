@@ -58,7 +58,7 @@ def ask(flag):
 
 
 def failed(flag, problem):
-    """Return the last bytes of a client's stream that breaks with this problem."""
+    """Return the bytes with which a client's stream ends if the problem occurs in the middle of the stream."""
     return FLAGS[flag].encoder(ask(flag)).fail(problem)
 
 

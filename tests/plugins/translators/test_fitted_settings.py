@@ -1,7 +1,8 @@
 """Tests that the settings of an untranslated request are adapted to the model like those of a translated one.
 
-The request goes from the Messages API to InvokeModel or the reverse. Each row of the table has the settings, the model,
-the fields that are sent, and the losses that are reported.
+The requests go from clients of the Messages API to InvokeModel, and from clients of InvokeModel to the Messages API.
+Each case has the model, the client's settings, the settings that are sent in their place, and the losses that are
+reported.
 """
 
 import orjson
@@ -119,9 +120,9 @@ def test_a_setting_is_fitted_and_the_loss_is_told(conversion, case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_translation_decides_the_same(case):
-    """Check that a translated request has the same reported losses as an untranslated one.
+    """Check that a translation reports the same losses as an untranslated request with the same settings.
 
-    Exception: some fields of an untranslated request are reported as dropped, and the translation refuses them.
+    It refuses some settings that are only left out of an untranslated request.
     """
     model, members, _, dropped = CASES[case]
     conversion = CONVERSIONS["anthropic_messages__bedrock_converse"]

@@ -1,7 +1,7 @@
 """Tests of a forced tool call together with thinking, which only some models accept (pydantic-ai#7960).
 
-The table has the models. Each model is tried with each way of forcing a tool call, from every dialect, on every
-conversion to Claude.
+Each model of a table is tried on every conversion to Claude, with each way in which the client's dialect can force a
+tool call.
 """
 
 import pytest

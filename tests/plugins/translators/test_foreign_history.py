@@ -23,10 +23,10 @@ TOKEN = {"encrypted_content": SECRET}
 
 
 def of(dialect, way=""):
-    """Return a mark that parametrizes a test with the conversions from a client's dialect.
+    """Return a mark that parametrizes a test with conversions from a client's dialect.
 
-    All translations are included. If `way` is "", conversions that change only paths and headers (envelope) are
-    included too. If `way` is "invoke", the conversion to InvokeModel is included too.
+    These are all translations to another dialect, and conversions to other APIs with the same body format (envelopes):
+    all of them if `way` is "", only the one to InvokeModel if `way` is "invoke", and otherwise none.
     """
     ways = {"": ("translated", "envelope")}.get(way, ("translated",))
     of_dialect = [conversion for conversion in CONVERSIONS.values() if conversion.dialect == dialect]

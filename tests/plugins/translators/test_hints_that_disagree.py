@@ -280,7 +280,7 @@ NAMES = {
     "an unknown word": lambda kind: "delta",
     "blanks around": lambda kind: f"  {kind} ",
 }
-"""Event names to send in place of the dialect's own name of an event."""
+"""Functions that return the event name to send in place of the right one, which is their argument."""
 
 
 @of(providers=["anthropic_messages"])

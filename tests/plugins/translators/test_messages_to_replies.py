@@ -164,7 +164,7 @@ def streamed_without_end(translation, *events):
 
 
 class _Open:
-    """A translation that does not write the end of the stream."""
+    """A translation whose `close` returns nothing, so the end of the stream is missing."""
 
     def __init__(self, translation):
         self.feed = translation.feed

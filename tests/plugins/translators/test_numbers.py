@@ -145,7 +145,9 @@ def shown(value):
 
 
 def fault(problem, field, value):
-    """Return what is wrong with the refusal of a value, or "" if the refusal is right."""
+    """Return what is wrong with the gateway's answer to a value that it must refuse, or "" if nothing is. `problem` is
+    None if the value was not refused.
+    """
     if problem is None:
         return "it was carried"
     if field.endswith("candidateCount") and is_number(value):

@@ -1,6 +1,5 @@
-"""Tests of promises of OpenAI's servers that no other provider keeps: they are refused, and not left out.
-
-Source: the openai SDK's types (`PromptCacheOptions`, `Moderation`).
+"""Tests of options with which a client relies on a promise of OpenAI's servers, such as moderation. No other provider
+keeps the promise. So a request with such an option is refused, and the option is not silently left out.
 """
 
 import pytest
@@ -25,7 +24,11 @@ REPORTED = {
 @each_conversion
 @pytest.mark.parametrize("field", REFUSED)
 def test_a_promise_that_would_be_broken_is_a_400_that_names_it(conversion, field):
-    """Check that no answer is generated, or goes unmoderated, against the client's wish."""
+    """Check that a request is refused with a 400 that names the option if another provider would break the option's
+    promise.
+
+    A client could otherwise get an answer that it did not want, or an answer without the moderation that it asked for.
+    """
     with pytest.raises(Refused) as refused:
         conversion.call({**BASES[conversion.dialect], **REFUSED[field]})
     assert refused.value.problem.param == field

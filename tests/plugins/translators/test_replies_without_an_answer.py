@@ -40,7 +40,7 @@ def of_converse(texts, reason="malformed_tool_use"):
 
 
 def reply(client, upstream, made, stream):
-    """Return the client's reply to a reply of the provider, given as (events, unstreamed body)."""
+    """Return the reply that the client gets. `made` is the provider's reply, as (events of a stream, unstreamed body)."""
     conversion = CONVERSIONS[f"{client}__{upstream}"]
     events, body = made
     passed = conversion.call(BASES[conversion.dialect], stream=stream)
@@ -93,7 +93,9 @@ def test_a_reply_of_gemini_without_candidates_is_an_error(client):
 
 
 async def test_a_client_of_a_stream_gets_an_error_event(tmp_path):
-    """Check that the stream does not end as a whole answer, and that the tokens are charged."""
+    """Check that a streamed reply without an answer ends with an error and not like a complete answer, and that its
+    tokens are charged.
+    """
     (event,), _ = of_gemini([THOUGHT])
     async with scripted() as provider:
         provider.answer(b"data: %b\n\n" % json.dumps(event[1]).encode(), "text/event-stream")

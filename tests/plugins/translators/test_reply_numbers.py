@@ -35,7 +35,7 @@ def usage_paths(data):
 
 
 def put(data, text):
-    """Return the bytes with the number in place of the placeholder."""
+    """Return the data with a number, given as text, in place of the placeholder `"%NUMBER%"`."""
     return data.replace(b'"%NUMBER%"', text.encode())
 
 
@@ -58,8 +58,8 @@ def packed(data):
 
 
 def outcomes(conversion, texts):
-    """Put each literal of `texts` at each place of the reply where usage has a value. Yield the literal, the place and
-    the result of `settled`.
+    """Try each literal in place of each value in the usage of a provider's reply, which is streamed and unstreamed.
+    Yield (literal, path of the value, result of `settled`).
     """
     events, whole = reply(conversion)
     body = BASES[conversion.dialect]
@@ -76,7 +76,9 @@ def outcomes(conversion, texts):
 
 
 def settled(call, read, data):
-    """Let a call read a reply. Return (error, None) if this fails, and (None, facts about the reply) if it succeeds."""
+    """Let a call read a reply with its method `read`. Return (error, None) if the method fails, and (None, facts about
+    the reply) if it succeeds.
+    """
     try:
         read(data)
     except (BadFrame, UpstreamFailed) as error:

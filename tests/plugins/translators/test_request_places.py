@@ -150,9 +150,9 @@ def test_an_image_for_the_guardrail_is_reported_on_invoke_model():
 
 @of("anthropic_messages", "invoke")
 def test_a_thread_is_refused_with_the_code_that_sdks_wait_for(conversion):
-    """Check that a request that continues a thread is refused with the error code for which Anthropic's SDK waits.
+    """Check that a request that continues a thread is refused with an error code that Anthropic's SDK handles.
 
-    After this error, the SDK's tool runners send the whole conversation instead (`lib/threads`).
+    The SDK's tool runners then send the whole conversation instead of the thread (`lib/threads`).
     """
     headers = {"anthropic-beta": "threads-2026-08-01"}
     with pytest.raises(Refused) as refused:

@@ -131,7 +131,8 @@ def test_a_name_that_gemini_refuses_comes_back_as_it_was(name):
 
 
 def test_a_schema_has_neither_references_nor_constants():
-    """Check that forms of schemas that Gemini refuses are replaced. MCP servers send such schemas.
+    """Check that keywords that Gemini refuses in schemas, such as `$ref` and `const`, are replaced by keywords that it
+    accepts. MCP servers send such schemas.
 
     Reports: anomalyco/opencode#12295, google-gemini/gemini-cli#13326.
     """

@@ -26,7 +26,8 @@ class Crash(Exception):
 class Crashing:
     """Passes method calls on to a store or a destination, until it simulates a crash.
 
-    Each method call takes two steps, its beginning and its end. The iterator `left` counts the steps down to the crash.
+    Each method call takes two steps: its beginning and its end. Each step takes a number from the iterator `left`,
+    which counts down. The crash comes at the number 0.
     """
 
     def __init__(self, inner, left):

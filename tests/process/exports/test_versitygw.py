@@ -40,8 +40,11 @@ DOMAIN = "s3.irisgate.test"
 QUIET = {"stdout": asyncio.subprocess.DEVNULL, "stderr": asyncio.subprocess.DEVNULL}
 CALLS = 90
 KILLS = (Fault("reply", "stall", 0), Fault("request", "stall", 200))
-"""The states of the connection to the server in which the gateway is killed: an object is stored, but the gateway does
-not know; and a part of a request was sent."""
+"""Faults of the connection to the server, during which the gateway is killed.
+
+- Nothing of the reply arrives: the server has stored an object, and the gateway does not know it.
+- The request stops after 200 bytes.
+"""
 
 
 class Server:

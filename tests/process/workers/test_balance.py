@@ -22,7 +22,7 @@ def slots():
 
 
 class Client(asyncio.Protocol):
-    """A client's connection, at the worker that has accepted it."""
+    """The worker's end of a client's connection. It tells the worker's balance how many connections the worker has."""
 
     def __init__(self, worker):
         self.worker = worker

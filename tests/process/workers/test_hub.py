@@ -1,6 +1,6 @@
-"""Tests of a worker that registers again at its parent process (the keeper): each of its charges counts once.
+"""Tests of a worker that registers again at its parent process (the keeper): each of the worker's charges counts once.
 
-Both are in one process here, at the two ends of a real connection.
+The worker and the parent run in one test process, at the two ends of a real connection.
 """
 
 import asyncio
@@ -87,8 +87,8 @@ class Pair:
 
     @property
     def held(self):
-        """The amount that the worker may still spend, plus what it has spent in calls whose records the parent process
-        has not read.
+        """The amount that the parent process counts as lent to the worker: what the worker may still spend, and what it
+        has spent in calls whose records the parent has not read yet.
         """
         return self.quotas.bucket(KEY).leased
 
@@ -144,10 +144,7 @@ async def test_a_worker_that_registers_again_counts_each_charge_once(pair, monke
 
 
 async def test_a_lease_ends_when_all_its_records_are_read(pair):
-    """Check that the lease of a worker that has registered once ends when the records of all its calls are read.
-
-    The test above relies on this.
-    """
+    """Check that a lease ends when the records of all its calls are read, for a worker that has registered only once."""
     held = await pair.reserve(10)
     pair.charge(held, 10)
     pair.read_record(10)

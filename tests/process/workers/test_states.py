@@ -1,6 +1,7 @@
 """Tests of what the keeper (the parent process) shows of its workers: calls in flight, health, keys and metrics.
 
-The keeper and the workers are three gateways in one process here. The keeper's questions go to the workers' functions.
+The keeper and its two workers are three gateways in the test's process. The keeper gets the workers' answers by
+function calls, without connections.
 """
 
 import asyncio
@@ -164,8 +165,8 @@ async def test_the_metrics_are_those_of_all(three):
 
 
 async def test_reservations_of_workers_are_shown_with_the_quota(three, bedrock_sim):
-    """Check that the quota shows the sum of what the calls in flight of two workers have reserved, and 0 when they have
-    ended.
+    """Check that the API shows for a quota the sum of the amounts that the calls in flight of two workers have
+    reserved. It shows 0 when the calls have ended.
     """
     held = scenarios.Gate()
     bedrock_sim.default = scenarios.replace(scenarios.NAMED["text"], gate=held)
@@ -190,9 +191,10 @@ def used(text):
 
 
 async def test_the_metric_of_used_quotas_has_the_reservations_of_workers(three, bedrock_sim):
-    """Check that the metric `irisgate_quota_used_ratio` includes what calls in the workers have reserved.
+    """Check that the metric `irisgate_quota_used_ratio` includes the amounts that calls in the workers have reserved.
 
-    This needs no earlier request for a page. The reservations of a worker that does not answer are left out.
+    The keeper asks the workers for these amounts itself, when it is asked for the metrics. The amounts of a worker that
+    does not answer are left out.
     """
     held = scenarios.Gate()
     bedrock_sim.default = scenarios.replace(scenarios.NAMED["text"], gate=held)

@@ -1,4 +1,6 @@
-"""Tests that credentials are renewed before they expire, once for all calls. A failure is reported, and tried again."""
+"""Tests of the renewal of credentials. It begins before they expire, and all calls share one renewal. A failed renewal
+is reported and repeated.
+"""
 
 import asyncio
 from math import inf

@@ -1,4 +1,8 @@
-"""Tests of the signer: AWS's published signatures, botocore's on random requests, API keys of Bedrock, and the cost."""
+"""Tests of the signer for AWS requests: its signatures are compared with those that AWS has published, and with
+botocore's for random requests.
+
+They also cover API keys of Bedrock, and the CPU time of signing.
+"""
 
 import random
 from dataclasses import replace

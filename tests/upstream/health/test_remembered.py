@@ -17,7 +17,8 @@ def successor(peers, same=(A, B), **breaker):
     """Return the health of providers in the process that replaces the gateway, after it has taken over the state of
     `peers`.
 
-    Its clock shows another time. `same` has the providers whose configuration is the same in both processes.
+    The new process's clock shows another time. `same` are the providers whose configuration is the same in both
+    processes.
     """
     clock = Clock()
     clock.now = 7.0

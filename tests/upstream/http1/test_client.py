@@ -258,7 +258,9 @@ async def test_a_provider_that_sends_no_head_is_given_up(interim):
 
 
 async def test_a_head_that_comes_with_its_deadline_is_a_reply():
-    """Check that a head is read if it arrives in the same step of the event loop as its deadline."""
+    """Check that a reply's head is read if it arrives in the same iteration of the event loop in which its deadline
+    passes.
+    """
     async with serving(lambda reader, writer: reader.read()) as server, client() as upstream:
         calling = asyncio.create_task(call(upstream, to(server)))
         await eventually(lambda: server.heads)

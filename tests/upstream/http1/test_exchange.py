@@ -187,7 +187,7 @@ async def test_many_small_chunks_with_extensions_are_no_fault():
 
 @pytest.mark.parametrize("end", [b"", b"zz"])
 async def test_a_reply_that_has_ended_stops_the_provider(end):
-    """Check that after the end of a reply, or after damaged bytes, reading stops until the connection is closed."""
+    """Check that no more bytes are read from a connection after the end of a reply, or after damaged bytes."""
     log = []
     exchange = Exchange(lambda: log.append("pause"), lambda: log.append("resume"))
     exchange.feed(CHUNKED + b"2\r\nHi\r\n" + (end + b"\r\n" if end else b"0\r\n\r\nmore"))
@@ -209,7 +209,7 @@ async def test_a_reader_that_is_slow_pauses_the_connection():
 
 
 async def inflated(*pieces):
-    """Return the decoded body, and the sizes of the pieces in which it was read."""
+    """Return the decoded body, and the size of each piece that the decoder returned."""
     waiting = iter(pieces)
 
     async def next_piece():
@@ -264,10 +264,10 @@ async def test_an_empty_body_is_empty_in_any_coding():
 
 
 async def test_bytes_that_are_taken_at_once_wake_no_reader():
-    """Check that `Exchange.read`, while it waits, gives each arriving piece of data to `quick`. It returns the first
-    piece for which `quick` returns False.
+    """Check that bytes that `quick` takes do not end a wait in `Exchange.read`.
 
-    Data that arrived before the call of `read` is returned at once, without a call of `quick`.
+    While `read` waits, it gives each arriving piece of data to `quick`. It returns the first piece for which `quick`
+    returns False. Data that arrived before the call of `read` is returned at once, without a call of `quick`.
     """
     exchange, taken = Exchange(lambda: None, lambda: None), []
 

@@ -107,8 +107,10 @@ async def test_who_loses_the_role_while_a_body_is_on_its_way_saves_nothing(serve
 
 
 async def test_who_loses_the_role_while_a_body_is_on_its_way_has_nothing_checked(served):
-    """Check that the text of a former admin is not checked, because findings would reveal files and variables of this
-    machine.
+    """Check that a configuration that a former admin sends is not checked, because the findings would reveal files and
+    variables of this machine.
+
+    The admin loses the role while the request's body arrives.
     """
     held = await Slow.begin(served, TEXT, "POST /aperture/config:validate")
     await demote(served)
@@ -203,7 +205,11 @@ async def test_a_key_in_a_name_is_hidden_when_the_write_fails(config_file, monke
 
 
 async def test_the_tag_says_whether_the_file_is_in_use_too(served):
-    """Check that a save is refused if the file is unchanged, but the gateway has refused to use it in the meantime."""
+    """Check that a save is refused if the gateway's acceptance of the file has changed since the entity tag was read,
+    even if the file has not.
+
+    Here the file names a key file, which is deleted in the meantime. The gateway then cannot use the configuration.
+    """
     secret = served.path.with_name("key")
     secret.write_text("sk-of-the-file")
     served.path.write_text(TEXT.replace(f'"apikey": "{CANARY}"', '"apikey": "file:key"'))

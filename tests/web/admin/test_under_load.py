@@ -22,7 +22,9 @@ FAULTS = (
 
 
 class Watching(BedrockSim):
-    """A provider that records path, key and header of each request. Each of the three identifies a configuration."""
+    """A provider that records three values of each request: a number in the path, the key, and a header. Each of them
+    tells with which configuration the request was made.
+    """
 
     def __init__(self):
         super().__init__()
@@ -55,9 +57,11 @@ async def client(served, number, ended, answers):
 
 
 async def change(served, way, text, sound, tag):
-    """Change the configuration in the way `way`, and wait until the change is accepted or refused.
+    """Save a text as the configuration, and wait until it is accepted or refused.
 
-    `sound` tells whether the text is valid. Return the file's entity tag, or None if the API did not make the change.
+    `way` is "api" (the API saves the text), "file" (the file is written) or "signal" (the file is written, and a reload
+    is requested). `sound` tells whether the text is valid. Return the file's entity tag, or None if the API did not
+    make the change.
     """
     if way == "api":
         response, body = await served.put(text, tag)

@@ -97,7 +97,8 @@ async def test_a_change_is_made_reviewed_and_saved_by_keyboard(tab, served):
 async def test_every_state_of_the_page_fits_and_breaks_no_rule(tab, served, violations):
     """Check that the page Configuration has no fault in its layout and breaks no rule of axe, in any of its states.
 
-    The page is tried with findings, with a review of hostile text, and with a conflict.
+    The states are: a list of findings, the review of a change that contains hostile text, a conflict with another save,
+    and a file that cannot be written.
     """
     wrong = {}
 

@@ -21,8 +21,9 @@ PHONE, TABLET, DESK = 360, 768, 1440
 FAULTS = (Path(__file__).parent / "layout.js").read_text()
 
 UNSTYLED = {"wrong host"}
-"""Pages without a style sheet. Under a foreign host name, the guard refuses every path, including that of the style
-sheet."""
+"""Pages without a style sheet. Under a foreign host name, the gateway refuses all paths, and so also that of the style
+sheet.
+"""
 LOGIN = f"{'grace.brewster.murray.hopper.' * 4}@a-long-name-of-a-company.example.com"
 UNBROKEN = "abcdefghij" * 12
 MODEL = f"arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/{UNBROKEN}"
@@ -73,10 +74,10 @@ def crowd(store):
 
 
 def pages(crowded, empty, wrong):
-    """Return a dict from a page's label to its URL and its caller.
+    """Return a dict from the label of each page to its URL and its caller.
 
-    Each function returns the URL of a path at a gateway: `crowded` at one with many rows, `empty` at one without rows,
-    and `wrong` at one whose paths and host names lead to error pages.
+    The arguments are functions that return the URL of a path. Their gateways differ: that of `crowded` has many rows,
+    that of `empty` has none, and that of `wrong` answers the paths here with error pages.
     """
     return {
         "providers": (crowded(f"/ui/providers?{YEAR}"), LOGIN),

@@ -71,7 +71,9 @@ def calls():
 
 @pytest.fixture
 async def clients(tmp_path, aiohttp_client):
-    """Return a client of an application for each store, with the same calls."""
+    """Yield two clients for the pages: one of an application with a PostgreSQL store, and one of an application with an
+    SQLite store. Both stores have the same calls.
+    """
     stores = [kept_in_postgres()(), Kept(tmp_path / "irisgate.db")]
     written = list(calls())
     for store in stores:

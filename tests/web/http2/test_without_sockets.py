@@ -13,7 +13,7 @@ IDLE_SECONDS, UNREAD_SECONDS, CLOSE_SECONDS = 75, 120, 5
 """The deadlines of a gateway without settings of its own."""
 STREAM_WINDOW, CONNECTION_WINDOW = 256 * 1024, 1024 * 1024
 AIOHTTP_BUFFER = 512 * 1024
-"""Number of bytes of a body that aiohttp buffers before it pauses reading, also over HTTP/1.1."""
+"""Number of bytes of a body that aiohttp buffers before it pauses reading. The number is the same for HTTP/1.1."""
 HEAD = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "127.0.0.1")]
 
 
@@ -67,7 +67,7 @@ async def test_an_idle_connection_says_goodbye_and_is_closed(opened):
 
 
 async def test_the_first_bytes_of_a_connection_may_come_with_it(opened):
-    """Check that a request is served if its bytes arrive in the iteration of the event loop in which the connection is
+    """Check that a request is served if its bytes arrive before the event loop has run again after the connection was
     made.
 
     This happens after a TLS handshake.

@@ -25,8 +25,10 @@ def at(text, zone):
 @settings(max_examples=200)
 @given(NOW, st.sampled_from(ZONES), st.sampled_from([preset for preset in PRESETS if preset != "custom"]))
 def test_buckets_cover_a_range_without_gaps(now, zone, preset):
-    """Check that buckets cover the range without gaps, that they begin at quarter hours, and that the previous range
-    does not overlap the range.
+    """Check that the buckets of a range of time cover it without gaps, and that they begin at quarter hours.
+
+    A report compares the range with the range before it. Check the same for that range, and that the two do not
+    overlap.
     """
     wanted = preset_range(preset, ZoneInfo(zone), now)
     for span, buckets in ((wanted.span, wanted.buckets()), (wanted.before, wanted.buckets_before())):

@@ -1,7 +1,7 @@
 """Tests that a beta and the fields that need it are sent together or left out together, on every conversion with betas.
 
-Each row of the table has the client's fields, the fields that are sent without the beta, and the fields that are
-reported as dropped. Some rows are requests of Claude Code (claude-code#82549: a field without its beta).
+Each case in `PAIRS` has a beta, the client's fields, the fields that are sent without the beta, and the fields that are
+then reported as dropped. Some cases are requests of Claude Code (claude-code#82549: a field without its beta).
 """
 
 import copy
@@ -303,10 +303,10 @@ def test_a_refused_member_is_left_out_in_a_retry(message, beta, members, road):
 
 
 def test_claude_codes_own_betas_go_one_by_one_and_the_likely_one_first():
-    """Check that after a refusal by Bedrock, Claude Code's betas are left out one by one.
+    """Check that after a refusal by Bedrock, a retry leaves out one of Claude Code's betas: the one that most likely
+    caused the refusal.
 
-    The beta that most likely caused the refusal is left out first. Opus 4.7 accepts only the oldest beta of Claude
-    Code's Bedrock mode (claude-code#49370).
+    Opus 4.7 accepts only the oldest of the betas that Claude Code sends in its mode for Bedrock (claude-code#49370).
     """
     interleaved = "interleaved-thinking-2025-05-14"
     members = {"tools": [TOOL | {"defer_loading": True}]}

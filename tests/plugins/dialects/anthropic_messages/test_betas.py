@@ -45,8 +45,8 @@ def taken(envelope, *names, **options):
     ],
 )  # fmt: skip
 def test_each_envelope_takes_its_own_betas_by_its_own_names(envelope, expected):
-    """Check that each envelope (an API that takes Messages bodies) gets only betas that it accepts, under the
-    envelope's own names.
+    """Check that each API that takes Messages bodies (envelope) gets only betas that it accepts, by the names that they
+    have in this API.
     """
     names = ("context-1m-2025-08-07", "claude-code-20250219", "advanced-tool-use-2025-11-20")
     assert taken(envelope, *names)[0] == expected

@@ -42,9 +42,9 @@ def refusal(message, name="ValidationException", status=400):
 
 
 def run(replies, the_ask=None, place=None):
-    """Run the plugin's `steps` for a CountTokens request. `replies` are the replies to the requests that `steps` sends.
+    """Run the plugin's function `steps` for a CountTokens request. It sends requests, which get the `replies` in order.
 
-    Return the paths of these requests, and the client's reply.
+    Return the paths of the sent requests, and the reply to the client.
     """
     steps = counting.steps(the_ask or ask(), place or target(), print, common_parts)
     paths = [next(steps).path]

@@ -195,8 +195,8 @@ def test_invokes_other_options_become_members_or_are_reported(header, value, mem
     ],
 )
 def test_converse_reports_the_met_stop_sequence_where_it_can(model, stops, stream, stop):
-    """Check that a request to Converse with stop sequences asks which stop sequence matched, if the model can report
-    it.
+    """Check when a request asks Converse to report the stop sequence that was met: if the request has stop sequences,
+    and the model can report them.
     """
     fields = {"additionalModelResponseFieldPaths": stop} if stop else {}
     assert response_fields(stops, capabilities(model), stream=stream) == fields

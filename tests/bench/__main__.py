@@ -1,6 +1,7 @@
 """Compares the gateway with other systems in one run: `python -m tests.bench [--quick] [--case NAME]...`.
 
-It prints a Markdown table of ratios, with the date, the versions and the spread. README.md explains it.
+It prints a Markdown table of ratios, with the date, the versions, and the smallest and largest values. README.md
+explains the table.
 """
 
 import argparse
@@ -22,7 +23,9 @@ from tests.bench.wire import compile_programs, wire
 
 QUICK_WINDOW_MS = 200
 SECONDS = 540
-"""Seconds of a whole run. On a busy machine, cases have fewer rounds, but each has at least one."""
+"""Intended duration of a whole run in seconds, which the cases share. On a busy machine, a case has fewer rounds, but
+always at least one, so a run may take longer.
+"""
 INSTALL = Path(__file__).parent / "install"
 START = "start"
 NAMES = (*(case.name for case in CASES), *(addition.name for addition in ADDITIONS), START)

@@ -1,7 +1,7 @@
 """Requests over real connections to listeners of every identity mode, for measurements. The connections stay open.
 
-Everything between the socket and the identity is real: `Modes` and `Site` are the gateway's own. The simulated
-tailscaled runs in another thread, so that its work is not counted.
+The gateway's own classes (`Modes` and `Site`) read the requests and identify the callers. The tailscaled is simulated.
+It runs in another thread, so that its work is not counted.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ reads the same headers.
 
 
 class Endless:
-    """A limit on connections that admits every connection."""
+    """A stand-in for the gateway's limit of connections. It admits every connection."""
 
     def admit(self, _connection, _peer):
         return True

@@ -1,7 +1,8 @@
-"""Measures the costs of identity and grants before anything is cached.
+"""Measures the costs of identity and grants for actions that find no cached result.
 
-These are the costs of a caller's first call, of lists, of whois and of a new configuration. The results are rows of
-(name, way in which the grants grow, microseconds). None means that a time was not measured.
+These actions are the first call of a caller, a list of a caller's models, a whois lookup, and the preparation of a new
+configuration. Each result is a row (name of the action, way in which the number of grants grows, microseconds). The
+time is None if it was not measured.
 """
 
 from contextlib import suppress
@@ -74,9 +75,9 @@ async def _again(steps):
 
 
 async def others(size, modes, request):
-    """Return the rows of the report that are measured once for each size, and not for each `Setup`.
+    """Return three rows of the report, which are measured once for each size and not for each `Setup`.
 
-    They have the time of a whois lookup without grants in the policy, the time of a whois lookup with `size` grants in
+    They are the time of a whois lookup without grants in the policy, the time of a whois lookup with `size` grants in
     the policy, and the time to prepare a new configuration.
     """
     made = config(size)

@@ -80,10 +80,10 @@ def _figures(times):
 
 
 async def _probes(place, pid, count):
-    """Return the median and the 99th percentile of the times of health checks, in milliseconds.
+    """Return four times of a health check in milliseconds: the median and the 99th percentile of its wall time, and
+    then the same two of the gateway's CPU time.
 
-    There are four numbers: two for the wall time, and then two for the gateway's CPU time. Each health check has a new
-    connection.
+    Each health check has a new connection.
     """
     times, cpu = [], []
     for number in range(WARM_UP + count):

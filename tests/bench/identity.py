@@ -23,9 +23,9 @@ from tests.bench.sizes import POLICY, setups
 SIZES = (10, 100, 1_000, 10_000)
 ANSWER = Whole(200, {}, b"")
 ASKING = ("whois", "proxy-protocol")
-"""Identity modes that read the caller's grants in the tailnet policy again for each connection.
+"""Identity modes that get a caller's grants in the tailnet policy again for each new connection.
 
-So in these modes, two connections of one caller have different, but equal, objects for the caller.
+The sums of the report include these grants only for these modes.
 """
 
 
@@ -34,10 +34,7 @@ async def nothing(_call):
 
 
 async def with_headers(call):
-    """Compute the headers that the caller's grants add to a request, and return a fixed answer.
-
-    This takes the place of sending the request to a provider.
-    """
+    """Compute the headers that the caller's grants add to a request, and return a fixed answer without a provider."""
     call.plan.headers[call.offers[0].name]
     return ANSWER
 
@@ -50,9 +47,10 @@ async def measured(folder, sizes=SIZES, **options):
     """Return three tables of times in microseconds.
 
     - The time to identify a caller, by identity mode.
-    - The time to apply grants: for each way in which the number of grants grows (`sizes.py`), one time for each size.
-    - The times of actions without cached results, by the name of the action and the way in which the number of grants
-      grows.
+    - The times to apply grants: a list with one time for each size, by the way in which the number of grants grows
+      (`sizes.py`).
+    - The times of actions that find no cached result (`cold.py`): a list with one time for each size, by the name of
+      the action and the way in which the number of grants grows.
     """
     plugin = discover().flags["openai_chat"]
     once = {}
@@ -97,8 +95,8 @@ async def _decided(made, plugin, **options):
 
 
 def report(identity, warm, once, sizes=SIZES):
-    """Return the three tables of `measured` (`identity`, `warm` and `once`) as text, and a table of the sums of the
-    first two.
+    """Return four tables as text: the three of `measured` (`identity`, `warm` and `once`), and one with the sum of each
+    time in `identity` and each time in `warm`.
     """
     heads = [*(f"{size:,}" for size in sizes), "ratio"]
     sums = [

@@ -57,7 +57,9 @@ class Result:
     begun: int = 0
     refused: int = 0
     wrongly: int = 0
-    """Number of calls that were refused although there was enough for them, at the bank or at any of the gateways."""
+    """Number of calls that were refused although the unreserved amount at the bank and at all running gateways together
+    was large enough.
+    """
     overshoot: int = 0
     """The largest amount that calls had spent and reserved beyond what a single gateway would allow.
 
@@ -176,8 +178,8 @@ class Simulation:
     def _bank_left(self):
         """Return the amount that calls may still reserve in the bucket.
 
-        This is the balance according to the records that the bank has, minus three amounts: what calls have spent
-        without a record at the bank, what they have reserved, and what killed gateways hold until their leases end.
+        This is the bank's balance minus three amounts: the cost of ended calls whose records have not reached the bank,
+        the reservations of the calls in flight, and what killed gateways hold until their leases end.
         """
         if NAME not in self.bank.buckets:
             return self.case.capacity

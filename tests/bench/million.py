@@ -56,10 +56,10 @@ ROUNDS = 5
 
 
 def one(number, count, days=DAYS, end=END):
-    """Return the record of a call.
+    """Return the record of call `number` of `count` calls.
 
     The times of calls are evenly spread. Each user has one client program, and most sessions have one model. Every
-    third call has uses of tools.
+    third call uses tools.
     """
     session = number // (AT_ONCE * CALLS_EACH) * AT_ONCE + number % AT_ONCE
     is_long = number % 50 == 0
@@ -81,7 +81,9 @@ def one(number, count, days=DAYS, end=END):
 
 
 def build(path, count, days=DAYS, end=END):
-    """Write the store with the calls of some days before the Unix time `end`. Return the seconds that this took."""
+    """Write a store with `count` calls, spread over the `days` days before the Unix time `end`. Return the seconds that
+    this took.
+    """
     began = time.monotonic()
     prepare(path)
     connection = connect(path)
@@ -93,9 +95,10 @@ def build(path, count, days=DAYS, end=END):
 
 
 async def cursors(path):
-    """Return query parameters for the second page of each list, and for one page far down the list.
+    """Return a dict from the name of a list to the query parameters for its second page, and from "far" to those for a
+    page far down the list of calls.
 
-    They are "" for a list with a single page.
+    The parameters are "" for a list with a single page.
     """
     store = SqliteStore(path)
     parameters = await second_pages(store)
@@ -121,7 +124,10 @@ async def second_pages(store):
 
 
 def lists(after):
-    """Return the paths of lists and of single answers. The keys are their names in the table."""
+    """Return a dict from a label to the path of a list or of a single object in the API.
+
+    `after` has the query parameters for the later pages of the lists (`cursors`).
+    """
     plain, user = "cc_00000007", quote(USERS[1])
     return {
         "sessions": "/api/sessions",
@@ -150,8 +156,10 @@ def lists(after):
 
 
 def usage(end=END):
-    """Return the paths of usage reports: by each group, by each pair of groups, by hour, and as people usually request
-    them. `end` is the Unix time of the last call.
+    """Return a dict from a label to the path of a usage report.
+
+    The reports are grouped by each of `GROUPS`, by each pair of them, and by hour. Others have the filters and days
+    that people usually request. `end` is the Unix time of the last call.
     """
     day, week = rfc3339(end - 86_400)[:10], rfc3339(end - 7 * 86_400)[:10]
     last = rfc3339(end)[:10]

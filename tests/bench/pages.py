@@ -56,9 +56,10 @@ CONFIG = {
 
 
 class Cost(NamedTuple):
-    """The costs of one answer: the median CPU time of several requests, and the longest block of the event loop.
+    """The costs of one answer: the median CPU time of several requests, and the longest time for which the event loop
+    was blocked.
 
-    Blocks are measured in requests of their own. `block_ms` is the smallest of these results.
+    The blocking is measured in separate requests. `block_ms` is the smallest result of these requests.
     """
 
     cpu_ms: float
@@ -68,9 +69,10 @@ class Cost(NamedTuple):
 
 
 def custom(end):
-    """Return more ranges of time before the Unix time `end`: a dict from a label to the query parameters of the range.
+    """Return ranges of time with chosen limits before the Unix time `end`: a dict from a label to the query parameters
+    of the range.
 
-    The ranges are between whole days, or between moments at full quarters of an hour.
+    The limits are whole days, or moments at a multiple of a quarter of an hour.
     """
     days = {"from": _day(end - 200 * 86_400), "to": _day(end - 3 * 86_400)}
     moments = {"from": _moment(end - 300 * 86_400 - 900), "to": _moment(end - 86_400 - 2700)}
@@ -133,7 +135,10 @@ FILTERED: Mapping[str, str] = {
 
 
 def plain(end, after):
-    """Return the pages and answers that are not measured with several ranges of time: a dict from a label to a path."""
+    """Return the pages and answers that are measured without a choice of time ranges: a dict from a label to a path.
+
+    `end` is the Unix time of the last call. `after` has the query parameters for the later pages of lists.
+    """
     call, session = f"req_{7:024x}", "cc_00000007"
     return {
         "CSV of sessions": "/ui/sessions?range=12m&format=csv",

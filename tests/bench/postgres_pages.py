@@ -2,18 +2,18 @@
 year.
 
 Run by hand: `python -m tests.bench.postgres_pages [URL [NAME]]`. Without a URL, a new server is started, and removed at
-the end. A database that already has tables is used as it is. With `NAME`, only answers with this text in their name are
-measured.
+the end. A database that already has tables is used as it is. With `NAME`, only answers with this text in their label
+are measured.
 
 Each answer is requested several times, one request after the other over loopback. Before that, one request fills the
 caches. The table has these figures of each answer:
 
-- The smallest and the largest wall time, and the number of requests that took longer than the bound.
-- The smallest CPU time of the gateway's process, which includes the client.
+- The smallest and the largest wall time, and the number of requests that took longer than `BOUND_MS`.
+- The smallest CPU time of the process in which both the gateway and the client run.
 - The smallest CPU time of the PostgreSQL processes that serve the gateway, if PostgreSQL runs on this machine.
 
-An answer is marked as too slow if the sum of both CPU times exceeds the bound. On an idle machine, the sum is about the
-wall time. On a machine with other work, wall times tell little. The last line has the largest times of all answers.
+An answer is marked as too slow if the sum of both CPU times exceeds `BOUND_MS`. On an idle machine, the sum is about
+the wall time. On a machine with other work, wall times tell little. The last line has the largest times of all answers.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ BOUND_MS = 200
 
 
 class Cost(NamedTuple):
-    """The cost of one answer, in milliseconds."""
+    """The times of one answer in milliseconds, and its size. `gateway_ms` and `server_ms` are CPU times."""
 
     walls_ms: tuple[float, ...]
     """Wall time of each request."""
@@ -60,7 +60,7 @@ class Cost(NamedTuple):
 
     @property
     def slow(self):
-        """The number of requests that took longer than the bound."""
+        """The number of requests that took longer than `BOUND_MS`."""
         return sum(wall > BOUND_MS for wall in self.walls_ms)
 
 
@@ -112,7 +112,9 @@ def server_times(connection):
 
 
 async def cost(url, path, connection, rounds=pages.ROUNDS):
-    """Return the cost of an answer: the wall times of several requests, and their smallest CPU times."""
+    """Request an answer `rounds` times. Return the wall time of each request, the smallest CPU time of the gateway's
+    process, the smallest CPU time of PostgreSQL, and the size of the answer.
+    """
     status, body = await asyncio.to_thread(get, url, path)
     # bodies are kept only on request, so there are none
     assert status == 200 or path.endswith("/bodies"), f"{path}: {status} {body[:500]}"
@@ -166,7 +168,9 @@ def report(costs):
 
 
 def summary(costs):
-    """Return a line with the largest times, and the numbers of requests and answers that took longer than the bound."""
+    """Return a line of text about all answers: the largest wall time and the largest CPU time, and how many requests
+    and how many answers exceeded `BOUND_MS`.
+    """
     slow = [one for one in costs.values() if one.slow]
     rounds = len(next(iter(costs.values())).walls_ms)
     by_wall = max(costs, key=lambda name: max(costs[name].walls_ms))

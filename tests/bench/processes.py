@@ -92,7 +92,9 @@ def on_processor(*numbers):
 
 
 def environment(folder, **more):
-    """Return the environment of a system, without the variables that would change what it does."""
+    """Return the environment variables for a measured system, without those of the developer that would change its
+    behaviour.
+    """
     unwanted = ("AWS_", "XDG_", "STATE_", "OPENAI_", "PYTHONDONTWRITEBYTECODE")
     variables = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     return {**variables, "HOME": str(folder), "AWS_REGION": "us-east-1", **more}

@@ -51,7 +51,9 @@ def sent(record):
 
 
 def _config():
-    """Return a configuration with the models that are allowed as labels of metrics."""
+    """Return a configuration with one provider that has `MODELS` models. Only configured models can be labels of
+    metrics.
+    """
     models = [f"us.anthropic.claude-model-{number}-v1:0" for number in range(MODELS)]
     provider = {"baseurl": "http://127.0.0.1:9", "apikey": "-", "models": models}
     return loads(json.dumps({"providers": {"bedrock": provider}})).config
@@ -84,7 +86,9 @@ def path(folder, calls):
 
 
 def behind(folder, calls):
-    """Return the number of records that the store applies from the journal per second of wall time and of CPU time."""
+    """Let the store apply all records from the journal. Return two rates in records per second: by wall time and by CPU
+    time.
+    """
     store = SqliteStore(folder / "irisgate.db")
     journal = Journal(folder / "journal", configure(Nowhere()))
     # most calls are in flight for longer than it takes to apply a batch

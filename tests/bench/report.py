@@ -38,7 +38,7 @@ def report(figures):
 def _added(added):
     """Yield the lines of a table of what filters add to the CPU time of a chunk.
 
-    Times are medians in microseconds. The column `part` is the added time as a part of the time without the filters.
+    Times are medians in microseconds. The column `part` is the added time in percent of the time without the filters.
     """
     yield _line("with filters", "us without", "us added", f"{CONFIDENCE:.0%} interval", "quartiles", "part", "rounds")
     yield _line("---", *["---:"] * 6)

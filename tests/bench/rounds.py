@@ -12,7 +12,7 @@ from tests.bench.traffic import REPLIES
 WARM_MS = 300
 """Milliseconds for which requests are sent before each measurement."""
 FIRST_CONNECTIONS = 8
-"""Maximum number of connections of the first requests to a system, which are not measured."""
+"""Maximum number of connections for the first requests to a system. The results of these requests are discarded."""
 SAMPLE_SECONDS = 0.2
 FIRST_ANSWER_SECONDS = 30
 
@@ -48,7 +48,7 @@ async def run_case(case, wire, folder, figures, *, rounds, window_ms, until=inf)
     """Measure a case, and add its figures. If a system is not installed or fails, the reason is added to
     `figures.notes`.
 
-    No round begins after the time `until` of the monotonic clock, except for the first.
+    The first round always takes place. No other round begins after the time `until` of the monotonic clock.
     """
     async with AsyncExitStack() as stack:
         lanes = await _started(case, wire, folder, figures, stack)

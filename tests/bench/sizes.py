@@ -1,7 +1,8 @@
 """Configurations of any size, with as many models as grants, and callers for them.
 
-The number of grants grows in three ways (`Setup.name`): one grant for each user, many grants that all apply to
-everyone, and grants in the tailnet's policy, which tailscaled returns with the caller's identity.
+There are three ways in which the number of grants grows (`Setup.name`): one grant for each user, many grants that all
+apply to everyone, and many grants in the tailnet policy. Tailscaled returns the grants of the policy with the caller's
+identity.
 """
 
 from dataclasses import dataclass, replace
@@ -25,8 +26,8 @@ from tests.helpers.gateway import CAP
 PROVIDERS = 10
 CALLERS = 8
 NAMED = 4
-"""Number of models that each caller calls in turn. The models and the `CALLERS` callers are evenly spread over the
-configuration.
+"""Number of models that each caller calls in turn. They are evenly spread over all models of the configuration, and the
+`CALLERS` callers over all its users.
 """
 IN_POLICY = 2
 """Number of callers whose grants are in the policy. Each of them has all grants of the policy."""
@@ -63,7 +64,9 @@ def config(size):
 
 
 def grant_each(size):
-    """Return a grant for each user with two globs: `**`, which allows all models, and one that only this user has."""
+    """Return one grant for each user. Each grant has two globs: `**`, which allows all models, and one that no other
+    grant has.
+    """
     return [
         Grant((login(number),), (Capability("user", (own(number), "**"), add_headers=(HEADER,)),))
         for number in range(size)
@@ -82,10 +85,10 @@ def spread(count, size):
 
 @dataclass(frozen=True)
 class Setup:
-    """A configuration, and callers with two equal identities each: one in `seen`, and one in `identities`.
+    """A configuration, and callers. Each caller has two equal identity objects: one in `seen`, and one in `identities`.
 
-    The calls with `seen` fill the caches. The calls with `identities` are measured, as if the callers had new
-    connections. So cached results must be found by equality.
+    The calls with `seen` fill the caches. The calls with `identities` are measured. They are like calls over new
+    connections, so a cache must find its entry for an object that is equal, but not the same.
     """
 
     name: str
@@ -138,9 +141,10 @@ async def setups(size, sim, modes, request):
 
 
 async def in_policy(size, sim, modes, request):
-    """Return two sequences with identities of the same callers. Each caller is identified twice, over two connections.
+    """Return two sequences with the identities of the same callers in the same order. Each caller is identified over
+    two connections, and each sequence has the result of one.
 
-    The callers have `size` capabilities in the tailnet policy.
+    Each caller has `size` capabilities in the tailnet policy.
     """
     given = [{"role": "user", "models": own(number), "add_headers": [": ".join(HEADER)]} for number in range(size)]
     measurements = []

@@ -40,10 +40,11 @@ CLIENTS = 8
 """Number of clients that call at once."""
 SAMPLE_SECONDS = 0.5
 WARM_UP_CALLS = 40_000
-"""The slope of memory is measured after this number of calls, or after half of all calls if these are fewer.
+"""Number of calls before the growth of memory is measured. If it is more than half of all calls, half of all calls is
+used.
 
-The tables are then full. The largest table, with 10,000 sessions, is full after 25,000 calls, and grows by one more
-megabyte when Python resizes it for the last time.
+After this number of calls, all tables with a bound are full. The largest one, with 10,000 sessions, is full after
+25,000 calls. Later it grows by one more megabyte, when Python resizes it for the last time.
 """
 LISTED = 8
 """Number of tables, and of types of objects, that the report lists."""
@@ -60,7 +61,7 @@ PROVIDERS = {
     "r": ("openai_responses", OpenAISim),
 }
 FAULTS = ("throttle", "error", "error_in_stream", "cut", "no_end", "nonsense", "unknown model", "client leaves")
-"""Scenarios of the simulated providers, and faults of clients."""
+"""The faults of calls. Some are scenarios of the simulated providers, and the others are faults of the client."""
 
 
 def _chat(model, text, stream):
@@ -106,7 +107,7 @@ class Figures:
     count as memory of the gateway.
     """
     counts: list[tuple[int, dict]] = field(default_factory=list)
-    """Number of calls, and what the probe counted in the gateway's process."""
+    """Pairs of a number of calls, and what `soak_probe.py` counted in the gateway's process after these calls."""
 
     @property
     def warm_up(self):
@@ -127,8 +128,8 @@ class Figures:
         return 3600 * slope, 3600 * error
 
     def line(self):
-        """Return a line of text with the latest figures: time, calls, memory, descriptors and the latest counts of the
-        probe.
+        """Return a line of text with the latest figures: time, calls, memory, descriptors, and what `soak_probe.py`
+        counted last.
         """
         calls, at, size, descriptors = self.samples[-1]
         _, counts = self.counts[-1]
@@ -248,7 +249,9 @@ async def _counted(process, path, figures, every):
 
 
 async def _records(session, url, calls):
-    """Return the number of records in the store, when there are as many as calls or the maximum time has passed."""
+    """Wait until the store has a record of each of the `calls` calls, but for at most `SETTLE_SECONDS`. Return the
+    number of records.
+    """
     until = time.monotonic() + SETTLE_SECONDS
     while True:
         async with session.get(url + "/api/usage?by=agent") as reply:

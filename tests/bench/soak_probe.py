@@ -1,11 +1,11 @@
 """Runs the gateway, and counts what takes memory in its process: `python -m tests.bench.soak_probe serve ...`.
 
-A separate thread reads names of files from standard input, one in each line. For each name, it appends a line of JSON
-with the counts to the file.
+A separate thread reads paths of files from standard input, one in each line. For each path, it appends a line of JSON
+with the counts to this file.
 
-The objects are counted in a fork of the process. In the process itself, the list that `gc.get_objects` returns would
-have references to tuples that another thread is making, and `tuple(generator)` then raises `SystemError`
-(gevent/gevent#1302).
+The objects are counted in a fork of the process, because counting in the process itself can break other threads. There,
+the list that `gc.get_objects` returns would refer to tuples that another thread is still building. The thread's
+`tuple(generator)` would then raise `SystemError` (gevent/gevent#1302).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from gateway.process.command_line import main
 
 MIN_LENGTH = 100
-"""Minimum number of entries of tables that are listed."""
+"""Minimum number of entries of a cache or container. Smaller ones are not listed."""
 KINDS = 100
 """Number of types of objects that are listed: those with the most objects."""
 OWNERS = ("gateway", "aiohttp", "asyncio", "multidict", "prometheus_client", "structlog", "yarl")
@@ -71,7 +71,7 @@ def _members(value):
 
 
 def tables(objects, least=MIN_LENGTH):
-    """Return the number of entries of each cache, and of each attribute that is a container. The keys are their names.
+    """Return a dict from the name of each cache, and of each attribute that is a container, to its number of entries.
 
     The entries of an attribute are summed over all objects of a class. Caches and attributes with fewer than `least`
     entries are left out.
@@ -110,8 +110,8 @@ def counted():
 def write_counts(path):
     """Append a line with the counts to a file.
 
-    The counts are made in a fork of a fork. A direct fork would be a child of the gateway, and its memory would count
-    as the gateway's.
+    The objects are counted in a fork of a fork. A direct fork would be a child of the gateway, so its memory would be
+    added to that of the gateway.
     """
     sizes = {"threads": threading.active_count(), "blocks": sys.getallocatedblocks(), **allocated()}
     child = os.fork()

@@ -159,7 +159,9 @@ async def _irisgate(upstream, folder, *, workers=None, **kind):
 
 
 async def reconfigure(process, upstream, folder, *, filters):
-    """Let a running gateway reload its configuration with these filters and no others, and wait until it has."""
+    """Let a running gateway reload its configuration with exactly these filters. Return when the gateway has logged the
+    reload.
+    """
     with (folder / "output").open("rb") as output:
         output.seek(0, os.SEEK_END)
         (folder / "config.hujson").write_text(json.dumps(_configuration(upstream, folder, filters=filters)))

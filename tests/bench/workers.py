@@ -1,9 +1,9 @@
 """Compares one process with `serve --workers N` at full load: `python -m tests.bench.workers [--quick]`.
 
 Both gateways run at the same time, on all processors of the machine, and are measured in turn. The upstream and the
-load client take some of the time of these processors. So the table also has the CPU time of the gateway for each call,
-which does not depend on the upstream and the load client. The second table has the balance of a few connections.
-README.md explains both tables.
+load client take some of the time of these processors. So the first table also has the CPU time of the gateway for each
+call, which does not depend on the upstream and the load client. The second table shows how many of a few connections
+each worker accepts. README.md explains both tables.
 """
 
 import argparse
@@ -29,7 +29,7 @@ WARM_MS = 500
 CHUNKS = 100
 """Number of chunks of a streamed reply, which come without a pause."""
 FEW = 8
-"""Number of connections whose balance is shown."""
+"""Number of connections that are opened at the same time, to see how evenly they are spread over the workers."""
 SELF = 0
 """The load client itself, in the list of processes whose CPU time it adds up."""
 REQUESTS = {"calls": (Request(CHAT), 0), "streams of 100 chunks": (Request(CHAT_STREAM), CHUNKS)}
@@ -42,13 +42,15 @@ class Lane:
     system: object
     process: object
     calls: list = field(default_factory=list)
-    """Calls in a second."""
+    """Calls in a second, one item for each round."""
     workers_us: list = field(default_factory=list)
-    """CPU time of the processes that serve calls, in microseconds for each call."""
+    """CPU time of the processes that serve calls, in microseconds for each call. There is one item for each round."""
     keeper_us: list = field(default_factory=list)
-    """CPU time of the keeper (the workers' parent process), in microseconds for each call. It is 0 without workers."""
+    """CPU time of the keeper (the workers' parent process), in microseconds for each call. There is one item for each
+    round, which is 0 without workers.
+    """
     load_us: list = field(default_factory=list)
-    """CPU time of the upstream and the load client, in microseconds for each call."""
+    """CPU time of the upstream and the load client, in microseconds for each call. There is one item for each round."""
 
     async def measure(self, running, request, chunks, window_ms):
         """Let the clients send requests to the gateway for `window_ms` milliseconds, and add the results to the

@@ -50,9 +50,10 @@ def check_upstream(simulated):
 
 
 def program(name, *below):
-    """Return the path of a program in PATH or in the folder .tools of `.ci/run`.
+    """Return the path of a program. It is searched for in PATH, and then in the folder .tools of `.ci/run`, where
+    `below` names its subfolders.
 
-    Skip the test if it is not installed.
+    Skip the test if the program is not installed.
     """
     path = shutil.which(name) or shutil.which(TOOLS_FOLDER.joinpath(*below, name))
     if path is None:

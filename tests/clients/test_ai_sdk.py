@@ -39,8 +39,9 @@ PROVIDERS = {
     "openai's chat": ("createOpenAI", "chat", "openai_chat"),
     "compatible": ("createOpenAICompatible", "", "openai_chat"),
 }
-"""The function that creates a provider, the method that selects a model, and the compatibility flag, by provider of the
-SDK."""
+"""Maps each provider of the SDK to the function that creates it, the method that selects a model ("" for none), and the
+compatibility flag.
+"""
 OPERATIONS = {
     "bedrock_model_invoke": ("invoke", "invoke-with-response-stream"),
     "bedrock_converse": ("converse", "converse-stream"),

@@ -20,14 +20,14 @@ ARN = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/mi1d
 SAID = "Hello from a simulated model. You said: hello"
 UNKNOWN = 'ResourceNotFoundException 404 model "no.such-model" not found or not granted'
 ASYNCHRONOUS = ("http2", "http1")
-"""Names that `java/Bedrock.java` prints for its asynchronous clients.
+"""The names of two asynchronous clients in the output of `java/Bedrock.java`.
 
-They are the client of `deploy/clients.md`, and a client with HTTP/1.1 and a bearer key.
+`http2` is the client of `deploy/clients.md`. `http1` is a client with HTTP/1.1 and a bearer key.
 """
 SYNCHRONOUS = ("apache", "java.net")
-"""Names that `java/Bedrock.java` prints for its synchronous clients.
+"""The names of two synchronous clients in the output of `java/Bedrock.java`.
 
-They are the client of `deploy/clients.md`, and a client with Java's own HTTP client and a bearer key.
+`apache` is the client of `deploy/clients.md`. `java.net` is a client with Java's own HTTP client and a bearer key.
 """
 
 

@@ -1,4 +1,5 @@
-"""Tests of Claude Code with the settings of `deploy/clients.md`, which uses Bedrock's API or Anthropic's.
+"""Tests of Claude Code with the settings of `deploy/clients.md`. Depending on the settings, it uses Bedrock's API or
+Anthropic's.
 
 The tests check the requests that the provider gets.
 """
@@ -62,7 +63,9 @@ def claude(tmp_path):
 
 @dataclass(frozen=True)
 class Exchange:
-    """One answer of Claude Code to "hello", with everything that the gateway and the provider know about it."""
+    """The answer of Claude Code to "hello", with the gateway's record and sessions, and the simulated provider that got
+    the request.
+    """
 
     session: str
     answer: str
@@ -124,7 +127,9 @@ async def test_what_reaches_bedrock_is_what_bedrock_takes(hello, mode):
 
 
 async def test_bedrock_mode_drops_nothing_and_keeps_header_betas(hello):
-    """Check that in Bedrock mode nothing is dropped, and that betas from the header are not added to the body."""
+    """Check that in Bedrock mode nothing is dropped, and that a beta that Claude Code names only in a header is not
+    added to the body.
+    """
     exchange = await hello("bedrock")
     # sent in the header only; in the body it would be an "invalid beta flag"
     assert "claude-code-20250219" not in exchange.simulated.requests[0].json["anthropic_beta"]

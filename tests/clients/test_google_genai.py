@@ -235,7 +235,8 @@ async def test_an_array_reaches_the_client_byte_for_byte(gw, gemini_upstream, si
 @pytest.mark.parametrize("query", ["alt=sse", ""])
 @pytest.mark.parametrize("place", [0, 1])
 async def test_a_large_chunk_is_read_in_a_worker_process(gw, gemini_upstream, query, place):
-    """Check that a chunk of several megabytes, such as an image, is passed on unchanged and its counts are recorded.
+    """Check that a chunk of several megabytes, such as an image, is passed on unchanged, and that the stream's token
+    counts are recorded.
 
     The large chunk is the first or the last one of the stream.
     """

@@ -86,8 +86,8 @@ async def test_curl(gw, certificate, scheme, option, stream):
 
 
 async def test_curl_gets_the_reply_to_a_body_that_is_too_large(gw, tmp_path):
-    """Check that curl gets the reply with the error. curl 7 loses a reply if the gateway resets the stream immediately
-    after it.
+    """Check that curl gets the reply with the error. curl 7 would lose the reply if the gateway reset the stream
+    immediately after sending it.
     """
     (tmp_path / "body").write_bytes(b"x" * 40_000_000)
     out = await run(
@@ -140,10 +140,10 @@ answered as such.
 """
 LEAVING = {"Sends a GOAWAY frame", "Sends a GOAWAY frame with unknown error code"}
 RESET = "connection reset by peer"
-"""The text of a failure that the test ignores for the rules in `LEAVING`.
+"""A text in h2spec's reason for a failure. The test ignores failures with this text for the rules in `LEAVING`.
 
-After GOAWAY, the gateway closes the connection, which is allowed. If h2spec's PING arrives later, the kernel resets the
-connection, and h2spec does not count a reset as a close.
+After a GOAWAY of the client, the gateway closes the connection, which is allowed. If h2spec's PING arrives later, the
+kernel resets the connection. h2spec then reports a failure, because it does not accept a reset in place of a close.
 """
 
 

@@ -66,10 +66,10 @@ async def test_the_launcher_offers_what_the_operator_advertises(tmp_path, bedroc
 
 
 async def test_newer_launchers_find_the_same_in_the_list_of_models(tmp_path, bedrock_sim):
-    """Check that the list of models has what newer launchers need.
+    """Check that the list of models has what newer versions of the launcher need.
 
-    They require `upstream`, which names the provider. They decide by the paths in `supported_endpoints` which clients
-    can use a model.
+    These versions require `upstream`, which names the provider. They read the paths in `supported_endpoints` to decide
+    which clients can use a model.
     """
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, advertise="reachable")}) as gw:
         body = await (await gw.get("/v1/models")).json()
@@ -87,9 +87,10 @@ async def test_newer_launchers_find_the_same_in_the_list_of_models(tmp_path, bed
 
 
 async def test_a_flag_that_leads_to_none_of_the_models_is_not_shown(tmp_path, bedrock_sim):
-    """Check that a compatibility flag by which no model can be called is not listed.
+    """Check that a compatibility flag is not listed if no model of the provider can be called in its API format.
 
-    Bodies of InvokeModel are not translated for models other than Claude.
+    Here, the only model is Nova with InvokeModel. Responses requests cannot be translated for it, because the gateway
+    writes InvokeModel bodies only for Claude.
     """
     nova = {"flags": ["bedrock_model_invoke"], "models": ["us.amazon.nova-lite-v1:0"]}
     entry = await listed(tmp_path, bedrock_sim, **nova, advertise=["openai_responses", "bedrock_model_invoke"])

@@ -30,7 +30,9 @@ CALLS = [
     ("/v1/messages", {**MESSAGES, "model": "not there"}),
     ("/v1/messages", {**MESSAGES, "messages": [{"role": "user", "content": "[[scenario: throttle]]"}]}),
 ]
-"""One call of each kind. One has a member that is dropped, one is refused, and in one the provider fails."""
+"""One call of each kind. Among them are a call with a request field that is dropped, a call that is refused, and a call
+that fails at the provider.
+"""
 SECONDS = 30
 """Maximum number of seconds for Prometheus to start and to scrape the metrics."""
 

@@ -13,10 +13,10 @@ from tests.helpers.gateway import KEY, SONNET, bedrock, gate
 GPT = "gpt-5.4"
 ANTHROPICS_OWN = ("/anthropic-beta/", "/context_management", "/metadata")
 NOT_IN_CHAT = ("/cache_control", "/thinking/budget_tokens")
-"""Members that are reported as dropped: their JSON pointers begin with a text in `ANTHROPICS_OWN` or end with a text in
-`NOT_IN_CHAT`.
+"""Ends of JSON pointers. A field that the gateway reports as dropped must have a pointer with one of these ends, or
+with a beginning in `ANTHROPICS_OWN`.
 
-Messages, tools and thinking are not among them: all of these reach the provider.
+So no messages, tools or thinking may be dropped.
 """
 
 

@@ -50,7 +50,9 @@ CONVERSIONS = {
 
 @pytest.fixture(params=CONVERSIONS)
 async def conversion(request, tmp_path):
-    """Yield both clients, their model, and the provider behind the gateway."""
+    """Yield a boto3 client (`aws`), Anthropic's client for Bedrock (`sdk`), the model, the gateway, and the provider
+    behind it.
+    """
     simulator, model, entry = CONVERSIONS[request.param]
     async with simulator(keys={KEY}) as upstream, gate(tmp_path, {"provider": entry(upstream.url)}) as gw:
         url = gw.url + "/bedrock"

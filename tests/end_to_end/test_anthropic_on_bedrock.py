@@ -1,4 +1,4 @@
-"""Tests of Anthropic's own Messages API at Bedrock, which Bedrock serves below `/anthropic`: refused betas, silent
+"""Tests of Bedrock's endpoint for Anthropic's Messages API, whose paths begin with `/anthropic`: refused betas, silent
 streams, and configured settings.
 """
 
@@ -198,8 +198,8 @@ INVOKE = {"anthropic_version": "bedrock-2023-05-31", **MESSAGES}
 
 
 async def test_a_guardrail_of_invoke_reaches_converse_or_is_refused(tmp_path, bedrock_sim):
-    """Check that a guardrail in an InvokeModel request is sent to Converse. If the provider has no guardrails, the
-    request is refused.
+    """Check that a guardrail in an InvokeModel request is sent on if the request is translated to Converse. If the
+    provider has no guardrails, the request is refused.
     """
     async with AnthropicSim(keys={KEY}) as simulated:
         own = {

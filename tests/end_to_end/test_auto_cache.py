@@ -34,7 +34,9 @@ OUTPUT = "    return [each for each in values if each.is_open and each.owner == 
 
 @dataclass(frozen=True)
 class Road:
-    """The settings of a call: the client, the provider's flag and model, and the provider's setting `auto_cache`."""
+    """The settings of a call: the client, the compatibility flag and the model of the provider, and the provider's
+    setting `auto_cache`.
+    """
 
     client: type
     flag: str
@@ -65,8 +67,8 @@ ROADS = [
     Road(Invoke, "anthropic_messages", "all", CLAUDE),
 ]
 MEASURED = [ROADS[0], ROADS[1], ROADS[5]]
-"""The combinations of client and provider with which a session of full length is run. Its savings are in
-`deploy/README.md`.
+"""The settings of calls with which a whole session of `TURNS` turns is run. `deploy/README.md` states how much
+`auto_cache` saves in such a session.
 """
 every_road = pytest.mark.parametrize("road", ROADS, ids=str)
 CANNOT_ASK = [road for road in ROADS if road.setting is True]
@@ -144,7 +146,7 @@ class Agent:
 
 
 async def session(folder, road, turns, **more):
-    """Let an agent make the calls of `turns` turns.
+    """Let an agent make one call for each of `turns` turns, with the settings `road`.
 
     Return the records of the calls, the replies, and the bodies of the requests that the provider got.
     """
@@ -180,7 +182,7 @@ async def test_a_session_costs_a_fraction_and_its_replies_are_the_same(road, tmp
 class TestNova:
     """Tests with Nova. Its cache finds only entries that end at a cache mark of the request, and no earlier ones.
 
-    Nova takes no cache mark after tools, and has no known price of cache writes.
+    Nova accepts no cache mark after tools. The price list has no price for Nova's cache writes.
     """
 
     ROAD = Road(Chat, "bedrock_converse", model=NOVA)
@@ -206,7 +208,9 @@ CHAT = Road(Chat, "bedrock_converse")
 
 
 async def asked(gateway, upstream, road, count, **more):
-    """Send calls of one session. Return the cache marks in each body that the provider got."""
+    """Make `count` calls of one session, with the settings `road`. Return the cache marks in each body that the
+    provider got.
+    """
     agent = Agent(gateway, upstream, road)
     for turn in range(count):
         await agent.work(turn, **more)

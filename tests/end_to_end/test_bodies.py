@@ -1,4 +1,6 @@
-"""Tests of stored bodies of calls: none by default, those of every conversion if configured, and who may read them."""
+"""Tests of stored bodies of calls. By default, none are stored. If this is configured, the bodies of every conversion
+are stored, and only some callers may read them.
+"""
 
 import asyncio
 import base64

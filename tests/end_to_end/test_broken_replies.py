@@ -106,8 +106,9 @@ async def test_a_whole_reply_in_place_of_a_stream_is_an_error_and_counted(wire, 
 
 @wires()
 async def test_a_stream_in_place_of_a_whole_reply_is_an_error_and_counted(wire, tmp_path):
-    """Check that a stream is an error if the client did not ask for a stream. The gateway recognises the stream by its
-    text.
+    """Check that the client gets an error 502 if it asked for an unstreamed reply and the provider sends a stream.
+
+    The gateway recognises the stream by its text, and records the token counts in it.
     """
     events, _ = rendered(wire.upstream, REPLY)
     data, content_type = framed(wire.provider, events)

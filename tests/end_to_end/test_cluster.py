@@ -32,19 +32,19 @@ pytestmark = pytest.mark.usefixtures("postgres")
 OUTAGE_SECONDS = float(os.environ.get("IRISGATE_OUTAGE", "0"))
 """Minimum number of seconds for which the database is stopped."""
 CALLERS = int(os.environ.get("IRISGATE_CALLERS", "1"))
-"""Number of callers for each way to call."""
+"""Number of callers that make each of the calls in `CALLS`."""
 HOST = "ai"
 """The host name in the callers' requests."""
 SHORT = {"model": SONNET, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 20}
-"""A call that is charged to a small budget of its own."""
+"""The body of a short call to Sonnet. Only calls to Sonnet are charged to the small budget."""
 COST_OF_SHORT = 3 * COST
 BUDGET, REFILL = 8, 4
-"""Number of calls for which the small budget is enough, and number of calls for which its refill is enough."""
+"""Number of calls that the small budget pays for at first, and number of calls that one refill of it pays for."""
 NEW_KEY = "new-key-for-tests"
 LARGE = {"model": HAIKU, "messages": [{"role": "user", "content": "long " * 40_000}]}
 CALLS = [*WAYS, ("/v1/chat/completions", LARGE, b'"finish_reason"')]
 STREAMS = (b"[DONE]", b"message_stop", b"response.completed", b"metadata")
-"""The texts in `CALLS` that only a complete stream has, one for each API format."""
+"""Texts at the end of a complete stream, one for each API format."""
 ERRORS = (b'data: {"error"', b"event: error", b"response.failed", b":exception-type")
 """The texts with which a broken stream ends, in the order of `STREAMS`."""
 REFUSED = re.compile(r"nothing is left|held by calls")
@@ -143,7 +143,7 @@ async def spend(url, attempts, ids):
 
 
 class Fleet:
-    """The gateways by their names. Each has a configuration file and a state folder of its own."""
+    """The gateways of the cluster, by their names. Each has its own configuration file and state folder."""
 
     def __init__(self, folder, document, ports):
         self._folder = folder

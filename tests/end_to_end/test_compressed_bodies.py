@@ -1,7 +1,7 @@
 """Tests of bodies with a content coding, on every route and every conversion: the provider gets the decoded body.
 
-Clients that compress: mlflow/mlflow#24573, SaladDay/cc-switch-cli#469, QuantumNous/new-api#4913,
-zyycn/codex-proxy-rs#66. RFC 9110, 8.4 and 15.5.16.
+Sources: issues about clients that compress their requests (mlflow/mlflow#24573, SaladDay/cc-switch-cli#469,
+QuantumNous/new-api#4913, zyycn/codex-proxy-rs#66); RFC 9110, 8.4 (`Content-Encoding`) and 15.5.16 (status 415).
 """
 
 import gzip

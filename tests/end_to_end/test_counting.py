@@ -69,8 +69,8 @@ async def test_tokens_are_counted_on_every_conversion(gw, client, model, estimat
 
 @pytest.mark.parametrize("client", CLIENTS)
 async def test_a_model_that_bedrock_cannot_count_is_estimated_last(gw, bedrock_sim, client):
-    """Check that tokens are estimated for a model that Bedrock cannot count, after all other ways of counting have
-    failed.
+    """Check that the gateway estimates the tokens if Bedrock refuses to count them for a model, but only after it has
+    tried all of Bedrock's counting operations.
     """
     bedrock_sim.script(UNCOUNTED)
     tokens, marked = await counted(gw, client, HAIKU)
@@ -104,7 +104,7 @@ async def test_anthropics_counting_error_becomes_bedrocks(gw):
 
 @pytest.mark.parametrize("client", ["messages", "invoke"])
 async def test_a_key_in_a_refusal_to_count_reaches_no_client(gw, bedrock_sim, client):
-    """Check that a key is removed if a provider repeats it in its refusal to count tokens."""
+    """Check that the gateway's key is removed if a provider repeats it in its refusal to count tokens."""
     bedrock_sim.default = scenarios.error("AccessDeniedException", f"the key {KEY} may not count")
     path, body, _ = CLIENTS[client]
     reply = await gw.post(path.format(HAIKU), body(HAIKU))

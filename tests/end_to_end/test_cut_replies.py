@@ -1,5 +1,5 @@
-"""Tests of the cost of a reply that was cut off before the usage report: an estimate, in the tier that the reply
-named.
+"""Tests of the cost of a reply that was cut off before the usage report. The cost is an estimate, with the prices of
+the service tier that the reply named.
 """
 
 import json

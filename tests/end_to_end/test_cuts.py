@@ -51,8 +51,9 @@ LAST = {
     "anthropic_messages": rb"event: message_stop\ndata: \{[^\n]*\}",
     "openai_responses": rb"event: response.completed\ndata: \{[^\n]*\}",
 }
-"""Pattern for the event that ends a complete reply, by compatibility flag. A stream of AWS frames ends with its last
-frame."""
+"""Pattern for the last event of a complete stream, by compatibility flag. Flags whose streams consist of AWS frames are
+missing here, because such a stream simply ends with its last frame.
+"""
 ERRORS = {
     "openai_chat": ("",),
     "openai_responses": ("response.failed",),
@@ -149,7 +150,7 @@ CHATS = {
     "neither usage nor done": ([TEXT, STOP], STOP, None),
     "done alone": ([TEXT, DONE], DONE, DONE),
 }
-"""Chat servers that send less than OpenAI.
+"""Streams of Chat servers, by a description. Most servers leave out something that OpenAI sends.
 
 Some send no usage (Ollama before 0.5), some no [DONE] (ik_llama.cpp#467), and some no finish reason.
 """
@@ -179,8 +180,8 @@ def test_a_complete_chat_stream_without_its_end_gets_one(fault):
 
 @wires()
 async def test_a_stream_cut_between_any_events_ends_with_an_error(wire, tmp_path):
-    """Check over sockets that a stream that is cut off has an error event, no normal end, and one record with a
-    cost.
+    """Check over sockets that if a provider's stream is cut off, the client gets an error and no normal end, and the
+    call has one record with a cost.
     """
     events, _ = rendered(wire.upstream, REPLY)
     frames = [framed(wire.provider, [event])[0] for event in events]

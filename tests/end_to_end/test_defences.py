@@ -66,8 +66,8 @@ async def test_a_reply_that_never_came_has_an_estimated_cost(tmp_path):
 
 
 async def test_what_a_stream_had_told_when_it_broke_is_accounted_and_marked(tmp_path, bedrock_sim):
-    """Check that a broken stream is recorded with the provider's output count, even if the gateway had held the event
-    with the count back from the client.
+    """Check that a broken stream is recorded with the provider's output count, even if the gateway had not yet sent the
+    event with this count to the client.
 
     If no output count has arrived, the usage is marked as estimated.
     """

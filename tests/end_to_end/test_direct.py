@@ -177,7 +177,9 @@ async def test_usage_of_a_known_path_is_recorded(tmp_path, stream):
 
 
 def _shape(body):
-    """Return the kinds of the events, or the fields, of a reply. They are the same for two equal calls."""
+    """Return the names of a reply's fields, or the beginning of each line of a stream. The result is the same for the
+    replies to two equal calls.
+    """
     return [line[:12] for line in body.splitlines() if line] if body.startswith(b"data") else sorted(json.loads(body))
 
 

@@ -48,7 +48,7 @@ def leaks(*texts):
 
 
 def scripts(wire, form):
-    """Yield a provider's replies that contain the gateway's key in this form.
+    """Yield a provider's replies that contain the gateway's key as `FORMS[form]`, for example escaped.
 
     Each reply is a pair: whether the call is streamed, and the scenario of the simulated provider.
     """

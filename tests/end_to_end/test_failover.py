@@ -138,8 +138,8 @@ async def test_if_not_all_throttle_the_other_failure_is_told(tmp_path, order):
 async def test_the_providers_own_bytes_are_those_of_the_last_attempt(tmp_path):
     """Check the error that a Converse client gets after two failed attempts.
 
-    An error of the last provider, which has Converse's format, is passed on unchanged. An error of an earlier provider
-    is written by the gateway in Converse's format.
+    If it is the error of the last attempt, and the provider uses Converse's format, it is passed on unchanged. If it is
+    the error of the first attempt, the gateway writes it anew in Converse's format.
     """
     own = b'{"message": "busy", "extra": 1}'
     body = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}

@@ -98,10 +98,10 @@ async def test_quotas_and_records_agree_over_any_failures(tmp_path):
 
 
 async def sent_call(gw, waits):
-    """Make a call to a provider that does not answer. Return the store's entry of the open call, and then cancel the
-    call.
+    """Make a call to the simulated provider `waits`, which does not answer. Return the call's entry in the store's list
+    of open calls, and cancel the call.
 
-    `waits` is the simulated provider. The store gets the entry from the journal.
+    The store gets this entry from the journal.
     """
     waits.default = replace(TEXT, delay=60)
     sending = asyncio.create_task(gw.post("/v1/chat/completions", chat(stream=True)))

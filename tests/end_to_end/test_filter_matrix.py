@@ -185,7 +185,10 @@ def name_of(wire, stream):
 
 
 async def each(lines, check, modes=MODES):
-    """Check each conversion, and return the failures, so that one failure does not hide the others."""
+    """Run `check` for each item of `modes` (a conversion, and whether the call is streamed), one after the other.
+
+    Return all failures, so that one failure does not hide the others.
+    """
     return dict(filter(None, [await tried(lines, check, *mode) for mode in modes]))
 
 

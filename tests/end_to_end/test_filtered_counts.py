@@ -1,5 +1,6 @@
-"""Tests that filters can block and change the texts in requests for a token count, and in InvokeModel requests, for
-every form of a body.
+"""Tests that filters can block and change the texts in requests for a token count and in InvokeModel requests.
+
+Every form is tried that the body of such a request can have.
 """
 
 import base64

@@ -80,8 +80,8 @@ async def test_a_session_that_the_body_names_is_the_calls(tmp_path, code, is_nam
 
 
 async def test_its_pictures_are_estimated_by_its_own_rule(tmp_path):
-    """Check that an image is estimated by the plugin's own rule, and not as base64 text, if the reply reports no
-    usage.
+    """Check that the tokens of an image are estimated by the rule of the format's plugin, and not as if its base64 were
+    text. The provider reports no usage here.
     """
     costs = {}
     for name, code in (("image", FILES), ("text", "")):

@@ -1,6 +1,6 @@
-"""Tests of a gateway that hands over its listeners, sessions and open calls to a new process.
+"""Tests of hand-overs: a gateway passes its listeners, sessions and open calls on to a new process.
 
-Hand-overs fail in several ways, processes are killed during one, and strangers use the socket between the processes.
+In some tests the hand-over fails, a process is killed during it, or another user connects to the hand-over socket.
 """
 
 import asyncio
@@ -174,7 +174,8 @@ async def test_calls_of_an_old_process_that_is_killed_are_lost(tmp_path, bedrock
 
 
 async def test_calls_of_the_old_process_outlive_a_new_process_that_is_killed(tmp_path, bedrock_sim):
-    """Check that the calls of a process are recorded and charged by a third process if the second one is killed.
+    """Check that the open calls of the first process are recorded and charged if the second process, which has taken
+    over the journal, is killed. A third process does this.
 
     Some of the calls end before the third process begins, and some end afterwards.
     """
@@ -210,8 +211,10 @@ async def test_several_old_processes_end_their_calls_at_once(tmp_path, bedrock_s
 
 
 async def test_a_call_that_begins_in_the_old_process_reserves_in_the_new(tmp_path, bedrock_sim):
-    """Check that the old process, on a connection that a client keeps open, refuses a call after the new process has
-    spent the balance.
+    """Check that a call over a connection to the old process reserves its cost in the new process, which has the
+    balance.
+
+    So such a call is refused when calls to the new process have spent the balance.
     """
     arguments = configuration(tmp_path, bedrock_sim.url, idle_seconds=60)
     document = json.loads((tmp_path / "config.hujson").read_text())
@@ -257,9 +260,10 @@ with socket.socket(socket.AF_UNIX) as one:
 
 
 async def test_the_socket_of_the_hand_over_is_for_one_user(tmp_path, bedrock_sim):
-    """Check that only the owner may use the hand-over socket. Another user gets no answer, even with a wider file mode.
+    """Check that only the socket's owner may use the hand-over socket. Another user gets no answer, even if the file
+    mode lets this user connect.
 
-    The second part of the test needs root.
+    The check with another user needs root.
     """
     state = tmp_path / "state"
     async with family(tmp_path, *configuration(tmp_path, bedrock_sim.url)) as gateway:
@@ -306,8 +310,8 @@ async def test_messages_that_agree_with_nothing_change_nothing(tmp_path, bedrock
 
 
 async def test_the_new_process_knows_the_circuits_and_sessions_of_the_old_one(tmp_path, bedrock_sim, second_sim):
-    """Check that the new process knows the sessions, and that it makes no call to a model whose circuit the old process
-    had opened.
+    """Check that the new process takes over the old one's sessions, and makes no call to a model whose circuit the old
+    process had opened.
     """
     arguments = configuration(tmp_path, bedrock_sim.url)
     path = tmp_path / "config.hujson"

@@ -248,7 +248,9 @@ async def test_a_policy_alone_lets_a_caller_in(tmp_path, sim, bedrock_sim):
 
 
 async def test_a_node_cannot_send_a_proxy_header_of_its_own(asking, sim):
-    """Check that a node is not treated as a proxy, although tailscaled forwards its connections from this machine."""
+    """Check that a PROXY header from a tailnet node is refused, although tailscaled forwards the node's connection from
+    this machine, where a proxy may run.
+    """
     for header in (version_1("100.64.0.7"), version_2("100.64.0.7"), b"PROXY UNKNOWN\r\n"):
         raw = await connected(asking, sim, BOB, at=1, first=header)
         status, _, body = await raw.ask("/v1/chat/completions", chat(HAIKU))
@@ -277,7 +279,11 @@ async def local(state, sim, upstream, *, grants=GRANTS, **more):
 
 
 async def test_the_tailnet_is_not_this_machine_without_a_network_device(tmp_path, sim, bedrock_sim):
-    """Check that a node whose connection tailscaled forwards to 127.0.0.1 can neither make calls nor read metrics."""
+    """Check that tailnet nodes are not treated as local processes. Without a tailnet network device, tailscaled
+    forwards their connections to 127.0.0.1.
+
+    Such a node can neither make calls nor read metrics.
+    """
     metrics = {"metrics": {"listen": "127.0.0.1:0"}}
     async with local(tmp_path, sim, bedrock_sim, more=metrics) as running:
         raw = await connected(running, sim, ALICE)
@@ -324,8 +330,8 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_who_the_caller_is_by_the_way_and_the_mode(tmp_path, sim, bedrock_sim, way):
-    """Check that the caller has the identity in a table of `deploy/README.md`, for each way to the gateway and each
-    identity mode.
+    """Check the caller's identity for each way to reach the gateway and each identity mode. The expected identities are
+    those of a table in `deploy/README.md`.
     """
     (node, first, headers), expected = WAYS[way]
     modes = ({}, {"identity": "whois"}, {"identity": "proxy-protocol"}, {"identity": "static", "login": "robot"})
@@ -347,10 +353,10 @@ async def test_who_the_caller_is_by_the_way_and_the_mode(tmp_path, sim, bedrock_
 
 @pytest.mark.parametrize(("tun", "role", "warned"), [(True, "admin", 1), (True, "user", 0), (False, "admin", 0)])
 async def test_a_machine_whose_owner_is_admin_is_warned_of(tmp_path, sim, bedrock_sim, tun, role, warned):
-    """Check that a warning is logged if the machine has a tailnet network device, and the machine's owner has the role
+    """Check that a warning is logged if the gateway's machine has a tailnet network device and its owner has the role
     admin.
 
-    In this case, every process of the machine is treated as its owner.
+    The warning is needed because every process of such a machine is treated as the owner.
     """
     sim.tun = tun
     grants = [{"src": [ME.user.login], "app": {CAP: [{"role": role}, {"models": "**"}]}}]
@@ -400,8 +406,10 @@ async def test_grants_of_a_long_policy_come_by_tailscale_serve(tmp_path, bedrock
 
 
 async def test_a_crowd_of_local_processes_does_not_lock_tailnet_callers_out(asking, sim):
-    """Check that tailnet callers are served while 16 local processes call continuously, with and without a network
-    device.
+    """Check that tailnet callers are served while 16 local processes open connections continuously.
+
+    The tailnet callers use the first listener through tailscaled, and the second one through a proxy that sends their
+    addresses.
     """
     over = False
     sim.late_seconds = 0.03
@@ -422,7 +430,7 @@ async def test_a_crowd_of_local_processes_does_not_lock_tailnet_callers_out(aski
 
 
 CALLS = int(os.environ.get("IRISGATE_CALLS", "2400"))
-"""Total number of requests of both callers."""
+"""Number of requests that the two callers of the test make together."""
 TOGETHER = 6
 EACH = 50
 """Number of requests on one connection. The next connection, from the same port, belongs to the other caller."""

@@ -231,8 +231,10 @@ async def test_a_call_that_is_left_before_it_is_sent_costs_nothing(tmp_path):
 
 
 async def test_a_server_without_prices_is_left_at_once(tmp_path):
-    """Check that a reply of a model without a price is not read to its end, so that a local model server can stop its
-    work.
+    """Check that the gateway closes the connection to the provider as soon as the client has disconnected, if the model
+    has no price.
+
+    So a local model server can stop its work.
     """
     async with OpenAISim(keys={KEY}) as sim:
         sim.default = replace(TEXT, delay=20)
@@ -246,7 +248,9 @@ async def test_a_server_without_prices_is_left_at_once(tmp_path):
 
 
 async def test_a_gateway_that_stops_waits_for_no_reply_that_nobody_reads(tmp_path, bedrock_sim):
-    """Check that a call whose client has disconnected is recorded and charged when the gateway stops."""
+    """Check that a gateway that stops does not wait for a reply whose client has disconnected. The call is recorded and
+    charged an estimate.
+    """
     bedrock_sim.default = replace(TEXT, delay=60)
     async with limited(tmp_path, bedrock_sim, quota(BUDGET)) as gw:
         await leave(gw, bedrock_sim, *WAYS["native converse"][:2])

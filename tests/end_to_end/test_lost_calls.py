@@ -144,9 +144,9 @@ def sessions_of(sim):
 
 @pytest.mark.parametrize(("cents", "passing"), [(99, 2), (100, 1)])
 async def test_a_killed_gateway_makes_no_budget_last_longer(tmp_path, bedrock_sim, cents, passing):
-    """Check that calls use up a bucket of one dollar even if their process is killed.
+    """Check that calls use up a bucket of one dollar, even if the gateway is killed during each call.
 
-    One call more than the balance pays for is allowed, because a call may begin as long as the balance is positive.
+    The last call may cost more than is left, because a call may begin as long as the balance is positive.
     """
     bedrock_sim.default = NAMED["stall"]
     config = configuration(tmp_path, bedrock_sim, "1.00")

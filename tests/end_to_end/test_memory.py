@@ -14,7 +14,9 @@ from tests.bench.soak_probe import tables
 from tests.helpers.gateway import gate
 
 COUNTS = 5
-"""Number of counts. The first calls fill what is kept on purpose, so the first count is not compared."""
+"""Number of times that the objects are counted. The first count is ignored, because the calls before it fill caches and
+tables that are kept on purpose.
+"""
 FAULTS = 96
 """Number of calls with a fault before each count of the objects: 12 calls of each kind of fault."""
 RIGHT = 24
@@ -24,8 +26,10 @@ PERIOD = 11_400
 texts, sessions and names.
 """
 GROWTH = 8
-"""Minimum growth that counts as a leak. A type leaks if each count finds at least this number of objects more than the
-count before. Connections open and close meanwhile, so single counts differ by some dozen objects.
+"""Minimum number of additional objects that counts as a leak. A type of objects leaks if its number grows by at least
+this from each count to the next.
+
+Growth in a single count is no leak, because open connections change the numbers by some dozen objects.
 """
 CURSORS = "weakref.ReferenceType"
 """The type whose objects are not counted. A connection of sqlite3 keeps weak references to its cursors, and removes the
@@ -53,8 +57,8 @@ def _clear_caches():
 
 
 async def counted():
-    """Return a `Counter` of the live objects by type, and of the entries of containers by the attribute that has the
-    container.
+    """Return a `Counter` with two kinds of keys: a type, with the number of its live objects; and an attribute that is
+    a container, with the number of its entries.
     """
     await _remove_cancelled_timers()
     _clear_caches()

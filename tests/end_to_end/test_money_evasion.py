@@ -1,4 +1,5 @@
-"""Tests of attempts to evade charges: unreported output, false limits, and quotas that are removed and added again.
+"""Tests of attempts to evade charges: output that is not reported, output limits that the provider does not apply, and
+quotas that are removed and added again.
 
 The expected amounts are computed from the price list by hand. The provider is simulated.
 """
@@ -68,7 +69,7 @@ async def test_leaving_before_the_usage_report_is_not_free(tmp_path, bedrock_sim
 
 
 async def count_of_frames(gw, sim, reply, path, body):
-    """Return the number of frames of the reply on this conversion, counted by releasing them one by one."""
+    """Make a call, and return the number of frames of its reply, which the simulated provider's gate counts."""
     passed = Counting()
     sim.script(scenarios.Scenario(reply, gate=passed))
     await gw.post(path, body)
@@ -192,7 +193,9 @@ async def test_a_refill_takes_nothing_that_is_no_sum(tmp_path, bedrock_sim, amou
 
 
 async def test_leaving_early_pays_for_the_time_of_hidden_thinking(tmp_path):
-    """Check that a client that disconnects before the usage report pays for the time of hidden thinking."""
+    """Check that a client that disconnects before the usage report pays for hidden thinking, whose tokens are estimated
+    from the duration of the call.
+    """
     seconds = 0.6
     held = scenarios.Scenario(Canned(text=("a",)), delay=seconds, stall_after=3)
     grants = [{"src": ["*"], "app": {CAP: [{"role": "user"}, {"models": "**", "quotas": [{"bucket": "team"}]}]}}]

@@ -43,7 +43,7 @@ async def settled(gw, count):
 
 
 def sent(text, **more):
-    """Return a request whose output limit is the number `text`."""
+    """Return the bytes of a Chat request. Its `max_tokens` is `text`, which may be any JSON number."""
     body = {"model": GPT, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": "%NUMBER%", **more}
     return json.dumps(body).replace('"%NUMBER%"', text).encode()
 

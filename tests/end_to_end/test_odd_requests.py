@@ -53,10 +53,11 @@ NATIVE = {
 @pytest.mark.parametrize("size", [0, 1_200_000])
 @pytest.mark.parametrize("flag", NATIVE)
 async def test_a_half_of_a_character_reaches_the_provider_as_it_came(tmp_path, flag, size):
-    """Check that a text that a client cut within a character is accepted (anomalyco/opencode#17758).
+    """Check that a text with half of a surrogate pair is accepted. Clients send it if they cut a text within a
+    character (anomalyco/opencode#17758).
 
-    The half character is passed on unchanged. For Claude it is replaced, because Claude's API refuses half characters
-    (anthropics/claude-code#60394).
+    The lone surrogate is passed on unchanged. For Claude it is replaced by U+FFFD, because Claude's API refuses lone
+    surrogates (anthropics/claude-code#60394).
     """
     bodies = []
 
@@ -79,9 +80,8 @@ async def test_a_half_of_a_character_reaches_the_provider_as_it_came(tmp_path, f
 
 @pytest.mark.parametrize("flags", [["bedrock_model_invoke"], ["bedrock_converse"]])
 async def test_messages_below_bedrock_are_served(tmp_path, bedrock_sim, flags):
-    """Check that a Messages request below /bedrock is served. Anthropic's Go SDK sends it in Bedrock mode.
-
-    The SDK's base URL then ends with /bedrock.
+    """Check that a Messages request to a path that begins with /bedrock is served. Anthropic's Go SDK sends it in
+    Bedrock mode, if its base URL ends with /bedrock.
     """
     body = {**MESSAGES, "anthropic_version": "bedrock-2023-05-31"}
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, flags=flags)}) as gw:
@@ -115,7 +115,9 @@ TRANSLATED = [
 async def test_a_half_of_a_character_is_translated_in_bodies_of_any_size(
     tmp_path, bedrock_sim, path, body, model, size
 ):
-    """Check that bodies with half characters are translated. Large bodies are translated in a worker process."""
+    """Check that in a translated body, half of a surrogate pair becomes U+FFFD. Large bodies are translated in a worker
+    process.
+    """
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         reply = await gw.post(path, body % (model.encode(), b"x" * size + rb"cut \ud83d here"))
         assert reply.status == 200, await reply.text()

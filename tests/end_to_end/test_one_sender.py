@@ -1,7 +1,6 @@
-"""Tests of requests to a provider that are not the first one of a call: requests of a plugin's function `steps`, and
-retries.
+"""Tests of the additional requests of a call to a provider: the requests of a plugin's function `steps`, and retries.
 
-They must be sent, limited, counted and logged like any other request.
+They must be sent, limited, counted and logged like the first request of a call.
 """
 
 import asyncio
@@ -121,7 +120,9 @@ async def refusing_once(then):
 
 
 class At:
-    """A provider at a given address. It has the attributes of a simulated provider that the tests use."""
+    """A stand-in for a simulated provider that is found at `url`. It has those attributes of a simulated provider that
+    the tests read.
+    """
 
     default = None
 

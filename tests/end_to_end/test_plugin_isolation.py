@@ -25,11 +25,11 @@ GRANTS = [
 ]
 QUOTAS = {"team": {"capacity": "$100", "rate": "$100/day"}}
 CLIENTS = ("parse", "limit", "steps", "reply_headers", "error", "encoder")
-"""Hooks that the tests let fail in the plugin of the client's API."""
+"""Hooks in the plugin of the client's API format. The tests make each of them fail."""
 PROVIDERS = (
     "dialect_for", "steps", "build", "retry", "problem", "meter", "meter.facts", "decoder",
 )  # fmt: skip
-"""Hooks that the tests let fail in the plugin of the provider's API."""
+"""Hooks in the plugin of the provider's API format. The tests make each of them fail."""
 WHOLE_HOOKS = {
     "client": ("encoder.whole",),
     "provider": ("meter.whole", "decoder.whole"),
@@ -68,7 +68,9 @@ def hooks(way, mode):
 
 
 def fails(hook, fault):
-    """Return whether a fault applies to a hook."""
+    """Return whether the hook fails with this fault. For example, returning None is no failure of a hook that may
+    return None.
+    """
     if fault in {"type", "coroutine", "text", "none", "generated"} and hook in UNCHECKED:
         return False
     if fault == "none" and hook in NONE_ALLOWED:
@@ -156,9 +158,9 @@ class Cell:
 
 
 def faults_of(way, mode):
-    """Return the hooks of a kind of conversion with the faults to try.
+    """Return pairs of a hook that this kind of conversion calls, and a fault to try with the hook.
 
-    Unusual faults are tried with some hooks only.
+    Unusual faults are tried only with the hooks in `EACH_KIND`, and only in translated streams.
     """
     usual = product(hooks(way, mode), USUAL)
     unusual = product(hooks(way, mode), UNUSUAL) if (way, mode) == ("translated", "stream") else ()

@@ -44,7 +44,11 @@ async def is_store(gateway, state):
 
 
 async def require_all(gateway, whole):
-    """Check that each finished call is stored and charged once, and that the sums count the same calls."""
+    """Check that each complete reply has its call in the store, and that no call is stored twice.
+
+    Check also that the usage report and the balance agree with the stored calls. `whole` are the ids of the calls with
+    a complete reply.
+    """
     calls = await gateway.stored(len(whole))
     known = [call["id"] for call in calls]
     assert len(known) == len(set(known))

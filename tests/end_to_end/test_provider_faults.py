@@ -71,7 +71,9 @@ async def test_missing_access_to_a_model_is_no_bad_key(tmp_path, bedrock_sim):
 
 
 async def test_a_key_that_a_provider_repeats_is_in_no_record(tmp_path, openai_upstream):
-    """Check that the record of an error does not contain the gateway's key, even if the error has status 200."""
+    """Check that if a provider repeats the gateway's key in an error, the call's record and the log do not contain the
+    key. The error has status 200 here.
+    """
     body = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}"}}).encode()
     provider = {"baseurl": f"{openai_upstream.url}/v1", "apikey": KEY, "models": ["gpt-4o"]}
     async with gate(tmp_path, {"o": provider}) as gw:

@@ -70,7 +70,9 @@ async def test_a_clients_own_key_that_is_refused_is_no_alarm_about_ours(tmp_path
 
 
 async def test_a_capabilitys_headers_yield_to_the_providers_own(tmp_path, bedrock_sim):
-    """Check that a grant adds headers to requests, and that the provider's own headers take precedence."""
+    """Check that the headers in a grant's capabilities are added to requests, and that a header of the provider's
+    configuration replaces one with the same name.
+    """
     everyone = {"add_headers": ["X-Team: all", "X-All: yes"]}
     some = {"models": f"b/{HAIKU}", "add_headers": ["X-Haiku: yes", "X-Provider: grant"]}
     grants = [*OPEN, {"src": ["(loopback)"], "app": {CAP: [everyone, some]}}]

@@ -73,10 +73,11 @@ async def opened(gw, version="1.1"):
 @pytest.mark.parametrize("names", [["lab"], ["lab", "other"]], ids=["one provider", "two providers"])
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 async def test_each_event_comes_at_once_and_needs_no_task(tmp_path, quick, version, names):
-    """Check that all events except the first and the last are written to the client directly when the provider's bytes
-    are read, without a task.
+    """Check that all events except the first and the last are written to the client as soon as the provider's bytes are
+    read, without running the call's task.
 
-    With a second provider, the gateway waits for the first event before it decides which provider serves the call.
+    This must hold with one provider and with two. With two, the gateway decides by the first event which of them serves
+    the call.
     """
     upstream = Stepwise()
     async with raw_provider(upstream.play) as peer, gate(tmp_path, provider(peer.url, *names)) as gw:

@@ -51,7 +51,7 @@ def usd(nanodollars):
 
 @asynccontextmanager
 async def limited(state, sim, quotas, *items, provider=None, **more):
-    """Yield a gateway on which everybody may use all models. Calls are charged to the given quotas.
+    """Yield a gateway on which everybody may use all models. Each call is charged to all buckets in `quotas`.
 
     The first listener is for Alice, and the second for an admin.
     """

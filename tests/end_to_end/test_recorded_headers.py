@@ -1,5 +1,5 @@
-"""Tests of headers that the record of a call contains: their values, and that recording changes nothing else of the
-call.
+"""Tests of request headers that are configured to be recorded: the record of a call has their values, and the call is
+otherwise unchanged.
 """
 
 import asyncio

@@ -58,13 +58,17 @@ class Load:
         await asyncio.gather(*self.tasks)
 
     async def _kept(self, *way):
-        """Make calls over one connection for as long as the gateway keeps it open."""
+        """Make the call `way` (an item of `WAYS`) again and again over one connection, for as long as the gateway keeps
+        it open.
+        """
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
             while not self.is_over:
                 await self._call(session, self.url, *way)
 
     async def _fresh(self, *way):
-        """Make calls, each over a new connection, alternately to a TCP socket and a unix socket."""
+        """Make the call `way` (an item of `WAYS`) again and again. Each call has a new connection, alternately to a TCP
+        socket and a unix socket.
+        """
         while not self.is_over:
             for connector in (aiohttp.TCPConnector(force_close=True), aiohttp.UnixConnector(self.unix)):
                 async with aiohttp.ClientSession(connector=connector) as session:

@@ -1,7 +1,7 @@
 """Tests of a second turn over HTTP on each client route, with a provider of Chat Completions.
 
-In its second turn, the client sends the first reply back. The provider must get its own reasoning unchanged, such as
-signatures and encrypted thinking.
+In the second turn, the client sends the first reply back. The provider must get the reasoning of its first reply
+unchanged, including signatures and encrypted thinking.
 """
 
 import json

@@ -18,7 +18,8 @@ PATHS = {
 
 
 async def called(tmp_path, place, way, size=10):
-    """Make consecutive calls.
+    """Make `CALLS` calls, one after the other. `place` is where the provider breaks a connection, and `way` is a key of
+    `PATHS`.
 
     Return the provider's count of requests, and the statuses, records and charges of the calls.
     """
@@ -40,7 +41,9 @@ def provider_like(provider):
 @pytest.mark.parametrize("way", PATHS)
 @pytest.mark.parametrize("place", PLACES)
 async def test_a_kept_connection_that_is_closed_hides_no_request(tmp_path, place, way):
-    """Check that each request that the provider has read appears as an attempt in a record, and is charged."""
+    """Check that each request that the provider has read is an attempt of a recorded call, and is charged. The provider
+    breaks connections that the gateway uses again.
+    """
     posts, statuses, records, charged = await called(tmp_path, place, way)
     attempts = [record["attempts"] for record in records]
     assert set(attempts) == {1}

@@ -250,7 +250,7 @@ async def test_a_rate_limit_is_one_limit_of_all_gateways(tmp_path, configured):
 
 
 async def test_a_rate_limit_goes_on_while_the_database_is_away(tmp_path, configured):
-    """Check that while the database is stopped, a gateway serves the calls that are left of a rate limit, and no more.
+    """Check that while the database is stopped, a gateway serves exactly as many calls as the rate limit still allows.
 
     When the database runs again, the other gateways count these calls too.
     """

@@ -1,4 +1,6 @@
-"""Tests of the state folders of the demo and of a gateway: a second process with the same folder is refused."""
+"""Tests of the state folders of the demo and of a gateway. The default folders differ, and a second process with the
+same folder is refused.
+"""
 
 import json
 import re

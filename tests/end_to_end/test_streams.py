@@ -163,7 +163,7 @@ async def whole_stream(simulated, path, body):
 
 @pytest.mark.parametrize("conversion", ["native converse", "chat to invoke", "chat to converse"])
 async def test_a_stream_cut_at_any_byte_is_an_error(tmp_path, bedrock_sim, conversion):
-    """Check that a stream is an error wherever it is cut off.
+    """Check that the client gets an error, and no normal end, wherever the provider's stream is cut off.
 
     Every 37th position is tried, so that the cuts are at different places of the frames.
     """
@@ -187,7 +187,9 @@ def model_of(path, body):
 
 
 def terminal_ends(path, body, whole):
-    """Return the position after the frame that ends the message. Only the usage follows this frame."""
+    """Return the position in the stream `whole` after the frame that ends the message. Only the frame with the usage
+    may follow.
+    """
     model = model_of(path, body)
     name = "bedrock_converse" if model == NOVA else "bedrock_model_invoke"
     flag = discover().flags[name]

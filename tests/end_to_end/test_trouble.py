@@ -78,9 +78,10 @@ async def listed(running):
 
 
 async def all_there(running, ids):
-    """Wait until the store has each of these calls once.
+    """Wait until the store has exactly the calls with these ids, and check that the usage report counts each of them
+    once.
 
-    After a failure, the gateway tries again within two seconds.
+    After a failure to write, the gateway writes to the store again within two seconds.
     """
 
     async def whole_list():
@@ -191,7 +192,9 @@ class Canned(asyncio.Protocol):
 
 @asynccontextmanager
 async def canned(simulated):
-    """Yield the address of a provider that sends copies of the simulated provider's replies from memory."""
+    """Yield the address of a fast provider. It answers with copies of two replies that the simulated provider sent
+    before.
+    """
     replies = {}
     async with aiohttp.ClientSession() as session:
         for operation in ("converse", "converse-stream"):

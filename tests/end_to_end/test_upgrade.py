@@ -32,7 +32,9 @@ class Site:
         self.path = path
 
     def install(self, version, *, migration=False):
-        """Replace the installed release by another release."""
+        """Replace the installed release by this checkout with another version number. If `migration` is true, this
+        release has one more migration of the database.
+        """
         fresh = self.path.with_name("fresh")
         shutil.copytree(ROOT / "gateway", fresh / "gateway")
         shutil.copytree(ROOT / "plugins/gateway_plugins", fresh / "gateway_plugins")

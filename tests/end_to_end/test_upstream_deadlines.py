@@ -1,6 +1,6 @@
-"""Tests of providers that stop at any place of a reply.
+"""Tests of providers that stop sending in the middle of a reply, at any byte.
 
-The call ends by its deadline, with one error in its dialect.
+The call ends when a deadline has passed. The client gets one error in its own format.
 """
 
 import asyncio
@@ -57,8 +57,8 @@ def dripped(pieces, is_dripped):
 async def all_called(state, plays, timeouts, request):
     """Make a call in each client's format, all at the same time, to providers that do not complete their replies.
 
-    Check that each call fails by a timeout after one attempt, and that its connection is closed. Return pairs of the
-    path of a call and its reply.
+    Check that each call fails by a timeout after one attempt, and that its connection to the provider is closed. Return
+    pairs of the path of a call and its reply.
     """
     more = {"resilience": {"timeouts": {**SHORT, **timeouts}}}
     async with gated(state, plays, more=more) as (gw, peers):
@@ -173,7 +173,11 @@ async def test_a_stream_that_begins_late_is_pinged(tmp_path, place, end):
 
 @pytest.mark.parametrize("client", ["converse native", "messages native"])
 async def test_formats_without_pings_wait_for_the_status(tmp_path, client):
-    """Check that a late error keeps its status if the format has no pings, or if the call is not streamed."""
+    """Check that the client gets the status of a provider's late error if its stream format has no pings, or if the
+    call is not streamed.
+
+    In other formats, the gateway sends pings with status 200 while the provider is silent.
+    """
     flag, *_ = CLIENTS[client]
     path, body = streamed(client) if client == "converse native" else whole(client)
 

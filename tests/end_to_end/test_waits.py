@@ -34,7 +34,9 @@ def sdks():
 
 
 def sdk_seconds(sdks, headers):
-    """Return the seconds to wait that both SDKs read from a reply. Check that the SDKs agree."""
+    """Return the seconds to wait that each of the `sdks` reads from a reply's headers. Check that all of them read the
+    same.
+    """
     read = {name.lower(): value for name, value in headers.items()}
     (seconds,) = {client._parse_retry_after_header(read) for client in sdks}
     return seconds

@@ -46,7 +46,9 @@ async def sum_of_charges(gateway, count):
 
 
 async def is_settled(gateway, count):
-    """Wait until the balance has decreased by the sum of the charges of `count` calls."""
+    """Wait until the balance has decreased by exactly the charges of the `count` stored calls. Fail if this takes too
+    long.
+    """
 
     async def agrees():
         return await spent(gateway) == await sum_of_charges(gateway, count)
@@ -114,7 +116,9 @@ async def is_spent(gateway, amount):
 
 @pytest.mark.parametrize("limit", ["requests", "tokens"])
 async def test_a_rate_limit_is_one_for_all_workers(tmp_path, bedrock_sim, limit):
-    """Check that all workers together serve exactly 20 calls, if the limit is 20 requests or the tokens of 20 calls."""
+    """Check that all workers together serve exactly 20 calls, if the rate limit is 20 requests, or as many tokens as 20
+    calls use.
+    """
     arguments = configuration(tmp_path, bedrock_sim.url)
     allowed = {"requests": "20/day"} if limit == "requests" else {"tokens": f"{20 * TOKENS}/day"}
     grants = [*EVERYTHING, {"src": ["*"], "app": {CAP: [{"rate_limits": [allowed]}]}}]

@@ -20,7 +20,7 @@ BODIES = {"save_raws": True, "max_bytes": 524_288}
 
 
 async def bodies(gateway, call):
-    """Wait for the stored bodies of a call, and return the text of the request."""
+    """Wait until the bodies of a call are stored, and return the request body."""
 
     async def stored():
         async with gateway.session.get(f"{gateway.url}/api/calls/{call}/bodies") as reply:
@@ -48,7 +48,7 @@ async def test_models_of_all_workers_are_those_of_the_last_search(tmp_path, bedr
 
 
 async def test_ctrl_c_loses_no_body_and_no_record(tmp_path, bedrock_sim):
-    """Check that streams that end after Ctrl-C lose no record and no stored body.
+    """Check that the record and the bodies of each stream are stored, even if the stream ends after Ctrl-C.
 
     Ctrl-C signals all processes. `storage.sync` is on, and the bodies are large.
     """

@@ -70,8 +70,8 @@ async def call(gateway, model=HAIKU):
 async def insist(gateway, model=HAIKU):
     """Make a call. Return "ok", or the reason of the refusal, such as a used-up quota.
 
-    The call is repeated while calls in flight have reserved the rest of the balance, or a busy machine delays the
-    database.
+    The call is made again if it is refused only for a moment: because calls in flight have reserved the rest of the
+    balance, or because the database does not answer on a busy machine.
     """
 
     async def outcome():
@@ -121,7 +121,10 @@ async def test_calls_at_all_gateways_are_as_many_as_the_bucket_has(tmp_path, con
 
 
 async def test_what_killed_workers_and_a_killed_keeper_held_is_free_again(tmp_path, bedrock_sim, address, configured):
-    """Check that no call is lost or charged twice, and that nothing of the bucket stays with the killed processes."""
+    """Check that after the workers and the keeper (the main process) were killed, no call is lost or charged twice.
+
+    What the killed processes had reserved in the bucket must be free for other calls again.
+    """
     capacity = CALLS * COST
     async with AsyncExitStack() as stack:
         killed = await stack.enter_async_context(family(tmp_path, *configured("a", f"${capacity}")))

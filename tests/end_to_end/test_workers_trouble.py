@@ -144,7 +144,9 @@ async def test_a_hand_over_under_load_loses_no_call_of_a_worker(tmp_path, bedroc
 
 
 async def test_a_stream_of_a_worker_outlives_a_hand_over(tmp_path, bedrock_sim):
-    """Check that a stream that outlives a hand-over is charged, and that both gateways together spend one balance."""
+    """Check that a stream of the old process is charged if it ends after a hand-over, and that the old and the new
+    process spend from one balance.
+    """
     async with family(tmp_path, *configuration(tmp_path, bedrock_sim.url), *WORKERS) as gateway:
         async with held_stream(gateway, bedrock_sim) as (reply, gate):
             await gateway.restart()

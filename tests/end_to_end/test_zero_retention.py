@@ -34,9 +34,10 @@ REQUESTS = (
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def kept(request):
-    """Return the settings of a store, and a function that returns what the store has outside of the state folder.
+    """Return the settings of a store, and a function that returns the bytes that the store keeps elsewhere than in the
+    state folder.
 
-    For PostgreSQL, this is a dump of the database. For SQLite, it is nothing.
+    For PostgreSQL, these bytes are a dump of the database. For SQLite, there are none.
     """
     if request.param == "sqlite":
         return {}, lambda: b""
@@ -58,7 +59,11 @@ async def serving(state, sim, duration, settings):
 
 
 async def everything_written(state, sim, duration, kept, monkeypatch, errors=ERRORS):
-    """Make all calls. Return everything that the gateway wrote to the disk, the database, the log and the export."""
+    """Make each call in `REQUESTS` once for each of `errors`, which are the provider's errors or "" for a correct
+    reply.
+
+    Return all bytes that the gateway wrote to the disk, the database, the log and the export.
+    """
     monkeypatch.setattr(task, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(export, "SETTLE_SECONDS", 0)
     settings, rest = kept

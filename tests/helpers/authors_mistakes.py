@@ -50,7 +50,7 @@ def seen(record):
 
 
 LAST = len(FLAG.splitlines()) + 3
-"""The number of the line at which the code that `more` adds begins."""
+"""A line number in `acme.py`: the first line of the code that is appended to the correct plugin `FLAG`."""
 FILTER = """api = 1
 
 
@@ -65,7 +65,10 @@ def open(call, settings):
 
 
 class Mistake(NamedTuple):
-    """A mistake, and the gateway's message about it. In the message, DIR stands for the folder of the plugin."""
+    """A mistake that the author of a plugin makes, and the gateway's message about it.
+
+    In the message, DIR stands for the folder of the plugin.
+    """
 
     title: str
     message: str
@@ -86,7 +89,11 @@ def more(title, code, message):
 
 
 def run(title, hook, code, message, line=LAST):
-    """Return a mistake that appears when `hook` is called. `code` defines the hook, and is put after a correct flag."""
+    """Return a mistake that appears when the hook `hook` is called.
+
+    The file `acme.py` is a correct plugin (`FLAG`), followed by `code`, which defines the hook. The gateway's message
+    names the line `line`.
+    """
     return Mistake(
         title, f"DIR/acme.py:{line}: plugin acme failed in {hook}: {message}", {"acme.py": f"{FLAG}\n\n{code}"}, hook
     )
@@ -98,7 +105,11 @@ def returning(title, hook, arguments, value, message):
 
 
 def billed(title, part, kind):
-    """Return a mistake of `billed_parts`, which returns a part with a wrong number."""
+    """Return a mistake in which the hook `billed_parts` returns the wrong value `part`, an expression with a wrong
+    number.
+
+    `kind` is the name of this value in the gateway's message.
+    """
     message = f"returned {kind}; {kind} with whole numbers from 0 to {2**53} is expected"
     code = f"from gateway.contract import billing\n\n\ndef billed_parts(body):\n    return [billing.{part}]\n"
     return run(title, "billed_parts", code, message, LAST + 3)

@@ -31,7 +31,7 @@ def _credentials(signer):
 
 
 def botocores_headers(signer, request, body, at):
-    """Return the headers with which botocore signs a request with the body."""
+    """Return the headers that botocore adds when it signs `request` with the body `body` at the Unix time `at`."""
     url = f"https://{request.host}{request.path}" + (f"?{request.query}" if request.query else "")
     made = AWSRequest(request.method, url, {**request.headers, "host": request.host}, body)
     with botocores_clock(at):

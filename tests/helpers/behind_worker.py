@@ -33,7 +33,9 @@ class Behind:
 
 @asynccontextmanager
 async def behind_worker(gate, state):
-    """Let a worker accept the connections of a running gateway, which becomes the keeper (the main process)."""
+    """Put a worker in front of a running gateway, which becomes the keeper (the main process). The worker accepts all
+    connections in its place.
+    """
     running = gate.running
     gateway, sites = running.gateway, running.sites
     modes, (keeper, _, configured) = sites._modes, sites._served

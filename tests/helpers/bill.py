@@ -27,7 +27,9 @@ class Bill:
     exact: bool = True
     tier: str = ""
     is_fast: bool = False
-    """True if the called model ran in its fast mode. Other models of the call have no fast mode."""
+    """True if the called model ran in its fast mode. If other models took part in the call, their prices are not those
+    of a fast mode.
+    """
     factor: Fraction = Fraction(1)
     searches: int = 0
 
@@ -231,7 +233,10 @@ def converse_bill(raw, sent, *, stream):
 
 
 def openai_bill(raw, sent, *, stream):
-    """Return the bill of a reply of Chat or of Responses. `sent` is unused, because OpenAI has no cache marks."""
+    """Return the bill of a reply of Chat or of Responses, or None if the reply reports no usage.
+
+    The request `sent` is not used, because it cannot have cache marks.
+    """
     bodies = [data for _, data in events_of(raw)] if stream else [json.loads(raw)]
     usages = [body.get("response", body).get("usage") for body in bodies]
     last = {}

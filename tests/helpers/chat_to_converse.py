@@ -164,7 +164,9 @@ def _assert_content(content: list[dict[str, Any]], caps: Caps) -> None:
 
 
 def stream_of(content: list[dict[str, Any]], stop: str, usage: dict[str, Any]) -> list[Event]:
-    """Return the events in which Converse streams a reply. Texts and inputs have two pieces, as in recorded streams."""
+    """Return the events in which Converse streams a reply. Each text, and each input of a tool call, comes in two
+    pieces, as in recorded streams.
+    """
     events = [event("messageStart", {"role": "assistant", "p": "abc"})]
     for index, block in enumerate(content):
         (kind, value), *_ = block.items()

@@ -58,8 +58,8 @@ class Chat:
         return [marked({"role": "tool", "tool_call_id": tool_id, "content": list(parts)}, ttl)]
 
     def joined(self, messages):
-        """Return several messages of the user in the form of this dialect. In Chat, each tool result is a separate
-        message.
+        """Return the given messages of the user as they are sent in this dialect. In Chat, they stay separate, because
+        each tool result is a message.
         """
         return messages
 

@@ -129,7 +129,7 @@ ALL_CONVERSIONS = {
         )
     ]
 }
-"""Every conversion of a request in a known dialect, by name."""
+"""Every conversion for generating a reply, by name. Conversions of requests in an unknown dialect are left out."""
 CONVERSIONS = {name: conversion for name, conversion in ALL_CONVERSIONS.items() if conversion.way != "native"}
 """Every conversion that changes the request, by name."""
 
@@ -249,14 +249,16 @@ def _own_ask(flag, dialect, query=""):
 
 
 def read_events(flag, dialect, data):
-    """Return the events of a stream in an API's format, except events that are never sent to a client."""
+    """Decode the bytes of a stream in an API's format. Return its events, without those that the gateway does not pass
+    on to a client.
+    """
     decoder = flag.decoder(_own_ask(flag, dialect), Target("p", flag.name, "m", dialect, Caps()), HEAD)
     events = [*decoder.feed(data), *decoder.close()]
     return [event for event in events if event.raw != b"" and event.kind and event.payload.startswith(b"{")]
 
 
 def encoded(flag, dialect, events):
-    """Return the bytes of a provider's stream.
+    """Return the bytes in which a provider streams the given events.
 
     Each event is given as (event type, data), where data may be bytes of JSON.
     """

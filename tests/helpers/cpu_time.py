@@ -14,7 +14,7 @@ UNIT = json.dumps([{"type": "text", "text": "x" * 20, "number": number} for numb
 milliseconds.
 """
 RUNS = 3
-"""Number of runs. The first one may also fill caches."""
+"""Maximum number of runs of the measured work. The first run may also fill caches."""
 
 
 def unit_seconds():

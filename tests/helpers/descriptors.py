@@ -14,7 +14,7 @@ def descriptors(pid="self"):
 
 @contextmanager
 def no_descriptor_left():
-    """Lower the limit of descriptors, so that this process cannot open another one."""
+    """Lower the limit of descriptors during a `with` block, so that this process cannot open another one."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest_free = os.open(os.devnull, os.O_RDONLY)
     os.close(lowest_free)

@@ -47,7 +47,7 @@ api = 1
 
 
 class Awaitable:
-    """An awaitable, as the wrong result of a method that must not return an awaitable."""
+    """An awaitable. A method that must return something else returns it as a fault."""
 
     def __await__(self):
         yield from ()
@@ -69,9 +69,10 @@ ERRORS = {
     "generator": GeneratorExit,
     "stop": StopIteration,
 }
-"""Exceptions that a filter must not raise."""
+"""Exceptions that a filter raises as a fault, by the name of the fault. The gateway accepts none of them from a filter.
+"""
 REFUSALS = ("blocked", "rate_limit")
-"""The errors with which a filter may end a call, by their codes in the record."""
+"""Error codes with which a filter may refuse a call. The call's record has the code."""
 WAITS = ("nap", "hang")
 """Faults of a filter's method: it waits, and the wait is shorter ("nap") or longer ("hang") than its time limit."""
 USUAL = {
@@ -102,8 +103,8 @@ class FilterPlan:
     faults: dict
     """The faults of methods, by the method's name."""
     at: int
-    """The index of the call of `text` that fails, if a fault of `text` is planned. The other methods are called only
-    once.
+    """Index of the call of `text` that fails, if a fault of `text` is planned. No index is needed for the other
+    methods, which are called only once.
     """
     is_async: bool
     held: int
@@ -170,10 +171,8 @@ class Played:
         return Counter(note[:2] for note in self.methods[call_id])[name, method]
 
     def used(self, call_id, name, method):
-        """Return the behaviour of a filter's method in the plan of a call (`FilterPlan.usual`), or "" if the method was
-        not called.
-
-        The faults in the plan are not considered.
+        """Return how a filter's method behaves without a fault, according to the plan of a call (`FilterPlan.usual`).
+        Return "" if the method was not called.
         """
         if not self.count(call_id, name, method):
             return ""
@@ -212,7 +211,10 @@ class _Script:
         self.texts = 0
 
     def fault(self, method, piece=None):
-        """Return the fault that `method` must have now, or "" for none. Record that the method was called."""
+        """Record that `method` is called, and return the planned fault of this call of it, or "" for none.
+
+        For the method `text`, `piece` is the text that it gets.
+        """
         fault = self.plan.faults.get(method, "")
         if method == "text":
             self.texts += 1
@@ -227,7 +229,9 @@ class _Script:
         return fault
 
     def play(self, method, *args):
-        """Act as the filter's method `method`, which is not `async`, in the way that the plan of this call says."""
+        """Do what the plan of this call says for the filter's method `method`, and return the method's result. This is
+        for methods that are not `async`.
+        """
         fault = self.fault(method, args[1] if method == "text" else None)
         if fault == "nap":
             time.sleep(NAP_SECONDS)

@@ -141,7 +141,9 @@ class _Connection:
             self._writer.close()
 
     async def _pass(self, side: str, data: bytes, writer: asyncio.StreamWriter) -> None:
-        """Write the bytes of one read, with the exchange's fault if it occurs in these bytes."""
+        """Write `data`, which was read from one side, to the other side. If the exchange's fault occurs within `data`,
+        apply the fault.
+        """
         assert self._exchange is not None
         cut = self._exchange.cut(side, data)
         fault = self._exchange.fault

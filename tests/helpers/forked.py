@@ -89,7 +89,9 @@ async def _reader(pipe):
 
 
 def _run(arguments, folder, variables, *ends):
-    """Run a command in a process that has just been forked."""
+    """Run a command in a process that has just been forked. `ends` are the pipes that become its standard output and
+    standard error.
+    """
     for number, end in enumerate(ends, 1):
         os.dup2(end.fileno(), number)
         end.close()

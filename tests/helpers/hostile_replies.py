@@ -156,7 +156,7 @@ def _text_event(dialect, said):
 
 
 def _structured_events(dialect, items):
-    """Yield events that have a list of arbitrary items wherever an event of the dialect has an object or a list."""
+    """Yield events of the dialect. In each, a list of arbitrary items takes the place of one object or list."""
     if dialect == "bedrock_converse":
         yield "contentBlockStart", b'{"contentBlockIndex":0,"start":%b}' % items
         yield "contentBlockDelta", b'{"contentBlockIndex":0,"delta":%b}' % items

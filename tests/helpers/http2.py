@@ -89,7 +89,9 @@ class Http2Client:
         return result
 
     def ask(self, path, body=None, *, method=None, headers=(), ends=True):
-        """Send a request, and return the number of its stream."""
+        """Send a request, and return the number of its stream. If `ends` is false, the stream stays open for more of
+        the body.
+        """
         number = self.h2.get_next_available_stream_id()
         method = method or ("GET" if body is None else "POST")
         pseudo = [(":method", method), (":scheme", "http"), (":path", path), (":authority", AUTHORITY)]

@@ -55,7 +55,7 @@ class Lane:
     async def call(self, say, fault=None, *, stream):
         """Make a call in the format of the client `say`, and return the reply.
 
-        If `fault` is given, the proxy breaks the exchange with the provider in this way.
+        If `fault` is given, the proxy applies this fault to the exchange with the provider.
         """
         self.proxy.fault = fault
         return await self.gw.post(*self.request(say, stream=stream))
@@ -75,8 +75,8 @@ class Lanes:
             self._free.setdefault(lane.flag, deque()).append(lane)
 
     def take(self, flag):
-        """Return a lane of a provider with this compatibility flag that no other call uses. The caller must put the
-        lane back.
+        """Return a free lane of a provider with this compatibility flag. No other call gets the lane until the caller
+        has put it back.
 
         A lane is a client, and a proxy in front of one provider.
         """
@@ -99,7 +99,7 @@ class Lanes:
     async def records(self):
         """Return the records of all calls: a dict from the id of a call to its record.
 
-        Check that each call has one record, and that the quota was charged their cost.
+        Check that each call has one record, and that the costs of all calls were charged to the quota.
         """
         await self.gw.log_is_written()
         entries = self.gw.lines.entries("call.finished")

@@ -35,11 +35,12 @@ class LoopMonitor:
 
 
 async def longest_block(work, runs, enough, prepare=lambda: None):
-    """Return the longest CPU time for which `work` blocks the event loop, in units of `cpu_time`. It is measured in up
-    to `runs` runs, and the smallest result counts.
+    """Return the longest time for which `work` blocks the event loop: CPU time as a multiple of the unit of `cpu_time`.
 
-    `prepare` is called before each run, and is not measured. The runs stop at the first result below `enough`. The
-    pauses between the runs become longer, so that another process that uses the caches of the processor does not
+    This is measured in up to `runs` runs, and the result is that of the best run. There are no further runs after a
+    result below `enough`. `prepare` is called before each run, and is not measured.
+
+    The pauses between the runs become longer, so that another process that uses the caches of the processor does not
     disturb all runs.
     """
     blocks = []

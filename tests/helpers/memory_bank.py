@@ -19,7 +19,9 @@ class MemoryBank:
     ends: dict = field(default_factory=dict)
     """The time at which the leases of each gateway end."""
     sent: dict = field(default_factory=dict)
-    """Maximum cost of each gateway's calls that are in flight, by (gateway, bucket's name)."""
+    """The sum of the maximum costs of the calls that a gateway has sent to providers and not yet recorded, by (gateway,
+    bucket's name).
+    """
     requests: int = 0
 
     def exchange(self, gateway, asks, now):
@@ -55,7 +57,9 @@ class MemoryBank:
             self.leases[name][gateway] = lease._replace(spent=lease.spent + amount)
 
     def expire(self, now):
-        """Take back the leases of gateways that have not sent a request for the duration of a lease (`lease_ns`)."""
+        """Take back the leases of gateways from which the bank has had no request for the duration of a lease
+        (`lease_ns`).
+        """
         for gateway in [one for one, end in self.ends.items() if end <= now]:
             del self.ends[gateway]
             for name, leases in self.leases.items():

@@ -1,5 +1,5 @@
-"""The plugins of this repository, without those of installed packages. So installed packages do not affect tests that
-compare tables with the plugins.
+"""The plugins of this repository, without those of installed packages. Tests that compare plugins with tables of this
+repository use these, so that installed packages do not affect them.
 """
 
 from dataclasses import replace

@@ -20,7 +20,7 @@ class Mistake(NamedTuple):
 
     title: str
     package: dict[str, Any]
-    """The arguments of `install`."""
+    """Keyword arguments of the function `install` (`installed.py`), which installs the package."""
     place: str
     message: str
 

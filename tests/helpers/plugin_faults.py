@@ -168,7 +168,7 @@ class Flag:
 
 
 class Translation:
-    """A translation that changes the name of the dialect only."""
+    """A translation that passes bodies and events on unchanged. Only the request's dialect has another name."""
 
     def __init__(self, called, request):
         self._called = called

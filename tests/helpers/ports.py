@@ -1,4 +1,4 @@
-"""Ports of other processes on this machine."""
+"""Free ports for other processes on this machine, and a check whether a process listens to a port."""
 
 import asyncio
 import random
@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from tests.helpers.waiting import eventually
 
 BELOW = 32_000
-"""A port below the ports that Linux takes for outgoing connections."""
+"""Upper limit of the ports that tests choose. Linux takes only higher ports for outgoing connections."""
 
 
 async def is_listening(port):

@@ -179,7 +179,8 @@ def cluster() -> Cluster:
 
 
 def kept_in_postgres(address: Address | None = None, **options: Address) -> Callable[..., Any]:
-    """Return a function that opens a store in a new database, or in the database at `address`.
+    """Return a function that opens a store in the database at `address`. If no address is given, a new database is
+    made.
 
     The function's argument is the id of the journal.
     """

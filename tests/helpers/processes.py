@@ -78,7 +78,7 @@ class Served:
         return calls
 
     async def bucket(self, name):
-        """Return a bucket of a quota, as the API lists it, with exact amounts."""
+        """Return a bucket of a quota, as the API lists it. Amounts in dollars are `Decimal`, and not float."""
         async with self.session.get(f"{self.url}/api/quotas?bucket={name}") as reply:
             (found,) = (await reply.json())["quotas"]
         return {key: Decimal(str(value)) if key.endswith("_usd") else value for key, value in found.items()}

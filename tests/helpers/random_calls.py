@@ -28,7 +28,7 @@ from tests.helpers.wires import PROVIDERS, WIRES
 MOST_CALLS = 3
 """Maximum number of calls in flight at once."""
 READ_SECONDS = 1.0
-"""Read timeout of the providers. A correct reply comes within it, even on a busy machine."""
+"""Read timeout of the providers. It is long enough for every correct reply, even on a busy machine."""
 HANG_SECONDS = 20.0
 GLANCE_SECONDS = 0.01
 """Seconds for which a slow client waits for the next bytes."""
@@ -140,7 +140,9 @@ class RandomCalls(RuleBasedStateMachine):
         assert descriptors() <= self.descriptors
 
     async def _start(self, wire, scenario, fault, *, stream, prompt="", headers=None):
-        """Send a client's request. Its text selects the provider's scenario, and is followed by `prompt`."""
+        """Send a client's request. The prompt names the scenario for the simulated provider, and then has the text
+        `prompt`.
+        """
         lane = self.opened.take(wire.provider)
         lane.proxy.fault = fault
         path, body = lane.request(wire.say, f"[[scenario: {scenario}]]{prompt}", stream=stream)

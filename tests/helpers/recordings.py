@@ -10,7 +10,7 @@ FOLDER = Path(__file__).resolve().parents[3] / "shared" / "recorded-bedrock"
 
 
 def exchanges(*operations, status=None):
-    """Return the parameters of a test, one for each recorded exchange of these operations.
+    """Return values for `pytest.mark.parametrize`: one for each recorded exchange of these operations.
 
     Exchanges whose request was damaged in the recording are left out. If no exchange is left, the test is skipped.
     """

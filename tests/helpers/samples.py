@@ -1,4 +1,4 @@
-"""Files and schemas for requests of every dialect, and two functions that the clients share."""
+"""Files and schemas for requests of every dialect, and two functions that all client classes use."""
 
 from __future__ import annotations
 

@@ -70,7 +70,8 @@ def body(client, history):
 
 
 def second_turn(client, upstream, model, whole, events=None, *, then=None, between=(), judged=True):
-    """Return the provider's second request and all fields that were reported as dropped.
+    """Translate the first two requests of a conversation. Return the second upstream request, and the fields that the
+    translator reported as dropped from either request.
 
     `whole` is the provider's first reply, and `events` is the same reply as a stream. If the second request goes to
     another dialect or model than the first one, `then` has this upstream dialect and model. The functions in `between`
@@ -91,7 +92,8 @@ def second_turn(client, upstream, model, whole, events=None, *, then=None, betwe
 
 
 def last_turn(client, upstream, model, replies):
-    """Return the provider's request after several replies, and all fields that were reported as dropped.
+    """Translate the requests of a conversation with these replies. Return the last upstream request, and the fields
+    that the translator reported as dropped from any of the requests.
 
     Each reply is an unstreamed body or a list of events.
     """

@@ -71,9 +71,9 @@ class Translator:
     base: dict[str, Any]
     model: str | Caps
     unnamed_model: str = "some.model-v1:0"
-    """The name of a model that is given only by its capabilities."""
+    """The model's name in the upstream request, if a test gives only the model's capabilities."""
     flag: str = ""
-    """The provider's compatibility flag. It is "" if it has the same name as the upstream dialect."""
+    """The provider's compatibility flag. It is "" if the flag has the same name as the upstream dialect."""
     checks: Callable[..., None] | None = field(default=None, compare=False)
     """A judge: a function `(body, caps, stream=...)` that checks the upstream body, in place of the simulated
     provider's rules.
@@ -148,15 +148,19 @@ class Translator:
         return self.open(body, model, **options).dropped
 
     def refusal(self, body: dict[str, Any], model: str | Caps | None = None, **options: Any):
-        """Return the problem with which the request is refused."""
+        """Return the problem in the error with which the translator refuses the request. Fail if it accepts the
+        request.
+        """
         with pytest.raises(Refused) as refused:
             self.open(body, model, **options)
         return refused.value.problem
 
 
 def client_events(translation: Any, pairs: Any) -> list[Event]:
-    """Return the client's events for a provider's events, given as (event type, data), including those at the stream's
-    end.
+    """Translate a provider's stream. Return the client's events, including those that the translator adds at the end of
+    the stream.
+
+    `pairs` are the provider's events as (event type, data).
     """
     out = [made for kind, data in pairs for made in translation.feed(event(kind, data))]
     return [*out, *translation.close()]

@@ -59,7 +59,9 @@ WIRES = [
 
 
 def wires(*, clients=None, providers=None):
-    """Parametrize a test with `wire`: each conversion between these compatibility flags, by default all conversions."""
+    """Return a decorator that parametrizes a test with `wire`: each conversion from one of the flags `clients` to one
+    of the flags `providers`. None stands for all flags.
+    """
     chosen = [
         wire
         for wire in WIRES

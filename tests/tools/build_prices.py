@@ -66,19 +66,21 @@ _REGIONS: Final[Mapping[str, tuple[str, ...]]] = {
 The price of a group is the price in the first of its regions for which a price is known.
 """
 _FINEST: Final = Decimal("1e-9")
-"""Prices are rounded to a multiple of this amount, in USD for 1M tokens: the table's unit cannot express smaller
-differences. A few prices in the price maps have more digits.
+"""The smallest difference between prices that the table can express, in USD for 1M tokens. Prices are rounded to a
+multiple of it, because a few prices in the price maps have more digits.
 """
 _VERSION: Final = re.compile(r"(-v\d+|(?<=\d[bB])-\d+):\d+$")
-"""The version at the end of a Bedrock id, which some rows of a map leave out."""
+"""Matches the version at the end of a Bedrock id, such as `-v1:0`. A price map may list a model by its id with the
+version, without it, or both.
+"""
 _NEW_CLAUDE: Final = re.compile(r"anthropic\.claude-(?!3|v\d|instant|sonnet-4-2|opus-4-2|opus-4-1-|mythos-preview)")
 
 
 def merged(where: Key, ours: Row, theirs: History | None, sources: tuple[str, str]) -> Row:
     """Return one row from LiteLLM's row `ours` and the prices of genai-prices (`theirs`) for the same model.
 
-    If their prices of today differ, the row has the reason for the choice (`REASONS`). `sources` has the names of both
-    price maps, LiteLLM first.
+    If the two maps have different prices for today, the row has the reason for the choice (`REASONS`). `sources` has
+    the names of both price maps, LiteLLM first.
     """
     first, second = sources
     if theirs is None:
@@ -146,10 +148,11 @@ def collected(today: date) -> dict[Key, Row]:
 
 
 def _completed(rows: Mapping[Key, Row]) -> Iterator[tuple[Key, Row]]:
-    """Yield the rows that lack some prices of another row of the same model, with these prices added.
+    """Yield completed rows of models that a price map lists twice: by the id with its version, and by the id without it
+    (`_VERSION`).
 
-    The two rows are found under the model id with its version and without it. A price map may have some prices of a
-    model only under one of these ids.
+    If one of the two rows lacks prices that the other one has, it is yielded with these prices added. Nothing is
+    yielded for two rows with contradictory prices.
     """
     for where, row in rows.items():
         short = replace(where, model=_VERSION.sub("", where.model))
@@ -185,8 +188,8 @@ def _kept(
     """Yield the rows to keep although the price maps no longer list them, or no longer list all of their prices.
 
     `before` are the rows of the table before it is rebuilt. `rows` are all rows from the maps, and `latest` are those
-    for the new table. If the maps still list a model, a row of this model for another day is not kept, because it would
-    hide a later price.
+    for the new table. A missing row is kept only if the maps have no row of the same model for any day. Otherwise an
+    old row could hide a later price of the model.
     """
     living = {(where.book, where.model, where.geo) for where in (*latest, *rows)}
     for where, old in before.items():
@@ -200,10 +203,10 @@ def _kept(
 
 
 def _dates(where: Key, history: History, source: str) -> dict[Key, Row]:
-    """Return the rows for the past and future prices of a model.
+    """Return the rows of a model for prices with a first day (`Key.since`): one for each past or future price.
 
-    If the price of today has a first day, the result also has a row for this day, without prices. `_with_dates`
-    replaces it by the row with the price of today.
+    If today's price also has a first day, the result has a row for this day too. It has no prices, and `_with_dates`
+    puts the row with today's prices in its place.
     """
     dates = {
         replace(where, since=since): replace(row, source=source, why="history") for since, row in history.others.items()
@@ -222,11 +225,11 @@ def _with_dates(rows: Mapping[Key, Row], dated: Mapping[Key, Row]) -> dict[Key, 
 
 
 def _scoped(regional: Mapping[tuple[Key, str], Row], source: str) -> Iterator[tuple[Key, Row]]:
-    """Yield (key, row) for ids that name a region or the Mantle endpoint. `regional` maps (key, region or endpoint) to
-    rows.
+    """Yield the table's rows (key, row) for ids that name a region or the Mantle endpoint. `regional` maps (key, region
+    or endpoint) to rows of a price map.
 
-    The yielded key is that of the table. For a region, its `geo` is the group of the region (`_REGIONS`), such as `us`
-    for `us-east-1`. `source` is the name of the price map.
+    For a region, the yielded key has the group of the region (`_REGIONS`) as its `geo`, such as `us` for `us-east-1`.
+    `source` is the name of the price map.
     """
     for (where, place), row in regional.items():
         if place == "mantle":
@@ -241,8 +244,8 @@ def _scoped(regional: Mapping[tuple[Key, str], Row], source: str) -> Iterator[tu
 def _in_region(rows: Mapping[Key, Row]) -> Iterator[tuple[Key, Row]]:
     """Yield corrected rows for Bedrock ids without a prefix such as `us.` or `global.`.
 
-    A call of such an id is served in one region and costs the regional price, which is the price of the `us.` id. If a
-    price map has the lower price of the `global.` id for it, the row is corrected.
+    Such an id is served in a single region. Its price is that of the `us.` id, which is higher than that of the
+    `global.` id. A row is corrected if it has the price of the `global.` id.
     """
     for where, row in rows.items():
         listed, us = (rows.get(replace(where, geo=geo)) for geo in ("global", "us"))

@@ -59,10 +59,12 @@ The key `prices` names a file of its own. The file is HuJSON too and holds one o
 built-in ones. Prices are US dollars for 1,000,000 tokens, written in quotes.
 """
 OPTIONS: Final = "providers.NAME.options"
-"""The path of the objects with the options of compatibility flags."""
+"""The configuration key under which a provider has the options of its compatibility flags. For example,
+`providers.NAME.options.openai_chat` has those of the flag `openai_chat`.
+"""
 _STEPS: Final = {"one": "", "list": "[]", "map": ".NAME", "lists": '."{}"[]'}
-"""Maps the kind of a key's value (`Holds`) to the text that is appended to the key's path. The result is the path of
-the objects in the value.
+"""Maps `Holds.how` to a text. This text is appended to a key's path to get the path of the sections in the key's value.
+For a list of sections, it is `[]`.
 """
 
 

@@ -59,7 +59,7 @@ def docstring(module: str) -> str:
 def public_names(module: str) -> tuple[Name, ...]:
     """Return the public names that a module defines, in the order of the source.
 
-    A class has its own members, and those of the classes of other modules that it extends.
+    A class includes the members that it inherits from classes of other modules.
     """
     tree = tree_of(module)
     homes = {
@@ -166,7 +166,11 @@ def _text(node: ast.AST | None) -> str:
 
 
 def _default(value: ast.expr | None) -> str:
-    """Return the default of a field, which a dataclass may have as an argument of `field`."""
+    """Return the source of a field's default, or "" if the field has none.
+
+    `value` is what is assigned to the field: the default, or a call of `dataclasses.field` with the default or a
+    default factory.
+    """
     match value:
         case ast.Call(func=ast.Name(id="field"), keywords=keywords):
             given = {keyword.arg: _text(keyword.value) for keyword in keywords}

@@ -1,9 +1,10 @@
-"""The result of each feature of a client's dialect on each conversion, for the table of `deploy/compatibility.md`.
+"""Finds out what each conversion does with each feature of a client's dialect, for the table of
+`deploy/compatibility.md`.
 
 Each feature is tried by two requests, one without and one with the feature. If the conversion reports a loss for the
-second request, the feature is dropped. If the upstream request changes, the feature is carried. If both happen, it is
-partly carried. The model always supports the feature, so that only the conversion is judged. The registry lists the
-conversions.
+second request, the feature is dropped. If the two upstream requests differ, the feature is carried (it reaches the
+provider). If both happen, the feature is partly carried. The model always supports the feature, so that only the
+conversion is judged. The registry lists the conversions.
 """
 
 from collections import defaultdict
@@ -30,7 +31,9 @@ ABLE = {
     "anthropic_messages": {"mid_system": True},
     "bedrock_converse": {"mid_system": True},
 }
-"""Capabilities that replace those of the models in `helpers/conversion.py`, by upstream dialect."""
+"""Changes to the capabilities of the models in `helpers/conversion.py`, by upstream dialect. With them, the models
+support every feature.
+"""
 NONE, CARRIED, PART, DROPPED, REFUSED = "–", "carried", "in part", "dropped", "refused"
 
 CHAT, RESPONSES, MESSAGES, CONVERSE, GEMINI = BASES
@@ -423,7 +426,7 @@ def verdict(conversion, name):
 def table():
     """Return the lines of the table, with a row for each feature and a column for each client.
 
-    A cell lists the providers for which the result differs.
+    A cell has the result that most providers have in common, and then each other result with its providers.
     """
     clients = list(dict.fromkeys(conversion.client.name for conversion in CONVERSIONS.values()))
     clients.sort(key=list(LABELS).index)
@@ -446,9 +449,10 @@ def _cell(conversions_of_client, name):
 
 
 def losses():
-    """Return a dict by the name of each conversion.
+    """Return a dict from the name of each conversion to a pair: its rank, and a list of the features that it does not
+    fully carry.
 
-    Each value is a pair: the `order` of the conversion's `Loss`, and a list of the features that are not fully carried.
+    The rank is `Loss.order`. The gateway uses the conversion with the lowest rank.
     """
     orders = {
         f"{conversion.client}__{conversion.provider}": conversion.loss.order for conversion in conversions(REGISTRY)

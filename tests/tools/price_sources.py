@@ -23,7 +23,7 @@ GEOS: Final = ("us", "eu", "apac", "jp", "au", "ca", "in", "global", "us-gov")
 
 
 class Kind(NamedTuple):
-    """A kind of paid use, and the conditions of its price."""
+    """The use that a price is for, such as input tokens (`name`), and the conditions under which the price applies."""
 
     name: str
     tier: str = ""
@@ -53,10 +53,10 @@ NAMES: Final[Mapping[str, tuple[str, str]]] = {
 TIERS: Final[Mapping[str, str]] = {
     "": "", "batches": "batch", "flex": "flex", "priority": "priority", "ultrafast": "ultrafast",
 }  # fmt: skip
-"""Tiers by the suffix of LiteLLM's keys.
+"""Service tiers, by the suffix of LiteLLM's keys for their prices.
 
-The suffixes "balanced" and "decisions" are left out. They belong to other gateways, for which this project has no price
-list.
+The suffixes "balanced" and "decisions" are left out. Only other gateways have these tiers, and this project has no
+price list for other gateways.
 """
 
 _MILLION: Final = 1_000_000
@@ -67,10 +67,11 @@ _SKIPPED: Final = re.compile(
     r"ft:|.*(commitment|claude_platform|invoke)/|.*(audio|realtime|speech|-tts|-live|lyria|transcribe)"
     r"|(.*/)?claude-.*-v\d:|bedrock_mantle/.*anthropic|.*3-7-sonnet-2024|.*model[-_]router"
 )
-"""Ids in LiteLLM's map that are not read:
+"""Matches the ids in LiteLLM's map that are not read:
 
 - fine-tuned models, provisioned throughput, models for sound, and models of other services
-- unusual spellings of ids that have a row under their usual spelling too, and an id with a wrong date
+- unusual spellings of ids that have a row under their usual spelling too, and the ids of Claude 3.7 Sonnet that name a
+  wrong year
 - routers, whose price is only a fee on top of the price of the chosen model
 """
 _UNFIT: Final = re.compile(r"audio|tts|-live|\bft\b|:extended|davinci|curie|babbage|^ada$|^ada ")
@@ -82,7 +83,9 @@ _BOOKS: Final[Mapping[str, str]] = {
 """The name of the gateway's price list (`Key.book`), by the first word of LiteLLM's name for the provider."""
 _PREFIX: Final = re.compile(r"^(bedrock(_mantle)?|gemini|vertex_ai|azure(_ai)?|vercel_ai_gateway)/")
 _ZONE: Final = re.compile(r"^(eu|us|us-gov|apac|global|global-standard)/")
-"""Data zones of Azure. An id without a zone is served by the global zone."""
+"""Matches the data zone at the beginning of an Azure id, such as `eu/`. An id without a data zone is treated like one
+with `global/`.
+"""
 
 
 @dataclass(frozen=True, order=True)
@@ -158,7 +161,7 @@ def litellm() -> Iterator[tuple[Key, Row, str]]:
 
 
 def _placed(book: str, name: str) -> tuple[Key, str]:
-    """Return the key of LiteLLM's id `name`, and the region or endpoint that the id names, or "".
+    """Return the key of the row for LiteLLM's id `name`, and the region or endpoint that the id names, or "".
 
     For example, the id `bedrock/us-east-1/anthropic.claude-v2` names the region `us-east-1`.
     """

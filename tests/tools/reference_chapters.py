@@ -13,13 +13,13 @@ from gateway.contract.errors import STATUS
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a chapter: names of one module."""
+    """A part of a chapter, which explains names of one module."""
 
     title: str
     module: str
     only: tuple[str, ...] = ()
-    """The names that the part explains. If it is empty, the part explains all public names of the module that no other
-    part names.
+    """The names that the part explains. If it is empty, the part explains all public names of the module, except those
+    in `only` of another part.
     """
     head: bool = False
     """Whether the docstring of the module introduces the part."""

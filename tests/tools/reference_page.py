@@ -29,7 +29,9 @@ SHOWN: Final = 60
 KINDS: Final = {"Flag": FLAG, "Translator": TRANSLATOR, "FilterModule": FILTER, "Observer": OBSERVER}
 """The kind of plugin whose members a protocol describes, by the name of the protocol."""
 _HOOKS: Final = {"Flag": "", "Observer": "", "Filter": "filter.", "Meter": "meter.", "Encoder": "encoder."}
-"""The prefix of a hook's name in `NEVER_REFUSES`, by the name of the protocol (class) that declares the hook."""
+"""Finds the hooks that must not raise an error: maps the protocol (class) that declares a hook to the prefix of the
+hook's name in `NEVER_REFUSES`.
+"""
 
 
 def page() -> str:
@@ -94,9 +96,10 @@ def _types() -> frozenset[str]:
 
 
 def _links(name: Name, part: Part) -> list[str]:
-    """Return links to the types in a signature.
+    """Return links to the entries of the types in a signature.
 
-    A type's name without a module means the type of this name in the same module, or else in another module.
+    For each type, the page's titles are searched first for its name with the prefix of this part, then with `framing.`,
+    and then without a prefix.
     """
     words = dict.fromkeys(re.findall(r"[\w.]+", name.signature.replace("...", "")))
     ways = ((f"{part.prefix}.{word}", f"framing.{word}", word) for word in words if word != name.name)
@@ -145,7 +148,9 @@ def _is_hook(name: Name) -> bool:
 
 
 def _as_value(name: Name) -> Name:
-    """Return a member that is no function, with its type as the signature."""
+    """Return an attribute in a form in which `_entry` can show it: as a function whose signature is the attribute's
+    name and type.
+    """
     return Name("function", name.name, f"{name.name}: {name.signature}", name.doc, owner=name.owner)
 
 
@@ -214,7 +219,7 @@ def _markdown(doc: str) -> Iterator[str]:
 
 
 def _item(name: Name) -> Iterator[str]:
-    """Yield a field or a constant as an item of a list."""
+    """Yield the Markdown lines of a list item about a field, a property or a constant."""
     kind = f": {name.signature}" if name.kind == "property" else ""
     value = f" = {name.value}" if name.kind == "constant" and len(name.value) <= SHOWN else ""
     doc = f": {' '.join(name.doc.split())}" if name.doc else ""

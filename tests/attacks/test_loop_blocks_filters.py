@@ -55,8 +55,10 @@ def provider():
 
 
 async def longest(gw, path, body):
-    """Return the longest CPU time for which a call blocks the loop, in units of `cpu_time`: the smallest of up to
-    twelve runs.
+    """Return the longest CPU time for which a call blocks the event loop, in units of `cpu_time`.
+
+    It is measured in up to twelve runs. The smallest result is returned, because other processes can only increase a
+    result.
     """
 
     async def send():

@@ -38,9 +38,10 @@ def test_a_text_as_it_was_shown_becomes_what_it_was():
     ],
 )
 def test_a_short_key_goes_nowhere_where_it_would_be_shown(old, new):
-    """Check that a short secret cannot be moved to a place where the editor would show it.
+    """Check that a placeholder of a short secret cannot be moved to a place where the editor would show the secret.
 
-    Short secrets are not searched for in texts. They are hidden only in a JSON field whose name is that of a secret.
+    The editor hides long secrets everywhere in the text. It hides a short secret only as the value of a field that
+    usually has a secret, such as `apikey`.
     """
     assert old in SHOWN.text
     proposal = proposed(SHOWN.text.replace(old, new))

@@ -87,7 +87,7 @@ def _change(draw, holder, key, places):
 
 @st.composite
 def bytes_changed(draw, seeds):
-    """Return one of the seeds, which are bytes, with up to `MOST_CHANGES` changes of its bytes."""
+    """Return one of the `seeds`, which are byte strings, with up to `MOST_CHANGES` changes."""
     data = draw(st.sampled_from(seeds))
     for _ in range(draw(st.integers(0, MOST_CHANGES))):
         start = draw(st.integers(0, len(data)))

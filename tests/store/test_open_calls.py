@@ -1,4 +1,6 @@
-"""Tests of calls that were sent but never completed: the next process finds each, whatever happened to the files."""
+"""Tests of calls that were sent, but whose process ended before they were recorded. The next process must find each of
+them, even if files of the journal were removed.
+"""
 
 import asyncio
 import json

@@ -192,8 +192,8 @@ async def test_messages_of_one_kind_have_the_last_call_as_an_example(reports, ca
 
 
 async def test_a_callers_errors_have_only_own_examples(reports, calls):
-    """Check that a caller's list of errors has only messages and calls of this caller, even if another caller had the
-    same error later.
+    """Check that a caller's list of errors has only messages and example calls of this caller. Another caller may have
+    had the same error more recently.
     """
     span = Span((NOW - 60 * 86_400) // 900 * 900, (NOW + 900) // 900 * 900)
     for user in USERS:

@@ -187,8 +187,8 @@ def columns_of(connection, table):
 
 
 def rolled_up(connection, table):
-    """Return the rows of a table of sums. A row has the values of its series, such as the caller, and not the series'
-    number.
+    """Return the rows of a table of sums. In place of the number of its series, each row has the series' values, such
+    as the caller and the model.
     """
     columns = columns_of(connection, table)
     if "series" not in columns:
@@ -214,8 +214,8 @@ def recounted(connection, start, of_a_call=OF_A_CALL):
 
 
 def buckets(column, outcome):
-    """Return the SQL expressions of a histogram of a column. Only calls with `outcome` count, or all calls if it is
-    None.
+    """Return the SQL expressions that compute a histogram of a column. It has the calls with the outcome `outcome`, or
+    all calls with a value if `outcome` is None.
     """
     bounds = (-1e300, *BOUNDS, 1e300)
     condition = f"outcome = '{outcome}'" if outcome else f"{column} IS NOT NULL"

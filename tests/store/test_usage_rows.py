@@ -34,7 +34,9 @@ GROUPS = [
 
 
 def recounted(by, chosen):
-    """Return rows with the number of calls, one for each combination of the names and times in `by`, sorted."""
+    """Return sorted pairs of a row and the number of its calls. A row has a value for each name in `by`: a time ("day"
+    or "hour"), or another property of a call.
+    """
     rows = Counter()
     for call in chosen:
         moment = datetime.fromtimestamp(call.at, UTC)

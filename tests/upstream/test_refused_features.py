@@ -1,4 +1,6 @@
-"""Tests that refused features are remembered by provider and model, for a limited time and in a limited number."""
+"""Tests of the memory of features that a provider has refused for a model. An entry is kept for a limited time, and the
+number of entries is limited.
+"""
 
 from gateway.upstream.refused_features import KEPT, MAX_MODELS, RefusedFeatures
 

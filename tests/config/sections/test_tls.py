@@ -13,7 +13,9 @@ from tests.helpers.tls import certified
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Return the bytes of a certificate and its key, of another key, and of the key with a password."""
+    """Return the bytes of four PEM files: a certificate, its key, the key of another certificate, and the first key
+    encrypted with a password.
+    """
     (one, key), (_, other) = (certified(tmp_path_factory.mktemp("tls"), "ai.example.ts.net") for _ in range(2))
     locked = key.with_suffix(".locked")
     command = ["openssl", "pkcs8", "-topk8", "-in", key, "-out", locked, "-passout", "pass:secret"]

@@ -116,7 +116,9 @@ ITERATION = st.fixed_dictionaries(
 
 
 def named(iteration):
-    """Return an item of `usage.iterations`, with the key `model` if items of this type have this key."""
+    """Return an item of `usage.iterations`. An item of the type `advisor_message` gets the field `model`, which other
+    types do not have.
+    """
     return {**iteration, "model": "claude-opus-4-8"} if iteration["type"] == "advisor_message" else iteration
 
 

@@ -453,7 +453,9 @@ def test_a_call_without_a_limit_holds_more_than_a_demanded_limit():
 
 @pytest.mark.parametrize(("limit", "held"), [(None, 4096), (50_000, 50_000)])
 def test_a_rate_holds_the_clients_limit_or_the_models(limit, held):
-    """Check that a rate limit reserves the output that the client allows, or else the typical output of the model."""
+    """Check which output is reserved in a rate limit: the client's output limit, or the typical output of the model if
+    the client sets no limit.
+    """
     _, ask = request_of(*CHAT)
     amounts = estimate(ask, limit, [4096])
     assert amounts.tokens == amounts.probable_input + held

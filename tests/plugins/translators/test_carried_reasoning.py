@@ -219,9 +219,9 @@ def test_a_forged_or_foreign_token_is_dropped_aloud(value):
 
 @pytest.mark.parametrize("client", TRANSLATED)
 def test_pieces_of_litellms_blocks_are_one_thought(client):
-    """Check that the pieces of LiteLLM's thinking blocks become a single block when the client sends them back.
+    """Check that a client gets LiteLLM's thinking in several pieces, but sends it back as a single block.
 
-    The stream has the thinking only in these blocks, or in `reasoning_content` too (open-webui#29860).
+    The stream has the thinking only in `thinking_blocks`, or also in `reasoning_content` (open-webui#29860).
     """
     block = {"type": "thinking", "thinking": "plan", "signature": "Eq+/="}
     alone = [{"thinking_blocks": [{"type": "thinking", "thinking": piece}]} for piece in ("pl", "an")]

@@ -157,8 +157,8 @@ def test_calls_without_ids_are_answered_in_the_order_of_their_names(conversion):
 
 @conversions
 def test_the_clients_own_ids_need_not_be_those_of_the_calls(conversion):
-    """Check that a tool response is matched to its call by name if the call has no id. Gemini CLI gives ids to its tool
-    responses itself.
+    """Check that if a tool call has no id, its response is found by the tool's name, whatever id the response has.
+    Gemini CLI sends such ids.
     """
     contents = [user("Hi"), model(call("a"), call("b")), user(response("b", id="cli-2"), response("a", id="cli-1"))]
     assert [name for name, *_ in answers(sent(conversion, {"contents": contents}))] == ["a", "b"]

@@ -213,7 +213,9 @@ def test_the_configuration_decides_about_references(taken):
     "conversion", [road.values[0] for road in ROADS if road.values[1] == NOVA], ids=attrgetter("name")
 )
 def test_our_own_tool_for_a_schema_has_no_references_either(conversion):
-    """Check that the schema tool, which the gateway adds for structured output, obeys the model's limits."""
+    """Check that the references in a client's schema for structured output are replaced too. The gateway sends this
+    schema as a tool to models that accept no references.
+    """
     schema, expected, _ = CASES["pydantic's $defs"]
     wanted = {"type": "json_schema", "schema": schema}
     plain = {"messages": [{"role": "user", "content": "x"}]}

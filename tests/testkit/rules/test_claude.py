@@ -249,9 +249,8 @@ def test_results_in_consecutive_messages_are_one_turn():
 
 
 def test_a_budget_demands_earlier_thinking_unless_interleaved():
-    """Check that a request with a thinking budget must repeat the thinking before a tool call.
-
-    With the beta for interleaved thinking, it need not.
+    """Check that a request with a thinking budget is refused if its history has a tool call without the thinking before
+    it. With the beta for interleaved thinking, the request is accepted.
     """
     request = body(user("a"), assistant(use()), user(result()), tools=[TOOL], **THINK)
     assert "Expected `thinking` or `redacted_thinking`" in claude_fault(request, CLAUDE, bedrock=True)

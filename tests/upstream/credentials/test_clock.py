@@ -1,5 +1,5 @@
-"""Tests of a machine whose clock is wrong. The first call is served, and learns the right time from the date in AWS's
-reply.
+"""Tests of a machine whose clock is wrong. The gateway learns the right time from the date in AWS's first reply, so
+even the first call succeeds.
 """
 
 import pytest

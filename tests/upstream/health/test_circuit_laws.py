@@ -28,7 +28,7 @@ class CircuitMachine(RuleBasedStateMachine):
         self.now = 1000.0
         self.begun: list[float] = []
         self.probes: list[float] = []
-        """The times at which probes passed since the circuit became half open."""
+        """The times at which the circuit has let probes (trial attempts) pass since it became half open."""
 
     @initialize(breaker=BREAKERS)
     def create(self, breaker: CircuitBreaker) -> None:

@@ -232,7 +232,8 @@ class Flag(FlagFacts, Protocol):
     def retry(self, request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
         """Return a changed request to send after the provider has refused `request`, or None to send none.
 
-        - `request.without` has the names of features that `build` leaves out. The changed request may have more.
+        - `request.without` has the names of features that `build` leaves out. In a changed request, it may have more
+          names.
         - If the provider refuses a changed request too, the gateway calls `retry` again. From the second changed
           request on, each one must add at least one name to `without`.
         - The gateway sends at most five changed requests in one attempt.

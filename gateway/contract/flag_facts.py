@@ -1,4 +1,4 @@
-"""The facts about an API format that its plugin (a compatibility flag) declares, whatever the call is."""
+"""The facts about an API format that its plugin (a compatibility flag) declares. They are the same for every call."""
 
 from __future__ import annotations
 

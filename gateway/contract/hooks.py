@@ -198,7 +198,9 @@ class Hook:
     def listed(
         self, function: Callable[[V], Iterable[Event]], values: Iterable[V]
     ) -> tuple[list[Event], GatewayError | None]:
-        """Call `function` with each value until one call fails. Return the events, and the failure or None."""
+        """Call `function` with each value until a call fails. Return all events before the failure, and the failure or
+        None.
+        """
         events: list[Event] = []
         fault = None
         began = perf_counter()

@@ -54,12 +54,12 @@ def _data() -> tuple[Mapping[str, Loss], Mapping[str, Loss]]:
 
 
 def is_known(translator: str) -> bool:
-    """Return whether the loss of a translator is in `conversions.json`."""
+    """Return whether `conversions.json` has the loss of a translator."""
     return translator in _data()[1]
 
 
 def loss(way: Way, dialect: str, upstream: str, translator: Translator | None = None) -> Loss:
-    """Return the loss of a conversion between two dialects. Only `Way.TRANSLATED` has a `translator`."""
+    """Return the loss of a conversion between two dialects. `translator` is None unless `way` is `Way.TRANSLATED`."""
     same, conversions = _data()
     if translator is None:
         return same[way]

@@ -191,7 +191,7 @@ class Members(Mapping[str, bytes]):
 
 
 _Spans = dict[str, tuple[int, int, int]]
-"""The offsets of each key: start of the key, start of its value, end of its value."""
+"""The offsets of each top-level key, by the key: start of the key, start of its value, end of its value."""
 
 
 def _spans(body: bytes) -> tuple[_Spans, Shortened | None, bool]:

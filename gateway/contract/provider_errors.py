@@ -27,7 +27,9 @@ from gateway.contract.flag import Head
 MAX_RETRY_AFTER: Final = 86_400
 """Maximum seconds of a `Retry-After` that comes from a provider. A larger number is reduced to this maximum."""
 LONGEST_RETRY_AFTER: Final = 32 * 86_400
-"""Maximum seconds of any `Retry-After`, even of the gateway's own quotas. A monthly quota refills within 32 days."""
+"""Maximum seconds of any `Retry-After`, even of the gateway's own quotas: 32 days, because a monthly quota refills
+within this time.
+"""
 
 MAX_WORDS: Final = 500
 """Maximum number of characters that an error message quotes from a provider's plain text."""

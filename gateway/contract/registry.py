@@ -3,8 +3,8 @@
 - A plugin is checked when it is loaded (`plugin_checks.py`, `plugin_conflicts.py`).
 - `defaults.py` has the functions and values that a compatibility flag (the plugin of an API format) does not define.
 - The gateway calls plugins through hooks, which report failures (`hooks.py`).
-- A mistake in the folder of plugins is an error. A plugin of an installed package with a mistake is left out
-  (`Registry.skipped`).
+- A mistake in the folder of plugins is an error. A plugin with a mistake is left out if it comes from an
+  installed package (`Registry.skipped`).
 
 The code refers to no particular flag, so a new flag needs no change here.
 """

@@ -22,9 +22,9 @@ from gateway.contract.framing import json_array, sse
 MAX_START: Final = 65_536
 """Number of bytes that are kept from the start of a stream. If the stream has no events, the error quotes them."""
 SHORTEST_WORDS: Final = 8
-"""Minimum number of bytes of a text that an error message quotes, for a stream without events.
+"""Minimum number of bytes that a stream without events must have, so that an error message quotes its beginning.
 
-A shorter text is not quoted, because it may be the beginning of an event that was cut.
+A shorter stream is not quoted, because it may be the beginning of an event that was cut.
 """
 NO_EVENTS: Final = "the provider's stream has no events"
 """The error message for a stream without any server-sent event."""
@@ -78,7 +78,7 @@ class SseDecoder:
       the kind as the name.
     - `framing` is a `json_array.Decoder` for a stream that is a JSON array. By default, it is an `sse.Decoder`.
 
-    The last event also counts if the blank line after it is missing.
+    The last event is decoded even if the blank line after it is missing.
 
     >>> decoder = sse_api.SseDecoder(lambda name, payload: name or "message", lambda event: event.kind == "end")
     >>> [event.kind for event in decoder.feed(b'data: {"text": "hi"}\n\nevent: end\ndata: {}\n\n')]

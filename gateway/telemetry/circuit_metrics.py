@@ -34,7 +34,7 @@ class CircuitMetrics:
         )
 
     def opened(self, provider: str, cause: str) -> None:
-        """Count the opening of a circuit."""
+        """Count a circuit breaker that opened."""
         self._openings.labels(provider, cause).inc()
 
     def watch(self, standings: Callable[[], Iterable[Standing]], states: Sequence[str]) -> None:

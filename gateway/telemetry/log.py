@@ -30,7 +30,7 @@ from gateway.contract.small_cache import small_cache
 MAX_LINES: Final = 10_000
 """Maximum number of queued lines, about 10 MB. If the queue is full, further lines are lost and counted."""
 MAX_TEXT: Final = 8192
-"""Maximum number of characters of one value. It is enough for a traceback."""
+"""Maximum number of characters of one value in a log line. It is enough for a traceback."""
 GATHER_SECONDS: Final = 0.01
 """Seconds for which lines are collected before they are written together, because a write for each line is slow."""
 CLOSE_SECONDS: Final = 2.0

@@ -79,8 +79,8 @@ class User:
 
     login: str
     groups: tuple[str, ...] = ()
-    """The user's groups. Most real replies have none, because the tailnet policy must allow the gateway's machine to
-    see them.
+    """The user's groups. Most real replies have no groups, because the tailnet policy must allow the gateway's machine
+    to see them.
     """
     display_name: str = ""
     id: int = 0

@@ -29,7 +29,7 @@ UNCERTAIN_AT_ONCE: Final = 2
 Each of them may hold tailscaled's lock for 0.18 to 0.4 s. Requests for tailnet addresses wait for the same lock.
 """
 WAIT_SECONDS: Final = 10.0
-"""Maximum seconds for which a request waits until it is sent."""
+"""Maximum seconds for which a request to tailscaled waits before it is sent."""
 NOBODY_SECONDS: Final = 5.0
 """Seconds for which the reply "nobody has this address" is reused. A new node may be refused for this time."""
 MAX_WAITING: Final = 64

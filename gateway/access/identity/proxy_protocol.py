@@ -197,7 +197,7 @@ class Handover(asyncio.Protocol):
         self.abort()
 
     def _leave(self) -> None:
-        """Cancel the deadline for the header, and remove the connection from the `Room`."""
+        """Cancel the deadline for the header. The connection no longer counts in the limit on connections (`Room`)."""
         if self._room is not None:
             self._room.remove(self)
         if self._deadline is not None:

@@ -123,7 +123,9 @@ class Whois:
         return user(profile.LoginName, groups=profile.Groups or (), node=node.StableID, capabilities=capabilities)
 
     async def _capabilities(self, answer: WhoIs) -> tuple[Capability, ...]:
-        """Return the capabilities that the tailnet policy grants. Callers with the same grants share the objects."""
+        """Return the capabilities that the tailnet policy grants to the caller in `answer`. Callers with the same
+        grants get the same objects.
+        """
         given = answer.CapMap or {}
         policy = tuple((name, bytes(given[name])) for name in CAPABILITIES if name in given)
         if sum(len(values) for _, values in policy) > VALIDATION_CHUNK_BYTES:

@@ -115,7 +115,7 @@ def filter_subject(loaded: LoadedFilter, registry: Registry) -> FilterSubject:
 def translator_subject(
     translator: LoadedTranslator, client: str, upstream: str, registry: Registry
 ) -> TranslatorSubject:
-    """Return a translator with its samples, and a plugin for each of its two API formats, `client` and `upstream`.
+    """Return a translator with its samples, and with a plugin for each of its two API formats, `client` and `upstream`.
 
     Raises `NotChecked` if there are no samples, or if one of the API formats has no plugin.
     """

@@ -16,7 +16,9 @@ from gateway.testkit.render.dialects import is_rendered, rendered
 from gateway.testkit.scenarios import NAMED, Canned, Tokens, Tool
 
 CLAUDE: Final[Caps] = capabilities("us.anthropic.claude-haiku-4-5-20251001-v1:0")
-"""The capabilities of the model in known samples. Some plugins choose the dialect by the model."""
+"""The capabilities of the model in the samples that `known_samples` returns. Some plugins choose the dialect by the
+model.
+"""
 _NAMES: Final = ("thinking", "redacted", "unicode")
 REPLIES: Final[Mapping[str, Canned]] = {
     **{name: reply for name in _NAMES if (reply := NAMED[name].reply) is not None},

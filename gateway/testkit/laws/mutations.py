@@ -14,7 +14,9 @@ from gateway.contract import lenient_json
 from gateway.contract.flag import Event
 
 MAX_MUTATIONS: Final = 500
-"""Maximum number of damaged forms of one JSON value. All events of a stream together have the same maximum."""
+"""Maximum number of damaged forms of one JSON value. For a stream, this number is divided among the events, but the
+maximum for one event is at least ten.
+"""
 ODD: Final[tuple[Any, ...]] = (None, True, 0, -1, 1.5, 2**70, "", "x", "\ud800", [], [None], {}, {"x": None})
 """Values that replace a JSON value, or a part of it, to damage it. They have all JSON types, and some are at the limits
 of a type.

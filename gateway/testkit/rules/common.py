@@ -96,7 +96,7 @@ def member(value: Any, name: str) -> Any:
 
 
 def permitting(caps: Caps) -> Caps:
-    """Return `caps`, or capabilities that allow everything if the model's family is unknown.
+    """Return `caps` if the model's family is known, and otherwise capabilities that allow everything.
 
     The family is unknown, for example, if the request names the ARN of an inference profile.
     """

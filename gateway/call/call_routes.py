@@ -6,7 +6,7 @@ for the gateway's own API go through them. The same `Guard` checks calls and all
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -45,12 +45,15 @@ class CallRoutes(msgspec.Struct, frozen=True):
     def add(self, flag: Plugin, route: Route, server: Server | None = None) -> None:
         """Add a route of an API. A request for the route's path with a method that has no route gets a 405.
 
-        `server` serves the requests of the route. If it is None, `CallRoutes.server` serves them.
+        - `server` serves the requests of the route. If it is None, `CallRoutes.server` serves them.
+        - The route is also served with two slashes behind a base URL. Some clients send them if the base URL in their
+          settings ends with a slash (AWS's SDK for JavaScript).
         """
-        http = self.router.add_route(route.method, route.path, _not_reached)
-        self._all[http] = target = _Target(flag, route, http, server or self.server)
-        if "{" not in route.path:
-            self._plain[route.method, route.path] = target
+        for path in (route.path, *_doubled(flag, route.path)):
+            http = self.router.add_route(route.method, path, _not_reached)
+            self._all[http] = target = _Target(flag, route, http, server or self.server)
+            if "{" not in path:
+                self._plain[route.method, path] = target
 
     async def handle(self, others: Others, request: web.Request) -> web.StreamResponse | Reply:
         """Return the response to a request. A request that is not a call is passed on to `others`."""
@@ -69,6 +72,16 @@ class CallRoutes(msgspec.Struct, frozen=True):
             await request.writer.drain()
         ended = await self.guard.identify(request)
         return await target.server.handle(target.flag, target.route, request, params, ended)
+
+
+def _doubled(flag: Plugin, path: str) -> Iterator[str]:
+    """Yield the path of a route with two slashes behind each base URL of the API's clients. The root is a base URL too.
+
+    `request_parsing.http_request` removes the second slash again.
+    """
+    for base in dict.fromkeys(("", *flag.client_api.bases) if flag.client_api else ()):
+        if path.startswith(f"{base}/"):
+            yield f"{base}/{path.removeprefix(base)}"
 
 
 CALL_ROUTES: Final = web.AppKey("call_routes", CallRoutes)

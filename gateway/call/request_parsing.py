@@ -27,18 +27,26 @@ _OF_THE_SENT_BODY: Final = frozenset({"content-encoding", "content-length"})
 
 
 def http_request(route: Route, request: web.Request, params: Mapping[str, str], body: bytes) -> HttpRequest:
-    """Return the request with the decoded body. Headers that only describe the encoded body are removed."""
+    """Return the request with the decoded body.
+
+    Headers that only describe the encoded body are removed. If the path has two slashes behind the client's base URL
+    (`call_routes.py`), one of them is removed.
+    """
     headers = joined_headers(request.headers.items())
     if "content-encoding" in headers:
         headers = {name: value for name, value in headers.items() if name not in _OF_THE_SENT_BODY}
     return HttpRequest(
         route=route,
-        path=request.raw_path.partition("?")[0],
+        path=_of_route(route, request.raw_path.partition("?")[0]),
         query=request.rel_url.raw_query_string,
         headers=headers,
         params=dict(params),
         body=body,
     )
+
+
+def _of_route(route: Route, path: str) -> str:
+    return path if path.startswith(route.path.partition("{")[0]) else path.replace("//", "/", 1)
 
 
 async def parse_request(pool: ProcessPool, flag: Plugin, message: HttpRequest) -> ClientRequest:

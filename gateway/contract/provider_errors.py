@@ -212,13 +212,16 @@ def _should_retry(head: Head) -> bool | None:
 def retry_after(head: Head) -> float | None:
     """Return the seconds that a client should wait, from 0 to `MAX_RETRY_AFTER`, or None if the reply names none.
 
-    `retry-after-ms` has priority over `Retry-After`, as in OpenAI's and Anthropic's SDKs. If `Retry-After` is a date
-    (RFC 9110, 10.2.3), the date of the reply is subtracted, because the provider's clock may be wrong.
+    `retry-after-ms` and `x-amz-retry-after` are in milliseconds. They have priority over `Retry-After`, as in the SDKs
+    of OpenAI, Anthropic and AWS. If `Retry-After` is a date (RFC 9110, 10.2.3), the date of the reply is subtracted,
+    because the provider's clock may be wrong.
 
     >>> provider_errors.retry_after(Head(429, {"retry-after-ms": "1500"}))
     1.5
     """
     seconds = _number(head.headers.get("retry-after-ms"), 1000)
+    if seconds is None:
+        seconds = _number(head.headers.get("x-amz-retry-after"), 1000)
     if seconds is None:
         seconds = _number(head.headers.get("retry-after"), 1)
     if seconds is None and (until := _date(head.headers.get("retry-after"))) is not None:

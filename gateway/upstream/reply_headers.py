@@ -21,7 +21,7 @@ from typing import Final
 from gateway.contract.flag import Headers
 
 _PLAIN: Final = (
-    "content-type", "retry-after", "retry-after-ms", "x-should-retry", "cf-ray",
+    "content-type", "retry-after", "retry-after-ms", "x-amz-retry-after", "x-should-retry", "cf-ray",
     # ids and times of the request
     "request-id", "apim-request-id", "openai-processing-ms", "openai-version", "openai-model", "x-amzn-requestid",
     "x-amzn-trace-id",

@@ -162,7 +162,7 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
         return counting.count_request(request, target, drop)
     if request.operation in jobs.OPERATIONS:
         return jobs.build(request, target)
-    headers = runtime_api.request_headers(request.headers)
+    headers = runtime_api.request_headers(request.headers, is_invoke=request.flag == _OWN)
     if request.flag == _OWN:
         body = claude_on_bedrock.native_body(request, target, drop)
     else:

@@ -35,6 +35,8 @@ REPLIES = {
 CLAUDES = {"anthropic_messages", "bedrock_model_invoke"}
 HALF = re.compile(rb"((?<!\\)(?:\\\\)*)\\u[dD][0-9a-fA-F]{3}")
 MESSAGES = {"model": HAIKU, "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
+INVOKE = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": MESSAGES["messages"]}
+CONVERSE = {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]}
 NATIVE = {
     "openai_chat": ("/v1/chat/completions", b'{"model":"m","messages":[{"role":"user","content":"%b"}]}'),
     "openai_responses": ("/v1/responses", b'{"model":"m","input":[{"role":"user","content":"%b"}]}'),
@@ -100,6 +102,43 @@ async def test_a_base_url_that_ends_with_a_slash_finds_the_profiles(tmp_path, be
         assert [entry["inferenceProfileId"] for entry in listed["inferenceProfileSummaries"]] == [HAIKU]
         one = await gw.get(f"{path}/{HAIKU}")
         assert (one.status, (await one.json())["inferenceProfileId"]) == (200, HAIKU)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("//model/{}/converse", CONVERSE), ("/bedrock//model/{}/converse", CONVERSE),
+        ("/bedrock//model/{}/invoke", INVOKE), ("//v1/messages", MESSAGES), ("/v1//chat/completions", MESSAGES),
+    ],
+)  # fmt: skip
+async def test_a_base_url_that_ends_with_a_slash_reaches_the_model(tmp_path, bedrock_sim, path, body):
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, models=[HAIKU])}) as gw:
+        reply = await gw.post(path.format(HAIKU), body)
+        assert (reply.status, len(bedrock_sim.requests)) == (200, 1)
+
+
+async def test_a_base_url_that_ends_with_a_slash_reaches_a_job(tmp_path, bedrock_sim):
+    entry = bedrock(bedrock_sim.url, models=[HAIKU], options={"bedrock_model_invoke": {"jobs": True}})
+    async with gate(tmp_path, {"b": entry}) as gw:
+        reply = await gw.get("/bedrock//async-invoke/abcdefghijkl")
+        assert (reply.status, bedrock_sim.requests[0].path) == (404, "/async-invoke/abcdefghijkl")
+
+
+@pytest.mark.parametrize("flags", [["bedrock_converse"], ["bedrock_model_invoke"]])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/model/{}/converse", CONVERSE), ("/model/{}/invoke", INVOKE), ("/v1/messages", MESSAGES),
+        ("/v1/chat/completions", MESSAGES),
+    ],
+)  # fmt: skip
+async def test_only_invoke_model_passes_on_the_accepted_type(tmp_path, bedrock_sim, path, body, flags):
+    """Check that the `Accept` of other clients, which is about the gateway's reply, does not reach Bedrock."""
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, models=[HAIKU], flags=flags)}) as gw:
+        reply = await gw.post(path.format(HAIKU), body, headers={"accept": "text/event-stream"})
+        own = path.endswith("/invoke") and flags == ["bedrock_model_invoke"]
+        sent = bedrock_sim.requests[0].headers["accept"]
+        assert (reply.status, sent) == (200, "text/event-stream" if own else "application/json")
 
 
 TRANSLATED = [

@@ -1,7 +1,8 @@
 """Tests of the time to wait before a retry. A provider states the time, and each client's SDK must be able to read it,
 on every conversion.
 
-Sources: the `_parse_retry_after_header` and `_should_retry` of OpenAI's and Anthropic's Python SDKs; RFC 9110, 10.2.3.
+Sources: the `_parse_retry_after_header` and `_should_retry` of OpenAI's and Anthropic's Python SDKs;
+`botocore.retries.standard` for `x-amz-retry-after`; RFC 9110, 10.2.3.
 """
 
 import anthropic
@@ -20,11 +21,16 @@ WAITS = {
     "part of a second": ({"retry-after": "1.5"}, "2", 1.5),
     "milliseconds": ({"retry-after-ms": "2500"}, "3", 2.5),
     "both": ({"retry-after-ms": "2500", "retry-after": "9"}, "3", 2.5),
+    "milliseconds of AWS": ({"x-amz-retry-after": "2500"}, "3", 2.5),
     "date": ({"retry-after": "Sat, 28 Nov 2026 10:00:20 GMT", "date": DATE}, "20", 20.0),
     "old date form": ({"retry-after": "Saturday, 28-Nov-26 10:00:20 GMT", "date": DATE}, "20", 20.0),
     "date that has passed": ({"retry-after": "Sat, 28 Nov 2026 09:00:00 GMT", "date": DATE}, "1", 1.0),
     "neither": ({"retry-after": "soon"}, None, None),
 }
+
+
+OF_AWS = ("bedrock_converse", "bedrock_model_invoke")
+"""The API formats whose clients read `x-amz-retry-after`."""
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +77,9 @@ async def test_every_client_learns_when_to_try_again(wire, refusing, sdks, tmp_p
                 assert reply.headers.get("x-should-retry") == should
                 if not native:
                     assert (case, reply.headers.get("retry-after")) == (case, whole)
-                if exact is not None and not (
-                    native and "date" in case
-                ):  # the SDKs compare a date with their own clock
+                if wire.client in OF_AWS and not (native and "AWS" not in case):
+                    milliseconds = None if exact is None else str(int(exact * 1000))
+                    assert (case, reply.headers.get("x-amz-retry-after")) == (case, milliseconds)
+                # the SDKs compare a date with their own clock, and do not read AWS's header
+                if exact is not None and not (native and ("date" in case or "AWS" in case)):
                     assert (case, sdk_seconds(sdks, dict(reply.headers))) == (case, exact)

@@ -47,6 +47,7 @@ CLIENT_API: Final = ClientApi(
 )  # fmt: skip
 STREAMING: Final = frozenset({"converse-stream", "invoke-with-response-stream"})
 """Last path segment of each streaming operation."""
+_JSON: Final = "application/json"
 
 _HOST: Final = re.compile(r"bedrock-[a-z-]+\.[a-z0-9-]+\.(amazonaws\.com(\.cn)?|api\.aws)")
 """Pattern for the hosts of Bedrock's endpoints."""
@@ -162,10 +163,11 @@ def _segment(model: str) -> str:
     return quote(model, safe="")
 
 
-def request_headers(client: Headers) -> dict[str, str]:
-    """Return the headers to send. Only `accept` and `x-amzn-bedrock-*` are passed on from the client."""
+def request_headers(client: Headers, *, is_invoke: bool = False) -> dict[str, str]:
+    """Return the headers to send. Only `x-amzn-bedrock-*` and InvokeModel's `accept` are passed on from the client."""
     options = {name: value for name, value in client.items() if name.startswith("x-amzn-bedrock-")}
-    return {"content-type": "application/json", "accept": client.get("accept", "application/json"), **options}
+    accept = client.get("accept", _JSON) if is_invoke else _JSON  # other clients mean the gateway's reply
+    return {"content-type": _JSON, "accept": accept, **options}
 
 
 _PROJECT: Final = "x-amzn-bedrock-projectidentifier"
@@ -344,8 +346,11 @@ def reply_headers(request_id: str, _usage: Usage | None) -> dict[str, str]:
 
 
 def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
+    """Return the error response. boto3 reads the time to wait from `x-amz-retry-after`, in milliseconds."""
     status, exception = exception_of(problem)
     headers = {**provider_errors.error_headers(problem), _ERROR_HEADER: exception}
+    if seconds := headers.get("retry-after"):
+        headers["x-amz-retry-after"] = headers.get("retry-after-ms") or f"{seconds}000"
     return status, headers, orjson.dumps({"message": problem.message})
 
 
@@ -359,7 +364,7 @@ def failure_frame(problem: Problem, *, converse: bool = False) -> bytes:
     if converse:
         exception = _IN_CONVERSE.get(exception, exception)
     name = exception[:1].lower() + exception[1:]
-    headers = {":exception-type": name, ":content-type": "application/json", ":message-type": "exception"}
+    headers = {":exception-type": name, ":content-type": _JSON, ":message-type": "exception"}
     return eventstream.encode(headers, orjson.dumps({"message": problem.message}))
 
 
@@ -378,7 +383,7 @@ def padded(payload: bytes) -> bytes:
 
 def message(kind: str, payload: bytes) -> bytes:
     """Return the frame of one event, with its type and payload."""
-    headers = {":event-type": kind, ":content-type": "application/json", ":message-type": "event"}
+    headers = {":event-type": kind, ":content-type": _JSON, ":message-type": "event"}
     return eventstream.encode(headers, payload)
 
 

@@ -85,7 +85,7 @@ ADDITIONS = (
 async def run_addition(addition, wire, folder, figures, *, rounds=None, until=inf):
     """Measure the gateway with and without the filters of `addition`, and add the result to `figures`.
 
-    No round begins after the time `until` of the monotonic clock, except for the first two.
+    The first two rounds always take place. No other round begins after the time `until` of the monotonic clock.
     """
     folder = folder / addition.name
     folder.mkdir()

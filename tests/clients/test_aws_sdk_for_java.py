@@ -1,7 +1,8 @@
 """Tests of AWS's SDK for Java with the settings of `deploy/clients.md`, over HTTP/2 and HTTP/1.1. The SDK signs its
 requests, or sends a bearer key.
 
-The program is `java/Bedrock.java`. One process makes all calls, because starting Java takes longer than they do.
+The program is `java/Bedrock.java`. One process makes all calls, because starting Java takes longer than all of the
+calls.
 """
 
 import json

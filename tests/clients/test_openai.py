@@ -211,9 +211,10 @@ async def test_an_answer_by_a_schema_is_parsed_by_the_sdk(client, bedrock_sim, c
 
 @either_way
 async def test_a_model_without_structured_output_answers_by_a_schema_too(client, bedrock_sim, streamed):
-    """Check that a model without structured output must call a tool with the schema as its input.
+    """Check a request for structured output to a model without this feature: the gateway makes the model call a tool
+    whose input has the requested schema.
 
-    The arguments of this call come back to the client as text.
+    The client gets the arguments of this tool call as the text of the reply.
     """
     bedrock_sim.script(scenarios.tools(Tool("json_output", {"city": "Tokyo"})))
     schema = {**CITIES, "additionalProperties": False}

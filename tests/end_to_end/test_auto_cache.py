@@ -1,5 +1,5 @@
-"""Tests of cache marks that the gateway places (`auto_cache`), with several clients and providers, and of their savings
-in a session of an agent.
+"""Tests of cache marks that the gateway places (`auto_cache`), with several clients and providers, and of how much an
+agent's session costs with them and without them.
 
 The simulated providers have a prompt cache (`gateway/testkit/prompt_cache.py`), and the costs are those of the price
 book.

@@ -258,7 +258,8 @@ async def test_metrics_count_calls_tokens_and_dollars(tmp_path, bedrock_sim):
 
 
 async def test_cost_of_cached_tokens_is_the_same_on_every_conversion(tmp_path, bedrock_sim):
-    """Check that a call with cached tokens costs the same on every conversion: its tokens at Haiku 4.5's US prices.
+    """Check that a call with cached tokens has the same cost on every conversion. The cost is computed with the prices
+    of Haiku 4.5 in the US.
 
     The call has 3 tokens of input and 7 of output, 1000 read from the cache, 200 written for 5 minutes and 50 for an
     hour.

@@ -83,9 +83,10 @@ async def test_a_command_whose_output_is_closed_still_says_its_verdict(tmp_path,
 
 
 async def test_a_gateway_with_a_closed_output_serves_without_a_log(tmp_path, config):
-    """Check that a gateway whose standard output is closed serves and discards its log.
+    """Check that a gateway whose standard output is closed serves calls and discards its log.
 
-    Without the null device in place of the output, log lines would go into the first file that is opened.
+    The gateway must open the null device in place of the output. Otherwise the first file that it opens would get the
+    descriptor of the output, and the log lines would be written to this file.
     """
     listening = {"server": {"listeners": [{"listen": f"unix:{tmp_path}/http.sock", "identity": "serve-headers"}]}}
     config.write_text(json.dumps({**json.loads(config.read_text()), **listening}))

@@ -114,9 +114,10 @@ async def sent_call(gw, waits):
 
 
 async def test_the_journal_has_the_cost_of_all_attempts_before_the_last_is_sent(tmp_path):
-    """Check that a call whose process was killed is charged for its failed attempt and for its attempt in flight.
+    """Check that a call whose process was killed is charged for two attempts: the one that failed, and the one that was
+    in flight.
 
-    Each of them is charged to its own quotas.
+    Each attempt is charged to the quotas of its own provider.
     """
     async with gateway(tmp_path) as (gw, sims):
         sims["a"].default = CUT

@@ -133,9 +133,9 @@ async def test_a_new_process_that_cannot_start_is_no_fault_of_the_old(tmp_path, 
 
 
 async def test_a_process_that_ends_after_its_commit_gives_everything_back(tmp_path, bedrock_sim):
-    """Check that the old process continues if the new process ends after it has taken over the journal.
+    """Check that the old process continues if the new process takes over the journal and then ends.
 
-    A call that ends meanwhile, and calls that begin meanwhile or later, must each be recorded once.
+    Calls that are open at that moment, and calls that begin then or later, must each be recorded once.
     """
     arguments = configuration(tmp_path, bedrock_sim.url)
     state = tmp_path / "state"

@@ -149,9 +149,9 @@ async def test_a_damaged_line_of_the_journal_stops_no_start(tmp_path, bedrock_si
 
 
 async def test_a_clock_that_jumps_ahead_deletes_calls_and_fails_none(tmp_path, bedrock_sim, monkeypatch):
-    """Check that a clock that jumps ahead by ten years and back fails no call.
+    """Check that no call fails if the clock jumps ahead by ten years, and then back.
 
-    Calls that seem too old are deleted. Later calls are kept.
+    Stored calls that seem too old meanwhile are deleted. Calls that are made afterwards are kept.
     """
     real, jump = time.time, 0
     monkeypatch.setattr(follower, "time", lambda: real() + jump)

@@ -1,9 +1,9 @@
-"""Tests of calls whose client disconnects.
+"""Tests of calls whose client disconnects. The provider bills a reply even if nobody reads it.
 
-Such calls are recorded and charged like other calls. If the gateway reads the reply to its end, the charge is the
+So such calls are recorded and charged like other calls. If the gateway reads the reply to its end, the charge is the
 reported usage.
 
-Source: BerriAI/litellm#13245. The provider also bills a reply that nobody reads.
+Source: BerriAI/litellm#13245.
 """
 
 import asyncio

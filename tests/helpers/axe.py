@@ -19,8 +19,8 @@ COLOURS = ("color-contrast", "link-in-text-block")
 def violations():
     """Return a function that gets a browser's tab, and returns the broken rules, each with up to three elements.
 
-    With `colours=True`, only the rules about colours are checked. For a page that was already checked in one colour
-    scheme, this is enough in the other scheme.
+    With `colours=True`, only the rules about colours are checked. This is enough for a page in dark colours if all
+    rules were checked for the page in light colours, or the reverse.
     """
     if not SCRIPT.exists():
         pytest.skip("axe-core (of npm) is not installed")

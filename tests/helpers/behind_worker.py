@@ -1,4 +1,5 @@
-"""A gateway whose connections are accepted by a worker that passes every request on to it, all in the test's process.
+"""A gateway behind a worker, all in the test's process. The worker accepts the connections, and passes every request on
+to the gateway.
 
 In a gateway with workers, the worker processes serve the calls. Requests for pages go from a worker to the keeper, the
 main process. The worker here serves no calls, so that every request goes to the keeper.

@@ -1,8 +1,8 @@
 """Runs a call through a whole conversion, without sockets: the plugins of the client's and the provider's API, and the
 translator between them.
 
-- The order is that of the gateway (`gateway/call/server.py`, `middleware/`). The function `steps` of a plugin runs too.
-  Every file that it fetches is an image of one pixel. Every loss is recorded.
+- The plugins' functions are called in the same order as by the gateway (`gateway/call/server.py`, `middleware/`). This
+  includes the function `steps`. Every file that `steps` fetches is an image of one pixel. Every loss is recorded.
 - The registry lists the conversions. For each dialect, this module adds the path, the model and the rules for a
   request.
 - Tests of a translator alone use `translation.py`.

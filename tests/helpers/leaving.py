@@ -116,7 +116,7 @@ class Leaving:
 
 @contextmanager
 def leaving(gw, *, narrow=False):
-    """Let a `Leaving` handle all requests over new connections to a running gateway, and yield it. At the end, the
+    """Yield a `Leaving`, which handles all requests over new connections to a running gateway. At the end, the
     gateway's own handler is restored.
 
     If `narrow` is true, a write to a client waits until the client has read nearly everything.

@@ -92,8 +92,8 @@ def second_turn(client, upstream, model, whole, events=None, *, then=None, betwe
 
 
 def last_turn(client, upstream, model, replies):
-    """Translate the requests of a conversation with these replies. Return the last upstream request, and the fields
-    that the translator reported as dropped from any of the requests.
+    """Translate the requests of a conversation in which the provider gives these replies. Return the last upstream
+    request, and the fields that the translator reported as dropped from any of the requests.
 
     Each reply is an unstreamed body or a list of events.
     """

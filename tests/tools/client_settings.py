@@ -1,7 +1,7 @@
 """Write `gateway/web/dashboard/clients.json`, the client settings that the dashboard's page Connect shows.
 
 The command is `python -m tests.tools.client_settings`. The settings are taken from `deploy/clients.md`. A test checks
-that the JSON file agrees with `deploy/clients.md`.
+that the JSON file is up to date.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Write `deploy/config.md`, which lists every key of the configuration: `python -m tests.tools.config_page`.
 
-The page is made only from the sections of the schema. A test compares the file with the page.
+The page is made only from the sections of the schema. A test checks that the file is up to date.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Write `plugins/mistakes.md`, the mistakes of plugin authors and their messages.
 
 The command is `python -m tests.tools.mistakes_page`. The page is made from the tables of
-`tests/helpers/authors_mistakes.py` and `packages_mistakes.py`. Tests make each of the mistakes, and compare the file
-with the page.
+`tests/helpers/authors_mistakes.py` and `packages_mistakes.py`. Tests make each of the mistakes, and check that the file
+is up to date.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Write `plugins/reference.md`, the reference for authors of plugins: `python -m tests.tools.reference_page`.
 
 The names, signatures, docstrings and examples come from the source, the defaults of a flag from `defaults.py`, and the
-required members from `plugin_checks.py`. `reference_chapters.py` has the order and the introductions. A test compares
-the file with the page.
+required members from `plugin_checks.py`. `reference_chapters.py` has the order and the introductions. A test checks
+that the file is up to date.
 """
 
 from __future__ import annotations

@@ -37,8 +37,11 @@ _GEOS: Final[Mapping[str, frozenset[str]]] = {
     "eu": frozenset({"eu"}),
     "ap": frozenset({"apac", "jp", "au", "in"}),
 }
-"""Prefixes of model ids that fit a region, by the first part of the region's name. For example, a model with the prefix
-`eu.` fits the region `eu-west-1`. Models in regions that are not listed here are not checked."""
+"""Maps the first part of a region's name to the prefixes of model ids that fit the region.
+
+For example, a model with the prefix `eu.` fits the region `eu-west-1`. If a region's first part is not a key of this
+mapping, the models in this region are not checked.
+"""
 _LOCAL: Final = frozenset().union(*_GEOS.values())
 
 

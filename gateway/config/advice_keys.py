@@ -16,7 +16,9 @@ from gateway.config.model import Provider
 _PLACEHOLDER: Final = re.compile(r"<.*>|your[-_ ].*|change[-_ ]?me|placeholder|x{3,}|\.{3}", re.IGNORECASE)
 _OTHER_FORM: Final = re.compile(r"(cmd|command|shell|vault|ssm|secretsmanager|op|keychain|aws|gcp):")
 _MOUNTED: Final = ("/run/secrets/", "/var/run/secrets/")
-"""Folders with the secrets of a container. All users of the container may read these files, so there is no warning."""
+"""Folders in which a container gets its secrets. All users of the container may read these files, so there is no
+warning about an API key in such a file.
+"""
 
 
 def advise_key(provider: Provider, report: Report) -> None:

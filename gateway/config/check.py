@@ -75,11 +75,12 @@ def _place(path: Path, fault: ErrorDetails, report: Report) -> Path:
 
 
 def _follows(fault: ErrorDetails, faults: Sequence[ErrorDetails]) -> bool:
-    """Return whether a fault only follows from another fault. Such a fault is not reported.
+    """Return whether pydantic reports a fault only because of another fault. Such a fault is not shown to the user.
 
-    For example, if the only element of a list is wrong, pydantic also reports that the list is too short. If a field
-    allows "" and other values, pydantic reports two faults for a wrong value. Only the fault about the other values is
-    reported.
+    - If the only element of a list is wrong, pydantic also reports that the list is too short. The second fault is not
+      shown.
+    - If a field allows "" or a value of another kind, pydantic reports two faults for a wrong value: one for each of
+      the two. The fault for "" is not shown.
     """
     loc = fault["loc"]
     if fault["type"] == "literal_error" and not _choices(fault):

@@ -81,7 +81,7 @@ def changed_lines(before: str, after: str) -> list[Line]:
 
 
 def _lines(text: str) -> list[str]:
-    """Return the lines of a text. Only LF and CRLF end a line, so that editors count the lines in the same way."""
+    """Return the lines of a text. Only LF and CRLF end a line, so that line numbers are those that an editor shows."""
     lines = text.replace("\r\n", "\n").split("\n")
     return lines if lines[-1] else lines[:-1]
 

@@ -4,11 +4,12 @@ A mark is the text that `document/redact.py` shows instead of a secret.
 
 - A save is stricter than a start: warnings are errors, an empty document is refused, and the caller may object
   (`Judge`).
-- A mark is allowed at three places: in a value for secrets, in a comment, and where the present file has the same
-  secret. At any other place, such as a provider's description, a mark is refused, because callers could read the
+- A mark is allowed in the value of a JSON key for secrets, in a comment, and at a place where the present file has the
+  same secret. At any other place, such as a provider's description, a mark is refused, because callers could read the
   secret there.
-- A mark is not replaced by its secret if redaction would not hide the secret in the new text. Redaction hides every
-  copy of a secret that is in use. It recognises a secret that is no longer in use only by its JSON key or its form.
+- If redaction would not hide a secret in the new text, the mark is not replaced by the secret. Redaction hides every
+  copy of a secret that is in use. A secret that is no longer in use is recognised only by its JSON key, such as
+  `apikey`, or by its form, such as a well-known prefix.
 - Nothing here writes a file. `config/document/atomic_file.py` does.
 """
 
@@ -138,11 +139,12 @@ def _marks(document: Document, known: Mapping[str, Known]) -> list[_Mark]:
 
 
 def _begins(text: str, key: Span, start: int) -> bool:
-    """Return whether the value in the span `key` begins with the mark (redaction placeholder) at `start`, perhaps after
-    `Bearer` or `Basic`.
+    """Return whether a value begins with a mark (redaction placeholder), perhaps after `Bearer` or `Basic`.
 
-    The secret replaces such a mark. A mark elsewhere in the value is refused: after `file:`, for example, the secret
-    would become a path, and error messages quote paths.
+    `key` is the range of the value in the text, and `start` is the offset of the mark.
+
+    A mark at the beginning of a value is replaced by the secret. A mark elsewhere in the value is refused. For example,
+    after `file:` the secret would become a path, and error messages quote paths.
     """
     return bool(_BEFORE.fullmatch(text, key.start, start))
 
@@ -157,14 +159,13 @@ def _restore(given: str, marks: list[_Mark]) -> str:
 
 
 def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
-    """Return the redaction marks, changed so that redaction will hide every secret in the saved text.
+    """Return the redaction marks, changed so that no secret is saved at a place where redaction would not hide it.
 
-    - If redaction would hide the secret behind a mark, the mark is returned unchanged. The secret will replace the
-      mark.
-    - If redaction would not hide the secret, a mark in a comment stays in the saved text, and the secret is not saved.
-      An example is the mark of an old API key.
-    - If redaction would not hide the secret, a mark outside of comments gets a fault, because a mark must not be saved
-      as a value.
+    If redaction would hide the secret at the place of a mark, the mark is returned unchanged, and the secret will
+    replace it. Every other mark is changed:
+
+    - A mark in a comment, such as the mark of an old API key, will stay in the saved text. The secret is not saved.
+    - A mark outside of comments gets a fault, because a mark must not be saved as a value.
     """
     exposed = _exposed(given, marks) if marks else frozenset()
     if not exposed:
@@ -180,10 +181,11 @@ def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
 
 
 def _exposed(given: str, marks: list[_Mark]) -> frozenset[_Mark]:
-    """Return the redaction marks whose secrets would be shown later, if the secrets replaced these marks.
+    """Return the redaction marks whose secrets redaction would not hide later, if the secrets replaced the marks now.
 
-    While a secret is in use, redaction hides every copy of it. Later, redaction recognises a secret only by its JSON
-    key, such as `apikey`, or by its form. At the places of the returned marks, redaction would recognise neither.
+    While a secret is in use, redaction hides every copy of it. When the secret is no longer in use, redaction
+    recognises it only by its JSON key, such as `apikey`, or by its form. At the places of the returned marks, neither
+    would help.
     """
     text = _restore(given, marks)
     try:

@@ -75,7 +75,9 @@ def _object(section: type[Section], flags: Collection[str]) -> dict[str, Any]:
 
 
 def _property(info: FieldInfo, made: Mapping[str, Any], flags: Collection[str]) -> dict[str, Any]:
-    """Return a field's schema. If the field's value contains sections, the result includes their schema."""
+    """Return the JSON Schema of a field. If the field's value contains sections (JSON objects with known keys), the
+    result includes the schema of these sections.
+    """
     shape = {key: value for key, value in made.items() if key not in {"title", "examples"}}
     if shape.get("default", "") is None:
         del shape["default"]

@@ -1,7 +1,7 @@
 """Types of single values: URLs, headers, sums of money, durations and others.
 
 A check raises `ValueError`. The message says what is expected, and never shows a value that may be a secret. The files
-of `sections/` choose a type for each key. Nothing here knows a section.
+of `sections/` choose a type for each key. Nothing here depends on a section.
 """
 
 from __future__ import annotations
@@ -132,7 +132,11 @@ def _recorded_headers(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _granted_headers(value: Any) -> tuple[str, ...]:
-    """Return names of headers in lower case. `ALL_HEADERS` stands for all names."""
+    """Return the header names of a grant in lower case, as a tuple. The value is one name or a list of names.
+
+    The entry `ALL_HEADERS` stands for all headers. Raises `ValueError` if the value has another form or a name is
+    invalid.
+    """
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list | tuple) or not all(isinstance(item, str) for item in values):
         raise ValueError('must be a list of names of headers, such as ["x-team"], or "*" for all')

@@ -25,8 +25,9 @@ _NO_KEY: Final = re.compile(r"[A-Za-z_-]{1,16}")
 _SHORTEST_KEY: Final = 4
 """Minimum length of a secret in characters. Shorter values are not masked in messages."""
 _TELLING: Final = 6
-"""Minimum number of consecutive characters of a secret that messages hide. Fewer characters may also occur in a
-message by chance."""
+"""Messages hide each part of a secret that has at least this number of characters. A shorter part may also occur in a
+message by chance.
+"""
 MAX_FINDINGS: Final = 1000
 """Maximum number of findings of each severity. Nobody reads more, and each one takes time."""
 PATIENCE: Final = 200_000
@@ -82,7 +83,8 @@ class Report:
     _counts: dict[Severity, int] = field(default_factory=dict, init=False)
     _patience: int = field(default=PATIENCE, init=False)
     _traces: dict[str, dict[str, str]] | None = field(default=None, init=False)
-    """The index of `hidden` that the function `_traces` returns. It is None until the first message is searched."""
+    """The index of `hidden`, made by the function `_traces`. It is None until a message is searched for hidden values.
+    """
 
     def error(self, path: Path, message: str) -> None:
         self._add("error", path, message)
@@ -112,9 +114,10 @@ class Report:
         return closest(word, chain.from_iterable(known))
 
     def patient(self, names: int) -> bool:
-        """Return whether `names` more comparisons of a word with known words are allowed. If so, count them as made.
+        """Return whether `names` further comparisons of a word with known words are within the limit. If so, subtract
+        them from the limit.
 
-        `PATIENCE` limits the number of comparisons for one document.
+        The limit is `PATIENCE` comparisons for one document.
         """
         if names > self._patience:
             return False
@@ -136,9 +139,10 @@ class Report:
         self.findings.append(Finding(severity, dotted_path(path), *self.document.locate(path), message, self.file))
 
     def _touched(self, message: str) -> Mapping[str, str]:
-        """Return the entries of `hidden` (value and macro) whose value the message may contain, in full or in part.
+        """Return the entries of `hidden` whose values may be in the message, in full or in part.
 
-        The entries are found by an index, because searching each message for each value would take too long.
+        An entry maps a value to the macro that is shown instead. The entries are found by an index, because searching
+        each message for each value would take too long.
         """
         if not self.hidden:
             return self.hidden
@@ -154,9 +158,9 @@ class Report:
 def _traces(hidden: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Return the index by which `Report._touched` finds the hidden values that a message may contain.
 
-    The index maps each substring of six characters (`_TELLING`) of a value to the entries of `hidden` (value and macro)
-    whose value contains it. A shorter value is indexed as a whole. Values of less than `_SHORTEST_KEY` characters are
-    not indexed.
+    The index maps a substring to the entries of `hidden` (value and macro) whose values contain the substring. All
+    substrings of six characters (`_TELLING`) are indexed. A value of fewer characters is indexed as a whole, but only
+    if it has at least `_SHORTEST_KEY` characters.
     """
     traces: dict[str, dict[str, str]] = {}
     for value, instead in hidden.items():

@@ -31,7 +31,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """A change of the configuration, without the text."""
 
     at: float
-    """Unix time of the change in seconds."""
+    """Unix time in seconds at which the configuration was changed."""
     who: str
     """Login of the admin who saved the text, "file" if the file was edited, or "start" if a process started with the
     text."""

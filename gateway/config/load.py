@@ -147,7 +147,10 @@ def _unreadable(source: FilePath | str, message: str) -> ConfigError:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """The name and folder of a configuration's text, and the plugins, variables and files that it may refer to."""
+    """The source of a configuration: the name and folder of its text, the known plugins, and the environment variables.
+
+    `files` maps each file that was read to its stamp (`stat` values).
+    """
 
     name: str
     folder: FilePath

@@ -85,7 +85,10 @@ class Timeouts:
     Configuration" in the user guide of Amazon Nova)."""
 
     def within(self, seconds: float) -> Timeouts:
-        """Return the timeouts of a request whose first event must come within `seconds`."""
+        """Return the timeouts of an attempt whose first event must come within `seconds`.
+
+        Each timeout that applies before the first event is at most `seconds`. The others are unchanged.
+        """
         return replace(
             self,
             connect_seconds=max(0.0, min(self.connect_seconds, seconds)),
@@ -100,15 +103,17 @@ class Provider:
 
     id: str
     baseurl: str
-    """The base URL as written. A trailing `/` or version, such as `/v1`, is handled where paths are appended."""
+    """The base URL as written. It may end with `/` or with a version, such as `/v1`. The code that appends a path to
+    the URL handles both.
+    """
     models: tuple[str, ...] = ()
     discovers: bool = False
     """True if the gateway asks the provider for its models. Then `models` is empty until the models are known."""
     apikey: Secret = field(default_factory=Secret)
     """The provider's only API key. It is empty if the provider has several keys (`apikeys`) or none."""
     apikeys: tuple[PooledKey, ...] = ()
-    """Several keys of equal rights, each with rate limits of its own. The value is () for a provider with one key or
-    none.
+    """Several keys, each of which can be used for any call and has rate limits of its own at the provider. The value is
+    () for a provider with one key or none.
     """
     authorization: Authorization = "bearer"
     request_metadata: tuple[tuple[str, str], ...] = ()
@@ -219,8 +224,8 @@ class Capability:
     quotas: tuple[Chain, ...] = ()
     """Chains of quotas that pay for requests to the capability's models, or for all requests if no models are named.
 
-    When the first quota of a chain is empty, the next quotas of the chain pay. A request is refused if one of its
-    quotas is not defined.
+    When the first quota of a chain is empty, the next quotas of the chain pay. A request is refused if a quota in one
+    of these chains is not defined.
     """
     rate_limits: tuple[RateLimit, ...] = ()
     filterable_headers: tuple[str, ...] = ()
@@ -294,7 +299,7 @@ class Resilience:
     """Allowed ratio of retries to calls within the last 10 seconds. A few retries are always allowed
     (`call/retry_budget.py`)."""
     strategy: Strategy = "first"
-    """The strategy that chooses among the providers of a model that have the highest preference."""
+    """The strategy for choosing a provider of a model if several providers have the same, highest `preference`."""
     sticky_seconds: float = 300
     """Number of seconds for which a session stays at its provider after its last call. It is 0 if sessions do not stay.
     Anthropic and Bedrock keep a prompt in the cache for 5 minutes unless the client asks for an hour.

@@ -41,7 +41,7 @@ class Section(BaseModel):
     # a section's validator is built when the section is first read: most sections are in no configuration
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore", hide_input_in_errors=True, defer_build=True)
     is_open: ClassVar[bool] = False
-    """True if the section may have keys that this class does not declare, without a warning."""
+    """True if keys that this class does not declare are allowed in the section. They cause no warning then."""
     moved: ClassVar[Mapping[str, str]] = {}
     """Keys of earlier versions, each with the text of the error that says what to write instead."""
 
@@ -73,7 +73,7 @@ Planned = Annotated[Any, PLANNED]
 
 @cache
 def keys(section: type[BaseModel]) -> Mapping[str, FieldInfo]:
-    """Return a mapping from each key of a section in the document to its field."""
+    """Return the keys that a section may have in the document. Each key is mapped to its pydantic field."""
     return {key: section.model_fields[name] for key, name in fields_by_key(section).items()}
 
 
@@ -87,7 +87,10 @@ def planned_keys(section: type[BaseModel]) -> Mapping[str, str]:
 
 
 def lacking_words(info: FieldInfo) -> str:
-    """Return the text of a field's annotation `Lacking`, or "" if the field has no such annotation."""
+    """Return the text that a field's annotation `Lacking` adds to the warning about the field's key.
+
+    Return "" if the field has no such annotation.
+    """
     return next((mark.words for mark in info.metadata if isinstance(mark, Lacking)), "")
 
 

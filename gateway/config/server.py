@@ -72,7 +72,8 @@ class Limits:
     buffer_bytes: int = 192 * 1024 * 1024
     """Maximum number of bytes of the bodies and buffered replies of all calls in flight.
 
-    Translating a body takes up to four times its size in memory, so the process stays below about 1 GB."""
+    Translating a body takes up to four times its size in memory. With the default, the process stays below about 1 GB.
+    """
     calls: int = 5000
     """Maximum number of concurrent calls."""
     calls_per_identity: int = 500
@@ -88,9 +89,10 @@ class Limits:
 
     A reset stream no longer counts as concurrent, but its request has already cost work."""
     control_frames_per_minute: int = 1000
-    """Maximum number of HTTP/2 frames in a minute that carry neither a request nor a body, such as PING.
+    """Maximum number of control frames, such as PING, that an HTTP/2 client may send in a minute.
 
-    For each frame with content, sent or received, a client may send four more (`web/http2/frames.py`).
+    Control frames are frames without a request or a body. For each frame with content that the client sends or
+    receives, the client may send four more control frames (`web/http2/frames.py`).
     """
     head_seconds: float = 15
     """Maximum number of seconds from the first to the last byte of a request's head."""

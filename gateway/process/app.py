@@ -93,7 +93,7 @@ def build(
       when their ports are known.
     - `pool` is closed with the application.
     - `taker` is the connection to the running gateway that this process replaces, or None if no gateway is running.
-    - `seconds` are intervals, passed to `Server`.
+    - `seconds` are keyword arguments for `Server`, such as `ping_seconds`.
 
     Raises `PluginError` if two compatibility flags (plugins of API formats) have the same route. Raises `StoreFailed`
     if the store cannot be opened.

@@ -89,9 +89,10 @@ class CallPath:
 
 
 def add_calls(app: web.Application, path: CallPath, guard: Guard, **seconds: float) -> None:
-    """Add the routes of all APIs to the application. `seconds` are intervals, passed to `Server`.
+    """Add the routes of all APIs to the application.
 
-    Raises `PluginError` if two compatibility flags (plugins of API formats) have the same route.
+    `seconds` are keyword arguments for `Server`, such as `ping_seconds`. Raises `PluginError` if two compatibility
+    flags (plugins of API formats) have the same route.
     """
     gateway, registry = path.gateway, path.gateway.registry
     server, direct_server, job_server = (
@@ -108,7 +109,8 @@ def add_calls(app: web.Application, path: CallPath, guard: Guard, **seconds: flo
 def _chains(path: CallPath) -> tuple[Next, Next, Next]:
     """Return three chains of middlewares: for calls, for direct calls, and for requests about existing jobs.
 
-    A direct call is a request that the gateway forwards to a provider unchanged.
+    A direct call is a request that the gateway forwards to a provider unchanged. A job is work that a provider does in
+    the background, such as a batch.
     """
     gateway, outgoing = path.gateway, path.outgoing
     log, metrics, registry = gateway.log, gateway.metrics, gateway.registry

@@ -60,7 +60,10 @@ def main(arguments: Sequence[str] | None = None, imported: Callable[[], None] = 
 
 
 def _status(arguments: Sequence[str], imported: Callable[[], None]) -> int:
-    """Run a command and return its exit status. Print the error if the command fails."""
+    """Run a command and return its exit status. Print the error if the command fails.
+
+    `imported` is called when the command's module has been imported, before the command runs.
+    """
     try:
         return _run(arguments, imported)
     except OutputFailed as error:
@@ -89,8 +92,10 @@ def _run(arguments: Sequence[str], imported: Callable[[], None]) -> int:
 
 
 def parser_of(names: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentParser:
-    """Return the parser of all commands. Only the commands in `names` get their options, because this imports their
-    modules.
+    """Return the parser of all commands.
+
+    Only the commands in `names` get their options, because adding the options of a command imports the command's
+    module.
     """
     parser = argparse.ArgumentParser(
         prog="irisgate", description="A self-hosted AI gateway for a tailnet: identity from the network, Bedrock first."

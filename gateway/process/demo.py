@@ -131,7 +131,10 @@ async def _demo(registry: Registry, state: Path, listener: Listener, *, real: bo
 
 
 def _fill(path: Path, config: Config) -> None:
-    """Write the sample calls, unless the store has them. Raises `StoreFailed` if the store has other calls."""
+    """Write the sample calls into the store at `path`, unless it has them already.
+
+    Raises `StoreFailed` if the store has calls that are not sample calls.
+    """
     if is_sample(path):
         return
     say("writing a month of sample calls ...")

@@ -88,14 +88,17 @@ class _Family:
     _started: int = 0
 
     def end(self, number: int) -> None:
-        """Pass a signal to the child processes, and start no further child process."""
+        """Send the signal `number` to all child processes, and start no further child process from now on."""
         self._is_ending = True
         for child in self._children:
             with suppress(ProcessLookupError):
                 child.send_signal(number)
 
     async def follow(self) -> None:
-        """Wait for `changed`, and then start a child process that takes over. Repeat this for ever."""
+        """Start a child process that takes over from the present one, each time `changed` is set.
+
+        Runs until it is cancelled.
+        """
         while True:
             await self.changed.wait()
             self.changed.clear()
@@ -140,6 +143,6 @@ def _exit_status(returned: int) -> int:
 
 
 async def _ready(receiver: socket.socket) -> None:
-    """Wait until the child process reports that it serves."""
+    """Wait until the child process reports on the socket `receiver` that it serves (`READY` in systemd's protocol)."""
     while READY not in (await asyncio.get_running_loop().sock_recv(receiver, 1024)).decode().splitlines():
         pass

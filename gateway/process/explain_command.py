@@ -26,7 +26,7 @@ class BadName(Exception):
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add to the parser the options that the functions `caller` and `explanation` read."""
+    """Add to the parser the options for the caller, for the model or direct request to explain, and for JSON output."""
     parser.add_argument(
         "--as", dest="login", metavar="LOGIN", default="", help='who, such as "(loopback)" or "tag:api,tag:prod"'
     )

@@ -47,9 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _answer(address: str, path: str, seconds: float) -> tuple[int, str]:
-    """Return the status and the text of the answer.
+    """Send a GET request to the gateway at `address`, and return the status and the text of the reply.
 
-    Raises `OSError`, `ValueError` or `http.client.HTTPException` if no answer comes.
+    Raises `OSError`, `ValueError` or `http.client.HTTPException` if there is no valid reply within `seconds`.
     """
     connection = _connection(address, seconds)
     try:

@@ -25,8 +25,10 @@ HOOK_SECONDS: Final = 5.0
 """Seconds after which a hook is interrupted. Hooks take less than a second for the largest body, and a few seconds on a
 busy machine."""
 BEATS: Final = 4
-"""Number of equal periods in `HOOK_SECONDS`. In each period, the event loop postpones the signal once. While the event
-loop is blocked, the signal comes once in each period.
+"""Number of equal periods into which `HOOK_SECONDS` is divided.
+
+While nothing blocks the event loop, the loop postpones the alarm signal once in each period, so the signal does not
+come. While the loop is blocked, the signal comes once in each period.
 """
 
 

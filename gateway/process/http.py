@@ -19,8 +19,8 @@ CLOSE_SECONDS: Final = 0.5
 """Seconds that unfinished responses may take after the wait for calls in flight has ended."""
 
 SERVED_HEADER_BYTES: Final = 256 * 1024
-"""Number of bytes that a header line may have at least, if requests come from `tailscale serve`. A lower maximum length
-in the configuration is raised to this value.
+"""Length in bytes up to which a header line is accepted if requests come from `tailscale serve`. If the configuration
+has a lower limit, this number is used instead.
 
 `tailscale serve` sends all of a caller's grants in the tailnet policy in one header, which can be long.
 """
@@ -31,8 +31,9 @@ def runner_of(
 ) -> Runner:
     """Return a runner for the application.
 
-    The function `calls` handles every request. Its first argument is the handler to which it passes the requests that
-    are not calls. If `calls` is None, the method `handle` of the application's `CALL_ROUTES` is used.
+    The runner gives each request to the function `calls`, together with a handler. `calls` passes requests that are not
+    calls of a model to this handler. If `calls` is None, the method `handle` of the application's `CALL_ROUTES` is
+    used.
     """
     header_bytes = _header_bytes(config)
     return Runner(

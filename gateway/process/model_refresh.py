@@ -23,9 +23,9 @@ from gateway.upstream.health.peers import peers_of
 from gateway.upstream.model_search import ModelSearcher, SearchFailed
 
 REFRESH_SECONDS: Final = 3600.0
-"""Seconds between two requests for a provider's list. Providers add models a few times a month."""
+"""Seconds between two requests for a provider's list of models. Providers add models a few times a month."""
 RETRY_SECONDS: Final = 60.0
-"""Seconds until the next request, after a request failed."""
+"""Seconds until a provider is asked for its models again, after a request to this provider has failed."""
 AT_ONCE: Final = 4
 """Maximum number of providers that are asked at the same time."""
 SHOWN_NAMES: Final = 50
@@ -82,7 +82,9 @@ class ModelRefresh:
         return [provider for provider in self._asked() if self._due.get(provider.id, now) <= now]
 
     def _pause(self) -> float | None:
-        """Return the number of seconds until the next request for a list, or None if no provider is asked."""
+        """Return the number of seconds until the next request for a list of models. Return None if no request is
+        planned.
+        """
         times = [self._due[provider.id] for provider in self._asked() if provider.id in self._due]
         return max(0.0, min(times) - monotonic()) if times else None
 

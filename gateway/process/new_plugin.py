@@ -25,7 +25,7 @@ _NAME: Final = re.compile("[a-z][a-z0-9_]*")
 
 
 class NotWritten(Exception):
-    """An error of the command. The message says what is wrong and what would be right."""
+    """The error for a plugin package that was not written. The message says what is wrong and what would be right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def write_package(name: str, kind: str, folder: Path | None, taken: Collection[str]) -> str:
-    """Write the package and return a text for the author. `taken` has the names of the known plugins.
+    """Write the package. Return a text that tells the author the next steps. `taken` has the names of the known
+    plugins.
 
     Raises `NotWritten` if the name cannot be used, or if the folder exists or cannot be written.
     """

@@ -23,7 +23,7 @@ class OutputFailed(Exception):
 
 
 def say(text: str | bytes) -> None:
-    """Write text and a line end to standard output, or bytes without a line end.
+    """Write to standard output: either a text, followed by a line end, or bytes as they are.
 
     Raises `OutputFailed` if the write fails.
     """
@@ -80,9 +80,10 @@ def complain(text: str) -> None:
 
 
 def _abandon(stream: TextIO) -> None:
-    """Connect the stream to the null device.
+    """Connect the stream, to which a write has failed, to the null device.
 
-    Otherwise the interpreter would try to write the rest of the buffer at exit, and print an error about this too.
+    Otherwise the interpreter would try to write the rest of the buffer at exit. It would then print an error of its
+    own.
     """
     with suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -52,7 +52,8 @@ def plugins_list(registry: Registry, config: Config | None = None) -> str:
 def _flags(flags: Iterable[Plugin]) -> Iterator[tuple[str, ...]]:
     """Yield a table row for each route of each compatibility flag, and one row for a flag without routes.
 
-    Only the first row of a flag has the flag's name and dialects.
+    A row has the flag's name, its dialects (the formats of bodies), the operation and the route. Only the first row of
+    a flag has the name and the dialects.
     """
     for flag in flags:
         first = (flag.name, ", ".join(flag.dialects))

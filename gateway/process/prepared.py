@@ -32,7 +32,7 @@ def prepare(gateway: Gateway, written: Config) -> Prepared:
 
 
 def use(gateway: Gateway, prepared: Prepared) -> None:
-    """Put a configuration into use. Calls in flight keep the former configuration."""
+    """Put a configuration into use. Calls in flight keep the configuration with which they began."""
     config = prepared.runtime.config
     gateway.current.runtime = prepared.runtime
     gateway.metrics.configured(prepared.names)

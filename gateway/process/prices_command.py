@@ -48,10 +48,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def differences(files: Sequence[Path]) -> tuple[str, Differences]:
-    """Return the differences of two price lists, as text and as values.
+    """Return the differences between two price lists, as text and as values.
 
-    If a list is an operator's file, which has only some rows, rows that are missing in it are not reported. Raises
-    `NoPrices` if a file is not a price list.
+    If `files` has only one path, the gateway's own list is compared with the list in this file. If the last file is an
+    operator's file, which has only some rows, rows that are missing in it are not reported. Raises `NoPrices` if a file
+    is not a price list.
     """
     before = read(files[-2]) if len(files) > 1 else read(BUILTIN_FILE, BUILT_IN)
     after = read(files[-1])

@@ -27,7 +27,7 @@ DAYS: Final = 30
 UNPRICED: Final = ("on-prem", "qwen3-coder-480b")
 """A provider and its model without a price. The pages show the cost of calls to this model as unknown."""
 SECOND: Final = "bedrock-west"
-"""The provider that serves some calls after the first provider has failed."""
+"""Name of the provider that serves some sample calls after the first provider has failed."""
 UNGRANTED: Final = "o3-pro"
 """A model that some people ask for and that is not granted to them."""
 HEADER: Final = "x-project"
@@ -99,7 +99,7 @@ FAULTS: Final = (
 )
 _FAULT_WEIGHTS: Final = [fault.weight for fault in FAULTS]
 _SERVED_ELSEWHERE: Final = 0.4
-"""Fraction of the calls that fail at a busy provider and are then served by the second provider."""
+"""Probability that a sample call is served by the second provider after the first provider was too busy."""
 _BAD_DAY: Final = 9
 """Age in days of a simulated incident at the provider."""
 

@@ -1,4 +1,4 @@
-"""Runs the gateway: opens the listeners, serves until a signal, and shuts down in order.
+"""Runs the gateway: opens the listeners, serves until a signal comes, and then shuts down.
 
 SIGHUP reloads the configuration (`reload.py`). SIGUSR2 starts a new process that takes over (`handover`). After SIGTERM
 or SIGINT the gateway accepts no more connections and waits for calls in flight. A second SIGTERM or SIGINT ends these

@@ -42,7 +42,9 @@ REPLACED: Final = "replaced-config.hujson"
 this file gets the edited text.
 """
 LOOK_SECONDS: Final = 15.0
-"""Maximum number of seconds between two searches for a new version. A notification leads to an earlier search."""
+"""Maximum number of seconds between two comparisons of the file with the database. If the database announces a new
+version, they are compared at once.
+"""
 AGAIN_SECONDS: Final = 2.0
 """Seconds until the database is asked again, after it could not be reached."""
 
@@ -71,13 +73,13 @@ class Known(msgspec.Struct, frozen=True):
     number: int = 0
     """The number of the version in the database."""
     digest: str = ""
-    """SHA-256 of the text that the file had when this version was seen. If the file has another text now, it was
-    edited.
+    """SHA-256 of the file's text at the time when this gateway saw the version. If the file has another text now,
+    somebody has edited it.
     """
 
 
 class SharedConfig:
-    """Keeps the configuration's file of one gateway equal to the newest version in the database.
+    """Keeps this gateway's configuration file equal to the newest version in the database.
 
     `state` is the state folder.
     """
@@ -105,7 +107,10 @@ class SharedConfig:
             await self._take(newest)
 
     async def follow(self) -> None:
-        """Keep the file and the database the same, until the task is cancelled. Errors are logged once."""
+        """Keep the file and the database the same, until the task is cancelled.
+
+        If the database cannot be reached, this is logged once, and not for each attempt.
+        """
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
@@ -137,8 +142,9 @@ class SharedConfig:
             await self._take(newest)
 
     async def _unknown_version(self) -> SharedVersion | None:
-        """Return the newest version if this gateway has not seen it. Otherwise return None, and add the file's text to
-        the database if the file was edited.
+        """Return the newest version in the database if its text is new to this gateway, or None.
+
+        If there is no version, or if only this gateway's file has changed, add the file's text to the database.
         """
         newest, text = await self._versions.newest(), self._file.text
         if newest is None:

@@ -29,7 +29,9 @@ _MMAP_THRESHOLD: Final = -3
 """M_MMAP_THRESHOLD: the minimum size in bytes of a block that is mapped separately, and unmapped when it is freed."""
 _MAPPED: Final = (_ARENA_MAX, (_TRIM_THRESHOLD, 1024 * 1024), (_MMAP_THRESHOLD, 256 * 1024))
 _POOLED: Final = (_ARENA_MAX, (_TRIM_THRESHOLD, 1024**3), (_MMAP_THRESHOLD, 32 * 1024 * 1024))
-"""32 MB is the largest value of M_MMAP_THRESHOLD that glibc takes."""
+"""Parameters (mallopt(3)) with which glibc keeps large blocks in its pools. 32 MB is the largest value of
+M_MMAP_THRESHOLD that glibc accepts.
+"""
 _SECONDS: Final = 1.0
 """Seconds between two checks of the free memory. A check takes 20 us."""
 MIN_FREE: Final = 32 * 1024 * 1024
@@ -44,7 +46,8 @@ def map_large_blocks() -> None:
 
 @asynccontextmanager
 async def freed_memory_returned() -> AsyncIterator[None]:
-    """Keep large blocks in the allocator's pools. Until the end of the block, regularly return what is free in them.
+    """Keep large memory blocks in the allocator's pools during an `async with` block. Regularly return free memory in
+    the pools to the system.
 
     With a glibc before 2.33, this is the same as `map_large_blocks`. Does nothing if the C library is not glibc.
     """
@@ -64,10 +67,11 @@ async def freed_memory_returned() -> AsyncIterator[None]:
 
 
 async def _return_regularly(library: ctypes.CDLL) -> None:
-    """Return free memory when enough of it may be resident.
+    """Return free memory to the system whenever much of it may be resident. Runs until it is cancelled.
 
-    The allocator does not know which free memory is resident. After a return, memory becomes resident again by page
-    faults. So free memory is returned after many page faults, and when much more of it is free than at the last return.
+    The allocator does not know which free memory is resident. Memory that was returned becomes resident again by page
+    faults when it is used. So free memory is returned after many page faults, and when the amount of free memory is
+    much larger than after the last return.
     """
     least, faults = 0, 0
     while True:

@@ -160,7 +160,7 @@ class UpstreamResponse:
             self._alarm.set(min(self._loop.time() + seconds, self._end), self._check)
 
     async def next(self, quick: Quick = not_quick) -> bytes:
-        """Return the next bytes of the body, or b"" at its end.
+        """Return the next bytes of the body, or b"" at its end. If no bytes have come yet, wait for them.
 
         Bytes that arrive during the wait are given to `quick` first, and returned only if `quick` returns False.
 

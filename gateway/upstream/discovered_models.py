@@ -78,7 +78,9 @@ class DiscoveredModels(msgspec.Struct):
         self.wake.set()
 
     def list_of(self, provider: Provider) -> KnownList | None:
-        """Return the last list that came from the provider's base URL, or None if there is none."""
+        """Return the provider's last list of models, or None if there is none. A list from an earlier base URL does not
+        count.
+        """
         known = self.lists.get(provider.id)
         return known if known is not None and known.baseurl == provider.baseurl else None
 

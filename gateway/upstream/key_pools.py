@@ -86,8 +86,8 @@ class PoolState(msgspec.Struct, frozen=True):
 
 
 class KeyState:
-    """One of several keys of a provider, with the number of its calls in flight and the times until which it is not
-    used.
+    """One of several keys of a provider, with the number of its calls in flight, and the times until which the key is
+    not used.
     """
 
     def __init__(self, key: PooledKey, pool: KeyPool) -> None:

@@ -51,7 +51,7 @@ PARSED_HERE: Final = 256 * 1024
 SHORTEST_SECRET: Final = 8
 """Minimum number of characters of a secret that is removed from messages. A shorter secret may be a part of a word."""
 MAX_REASON: Final = 300
-"""Maximum number of characters of the reason of a failure."""
+"""Maximum number of characters of the reason of a failed search, as the log and pages show it."""
 _SELF: Final = Subject("irisgate", "")
 """The caller whose credential is used if credentials depend on the caller (`assume_role`): the gateway itself."""
 
@@ -72,7 +72,7 @@ class _Search:
     key: str
     """The key's name in `apikeys`. It is "" for a provider without `apikeys`."""
     secrets: set[str]
-    """The credentials that must not appear in a message."""
+    """Secrets that are removed from error messages, such as the provider's keys."""
 
 
 class ModelSearcher(msgspec.Struct, frozen=True):
@@ -186,7 +186,8 @@ class ModelSearcher(msgspec.Struct, frozen=True):
         return StepResponse(status, headers, body)
 
     async def _credential(self, one: _Search) -> Used | None:
-        """Return the credential if it is obtained at run time, or None if the key is fixed.
+        """Return the credential for a search if credentials are obtained at run time, or None if the provider's key is
+        fixed.
 
         Raises `_KeyFailed` if the credential cannot be obtained.
         """

@@ -48,7 +48,9 @@ MANY_VALUES: Final = 2_000
 The number of commas in JSON text is about the number of values. Plugins take up to 10 microseconds for each value.
 """
 WORKERS: Final = max(1, min(4, os.cpu_count() or 1))
-"""Maximum number of worker processes. They start when needed, in half a second, and each uses about 60 MB of memory."""
+"""Maximum number of worker processes. A process is started when it is needed, and uses about 60 MB of memory. A start
+takes half a second.
+"""
 
 WORK_SECONDS: Final = 60.0
 """Seconds after which a plugin's work in a worker process is interrupted. Work on the largest bodies takes a few
@@ -210,8 +212,8 @@ def _end_with(sentinel: int) -> None:
 
 
 def _work(packed: bytes, seconds: float) -> bytes | None:
-    """Call a pickled function. Return the pickled outcome: the fields that the function reported as dropped, its error,
-    and its result.
+    """Call a pickled function. Return the pickled outcome: the fields of a body that the function dropped, its error or
+    None, and its result.
 
     Return None if the outcome cannot be pickled. A plugin that takes more than `seconds` is interrupted.
     """
@@ -237,7 +239,9 @@ def _work(packed: bytes, seconds: float) -> bytes | None:
 
 
 class _Pickler(pickle.Pickler):
-    """A pickler that writes only a number for an object in `shared`, which the other process already has."""
+    """A pickler that writes only a number for each object that is in `shared`, because the other process already has
+    the object.
+    """
 
     dispatch_table = copyreg.dispatch_table.copy()
 

@@ -32,7 +32,7 @@ _PLAIN: Final = (
     "x-amzn-bedrock-performanceconfig-latency", "x-amzn-bedrock-service-tier",
 )  # fmt: skip
 _UNIFIED: Final = "anthropic-ratelimit-unified-"
-"""Prefix of the headers about the limits of a subscription, which Claude Code shows."""
+"""Prefix of the headers about the limits of a subscription. Claude Code shows these limits to its users."""
 _NAMES: Final = frozenset(
     {
         *_PLAIN,

@@ -1,7 +1,7 @@
 """Metadata about the caller that Bedrock writes into its logs of model invocations.
 
-The metadata is a header of the request, as Bedrock's InvokeModel expects it. For Converse, the plugin moves the
-metadata into the body.
+The metadata is a header of the request, as Bedrock's InvokeModel expects it. Bedrock's Converse expects the metadata in
+the body. The plugin of that API moves it there.
 
 Source: botocore's service model of bedrock-runtime (`RequestMetadata`).
 """

@@ -44,7 +44,10 @@ PLACES: Final = (
     ("storage", "read_url"),
     ("storage", "password"),
 )
-"""Patterns for the paths of the values in which macros (`${NAME}`) are replaced. Callers never see these values."""
+"""Patterns for the paths of the values in which macros (`${NAME}`) are replaced.
+
+Callers cannot see the values at these paths. A replaced macro in any other value could show a secret to callers.
+"""
 MISPLACED: Final = (
     "macros may only stand where a value is not shown: in apikey, apikeys, baseurl, url and add_headers, in the "
     "secrets of exporters and connectors, in listen, tailscaled and storage; write the value itself"

@@ -97,9 +97,9 @@ def is_secret(path: Path) -> bool:
 
 
 def is_secret_value(string: String) -> bool:
-    """Return whether the name of a string's JSON key shows that the string is secret.
+    """Return whether a string is secret, judging by the name of its JSON key.
 
-    For the key `authorization`, the string's value decides too.
+    For the key `authorization`, the value decides too: a word such as `bearer` is not secret.
     """
     path = string.path
     leaf = next((at for at in reversed(range(len(path))) if isinstance(path[at], str)), -1)
@@ -142,7 +142,10 @@ def secrets_in_url(text: str) -> Iterator[tuple[int, int]]:
 
 
 def has_secret_in_url(text: str) -> bool:
-    """Return whether a URL in a text has a part that usually is a secret. A macro in such a part counts too."""
+    """Return whether a text has a URL with a part that is usually secret, such as a password.
+
+    The result is also True if this part is a macro.
+    """
     return any(pattern.search(text) for pattern in _IN_URL)
 
 

@@ -101,7 +101,9 @@ def spellings(secrets: Iterable[str]) -> frozenset[str]:
 
 
 def join_spans(spans: Iterable[Span]) -> list[Span]:
-    """Return the spans in order, with overlapping spans joined. A joined span has the `place` of its first span."""
+    """Return the spans in order. Spans that overlap are replaced by one span, which has the `place` of the first of
+    them.
+    """
     merged: list[Span] = []
     for span in sorted(spans, key=lambda span: (span.start, -span.end)):
         if merged and span.start < merged[-1].end:

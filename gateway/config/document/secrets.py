@@ -16,8 +16,10 @@ MAX_BYTES: Final = 64 * 1024
 """Maximum size of a secret's file in bytes. Keys are shorter. A larger file was probably named by mistake."""
 
 KEYFILE: Final = "keyfile::"
-"""Prefix of the path of a Google service account's key file, or of the JSON text of a key file
-(`config/sections/service_accounts.py`). An access token is obtained when a key is needed.
+"""Prefix of an `apikey` that refers to a Google service account (`config/sections/service_accounts.py`).
+
+The rest of the `apikey` is the path of the account's key file, or the JSON text of such a file. Requests to the
+provider do not contain this key but an access token, which is obtained at run time.
 """
 
 HELPER: Final = "exec:"

@@ -23,7 +23,9 @@ A change should take effect within two seconds.
 SETTLE: Final = 0.1
 """Seconds for which files must stay unchanged before a change is reported. So a partly written file is not loaded."""
 LOOKS: Final = 8
-"""Maximum number of comparisons while files keep changing. After the last one, the change is reported anyway."""
+"""Maximum number of comparisons that wait until changed files stay unchanged. After the last comparison, the change is
+reported even if the files are still changing.
+"""
 
 Stamp = tuple[int, ...]
 """Device, inode, size and times of a file. The value is () for a missing file."""

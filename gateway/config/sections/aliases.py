@@ -1,7 +1,7 @@
 """The section `model_aliases`: the operator's own names for models of providers.
 
 An alias is an exact name and takes precedence over a model of the same name (Aperture's documentation). A target that
-does not exist causes only a warning. Calls to it fail with a message that names the target.
+does not exist causes only a warning. A call to such a target fails with a message that names the target.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The section `capabilities` of a provider: corrections of the gateway's data about its models.
 
 The keys of `capabilities` are the fields of `gateway.contract.capabilities.Caps`, where each field is explained. A test
-compares the two lists. If the section lacks a key, its value is that in `contract/capabilities.json`.
+compares the keys with the fields of `Caps`. If the section lacks a key, its value is that in
+`contract/capabilities.json`.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from gateway.money.quotas.definitions import Chain, RateLimit, merged_chains
 
 
 class BucketSection(Section):
-    """A chain of quotas: the quota to which a capability's calls are charged, and the quotas that pay when it is
-    empty.
+    """A chain of quotas. Calls are charged to the quota `bucket`. The quotas in `overdraft` pay what `bucket` cannot
+    pay.
     """
 
     bucket: str = Field(description='The name of a quota: "daily:<user>".', examples=['"bucket": "daily:<user>"'])
@@ -75,7 +75,10 @@ def read_charges(
 
 
 def check_quotas(quotas: Sequence[Any], path: Path, defined: Collection[str], report: Report) -> None:
-    """Warn of undefined quotas that the capability at `path` names, and of quotas that occur twice in one chain."""
+    """Warn if the capability at `path` names a quota that is not defined.
+
+    Also warn if a chain (a quota and the quotas in its `overdraft`) names a quota twice.
+    """
     for index, raw in enumerate(quotas):
         place = (*path, "quotas", index)
         name, more = (raw.get("bucket"), raw.get("overdraft")) if isinstance(raw, dict) else (None, None)

@@ -1,8 +1,8 @@
 """The section `database`: which bodies and headers of calls are stored, and for how long.
 
 The keys are those of Aperture's documentation, except `max_bytes`, which only this gateway has. Aperture's
-documentation does not say to which section `filterable` belongs. The section `storage` says how long calls and sessions
-are stored.
+documentation does not say which section has the key `filterable` (the headers whose values are recorded); here it is
+this section. The section `storage` says how long calls and sessions are stored.
 """
 
 from __future__ import annotations

@@ -161,8 +161,9 @@ def _item(raw: Any, origin: str) -> tuple[Capability | None, list[str]]:
 
 
 def _paths(raw: Any) -> Iterator[Path]:
-    """Yield the paths in a capability's object that messages may name: `(key,)`, `(key, index)` and `(key, index,
-    key)`.
+    """Yield the paths that messages about a capability's object may name.
+
+    The paths have the forms `(key,)`, `(key, index)` and `(key, index, key)`.
     """
     for key, value in raw.items() if isinstance(raw, dict) else ():
         yield (key,)

@@ -69,7 +69,7 @@ def loopback_listener(listen: str) -> Listener:
 
 
 def needs_mode(listen: str) -> str:
-    """Return the message about a listener without `identity` on an address that other machines can reach."""
+    """Return the error message for a listener without the key `identity`, whose address other machines can reach."""
     advice = (
         '"identity": "serve-headers" behind tailscale serve'
         if listen.startswith("unix:")

@@ -79,7 +79,7 @@ class TierSection(RatesSection):
 
 
 class RowSection(TierSection):
-    """Prices of one model at one seller."""
+    """Prices of one model at one seller, such as Bedrock. The key `book` names the seller."""
 
     book: Literal["anthropic", "openai", "google", "vertex", "bedrock", "azure", "openrouter", "vercel"] = Field(
         description='The seller whose prices these are: "bedrock".', examples=['"book": "bedrock"']

@@ -339,9 +339,10 @@ def _check_search(host: str, flags: Sequence[str], path: Path, reading: Reading)
 
 
 def _auto_cache(section: ProviderSection, flags: Sequence[str], path: Path, reading: Reading) -> AutoCaching:
-    """Return the value of `auto_cache`.
+    """Return the value of the key `auto_cache`.
 
-    Warn and return False if none of the enabled compatibility flags has an API with cache marks.
+    Cache marks in a request ask the provider for prompt caching. If none of the enabled compatibility flags (API
+    formats) has cache marks, the key has no effect: warn, and return False.
     """
     marking = sorted(reading.plugins.cache_marks)
     if section.auto_cache and marking and not set(flags) & set(marking):

@@ -123,10 +123,11 @@ def _one_refill(section: QuotaSection, name: str, report: Report) -> bool:
 
 
 def _made_by(name: str, before: Mapping[str, str]) -> str:
-    """Return the earlier quota whose template could make a bucket named `name`, or else `name` itself.
+    """Return the earlier quota that could make a bucket called `name`, or `name` itself if there is none.
 
-    For example, the quota `team:<user>` makes the bucket `team:ann@example.com` for Ann. `before` maps the part before
-    the template (`team:`) to the whole name of the quota (`team:<user>`).
+    A quota with a template makes a bucket for each caller. For example, `team:<user>` makes the bucket
+    `team:ann@example.com` for Ann. `before` maps the part before the template (`team:`) to the whole name of the quota
+    (`team:<user>`).
     """
     callers = {other: name.removeprefix(start) for start, other in before.items() if name.startswith(start)}
     made = (other for other, caller in callers.items() if "@" in caller or caller.startswith(("tag:", "(")))
@@ -136,10 +137,10 @@ def _made_by(name: str, before: Mapping[str, str]) -> str:
 def _check_name(name: str, before: dict[str, str], report: Report) -> bool:
     """Return whether a quota's name is valid. Warn if two quotas could have buckets of the same name.
 
-    A name may end with a known template after a colon, as in `team:<user>`. Any other use of a template is invalid.
+    A name may end with one of `TEMPLATES` after a colon, as in `team:<user>`. Any other use of a template is invalid.
 
-    `before` has the earlier quotas with a template: it maps the part before the template (`team:`) to the whole name.
-    If `name` has a template, an entry for `name` is added to `before`.
+    `before` has the earlier quotas whose names have a template. It maps the part before the template (`team:`) to the
+    whole name. If `name` has a template, it is added to `before`.
     """
     templates = _TEMPLATE.findall(name)
     if templates and not (len(templates) == 1 and templates[0] in TEMPLATES and name.endswith(f":{templates[0]}")):

@@ -129,7 +129,8 @@ def _file(text: str, reading: Reading) -> FilePath:
 def _account(text: str, what: str, source: str, google: GoogleSection, authorities: str) -> ServiceAccount:
     """Return the service account of a key file's text. Raises `_Fault` if the text has a fault.
 
-    `what` names the file in the message. `source` is the `Secret.source` of the private key.
+    `what` is the name of the file in the error's message. `source` says where the private key comes from
+    (`Secret.source`).
     """
     try:
         members = orjson.loads(text)
@@ -172,7 +173,10 @@ def _check_type(members: Mapping[str, Any], what: str) -> None:
 
 
 def _check_key(pem: str, what: str) -> None:
-    """Check that a private key is an RSA key of at least `SMALLEST_KEY` bits. Raises `_Fault` if it is not."""
+    """Check that a private key is an RSA key of at least `SMALLEST_KEY` bits. Raises `_Fault` if it is not.
+
+    `what` is the name of the key file in the error's message.
+    """
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 (only these providers need it)
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey  # noqa: PLC0415
     from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415

@@ -31,7 +31,9 @@ class OldModelSection(Section):
 
 
 class OldItemSection(CapabilitySection):
-    """A capability in the older form of grants. Here the key `providers` can name models too."""
+    """A capability in the older form of grants. In this form, the key `providers` names models, or providers with all
+    their models.
+    """
 
     providers: Annotated[Items, Holds(OldModelSection, "list")] = Field(
         (), description='Models that may be used: [{"provider": "bedrock", "model": "us.amazon.nova-lite-v1:0"}].'
@@ -84,8 +86,8 @@ def _read_item(raw: Any, path: Path, declared: Declared, reading: Reading) -> Ca
     """Return the capability that `raw` describes. `raw` is an element of the list `grants` in an entry of
     `temp_grants`.
 
-    The items of its key `providers` become patterns of models. An item without `model` means all models. An item
-    without `provider` means all providers.
+    The capability has a list `providers`. Each element of this list becomes a pattern of models. An element without
+    `model` means all models, and an element without `provider` means all providers.
     """
     section = reading.section(OldItemSection, raw, path)
     if section is None:

@@ -67,8 +67,8 @@ class ToolServers:
     mcp: Collection[str]
     connectors: Collection[str]
     accept_registrations: bool
-    """True if servers may register themselves. In that case, a server may exist although the document does not declare
-    its name.
+    """True if tool servers may register themselves. In that case, a grant may name a server that the document does not
+    declare.
     """
 
 

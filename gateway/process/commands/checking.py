@@ -1,4 +1,4 @@
-"""The commands `irisgate check` and `irisgate schema`, which are about a configuration alone."""
+"""The commands `irisgate check` and `irisgate schema`. They use neither a running gateway nor a state folder."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Checks of a store in PostgreSQL: its server, its tables, and whether the stored sums include all calls.
 
-With `repair`, sums that lack calls are counted again. A damaged database is restored with PostgreSQL's own tools.
+A repair computes wrong sums anew. It does not restore a damaged database: PostgreSQL's own tools do that.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ _CALLS: Final = "SELECT count(*), coalesce(max(at), 0), pg_database_size(current
 
 
 def checks(address: Address, *, repair: bool) -> Iterator[Result]:
-    """Yield the results of all checks of the database at `address`. With `repair`, correct sums that lack calls."""
+    """Yield the results of all checks of the database at `address`.
+
+    If `repair` is true, stored sums that do not include all calls are computed anew.
+    """
     if find_spec("asyncpg") is None:
         yield error(_CHECK, f"{address}: asyncpg is not installed", "install irisgate[postgres]")
         return

@@ -13,7 +13,7 @@ from typing import Final, Literal
 from gateway.config.findings import escape_control
 
 REPAIR: Final = "stop the gateway and run irisgate doctor --repair"
-"""The remedy of a fault that `--repair` removes."""
+"""Advice for a fault that `irisgate doctor --repair` can repair."""
 State = Literal["ok", "warning", "error", "repaired"]
 
 

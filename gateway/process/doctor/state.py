@@ -67,7 +67,7 @@ class StateFolder:
 
     @property
     def aside(self) -> Path:
-        """The folder in which a repair keeps the damaged files."""
+        """The folder into which a repair moves the damaged files."""
         return self.path / f"damaged-{_STARTED}"
 
 
@@ -224,8 +224,9 @@ _REMEDIES: Final = {
 
 
 def _contents(state: StateFolder, database: Database) -> Iterator[Result]:
-    """Yield results about the content of a database with a sound structure. With `repair`, recompute the sums if some
-    are wrong.
+    """Yield results about the content of a database whose structure is intact.
+
+    If some stored sums do not include all calls and `state.repair` is true, compute the sums anew.
     """
     if database.wrong_sums and state.repair:
         rebuild_sums(state.database)

@@ -15,8 +15,10 @@ _INTEGER, _NEGATIVE, _BYTES, _TEXT, _LIST, _MAP = range(6)
 _SIMPLE: Final[Mapping[bool | None, bytes]] = {False: b"\xf4", True: b"\xf5", None: b"\xf6"}
 _FLOAT: Final = b"\xfb"
 _SIZES: Final = ((24, ">B", 1 << 8), (25, ">H", 1 << 16), (26, ">I", 1 << 32), (27, ">Q", 1 << 64))
-"""The four encodings of an argument of 24 or more, which follows the first byte in 1, 2, 4 or 8 bytes. An item has the
-code of the encoding in the first byte, the format string for `struct`, and the exclusive maximum of the argument.
+"""The encodings of an argument (RFC 8949, 3) of 24 or more. The argument follows the first byte in 1, 2, 4 or 8 bytes.
+
+A tuple describes one encoding: its code in the first byte, its format string for `struct`, and a limit. The argument
+must be less than this limit.
 """
 _AT_ONCE: Final = 24
 """An argument (RFC 8949, 3) below this number is encoded in the first byte of the value."""

@@ -68,7 +68,7 @@ def catch_up(config: Config, state: Path, log: Logger) -> list[str]:
 
 
 def export_range(config: Config, state: Path, log: Logger, wanted: Range) -> list[str]:
-    """Export the calls of a range of days to files. Return a line about them.
+    """Export the calls of a range of days to files. Return a list with one line, which says what was exported.
 
     The positions of exporters are not changed. Raises `NotExported` if the export fails.
     """

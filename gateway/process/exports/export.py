@@ -57,7 +57,7 @@ class Target(Protocol):
 
 
 class Batch(NamedTuple):
-    """The content of one exported object (a file), and the calls in it."""
+    """One exported object (a file): its name, its content, and the number of calls in it."""
 
     name: str
     last: int
@@ -136,10 +136,10 @@ class Export:
         return await self._store.read(after, until, limit, partial(self.encode, most_bytes=most_bytes))
 
     def encode(self, calls: Iterable[Numbered], most_bytes: int | None) -> Batch:
-        """Return an object with the first calls of `calls`, or with all of them. Runs in a thread.
+        """Encode `calls` one by one until the object's size has reached `most_bytes`, and return the object.
 
-        The object is complete when its size has reached `most_bytes`. If `most_bytes` is None, the object has all
-        calls. Raises `ExportFailed` if `end` was called meanwhile.
+        If `most_bytes` is None, all calls are encoded. Runs in a thread. Raises `ExportFailed` if `end` was called
+        meanwhile.
         """
         encoder = ENCODERS[self._exporter.format]()
         count = first = last = 0
@@ -159,9 +159,9 @@ class Export:
 
 
 def object_name(first: int, last: int, ids: str, suffix: str) -> str:
-    """Return the name of an object, by the numbers of its first and last call, and the hash of the calls' ids.
+    """Return the name of an object: the number of its first call, the number of its last call, a hash, and a suffix.
 
-    The hash is needed because the numbers are not unique: two gateways may have the same numbers, and numbers of
-    deleted calls are used again.
+    `ids` is the hash of the ids of all its calls. The hash is needed because the numbers are not unique: two gateways
+    may have the same numbers, and numbers of deleted calls are used again.
     """
     return f"irisgate-export-{first:0{DIGITS}}-{last:0{DIGITS}}-{ids[:DIGITS]}{suffix}"

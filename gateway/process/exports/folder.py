@@ -40,7 +40,10 @@ class FolderTarget:
         """Do nothing, because nothing is open."""
 
     def write(self, name: str, data: bytes, *, again: bool = False) -> None:
-        """Write a file as `put` does, but in the calling thread, which waits until the file is on the disk."""
+        """Write a file in the calling thread, and wait until the file is on the disk.
+
+        The arguments, and the exception `ExportFailed`, are those of `put`.
+        """
         path = self._folder / name
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -58,7 +61,7 @@ class FolderTarget:
             raise ExportFailed(f"{error.filename or path}: {error.strerror or error}") from None
 
     def _remove_leftovers(self) -> None:
-        """Remove the leftovers of killed processes. Do nothing if this was done already."""
+        """Remove incomplete files of killed processes. Do nothing if this object has done so before."""
         if not self._is_clean:
             for part in self._folder.glob(f".*{_PART}"):
                 if part.stat().st_mtime < time() - LEFTOVER_SECONDS:

@@ -28,7 +28,7 @@ class Encoder(Protocol):
 
     @property
     def size(self) -> int:
-        """An estimate of the bytes of memory that the encoder needs, which grows with each call."""
+        """An estimate of the memory in bytes that the encoder uses. The number grows with each added call."""
 
     def add(self, number: int, record: Record, bodies: CapturedBodies | None) -> None:
         """Add a call with its number in the store."""

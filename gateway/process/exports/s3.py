@@ -39,7 +39,7 @@ from gateway.upstream.subjects import Subject
 MAX_REPLY: Final = 64 * 1024
 """Maximum number of bytes of a reply. An error has a few hundred."""
 MAX_REASON: Final = 300
-"""Maximum number of characters of S3's message in an error."""
+"""Maximum number of characters of a message from S3 that an error quotes."""
 _TIMEOUTS: Final = Timeouts(connect_seconds=10, head_seconds=300, read_seconds=60)
 _GATEWAY: Final = Subject("irisgate", "")
 """The caller for whom credentials are obtained. In the configured name of a role's session, for example, `<user>` is
@@ -145,7 +145,7 @@ class S3Target:
 
 
 def _hashes(data: bytes) -> dict[str, str]:
-    """Return the headers with the hashes of an object."""
+    """Return the headers with the hashes of an object's content: `content-md5` and `x-amz-content-sha256`."""
     # S3 compares this hash with the object, and does not use it for security
     md5_of_data = md5(data, usedforsecurity=False).digest()
     return {"content-md5": b64encode(md5_of_data).decode(), _SHA256: sha256(data).hexdigest()}

@@ -25,7 +25,7 @@ from gateway.store.journal import Journal
 from gateway.store.segments import SPOOL_PREFIX
 
 RETRY_SECONDS: Final = 1.0
-"""Seconds between two attempts to take the journal back after a failed hand-over."""
+"""Seconds until a step of `Departure.undo`, such as resuming the journal, is tried again after it has failed."""
 
 
 class Departure:

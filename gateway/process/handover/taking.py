@@ -51,7 +51,7 @@ ASK_SECONDS: Final = 5.0
 """Maximum number of seconds for which a replaced process asks the new process for a reservation. After that, the
 replaced process uses its own balances."""
 AGAIN_SECONDS: Final = 0.05
-"""Seconds between two requests for the same reservation."""
+"""Seconds until a request to the new process is repeated, if the new process has not answered it."""
 
 
 class CannotTake(Exception):
@@ -199,7 +199,10 @@ class RemoteQuotas:
 
 
 def _reservations(claims: Sequence[Claim], notices: tuple[tuple[str, int], ...]) -> Mapping[Kind, Reservation]:
-    """Return reservations of 0 units, because the process that replaced this one has reserved the real amounts."""
+    """Return reservations of 0 units, because the real amounts are reserved in the process that replaced this one.
+
+    The result has one reservation for each kind of quota.
+    """
     parts: dict[Kind, list[tuple[str, LiveBucket, int]]] = {kind: [] for kind in ORDER}
     for claim in claims:
         for name, rule in ((claim.bucket, claim.rule), *claim.overdraft):

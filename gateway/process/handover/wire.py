@@ -45,7 +45,7 @@ MAX_DESCRIPTORS: Final = 250
 """Maximum number of descriptors with one message. Linux allows 253 (`SCM_MAX_FD`)."""
 LENGTH: Final = struct.Struct(">I")
 _CREDENTIALS: Final = struct.Struct("3i")
-"""Process id, user id and group id of a peer (`struct ucred`)."""
+"""Format of the credentials of a unix socket's peer: process id, user id and group id (`struct ucred`)."""
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
@@ -70,7 +70,7 @@ class Declined(msgspec.Struct, frozen=True, tag=True):
 
 
 class Sockets(msgspec.Struct, frozen=True, tag=True):
-    """The listening sockets whose descriptors come with the message."""
+    """The old process's answer to `Hello`. The descriptors of its listening sockets come with this message."""
 
     sockets: tuple[tuple[str, tuple[int, int] | None], ...]
     """The sockets as pairs (address, file). The address is the listener's text in the configuration. The file is the
@@ -127,7 +127,7 @@ class Done(msgspec.Struct, frozen=True, tag=True):
 
 
 class Reserve(msgspec.Struct, frozen=True, tag=True):
-    """The request of a replaced process to reserve the amounts for one of its calls."""
+    """A message of the replaced process, which asks the new process to reserve quota amounts for a call."""
 
     spool: str
     call: str
@@ -163,7 +163,7 @@ class Lent(msgspec.Struct, frozen=True, tag=True):
     answers: tuple[Answer, ...]
     until: float | None = None
     """The time until which the worker may spend its slices (parts) of money balances, in seconds of the machine's
-    monotonic clock. If it is None, only the worker's own lease limits the time (`lending.Loan.until`).
+    monotonic clock. If it is None, the worker may spend the slices until its own lease ends (`lending.Loan.until`).
     """
 
 

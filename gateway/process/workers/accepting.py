@@ -1,4 +1,5 @@
-"""Accepts connections on a listening socket that several workers share, so that all workers have equally many.
+"""Accepts connections on a listening socket that several workers share, so that all workers have about the same number
+of connections.
 
 - A worker compares its number of connections with the lowest number of any other live worker (`balance.py`).
 - If its own number is not higher, the worker accepts a new connection at once.
@@ -119,7 +120,9 @@ class BalancedServer:
 
 
 class BalancedSites(Sites):
-    """The listeners of a worker. While this worker accepts no connections, the other workers do not wait for it."""
+    """The listeners of a worker. While this worker is paused, the other workers do not wait for it to accept
+    connections.
+    """
 
     def __init__(self, bounds: list[Bound], modes: Modes, balance: Balance) -> None:
         super().__init__(bounds, modes, lambda listening, factory: BalancedServer(listening, factory, balance))

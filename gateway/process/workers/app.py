@@ -49,14 +49,15 @@ if TYPE_CHECKING:
     from gateway.store.base import Store
 
 LEASE_SECONDS: Final = 30.0
-"""Seconds after which a worker may no longer spend its slices (parts) of quota balances, if the keeper does not answer.
-In this time, the worker sends three requests.
+"""Seconds without an answer of the keeper after which a worker may no longer spend its slices (parts) of quota
+balances. The worker sends three requests to the keeper in this time.
 
 If `storage.lease_seconds` is shorter, it is used for the workers too.
 """
 RECALL_SECONDS: Final = (1.0,) * 4
-"""The waits, in seconds, after which a call that a quota bucket refuses asks the keeper again. A wait ends early when
-the keeper reports that other workers have given back parts of the bucket.
+"""Waits in seconds. If a quota bucket has too little for a call, but other workers have parts of the bucket, the worker
+asks the keeper again after each wait. A wait ends early when the keeper reports that other workers have given back
+parts.
 """
 
 

@@ -4,8 +4,8 @@
 - A slot begins with three numbers of eight bytes each, in the machine's byte order: the number of connections, the time
   of the last sign of life in nanoseconds of the monotonic clock, and the number of calls in flight.
 - A worker writes only its own slot. A number is read and written in one step, so there are no locks.
-- A slot is dead if its worker has given no sign of life for `DEAD_SECONDS`, because the worker hangs or has ended. No
-  worker waits for the worker of a dead slot.
+- A slot is dead if its worker has given no sign of life for `DEAD_SECONDS`, because the worker hangs or has ended. The
+  other workers do not wait for such a worker to accept connections.
 
 `accepting.py` accepts connections according to these numbers.
 """
@@ -92,11 +92,10 @@ class Slots:
 
 
 class Balance:
-    """Shares this worker's number of connections with the other workers, and compares it with their numbers.
+    """Tells the other workers how many connections this worker has, and compares this number with theirs.
 
-    The numbers are in shared memory (`slots`), and `slot` is the place of this worker's numbers.
-
-    `calls` returns the number of calls in flight in this worker.
+    All numbers are in shared memory (`slots`). `slot` is the number of this worker's slot. `calls` returns the number
+    of calls in flight in this worker.
     """
 
     def __init__(self, slots: Slots, slot: int, calls: Callable[[], int]) -> None:
@@ -136,10 +135,10 @@ class Balance:
         self._write()
 
     def accepted(self) -> None:
-        """Count a connection that was just accepted. `Connections` counts it a moment later, and calls `opened`.
+        """Add a connection that was just accepted to this worker's number, until `begun` is called.
 
-        Directly before that call of `opened`, the caller must call `begun`, so that the connection is not counted
-        twice.
+        A moment later, `Connections` counts the connection too, and calls `opened`. The caller of `accepted` must call
+        `begun` directly before this, so that the connection is not counted twice.
         """
         self._beginning += 1
         self._write()

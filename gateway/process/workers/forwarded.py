@@ -41,7 +41,9 @@ OPENING_SECONDS: Final = 5.0
 worker sends the description at once.
 """
 REMEMBERED: Final = 4096
-"""Maximum number of remembered connections of clients. If a connection was forgotten, tailscaled is asked again."""
+"""Maximum number of clients' connections that are remembered. If a connection was forgotten, tailscaled is asked again
+who the caller is.
+"""
 BACKLOG: Final = 1024
 """Maximum number of requests that wait in the queue of the private socket."""
 _LENGTH: Final = struct.Struct(">I")
@@ -64,7 +66,7 @@ class _Client:
 
 
 class _Clients:
-    """Remembers the clients' connections that were used last, at most `REMEMBERED`."""
+    """Remembers at most `REMEMBERED` connections of clients. The least recently used connection is forgotten first."""
 
     def __init__(self) -> None:
         self._by_id: OrderedDict[str, _Client] = OrderedDict()

@@ -125,7 +125,9 @@ class Hub:
         channel.send(BankAnswer(question.number, tuple(answers)))
 
     async def _lend(self, spool: str, channel: Channel, question: AskBank) -> None:
-        """Answer a worker's requests for slices (parts) of quota balances that another process or the database has."""
+        """Answer a worker's requests for slices (parts) of quota balances. The balances are in another process or in
+        the database.
+        """
         try:
             loan = await self._gateway.keeper.lend(self._gateway.lender, spool, question.asks)
         except NotOpen:

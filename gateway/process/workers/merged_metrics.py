@@ -2,7 +2,7 @@
 
 - The keeper asks the workers at every scrape. If a worker does not answer in time, its gauges are left out. Its
   counters keep the values of its last answer, because a counter that falls and rises again looks like a restart.
-- If a worker ends, its counters stay in the sums, with the values of its last answer.
+- If a worker ends, the sums still include its counters, with the values of its last answer.
 - Some metrics also have a series for each process. The label `worker` of a series is the number of the worker's slot,
   or `keeper`.
 

@@ -31,7 +31,7 @@ from gateway.process.handover.wire import LENGTH, Broken, size_of
 from gateway.store.captured import CapturedBodies
 
 SENT_SECONDS: Final = 5.0
-"""Maximum number of seconds that a worker, when it ends, waits until the keeper has read everything."""
+"""Maximum number of seconds for which a worker that ends waits until its last messages are sent."""
 MAX_UNSENT: Final = 32 * 1024 * 1024
 """Maximum number of bytes that may wait to be sent. While more bytes wait, bodies of calls are not sent but dropped."""
 
@@ -94,7 +94,9 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
 class Configured(msgspec.Struct, frozen=True, tag=True):
     number: int
     fault: str
-    """The reason why the worker still uses the former configuration, or ""."""
+    """The reason why the worker cannot use the new configuration and keeps the old one. It is "" if the worker uses the
+    new one.
+    """
 
 
 class UseModels(msgspec.Struct, frozen=True, tag=True):
@@ -116,7 +118,7 @@ class BankAnswer(msgspec.Struct, frozen=True, tag=True):
     """The reason why the keeper cannot give answers, or "" if it has given them."""
     until: float | None = None
     """The time until which the worker may spend its slices (parts) of money balances, in seconds of the machine's
-    monotonic clock. If it is None, only the worker's own lease limits the time (`lending.Loan.until`).
+    monotonic clock. If it is None, the worker may spend the slices until its own lease ends (`lending.Loan.until`).
     """
 
 
@@ -284,7 +286,7 @@ class Channel:
         self._writer.close()
 
     async def sent(self) -> None:
-        """Close the connection after the messages that wait to be sent. Wait for this for at most `SENT_SECONDS`."""
+        """Close the connection when all waiting messages are sent. Wait for this, but for at most `SENT_SECONDS`."""
         self.close()
         with suppress(OSError):
             async with asyncio.timeout(SENT_SECONDS):

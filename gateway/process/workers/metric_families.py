@@ -98,12 +98,16 @@ def families(collector: Collector) -> list[Family]:
 
 
 def counts(given: Families) -> list[Family]:
-    """Return the counters, histograms and summaries whose values stay in the sums after their process has ended."""
+    """Return the counters, histograms and summaries that are added up over all processes, including those that have
+    ended.
+    """
     return [family for family in given if _rule(family) == "sum" and family.kind in _COUNTING]
 
 
 def added(parts: Iterable[Families]) -> list[Family]:
-    """Return one family for each metric name in `parts`, with the sums of the values of equal series."""
+    """Return one family for each metric name in `parts`. Series with the same name and labels become one, with the sum
+    of their values.
+    """
     return [_joined(of_one) for of_one in _by_name(parts).values()]
 
 
@@ -166,10 +170,10 @@ def _joined(of_one: Sequence[Family]) -> Family:
 
 
 def _worst(values: Mapping[Key, float]) -> dict[Key, float]:
-    """Return 1 for the worst reported state, and 0 for the other states, among series that differ only in the label
-    `state`.
+    """Return 1 for the worst reported state in each group of series, and 0 for the other states in the group.
 
-    For example, the series of one model at one provider differ only in this label.
+    The series of a group differ only in the label `state`. For example, the series of one model at one provider are a
+    group.
     """
     worst: dict[Labels, State] = {}
     for (_, labels), value in values.items():

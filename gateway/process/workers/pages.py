@@ -32,8 +32,8 @@ from gateway.web.http2.replies import BadReply, ReplyHead, ReplyParser
 READ_BYTES: Final = 64 * 1024
 """Number of bytes that are read at once from the keeper."""
 RETRY_SECONDS: Final = 2
-"""Seconds in the header `Retry-After` of a reply while the keeper does not answer. If the keeper has ended, a new
-gateway starts within this time.
+"""Seconds in the header `Retry-After` of the reply 503, which clients get while the keeper does not answer. If the
+keeper has ended, a new gateway starts within this time.
 """
 _OF_CONNECTION: Final = frozenset({
     b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
@@ -151,7 +151,8 @@ class Pages:
 
 
 async def _parts(reader: asyncio.StreamReader, parser: ReplyParser) -> list[ReplyHead | bytes]:
-    """Read from the keeper (the parent process), and return the next parts of its reply.
+    """Read once from the connection to the keeper (the parent process). Return what has come of the keeper's reply: its
+    head, and pieces of its body.
 
     Raises `_Away` if the reply is cut or not valid.
     """

@@ -40,9 +40,9 @@ Answer = Callable[[], Coroutine[Any, Any, str]]
 
 
 class WorkerMetrics(msgspec.Struct, frozen=True):
-    """The metrics that a worker reports.
+    """The metrics that a worker reports, and the amounts that its calls in flight have reserved in quotas.
 
-    The reservations are sent too, because the keeper computes from them how much of each quota is used.
+    From the reserved amounts, the keeper computes how much of each quota is used.
     """
 
     families: list[Family]

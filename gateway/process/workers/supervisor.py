@@ -172,7 +172,7 @@ class Workers:
         self._end_with(Drain())
 
     def hurry(self) -> None:
-        """End the calls in flight of all workers."""
+        """Tell all workers to end their calls in flight at once."""
         self._hub.tell(Hurry())
 
     def _end_with(self, message: Message) -> None:

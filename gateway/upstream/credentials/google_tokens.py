@@ -45,7 +45,7 @@ MAX_REPLY: Final = 64 * 1024
 MAX_TOKEN: Final = 16 * 1024
 """Maximum number of characters of an access token. A provider refuses a longer header."""
 MAX_REASON: Final = 200
-"""Maximum number of characters of the endpoint's message in an error."""
+"""Maximum number of characters of a message from the token endpoint that an error quotes."""
 _TIMEOUTS: Final = Timeouts(connect_seconds=5, head_seconds=10, read_seconds=10)
 _GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _AUDIENCE: Final = "https://oauth2.googleapis.com/token"

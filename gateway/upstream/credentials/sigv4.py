@@ -82,7 +82,7 @@ class Signer:
     def __eq__(self, other: object) -> bool:
         """Return whether both signers have the same credentials.
 
-        A provider's region and service never change, so they are not compared.
+        The region and the AWS service are not compared, because they are always the same for one provider.
         """
         return isinstance(other, Signer) and self.credentials == other.credentials
 

@@ -149,9 +149,9 @@ def is_public(address: str) -> bool:
 
 
 def is_host(address: str) -> bool:
-    """Return whether a host that the configuration lists as an internal host may have this address.
+    """Return whether an address may be that of an internal host that the configuration lists.
 
-    Only the addresses in `_NEVER` are refused.
+    Any IP address may be, except those in `_NEVER`.
     """
     try:
         parsed = ipaddress.ip_address(address)

@@ -31,8 +31,9 @@ STATES: Final[tuple[State, ...]] = ("closed", "open", "half_open", "slow_start")
 MAX_DOUBLINGS: Final = 3
 """Maximum number of times that `open_seconds` is doubled: 15 seconds become two minutes at most.
 
-Doubling saves clients from slow attempts that fail as probes. But with too many doublings, a provider would stay unused
-long after it has recovered."""
+Doubling makes probes rarer. A probe is a client's call, which is slow if the probe fails. But with too many doublings,
+a provider would stay unused long after it has recovered.
+"""
 FIRST_SHARE: Final = 0.1
 """Share of the attempts that pass at the beginning of the slow start."""
 
@@ -58,7 +59,7 @@ class CircuitState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Circuit:
-    """The state of one circuit. All times are in seconds of a monotonic clock."""
+    """The circuit breaker of one model at one provider. All times are in seconds of a monotonic clock."""
 
     __slots__ = (
         "_credit", "_doublings", "_epoch", "_probed_at", "_probes", "_successes", "cause", "held_until", "mean_seconds",
@@ -217,9 +218,9 @@ class Circuit:
         self.passes_all = self.state == "closed" and self.held_until <= now
 
     def rests(self, now: float) -> bool:
-        """Return whether the circuit is open at `now`.
+        """Return whether the circuit is open at `now`, so that no attempt passes.
 
-        A closed circuit whose attempts must wait because of the provider's `Retry-After` does not count as open.
+        A closed circuit does not count, even if its attempts must wait because of the provider's `Retry-After`.
         """
         return self.state == "open" and now < self.until
 

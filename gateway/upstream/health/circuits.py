@@ -101,7 +101,9 @@ class Health:
             memory.circuit.configured(config.providers[id_].circuit_breaker)
 
     def may_try(self, provider_id: str, model: str) -> bool:
-        """Return whether an attempt may be made. If so, the caller must make the attempt, and then call `ended`."""
+        """Return whether an attempt may be made. If so, the caller must make the attempt, and then report it (`ended`
+        or `throttled`).
+        """
         rest = self._rests.get(provider_id) if self._rests else None
         if rest is not None and self._clock() < rest.until:
             return False
@@ -201,7 +203,11 @@ class Health:
         return len(keys), sum(not self._peers.has_other(key) for key in keys)
 
     def remembered(self) -> HealthState:
-        """Return the models and providers that rest, for the process that replaces this one."""
+        """Return the state of all circuits that do not let every attempt pass, and of all providers that refuse the
+        gateway's key.
+
+        The process that replaces this one gets the result.
+        """
         now = self._clock()
         states = [(key, memory, memory.circuit.remembered(now)) for key, memory in self._memories.items()]
         return HealthState(
@@ -317,7 +323,9 @@ class Health:
 
 
 def _sendable(memory: _Memory) -> Failure | None:
-    """Return the last error. Lone surrogates in a provider's message are replaced, because UTF-8 cannot encode them."""
+    """Return the last error of a model, or None. Lone surrogates in its message are replaced, because UTF-8 cannot
+    encode them.
+    """
     failure = memory.failure
     if failure is None:
         return None

@@ -1,7 +1,7 @@
 """Merges what several worker processes know of the health of models, for a process that makes no attempts itself.
 
-Each worker has its own circuit breakers. A model is shown in its worst state among all workers, with the attempts of
-all workers.
+Each worker has its own circuit breakers. A model is shown in the worst state that any worker reports. The numbers of
+attempts of all workers are added up.
 """
 
 from __future__ import annotations

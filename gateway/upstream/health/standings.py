@@ -44,7 +44,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     retry_in: float | None
     """Seconds until an attempt may pass. The value is None if an attempt may pass now."""
     calls: int
-    """Number of attempts in the window."""
+    """Number of attempts in the time window of the circuit breaker."""
     failures: int
     throttles: int
     """Number of attempts that the provider has throttled since the gateway started, or since the base URL or the

@@ -1,4 +1,6 @@
-"""The settings by which a provider is reached. If they change, its earlier failures no longer matter."""
+"""The settings by which a provider is reached. If they change, the provider's failures before the change no longer
+matter.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,10 @@ def way(provider: Provider) -> tuple[object, ...]:
 
 
 def fingerprint(provider: Provider) -> str:
-    """Return a hash of the settings by which a provider is reached. It is the same in every process.
+    """Return a hash of the settings by which a provider is reached. Every process computes the same hash.
 
-    The hash covers the key, and a short key could be guessed from it. So it must be neither stored nor logged.
+    The hash must be neither stored nor logged, because one of the settings is the key: whoever has the hash could find
+    out a short key by trying many keys.
     """
     return sha256(repr(_plain(way(provider))).encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 BUCKETS: Final = 10
-"""Number of buckets of a window. An attempt may leave the window early, by up to a tenth of the window's length."""
+"""Number of buckets of a window. The oldest bucket is dropped as a whole, so an attempt may leave the window early, by
+up to a tenth of the window's length.
+"""
 
 
 class Window:

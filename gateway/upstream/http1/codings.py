@@ -22,7 +22,7 @@ _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 """zlib's argument for data with the header of gzip or of zlib."""
 
 Read = Callable[[], Awaitable[bytes]]
-"""A function that returns the next bytes of a body. It returns b"" at its end."""
+"""A function that returns the next bytes of a body, or b"" at the end of the body."""
 
 
 class Inflated:

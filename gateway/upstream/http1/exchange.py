@@ -91,7 +91,7 @@ class Exchange:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more will arrive."""
+        """Whether the reply is complete, or has ended with an error."""
         return self.is_complete or self._error is not None
 
     def feed(self, data: bytes) -> None:

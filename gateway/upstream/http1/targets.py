@@ -1,4 +1,5 @@
-"""The address of a request: the origin of a provider's base URL, and the request target below it.
+"""The address of a request: the origin (scheme, host, port) of a provider's base URL, and the request target, whose
+path begins with the path of the base URL.
 
 Nothing here opens a connection or resolves a name.
 """

@@ -24,7 +24,8 @@ from gateway.store.sums import Row, SessionShare, sum_calls
 _LOOKUP_ROWS: Final = 500
 """Maximum number of rows that one statement looks up, because SQLite limits the number of values in a statement."""
 _LARGEST: Final = 2**63 - 1
-"""Maximum integer in a column. In nanodollars, it is about nine billion dollars."""
+"""The largest integer that a column can have. Balances are limited to it. In nanodollars, it is about nine billion
+dollars."""
 _UPSERT_BALANCE: Final = """
 INSERT INTO balances (bucket, amount, remainder, at, terms) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (bucket) DO UPDATE SET

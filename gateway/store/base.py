@@ -149,7 +149,8 @@ class UsageQuery:
     since: float | None = None
     """Earliest Unix time in seconds: the beginning of a day, or of an hour if `by` contains "hour"."""
     until: float | None = None
-    """Exclusive end of the time range, in the same form as `since`."""
+    """Exclusive end of the time range, as Unix time in seconds. Like `since`, it is the beginning of a day or of an
+    hour."""
     identity: str | None = None
     provider: str | None = None
     model: str | None = None

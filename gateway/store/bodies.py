@@ -1,6 +1,6 @@
 """Storage of the bodies of calls, in a separate SQLite file, if the configuration enables it.
 
-- Bodies are stored separately from calls because they are large and private, and expire first.
+- Bodies are stored separately from calls because they are large and private, and are deleted earlier than the calls.
 - A thread takes bodies from a queue of limited size and writes them to the file.
 - **Bodies may be lost**, unlike records of calls. This happens if the queue is full, or if they cannot be written to
   the disk. The log then reports the number of lost bodies. Unwritten bodies are also lost if the process is killed.
@@ -30,7 +30,7 @@ from gateway.store.file import BUSY_SECONDS
 from gateway.telemetry.log import Logger
 
 MAX_WAITING: Final = 32 * 1024 * 1024
-"""Maximum number of bytes in the queue. Bodies that would exceed it are lost."""
+"""Maximum number of bytes in the queue. If the queue has no room for the bodies of a call, these bodies are lost."""
 OVERHEAD: Final = 4096
 """Number of bytes that are added to the size of each call's bodies, because headers take memory in the queue too."""
 GATHER_SECONDS: Final = 0.05
@@ -186,7 +186,7 @@ class Bodies:
             self._report_at = monotonic() + REPORT_SECONDS
 
     def _expire(self) -> float:
-        """Delete a batch of expired bodies, and return the number of seconds until the next search."""
+        """Delete a batch of expired bodies. Return the number of seconds until this method must be called again."""
         retention = self._retention()
         if retention is None or not self._path.exists():
             return EXPIRE_SECONDS

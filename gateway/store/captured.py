@@ -53,7 +53,7 @@ class Capture(Protocol):
 
     @property
     def size(self) -> int:
-        """The number of bytes of the two bodies in memory."""
+        """The number of bytes that the body of the request and the body of the reply have together."""
 
     def redacted(self) -> CapturedBodies:
         """Return the bodies, and the headers without secrets, in the form in which they are stored.
@@ -69,7 +69,7 @@ class BodyStore(Protocol):
         """Begin to store. Called once, before the first body comes."""
 
     def close(self) -> None:
-        """Store the bodies that still wait. May be called from any thread."""
+        """Store the bodies that are not stored yet. May be called from any thread."""
 
     def put(self, capture: Capture) -> None:
         """Store the bodies of a call, without waiting. They may be lost."""

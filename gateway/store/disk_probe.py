@@ -14,9 +14,10 @@ from time import monotonic
 from typing import Final
 
 KNOWN_SECONDS: Final = 1.0
-"""Number of seconds for which a result is reused."""
+"""Number of seconds for which the result of a test is reused."""
 WAIT_SECONDS: Final = 0.5
-"""Maximum number of seconds to wait for the disk. A monitor may wait only one second for a health check."""
+"""Maximum number of seconds to wait for the disk. It is below one second, because a monitor may wait only one second
+for the reply to its health check."""
 _DATA: Final = b"\0" * 4096
 """Data that fills one block of the file system. Smaller files may take no block at all."""
 

@@ -37,7 +37,7 @@ class Unflushed(NamedTuple):
     lines: int
     """Number of journal lines, counted from the start of the process, that are on the disk after the flush."""
     end: JournalOffset
-    """The journal offset after the last line that is on the disk after the flush."""
+    """The journal offset up to which all lines are on the disk after the flush."""
 
 
 class Flushable(Protocol):
@@ -117,7 +117,10 @@ class DiskSync:
         self._journal.flushed(files.end)
 
     def _failed(self, error: OSError | StoreFailed) -> StoreFailed:
-        """Log the first of several consecutive failures, and return the exception for the calls that wait."""
+        """Record that a flush failed, and return the exception to raise for the calls that wait for it.
+
+        Of several failures in a row, only the first is logged.
+        """
         cause = error.strerror if isinstance(error, OSError) else str(error)
         self._reason = f"the journal cannot be flushed to the disk: {cause}"
         if not self._failures:

@@ -49,8 +49,8 @@ class Balance(msgspec.Struct, frozen=True, array_like=True, gc=False):
     amount: int
     """Balance in nanodollars. It is negative if calls cost more than the bucket contained."""
     remainder: int
-    """Numerator of the fraction of a nanodollar that is added to `amount`. The denominator is the period of the
-    bucket's rule."""
+    """The part of the balance below one nanodollar: the numerator of a fraction of a nanodollar. The denominator is the
+    period of the bucket's rule."""
     at: float
     """Unix time of the change in seconds."""
     terms: str = ""
@@ -91,7 +91,7 @@ class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
     stream: bool
     agent: str
     cost: Small | None = None
-    """Maximum cost of the call in nanodollars. It is None if its price is unknown."""
+    """Maximum cost of the call in nanodollars. It is None if the model's price is unknown."""
     cost_basis: str = ""
     """The rows of the price table that give `cost`, in the form of `Record.cost_basis`."""
     chains: tuple[tuple[tuple[str, str], ...], ...] = ()
@@ -99,11 +99,10 @@ class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
     pays the rest. A bucket is given by its name and the text of its rule (`Rule.terms`).
     """
     parts: tuple[SentPart, ...] = ()
-    """The attempts of a call that has been sent several times: the maximum cost of each attempt, and the chains of
-    quota buckets that pay for it.
+    """The attempts of a call that has been sent several times. Each has its maximum cost, and the chains of quota
+    buckets that pay for this cost.
 
-    The tuple is empty if the call has been sent once. Then `chains` pay for all of `cost`.
-    """
+    If the call has been sent only once, the tuple is empty, and `chains` pay for the whole `cost`."""
     headers: Mapping[str, str] = {}
     """The recorded headers of the request, in the form of `Record.headers`."""
 
@@ -114,7 +113,7 @@ class SentPart(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """
 
     cost: Small | None = None
-    """Maximum cost of the attempt in nanodollars. It is None if its price is unknown."""
+    """Maximum cost of the attempt in nanodollars. It is None if the price of the attempt's model is unknown."""
     chains: tuple[tuple[tuple[str, str], ...], ...] = ()
     """Chains of quota buckets that pay for the attempt, in the form of `SentCall.chains`."""
 
@@ -209,7 +208,8 @@ def decode_sent_call(line: bytes) -> SentCall | None:
 
 
 def _is_bounded(line: bytes) -> bool:
-    """Return True if it is certain that no text and no list in a line is longer than its maximum length.
+    """Return True if it is certain that no text in a line is longer than `MAX_TEXT`, and no list longer than
+    `MAX_LIST`.
 
     This check is fast, and returns True for nearly all lines. If it returns False, the texts and lists may still be
     short enough.

@@ -84,7 +84,8 @@ class Database(msgspec.Struct, frozen=True):
 
     state: DatabaseState
     detail: str = ""
-    """The fault of the database, or a note about its old schema. It is "" if there is neither."""
+    """The fault of the database. If its schema is old, this is a note that the next start migrates it. It is ""
+    otherwise."""
     calls: int = 0
     last_at: float = -math.inf
     """Unix time in seconds at which the last stored call began. It is minus infinity if there is no call."""
@@ -132,8 +133,8 @@ _STATES: Final[dict[int, DatabaseState]] = {
 
 
 UNREADABLE: Final = (sqlite3.Error, UnicodeDecodeError)
-"""Errors for a database that cannot be read. The module `sqlite3` raises `UnicodeDecodeError` if it cannot decode an
-error message that quotes a damaged schema."""
+"""Exceptions that the module `sqlite3` raises for a database that cannot be read. It raises `UnicodeDecodeError` if it
+cannot decode an error message that quotes a damaged schema."""
 
 
 @contextmanager

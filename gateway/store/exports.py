@@ -57,9 +57,8 @@ class Position(NamedTuple):
     n: int = 0
     """The number of the last call that is in a complete object."""
     until: int = 0
-    """The number of the last call of the newest planned object, which may be complete or not. The export stores the
-    plan of an object before it writes the object.
-    """
+    """The number of the last call of the object that was planned last. An object is planned before it is written, so
+    this object may be complete, incomplete or missing."""
     object: str = ""
     """The name of the planned object, which may be incomplete or missing. It is "" if no object is planned."""
 

@@ -38,11 +38,11 @@ _HEALTH: Final = "provider, model, success_at, error_at, error, message, call"
 
 @contextmanager
 def with_sums(connection: Connection, selection: Selection) -> Iterator[tuple[Connection, Selection]]:
-    """Yield a connection and a selection, from which the sums over the selected calls can be read.
+    """Yield a connection and a selection with which the sums over the selected calls can be read.
 
-    If the database has these sums, the arguments are yielded unchanged. If it has none for the selected value of a
-    header, the connection is to a database in memory that has only the calls with this value. Raises `TooManyCalls` if
-    these are more than `MAX_CALLS` calls.
+    Usually these are the arguments, unchanged. If the store keeps no sums for the selected value of a header, a
+    database in memory is made that has only the calls with this value. Then the connection is to this database. Raises
+    `TooManyCalls` if more than `MAX_CALLS` calls in the range of time have the value.
     """
     term = selection.header
     stored = None if term is None else connection.execute(_HAS_SUMS, (term,)).fetchone()

@@ -86,7 +86,7 @@ SELECT u.time FROM (SELECT time, sum(calls) AS calls FROM usage_hourly GROUP BY 
 LEFT JOIN (SELECT time - time % 3600000 AS time, sum(calls) AS calls FROM figures_quarter GROUP BY 1) p USING (time)
 WHERE u.calls > coalesce(p.calls, 0)
 """
-"""Statement that creates a table of the hours whose totals include expired calls."""
+"""Statement that creates a table of hours: those whose hourly totals count calls that have expired."""
 _EXPIRED: Final = f"""
 CREATE TEMP TABLE expired AS
 SELECT u.time, u.identity, u.provider, u.model, u.agent, u.calls - coalesce(p.calls, 0) AS calls,
@@ -98,11 +98,12 @@ WHERE u.time IN (SELECT time FROM partial) AND u.calls > coalesce(p.calls, 0)
 
 
 def _kept(outcome: str, condition: str, calls: str, *, amounts: bool) -> tuple[str, str]:
-    """Return two SQL statements that turn rows of the table `expired` into sums of calls with this `outcome`.
+    """Return two SQL statements that store the sums over expired calls with this `outcome`. The first inserts the
+    series of these calls, and the second their sums.
 
-    The table `expired` has hourly totals of calls that are no longer stored. `condition` selects rows of this table.
-    `calls` is SQL for the number of calls that a row stands for. If `amounts` is False, the sums have only the numbers
-    of calls.
+    The sums come from the table `expired`, which has hourly totals of calls that are no longer stored. Only its rows
+    that meet `condition` are read. `calls` is an SQL expression for the number of calls that a row adds. If `amounts`
+    is False, all other sums are 0.
     """
     series = f"INSERT OR IGNORE INTO series ({_KEY}) SELECT identity, provider, model, agent, '', 0, '{outcome}' FROM expired WHERE {condition}"  # noqa: E501, S608 (our own names)
     kept = ", ".join(("0" if name == "cache_saved" else f"e.{name}") if amounts else "0" for name in _SUMS)

@@ -170,7 +170,7 @@ def _look_up(connection: Connection, series: Sequence[Series]) -> dict[Series, i
 
 
 def _padded(series: Sequence[Series]) -> Sequence[Series]:
-    """Repeat the last series until the number of series is a power of two.
+    """Return the series, with the last one repeated until their number is a power of two.
 
     So only a few different SQL statements are needed. Each connection caches its prepared statements, and a long
     statement takes 30 KB.
@@ -202,12 +202,14 @@ def write_errors(
 
 
 def kind_numbers(connection: Connection, kinds: Mapping[ErrorKind, ErrorShare]) -> dict[ErrorKind, int]:
-    """Store the last message of each kind of errors, and the id of a call with it. Return the number of each kind."""
+    """Store the last message of each kind of errors, with the id of the call that had it. Return each kind's row
+    number.
+    """
     return {kind: _kind_number(connection, kind, share) for kind, share in kinds.items()}
 
 
 def _kind_number(connection: Connection, kind: ErrorKind, share: ErrorShare) -> int:
-    """Store the last message of a kind of errors, and the id of a call with it. Return the row number of the kind."""
+    """Store the last message of a kind of errors, with the id of the call that had it. Return the kind's row number."""
     number = "SELECT n FROM error_kinds WHERE code = ? AND native = ? AND provider = ? AND shape = ?"
     if connection.execute(number, kind).fetchone() is None:
         shapes = "SELECT count(*) FROM error_kinds WHERE code = ? AND native = ? AND provider = ?"
@@ -237,11 +239,11 @@ All rows meet the condition. It is only there to make SQLite search by key, and 
 
 
 def expire_texts(connection: Connection, before: int) -> None:
-    """Delete the counts of errors and of tool uses from before the time `before`, because they contain texts of clients
-    and providers.
+    """Delete old counts of errors and of tool uses, because they contain texts of clients and providers.
 
-    Also delete the text of a model's last error if this error is that old. `before` is a Unix time in milliseconds. In
-    each table of counts, at most the oldest day is deleted, because the store is locked meanwhile.
+    Counts are old if they are from before the time `before`, in Unix milliseconds. One run deletes at most the oldest
+    day of each table of counts, because the store is locked meanwhile. The text of a model's last error is deleted too,
+    if the error is that old.
     """
     for table in _OF_TEXTS:
         # the calls of a row begin up to this long after its time

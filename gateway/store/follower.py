@@ -25,7 +25,7 @@ from gateway.store.journal import Journal
 from gateway.telemetry.log import Logger
 
 POLL_SECONDS: Final = 0.05
-"""Seconds to wait before further lines of the journal are applied to the store. A call is in the store within 100 ms.
+"""Seconds between two rounds of applying the journal to the store. So a call is in the store within 100 ms.
 
 A busy gateway waits for `BUSY_POLL_SECONDS` instead."""
 BUSY_POLL_SECONDS: Final = 1.0
@@ -139,7 +139,9 @@ class JournalFollower:
 
     @property
     def written(self) -> JournalOffset | None:
-        """The journal offset after the last entry. It is None while some entries wait in memory."""
+        """The journal offset after the last entry. It is None while some entries are only in memory, because they could
+        not be written to a file.
+        """
         return None if self._journal.waiting else self._journal.end
 
     @property
@@ -235,7 +237,7 @@ class JournalFollower:
         self._task = asyncio.create_task(self._follow())
 
     async def release(self) -> None:
-        """Close the files of the journal, which another process writes now."""
+        """Close the files of the journal that another process has taken over."""
         if self._main is not None:
             journal, sync = self._main
             if sync is not None:
@@ -349,7 +351,9 @@ class JournalFollower:
             self._applied.notify_all()
 
     async def _expire(self) -> None:
-        """Delete one batch of expired calls, if a search for them is due."""
+        """Delete one batch of expired calls. Do nothing if it is too early for the next deletion, or if calls are kept
+        for ever.
+        """
         seconds = self._retention()
         # the system clock may be set back by hours, so the interval is measured with the monotonic clock
         now = monotonic()

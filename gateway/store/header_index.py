@@ -33,11 +33,10 @@ MAX_VALUES: Final = 1_000
 """Maximum number of values of one header that have sums. The sums of one value may take as many rows as the sums over
 all calls."""
 RARE: Final = 10_000
-"""Number of calls below which a term counts as rare. To find the calls of one caller with a rare term, all calls with
-the term are read.
+"""A header term is rare if fewer than this number of calls have it.
 
-For other terms, it is faster to check each call of the caller for the term.
-"""
+To find one caller's calls with a rare term, all calls with the term are read. For any other term, it is faster to read
+the caller's calls, and to check each of them for the term."""
 _LOOKUP_ROWS: Final = 512
 """Maximum number of rows that one statement looks up, because SQLite limits the number of values in a statement."""
 _HEADERS: Final = itemgetter(CALL_COLUMNS.index("headers"))
@@ -188,10 +187,10 @@ def expiring(connection: Connection, calls: str, values: Sequence[Any]) -> list[
 
 
 def remove_from_index(connection: Connection, calls: Sequence[tuple[int, int, str]]) -> None:
-    """Remove calls from the index of headers. Delete the header terms (`x-team` or `x-team:alpha`) that no other call
-    has.
+    """Remove calls from the index of headers. Then delete the header terms (`x-team` or `x-team:alpha`) that no call in
+    the index has any more.
 
-    `calls` is a result of `expiring`.
+    `calls` is a result of `expiring`. An item has a call's row number, its time and its headers.
     """
     numbers = term_numbers(connection, {term for _, _, headers in calls for term in terms_of(headers)})
     connection.executemany(

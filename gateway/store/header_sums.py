@@ -44,10 +44,8 @@ SELECT h.time, h.call, {", ".join(f"c.{name}" for name in CALL_COLUMNS)}
 FROM call_headers h CROSS JOIN calls c ON c.n = h.call AND c.at = h.time
 WHERE h.term = ? AND (h.time, h.call) > (?, ?) ORDER BY h.time, h.call LIMIT 5000
 """  # noqa: S608 (our own names)
-"""Query for the next batch of calls with a header term, in the order of time. The placeholders are for the number of
-the term, and for the time and the number of the last call of the batch before. The sums over a batch are counted
-together.
-"""
+"""Query for the next batch of the calls with a header term, sorted by time. The placeholders are for the row number of
+the term, and for the time and the row number of the last call in the previous batch."""
 _CALLS: Final = "count(*)", "1 = 1"
 _TOOLS: Final = "sum(iif(json_valid(c.tools), json_array_length(c.tools), 0))", "c.tools <> '[]'"
 _ERRORS: Final = "count(*)", "c.outcome <> 'ok' AND c.error <> ''"
@@ -57,7 +55,7 @@ class _Table(NamedTuple):
     """A table of sums by header term (`x-team` or `x-team:alpha`)."""
 
     unit: Unit
-    """Unit of time of its rows."""
+    """The unit of time that each row of the table covers."""
     number: str
     """SQL expression for the value of the column `calls`: a number of calls, of uses of tools, or of errors. It is
     computed from rows of the table `calls`, which has the alias `c`.
@@ -192,7 +190,7 @@ def recount_header_sums(connection: Connection) -> None:
     """Correct the sums of each header term (`x-team` or `x-team:alpha`) whose sums count fewer calls than are stored.
 
     The sums are computed anew from the stored calls, so they no longer include calls that have expired. Call
-    `delete_orphans` before this, and before new terms are inserted.
+    `delete_orphans` first. It must also run before new terms are inserted.
     """
     for term in sorted(terms_with_wrong_sums(connection)):
         for table in TABLES:

@@ -51,7 +51,7 @@ def unpacked(counts: Iterable[int]) -> tuple[int, ...]:
 
 def percentile(counts: Sequence[int], fraction: float) -> float | None:
     """Return an estimate of a percentile in milliseconds, or None if there are no durations. `counts` has one number
-    for each bucket.
+    for each bucket. For the 95th percentile, `fraction` is 0.95.
 
     The durations in a bucket are assumed to be spread evenly on a logarithmic scale. The result 50 ms (the first bound)
     means at most 50 ms. The result 500 s (the last bound) means at least 500 s.

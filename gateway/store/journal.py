@@ -48,7 +48,8 @@ _HIGHEST: Final = 10**12 - 1
 class Journal(Segments):
     """The journal's files in one folder, which one process locks.
 
-    - New lines go to a new file. Its number is higher than `after` and than the numbers of all existing files.
+    - New lines go to a new file. The number in its name is higher than `after` and than the numbers of all existing
+      files.
     - With `sync`, the journal remembers which files must be flushed to the disk.
     - `lock` is the descriptor of a lock file that another process has locked and handed over. If it is None, this
       process locks the file.
@@ -75,7 +76,8 @@ class Journal(Segments):
         self._appended = 0
         self._applied = JournalOffset()
         self._unflushed: list[int] = []
-        """Descriptors of former files whose content may not be on the disk yet. This is used only if `sync` is True."""
+        """Descriptors of earlier files whose content may not be on the disk yet. This is used only if `sync` is True.
+        """
         self._is_new = False
         """True if the directory entry of a new file may not be on the disk yet."""
         self._sync = sync
@@ -150,7 +152,7 @@ class Journal(Segments):
             self._suspects.popleft()
 
     def rewrite(self) -> None:
-        """Write those lines again that may not be on the disk after a failed flush. They are written to a new file.
+        """Write lines again, to a new file, after a failed flush: all lines that may not be on the disk.
 
         A call may then be in two files, but the store ignores a call that it already has. Raises `OSError` if the new
         file cannot be written.

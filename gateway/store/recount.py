@@ -1,8 +1,8 @@
-"""Recounts the uses of tools, the errors, and the health of models, from the stored calls.
+"""Corrects the counts of tool uses and of errors, and the health of models, from the stored calls.
 
 There is a count for each quarter hour and each series: all calls with the same caller, provider, model and so on
-(`sums.Series`). A count that is lower than the number of stored calls is wrong. A higher count is right, because counts
-outlive their calls. `repair.py` recounts the other sums.
+(`sums.Series`). A count is wrong if the stored calls yield a higher count. A count that is higher than this is right,
+because counts outlive their calls. `repair.py` corrects the other sums.
 """
 
 from __future__ import annotations
@@ -62,9 +62,11 @@ SELECT provider, model, outcome, at, error, error_message, id FROM (
 
 
 def missing_texts(connection: Connection) -> int:
-    """Return the number of sums that do not count all errors, or all uses of tools, of the stored calls.
+    """Return the number of stored counts of errors and of tool uses that are too low: the stored calls yield a higher
+    count.
 
-    A sum is for one series and one quarter hour, or for one series, one tool and one day.
+    There is a count for each series in each quarter hour. There is also a count of tool uses for each series, tool and
+    day. A series is all calls with the same caller, provider, model and so on (`sums.Series`).
     """
     days = connection.execute(f"SELECT count(*) FROM ({_LACKING_DAYS}) l").fetchone()[0]  # noqa: S608 (our own query)
     return int(days) + sum(len(series) for table in _TEXTS for series in missing(connection, table).values())
@@ -87,9 +89,11 @@ def recount_texts(connection: Connection) -> None:
 
 
 def missing(connection: Connection, table: str) -> Missing:
-    """Return the series whose counts in a table by quarter hours are lower than the number of stored calls.
+    """Return the series that have a count in the table `table` which is lower than the count that the stored calls
+    yield.
 
-    The table `figures_quarter` counts calls, `tools_quarter` uses of tools, and `errors_quarter` errors.
+    The table `figures_quarter` counts calls, `tools_quarter` uses of tools, and `errors_quarter` errors, each by
+    quarter hours.
     """
     number, condition = _COUNTS[table]
     same = " AND ".join(f"s.{name} = counted.{name}" for name in Series._fields)
@@ -105,7 +109,7 @@ def _groups(missing: Missing, time: int) -> set[Group]:
 
 
 def sums_of_quarter(connection: Connection, time: int, condition: str = "1 = 1") -> Sums:
-    """Return the sums over the stored calls of a quarter hour that meet an SQL condition.
+    """Return the sums over those stored calls that began in one quarter hour and meet the SQL condition `condition`.
 
     `time` is the start of the quarter hour, as Unix time in milliseconds.
     """

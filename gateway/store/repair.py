@@ -45,7 +45,8 @@ class Table(NamedTuple):
     name: str
     key: str
     is_numbered: bool = True
-    """True if the key is a number, so that reading can continue at a higher key after damaged rows."""
+    """True if the values of the column `key` are numbers. Then reading can continue at a higher number after damaged
+    rows."""
 
 
 _OF_SERIES: Final = (*FIGURE_TABLES, *AGENT_TABLES, *EVERYBODY_TABLES, "tools_quarter", "tools_day", "errors_quarter")
@@ -92,10 +93,10 @@ def repair_segment(segment: Segment, aside: Path) -> None:
 
 
 def retry_unreadable(unreadable: Path, following: Path, aside: Path) -> int:
-    """Move the lines that this release can read from `unreadable` to the new journal file `following`. Return their
-    number.
+    """Move lines from the file `unreadable` to the new journal file `following`: the lines that this release can read.
+    Return the number of these lines.
 
-    `unreadable` is copied to `aside` first. Raises `OSError` if a file cannot be read or written.
+    `unreadable` is first copied to the folder `aside`. Raises `OSError` if a file cannot be read or written.
     """
     lines = unreadable.read_bytes().split(b"\n")
     still = decode(lines)[1]

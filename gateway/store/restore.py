@@ -46,7 +46,7 @@ from gateway.store.state_files import (
 )
 
 STAGED: Final = ".restoring"
-"""Suffix of the name of a restored file, until the file replaces the former one."""
+"""Suffix of the name of a restored file, until the file replaces the old one."""
 _BODIES: Final = StateFiles(Path(), Path(DATABASE)).bodies.name
 _SPOOLS: Final = f"journal/{SPOOL_PREFIX}"
 _SPOOL_FILE: Final = re.compile(rf"{_SPOOLS}[0-9a-f-]+/[0-9]{{12}}\.jsonl")
@@ -69,8 +69,8 @@ def restore(backup: Path, state: StateFiles, *, aside: Path, replace: bool = Fal
     """Replace a state folder by a backup, and keep the old files in the folder `aside`.
 
     Raises `StoreFailed` or `OSError`, and changes nothing, if the backup is damaged, a gateway uses the folder, or the
-    disk has too little room. Without `replace`, also raises `StoreFailed` if the present store is damaged, of a later
-    release, or has newer calls.
+    disk has too little room. Without `replace`, also raises `StoreFailed` if the present store is damaged, was written
+    by a later release, or has newer calls than the backup.
     """
     manifest = checked(backup)
     source = StateFiles(backup, backup / DATABASE)
@@ -234,7 +234,9 @@ def _settle(database: Path) -> None:
 
 
 def _swap(state: StateFiles, aside: Path) -> None:
-    """Replace the present files by the staged files, and keep the present files in `aside`."""
+    """Replace the present files by the restored copies beside them (`_stage`). Keep the present files in the folder
+    `aside`.
+    """
     for path in (state.key, *parts(state.database), *parts(state.bodies)):
         if path.exists():
             keep(path, aside)

@@ -82,7 +82,7 @@ CALL_FILTERS: Final = ("provider", "model", "agent", "api", "outcome", "status",
 """Fields of calls by which sessions can be selected. `status_class` is the first digit of the HTTP status."""
 _MODEL_COLUMNS: Final = frozenset({"provider", "model"})
 """Fields in `CALL_FILTERS` that are also columns of the table `session_models`. A search of this table is faster than a
-search of `calls`, because one row stands for many calls."""
+search of `calls`, because one of its rows stands for many calls."""
 
 
 def has_call(columns: Sequence[str], *, of_term: bool = False) -> str:
@@ -160,7 +160,7 @@ def session_of(row: tuple[Any, ...]) -> Session:
 
 
 def brief_session_of(row: tuple[Any, ...]) -> BriefSession:
-    """Return the main values of a session from a row of the query `select_sessions`.
+    """Return a `BriefSession` from a row of the query `select_sessions`.
 
     A CSV file may have ten thousand sessions. So the values are picked by `itemgetter`, which is faster than picking
     them by name.
@@ -174,7 +174,8 @@ def brief_session_of(row: tuple[Any, ...]) -> BriefSession:
 
 
 def _last_first(models: str | None) -> list[tuple[int, str, str]]:
-    """Return the models of a session, the most recently used first. Each has its last time, its provider and its name.
+    """Return the models of a session, the most recently used first. An item has the time at which the model was last
+    used, the provider, and the name of the model.
 
     `models` is the result of the query `_MODELS`.
     """

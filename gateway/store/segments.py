@@ -18,8 +18,9 @@ from gateway.telemetry.log import Logger
 UNREADABLE: Final = "unreadable"
 """Name of the file with the lines that could not be read. Lines of a later release may be among them."""
 SPOOL_PREFIX: Final = "replaced-"
-"""The beginning of the names of spools. A spool is a folder in the journal's folder. It has the journal of a process
-whose calls another process charges and stores: a replaced process, or a worker."""
+"""The beginning of the names of spools. A spool is a folder in the journal's folder, with the journal of another
+process: a replaced process or a worker. The process that has the journal's folder charges and stores the calls in its
+spools."""
 _SUFFIX: Final = ".jsonl"
 _NAME: Final = re.compile(r"([0-9]{12})\.jsonl")
 """Pattern of the names of the journal's files. Other files in the folder are ignored."""
@@ -82,7 +83,7 @@ class Segments:
         return path
 
     def has_more(self, offset: JournalOffset) -> bool:
-        """Return whether there may be lines after `offset`. This takes a few microseconds, unlike `read`."""
+        """Return whether there may be lines after `offset`. This takes a few microseconds, much less than `read`."""
         try:
             size = self.path(offset.segment).stat().st_size
         except OSError:

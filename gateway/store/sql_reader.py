@@ -116,9 +116,10 @@ class SqlReader:
             await thread.close()
 
     async def _page(self, of: Callable[[tuple[Any, ...]], T], query: str, values: list[Any], limit: int) -> Page[T]:
-        """Return a page of at most `limit` rows. One more row is read to find out if there is a next page.
+        """Return a page of at most `limit` rows, each converted by `of`. One more row is read to find out if there is a
+        next page.
 
-        The reading thread converts the rows, because a page may have ten thousand.
+        The thread that reads also converts the rows, because a page may have ten thousand.
         """
 
         def read(connection: Connection) -> Page[T]:
@@ -164,7 +165,8 @@ def _conditions(
 ) -> tuple[list[str], list[Any]]:
     """Return the SQL conditions of a query, and the values for their placeholders.
 
-    A column is not restricted if its value in `equal` is None. `behind` is the SQL condition for rows after the cursor.
+    `equal` has the value that each column must have. None does not restrict a column. `behind` is the SQL condition for
+    rows after the cursor, which is used if `cursor` is not None.
     """
     wanted = {column: value for column, value in equal.items() if value is not None}
     conditions = [f"{column} = ?" for column in wanted]

@@ -21,7 +21,8 @@ from gateway.store.bodies import bodies_path
 from gateway.store.segments import SPOOL_PREFIX, UNREADABLE, segment_numbers, segment_path
 
 DATABASE: Final = "irisgate.db"
-"""Name of the database in a backup, and in a state folder without `storage.url`."""
+"""Name of the database in a backup. The database in a state folder has this name too, unless the setting `storage.url`
+names another file."""
 KEY: Final = "session.key"
 HISTORY: Final = "config-history"
 """Name of the folder with earlier versions of the configuration (`config/history.py`)."""
@@ -79,7 +80,9 @@ class StateFiles(msgspec.Struct, frozen=True):
 
 
 def unapplied(files: Mapping[int, BinaryIO], offset: JournalOffset) -> Iterator[tuple[JournalOffset, list[bytes]]]:
-    """Yield a pair for each file: the offset at which its complete lines end, and its complete lines after `offset`."""
+    """Yield a pair for each file of the journal that has complete lines after `offset`: the offset at which these lines
+    end, and the lines.
+    """
     for number, file in sorted(files.items()):
         if number < offset.segment:
             continue

@@ -58,7 +58,7 @@ class Group(NamedTuple):
 
 
 class ErrorKind(NamedTuple):
-    """The key by which errors are counted: errors with the same values are counted together."""
+    """A kind of errors. Errors that have the same values in all four fields are counted together."""
 
     code: str
     native: str
@@ -98,8 +98,8 @@ class SessionShare(msgspec.Struct):
     sums: Sequence[int] = ()
     """Sums in the order of the columns `SUMS`. The value is () before the first call."""
     models: dict[tuple[str, str], int] = msgspec.field(default_factory=dict)
-    """The (provider, model) pairs of the session, each with the Unix time in milliseconds at which its last reply
-    ended."""
+    """The pairs (provider, model) that the session used, each with the Unix time in milliseconds at which the last
+    reply of this model ended."""
     tools: dict[str, int] = msgspec.field(default_factory=dict)
 
 
@@ -111,7 +111,8 @@ class Sums(msgspec.Struct):
     figures: dict[Group, Sequence[int]] = msgspec.field(default_factory=dict)
     """Values of the columns `FIGURES`, by the key of the row."""
     tools: Counter[tuple[Group, str]] = msgspec.field(default_factory=Counter)
-    """Number of times that models called each tool, by group and tool name."""
+    """Number of times that models called each tool. A key is a `Group` (quarter hour and series) and the name of a
+    tool."""
     errors: Counter[tuple[Group, ErrorKind]] = msgspec.field(default_factory=Counter)
     kinds: dict[ErrorKind, ErrorShare] = msgspec.field(default_factory=dict)
     health: dict[tuple[str, str], Health] = msgspec.field(default_factory=dict)
@@ -150,7 +151,7 @@ class _Part(msgspec.Struct):
     lists: dict[str, int] = msgspec.field(default_factory=dict)
     """Number of calls for each list of tools that a model called. The key is the JSON list of the tools' names."""
     last_at: int = -1
-    """Start of the last call, as Unix time in milliseconds."""
+    """Start of the newest call, as Unix time in milliseconds."""
 
 
 class _ToolNames(dict[str, Sequence[str]]):
@@ -198,10 +199,11 @@ def sum_calls(calls: Iterable[Row]) -> Sums:
 
 
 def _part(values: tuple[Any, ...], quarter: int) -> _Part:
-    """Return a `_Part` for the values of a series and the number of a quarter hour. All of its sums are 0.
+    """Return a new `_Part`, with sums of 0. `values` are the fields of its series, and `quarter` is the number of its
+    quarter hour.
 
-    The calls that reached no provider are stored in one group, whatever models they requested. While a batch is summed,
-    there is one `_Part` for each of these models. `_add_part` then adds all of them to the group.
+    The store sums all calls that reached no provider in one group, whatever models they requested. While a batch is
+    summed, each of these models has a `_Part` of its own. `_add_part` then adds them to the group.
     """
     series = Series(*values)
     group = Group(quarter * QUARTER, series if series.provider else series._replace(model=""))
@@ -222,7 +224,7 @@ def _add_part(sums: Sums, part: _Part, names_of: _ToolNames) -> None:
 
 
 _NUMBER: Final = re.compile(r"(?:0x)?[0-9a-f]*[0-9][0-9a-f]*(?:[-.,:][0-9a-f]+)*", re.IGNORECASE)
-"""Pattern for a number, a time, or an identifier in hexadecimal digits."""
+"""Pattern for a number, a time, or an identifier in hexadecimal digits. `shape` replaces them in error messages."""
 _QUOTED: Final = re.compile(r""""[^"]*"|'[^']*'|`[^`]*`""")
 MAX_SHAPE: Final = 200
 """Maximum number of characters of a shape (a message without numbers and quoted text). Longer shapes are cut."""
@@ -264,8 +266,8 @@ def _to_session(
     """Add a call to the sums of its session. `amounts` are values of the first columns of `FIGURES`. `at` is the start
     of the call in Unix milliseconds.
 
-    The provider and the agent of a session are those of the call that ended last. A call that was refused before a
-    provider was chosen does not change the provider.
+    The agent of a session is that of the call that ended last. The provider is that of the last call for which a
+    provider was chosen.
     """
     share = sessions.get(session)
     if share is None:

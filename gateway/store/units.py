@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import msgspec
 
 QUARTER: Final = 900_000
-"""Number of milliseconds in a quarter of an hour. The offsets of all time zones are multiples of it."""
+"""Number of milliseconds in a quarter of an hour. Today, the UTC offset of every time zone is a multiple of it."""
 HOUR: Final = 3_600_000
 """Number of milliseconds in an hour."""
 DAY: Final = 86_400_000

@@ -34,11 +34,11 @@ _COLUMNS: Final[Mapping[str, str]] = {
 }
 _SUMS: Final = (*SUMS, "duration_ms")
 _SUMMED: Final = {"failed": "CASE WHEN outcome = 'ok' THEN 0 ELSE calls END"}
-"""SQL of the amounts for which the tables `figures_*` have no column."""
+"""SQL expressions for amounts that are not columns of the tables `figures_*`. The keys are the names of the amounts."""
 _AMOUNTS: Final = tuple(f"coalesce(sum({_SUMMED.get(name, name)}), 0)" for name in _SUMS)
 """SQL of the sums in each row of a result, in the order of `_SUMS`."""
 _UNITS: Final = 32
-"""Number of days or hours that one statement reads, if rows are sorted by day or hour first."""
+"""Number of hours or days that one statement reads, for a query whose rows are sorted by hour or by day first."""
 _MORE: Final = 1.1
 """Factor for the number of names that a step of `_in_steps` reads: 10% more than the estimate of the needed number.
 
@@ -50,7 +50,7 @@ _GROUPED: Final = ", ".join(f"sum({name}) AS {name}" for name in _SUMS if name n
 _END: Final = 400_000 * 86_400.0
 """A Unix time in seconds after all calls, in the year 3065."""
 Names = tuple[str, ...]
-"""Values of some columns with names, such as a login and a model."""
+"""One value for each column by which a query groups, such as a login and a model. Hours and days are left out."""
 _FORMATS: Final[Mapping[str, str]] = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00Z"}
 
 
@@ -111,10 +111,11 @@ def _select(query: UsageQuery, between: Sequence[Names] = ()) -> tuple[str, list
 
 
 def _table(query: UsageQuery, level: str) -> str:
-    """Return the name of the smallest table that has what a query needs, for a unit of time such as `day`.
+    """Return the name of the smallest table from which a query can be answered. `level` is the unit of time of the
+    table's sums, such as `day`.
 
     The tables `everybody_*` have neither callers nor agents, the tables `agents_*` have agents but no callers, and the
-    tables `figures_*` have both. There is not a table `agents_*` for each unit of time.
+    tables `figures_*` have both. There are tables `agents_*` only for some units of time.
     """
     needs_callers = query.identity is not None or "user" in query.by
     needs_agents = query.agent is not None or "agent" in query.by
@@ -174,8 +175,8 @@ def _leading(query: UsageQuery) -> list[str]:
 
 
 def _lists(connection: Connection, query: UsageQuery, times: Sequence[int]) -> list[tuple[Any, ...]]:
-    """Return the rows of a query that groups by time and by names. `times` are the times of these rows in ascending
-    order.
+    """Return the rows of a query that groups by time and by names. `times` are the starts of the hours or days that the
+    rows may have, in ascending order.
 
     The database returns a JSON list for each time, because returning many short rows would take longer.
     """
@@ -214,9 +215,8 @@ def _spans(query: UsageQuery, times: Sequence[int]) -> Iterator[tuple[int, int]]
 def _of_series(query: UsageQuery, between: Sequence[Names] = ()) -> tuple[str, list[Any]]:
     """Return the SQL condition that selects the series of a query, and the values for its placeholders.
 
-    The condition begins with AND, to be added to other conditions. If `between` is not empty, it has two tuples with
-    values of the columns `_leading`. Then only series are selected whose values in these columns lie between the two
-    tuples, inclusive.
+    The condition begins with AND, to be added to other conditions. If `between` is not empty, it has two tuples. Each
+    has values of the columns `_leading`. Then only series between the two tuples, inclusive, are selected.
     """
     conditions, values = _conditions(query)
     columns = ", ".join(_leading(query))

@@ -16,8 +16,8 @@ from gateway.upstream.catalog import Offer
 
 
 def advertised(registry: Registry, provider: Provider, models: Iterable[Caps]) -> list[str]:
-    """Return the compatibility flags (API formats) to list for a provider. The formats of the provider itself come
-    first.
+    """Return the compatibility flags (API formats) that the gateway lists for a provider. The formats of the provider
+    itself come first.
 
     Another format is listed only if its requests can be translated for at least one of the models.
     """

@@ -214,8 +214,8 @@ def raise_descriptor_limit() -> None:
 
 
 def _remote_host(peer: Any) -> str:
-    """Return the client's IP address without its zone. Return "" if the client is on this machine, because it may be a
-    proxy that connects for many callers.
+    """Return the client's IP address, without the zone of an IPv6 address. Return "" for a client on this machine,
+    because it may be a proxy that connects for many callers.
     """
     if not isinstance(peer, tuple):
         return ""

@@ -197,7 +197,7 @@ class Connection(web.RequestHandler):
             self._head_timer = asyncio.get_running_loop().call_later(seconds, self._head_is_late)
 
     async def start(self) -> None:
-        """Handle the received requests one after the other, including requests that arrive in the meantime.
+        """Handle the received requests one after the other. Requests that arrive while this runs are handled too.
 
         If the connection cannot stay open after a reply, it is closed.
         """
@@ -273,7 +273,7 @@ class Connection(web.RequestHandler):
                 super().close()
 
     async def _write(self, request: web.BaseRequest, reply: Reply) -> bool:
-        """Write a reply with a body to a request of HTTP/1.1. Return whether the connection is lost."""
+        """Write a reply with a body to a client of HTTP/1.1. Return True if the connection is lost."""
         reply.keep_alive = reply.keep_alive and request.keep_alive and not self._is_last
         if self._has_left:
             return True
@@ -295,9 +295,9 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Return the reply to a malformed request, and close the connection.
 
-        The reply quotes nothing of the request. Raises `exc` instead if the client has left, or if the gateway has cut
-        the stream of a reply to show the client that the reply is not complete. In both cases, no other reply can be
-        sent, and the record of the call has the reason.
+        The reply quotes nothing of the request. If no reply can be sent, raises `exc` instead, and the record of the
+        call has the reason. This is so if the client has left. It is also so if the gateway has cut the stream of a
+        reply, to show the client that the reply is not complete.
         """
         _ = message
         if isinstance(exc, ConnectionAbortedError) or (isinstance(exc, ConnectionError) and self._has_left):

@@ -1,6 +1,6 @@
-"""The health check, the redirect of the root, and functions for lists of models.
+"""The health check, the redirect of the root, and functions that the routes of model lists share.
 
-The lists are in `model_lists.py` and `providers_list.py`.
+These routes are in `model_lists.py` and `providers_list.py`.
 """
 
 from __future__ import annotations

@@ -30,10 +30,10 @@ class HeaderRights(msgspec.Struct, frozen=True):
         return tuple(filter(self.is_granted, self.recorded))
 
     def refusal(self, term: str) -> str:
-        """Return the reason why the reader may not filter by a term (`x-team` or `x-team:alpha`), or "" if a grant
-        allows it.
+        """Return "" if a grant lets the reader filter by a term (`x-team` or `x-team:alpha`). If no grant does, return
+        the reason for the refusal.
 
-        Raises `BadQuery` if a grant allows it and the header is not recorded.
+        Raises `BadQuery` if a grant allows the filter, but the header is not recorded.
         """
         name = term.partition(":")[0]
         if not self.is_granted(name):

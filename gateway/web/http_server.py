@@ -20,11 +20,11 @@ LINE_BYTES: Final = 8190
 """aiohttp's maximum length of a header line in bytes, for servers without a limit of their own."""
 Others = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Calls = Callable[[Others, web.Request], Awaitable[web.StreamResponse | Reply]]
-"""A function that handles calls to models. It passes any other request to its first argument, which is a handler."""
+"""A function that handles calls to models. Its first argument is a handler, to which it passes any other request."""
 
 
 class HttpServer(web.Server):
-    """An aiohttp server that limits its connections.
+    """An aiohttp server that limits its connections. `server` is the aiohttp server whose settings it takes over.
 
     If the function `calls` is given, it gets every request. It handles calls to models, and passes any other request to
     the handler of `server`.
@@ -44,7 +44,9 @@ class HttpServer(web.Server):
         return self.connection(self._limited)
 
     def connection(self, room: Room) -> Connection:
-        """Return a connection of HTTP/1.1. `room` has its limits, and is told when it is open, busy, idle or closed."""
+        """Return a new HTTP/1.1 connection. It reads its limits from `room`, and reports to `room` when it is open,
+        busy, idle or closed.
+        """
         return Connection(room, self, loop=self._loop, **self._kwargs)
 
     def http2(self) -> asyncio.Protocol:

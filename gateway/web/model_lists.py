@@ -30,9 +30,9 @@ from gateway.web.wrong_paths import in_dialect
 
 
 def routes(registry: Registry) -> list[web.RouteDef]:
-    """Return two routes for each path: the whole list, and the entry of a single model.
+    """Return two routes for each path of a model list: one for the whole list, and one for the entry of a single model.
 
-    A plugin without routes has no clients, so its lists are left out.
+    If a plugin has no other routes, clients cannot use its API format, so its lists are left out.
     """
     lists: dict[str, list[tuple[Plugin, ModelList]]] = {}
     for flag in registry.flags.values():
@@ -78,8 +78,9 @@ class _Lists(msgspec.Struct, frozen=True):
     def _flag(self, request: web.Request) -> Plugin:
         """Return the flag (the plugin of an API format) whose list is requested.
 
-        Several flags may have a list at the same path. The first flag whose header is in the request is returned. If
-        the request has no such header, the first flag whose list needs no header is returned, or else the first flag.
+        Several flags may have a list at the same path, and may declare headers that only their clients send. The first
+        flag with such a header in the request is returned. If there is none, the first flag that declares no headers is
+        returned. If all flags declare headers, the first flag is returned.
         """
         marked = [flag for flag, one in self.choices if any(name in request.headers for name in one.headers)]
         others = [flag for flag, one in self.choices if not one.headers]

@@ -51,8 +51,8 @@ class KnownHealth(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """The state of the model's circuit breaker in words. It is "not called yet" if the circuit is closed and no
-        call is known.
+        """The state of the model's circuit breaker in words. It is "not called yet" if the circuit is closed and the
+        model was never called.
         """
         return state_words(self.standing) if self.is_used or self.standing.state != "closed" else "not called yet"
 
@@ -81,8 +81,8 @@ class KnownHealth(msgspec.Struct, frozen=True, kw_only=True):
 def known_health(standings: Iterable[Standing], stored: Iterable[ModelHealth], *, messages: bool) -> list[KnownHealth]:
     """Return the health of each model at each provider, in the order of `standings`.
 
-    `messages` adds the messages and call ids of errors. Only admins may see these, because a call may belong to another
-    caller.
+    `standings` have what this process knows, and `stored` has what the store knows. `messages` adds the messages and
+    call ids of errors. Only admins may see these, because a call may belong to another caller.
     """
     records = {(each.provider, each.model): each for each in stored}
     known = [_known(standing, records.get((standing.provider, standing.model))) for standing in standings]
@@ -90,9 +90,8 @@ def known_health(standings: Iterable[Standing], stored: Iterable[ModelHealth], *
 
 
 def list_states(models: DiscoveredModels, *, reasons: bool) -> dict[str, dict[str, Any]]:
-    """Return the state of each list of models that is requested from a provider, for the API.
-
-    The keys are the ids of the providers.
+    """Return the state of each provider's list of models, as the API shows it. Only providers from which the gateway
+    requests a list are included. The keys are the ids of the providers.
 
     `reasons` adds the reason why a list could not be obtained. Only admins may see the reason, because it may have a
     provider's message.
@@ -112,7 +111,9 @@ def list_states(models: DiscoveredModels, *, reasons: bool) -> dict[str, dict[st
 
 
 def state_words(standing: Standing) -> str:
-    """Return the state of a circuit breaker in words, such as "rests for 12 s: its attempts failed"."""
+    """Return the state of a circuit breaker in words. An example for an open circuit is "rests for 12 s: its attempts
+    failed".
+    """
     if standing.state != "open":
         return _STATES[standing.state]
     wait = f"rests for {standing.retry_in:.0f} s" if standing.retry_in and standing.retry_in >= 1 else "rests"

@@ -8,7 +8,7 @@ from typing import Final
 from multidict import MultiMapping
 
 MAX_SHOWN: Final = 50
-"""Maximum number of characters of a wrong name or value in an error message."""
+"""Maximum number of characters that an error message quotes from a wrong name or value of a query parameter."""
 
 
 class BadQuery(ValueError):

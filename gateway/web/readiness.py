@@ -87,12 +87,12 @@ WORKERS: Final = Check(
     "Wait, because a worker that ends is replaced at once. If one is missing again and again, the log has the status "
     "with which it ended (worker.ended). Calls go to the other workers.",
 )  # fmt: skip
-"""The check of the worker processes, if the gateway has any."""
+"""The check that no worker process is missing. It is made only if the gateway has worker processes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A failing check."""
+    """The result of a check that fails."""
 
     reason: str
     refuses_calls: bool
@@ -236,7 +236,9 @@ def _refused_key(gateway: Gateway) -> str:
 
 
 def _unlisted(models: DiscoveredModels) -> str:
-    """Return the reason why the check `models` fails, or "" if each provider has listed its models when asked last."""
+    """Return the reason why the check `models` fails. Return "" if no provider failed when it was last asked for its
+    list of models.
+    """
     failed = [provider for id_ in models.failures if (provider := models.written.providers.get(id_)) is not None]
     if not failed:
         return ""

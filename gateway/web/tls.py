@@ -99,7 +99,7 @@ class TlsConnection(SSLProtocol):
         self._raw = None
 
     def leave(self) -> None:
-        """Stop counting the connection here. It has ended, or the HTTP layer counts it from now on."""
+        """Stop counting this connection, because it has ended, or because the HTTP layer counts it from now on."""
         self._connections.remove(self)
 
     def abort(self) -> None:

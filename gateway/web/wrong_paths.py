@@ -22,7 +22,7 @@ from gateway.contract.registry import Plugin, Registry
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MAX_SHOWN: Final = 200
-"""Maximum number of characters of a method and path repeated in a message."""
+"""Maximum number of characters that an error message quotes from the request's method and path."""
 
 
 @web.middleware
@@ -79,11 +79,11 @@ def _answer(request: web.Request, error: web.HTTPException) -> web.Response | No
 
 
 def _recognized(registry: Registry, path: str, headers: Mapping[str, str]) -> tuple[Plugin | None, Slip | None]:
-    """Return the plugin whose client probably sent the request, and the correct path for the request. Each of the two
-    is None if it is not known.
+    """Return the plugin whose client probably sent the request, and the correct path for the request. If one of them is
+    not known, None stands in its place.
 
-    Some headers are sent only by the clients of one API. If the request has such a header, only the plugins of that API
-    are searched. If it has none, all plugins are searched for a similar path.
+    Some headers are sent only by the clients of one API. If the request has such a header, only the plugins of this API
+    are searched for a path that resembles `path`. If not, all plugins are searched.
     """
     known = [(plugin, plugin.client_api) for plugin in registry.flags.values() if plugin.client_api is not None]
     marked = [(plugin, api) for plugin, api in known if any(name in headers for name in api.headers)]

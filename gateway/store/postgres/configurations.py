@@ -16,9 +16,9 @@ from gateway.store.postgres.connection import PostgresConnection
 from gateway.store.postgres.thread import PostgresThread
 
 ADDED: Final = "irisgate_configuration"
-"""The channel on which gateways are notified of a new version."""
+"""PostgreSQL's channel on which gateways are notified of a new version of the configuration."""
 KEPT: Final = 50
-"""Number of versions that are kept."""
+"""Number of versions of the configuration that are kept."""
 _EXISTS: Final = "SELECT to_regclass('configurations') IS NOT NULL"
 _NEWEST: Final = "SELECT n, at, who, text FROM configurations ORDER BY n DESC LIMIT 1"
 _ADD: Final = """

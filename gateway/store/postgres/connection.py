@@ -39,9 +39,9 @@ IDLE_SECONDS: Final = 30
 """Seconds without data from a client after which the server sends TCP keepalive probes. If the client does not answer,
 the server ends the connection and releases the client's locks."""
 TOO_LARGE: Final = (asyncpg.NumericValueOutOfRangeError, asyncpg.DataError)
-"""Errors for a number that does not fit into its column."""
+"""Exceptions for a number that does not fit into its column."""
 FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, asyncio.IncompleteReadError)
-"""Errors of a connection, and of a server that refuses a statement."""
+"""Exceptions for a connection that fails, and for a server that refuses a statement."""
 
 
 class Rows:

@@ -19,7 +19,7 @@ _WORDS: Final[Mapping[str, str]] = {
 }
 """Words of SQLite that PostgreSQL does not accept, each with the words that replace it.
 
-SQLite's `INDEXED BY` and the name of the index are removed (`_WORD`)."""
+The clause `INDEXED BY`, which only SQLite has, is removed together with the name of the index (`_WORD`)."""
 _WORD: Final = re.compile("|".join([*map(re.escape, _WORDS), r"INDEXED BY \w+"]))
 _MEMBERS: Final = re.compile(r"json_each\(iif\(json_valid\(([\w.]+)\), \1, '{}'\)\)")
 _LENGTH: Final = re.compile(r"iif\(json_valid\(([\w.]+)\), json_array_length\(\1\), 0\)")
@@ -36,7 +36,7 @@ _REPLACEMENT: Final = "\ufffd"
 _ADDED: Final = re.compile(r"(\w+\.\w+) \+ (excluded\.\w+)")
 """Pattern for the addition to a stored sum in an SQL statement, such as `f.calls + excluded.calls`."""
 _LARGEST: Final = 2**63 - 1
-"""Maximum integer in a column."""
+"""The largest integer that a column can have. Sums and values are limited to it."""
 
 
 @lru_cache(64)
@@ -68,7 +68,7 @@ def translated(statement: str) -> str:
 
 
 def storable(values: Iterable[Any]) -> tuple[Any, ...]:
-    """Return values with a replacement for the characters that PostgreSQL cannot store."""
+    """Return the values, with `_REPLACEMENT` in place of each character that PostgreSQL cannot store in texts."""
     return tuple([
         value.replace("\0", _REPLACEMENT) if type(value) is str and "\0" in value else value for value in values
     ])  # fmt: skip

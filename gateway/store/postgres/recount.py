@@ -26,7 +26,7 @@ from gateway.store.sums import FIGURES, Series
 from gateway.store.units import UNITS, Unit
 
 _LARGEST: Final = 2**63 - 1
-"""Maximum integer in a column. Sums stop there (`dialect.bounded`)."""
+"""The largest integer that a column can have. Sums stop there (`dialect.bounded`)."""
 _KEY: Final = ", ".join(Series._fields)
 _QUARTERS: Final = "figures_quarter"
 _BATCH_QUARTERS: Final = 1_000
@@ -51,13 +51,15 @@ class _Table(NamedTuple):
     name: str
     source: str
     unit: Unit
-    """The unit of time of its rows."""
+    """The unit of time that each row of the table covers."""
     emptied: frozenset[str]
     """Columns of the series that are "" in this table, because each sum is over all values of these columns."""
 
     @property
     def lacking(self) -> str:
-        """SQL query for the rows that are missing or count too few calls, with their right values."""
+        """SQL query for rows of the table that are missing or count too few calls. It returns them with their correct
+        values.
+        """
         same = [f"w.{name} = ''" if name in self.emptied else f"w.{name} = s.{name}" for name in Series._fields]
         return _LACKING.format(
             start=self.unit.start_in_sql("f.time"),

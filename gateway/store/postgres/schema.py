@@ -168,7 +168,7 @@ _FIRST: Final = (
 )
 
 _LARGEST: Final = 2**63 - 1
-"""Maximum integer in a column. Sums stop there (`dialect.bounded`)."""
+"""The largest integer that a column can have. Sums stop there (`dialect.bounded`)."""
 _MONTH: Final = (
     "CAST(extract(epoch FROM date_trunc('month', to_timestamp(time / 1000) AT TIME ZONE 'UTC')) AS BIGINT) * 1000"
 )

@@ -2,8 +2,8 @@
 (`money/quotas/leases.py`).
 
 - The balance of a quota falls when a call's record is written (`charge`), in the transaction that writes the record.
-- The record of a call has no charges to rate limits. For a rate limit, a gateway reports the sum of its charges with
-  each request to the bank (`Ask.spent`).
+- The record of a call has no charges to rate limits. Instead, when a gateway requests a part of the balance of a rate
+  limit, the request has the sum of the gateway's charges to this limit (`Ask.spent`).
 - Rows of balances are locked in the order of their names, so that two transactions never wait for each other.
 - Times are those of the database's server. So the clocks of gateways do not matter.
 
@@ -37,11 +37,11 @@ MAX_PAYLOAD: Final = 7_900
 """Maximum number of bytes of a bucket's name in a notification. PostgreSQL allows 7,999. In place of a longer name, ""
 is sent, which stands for all buckets."""
 MARGIN_SECONDS: Final = 2.0
-"""Seconds for which the bank keeps a lease after its end, because the gateway's clock may be slower."""
+"""Seconds for which the database keeps a lease after the lease has ended, because the gateway's clock may be slower
+than the server's."""
 FORGOTTEN_SECONDS: Final = 86_400.0
-"""Seconds after which a gateway that does not come back is forgotten. Until then, the cost of its open calls stays
-reserved.
-"""
+"""Seconds after which a gateway that no longer renews its leases is deleted from the database. Until then, the cost of
+its open calls stays reserved."""
 LIMIT_SECONDS: Final = 35 * 86_400.0
 """Seconds for which the bucket of a rate limit is kept after its last change. The bucket is then full again, unless its
 rule needs more than a month to refill it."""
@@ -304,11 +304,12 @@ def bucket_named(stored: str) -> Bucket:
 
 
 def _locked(connection: PostgresConnection, fresh: Mapping[str, tuple[Rule, float]]) -> dict[str, _Row]:
-    """Lock the rows of buckets in the table `balances`. Return the rows by the buckets' names in this table.
+    """Lock the rows of buckets in the table `balances`, and return these rows. The keys are the buckets' names in the
+    table.
 
-    If a bucket has no row, a row is inserted first, with a full balance. `fresh` has a rule for each bucket, and the
-    time at which the gateway began to use the rule. The rule applies to a bucket without a row, and to a row without a
-    rule, which an old release has written.
+    `fresh` has the gateway's rule for each bucket, and the time at which the gateway began to use the rule. If a bucket
+    has no row, a row with this rule and a full balance is inserted first. An old release has written rows without a
+    rule. Such a row is returned with the gateway's rule.
     """
     rules = dict(zip(storable(fresh), fresh.values(), strict=True))
     ordered = sorted(rules)

@@ -46,8 +46,9 @@ _OFFSET: Final = "SELECT segment, byte FROM place WHERE journal = ?"
 class PostgresStore(SqlReader):
     """A `Store` in the database at `address`, whose tables are created if missing.
 
-    `journal` is the id of the journal that is applied to the store. Pages and reports read the database at `copy`,
-    which is the same database or a replica. If `is_shared` is true, other gateways may use the database too.
+    `journal` is the id of the gateway's journal, whose entries are applied to the store. Pages and reports read the
+    database at `copy`, which is the same database or a replica. If `is_shared` is true, other gateways may use the
+    database too.
 
     Raises `StoreFailed` if the database at `address` cannot be used. At the start, a replica may be unreachable, or may
     not have the new tables yet.

@@ -40,7 +40,8 @@ _COLUMNS: Final = ", ".join(CALL_COLUMNS)
 CREATE_BATCH: Final = f"""
 CREATE TEMPORARY TABLE batch ON COMMIT DELETE ROWS AS SELECT {_COLUMNS}, n AS position FROM calls WITH NO DATA
 """  # noqa: S608 (our own names)
-"""Statement that creates the table to which a batch of calls is copied. Each connection that writes has its own."""
+"""Statement that creates the temporary table to which a batch of calls is copied. Each connection that writes has its
+own table."""
 _INSERT: Final = f"""
 INSERT INTO calls ({_COLUMNS}) SELECT {_COLUMNS} FROM batch ORDER BY position ON CONFLICT (id, at) DO NOTHING
 RETURNING id, at

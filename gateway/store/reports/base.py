@@ -65,6 +65,6 @@ class ReportStore(Protocol):
         """Return terms by which calls can be filtered: each header in `names`, and at most `limit` headers with a
         value.
 
-        A header with a value is one text, such as `x-team:alpha`. The values are from the calls of one login, or from
-        all calls if `user` is None.
+        A header with a value is one text, such as `x-team:alpha`. The values are from the calls of the login `user`, or
+        from all calls if `user` is None.
         """

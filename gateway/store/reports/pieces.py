@@ -19,7 +19,7 @@ class Piece(NamedTuple):
     """A part of a time bucket that the rows of one table cover exactly."""
 
     bucket: int
-    """Index of the time bucket."""
+    """Index of the time bucket that the piece is a part of."""
     since: int
     """Start of the piece, as Unix time in milliseconds."""
     until: int
@@ -27,14 +27,14 @@ class Piece(NamedTuple):
 
 
 class Share(NamedTuple):
-    """The contribution of a range of rows to a time bucket. The rows are added to the bucket or subtracted from it."""
+    """A time bucket, and whether the sums over a range of time are added to it or subtracted from it."""
 
     bucket: int
     """Index of the time bucket."""
     sign: int
-    """1 if the sums of the rows are added to the bucket, and -1 if they are subtracted. For example, the sum over a
-    month in UTC is added to a bucket that ends 5:30 hours earlier. Then the rows of these 5:30 hours are subtracted.
-    """
+    """1 if the sums are added to the bucket, and -1 if they are subtracted. For example, the bucket is a month in
+    India, which ends 5:30 hours before the month in UTC. The sum over the month in UTC is added to the bucket, and the
+    sum over the last 5:30 hours of the month in UTC is subtracted."""
 
 
 Range = tuple[int, int]
@@ -46,7 +46,7 @@ the rows in this range are added, and from which buckets they are subtracted.
 
 
 def shares(buckets: Sequence[Span], tables: Mapping[str, Unit]) -> dict[str, Shares]:
-    """Return the rows to read from each table of sums, so that their sums are exact for each time bucket.
+    """Return which rows must be read from each table of sums, so that the sum over each time bucket is exact.
 
     The bounds of a bucket are first moved to the nearest bounds of the longest unit of time. Rows of shorter units
     correct the difference. They are added if the bucket became shorter, and subtracted if it became longer. If two

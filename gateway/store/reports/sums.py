@@ -123,9 +123,9 @@ def grouped_within(
 ) -> Iterator[tuple[Any, ...]]:
     """Yield rows of sums. A row has the index of a time bucket, the values of the columns `by`, and the sums `what`.
 
-    Several rows may have the same bucket and the same values of `by`, and the caller must add them. No number is
-    negative, because only stored sums are read whose time lies completely within the bucket. `grouped` also reads sums
-    whose time reaches beyond the bucket, and subtracts the excess.
+    Several rows may have the same bucket and the same values of `by`, and the caller must add them. Only stored sums
+    whose time lies completely within a bucket are read, so no number is negative. In contrast, `grouped` also reads
+    sums whose time reaches beyond a bucket, and subtracts the excess.
 
     `tables` has the unit of time of each table, with the longest unit first.
     """
@@ -136,10 +136,10 @@ def grouped_within(
 def grouped_in_table(
     connection: Connection, selection: Selection, table: str, parts: Sequence[Piece], what: str, by: str
 ) -> Iterator[tuple[Any, ...]]:
-    """Return rows of sums from one table. A row has the field `bucket` of a piece, the values of the columns `by`, and
-    the sums `what` over the piece.
+    """Return rows of sums from one table. `parts` are the pieces of time buckets that are read.
 
-    `parts` are the pieces of time buckets that the rows of this table cover.
+    A row sums all pieces that have the same field `bucket`. The row has this field, the values of the columns `by`, and
+    the sums `what`.
     """
     where, values = conditions(selection)
     source = source_of(connection, selection, table)
@@ -154,10 +154,11 @@ def grouped_in_table(
 def summed(
     connection: Connection, selection: Selection, buckets: Sequence[Span]
 ) -> Iterator[tuple[int, Sequence[int]]]:
-    """Yield pairs: the index of a time bucket, and the sums `SUMMED` over a part of this bucket.
+    """Yield pairs: the index of a time bucket, and the sums `SUMMED` over a range of time.
 
-    The caller must add the parts of a bucket. If a part must be subtracted, its sums are negative. A subquery for each
-    part returns its sums as a JSON list. A query grouped by bucket would be slower, because SQLite would sort all rows.
+    The caller must add all pairs of a bucket. If a range must be subtracted from the bucket (`pieces.shares`), its sums
+    are negative. Each range is read by a subquery that returns its sums as a JSON list. A query grouped by bucket would
+    be slower, because SQLite would sort all rows.
     """
     where, values = conditions(selection)
     join = f"CROSS JOIN series s ON s.n = f.series WHERE f.time >= p.since AND f.time < p.until AND {where}"
@@ -181,10 +182,11 @@ def _ranges(parts: Shares) -> list[Piece]:
 
 
 def _shared(rows: Iterable[tuple[Any, ...]], parts: Shares) -> Iterator[tuple[Share, Sequence[Any]]]:
-    """Yield a pair for each time bucket to which a row is added or from which it is subtracted: the `Share`, which has
-    the bucket, and the row without its first value.
+    """Yield pairs of a `Share` and a row. The `Share` names a time bucket, and says whether the row is added to this
+    bucket or subtracted from it. A row that counts for several buckets is in several pairs.
 
-    The first value of a row is the index in `parts` of the range of time to which the row belongs (`_ranges`).
+    The first value of each of `rows` is the index in `parts` of the row's range of time (`_ranges`). The yielded rows
+    do not have this value.
     """
     given = [*parts.values()]
     for number, *row in rows:
@@ -236,7 +238,7 @@ _SIZE: Final = len(_AMOUNTS) + len(DURATIONS) + len(FIRST_EVENTS)
 
 
 def added(rows: Sequence[Sequence[int]]) -> Sequence[int]:
-    """Return the sum of each column of `rows`, or zeros if there are no rows.
+    """Return the sum of each column of `rows`. If there are no rows, return a zero for each column of `SUMMED`.
 
     The columns of `rows` are those of `SUMMED`, or only the first columns of `SUMMED`.
     """
@@ -255,7 +257,9 @@ def amounts_of(sums: Sequence[int]) -> Amounts:
 
 
 def latency(counts: Sequence[int]) -> Latency:
-    """Return the distribution of a duration. `counts` are the columns of its histogram. () stands for no calls."""
+    """Return the percentiles and the number of some durations. `counts` are the columns of their histogram, or () if
+    there are no durations.
+    """
     each = unpacked(counts or _NO_COUNTS)
     return Latency(calls=sum(each), p50=percentile(each, 0.5), p95=percentile(each, 0.95), counts=each)
 
@@ -340,8 +344,9 @@ def lists_of(
 ) -> Iterator[tuple[int, Any]]:
     """Yield a pair for each piece: the index of the piece's time bucket, and a JSON list.
 
-    `what` is an SQL expression that makes the list from the piece's rows of selected calls. The database makes one list
-    for each piece, because returning many short rows would take longer.
+    `what` is an SQL expression that aggregates rows to a JSON list. It gets the table's rows that lie in the piece and
+    count selected calls. The database makes one list for each piece, because returning many short rows would take
+    longer.
     """
     where, values = conditions(selection)
     # without conditions, looking up each row's series would only take time

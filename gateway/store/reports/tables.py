@@ -76,7 +76,9 @@ def _quarters(connection: Connection, selection: Selection, by: str, names: Abst
 
 
 def _units(since: int, until: int, unit: Unit) -> list[Range]:
-    """Return the units of time (such as days) between two bounds of units, the newest first."""
+    """Return the units of time (such as days) from `since` to `until`, the newest first. `since` and `until` are Unix
+    times in milliseconds at which units begin.
+    """
     bounds = [since]
     while bounds[-1] < until:
         bounds.append(unit.following(bounds[-1]))
@@ -91,10 +93,11 @@ def _last_units(
     named: Mapping[int, str],
     names: AbstractSet[str],
 ) -> dict[str, int]:
-    """Return, for each name, the start of the last unit of time (such as a day) in which the name has a call.
+    """Return, for each of `names`, the start of the last unit of time (such as a day) with a call. Names without a call
+    are left out. A name is a value of a dimension, such as a model.
 
-    Only rows of `table` within `ranges` are searched. The newest range must be the first one. `named` has the name to
-    which each series belongs, by the number of the series.
+    Only rows of `table` within `ranges` are searched. `ranges` must be sorted, the newest first. `named` has the name
+    for the row number of each series.
     """
     wanted = {number: name for number, name in named.items() if name in names}
     if not wanted:

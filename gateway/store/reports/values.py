@@ -18,7 +18,7 @@ DIMENSIONS: Final[tuple[Dimension, ...]] = get_args(Dimension)
 """Names by which calls are grouped. `api` is the compatibility flag (API format) of the client's route."""
 Measure = Literal["cost", "tokens", "calls", "errors", "saved"]
 MEASURES: Final[tuple[Measure, ...]] = get_args(Measure)
-"""Names of the amounts that a chart shows."""
+"""The amounts that a chart can show, such as the cost."""
 QUARTER: Final = 900
 """Number of seconds in a quarter of an hour, which is the finest resolution of sums."""
 
@@ -29,7 +29,7 @@ class Span(NamedTuple):
     since: float
     """Unix time in seconds at which the range begins, a multiple of `QUARTER`."""
     until: float
-    """Exclusive end of the range, in the same form as `since`."""
+    """Exclusive end of the range, as Unix time in seconds. It is a multiple of `QUARTER` too."""
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +43,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     agent: str | None = None
     api: str | None = None
     status: tuple[int, int] | None = None
-    """Lowest and highest HTTP status of the calls."""
+    """Lowest and highest HTTP status that a selected call may have."""
     outcome: str | None = None
     header: str | None = None
     """Recorded header that the calls must have, such as `x-team`, or header and value, such as `x-team:alpha`."""
@@ -103,7 +103,9 @@ class Figures(Totals, frozen=True, kw_only=True):
         return self.usage.cache_read / given if given else None
 
     def amount(self, measure: Measure) -> int:
-        """Return the amount of a measure. The cost is the total of all known costs."""
+        """Return the sum that a measure names, such as the number of tokens. For the cost, it is the total of all known
+        costs.
+        """
         amounts = {
             "cost": self.known_cost,
             "tokens": self.tokens,
@@ -151,7 +153,9 @@ class Stack(msgspec.Struct, frozen=True):
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """The amounts of one name in a chart, one for each time bucket."""
+    """A line of a chart. It stands for one value of a dimension, such as one model, and has an amount for each time
+    bucket.
+    """
 
     name: str
     """Value of the dimension. It is `OTHERS` for all values that have no line of their own."""
@@ -288,14 +292,13 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers of active people. A person is active on a day with at least one call."""
 
     days: tuple[tuple[Span, int], ...]
-    """Number of people by day."""
+    """Pairs of a day, and the number of people who were active on this day."""
     weeks: tuple[tuple[Span, int], ...]
-    """Number of people by week, which begins on Monday."""
+    """Pairs of a week, which begins on Monday, and the number of people who were active in this week."""
     months: tuple[tuple[Span, int], ...]
     four_of_seven: tuple[tuple[Span, int], ...]
-    """Pairs of a day and a number of people: those who were active on at least four of the seven days up to this
-    day.
-    """
+    """Pairs of a day, and the number of people who were active on at least four of the seven days that end with this
+    day."""
 
 
 class ToolRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -61,7 +61,7 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def save(request: web.Request) -> web.Response:
-    """Save the text in the body, and return the new text and its tag. Raises `Refusal` if the text is not saved."""
+    """Save the text in the body. Return the new text and its entity tag. Raises `Refusal` if the text is not saved."""
     _, reloader, text = await _admin_and_text(request)
     view = await admin_view(reloader)
     _match(request, view.etag)

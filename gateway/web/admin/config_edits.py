@@ -36,14 +36,14 @@ MAX_PATHS: Final = 100
 
 
 class ConfigView(msgspec.Struct, frozen=True):
-    """The configuration file, and what an admin may see of it."""
+    """The content of the configuration file, and the text that an admin sees of it."""
 
     data: bytes
     """The content of the file, with its secrets."""
     text: str
     """The text in which placeholders replace the secrets."""
     error: str
-    """The reason why the gateway does not use this text. The value is "" if it uses the text."""
+    """The reason why the gateway does not use the content of the file. The value is "" if it uses the content."""
     etag: str
     known: Mapping[str, Known]
     """The secret that each placeholder replaces, by the text of the placeholder."""
@@ -164,7 +164,7 @@ def _invalid(errors: tuple[Finding, ...]) -> Refusal:
 
 
 def error_values(finding: Finding) -> dict[str, Any]:
-    """Return a finding as the API shows it."""
+    """Return a finding (an error or a warning about the configuration) in the form of the API."""
     return {
         "path": finding.path,
         "line": finding.line,

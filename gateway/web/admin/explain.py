@@ -39,7 +39,7 @@ PATHS: Final = ("/api/explain", "/api/whoami")
 
 
 def routes(modes: Modes) -> list[web.RouteDef]:
-    """Return the routes. `modes` finds the listener on which a request arrived."""
+    """Return the routes. `modes` knows how the listener of a request identifies callers."""
     return [web.get(path, handler) for path, handler in zip(PATHS, (show_explanation, _whoami(modes)), strict=True)]
 
 
@@ -82,7 +82,7 @@ class _Asked(NamedTuple):
     whole: Callable[..., Explanation | DirectExplanation]
     """The function that makes the full explanation, for administrators."""
     own: Callable[[Runtime, Identity, str], Explanation | DirectExplanation]
-    """The function that makes the explanation for callers who ask about themselves."""
+    """The function that makes the explanation for callers without the admin role, who may ask only about themselves."""
 
 
 def _asked(query: Mapping[str, str]) -> _Asked | None:

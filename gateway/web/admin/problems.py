@@ -24,7 +24,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Refusal(Exception):
     """The error that is sent to the client as a response with the status `status`, which is 400 or above.
 
-    `errors` has one object for each fault of a configuration.
+    If a configuration is refused, `errors` has one object for each of its faults.
     """
 
     def __init__(

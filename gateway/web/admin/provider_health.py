@@ -1,8 +1,9 @@
-"""GET /api/providers/health: the state of each model at each provider, with its last success and last error, and the
-state of the lists of models that providers return.
+"""GET /api/providers/health: the state of each model at each provider, with its last success and last error. The
+gateway requests a list of models from some providers. For each of these providers, the answer also says whether the
+provider has returned its list.
 
-Callers see the models that are granted to them, and the state of the lists of these models' providers. Admins see all
-models and lists, and only admins see the messages of errors. If the store cannot be read, the answer has only what this
+Callers see the models that are granted to them, and the lists of the providers of these models. Admins see all models
+and lists, and only admins see the messages of errors. If the store cannot be read, the answer has only what this
 process knows.
 """
 

@@ -184,7 +184,9 @@ def _all_levels(gateway: Gateway, identity: Identity, *, everybody: bool) -> Seq
 
 
 def _mine(gateway: Gateway, identity: Identity) -> dict[str, None]:
-    """Return the names of the buckets to which the caller's own calls are charged, for at least one model."""
+    """Return the names of all quota buckets to which a call of the caller may be charged. The model of the call decides
+    which of them are charged.
+    """
     access = gateway.runtime.grants.access(identity)
     return dict.fromkeys(
         bucket_of(name, identity.login, identity.node) for name in access.all_quotas if name in gateway.quotas.rules

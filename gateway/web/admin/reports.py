@@ -60,7 +60,7 @@ SORTS: Final[Mapping[str, Callable[[Row], tuple[float, ...]]]] = {
 """The orders of a table, each with a function that returns a row's sort key. The highest key comes first.
 
 In the order `wasted`, the row for which caching saved least comes first. Of rows with the same saving, the row with the
-most fresh input comes first."""
+most uncached input comes first."""
 BY_NAME: Final = "name"
 """The value of `sort` for alphabetical order."""
 ACTIVE_DAYS: Final = 4
@@ -71,7 +71,8 @@ WEEK: Final = 7
 def reports_of(request: web.Request) -> Reports:
     """Return the reports that the caller may see.
 
-    Raises `Denied` if the caller has no role, or if `user` names another login and the caller is no admin.
+    Raises `Denied` if the caller has no role. Also raises `Denied` if the query parameter `user` names another login
+    and the caller is no admin.
     """
     seen = scope(request, "user")
     return Reports(request.app[GATEWAY].store, seen.login, admin=seen.admin, headers=header_rights(request))
@@ -188,7 +189,8 @@ class Reports(msgspec.Struct, frozen=True):
     async def models(self, wanted: PageFilter) -> Models:
         """Return the called models, with their sums (calls, tokens, cost, ...), errors over time and health.
 
-        A reader who is no admin does not see the message and the id of a failed call.
+        A reader who is no admin gets the last error of a model without its message, and without the id of the failed
+        call.
         """
         wanted = self.scoped(wanted)
         models = await self.store.reports.models(wanted.selection(), wanted.range.buckets())
@@ -200,7 +202,8 @@ class Reports(msgspec.Struct, frozen=True):
     async def health(self) -> tuple[ModelHealth, ...]:
         """Return the last success and the last error of each model that was ever called.
 
-        A reader who is no admin does not see the message and the id of a failed call.
+        A reader who is no admin gets the last error of a model without its message, and without the id of the failed
+        call.
         """
         health = await self.store.reports.health()
         return health if self.admin else tuple(map(_without_call, health))
@@ -208,7 +211,8 @@ class Reports(msgspec.Struct, frozen=True):
     async def activity(self, wanted: PageFilter) -> Activity:
         """Return the number of active people in each day, week and month of the range.
 
-        If the range is longer than two months, only the days of its last two months are returned.
+        All weeks and months of the range are returned. If the range is longer than two months, only the days of its
+        last two months are returned.
         """
         wanted = self.scoped(wanted)
         zone, span = wanted.zone, wanted.range.span
@@ -224,7 +228,7 @@ class Reports(msgspec.Struct, frozen=True):
         return await asyncio.to_thread(_activity, days, weeks, months, bounds, people)
 
     async def tools(self, wanted: PageFilter, *, limit: int = 50) -> tuple[ToolRow, ...]:
-        """Return the tools that models called, the most frequent first."""
+        """Return at most `limit` tools that models called, the most frequently called first."""
         return await self.store.reports.tools(self.scoped(wanted).selection(), limit)
 
     async def names(self) -> Names:
@@ -303,8 +307,8 @@ def _activity(
     """Return the number of active people in each day, week and month.
 
     `people[i]` has the logins that called between `bounds[i]` and `bounds[i + 1]`. Each day, week and month begins and
-    ends at one of `bounds`. The first six of `days` are not in the result: they are needed for `four_of_seven` of the
-    seventh day, which counts over the seven days up to it.
+    ends at one of `bounds`. The value of `four_of_seven` for a day is computed from this day and the six days before
+    it. Therefore `days` begins six days early. These six days are not in the result.
     """
     by_day = _united(days, bounds, people)
     counts = [len(logins) for logins in by_day]

@@ -53,7 +53,7 @@ class Missing(LookupError):
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """The caller of a request, and the login whose rows the request may read."""
+    """The caller of a request (`login` and `role`), and the login whose rows the request reads (`identity`)."""
 
     login: str
     role: str
@@ -66,7 +66,8 @@ class Scope(msgspec.Struct, frozen=True):
 
 
 def scope(request: web.Request, parameter: str = "identity") -> Scope:
-    """Return the scope of a request. The query parameter `parameter` names the login whose rows are requested.
+    """Return the scope of a request. `parameter` is the name of the query parameter that has the login whose rows are
+    requested.
 
     Raises `Denied` if the caller has no role, or if a caller who is no admin names another login.
     """

@@ -50,7 +50,8 @@ class PartSum(NamedTuple):
     """The cost of one separately billed part of a call."""
 
     name: str
-    """Kind and model of the part. The value is "" if it is the only part of the call."""
+    """The kind of the part and the model that was used for it, such as "Message by NAME". The value is "" if it is the
+    only part of the call."""
     row: str
     """Name of the row in the price list that has the prices."""
     lines: tuple[PriceLine, ...]
@@ -64,7 +65,7 @@ class Arithmetic(NamedTuple):
     parts: tuple[PartSum, ...]
     """The separately billed parts of the last attempt."""
     earlier: int
-    """The cost of the earlier attempts, in nanodollars."""
+    """The cost of all attempts before the last one, in nanodollars."""
     adjustment: str
     """The price factor of the configuration. It is "" if there is none."""
 

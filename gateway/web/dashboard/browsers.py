@@ -18,7 +18,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _JSON_PATHS: Final = ("/api/", "/aperture/", "/v1/")
 _KEPT: Final = ("x-request-id", "server", "allow", "retry-after", "connection")
-"""Headers that the page copies from the JSON response."""
+"""Headers of a JSON error response that are copied to the HTML page when the page replaces the response."""
 _TITLES: Final[Mapping[int, str]] = {403: "Refused", 404: "Not found"}
 
 

@@ -31,7 +31,7 @@ class Granted(NamedTuple):
     """Whether the caller of a call may use its model at its provider today."""
 
     offer: Offered | None
-    """The call's model at its provider. It is None if it is no longer configured or not granted."""
+    """The call's model at its provider. It is None if the model is no longer configured or not granted."""
     note: str
 
 
@@ -87,7 +87,7 @@ def _granted(gateway: Gateway, caller: Identity, record: Record, *, admin: bool)
 
     Return None if the call reached no provider. Also return None for a direct call (to a path below `/direct`), because
     it needs a grant for its path, and not for its model. A user sees only their own grants, as on the page Access. Call
-    this in a thread.
+    this in a thread, because checking all grants takes long.
     """
     if not record.provider or not record.model or record.direct is not None:
         return None

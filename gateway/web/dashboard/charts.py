@@ -203,7 +203,9 @@ def scale(highest: int) -> tuple[int, int]:
 
 
 def spark(amounts: Sequence[int | float | None]) -> str:
-    """Return the points of a small line in a box of 100 by 30, or "" for less than two amounts. None counts as 0."""
+    """Return the points of a sparkline, in coordinates of a box that is 100 wide and 30 high. None counts as 0. Return
+    "" if there are fewer than two amounts.
+    """
     values = [value or 0 for value in amounts]
     if len(values) < 2:
         return ""
@@ -264,7 +266,9 @@ def _at(amounts: Sequence[int], at: int) -> int:
 
 
 def _labels(slots: Sequence[Slot]) -> tuple[Label, ...]:
-    """Return labels for every n-th column. The first and the last label stay inside the chart."""
+    """Return the labels of the columns. If there are more than `_LABELS` columns, only every second, third, ... column
+    has a label. The first and the last label stay inside the chart.
+    """
     every = max(1, -(-len(slots) // _LABELS))
     width = 100 / max(1, len(slots))
     chosen = range(0, len(slots), every)

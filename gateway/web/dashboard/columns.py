@@ -13,7 +13,7 @@ from gateway.web.dashboard.words import Text
 from gateway.web.reports.ranges import moment_text
 
 MAX_HIDDEN: Final = 20
-"""Maximum number of series that the URL may switch off."""
+"""Maximum number of a chart's series that the URL may hide."""
 
 
 def slots(seen: Visit, buckets: Sequence[Span], unit: str) -> list[charts.Slot]:
@@ -97,11 +97,11 @@ def draw_series(
 
 
 def hidden_series(seen: Visit) -> set[int]:
-    """Return the indexes of the series that the URL switches off. A text that is not an index is ignored."""
+    """Return the indexes of the series that the URL hides. A text that is not an index is ignored."""
     parts = seen.own.get("hide", "").split(",")[:MAX_HIDDEN]
     return {int(part) for part in parts if part.isascii() and part.isdigit() and len(part) < 3}
 
 
 def toggle(seen: Visit, at: int) -> str:
-    """Return the URL of the page with one series switched on or off."""
+    """Return the URL of the page with the series of index `at` hidden, or with the series shown if it is hidden now."""
     return seen.href(hide=",".join(map(str, sorted(hidden_series(seen) ^ {at}))) or None)

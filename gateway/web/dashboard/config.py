@@ -1,8 +1,11 @@
-"""The page Configuration: the file as text, findings beside their lines, a review of changes, and the last versions.
+"""The page Configuration: the file as text, its errors and warnings (findings), a review of changes, and the last
+versions.
 
 - The page is one form. Its buttons check a text, show its changes, or save it (`web/admin/config_edits.py`).
-  Placeholders replace secrets. `call/guard.py` refuses forms of other sites by their `Origin`.
-- The form has the entity tag of the edited file. If the file has changed since, both texts are shown.
+  Placeholders replace secrets. `call/guard.py` recognizes forms of other sites by the header `Origin`, and refuses
+  them.
+- The form has the entity tag of the edited file. If the file was changed after the form was loaded, both texts are
+  shown.
 - To undo a change, the reader opens the earlier version as an edit, reviews it and saves it.
 """
 
@@ -39,11 +42,11 @@ MAX_FIELDS: Final = 10
 FORM_SECONDS: Final = 30.0
 """Maximum number of seconds until the whole form has arrived."""
 MAX_FINDINGS: Final = 200
-"""Maximum number of findings on the page."""
+"""Maximum number of findings (errors and warnings about the text) on the page."""
 MAX_EXCERPT: Final = 160
-"""Maximum number of characters of a line that is quoted below a finding."""
+"""Maximum number of characters that the page quotes from the line with an error."""
 STEPS: Final = ("check", "review", "save")
-"""Values of the form's buttons."""
+"""Values of the form's buttons: what to do with the text."""
 
 
 class Found(NamedTuple):
@@ -61,7 +64,7 @@ class Review(msgspec.Struct, frozen=True):
 
 
 class Form(msgspec.Struct, frozen=True):
-    """The form as it was sent."""
+    """The fields of the page's form, as the browser sent them."""
 
     step: str
     text: str
@@ -94,7 +97,11 @@ class Editor(msgspec.Struct, frozen=True):
         problem: str = "",
         version: Edit | None = None,
     ) -> web.Response:
-        """Return the page with a text in the editor. `findings` is None if the text was not checked."""
+        """Return the page with a text in the editor. `findings` is None if the text was not checked.
+
+        `review` has the changes to show. `step` is the step that led to this page. `problem` is a message. `version` is
+        the earlier version of the file from which the text comes.
+        """
         history = self.reloader.history
         found = None if findings is None else [Found(one, _excerpt(text, one)) for one in findings[:MAX_FINDINGS]]
         return await page(
@@ -219,7 +226,8 @@ def _digest(text: str) -> str:
 def review_of(text: str, view: ConfigView, key: bytes) -> Review | None:
     """Return the differences between a text and the present file, or None if the text is not valid HuJSON.
 
-    Call this in a thread. The placeholders of secrets stay in the text. A new secret is replaced by a placeholder too.
+    The differences show no secrets: the text has placeholders for known secrets, and a new secret is replaced by a
+    placeholder. Call this in a thread.
     """
     try:
         redacted = redact(parse(text), key, view.active)
@@ -233,10 +241,11 @@ def review_of(text: str, view: ConfigView, key: bytes) -> Review | None:
 
 
 def with_present_keys(text: str, view: ConfigView) -> str:
-    """Return `text`, an earlier version of the file, with changed placeholders, so that the gateway can save it.
+    """Return an earlier version of the file (`text`), changed so that the gateway can save it.
 
-    Placeholders stand for secrets. The gateway may no longer know the secret of an old placeholder. Then the value with
-    this placeholder is replaced by the value at the same path in the present file, if that value has a placeholder.
+    The text has placeholders for secrets. The gateway may no longer know the secret of such a placeholder. Then the
+    value with this placeholder is replaced by the present value of the same setting, if the present value has a
+    placeholder too.
     """
     try:
         earlier, present = parse(text), parse(view.text)
@@ -255,7 +264,9 @@ def with_present_keys(text: str, view: ConfigView) -> str:
 
 
 def _excerpt(text: str, finding: Finding) -> str:
-    """Return the line of `text` that a finding is about, or "" if the finding is about the whole file."""
+    """Return the line of `text` that has an error, cut to `MAX_EXCERPT`. Return "" if the error is about the whole
+    file.
+    """
     starts = line_starts(text)
     if not 0 < finding.line <= len(starts):
         return ""

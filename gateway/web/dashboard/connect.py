@@ -26,9 +26,8 @@ _MODEL: Final = re.compile(
 """Pattern for the sample models in clients' settings. The page replaces them by a model that the reader may use."""
 
 _TWICE: Final = re.compile(r'(\n *)("[^"\n]+": \{\}),\1\2(?=\n)')
-"""Pattern for two equal lines in JSON, with the same key. They occur if two sample models are replaced by the same
-model.
-"""
+"""Pattern for two successive lines of JSON that are equal and have the value {}. They occur if two sample models are
+replaced by the same model."""
 
 
 class Part(NamedTuple):
@@ -36,7 +35,7 @@ class Part(NamedTuple):
 
     code: str
     texts: tuple[str, ...]
-    """The texts of a paragraph: plain text and code in turn."""
+    """The texts of a paragraph. The first, third, ... are plain text, and the second, fourth, ... are code."""
 
 
 async def connect(request: web.Request) -> web.Response:

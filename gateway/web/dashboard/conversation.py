@@ -26,7 +26,7 @@ MAX_TURNS: Final = 400
 MAX_TEXT: Final = 20_000
 """Maximum number of characters of a text on the page."""
 MAX_RAW: Final = 200_000
-"""Maximum number of characters of a raw body."""
+"""Maximum number of characters of a raw body on the page."""
 
 
 class Turn(NamedTuple):
@@ -35,12 +35,13 @@ class Turn(NamedTuple):
     role: str
     """The author: `system`, `user`, `assistant` or `tool`. It is "" for any other author."""
     kind: str
-    """The kind of text, such as `arguments` for the arguments of a tool call. All kinds are those of `Place.kind`."""
+    """The kind of the text, one of those of `Place.kind`. For example, `arguments` are the arguments of a tool call."""
     text: str
     tool: str = ""
-    """The name of the called tool if `text` has its arguments. It is "" if the name is not known."""
+    """The name of the called tool, if `text` has the arguments of a tool call and the name is known. It is ""
+    otherwise."""
     cut: int = 0
-    """Number of characters that are left out at the end."""
+    """Number of characters at the end of the text that are not shown."""
 
 
 class Conversation(NamedTuple):
@@ -111,12 +112,12 @@ def _reply_turns(flag: Plugin, record: Record, stored: CapturedBodies) -> list[T
 
 
 def _readings(flag: Plugin, record: Record, stored: CapturedBodies) -> Iterator[tuple[ClientRequest, Target]]:
-    """Yield the requests that may have had this reply, each with the `Target` to which the gateway would have sent the
+    """Yield requests to which this reply may belong, each with the `Target` to which the gateway would have sent the
     request.
 
-    The format of a reply may depend on the path and query of the request, which are not stored. So there are several
-    possible requests for each of the plugin's dialects (variants of its API format). Of the requests for one dialect,
-    those whose streams have the reply's content type come first.
+    The format of a reply may depend on the path and query of the request, which are not stored. So several requests are
+    possible for each of the plugin's dialects (variants of its API format). Of these, a request comes first if its
+    streamed reply would have the content type of this reply.
     """
     content_type = stored.reply.headers.get("content-type", "").partition(";")[0]
     try:
@@ -171,7 +172,7 @@ def _tool(event: Event, place: Place) -> str:
 def _blocks(flag: Plugin, events: Iterable[Event], tools: Iterable[str]) -> Iterator[Turn]:
     """Yield one turn for each block of a stream, except for blocks without text.
 
-    `tools` are the names of the called tools, in order.
+    `tools` are the names of the called tools, in the order of the calls.
     """
     texts: dict[Any, list[str]] = {}
     for event in events:

@@ -40,9 +40,9 @@ async def csv_page_in_steps(
 ) -> web.Response:
     """Return the CSV file of a page, from rows that are read in several steps.
 
-    The file has the same form as that of `csv_page`. `line` returns the CSV line of a row. Making lines takes half the
-    time that `csv_page` takes to make cells, which matters for some ten thousand rows. The rows of a step are freed
-    before the next step. Freeing all rows at once would block the event loop for too long.
+    The file has the same format as a file of `csv_page`. `line` returns the CSV line of a row. This takes half the time
+    of `csv_page`, which makes cells from the row. The difference matters for some ten thousand rows. The rows of a step
+    are freed before the next step, because freeing all rows at once would block the event loop for too long.
     """
     parts = [await asyncio.to_thread(_joined, rows, line) async for rows in steps]
     return _response(seen, name, b"".join((as_csv(columns, ()), *parts)))

@@ -1,5 +1,5 @@
 """The tiles and bar lists of pages. A tile shows one number and its change since the previous range of time. A row of a
-bar list has a bar whose length shows its share.
+bar list has a bar that compares its amount with the largest amount of the list.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class Bar(NamedTuple):
-    """A row of a list with bars."""
+    """A row of a list, with a bar that compares the amount of the row with the largest amount of the list."""
 
     name: str
     title: str
     href: str
     share: float
-    """Length of the bar in percent."""
+    """Length of the bar, in percent of the longest bar."""
     value: str
     note: str
 
@@ -79,7 +79,9 @@ def axis_text(measure: Measure, amount: int) -> str:
 
 
 def tiles(now: Summary, before: Summary | None, trend: Sequence[Point], *, everybody: bool) -> list[Figure]:
-    """Return the tiles of a summary. `everybody` adds the number of active people."""
+    """Return the tiles of the summary `now`. Each tile shows the change since the summary `before`, if there is one,
+    and a sparkline of the points `trend`. `everybody` adds a tile with the number of active people.
+    """
     figures, earlier = now.figures, before.figures if before else None
     points = [point.summary for point in trend]
     unknown = figures.cost_unknown_calls
@@ -175,7 +177,9 @@ def _ratio(ratio: float) -> str:
 
 
 def _points(now: float | None, before: float | None, better: Better) -> Change | None:
-    """Return the difference between two shares, in percentage points."""
+    """Return the change of a fraction, such as the fraction of failed calls, in percentage points. Return None if one
+    of the two fractions is not known.
+    """
     if now is None or before is None:
         return None
     points = (now - before) * 100

@@ -40,7 +40,7 @@ _FIELDS: Final[tuple[Dimension, ...]] = ("user", "model", "provider", "agent", "
 """Dimensions of the filter for which the form has a text field."""
 _HINTS: Final = {"status": "any, e.g. 429 or 5xx"}
 _MOST_NAMES: Final = 200
-"""Maximum number of names that a field suggests."""
+"""Maximum number of values that a text field suggests."""
 
 
 class Choice(NamedTuple):
@@ -100,7 +100,7 @@ class FilterBar(msgspec.Struct, frozen=True):
 
 
 async def filter_bar(seen: Visit, *, csv: str = "") -> FilterBar:
-    """Return the filter bar of a page."""
+    """Return the filter bar of a page. `csv` is the URL of the page's table as CSV, or "" if there is none."""
     wanted = seen.filter
     no_days: dict[str, str | None] = {"from": None, "to": None}
     names = await seen.reports.names()
@@ -141,7 +141,10 @@ def _field(name: Dimension, value: str, names: Sequence[str]) -> Field:
 
 
 def _header_field(value: str, terms: Sequence[str]) -> tuple[Field, ...]:
-    """Return the field for a recorded header, or () if the reader may not filter by any header."""
+    """Return the text field for filtering by a recorded header, or () if the reader may not filter by any header.
+
+    `value` is the content of the field, and `terms` are the terms that it suggests.
+    """
     if not terms:
         return ()
     return (Field(HEADER, _LABELS[HEADER], value, tuple(terms), f"any, e.g. {terms[0]} or {terms[0]}:VALUE"),)

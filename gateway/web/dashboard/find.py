@@ -25,7 +25,7 @@ from gateway.web.query_parameters import check_names
 MOST: Final = 20
 """Maximum number of results."""
 MOST_OF_KIND: Final = 8
-"""Maximum number of results of one kind, except for pages."""
+"""Maximum number of results of one kind, such as models. There is no such limit for results that are pages."""
 SESSIONS: Final = 200
 """Number of newest sessions that are searched."""
 
@@ -54,7 +54,9 @@ async def find(request: web.Request) -> web.Response:
 
 
 def _results(text: str, names: Names, sessions: Sequence[Session], *, admin: bool) -> Iterator[Result]:
-    """Yield the results whose name contains `text`. If `text` is empty, yield only pages, models and people."""
+    """Yield the pages, models, clients and so on whose name contains `text`. If `text` is empty, yield only pages,
+    models and people.
+    """
     entries = [entry for _, group in NAVIGATION for entry in group]
     pages = (Result("page", entry.label, entry.path) for entry in entries if admin or not entry.admins)
     kinds = [

@@ -17,9 +17,11 @@ from gateway.web.admin.sessions import scope
 LOOK_SECONDS: Final = 1.0
 """Seconds between two checks for new records."""
 OPEN_CALLS_SECONDS: Final = 3.0
-"""Seconds after which an event is sent while calls are in flight, even if there are no new records."""
+"""Seconds after which open pages are told to load their numbers again while calls are in flight, even if there are no
+new records."""
 PING_SECONDS: Final = 15.0
-"""Seconds without an event after which a comment is sent, to find out whether the reader is still there."""
+"""Seconds without a server-sent event after which a comment line is sent, to find out whether the browser is still
+connected."""
 RETRY_MILLISECONDS: Final = 3_000
 """Milliseconds after which a browser that has lost the connection connects again."""
 

@@ -29,9 +29,8 @@ DIMENSIONS: Final[tuple[tuple[Dimension, str, str], ...]] = (
     ("provider", "Provider", "Providers"),
     ("agent", "Client", "Clients"),
 )
-"""Dimensions of the chart and of the lists. Each has its value in the query, its name in singular, and its name in
-plural.
-"""
+"""Dimensions of the chart and of the lists. Each is a triple: the dimension, its name in singular, and its name in
+plural."""
 TOP: Final = 6
 """Number of rows in a list of the largest values."""
 

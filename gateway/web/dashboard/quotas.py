@@ -1,6 +1,6 @@
 """The page Quotas: the levels of buckets, which buckets refuse calls, when they are full again, and refills by admins.
 
-`call/guard.py` refuses forms of other sites by their `Origin`.
+`call/guard.py` recognizes forms of other sites by the header `Origin`, and refuses them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gateway.web.query_parameters import BadQuery, check_names
 EXAMPLE: Final = '"quotas": {"daily:<user>": {"capacity": "$10.00", "rate": "$10.00/day"}}'
 """An example of a quota in the configuration. The page shows the example if no quota is configured."""
 LOW: Final = 0.8
-"""Used fraction of the capacity. From this fraction on, the page shows a bucket as low."""
+"""A bucket is shown as low if this fraction of its capacity, or more, is used."""
 
 
 class Bucket(NamedTuple):
@@ -34,7 +34,7 @@ class Bucket(NamedTuple):
     capacity: int
     reserved: int
     level: float
-    """The width of the bar in percent."""
+    """The rest of the bucket, in percent of the capacity. It is the width of the bar."""
     css: str
     state: str
     refill: str

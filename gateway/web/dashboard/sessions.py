@@ -27,9 +27,10 @@ from gateway.web.dashboard.visit import Visit, reader_zone, visit
 from gateway.web.reports.csv_files import LINE_END, texts_as_csv
 
 PAUSE_SECONDS: Final = 300
-"""Seconds without a call after which the timeline shows a pause. Caches of prompts live for five minutes by default."""
+"""Seconds without a call after which the timeline shows a pause. By default, providers keep a cached prompt for five
+minutes, so the first call after a pause may not find its prompt in the cache."""
 _LEAST_WIDTH: Final = 0.8
-"""Width of the shortest bar, in percent."""
+"""Width of the shortest bar, in percent of the longest bar."""
 _KINDS: Final = ("Read from cache", "Fresh input", "Written to cache", "Output")
 """Kinds of tokens, in the order of the chart. The page Cache has the same order, and thereby the same colours."""
 

@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 from gateway.call.context import Gateway
 
 LEAST_CALLS: Final = 10
-"""Minimum number of calls in the last five minutes. With fewer calls, errors are not shown as a trouble."""
+"""Minimum number of calls in the last five minutes for errors of calls to be shown as a trouble."""
 MANY_ERRORS: Final = 0.2
-"""Minimum fraction of failed calls in the last five minutes that is shown as a trouble."""
+"""Fraction of the calls in the last five minutes. If as many calls or more failed, the page shows this as a trouble."""
 _PROVIDERS: Final = ("/ui/providers", "Models and providers")
 
 

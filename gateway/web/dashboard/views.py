@@ -29,7 +29,7 @@ NO_MODELS: Final = Models(buckets=(), rows=())
 class ModelLine(msgspec.Struct, frozen=True):
     name: str
     input: str
-    """Dollars per million tokens, or "unknown"."""
+    """The price of input, in dollars per million tokens, or "unknown"."""
     output: str
     granted: bool
     calls: ModelRow | None = None

@@ -39,7 +39,8 @@ class Visit:
         return f"{self.path}?{self.filter.query(**{**self.own, **changes})}"
 
     def choice(self, name: str, known: tuple[str, ...]) -> str:
-        """Return the value of a page's parameter, by default the first of `known`.
+        """Return the value of one of the page's query parameters. If the query does not have the parameter, return
+        `known[0]`.
 
         Raises `BadQuery` if the value is not in `known`.
         """

@@ -25,7 +25,7 @@ _AGES: Final = (
 
 A unit is used for ages below its limit."""
 _NOW: Final = 5
-"""Age in seconds below which the text is "just now"."""
+"""An age below this number of seconds is shown as "just now"."""
 
 
 def money(nanodollars: int | None) -> str:
@@ -72,7 +72,7 @@ def count(number: int) -> str:
 
 
 _SHORT: Final = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
-"""Units of short numbers, each with its value."""
+"""Suffixes of shortened numbers such as "1.50M", each with its factor."""
 _WHOLE: Final = 10_000
 """Numbers below this one are written in full."""
 
@@ -130,7 +130,7 @@ def clock(at: float, zone: tzinfo) -> str:
 
 
 def ago(at: float, now: float) -> str:
-    """Return the approximate age of a time, or its date if it is 30 days ago or more."""
+    """Return how long ago the time `at` was, such as "5 min ago". If it was 30 days ago or more, return its date."""
     age = now - at
     if age < _NOW:
         return "just now"
@@ -141,7 +141,7 @@ def ago(at: float, now: float) -> str:
 
 
 _OUTCOMES: Final = {"ok": "good", "cancelled": "ended"}
-"""CSS classes of the outcomes that are no failures. The value of `outcome_css` for any other outcome is "off"."""
+"""CSS classes of the outcomes that are not failures. The value of `outcome_css` for any other outcome is "off"."""
 
 
 def outcome_css(outcome: str) -> str:
@@ -152,7 +152,7 @@ def outcome_css(outcome: str) -> str:
 
 
 def cents(dollars: str) -> str:
-    """Return a decimal number with at least two decimal places."""
+    """Return a decimal number, with zeros added so that it has at least two decimal places."""
     whole, _, rest = dollars.partition(".")
     return f"{whole}.{rest:0<2}"
 

@@ -35,22 +35,21 @@ from gateway.web.reading_timer import ReadingTimer
 FRAMES_AT_ONCE: Final = 16
 """Maximum number of frames that are handled in one iteration of the event loop."""
 OTHER_LINES: Final = 48 * 1024
-"""Maximum number of bytes of all headers of a request together, in addition to the maximum length of one header line.
+"""Number of bytes by which all headers of a request together may exceed the maximum length of one header line.
 
-The number is limited because `h2` takes about 10 ms to decompress 64 KiB.
-"""
+The number is limited because `h2` takes about 10 ms to decompress 64 KiB."""
 
 
 class Server(Protocol):
-    """The server of HTTP/1.1 (`web/http_server.py`)."""
+    """The HTTP/1.1 server (`web/http_server.py`), as HTTP/2 connections use it."""
 
     def connection_made(self, handler: Any, transport: asyncio.Transport) -> None: ...
 
     def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None: ...
 
     def connection(self, room: Room) -> Any:
-        """Return an asyncio protocol for HTTP/1.1. `room` has its limits, and is told when it is open, busy, idle or
-        closed.
+        """Return a new asyncio protocol object for HTTP/1.1. It reads its limits from `room`, and reports to `room`
+        when it is open, busy, idle or closed.
         """
 
 

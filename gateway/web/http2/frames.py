@@ -20,7 +20,8 @@ CONTINUATION: Final = 0x9
 MAX_FRAME: Final = 16 * 1024
 """Maximum number of bytes of a received frame: the initial SETTINGS_MAX_FRAME_SIZE (RFC 9113, 6.5.2)."""
 SMALL_BYTES: Final = 128
-"""Length in bytes below which a DATA frame takes a token from the budget, unless the frame ends the stream."""
+"""A DATA frame with fewer bytes than this number takes a token from the budget of control frames. A frame that ends the
+stream does not."""
 EARNED: Final = 4
 """Number of control frames that a client may send for each frame with content, sent or received.
 

@@ -84,12 +84,12 @@ class Sender:
         self._send_ready()
 
     def flush_soon(self) -> None:
-        """Write all bytes that `h2` has ready to the socket in the next iteration of the event loop."""
+        """Write to the socket, in the next iteration of the event loop, all bytes that `h2` has ready."""
         if self._next is None and self._raw is not None:
             self._next = asyncio.get_running_loop().call_soon(self._flush_next)
 
     def flush(self, last: bytes = b"") -> None:
-        """Write all bytes that `h2` has ready to the socket, and then the bytes `last`."""
+        """Write to the socket all bytes that `h2` has ready, and then the bytes `last`."""
         data = self._h2.data_to_send() + last
         if data and self._raw is not None and not self._is_closed:
             self._raw.write(data)

@@ -17,7 +17,7 @@ allows 5 MB per second.
 CONNECTION_WINDOW: Final = 1024 * 1024
 """Number of unread bytes that a client may send on all streams of a connection together."""
 CLOSED_STREAMS: Final = 1000
-"""Number of ended streams that `h2` remembers for each connection. Its default is 65,536, which takes 10 MB."""
+"""Number of ended streams that `h2` remembers for each connection. The default of `h2` is 65,536, which takes 10 MB."""
 INITIAL_WINDOW: Final = 65_535
 """The window of a new connection in bytes (RFC 9113, 6.9.2)."""
 

@@ -14,7 +14,9 @@ from gateway.web.connection_limits import Connections
 
 
 class StreamRoom:
-    """Replaces `Connections` for the protocol objects of streams. It admits all of them, and counts none."""
+    """Takes the place of a `Connections` object for the protocol objects of streams. Every stream is admitted, and none
+    is counted as a connection.
+    """
 
     def __init__(self, connections: Connections, served: Callable[[Any], None]) -> None:
         self.limits = connections.limits
@@ -32,7 +34,7 @@ class StreamRoom:
     def busy(self, connection: Any) -> None: ...
 
     def idle(self, connection: Any) -> None:
-        """Record that a protocol object has finished a request."""
+        """Record that the protocol object `connection` has finished a request."""
         self._served(connection)
 
     def late(self, connection: Any) -> None: ...

@@ -34,7 +34,7 @@ class Handler(Protocol):
 
 
 class Multiplexer(Protocol):
-    """The HTTP/2 connection of a stream (`connection.py`)."""
+    """The methods of an HTTP/2 connection (`connection.py`) that its streams call."""
 
     def extra_info(self, name: str, default: Any) -> Any: ...
 
@@ -52,7 +52,7 @@ class Multiplexer(Protocol):
         """Tell the client that the reply is cut."""
 
     def leave(self, stream: Stream, handler: Handler) -> None:
-        """Forget a stream that has ended, and its protocol."""
+        """Forget a stream that has ended, and the protocol object `handler` that served it."""
 
 
 class Stream(asyncio.Transport):
@@ -111,7 +111,7 @@ class Stream(asyncio.Transport):
             self._feed()
 
     def lose(self, reason: Exception | None) -> None:
-        """Tell the protocol that its connection is lost. `reason` is None if everything is sent."""
+        """Tell the protocol object that its connection is lost. `reason` is None if the stream ended normally."""
         self._is_closing = True
         handler, self._handler = self._handler, None
         if handler is None:
@@ -157,7 +157,7 @@ class Stream(asyncio.Transport):
 
     @property
     def is_whole(self) -> bool:
-        """True if the whole request has come. If it is False, the client may still send a part of the body."""
+        """True if the whole request has arrived, with its body."""
         return self._has_body_end
 
     @property

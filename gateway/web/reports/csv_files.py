@@ -19,7 +19,7 @@ _FORMULA: Final = frozenset({"=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\u
 
 _PLAIN_CELL: Final = f'(?:[^{re.escape("".join(_FORMULA))}",][^",\r\n]*)?'
 _PLAIN: Final = re.compile(f"{_PLAIN_CELL}(?:,{_PLAIN_CELL})*")
-"""Pattern of cells with commas between them, if no cell needs quotes or an apostrophe."""
+"""Pattern of cells with commas between them, if no cell needs quotes, or an apostrophe against formulas."""
 
 Cell = str | int | float | None
 
@@ -44,7 +44,7 @@ def csv_lines(rows: Iterable[Sequence[Cell]]) -> bytes:
 
 
 def texts_as_csv(*texts: str) -> str:
-    """Return the first cells of a CSV line, separated by commas, with `texts` as their values.
+    """Return `texts` as cells of a CSV line, with commas between them and without a line end.
 
     If no text needs quotes, which is usual, the texts are only joined. This is faster than a CSV writer.
     """

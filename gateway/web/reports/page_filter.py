@@ -176,7 +176,9 @@ def _range(given: Mapping[str, str], zone: ZoneInfo, now: float) -> Range:
 
 
 def _moments(given: Mapping[str, str], zone: ZoneInfo) -> Range:
-    """Return the range between two times. A time without an offset from UTC is in the time zone `zone`."""
+    """Return the range between the times `from` and `to` in the query parameters `given`. A time without an offset from
+    UTC is in the time zone `zone`.
+    """
     since, until = (_moment(name, given, zone) for name in ("from", "to"))
     if since >= until:
         raise BadQuery(f'from: "{given["from"]}" is not before "to", which is "{given["to"]}"; exchange them')

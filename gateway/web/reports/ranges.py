@@ -23,7 +23,8 @@ HOUR: Final = 3600
 HOURS_UNTIL: Final = 49 * HOUR
 """Longest range in seconds with a bucket for each hour. Two days have 49 hours if the clocks are set back."""
 DAYS_UNTIL: Final = 62 * 86_400 + HOUR
-"""Longest range in seconds with a bucket for each day: two months, and an hour if the clocks are set back."""
+"""Longest range in seconds with a bucket for each day: two months of 31 days, and the hour that is added when the
+clocks are set back."""
 WEEKS_UNTIL: Final = 190 * 86_400
 """Longest range in seconds with a bucket for each week."""
 UTC_ZONE: Final = ZoneInfo("UTC")

@@ -57,7 +57,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def answer(options: argparse.Namespace) -> bytes:
     """Return the output of the command.
 
-    Raises `BadUsage` if an option has a wrong value, and `NoUsage` if the source cannot be read.
+    Raises `BadUsage` if an option has a wrong value, and `NoUsage` if the gateway or the database cannot be read.
     """
     named = {"from": options.first, "to": options.last, "format": "csv" if options.csv else "json"}
     given = {**named, **{name: getattr(options, name) for name in ("by", *_FILTERS, HEADER)}}

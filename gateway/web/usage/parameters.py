@@ -41,7 +41,9 @@ class BadUsage(ValueError):
 
 
 class UsageRequest(msgspec.Struct, frozen=True):
-    """A request for usage: the query for the store, the range that the answer repeats, and the format of the answer."""
+    """A request for usage: the query for the store, the first and the last day or hour as text, and the format of the
+    answer.
+    """
 
     query: UsageQuery
     first: str | None

@@ -105,7 +105,8 @@ _VERSION: Final = "2023-06-01"
 _QUERY: Final = ("beta",)
 """Query parameters that are passed on to the provider. Anthropic's SDKs send `beta=true`."""
 _TIERS: Final = ("auto", "standard_only")
-"""Values of `service_tier` that this API accepts. Translated requests may have Bedrock's tiers, which it refuses."""
+"""Values of `service_tier` that this API accepts. Any other value, such as one of Bedrock's tiers in a translated
+request, is left out and reported as dropped."""
 _KINDS: Final = frozenset({
     "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta",
     "message_stop", "ping", "error",

@@ -104,7 +104,7 @@ _FORMS: Final = replace(
     members=converse_billing.FORMS.members,
     inner=lambda block: (*billing.COMMON.inner(block), *converse_billing.wrapped(block)),
 )
-"""The fields of request bodies that may have files, in the forms of all model families."""
+"""Rules to find the files in a request body, for the bodies of all model families."""
 _CLAUDE_DIALECT: Final = "anthropic_messages"
 _TYPE: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([a-z_]+)"')
 _LIMITS: Final = (
@@ -133,10 +133,11 @@ def dialect_for(caps: Caps) -> str:
 
 
 def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps | ClientRequest:
-    """Return the request, or a generator of the steps that lead to a changed request or to a reply.
+    """Return the request if nothing must be done before it is sent. Otherwise return a generator of steps, whose result
+    is a changed request or a reply.
 
     - URLs of files are replaced by the contents of the files.
-    - For CountTokens on Bedrock, the steps return the count as a reply (`dialects/bedrock/counting.py`).
+    - For CountTokens on Bedrock, the result is a reply with the count (`dialects/bedrock/counting.py`).
     - If the provider's API is not InvokeModel, headers of InvokeModel that cannot be converted are reported as dropped.
       Raises `Refused` if such a header names a guardrail.
     """
@@ -204,14 +205,14 @@ def decoder(request: ClientRequest, target: Target, head: Head) -> Decoder:
 
 
 class InvokeDecoder(runtime_api.EventStreamReader):
-    """Decodes chunks to the events inside them.
+    """Decodes the chunks of an InvokeModel stream to the events inside them.
 
     - Anthropic's clients read all token counts from `message_delta`. But in GovCloud, only the metrics in the last
       event have the counts of cache tokens (litellm). So `message_delta` is held back until the next event comes. If
       that event has metrics, their counts are added to `message_delta`.
-    - The meter (usage reader) need not wait for the held `message_delta`. It gets the number of output tokens at once,
-      in an extra event that no client receives.
-    - A chunk after `message_stop` is no error. The client does not get it, because the reply is complete.
+    - The meter (usage reader) need not wait for the held `message_delta`. The meter gets the number of output tokens at
+      once, in an extra event that no client receives.
+    - A chunk after `message_stop` is no error. The client does not get this chunk, because the reply is complete.
     """
 
     def __init__(self, operation: str, dialect: str, billed: Mapping[str, int] = NO_BILL) -> None:
@@ -303,8 +304,9 @@ def _kind(inner: bytes) -> str:
 def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     """Yield the parts of a body that are not billed as text, such as images.
 
-    The forms of all model families are searched: those of Messages, Chat and Converse (Nova), and Titan's `inputImage`.
-    A part in the form of another family is yielded too, although the model refuses or ignores this part.
+    The body is searched for parts in the form of every model family: the forms of Messages, Chat and Converse (for
+    Nova), and the field `inputImage` (for Titan). A part in the form of another family is yielded too, although the
+    model refuses or ignores this part.
     """
     yield from _FORMS.files(body)
     yield from messages_billing.of_tools(body)
@@ -352,7 +354,9 @@ def meter(request: ClientRequest, target: Target, head: Head) -> Meter:
 
 
 class Encoder:
-    """Encodes events of Anthropic's dialect to Bedrock's chunks, and adds invocation metrics to the last chunk."""
+    """Encodes events of Anthropic's dialect as Bedrock's chunks. The last chunk also gets the invocation metrics, which
+    are token counts.
+    """
 
     def __init__(self, request: ClientRequest) -> None:
         self._request = request

@@ -123,7 +123,8 @@ def build(request: ClientRequest, target: Target, _drop: Drop) -> UpstreamReques
 def limit(request: ClientRequest) -> int | None:
     """Return the output limit for the whole reply: the limit of one candidate times the number of candidates.
 
-    If the client requests several candidates without a limit, each counts as `json_api.UNLIMITED`.
+    If the client requests several candidates without a limit, `json_api.UNLIMITED` tokens are assumed for each
+    candidate.
     """
     config = _config(request.top)
     if config is None:

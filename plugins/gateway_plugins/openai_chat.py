@@ -97,7 +97,7 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 def limit(request: ClientRequest) -> int | None:
     """Return the output limit for the whole reply: the limit of one answer times the number of answers (`n`).
 
-    If the client requests several answers without a limit, each counts as `json_api.UNLIMITED`.
+    If the client requests several answers without a limit, `json_api.UNLIMITED` tokens are assumed for each answer.
     """
     one = json_api.limit_of(request, "max_completion_tokens", "max_tokens")
     answers = _answers(request)
@@ -119,8 +119,8 @@ def wants_usage(request: ClientRequest) -> bool:
 def problem(head: Head, body: bytes) -> Problem | None:
     """Return the problem that a provider's reply reports, or None if the reply is no error.
 
-    Google's endpoint for OpenAI's clients says only in the details of an error that the key was refused, or how long to
-    wait.
+    In errors of Google's OpenAI-compatible endpoint, only the details say whether the key was refused, and how long to
+    wait. So these details are read too.
     """
     reported = problem_of(head, body)
     if reported is None or google_errors.MARK not in body:

@@ -75,7 +75,8 @@ _FAILURE_CODES: Final = {
 
 
 def session_ids(request: ClientRequest) -> SessionIds:
-    """Return the conversation's id. The field `conversation` is either this id or an object with a field `id`.
+    """Return the conversation's id from the field `conversation`, which is the id itself or an object with a field
+    `id`.
 
     If the request names no conversation, return the ids that requests of any API may have (`ids.in_body`).
     """

@@ -1,4 +1,4 @@
-"""Blocks calls with words or phrases that are not allowed, or replaces the words with stars.
+"""Refuses requests and replies with words or phrases that are not allowed, or replaces the words with stars.
 
 Upper and lower case are not distinguished. A word also matches inside a longer word if `whole_words` is false. In the
 mode `block`, a text is also compared in Unicode's compatible form (NFKC), so that fullwidth letters do not pass.

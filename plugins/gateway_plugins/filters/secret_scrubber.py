@@ -1,4 +1,4 @@
-"""Replaces secrets in prompts, tool results and replies, before they leave for a provider or for a client.
+"""Replaces secrets in prompts and tool results before a provider gets them, and in replies before the client gets them.
 
 - Each built-in kind of secret is a key with a published form, usually a prefix such as `ghp_`. Sources: GitHub's list
   of patterns for secret scanning, AWS's IAM reference (unique identifiers), RFC 7468 (PEM), RFC 7519 (JWT), Tailscale's
@@ -28,7 +28,7 @@ blocks = True
 
 
 class Form(NamedTuple):
-    """The means to find secrets of one kind in a text."""
+    """Search strings and a pattern for one kind of secret."""
 
     marks: tuple[str, ...]
     """Strings for a quick search. Each secret of this kind contains at least one of these strings."""
@@ -70,14 +70,14 @@ KINDS: Final = {
 _LONGEST: Final = 10_000
 """Maximum number of characters that are held back until a secret ends."""
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./+=-"
-"""Characters that a secret may have. If a text ends with such characters, they may be the beginning of a secret."""
+"""Characters of which secrets consist. In a stream, such characters at the end of a text are held back, because they
+may be the beginning of a secret."""
 _BEGIN: Final = "-----BEGIN "
 _END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}-----")
 _NAMED: Final = re.compile(r"(?i:aws_?secret_?(?:access_?)?key)[\"'\\ :=]{1,8}[A-Za-z0-9/+]{0,40}\Z")
-"""Pattern for the end of a text that may continue with a secret key of AWS, such as `aws_secret_key = wJal`.
+"""Pattern for the end of a text, if it names a secret key of AWS and the key may continue: `aws_secret_key = wJal`.
 
-A secret key of AWS has no form that can be recognized. So the filter searches for the name before the key.
-"""
+The key itself has no form that can be recognized. So the filter searches for the name before the key."""
 _NAMED_LENGTH: Final = 80
 
 
@@ -113,8 +113,8 @@ def _search(left: tuple[str, ...], own: tuple[str, ...]) -> tuple[re.Pattern[str
     """Return one pattern for all secrets to replace, and the strings for a quick search (`Form.marks`).
 
     `left` are the built-in kinds of secrets that the operator does not want to replace. `own` are the operator's
-    patterns. It is not known which strings a text must contain to match a pattern in `own`. So if `own` has patterns,
-    no strings are returned, and every text is searched with the pattern.
+    patterns. If there are any, the quick search is impossible, because a text that matches them need not contain a
+    known string. No strings are returned then, and every text is searched with the pattern.
     """
     forms = [form for kind, form in KINDS.items() if kind not in left]
     pattern = "|".join(f"(?:{pattern})" for pattern in (*(form.pattern for form in forms), *own)) or r"(?!)"

@@ -34,7 +34,8 @@ _USUAL: Final = {
     "/requestMetadata": "{}",
     "/projectIdentifier": "default",
 }
-"""Values that have the same effect as leaving their field out."""
+"""Default value of each field that becomes a header, by the field's JSON pointer. A default is not sent, because a
+missing header has the same effect."""
 
 
 def headers(top: Members, target: Target, drop: Drop) -> dict[str, str]:
@@ -70,7 +71,7 @@ def has_headers(target: Target) -> bool:
 
 
 def guard_tag(top: Members, target: Target) -> str:
-    """Return a new name for the tag around text that the guardrail must check.
+    """Return a tag name with a random suffix. The tag is written around the text that the guardrail must check.
 
     Return "" if the request has no guardrail, or if the provider's API is not InvokeModel.
     """
@@ -79,7 +80,10 @@ def guard_tag(top: Members, target: Target) -> str:
 
 
 def guard_config(tag: str) -> dict[str, Any]:
-    """Return the body's field that tells Bedrock's guardrail the suffix of the tag around the text to check."""
+    """Return the field of an InvokeModel body that has the suffix of `tag`.
+
+    From the suffix, Bedrock's guardrail knows which tag is around the text to check.
+    """
     return {"amazon-bedrock-guardrailConfig": {"tagSuffix": tag.removeprefix(_TAG)}}
 
 

@@ -41,7 +41,7 @@ class Mapper(msgspec.Struct):
     changes_tools: bool = False
     """True if a message adds or removes a tool."""
     guards: bool = False
-    """True if at least one text is inside the tag `guard_tag`."""
+    """True if at least one text was written inside the tag `guard_tag`."""
 
     def read(self, top: Members) -> tuple[list[Block], list[Turn]]:
         """Return the system prompt and the turns.

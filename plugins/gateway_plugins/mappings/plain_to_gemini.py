@@ -1,7 +1,7 @@
 """Mapping of a plain request (`shared/plain_request.py`) to the body of a Gemini request.
 
-Rules for every request to Gemini are in `dialects/gemini_generate_content/`: contents in its module `demand`, tools and
-parameters in `options`. Source: Google's API reference (GenerateContent).
+Rules for every request to Gemini are in `dialects/gemini_generate_content/demand.py` (the field `contents`) and in
+`dialects/gemini_generate_content/options.py` (tools and parameters). Source: Google's API reference (GenerateContent).
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ _TOGETHER: Final = (
     frozenset({"contains", "minContains", "maxContains"}),
     frozenset({"items", "prefixItems", "additionalItems"}),
 )
-"""Groups of keywords that belong together. If a part and the merged schema have different values in a group, all
-keywords of the group that the part has stay in `allOf`."""
+"""Groups of keywords that affect each other, such as `if` and `then`. If a part and the merged schema have different
+values in a group, none of the group's keywords are merged. The part's keywords of this group then stay in `allOf`."""
 
 
 def merge_all_of(schema: Any, at: str, drop: Drop) -> Any:
@@ -101,7 +101,9 @@ class _Sum:
         self._rest: list[Any] = []
 
     def add(self, part: Any) -> list[Any]:
-        """Add a part. Return the parts in its own `allOf`, which the caller must add next."""
+        """Merge `part` into the schema, but not the `allOf` inside `part`. Return the parts of this inner `allOf`,
+        which the caller must add next.
+        """
         if not isinstance(part, dict):
             if part is not True:
                 self._rest.append(part)
@@ -134,7 +136,10 @@ class _Sum:
         return bool(mine and its and mine != its)
 
     def _took(self, name: str, value: Any) -> bool:
-        """Add a keyword and return True. Return False if its value cannot be combined with the schema's value."""
+        """Merge one keyword into the schema and return True.
+
+        Return False if the schema already has the keyword, and the two values cannot be combined.
+        """
         made = self._made
         if name == "description" and isinstance(value, str):
             made.setdefault(name, "")
@@ -159,14 +164,16 @@ class _Sum:
 
 
 def _property(schemas: list[Any]) -> Any:
-    """Return one schema for a property that several parts have."""
+    """Return one schema for a property. `schemas` are the schemas that the merged parts have for this property."""
     if False in schemas:
         return False
     return schemas[0] if len(schemas) == 1 else merged({}, schemas)
 
 
 def _types(first: Any, second: Any) -> Any:
-    """Return the types that two values of `type` have in common, or None if there are none."""
+    """Return the types that two values of the keyword `type` have in common. Return None if they have no type in
+    common.
+    """
     ours, theirs = (value if isinstance(value, list) else [value] for value in (first, second))
     both = [kind for kind in ours if kind in theirs]
     if "integer" not in both and any(

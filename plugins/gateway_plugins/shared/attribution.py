@@ -22,5 +22,8 @@ MARK: Final = _NAME.encode()
 
 
 def without_attribution(text: str) -> str:
-    """Return a text of a system prompt without the attribution, which is the first line of a text or the whole text."""
+    """Return a text of a system prompt without Claude Code's attribution.
+
+    The attribution is the first line of the text. If there is no other line, the result is "".
+    """
     return text.partition("\n")[2] if text.startswith(_PREFIX) else text

@@ -30,9 +30,8 @@ FEATURE: Final = "cache_marks"
 BYTES_PER_TOKEN: Final = 3
 """Number of bytes of JSON that are counted as one token, to estimate whether a prompt is long enough for the cache.
 
-English text and code have about four bytes per token. So the estimated number of tokens is usually too high. This is
-intended: a useless cache mark does less harm than a missing one.
-"""
+English text and code have about four bytes per token. With three, the estimated number of tokens is usually too high.
+This is intended: a useless cache mark does less harm than a missing one."""
 _REFUSALS: Final = ("cache_control", "cachepoint", "cache point", "prompt caching")
 """Words in lower case by which a provider's message is recognized as a refusal of cache marks.
 
@@ -95,9 +94,9 @@ def is_enough(size: int, caps: Caps) -> bool:
 
 
 def ttl(lifetime: str, caps: Caps) -> dict[str, str]:
-    """Return the field `ttl` of a cache mark.
+    """Return the field `ttl` of a cache mark, for the lifetime of an hour.
 
-    Return {} for the default lifetime, and for a model that has no other lifetime.
+    Return {} for the default lifetime, and for a model that supports only the default lifetime.
     """
     return {"ttl": HOUR} if lifetime == HOUR and caps.cache_ttl else {}
 

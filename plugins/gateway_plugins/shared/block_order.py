@@ -77,7 +77,7 @@ class BlockOrder(msgspec.Struct):
     def _index(self, given: Any, role: Role) -> int | None:
         """Return the index of the block to which an event belongs. `given` is the index in the event.
 
-        Return None if the event ends a block that is not known: no block with this index is open or held back.
+        Return None if the event ends a block that is neither open nor held back.
         """
         index = given if isinstance(given, int) and not isinstance(given, bool) else None
         if index is not None and (index == self._open or index in self._held):

@@ -22,9 +22,8 @@ MAX_DEPTH: Final = 128
 orjson encodes at most 254 levels, and recursive functions need several stack frames for each level.
 """
 _BEYOND_64_BITS: Final = 2.0**63
-"""Absolute value from which a float may be a rounded whole number. orjson rounds whole numbers of more than 64 bits to
-floats.
-"""
+"""Minimum absolute value of a float that may be a rounded whole number. orjson decodes whole numbers of more than 64
+bits as rounded floats."""
 _SURVEYED: Final = frozenset({dict, list, float})
 
 
@@ -40,7 +39,9 @@ def escape_step(name: str) -> str:
 
 
 def member(top: Members, name: str) -> Any:
-    """Return a field's decoded value, or None if the field is missing. Raises `Refused` for too deep nesting."""
+    """Return a field's decoded value, or None if the field is missing. Raises `Refused` for a value that is nested too
+    deeply.
+    """
     value = top.decode(name)
     is_too_deep, is_rounded = _survey(value)
     if is_too_deep:

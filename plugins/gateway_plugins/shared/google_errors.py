@@ -1,7 +1,7 @@
 """Reads the details of an error of Google's APIs: whether the key was refused, and how long to wait.
 
-The Gemini API and its endpoint for OpenAI's clients send these details in the body only, without a header. The latter
-sends a list with one error.
+The Gemini API and its OpenAI-compatible endpoint send these details in the body only, without a header. The
+OpenAI-compatible endpoint sends a list with one error.
 
 Sources: Google's API design guide (AIP-193), google.rpc.RetryInfo, google.api.ErrorReason.
 """

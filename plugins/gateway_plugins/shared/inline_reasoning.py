@@ -176,7 +176,7 @@ class InlineReasoning:
     def _read_space(self) -> bool:
         """Read the white space after the closing tag, as a part of the tag.
 
-        Return False if more white space may follow, and otherwise True.
+        Return False if the next piece of text may begin with more white space, and otherwise True.
         """
         visible = self._held.lstrip()
         if not visible and len(self._held) <= _MAX_SPACE:

@@ -73,8 +73,8 @@ def encoded(value: Any) -> str:
 
 
 def arguments(value: Any) -> str:
-    """Return the arguments of a tool call as JSON text.
+    """Return the arguments of a tool call as JSON text. Some servers send JSON text, and others send an object.
 
-    Servers send text or an object. Raises `BadFrame` if an object is nested too deeply.
+    Raises `BadFrame` if an object is nested too deeply.
     """
     return value if isinstance(value, str) else encoded(value or {})

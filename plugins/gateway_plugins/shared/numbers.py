@@ -90,7 +90,7 @@ CHAT: Final[Mapping[str, Check]] = {
     "presence_penalty": _penalty,
     "seed": partial(whole, lowest=-MAX_INT64 - 1, highest=MAX_INT64),
 }
-"""The checks of the numbers that Chat and Gemini have, but not Messages and Converse."""
+"""The checks of the seed and the penalties. Chat and Gemini have these fields, but Messages and Converse do not."""
 
 
 def members(top: Members, checks: Mapping[str, Check]) -> dict[str, float]:
@@ -102,10 +102,10 @@ def members(top: Members, checks: Mapping[str, Check]) -> dict[str, float]:
 
 
 def checked(checks: Mapping[str, Check], values: Mapping[str, Any], at: Mapping[str, str]) -> dict[str, float]:
-    """Check the numbers in `values`, and return the numbers that have an effect. Names without a check are left out.
+    """Check the numbers in `values`, and return the numbers that have an effect.
 
-    `checks` has the check for each name. `at` has the JSON pointers of values that are not at the top level of the
-    request.
+    `checks` has the check for each name. A number has no effect if its check returns None. A name without a check is
+    ignored. `at` has the JSON pointers of values that are not at the top level of the request.
     """
     given = [(name, value) for name, value in values.items() if name in checks]
     numbers = {name: checks[name](value, at.get(name, f"/{name}")) for name, value in given}

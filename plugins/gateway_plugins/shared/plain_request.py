@@ -33,7 +33,7 @@ class Part:
     media: Media | None = None
     ttl: Ttl = None
     mark: str = "cache_control"
-    """Name of the client's field with the cache breakpoint."""
+    """Name of the field in which the client set the cache breakpoint."""
 
     @property
     def ttl_at(self) -> str:
@@ -105,12 +105,13 @@ class PlainRequest:
     chat_members: Mapping[str, float] = field(default_factory=dict)
     """Seed and penalties, by the names of Chat. Messages and Converse have no such fields."""
     chat_members_at: Mapping[str, str] = field(default_factory=dict)
-    """JSON pointers of the entries in `chat_members` that have another name in the client's dialect."""
+    """JSON pointers of the client's fields, for the entries in `chat_members` whose names differ in the client's
+    dialect. The key is the name in Chat."""
     guardrail: Mapping[str, Any] = field(default_factory=dict)
     """Bedrock's `guardrailConfig`. Some clients send it in a Chat body for a provider at Bedrock."""
 
     def chat_member_at(self, name: str) -> str:
-        """Return the JSON pointer of the client's field for a seed or penalty. `name` is its name in Chat."""
+        """Return the JSON pointer of the client's field for a seed or penalty. `name` is the field's name in Chat."""
         return self.chat_members_at.get(name, f"/{name}")
 
 

@@ -48,6 +48,6 @@ class RawList:
     def without_item(self, index: int) -> bytes:
         """Return the text without the item at `index`, and without the comma before it.
 
-        This does not work for the first item, which has no comma before it.
+        `index` must not be 0, because the first item has no comma before it.
         """
         return self.text[: self._ends[index - 1]] + self.text[self._ends[index] :]

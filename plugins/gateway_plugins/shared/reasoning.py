@@ -90,7 +90,10 @@ class Maker(msgspec.Struct, frozen=True):
         )
 
     def tagged(self, value: str) -> str:
-        """Return a signature or redacted data as the client gets it: with a tag, or unchanged if `portable` is true."""
+        """Return a signature or redacted data in the form for the client: after the tag of the model family.
+
+        If `portable` is true, return `value` without a tag.
+        """
         return value if self.portable else f"{PREFIX}{self.family}:{value}"
 
     def untagged(self, value: str) -> str | None:
@@ -138,7 +141,10 @@ class Maker(msgspec.Struct, frozen=True):
 
 
 def is_claudes(value: str) -> bool:
-    """Return whether `value` begins as Claude's signatures and redacted data begin. `value` has no tag."""
+    """Return whether `value` looks like a signature or redacted data of Claude, judging by its first bytes.
+
+    `value` must not have the gateway's tag.
+    """
     try:
         return _CLAUDES.match(base64.b64decode(value[:_CLAUDES_START], validate=True)) is not None
     except (binascii.Error, ValueError):

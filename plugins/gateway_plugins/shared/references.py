@@ -34,11 +34,12 @@ _ABOUT: Final = frozenset({"title", "description", "default", "examples", "examp
 definition, the value beside the reference is used.
 """
 _IDENTIFIERS: Final = frozenset({"$id", "$anchor", "$schema", "$comment", "$dynamicRef", "$dynamicAnchor"})
-"""Keywords that are removed from a schema, because they serve only references or mean nothing to a model."""
+"""Keywords that are removed from a schema. Some are useful only for references, and the others say nothing to a model.
+"""
 NAMED: Final = frozenset({"properties", "patternProperties", "dependentSchemas"})
 """Keywords whose value is an object of schemas. The keys of this object are not keywords."""
 VALUES: Final = frozenset({"const", "enum", "default", "examples", "example"})
-"""Keywords whose value is not a schema."""
+"""Keywords whose values are not schemas, even if they look like schemas. Such values are not changed."""
 
 
 def inline_references(schema: Any, at: str, drop: Drop) -> Any:
@@ -50,7 +51,10 @@ def inline_references(schema: Any, at: str, drop: Drop) -> Any:
 
 @dataclass(slots=True)
 class Inliner:
-    """Replaces the references in parts of the schema `root`. The limit `MAX_NODES` is for all parts together."""
+    """Replaces the references in one or several parts of the schema `root`.
+
+    At most `MAX_NODES` references are replaced, counted over all these parts together.
+    """
 
     root: Schema
     drop: Drop
@@ -80,14 +84,13 @@ class Inliner:
         return self.schema(value, at, inside)
 
     def _replaced(self, reference: Any, own: Schema, at: str, inside: tuple[str, ...]) -> Schema:
-        """Return the schema that replaces a reference.
+        """Return the schema that replaces a reference. It has the keywords of the definition and of `own`.
 
-        This schema combines the definition and `own`, the keywords beside the reference.
-
-        If the definition and `own` give a keyword different values, the definition becomes a part of `allOf`, so that
-        both values apply. For a keyword in `_ABOUT`, the value in `own` is used.
-
-        `inside` has the references that led to this reference.
+        - `own` has the keywords beside the reference.
+        - If the definition and `own` have different values for a keyword in `_ABOUT`, the value in `own` is used.
+        - If they have different values for any other keyword, both values must apply. So the definition becomes a part
+          of `allOf`.
+        - `inside` has the references that led to this reference.
         """
         target = referred(reference, self.root)
         if target is None:

@@ -34,11 +34,12 @@ it."""
 MAX_PLACES: Final = 500
 """Maximum number of URLs in one request. A request with more is refused. No provider accepts more images."""
 MAX_FILLED: Final = 64 * 1024 * 1024
-"""Maximum number of bytes that files add to one body. A file that several URLs name counts several times."""
+"""Maximum number of bytes by which files may enlarge one body. If several URLs name the same file, it counts once for
+each URL."""
 
 Path = tuple[str | int, ...]
 Changes = Mapping[Path, bytes | None]
-"""New JSON values by their paths in a body. None removes a field."""
+"""Changes of a body: the new JSON value for each path. None removes the field at the path."""
 
 _BEGINNING: Final = b'"http'
 """Beginning of a JSON string with a URL.
@@ -47,9 +48,9 @@ Other spellings, such as HTTP in capitals, are not found. A search that ignores 
 body.
 """
 _ADDRESSES: Final[Mapping[str, bytes]] = {"openai_responses": b'"file_url"', "anthropic_messages": b'"url"'}
-"""Dialects in which data: URLs are decoded, each with the name of the field that may have a data: URL.
+"""Dialects in which the gateway decodes data: URLs, each with the name of the field that may have such a URL.
 
-A body with this field is searched for URLs, even if no string in it begins with `http`."""
+A body with this field is searched for URLs, even if no string in the body begins with `http`."""
 _PLACEHOLDER: Final = re.compile(rb"\0(\d+)\0")
 _MAX_TYPE: Final = 100
 """Maximum length of a media type in an error message. The longest accepted type has 71 characters."""

@@ -133,7 +133,9 @@ class StreamWriter(Writer, Protocol):
         """Return the events that were written since the last call of `take`."""
 
     def close(self) -> None:
-        """Write the events that still wait for the usage. Called at the end of the stream, when no usage can come."""
+        """Write the events that were held back to wait for the usage. Called at the end of the stream, when no more
+        usage can come.
+        """
 
 
 class WholeWriter(Writer, Protocol):

@@ -13,7 +13,7 @@ _PREFIXES: Final = ("msg_", "chatcmpl-", "resp_", "cmpl-", "gen-")
 """Prefixes of reply ids in Messages, Chat, Responses and Completions, and at OpenRouter."""
 _UNSAFE: Final = re.compile("[^A-Za-z0-9_-]")
 _LONGEST: Final = 100
-"""Maximum number of characters of a provider's reply id without its prefix. A longer id is cut."""
+"""Maximum number of characters that are kept of a provider's reply id, not counting its prefix."""
 
 
 def reply_id(prefix: str, given: str) -> str:

@@ -121,7 +121,7 @@ def is_recursive(schema: Any) -> bool:
 
 
 def _targets(value: Any) -> Iterator[Steps]:
-    """Yield the targets of all references in a schema."""
+    """Yield the target of each reference (`$ref`) in a schema, as the steps of a JSON pointer."""
     match value:
         case list():
             for each in value:
@@ -134,13 +134,13 @@ def _targets(value: Any) -> Iterator[Steps]:
 
 
 def _add_references(value: Any, at: Steps, inside: list[Steps], references: dict[Steps, set[Steps]]) -> None:
-    """Add the references in `value`, a part of a schema, to `references`. `at` is the path of `value` in the schema.
+    """Record in `references` each reference inside `value`, the part of a schema at the path `at`.
 
-    - The keys of `references` are the path `()` of the whole schema, and the path of each target of a reference.
-    - The value of a key is the set of the targets of all references in the schema at this path. For example,
-      `{(): {("$defs", "a")}}` means that the whole schema contains a reference to `#/$defs/a`.
-    - A reference inside `$defs` or `definitions` does not count for the schemas around these keywords.
-    - `inside` has the keys of `references` for which a reference in `value` counts.
+    - `references` maps the path of a schema to the targets of all references inside this schema. For
+      example, `{(): {("$defs", "a")}}` means that the whole schema contains a reference to `#/$defs/a`.
+    - The caller fills in the keys of `references`: `()` for the whole schema, and the target of each reference.
+    - A reference inside `$defs` or `definitions` is not recorded for the schemas around these keywords.
+    - `inside` has the keys of `references` for which a reference in `value` is recorded.
     """
     if at in references:
         inside = [*inside, at]

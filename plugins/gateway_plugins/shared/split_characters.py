@@ -19,7 +19,8 @@ from typing import Final, NamedTuple
 from gateway.contract.flag import Event
 
 MAX_WAIT: Final = 4
-"""Maximum number of events that are held back. Between two pieces of a text there are at most a few pings."""
+"""Number of events: at most so many are held back to wait for the second part of a character. Between two pieces of a
+text, a stream has at most a few pings."""
 
 _ESCAPED_END: Final = re.compile(rb'(\\u[dD][89abAB][0-9a-fA-F]{2})"')
 _ESCAPED_START: Final = re.compile(rb'"(\\u[dD][c-fC-F][0-9a-fA-F]{2})')
@@ -71,9 +72,9 @@ class SplitCharacters:
 
 
 def _find(payload: bytes) -> _Split | None:
-    """Return the first part of a character if a text in the JSON `payload` ends in the middle of this character.
+    """Return the first part of a split character: a text in the JSON `payload` ends in the middle of this character.
 
-    Return None if no text ends like this, or if several texts do.
+    Return None if no text ends in the middle of a character, or if several texts do.
     """
     if b"\\ud" not in payload and b"\\uD" not in payload and _is_utf8(payload):
         return None  # true of nearly all payloads; the searches below take longer

@@ -39,7 +39,8 @@ _GRADED: Final = frozenset({"reasoning_effort", "reasoning.effort", "reasoning_c
 """Forms of thinking (`Caps.reasoning`) in which an effort sets the strength."""
 _DISPLAYS: Final = ("summarized", "omitted")
 _UPDATES: Final = "updates"
-"""Value of `display` that needs a beta. Some providers refuse the beta, so conversions request "summarized" instead."""
+"""Value of `display` that needs a beta. Conversions send "summarized" instead, because some providers refuse the beta.
+"""
 _USUAL_EFFORT: Final = "high"
 """Effort if a client requests thinking without an effort or a budget. It is Anthropic's default."""
 
@@ -93,12 +94,16 @@ class ThinkingRequest:
 
     @property
     def budget_pointer(self) -> str:
-        """JSON pointer of the thinking budget, even if the budget is in Anthropic's `thinking`."""
+        """JSON pointer of the client's thinking budget: `budget_at`, or the field `budget_tokens` in Anthropic's
+        `thinking`.
+        """
         return self.budget_at or f"{self.anthropic_at}/budget_tokens"
 
     @property
     def level(self) -> str:
-        """The effort. It is "" if there is none, or if it is `none`."""
+        """The strength of the requested effort. It is "" if the client sets no effort, and for the effort "none", which
+        switches thinking off.
+        """
         return "" if self.effort == "none" else self.effort
 
     @property
@@ -182,7 +187,7 @@ def _plan_without(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingP
     - If the client switches thinking off, the plan switches it off for a model that thinks by default.
     - If the model's thinking cannot be switched off, the client's fields are reported as dropped. The plan then has the
       weakest effort that the model accepts, if it accepts efforts.
-    - For an unknown model, the client's fields are reported too, because the model may think by default.
+    - For an unknown model, the client's fields are reported as dropped too, because the model may think by default.
     """
     if not request.is_off or (caps.reasoning == "none" and caps.family):
         return ThinkingPlan()
@@ -244,9 +249,10 @@ def _plan_effort(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingPl
 
 
 def _display(request: ThinkingRequest, caps: Caps, drop: Drop) -> str:
-    """Return the `display` to send.
+    """Return the value of `display` to send, or "" to send none.
 
-    Without `display`, newer models leave out the text of their thinking (agentgateway#2725).
+    Without `display`, newer models leave out the text of their thinking (agentgateway#2725). If the client names no
+    `display`, these models get "summarized".
     """
     display = request.anthropic.display if request.anthropic else ""
     if display == _UPDATES:
@@ -292,9 +298,9 @@ def effort_for_budget(tokens: int) -> str:
 
 
 def _fit_budget(tokens: int, limit: int | None) -> int:
-    """Return `tokens` as a thinking budget of at most half of the output limit, and at least Anthropic's minimum.
+    """Return the thinking budget to send: `tokens`, but at most half of the output limit.
 
-    Returns 0 if the output limit is not above this minimum.
+    The result is never below Anthropic's minimum. If the output limit is not above this minimum, the result is 0.
     """
     if limit is None:
         return max(_MIN_BUDGET, tokens)

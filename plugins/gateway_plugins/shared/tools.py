@@ -41,8 +41,8 @@ _KEPT: Final = frozenset(
 `properties` and `required` are copied into the merged schema. `type` is checked separately (`_lost`). The other
 keywords do not restrict the tool's input."""
 _MAX_OWN_ID: Final = 128
-"""Maximum number of characters of a call id that the model itself made (`ToolIds.own`). Such an id includes the name of
-the tool, which has up to 64 characters."""
+"""Maximum number of characters of a call id, for a model that makes its own ids (`ToolIds.own`). Such an id includes
+the name of the tool, which has up to 64 characters."""
 _MAX_FOLDS: Final = 8
 """Maximum depth of nested allOf, anyOf, oneOf and $ref that are merged (`tool_schema`). Real schemas have 1 or 2."""
 
@@ -136,10 +136,10 @@ class ToolIds(msgspec.Struct):
 
     length: int = 0
     own: str = ""
-    """A glob for the call ids that the model itself makes and requires back unchanged. Other providers refuse such ids.
+    """A glob that matches the ids that the model itself gives to calls. The model requires its ids back unchanged, and
+    other providers refuse them.
 
-    It is "" if the model makes no such ids.
-    """
+    It is "" if the model makes no such ids."""
     _used: set[str] = msgspec.field(default_factory=set)
     _open: dict[str, list[str]] = msgspec.field(default_factory=dict)
     """The provider's ids of the calls that have no result yet, by the client's id."""
@@ -235,7 +235,8 @@ class _Folder(msgspec.Struct):
     root: Mapping[str, Any]
     drop: Drop
     _begun: set[int] = msgspec.field(default_factory=set)
-    """The schemas whose merge has begun, each as Python's `id(schema)`."""
+    """The schemas whose merge has begun, each as Python's `id(schema)`. A schema that is met again during its own merge
+    refers to itself."""
     _folded: dict[int, Block] = msgspec.field(default_factory=dict)
     """Maps Python's `id(schema)` to the merged form of the schema."""
 

@@ -10,7 +10,8 @@ from gateway.contract.flag import Place
 Path = tuple[str | int, ...]
 
 _NO_TEXT: Final = frozenset({"type", "id", "call_id", "tool_use_id", "cache_control", "signature", "encrypted_content"})
-"""Fields that are no text in any dialect. A filter that changed them would break the request."""
+"""Names of fields whose strings are not text that a filter may change, such as ids and signatures. A changed value
+would break the request."""
 
 
 def strings(value: Any, path: Path = (), without: frozenset[str] = frozenset()) -> Iterator[Path]:

@@ -48,14 +48,16 @@ class Counts:
         return self._counts[name]
 
     def add(self, report: Mapping[str, int | None]) -> None:
-        """Replace the counts by the counts of a later report. A count that is None in the report replaces nothing."""
+        """Update the counts with a later report. The beginning of this file says which counts replace earlier ones."""
         counts = {name: count for name, count in report.items() if count is not None}
         if any(map(counts.get, _OF_PROMPT)):
             self._replace_prompt(counts)
         self._counts |= {name: counts[name] for name in ("output", "reasoning") if counts.get(name)}
 
     def correct(self, counts: Mapping[str, int | None]) -> None:
-        """Replace the counts by the counts that the provider bills. A count of 0 or None replaces nothing."""
+        """Overwrite the counts with `counts`, the numbers that the provider bills. A number of 0 or None overwrites
+        nothing.
+        """
         self._counts |= {name: count for name, count in counts.items() if count}
 
     def complete(self, counts: Mapping[str, int | None]) -> None:
@@ -87,10 +89,10 @@ class Counts:
         return max(0, counts["cache_write"] - counts["cache_write_5m"] - counts["cache_write_1h"])
 
     def _replace_prompt(self, counts: Mapping[str, int]) -> None:
-        """Replace the counts of the prompt.
+        """Replace the counts of the prompt by those in `counts`, which are from a later report.
 
-        A report may have only the sum of cache writes. Earlier counts by lifetime are discarded if they exceed this
-        sum.
+        The report may have only the sum of all cache writes, without a number for each lifetime. If the earlier numbers
+        for the lifetimes exceed this sum, they are set to 0.
         """
         self._counts |= {name: counts[name] for name in _OF_PROMPT if name in counts}
         lifetimes = self._counts["cache_write_5m"] + self._counts["cache_write_1h"]

@@ -1,8 +1,8 @@
 """Translation of Anthropic Messages requests to Gemini's generateContent, and of the replies back.
 
 This file maps the fields of a request. Messages are mapped in `mappings/messages_to_conversation.py`. Rules for every
-request to Gemini are in `dialects/gemini_generate_content/`: contents in its module `demand`, tools and parameters in
-`options`. Sources: Anthropic's and Google's API references.
+request to Gemini are in `dialects/gemini_generate_content/demand.py` (the field `contents`) and in
+`dialects/gemini_generate_content/options.py` (tools and parameters). Sources: Anthropic's and Google's API references.
 """
 
 from __future__ import annotations

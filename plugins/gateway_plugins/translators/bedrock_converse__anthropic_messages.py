@@ -122,8 +122,8 @@ class _Conversion:
     def _conversation(self, mapper: Mapper, *, prefill: bool) -> tuple[list[Block], list[Block]]:
         """Return the fields `system` and `messages`.
 
-        `prefill` is true if the model can continue an assistant message at the end. The parameter counts as false in
-        two cases: the model always thinks, or the provider enforces a schema for the answer.
+        `prefill` is true if the model can continue an assistant message at the end. In two cases, `prefill` is treated
+        as false: the model always thinks, or the provider enforces a schema for the answer.
         """
         caps = self._target.caps
         wanted = converse_read_options.output_format(self._request.top, self._extra, self._drop)

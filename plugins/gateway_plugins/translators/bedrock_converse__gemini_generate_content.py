@@ -1,8 +1,9 @@
 """Translation of Bedrock Converse requests to Gemini's generateContent, and of the replies back.
 
 This file maps the fields of a request. Messages are mapped in `mappings/converse_to_conversation.py`. Rules for every
-request to Gemini are in `dialects/gemini_generate_content/`: contents in its module `demand`, tools and parameters in
-`options`. Sources: botocore's service model, Google's API reference.
+request to Gemini are in `dialects/gemini_generate_content/demand.py` (the field `contents`) and in
+`dialects/gemini_generate_content/options.py` (tools and parameters). Sources: botocore's service model, Google's API
+reference.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Feature(msgspec.Struct, frozen=True):
     thinking: tuple[str, ...] = ()
     """Fields of `thinking` that need the beta."""
     value: str = ""
-    """The value with which a field in `Feature.thinking` needs the beta. "" means that it needs the beta always."""
+    """The value of a field in `Feature.thinking` that needs the beta. "" means that every value needs the beta."""
     tool: tuple[str, ...] = ()
     """Fields of a tool's definition that need the beta."""
     tool_types: tuple[str, ...] = ()
@@ -144,16 +144,17 @@ def native_changes(
 
 
 _Place = tuple[str, Callable[[], None]]
-"""JSON pointer of a field or block, and a function that removes it from the decoded body."""
+"""A pair: the JSON pointer of a field or block, and a function that removes the field or block from the decoded body.
+"""
 
 
 @cache
 def _marks(feature: Feature) -> dict[str, list[bytes]]:
-    """Return lists of byte strings for quick searches. The keys are `tools`, `messages` and `cache`.
+    """Return the byte strings for a quick search, which shows whether a field of the body must be decoded.
 
-    The strings for `cache` are searched in every field that may have cache breakpoints, and the other strings in the
-    field of the same name. If a field contains none of its strings, nothing in this field needs the beta, and the field
-    is not decoded.
+    The result has the keys `tools`, `messages` and `cache`. The strings for `tools` and `messages` are searched in the
+    field of the same name. The strings for `cache` are searched in every field that may have cache breakpoints. If a
+    field contains none of its strings, nothing in the field needs the beta.
     """
     return {
         "tools": [f'"{name}'.rstrip("*").encode() for name in (*feature.tool, *feature.tool_types)],

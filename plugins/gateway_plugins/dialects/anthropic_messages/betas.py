@@ -102,9 +102,9 @@ def is_listed(name: str, envelope: str) -> bool:
 
 
 def able(target: Target, without: Collection[str]) -> Target:
-    """Return the target, adapted to the betas that the provider has refused (`without`).
+    """Return the target without `Caps.effort_beta`, if the provider has refused this beta (`without`).
 
-    If `Caps.effort_beta` is one of them, it is set to "". Otherwise the target is unchanged.
+    Otherwise return the target unchanged.
     """
     caps = target.caps
     return replace(target, caps=replace(caps, effort_beta="")) if caps.effort_beta in without else target
@@ -145,7 +145,7 @@ def select_betas(
 def selection(
     names: Iterable[str], envelope: str, options: Settings, drop: Drop, *, without: Collection[str] = ()
 ) -> Selection:
-    """Return the betas to send and the betas that are left out. `select_betas` explains the parameters."""
+    """Return the betas to send and the betas that are left out. The parameters are those of `select_betas`."""
     rules, own = _envelope(envelope), _corrections(options)
     sent: dict[str, None] = {}
     removed: dict[str, None] = {}

@@ -84,7 +84,8 @@ def is_unsigned_loop(messages: Sequence[Block]) -> bool:
 
 
 def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
-    """Group consecutive turns of the same side. There are two sides: the assistant, and the user with the system.
+    """Group consecutive turns of the same side. One side is the assistant. The other side is the user together with the
+    system.
 
     Blank blocks, and thinking at the end of an assistant's group, are removed. Turns without blocks are left out.
     """

@@ -14,7 +14,7 @@ _HEADERS: Final = {"anthropic-version": "2023-06-01"}
 
 
 def discover_models(_host: str) -> ModelSearch:
-    """Return the search for the provider's models. Its requests go to the host in the provider's base URL."""
+    """Return a search that lists the provider's models. Its requests go to the provider's base URL."""
     return ModelSearch(_pages())
 
 

@@ -230,9 +230,9 @@ def _block(raw: Any, at: str, drop: Drop, allowed: Collection[str]) -> Block | N
 
 
 def _is_foreign(kind: str, allowed: Collection[str]) -> bool:
-    """Return whether a block of the type `kind` is left out of the request. If it is not left out, it is refused.
+    """Return True if a block is to be left out of the request, and False if the request must be refused because of it.
 
-    `kind` is a type that is not in `allowed`, the types of blocks that can be sent to the model.
+    `kind` is the type of the block. It is not in `allowed`, the types of blocks that can be sent to the model.
     """
     if allowed is _ALLOWED["assistant"]:
         return kind not in _READERS

@@ -1,7 +1,7 @@
 """Readers of the tools and parameters in a Messages request, for every translation from Messages.
 
-Values are refused or reported as dropped by the rules at the beginning of `read.py`. `shared/settings.py` decides which
-settings are sent to a model.
+The beginning of `read.py` says which values are refused, and which are reported as dropped. `shared/settings.py`
+decides which settings are sent to a model.
 """
 
 from __future__ import annotations
@@ -47,16 +47,17 @@ MEMBERS: Final = frozenset({*_CARRIED, *_NEUTRAL, *REFUSED_MEMBERS, "betas", "co
 """All fields of a request that Anthropic's APIs know."""
 _USUAL_TIERS: Final = (None, "auto", "standard_only")
 _TIERS: Final = ("flex", "priority")
-"""Bedrock's names of service tiers. A client may send them if it knows that its provider is Bedrock."""
+"""Bedrock's service tiers, which are accepted besides Anthropic's. A client may send them if it knows that its provider
+is Bedrock."""
 _MODES: Final = ("auto", "any", "tool", "none")
 _TOOL_MEMBERS: Final = (
     "type", "name", "description", "input_schema", "strict", "cache_control", "allowed_callers",
     "eager_input_streaming",
 )  # fmt: skip
-"""Fields of a tool that are read, or that have no effect on the answer. They are not reported as dropped.
+"""Fields of a tool that are not reported as dropped, because they are read, or have no effect on the answer.
 
-`eager_input_streaming` only makes the input of tool calls stream sooner. opencode and the AI SDK send
-it with every tool."""
+`eager_input_streaming` only makes the input of tool calls stream sooner. opencode and the AI SDK send it with every
+tool."""
 _PARALLEL_AT: Final = "/tool_choice/disable_parallel_tool_use"
 EFFORT_AT: Final = "/output_config/effort"
 _DIRECT_CALLERS: Final[tuple[Any, ...]] = (None, [], ["direct"])

@@ -40,7 +40,7 @@ def cleared(messages: Sequence[Any]) -> frozenset[int]:
 
 
 def inline_tools(top: Members) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Yield the tools that the client runs and defines within the conversation, each with its JSON pointer.
+    """Yield each tool that a message defines and the client runs, with its JSON pointer.
 
     Source: Anthropic's beta inline-tools-2026-09-15.
     """

@@ -14,7 +14,7 @@ _PIECE: Final = piece_pattern("text", "thinking", "partial_json")
 
 
 def checked(body: bytes) -> bytes:
-    """Return `body` if it is a message or a count of tokens. Raises `BadFrame` for any other body."""
+    """Return `body` if it is a message or the reply of count_tokens. Raises `BadFrame` for any other body."""
     data = json_api.json_object(body)
     if not isinstance(data.get("content"), list) and lenient.count(data.get("input_tokens")) is None:
         raise BadFrame("the provider's reply is neither a message nor a count of tokens")

@@ -48,9 +48,9 @@ _FALLBACK: Final = "fallback_message"
 _KINDS: Final[Mapping[str, str]] = {"compaction": "compaction", "advisor_message": "advisor"}
 """Kinds of billed parts, by the type of an iteration (one run of a model). `_kind` handles all other types."""
 MAX_PARTS: Final = 32
-"""Maximum number of billed parts of a reply. The tokens of further iterations are added to the last part."""
+"""Maximum number of billed parts of a reply. If a reply has more parts, their tokens are added to the last part."""
 _MAX_KIND: Final = 64
-"""Maximum number of characters in the kind of a billed part. A longer name from the provider is cut."""
+"""Maximum number of characters in the kind of a billed part. A longer kind that the provider sends is cut."""
 MAX_ITERATIONS: Final = 1024
 """Maximum number of iterations that are read. If a reply has more, the cost is only an estimate."""
 
@@ -222,7 +222,9 @@ def _kind(iteration: Mapping[str, Any], fallback: str) -> str | None:
 
 
 def _with(parts: list[Part], part: Part) -> list[Part]:
-    """Return `parts` with `part` appended. If there are already `MAX_PARTS`, add its tokens to the last part."""
+    """Return `parts` with `part` appended. If `parts` already has `MAX_PARTS` elements, add the tokens of `part` to the
+    last element instead.
+    """
     if len(parts) < MAX_PARTS:
         return [*parts, part]
     *others, last = parts

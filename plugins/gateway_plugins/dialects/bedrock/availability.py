@@ -21,7 +21,7 @@ from gateway.contract.errors import Problem
 from gateway.contract.flag import OfferedModel, Target
 
 MAX_NAMED: Final = 5
-"""Maximum number of other names of a model in one error message."""
+"""Maximum number of alternatives that one error message names: names under which the gateway offers the same model."""
 _REGION: Final = re.compile(r"(?:^|\.)(?P<region>[a-z]{2,4}(?:-[a-z]+)+-[0-9])\.")
 """Pattern for the region in a host of AWS."""
 _PREFIXES: Final = (

@@ -118,7 +118,7 @@ def _blocks(value: Any, at: str) -> Iterator[tuple[str, Block]]:
 
 
 class PlacedMessages:
-    """A conversation whose system messages are where the model accepts them.
+    """A conversation in which each system message is at a position where the model accepts it.
 
     `leading` has the blocks of system messages before the first turn. These blocks belong to the field `system`.
     """

@@ -63,9 +63,9 @@ _BODY_PATH: Final = "input.invokeModel.body"
 
 
 def parse(flag: str, request: HttpRequest) -> ClientRequest:
-    """Return the request inside a CountTokens body. It is opaque (not interpreted) if its dialect is unknown.
+    """Return the request that a CountTokens body contains. A request of an unknown dialect is opaque (not interpreted).
 
-    Raises `Refused` if the body of `invokeModel` is not base64 of a JSON object. Filters could not read such a body.
+    Raises `Refused` if the body of `invokeModel` is not base64 of a JSON object, because filters could not read it.
     """
     top = Members(request.body)
     dialect, inner = _inside(top)

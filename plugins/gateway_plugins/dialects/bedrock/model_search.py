@@ -31,12 +31,15 @@ _Profiles = Generator[UpstreamRequest, StepResponse, list[dict[str, Any]]]
 
 
 def discover_models(host: str) -> ModelSearch:
-    """Return the search for models. For a host of bedrock-runtime, it uses the region's control plane (`bedrock.…`)."""
+    """Return a search that lists the provider's models.
+
+    If `host` is a host of bedrock-runtime, the requests go to the control plane of the same region (`bedrock.…`).
+    """
     return ModelSearch(_pages(), control_plane(host))
 
 
 def control_plane(host: str) -> str:
-    """Return the first label of the control plane's host, such as `bedrock`.
+    """Return the first label of the control plane's host name: `bedrock`, or `bedrock-fips` for a FIPS endpoint.
 
     Return "" if requests to the control plane go to the provider's own host.
     """

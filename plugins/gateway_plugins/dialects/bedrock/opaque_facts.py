@@ -133,7 +133,7 @@ def _usage_counts(usage: Mapping[str, Any], billed: Mapping[str, int]) -> dict[s
     """Return the counts of the field `usage`.
 
     If `usage` has the form of OpenAI's API, the prompt count includes the tokens read from a cache. If `usage` does not
-    report the number of these tokens, it is taken from `billed`, the counts in the headers.
+    report the number of tokens read from a cache, the number is taken from `billed`, the counts in the reply's headers.
     """
     if "prompt_tokens" not in usage:
         return _counts(usage)

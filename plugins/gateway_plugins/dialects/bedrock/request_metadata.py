@@ -14,7 +14,7 @@ from gateway.contract.errors import invalid
 from gateway.contract.flag import Members
 
 METADATA: Final = "x-amzn-bedrock-request-metadata"
-"""InvokeModel's header for the metadata. Converse has the field `requestMetadata` for it."""
+"""InvokeModel's header for the metadata of a request. In Converse, the metadata is in the field `requestMetadata`."""
 MAX_METADATA: Final = 16
 """Maximum number of entries in the metadata of a request."""
 

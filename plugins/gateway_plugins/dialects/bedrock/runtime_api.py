@@ -171,7 +171,7 @@ def request_headers(client: Headers, *, is_invoke: bool = False) -> dict[str, st
 
 
 _PROJECT: Final = "x-amzn-bedrock-projectidentifier"
-"""InvokeModel's header for the project. Converse has the field `projectIdentifier` for it."""
+"""InvokeModel's header for the project. In Converse, the project is in the field `projectIdentifier`."""
 _GUARDRAIL: Final = "x-amzn-bedrock-guardrailidentifier"
 _HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
     # header of InvokeModel: values that request nothing, and are therefore not reported
@@ -187,11 +187,11 @@ _TRACES: Final = {"ENABLED": "enabled", "ENABLED_FULL": "enabled_full", "DISABLE
 
 
 def drop_headers(client: Headers, upstream: str, drop: Drop) -> None:
-    """Report as dropped each of the client's headers with an option of InvokeModel.
+    """Report as dropped each client header that sets an option of InvokeModel.
 
     `client` has the client's headers, and `upstream` names the provider's API format. For Converse, nothing is
-    reported, because Converse has a field for each of these options (`as_members`). Raises `Refused` for a guardrail,
-    because it must not be dropped.
+    reported, because Converse has a field for each of these options (`as_members`). Raises `Refused` if the client
+    names a guardrail, because a guardrail must not be dropped.
     """
     if upstream == "bedrock_converse":
         return
@@ -334,7 +334,10 @@ def stream_failure(frame: Frame) -> UpstreamFailed | None:
 
 
 def exception_of(problem: Problem) -> tuple[int, str]:
-    """Return the status and the exception name for a Bedrock client. A Bedrock exception is passed on unchanged."""
+    """Return the HTTP status and the exception name that a Bedrock client gets for `problem`.
+
+    If the provider sent a Bedrock exception, its name is kept. Otherwise the gateway's error code decides.
+    """
     if problem.native in _EXCEPTIONS:
         return problem.status or _EXCEPTIONS[problem.native][1], problem.native
     return _BY_CODE[problem.code]

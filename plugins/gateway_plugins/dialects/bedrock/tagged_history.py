@@ -50,7 +50,7 @@ the provider's model cannot use it."""
 
 
 def is_tagged(body: bytes) -> bool:
-    """Return whether a body contains the gateway's tag on thinking anywhere, plain or in base64."""
+    """Return whether the gateway's tag on thinking occurs anywhere in a body, plain or in base64."""
     return any(mark in body for mark in MARKS)
 
 
@@ -73,7 +73,10 @@ def of_chat(top: Members, target: Target, drop: Drop) -> Changes:
 
 
 def untag_messages(messages: Any, target: Target, drop: Drop) -> bool:
-    """Remove the gateway's tags from the thinking in decoded Messages `messages`. Return whether anything changed."""
+    """Remove the gateway's tags from thinking. Return whether anything changed.
+
+    `messages` is the decoded field `messages` of a Messages request.
+    """
     return _untag(messages, Maker.of(target), drop, _of_messages)
 
 

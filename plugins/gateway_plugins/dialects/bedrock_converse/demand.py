@@ -46,7 +46,7 @@ _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9\-()\[\] ]+")
 _EXTENSION: Final = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
 """Pattern for the extension of a file name. It does not match the dot in "Dr. Who" or "Release 1.2"."""
 _TEXT_FORMATS: Final = frozenset({"txt", "csv", "md", "html"})
-"""Formats of documents that are plain text."""
+"""Formats of plain-text documents. Some models accept only plain-text documents in tool results."""
 _MAX_NAME: Final = 190
 """Maximum length of a document's name in characters, without a suffix such as " (2)". Bedrock allows 200 with the
 suffix."""
@@ -120,7 +120,8 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 
 
 def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
-    """Group consecutive turns of the same side. There are two sides: the assistant, and the user with the system.
+    """Group consecutive turns of the same side. One side is the assistant. The other side is the user together with the
+    system.
 
     Blank blocks are removed. A turn without blocks, or with nothing but cache points, is removed too.
     """
@@ -283,7 +284,9 @@ class CacheBreakpoints:
     def mark(self, blocks: list[Block], ttl: str | None, path: str, *, tool: bool = False) -> None:
         """Append a cache point to `blocks`. If `ttl` is None, the client set no breakpoint, and nothing happens.
 
-        `path` is the JSON pointer of the client's breakpoint.
+        A cache point that the model does not accept is reported as dropped. `path` is the JSON pointer of the client's
+        breakpoint. `tool` is true if `blocks` are tools: a model may accept cache points elsewhere, but not
+        among the tools, and the other way round.
         """
         if ttl is None:
             return

@@ -28,7 +28,7 @@ Block = dict[str, Any]
 FIELD_PATHS: Final = ("/stop_sequence", "/delta/stop_sequence", "/usage/output_tokens_details")
 """Paths in `additionalModelResponseFieldPaths` that the gateway supports. All other paths are reported as dropped.
 
-Vercel's AI SDK sends the second path for streams."""
+For a stream, Vercel's AI SDK sends `/delta/stop_sequence`."""
 
 _STOPS: Final[Mapping[str, str]] = {
     reply_events.END_TURN: "end_turn",
@@ -221,7 +221,7 @@ class Stream:
 
 
 class _Open(msgspec.Struct):
-    """The content block that `Whole` is building, until the next block begins."""
+    """The content block that `Whole` is building."""
 
     kind: str
     pieces: list[str] = msgspec.field(default_factory=list)

@@ -82,7 +82,8 @@ def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
 def tier_of(data: Mapping[str, Any]) -> str:
     """Return the tier that decides the price: "optimized" for optimized latency, or else the service tier.
 
-    `data` is the event `metadata` of a stream, or an unstreamed reply. Return "" if `data` has neither.
+    `data` is the event `metadata` of a stream, or an unstreamed reply. Return "" if `data` reports neither optimized
+    latency nor a service tier.
     """
     latency = lenient.text(lenient.mapping(data.get("performanceConfig")).get("latency"))
     if latency == "optimized":

@@ -81,7 +81,9 @@ def system(top: Members, drop: Drop) -> list[Block]:
 
 
 def _known(raw: Any, at: str, drop: Drop) -> Any:
-    """Return a block of an assistant message. An unknown block is dropped, reported, and replaced by an empty text."""
+    """Return `raw`, a block of an assistant message. If its kind is unknown, return an empty text block instead, and
+    report the block as dropped.
+    """
     members = {name for name, value in raw.items() if value is not None} if isinstance(raw, dict) else set()
     if not members or members & _BLOCKS.keys():
         return raw

@@ -105,7 +105,7 @@ class CachePoint:
 class ToolChange:
     """A change of the offered tools in the middle of a conversation. `added` is false if the tool is removed.
 
-    `server` is the name of the tool's MCP server. It is "" for none.
+    `server` is the name of the tool's MCP server, or "" if the tool belongs to no MCP server.
     """
 
     at: str

@@ -38,10 +38,11 @@ def in_object(schema: Schema) -> Schema | None:
 
 
 class DropInAnswer(msgspec.Struct, frozen=True):
-    """A callback for dropped fields (`flag.Drop`) of a schema that `in_object` has put into an object.
+    """A callback for dropped fields (`flag.Drop`), for a schema that `in_object` has wrapped in the schema of an
+    object.
 
-    The callback gets the JSON pointer of a field in the schema of the object. It passes the JSON pointer of the same
-    field in the client's own schema to `drop`.
+    The callback gets JSON pointers into the wrapping schema. It passes the matching JSON pointers in the client's own
+    schema to `drop`.
     """
 
     drop: Drop
@@ -53,7 +54,10 @@ class DropInAnswer(msgspec.Struct, frozen=True):
 
 
 class AnswerText:
-    """Takes the answer, piece by piece, out of the object that `in_object` requests. Any other text is not changed."""
+    """Unwraps the answer, piece by piece, from the JSON object that the schema of `in_object` demands.
+
+    A text that is not such an object is not changed.
+    """
 
     def __init__(self) -> None:
         self._held = ""
@@ -71,7 +75,10 @@ class AnswerText:
         return self._known()
 
     def close(self) -> str:
-        """End the text, and return the rest of the answer. The next piece begins a new text."""
+        """End the text. Return the text that is still held back, without the closing brace of the object.
+
+        The next piece begins a new text.
+        """
         held, inside = self._held, self._is_inside
         self._held, self._is_inside = "", None
         return "" if inside and held.strip() == "}" else held

@@ -118,7 +118,7 @@ class Conversation:
     def hint(self, value: str) -> None:
         """Add an instruction from the gateway to the system instruction. "" adds nothing.
 
-        For a model without system instructions, it is added as text of the user.
+        For a model without system instructions, the instruction is added as text of the user.
         """
         if value and self._caps.system:
             self._system.append(value)

@@ -102,7 +102,8 @@ def inner(problem: Problem) -> dict[str, Any]:
 def _status_of(problem: Problem) -> tuple[int, str]:
     """Return the HTTP status and Google's error name for a client.
 
-    The known errors of Google are passed on unchanged, except for a refusal of the gateway's own key.
+    If the provider's error has one of Google's names, its status and name are passed on unchanged. For any other
+    error, and if the provider has refused the gateway's own key, the gateway's error code decides.
     """
     if problem.native in _BY_NAME and problem.status >= 400 and not problem.key_refused:
         return problem.status, problem.native

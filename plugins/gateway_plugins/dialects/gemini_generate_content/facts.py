@@ -55,8 +55,8 @@ FAULTS: Final = frozenset(
 )  # fmt: skip
 """Finish reasons that report a failure of the model or the server."""
 CONTINUATION: Final = "CONTINUATION"
-"""Finish reason of a reply that reached the maximum number of output tokens for one request. `MAX_TOKENS` has the same
-meaning."""
+"""Finish reason with the same meaning as `MAX_TOKENS`: the reply reached the maximum number of output tokens for one
+request."""
 
 
 def finish_reason(candidate: Mapping[str, Any]) -> str:

@@ -27,7 +27,9 @@ _NO_EFFECT: Final[tuple[Any, ...]] = (None, "", [], {}, False)
 
 
 def camel_case(name: str) -> str:
-    """Return a field's name in lowerCamelCase. Leading underscores are removed, as in `_responseJsonSchema`."""
+    """Return a field's name in lowerCamelCase. Leading underscores are removed: `_responseJsonSchema` becomes
+    `responseJsonSchema`.
+    """
     first, *words = name.lstrip("_").split("_")
     return first + "".join(word[:1].upper() + word[1:] for word in words)
 
@@ -54,12 +56,13 @@ class Fields(msgspec.Struct, frozen=True):
         return numbers.parsed(self.get(name))
 
     def at(self, name: str) -> str:
-        """Return the JSON pointer of a field in the client's spelling."""
+        """Return the JSON pointer of the field `name`. The last step is the name as the client spelled it."""
         return f"{self.pointer}/{self._spelled.get(name, name)}"
 
 
 def fields(value: Any, at: str, known: Collection[str], drop: Drop) -> Fields:
-    """Return the fields of an object that are in `known`. Report the others as dropped, if they have an effect.
+    """Return the fields of an object that are in `known`. Report each other field as dropped, unless its value has no
+    effect.
 
     Raises `Refused` for a value that is not an object. `at` is the JSON pointer of the value.
     """
@@ -69,7 +72,9 @@ def fields(value: Any, at: str, known: Collection[str], drop: Drop) -> Fields:
 
 
 def request_fields(top: Members, known: Collection[str], drop: Drop) -> Fields:
-    """Return the fields of the request that are in `known`. Report the others as dropped, if they have an effect."""
+    """Return the fields of the request that are in `known`. Report each other field as dropped, unless its value has no
+    effect.
+    """
     return _known(top, partial(member, top), "", known, drop)
 
 

@@ -1,4 +1,5 @@
-"""Differences between generations of Gemini models that matter only in this dialect. Other capabilities are in `Caps`.
+"""Features of Gemini models that differ between generations, and that only this dialect needs to know. All other
+capabilities are in `Caps`.
 
 Sources: Gemini API, Thinking (levels and budgets) and Structured outputs; google-gemini/gemini-cli#16135.
 """
@@ -33,6 +34,8 @@ _OLDER: Final = (
 
 
 def generation(model: str) -> Generation:
-    """Return the rules for a model. The model's id may come after a path, as in `models/gemini-2.5-pro`."""
+    """Return the features of a model. `model` may be the model's id alone, or a path that ends with the id, such as
+    `models/gemini-2.5-pro`.
+    """
     name = model.rpartition("/")[2]
     return next((rules for glob, rules in _OLDER if fnmatchcase(name, glob)), _CURRENT)

@@ -165,9 +165,9 @@ def parameters(requested: Parameters, planned: Plan, caps: Caps, generation: Gen
 def penalties(given: Mapping[str, Any], pointer: Callable[[str], str], caps: Caps, drop: Drop) -> Block:
     """Return `generationConfig` with the seed and the penalties that Gemini accepts.
 
-    Penalties are dropped for a model without sampling parameters. A seed of more than 32 bits is always dropped.
-    The keys of `given` are field names of OpenAI's Chat API. `pointer` returns the JSON pointer of the client's field
-    for such a name.
+    `given` has the values, by the field's name in OpenAI's Chat API. `pointer` converts such a name to the JSON pointer
+    of the client's field, for reports. Penalties are dropped for a model without sampling parameters. A seed of more
+    than 32 bits is always dropped.
     """
     refused = [name for name in _PENALTIES if name in given and caps.sampling == "none"]
     if not -numbers.MAX_INT32 <= given.get("seed", 0) <= numbers.MAX_INT32:

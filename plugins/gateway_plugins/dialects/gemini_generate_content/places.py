@@ -21,10 +21,10 @@ _CODE: dict[tuple[str, str, str], Kind] = {
     ("executableCode", "executable_code", "code"): "arguments",
     ("codeExecutionResult", "code_execution_result", "output"): "text",
 }
-"""Kinds of texts in parts with code or its output.
+"""The kind of text in a part with code, and in a part with the output of code.
 
-The keys are triples of names: the part in camelCase, the part in snake_case, and the field of the part that has the
-text."""
+A key is a triple of field names: the part's field in camelCase, the same field in snake_case, and the field inside it
+that has the text."""
 
 
 def places(event: Event) -> Iterable[Place | End | Copy]:
@@ -68,7 +68,7 @@ def _piece(block: int) -> tuple[Place | End, ...]:
 
 
 _PLAIN: Final = {"content", "index", "safetyRatings"}
-"""Fields of a candidate in a chunk that only continues an answer.
+"""Fields that a candidate may have in a chunk that only continues an answer.
 
 A candidate with any other field may end the answer, or may have another text."""
 

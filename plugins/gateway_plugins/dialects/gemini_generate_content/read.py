@@ -140,7 +140,9 @@ class _Contents(msgspec.Struct):
             self._turn.append(replace(thoughts[0], text="".join(thought.text for thought in thoughts)))
 
     def _users(self, content: Fields) -> None:
-        """Read a content of the user. Each function response becomes a message of its own, before the other parts."""
+        """Read an element of `contents` with the role of the user. Each function response becomes a message of its own,
+        before the other parts.
+        """
         parts: list[Part] = []
         for part in self._parts(content):
             match _kind(part):

@@ -27,7 +27,8 @@ _NULL_SCHEMA: Final[Mapping[str, str]] = {"type": _NULL}
 _ELSEWHERE: Final = frozenset({"$ref", "allOf", "const", "not"})
 """Keywords that may forbid null. A nullable schema with such a keyword becomes an `anyOf` of the schema and null."""
 _ABOUT: Final = frozenset({"title", "description", "default", "examples", "$defs", "definitions"})
-"""Keywords that do not restrict values by themselves."""
+"""Keywords that do not restrict values. When a nullable schema becomes an `anyOf` of the schema and null, these
+keywords stay beside `anyOf`."""
 _NOT_KEYWORDS: Final = frozenset({"nullable", "propertyOrdering", "example"})
 """Fields that JSON Schema does not have. `propertyOrdering` determines the order of the properties."""
 _COUNTS: Final = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
@@ -92,7 +93,7 @@ def _type(value: Any) -> Schema:
 
 
 def _ordered(properties: Schema, given: Schema) -> Schema:
-    """Return the properties in the order of the keyword `propertyOrdering` of the schema `given`.
+    """Return `properties`, sorted as the keyword `propertyOrdering` of the schema `given` demands.
 
     Models write properties in the order of the schema.
     """

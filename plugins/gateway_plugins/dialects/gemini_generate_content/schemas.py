@@ -83,7 +83,9 @@ def _with_values(schema: dict[str, Any], at: str, drop: Drop) -> dict[str, Any]:
 
 
 def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return `{"anyOf": [schema, {"type": "null"}]}`. Title, description and the like stay outside `anyOf`."""
+    """Return `{"anyOf": [schema, {"type": "null"}]}`. Keywords that only describe, such as the title, stay outside
+    `anyOf`.
+    """
     about = {name: value for name, value in schema.items() if name in _ABOUT}
     rest = {name: value for name, value in schema.items() if name not in _ABOUT}
     if isinstance(rest.get("type"), list):

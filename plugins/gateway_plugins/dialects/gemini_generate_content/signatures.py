@@ -30,9 +30,10 @@ _PLACEHOLDERS: Final = frozenset({
     for plain in ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
     for text in (plain.translate(_STANDARD), base64.b64encode(plain.encode()).decode().rstrip("="))
 })  # fmt: skip
-"""Values that clients send if they have no signature (Google's guide to thought signatures).
+"""Values that clients send in place of a missing signature (Google's guide to thought signatures).
 
-They are in base64's standard alphabet."""
+Each placeholder is listed as plain text and in base64. In the plain text, `/` replaces `_`, because `is_placeholder`
+replaces it in the client's value too."""
 
 
 def packed(blocks: Sequence[Mapping[str, str]]) -> str:

@@ -29,7 +29,8 @@ _COUNTS: Final = (_PROMPT, _CACHED, _TOOLS, _OUTPUT, _THOUGHTS, _TOTAL)
 _DETAILS: Final = ("promptTokensDetails", "toolUsePromptTokensDetails", "cacheTokensDetails", "candidatesTokensDetails")
 _AUDIO: Final = "AUDIO"
 _PRICED_APART: Final = {_AUDIO: "audio", "IMAGE": "image"}
-"""Modalities that may have their own price. The values are prefixes of names in `Part.extra`, such as `audio_input`."""
+"""Modalities whose tokens may have their own price. The values are prefixes of names in `Part.extra`, such as
+`audio_input`."""
 _TRAFFIC: Final = {"ON_DEMAND_PRIORITY": "priority", "ON_DEMAND_FLEX": "flex"}
 """The service tier for each `trafficType` of Vertex that has its own price. All other types have the standard price."""
 

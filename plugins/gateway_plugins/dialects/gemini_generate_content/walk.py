@@ -38,9 +38,10 @@ _REASONS: Final[Mapping[str, str]] = {
 _DESCRIBING: Final = frozenset({
     "thought", "thoughtSignature", "partMetadata", "mediaResolution", "videoMetadata",
 })  # fmt: skip
-"""Fields of a part that only describe its content."""
+"""Fields of a part that only describe the part's content. They are not reported as dropped."""
 _CALL: Final = b"functionCall"
-"""Name of the field with a function call, as bytes. If a chunk contains it, large numbers are decoded exactly."""
+"""Name of the field with a function call, as bytes for a quick search. If a chunk contains the name, large numbers are
+decoded with all digits."""
 _UNMAPPED: Final = ("groundingMetadata", "urlContextMetadata", "logprobsResult")
 """Fields of a candidate that no other dialect has. They are reported as dropped."""
 
@@ -185,7 +186,9 @@ class Reader:
             writer.block_end()
 
     def _cite(self, entry: Mapping[str, Any], writer: Writer) -> None:
-        """Write the citation of a web page once, although every chunk repeats it."""
+        """Write the citation of a web page, unless the same page has been cited already. Every chunk repeats the
+        citations.
+        """
         source = lenient.text(entry.get("uri"))
         if not source or not self._in_text:
             self._drop("/reply/citationMetadata")

@@ -1,7 +1,7 @@
-"""Custom tools, whose input is free text. Other APIs have only functions, so a custom tool becomes a function.
+"""Converts OpenAI's custom tools, whose input is free text, to functions. Other APIs have only functions.
 
-The function has one property with the whole input. Chat and Responses share this. Sources: OpenAI's API reference
-(Function calling, custom tools) and the openai SDK's types.
+The function has one property, for the whole input. Both Chat and Responses have custom tools. Sources: OpenAI's API
+reference (Function calling, custom tools) and the openai SDK's types.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ SCHEMA: Final = {
     "required": ["input"],
     "additionalProperties": False,
 }
-"""The schema of the function in place of a custom tool."""
+"""Input schema of each function that replaces a custom tool."""
 _GRAMMAR: Final = "The input must follow this {} grammar:\n{}"
 
 
 def described(description: str, form: Mapping[str, Any], at: str, drop: Drop) -> str:
     """Return the description of a custom tool, with the grammar of its input appended.
 
-    The provider does not enforce the grammar, so `form`, the client's field `format` at the JSON pointer `at`, is
-    reported as dropped. Chat has the grammar in a field of its own.
+    `form` is the client's field `format`, and `at` is its JSON pointer. In Chat, the grammar is in the field `grammar`
+    of `form`. In Responses, `form` itself is the grammar. A grammar is reported as dropped, because the provider does
+    not enforce it.
     """
     if form.get("type") in (None, "text"):
         return description
@@ -43,9 +44,10 @@ def described(description: str, form: Mapping[str, Any], at: str, drop: Drop) ->
 
 
 def input_of(arguments: str) -> str:
-    """Return the input of a call of a custom tool from the function's arguments, which are JSON text.
+    """Return the input for a custom tool. `arguments` is what the model wrote for the function that replaces the tool.
 
-    Arguments that do not have the input as text are the input themselves.
+    Normally `arguments` is a JSON object with the text in the field `input`. If there is no such text, all of
+    `arguments` is the input.
     """
     try:
         given = lenient_json.loads(arguments)

@@ -1,7 +1,8 @@
 """Readers that Chat Completions and Responses share.
 
-They read the service tier, the tool choice and cache breakpoints. They refuse a file in a message that may have none.
-General checks are in `shared/checks.py`. The classes of the returned values are in `shared/plain_request.py`.
+They read the service tier, the tool choice and cache breakpoints. They refuse a file in a message whose role allows
+only text. General checks are in `shared/checks.py`. The classes of the returned values are in
+`shared/plain_request.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from gateway_plugins.shared.plain_request import Part
 
 _TIERS: Final = ("flex", "priority")
 BREAKPOINT: Final = "prompt_cache_breakpoint"
-"""Field of a part that ends a prefix of the prompt to be cached (GPT-5.6 and later)."""
+"""Field of a message part. It asks the provider to cache the prompt up to the end of this part (GPT-5.6 and later)."""
 _LIFETIMES: Final = ("30m", "12h")
 MODES: Final[Mapping[str, str]] = {"auto": "auto", "none": "none", "required": "any", "any": "any"}
 """The gateway's mode of tool choice, for each word that clients send in `tool_choice`."""
@@ -52,10 +53,11 @@ def refuse_files(parts: Iterable[Part], role: str) -> None:
 
 
 def breakpoint_ttl(raw: Mapping[str, Any], at: str, drop: Drop) -> Ttl:
-    """Return the lifetime of the cache breakpoint of a part, or "" for the default. Return None without a breakpoint.
+    """Return the lifetime of a part's cache breakpoint, or "" for the default. Return None if the part has no
+    breakpoint.
 
-    The lifetimes of OpenAI are minima, and other providers have five minutes or an hour. So 30 minutes become an hour.
-    Twelve hours become an hour too, and are reported as dropped.
+    OpenAI's lifetimes are minima of 30 minutes or twelve hours. Other providers have five minutes or an hour. So both
+    of OpenAI's lifetimes become an hour. Twelve hours are also reported as dropped.
     """
     mark = raw.get(BREAKPOINT)
     if mark is None:
@@ -72,10 +74,12 @@ def breakpoint_ttl(raw: Mapping[str, Any], at: str, drop: Drop) -> Ttl:
 
 
 def refuse_promises(top: Members) -> None:
-    """Raise `Refused` for a promise of OpenAI's servers that no other provider keeps.
+    """Raise `Refused` if the request relies on a service of OpenAI that no other provider has. There are two such
+    services:
 
-    A request may only prepare the prompt cache, without an answer. A moderation may block the input or the answer. It
-    is then refused as a guardrail is. If it only gives scores, the field is reported as dropped elsewhere.
+    - `prompt_cache_options.prewarm`: OpenAI only fills the prompt cache, and gives no answer.
+    - `moderation.policy` with the mode `block`: OpenAI blocks a harmful input or answer. In other modes, moderation
+      only gives scores, and other code reports the field as dropped.
     """
     if mapping(member(top, "prompt_cache_options")).get("prewarm") is True:
         field = "prompt_cache_options.prewarm"

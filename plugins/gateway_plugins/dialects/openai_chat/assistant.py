@@ -35,14 +35,14 @@ class AssistantMessage(msgspec.Struct):
     glue: str = ""
     calls: list[Call] = msgspec.field(default_factory=list)
     _parts: list[Block] = msgspec.field(default_factory=list)
-    """The content, as parts."""
+    """Parts of the message's `content`."""
     _members: Block = msgspec.field(default_factory=dict)
     """Fields of the message that hold thinking or encrypted reasoning (`carried.py`), by the field's name."""
     _tokens: dict[str, Block] = msgspec.field(default_factory=dict)
     """The fields that hold the encrypted reasoning of a tool call, by the client's id of the call."""
     _tokens_at: dict[str, str] = msgspec.field(default_factory=dict)
-    """Origins of the values in `_tokens`, by the client's id of the call. An origin is the JSON pointer of a thinking
-    block in the client's request."""
+    """JSON pointers, in the client's request, of the thinking blocks from which the values in `_tokens` come. The key
+    is the client's id of the call, as in `_tokens`."""
     _thinking_at: list[str] = msgspec.field(default_factory=list)
     """JSON pointers, in the client's request, of the thinking blocks that were added to the message."""
     _after_text: bool = False

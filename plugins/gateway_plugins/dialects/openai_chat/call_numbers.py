@@ -33,7 +33,7 @@ from gateway_plugins.shared import lenient
 
 
 class _Known(msgspec.Struct):
-    """A tool call that has begun, with its pieces so far."""
+    """A tool call that has begun, with the pieces of its arguments so far."""
 
     number: int
     index: int | None

@@ -34,21 +34,22 @@ MESSAGE: Final = frozenset({
     DETAILS, "extra_content", "provider_specific_fields", "reasoning_opaque", "reasoning_signature",
     "encrypted_content", "encrypted_reasoning", "thought_signature",
 })  # fmt: skip
-"""Fields of a message that may have encrypted reasoning."""
+"""Names of a message's fields in which encrypted reasoning may be."""
 CALL: Final = frozenset({"extra_content", "provider_specific_fields", "thought_signature"})
-"""Fields of a tool call, or of its `function`, that may have encrypted reasoning."""
+"""Names of the fields in which encrypted reasoning may be: fields of a tool call, or of its `function`."""
 _OF_FAMILY: Final = frozenset({"extra_content"})
-"""Fields that are sent back to every provider of the model family. All others go back only to the provider that made
-them."""
+"""Fields with encrypted reasoning that every provider of the model family gets back. Any other field with encrypted
+reasoning goes back only to the provider that made it."""
 _MARKS: Final = frozenset({"thought"})
-"""Fields inside Google's `extra_content` that are not sent back, because they describe only the delta that has them."""
+"""Fields inside Google's `extra_content` that are not sent back. Each describes only one delta, and not the whole
+message."""
 _LITELLMS: Final = "provider_specific_fields"
 _TOKENS: Final = frozenset({"thought_signature", "thought_signatures"})
 """Fields inside LiteLLM's `provider_specific_fields` that have encrypted reasoning.
 
 The other fields of `provider_specific_fields` repeat other parts of the reply."""
 TEXT: Final = "reasoning_content"
-"""The most common field for thinking as text."""
+"""Name of the field in which most providers send thinking as plain text."""
 PART: Final = "thinking"
 """Type of a part of `content` that has thinking, in Mistral's form."""
 BLOCKS: Final = "thinking_blocks"
@@ -56,7 +57,7 @@ BLOCKS: Final = "thinking_blocks"
 _TEXTS: Final = frozenset({TEXT, "reasoning", PART, BLOCKS, DETAILS})
 _SIGNED: Final = ("signature", "data")
 _JOINED: Final = {"reasoning.text": "text", "reasoning.summary": "summary"}
-"""Types of entries in `reasoning_details`, each with the field that a stream sends in pieces."""
+"""Maps each type of entry in `reasoning_details` that a stream sends in pieces to the field that has the pieces."""
 
 
 class Gathered(msgspec.Struct):
@@ -93,7 +94,8 @@ class Gathered(msgspec.Struct):
             self._calls[call_id] = {**self._calls.get(call_id, {}), **members}
 
     def take(self, thinking: str = "", **signed: str) -> str:
-        """Return the gathered reasoning, encoded for the client, and forget it. Return "" if there is none.
+        """Return the gathered reasoning, encoded for the client, and remove it from this object. Return "" if there is
+        none.
 
         Reasoning that cannot be encoded is reported as dropped, and the result is "". `thinking` is the name of the
         provider's field that has the text of the thinking block, such as `reasoning_content`. It is "" if there is no
@@ -138,9 +140,10 @@ def _add(members: Json, name: str, value: Any) -> None:
 
 
 def _add_entry(entries: list[Json], entry: Json) -> None:
-    """Add an entry of `reasoning_details` from a stream. If it is a further piece of the last entry, join the two.
+    """Add an entry of `reasoning_details` from a stream. If the entry is a further piece of the last entry, join the
+    two.
 
-    The pieces of one entry are consecutive and share an index.
+    The pieces of one entry are consecutive, and have the same type and index.
     """
     last = entries[-1] if entries else {}
     kind, joined = entry.get("type"), _JOINED.get(text(entry.get("type")), "")
@@ -157,7 +160,7 @@ class Returned(msgspec.Struct, frozen=True):
     """Encrypted reasoning that a client sent back with a thinking block."""
 
     text: str
-    """Name of the field in which the provider sent the text of the thinking block (one of `_TEXTS`)."""
+    """Name of a field: the field in which the provider sent the text of the thinking block (one of `_TEXTS`)."""
     message: Json
     """Fields with encrypted reasoning for the assistant's message."""
     calls: dict[str, Json]
@@ -165,7 +168,7 @@ class Returned(msgspec.Struct, frozen=True):
     signed: Json
     """The `signature` or `data` of a block in LiteLLM's `thinking_blocks`, or {} if there is none."""
     is_complete: bool = True
-    """False if fields of another provider were left out."""
+    """False if some encrypted reasoning was left out, because only another provider understands it."""
 
 
 def returned(value: str, maker: Maker) -> Returned | None:
@@ -194,7 +197,7 @@ def _of_family(members: Json) -> Json:
 
 
 def _is_sound(decoded: Json) -> bool:
-    """Return whether a decoded value has the fields and types that `Gathered.take` writes."""
+    """Return whether `decoded` has the structure of the values that `Gathered.take` encodes."""
     message, calls = decoded.get("message", {}), decoded.get("calls", {})
     if not isinstance(message, dict) or not isinstance(calls, dict) or not message.keys() <= MESSAGE:
         return False

@@ -167,8 +167,8 @@ class Conversation:
 
         - A tool call without a result gets an error as its result.
         - If there are only system messages, a user message is added at the end.
-        - A user message is also added after an assistant message that the model cannot continue. The assistant message
-          is reported as dropped.
+        - A user message is also added if the last message is the assistant's and the model cannot continue it. The
+          assistant message is sent, but reported as dropped, because the model does not continue it.
         """
         self._flush()
         complete(self._messages, self._caps)
@@ -180,7 +180,9 @@ class Conversation:
         return self._messages
 
     def _short(self, client_id: str) -> str:
-        """Return the client's id of a tool call, or a derived id if the provider would refuse the client's id."""
+        """Return the client's id of a tool call. If the provider would refuse this id, return an id that is derived
+        from it.
+        """
         is_taken = _ID.fullmatch(client_id) or is_own_id(client_id, self._caps.own_tool_ids)
         return client_id if is_taken else tool_id(f"{client_id}\n")
 

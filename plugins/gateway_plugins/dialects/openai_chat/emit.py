@@ -28,7 +28,8 @@ from gateway_plugins.shared.reply_events import Citation, Stop
 from gateway_plugins.shared.reply_ids import reply_id as own_id
 
 PLACE: Final = ("text_offset", "call_offset")
-"""Fields of a thinking block: the number of characters of text before it, and the number of tool calls before it."""
+"""Names of two fields of a thinking block, which tell its position in the reply: the number of characters of text
+before the block, and the number of tool calls before it."""
 CHUNK: Final = "chat.completion.chunk"
 
 
@@ -89,7 +90,9 @@ class _OpenBlock(ABC):
         Claude sends citations before the text."""
 
     def _thinking_block(self, signature: str, calls: int) -> dict[str, Any]:
-        """Return the pieces of thinking as one block. `calls` is the number of tool calls so far."""
+        """Return the collected pieces of thinking as one block, and forget the pieces. `calls` is the number of tool
+        calls before the block.
+        """
         thinking, self._unsigned = "".join(self._unsigned), []
         return {"type": "thinking", "thinking": thinking, "signature": signature} | self._place(calls)
 
@@ -108,7 +111,7 @@ class _OpenBlock(ABC):
 
     @abstractmethod
     def _annotate(self, annotation: dict[str, Any]) -> None:
-        """Write the annotation of a citation."""
+        """Add `annotation` to the message. An annotation is Chat's form of a citation."""
 
     def block_end(self) -> None:
         citations, self._citations = self._citations, []
@@ -165,7 +168,7 @@ class Stream(_OpenBlock):
     def thinking(self, piece: str) -> None:
         """Write a piece of thinking as `reasoning_content`.
 
-        The method `signature` later writes all pieces again, in one block.
+        The field `thinking_blocks` repeats the thinking: the method `signature` writes all pieces there, as one block.
         """
         if piece:
             self._unsigned.append(piece)
@@ -229,7 +232,10 @@ class Stream(_OpenBlock):
             self.arguments("{}")
 
     def _entry(self, name: str, entry: Mapping[str, Any]) -> None:
-        """Write an entry of the list `name` with its index. OpenAI's SDK 3.54 fails if a second entry has no index."""
+        """Write a delta with one entry of the list `name`. The entry gets its index in the list.
+
+        OpenAI's SDK 3.54 fails if the second entry of a list has no index.
+        """
         index = self._entries.get(name, 0)
         self._entries[name] = index + 1
         self._delta({name: [{**entry, "index": index}]})

@@ -13,7 +13,8 @@ from gateway_plugins.shared.lenient import mapping, text
 TEXT: Final = "text"
 THINKING: Final = "thinking"
 _FAILURES: Final = frozenset({"error", "network_error", "insufficient_system_resource", "abort"})
-"""Finish reasons of replies that the server could not complete (OpenRouter and Mistral, Z.ai, DeepSeek, vLLM)."""
+"""Finish reasons of replies that the server could not complete: `error` (OpenRouter and Mistral), `network_error`
+(Z.ai), `insufficient_system_resource` (DeepSeek), `abort` (vLLM)."""
 
 
 def ordered_parts(content: Any) -> list[tuple[str, str]]:
@@ -39,7 +40,9 @@ def ordered_parts(content: Any) -> list[tuple[str, str]]:
 
 
 def parts_of(content: Any) -> tuple[list[str], list[str], list[str]]:
-    """Return three lists: the texts of a `content`, the texts of its thinking, and the types of all other parts."""
+    """Return three lists from a message's `content`: the texts, the texts of thinking, and the types of all other
+    parts.
+    """
     parts = ordered_parts(content)
     texts = [value for kind, value in parts if kind == TEXT]
     thoughts = [value for kind, value in parts if kind == THINKING]

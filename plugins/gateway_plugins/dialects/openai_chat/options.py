@@ -31,7 +31,7 @@ _MAX_STOPS: Final = 4
 _SCHEMA_TOOL_DESCRIPTION: Final = "Give the final answer to the user as the arguments of this function."
 _NOT_IN_NAMES: Final = re.compile(r"[^a-zA-Z0-9_-]+")
 _MAX_NAME: Final = 64
-"""Maximum length of a format's name in characters. OpenAI refuses a longer name."""
+"""Maximum number of characters in the name of the answer's JSON schema. OpenAI refuses a longer name."""
 
 
 def stream_members() -> Block:
@@ -110,10 +110,10 @@ def _tool_members(functions: Sequence[Block], choice: ToolChoice, caps: Caps, dr
 
 
 def parameters(settings: Settings, caps: Caps, drop: Drop, *, stops_at: str) -> Block:
-    """Return the fields for limit, effort, sampling and stop sequences.
+    """Return the fields for output limit, thinking, sampling and stop sequences.
 
-    Any `top_k`, and stop sequences beyond the limit, are reported as dropped. `stops_at` is the JSON pointer of the
-    stop sequences in the client's body.
+    Chat has no `top_k`, and at most `_MAX_STOPS` stop sequences. So `top_k` and further stop sequences are reported as
+    dropped. `stops_at` is the JSON pointer of the stop sequences in the client's body.
     """
     return (
         _limit(settings.limit, caps)
@@ -124,10 +124,10 @@ def parameters(settings: Settings, caps: Caps, drop: Drop, *, stops_at: str) -> 
 
 
 def penalties(given: Mapping[str, Any], pointer: Callable[[str], str], caps: Caps, drop: Drop) -> Block:
-    """Return the seed and the penalties in `given`. Penalties are dropped for a model without sampling parameters.
+    """Return the seed and the penalties in `given`, a map from Chat's field names to values.
 
-    `given` has the values by the names of the fields in Chat. `pointer` returns the JSON pointer of the client's field
-    for such a name.
+    Penalties are dropped for a model without sampling parameters. `pointer` converts a name in `given` to the JSON
+    pointer of the client's field, for reports.
     """
     refused = [name for name in _PENALTIES if name in given and caps.sampling == "none"]
     for name in refused:

@@ -1,8 +1,9 @@
 """Finds every text in requests, replies and chunks of Chat Completions, for filters that read text.
 
-A `Place` names the JSON path of one text. Chunks report only the end of a whole choice (`finish_reason`). So thinking
-ends where the answer begins, and any text ends where a tool call begins. Sources: OpenAI's API reference (Chat),
-OpenRouter's API reference for `reasoning_details`, and LiteLLM's documentation of `thinking_blocks`.
+A `Place` names the JSON path of one text. Chunks report only the end of a whole choice (`finish_reason`), and not the
+end of a single text. So thinking is assumed to end where the answer begins, and any text where a tool call begins.
+Sources: OpenAI's API reference (Chat), OpenRouter's API reference for `reasoning_details`, and LiteLLM's documentation
+of `thinking_blocks`.
 """
 
 from __future__ import annotations
@@ -131,10 +132,10 @@ def _message(message: dict[str, Any], path: Path, role: str, answer: Any = "") -
 
 
 def _more_texts(message: dict[str, Any], path: Path, role: str, answer: Any) -> Iterator[Place]:
-    """Yield a `Place` for each thinking block, and for the transcript of an audio reply.
+    """Yield a `Place` for each thinking block of a message, and for the transcript of its audio.
 
-    The blocks are in LiteLLM's `thinking_blocks` and in OpenRouter's `reasoning_details`. `answer` is the index of the
-    choice.
+    The thinking blocks are in LiteLLM's `thinking_blocks` and in OpenRouter's `reasoning_details`. `answer` is the
+    index of the choice in a stream, and "" elsewhere.
     """
     if isinstance(mapping(message.get("audio")).get("transcript"), str):
         yield Place((*path, "audio", "transcript"), "text", (answer, "transcript"), role=role)

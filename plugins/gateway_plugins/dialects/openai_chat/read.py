@@ -151,7 +151,7 @@ def cache_ttl(raw: dict[str, Any], at: str) -> Ttl:
 
 
 def _parts(content: Any, at: str, drop: Drop) -> list[Part]:
-    """Return the parts of a `content`, which may be a string or a list. Blank texts are kept."""
+    """Return the parts of a message's `content`, which may be a string or a list. Blank texts are kept."""
     if content is None:
         return []
     if isinstance(content, str):
@@ -187,7 +187,10 @@ def _part(raw: Any, at: str, drop: Drop) -> Part:
 
 
 def _marked(part: Part, raw: dict[str, Any], drop: Drop) -> Part:
-    """Return `part` with the cache breakpoint that `raw` has, either in Anthropic's field or in OpenAI's field."""
+    """Return `part` with the cache breakpoint of `raw`, the part as the client sent it.
+
+    The breakpoint is in Anthropic's field (`cache_control`) or in OpenAI's field (`BREAKPOINT`).
+    """
     if (ttl := cache_ttl(raw, part.at)) is not None:
         return replace(part, ttl=ttl)
     return replace(part, ttl=breakpoint_ttl(raw, part.at, drop), mark=BREAKPOINT)

@@ -71,7 +71,7 @@ class _Places(NamedTuple):
 
     paths: tuple[Path, ...]
     heads: frozenset[str]
-    """The first name of each path. If a report has none of these fields, no path needs to be followed."""
+    """First field name of each path. A report that has none of these fields has no value at any of the paths."""
 
 
 def _places(*paths: Path) -> _Places:
@@ -115,9 +115,9 @@ def _at(report: Any, path: Path) -> Any:
 
 
 def _first(report: Mapping[str, Any], places: _Places) -> int | None:
-    """Return the first number above 0 at the paths `places.paths` of a report.
+    """Return the first number above 0 at the paths of `places` in a report.
 
-    If there is no such number, return 0 for a report that has at least one of the paths, and None for any other report.
+    If all numbers at these paths are 0, return 0. If there is no number at these paths, return None.
     """
     if places.heads.isdisjoint(report):
         return None
@@ -193,7 +193,11 @@ class Reports:
         return Part(usage=usage, model=model, tier=tier, extra=dict(self.extra))
 
     def is_exact(self, marks: Marks) -> bool:
-        """Return whether the provider reported every count that decides the price. If not, the gateway had to guess."""
+        """Return whether the reported counts determine the price. If not, the gateway has assumed a count or a cache
+        lifetime.
+
+        `marks` are the cache marks of the request.
+        """
         unknown = self._written > self._cached.get("written_1h", 0) + self._cached.get("written_5m", 0)
         assumed = self._more_output and self._more_output != self._reasoning
         return not assumed and not (unknown and marks.lifetime == MIXED)

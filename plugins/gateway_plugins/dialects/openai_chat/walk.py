@@ -150,7 +150,7 @@ class Reader:
             writer.usage(self._reports.part(marks).usage, self._tier)
 
     def _done(self, writer: Writer) -> None:
-        """End the reply. If the server sent no finish reason, as some servers do, it counts as `stop`."""
+        """End the reply, with the finish reason `stop`. Some servers send no finish reason."""
         if not self._started:
             raise BadFrame("the provider's stream has nothing but its end")
         self._end({"finish_reason": "stop"}, writer)

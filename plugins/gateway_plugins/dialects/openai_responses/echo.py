@@ -38,7 +38,8 @@ _ECHOED: Final[Mapping[str, tuple[Any, tuple[type, ...]]]] = {
     "user": (None, (str,)),
 }
 _NOT_IN_FORCE: Final = ("auto",)
-"""Values of the request's `service_tier` that leave the choice to the provider. The response has "default" instead."""
+"""Values of `service_tier` that the response does not repeat, because they leave the choice to the provider. The
+response has "default" instead."""
 
 
 def blank(request: ClientRequest, dropped: Collection[str] = ()) -> Json:

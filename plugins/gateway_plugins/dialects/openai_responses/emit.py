@@ -154,7 +154,7 @@ class Whole:
             self._item = None
 
     def _send_of_item(self, kind: str, members: Json) -> None:
-        """Send an event of the open item. The index of the item is the number of items before it."""
+        """Send an event of the open item. `output_index` in the event is the number of items before the open item."""
         self._send(kind, {"output_index": len(self._response["output"]), **members})
 
     def _send(self, kind: str, members: Json) -> None:

@@ -40,7 +40,8 @@ _FEES: Final[Mapping[str, str]] = {
     "code_interpreter_call": "code_interpreter",
     "image_generation_call": "image_generation",
 }
-"""Types of tool calls, each with the name of the billed tool (OpenAI's price page, built-in tools)."""
+"""Types of tool calls that are billed, each with the name under which its tool is billed (OpenAI's price page, built-in
+tools)."""
 _UNTOLD: Final = frozenset({"code_interpreter", "image_generation"})
 """Tools whose fee is not known from the reply. The fee depends on the container's size and time, or on the image."""
 

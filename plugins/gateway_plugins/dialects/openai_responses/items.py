@@ -187,8 +187,8 @@ class Call(Item):
     def arguments(self, fragment: str) -> None:
         """Add a piece of the arguments (JSON text).
 
-        A function's arguments are sent piece by piece. The input of a custom tool, and the action of the local shell,
-        are read from the complete JSON.
+        For a function, the piece is also sent at once. For a custom tool or the local shell, nothing is sent yet,
+        because the client gets a value from inside the complete JSON.
         """
         self._pieces.append(fragment)
         if self._kind == FUNCTION:
@@ -237,7 +237,8 @@ def _as_object(text: str) -> Json | None:
 def _action(given: Mapping[str, Any]) -> Json:
     """Return the field `action` of a local shell call. `given` are the arguments that the model wrote.
 
-    If the command is a single string, it is run with `sh -c`.
+    In `action`, the command is a list of words. If the model wrote the command as a single string, the list is `sh -c`
+    with this string.
     """
     command, env = given.get("command"), given.get("env")
     if isinstance(command, str):

@@ -26,7 +26,9 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 Origins = Mapping[str, Origin]
-"""The client's tools by flat name (`flat`). A tool with any other name is a function without a namespace."""
+"""The client's own name and form of each tool, by the tool's flat name (`flat`).
+
+If the model calls a tool that is not in the map, the call counts as the call of a function without a namespace."""
 
 
 def flat(namespace: str, name: str) -> str:

@@ -36,12 +36,13 @@ _FOUND: Final = {
     "results": ("text",), "outputs": ("logs",), "operation": ("diff",),
     "action": ("query", "queries", "command", "commands", "text"),
 }  # fmt: skip
-"""Maps a field of a tool's item, whose value is an object or a list of objects, to the inner fields that have text.
+"""Fields of a tool's item whose value is an object or a list of objects. Each has the names of the fields of these
+objects that have text.
 
 The texts are results of file searches, logs of code, patches, queries, commands, and typed text."""
 _OWN: Final = ("queries", "revised_prompt")
-"""Fields of a tool's item whose value is a text or a list of texts: the queries of a file search, and the prompt of an
-image as the model revised it."""
+"""Fields of a tool's item whose value is a text or a list of texts: `queries` of a file search, and `revised_prompt`,
+the prompt that the model wrote for an image."""
 _ITEMS: Final = frozenset({
     "message", "reasoning", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output",
     "file_search_call", "web_search_call", "code_interpreter_call", "computer_call", "computer_call_output",
@@ -49,7 +50,8 @@ _ITEMS: Final = frozenset({
     "apply_patch_call", "apply_patch_call_output", "mcp_call", "mcp_list_tools", "mcp_approval_request",
     "mcp_approval_response", "item_reference", "compaction", "",
 })  # fmt: skip
-"""Types of items. The type is "" for a message without a type."""
+"""Types of items whose fields with text are known. In an item of any other type, every string counts as a text. ""
+stands for a missing type, which messages may have."""
 _PARTS: Final = frozenset({
     "input_text", "output_text", "refusal", "summary_text", "reasoning_text", "text", "input_image", "input_file",
     "input_audio", "output_audio", "computer_screenshot", "",
@@ -167,8 +169,8 @@ def _tool_texts(
 ) -> Iterator[Place]:
     """Yield the place of each string in the fields `names` of a tool's call or result, including strings in lists.
 
-    The `Place.block` of a text is `block`, followed by the field's name and by the index in a list. `repeats` is true
-    if earlier events had the same texts.
+    The `Place.block` of a text is `block`, followed by the field's name, and for a list by the index. `repeats` is true
+    if the same texts were in earlier events of the stream.
     """
     for name in names:
         kind: Kind = "text" if name in {"text", "logs"} else "arguments"

@@ -43,7 +43,8 @@ _COMPACTED: Final = frozenset({"compaction", "compaction_summary", "context_comp
 """Types of items that summarise earlier turns. Only the server that made such an item can read it."""
 _NOTE: Final = "Earlier turns of this conversation were compacted. Their content is not available here."
 _OPENAIS_IDS: Final = ("rs_", "ws_", "fs_", "ci_", "ig_", "mcp_", "mcpl_", "mcpr_", "tsc_", "cmp_")
-"""Prefixes of OpenAI's ids for items that no other provider gets. A reference to such an item is left out too."""
+"""Prefixes of the ids of items that only OpenAI's servers understand. These items are left out of a translated request,
+and references to them are left out too."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
@@ -177,7 +178,10 @@ class _Items(msgspec.Struct):
         self._call({**raw, "name": name}, at, arguments(input_))
 
     def client_output(self, raw: dict[str, Any], at: str) -> None:
-        """Read the output of a call that `client_call` read: a text, a list of the shell's outputs, or a screenshot."""
+        """Read the output of a tool that OpenAI defines and the client runs (`client_call` reads the calls).
+
+        The output is a text, a list of the shell's outputs, or a screenshot.
+        """
         output = raw.get("output")
         if isinstance(output, list):
             output = lenient_json.dumps(output).decode()
@@ -276,7 +280,9 @@ def _parts(content: Any, at: str, drop: Drop) -> list[Part]:
 
 
 def _answer(content: Any, at: str, drop: Drop) -> list[Part]:
-    """Return the texts of an assistant message. Report other parts as dropped, such as a picture by the model."""
+    """Return the texts of an assistant message. Any other part, such as a picture that the model made, is reported as
+    dropped.
+    """
     if not isinstance(content, list):
         return _parts(content, at, drop)
     parts = []

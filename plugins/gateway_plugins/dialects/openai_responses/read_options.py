@@ -45,7 +45,7 @@ _REFUSED_MEMBERS: Final = {
     "top_logprobs": "log probabilities are not available from this model: leave it out",
 }
 _SAMPLING: Final = {name: numbers.SAMPLING[name] for name in ("temperature", "top_p")}
-"""Checks of the sampling parameters that this API has."""
+"""The check of each sampling parameter of the Responses API."""
 _ENCRYPTED: Final = "reasoning.encrypted_content"
 _LOGPROBS: Final = "message.output_text.logprobs"
 _FORMAT_AT: Final = "/text/format"

@@ -32,7 +32,8 @@ from gateway_plugins.shared.offered_tools import OfferedTools, Tool
 _ALWAYS_OFFERED: Final = frozenset({"web_search", "tool_search"})
 """Types of OpenAI's own tools that Codex offers in every request. They are left out and reported as dropped."""
 _COMMON: Final = frozenset({"type", "name", "description", "defer_loading"})
-"""Fields that every type of tool may have. `defer_loading` is ignored, because it only saves tokens."""
+"""Fields that every type of tool may have. `defer_loading` is ignored without a report, because its only effect is to
+save tokens."""
 _CARRIED: Final = {
     FUNCTION: _COMMON | {"parameters", "strict"},
     CUSTOM: _COMMON | {"format"},

@@ -4,8 +4,8 @@
   cannot continue after a tool call (litellm#36197).
 - The encoded value is a list of blocks, each of them readable or redacted. Each signature has the tag of the model
   family that made it (`shared/reasoning.py`).
-- A readable block has both text and signature. The provider requires the exact text, and the client may shorten the
-  item's summary.
+- A readable block has both the signature and the text of the thinking. The provider requires the exact text back. The
+  text in the item's summary does not suffice, because the client may have shortened it.
 """
 
 from __future__ import annotations
